@@ -1,0 +1,1 @@
+"""popug: the task exchange of UberPopug Inc."""

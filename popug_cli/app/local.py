@@ -1,0 +1,131 @@
+"""Performing messages in this process."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+from popug_cli import bootstrap
+from popug_cli.app import composed
+from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current
+from popug_cli.bus.runtime import Context, Runtime
+from popug_cli.identity import gate
+from popug_cli.kernel.chance import Chance
+from popug_cli.kernel.clock import Clock
+from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress, silent
+from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query
+from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
+
+Answer = TypeVar("Answer")
+LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
+
+
+class Local:
+    """A company on this machine. ``warn`` is told what went wrong beside the answer."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        warn: Callable[[str], None] = lambda sentence: None,
+        progress: Progress = silent,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+    ) -> None:
+        self.home = home
+        self._warn = warn
+        self._progress = progress
+        self._clock = clock
+        self._chance = chance
+
+    def found(self, time_zone: str) -> None:
+        """Make the home and its database where they are missing."""
+        bootstrap.found_company(self.home, time_zone, clock=self._clock, chance=self._chance)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The company, opened at the first use."""
+        return bootstrap.open_runtime(self.home, clock=self._clock, chance=self._chance, progress=self._progress)
+
+    @cached_property
+    def consumers(self) -> tuple[Consumer, ...]:
+        """Every module's ear."""
+        return bootstrap.consumers()
+
+    def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
+        """Do what the message asks for on behalf of the token's holder, and answer.
+
+        ``actor`` is who is meant where the message is the operator's own. Raises a ``PopugError`` for every refusal.
+        """
+        declaration = DECLARATIONS[type(message)]
+        principal = self._principal(declaration, token, actor)
+        if declaration.access is Access.TOKEN:
+            with self.runtime.reading(principal) as context:
+                gate.admit(principal, declaration, message, context)
+        return self.perform_as(principal, message)
+
+    def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
+        """Do what the message asks for on behalf of somebody who was let in."""
+        declaration = DECLARATIONS[type(message)]
+        compose = composed.HANDLERS.get(type(message))
+        if compose is not None:
+            answer: Answer = compose(self, message, principal)
+            return answer
+        if declaration.is_command:
+            return self._command(declaration, message, principal)
+        self.catch_up()
+        return self._query(declaration, message, principal)
+
+    def catch_up(self, *, whenever: bool = False) -> CatchUp:
+        """Bring every consumer up to date; what goes wrong is a warning."""
+        report = catch_up(self.runtime, self.consumers, whenever=whenever)
+        for consumer, failures in report.failures.items():
+            self._warn(
+                f"{failures} event{'s' if failures > 1 else ''} could not be taken by {consumer}"
+                " and will be tried again; see `popug events status`."
+            )
+        for fault in report.faults:
+            self._warn(f"What follows from this is not done yet: {fault.message} {fault.hint}")
+        if not report.complete:
+            self._warn("There is more to catch up with; the next command goes on with it.")
+        return report
+
+    def write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
+        """Do some work in one write transaction, once the module has taken in all that was said to it."""
+        consumer = bootstrap.consumer_of(module) if module in LISTENING_MODULES else None
+        while True:
+            with self.runtime.writing(principal) as context:
+                if consumer is None or is_current(context, consumer):
+                    return work(context)
+            assert consumer is not None
+            advance(self.runtime, consumer)
+
+    def _command(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
+        handler = bootstrap.handler_of(declaration)
+
+        def work(context: Context) -> Any:
+            if declaration.access is Access.TOKEN:
+                gate.admit(principal, declaration, message, context)
+            return handler(message, context)
+
+        answer = self.write(declaration.module, principal, work)
+        self.catch_up()
+        if isinstance(answer, Query):
+            return self._query(DECLARATIONS[type(answer)], answer, principal)
+        return answer  # type: ignore[no-any-return]
+
+    def _query(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
+        handler = bootstrap.handler_of(declaration)
+        with self.runtime.reading(principal) as context:
+            return handler(message, context)  # type: ignore[no-any-return]
+
+    def _principal(self, declaration: Declaration, token: str | None, actor: Principal) -> Principal:
+        if declaration.access is Access.PUBLIC:
+            return NOBODY
+        if declaration.access is Access.OPERATOR:
+            return actor
+        if token is None:
+            self.runtime  # noqa: B018 - a home that is not there is said first
+            raise NotAuthenticated("not_logged_in", "You are not logged in.", hint="Run `popug login NAME`.")
+        return gate.identify(token, self.runtime)

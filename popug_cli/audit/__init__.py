@@ -1,0 +1,1 @@
+"""The doctor: it alone reads all tables, and writes none."""

@@ -1,0 +1,99 @@
+"""The one place that wires a company together; nothing happens at import."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.runtime import Context, Runtime
+from popug_cli.kernel.calendar import Calendar, zone
+from popug_cli.kernel.chance import Chance, SystemChance, uuid7
+from popug_cli.kernel.clock import Clock, SystemClock, stamp
+from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress, silent
+from popug_cli.kernel.settings import load_settings
+from popug_cli.messages.base import Declaration
+from popug_cli.storage import migrate
+from popug_cli.storage.engine import open_engine, transaction
+
+
+Handler = Callable[[Any, Context], Any]
+
+
+def open_runtime(
+    home: Home, *, clock: Clock | None = None, chance: Chance | None = None, progress: Progress = silent
+) -> Runtime:
+    """The wired parts of the company that lives in ``home``; raises ``not_initialised`` where there is none."""
+    from sqlalchemy import text
+
+    if not home.database.exists():
+        raise not_initialised(home)
+    migrate.check_version(home)
+    engine = open_engine(home.database)
+    with transaction(engine, writes=False) as session:
+        row = session.connection().execute(text("SELECT home_id, time_zone FROM storage_home")).first()
+    if row is None:
+        raise not_initialised(home)
+    return Runtime(
+        engine=engine,
+        home=home,
+        home_id=row.home_id,
+        calendar=Calendar(row.time_zone),
+        settings=load_settings(home.config),
+        clock=clock or SystemClock(),
+        chance=chance or SystemChance(),
+        progress=progress,
+    )
+
+
+def found_company(
+    home: Home, time_zone: str, *, clock: Clock | None = None, chance: Chance | None = None
+) -> None:
+    """Make the home and its database; does nothing to one that is there."""
+    from sqlalchemy import text
+
+    clock, chance = clock or SystemClock(), chance or SystemChance()
+    zone(time_zone)
+    migrate.create(home)
+    now = clock.now()
+    with transaction(open_engine(home.database), writes=True) as session:
+        session.connection().execute(
+            text(
+                "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
+                " ON CONFLICT (id) DO NOTHING"
+            ),
+            {"home_id": uuid7(now, chance), "zone": time_zone, "now": stamp(now)},
+        )
+
+
+def not_initialised(home: Home) -> NotFound:
+    """There is no company in this home."""
+    return NotFound(
+        "not_initialised",
+        f"There is no company in {home.root} yet.",
+        hint="Found one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
+        details={"home": str(home.root)},
+    )
+
+
+def consumers() -> tuple[Consumer, ...]:
+    """Every module's ear, in the order in which one command's events are best taken."""
+    order = ("billing", "tasks", "analytics", "mail")
+    return tuple(consumer_of(module) for module in order)
+
+
+def consumer_of(module: str) -> Consumer:
+    """The ear of one module."""
+    consumer = import_module(f"popug_cli.{module}.consumers").CONSUMER
+    assert isinstance(consumer, Consumer)
+    return consumer
+
+
+def handler_of(declaration: Declaration) -> Handler:
+    """The function that handles a message: of its name, in its module's commands or queries."""
+    part = "commands" if declaration.is_command else "queries"
+    handler: Handler = getattr(import_module(f"popug_cli.{declaration.module}.{part}"), declaration.name)
+    return handler
+
+

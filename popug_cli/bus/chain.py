@@ -1,0 +1,31 @@
+"""The hash chain over the log: a link for each transaction's run of events.
+
+A link's hash is the SHA-256 of the hash before it, then of each event of the run: its position, the length of its
+envelope in bytes, both in decimal and ended by a colon, and the envelope. The first link follows 64 zeros.
+"""
+
+from hashlib import sha256
+
+ORIGIN = "0" * 64
+
+
+class Run:
+    """The hash of a run of events that is still being written."""
+
+    def __init__(self, previous_hash: str) -> None:
+        self._digest = sha256(previous_hash.encode())
+
+    def add(self, sequence: int, envelope: bytes) -> None:
+        """Take in the next event."""
+        self._digest.update(b"%d:%d:" % (sequence, len(envelope)))
+        self._digest.update(envelope)
+
+    def copy(self) -> "Run":
+        """The same run so far, to come back to."""
+        other = Run.__new__(Run)
+        other._digest = self._digest.copy()
+        return other
+
+    def hash(self) -> str:
+        """The link's hash in hexadecimal."""
+        return self._digest.hexdigest()

@@ -1,0 +1,262 @@
+"""Consumers: who listens to which events, how a batch is taken, and how all are brought up to date."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy import text
+
+from popug_cli.bus import set_aside
+from popug_cli.bus.log import Row
+from popug_cli.bus.runtime import Context, Runtime
+from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import Event
+from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.messages.principal import NOBODY
+from popug_cli.messages.upcasters import versions
+from popug_cli.storage.engine import insert_many
+from popug_cli.storage.faults import place_fault
+
+BATCH_EVENTS = 10_000
+IDLE_EVENTS = 1_000
+
+Consume = Callable[[Sequence[Delivered[Event]], Context], None]
+GiveUp = Callable[[Delivered[Event], str, Context], bool]
+
+
+def never_gives_up(event: Delivered[Event], error: str, context: Context) -> bool:
+    """A failure is always tried again or set aside."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A module's ear.
+
+    ``consume`` takes events of the kinds it subscribes to, in the order of the log, any number at once, and works in
+    the transaction it is given. ``give_up`` may answer for an event that failed once and for all, by publishing
+    something else; then the event is done.
+    """
+
+    name: str
+    subscribes: tuple[type[Event], ...]
+    consume: Consume
+    give_up: GiveUp = never_gives_up
+    types: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        types = tuple(shape.TYPE for kind in self.subscribes for shape in versions(kind))
+        object.__setattr__(self, "types", types)
+
+
+@dataclass(slots=True)
+class CatchUp:
+    """How catching up went: failures set aside in it, faults of the place, and whether it is complete."""
+
+    failures: dict[str, int] = field(default_factory=dict)
+    faults: list[PopugError] = field(default_factory=list)
+    complete: bool = True
+
+
+def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool = False) -> CatchUp:
+    """Let the consumers take all that is in the log and all retries that are due, within a bound of time.
+
+    ``whenever`` tries what waits for a later retry once, too. Never raises for a consumer's failure or for a fault of
+    the place: both are in the answer.
+    """
+    report = CatchUp()
+    deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
+    stuck: set[str] = set()
+    while busy := [c for c in _with_work(runtime, consumers, whenever=whenever) if c.name not in stuck]:
+        for consumer in busy:
+            try:
+                failures = advance(runtime, consumer) + retry_due(runtime, consumer, whenever=whenever)
+            except PopugError as fault:
+                report.faults.append(fault)
+                stuck.add(consumer.name)
+                continue
+            if failures:
+                report.failures[consumer.name] = report.failures.get(consumer.name, 0) + failures
+            if time.monotonic() > deadline:
+                report.complete = False
+                return report
+        whenever = False
+    return report
+
+
+def is_current(context: Context, consumer: Consumer) -> bool:
+    """Whether a consumer has taken (or set aside) everything that is in the log."""
+    return not context.log.after(_position(context, consumer.name), consumer.types, 1)
+
+
+def advance(runtime: Runtime, consumer: Consumer) -> int:
+    """Let a consumer take its next batch in one transaction; the number of events that failed comes back."""
+    with runtime.writing(NOBODY) as context:
+        position = _position(context, consumer.name)
+        rows = context.log.after(position, consumer.types, BATCH_EVENTS)
+        reached = rows[-1][0] if len(rows) == BATCH_EVENTS else context.position
+        failures = _take(consumer, rows, context.at(reached))
+        _move(context, consumer.name, reached)
+        return failures
+
+
+def retry_due(runtime: Runtime, consumer: Consumer, *, whenever: bool = False) -> int:
+    """Try again what is due; each success lets what waits behind it go, in order. Failures come back as a number."""
+    with runtime.reading(NOBODY) as context:
+        subjects = set_aside.due_subjects(context, consumer.name, whenever=whenever)
+    failures = 0
+    for subject in subjects:
+        with runtime.writing(NOBODY) as context:
+            failures += drain(consumer, subject, context)
+    return failures
+
+
+def drain(consumer: Consumer, subject: str, context: Context) -> int:
+    """Do what is set aside of one subject in order, up to the first that fails; 1 comes back if one did."""
+    for held in set_aside.held_of(context, consumer.name, subject):
+        error = _attempt(consumer, context.log.at(held.sequence), context)
+        if error is not None:
+            set_aside.failed_again(context, held, error)
+            return 1
+        set_aside.forget(context, held)
+    return 0
+
+
+def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
+    seen = _seen(context, consumer.name, rows)
+    blocked = set_aside.blocked_subjects(context, consumer.name)
+    fresh = [row for row in rows if row[0] not in seen]
+    free = [row for row in fresh if row[1] not in blocked]
+    set_aside.queue_behind(context, consumer.name, [(n, subject) for n, subject, _ in fresh if subject in blocked])
+    if free and not _take_together(consumer, free, context):
+        return _take_singly(consumer, free, blocked, context)
+    return 0
+
+
+def _take_together(consumer: Consumer, rows: Sequence[Row], context: Context) -> bool:
+    try:
+        with _savepoint(context):
+            consumer.consume([decode(sequence, envelope) for sequence, _, envelope in rows], context)
+            _mark_done(context, consumer.name, [sequence for sequence, _, _ in rows])
+    except Exception as error:
+        if place_fault(error, context.home.database):
+            raise
+        return False
+    return True
+
+
+def _take_singly(consumer: Consumer, rows: Sequence[Row], blocked: set[str], context: Context) -> int:
+    failures = 0
+    for row in rows:
+        sequence, subject, _ = row
+        if subject in blocked:
+            set_aside.queue_behind(context, consumer.name, [(sequence, subject)])
+            continue
+        error = _attempt(consumer, row, context.at(sequence))
+        if error is not None:
+            set_aside.set_aside(context, consumer.name, sequence, subject, error)
+            blocked.add(subject)
+            failures += 1
+    return failures
+
+
+def _attempt(consumer: Consumer, row: Row, context: Context) -> Exception | None:
+    sequence, _, envelope = row
+    try:
+        with _savepoint(context):
+            event = decode(sequence, envelope)
+            consumer.consume([event], context)
+            _mark_done(context, consumer.name, [sequence])
+    except Exception as error:
+        if place_fault(error, context.home.database):
+            raise
+        return None if _gave_up(consumer, row, error, context) else error
+    return None
+
+
+def _gave_up(consumer: Consumer, row: Row, error: Exception, context: Context) -> bool:
+    import msgspec
+
+    sequence, _, envelope = row
+    try:
+        event = decode(sequence, envelope)
+    except msgspec.MsgspecError:
+        return False
+    if not consumer.give_up(event, set_aside.describe(error), context):
+        return False
+    _mark_done(context, consumer.name, [sequence])
+    return True
+
+
+@contextmanager
+def _savepoint(context: Context) -> Iterator[None]:
+    mark = context.events.mark()
+    try:
+        with context.session.connection().begin_nested():
+            yield
+            context.events.flush()
+    except BaseException:
+        context.events.restore(mark)
+        raise
+
+
+def _position(context: Context, consumer: str) -> int:
+    statement = text("SELECT position FROM bus_cursors WHERE consumer = :c")
+    return context.session.connection().execute(statement, {"c": consumer}).scalar() or 0
+
+
+def _move(context: Context, consumer: str, position: int) -> None:
+    context.session.connection().execute(
+        text(
+            "INSERT INTO bus_cursors (consumer, position) VALUES (:c, :p)"
+            " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
+        ),
+        {"c": consumer, "p": position},
+    )
+
+
+def _seen(context: Context, consumer: str, rows: Sequence[Row]) -> set[int]:
+    if not rows:
+        return set()
+    statement = text("SELECT sequence FROM bus_inbox WHERE consumer = :c AND sequence BETWEEN :first AND :last")
+    parameters = {"c": consumer, "first": rows[0][0], "last": rows[-1][0]}
+    return set(context.session.connection().execute(statement, parameters).scalars())
+
+
+def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
+    insert_many(
+        context.session,
+        "INSERT INTO bus_inbox (consumer, sequence) VALUES (?, ?)",
+        [(consumer, sequence) for sequence in sequences],
+    )
+
+
+def _with_work(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool) -> list[Consumer]:
+    """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
+    with runtime.reading(NOBODY) as context:
+        connection = context.session.connection()
+        positions = dict(connection.execute(text("SELECT consumer, position FROM bus_cursors")).tuples().all())
+        due = set(
+            connection.execute(
+                text(
+                    "SELECT DISTINCT consumer FROM bus_set_aside"
+                    " WHERE state = 'retrying' AND (:whenever OR due_at <= :now)"
+                ),
+                {"whenever": whenever, "now": stamp(context.now)},
+            ).scalars()
+        )
+        start = min((positions.get(c.name, 0) for c in consumers), default=0)
+        window = connection.execute(
+            text("SELECT sequence, type FROM bus_log WHERE sequence > :start ORDER BY sequence LIMIT :limit"),
+            {"start": start, "limit": IDLE_EVENTS},
+        ).all()
+        full = len(window) == IDLE_EVENTS
+        return [c for c in consumers if c.name in due or _pending(c, positions.get(c.name, 0), window, context, full)]
+
+
+def _pending(consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, full: bool) -> bool:
+    if full:
+        return context.position - position >= IDLE_EVENTS or bool(context.log.after(position, consumer.types, 1))
+    return any(sequence > position and type_ in consumer.types for sequence, type_ in window)

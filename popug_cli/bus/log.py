@@ -1,0 +1,67 @@
+"""Reading the log."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlmodel import Session
+
+from popug_cli.messages.base import Event
+from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.storage.engine import scalar
+
+Row = tuple[int, str, str]
+
+
+class Log:
+    """The events as a transaction sees them; a row is (sequence, subject, envelope)."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def head(self) -> int:
+        """The position of the last event; 0 where there is none."""
+        return scalar(self._session, "SELECT max(sequence) FROM bus_log") or 0
+
+    def head_hash(self) -> str | None:
+        """The hash of the last link of the chain."""
+        found = scalar(self._session, "SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
+        return str(found) if found else None
+
+    def after(self, position: int, types: Sequence[str], limit: int) -> list[Row]:
+        """The next events of some types after a position, at most ``limit``."""
+        places = ",".join("?" * len(types))
+        return self._rows(f"sequence > ? AND type IN ({places}) ORDER BY sequence LIMIT ?", (position, *types, limit))
+
+    def at(self, sequence: int) -> Row:
+        """The event at a position."""
+        return self._rows("sequence = ?", (sequence,))[0]
+
+    def of_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:
+        """Every event about one subject in the order of the log, limited to some kinds if any are named.
+
+        Events of unknown types and events that do not fit their schema are left out.
+        """
+        return list(self._known(self._rows("subject = ? ORDER BY sequence", (subject,)), kinds))
+
+    def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
+        """The events from one position to another, both inclusive, in memory a thousand at a time."""
+        while first <= last:
+            rows = self._rows("sequence BETWEEN ? AND ? ORDER BY sequence LIMIT 1000", (first, last))
+            if not rows:
+                return
+            yield from self._known(rows, kinds)
+            first = rows[-1][0] + 1
+
+    def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
+        statement = f"SELECT sequence, coalesce(subject, ''), envelope FROM bus_log WHERE {where}"  # noqa: S608
+        return [(n, s, e) for n, s, e in self._session.connection().exec_driver_sql(statement, parameters)]
+
+    def _known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...]) -> Iterator[Delivered[Event]]:
+        import msgspec
+
+        for sequence, _, envelope in rows:
+            try:
+                delivered = decode(sequence, envelope)
+            except msgspec.MsgspecError:
+                continue
+            if not kinds or isinstance(delivered.data, kinds):
+                yield delivered

@@ -1,0 +1,115 @@
+"""Appending to the log, in the transaction of the change that the events tell of (the outbox)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlmodel import Session
+
+from popug_cli.bus.chain import ORIGIN, Run
+from popug_cli.bus.log import Log
+from popug_cli.kernel.chance import Chance, uuid7
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.base import Event
+from popug_cli.messages.envelope import Delivered, Envelope, schema_uri
+from popug_cli.storage.engine import insert_many
+
+BUFFER_EVENTS = 10_000
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a publisher to come back to when a savepoint is rolled back."""
+
+    last: int
+    first: int
+    run: Run | None
+
+
+class Publisher:
+    """Gives events their positions, writes them in bulk and links each run into the chain.
+
+    Only used under the write lock. What has no cause is correlated by the command and done by its actor; what has
+    one inherits both from it.
+    """
+
+    def __init__(self, session: Session, now: datetime, chance: Chance, actor: str, correlation_id: str) -> None:
+        self._session = session
+        self._now = now
+        self._time = stamp(now)
+        self._chance = chance
+        self._actor = actor
+        self._correlation_id = correlation_id
+        self._last = -1
+        self._first = 0
+        self._run: Run | None = None
+        self._rows: list[tuple[int, str]] = []
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7."""
+        return uuid7(self._now, self._chance)
+
+    def publish(self, event: Event, *, cause: Delivered[Event] | None = None, event_id: str | None = None) -> str:
+        """Append an event; its id comes back, or the one that was chosen for it before."""
+        event_id = event_id or self.new_id()
+        run = self._open_run()
+        self._last += 1
+        encoded = _encode(
+            Envelope(
+                id=event_id,
+                source=event.SOURCE,
+                type=event.TYPE,
+                subject=event.subject,
+                time=self._time,
+                data=event,
+                sequence=str(self._last),
+                dataschema=schema_uri(event.TYPE),
+                causationid=cause.id if cause else None,
+                correlationid=cause.correlation_id if cause else self._correlation_id,
+                actor=cause.actor if cause else self._actor,
+            )
+        )
+        run.add(self._last, encoded)
+        self._rows.append((self._last, encoded.decode()))
+        if len(self._rows) >= BUFFER_EVENTS:
+            self.flush()
+        return event_id
+
+    def flush(self) -> None:
+        """Write what is buffered, so that it can be read."""
+        insert_many(self._session, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", self._rows)
+        self._rows = []
+
+    def end_run(self) -> str:
+        """Link what was appended since the last link; the head of the chain comes back."""
+        self.flush()
+        if self._run is None:
+            return Log(self._session).head_hash() or ORIGIN
+        head = self._run.hash()
+        insert_many(
+            self._session,
+            "INSERT INTO bus_links (last_sequence, first_sequence, hash) VALUES (?, ?, ?)",
+            [(self._last, self._first, head)],
+        )
+        self._run = None
+        return head
+
+    def mark(self) -> Mark:
+        """The place to come back to, taken before a savepoint."""
+        self.flush()
+        return Mark(self._last, self._first, self._run.copy() if self._run else None)
+
+    def restore(self, mark: Mark) -> None:
+        """Forget what was published since the mark."""
+        self._rows = []
+        self._last, self._first, self._run = mark.last, mark.first, mark.run.copy() if mark.run else None
+
+    def _open_run(self) -> Run:
+        if self._run is None:
+            log = Log(self._session)
+            if self._last < 0:
+                self._last = log.head()
+            self._first = self._last + 1
+            self._run = Run(log.head_hash() or ORIGIN)
+        return self._run

@@ -1,0 +1,91 @@
+"""What a running popug holds, and the transactions in which handlers work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from popug_cli.bus.log import Log
+from popug_cli.bus.publisher import Publisher
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.chance import Chance, uuid7
+from popug_cli.kernel.clock import Clock
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress
+from popug_cli.kernel.settings import Settings
+from popug_cli.messages.principal import Principal
+from popug_cli.storage.engine import transaction
+
+
+@dataclass(slots=True)
+class Context:
+    """All that a handler works with, inside one transaction.
+
+    ``now`` is read after the write lock is held. ``position`` is the log position up to which the handler's own
+    module has taken in what others said.
+    """
+
+    session: Session
+    now: datetime
+    position: int
+    principal: Principal
+    log: Log
+    events: Publisher
+    chance: Chance
+    calendar: Calendar
+    settings: Settings
+    home: Home
+    progress: Progress
+
+    def at(self, position: int) -> "Context":
+        """The same context at another position."""
+        return replace(self, position=position)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The wired parts of one company."""
+
+    engine: Engine
+    home: Home
+    home_id: str
+    calendar: Calendar
+    settings: Settings
+    clock: Clock
+    chance: Chance
+    progress: Progress
+
+    @contextmanager
+    def writing(self, principal: Principal) -> Iterator[Context]:
+        """One transaction under the write lock; what was published is linked into the chain before the commit."""
+        with transaction(self.engine, writes=True) as session:
+            context = self._context(session, principal)
+            yield context
+            context.events.end_run()
+
+    @contextmanager
+    def reading(self, principal: Principal) -> Iterator[Context]:
+        """One snapshot that is never written to."""
+        with transaction(self.engine, writes=False) as session:
+            yield self._context(session, principal)
+
+    def _context(self, session: Session, principal: Principal) -> Context:
+        log = Log(session)
+        position = log.head()
+        now = self.clock.now()
+        return Context(
+            session=session,
+            now=now,
+            position=position,
+            principal=principal,
+            log=log,
+            events=Publisher(session, now, self.chance, principal.username, uuid7(now, self.chance)),
+            chance=self.chance,
+            calendar=self.calendar,
+            settings=self.settings,
+            home=self.home,
+            progress=self.progress,
+        )

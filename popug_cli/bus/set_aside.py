@@ -1,0 +1,103 @@
+"""Events that a consumer could not take, and what waits behind them, in the order of their subject."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sqlalchemy import text
+
+from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.chance import unit_interval
+from popug_cli.kernel.clock import stamp
+
+MAX_ERROR_CHARACTERS = 500
+HOLDING = "('retrying', 'waiting', 'dead')"
+
+
+class Held(NamedTuple):
+    """A row of what is set aside."""
+
+    id: int
+    sequence: int
+    subject: str
+    state: str
+    attempts: int
+
+
+def blocked_subjects(context: Context, consumer: str) -> set[str]:
+    """The subjects whose later events have to wait."""
+    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {HOLDING}"  # noqa: S608
+    return set(context.session.connection().execute(text(statement), {"c": consumer}).scalars())
+
+
+def queue_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
+    """Let events, given as (sequence, subject), wait behind what is set aside of their subject."""
+    _insert(context, [(consumer, n, subject, "waiting", 0, None, "waits", stamp(context.now)) for n, subject in rows])
+
+
+def set_aside(context: Context, consumer: str, sequence: int, subject: str, error: Exception) -> None:
+    """Keep an event that failed for the first time, for a later try or as a dead letter."""
+    state, due_at = _verdict(context, 1, error)
+    _insert(context, [(consumer, sequence, subject, state, 1, due_at, describe(error), stamp(context.now))])
+
+
+def failed_again(context: Context, held: Held, error: Exception) -> None:
+    """Count one more failure of what is set aside."""
+    state, due_at = _verdict(context, held.attempts + 1, error)
+    context.session.connection().execute(
+        text(
+            "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
+            " WHERE id = :id"
+        ),
+        {"state": state, "due_at": due_at, "error": describe(error), "id": held.id},
+    )
+
+
+def forget(context: Context, held: Held) -> None:
+    """The event is done."""
+    context.session.connection().execute(text("DELETE FROM bus_set_aside WHERE id = :id"), {"id": held.id})
+
+
+def due_subjects(context: Context, consumer: str, *, whenever: bool) -> list[str]:
+    """The subjects whose first event is to be tried again by now, or ``whenever`` it is due."""
+    statement = (
+        "SELECT subject FROM bus_set_aside WHERE consumer = :c AND state = 'retrying'"
+        " AND (:whenever OR due_at <= :now) ORDER BY sequence"
+    )
+    parameters = {"c": consumer, "whenever": whenever, "now": stamp(context.now)}
+    return list(context.session.connection().execute(text(statement), parameters).scalars())
+
+
+def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
+    """What is set aside of one subject, in order."""
+    statement = (
+        "SELECT id, sequence, subject, state, attempts FROM bus_set_aside"
+        f" WHERE consumer = :c AND subject = :s AND state IN {HOLDING} ORDER BY sequence"  # noqa: S608
+    )
+    rows = context.session.connection().execute(text(statement), {"c": consumer, "s": subject})
+    return [Held(*row) for row in rows]
+
+
+def describe(error: Exception) -> str:
+    """One line about an error, for people, of bounded length."""
+    words = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {words}"[:MAX_ERROR_CHARACTERS]
+
+
+def _verdict(context: Context, attempts: int, error: Exception) -> tuple[str, str | None]:
+    policy = Policy(
+        context.settings.number("bus.max_attempts"),
+        context.settings.number("bus.retry_seconds"),
+        context.settings.number("bus.retry_cap_seconds"),
+    )
+    wait = next_try(attempts, error, policy, unit_interval(context.chance))
+    return ("dead", None) if wait is None else ("retrying", stamp(context.now + wait))
+
+
+def _insert(context: Context, rows: list[tuple[str, int, str, str, int, str | None, str, str]]) -> None:
+    for row in rows:
+        context.session.connection().exec_driver_sql(
+            "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, due_at, error, since)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, sequence) DO NOTHING",
+            row,
+        )

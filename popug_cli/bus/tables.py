@@ -1,0 +1,78 @@
+"""The bus's tables."""
+
+from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class LogRow(SQLModel, table=True):
+    """An event at its position; all but the envelope is computed from it."""
+
+    __tablename__ = "bus_log"
+    __table_args__ = (
+        Index("bus_log_id", "id", unique=True),
+        Index("bus_log_subject", "subject"),
+        {"sqlite_strict": True},
+    )
+
+    sequence: int = Field(primary_key=True)
+    envelope: str = Field(sa_column=Column(Text, nullable=False))
+    type: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.type')", persisted=True)))
+    id: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.id')", persisted=False)))
+    subject: str = Field(sa_column=Column(Text, Computed("json_extract(envelope, '$.subject')", persisted=False)))
+
+
+class LinkRow(SQLModel, table=True):
+    """A link of the hash chain: the run of events that one transaction appended."""
+
+    __tablename__ = "bus_links"
+    __table_args__ = (CheckConstraint("first_sequence <= last_sequence", name="a_run"), {"sqlite_strict": True})
+
+    last_sequence: int = Field(primary_key=True)
+    first_sequence: int = Field(unique=True)
+    hash: str
+
+
+class CursorRow(SQLModel, table=True):
+    """How far a consumer has come: everything up to ``position`` is done or set aside."""
+
+    __tablename__ = "bus_cursors"
+    __table_args__ = (CheckConstraint("position >= 0", name="not_before_the_log"), {"sqlite_strict": True})
+
+    consumer: str = Field(primary_key=True)
+    position: int
+
+
+class InboxRow(SQLModel, table=True):
+    """The mark that a consumer has done an event, written with its effects."""
+
+    __tablename__ = "bus_inbox"
+    __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
+
+    consumer: str = Field(primary_key=True)
+    sequence: int = Field(primary_key=True)
+
+
+class SetAsideRow(SQLModel, table=True):
+    """An event that a consumer could not take yet, or what waits behind one.
+
+    Of one consumer and subject the first is ``retrying`` or ``dead`` and all later ones are ``waiting``.
+    """
+
+    __tablename__ = "bus_set_aside"
+    __table_args__ = (
+        UniqueConstraint("consumer", "sequence", name="once"),
+        CheckConstraint("state IN ('retrying', 'waiting', 'dead', 'dropped')", name="known_state"),
+        CheckConstraint("(state = 'retrying') = (due_at IS NOT NULL)", name="retries_are_due"),
+        Index("bus_set_aside_key", "consumer", "subject", "sequence"),
+        {"sqlite_strict": True, "sqlite_autoincrement": True},
+    )
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True))
+    consumer: str
+    sequence: int
+    subject: str
+    state: str
+    attempts: int
+    due_at: str | None
+    error: str
+    since: str

@@ -1,0 +1,1 @@
+"""The terminal: arguments become a message, the message is performed, the answer is rendered."""

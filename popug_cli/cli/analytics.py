@@ -1,0 +1,7 @@
+"""Commands: analytics."""
+
+import typer
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""

@@ -1,0 +1,117 @@
+"""What every command has in common: its options, its way to ``perform``, its way to the printer."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import typer
+
+from popug_cli.cli import session_file
+from popug_cli.cli.render import Block, Printer
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import Home, locate
+from popug_cli.messages.base import Message
+
+Answer = TypeVar("Answer")
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.", rich_help_panel="Everywhere")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel="Everywhere")]
+
+
+@dataclass(slots=True)
+class Chosen:
+    """Options given before the command."""
+
+    home: Path | None = None
+    as_json: bool = False
+
+
+@dataclass
+class Face:
+    """One command's way to the core and back."""
+
+    home: Home
+    as_json: bool
+    printer: Printer = field(default_factory=Printer)
+
+    @cached_property
+    def place(self) -> Any:
+        """Where messages are performed."""
+        from popug_cli.app import Local
+
+        return Local(self.home, warn=self.printer.warn, progress=self._progress())
+
+    def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
+        """Perform a message as whoever is logged in, or as the holder of a token."""
+        answer: Answer = self.place.perform(message, token or session_file.token_for(self.home))
+        return answer
+
+    def show(self, answer: Any, blocks: Callable[[], Iterable[Block]]) -> None:
+        """Print the answer: as JSON, or as sentences and tables."""
+        if self.as_json:
+            self.printer.document(answer)
+        else:
+            self.printer.blocks(blocks())
+
+    def local_time(self, instant: datetime) -> str:
+        """An instant as the company's clocks show it, to the minute."""
+        return f"{self.place.runtime.calendar.local(instant):%Y-%m-%d %H:%M}"
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something that cannot be undone; raises ``needs_yes`` where nobody can be asked."""
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise InvalidInput("needs_yes", question, hint="Give --yes to say that you mean it.")
+        self.printer.err.write(f"{question} [y/N] ")
+        self.printer.err.flush()
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
+
+    def _progress(self) -> Any:
+        from popug_cli.cli.progress import terminal_progress
+
+        return terminal_progress(self.printer.err)
+
+
+def command(
+    group: typer.Typer, name: str, *, panel: str | None = None, epilog: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command: its first parameter, the face, becomes ``--home`` and ``--json``."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = [*inspect.signature(function).parameters.values()][1:]
+        hints = get_type_hints(function, include_extras=True)
+
+        @wraps(function)
+        def run(*, home: Path | None = None, as_json: bool = False, **arguments: Any) -> None:
+            chosen: Chosen = typer_context().obj or Chosen()
+            face = Face(locate(home or chosen.home), as_json or chosen.as_json)
+            function(face, **arguments)
+
+        common = [
+            inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
+            inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
+        ]
+        parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        del run.__wrapped__  # type: ignore[attr-defined]  # else Typer reads the annotations of the function inside
+        group.command(name, rich_help_panel=panel, epilog=epilog)(run)
+        return function
+
+    return register
+
+
+def typer_context() -> Any:
+    """The context of the command that runs."""
+    from click import get_current_context
+
+    return get_current_context()

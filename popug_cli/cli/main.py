@@ -1,0 +1,108 @@
+"""The command line as a whole, and the one place where errors become exit codes."""
+
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+
+from popug_cli.cli.face import Chosen, HomeOption, JsonOption
+from popug_cli.cli.render import Printer
+from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError
+
+INTERRUPTED = 130
+
+
+def build() -> Any:
+    """The whole program as one click command."""
+    from popug_cli.cli import analytics, company, mail, money, session, task, tasks, token, user
+
+    program = typer.Typer(
+        name="popug",
+        help="popug: chance assigns the chores, every day is settled.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback()(_callback)
+    for part in (session, task, tasks, money, analytics, user, token, mail, company):
+        part.register(program)
+    return typer.main.get_command(program)
+
+
+def _callback(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print_version()
+        raise typer.Exit
+    context.obj = Chosen(home, as_json)
+
+
+def print_version() -> None:
+    """One line: the name and the version."""
+    from importlib.metadata import version
+
+    sys.stdout.write(f"popug {version('popug')}\n")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code comes back."""
+    os.umask(0o077)
+    printer = Printer()
+    as_json = "--json" in arguments
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except PopugError as error:
+        return _fail(printer, error, as_json=as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stdout.write(error.format_message() + "\n")
+        return 0
+    except click.ClickException as error:
+        return _fail(printer, _usage(error), as_json=as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.stderr.write("\nInterrupted; nothing was left half done.\n")
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(printer, _own_fault(error), as_json=as_json)
+
+
+def _run(arguments: list[str]) -> int:
+    result = build().main(args=arguments, prog_name="popug", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(printer: Printer, error: PopugError, *, as_json: bool) -> int:
+    try:
+        printer.error(error, as_json=as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    return error.exit_status
+
+
+def _usage(error: click.ClickException) -> InvalidInput:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "popug"
+    return InvalidInput("usage", error.format_message(), hint=f"Run `{path} --help` for what it takes.")
+
+
+def _own_fault(error: Exception) -> PopugError:
+    if os.environ.get("POPUG_TRACEBACK"):
+        raise error
+    return OwnFault(
+        "internal",
+        f"popug failed by a fault of its own ({type(error).__name__}: {error}).",
+        hint="Run it again with POPUG_TRACEBACK=1 to see where, and report that.",
+    )

@@ -1,0 +1,55 @@
+"""Progress on a terminal: a bar on stderr for work that lasts longer than a second."""
+
+import time
+from typing import IO, Any
+
+from popug_cli.kernel.progress import Progress, silent
+
+DELAY_SECONDS = 1.0
+INTERVAL_SECONDS = 0.1
+
+
+def terminal_progress(stream: IO[str]) -> Progress:
+    """A bar where the stream is a terminal, else silence."""
+    return Bar(stream) if stream.isatty() else silent
+
+
+class Bar:
+    """A bar that appears after a second and costs nothing before."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._started = time.monotonic()
+        self._drawn_at = 0.0
+        self._label = ""
+        self._live: Any = None
+        self._task: Any = None
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Draw, at most ten times a second; a new label starts a new second."""
+        now = time.monotonic()
+        if label != self._label:
+            self._end()
+            self._label, self._started = label, now
+        finished = done >= total
+        if now - self._started < DELAY_SECONDS or (now - self._drawn_at < INTERVAL_SECONDS and not finished):
+            return
+        self._drawn_at = now
+        if self._live is None:
+            self._begin(total)
+        self._live.update(self._task, completed=done, total=total, refresh=True)
+        if finished:
+            self._end()
+
+    def _begin(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as RichProgress
+
+        self._live = RichProgress(console=Console(file=self._stream), auto_refresh=False, transient=True)
+        self._live.start()
+        self._task = self._live.add_task(self._label, total=total)
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None

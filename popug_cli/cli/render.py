@@ -1,0 +1,137 @@
+"""The only printer. Whatever it prints was made visible first, and nothing is ever read as markup."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import msgspec
+
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.text import visible, visible_json
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table; a flexible one is cut where the terminal is too narrow."""
+
+    name: str
+    right: bool = False
+    flexible: bool = False
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows for people; ``empty`` is the sentence that stands for no rows."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    empty: str = ""
+    footer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What to do next, set apart from the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A line that names what follows."""
+
+    text: str
+
+
+Block = str | Table | Hint | Heading
+
+
+@dataclass(slots=True)
+class Printer:
+    """Prints to stdout and, what is not the answer, to stderr."""
+
+    out: IO[str] = field(default_factory=lambda: sys.stdout)
+    err: IO[str] = field(default_factory=lambda: sys.stderr)
+
+    def document(self, answer: Any) -> None:
+        """One JSON document."""
+        self.out.write(to_json(answer) + "\n")
+
+    def line(self, text: str) -> None:
+        """One bare line, such as a token."""
+        self.out.write(visible(text) + "\n")
+
+    def raw(self, text: str) -> None:
+        """A file's worth of text whose format is the answer; it was made safe by who made it."""
+        self.out.write(text)
+
+    def blocks(self, blocks: Iterable[Block]) -> None:
+        """Sentences and tables for people."""
+        for block in blocks:
+            if isinstance(block, str):
+                self.out.write(visible(block, keep="\n") + "\n")
+            else:
+                self._rich(block)
+
+    def warn(self, sentence: str) -> None:
+        """A warning, beside the answer."""
+        self.err.write(f"warning: {visible(sentence)}\n")
+
+    def note(self, sentence: str) -> None:
+        """A remark, beside the answer."""
+        self.err.write(visible(sentence) + "\n")
+
+    def error(self, error: PopugError, *, as_json: bool) -> None:
+        """An error with its way out."""
+        if as_json:
+            body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+            self.err.write(to_json({"error": body}) + "\n")
+            return
+        self.err.write(f"error: {visible(error.message)}\n")
+        if error.hint:
+            self.err.write(f"  {visible(error.hint)}\n")
+
+    def _rich(self, block: Table | Hint | Heading) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(file=self.out, highlight=False, markup=False, emoji=False, soft_wrap=False)
+        if isinstance(block, Hint):
+            console.print(Text(visible(block.text), style="dim"), soft_wrap=True)
+        elif isinstance(block, Heading):
+            console.print(Text(visible(block.text), style="bold"), soft_wrap=True)
+        elif block.rows:
+            console.print(_rich_table(block))
+            if block.footer:
+                console.print(Text(visible(block.footer)), soft_wrap=True)
+        else:
+            console.print(Text(visible(block.empty)), soft_wrap=True)
+
+
+def to_json(answer: Any) -> str:
+    """The JSON document of an answer, with nothing in it that a terminal would act on."""
+    return visible_json(msgspec.json.encode(answer).decode())
+
+
+def _rich_table(block: Table) -> Any:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(title=visible(block.title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in block.columns:
+        table.add_column(
+            Text(column.name),
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if column.flexible else None,
+            min_width=8 if column.flexible else None,
+            style=column.style or None,
+        )
+    for row in block.rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    return table

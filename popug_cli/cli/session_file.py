@@ -1,0 +1,70 @@
+"""The session file: one token a home, readable by its owner only."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home, replace_file
+
+
+def token_for(home: Home) -> str | None:
+    """``POPUG_TOKEN``, else the token of the session file; raises ``insecure_file`` where others can read it."""
+    return os.environ.get("POPUG_TOKEN") or _read().get(_key(home))
+
+
+def remember(home: Home, token: str) -> None:
+    """Keep a token for a home."""
+    _write(_read() | {_key(home): token})
+
+
+def forget(home: Home) -> None:
+    """Drop the token of a home."""
+    tokens = _read()
+    if tokens.pop(_key(home), None) is not None:
+        _write(tokens)
+
+
+def path() -> Path:
+    """Where the session file is: ``POPUG_SESSION``, else in the user's configuration directory."""
+    if os.environ.get("POPUG_SESSION"):
+        return Path(os.environ["POPUG_SESSION"]).absolute()
+    from platformdirs import user_config_path
+
+    return user_config_path("popug", appauthor=False) / "session.json"
+
+
+def _key(home: Home) -> str:
+    return os.path.realpath(home.root)
+
+
+def _read() -> dict[str, str]:
+    file = path()
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        content = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    if mode & 0o077:
+        raise NotAuthenticated(
+            "insecure_file",
+            f"Others can read the session file {file}.",
+            hint=f"Run `chmod 600 {file}`, then log in again if it may have been read.",
+            details={"path": str(file)},
+        )
+    try:
+        tokens = json.loads(content)
+    except ValueError:
+        tokens = None
+    if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens.values()):
+        raise NotAuthenticated(
+            "not_logged_in", f"The session file {file} is damaged.", hint=f"Remove {file}, then run `popug login NAME`."
+        )
+    return tokens
+
+
+def _write(tokens: dict[str, str]) -> None:
+    file = path()
+    file.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+    replace_file(file, json.dumps(tokens, indent=1).encode())

@@ -1,0 +1,7 @@
+"""Commands: task."""
+
+import typer
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""

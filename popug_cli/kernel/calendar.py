@@ -1,0 +1,90 @@
+"""The company's calendar: which date an instant falls on, and which dates its zone never had."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from popug_cli.kernel.errors import InvalidInput
+
+ONE_DAY = timedelta(days=1)
+
+
+class Calendar:
+    """Dates of one IANA time zone."""
+
+    def __init__(self, time_zone: str) -> None:
+        self.time_zone = time_zone
+        self._zone = zone(time_zone)
+
+    def local(self, instant: datetime) -> datetime:
+        """The instant as the company's clocks show it."""
+        return instant.astimezone(self._zone)
+
+    def date_of(self, instant: datetime) -> date:
+        """The calendar date of an instant in the company's zone."""
+        return self.local(instant).date()
+
+    def exists(self, day: date) -> bool:
+        """Whether the zone ever had this date (Pacific/Apia never had 2011-12-30)."""
+        noon = datetime.combine(day, time(12), self._zone)
+        return noon.astimezone(UTC).astimezone(self._zone).date() == day
+
+    def next_day(self, day: date) -> date:
+        """The first date after this one that the zone had."""
+        following = day + ONE_DAY
+        return following if self.exists(following) else self.next_day(following)
+
+    def previous_day(self, day: date) -> date:
+        """The last date before this one that the zone had."""
+        preceding = day - ONE_DAY
+        return preceding if self.exists(preceding) else self.previous_day(preceding)
+
+    def days(self, first: date, last: date) -> Iterator[date]:
+        """Every date that the zone had from first to last, both inclusive."""
+        for ordinal in range(first.toordinal(), last.toordinal() + 1):
+            day = date.fromordinal(ordinal)
+            if self.exists(day):
+                yield day
+
+
+def zone(name: str) -> ZoneInfo:
+    """The IANA zone of that name; raises ``invalid_time_zone`` for any other."""
+    try:
+        found = ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        found = None
+    if found is None or name in {"", "localtime", "posixrules", "Factory"}:
+        raise InvalidInput(
+            "invalid_time_zone",
+            f"There is no time zone called {name!r}.",
+            hint="Use an IANA name such as Europe/Berlin or America/New_York.",
+            details={"time_zone": name},
+        )
+    return found
+
+
+def machine_zone_name() -> str:
+    """The IANA name of the machine's zone: TZ, /etc/timezone, the target of /etc/localtime, else UTC."""
+    for candidate in (os.environ.get("TZ", "").removeprefix(":"), _read("/etc/timezone")):
+        if candidate and _is_zone(candidate):
+            return candidate
+    target = os.path.realpath("/etc/localtime")
+    name = target.partition("/zoneinfo/")[2]
+    return name if name and _is_zone(name) else "UTC"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        zone(name)
+    except InvalidInput:
+        return False
+    return True

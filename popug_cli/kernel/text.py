@@ -1,0 +1,38 @@
+"""Text from people: what cannot be seen is made visible before it is shown."""
+
+import re
+import unicodedata
+
+HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_PLAIN = re.compile(r"[\x20-\x7e]*\Z")
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a terminal would act on the character, or show nothing for it."""
+    return unicodedata.category(character) in HIDDEN_CATEGORIES
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """The text with control, format, bidi, surrogate, private and unassigned characters spelled as escapes."""
+    if _PLAIN.match(text):
+        return text
+    return "".join(c if c in keep or not is_hidden(c) else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def visible_json(document: str) -> str:
+    """A JSON document with every hidden character escaped; it decodes to the same values."""
+    if _PLAIN.match(document):
+        return document
+    return "".join(c if not is_hidden(c) or c in "\n" else _json_escape(c) for c in document)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

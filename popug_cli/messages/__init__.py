@@ -1,0 +1,1 @@
+"""The published language: commands, queries, their answers, and events; everything that crosses a boundary."""

@@ -1,0 +1,43 @@
+"""What is asked of analytics."""
+
+from datetime import date, datetime
+
+import msgspec
+
+from popug_cli.messages.base import ADMINS, Query, declare
+from popug_cli.messages.billing import TaskRef
+
+
+class Dearest(msgspec.Struct, frozen=True):
+    """The completed task with the highest reward of a period."""
+
+    from_date: date = msgspec.field(name="from")
+    to_date: date = msgspec.field(name="to")
+    task: TaskRef
+    reward_cents: int
+
+
+class MostExpensive(msgspec.Struct, frozen=True):
+    """The dearest completed task of the day, the ISO week and the month, and day by day, latest first."""
+
+    day: Dearest | None
+    week: Dearest | None
+    month: Dearest | None
+    by_day: list[Dearest]
+
+
+class Analytics(msgspec.Struct, frozen=True):
+    """What management sees of a business date."""
+
+    business_date: date
+    income_cents: int
+    in_red_count: int
+    most_expensive: MostExpensive
+
+
+@declare("analytics", by=ADMINS)
+class GetAnalytics(Query[Analytics], frozen=True, kw_only=True):
+    """Ask for the figures of a date, today by default."""
+
+    day: date | None = None
+    as_of_time: datetime | None = None

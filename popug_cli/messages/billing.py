@@ -1,0 +1,248 @@
+"""What is said to and by billing: prices, entries, balances, days."""
+
+from datetime import date, datetime
+from enum import StrEnum
+
+import msgspec
+
+from popug_cli.messages.base import (
+    ACCOUNTING,
+    EVERYONE,
+    Cents,
+    Command,
+    Count,
+    Event,
+    Id,
+    Query,
+    declare,
+    event,
+)
+from popug_cli.messages.identity import Scope
+
+
+class EntryKind(StrEnum):
+    """What an entry is; the kind gives its direction."""
+
+    FEE = "fee"
+    REWARD = "reward"
+    PAYOUT = "payout"
+    FEE_REVERSAL = "fee_reversal"
+    REWARD_REVERSAL = "reward_reversal"
+
+
+class TaskRef(msgspec.Struct, frozen=True):
+    """A task as people name it."""
+
+    number: int
+    title: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A line of somebody's account: what it did to the balance and the balance after it, in cents."""
+
+    entry_id: str
+    occurred_at: datetime
+    recorded_at: datetime
+    business_date: date
+    kind: EntryKind
+    amount_cents: int
+    signed_cents: int
+    balance_cents: int
+    task: TaskRef | None
+    event_id: str
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """What somebody has, and the rewards of that business date."""
+
+    username: str
+    balance_cents: int
+    earned_today_cents: int
+    business_date: date
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """The lines of an account over some dates, in the order (business date, position)."""
+
+    username: str
+    opening_balance_cents: int
+    entries: list[Entry]
+    closing_balance_cents: int
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """Entries of one task, in the order of their recording."""
+
+    entries: list[Entry]
+
+
+class Day(msgspec.Struct, frozen=True):
+    """The figures of a business date; ``in_red_count`` is at its end."""
+
+    business_date: date
+    closed: bool
+    fees_cents: int
+    rewards_cents: int
+    income_cents: int
+    payouts_cents: int
+    paid_count: int
+    in_red_count: int
+
+
+class Income(msgspec.Struct, frozen=True):
+    """Management's income day by day, oldest first."""
+
+    days: list[Day]
+    total_income_cents: int
+
+
+class Payout(msgspec.Struct, frozen=True):
+    """What somebody is paid for a day."""
+
+    username: str
+    amount_cents: int
+
+
+class ClosedDay(Day, frozen=True):
+    """A day that a close has closed, would close, or found closed."""
+
+    already_closed: bool
+    payouts: list[Payout]
+
+
+class MailCount(msgspec.Struct, frozen=True):
+    """Mails sent by this command, and mails still to be sent."""
+
+    sent: int
+    queued: int
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """An event that a consumer could not take, with the money at stake."""
+
+    event: str
+    consumer: str
+    amount_cents: int
+
+
+class CloseReport(msgspec.Struct, frozen=True):
+    """What a close did."""
+
+    days: list[ClosedDay]
+    mail: MailCount
+    set_aside: list[SetAside]
+
+
+@declare("balance", by=EVERYONE, others=ACCOUNTING)
+class GetBalance(Query[Balance], frozen=True, kw_only=True):
+    """Ask for a balance, one's own where nobody is named."""
+
+    username: str | None = None
+    as_of_date: date | None = None
+    as_of_time: datetime | None = None
+
+
+@declare("statement", by=EVERYONE, others=ACCOUNTING)
+class GetStatement(Query[Statement], frozen=True, kw_only=True):
+    """Ask for the entries of some dates, today's by default; one's own where nobody is named."""
+
+    username: str | None = None
+    from_date: date | None = None
+    to_date: date | None = None
+    as_of_time: datetime | None = None
+
+
+@declare("income", by=ACCOUNTING)
+class GetIncome(Query[Income], frozen=True, kw_only=True):
+    """Ask for management's income by day, today and the six days before by default."""
+
+    from_date: date | None = None
+    to_date: date | None = None
+    as_of_date: date | None = None
+    as_of_time: datetime | None = None
+
+
+@declare("task show", by=EVERYONE, others=ACCOUNTING)
+class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
+    """Ask for the entries of a task, one's own where one may not see others'."""
+
+    task_id: str
+    username: str | None = None
+
+
+@declare("close-day", by=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
+class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
+    """Close every open day up to a date and pay what people have; today by default.
+
+    ``yesterday`` means the day before today, whatever today is; ``confirmed`` allows more than 31 days at once.
+    """
+
+    day: date | None = None
+    yesterday: bool = False
+    dry_run: bool = False
+    send_mail: bool = True
+    confirmed: bool = False
+
+
+class PriceDraw(msgspec.Struct, frozen=True):
+    """How a price was drawn."""
+
+    seed: str
+    algorithm: str
+
+
+class PayslipLine(msgspec.Struct, frozen=True):
+    """One of the day's entries on a payslip; ``signed_cents`` is what it did to the balance."""
+
+    occurred_at: datetime
+    kind: EntryKind
+    signed_cents: int
+    task: TaskRef | None = None
+
+
+@event("billing", 1, key="task_id")
+class TaskPriced(Event, frozen=True, kw_only=True):
+    """A task has its price, for good."""
+
+    task_id: Id
+    fee_cents: Cents
+    reward_cents: Cents
+    draw: PriceDraw
+
+
+@event("billing", 1, key="user_id")
+class EntryPosted(Event, frozen=True, kw_only=True):
+    """An entry stands in the ledger."""
+
+    entry_id: Id
+    user_id: Id
+    kind: EntryKind
+    amount_cents: Cents
+    business_date: date
+    task_id: Id | None = None
+    corrects: Id | None = None
+
+
+@event("billing", 1, key="user_id")
+class PayoutMade(Event, frozen=True, kw_only=True):
+    """Somebody was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries."""
+
+    user_id: Id
+    business_date: date
+    amount_cents: Cents
+    opening_balance_cents: int
+    lines: list[PayslipLine]
+    log_head: str
+
+
+@event("billing", 1, key="business_date")
+class DayClosed(Event, frozen=True, kw_only=True):
+    """A day is over: its figures."""
+
+    business_date: date
+    fees_cents: int
+    rewards_cents: int
+    income_cents: int
+    payouts_cents: int
+    paid_count: Count
+    in_red_count: Count

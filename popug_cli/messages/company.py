@@ -1,0 +1,114 @@
+"""What concerns the whole company: answers made of several modules', its settings, its health, its permissions."""
+
+from datetime import datetime
+
+import msgspec
+
+from popug_cli.kernel.settings import Value
+from popug_cli.messages.base import EVERYONE, Access, Command, Query, Role, declare
+from popug_cli.messages.billing import Entry
+from popug_cli.messages.tasks import Task, TaskNumber
+
+
+class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that happened to a task; people are usernames."""
+
+    at: datetime
+    event: str
+    actor: str
+    event_id: str
+    assignee: str | None = None
+    previous_assignee: str | None = None
+    reason: str | None = None
+    shuffle_id: str | None = None
+    fee_cents: int | None = None
+    reward_cents: int | None = None
+
+
+class TaskDetails(msgspec.Struct, frozen=True):
+    """A task, what happened to it, and of its entries those that one may see."""
+
+    task: Task
+    history: list[HistoryLine]
+    entries: list[Entry]
+
+
+class SettingLine(msgspec.Struct, frozen=True):
+    """A setting, its value and where that comes from."""
+
+    key: str
+    value: Value
+    source: str
+    help: str
+
+
+class SettingList(msgspec.Struct, frozen=True):
+    """All settings by key, and what was decided at init."""
+
+    home: str
+    time_zone: str
+    settings: list[SettingLine]
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One invariant and whether it holds."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Health(msgspec.Struct, frozen=True):
+    """All invariants."""
+
+    ok: bool
+    checks: list[Check]
+
+
+class PermissionLine(msgspec.Struct, frozen=True):
+    """Who may send a message; ``others`` are the roles that may do so for somebody else."""
+
+    message: str
+    command: str
+    access: Access
+    roles: list[Role]
+    others: list[Role]
+    scopes: list[str]
+
+
+class Permissions(msgspec.Struct, frozen=True):
+    """Who may send which message."""
+
+    permissions: list[PermissionLine]
+
+
+@declare("task show", by=EVERYONE)
+class ShowTask(Query[TaskDetails], frozen=True, kw_only=True):
+    """Ask for a task with its history and entries."""
+
+    number: TaskNumber
+
+
+@declare("config show", access=Access.OPERATOR)
+class ShowSettings(Query[SettingList], frozen=True):
+    """Ask for the settings."""
+
+
+@declare("config set", access=Access.OPERATOR)
+class SetSetting(Command[SettingList], frozen=True, kw_only=True):
+    """Write a setting into the home's file."""
+
+    key: str
+    value: str
+
+
+@declare("doctor", access=Access.OPERATOR)
+class CheckHealth(Query[Health], frozen=True):
+    """Check every invariant."""
+
+
+@declare("permissions", access=Access.PUBLIC)
+class ShowPermissions(Query[Permissions], frozen=True):
+    """Ask who may do what."""
+
+

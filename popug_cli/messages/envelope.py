@@ -1,0 +1,87 @@
+"""The envelope that every event travels in: a CloudEvents 1.0 event in JSON with popug's extensions."""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from popug_cli.kernel.clock import parse_stamp
+from popug_cli.messages.base import EVENTS, Event
+from popug_cli.messages.upcasters import upcast
+
+SCHEMA_PREFIX = "urn:popug:schema:"
+
+E = TypeVar("E", bound=Event, covariant=True)
+
+
+class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
+    """CloudEvents attributes, and ``sequence`` (position in the log, decimal), causation, correlation and actor."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    data: Any
+    sequence: str = ""
+    specversion: str = msgspec.field(default_factory=lambda: "1.0")
+    datacontenttype: str = msgspec.field(default_factory=lambda: "application/json")
+    dataschema: str | None = None
+    causationid: str | None = None
+    correlationid: str | None = None
+    actor: str | None = None
+
+
+class RawEnvelope(msgspec.Struct, frozen=True):
+    """What a consumer needs of an envelope, the data still encoded."""
+
+    id: str
+    type: str
+    subject: str
+    time: str
+    data: msgspec.Raw
+    correlationid: str | None = None
+    actor: str | None = None
+
+
+class Delivered(msgspec.Struct, Generic[E], frozen=True):
+    """An event as a consumer gets it: its newest shape, and what is around it."""
+
+    sequence: int
+    id: str
+    subject: str
+    time: datetime
+    correlation_id: str
+    actor: str
+    data: E
+
+
+_decode_raw = msgspec.json.Decoder(RawEnvelope).decode
+_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+
+def decode(sequence: int, envelope: str) -> Delivered[Event]:
+    """The event of a row of the log, upcast to its newest version.
+
+    Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` where the row does not fit the schema of its type.
+    """
+    raw = _decode_raw(envelope)
+    shape = EVENTS.get(raw.type)
+    if shape is None:
+        raise msgspec.ValidationError(f"unknown type {raw.type}")
+    decoder = _decoders.get(raw.type)
+    if decoder is None:
+        decoder = _decoders[raw.type] = msgspec.json.Decoder(shape)
+    try:
+        time = parse_stamp(raw.time)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {raw.time!r}") from error
+    data = upcast(decoder.decode(raw.data))
+    return Delivered(
+        sequence, raw.id, raw.subject, time, raw.correlationid or raw.id, raw.actor or "unknown", data
+    )
+
+
+def schema_uri(event_type: str) -> str:
+    """The name of the JSON Schema of an event type."""
+    return SCHEMA_PREFIX + event_type

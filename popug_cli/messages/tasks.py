@@ -1,0 +1,245 @@
+"""What is said to and by tasks: creating, drawing, shuffling, completing."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from popug_cli.messages.base import (
+    EVERYONE,
+    SHUFFLERS,
+    Command,
+    Count,
+    Event,
+    Id,
+    Imported,
+    Limit,
+    Query,
+    declare,
+    event,
+)
+
+TaskNumber = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+
+
+class StatusFilter(StrEnum):
+    """Which tasks a list shows."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    ALL = "all"
+
+
+class AssignmentReason(StrEnum):
+    """Why somebody got a task."""
+
+    CREATED = "created"
+    SHUFFLED = "shuffled"
+    ASSIGNEE_LEFT = "assignee_left"
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A task; creator and assignee are usernames, a price is null until it is set."""
+
+    task_id: str
+    number: int
+    title: str
+    jira_id: str | None
+    status: TaskStatus
+    creator: str
+    assignee: str
+    fee_cents: int | None
+    reward_cents: int | None
+    created_at: datetime
+    completed_at: datetime | None
+
+
+class TaskPage(msgspec.Struct, frozen=True):
+    """Some of the tasks that were asked for, by number, and how many there are in all."""
+
+    tasks: list[Task]
+    total: int
+
+
+class Shuffle(msgspec.Struct, frozen=True):
+    """What came of a shuffle."""
+
+    shuffle_id: str
+    task_count: int
+    candidates_count: int
+
+
+class WrongDraw(msgspec.Struct, frozen=True):
+    """A task that a shuffle gave to somebody else than its draw says."""
+
+    number: int
+    recorded: str
+    expected: str
+
+
+class ShuffleCheck(msgspec.Struct, frozen=True):
+    """The draws of a shuffle, done again."""
+
+    shuffle_id: str
+    checked: int
+    different: list[WrongDraw]
+
+
+class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of an import of tasks."""
+
+    title: str
+    jira_id: str | None = None
+    task_id: str | None = None
+
+
+@declare("task add", by=EVERYONE)
+class AddTask(Command[Task], frozen=True, kw_only=True):
+    """Create a task; chance assigns it."""
+
+    title: str
+    jira_id: str | None = None
+
+
+@declare("task complete", by=EVERYONE)
+class CompleteTask(Command[Task], frozen=True, kw_only=True):
+    """Complete an open task that is one's own."""
+
+    number: TaskNumber
+
+
+@declare("tasks shuffle", by=SHUFFLERS)
+class ShuffleTasks(Command[Shuffle], frozen=True):
+    """Draw a new assignee for every open task."""
+
+
+@declare("tasks import", by=EVERYONE)
+class ImportTasks(Command[Imported], frozen=True, kw_only=True):
+    """Create many tasks at once, all or none; lines that were imported before are skipped.
+
+    ``lines`` has a place for each line of the file, with None where the line was blank.
+    """
+
+    lines: list[NewTask | None]
+
+
+@declare("task show", by=EVERYONE)
+class GetTask(Query[Task], frozen=True, kw_only=True):
+    """Ask for one task."""
+
+    number: TaskNumber
+
+
+@declare("tasks list", by=EVERYONE)
+class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
+    """Ask for tasks by status, assignee (a username) and text in title or jira id; all who are not limited."""
+
+    status: StatusFilter = StatusFilter.OPEN
+    assignee: str | None = None
+    search: str | None = None
+    limit: Limit | None = None
+    offset: Count = 0
+
+
+@declare("tasks shuffle", by=SHUFFLERS)
+class GetShuffle(Query[Shuffle], frozen=True, kw_only=True):
+    """Ask what came of a shuffle."""
+
+    shuffle_id: str
+
+
+@declare("tasks verify", by=EVERYONE)
+class VerifyShuffle(Query[ShuffleCheck], frozen=True, kw_only=True):
+    """Do the draws of a shuffle again."""
+
+    shuffle_id: str
+
+
+class AssigneeDraw(msgspec.Struct, frozen=True):
+    """How an assignee was drawn; ``candidates_as_of`` is a position in the log."""
+
+    seed: str
+    algorithm: str
+    candidates_as_of: int
+
+
+@event("tasks", 1, key="task_id")
+class TaskCreatedV1(Event, frozen=True, kw_only=True):
+    """A task came into being; the jira id, if any, stands in brackets in the title. No longer written."""
+
+    task_id: Id
+    number: TaskNumber
+    title: str
+    creator_id: Id
+    assignee_id: Id
+
+
+@event("tasks", 2, key="task_id")
+class TaskCreated(Event, frozen=True, kw_only=True):
+    """A task came into being."""
+
+    task_id: Id
+    number: TaskNumber
+    title: str
+    creator_id: Id
+    assignee_id: Id
+    jira_id: str | None = None
+
+
+@event("tasks", 1, key="shuffle_id")
+class ShuffleRequested(Event, frozen=True, kw_only=True):
+    """Somebody pressed the reassign button."""
+
+    shuffle_id: Id
+    requested_by: Id
+
+
+@event("tasks", 1, key="task_id")
+class TaskAssigned(Event, frozen=True, kw_only=True):
+    """A task has this assignee now, and it costs them the fee."""
+
+    task_id: Id
+    assignee_id: Id
+    reason: AssignmentReason
+    draw: AssigneeDraw
+    previous_assignee_id: Id | None = None
+    shuffle_id: Id | None = None
+
+
+@event("tasks", 1, key="shuffle_id")
+class TasksShuffled(Event, frozen=True, kw_only=True):
+    """Every open task was drawn anew."""
+
+    shuffle_id: Id
+    requested_by: Id
+    draw: AssigneeDraw
+    candidates_count: Count
+    task_count: Count
+
+
+@event("tasks", 1, key="shuffle_id")
+class ShuffleFailed(Event, frozen=True, kw_only=True):
+    """A shuffle could not be done and was dropped."""
+
+    shuffle_id: Id
+    requested_by: Id
+    error: str
+
+
+@event("tasks", 1, key="task_id")
+class TaskCompleted(Event, frozen=True, kw_only=True):
+    """The assignee completed a task."""
+
+    task_id: Id
+    assignee_id: Id
+    completed_at: datetime
+
+

@@ -1,0 +1,39 @@
+"""Old events stay readable: each old version is turned into the next, up to the newest."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from popug_cli.messages.base import EVENTS, Event
+from popug_cli.messages.tasks import TaskCreated, TaskCreatedV1
+
+_JIRA_IN_TITLE = re.compile(r"\[([A-Z][A-Z0-9]*-[0-9]+)\]\s*(.+)", re.DOTALL)
+
+
+def _task_created_v1(old: TaskCreatedV1) -> TaskCreated:
+    """Version 1 kept the jira id in brackets before the title."""
+    match = _JIRA_IN_TITLE.fullmatch(old.title)
+    jira_id, title = match.groups() if match else (None, old.title)
+    return TaskCreated(
+        task_id=old.task_id,
+        number=old.number,
+        title=title,
+        jira_id=jira_id,
+        creator_id=old.creator_id,
+        assignee_id=old.assignee_id,
+    )
+
+
+UPCASTERS: dict[type[Event], Callable[[Any], Event]] = {TaskCreatedV1: _task_created_v1}
+
+
+def upcast(event: Event) -> Event:
+    """The event in the newest version of its kind."""
+    while (step := UPCASTERS.get(type(event))) is not None:
+        event = step(event)
+    return event
+
+
+def versions(newest: type[Event]) -> list[type[Event]]:
+    """Every version of a kind of event that can be consumed."""
+    return [shape for shape in EVENTS.values() if (shape.SOURCE, shape.NAME) == (newest.SOURCE, newest.NAME)]

@@ -1,0 +1,12 @@
+"""How alembic runs a migration here: on the file it is given, one write transaction each."""
+
+from alembic import context
+
+from popug_cli.storage.engine import open_engine
+
+engine = open_engine(context.config.attributes["database"])
+with engine.connect().execution_options(popug_writes=True) as connection:
+    context.configure(connection=connection, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+engine.dispose()

@@ -1,0 +1,16 @@
+"""The table that says what the home is."""
+
+from sqlalchemy import CheckConstraint
+from sqlmodel import Field, SQLModel
+
+
+class HomeRow(SQLModel, table=True):
+    """The one row of what was decided at ``init``, for good."""
+
+    __tablename__ = "storage_home"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})
+
+    id: int = Field(primary_key=True)
+    home_id: str
+    time_zone: str
+    founded_at: str

@@ -1,0 +1,70 @@
+"""Companies that are set up once and copied, for every process start costs half a second."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.acceptance.company")
+
+from tests.acceptance.company import Company  # noqa: E402  (after its assertions are registered)
+
+STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "worker"}
+
+
+@pytest.fixture(scope="session")
+def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """Ada the admin, Mira the manager, Asya the accountant, Kesha and Gosha who work; all logged in."""
+    company = Company(tmp_path_factory.mktemp("staff"))
+    company.init("ada")
+    company.hire_all(STAFF)
+    company.log_in_all(["ada", *STAFF])
+    return company
+
+
+@pytest.fixture(scope="session")
+def lone_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """Ada the admin and Kesha, the only one who can be assigned anything."""
+    company = Company(tmp_path_factory.mktemp("lone"))
+    company.init("ada")
+    company.hire("kesha", "worker")
+    company.log_in_all(["ada", "kesha"])
+    return company
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder with a short name."""
+    return tmp_path_factory.mktemp("c")
+
+
+@pytest.fixture
+def company(staff_template: Company, folder: Path) -> Company:
+    """A fresh company of five, its own for one test."""
+    return staff_template.copy_to(folder)
+
+
+@pytest.fixture
+def lone(lone_template: Company, folder: Path) -> Company:
+    """A fresh company of an admin and one worker, its own for one test."""
+    return lone_template.copy_to(folder)
+
+
+@pytest.fixture(scope="module")
+def staff(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """A company of five that the tests of one file share, for what leaves it as it is."""
+    return staff_template.copy_to(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """The company of two in which Kesha has completed four tasks, and so has earned something."""
+    company = lone_template.copy_to(tmp_path_factory.mktemp("earned"))
+    company.import_tasks("kesha", ["Feed the cage", "Wipe <b>the</b> glass & bars", "Mend the swing", "Oil the hinge"])
+    company.ask_all(("kesha", ("task", "complete", str(number))) for number in (1, 2, 3, 4))
+    return company
+
+
+@pytest.fixture
+def earned(earned_template: Company, folder: Path) -> Company:
+    """A company of an admin and a worker with four tasks done today, its own for one test."""
+    return earned_template.copy_to(folder)
