@@ -183,8 +183,8 @@ class Company:
     def init(self, admin: str = "ada") -> Json:
         """Set the company up; the admin is logged in by it."""
         self.answer_of_init = self.run(
-            "init", "--admin", admin, "--email", email_of(admin), "--time-zone", self.zone, "--password-stdin",
-            input=PASSWORD + "\n",
+            "init", "--admin", admin, "--email", email_of(admin), "--time-zone", self.zone,
+            "--password-stdin", input=PASSWORD + "\n",
         ).ok()  # fmt: skip
         self.people.append(admin)
         return self.answer_of_init
@@ -215,7 +215,9 @@ class Company:
 
     def log_in(self, name: str, password: str = PASSWORD) -> str:
         """A new token of this person; nothing is stored by it."""
-        result = self.run("login", name, "--password-stdin", "--print-token", input=password + "\n", as_json=False)
+        result = self.run(
+            "login", name, "--password-stdin", "--print-token", input=password + "\n", as_json=False
+        )
         assert result.code == 0, result
         return result.stdout.strip()
 

@@ -40,7 +40,14 @@ BY_HAND = (
     ("ada", "Polish the perch"),
     ("gosha", "Mend the swing"),
 )
-IMPORTED = ("Wash the bowl", "Change the water", "Oil the hinge", "Sort the nuts", "Air the aviary", "Trim the rope")
+IMPORTED = (
+    "Wash the bowl",
+    "Change the water",
+    "Oil the hinge",
+    "Sort the nuts",
+    "Air the aviary",
+    "Trim the rope",
+)
 
 Line = tuple[str, int, int]  # kind of the entry, number of the task, cents
 
@@ -70,7 +77,9 @@ class Day:
 
     def expect_balance(self, name: str) -> int:
         """Rewards less fees, before any payout."""
-        return sum(cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements())
+        return sum(
+            cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements()
+        )
 
     def expect_paid(self) -> dict[str, int]:
         """Who must be paid in the evening, and how much."""
@@ -253,7 +262,9 @@ def worked(morning: Day, shuffled: Shuffled) -> Worked:
     by, number = morning.completed[0]
     twice = company.run("task", "complete", str(number), as_user=by)
     own = company.ask_all((name, ("balance",)) for name in ASSIGNABLE)
-    income, analytics, doctor = company.ask_all([("asya", ["income"]), ("ada", ["analytics"]), (None, ["doctor"])])
+    income, analytics, doctor = company.ask_all(
+        [("asya", ["income"]), ("ada", ["analytics"]), (None, ["doctor"])]
+    )
     balances = dict(zip(ASSIGNABLE, own, strict=True))
     statements = statements_of(company, EVERYBODY)
     return Worked(answers, twice, by, statements, balances, income, analytics, doctor)
@@ -262,7 +273,9 @@ def worked(morning: Day, shuffled: Shuffled) -> Worked:
 def _complete_all_but_goshas(day: Day) -> list[Json]:
     """Each open task but Gosha's is completed by the one who has it; the answers."""
     todo = [task for task in day.look() if task["status"] == "open" and task["assignee"] != "gosha"]
-    answers = day.company.ask_all((task["assignee"], ("task", "complete", str(task["number"]))) for task in todo)
+    answers = day.company.ask_all(
+        (task["assignee"], ("task", "complete", str(task["number"]))) for task in todo
+    )
     day.completed += [(task["assignee"], task["number"]) for task in todo]
     day.look()
     return answers
@@ -317,7 +330,9 @@ def test_everyone_sees_their_own_balance_and_what_they_earned_today(morning: Day
         lines = morning.expect_lines(name).elements()
         assert worked.balances[name]["username"] == name
         assert worked.balances[name]["balance_cents"] == morning.expect_balance(name)
-        assert worked.balances[name]["earned_today_cents"] == sum(c for kind, _, c in lines if kind == "reward")
+        assert worked.balances[name]["earned_today_cents"] == sum(
+            c for kind, _, c in lines if kind == "reward"
+        )
         assert worked.balances[name]["business_date"] == morning.today
 
 
@@ -369,7 +384,16 @@ def closed(morning: Day, worked: Worked) -> Closed:
     statements_again = statements_of(company, ASSIGNABLE)
     income_again = company.ask("asya", "income")
     return Closed(
-        answer, statements, income, analytics, mails, again, statements_again, income_again, company.mails(), doctor
+        answer,
+        statements,
+        income,
+        analytics,
+        mails,
+        again,
+        statements_again,
+        income_again,
+        company.mails(),
+        doctor,
     )
 
 
@@ -398,12 +422,21 @@ def test_a_payout_leaves_exactly_zero_and_a_debt_is_carried_over(morning: Day, c
         assert statement["closing_balance_cents"] == expected, name
 
 
-def test_a_payout_is_an_entry_of_its_own_after_the_others(morning: Day, worked: Worked, closed: Closed) -> None:
+def test_a_payout_is_an_entry_of_its_own_after_the_others(
+    morning: Day, worked: Worked, closed: Closed
+) -> None:
     for name in ASSIGNABLE:
         entries, before = closed.statements[name]["entries"], worked.statements[name]["entries"]
         assert entries[: len(before)] == before, name
         payouts = [
-            (e["kind"], e["amount_cents"], e["signed_cents"], e["balance_cents"], e["task"], e["business_date"])
+            (
+                e["kind"],
+                e["amount_cents"],
+                e["signed_cents"],
+                e["balance_cents"],
+                e["task"],
+                e["business_date"],
+            )
             for e in entries[len(before) :]
         ]
         amount = morning.expect_paid().get(name)

@@ -21,7 +21,13 @@ from tests.acceptance.company import (
     shows_dollars,
 )
 
-TITLES = {1: "Feed the cage", 2: "Wipe the glass", 3: "Mend the swing", 4: "Oil the hinge", 5: "Sort the nuts"}
+TITLES = {
+    1: "Feed the cage",
+    2: "Wipe the glass",
+    3: "Mend the swing",
+    4: "Oil the hinge",
+    5: "Sort the nuts",
+}
 
 # What happens to Kesha in these days of Auckland, by business date: (kind, number of the task).
 # The fifth task is completed on 4 March, after that day's close: so it falls on 5 March.
@@ -186,7 +192,9 @@ def test_what_follows_todays_close_falls_on_tomorrow(history: History) -> None:
 
 def test_income_after_todays_close_is_tomorrows(history: History) -> None:
     seen, reward = history.after_close, history.cents("reward", 5)
-    assert day_of(seen["income today"], "2031-03-04") == history.figures()["2031-03-04"].of_company("2031-03-04")
+    assert day_of(seen["income today"], "2031-03-04") == history.figures()["2031-03-04"].of_company(
+        "2031-03-04"
+    )
     tomorrow = day_of(seen["income tomorrow"], "2031-03-05")
     assert pick(tomorrow, "fees_cents", "rewards_cents", "income_cents", "closed") == {
         "fees_cents": 0, "rewards_cents": reward, "income_cents": -reward, "closed": False,
@@ -217,7 +225,9 @@ def test_each_paid_day_has_its_own_mail_with_its_own_entries(history: History) -
 
 def test_the_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
     listed = history.company.ask("ada", "mail", "list")["mails"]
-    lines = sorted((mail["business_date"], mail["amount_cents"], mail["to"], mail["status"]) for mail in listed)
+    lines = sorted(
+        (mail["business_date"], mail["amount_cents"], mail["to"], mail["status"]) for mail in listed
+    )
     figures = history.figures().items()
     assert lines == [(date, f.payout, email_of("kesha"), "sent") for date, f in figures if f.payout]
 
@@ -266,14 +276,23 @@ def test_a_balance_as_of_a_time_counts_what_was_recorded_by_then(history: Histor
     figures = history.figures()
     earned = sum(figures[date].rewards - figures[date].fees for date in ("2031-02-28", "2031-03-01"))
     dates = ("--from", "2031-02-28", "--to", "2031-03-05")
-    balance, statement, income = history.company.ask_all([
-        ("ada", ("balance", "kesha", "--as-of", noon_of_the_first)),
-        ("ada", ("statement", "kesha", *dates, "--as-of", noon_of_the_first)),
-        ("ada", ("income", *dates, "--as-of", noon_of_the_first)),
-    ])
+    balance, statement, income = history.company.ask_all(
+        [
+            ("ada", ("balance", "kesha", "--as-of", noon_of_the_first)),
+            ("ada", ("statement", "kesha", *dates, "--as-of", noon_of_the_first)),
+            ("ada", ("income", *dates, "--as-of", noon_of_the_first)),
+        ]
+    )
     assert balance["balance_cents"] == earned
     assert statement["closing_balance_cents"] == earned
-    assert [entry["kind"] for entry in statement["entries"]] == ["fee", "fee", "reward", "reward", "fee", "reward"]
+    assert [entry["kind"] for entry in statement["entries"]] == [
+        "fee",
+        "fee",
+        "reward",
+        "reward",
+        "fee",
+        "reward",
+    ]
     assert income["total_income_cents"] == -earned
 
 
@@ -286,13 +305,20 @@ def test_income_is_listed_by_day_and_summed(history: History) -> None:
 
 
 def test_a_range_before_the_company_or_in_the_future_is_empty(history: History) -> None:
-    before, future = ("--from", "2019-01-01", "--to", "2019-01-31"), ("--from", "2040-01-01", "--to", "2040-01-31")
+    before, future = (
+        ("--from", "2019-01-01", "--to", "2019-01-31"),
+        ("--from", "2040-01-01", "--to", "2040-01-31"),
+    )
     old, new, income = history.company.ask_all([
         ("kesha", ("statement", *before)), ("kesha", ("statement", *future)), ("ada", ("income", *before)),
     ])  # fmt: skip
     closing = history.figures()["2031-03-05"].closing
     assert (old["entries"], old["opening_balance_cents"], old["closing_balance_cents"]) == ([], 0, 0)
-    assert (new["entries"], new["opening_balance_cents"], new["closing_balance_cents"]) == ([], closing, closing)
+    assert (new["entries"], new["opening_balance_cents"], new["closing_balance_cents"]) == (
+        [],
+        closing,
+        closing,
+    )
     assert income["total_income_cents"] == 0
 
 
@@ -321,7 +347,11 @@ def test_a_range_before_the_company_or_in_the_future_is_empty(history: History) 
     ids=["saturday", "tuesday-without-any", "friday"],
 )
 def test_analytics_of_a_date(
-    history: History, date: str, week: tuple[str, str, list[str]], month: tuple[str, str, list[str]], by_day: list[str]
+    history: History,
+    date: str,
+    week: tuple[str, str, list[str]],
+    month: tuple[str, str, list[str]],
+    by_day: list[str],
 ) -> None:
     analytics = history.company.ask("ada", "analytics", "--date", date)
     figure = history.figures()[date]
