@@ -17,7 +17,6 @@ from popug_cli.messages.base import Declaration
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
 
-
 Handler = Callable[[Any, Context], Any]
 
 
@@ -47,9 +46,7 @@ def open_runtime(
     )
 
 
-def found_company(
-    home: Home, time_zone: str, *, clock: Clock | None = None, chance: Chance | None = None
-) -> None:
+def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, chance: Chance | None = None) -> None:
     """Make the home and its database; does nothing to one that is there."""
     from sqlalchemy import text
 
@@ -95,5 +92,3 @@ def handler_of(declaration: Declaration) -> Handler:
     part = "commands" if declaration.is_command else "queries"
     handler: Handler = getattr(import_module(f"popug_cli.{declaration.module}.{part}"), declaration.name)
     return handler
-
-

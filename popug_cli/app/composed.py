@@ -1,9 +1,13 @@
-"""Messages whose answer or effect needs several modules; each module is asked through its own messages."""
+"""Messages whose answer or effect needs several modules: which function of ``app`` performs each."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from popug_cli.messages.base import Message
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.company import CheckHealth, SetSetting, ShowPermissions, ShowSettings, ShowTask
+from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
@@ -11,4 +15,21 @@ if TYPE_CHECKING:
 
 Compose = Callable[["Local", Any, Principal], Any]
 
-HANDLERS: dict[type[Message[Any]], Compose] = {}
+PLACES: dict[type[Message[Any]], str] = {
+    CheckHealth: "health",
+    CloseDay: "close_day",
+    SendMail: "mail_run",
+    SetSetting: "settings",
+    ShowPermissions: "settings",
+    ShowSettings: "settings",
+    ShowTask: "task_details",
+}
+
+
+def handler_of(message: type[Message[Any]], name: str) -> Compose | None:
+    """The function of that name in the file of ``app`` that composes the message; None for all other messages."""
+    place = PLACES.get(message)
+    if place is None:
+        return None
+    handler: Compose = getattr(import_module(f"popug_cli.app.{place}"), name)
+    return handler

@@ -34,7 +34,7 @@ class Local:
         chance: Chance | None = None,
     ) -> None:
         self.home = home
-        self._warn = warn
+        self.warn = warn
         self._progress = progress
         self._clock = clock
         self._chance = chance
@@ -68,7 +68,7 @@ class Local:
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Do what the message asks for on behalf of somebody who was let in."""
         declaration = DECLARATIONS[type(message)]
-        compose = composed.HANDLERS.get(type(message))
+        compose = composed.handler_of(type(message), declaration.name)
         if compose is not None:
             answer: Answer = compose(self, message, principal)
             return answer
@@ -81,14 +81,14 @@ class Local:
         """Bring every consumer up to date; what goes wrong is a warning."""
         report = catch_up(self.runtime, self.consumers, whenever=whenever)
         for consumer, failures in report.failures.items():
-            self._warn(
+            self.warn(
                 f"{failures} event{'s' if failures > 1 else ''} could not be taken by {consumer}"
                 " and will be tried again; see `popug events status`."
             )
         for fault in report.faults:
-            self._warn(f"What follows from this is not done yet: {fault.message} {fault.hint}")
+            self.warn(f"What follows from this is not done yet: {fault.message} {fault.hint}")
         if not report.complete:
-            self._warn("There is more to catch up with; the next command goes on with it.")
+            self.warn("There is more to catch up with; the next command goes on with it.")
         return report
 
     def write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
@@ -109,11 +109,12 @@ class Local:
                 gate.admit(principal, declaration, message, context)
             return handler(message, context)
 
-        answer = self.write(declaration.module, principal, work)
+        answer: Any = self.write(declaration.module, principal, work)
         self.catch_up()
         if isinstance(answer, Query):
-            return self._query(DECLARATIONS[type(answer)], answer, principal)
-        return answer  # type: ignore[no-any-return]
+            answer = self._query(DECLARATIONS[type(answer)], answer, principal)
+        final: Answer = answer
+        return final
 
     def _query(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
         handler = bootstrap.handler_of(declaration)

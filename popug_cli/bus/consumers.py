@@ -237,7 +237,8 @@ def _with_work(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: boo
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
     with runtime.reading(NOBODY) as context:
         connection = context.session.connection()
-        positions = dict(connection.execute(text("SELECT consumer, position FROM bus_cursors")).tuples().all())
+        cursors = connection.execute(text("SELECT consumer, position FROM bus_cursors"))
+        positions: dict[str, int] = {row.consumer: row.position for row in cursors}
         due = set(
             connection.execute(
                 text(
@@ -248,15 +249,15 @@ def _with_work(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: boo
             ).scalars()
         )
         start = min((positions.get(c.name, 0) for c in consumers), default=0)
-        window = connection.execute(
-            text("SELECT sequence, type FROM bus_log WHERE sequence > :start ORDER BY sequence LIMIT :limit"),
-            {"start": start, "limit": IDLE_EVENTS},
-        ).all()
+        recent = text("SELECT sequence, type FROM bus_log WHERE sequence > :start ORDER BY sequence LIMIT :limit")
+        window = [(n, t) for n, t in connection.execute(recent, {"start": start, "limit": IDLE_EVENTS})]
         full = len(window) == IDLE_EVENTS
         return [c for c in consumers if c.name in due or _pending(c, positions.get(c.name, 0), window, context, full)]
 
 
-def _pending(consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, full: bool) -> bool:
+def _pending(
+    consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, full: bool
+) -> bool:
     if full:
         return context.position - position >= IDLE_EVENTS or bool(context.log.after(position, consumer.types, 1))
     return any(sequence > position and type_ in consumer.types for sequence, type_ in window)

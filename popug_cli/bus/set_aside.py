@@ -71,8 +71,8 @@ def due_subjects(context: Context, consumer: str, *, whenever: bool) -> list[str
 def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
     """What is set aside of one subject, in order."""
     statement = (
-        "SELECT id, sequence, subject, state, attempts FROM bus_set_aside"
-        f" WHERE consumer = :c AND subject = :s AND state IN {HOLDING} ORDER BY sequence"  # noqa: S608
+        f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {HOLDING}"  # noqa: S608
+        " AND consumer = :c AND subject = :s ORDER BY sequence"
     )
     rows = context.session.connection().execute(text(statement), {"c": consumer, "s": subject})
     return [Held(*row) for row in rows]

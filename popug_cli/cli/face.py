@@ -22,7 +22,9 @@ Answer = TypeVar("Answer")
 HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.", rich_help_panel="Everywhere")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel="Everywhere")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel="Everywhere")
+]
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def command(
         parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        del run.__wrapped__  # type: ignore[attr-defined]  # else Typer reads the annotations of the function inside
+        del run.__wrapped__  # else Typer reads the annotations of the function inside
         group.command(name, rich_help_panel=panel, epilog=epilog)(run)
         return function
 

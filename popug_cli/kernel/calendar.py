@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from popug_cli.kernel.errors import InvalidInput
@@ -76,8 +77,7 @@ def machine_zone_name() -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
+        return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return ""
 

@@ -39,7 +39,8 @@ class Setting:
         return value
 
     def _refuse(self, raw: object) -> InvalidInput:
-        kinds = {bool: "true or false", int: f"a whole number from {self.minimum} to {self.maximum}", str: "one line"}
+        whole = f"a whole number from {self.minimum} to {self.maximum}"
+        kinds = {bool: "true or false", int: whole, str: "one line"}
         wanted = "one of " + ", ".join(self.choices) if self.choices else kinds[type(self.default)]
         return InvalidInput(
             "invalid_setting",
@@ -76,7 +77,9 @@ SETTINGS = {
         Setting("identity.argon2_memory_kib", 65536, "memory of argon2id", minimum=8192, maximum=4 * 1024 * 1024),
         Setting("identity.argon2_parallelism", 4, "lanes of argon2id", minimum=1, maximum=64),
         Setting("bus.max_attempts", 5, "failures after which an event is a dead letter", minimum=1, maximum=100),
-        Setting("bus.retry_seconds", 10, "the wait after the first failure, doubled after each", minimum=1, maximum=3600),
+        Setting(
+            "bus.retry_seconds", 10, "the wait after the first failure, doubled after each", minimum=1, maximum=3600
+        ),
         Setting("bus.retry_cap_seconds", 3600, "the longest wait between two tries", minimum=1, maximum=7 * 86400),
         Setting("bus.catch_up_seconds", 60, "how long a command works for the consumers", minimum=1, maximum=86400),
     )
@@ -142,7 +145,9 @@ def _read_toml(file: Path) -> dict[str, object]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(
-            "invalid_setting", f"{file} is no valid TOML: {error}.", hint="Mend the file, or move it away for the defaults."
+            "invalid_setting",
+            f"{file} is no valid TOML: {error}.",
+            hint="Mend the file, or move it away for the defaults.",
         ) from error
 
 

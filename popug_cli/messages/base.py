@@ -98,9 +98,7 @@ def declare(
 
     def register(message: MessageType) -> MessageType:
         module = message.__module__.rpartition(".")[2]
-        DECLARATIONS[message] = Declaration(
-            message, module, line, access, by, by if others is None else others, scopes
-        )
+        DECLARATIONS[message] = Declaration(message, module, line, access, by, by if others is None else others, scopes)
         return message
 
     return register

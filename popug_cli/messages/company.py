@@ -110,5 +110,3 @@ class CheckHealth(Query[Health], frozen=True):
 @declare("permissions", access=Access.PUBLIC)
 class ShowPermissions(Query[Permissions], frozen=True):
     """Ask who may do what."""
-
-

@@ -11,7 +11,7 @@ from popug_cli.messages.upcasters import upcast
 
 SCHEMA_PREFIX = "urn:popug:schema:"
 
-E = TypeVar("E", bound=Event, covariant=True)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,7 +44,7 @@ class RawEnvelope(msgspec.Struct, frozen=True):
     actor: str | None = None
 
 
-class Delivered(msgspec.Struct, Generic[E], frozen=True):
+class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
     """An event as a consumer gets it: its newest shape, and what is around it."""
 
     sequence: int
@@ -53,7 +53,7 @@ class Delivered(msgspec.Struct, Generic[E], frozen=True):
     time: datetime
     correlation_id: str
     actor: str
-    data: E
+    data: E_co
 
 
 _decode_raw = msgspec.json.Decoder(RawEnvelope).decode
@@ -77,9 +77,7 @@ def decode(sequence: int, envelope: str) -> Delivered[Event]:
     except ValueError as error:
         raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {raw.time!r}") from error
     data = upcast(decoder.decode(raw.data))
-    return Delivered(
-        sequence, raw.id, raw.subject, time, raw.correlationid or raw.id, raw.actor or "unknown", data
-    )
+    return Delivered(sequence, raw.id, raw.subject, time, raw.correlationid or raw.id, raw.actor or "unknown", data)
 
 
 def schema_uri(event_type: str) -> str:

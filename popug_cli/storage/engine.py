@@ -57,9 +57,13 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Session]:
     A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``faults``.
     """
     database = Path(engine.url.database or "")
-    with translated(database), engine.connect().execution_options(popug_writes=writes) as connection:
-        with connection.begin(), Session(bind=connection, autoflush=False, expire_on_commit=False) as session:
-            yield session
+    with (
+        translated(database),
+        engine.connect().execution_options(popug_writes=writes) as connection,
+        connection.begin(),
+        Session(bind=connection, autoflush=False, expire_on_commit=False) as session,
+    ):
+        yield session
 
 
 def insert_many(session: Session, statement: str, rows: Sequence[Sequence[Any]]) -> None:

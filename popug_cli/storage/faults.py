@@ -48,7 +48,8 @@ def _sqlite_fault(code: int, error: BaseException, database: Path) -> PopugError
             hint=f"Check who owns {database.parent} and that its file system is writable.",
         )
     if code == sqlite3.SQLITE_IOERR:
-        return Unavailable("io_error", f"Reading or writing {database} failed: {error}.", hint="Check the disk, then try again.")
+        sentence = f"Reading or writing {database} failed: {error}."
+        return Unavailable("io_error", sentence, hint="Check the disk, then try again.")
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return corrupt(database, str(error))
     return None
@@ -63,7 +64,8 @@ def _os_fault(error: OSError) -> PopugError | None:
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return Unavailable("read_only", f"{where} may not be written.", hint="Check its owner and permissions.")
     if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
-        return Unavailable("read_only", f"{where} is no directory that can be used.", hint="Choose another with --home.")
+        sentence = f"{where} is no directory that can be used."
+        return Unavailable("read_only", sentence, hint="Choose another with --home.")
     return None
 
 
