@@ -1,7 +1,93 @@
-"""Commands: company."""
+"""Commands for the home as a whole: settings, permissions, health."""
+
+from collections.abc import Iterator
+from typing import Annotated
 
 import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Block, Column, Hint, Table
+from popug_cli.messages.company import (
+    CheckHealth,
+    Health,
+    Permissions,
+    SetSetting,
+    SettingList,
+    ShowPermissions,
+    ShowSettings,
+)
+
+PANEL = "The home"
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    config = typer.Typer(help="See and write the settings of the home.", no_args_is_help=True)
+    program.add_typer(config, name="config", rich_help_panel=PANEL)
+    command(config, "show")(show)
+    command(config, "set")(set_)
+    command(program, "doctor", panel=PANEL)(doctor)
+    command(program, "permissions", panel=PANEL)(permissions)
+
+
+def show(face: Face) -> None:
+    """Show every setting, its value and where that comes from."""
+    settings = face.perform(ShowSettings())
+    face.show(settings, lambda: _settings(settings))
+
+
+def set_(
+    face: Face,
+    key: Annotated[str, typer.Argument(help="The setting, such as mail.transport.")],
+    value: Annotated[str, typer.Argument(help="Its new value.")],
+) -> None:
+    """Write a setting into the home's config.toml."""
+    settings = face.perform(SetSetting(key=key, value=value))
+    written = next(line for line in settings.settings if line.key == key)
+    face.show(settings, lambda: [f"{key} is {_words(written.value)} now (from {written.source})."])
+
+
+def doctor(face: Face) -> None:
+    """Check that everything the books promise holds."""
+    health = face.perform(CheckHealth())
+    face.show(health, lambda: _health(health))
+    if not health.ok:
+        raise typer.Exit(7)
+
+
+def permissions(face: Face) -> None:
+    """Show who may do what."""
+    answer = face.perform(ShowPermissions())
+    face.show(answer, lambda: [_permissions(answer)])
+
+
+def _settings(settings: SettingList) -> Iterator[Block]:
+    columns = [Column("setting"), Column("value", flexible=True), Column("from"), Column("what it is for", style="dim")]
+    rows = [[line.key, _words(line.value), line.source, line.help] for line in settings.settings]
+    yield f"Home {settings.home}, time zone {settings.time_zone}"
+    yield Table(columns, rows)
+
+
+def _words(value: str | int | bool) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def _health(health: Health) -> Iterator[Block]:
+    rows = [["ok" if check.ok else "WRONG", check.name, check.detail] for check in health.checks]
+    yield Table([Column(""), Column("check"), Column("detail", flexible=True)], rows)
+    wrong = [check for check in health.checks if not check.ok]
+    if not wrong:
+        yield f"All {len(health.checks)} checks hold."
+        return
+    for check in wrong:
+        yield f"{check.name}: {check.detail}"
+    yield Hint("Keep a copy of the home as it is; a good one may lie under backups/.")
+
+
+def _permissions(answer: Permissions) -> Table:
+    columns = [Column("command"), Column("who may"), Column("for others")]
+    rows = [
+        [line.command, ", ".join(line.roles) or str(line.access), ", ".join(line.others) if line.roles else ""]
+        for line in answer.permissions
+    ]
+    return Table(columns, rows)

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import click
 import typer
@@ -55,41 +55,49 @@ def print_version() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit code comes back."""
     os.umask(0o077)
-    printer = Printer()
     as_json = "--json" in arguments
     try:
         code = _run(arguments)
         sys.stdout.flush()
-        return code
+    except BrokenPipeError:
+        code = _closed(sys.stdout)
+    except (KeyboardInterrupt, click.Abort):
+        code = _interrupted()
     except PopugError as error:
-        return _fail(printer, error, as_json=as_json)
+        code = _fail(error, as_json=as_json)
+    except Exception as error:
+        code = _fail(_own_fault(error), as_json=as_json)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        result = build().main(args=arguments, prog_name="popug", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
         return 0
     except click.ClickException as error:
-        return _fail(printer, _usage(error), as_json=as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (KeyboardInterrupt, click.Abort):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stderr.write("\nInterrupted; nothing was left half done.\n")
-        return INTERRUPTED
-    except Exception as error:
-        return _fail(printer, _own_fault(error), as_json=as_json)
-
-
-def _run(arguments: list[str]) -> int:
-    result = build().main(args=arguments, prog_name="popug", standalone_mode=False)
+        raise _usage(error) from error
     return result if isinstance(result, int) else 0
 
 
-def _fail(printer: Printer, error: PopugError, *, as_json: bool) -> int:
+def _fail(error: PopugError, *, as_json: bool) -> int:
     try:
-        printer.error(error, as_json=as_json)
+        Printer().error(error, as_json=as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _closed(sys.stderr)
     return error.exit_status
+
+
+def _closed(stream: IO[str]) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return 0
+
+
+def _interrupted() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stderr.write("\nInterrupted; nothing was left half done.\n")
+    return INTERRUPTED
 
 
 def _usage(error: click.ClickException) -> InvalidInput:

@@ -1,0 +1,68 @@
+"""Settings and permissions: what the operator may see and write of the home itself."""
+
+from typing import TYPE_CHECKING
+
+from popug_cli.kernel.home import replace_file
+from popug_cli.kernel.settings import SETTINGS, find_setting, load_settings
+from popug_cli.messages.base import Role, declarations
+from popug_cli.messages.company import (
+    PermissionLine,
+    Permissions,
+    SetSetting,
+    SettingLine,
+    SettingList,
+    ShowPermissions,
+    ShowSettings,
+)
+from popug_cli.messages.identity import SettingChanged
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+
+def show_settings(place: "Local", message: ShowSettings, principal: Principal) -> SettingList:
+    """Every setting with its value and where that comes from."""
+    settings = load_settings(place.home.config)
+    return SettingList(
+        home=str(place.home.root),
+        time_zone=place.runtime.calendar.time_zone,
+        settings=[
+            SettingLine(key, settings.values[key], settings.sources[key], setting.help)
+            for key, setting in sorted(SETTINGS.items())
+        ],
+    )
+
+
+def set_setting(place: "Local", message: SetSetting, principal: Principal) -> SettingList:
+    """Write one setting into the file, keeping what else stands there; who did it is an event."""
+    import tomlkit
+
+    setting = find_setting(message.key)
+    value = setting.parse(message.value)
+    file = place.home.config
+    with place.runtime.writing(principal) as context:
+        load_settings(file, {})
+        document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
+        table, _, name = message.key.partition(".")
+        document.setdefault(table, tomlkit.table())[name] = value
+        replace_file(file, tomlkit.dumps(document).encode())
+        context.events.publish(SettingChanged(key=message.key, value=value))
+    return show_settings(place, ShowSettings(), principal)
+
+
+def show_permissions(place: "Local", message: ShowPermissions, principal: Principal) -> Permissions:
+    """Who may send which message, from the declarations themselves."""
+    return Permissions(
+        [
+            PermissionLine(
+                message=each.name,
+                command=each.line,
+                access=each.access,
+                roles=[role for role in Role if role in each.roles],
+                others=[role for role in Role if role in each.others],
+                scopes=sorted(each.scopes),
+            )
+            for each in declarations()
+        ]
+    )
