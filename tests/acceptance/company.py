@@ -147,7 +147,7 @@ class Company:
         self,
         *args: str,
         as_user: str | None = None,
-        input: str | None = None,
+        input: str | None = None,  # noqa: A002  (named as in subprocess.run)
         env: Mapping[str, str] | None = None,
         as_json: bool = True,
     ) -> Result:
@@ -159,6 +159,7 @@ class Company:
             cwd=self.folder,
             capture_output=True,
             timeout=PROCESS_LIMIT_SECONDS,
+            check=False,
             input=(input or "").encode(),
         )
         return Result(asked, done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -263,7 +263,7 @@ def test_a_statement_opens_with_what_was_before_it(history: History) -> None:
 
 
 def test_a_balance_as_of_a_date_counts_that_dates_payout_and_nothing_later(history: History) -> None:
-    dates = list(HAPPENED)
+    dates = ["2031-02-28", "2031-03-02", "2031-03-03", "2031-03-05"]
     answers = history.company.ask_all(("kesha", ("balance", "--as-of", date)) for date in dates)
     figures = [history.figures()[date] for date in dates]
     assert [answer["balance_cents"] for answer in answers] == [figure.closing for figure in figures]

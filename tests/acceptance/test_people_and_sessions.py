@@ -4,8 +4,6 @@ import re
 import stat
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.company import PASSWORD, Company, Json, Result, email_of, payouts_of, pick
 
 NEW_PASSWORD = "forty-two-quiet-feathers"
@@ -178,24 +176,21 @@ def test_imported_people_log_in_once_they_have_a_password(company: Company) -> N
     assert company.ask("polly", "tasks", "shuffle", "--yes")["task_count"] == 0
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"username": "vera", "email": "no address", "role": "worker"},
-        {"username": "vera", "email": "vera@popug.example", "role": "king"},
-        {"username": "ve ra", "email": "vera@popug.example", "role": "worker"},
-        {"email": "vera@popug.example", "role": "worker"},
-        '{"username": "vera", "email"',
-    ],
-    ids=["email", "role", "username", "missing", "not-json"],
-)
-def test_an_import_of_people_with_a_bad_line_names_it_and_adds_nobody(
-    staff: Company, bad: Json | str
-) -> None:
+BAD_PEOPLE: dict[str, Json | str] = {
+    "email": {"username": "vera", "email": "no address", "role": "worker"},
+    "role": {"username": "vera", "email": "vera@popug.example", "role": "king"},
+    "no-name": {"email": "vera@popug.example", "role": "worker"},
+    "not-json": '{"username": "vera", "email"',
+}
+
+
+def test_an_import_of_people_with_a_bad_line_names_it_and_adds_nobody(staff: Company) -> None:
     good: Json = {"username": "eve", "email": email_of("eve"), "role": "worker"}
-    file = str(staff.write_lines([good, bad], "bad-people.jsonl"))
-    error = staff.run("user", "import", file, as_user="ada").refused_with_exit(2)
-    assert re.search(r"\b2\b", f"{error['message']} {error['details']}".replace(file, ""))
+    files = [str(staff.write_lines([good, bad], f"{name}.jsonl")) for name, bad in BAD_PEOPLE.items()]
+    results = staff.run_all(("ada", ("user", "import", file)) for file in files)
+    for file, result in zip(files, results, strict=True):
+        error = result.refused_with_exit(2)
+        assert re.search(r"\b2\b", f"{error['message']} {error['details']}".replace(file, "")), result
     staff.run("user", "show", "eve", as_user="ada").refused(3, "user_not_found")
 
 
@@ -205,11 +200,10 @@ FORBIDDEN = [
     *((who, "tasks shuffle --yes") for who in ("kesha", "asya")),
     *((who, "income") for who in ("kesha", "mira")),
     *((who, "close-day") for who in ("kesha", "mira")),
-    *((who, "balance gosha") for who in ("kesha", "mira")),
-    *((who, "statement gosha") for who in ("kesha", "mira")),
     *((who, "analytics") for who in ("kesha", "mira", "asya")),
-    *((who, "user list") for who in ("kesha", "mira", "asya")),
-    ("asya", "user set-role kesha admin"),
+    ("kesha", "balance gosha"),
+    ("mira", "statement gosha"),
+    ("asya", "user list"),
     ("mira", "user deactivate kesha"),
     ("kesha", "user set-role kesha admin"),
 ]
@@ -220,18 +214,6 @@ def test_each_role_is_kept_from_what_is_not_its_own(staff: Company) -> None:
     assert len(results) == len(FORBIDDEN)
     for result in results:
         result.refused(5, "forbidden")
-
-
-def test_each_role_may_do_what_is_its_own(staff: Company) -> None:
-    allowed = [
-        *((who, "tasks list --all") for who in ("kesha", "asya", "mira", "ada")),
-        ("mira", "tasks shuffle --yes"),
-        *((who, "balance") for who in ("kesha", "mira")),
-        *((who, "statement gosha") for who in ("asya", "ada")),
-        *((who, "income") for who in ("asya", "ada")),
-    ]
-    results = staff.run_all((who, command.split()) for who, command in allowed)
-    assert [result.code for result in results] == [0] * 11, results
 
 
 # --- leaving and coming back --------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""The demo: a day of a sample company in a home of its own."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.company import PROGRAM, Company, snapshot
+
+LIMIT_SECONDS = 30
+
+Played = tuple[subprocess.CompletedProcess[str], bool, Path]
+
+
+def play(company: Company, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Play the demo with its temporary files in a folder of our own, on a wide screen."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environment = company.environment() | {"TMPDIR": str(temporary), "COLUMNS": "300"}
+    return subprocess.run(
+        [*PROGRAM, "demo", *args], env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=LIMIT_SECONDS, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def played(staff: Company, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """The demo beside a company in earnest: the result, whether that was untouched, and the folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    before = snapshot(staff.folder)
+    done = play(staff, folder)
+    return done, snapshot(staff.folder) == before, folder
+
+
+def homes_named_in(text: str) -> list[Path]:
+    """The homes among the paths that a text names."""
+    paths = {Path(found.rstrip(".,;:")) for found in re.findall(r"/[^\s'\"│|`()]+", text)}
+    return [path for path in paths if (path / "popug.db").is_file()]
+
+
+def test_the_demo_plays_to_its_end(played: Played) -> None:
+    done, _, _ = played
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_names_a_home_of_its_own(staff: Company, played: Played) -> None:
+    done, _, folder = played
+    (home,) = homes_named_in(done.stdout)
+    assert home != staff.home
+    assert home.is_relative_to(folder / "tmp")
+
+
+def test_the_demo_leaves_the_home_in_earnest_and_its_session_alone(
+    played: Played,
+) -> None:
+    _, untouched, _ = played
+    assert untouched
+
+
+def test_the_demo_ends_with_mail_and_a_healthy_company(staff: Company, played: Played) -> None:
+    (home,) = homes_named_in(played[0].stdout)
+    assert list(home.glob("mail/new/*"))
+    assert staff.run("doctor", "--home", str(home)).ok()["ok"] is True
+
+
+def test_the_demo_shows_the_commands_that_make_its_screens(
+    played: Played,
+) -> None:
+    shown = played[0].stdout
+    for command in ("popug task add", "popug tasks shuffle", "popug task complete", "popug close-day"):
+        assert command in shown, command
+
+
+def test_the_demo_is_not_played_in_a_home_in_earnest(company: Company, folder: Path) -> None:
+    before = snapshot(company.home)
+    done = play(company, folder, "--home", str(company.home))
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert snapshot(company.home) == before
