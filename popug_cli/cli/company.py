@@ -62,7 +62,7 @@ def permissions(face: Face) -> None:
 
 
 def _settings(settings: SettingList) -> Iterator[Block]:
-    columns = [Column("setting"), Column("value", flexible=True), Column("from"), Column("what it is for", style="dim")]
+    columns = [Column("setting"), Column("value"), Column("from"), Column("what it is for", flexible=True)]
     rows = [[line.key, _words(line.value), line.source, line.help] for line in settings.settings]
     yield f"Home {settings.home}, time zone {settings.time_zone}"
     yield Table(columns, rows)

@@ -93,12 +93,13 @@ def command(
         hints = get_type_hints(function, include_extras=True)
 
         @wraps(function)
-        def run(*, home: Path | None = None, as_json: bool = False, **arguments: Any) -> None:
-            chosen: Chosen = typer_context().obj or Chosen()
+        def run(*, context: typer.Context, home: Path | None, as_json: bool, **arguments: Any) -> None:
+            chosen: Chosen = context.obj or Chosen()
             face = Face(locate(home or chosen.home), as_json or chosen.as_json)
             function(face, **arguments)
 
         common = [
+            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
             inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
             inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
         ]
@@ -110,10 +111,3 @@ def command(
         return function
 
     return register
-
-
-def typer_context() -> Any:
-    """The context of the command that runs."""
-    from click import get_current_context
-
-    return get_current_context()

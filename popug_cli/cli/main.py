@@ -5,8 +5,8 @@ import signal
 import sys
 from typing import IO, Annotated, Any
 
-import click
 import typer
+from typer._click import exceptions as click  # Typer 0.28 carries a click of its own
 
 from popug_cli.cli.face import Chosen, HomeOption, JsonOption
 from popug_cli.cli.render import Printer
@@ -37,19 +37,20 @@ def _callback(
     context: typer.Context,
     as_json: JsonOption = False,
     home: HomeOption = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=lambda on: _version(on)),
+    ] = False,
 ) -> None:
-    if version:
-        print_version()
-        raise typer.Exit
     context.obj = Chosen(home, as_json)
 
 
-def print_version() -> None:
-    """One line: the name and the version."""
-    from importlib.metadata import version
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
 
-    sys.stdout.write(f"popug {version('popug')}\n")
+        sys.stdout.write(f"popug {version('popug')}\n")
+        raise typer.Exit
 
 
 def run(arguments: list[str]) -> int:
@@ -61,7 +62,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _closed(sys.stdout)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         code = _interrupted()
     except PopugError as error:
         code = _fail(error, as_json=as_json)
@@ -73,7 +74,7 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         result = build().main(args=arguments, prog_name="popug", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
+    except click.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
         return 0
     except click.ClickException as error:

@@ -1,5 +1,6 @@
 """The only printer. Whatever it prints was made visible first, and nothing is ever read as markup."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ class Heading:
     text: str
 
 
+FLEXIBLE_WIDTH = 12
+UNBOUNDED_WIDTH = 1_000
 Block = str | Table | Hint | Heading
 
 
@@ -98,7 +101,8 @@ class Printer:
         from rich.console import Console
         from rich.text import Text
 
-        console = Console(file=self.out, highlight=False, markup=False, emoji=False, soft_wrap=False)
+        width = None if self.out.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
+        console = Console(file=self.out, width=width, highlight=False, markup=False, emoji=False)
         if isinstance(block, Hint):
             console.print(Text(visible(block.text), style="dim"), soft_wrap=True)
         elif isinstance(block, Heading):
@@ -118,18 +122,19 @@ def to_json(answer: Any) -> str:
 
 def _rich_table(block: Table) -> Any:
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table as RichTable
     from rich.text import Text
 
     table = RichTable(title=visible(block.title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in block.columns:
+    for place, column in enumerate(block.columns):
+        widest = max(cell_len(visible(text)) for text in (column.name, *(row[place] for row in block.rows)))
         table.add_column(
             Text(column.name),
             justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if column.flexible else None,
-            min_width=8 if column.flexible else None,
+            min_width=min(widest, FLEXIBLE_WIDTH) if column.flexible else widest,
             style=column.style or None,
         )
     for row in block.rows:

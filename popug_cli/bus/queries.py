@@ -1,0 +1,86 @@
+"""What may be asked of the bus."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.bus.set_aside import HOLDING
+from popug_cli.kernel.errors import NotFound
+from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
+
+DEFAULT_LIMIT = 1_000_000
+
+
+class HeldEvent(NamedTuple):
+    """An event that a consumer has set aside, or that waits behind one (state ``waiting``)."""
+
+    id: int
+    consumer: str
+    sequence: int
+    subject: str
+    state: str
+    attempts: int
+    error: str
+    envelope: str
+
+
+def list_events(message: ListEvents, context: Context) -> EventPage:
+    """Events after a position that fit every filter."""
+    conditions = ["sequence > :after"]
+    if message.type is not None:
+        conditions.append("(type = :type OR type LIKE :middle ESCAPE '\\')")
+    if message.subject is not None:
+        conditions.append("subject = :subject")
+    if message.actor is not None:
+        conditions.append("json_extract(envelope, '$.actor') = :actor")
+    statement = (
+        f"SELECT sequence, envelope FROM bus_log WHERE {' AND '.join(conditions)}"  # noqa: S608
+        " ORDER BY sequence LIMIT :limit"
+    )
+    parameters = {
+        "after": message.after,
+        "type": message.type,
+        "middle": f"popug.%.{_literal(message.type or '')}.v%",
+        "subject": message.subject,
+        "actor": (message.actor or "").lower(),
+        "limit": min(message.limit or DEFAULT_LIMIT, DEFAULT_LIMIT),
+    }
+    rows = context.session.connection().execute(text(statement), parameters)
+    return EventPage([document(sequence, envelope) for sequence, envelope in rows])
+
+
+def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
+    """The event of an id; raises ``event_not_found``."""
+    statement = text("SELECT sequence, envelope FROM bus_log WHERE id = :id")
+    row = context.session.connection().execute(statement, {"id": message.event_id}).first()
+    if row is None:
+        raise NotFound(
+            "event_not_found",
+            f"There is no event {message.event_id!r}.",
+            hint="Run `popug events list` for all of them.",
+            details={"event_id": message.event_id},
+        )
+    return document(row.sequence, row.envelope)
+
+
+def held_events(context: Context) -> list[HeldEvent]:
+    """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
+    statement = (
+        "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error, log.envelope"
+        f" FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence WHERE held.state IN {HOLDING}"  # noqa: S608
+        " ORDER BY held.sequence, held.consumer"
+    )
+    return [HeldEvent(*row) for row in context.session.connection().execute(text(statement))]
+
+
+def document(sequence: int, envelope: str) -> EnvelopeDocument:
+    """The envelope as stored, under the position that the log gives it."""
+    decoded: Any = msgspec.json.decode(envelope)
+    fields: dict[str, Any] = decoded if isinstance(decoded, dict) else {"data": decoded}
+    return fields | {"sequence": str(sequence)}
+
+
+def _literal(pattern: str) -> str:
+    return pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

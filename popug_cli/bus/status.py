@@ -1,0 +1,74 @@
+"""How far every consumer has come, and what in the log or in a cursor should not be."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import text
+
+from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.runtime import Context
+from popug_cli.messages.base import EVENTS
+from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
+from popug_cli.storage.engine import scalar
+
+
+def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
+    """The state of the log and of every consumer."""
+    cursors = context.session.connection().execute(text("SELECT consumer, position FROM bus_cursors"))
+    positions: dict[str, int] = {row.consumer: row.position for row in cursors}
+    held = context.session.connection().execute(
+        text("SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state")
+    )
+    states = Counter({(row.consumer, row.state): row.held for row in held})
+    return BusStatus(
+        last_sequence=context.position,
+        consumers=[_consumer_status(context, each, positions.get(each.name, 0), states) for each in consumers],
+        unknown=_unknown_types(context),
+        problems=[*log_problems(context), *cursor_problems(context, positions)],
+    )
+
+
+def log_problems(context: Context) -> Iterator[str]:
+    """Holes in the log."""
+    count = scalar(context.session, "SELECT count(*) FROM bus_log")
+    if count == context.position:
+        return
+    statement = (
+        "SELECT coalesce(max(earlier.sequence), 0) + 1 FROM bus_log earlier WHERE earlier.sequence < :first"
+        " AND NOT EXISTS (SELECT 1 FROM bus_log later WHERE later.sequence = earlier.sequence + 1)"
+    )
+    first = scalar(context.session, "SELECT min(sequence) FROM bus_log")
+    hole = 1 if first != 1 else scalar(context.session, statement, first=context.position)
+    yield f"The log has a hole at {hole}: {context.position - count} of its {context.position} positions are missing."
+
+
+def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str]:
+    """Cursors beyond the end of the log."""
+    for consumer, position in positions.items():
+        if position > context.position:
+            yield f"The cursor of {consumer} is at {position}, beyond the end of the log at {context.position}."
+
+
+def _consumer_status(
+    context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]"
+) -> ConsumerStatus:
+    places = ",".join("?" * len(consumer.types))
+    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({places})"  # noqa: S608
+    lag = context.session.connection().exec_driver_sql(statement, (position, *consumer.types)).scalar_one()
+    return ConsumerStatus(
+        consumer=consumer.name,
+        position=position if lag or position > context.position else context.position,
+        lag=lag,
+        dead=states[consumer.name, "dead"],
+        waiting=states[consumer.name, "waiting"] + states[consumer.name, "retrying"],
+    )
+
+
+def _unknown_types(context: Context) -> list[UnknownType]:
+    places = ",".join("?" * len(EVENTS))
+    statement = (
+        "SELECT coalesce(type, 'none'), count(*) FROM bus_log"
+        f" WHERE type IS NULL OR type NOT IN ({places}) GROUP BY type ORDER BY type"  # noqa: S608
+    )
+    rows = context.session.connection().exec_driver_sql(statement, tuple(EVENTS))
+    return [UnknownType(type_, count) for type_, count in rows]
