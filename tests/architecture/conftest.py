@@ -1,0 +1,16 @@
+"""A database as the migrations make it."""
+
+from pathlib import Path
+
+import pytest
+
+from popug_cli.kernel.home import Home
+from popug_cli.storage import migrate
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a company that has just been founded."""
+    home = Home(tmp_path_factory.mktemp("migrated"))
+    migrate.create(home)
+    return home.database

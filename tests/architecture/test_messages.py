@@ -1,0 +1,88 @@
+"""The published language is whole: every message is declared, documented and handled under its own name."""
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import msgspec
+import pytest
+
+from popug_cli import bootstrap, messages
+from popug_cli.app import composed
+from popug_cli.messages.base import DECLARATIONS, EVENTS, Command, Declaration, Event, Message, Query, declarations
+
+for found in iter_modules(messages.__path__):
+    import_module(f"{messages.__name__}.{found.name}")
+
+GENERIC = {Message, Command, Query}
+
+
+def classes_below(root: type[Any]) -> Iterator[type[Any]]:
+    for below in root.__subclasses__():
+        yield below
+        yield from classes_below(below)
+
+
+def handler_of(declaration: Declaration) -> Any:
+    return composed.handler_of(declaration.message, declaration.name) or bootstrap.handler_of(declaration)
+
+
+every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)
+every_event = pytest.mark.parametrize("shape", list(EVENTS.values()), ids=list(EVENTS))
+
+
+def test_every_message_class_is_declared() -> None:
+    undeclared = {each.__name__ for each in classes_below(Message) if each not in GENERIC | set(DECLARATIONS)}
+    assert undeclared == set(), "say @declare(...) of each"
+
+
+def test_every_event_class_is_declared() -> None:
+    undeclared = {each.__name__ for each in classes_below(Event) if each not in EVENTS.values()}
+    assert undeclared == set(), "say @event(...) of each"
+
+
+def test_names_are_unique() -> None:
+    names = [declaration.name for declaration in declarations()]
+    assert len(names) == len(set(names))
+
+
+@every_declaration
+def test_a_message_has_a_handler_that_takes_it_and_gives_its_answer(declaration: Declaration) -> None:
+    handler = handler_of(declaration)
+    taken = inspect.get_annotations(handler, eval_str=False)
+    assert declaration.message.__name__ in {_name(annotation) for annotation in taken.values()}
+    assert _name(taken["return"]) in {_name(declaration.answer), *_follow_ups(declaration)}
+
+
+@every_declaration
+def test_a_message_is_a_documented_frozen_struct_that_travels_as_json(declaration: Declaration) -> None:
+    shape = declaration.message
+    assert (shape.__doc__ or "").rstrip().endswith(".")
+    assert shape.__struct_config__.frozen
+    assert shape.__struct_config__.forbid_unknown_fields
+    msgspec.json.schema(shape)
+    msgspec.json.schema(declaration.answer)
+
+
+@every_event
+def test_an_event_is_a_documented_frozen_struct_ordered_by_one_of_its_fields(shape: type[Event]) -> None:
+    assert (shape.__doc__ or "").rstrip().endswith(".")
+    assert shape.__struct_config__.frozen
+    assert shape.KEY in {field.name for field in msgspec.structs.fields(shape)}
+
+
+def _follow_ups(declaration: Declaration) -> set[str]:
+    """A command may be answered by a query of its own module that has the same answer."""
+    same = {_name(other.message) for other in declarations() if _answers_for(declaration, other)}
+    return same if declaration.is_command else set()
+
+
+def _answers_for(declaration: Declaration, other: Declaration) -> bool:
+    same_module = declaration.module == other.module
+    return same_module and not other.is_command and other.answer == declaration.answer
+
+
+def _name(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
