@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.bus import (
+    DropDeadLetter,
+    ListDeadLetters,
+    ReplayEvents,
+    RetryDeadLetters,
+    ShowBusStatus,
+    ShowSchemas,
+    TraceTask,
+)
 from popug_cli.messages.company import CheckHealth, SetSetting, ShowPermissions, ShowSettings, ShowTask
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import Principal
@@ -17,6 +26,13 @@ Compose = Callable[["Local", Any, Principal], Any]
 
 PLACES: dict[type[Message[Any]], str] = {
     CheckHealth: "health",
+    DropDeadLetter: "events",
+    ListDeadLetters: "events",
+    ReplayEvents: "replay",
+    RetryDeadLetters: "events",
+    ShowBusStatus: "events",
+    ShowSchemas: "events",
+    TraceTask: "trace",
     CloseDay: "close_day",
     SendMail: "mail_run",
     SetSetting: "settings",

@@ -11,7 +11,7 @@ from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.identity import gate
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query
@@ -102,6 +102,7 @@ class Local:
             advance(self.runtime, consumer)
 
     def _command(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
+        """A handler may return a query to be answered next, or a refusal whose changes (a count) are kept."""
         handler = bootstrap.handler_of(declaration)
 
         def work(context: Context) -> Any:
@@ -111,6 +112,8 @@ class Local:
 
         answer: Any = self.write(declaration.module, principal, work)
         self.catch_up()
+        if isinstance(answer, PopugError):
+            raise answer
         if isinstance(answer, Query):
             answer = self._query(DECLARATIONS[type(answer)], answer, principal)
         final: Answer = answer

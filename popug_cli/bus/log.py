@@ -35,6 +35,10 @@ class Log:
         """The event at a position."""
         return self._rows("sequence = ?", (sequence,))[0]
 
+    def by_id(self, event_id: str) -> Delivered[Event] | None:
+        """The event of that id, if it is there and of a known shape."""
+        return next(self._known(self._rows("id = ?", (event_id,)), ()), None)
+
     def of_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:
         """Every event about one subject in the order of the log, limited to some kinds if any are named.
 
@@ -52,7 +56,7 @@ class Log:
             first = rows[-1][0] + 1
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
-        statement = f"SELECT sequence, coalesce(subject, ''), envelope FROM bus_log WHERE {where}"  # noqa: S608
+        statement = f"SELECT sequence, coalesce(subject, ''), envelope FROM bus_log WHERE {where}"
         return [(n, s, e) for n, s, e in self._session.connection().exec_driver_sql(statement, parameters)]
 
     def _known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...]) -> Iterator[Delivered[Event]]:

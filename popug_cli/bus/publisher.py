@@ -50,8 +50,22 @@ class Publisher:
         """A fresh UUIDv7."""
         return uuid7(self._now, self._chance)
 
-    def publish(self, event: Event, *, cause: Delivered[Event] | None = None, event_id: str | None = None) -> str:
-        """Append an event; its id comes back, or the one that was chosen for it before."""
+    def act_as(self, username: str) -> None:
+        """What is published from now on without a cause was done by this person."""
+        self._actor = username
+
+    def publish(
+        self,
+        event: Event,
+        *,
+        cause: Delivered[Event] | None = None,
+        event_id: str | None = None,
+        causation_id: str | None = None,
+    ) -> str:
+        """Append an event; its id comes back, or the one that was chosen for it before.
+
+        ``causation_id`` names as its cause an event that was published in this very transaction.
+        """
         event_id = event_id or self.new_id()
         run = self._open_run()
         self._last += 1
@@ -65,7 +79,7 @@ class Publisher:
                 data=event,
                 sequence=str(self._last),
                 dataschema=schema_uri(event.TYPE),
-                causationid=cause.id if cause else None,
+                causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,
                 actor=cause.actor if cause else self._actor,
             )

@@ -36,8 +36,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
     if message.actor is not None:
         conditions.append("json_extract(envelope, '$.actor') = :actor")
     statement = (
-        f"SELECT sequence, envelope FROM bus_log WHERE {' AND '.join(conditions)}"  # noqa: S608
-        " ORDER BY sequence LIMIT :limit"
+        f"SELECT sequence, envelope FROM bus_log WHERE {' AND '.join(conditions)} ORDER BY sequence LIMIT :limit"
     )
     parameters = {
         "after": message.after,
@@ -68,8 +67,8 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
 def held_events(context: Context) -> list[HeldEvent]:
     """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
     statement = (
-        "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error, log.envelope"
-        f" FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence WHERE held.state IN {HOLDING}"  # noqa: S608
+        "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
+        f" log.envelope FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence WHERE held.state IN {HOLDING}"
         " ORDER BY held.sequence, held.consumer"
     )
     return [HeldEvent(*row) for row in context.session.connection().execute(text(statement))]

@@ -26,7 +26,7 @@ class Held(NamedTuple):
 
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
     """The subjects whose later events have to wait."""
-    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {HOLDING}"  # noqa: S608
+    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {HOLDING}"
     return set(context.session.connection().execute(text(statement), {"c": consumer}).scalars())
 
 
@@ -71,7 +71,7 @@ def due_subjects(context: Context, consumer: str, *, whenever: bool) -> list[str
 def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
     """What is set aside of one subject, in order."""
     statement = (
-        f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {HOLDING}"  # noqa: S608
+        f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {HOLDING}"
         " AND consumer = :c AND subject = :s ORDER BY sequence"
     )
     rows = context.session.connection().execute(text(statement), {"c": consumer, "s": subject})

@@ -53,7 +53,7 @@ def _consumer_status(
     context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]"
 ) -> ConsumerStatus:
     places = ",".join("?" * len(consumer.types))
-    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({places})"  # noqa: S608
+    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({places})"
     lag = context.session.connection().exec_driver_sql(statement, (position, *consumer.types)).scalar_one()
     return ConsumerStatus(
         consumer=consumer.name,
@@ -68,7 +68,7 @@ def _unknown_types(context: Context) -> list[UnknownType]:
     places = ",".join("?" * len(EVENTS))
     statement = (
         "SELECT coalesce(type, 'none'), count(*) FROM bus_log"
-        f" WHERE type IS NULL OR type NOT IN ({places}) GROUP BY type ORDER BY type"  # noqa: S608
+        f" WHERE type IS NULL OR type NOT IN ({places}) GROUP BY type ORDER BY type"
     )
     rows = context.session.connection().exec_driver_sql(statement, tuple(EVENTS))
     return [UnknownType(type_, count) for type_, count in rows]

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 def build() -> Any:
     """The whole program as one click command."""
-    from popug_cli.cli import analytics, company, mail, money, session, task, tasks, token, user
+    from popug_cli.cli import analytics, company, events, mail, money, session, task, tasks, token, user
 
     program = typer.Typer(
         name="popug",
@@ -28,21 +28,9 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback()(_callback)
-    for part in (session, task, tasks, money, analytics, user, token, mail, company):
+    for part in (session, task, tasks, money, analytics, user, token, mail, events, company):
         part.register(program)
     return typer.main.get_command(program)
-
-
-def _callback(
-    context: typer.Context,
-    as_json: JsonOption = False,
-    home: HomeOption = None,
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=lambda on: _version(on)),
-    ] = False,
-) -> None:
-    context.obj = Chosen(home, as_json)
 
 
 def _version(asked: bool) -> None:
@@ -51,6 +39,18 @@ def _version(asked: bool) -> None:
 
         sys.stdout.write(f"popug {version('popug')}\n")
         raise typer.Exit
+
+
+def _callback(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    context.obj = Chosen(home, as_json)
 
 
 def run(arguments: list[str]) -> int:

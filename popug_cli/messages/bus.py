@@ -1,5 +1,6 @@
 """What is asked of the bus and told to it: the log, the consumers' places in it, dead letters."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -101,20 +102,25 @@ class ReplayReport(msgspec.Struct, frozen=True):
 
 
 class TraceLine(msgspec.Struct, frozen=True):
-    """One step in the life of a task: a command, an event, a consumer, an entry or a mail."""
+    """One event in the chain of a task, from what caused it to who took it.
 
-    at: str
-    kind: str
-    what: str
+    ``consumers`` says of each that listens whether it is ``done``, ``pending``, ``retrying``, ``waiting``, ``dead`` or
+    ``dropped``.
+    """
+
+    sequence: int
+    at: datetime
+    event: str
     actor: str
-    event_id: str | None
-    causation_id: str | None
-    correlation_id: str | None
+    event_id: str
+    causationid: str | None
+    correlationid: str | None
     detail: str
+    consumers: dict[str, str]
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """The whole chain of a task, in the order of the log."""
+    """The whole chain of a task, in the order of the log, from its creation to the mail that told of its money."""
 
     number: int
     steps: list[TraceLine]

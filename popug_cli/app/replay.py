@@ -1,0 +1,76 @@
+"""Building the read models anew from the log."""
+
+from typing import TYPE_CHECKING
+
+from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed, rows_of, tables_of
+from popug_cli.bootstrap import consumer_of
+from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.runtime import Context
+from popug_cli.identity import gate
+from popug_cli.messages.base import DECLARATIONS
+from popug_cli.messages.bus import ReplayEvents, ReplayReport
+from popug_cli.messages.principal import Principal
+from popug_cli.storage.engine import insert_many, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlmodel import Session
+
+    from popug_cli.app.local import Local
+
+READ_MODEL = "analytics"
+COPY_ROWS = 10_000
+
+
+def replay_events(place: "Local", message: ReplayEvents, principal: Principal) -> ReplayReport:
+    """Compare analytics with a rebuild up to its cursor, or let a rebuild take its place."""
+    consumer = consumer_of(READ_MODEL)
+    place.catch_up()
+    with place.runtime.reading(principal) as context, empty_copy(context, consumer) as copy:
+        reached = cursor_of(context, consumer) if message.verify else context.position
+        events = feed(context, consumer, copy, after=0, up_to=reached)
+        if message.verify:
+            return ReplayReport(events, differences(context, consumer, copy))
+        context.session.connection().rollback()
+        with place.runtime.writing(principal) as live:
+            gate.admit(principal, DECLARATIONS[type(message)], message, live)
+            events += feed(live, consumer, copy, after=reached, up_to=live.position)
+            _swap(live, consumer, copy)
+    return ReplayReport(events, [])
+
+
+def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:
+    connection = live.session.connection()
+    with transaction(copy, writes=False) as rebuilt:
+        for table in tables_of(live, consumer):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+            _copy_rows(live, rebuilt, table)
+    places = ",".join("?" * len(consumer.types))
+    connection.exec_driver_sql(
+        "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
+        f" WHERE type IN ({places})"
+        " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
+        " ON CONFLICT (consumer, sequence) DO NOTHING",
+        (consumer.name, *consumer.types, consumer.name),
+    )
+    connection.exec_driver_sql(
+        "INSERT INTO bus_cursors (consumer, position) VALUES (?, ?)"
+        " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position",
+        (consumer.name, live.position),
+    )
+
+
+def _copy_rows(live: Context, rebuilt: "Session", table: str) -> None:
+    rows: list[tuple[object, ...]] = []
+    for row in rows_of(rebuilt, table):
+        rows.append(row)
+        if len(rows) == COPY_ROWS:
+            _insert(live, table, rows)
+            rows = []
+    _insert(live, table, rows)
+
+
+def _insert(live: Context, table: str, rows: list[tuple[object, ...]]) -> None:
+    if rows:
+        places = ",".join("?" * len(rows[0]))
+        insert_many(live.session, f"INSERT INTO {table} VALUES ({places})", rows)

@@ -1,0 +1,93 @@
+"""The chain of one task: what caused what, from its creation to the mail that told of its money."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.queries import document
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.base import Event
+from popug_cli.messages.billing import EntryPosted, PayoutMade
+from popug_cli.messages.bus import Trace, TraceLine, TraceTask
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.mail import MailFailed, MailSent
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import GetTask, TaskAssigned, TaskCompleted
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+
+def trace_task(place: "Local", message: TraceTask, principal: Principal) -> Trace:
+    """Every event of the chain in the order of the log; raises ``task_not_found``."""
+    task = place.perform_as(principal, GetTask(number=message.number))
+    with place.runtime.reading(principal) as context:
+        own = context.log.of_subject(task.task_id)
+        causes = list(_causes(context, own))
+        chain = {each.sequence: each for each in [*causes, *own, *_money(context, own, task.task_id)]}
+        steps = [_step(context, place.consumers, each) for _, each in sorted(chain.items())]
+    return Trace(message.number, steps)
+
+
+def _causes(context: Context, own: list[Delivered[Event]]) -> Iterator[Delivered[Event]]:
+    known = {each.id for each in own}
+    for each in own:
+        cause = document(each.sequence, context.log.at(each.sequence)[2]).get("causationid")
+        if cause and cause not in known:
+            known.add(cause)
+            found = context.log.by_id(cause)
+            if found is not None:
+                yield found
+
+
+def _money(context: Context, own: list[Delivered[Event]], task_id: str) -> Iterator[Delivered[Event]]:
+    holders = {each.data.assignee_id for each in own if isinstance(each.data, TaskAssigned | TaskCompleted)}
+    for holder in sorted(holders):
+        about = context.log.of_subject(holder, EntryPosted, PayoutMade, MailSent, MailFailed)
+        entries = [e for e in about if isinstance(e.data, EntryPosted) and e.data.task_id == task_id]
+        days = {e.data.business_date for e in entries if isinstance(e.data, EntryPosted)}
+        yield from entries
+        for each in about:
+            if isinstance(each.data, PayoutMade | MailSent | MailFailed) and each.data.business_date in days:
+                yield each
+
+
+def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
+    _, _, envelope = context.log.at(event.sequence)
+    stored: dict[str, Any] = document(event.sequence, envelope)
+    listeners = [each.name for each in consumers if stored["type"] in each.types]
+    states = _states(context, event.sequence)
+    return TraceLine(
+        sequence=event.sequence,
+        at=parse_stamp(stored["time"]),
+        event=type(event.data).NAME,
+        actor=event.actor,
+        event_id=event.id,
+        causationid=stored.get("causationid"),
+        correlationid=stored.get("correlationid"),
+        detail=_detail(event.data),
+        consumers={name: states.get(name, "pending") for name in listeners},
+    )
+
+
+def _states(context: Context, sequence: int) -> dict[str, str]:
+    statement = text(
+        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :n"
+        " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :n"
+    )
+    rows = context.session.connection().execute(statement, {"n": sequence})
+    return {row.consumer: row.state for row in rows}
+
+
+def _detail(data: Event) -> str:
+    fields = msgspec.to_builtins(data)
+    words = {name: fields[name] for name in ("reason", "kind", "business_date") if name in fields}
+    money = [
+        f"{name.removesuffix('_cents')} {format_cents(v)}" for name, v in fields.items() if name.endswith("_cents")
+    ]
+    return ", ".join([*map(str, words.values()), *money])

@@ -1,0 +1,253 @@
+"""Commands about the log of events, its consumers and its dead letters."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Block, Column, Hint, Table
+from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import replace_file
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.bus import (
+    BusStatus,
+    DeadLetters,
+    DropDeadLetter,
+    EventPage,
+    ListDeadLetters,
+    ListEvents,
+    ReplayEvents,
+    RetryDeadLetters,
+    ShowBusStatus,
+    ShowEvent,
+    ShowSchemas,
+    Trace,
+    TraceTask,
+)
+
+PANEL = "Behind the scenes"
+FOLLOW_SECONDS = 0.5
+
+TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, full or by its middle name.")]
+SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what is about this id.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Only what this person did.")]
+AfterOption = Annotated[int, typer.Option("--after", min=0, help="Only what comes after this sequence.")]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    events = typer.Typer(help="Look into the log of events and help its consumers.", no_args_is_help=True)
+    program.add_typer(events, name="events", rich_help_panel=PANEL)
+    command(events, "list")(list_)
+    command(events, "show")(show)
+    command(events, "follow")(follow)
+    command(events, "status")(status)
+    command(events, "dead")(dead)
+    command(events, "retry")(retry)
+    command(events, "drop")(drop)
+    command(events, "replay")(replay)
+    command(events, "trace")(trace)
+    command(events, "schemas")(schemas)
+
+
+def list_(
+    face: Face,
+    type_: TypeOption = None,
+    subject: SubjectOption = None,
+    actor: ActorOption = None,
+    after: AfterOption = 0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+) -> None:
+    """List events in the order of the log."""
+    page = face.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    face.show(page, lambda: [_events(face, page)])
+
+
+def show(face: Face, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
+    """Show one event as it stands in the log."""
+    envelope = face.perform(ShowEvent(event_id=event_id))
+    face.show(envelope, lambda: [json.dumps(envelope, indent=2)])
+
+
+def follow(face: Face, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0) -> None:
+    """Print events as they happen, one JSON line each, until interrupted."""
+    while True:
+        for envelope in face.perform(ListEvents(type=type_, subject=subject, after=after)).events:
+            face.printer.document(envelope)
+            after = int(envelope["sequence"])
+        face.printer.out.flush()
+        time.sleep(FOLLOW_SECONDS)
+
+
+def status(face: Face) -> None:
+    """Show how far every consumer has read, and what it has set aside."""
+    answer = face.perform(ShowBusStatus())
+    face.show(answer, lambda: _status(answer))
+
+
+def dead(face: Face) -> None:
+    """List the events that a consumer could not take, why, and the money that hangs on them."""
+    letters = face.perform(ListDeadLetters())
+    face.show(letters, lambda: _dead(letters))
+
+
+def retry(
+    face: Face,
+    dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Try all of them.")] = False,
+) -> None:
+    """Try a dead letter again, and then what waits behind it, in order."""
+    if (dead_id is None) != all_:
+        raise InvalidInput(
+            "usage", "Name one dead letter, or say --all.", hint="Run `popug events dead` for the numbers."
+        )
+    answer = face.perform(RetryDeadLetters(dead_id=dead_id))
+    face.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
+
+
+def drop(
+    face: Face,
+    dead_id: Annotated[int, typer.Argument(help="The number that `popug events dead` shows.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept for ever.")],
+) -> None:
+    """Give a dead letter up: what it should have done will never be done."""
+    letters = {letter.dead_id: letter for letter in face.perform(ListDeadLetters()).dead}
+    answer = face.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
+    face.show(answer, lambda: _dropped(letters.get(dead_id)))
+
+
+def replay(
+    face: Face, verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False
+) -> None:
+    """Build the read models anew from the log, or compare them with it."""
+    report = face.perform(ReplayEvents(verify=verify))
+    face.show(
+        report,
+        lambda: (
+            [f"{report.events} events read, {len(report.differences)} differences."]
+            + [f"{each.table}: {each.rows} rows differ, such as {each.example}" for each in report.differences]
+        ),
+    )
+    if verify and report.differences:
+        raise typer.Exit(7)
+
+
+def trace(face: Face, number: Annotated[int, typer.Argument(min=1, help="The task's number.")]) -> None:
+    """Show the whole chain of a task: every event, its cause, and who has taken it."""
+    answer = face.perform(TraceTask(number=number))
+    face.show(answer, lambda: [_trace(face, answer)])
+
+
+def schemas(
+    face: Face,
+    out: Annotated[Path | None, typer.Option("--out", help="Write one file each into this directory.")] = None,
+) -> None:
+    """Print the JSON Schema of every event, or write them to files."""
+    answer = face.perform(ShowSchemas())
+    if out is None:
+        face.printer.document(answer)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for type_, schema in answer.schemas.items():
+        replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
+    face.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
+
+
+def _events(face: Face, page: EventPage) -> Table:
+    columns = [
+        Column("sequence", right=True),
+        Column("time"),
+        Column("event"),
+        Column("actor"),
+        Column("subject"),
+        Column("id"),
+    ]
+    return Table(columns, [_event_row(face, envelope) for envelope in page.events], empty="No events fit.")
+
+
+def _event_row(face: Face, envelope: dict[str, Any]) -> list[str]:
+    wanted = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
+    sequence, at, type_, actor, subject, event_id = wanted
+    with suppress(ValueError):
+        at = face.local_time(parse_stamp(at))
+    return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
+
+
+def _status(answer: BusStatus) -> Iterator[Block]:
+    columns = [Column("consumer"), *(Column(name, right=True) for name in ("position", "lag", "dead", "waiting"))]
+    rows = [[c.consumer, *map(str, (c.position, c.lag, c.dead, c.waiting))] for c in answer.consumers]
+    yield f"The log ends at {answer.last_sequence}."
+    yield Table(columns, rows)
+    for unknown in answer.unknown:
+        yield f"{unknown.count} events of a type that this program does not know are kept and skipped: {unknown.type}"
+    yield from answer.problems
+    if any(c.dead for c in answer.consumers):
+        yield Hint("Next: popug events dead")
+
+
+def _dead(letters: DeadLetters) -> Iterator[Block]:
+    columns = [
+        Column("no.", right=True),
+        Column("consumer"),
+        Column("event"),
+        Column("state"),
+        Column("tries", right=True),
+        Column("behind it", right=True),
+        Column("at stake", right=True),
+        Column("why", flexible=True),
+    ]
+    rows = [
+        [
+            str(letter.dead_id),
+            letter.consumer,
+            str(letter.event.get("type", "")).removeprefix("popug."),
+            letter.state,
+            str(letter.attempts),
+            str(letter.waiting),
+            format_cents(letter.amount_cents),
+            letter.error,
+        ]
+        for letter in letters.dead
+    ]
+    yield Table(columns, rows, empty="No event is set aside.")
+    if rows:
+        yield Hint("Next: popug events retry NO, or popug events drop NO --reason WHY")
+
+
+def _dropped(letter: Any) -> Iterator[Block]:
+    yield "Dropped; the reason is in the log."
+    if letter is not None:
+        stake = f" ({format_cents(letter.amount_cents)} at stake)" if letter.amount_cents else ""
+        yield f"Left undone for good: what {letter.consumer} would have made of {letter.event.get('type')}{stake}."
+
+
+def _trace(face: Face, answer: Trace) -> Table:
+    columns = [
+        Column("sequence", right=True),
+        Column("time"),
+        Column("event"),
+        Column("actor"),
+        Column("because of"),
+        Column("what", flexible=True),
+        Column("taken by"),
+    ]
+    numbers = {step.event_id: str(step.sequence) for step in answer.steps}
+    rows = [
+        [
+            str(step.sequence),
+            face.local_time(step.at),
+            step.event,
+            step.actor,
+            numbers.get(step.causationid or "", "command" if step.causationid is None else "…"),
+            step.detail,
+            ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
+        ]
+        for step in answer.steps
+    ]
+    return Table(columns, rows, title=f"Task #{answer.number}")
