@@ -9,12 +9,14 @@ from popug_cli.app import composed
 from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.identity import gate
+from popug_cli.identity.rules import check_newcomer
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
-from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query
+from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
+from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
 
 Answer = TypeVar("Answer")
@@ -39,8 +41,10 @@ class Local:
         self._clock = clock
         self._chance = chance
 
-    def found(self, time_zone: str) -> None:
-        """Make the home and its database where they are missing."""
+    def found(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
+        """Make the home and its database where they are missing, unless the admin to come would be refused."""
+        if admin is not None:
+            check_newcomer(admin.username, admin.email, Role.ADMIN, admin.password)
         bootstrap.found_company(self.home, time_zone, clock=self._clock, chance=self._chance)
 
     @cached_property

@@ -38,6 +38,7 @@ class Context:
     calendar: Calendar
     settings: Settings
     home: Home
+    home_id: str
     progress: Progress
 
     def at(self, position: int) -> "Context":
@@ -87,5 +88,6 @@ class Runtime:
             calendar=self.calendar,
             settings=self.settings,
             home=self.home,
+            home_id=self.home_id,
             progress=self.progress,
         )

@@ -1,17 +1,69 @@
-"""Who is let in: the token is proved with public keys, then looked up in identity's list."""
+"""Who is let in: the token is proved with public keys, then looked up in identity's list, then its role is judged."""
 
+from functools import partial
 from typing import Any
 
 from popug_cli.bus.runtime import Context, Runtime
+from popug_cli.identity import grants, keys, tokens
+from popug_cli.identity.rules import lower_username, name_roles
+from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
 from popug_cli.messages.base import Declaration, Message
-from popug_cli.messages.principal import Principal
+from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 
 
 def identify(token: str, runtime: Runtime) -> Principal:
-    """The holder of a token; raises exit 4 errors."""
-    raise NotImplementedError
+    """The holder of a token, proved without the database; raises errors of exit 4."""
+    find_key = partial(keys.public_key, runtime.home)
+    claims = tokens.prove(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope)
 
 
 def admit(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
-    """Let a principal send a message; raises exit 4 for a revoked token, exit 5 where the role does not allow it."""
-    raise NotImplementedError
+    """Let a principal send a message; raises ``token_revoked`` (exit 4) or ``forbidden`` (exit 5).
+
+    Who comes without a token is trusted to be who they say, for only this process can say so; the operator of the home
+    and the scheduler may send whatever they send in process.
+    """
+    if principal in (OPERATOR, SCHEDULER):
+        return
+    if principal.token_id:
+        _look_up(principal, context)
+    _judge_scope(principal, declaration)
+    _judge_role(principal, declaration, message)
+
+
+def _look_up(principal: Principal, context: Context) -> None:
+    found = grants.find(context, principal.token_id)
+    if (
+        found is None
+        or found.revoked_at is not None
+        or not found.active
+        or (found.user_id, found.role) != (principal.user_id, principal.role)
+    ):
+        raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
+    grants.note_use(context, found)
+
+
+def _judge_scope(principal: Principal, declaration: Declaration) -> None:
+    if principal.scope is not None and principal.scope not in declaration.scopes:
+        raise NotAllowed(
+            "forbidden",
+            f"This token is good for {principal.scope} only, not for `popug {declaration.line}`.",
+            hint="Log in, or issue a token without that scope.",
+            details={"command": declaration.line, "scope": principal.scope},
+        )
+
+
+def _judge_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
+    named: str | None = getattr(message, "username", None)
+    concerns_another = named is not None and lower_username(named) != principal.username
+    allowed = declaration.others if concerns_another else declaration.roles
+    if principal.role in allowed:
+        return
+    for_another = " for somebody else" if principal.role in declaration.roles else ""
+    raise NotAllowed(
+        "forbidden",
+        f"Only {name_roles(allowed)} may use `popug {declaration.line}`{for_another}.",
+        hint="Run `popug permissions` to see who may do what.",
+        details={"command": declaration.line, "roles": sorted(allowed)},
+    )

@@ -146,9 +146,12 @@ class AddUser(Command[User], frozen=True, kw_only=True):
 
 @declare("user import", by=ADMINS)
 class ImportUsers(Command[Imported], frozen=True, kw_only=True):
-    """Register many people at once, all or none."""
+    """Register many people at once, all or none; those who are there just so are skipped.
 
-    people: list[NewPerson]
+    ``people`` has a place for each line of the file, with None where the line was blank.
+    """
+
+    people: list[NewPerson | None]
 
 
 @declare("user list", by=ADMINS)

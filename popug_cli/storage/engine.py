@@ -66,6 +66,11 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Session]:
         yield session
 
 
+def may_write(session: Session) -> bool:
+    """Whether the transaction of a session holds the write lock."""
+    return bool(session.connection().get_execution_options().get("popug_writes", False))
+
+
 def insert_many(session: Session, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """Run one statement with ``?`` places for many rows, past SQLAlchemy's handling of each row's parameters."""
     if rows:

@@ -1,0 +1,48 @@
+"""Passwords by argon2id, with the parameters of the settings."""
+
+from typing import TYPE_CHECKING
+
+from popug_cli.bus.runtime import Context
+from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normal_password
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
+SALT_BYTES = 16
+
+
+def hash_password(password: str, context: Context) -> str:
+    """What is kept of a password: the hash with its salt and parameters (PHC string)."""
+    return _hasher(context).hash(_encoded(password), salt=context.chance.bytes(SALT_BYTES))
+
+
+def is_password(password: str, password_hash: str | None, context: Context) -> bool:
+    """Whether the password is the hashed one; takes as much work where there is no hash."""
+    from argon2.exceptions import InvalidHashError, VerificationError
+
+    if password_hash is None:
+        hash_password(password, context)
+        return False
+    try:
+        return _hasher(context).verify(password_hash, _encoded(password))
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def is_outdated(password_hash: str, context: Context) -> bool:
+    """Whether a hash was made with other parameters than those of the settings."""
+    return _hasher(context).check_needs_rehash(password_hash)
+
+
+def _encoded(password: str) -> bytes:
+    return normal_password(password[: MAX_PASSWORD_CHARACTERS + 1]).encode("utf-8", "surrogatepass")
+
+
+def _hasher(context: Context) -> "PasswordHasher":
+    from argon2 import PasswordHasher
+
+    return PasswordHasher(
+        time_cost=context.settings.number("identity.argon2_time_cost"),
+        memory_cost=context.settings.number("identity.argon2_memory_kib"),
+        parallelism=context.settings.number("identity.argon2_parallelism"),
+    )

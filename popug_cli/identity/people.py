@@ -1,0 +1,139 @@
+"""The people as rows: found, written, refused."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.identity.rules import email_key, lower_username
+from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.errors import Conflict, NotFound
+from popug_cli.messages.base import Role
+from popug_cli.messages.identity import User, UserRegistered
+from popug_cli.storage.engine import insert_many, scalar
+
+_USERS = "SELECT user_id, username, email, role, active FROM identity_users"
+
+
+def everybody(context: Context) -> list[User]:
+    """All people, by username."""
+    rows = context.session.connection().execute(text(f"{_USERS} ORDER BY username")).mappings()
+    return [msgspec.convert(dict(row), User, strict=False) for row in rows]
+
+
+def find(context: Context, username: str) -> User | None:
+    """The person of that name in any case, or None."""
+    found = context.session.connection().execute(
+        text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
+    )
+    row = found.mappings().first()
+    return None if row is None else msgspec.convert(dict(row), User, strict=False)
+
+
+def require(context: Context, username: str) -> User:
+    """The person of that name; raises ``user_not_found``."""
+    user = find(context, username)
+    if user is None:
+        raise NotFound(
+            "user_not_found",
+            f"There is nobody called {username!r}.",
+            hint="Run `popug user list` for everybody.",
+            details={"username": username},
+        )
+    return user
+
+
+def is_anybody(context: Context) -> bool:
+    """Whether somebody was ever registered."""
+    return bool(scalar(context.session, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
+
+
+def is_last_admin(context: Context, user: User) -> bool:
+    """Whether without this person no active admin were left."""
+    others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
+    is_one = user.active and user.role is Role.ADMIN
+    return is_one and not scalar(context.session, others, user_id=user.user_id)
+
+
+def password_hash_of(context: Context, user: User) -> str | None:
+    """What is kept of a person's password; None where there is none."""
+    statement = "SELECT password_hash FROM identity_users WHERE user_id = :user_id"
+    found: str | None = scalar(context.session, statement, user_id=user.user_id)
+    return found
+
+
+def register(context: Context, users: Sequence[User], password_hash: str | None = None) -> None:
+    """Write people down and tell of them; that their names and addresses are free was seen to before."""
+    insert_many(
+        context.session,
+        "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
+        " VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
+        [_row(user, password_hash, stamp(context.now)) for user in users],
+    )
+    for user in users:
+        context.events.publish(
+            UserRegistered(user_id=user.user_id, username=user.username, email=user.email, role=user.role)
+        )
+
+
+def change(context: Context, user: User) -> None:
+    """Write down what may change of a person: address, role, being active."""
+    context.session.connection().execute(
+        text(
+            "UPDATE identity_users SET email = :email, email_key = :email_key, role = :role, active = :active"
+            " WHERE user_id = :user_id"
+        ),
+        {
+            "email": user.email,
+            "email_key": email_key(user.email),
+            "role": user.role.value,
+            "active": int(user.active),
+            "user_id": user.user_id,
+        },
+    )
+
+
+def keep_password_hash(context: Context, user: User, password_hash: str) -> None:
+    """Replace what is kept of a person's password."""
+    context.session.connection().execute(
+        text("UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id"),
+        {"password_hash": password_hash, "user_id": user.user_id},
+    )
+
+
+def refuse_taken_username(username: str, taken: Iterable[User]) -> None:
+    """Raise ``username_taken`` where one of these people has the name."""
+    if any(user.username == username for user in taken):
+        raise Conflict(
+            "username_taken",
+            f"The username {username} is taken; names are never given twice.",
+            hint="Choose another.",
+            details={"username": username},
+        )
+
+
+def refuse_taken_email(email: str, taken: Iterable[User]) -> None:
+    """Raise ``email_taken`` where one of these people has the address."""
+    for user in taken:
+        if email_key(user.email) == email_key(email):
+            raise Conflict(
+                "email_taken",
+                f"The address {email} belongs to {user.username}.",
+                hint="Give another address.",
+                details={"email": email, "username": user.username},
+            )
+
+
+def having(context: Context, username: str, email: str) -> list[User]:
+    """The people who have that name or that address."""
+    rows = context.session.connection().execute(
+        text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
+        {"username": username, "email_key": email_key(email)},
+    )
+    return [msgspec.convert(dict(row), User, strict=False) for row in rows.mappings()]
+
+
+def _row(user: User, password_hash: str | None, now: str) -> tuple[str | None, ...]:
+    key = email_key(user.email)
+    return (user.user_id, user.username, user.email, key, user.role.value, password_hash, now)

@@ -1,0 +1,53 @@
+"""What may be asked of identity."""
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.identity import keys, people
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.identity import (
+    KeySet,
+    ListTokens,
+    ListUsers,
+    ShowKeys,
+    ShowUser,
+    TokenLine,
+    Tokens,
+    User,
+    Users,
+    WhoAmI,
+)
+
+
+def who_am_i(message: WhoAmI, context: Context) -> User:
+    """Who the token belongs to."""
+    return people.require(context, context.principal.username)
+
+
+def list_users(message: ListUsers, context: Context) -> Users:
+    """Everybody, by username."""
+    return Users(people.everybody(context))
+
+
+def show_user(message: ShowUser, context: Context) -> User:
+    """One person; raises ``user_not_found``."""
+    return people.require(context, message.username)
+
+
+def list_tokens(message: ListTokens, context: Context) -> Tokens:
+    """The tokens that have not expired, latest first."""
+    rows = context.session.connection().execute(
+        text(
+            "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
+            " FROM identity_tokens JOIN identity_users USING (user_id)"
+            " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC"
+        ),
+        {"now": stamp(context.now)},
+    )
+    return Tokens([msgspec.convert(dict(row), TokenLine, strict=False) for row in rows.mappings()])
+
+
+def show_keys(message: ShowKeys, context: Context) -> KeySet:
+    """The public keys as a JWK set; raises ``key_invalid`` or ``insecure_file``."""
+    return KeySet(keys.public_keys(context.home))

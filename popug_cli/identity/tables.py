@@ -1,0 +1,56 @@
+"""Identity's tables."""
+
+from sqlalchemy import CheckConstraint, Index
+from sqlmodel import Field, SQLModel
+
+
+class UserRow(SQLModel, table=True):
+    """A person; never deleted, so that a username is unique for ever. No hash means no password yet."""
+
+    __tablename__ = "identity_users"
+    __table_args__ = (
+        CheckConstraint("role IN ('admin', 'manager', 'accountant', 'worker')", name="known_role"),
+        CheckConstraint("active IN (0, 1)", name="active_or_not"),
+        CheckConstraint("username = lower(username)", name="lower_cased"),
+        {"sqlite_strict": True},
+    )
+
+    user_id: str = Field(primary_key=True)
+    username: str = Field(unique=True)
+    email: str
+    email_key: str = Field(unique=True)
+    role: str
+    active: int
+    password_hash: str | None
+    registered_at: str
+
+
+class TokenRow(SQLModel, table=True):
+    """A token that was given out; the token itself is not kept. Its id is the claim ``jti``."""
+
+    __tablename__ = "identity_tokens"
+    __table_args__ = (
+        CheckConstraint("kind IN ('session', 'machine')", name="known_kind"),
+        Index("identity_tokens_user", "user_id"),
+        {"sqlite_strict": True},
+    )
+
+    token_id: str = Field(primary_key=True)
+    user_id: str = Field(foreign_key="identity_users.user_id")
+    kind: str
+    scope: str | None
+    issued_at: str
+    expires_at: str
+    revoked_at: str | None
+    last_used_at: str | None
+
+
+class ThrottleRow(SQLModel, table=True):
+    """Failed logins in a row under a name, whether or not anybody has it."""
+
+    __tablename__ = "identity_throttle"
+    __table_args__ = (CheckConstraint("failures > 0", name="failed_once"), {"sqlite_strict": True})
+
+    username: str = Field(primary_key=True)
+    failures: int
+    locked_until: str

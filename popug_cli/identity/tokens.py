@@ -1,0 +1,106 @@
+"""Tokens: JSON Web Tokens signed with Ed25519, and all that has to hold of one before it is believed.
+
+A token is proved with public keys alone. PyJWT checks the signature; required claims, types, size, lifetime and
+expiry (by the program's clock) are checked here.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from popug_cli.identity.keys import ALGORITHM, SigningKey
+from popug_cli.identity.rules import MAX_TOKEN_LIFETIME
+from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.messages.base import Id, Role
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+MAX_TOKEN_CHARACTERS = 4096
+AUDIENCE = "popug"
+TYPE = "JWT"
+
+
+class Claims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What a token says; instants are whole seconds since 1970, ``sub`` is a user id and ``jti`` the token's id."""
+
+    iss: str
+    aud: str
+    iat: int
+    exp: int
+    sub: Id
+    jti: Id
+    username: Id
+    role: Role
+    scope: str | None = None
+
+
+FindKey = Callable[[str], "Ed25519PublicKey | None"]
+
+
+def issuer_of(home_id: str) -> str:
+    """Who signs the tokens of a home."""
+    return f"popug:{home_id}"
+
+
+def sign(claims: Claims, key: SigningKey) -> str:
+    """The token that says this."""
+    import jwt
+
+    payload = msgspec.to_builtins(claims)
+    return jwt.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
+
+
+def prove(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
+    """What a token says, once nothing speaks against it; raises ``token_invalid`` or ``token_expired``."""
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise invalid("it is too long")
+    claims = _typed(_decode(token, _key_of(token, find_key)))
+    if claims.iss != issuer or claims.aud != AUDIENCE:
+        raise invalid("it was made for another company")
+    if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
+        raise invalid("its lifetime is not allowed")
+    if now.timestamp() >= claims.exp:
+        raise NotAuthenticated("token_expired", "The login has expired.", hint="Run `popug login NAME`.")
+    return claims
+
+
+def invalid(why: str) -> NotAuthenticated:
+    """A token that is not believed."""
+    return NotAuthenticated("token_invalid", f"The token is not valid: {why}.", hint="Run `popug login NAME`.")
+
+
+def _key_of(token: str, find_key: FindKey) -> "Ed25519PublicKey":
+    import jwt
+
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise invalid("it is no JSON Web Token") from None
+    if header.get("alg") != ALGORITHM or header.get("typ") != TYPE:
+        raise invalid(f"it is no {TYPE} signed with {ALGORITHM}")
+    kid = header.get("kid")
+    key = find_key(kid) if isinstance(kid, str) else None
+    if key is None:
+        raise invalid("it is signed with a key that is not the company's")
+    return key
+
+
+def _decode(token: str, key: "Ed25519PublicKey") -> Any:
+    import jwt
+
+    unchecked = ("exp", "iat", "nbf", "iss", "aud", "sub", "jti")
+    options: Any = {"verify_signature": True} | {f"verify_{claim}": False for claim in unchecked}
+    try:
+        return jwt.decode(token, key, algorithms=[ALGORITHM], options=options)
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        raise invalid("its signature is not good") from None
+
+
+def _typed(payload: Any) -> Claims:
+    try:
+        return msgspec.convert(payload, Claims, strict=True)
+    except msgspec.ValidationError:
+        raise invalid("a claim is missing or of the wrong type") from None
