@@ -68,8 +68,8 @@ def held_events(context: Context) -> list[HeldEvent]:
     """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
     statement = (
         "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
-        f" log.envelope FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence WHERE held.state IN {HOLDING}"
-        " ORDER BY held.sequence, held.consumer"
+        " log.envelope FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence"
+        f" WHERE held.state IN {HOLDING} ORDER BY held.sequence, held.consumer"
     )
     return [HeldEvent(*row) for row in context.session.connection().execute(text(statement))]
 

@@ -29,10 +29,13 @@ JsonOption = Annotated[
 
 @dataclass(slots=True)
 class Chosen:
-    """Options given before the command."""
+    """Options given before the command, and what a program that runs commands itself (the demo) brings along."""
 
     home: Path | None = None
     as_json: bool = False
+    token: str | None = None
+    place: Any = None
+    printer: Printer = field(default_factory=Printer)
 
 
 @dataclass
@@ -41,18 +44,24 @@ class Face:
 
     home: Home
     as_json: bool
-    printer: Printer = field(default_factory=Printer)
+    chosen: Chosen = field(default_factory=Chosen)
+
+    @property
+    def printer(self) -> Printer:
+        """What prints."""
+        return self.chosen.printer
 
     @cached_property
     def place(self) -> Any:
         """Where messages are performed."""
         from popug_cli.app import Local
 
-        return Local(self.home, warn=self.printer.warn, progress=self._progress())
+        return self.chosen.place or Local(self.home, warn=self.printer.warn, progress=self._progress())
 
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
         """Perform a message as whoever is logged in, or as the holder of a token."""
-        answer: Answer = self.place.perform(message, token or session_file.token_for(self.home))
+        token = token or self.chosen.token or session_file.token_for(self.home)
+        answer: Answer = self.place.perform(message, token)
         return answer
 
     def show(self, answer: Any, blocks: Callable[[], Iterable[Block]]) -> None:
@@ -95,7 +104,8 @@ def command(
         @wraps(function)
         def run(*, context: typer.Context, home: Path | None, as_json: bool, **arguments: Any) -> None:
             chosen: Chosen = context.obj or Chosen()
-            face = Face(locate(home or chosen.home), as_json or chosen.as_json)
+            chosen.home = home or chosen.home
+            face = Face(locate(chosen.home), as_json or chosen.as_json, chosen)
             function(face, **arguments)
 
         common = [

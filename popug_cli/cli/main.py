@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 def build() -> Any:
     """The whole program as one click command."""
-    from popug_cli.cli import analytics, company, events, mail, money, session, task, tasks, token, user
+    from popug_cli.cli import analytics, company, demo, events, mail, money, session, task, tasks, token, user
 
     program = typer.Typer(
         name="popug",
@@ -28,7 +28,7 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback()(_callback)
-    for part in (session, task, tasks, money, analytics, user, token, mail, events, company):
+    for part in (session, task, tasks, money, analytics, user, token, mail, events, company, demo):
         part.register(program)
     return typer.main.get_command(program)
 
@@ -50,7 +50,7 @@ def _callback(
         typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version),
     ] = False,
 ) -> None:
-    context.obj = Chosen(home, as_json)
+    context.obj = context.obj or Chosen(home, as_json)
 
 
 def run(arguments: list[str]) -> int:

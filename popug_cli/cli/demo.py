@@ -1,0 +1,189 @@
+"""The demo: one day of a sample company, played through the commands themselves."""
+
+import io
+import json
+import shlex
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from popug_cli.cli.face import Chosen, Face, command
+from popug_cli.cli.render import Heading, Hint, Printer
+from popug_cli.kernel.calendar import machine_zone_name
+from popug_cli.kernel.errors import Conflict, PopugError
+from popug_cli.kernel.home import Home, locate
+from popug_cli.messages.identity import IssueToken, LogIn, RegisterFirstAdmin
+from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
+
+if TYPE_CHECKING:
+    from popug_cli.app import Local
+
+PASSWORD = "every popug for itself"  # noqa: S105 - of a sample company, and shown to whoever runs the demo
+TOKEN_SECONDS = 24 * 3600
+ADMIN, MANAGER, ACCOUNTANT = "polly", "mango", "pepper"
+WORKERS = ("aria", "basil", "coco", "dusty", "ember", "figaro", "gigi", "hugo", "iris")
+CHORES = (
+    "Change the water",
+    "Sweep the perches",
+    "Count the sunflower seeds",
+    "Oil the cage door",
+    "Teach the parrot to say invoice",
+    "Untangle the bells",
+    "Polish the mirror",
+    "Air the nest boxes",
+    "Order more millet",
+    "Read the meters",
+    "Label the feeders",
+)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(program, "demo", panel="Start here")(demo)
+
+
+def demo(face: Face) -> None:
+    """Play one day of a sample company in a home of its own, and show every screen."""
+    home = _fresh_home(face.chosen.home)
+    stage = Stage(home, face)
+    _open_company(stage)
+    _morning(stage)
+    _afternoon(stage)
+    _evening(stage)
+    stage.end()
+
+
+def _fresh_home(chosen: Path | None) -> Home:
+    if chosen is None:
+        return Home(Path(tempfile.mkdtemp(prefix="popug-demo-")))
+    home = locate(chosen)
+    if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
+        raise Conflict(
+            "already_initialised",
+            f"{home.root} is not empty, and the demo plays in no home but its own.",
+            hint="Leave --home out, or name a directory that does not exist yet.",
+        )
+    return home
+
+
+@dataclass
+class Stage:
+    """Where the demo plays: a home, the people's tokens, and the screens shown so far."""
+
+    home: Home
+    face: Face
+    tokens: dict[str, str] = field(default_factory=dict)
+    screens: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from popug_cli import app
+        from popug_cli.cli.main import build
+
+        self.place: Local = app.Local(self.home, warn=self.face.printer.warn)
+        self.program = build()
+
+    def tell(self, sentence: str) -> None:
+        """Say what happens next."""
+        if not self.face.as_json:
+            self.face.printer.blocks(["", Heading(sentence)])
+
+    def run(self, who: str, line: str) -> None:
+        """Run one command line as somebody and show its screen."""
+        printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.face.as_json else self.face.printer
+        if not self.face.as_json:
+            printer.blocks(["", Hint(f"{who} $ popug {line}")])
+        chosen = Chosen(self.home.root, self.face.as_json, self.tokens[who], self.place, printer)
+        try:
+            self.program.main(args=shlex.split(line), prog_name="popug", standalone_mode=False, obj=chosen)
+        except PopugError as error:
+            Printer(out=printer.out, err=printer.out).error(error, as_json=self.face.as_json)
+        if self.face.as_json:
+            screen = json.loads(printer.out.getvalue())  # type: ignore[attr-defined]
+            self.screens.append({"as": who, "command": f"popug {line}", "answer": screen})
+
+    def tasks(self) -> list[Task]:
+        """The open tasks, by number."""
+        return self.place.perform(ListTasks(status=StatusFilter.OPEN), self.tokens[ADMIN]).tasks
+
+    def let_act(self, *names: str) -> None:
+        """Give people tokens, so that the demo can play them."""
+        for name in names:
+            issued = self.place.perform(IssueToken(username=name, ttl_seconds=TOKEN_SECONDS), self.tokens[ADMIN])
+            self.tokens[name] = issued.token
+
+    def end(self) -> None:
+        """Say where the company is and what to try next."""
+        self.face.show(
+            {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
+            lambda: [
+                "",
+                Heading("That was a day. Look around in it:"),
+                f"  export POPUG_HOME={shlex.quote(str(self.home.root))}",
+                f"  popug login {ADMIN}            # the password is: {PASSWORD}",
+                "  popug events trace 1         # one task from command to mail",
+                "  popug tasks list --all",
+                "",
+                "Remove it with: rm -r " + shlex.quote(str(self.home.root)),
+                "Found a company of your own with: popug init --admin NAME --email ADDRESS",
+            ],
+        )
+
+
+def _open_company(stage: Stage) -> None:
+    stage.tell(f"A company is founded in {stage.home.root}")
+    stage.place.found(machine_zone_name())
+    stage.place.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
+    stage.tokens[ADMIN] = stage.place.perform(LogIn(username=ADMIN, password=PASSWORD)).token
+    stage.tell("The admin brings in a manager, an accountant and nine workers")
+    stage.run(ADMIN, f"user add {MANAGER} --email {MANAGER}@popug.example --role manager")
+    people = [(ACCOUNTANT, "accountant"), *((name, "worker") for name in WORKERS)]
+    lines = [{"username": name, "email": f"{name}@popug.example", "role": role} for name, role in people]
+    stage.run(ADMIN, f"user import {_file(stage, 'people.jsonl', lines)}")
+    stage.let_act(MANAGER, ACCOUNTANT, *WORKERS)
+
+
+def _morning(stage: Stage) -> None:
+    stage.tell("Tasks are created; chance assigns each, and that costs its assignee a fee")
+    stage.run(MANAGER, "task add '[POPUG-7] Feed the cage'")
+    stage.run(MANAGER, f"tasks import {_file(stage, 'chores.jsonl', [{'title': title} for title in CHORES])}")
+    stage.run(MANAGER, "tasks list --all")
+    stage.tell("Who completes a task earns its reward")
+    for task in stage.tasks()[:4]:
+        stage.run(task.assignee, f"task complete {task.number}")
+
+
+def _afternoon(stage: Stage) -> None:
+    before = {task.number: task.assignee for task in stage.tasks()}
+    stage.tell("The manager presses the button: every open task is drawn anew, and charged anew")
+    stage.run(MANAGER, "tasks shuffle --yes")
+    moved = [task for task in stage.tasks() if before[task.number] != task.assignee]
+    if moved:
+        stage.tell("Somebody comes too late: the shuffle was faster")
+        stage.run(before[moved[0].number], f"task complete {moved[0].number}")
+    stage.tell("The others go on")
+    for task in stage.tasks()[:3]:
+        stage.run(task.assignee, f"task complete {task.number}")
+    richest = stage.tasks()[0].assignee
+    stage.tell("Everybody sees what concerns them")
+    stage.run(richest, "balance")
+    stage.run(richest, "statement")
+
+
+def _evening(stage: Stage) -> None:
+    stage.tell("The day is closed: who has something is paid and gets a mail, debts are carried over")
+    stage.run(ACCOUNTANT, "close-day --dry-run")
+    stage.run(ACCOUNTANT, "close-day")
+    stage.run(ACCOUNTANT, "mail list")
+    stage.tell("Management sees what it earned, and the books are checked")
+    stage.run(ACCOUNTANT, "income")
+    stage.run(ADMIN, "analytics")
+    stage.run(ADMIN, "doctor")
+
+
+def _file(stage: Stage, name: str, lines: list[dict[str, str]]) -> str:
+    file = stage.home.root / name
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return shlex.quote(str(file))
