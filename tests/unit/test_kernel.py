@@ -1,0 +1,167 @@
+"""Money, time, chance, text and settings, without a database."""
+
+import json
+import unicodedata
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.kernel.calendar import Calendar, machine_zone_name
+from popug_cli.kernel.chance import SystemChance, uuid7
+from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.kernel.draws import draw_assignee, draw_price_cents
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import replace_file
+from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.settings import SETTINGS, load_settings
+from popug_cli.kernel.text import is_hidden, visible, visible_json
+
+
+@pytest.mark.parametrize(
+    ("cents", "words"),
+    [(1400, "$14"), (-350, "-$3.50"), (0, "$0"), (5, "$0.05"), (123_456_700, "$1,234,567"), (-100, "-$1")],
+)
+def test_money_reads_as_people_write_it(cents: int, words: str) -> None:
+    assert format_cents(cents) == words
+
+
+@given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC)))
+def test_a_stamp_keeps_the_instant(instant: datetime) -> None:
+    assert parse_stamp(stamp(instant)) == instant
+    assert len(stamp(instant)) == len("2026-03-02T09:00:00.000000Z")
+
+
+@given(st.lists(st.datetimes(timezones=st.just(UTC), min_value=datetime(1, 1, 2)), min_size=2))
+def test_stamps_sort_as_instants_do(instants: list[datetime]) -> None:
+    assert sorted(stamp(i) for i in instants) == [stamp(i) for i in sorted(instants)]
+
+
+def test_ids_are_uuids_of_version_7_that_sort_by_time() -> None:
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    ids = [uuid7(early, SystemChance()) for _ in range(100)]
+    assert {each[14] for each in ids} == {"7"}
+    assert {each[19] for each in ids} <= set("89ab")
+    assert max(ids) < uuid7(late, SystemChance())
+    assert len(set(ids)) == 100
+
+
+def test_a_date_that_the_zone_never_had_is_no_day() -> None:
+    apia = Calendar("Pacific/Apia")
+    assert not apia.exists(date(2011, 12, 30))
+    assert apia.next_day(date(2011, 12, 29)) == date(2011, 12, 31)
+    assert apia.previous_day(date(2011, 12, 31)) == date(2011, 12, 29)
+    assert list(apia.days(date(2011, 12, 29), date(2011, 12, 31))) == [date(2011, 12, 29), date(2011, 12, 31)]
+
+
+@pytest.mark.parametrize("name", ["Africa/Cairo", "America/Havana", "Europe/Berlin", "Asia/Kathmandu"])
+def test_days_with_a_missing_midnight_or_hour_exist(name: str) -> None:
+    calendar = Calendar(name)
+    first = date(2024, 1, 1)
+    assert len(list(calendar.days(first, date(2024, 12, 31)))) == 366
+
+
+def test_an_instant_falls_on_the_date_of_the_companys_zone() -> None:
+    instant = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
+    assert Calendar("Europe/Berlin").date_of(instant) == date(2026, 3, 3)
+    assert Calendar("America/New_York").date_of(instant) == date(2026, 3, 2)
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "Europe/Berlin\0", "localtime", "a" * 300])
+def test_what_is_no_zone_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        Calendar(name)
+    assert refusal.value.code == "invalid_time_zone"
+
+
+def test_the_machines_zone_can_be_set_by_tz(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", ":Asia/Tokyo")
+    assert machine_zone_name() == "Asia/Tokyo"
+    monkeypatch.setenv("TZ", "no zone")
+    assert Calendar(machine_zone_name())
+
+
+def test_prices_are_whole_dollars_within_their_bounds_and_use_all_of_them() -> None:
+    prices = [draw_price_cents("seed", f"task-{n}") for n in range(4000)]
+    assert {fee for fee, _ in prices} == {dollars * 100 for dollars in range(10, 21)}
+    assert {reward for _, reward in prices} == {dollars * 100 for dollars in range(20, 41)}
+
+
+def test_a_draw_depends_on_nothing_but_its_arguments_and_is_even() -> None:
+    people = ["a", "b", "c", "d"]
+    drawn = Counter(draw_assignee("seed", f"task-{n}", people) for n in range(8000))
+    assert draw_assignee("seed", "task-1", people) == draw_assignee("seed", "task-1", people)
+    assert all(abs(drawn[person] - 2000) < 5 * (8000 * 0.25 * 0.75) ** 0.5 for person in people)
+
+
+def test_published_draws_never_change() -> None:
+    assert draw_assignee("00", "task", ["a", "b", "c", "d", "e"]) == "e"
+    assert draw_price_cents("00", "task") == (1900, 2200)
+
+
+@given(st.text())
+def test_visible_text_holds_nothing_a_terminal_acts_on(text: str) -> None:
+    assert not any(is_hidden(character) for character in visible(text))
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))))
+def test_visible_json_decodes_to_what_was_stored(text: str) -> None:
+    document = visible_json(json.dumps({"title": text}, ensure_ascii=False))
+    assert json.loads(document) == {"title": text}
+    assert not any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs"} for character in document)
+
+
+def test_settings_come_from_default_file_and_environment_in_that_order(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[mail]\nfrom = "hr@example.com"\nsmtp_port = 2525\n')
+    settings = load_settings(file, {"POPUG_MAIL_SMTP_PORT": "587"})
+    assert settings.text("mail.from") == "hr@example.com"
+    assert settings.number("mail.smtp_port") == 587
+    assert settings.number("identity.session_hours") == 12
+    assert [settings.sources[key] for key in ("mail.from", "mail.smtp_port", "mail.transport")] == [
+        "config.toml",
+        "POPUG_MAIL_SMTP_PORT",
+        "default",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[mail]\ntransport = 'pigeon'",
+        "[mail]\nsmtp_port = 0",
+        "[mail]\nsmtp_port = true",
+        "[male]\nx = 1",
+        "[mail",
+        "a",
+    ],
+)
+def test_a_wrong_settings_file_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(content)
+    with pytest.raises(InvalidInput):
+        load_settings(file, {})
+
+
+@pytest.mark.parametrize("key", sorted(SETTINGS))
+def test_every_default_is_a_value_of_its_setting(key: str) -> None:
+    assert SETTINGS[key].parse(SETTINGS[key].default) == SETTINGS[key].default
+
+
+def test_a_file_is_replaced_whole_and_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    file.write_text("old")
+    replace_file(file, b"new")
+    assert file.read_bytes() == b"new"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_zones_an_hour_apart_agree_on_the_instant() -> None:
+    instant = datetime(2026, 3, 29, 0, 59, tzinfo=UTC)
+    berlin = Calendar("Europe/Berlin")
+    assert berlin.local(instant) + timedelta(minutes=2) > berlin.local(instant)
+    assert berlin.local(instant).utcoffset() != berlin.local(instant + timedelta(minutes=2)).utcoffset()

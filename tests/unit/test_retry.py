@@ -1,0 +1,41 @@
+"""Whether and when a failed event is tried again."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.bus.retry import Policy, next_try
+
+POLICY = Policy(max_attempts=5, first_wait_seconds=10, longest_wait_seconds=60)
+BROKEN = RuntimeError("broken")
+
+
+def test_the_wait_doubles_up_to_the_cap() -> None:
+    waits = [next_try(attempt, BROKEN, POLICY, jitter=0) for attempt in range(1, 5)]
+    assert [wait.total_seconds() for wait in waits if wait is not None] == [10, 20, 40, 60]
+
+
+@given(st.integers(1, 4), st.floats(0, 1, exclude_max=True))
+def test_jitter_takes_at_most_half_of_the_wait(attempts: int, jitter: float) -> None:
+    full = next_try(attempts, BROKEN, POLICY, jitter=0)
+    cut = next_try(attempts, BROKEN, POLICY, jitter=jitter)
+    assert full is not None
+    assert cut is not None
+    assert full / 2 <= cut <= full
+
+
+def test_after_the_last_attempt_an_event_is_a_dead_letter() -> None:
+    assert next_try(5, BROKEN, POLICY, jitter=0) is None
+    assert next_try(500, BROKEN, POLICY, jitter=0) is None
+
+
+def test_an_event_that_does_not_fit_its_schema_is_never_tried_again() -> None:
+    assert next_try(1, msgspec.ValidationError("wrong"), POLICY, jitter=0) is None
+    assert next_try(1, msgspec.DecodeError("wrong"), POLICY, jitter=0) is None
+
+
+def test_many_attempts_do_not_overflow() -> None:
+    patient = Policy(max_attempts=10_000, first_wait_seconds=1, longest_wait_seconds=3600)
+    wait = next_try(9_999, BROKEN, patient, jitter=0)
+    assert wait is not None
+    assert wait.total_seconds() == 3600
