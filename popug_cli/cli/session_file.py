@@ -26,6 +26,11 @@ def forget(home: Home) -> None:
         _write(tokens)
 
 
+def check() -> None:
+    """Raise what is wrong with the session file before anything else is done."""
+    _read()
+
+
 def path() -> Path:
     """Where the session file is: ``POPUG_SESSION``, else in the user's configuration directory."""
     if os.environ.get("POPUG_SESSION"):

@@ -1,7 +1,113 @@
-"""Commands: token."""
+"""Commands about tokens for machines, and the keys that sign."""
+
+import re
+from typing import Annotated
 
 import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Column, Hint, Table
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.identity import (
+    IssuedToken,
+    IssueToken,
+    ListTokens,
+    RevokeToken,
+    RotateKey,
+    Scope,
+    ShowKeys,
+    TokenLine,
+)
+
+PANEL = "People and sessions"
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+COLUMNS = (
+    Column("token"),
+    Column("of"),
+    Column("kind"),
+    Column("good for"),
+    Column("issued"),
+    Column("until"),
+    Column("last used"),
+)
+
+_TTL = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    token = typer.Typer(help="Tokens for machines, and the keys that sign all tokens.", no_args_is_help=True)
+    program.add_typer(token, name="token", rich_help_panel=PANEL)
+    command(token, "issue")(issue)
+    command(token, "list")(list_)
+    command(token, "revoke")(revoke)
+    command(token, "keys")(keys)
+    command(token, "rotate")(rotate)
+
+
+def issue(
+    face: Face,
+    name: Annotated[str, typer.Argument(help="Who the machine acts as.")],
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="How long it is good: 12h, 30d; at most 366d.")],
+    scope: Annotated[Scope | None, typer.Option("--scope", help="All that it may do; everything if left out.")] = None,
+) -> None:
+    """Make a token for a machine. It is shown once."""
+    issued = face.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
+    face.show(issued, lambda: [issued.token, Hint(_how_to_use(face, issued))])
+
+
+def list_(face: Face) -> None:
+    """List the tokens that have not expired, sessions included."""
+    tokens = face.perform(ListTokens()).tokens
+    rows = [_row(face, token) for token in tokens]
+    face.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="No token is good now.")])
+
+
+def revoke(
+    face: Face, token_id: Annotated[str, typer.Argument(help="The token's id, from `popug token list`.")]
+) -> None:
+    """End a token at once."""
+    done = face.perform(RevokeToken(token_id=token_id))
+    face.show(done, lambda: [f"The token {token_id} is no good any more."])
+
+
+def keys(face: Face) -> None:
+    """Show the public keys, the one that signs first; with --json as a JWK set."""
+    found = face.perform(ShowKeys())
+    rows = [(key["kid"], key["crv"], key["x"]) for key in found.keys]
+    columns = (Column("key id"), Column("curve"), Column("public key"))
+    face.show(found, lambda: [Table(columns, rows), Hint("The first one signs. As a JWK set: --json.")])
+
+
+def rotate(face: Face) -> None:
+    """Sign with a new key from now on; tokens of the old one stay good until they expire."""
+    rotated = face.perform(RotateKey())
+    face.show(rotated, lambda: [f"Tokens are signed with the key {rotated.kid} from now on."])
+
+
+def parse_ttl(text: str) -> int:
+    """Seconds of a time such as ``12h`` or ``30d``; raises ``invalid_ttl``."""
+    match = _TTL.fullmatch(text)
+    if match is None:
+        raise InvalidInput(
+            "invalid_ttl",
+            f"{text!r} is no lifetime.",
+            hint="Give a number with a unit: 90m, 12h, 30d, 4w.",
+            details={"ttl": text},
+        )
+    return int(match[1]) * UNIT_SECONDS[match[2]]
+
+
+def _how_to_use(face: Face, issued: IssuedToken) -> str:
+    limits = f"for {issued.scope} only" if issued.scope else "for everything that they may do"
+    return (
+        f"Good {limits}, until {face.local_time(issued.expires_at)}. It is not shown again: keep it where only the"
+        f" machine can read it, and set POPUG_TOKEN. To end it: `popug token revoke {issued.token_id}`."
+    )
+
+
+def _row(face: Face, token: TokenLine) -> tuple[str, ...]:
+    used = face.local_time(token.last_used_at) if token.last_used_at else ""
+    until = "revoked" if token.revoked_at else face.local_time(token.expires_at)
+    scope = token.scope or "everything"
+    return token.token_id, token.username, token.kind, scope, face.local_time(token.issued_at), until, used

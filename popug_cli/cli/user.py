@@ -1,7 +1,135 @@
-"""Commands: user."""
+"""Commands about people."""
+
+from typing import Annotated
 
 import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.json_lines import read_json_lines
+from popug_cli.cli.passwords import FromStdin, read_password
+from popug_cli.cli.render import Column, Hint, Table
+from popug_cli.messages.base import Role
+from popug_cli.messages.identity import (
+    ActivateUser,
+    AddUser,
+    DeactivateUser,
+    ImportUsers,
+    ListUsers,
+    NewPerson,
+    SetEmail,
+    SetPassword,
+    SetRole,
+    ShowUser,
+    User,
+    WhoAmI,
+)
+
+PANEL = "People and sessions"
+COLUMNS = (Column("username"), Column("role"), Column("e-mail", flexible=True), Column("active"))
+
+Name = Annotated[str, typer.Argument(help="A username.")]
+ROLES = ", ".join(Role)
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    user = typer.Typer(help="Who belongs to the company, and in which role.", no_args_is_help=True)
+    program.add_typer(user, name="user", rich_help_panel=PANEL)
+    command(user, "add")(add)
+    command(user, "list")(list_)
+    command(user, "show")(show)
+    command(user, "import")(import_)
+    command(user, "set-role")(set_role)
+    command(user, "set-email")(set_email)
+    command(user, "deactivate")(deactivate)
+    command(user, "activate")(activate)
+    command(user, "passwd")(passwd)
+
+
+def add(
+    face: Face,
+    name: Annotated[str, typer.Argument(help="The username: a-z 0-9 . _ -, at most 32 characters.")],
+    email: Annotated[str, typer.Option("--email", metavar="ADDRESS", help="The address that payout mail goes to.")],
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help=f"One of {ROLES}.")],
+    password_stdin: Annotated[bool, FromStdin] = False,
+) -> None:
+    """Register a person. Without --password-stdin they cannot log in until `popug user passwd NAME`."""
+    password = read_password(face, from_stdin=True, new=True) if password_stdin else None
+    user = face.perform(AddUser(username=name, email=email, role=role, password=password))
+    next_step = f"`popug login {user.username}`" if password_stdin else f"`popug user passwd {user.username}`"
+    lacking = "" if password_stdin else "They have no password yet and cannot log in. "
+    face.show(
+        user, lambda: [f"{user.username} is in the company, as {user.role}.", Hint(f"{lacking}Next: {next_step}.")]
+    )
+
+
+def list_(face: Face) -> None:
+    """List everybody."""
+    users = face.perform(ListUsers())
+    face.show(users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There is nobody.")])
+
+
+def show(face: Face, name: Name) -> None:
+    """Show one person."""
+    user = face.perform(ShowUser(username=name))
+    face.show(user, lambda: [Table(COLUMNS, [_row(user)])])
+
+
+def import_(
+    face: Face,
+    file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
+) -> None:
+    """Register many people, all or none; who is there already is skipped. None of them has a password yet."""
+    answer = face.perform(ImportUsers(people=read_json_lines(file, NewPerson)))
+    face.show(
+        answer,
+        lambda: [
+            f"{answer.imported} imported, {answer.skipped} skipped.",
+            Hint("Give them passwords with `popug user passwd NAME`."),
+        ],
+    )
+
+
+def set_role(face: Face, name: Name, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]) -> None:
+    """Give a person another role; all their logins and tokens end."""
+    user = face.perform(SetRole(username=name, role=role))
+    face.show(user, lambda: [f"{user.username} is {user.role}.", _log_in_again(user)])
+
+
+def set_email(face: Face, name: Name, email: Annotated[str, typer.Argument(help="The new address.")]) -> None:
+    """Give a person another e-mail address."""
+    user = face.perform(SetEmail(username=name, email=email))
+    face.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
+
+
+def deactivate(face: Face, name: Name) -> None:
+    """Take a person out of the game: their open tasks go to others, their logins and tokens end."""
+    user = face.perform(DeactivateUser(username=name))
+    face.show(user, lambda: [f"{user.username} is out of the game; what they have is still paid."])
+
+
+def activate(face: Face, name: Name) -> None:
+    """Take a person back into the game."""
+    user = face.perform(ActivateUser(username=name))
+    face.show(user, lambda: [f"{user.username} is in the game.", _log_in_again(user)])
+
+
+def passwd(
+    face: Face,
+    name: Annotated[str | None, typer.Argument(help="Whose password; your own if left out.")] = None,
+    password_stdin: Annotated[bool, FromStdin] = False,
+) -> None:
+    """Set a password, your own or, as an admin, somebody's; that person's logins end."""
+    if not password_stdin:
+        face.perform(WhoAmI())
+    password = read_password(face, from_stdin=password_stdin, new=True)
+    user = face.perform(SetPassword(username=name, password=password))
+    face.show(user, lambda: [f"{user.username} has a new password; older logins have ended.", _log_in_again(user)])
+
+
+def _row(user: User) -> tuple[str, str, str, str]:
+    return user.username, user.role, user.email, "yes" if user.active else "no"
+
+
+def _log_in_again(user: User) -> Hint:
+    return Hint(f"Next, for {user.username}: `popug login {user.username}`.")
