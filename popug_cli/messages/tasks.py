@@ -69,6 +69,12 @@ class TaskPage(msgspec.Struct, frozen=True):
     total: int
 
 
+class TaskRun(msgspec.Struct, frozen=True):
+    """Some tasks that follow each other by number."""
+
+    tasks: list[Task]
+
+
 class Shuffle(msgspec.Struct, frozen=True):
     """What came of a shuffle."""
 
@@ -147,6 +153,14 @@ class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
     search: str | None = None
     limit: Limit | None = None
     offset: Count = 0
+
+
+@declare("tasks export", by=EVERYONE)
+class ExportTasks(Query[TaskRun], frozen=True, kw_only=True):
+    """Ask for the next tasks after a number."""
+
+    after: Count = 0
+    limit: Limit = 1000
 
 
 @declare("tasks shuffle", by=SHUFFLERS)

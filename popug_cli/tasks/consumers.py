@@ -1,15 +1,103 @@
-"""What tasks does about events."""
+"""What tasks does about events: people first, then prices, then shuffles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import cast
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import Event
+from popug_cli.messages.billing import TaskPriced
 from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
+from popug_cli.messages.tasks import ShuffleRequested
+from popug_cli.storage.engine import insert_many
+from popug_cli.tasks import people, shuffles
+from popug_cli.tasks.assignments import hand_on_orphans
+from popug_cli.tasks.rules import Person
+
+PersonEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivated
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Take events."""
+    """Take in who may hold tasks and what tasks cost, then carry out the shuffles that were asked for."""
+    _take_in_people([cast(Delivered[PersonEvent], e) for e in events if isinstance(e.data, PersonEvent)], context)
+    _take_in_prices([e.data for e in events if isinstance(e.data, TaskPriced)], context)
+    for event in events:
+        if isinstance(event.data, ShuffleRequested):
+            shuffles.carry_out(cast(Delivered[ShuffleRequested], event), context)
 
 
-CONSUMER = Consumer("tasks", (), consume)
+def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
+    """A request for a shuffle that fails is dropped and never carried out later."""
+    if not isinstance(event.data, ShuffleRequested):
+        return False
+    shuffles.fail(cast(Delivered[ShuffleRequested], event), error, context)
+    return True
+
+
+def told(person: Person | None, event: Delivered[PersonEvent]) -> Person:
+    """What is known of somebody after an event about them; one that is known already changes nothing."""
+    if person is not None and event.sequence <= person.last_sequence:
+        return person
+    match event.data:
+        case UserRegistered(user_id=user_id, username=username, role=role):
+            return person or Person(user_id, username, role, True, event.sequence)
+        case UserRoleChanged(new_role=role):
+            return replace(_known(person, event), role=role, last_sequence=event.sequence)
+        case UserDeactivated():
+            return replace(_known(person, event), active=False, last_sequence=event.sequence)
+        case UserReactivated():
+            return replace(_known(person, event), active=True, last_sequence=event.sequence)
+
+
+def _known(person: Person | None, event: Delivered[PersonEvent]) -> Person:
+    if person is None:
+        raise LookupError(f"nothing was heard of {event.data.user_id} before")
+    return person
+
+
+def _take_in_people(events: Sequence[Delivered[PersonEvent]], context: Context) -> None:
+    if not events:
+        return
+    before = people.people(context, {event.data.user_id for event in events})
+    after, turning_point = _fold(before, events)
+    people.save(context, [person for user_id, person in after.items() if person != before.get(user_id)])
+    changed = [p for user_id, p in after.items() if p.assignable != _was_assignable(before.get(user_id))]
+    if changed:
+        assert turning_point is not None
+        people.note_assignability(context, changed)
+        hand_on_orphans(turning_point, context)
+
+
+def _fold(
+    before: dict[str, Person], events: Iterable[Delivered[PersonEvent]]
+) -> tuple[dict[str, Person], Delivered[Event] | None]:
+    """What is known of people after the events, and the last event that changed whether somebody may hold tasks."""
+    after, turning_point = dict(before), None
+    for event in events:
+        known = after.get(event.data.user_id)
+        person = after[event.data.user_id] = told(known, event)
+        if person.assignable != _was_assignable(known):
+            turning_point = event
+    return after, cast(Delivered[Event] | None, turning_point)
+
+
+def _was_assignable(person: Person | None) -> bool:
+    return person is not None and person.assignable
+
+
+def _take_in_prices(prices: Sequence[TaskPriced], context: Context) -> None:
+    insert_many(
+        context.session,
+        "UPDATE tasks_tasks SET fee_cents = ?, reward_cents = ? WHERE task_id = ? AND fee_cents IS NULL",
+        [(price.fee_cents, price.reward_cents, price.task_id) for price in prices],
+    )
+
+
+CONSUMER = Consumer(
+    "tasks",
+    (UserRegistered, UserRoleChanged, UserDeactivated, UserReactivated, TaskPriced, ShuffleRequested),
+    consume,
+    give_up,
+)

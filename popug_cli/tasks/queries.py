@@ -1,0 +1,166 @@
+"""What may be asked of tasks."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.draws import ALGORITHM, draw_assignee
+from popug_cli.kernel.errors import IntegrityFault, OwnFault, Unavailable
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.tasks import (
+    ExportTasks,
+    GetShuffle,
+    GetTask,
+    ListTasks,
+    Shuffle,
+    ShuffleCheck,
+    StatusFilter,
+    Task,
+    TaskAssigned,
+    TaskPage,
+    TaskRun,
+    TasksShuffled,
+    VerifyShuffle,
+    WrongDraw,
+)
+from popug_cli.storage.engine import scalar
+from popug_cli.tasks import people, refusals, rules, shuffles
+
+MAX_ROWS = 2**53
+_SELECT = (
+    "SELECT t.task_id, t.number, t.title, t.jira_id, t.status, coalesce(c.username, t.creator_id) AS creator,"
+    " a.username AS assignee, t.fee_cents, t.reward_cents, t.created_at, t.completed_at FROM tasks_tasks AS t"
+    " JOIN tasks_people AS a ON a.user_id = t.assignee_id LEFT JOIN tasks_people AS c ON c.user_id = t.creator_id"
+)
+
+
+def get_task(message: GetTask, context: Context) -> Task:
+    """One task; raises ``task_not_found``."""
+    known = 1 <= message.number <= rules.MAX_NUMBER
+    found = _tasks("t.number = :number", {"number": message.number}, context) if known else []
+    if not found:
+        raise refusals.task_not_found(message.number)
+    return found[0]
+
+
+def list_tasks(message: ListTasks, context: Context) -> TaskPage:
+    """The tasks that pass every filter, by number; raises ``user_not_found``."""
+    where, values = _filter(message, context)
+    total = scalar(context.session, f"SELECT count(*) FROM tasks_tasks AS t WHERE {where}", **values)
+    values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
+    return TaskPage(_tasks(f"{where} ORDER BY t.number LIMIT :limit OFFSET :offset", values, context), total)
+
+
+def export_tasks(message: ExportTasks, context: Context) -> TaskRun:
+    """The next tasks after a number, by number."""
+    values = {"after": message.after, "limit": message.limit}
+    return TaskRun(_tasks("t.number > :after ORDER BY t.number LIMIT :limit", values, context))
+
+
+def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
+    """What came of a shuffle; raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` while it waits."""
+    row = _shuffle(message.shuffle_id, context)
+    if row.state == "failed":
+        raise OwnFault(
+            "shuffle_failed",
+            f"The shuffle could not be done and was dropped: {row.error}.",
+            hint="Nothing was changed; try `popug tasks shuffle` again.",
+            details={"shuffle_id": row.shuffle_id, "error": row.error},
+        )
+    if row.state == "requested":
+        raise Unavailable(
+            "in_doubt",
+            f"The shuffle {row.shuffle_id} was asked for and has not been done yet.",
+            hint="The next command goes on with it; do not ask for another.",
+            details={"shuffle_id": row.shuffle_id},
+        )
+    return Shuffle(row.shuffle_id, row.task_count, row.candidates_count)
+
+
+def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
+    """The draws of a shuffle, done again from the log.
+
+    Raises ``shuffle_not_found``, what ``get_shuffle`` raises, and ``integrity`` where they cannot be done again.
+    """
+    done = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
+    row = _shuffle(message.shuffle_id, context)
+    told = _told(row.shuffle_id, done, context)
+    candidates = people.assignable_as_of(context, told.draw.candidates_as_of)
+    if len(candidates) != told.candidates_count:
+        raise _broken(row.shuffle_id, f"it was drawn among {told.candidates_count}, but {len(candidates)} are known")
+    checked, wrong = 0, []
+    for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
+        assigned = cast(Delivered[TaskAssigned], event).data
+        expected = draw_assignee(told.draw.seed, assigned.task_id, candidates)
+        checked += assigned.shuffle_id == row.shuffle_id
+        if (assigned.assignee_id, assigned.draw) != (expected, told.draw):
+            wrong.append((assigned.task_id, assigned.assignee_id, expected))
+    if checked != told.task_count:
+        raise _broken(row.shuffle_id, f"{checked} of its {told.task_count} assignments are in the log")
+    return ShuffleCheck(row.shuffle_id, checked, _named(wrong, context))
+
+
+def _told(shuffle_id: str, done: Shuffle, context: Context) -> TasksShuffled:
+    """What the log says of a shuffle that was done."""
+    events = context.log.of_subject(shuffle_id, TasksShuffled)
+    told = cast(Delivered[TasksShuffled], events[0]).data if events else None
+    if told is None or (told.task_count, told.candidates_count) != (done.task_count, done.candidates_count):
+        raise _broken(shuffle_id, "the log tells otherwise of it")
+    if told.draw.algorithm != ALGORITHM or (told.task_count and not told.candidates_count):
+        raise _broken(shuffle_id, f"no {told.draw.algorithm} among {told.candidates_count} can be done again")
+    return told
+
+
+def _broken(shuffle_id: str, why: str) -> IntegrityFault:
+    return IntegrityFault(
+        "integrity",
+        f"The shuffle {shuffle_id} cannot be proved: {why}.",
+        hint="Run `popug doctor`.",
+        details={"shuffle_id": shuffle_id},
+    )
+
+
+def _named(wrong: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
+    statement = "SELECT task_id, number FROM tasks_tasks WHERE task_id IN :values"
+    numbers = {row.task_id: row.number for row in people.look_up(context, statement, [task for task, _, _ in wrong])}
+    names = people.usernames(context, {user for _, *users in wrong for user in users})
+    return [WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong]
+
+
+def _shuffle(shuffle_id: str, context: Context) -> Any:
+    row = shuffles.find(shuffle_id, context) if rules.is_storable(shuffle_id) else None
+    if row is None:
+        raise refusals.shuffle_not_found(shuffle_id)
+    return row
+
+
+def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
+    """The condition of a list and the values in it."""
+    conditions, values = ["TRUE"], dict[str, Any]()
+    if message.status is not StatusFilter.ALL:
+        conditions.append(f"t.status = '{message.status}'")
+    if message.assignee is not None:
+        conditions.append("t.assignee_id = :assignee_id")
+        values["assignee_id"] = _user_id(message.assignee, context)
+    if message.search:
+        conditions.append("t.search_text LIKE :pattern ESCAPE '\\'")
+        values["pattern"] = rules.search_pattern(message.search)
+    return " AND ".join(conditions), values
+
+
+def _user_id(username: str, context: Context) -> str:
+    statement = "SELECT user_id FROM tasks_people WHERE username = :username"
+    lowered = username.lower() if username.isascii() else username
+    found = scalar(context.session, statement, username=lowered) if rules.is_storable(lowered) else None
+    if found is None:
+        raise refusals.user_not_found(username)
+    return str(found)
+
+
+def _tasks(condition: str, values: Mapping[str, Any], context: Context) -> list[Task]:
+    """Tasks of a condition that is made of constants here."""
+    rows = context.session.connection().execute(text(f"{_SELECT} WHERE {condition}"), values)
+    return [msgspec.convert(dict(row), Task, strict=False) for row in rows.mappings()]

@@ -1,0 +1,194 @@
+"""What a title, a jira id and a line of an import may be, and who may hold tasks."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import is_hidden, visible
+from popug_cli.messages.base import NOT_ASSIGNABLE, Role
+from popug_cli.messages.tasks import NewTask
+
+MAX_TITLE_CHARACTERS = 200
+MAX_JIRA_ID_CHARACTERS = 64
+MAX_SEARCH_CHARACTERS = 300
+MAX_QUOTED_CHARACTERS = 60
+MAX_NUMBER = 2**53
+
+_JIRA = r"[A-Za-z][A-Za-z0-9]*-[0-9]+"
+_JIRA_ID = re.compile(_JIRA)
+_IN_BRACKETS = re.compile(rf"\[\s*({_JIRA})\s*\]\s*(.*)", re.DOTALL)
+_BEFORE_A_DASH = re.compile(rf"({_JIRA})\s+[\N{{EM DASH}}\N{{EN DASH}}](?:\s+(.*))?", re.DOTALL)
+_TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOT_ON_A_LINE = {"Cc", "Zl", "Zp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """A title that holds, and the jira id that belongs to it."""
+
+    title: str
+    jira_id: str | None
+
+    @property
+    def search_text(self) -> str:
+        """What a search looks through."""
+        return fold(f"{self.jira_id} {self.title}" if self.jira_id else self.title)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLine:
+    """A line of an import that holds; ``identity`` is the same whenever the same line is imported."""
+
+    titled: Titled
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What tasks knows of somebody; ``last_sequence`` is the position of the last event about them."""
+
+    user_id: str
+    username: str
+    role: Role
+    active: bool
+    last_sequence: int
+
+    @property
+    def assignable(self) -> bool:
+        """Whether they may hold tasks."""
+        return self.active and self.role not in NOT_ASSIGNABLE
+
+
+def fold(text: str) -> str:
+    """The text without regard to case."""
+    return text.casefold()
+
+
+def search_pattern(text: str) -> str:
+    """What LIKE finds a text by, with the backslash as its escape; raises ``invalid_search``."""
+    if len(text) > MAX_SEARCH_CHARACTERS or not is_storable(text):
+        raise InvalidInput(
+            "invalid_search",
+            f"{_quoted(text)} cannot be searched for.",
+            hint=f"Search for at most {MAX_SEARCH_CHARACTERS} characters of a title or jira id.",
+        )
+    escaped = re.sub(r"([\\%_])", r"\\\1", fold(text))
+    return f"%{escaped}%"
+
+
+def is_storable(text: str) -> bool:
+    """Whether the text is free of surrogates, which UTF-8 cannot spell."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def read_title(typed: str, jira_id: str | None = None) -> Titled:
+    """A title as a person typed it, parted from a jira id in front of it.
+
+    ``jira_id`` is one that was given apart. Raises ``invalid_title`` or ``invalid_jira_id``.
+    """
+    given = None if jira_id is None else read_jira_id(jira_id)
+    own, title = _split(typed.strip())
+    _check_title(title, typed)
+    if given and own and given != own:
+        raise InvalidInput(
+            "invalid_jira_id",
+            f"The title says {own}, but {given} is given as its jira id.",
+            hint="Give one of them, or twice the same.",
+            details={"in_title": own, "jira_id": given},
+        )
+    return Titled(title, given or own)
+
+
+def read_jira_id(typed: str) -> str:
+    """A jira id in capitals; raises ``invalid_jira_id``."""
+    text = typed.strip()
+    if not _JIRA_ID.fullmatch(text) or len(text) > MAX_JIRA_ID_CHARACTERS:
+        raise InvalidInput(
+            "invalid_jira_id",
+            f"{_quoted(typed)} is no jira id.",
+            hint="A jira id is letters and digits, a hyphen and a number, such as POPUG-7.",
+            details={"jira_id": visible(typed[:MAX_TITLE_CHARACTERS])},
+        )
+    return text.upper()
+
+
+def read_lines(lines: Sequence[NewTask | None]) -> list[ImportLine]:
+    """The lines of a file, of which blank ones are None; raises the first bad line's error, with its number from 1."""
+    seen: Counter[str] = Counter()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line is None:
+            continue
+        try:
+            found.append(_read_line(line, seen))
+        except InvalidInput as error:
+            raise InvalidInput(
+                error.code, f"Line {number}: {error.message}", hint=error.hint, details=error.details | {"line": number}
+            ) from error
+    return found
+
+
+def _read_line(line: NewTask, seen: Counter[str]) -> ImportLine:
+    titled = read_title(line.title, line.jira_id)
+    seen[titled.title] += 1
+    if line.task_id is not None:
+        identity = f"task_id {_read_task_id(line.task_id)}"
+    elif titled.jira_id is not None:
+        identity = f"jira_id {titled.jira_id}"
+    else:
+        identity = f"title {seen[titled.title]} {titled.title}"
+    return ImportLine(titled, identity)
+
+
+def _read_task_id(typed: str) -> str:
+    text = typed.strip().lower()
+    if not _TASK_ID.fullmatch(text):
+        raise InvalidInput(
+            "invalid_task_id",
+            f"{_quoted(typed)} is no task id.",
+            hint="A task id is a UUID; leave it out where there is none.",
+            details={"task_id": visible(typed[:MAX_TITLE_CHARACTERS])},
+        )
+    return text
+
+
+def _split(text: str) -> tuple[str | None, str]:
+    match = _IN_BRACKETS.fullmatch(text) or _BEFORE_A_DASH.fullmatch(text)
+    if match is None:
+        return None, text
+    return read_jira_id(match[1]), (match[2] or "").strip()
+
+
+def _check_title(title: str, typed: str) -> None:
+    reason = next(_flaws(title), None)
+    if reason:
+        raise InvalidInput(
+            "invalid_title",
+            f"{_quoted(typed)} is no title: {reason}.",
+            hint=f"A title is one line of 1 to {MAX_TITLE_CHARACTERS} characters;"
+            " [ and ] may only stand around a jira id in front of it, as in [POPUG-7] Feed the cage.",
+            details={"reason": reason},
+        )
+
+
+def _flaws(title: str) -> Iterator[str]:
+    if len(title) > MAX_TITLE_CHARACTERS:
+        yield f"it has {len(title)} characters, {MAX_TITLE_CHARACTERS} are allowed"
+    if all(character.isspace() or is_hidden(character) for character in title):
+        yield "there is nothing to read in it"
+    if not is_storable(title):
+        yield "it holds bytes that are no text in UTF-8"
+    if any(unicodedata.category(character) in _NOT_ON_A_LINE for character in title):
+        yield "it has a line break or another control character"
+    if "[" in title or "]" in title:
+        yield "it has a bracket that is not around a jira id in front"
+    if _BEFORE_A_DASH.fullmatch(title):
+        yield "it has two jira ids"
+
+
+def _quoted(typed: str) -> str:
+    short = typed if len(typed) <= MAX_QUOTED_CHARACTERS else typed[:MAX_QUOTED_CHARACTERS] + "…"
+    return f"“{visible(short)}”"

@@ -1,0 +1,98 @@
+"""A shuffle from its request to its end."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.tasks import AssignmentReason, ShuffleFailed, ShuffleRequested, TasksShuffled
+from popug_cli.tasks.assignments import HandOver, Lot, hand_over, new_lot, open_tasks
+
+NOBODY_ASSIGNABLE = "nobody is assignable"
+
+
+def carry_out(request: Delivered[ShuffleRequested], context: Context) -> None:
+    """Draw a new assignee for every open task; does nothing to a request that has its end already."""
+    if not _is_waiting(request, context):
+        return
+    tasks, lot = open_tasks(context), new_lot(context)
+    if tasks and not lot.candidates:
+        fail(request, NOBODY_ASSIGNABLE, context)
+        return
+    shuffle_id = request.data.shuffle_id
+    context.events.flush()
+    before = context.log.head()
+    hand_over(tasks, lot, HandOver("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id), context)
+    _record(shuffle_id, lot, len(tasks), before, context)
+    context.events.publish(
+        TasksShuffled(
+            shuffle_id=shuffle_id,
+            requested_by=request.data.requested_by,
+            draw=lot.draw,
+            candidates_count=len(lot.candidates),
+            task_count=len(tasks),
+        ),
+        cause=request,
+    )
+
+
+def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> None:
+    """Drop a request for good and say why; does nothing to one that has its end already."""
+    if not _is_waiting(request, context):
+        return
+    shuffle_id = request.data.shuffle_id
+    _end(shuffle_id, "state = 'failed', error = :error", {"error": error}, context)
+    context.events.publish(
+        ShuffleFailed(shuffle_id=shuffle_id, requested_by=request.data.requested_by, error=error), cause=request
+    )
+
+
+def note_request(shuffle_id: str, requested_by: str, requested_at: datetime, context: Context) -> None:
+    """Keep that a shuffle was asked for; what is kept of it already stays."""
+    context.session.connection().execute(
+        text(
+            "INSERT INTO tasks_shuffles (shuffle_id, requested_by, requested_at, state)"
+            " VALUES (:shuffle_id, :requested_by, :requested_at, 'requested') ON CONFLICT (shuffle_id) DO NOTHING"
+        ),
+        {"shuffle_id": shuffle_id, "requested_by": requested_by, "requested_at": stamp(requested_at)},
+    )
+
+
+def find(shuffle_id: str, context: Context) -> Any:
+    """The row of a shuffle, or None."""
+    statement = text("SELECT * FROM tasks_shuffles WHERE shuffle_id = :shuffle_id")
+    return context.session.connection().execute(statement, {"shuffle_id": shuffle_id}).first()
+
+
+def _is_waiting(request: Delivered[ShuffleRequested], context: Context) -> bool:
+    shuffle_id = request.data.shuffle_id
+    note_request(shuffle_id, request.data.requested_by, request.time, context)
+    return bool(find(shuffle_id, context).state == "requested")
+
+
+def _record(shuffle_id: str, lot: Lot, task_count: int, before: int, context: Context) -> None:
+    _end(
+        shuffle_id,
+        "state = 'done', seed = :seed, algorithm = :algorithm, candidates_as_of = :candidates_as_of,"
+        " candidates_count = :candidates_count, task_count = :task_count,"
+        " first_sequence = :first_sequence, last_sequence = :last_sequence",
+        {
+            "seed": lot.draw.seed,
+            "algorithm": lot.draw.algorithm,
+            "candidates_as_of": lot.draw.candidates_as_of,
+            "candidates_count": len(lot.candidates),
+            "task_count": task_count,
+            "first_sequence": before + 1 if task_count else None,
+            "last_sequence": before + task_count if task_count else None,
+        },
+        context,
+    )
+
+
+def _end(shuffle_id: str, change: str, values: Mapping[str, object], context: Context) -> None:
+    statement = text(f"UPDATE tasks_shuffles SET {change} WHERE shuffle_id = :shuffle_id")
+    context.session.connection().execute(statement, {**values, "shuffle_id": shuffle_id})
