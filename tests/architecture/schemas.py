@@ -38,7 +38,7 @@ def schema_of(shape: type[Event]) -> Schema:
     """The schema of an event's data, its root not hidden behind a reference."""
     generated = msgspec.json.schema(shape)
     others: Schema = generated.get("$defs", {})
-    root = others.pop(generated["$ref"].rpartition("/")[2])
+    root: Schema = others.pop(generated["$ref"].rpartition("/")[2])
     head = {"$schema": DIALECT, "$id": schema_uri(shape.TYPE)}
     return head | root | ({"$defs": others} if others else {})
 

@@ -1,0 +1,147 @@
+"""What the README says that the program knows better: ``python -m tests.architecture.readme --write`` puts it there.
+
+Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` stands what the function of that name makes.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from popug_cli.cli.main import build
+from popug_cli.messages.base import Access, Declaration, Role, declarations
+
+README = Path(__file__).parents[2] / "README.md"
+ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
+EVERYWHERE = {"--json", "--home", "--server", "--help"}
+FENCED = re.compile(
+    r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the comment on the line before it."""
+
+    language: str
+    text: str
+    note: str
+    line: int
+
+
+def blocks(text: str) -> list[Block]:
+    """Every fenced block of the README."""
+    return [
+        Block(found["language"], found["text"], found["note"] or "", text.count("\n", 0, found.start("text")))
+        for found in FENCED.finditer(text)
+    ]
+
+
+def program() -> Iterator[tuple[str, Any]]:
+    """Every command that is not hidden, by its words after ``popug``, in the order of the help."""
+    yield from _below("", build(), click.Context(build()))
+
+
+def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str, Any]]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        words = f"{path} {name}".strip()
+        if command.hidden:
+            continue
+        if hasattr(command, "commands"):
+            yield from _below(words, command, click.Context(command, parent=context, info_name=name))
+        else:
+            yield words, command
+
+
+def commands() -> str:
+    """The table of commands."""
+    lines = ["| command | what it does |", "| --- | --- |"]
+    for words, command in program():
+        usage = " ".join([words, *_usage(command)]).replace("|", "\\|")
+        lines.append(f"| `{usage}` | {_first_sentence(command.help or '')} |")
+    return "\n".join(lines)
+
+
+def _usage(command: Any) -> Iterator[str]:
+    context = click.Context(command)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            yield _argument(parameter, context)
+        elif not EVERYWHERE & set(parameter.opts) and not parameter.hidden:
+            yield _option(parameter, context)
+
+
+def _argument(parameter: Any, context: click.Context) -> str:
+    metavar = parameter.make_metavar(context).strip("[]")
+    return metavar if parameter.required else f"[{metavar}]"
+
+
+def _option(parameter: Any, context: click.Context) -> str:
+    name = max(parameter.opts, key=len)
+    value = "" if parameter.is_flag else " " + parameter.make_metavar(context).strip("[]<>")
+    return f"{name}{value}" if parameter.required else f"[{name}{value}]"
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
+
+
+def permissions() -> str:
+    """The table of permissions: commands that the same roles may run share a row."""
+    there = dict(program())
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for words in there:
+        of_command = [each for each in declarations() if each.line == words and each.access is Access.TOKEN]
+        if of_command:
+            rows.setdefault(tuple(_may(of_command, role) for role in ROLES), []).append(words)
+    lines = [f"| may run | {' | '.join(ROLES)} |", "| --- |" + " --- |" * len(ROLES)]
+    for answers, allowed in sorted(rows.items(), key=lambda row: [answer or "~" for answer in row[0]], reverse=True):
+        lines.append(f"| {_listed(allowed)} | {' | '.join(answers)} |")
+    return "\n".join(lines)
+
+
+def _may(of_command: list[Declaration], role: Role) -> str:
+    if not any(role in each.roles for each in of_command):
+        return ""
+    limited = any("username" in each.message.__struct_fields__ and role not in each.others for each in of_command)
+    return "own" if limited else "yes"
+
+
+def without_token() -> str:
+    """Who may run what needs no token."""
+    there = dict(program())
+    lines = {access: {each.line for each in declarations() if each.access is access} for access in Access}
+    anyone = [words for words in there if words in lines[Access.PUBLIC]]
+    operator = [words for words in there if words in lines[Access.OPERATOR]]
+    return (
+        f"Without a token: {_listed(anyone)}. For whoever holds the home on disk (the operator), also without one:"
+        f" {_listed(operator)}."
+    )
+
+
+def _listed(commands: list[str]) -> str:
+    return ", ".join(f"`{command}`" for command in commands)
+
+
+GENERATED = {"commands": commands, "permissions": permissions, "without token": without_token}
+
+
+def renewed(text: str) -> str:
+    """The README with everything generated put in its place."""
+    for name, make in GENERATED.items():
+        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        assert rest, f"the README has no place for {name}"
+        text = before + start + make() + end + after
+    return text
+
+
+if __name__ == "__main__":
+    assert sys.argv[1:] == ["--write"], __doc__
+    README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,47 @@
+"""A shell at a terminal, where a person types passwords."""
+
+import os
+import pty
+import select
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+LIMIT_SECONDS = 120
+PROMPT_ENDS = (b": ", b"? ")
+
+
+def type_into_shell(script: str, password: str, *, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Run a script, typing the password whenever it is asked for; its exit code and all that was shown come back."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.execve("/bin/bash", ["bash", "-euo", "pipefail", "-c", script], dict(environment))
+    try:
+        shown = _converse(terminal, password.encode() + b"\n")
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode(errors="replace").replace("\r\n", "\n")
+
+
+def _converse(terminal: int, line: bytes) -> bytes:
+    shown, answered = b"", 0
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:
+            return shown
+        if not part:
+            return shown
+        shown += part
+        asked = shown[answered:].rpartition(b"\n")[2]
+        if b"assword" in asked and asked.endswith(PROMPT_ENDS):
+            answered = len(shown)
+            os.write(terminal, line)
+    raise AssertionError(f"the shell did not end in {LIMIT_SECONDS} s:\n{shown.decode(errors='replace')}")

@@ -1,0 +1,123 @@
+"""The README runs as it stands, and says what the program says.
+
+Each ``sh`` block is typed into a shell at a terminal, in the order of the page, in one home. The two set-up blocks
+install things: they run in ``.ci/run``. The line of the ``crontab`` block runs as cron would run it.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture import readme
+from tests.architecture.readme import README, Block
+from tests.architecture.terminal import type_into_shell
+
+ROOT = README.parent
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = readme.blocks(TEXT)
+SET_UP = {"set-up: play", "set-up: test"}
+PASSWORD = "seven cages under nine moons"
+
+
+def where(block: Block) -> str:
+    return f"README.md:{block.line}"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a person's shell has, with the program under test first on the path; of the machine only coverage passes."""
+    passed = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return passed | {
+        "HOME": str(folder),
+        "PATH": os.pathsep.join([str(folder / "bin"), "/usr/bin", "/bin"]),
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "COLUMNS": "120",
+    }
+
+
+@pytest.fixture
+def someone(tmp_path: Path) -> Path:
+    """The home directory of somebody who has the program on the path, and nothing else."""
+    program = tmp_path / "bin" / "popug"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m popug_cli "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def test_every_command_block_runs_as_it_stands(someone: Path) -> None:
+    to_run = [block for block in BLOCKS if block.language == "sh" and block.note not in SET_UP]
+    assert len(to_run) >= 5
+    for block in to_run:
+        code, shown = type_into_shell(block.text, PASSWORD, folder=someone, environment=environment(someone))
+        assert code == 0, f"{where(block)} ended with {code}:\n{shown}"
+        assert "Traceback" not in shown, shown
+    run_as_cron(someone)
+
+
+def run_as_cron(someone: Path) -> None:
+    (block,) = (block for block in BLOCKS if block.language == "crontab")
+    *schedule, line = block.text.strip().split(maxsplit=5)
+    assert schedule == ["5", "0", "*", "*", "*"]
+    assert "%" not in line, "cron would end the command there"
+    path = re.search(r"\S+/popug(?= )", line)
+    assert path, "cron has no PATH of one's own: the line names the program in full"
+    line = line.replace(path[0], str(someone / "bin" / "popug"))
+    clean = environment(someone) | {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", "-c", line], env=clean, cwd=someone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_are_two_set_up_commands_of_one_line_each() -> None:
+    marked = [block for block in BLOCKS if block.note in SET_UP]
+    assert {block.note for block in marked} == SET_UP
+    assert all(block.text.count("\n") == 1 for block in marked)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.note in SET_UP], ids=lambda block: block.note)
+def test_a_set_up_command_is_what_ci_runs(block: Block) -> None:
+    name = block.note.partition(": ")[2]
+    assert f"from_readme {name}\n" in (ROOT / ".ci/run").read_text()
+
+
+def test_no_block_is_of_a_language_that_nobody_checks() -> None:
+    assert {block.language for block in BLOCKS} <= {"sh", "crontab", "text"}
+
+
+@pytest.mark.parametrize("name", readme.GENERATED)
+def test_a_table_says_what_the_program_says(name: str) -> None:
+    made = readme.GENERATED[name]()
+    told = "Run `python -m tests.architecture.readme --write` and look at what has changed."
+    assert f"<!-- {name} -->\n{made}\n<!-- /{name} -->" in TEXT, told
+
+
+def test_every_command_named_in_the_readme_exists() -> None:
+    known = {words for words, _ in readme.program()}
+    groups = {words.rpartition(" ")[0] for words in known}
+    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    for named in re.findall(r"`popug ([a-z][^`]*)`", prose):
+        words = re.match(r"[a-z -]+", named)[0].split()  # type: ignore[index]
+        assert " ".join(words[:2]) in known or words[0] in known - groups, f"there is no `popug {named}`"
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_module_map_is_the_house() -> None:
+    mapped = re.findall(r"^\| `popug_cli/([a-z_.]+)/?`", TEXT, flags=re.MULTILINE)
+    there = {path.name for path in (ROOT / "popug_cli").iterdir()} - {"__init__.py", "__pycache__", "py.typed"}
+    assert sorted(mapped) == sorted(there)
+
+
+def test_every_command_has_help_and_so_has_everything_it_takes() -> None:
+    for words, command in readme.program():
+        assert command.help, f"popug {words} has no help"
+        assert command.help.strip().endswith("."), f"the help of popug {words} is no sentence"
+        for parameter in command.params:
+            assert parameter.help, f"popug {words}: {parameter.name} has no help"
