@@ -4,13 +4,15 @@ import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 import pytest
 
 from popug_cli import bootstrap, messages
 from popug_cli.app import composed
+from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import DECLARATIONS, EVENTS, Command, Declaration, Event, Message, Query, declarations
 
 for found in iter_modules(messages.__path__):
@@ -53,7 +55,8 @@ def test_a_message_has_a_handler_that_takes_it_and_gives_its_answer(declaration:
     handler = handler_of(declaration)
     taken = inspect.get_annotations(handler, eval_str=False)
     assert declaration.message.__name__ in {_name(annotation) for annotation in taken.values()}
-    assert _name(taken["return"]) in {_name(declaration.answer), *_follow_ups(declaration)}
+    answers = {_name(each) for each in _alternatives(taken["return"]) if not _is_refusal(each)}
+    assert answers <= {_name(declaration.answer), *_follow_ups(declaration)}
 
 
 @every_declaration
@@ -82,6 +85,15 @@ def _follow_ups(declaration: Declaration) -> set[str]:
 def _answers_for(declaration: Declaration, other: Declaration) -> bool:
     same_module = declaration.module == other.module
     return same_module and not other.is_command and other.answer == declaration.answer
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+
+
+def _is_refusal(annotation: Any) -> bool:
+    """A handler may return a refusal, so that what it wrote is kept."""
+    return isinstance(annotation, type) and issubclass(annotation, PopugError)
 
 
 def _name(annotation: Any) -> str:
