@@ -1,15 +1,92 @@
-"""What analytics does about events."""
+"""What analytics does about events: a batch is added up first, then written by a handful of statements."""
 
 from collections.abc import Sequence
 
+from sqlmodel import Session
+
+from popug_cli.analytics.rules import Changes, changes_of
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
+from popug_cli.messages.billing import DayClosed, EntryPosted, TaskPriced
 from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserRegistered
+from popug_cli.messages.tasks import TaskCompleted, TaskCreated
+from popug_cli.storage.engine import insert_many
+
+ADD_TO_PERSON = (
+    "INSERT INTO analytics_people (user_id, balance_cents) VALUES (?, ?)"
+    " ON CONFLICT (user_id) DO UPDATE SET balance_cents = analytics_people.balance_cents + excluded.balance_cents"
+)
+ADD_TO_CHANGE = (
+    "INSERT INTO analytics_balance_changes (business_date, user_id, change_cents) VALUES (?, ?, ?)"
+    " ON CONFLICT (business_date, user_id) DO UPDATE"
+    " SET change_cents = analytics_balance_changes.change_cents + excluded.change_cents"
+)
+ADD_TO_DAY = (
+    "INSERT INTO analytics_days (business_date, fees_cents, rewards_cents, closed) VALUES (?, ?, ?, 0)"
+    " ON CONFLICT (business_date) DO UPDATE SET fees_cents = analytics_days.fees_cents + excluded.fees_cents,"
+    " rewards_cents = analytics_days.rewards_cents + excluded.rewards_cents"
+)
+CLOSE_DAY = (
+    "INSERT INTO analytics_days (business_date, fees_cents, rewards_cents, closed, in_red_count)"
+    " VALUES (?, 0, 0, 1, ?)"
+    " ON CONFLICT (business_date) DO UPDATE SET closed = 1, in_red_count = excluded.in_red_count"
+)
+SAY_OF_TASK = (
+    "INSERT INTO analytics_tasks (task_id, number, title, reward_cents, completed_at, business_date)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (task_id) DO UPDATE SET number = coalesce(excluded.number, analytics_tasks.number),"
+    " title = coalesce(excluded.title, analytics_tasks.title),"
+    " reward_cents = coalesce(excluded.reward_cents, analytics_tasks.reward_cents),"
+    " completed_at = coalesce(excluded.completed_at, analytics_tasks.completed_at),"
+    " business_date = coalesce(excluded.business_date, analytics_tasks.business_date)"
+)
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take events."""
+    changes = changes_of(event.data for event in events)
+    _write_balances(changes, context.session)
+    _write_days(changes, context.session)
+    _write_tasks(changes, context.session)
 
 
-CONSUMER = Consumer("analytics", (), consume)
+CONSUMER = Consumer(
+    "analytics", (UserRegistered, TaskCreated, TaskPriced, TaskCompleted, EntryPosted, DayClosed), consume
+)
+
+
+def _write_balances(changes: Changes, session: Session) -> None:
+    totals = dict.fromkeys(changes.people, 0)
+    for (_, user_id), cents in changes.balances.items():
+        totals[user_id] = totals.get(user_id, 0) + cents
+    insert_many(session, ADD_TO_PERSON, list(totals.items()))
+    insert_many(
+        session, ADD_TO_CHANGE, [(day.isoformat(), user, cents) for (day, user), cents in changes.balances.items()]
+    )
+
+
+def _write_days(changes: Changes, session: Session) -> None:
+    insert_many(
+        session,
+        ADD_TO_DAY,
+        [(day.isoformat(), sums.fees_cents, sums.rewards_cents) for day, sums in changes.days.items()],
+    )
+    insert_many(session, CLOSE_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
+
+
+def _write_tasks(changes: Changes, session: Session) -> None:
+    rows = [
+        (
+            task_id,
+            task.number,
+            task.title,
+            task.reward_cents,
+            stamp(task.completed_at) if task.completed_at else None,
+            task.business_date.isoformat() if task.business_date else None,
+        )
+        for task_id, task in changes.tasks.items()
+    ]
+    insert_many(session, SAY_OF_TASK, rows)

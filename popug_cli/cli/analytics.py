@@ -1,7 +1,66 @@
 """Commands: analytics."""
 
+from collections.abc import Iterator
+from datetime import date
+from typing import Annotated
+
 import typer
+
+from popug_cli.cli.dates import company_today, parse_day
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Block, Heading
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics, MostExpensive
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    command(program, "analytics", panel="Money")(analytics)
+
+
+def analytics(
+    face: Face,
+    date_: Annotated[
+        str | None, typer.Option("--date", metavar="DATE", help="A date, today or yesterday; today by default.")
+    ] = None,
+) -> None:
+    """Show management's income, how many are in the red, and the dearest tasks."""
+    answer = face.perform(GetAnalytics(day=None if date_ is None else parse_day(date_, company_today(face))))
+    face.show(answer, lambda: _screen(answer))
+
+
+def _screen(answer: Analytics) -> Iterator[Block]:
+    in_red = answer.in_red_count
+    yield Heading(f"Analytics of {answer.business_date}")
+    yield f"Management income  {format_cents(answer.income_cents)}"
+    yield f"In the red         {in_red} {'person' if in_red == 1 else 'people'}"
+    yield ""
+    yield from _periods(answer.most_expensive)
+    yield ""
+    yield from _by_day(answer.most_expensive, answer.business_date)
+
+
+def _periods(found: MostExpensive) -> Iterator[Block]:
+    yield Heading("The most expensive task")
+    for name, period in (("of the day", found.day), ("of the week", found.week), ("of the month", found.month)):
+        span = f"{period.from_date:%m-%d} … {period.to_date:%m-%d}" if period else ""
+        yield f"{name:<12}  {span:<13}  {_task(period)}".rstrip() if period else f"{name:<12}  none"
+
+
+def _by_day(found: MostExpensive, day: date) -> Iterator[Block]:
+    yield Heading("Day by day")
+    if found.month_to_date is None:
+        yield f"No task was completed in {day:%Y-%m} up to {day}."
+        return
+    for each in found.by_day:
+        yield _line(f"{each.from_date:%m-%d}", each)
+    to_date = found.month_to_date
+    yield _line(f"{to_date.from_date:%m-%d} … {to_date.to_date:%m-%d}", to_date)
+
+
+def _line(period: str, found: Dearest) -> str:
+    return f"{period:<13}  most expensive task  {_task(found)}"
+
+
+def _task(found: Dearest) -> str:
+    return f"{format_cents(found.reward_cents):>4}  #{found.task.number:<2} {found.task.title}"

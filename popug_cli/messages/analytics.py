@@ -18,11 +18,15 @@ class Dearest(msgspec.Struct, frozen=True):
 
 
 class MostExpensive(msgspec.Struct, frozen=True):
-    """The dearest completed task of the day, the ISO week and the month, and day by day, latest first."""
+    """The dearest completed task of the day, the ISO week and the month, and day by day, latest first.
+
+    ``month_to_date`` is that of the days of ``by_day`` together.
+    """
 
     day: Dearest | None
     week: Dearest | None
     month: Dearest | None
+    month_to_date: Dearest | None
     by_day: list[Dearest]
 
 

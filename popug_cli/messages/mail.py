@@ -19,7 +19,7 @@ class MailStatus(StrEnum):
 
 
 class MailLine(msgspec.Struct, frozen=True):
-    """A payout mail; ``to`` is the bare address, the present one until it is sent."""
+    """A payout mail; ``to`` is the bare address, the present one until it is sent; a held one waits for its release."""
 
     mail_id: str
     to: str
@@ -29,12 +29,15 @@ class MailLine(msgspec.Struct, frozen=True):
     last_error: str | None
     business_date: date
     amount_cents: int
+    held: bool
 
 
 class MailDetails(MailLine, frozen=True):
     """A payout mail with its text."""
 
     message_id: str
+    queued_at: datetime
+    due_at: datetime
     sent_at: datetime | None
     text: str
 
@@ -46,11 +49,12 @@ class Mails(msgspec.Struct, frozen=True):
 
 
 class MailRun(msgspec.Struct, frozen=True):
-    """Mails sent by this run, still to be sent, and set aside for good."""
+    """Mails sent by this run, still to be sent, and set aside for good by it; ``held`` are those held back."""
 
     sent: int
     queued: int
     failed: int
+    held: int = 0
 
 
 @declare("mail list", by=ACCOUNTING)
@@ -69,7 +73,7 @@ class ShowMail(Query[MailDetails], frozen=True, kw_only=True):
 
 @declare("mail send", by=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
 class SendMail(Command[MailRun], frozen=True, kw_only=True):
-    """Send what is queued and due; ``release`` also frees what a restore holds back."""
+    """Send what is queued, due or not; ``release`` also frees what a restore holds back."""
 
     release: bool = False
 

@@ -5,7 +5,45 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-STATEMENTS: tuple[str, ...] = ()
+STATEMENTS: tuple[str, ...] = (
+    """
+    CREATE TABLE mail_receivers (
+        user_id TEXT NOT NULL,
+        username TEXT NOT NULL,
+        email TEXT NOT NULL,
+        PRIMARY KEY (user_id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE mail_outbox (
+        mail_id TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        business_date TEXT NOT NULL,
+        amount_cents INTEGER NOT NULL,
+        payload TEXT NOT NULL,
+        status TEXT NOT NULL,
+        held INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        due_at TEXT NOT NULL,
+        lease_until TEXT,
+        last_error TEXT,
+        queued_at TEXT NOT NULL,
+        sent_at TEXT,
+        sent_to TEXT,
+        PRIMARY KEY (mail_id),
+        UNIQUE (message_id),
+        CONSTRAINT one_a_person_and_day UNIQUE (user_id, business_date),
+        CONSTRAINT known_status CHECK (status IN ('queued', 'sending', 'sent', 'failed')),
+        CONSTRAINT held_or_not CHECK (held IN (0, 1)),
+        CONSTRAINT a_payout_is_positive CHECK (amount_cents > 0),
+        CONSTRAINT sending_is_leased CHECK ((status = 'sending') = (lease_until IS NOT NULL)),
+        CONSTRAINT sent_at_a_time CHECK ((status = 'sent') = (sent_at IS NOT NULL)),
+        CONSTRAINT sent_to_an_address CHECK ((status = 'sent') = (sent_to IS NOT NULL))
+    ) STRICT
+    """,
+    "CREATE INDEX mail_outbox_unsent ON mail_outbox (mail_id) WHERE status <> 'sent'",
+)
 
 
 def upgrade() -> None:

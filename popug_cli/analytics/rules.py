@@ -1,0 +1,119 @@
+"""What events mean to analytics, and how periods and the dearest task are found; pure."""
+
+from calendar import monthrange
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from popug_cli.messages.base import Event
+from popug_cli.messages.billing import DayClosed, EntryKind, EntryPosted, TaskPriced
+from popug_cli.messages.identity import UserRegistered
+from popug_cli.messages.tasks import TaskCompleted, TaskCreated
+
+Period = tuple[date, date]
+
+TO_BALANCE = {
+    EntryKind.FEE: -1,
+    EntryKind.REWARD: 1,
+    EntryKind.PAYOUT: -1,
+    EntryKind.FEE_REVERSAL: 1,
+    EntryKind.REWARD_REVERSAL: -1,
+}
+TO_FEES = {EntryKind.FEE: 1, EntryKind.FEE_REVERSAL: -1}
+TO_REWARDS = {EntryKind.REWARD: 1, EntryKind.REWARD_REVERSAL: -1}
+
+
+@dataclass(slots=True)
+class TaskFacts:
+    """What some events said of a task; the rest is None."""
+
+    number: int | None = None
+    title: str | None = None
+    reward_cents: int | None = None
+    completed_at: datetime | None = None
+    business_date: date | None = None
+
+
+@dataclass(slots=True)
+class DaySums:
+    """Fees and rewards of a business date in cents, reversals counted in."""
+
+    fees_cents: int = 0
+    rewards_cents: int = 0
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch of events adds up to; balances by (business date, user), ``closed`` is in-red counts by date."""
+
+    people: set[str] = field(default_factory=set)
+    balances: defaultdict[tuple[date, str], int] = field(default_factory=lambda: defaultdict(int))
+    days: defaultdict[date, DaySums] = field(default_factory=lambda: defaultdict(DaySums))
+    closed: dict[date, int] = field(default_factory=dict)
+    tasks: defaultdict[str, TaskFacts] = field(default_factory=lambda: defaultdict(TaskFacts))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Candidate:
+    """The dearest task of a business date; the smaller, the dearer."""
+
+    minus_reward_cents: int
+    completed_at: datetime
+    number: int
+    title: str = field(compare=False)
+    business_date: date = field(compare=False)
+
+
+def changes_of(events: Iterable[Event]) -> Changes:
+    """What events add up to, whatever their order."""
+    changes = Changes()
+    for event in events:
+        _take(event, changes)
+    return changes
+
+
+def _take(event: Event, changes: Changes) -> None:
+    match event:
+        case EntryPosted():
+            _take_entry(event, changes)
+        case TaskCreated():
+            task = changes.tasks[event.task_id]
+            task.number, task.title = event.number, event.title
+        case TaskPriced():
+            changes.tasks[event.task_id].reward_cents = event.reward_cents
+        case TaskCompleted():
+            changes.tasks[event.task_id].completed_at = event.completed_at
+        case UserRegistered():
+            changes.people.add(event.user_id)
+        case DayClosed():
+            changes.closed[event.business_date] = event.in_red_count
+        case _:
+            raise AssertionError(f"analytics does not listen to {event.NAME}")
+
+
+def _take_entry(entry: EntryPosted, changes: Changes) -> None:
+    kind, day = entry.kind, entry.business_date
+    changes.balances[day, entry.user_id] += TO_BALANCE[kind] * entry.amount_cents
+    sums = changes.days[day]
+    sums.fees_cents += TO_FEES.get(kind, 0) * entry.amount_cents
+    sums.rewards_cents += TO_REWARDS.get(kind, 0) * entry.amount_cents
+    if kind is EntryKind.REWARD and entry.task_id is not None:
+        changes.tasks[entry.task_id].business_date = day
+
+
+def week_of(day: date) -> Period:
+    """Monday and Sunday of the ISO week around a date."""
+    monday = day - timedelta(days=day.weekday())
+    return monday, date.fromordinal(min(monday.toordinal() + 6, date.max.toordinal()))
+
+
+def month_of(day: date) -> Period:
+    """The first and the last date of the calendar month around a date."""
+    return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
+
+
+def dearest(candidates: Sequence[Candidate], period: Period) -> Candidate | None:
+    """The task with the highest reward of a period; on a tie the one completed first."""
+    first, last = period
+    return min((each for each in candidates if first <= each.business_date <= last), default=None)

@@ -1,0 +1,25 @@
+"""What may be done about mail; sending it is ``app.mail_run``'s, since that happens outside a transaction."""
+
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.errors import Conflict
+from popug_cli.mail.queries import find, line_of
+from popug_cli.messages.mail import MailLine, MailStatus, RetryMail
+
+
+def retry_mail(message: RetryMail, context: Context) -> MailLine:
+    """Queue a failed mail again, due at once; one that is still to be sent stays so. Raises ``mail_sent``."""
+    mail = find(message.mail_id, context)
+    if mail["status"] == MailStatus.SENT:
+        raise Conflict(
+            "mail_sent",
+            f"This mail was sent to {mail['to']} already.",
+            hint=f"Run `popug mail show {message.mail_id}` to read it.",
+            details={"mail_id": message.mail_id, "sent_at": mail["sent_at"]},
+        )
+    statement = "UPDATE mail_outbox SET status = 'queued', due_at = :now WHERE mail_id = :mail_id AND status = 'failed'"
+    parameters = {"mail_id": message.mail_id, "now": stamp(context.now)}
+    context.session.connection().execute(text(statement), parameters)
+    return line_of(message.mail_id, context)

@@ -1,0 +1,134 @@
+"""The outbox: mails are claimed with a lease in one transaction and marked in another."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.chance import unit_interval
+from popug_cli.kernel.clock import stamp
+from popug_cli.mail.rules import wait_after
+from popug_cli.messages.billing import PayoutMade
+from popug_cli.messages.mail import MailFailed, MailSent
+
+CLAIMABLE = (
+    "status <> 'sent' AND (status = 'queued' AND held = 0 AND (:whenever OR due_at <= :now)"
+    " OR status = 'sending' AND lease_until <= :now) AND user_id IN (SELECT user_id FROM mail_receivers)"
+)
+COUNT_CLAIMABLE = text(f"SELECT count(*) FROM mail_outbox WHERE {CLAIMABLE}")
+NEXT = text(
+    "SELECT mail.mail_id, mail.message_id, mail.user_id, mail.payload, mail.attempts, mail.queued_at,"
+    " receiver.username, receiver.email"
+    " FROM mail_outbox AS mail JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
+    f" WHERE mail.mail_id IN (SELECT mail_id FROM mail_outbox WHERE mail_id > :after AND {CLAIMABLE}"
+    " ORDER BY mail_id LIMIT :limit) ORDER BY mail.mail_id"
+)
+LEASE = text(
+    "UPDATE mail_outbox SET status = 'sending', lease_until = :lease_until WHERE mail_id IN :mails"
+).bindparams(bindparam("mails", expanding=True))
+MARK_SENT = text(
+    "UPDATE mail_outbox SET status = 'sent', attempts = attempts + 1, lease_until = NULL, last_error = NULL,"
+    " sent_at = :now, sent_to = :sent_to WHERE mail_id = :mail AND status <> 'sent'"
+)
+MARK_FAILED = text(
+    "UPDATE mail_outbox SET status = 'failed', attempts = attempts + 1, lease_until = NULL, last_error = :error"
+    " WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
+)
+PUT_BACK = text(
+    "UPDATE mail_outbox SET status = 'queued', attempts = attempts + 1, lease_until = NULL, last_error = :error,"
+    " due_at = :due_at WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
+)
+UNTOUCHED = text(
+    "UPDATE mail_outbox SET status = 'queued', lease_until = NULL"
+    " WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
+)
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A mail that is this process's to send until ``lease_until``."""
+
+    mail_id: str
+    message_id: str
+    username: str
+    email: str
+    payout: PayoutMade
+    attempts: int
+    queued_at: datetime
+    lease_until: datetime
+
+
+def claim(context: Context, *, after: str, limit: int, lease_until: datetime, whenever: bool) -> list[Claimed]:
+    """Lease the next mails to be sent after a mail id; ``whenever`` takes what is not due yet, too."""
+    connection = context.session.connection()
+    parameters = {"after": after, "limit": limit, "now": stamp(context.now), "whenever": whenever}
+    mails = [_claimed(row, lease_until) for row in connection.execute(NEXT, parameters).mappings()]
+    if mails:
+        connection.execute(LEASE, {"lease_until": stamp(lease_until), "mails": [mail.mail_id for mail in mails]})
+    return mails
+
+
+def count_claimable(context: Context, *, whenever: bool) -> int:
+    """How many mails could be claimed now."""
+    parameters = {"now": stamp(context.now), "whenever": whenever}
+    return int(context.session.connection().execute(COUNT_CLAIMABLE, parameters).scalar_one())
+
+
+def count_unsent(context: Context) -> tuple[int, int]:
+    """How many mails are still to be sent, and how many of these are held back."""
+    statement = text(
+        "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox"
+        " WHERE status <> 'sent' AND status IN ('queued', 'sending')"
+    )
+    unsent, held = context.session.connection().execute(statement).one()
+    return int(unsent), int(held)
+
+
+def release_held(context: Context) -> None:
+    """Let go what is held back."""
+    statement = "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent'"
+    context.session.connection().execute(text(statement))
+
+
+def mark_sent(context: Context, mail: Claimed) -> None:
+    """The transport has taken it."""
+    changed = _run(context, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email)
+    if changed:
+        payout = mail.payout
+        context.events.publish(
+            MailSent(mail_id=mail.mail_id, user_id=payout.user_id, business_date=payout.business_date)
+        )
+
+
+def mark_failed(context: Context, mail: Claimed, error: str) -> None:
+    """The transport refuses it for good."""
+    changed = _run(context, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=stamp(mail.lease_until))
+    if changed:
+        payout = mail.payout
+        context.events.publish(
+            MailFailed(mail_id=mail.mail_id, user_id=payout.user_id, business_date=payout.business_date, error=error)
+        )
+
+
+def put_back(context: Context, mail: Claimed, error: str) -> None:
+    """It could not be sent now and is due again after a while."""
+    due_at = context.now + wait_after(mail.attempts + 1, unit_interval(context.chance))
+    lease = stamp(mail.lease_until)
+    _run(context, PUT_BACK, mail=mail.mail_id, error=error, due_at=stamp(due_at), lease_until=lease)
+
+
+def give_back(context: Context, mails: Sequence[Claimed]) -> None:
+    """They were not tried."""
+    for mail in mails:
+        _run(context, UNTOUCHED, mail=mail.mail_id, lease_until=stamp(mail.lease_until))
+
+
+def _claimed(row: Any, lease_until: datetime) -> Claimed:
+    payout = msgspec.json.decode(row["payload"], type=PayoutMade)
+    return msgspec.convert({**row, "payout": payout, "lease_until": lease_until}, Claimed)
+
+
+def _run(context: Context, statement: Any, **parameters: Any) -> bool:
+    return bool(context.session.connection().execute(statement, parameters).rowcount)

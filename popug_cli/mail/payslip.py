@@ -1,0 +1,110 @@
+"""The payslip: a payout as a mail, in text and in HTML; pure."""
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import visible
+from popug_cli.mail.rules import subject_of
+from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+POLICY = SMTP.clone(cte_type="7bit")
+WORDS = {
+    EntryKind.FEE: "assigned",
+    EntryKind.REWARD: "completed",
+    EntryKind.PAYOUT: "paid",
+    EntryKind.FEE_REVERSAL: "fee taken back",
+    EntryKind.REWARD_REVERSAL: "reward taken back",
+}
+
+
+class Line(NamedTuple):
+    """A row of the payslip's table, in words."""
+
+    time: str
+    what: str
+    amount: str
+    task: str
+
+
+def message_of(
+    payout: PayoutMade, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
+) -> EmailMessage:
+    """The whole mail; the same arguments give the same mail, but for its boundary.
+
+    Raises ``ValueError`` or ``email.errors.MessageError`` where an address is none.
+    """
+    message = EmailMessage(policy=POLICY)
+    message["Message-ID"] = message_id
+    message["Date"] = calendar.local(queued_at)
+    message["From"] = sender
+    message["To"] = Address(display_name=visible(username), addr_spec=to)
+    message["Subject"] = subject_of(payout.amount_cents, payout.business_date)
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(text_of(payout, username, calendar))
+    message.add_alternative(html_of(payout, username, calendar), subtype="html")
+    return message
+
+
+def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
+    """The payslip in plain text."""
+    return "\n".join(_text_lines(payout, username, _lines(payout, calendar))) + "\n"
+
+
+def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
+    """The payslip in HTML."""
+    return _template().render(
+        subject=subject_of(payout.amount_cents, payout.business_date),
+        username=visible(username),
+        day=payout.business_date.isoformat(),
+        amount=format_cents(payout.amount_cents),
+        opening=format_cents(payout.opening_balance_cents),
+        lines=_lines(payout, calendar),
+        log_head=visible(payout.log_head),
+    )
+
+
+def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterator[str]:
+    yield f"You are paid {format_cents(payout.amount_cents)} for {payout.business_date}."
+    yield ""
+    yield f"Hello {visible(username)}, this is how it came about:"
+    yield ""
+    opening, amount = format_cents(payout.opening_balance_cents), format_cents(payout.amount_cents)
+    rows = [Line("", "brought forward", opening, ""), *lines, Line("", "paid out", amount, "")]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for time, what, figure, task in rows:
+        yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {task}".rstrip()
+    yield ""
+    yield "The head of the log's chain after this day, to prove later that nothing was rewritten:"
+    yield visible(payout.log_head)
+
+
+def _lines(payout: PayoutMade, calendar: Calendar) -> list[Line]:
+    return [_line(line, payout.business_date, calendar) for line in payout.lines]
+
+
+def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> Line:
+    """A row; what happened on another date than it is entered under says so."""
+    local = calendar.local(line.occurred_at)
+    time = f"{local:%H:%M}" if local.date() == business_date else f"{local:%m-%d %H:%M}"
+    task = f"#{line.task.number} {visible(line.task.title)}" if line.task else ""
+    return Line(time, WORDS[line.kind], format_cents(line.signed_cents), task)
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("payslip.html.j2")

@@ -1,0 +1,66 @@
+"""What may be asked of mail."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.errors import NotFound
+from popug_cli.mail.rules import subject_of
+from popug_cli.messages.billing import PayoutMade
+from popug_cli.messages.mail import ListMails, MailDetails, MailLine, Mails, ShowMail
+
+MAILS = (
+    "SELECT mail.mail_id, coalesce(mail.sent_to, receiver.email, '') AS \"to\", mail.status, mail.attempts,"
+    " mail.last_error, mail.business_date, mail.amount_cents, mail.held, mail.message_id, mail.queued_at,"
+    " mail.due_at, mail.sent_at, mail.payload, coalesce(receiver.username, '') AS username"
+    " FROM mail_outbox AS mail LEFT JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
+)
+ALL_MAILS = text(f"{MAILS} WHERE (:status IS NULL OR mail.status = :status) ORDER BY mail.mail_id")
+ONE_MAIL = text(f"{MAILS} WHERE mail.mail_id = :mail_id")
+
+
+def list_mails(message: ListMails, context: Context) -> Mails:
+    """Payout mails, oldest first."""
+    rows = context.session.connection().execute(ALL_MAILS, {"status": message.status})
+    return Mails([_line(row) for row in rows.mappings()])
+
+
+def show_mail(message: ShowMail, context: Context) -> MailDetails:
+    """One payout mail with its text; raises ``mail_not_found``."""
+    from popug_cli.mail.payslip import text_of
+
+    row = find(message.mail_id, context)
+    payout = msgspec.json.decode(row["payload"], type=PayoutMade)
+    return msgspec.convert(
+        {**row, "subject": _subject(row), "text": text_of(payout, row["username"], context.calendar)},
+        MailDetails,
+        strict=False,
+    )
+
+
+def line_of(mail_id: str, context: Context) -> MailLine:
+    """One payout mail; raises ``mail_not_found``."""
+    return _line(find(mail_id, context))
+
+
+def find(mail_id: str, context: Context) -> dict[str, Any]:
+    """The row of one payout mail; raises ``mail_not_found``."""
+    row = context.session.connection().execute(ONE_MAIL, {"mail_id": mail_id}).mappings().first()
+    if row is None:
+        raise NotFound(
+            "mail_not_found",
+            f"There is no mail {mail_id}.",
+            hint="Run `popug mail list` for all of them.",
+            details={"mail_id": mail_id},
+        )
+    return dict(row)
+
+
+def _line(row: Any) -> MailLine:
+    return msgspec.convert({**row, "subject": _subject(row)}, MailLine, strict=False)
+
+
+def _subject(row: Any) -> str:
+    return subject_of(row["amount_cents"], row["business_date"])

@@ -1,0 +1,44 @@
+"""How often and when a mail is tried, and for how long it is claimed; pure."""
+
+from datetime import date, timedelta
+
+from popug_cli.kernel.money import format_cents
+
+FIRST_WAIT_SECONDS = 60
+LONGEST_WAIT_SECONDS = 3600
+LEASE_SECONDS = 60
+STEPS_OF_A_MAIL = 6
+MAX_ERROR_CHARACTERS = 500
+
+
+def wait_after(attempts: int, jitter: float) -> timedelta:
+    """How long a mail waits after that many failed attempts: doubled up to an hour, cut by up to a half."""
+    assert attempts >= 1
+    assert 0 <= jitter < 1
+    wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, 16))
+    return timedelta(seconds=wait * (1 - jitter / 2))
+
+
+def lease_of(step_seconds: int) -> timedelta:
+    """How long a batch is claimed for, where one step of the transport takes up to ``step_seconds``."""
+    return timedelta(seconds=LEASE_SECONDS) + 2 * longest_mail(step_seconds)
+
+
+def longest_mail(step_seconds: int) -> timedelta:
+    """The longest that the sending of one mail may take, connecting included."""
+    return timedelta(seconds=STEPS_OF_A_MAIL * step_seconds)
+
+
+def message_id_of(mail_id: str) -> str:
+    """The Message-ID of a mail, the same on every attempt; ``.invalid`` belongs to nobody (RFC 2606)."""
+    return f"<{mail_id}@popug.invalid>"
+
+
+def one_line(error: str) -> str:
+    """An error as one line of bounded length."""
+    return (" ".join(error.split()) or "no reason given")[:MAX_ERROR_CHARACTERS]
+
+
+def subject_of(amount_cents: int, business_date: date | str) -> str:
+    """The subject of a payout mail."""
+    return f"You are paid {format_cents(amount_cents)} for {business_date}"

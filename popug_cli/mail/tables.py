@@ -1,0 +1,48 @@
+"""The tables of mail."""
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+
+class ReceiverRow(SQLModel, table=True):
+    """Where somebody's mail goes now."""
+
+    __tablename__ = "mail_receivers"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    user_id: str = Field(primary_key=True)
+    username: str
+    email: str
+
+
+class OutboxRow(SQLModel, table=True):
+    """A payout mail; ``payload`` is the data of its ``payout_made``, ``held`` keeps it back until it is released."""
+
+    __tablename__ = "mail_outbox"
+    __table_args__ = (
+        UniqueConstraint("user_id", "business_date", name="one_a_person_and_day"),
+        CheckConstraint("status IN ('queued', 'sending', 'sent', 'failed')", name="known_status"),
+        CheckConstraint("held IN (0, 1)", name="held_or_not"),
+        CheckConstraint("amount_cents > 0", name="a_payout_is_positive"),
+        CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="sending_is_leased"),
+        CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_a_time"),
+        CheckConstraint("(status = 'sent') = (sent_to IS NOT NULL)", name="sent_to_an_address"),
+        Index("mail_outbox_unsent", "mail_id", sqlite_where=text("status <> 'sent'")),
+        {"sqlite_strict": True},
+    )
+
+    mail_id: str = Field(primary_key=True)
+    message_id: str = Field(unique=True)
+    user_id: str
+    business_date: str
+    amount_cents: int
+    payload: str
+    status: str
+    held: int
+    attempts: int
+    due_at: str
+    lease_until: str | None
+    last_error: str | None
+    queued_at: str
+    sent_at: str | None
+    sent_to: str | None

@@ -1,0 +1,262 @@
+"""Where mail goes: a Maildir, or an SMTP server over one connection for many mails."""
+
+import os
+import re
+import socket
+from contextlib import suppress
+from email.message import EmailMessage
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home
+from popug_cli.kernel.settings import Settings
+from popug_cli.mail.rules import one_line
+
+if TYPE_CHECKING:
+    import smtplib
+
+MAILDIR_STEP_SECONDS = 1
+MAILDIR_BATCH = 500
+_SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
+
+
+class Verdict(Enum):
+    """What became of a mail that was handed over."""
+
+    TAKEN = "taken"
+    DEFERRED = "not now"
+    REFUSED = "never"
+    BROKEN = "the connection broke, so that nobody knows whether it was taken"
+    UNAVAILABLE = "there is no connection"
+
+
+class Outcome(NamedTuple):
+    """A verdict, and the reason where it is not ``TAKEN``."""
+
+    verdict: Verdict
+    error: str = ""
+
+
+TAKEN = Outcome(Verdict.TAKEN)
+
+
+class Transport(Protocol):
+    """Takes mails, each to its one receiver.
+
+    What was taken is certain once ``settle`` said so, and to be marked after at most ``mark_every`` mails; one step
+    lasts up to ``step_seconds``.
+    """
+
+    mark_every: int
+    step_seconds: int
+
+    def __enter__(self) -> Self:
+        """Nothing is connected yet."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go of what was held."""
+        ...
+
+    def send(self, message: EmailMessage) -> Outcome:
+        """Hand over one mail."""
+        ...
+
+    def settle(self) -> Outcome:
+        """Make certain what was taken."""
+        ...
+
+
+def open_transport(settings: Settings, home: Home) -> Transport:
+    """The transport that the settings choose."""
+    return Smtp(settings) if settings.text("mail.transport") == "smtp" else Maildir(home.maildir)
+
+
+class Maildir:
+    """A Maildir: each mail is a file of its owner's, named by its Message-ID, so that a repeat replaces it."""
+
+    mark_every = MAILDIR_BATCH
+    step_seconds = MAILDIR_STEP_SECONDS
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __enter__(self) -> Self:
+        """Nothing is held."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def send(self, message: EmailMessage) -> Outcome:
+        """Write a file under ``tmp``, synced, then move it to ``new``."""
+        from email.policy import default
+
+        name = _name_of(message)
+        content = message.as_bytes(policy=default.clone(cte_type="7bit", utf8=not _receiver(message).isascii()))
+        try:
+            self._make()
+            _write_synced(self._root / "tmp" / name, content)
+            (self._root / "tmp" / name).replace(self._root / "new" / name)
+        except OSError as error:
+            return _unavailable(error)
+        return TAKEN
+
+    def settle(self) -> Outcome:
+        """Sync the directory, so that the files keep their names."""
+        try:
+            descriptor = os.open(self._root / "new", os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return _unavailable(error)
+        return TAKEN
+
+    def _make(self) -> None:
+        for folder in ("cur", "new", "tmp"):
+            (self._root / folder).mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+
+
+class Smtp:
+    """An SMTP server; the connection is made with the first mail and used for all that follow."""
+
+    mark_every = 1
+
+    def __init__(self, settings: Settings) -> None:
+        self.step_seconds = settings.number("mail.smtp_timeout_seconds")
+        self._settings = settings
+        self._client: smtplib.SMTP | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing is connected yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take leave of the server."""
+        if self._client is not None and error is None:
+            with suppress(OSError):
+                self._client.quit()
+        self._drop()
+
+    def send(self, message: EmailMessage) -> Outcome:
+        """Hand one mail to the server."""
+        try:
+            client = self._client or self._connect()
+        except (OSError, UnicodeError) as error:
+            return _unavailable(error)
+        outcome = _hand_over(client, message)
+        if outcome.verdict is Verdict.BROKEN or client.sock is None:
+            self._drop()
+        return outcome
+
+    def settle(self) -> Outcome:
+        """The server answers for what it took."""
+        return TAKEN
+
+    def _connect(self) -> "smtplib.SMTP":
+        import smtplib
+        import ssl
+
+        host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
+        security, me = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
+        password = self._password()
+        if security == "tls":
+            tls = ssl.create_default_context()
+            client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, me, timeout=self.step_seconds, context=tls)
+        else:
+            client = smtplib.SMTP(host, port, me, timeout=self.step_seconds)
+        self._client = client
+        try:
+            if security == "starttls":
+                client.starttls(context=ssl.create_default_context())
+            if password is not None:
+                client.login(self._settings.text("mail.smtp_username"), password)
+        except BaseException:
+            self._drop()
+            raise
+        return client
+
+    def _password(self) -> str | None:
+        if not self._settings.text("mail.smtp_username"):
+            return None
+        file = self._settings.text("mail.smtp_password_file")
+        if not file:
+            return ""
+        return Path(file).expanduser().read_text(encoding="utf-8").partition("\n")[0].removesuffix("\r")
+
+    def _drop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def _hand_over(client: "smtplib.SMTP", message: EmailMessage) -> Outcome:
+    import smtplib
+
+    try:
+        client.send_message(message, from_addr=_sender(message), to_addrs=[_receiver(message)])
+    except smtplib.SMTPRecipientsRefused as refusal:
+        code, reason = next(iter(refusal.recipients.values()))
+        return _answered(client, code, reason)
+    except smtplib.SMTPResponseException as refusal:
+        concerns_all = not isinstance(refusal, smtplib.SMTPDataError)
+        return _answered(client, refusal.smtp_code, refusal.smtp_error, concerns_all=concerns_all)
+    except (smtplib.SMTPNotSupportedError, UnicodeError) as error:
+        return Outcome(Verdict.REFUSED, one_line(str(error)))
+    except OSError as error:
+        return Outcome(Verdict.BROKEN, one_line(str(error) or type(error).__name__))
+    return TAKEN
+
+
+def _answered(client: "smtplib.SMTP", code: int, reason: bytes | str, *, concerns_all: bool = False) -> Outcome:
+    """What a refusal means: 4xx may pass, 5xx will not, and some servers hang up with it.
+
+    A 5xx to the greeting or to the sender ``concerns_all`` mail, so it is not this one's fault.
+    """
+    if code >= 500:
+        return Outcome(Verdict.UNAVAILABLE if concerns_all else Verdict.REFUSED, _words(code, reason))
+    return Outcome(Verdict.BROKEN if client.sock is None else Verdict.DEFERRED, _words(code, reason))
+
+
+def _words(code: int, reason: bytes | str) -> str:
+    return one_line(f"{code} {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}")
+
+
+def _unavailable(error: Exception) -> Outcome:
+    import smtplib
+
+    if isinstance(error, smtplib.SMTPResponseException):
+        return Outcome(Verdict.UNAVAILABLE, _words(error.smtp_code, error.smtp_error))
+    return Outcome(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
+
+
+def _sender(message: EmailMessage) -> str:
+    return str(message["From"].addresses[0].addr_spec)
+
+
+def _receiver(message: EmailMessage) -> str:
+    return str(message["To"].addresses[0].addr_spec)
+
+
+def _name_of(message: EmailMessage) -> str:
+    name = str(message["Message-ID"]).strip("<>").partition("@")[0]
+    assert _SAFE_NAME.fullmatch(name)
+    return f"{name}.popug"
+
+
+def _write_synced(file: Path, content: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY_FILE)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
