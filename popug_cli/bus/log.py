@@ -6,9 +6,11 @@ from sqlmodel import Session
 
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.messages.upcasters import versions
 from popug_cli.storage.engine import scalar
 
 Row = tuple[int, str, str]
+READ_ROWS = 1_000
 
 
 class Log:
@@ -49,11 +51,19 @@ class Log:
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
         """The events from one position to another, both inclusive, in memory a thousand at a time."""
         while first <= last:
-            rows = self._rows("sequence BETWEEN ? AND ? ORDER BY sequence LIMIT 1000", (first, last))
+            rows = self._rows(f"sequence BETWEEN ? AND ? ORDER BY sequence LIMIT {READ_ROWS}", (first, last))
             if not rows:
                 return
             yield from self._known(rows, kinds)
             first = rows[-1][0] + 1
+
+    def of_type(self, kind: type[Event]) -> Iterator[Delivered[Event]]:
+        """Every event of one kind, in all its versions, in memory a thousand at a time."""
+        types = [shape.TYPE for shape in versions(kind)]
+        position = 0
+        while rows := self.after(position, types, READ_ROWS):
+            yield from self._known(rows, ())
+            position = rows[-1][0]
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
         statement = f"SELECT sequence, coalesce(subject, ''), envelope FROM bus_log WHERE {where}"

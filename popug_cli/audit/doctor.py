@@ -1,0 +1,86 @@
+"""The doctor: every invariant as a named check, on one snapshot."""
+
+from collections.abc import Callable, Iterator
+
+from sqlalchemy.exc import DBAPIError
+
+from popug_cli.audit.books import closed_days, draws, entries_as_posted, read_models
+from popug_cli.audit.chain import chain
+from popug_cli.audit.invariants import INVARIANTS, Invariant
+from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.bus.runtime import Context
+from popug_cli.bus.status import log_problems
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.company import Check, Health
+from popug_cli.storage.faults import place_fault
+
+Examine = Callable[[Context], Check]
+
+
+def examine(context: Context) -> Health:
+    """Check everything; a check that cannot be carried out counts as failed."""
+    examinations: list[tuple[str, Examine]] = [
+        ("database", _database),
+        ("foreign_keys", _foreign_keys),
+        ("log_without_gaps", _log),
+        ("hash_chain", chain),
+        *((each.name, _statement(each)) for each in INVARIANTS),
+        ("entries_equal_events", entries_as_posted),
+        ("closed_days_without_gaps", closed_days),
+        ("draws", draws),
+        ("read_models_equal_rebuild", read_models),
+        ("set_aside", _set_aside),
+    ]
+    checks = []
+    for number, (name, examination) in enumerate(examinations):
+        context.progress("Checking", number, len(examinations))
+        checks.append(_guarded(name, examination, context))
+    return Health(ok=all(check.ok for check in checks), checks=checks)
+
+
+def _guarded(name: str, examination: Examine, context: Context) -> Check:
+    try:
+        return examination(context)
+    except PopugError as refusal:
+        return Check(name, False, refusal.message)
+    except DBAPIError as error:
+        fault = place_fault(error, context.home.database)
+        if fault is None:
+            raise
+        return Check(name, False, fault.message)
+
+
+def _statement(invariant: Invariant) -> Examine:
+    def check(context: Context) -> Check:
+        statement = f"SELECT * FROM ({invariant.contradictions}) AS found LIMIT {SHOWN + 1}"
+        rows = context.session.connection().exec_driver_sql(statement).scalars().all()
+        return verdict(invariant.name, invariant.holds, [str(row) for row in rows])
+
+    return check
+
+
+def _database(context: Context) -> Check:
+    rows = context.session.connection().exec_driver_sql(f"PRAGMA integrity_check({SHOWN})").scalars().all()
+    return verdict("database", "the file is a sound database", [row for row in rows if row != "ok"])
+
+
+def _foreign_keys(context: Context) -> Check:
+    rows = context.session.connection().exec_driver_sql("PRAGMA foreign_key_check").all()
+    wrong = [f"row {row[1]} of {row[0]}" for row in rows]
+    return verdict("foreign_keys", "every reference leads to a row", wrong)
+
+
+def _log(context: Context) -> Check:
+    return verdict("log_without_gaps", f"all positions up to {context.position} are there", list(log_problems(context)))
+
+
+def _set_aside(context: Context) -> Check:
+    return Check("set_aside", True, "; ".join(_counts(context)) or "nothing is set aside")
+
+
+def _counts(context: Context) -> Iterator[str]:
+    rows = context.session.connection().exec_driver_sql(
+        "SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state ORDER BY consumer, state"
+    )
+    for row in rows:
+        yield f"{row.held} {row.state} for {row.consumer}"

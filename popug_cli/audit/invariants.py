@@ -1,0 +1,256 @@
+"""The invariants that are statements: each selects, in words, what contradicts it.
+
+Statements read several modules' tables and the log; nothing else in popug may. ``done`` narrows events to those that
+billing has taken: what it has set aside has no effects yet and is no contradiction.
+"""
+
+from typing import NamedTuple
+
+DONE = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
+ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
+COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
+POSTED = "log.type = 'popug.billing.entry_posted.v1'"
+SIGNED = "CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END"
+
+
+class Invariant(NamedTuple):
+    """A name, what holds, and the statement whose rows (one text each) would contradict it."""
+
+    name: str
+    holds: str
+    contradictions: str
+
+
+INVARIANTS = (
+    Invariant(
+        "two_accounts_an_entry",
+        "each entry names two different accounts and a positive amount",
+        "SELECT 'entry ' || entry_id FROM billing_entries WHERE debit_account = credit_account OR amount_cents <= 0"
+        " OR employee_id NOT IN (debit_account, credit_account)",
+    ),
+    Invariant(
+        "accounts_sum_to_zero",
+        "all accounts together sum to zero",
+        "SELECT 'the sum is ' || sum(balance_cents) FROM billing_accounts HAVING sum(balance_cents) <> 0",
+    ),
+    Invariant(
+        "balances_equal_entries",
+        "every account's balance equals its entries",
+        "SELECT 'account ' || account.account_id || ' says ' || account.balance_cents || ', its entries '"
+        " || coalesce(lines.total, 0) FROM billing_accounts account LEFT JOIN ("
+        " SELECT account_id, sum(cents) AS total FROM ("
+        " SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries"
+        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS moved GROUP BY account_id"
+        ") AS lines ON lines.account_id = account.account_id WHERE account.balance_cents <> coalesce(lines.total, 0)",
+    ),
+    Invariant(
+        "balances_by_day_equal_entries",
+        "every balance at the end of a day equals the entries up to it",
+        f"""
+        WITH moved AS (
+            SELECT employee_id, business_date, sum({SIGNED}) AS cents,
+                sum(CASE kind WHEN 'fee' THEN amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS fees,
+                sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END)
+                    AS rewards,
+                sum(CASE kind WHEN 'payout' THEN amount_cents ELSE 0 END) AS payouts
+            FROM billing_entries GROUP BY employee_id, business_date
+        ), running AS (
+            SELECT moved.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM moved
+        )
+        SELECT running.employee_id || ' on ' || running.business_date
+        FROM running LEFT JOIN billing_account_days kept
+            ON kept.employee_id = running.employee_id AND kept.business_date = running.business_date
+        WHERE kept.balance_cents IS NOT running.balance OR kept.fees_cents IS NOT running.fees
+            OR kept.rewards_cents IS NOT running.rewards OR kept.payouts_cents IS NOT running.payouts
+        """,
+    ),
+    Invariant(
+        "one_price_a_task",
+        "every task was priced once, within bounds, and the price never changed",
+        """
+        SELECT 'task ' || task.task_id FROM billing_tasks task
+        LEFT JOIN (
+            SELECT json_extract(envelope, '$.data.task_id') AS task_id, count(*) AS times,
+                min(json_extract(envelope, '$.data.fee_cents')) AS fee_cents,
+                min(json_extract(envelope, '$.data.reward_cents')) AS reward_cents
+            FROM bus_log WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
+        ) AS priced ON priced.task_id = task.task_id
+        WHERE priced.times IS NOT 1 OR priced.fee_cents IS NOT task.fee_cents
+            OR priced.reward_cents IS NOT task.reward_cents
+            OR task.fee_cents NOT BETWEEN 1000 AND 2000 OR task.reward_cents NOT BETWEEN 2000 AND 4000
+        UNION ALL
+        SELECT 'event ' || id FROM bus_log WHERE type = 'popug.billing.task_priced.v1'
+            AND json_extract(envelope, '$.data.task_id') NOT IN (SELECT task_id FROM billing_tasks)
+        """,
+    ),
+    Invariant(
+        "tasks_know_their_price",
+        "the prices that tasks show are billing's",
+        """
+        SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks priced ON priced.task_id = task.task_id
+        WHERE task.fee_cents IS NOT NULL
+            AND (task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents)
+        """,
+    ),
+    Invariant(
+        "one_debit_an_assignment",
+        "each assignment cost its assignee that task's fee, once",
+        f"""
+        SELECT 'assignment at ' || log.sequence FROM bus_log log {DONE}
+        LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'fee'
+        LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
+        WHERE {ASSIGNED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.fee_cents
+            OR entry.task_id <> task.task_id
+            OR entry.employee_id <> json_extract(log.envelope, '$.data.assignee_id'))
+        """,
+    ),
+    Invariant(
+        "one_credit_a_completion",
+        "each completion brought the one who held the task its reward, once",
+        f"""
+        SELECT 'completion at ' || log.sequence FROM bus_log log {DONE}
+        LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'reward'
+        LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
+        WHERE {COMPLETED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.reward_cents
+            OR entry.task_id <> task.task_id
+            OR entry.employee_id <> json_extract(log.envelope, '$.data.assignee_id'))
+        """,
+    ),
+    Invariant(
+        "every_entry_has_its_cause",
+        "each fee and reward was caused by an assignment or a completion, each payout by its payout_made",
+        """
+        SELECT 'entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
+        WHERE entry.kind IN ('fee', 'reward', 'payout') AND coalesce(log.type, '') <> CASE entry.kind
+            WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
+            ELSE 'popug.billing.payout_made.v1' END
+        """,
+    ),
+    Invariant(
+        "completed_once_by_the_holder",
+        "a task is completed exactly where one completion says so, by the one who held it",
+        f"""
+        SELECT 'task #' || task.number FROM tasks_tasks task LEFT JOIN (
+            SELECT subject, count(*) AS times, min(json_extract(envelope, '$.data.assignee_id')) AS by_whom
+            FROM bus_log log WHERE {COMPLETED} GROUP BY subject
+        ) AS completion ON completion.subject = task.task_id
+        WHERE (task.status = 'completed') <> (coalesce(completion.times, 0) = 1)
+            OR coalesce(completion.times, 0) > 1 OR completion.by_whom <> task.assignee_id
+        """,
+    ),
+    Invariant(
+        "assignees_equal_events",
+        "every task is held by the one whom its last assignment names",
+        f"""
+        SELECT 'task #' || task.number FROM tasks_tasks task
+        LEFT JOIN (SELECT subject, max(sequence) AS last FROM bus_log log WHERE {ASSIGNED} GROUP BY subject) AS latest
+            ON latest.subject = task.task_id
+        LEFT JOIN bus_log log ON log.sequence = latest.last
+        WHERE json_extract(log.envelope, '$.data.assignee_id') IS NOT task.assignee_id
+        """,
+    ),
+    Invariant(
+        "payouts_leave_zero",
+        "each payout was of a positive balance, left exactly zero, and was one a person and day",
+        f"""
+        WITH running AS (
+            SELECT entry_id, kind, sum({SIGNED}) OVER (
+                PARTITION BY employee_id ORDER BY business_date, position) AS balance,
+                count(*) FILTER (WHERE kind = 'payout') OVER (PARTITION BY employee_id, business_date) AS payouts
+            FROM billing_entries
+        )
+        SELECT 'payout ' || entry_id FROM running WHERE kind = 'payout' AND (balance <> 0 OR payouts <> 1)
+        """,
+    ),
+    Invariant(
+        "positive_balances_were_paid",
+        "nobody had a positive balance left at the end of a closed day",
+        "SELECT day.employee_id || ' on ' || day.business_date FROM billing_account_days day"
+        " JOIN billing_days closed ON closed.business_date = day.business_date WHERE day.balance_cents > 0",
+    ),
+    Invariant(
+        "closed_days_never_change",
+        "nothing was entered into a closed day, and its figures are those of its entries",
+        """
+        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
+            SELECT business_date, max(recorded_at) AS last,
+                sum(CASE kind WHEN 'fee' THEN amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS fees,
+                sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END)
+                    AS rewards,
+                sum(CASE kind WHEN 'payout' THEN amount_cents ELSE 0 END) AS payouts,
+                count(*) FILTER (WHERE kind = 'payout') AS paid
+            FROM billing_entries GROUP BY business_date
+        ) AS entries ON entries.business_date = day.business_date
+        WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
+            OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
+        """,
+    ),
+    Invariant(
+        "closed_days_equal_events",
+        "every closed day was told once, with its figures",
+        """
+        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
+            SELECT subject AS day, count(*) AS times, min(json_extract(envelope, '$.data.fees_cents')) AS fees,
+                min(json_extract(envelope, '$.data.rewards_cents')) AS rewards,
+                min(json_extract(envelope, '$.data.payouts_cents')) AS payouts
+            FROM bus_log WHERE type = 'popug.billing.day_closed.v1' GROUP BY subject
+        ) AS told ON told.day = day.business_date
+        WHERE told.times IS NOT 1 OR told.fees IS NOT day.fees_cents OR told.rewards IS NOT day.rewards_cents
+            OR told.payouts IS NOT day.payouts_cents
+        UNION ALL
+        SELECT 'event ' || id FROM bus_log WHERE type = 'popug.billing.day_closed.v1'
+            AND subject NOT IN (SELECT business_date FROM billing_days)
+        """,
+    ),
+    Invariant(
+        "income_three_ways",
+        "income by day from entries, from events and in analytics is the same",
+        f"""
+        WITH entries AS (
+            SELECT business_date, sum(CASE kind WHEN 'fee' THEN amount_cents WHEN 'reward_reversal' THEN amount_cents
+                WHEN 'reward' THEN -amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS income
+            FROM billing_entries GROUP BY business_date
+        ), events AS (
+            SELECT json_extract(envelope, '$.data.business_date') AS business_date,
+                sum(CASE json_extract(envelope, '$.data.kind') WHEN 'fee' THEN 1 WHEN 'reward_reversal' THEN 1
+                    WHEN 'reward' THEN -1 WHEN 'fee_reversal' THEN -1 ELSE 0 END
+                    * json_extract(envelope, '$.data.amount_cents')) AS income
+            FROM bus_log log WHERE {POSTED} GROUP BY 1
+        ), seen AS (
+            SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics') AS incomplete
+        )
+        SELECT 'day ' || entries.business_date FROM entries
+        LEFT JOIN events ON events.business_date = entries.business_date
+        LEFT JOIN analytics_days day ON day.business_date = entries.business_date
+        WHERE entries.income IS NOT events.income
+            OR (NOT (SELECT incomplete FROM seen) AND entries.income IS NOT day.fees_cents - day.rewards_cents)
+        """,
+    ),
+    Invariant(
+        "payouts_equal_mails",
+        "every payout that mail has heard of is one mail, of the same person, day and sum",
+        """
+        SELECT 'payout ' || log.sequence FROM bus_log log
+        JOIN bus_inbox done ON done.consumer = 'mail' AND done.sequence = log.sequence
+        LEFT JOIN mail_outbox mail ON mail.user_id = json_extract(log.envelope, '$.data.user_id')
+            AND mail.business_date = json_extract(log.envelope, '$.data.business_date')
+        WHERE log.type = 'popug.billing.payout_made.v1' AND (mail.mail_id IS NULL
+            OR mail.amount_cents <> json_extract(log.envelope, '$.data.amount_cents')
+            OR mail.status NOT IN ('queued', 'sending', 'sent', 'failed'))
+        UNION ALL
+        SELECT 'mail ' || mail.mail_id FROM mail_outbox mail LEFT JOIN billing_entries entry
+            ON entry.employee_id = mail.user_id AND entry.business_date = mail.business_date AND entry.kind = 'payout'
+        WHERE entry.amount_cents IS NOT mail.amount_cents
+        UNION ALL
+        SELECT 'payout entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log
+            ON log.id = entry.event_id AND log.type = 'popug.billing.payout_made.v1'
+        WHERE entry.kind = 'payout' AND json_extract(log.envelope, '$.data.amount_cents') IS NOT entry.amount_cents
+        """,
+    ),
+    Invariant(
+        "cursors_within_the_log",
+        "no consumer's cursor is beyond the log",
+        "SELECT consumer || ' is at ' || position FROM bus_cursors"
+        " WHERE position > (SELECT coalesce(max(sequence), 0) FROM bus_log)",
+    ),
+)
