@@ -1,7 +1,118 @@
-"""Commands: task."""
+"""Commands about one task: add, complete, show."""
+
+from collections.abc import Iterator
+from typing import Annotated
 
 import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Block, Column, Heading, Hint, Table
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import Entry
+from popug_cli.messages.company import HistoryLine, ShowTask, TaskDetails
+from popug_cli.messages.tasks import AddTask, CompleteTask, Task
+
+PANEL = "Work"
+task = typer.Typer(help="Create, complete and look at a task.", no_args_is_help=True)
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number.")]
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    program.add_typer(task, name="task", rich_help_panel=PANEL)
+
+
+@command(task, "add")
+def add(
+    face: Face,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="One line; [POPUG-7] in front is its jira id.")],
+    jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Its jira id, such as POPUG-7.")] = None,
+) -> None:
+    """Create a task; chance assigns it and it costs its assignee the fee."""
+    created = face.perform(AddTask(title=title, jira_id=jira))
+    face.show(created, lambda: _added(created, title))
+
+
+@command(task, "complete")
+def complete(face: Face, number: Number) -> None:
+    """Complete an open task of one's own and earn the reward."""
+    done = face.perform(CompleteTask(number=number))
+    reward = f" and earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
+    face.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
+
+
+@command(task, "show")
+def show(face: Face, number: Number) -> None:
+    """Show a task, what happened to it, and of the money what one may see."""
+    details = face.perform(ShowTask(number=number))
+    face.show(details, lambda: _details(face, details))
+
+
+def price(cents: int | None) -> str:
+    """A fee or a reward for people."""
+    return "not yet" if cents is None else format_cents(cents)
+
+
+def _added(created: Task, typed: str) -> Iterator[Block]:
+    if created.title != typed.strip():
+        yield f"The title was split into the jira id {created.jira_id} and the title “{created.title}”."
+    jira = f" ({created.jira_id})" if created.jira_id else ""
+    yield f"#{created.number} {created.title}{jira} goes to {created.assignee}."
+    yield f"Fee {price(created.fee_cents)}, reward {price(created.reward_cents)}."
+
+
+def _details(face: Face, details: TaskDetails) -> Iterator[Block]:
+    yield Heading(f"#{details.task.number} {details.task.title}")
+    yield "\n".join(f"{label:<10} {value}" for label, value in _facts(face, details.task))
+    yield Table(
+        (Column("When"), Column("What", flexible=True), Column("By")),
+        [(face.local_time(line.at), _sentence(line), line.actor) for line in details.history],
+        title="History",
+    )
+    yield _entries(face, details.entries)
+    shuffles = [line.shuffle_id for line in details.history if line.shuffle_id]
+    if shuffles:
+        yield Hint(f"Check the last shuffle's draws: popug tasks verify {shuffles[-1]}")
+
+
+def _facts(face: Face, shown: Task) -> Iterator[tuple[str, str]]:
+    if shown.jira_id:
+        yield "Jira id", shown.jira_id
+    yield "Status", shown.status
+    yield "Assignee", shown.assignee
+    yield "Creator", shown.creator
+    yield "Fee", price(shown.fee_cents)
+    yield "Reward", price(shown.reward_cents)
+    yield "Created", face.local_time(shown.created_at)
+    if shown.completed_at:
+        yield "Completed", face.local_time(shown.completed_at)
+
+
+def _sentence(line: HistoryLine) -> str:
+    sentences = {
+        ("task_created", None): "created",
+        ("task_completed", None): f"completed by {line.assignee}",
+        ("task_priced", None): f"priced: fee {price(line.fee_cents)}, reward {price(line.reward_cents)}",
+        ("task_assigned", "created"): f"goes to {line.assignee}",
+        ("task_assigned", "shuffled"): f"shuffled {_moved(line)}",
+        ("task_assigned", "assignee_left"): f"goes to {line.assignee}, for {line.previous_assignee} may not hold tasks",
+    }
+    return sentences[line.event, line.reason]
+
+
+def _moved(line: HistoryLine) -> str:
+    same = line.previous_assignee == line.assignee
+    return f"and drawn by {line.assignee} again" if same else f"from {line.previous_assignee} to {line.assignee}"
+
+
+def _entries(face: Face, entries: list[Entry]) -> Table:
+    return Table(
+        (Column("When"), Column("Business date"), Column("Kind"), Column("Amount", right=True)),
+        [
+            (face.local_time(entry.occurred_at), f"{entry.business_date}", entry.kind, format_cents(entry.signed_cents))
+            for entry in entries
+        ],
+        title="Entries",
+        empty="There are no entries of this task that you may see.",
+    )

@@ -1,7 +1,184 @@
-"""Commands: tasks."""
+"""Commands about many tasks: list, shuffle, verify, import, export."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
 import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.json_lines import read_json_lines
+from popug_cli.cli.out_file import write_new_file
+from popug_cli.cli.render import Block, Column, Hint, Table, to_json
+from popug_cli.cli.task import PANEL, price
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.identity import WhoAmI
+from popug_cli.messages.tasks import (
+    ExportTasks,
+    ImportTasks,
+    ListTasks,
+    NewTask,
+    ShuffleCheck,
+    ShuffleTasks,
+    StatusFilter,
+    Task,
+    TaskPage,
+    VerifyShuffle,
+)
+
+INTEGRITY_FAILED = 7
+EXPORT_TASKS_AT_ONCE = 2_000
+
+tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """Where an export went and how many tasks it holds."""
+
+    path: str
+    exported: int
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    program.add_typer(tasks, name="tasks", rich_help_panel=PANEL)
+
+
+@command(tasks, "list")
+def list_(
+    face: Face,
+    mine: Annotated[bool, typer.Option("--mine", help="One's own (the default).")] = False,
+    everybody: Annotated[bool, typer.Option("--all", help="Everybody's, of every status.")] = False,
+    assignee: Annotated[str | None, typer.Option("--assignee", metavar="NAME", help="This person's.")] = None,
+    status: Annotated[StatusFilter | None, typer.Option("--status", help="Of this status.")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="With this text in title or jira id.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="After so many.")] = 0,
+) -> None:
+    """List tasks by number: one's own open ones, unless asked otherwise."""
+    page = face.perform(
+        ListTasks(
+            status=status or (StatusFilter.ALL if everybody else StatusFilter.OPEN),
+            assignee=_whose(face, mine=mine, everybody=everybody, assignee=assignee),
+            search=search,
+            limit=limit,
+            offset=offset,
+        )
+    )
+    face.show(page, lambda: [_table(page)])
+
+
+@command(tasks, "shuffle")
+def shuffle(
+    face: Face, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False
+) -> None:
+    """Draw a new assignee for every open task; each pays the fee again."""
+    face.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
+    done = face.perform(ShuffleTasks())
+    face.show(
+        done,
+        lambda: [
+            f"Shuffled {_count(done.task_count)} among {done.candidates_count} people.",
+            Hint(f"Anyone can check the draws: popug tasks verify {done.shuffle_id}"),
+        ],
+    )
+
+
+@command(tasks, "verify")
+def verify(
+    face: Face, shuffle_id: Annotated[str, typer.Argument(metavar="SHUFFLE_ID", help="The shuffle's id.")]
+) -> None:
+    """Do the draws of a shuffle again; exit 7 if any differs."""
+    check = face.perform(VerifyShuffle(shuffle_id=shuffle_id))
+    face.show(check, lambda: _checked(check))
+    if check.different:
+        raise typer.Exit(INTEGRITY_FAILED)
+
+
+@command(tasks, "import")
+def import_(
+    face: Face,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
+) -> None:
+    """Create the tasks of a file, all or none; what was imported before is skipped."""
+    done = face.perform(ImportTasks(lines=read_json_lines(file, NewTask)))
+    face.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
+
+
+@command(tasks, "export")
+def export(
+    face: Face,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write every task as a JSON line, by number."""
+    if out is None:
+        for task in _every_task(face):
+            face.printer.raw(_line(task))
+        return
+    exported = Exported(str(out), write_new_file(out, map(_line, _every_task(face)), force=force))
+    face.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
+
+
+def _every_task(face: Face) -> Iterator[Task]:
+    """All tasks by number, in memory some thousands at a time."""
+    after, run = 0, face.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
+    while run:
+        yield from run
+        after = run[-1].number
+        run = face.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
+
+
+def _line(task: Task) -> str:
+    return to_json(task) + "\n"
+
+
+def _whose(face: Face, *, mine: bool, everybody: bool, assignee: str | None) -> str | None:
+    """The username to list the tasks of; None for everybody."""
+    if assignee is not None and mine:
+        raise InvalidInput("usage", "--mine and --assignee name two people.", hint="Give one of them.")
+    if assignee is not None or (everybody and not mine):
+        return assignee
+    return face.perform(WhoAmI()).username
+
+
+def _table(page: TaskPage) -> Table:
+    columns = (
+        Column("#", right=True),
+        Column("Jira"),
+        Column("Title", flexible=True),
+        Column("Status"),
+        Column("Assignee"),
+        Column("Fee", right=True),
+        Column("Reward", right=True),
+    )
+    more = page.total - len(page.tasks)
+    return Table(
+        columns,
+        [_row(task) for task in page.tasks],
+        empty="There are no such tasks." if not page.total else f"There are {page.total}, but none after that many.",
+        footer=f"{len(page.tasks)} of {page.total}" if more else "",
+    )
+
+
+def _row(task: Task) -> tuple[str, ...]:
+    prices = (price(task.fee_cents), price(task.reward_cents))
+    return (str(task.number), task.jira_id or "", task.title, task.status, task.assignee, *prices)
+
+
+def _checked(check: ShuffleCheck) -> Iterator[Block]:
+    if not check.different:
+        yield f"All {_count(check.checked)} went to whom the draw says."
+        return
+    yield f"Of {_count(check.checked)}, {len(check.different)} went to somebody else than the draw says."
+    yield Table(
+        (Column("#", right=True), Column("Went to"), Column("The draw says")),
+        [(str(wrong.number), wrong.recorded, wrong.expected) for wrong in check.different],
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number:,} task{'' if number == 1 else 's'}"

@@ -9,6 +9,7 @@ from popug_cli.kernel.errors import Conflict, NotAllowed, NotFound, PopugError
 from popug_cli.kernel.text import visible
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import Task, TaskAssigned
+from popug_cli.tasks.rules import MAX_NUMBER
 
 WHAT_IS_MINE = "Run `popug tasks list` for what is yours and open."
 
@@ -19,7 +20,7 @@ def task_not_found(number: int) -> NotFound:
         "task_not_found",
         f"There is no task #{number}.",
         hint="Run `popug tasks list --all` for all there are.",
-        details={"number": str(number)},
+        details={"number": number if number <= MAX_NUMBER else str(number)},
     )
 
 
