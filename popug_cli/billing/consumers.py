@@ -1,15 +1,61 @@
-"""What billing does about events."""
+"""What billing does about events: accounts, prices, fees, rewards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from popug_cli.billing.days import begin_company, dating
+from popug_cli.billing.ledger import NewEntry, entered, post
+from popug_cli.billing.prices import Price, price_tasks
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
+from popug_cli.messages.billing import EntryKind
 from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserRegistered
+from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
+from popug_cli.storage.engine import insert_many
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Take events."""
+    """Open accounts, price tasks that are new, charge assignments and credit completions."""
+    begin_company(context.calendar.date_of(events[0].time), context)
+    _open_accounts(events, context)
+    prices = price_tasks(events, context)
+    moving = [event for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)]
+    done = entered((event.id for event in moving), context)
+    post([*_entries([event for event in moving if event.id not in done], prices, context)], context)
 
 
-CONSUMER = Consumer("billing", (), consume)
+def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None:
+    insert_many(
+        context.session,
+        "INSERT INTO billing_accounts (account_id, kind, username, balance_cents, registered_at)"
+        " VALUES (?, 'employee', ?, 0, ?) ON CONFLICT (account_id)"
+        " DO UPDATE SET username = excluded.username, registered_at = excluded.registered_at",
+        [
+            (event.data.user_id, event.data.username, stamp(event.time))
+            for event in events
+            if isinstance(event.data, UserRegistered)
+        ],
+    )
+
+
+def _entries(events: Sequence[Delivered[Event]], prices: Mapping[str, Price], context: Context) -> Iterator[NewEntry]:
+    business_date = dating(context)
+    for event in events:
+        assert isinstance(event.data, TaskAssigned | TaskCompleted)
+        price = prices[event.data.task_id]
+        is_fee = isinstance(event.data, TaskAssigned)
+        yield NewEntry(
+            event_id=event.id,
+            employee_id=event.data.assignee_id,
+            kind=EntryKind.FEE if is_fee else EntryKind.REWARD,
+            amount_cents=price.fee_cents if is_fee else price.reward_cents,
+            business_date=business_date(event.time),
+            occurred_at=event.time,
+            task_id=event.data.task_id,
+            cause=event,
+        )
+
+
+CONSUMER = Consumer("billing", (UserRegistered, TaskCreated, TaskAssigned, TaskCompleted), consume)

@@ -1,0 +1,98 @@
+"""Closing days: billing takes in all it can, each open day is closed in its own transaction, then mail goes out."""
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from popug_cli.app.mail_run import count_unsent, send_due
+from popug_cli.billing import closing, days, rules
+from popug_cli.billing.stakes import stake_cents
+from popug_cli.bus.queries import document, held_events
+from popug_cli.bus.runtime import Context
+from popug_cli.identity import gate
+from popug_cli.messages.base import DECLARATIONS
+from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+MODULE = "billing"
+
+
+def close_day(place: "Local", message: CloseDay, principal: Principal) -> CloseReport:
+    """Close every open day up to the one asked for, oldest first; raises what ``billing.rules`` refuses."""
+    place.catch_up(whenever=not message.dry_run)
+    up_to = place.write(MODULE, principal, lambda context: _asked_day(message, context))
+    if message.dry_run:
+        return _rehearse(place, message, principal, up_to)
+    closed = _close_days(place, message, principal, up_to)
+    place.catch_up()
+    if message.send_mail:
+        run = send_due(place, principal)
+        mail = MailCount(run.sent, run.queued)
+    else:
+        mail = MailCount(0, count_unsent(place, principal))
+    return CloseReport(closed, mail, _set_aside(place, principal))
+
+
+def _asked_day(message: CloseDay, context: Context) -> date:
+    """The day up to which is closed, once that was found to be allowed."""
+    _admit(message, context)
+    calendar, today = context.calendar, context.calendar.date_of(context.now)
+    if message.day is not None:
+        rules.check_asked_day(message.day, today, days.first_day(context))
+        if not calendar.exists(message.day):
+            raise rules.no_such_day(message.day, calendar.time_zone)
+    up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
+    if not message.dry_run:
+        rules.check_days_at_once(len(days.open_days(up_to, context)), confirmed=message.confirmed)
+    return up_to
+
+
+def _close_days(place: "Local", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
+    """The days that this close closed, and the last one where somebody else closed it before."""
+
+    def work(context: Context) -> ClosedDay | None:
+        _admit(message, context)
+        return closing.close_next(up_to, context)
+
+    closed: list[ClosedDay] = []
+    while (day := place.write(MODULE, principal, work)) is not None:
+        closed.append(day)
+    return closed + _closed_before(place, principal, up_to, closed)
+
+
+def _rehearse(place: "Local", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
+    def work(context: Context) -> list[ClosedDay]:
+        _admit(message, context)
+        return closing.rehearse(up_to, context)
+
+    rehearsed = place.write(MODULE, principal, work)
+    mail = MailCount(0, sum(day.paid_count for day in rehearsed))
+    every_day = rehearsed + _closed_before(place, principal, up_to, rehearsed)
+    return CloseReport(every_day, mail, _set_aside(place, principal))
+
+
+def _closed_before(place: "Local", principal: Principal, day: date, reported: list[ClosedDay]) -> list[ClosedDay]:
+    if any(each.business_date == day for each in reported):
+        return []
+    with place.runtime.reading(principal) as context:
+        found = closing.closed_day(day, context)
+    return [found] if found else []
+
+
+def _set_aside(place: "Local", principal: Principal) -> list[SetAside]:
+    """What consumers could not take; money is at stake where it is billing that could not."""
+    with place.runtime.reading(principal) as context:
+        return [
+            SetAside(
+                document(held.sequence, held.envelope)["id"],
+                held.consumer,
+                stake_cents(held.envelope, context) if held.consumer == MODULE else 0,
+            )
+            for held in held_events(context)
+        ]
+
+
+def _admit(message: CloseDay, context: Context) -> None:
+    gate.admit(context.principal, DECLARATIONS[CloseDay], message, context)

@@ -1,0 +1,186 @@
+"""Closing a day: everybody with a positive balance is paid, the figures are recorded, and nothing is added any more."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.billing.days import first_open
+from popug_cli.billing.figures import recorded_day
+from popug_cli.billing.ledger import NewEntry, post
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.messages.billing import (
+    ClosedDay,
+    Day,
+    DayClosed,
+    EntryKind,
+    Payout,
+    PayoutMade,
+    PayslipLine,
+    TaskRef,
+)
+from popug_cli.storage.engine import insert_many, scalar
+
+PAYSLIPS_AT_ONCE = 1_000
+END_OF_DAY = (
+    "coalesce((SELECT d.balance_cents FROM billing_account_days d WHERE d.employee_id = a.account_id"
+    " AND d.business_date <= :day ORDER BY d.business_date DESC LIMIT 1), 0)"
+)
+BEFORE_DAY = END_OF_DAY.replace("<= :day", "< :day")
+
+
+class Payee(NamedTuple):
+    """Somebody with a positive balance at the end of a day; ``event_id`` was chosen for the event of the payout."""
+
+    employee_id: str
+    username: str
+    opening_cents: int
+    amount_cents: int
+    event_id: str
+
+
+def close_next(up_to: date, context: Context) -> ClosedDay | None:
+    """Close the oldest open day, if there is one up to that date."""
+    day = first_open(context)
+    if day is None or day > up_to:
+        return None
+    payees = _payees(day, context)
+    _pay(payees, day, context)
+    figures = _record(day, payees, context)
+    return _report(figures, [Payout(each.username, each.amount_cents) for each in payees], already_closed=False)
+
+
+def closed_day(day: date, context: Context) -> ClosedDay | None:
+    """What was recorded of a closed day; None for one that is open."""
+    figures = recorded_day(day, context)
+    if figures is None:
+        return None
+    rows = context.session.connection().execute(
+        text(
+            "SELECT coalesce(a.username, a.account_id), e.amount_cents FROM billing_entries e"
+            " JOIN billing_accounts a ON a.account_id = e.employee_id"
+            " WHERE e.kind = 'payout' AND e.business_date = :day"
+        ),
+        {"day": day.isoformat()},
+    )
+    return _report(figures, [Payout(*row) for row in rows], already_closed=True)
+
+
+def rehearse(up_to: date, context: Context) -> list[ClosedDay]:
+    """The days that a close up to a date would close, as they would be; nothing of it stays."""
+    mark, days = context.events.mark(), []
+    savepoint = context.session.connection().begin_nested()
+    while (day := close_next(up_to, context)) is not None:
+        days.append(msgspec.structs.replace(day, closed=False))
+    savepoint.rollback()
+    context.events.restore(mark)
+    return days
+
+
+def _payees(day: date, context: Context) -> list[Payee]:
+    rows = context.session.connection().execute(
+        text(
+            f"SELECT a.account_id, coalesce(a.username, a.account_id), {BEFORE_DAY}, {END_OF_DAY}"
+            f" FROM billing_accounts a WHERE a.kind = 'employee' AND {END_OF_DAY} > 0 ORDER BY a.account_id"
+        ),
+        {"day": day.isoformat()},
+    )
+    return [
+        Payee(employee_id, username, opening_cents, amount_cents, context.events.new_id())
+        for employee_id, username, opening_cents, amount_cents in rows
+    ]
+
+
+def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
+    """Enter all payouts, then tell of each with the head of the chain that has them in it."""
+    entries = [
+        NewEntry(each.event_id, each.employee_id, EntryKind.PAYOUT, each.amount_cents, day, context.now)
+        for each in payees
+    ]
+    post(entries, context)
+    head = context.events.end_run()
+    for start in range(0, len(payees), PAYSLIPS_AT_ONCE):
+        context.progress(f"Closing {day}", start, len(payees))
+        _tell(payees[start : start + PAYSLIPS_AT_ONCE], day, head, context)
+    context.progress(f"Closing {day}", len(payees), len(payees))
+
+
+def _tell(payees: Sequence[Payee], day: date, head: str, context: Context) -> None:
+    lines = _lines(payees[0].employee_id, payees[-1].employee_id, day, context)
+    for each in payees:
+        own = lines[each.employee_id]
+        assert each.opening_cents + sum(line.signed_cents for line in own) == each.amount_cents
+        context.events.publish(
+            PayoutMade(
+                user_id=each.employee_id,
+                business_date=day,
+                amount_cents=each.amount_cents,
+                opening_balance_cents=each.opening_cents,
+                lines=own,
+                log_head=head,
+            ),
+            event_id=each.event_id,
+        )
+
+
+def _lines(first_id: str, last_id: str, day: date, context: Context) -> dict[str, list[PayslipLine]]:
+    """The day's entries but the payouts, of all employees from the first to the last id."""
+    rows = context.session.connection().execute(
+        text(
+            "SELECT a.account_id, e.occurred_at, e.kind,"
+            " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
+            " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
+            " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+            " WHERE a.account_id BETWEEN :first AND :last AND e.employee_id = a.account_id"
+            " AND e.business_date = :day AND e.kind <> 'payout' ORDER BY a.account_id, e.position"
+        ),
+        {"first": first_id, "last": last_id, "day": day.isoformat()},
+    )
+    lines: dict[str, list[PayslipLine]] = defaultdict(list)
+    for employee_id, occurred_at, kind, signed_cents, number, title in rows:
+        task = TaskRef(number, title) if number is not None else None
+        lines[employee_id].append(PayslipLine(parse_stamp(occurred_at), EntryKind(kind), signed_cents, task))
+    return lines
+
+
+def _record(day: date, payees: Sequence[Payee], context: Context) -> Day:
+    fees_cents, rewards_cents, payouts_cents = cents = _sums(day, context)
+    assert payouts_cents == sum(each.amount_cents for each in payees)
+    in_red = f"SELECT count(*) FROM billing_accounts a WHERE a.kind = 'employee' AND {END_OF_DAY} < 0"
+    event = DayClosed(
+        business_date=day,
+        fees_cents=fees_cents,
+        rewards_cents=rewards_cents,
+        income_cents=fees_cents - rewards_cents,
+        payouts_cents=payouts_cents,
+        paid_count=len(payees),
+        in_red_count=scalar(context.session, in_red, day=day.isoformat()),
+    )
+    insert_many(
+        context.session,
+        "INSERT INTO billing_days (business_date, fees_cents, rewards_cents, payouts_cents, paid_count, in_red_count,"
+        " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(day.isoformat(), *cents, len(payees), event.in_red_count, stamp(context.now))],
+    )
+    context.events.publish(event)
+    return Day(closed=True, **msgspec.structs.asdict(event))
+
+
+def _sums(day: date, context: Context) -> tuple[int, int, int]:
+    """Fees, rewards and payouts of a day in cents."""
+    statement = text(
+        "SELECT coalesce(sum(d.fees_cents), 0), coalesce(sum(d.rewards_cents), 0), coalesce(sum(d.payouts_cents), 0)"
+        " FROM billing_accounts a CROSS JOIN billing_account_days d"
+        " WHERE d.employee_id = a.account_id AND d.business_date = :day"
+    )
+    fees, rewards, payouts = context.session.connection().execute(statement, {"day": day.isoformat()}).one()
+    return fees, rewards, payouts
+
+
+def _report(figures: Day, payouts: Sequence[Payout], *, already_closed: bool) -> ClosedDay:
+    by_name = sorted(payouts, key=lambda payout: payout.username)
+    return ClosedDay(**msgspec.structs.asdict(figures), already_closed=already_closed, payouts=by_name)

@@ -1,0 +1,149 @@
+"""The ledger's one pen: entries, and with them the balances of accounts and of account days."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from functools import cache
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, text
+
+from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, sides, signed_cents
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.base import Event
+from popug_cli.messages.billing import EntryKind, EntryPosted
+from popug_cli.messages.envelope import Delivered
+from popug_cli.storage.engine import insert_many
+
+FEES, REWARDS, PAID = range(3)
+PLACES = {
+    EntryKind.FEE: (FEES, 1),
+    EntryKind.FEE_REVERSAL: (FEES, -1),
+    EntryKind.REWARD: (REWARDS, 1),
+    EntryKind.REWARD_REVERSAL: (REWARDS, -1),
+    EntryKind.PAYOUT: (PAID, 1),
+}
+
+
+class NewEntry(NamedTuple):
+    """An entry to be written; ``event_id`` is the event that caused it, ``cause`` that event where it is in the log."""
+
+    event_id: str
+    employee_id: str
+    kind: EntryKind
+    amount_cents: int
+    business_date: date
+    occurred_at: datetime
+    task_id: str | None = None
+    corrects: str | None = None
+    cause: Delivered[Event] | None = None
+
+
+def entered(event_ids: Iterable[str], context: Context) -> set[str]:
+    """Those of the events (at most a consumer's batch) that have an entry already."""
+    statement = text("SELECT event_id FROM billing_entries WHERE event_id IN :ids")
+    statement = statement.bindparams(bindparam("ids", expanding=True))
+    return set(context.session.connection().execute(statement, {"ids": list(event_ids)}).scalars())
+
+
+def post(entries: Sequence[NewEntry], context: Context) -> None:
+    """Write entries in this order, move the balances with them, and tell of each."""
+    _move_accounts(entries, context)
+    rows = [(context.events.new_id(), entry) for entry in entries]
+    _write(rows, context)
+    _move_account_days(entries, context)
+    for entry_id, entry in rows:
+        context.events.publish(
+            EntryPosted(
+                entry_id=entry_id,
+                user_id=entry.employee_id,
+                kind=entry.kind,
+                amount_cents=entry.amount_cents,
+                business_date=entry.business_date,
+                task_id=entry.task_id,
+                corrects=entry.corrects,
+            ),
+            cause=entry.cause,
+            causation_id=entry.event_id,
+        )
+
+
+def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
+    recorded_at, stamped = stamp(context.now), cache(stamp)
+    insert_many(
+        context.session,
+        "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents,"
+        " kind, business_date, occurred_at, recorded_at, task_id, corrects)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                entry_id,
+                entry.event_id,
+                entry.employee_id,
+                *sides(entry.kind, entry.employee_id),
+                entry.amount_cents,
+                entry.kind.value,
+                entry.business_date.isoformat(),
+                stamped(entry.occurred_at),
+                recorded_at,
+                entry.task_id,
+                entry.corrects,
+            )
+            for entry_id, entry in rows
+        ],
+    )
+
+
+def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
+    """Accounts come into being by what is entered, so that an entry never waits for a registration."""
+    change_cents: dict[str, int] = defaultdict(int)
+    for entry in entries:
+        debit, credit = sides(entry.kind, entry.employee_id)
+        change_cents[debit] -= entry.amount_cents
+        change_cents[credit] += entry.amount_cents
+    assert sum(change_cents.values()) == 0
+    insert_many(
+        context.session,
+        "INSERT INTO billing_accounts (account_id, kind, balance_cents) VALUES (?, ?, ?) ON CONFLICT (account_id)"
+        " DO UPDATE SET balance_cents = billing_accounts.balance_cents + excluded.balance_cents",
+        [
+            (account, account if account in {MANAGEMENT, PAYOUTS} else "employee", cents)
+            for account, cents in change_cents.items()
+        ],
+    )
+
+
+def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    net_cents: dict[tuple[str, str], int] = defaultdict(int)
+    for entry in entries:
+        key = (entry.employee_id, entry.business_date.isoformat())
+        place, sign = PLACES[entry.kind]
+        sums[key][place] += sign * entry.amount_cents
+        net_cents[key] += signed_cents(entry.kind, entry.amount_cents)
+    _carry_forward([(cents, *key) for key, cents in net_cents.items()], context)
+    insert_many(
+        context.session,
+        "INSERT INTO billing_account_days"
+        " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents) VALUES (?, ?, ?, ?, ?,"
+        " ? + coalesce((SELECT balance_cents FROM billing_account_days WHERE employee_id = ? AND business_date < ?"
+        " ORDER BY business_date DESC LIMIT 1), 0))"
+        " ON CONFLICT (employee_id, business_date) DO UPDATE SET"
+        " fees_cents = billing_account_days.fees_cents + excluded.fees_cents,"
+        " rewards_cents = billing_account_days.rewards_cents + excluded.rewards_cents,"
+        " payouts_cents = billing_account_days.payouts_cents + excluded.payouts_cents,"
+        " balance_cents = billing_account_days.balance_cents"
+        " + excluded.rewards_cents - excluded.fees_cents - excluded.payouts_cents",
+        # Oldest first, for each day's balance begins with the one before.
+        [(*key, *sums[key], net_cents[key], *key) for key in sorted(sums, key=lambda key: key[1])],
+    )
+
+
+def _carry_forward(changes: Sequence[tuple[int, str, str]], context: Context) -> None:
+    """Move the balances of the days that follow, where yesterday is entered into after today."""
+    insert_many(
+        context.session,
+        "UPDATE billing_account_days SET balance_cents = balance_cents + ? WHERE employee_id = ? AND business_date > ?",
+        changes,
+    )

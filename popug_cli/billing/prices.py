@@ -1,0 +1,72 @@
+"""Prices: each task gets one when billing first hears of it, for good."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.chance import new_seed
+from popug_cli.kernel.draws import ALGORITHM, draw_price_cents
+from popug_cli.messages.base import Event
+from popug_cli.messages.billing import PriceDraw, TaskPriced
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
+from popug_cli.storage.engine import insert_many
+
+
+class Price(NamedTuple):
+    """What an assignment of a task costs and its completion brings, in cents."""
+
+    fee_cents: int
+    reward_cents: int
+
+
+def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
+    """The prices of those of the tasks that have one."""
+    statement = text("SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN :ids")
+    rows = context.session.connection().execute(
+        statement.bindparams(bindparam("ids", expanding=True)), {"ids": list(task_ids)}
+    )
+    return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
+
+
+def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[str, Price]:
+    """The prices of the tasks that the events tell of, drawn for those that had none; names are kept by the way."""
+    heard: dict[str, Delivered[Event]] = {}
+    named: dict[str, TaskCreated] = {}
+    for event in events:
+        if isinstance(event.data, TaskCreated | TaskAssigned | TaskCompleted):
+            heard.setdefault(event.data.task_id, event)
+        if isinstance(event.data, TaskCreated):
+            named[event.data.task_id] = event.data
+    known = prices_of(heard, context)
+    drawn = {task_id: _draw(task_id, event, context) for task_id, event in heard.items() if task_id not in known}
+    prices = known | drawn
+    _store({task_id: prices[task_id] for task_id in heard if task_id in drawn or task_id in named}, named, context)
+    return prices
+
+
+def _draw(task_id: str, cause: Delivered[Event], context: Context) -> Price:
+    seed = new_seed(context.chance)
+    price = Price(*draw_price_cents(seed, task_id))
+    draw = PriceDraw(seed=seed, algorithm=ALGORITHM)
+    context.events.publish(
+        TaskPriced(task_id=task_id, fee_cents=price.fee_cents, reward_cents=price.reward_cents, draw=draw),
+        cause=cause,
+    )
+    return price
+
+
+def _store(prices: dict[str, Price], named: dict[str, TaskCreated], context: Context) -> None:
+    rows = []
+    for task_id, price in prices.items():
+        name = named.get(task_id)
+        rows.append((task_id, name.number if name else None, name.title if name else None, *price))
+    insert_many(
+        context.session,
+        "INSERT INTO billing_tasks (task_id, number, title, fee_cents, reward_cents) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (task_id) DO UPDATE SET number = coalesce(excluded.number, billing_tasks.number),"
+        " title = coalesce(excluded.title, billing_tasks.title)",
+        rows,
+    )

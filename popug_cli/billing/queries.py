@@ -1,0 +1,109 @@
+"""What may be asked of billing."""
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+import msgspec
+from sqlalchemy import RowMapping, text
+
+from popug_cli.billing.balances import balance_at, earned_on, find_account, opening_balance
+from popug_cli.billing.figures import company_days
+from popug_cli.billing.rules import income_range, statement_range
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.base import ACCOUNTING
+from popug_cli.messages.billing import (
+    Balance,
+    Entries,
+    Entry,
+    GetBalance,
+    GetIncome,
+    GetStatement,
+    Income,
+    ListTaskEntries,
+    Statement,
+)
+
+ENTRY = (
+    "e.entry_id, e.occurred_at, e.recorded_at, e.business_date, e.kind, e.amount_cents,"
+    " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END AS signed_cents,"
+    " e.event_id, t.number, t.title"
+)
+
+
+def get_balance(message: GetBalance, context: Context) -> Balance:
+    """What somebody has: now, at the end of a date, or as it was known at an instant."""
+    account = find_account(message.username, context)
+    known_at = message.as_of_time
+    day = message.as_of_date or context.calendar.date_of(known_at or context.now)
+    if message.as_of_date is None and known_at is None:
+        balance_cents = account.balance_cents
+    else:
+        balance_cents = balance_at(account.account_id, message.as_of_date or date.max, known_at, context)
+    earned_cents = earned_on(account.account_id, day, known_at, context)
+    return Balance(account.username, balance_cents, earned_cents, day)
+
+
+def get_statement(message: GetStatement, context: Context) -> Statement:
+    """The entries of some dates, each with the balance after it in the order (business date, position)."""
+    account = find_account(message.username, context)
+    known_at = message.as_of_time
+    today = context.calendar.date_of(known_at or context.now)
+    first, last = statement_range(message.from_date, message.to_date, today)
+    opening_cents = opening_balance(account.account_id, first, known_at, context)
+    rows = context.session.connection().execute(
+        text(
+            f"SELECT {ENTRY} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+            " WHERE e.employee_id = :account AND e.business_date BETWEEN :first AND :last"
+            " AND (:known_at IS NULL OR e.recorded_at <= :known_at) ORDER BY e.business_date, e.position"
+        ),
+        {
+            "account": account.account_id,
+            "first": first.isoformat(),
+            "last": last.isoformat(),
+            "known_at": stamp(known_at) if known_at else None,
+        },
+    )
+    entries = [*_running(rows.mappings(), opening_cents)]
+    return Statement(account.username, opening_cents, entries, entries[-1].balance_cents if entries else opening_cents)
+
+
+def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
+    """The entries of a task in the order of their recording: everybody's, or one person's."""
+    only = None
+    if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
+        only = find_account(message.username, context).account_id
+    rows = context.session.connection().execute(
+        text(
+            f"SELECT {ENTRY}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
+            " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"
+            " ORDER BY past.business_date DESC LIMIT 1), 0)"
+            " + (SELECT sum(CASE WHEN same.credit_account = same.employee_id THEN same.amount_cents"
+            " ELSE -same.amount_cents END) FROM billing_entries same WHERE same.employee_id = e.employee_id"
+            " AND same.business_date = e.business_date AND same.position <= e.position) AS balance_cents"
+            " FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+            " WHERE e.task_id = :task AND (:only IS NULL OR e.employee_id = :only) ORDER BY e.position"
+        ),
+        {"task": message.task_id, "only": only},
+    )
+    return Entries([_entry(row, row["balance_cents"]) for row in rows.mappings()])
+
+
+def get_income(message: GetIncome, context: Context) -> Income:
+    """Management's income day by day: the recorded figures of closed days, those of open days as they are so far."""
+    known_at = message.as_of_time
+    today = message.as_of_date or context.calendar.date_of(known_at or context.now)
+    first, last = income_range(message.from_date, message.to_date, today)
+    days = company_days(first, min(last, message.as_of_date or last), known_at, context)
+    return Income(days, sum(day.income_cents for day in days))
+
+
+def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
+    for row in rows:
+        balance_cents += row["signed_cents"]
+        yield _entry(row, balance_cents)
+
+
+def _entry(row: RowMapping, balance_cents: int) -> Entry:
+    task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
+    return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry, strict=False)

@@ -1,0 +1,164 @@
+"""The rules of money and days: pure."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.billing import EntryKind
+
+MANAGEMENT = "management"
+PAYOUTS = "payouts"
+DAYS_AT_ONCE = 31
+INCOME_DAYS = 7
+CREDITS = frozenset({EntryKind.REWARD, EntryKind.FEE_REVERSAL})
+
+
+class Movement(NamedTuple):
+    """What one employee's entries of an open business date come to.
+
+    ``base_cents`` is the employee's balance at the end of the last closed day.
+    """
+
+    employee_id: str
+    business_date: date
+    fees_cents: int
+    rewards_cents: int
+    base_cents: int
+
+
+class OpenFigures(NamedTuple):
+    """The figures of an open day; ``in_red_count`` is at its end."""
+
+    fees_cents: int = 0
+    rewards_cents: int = 0
+    in_red_count: int = 0
+
+
+def signed_cents(kind: EntryKind, amount_cents: int) -> int:
+    """What an entry does to the balance of the employee."""
+    return amount_cents if kind in CREDITS else -amount_cents
+
+
+def sides(kind: EntryKind, employee_id: str) -> tuple[str, str]:
+    """The account that an entry debits, and the account that it credits."""
+    other = PAYOUTS if kind is EntryKind.PAYOUT else MANAGEMENT
+    return (other, employee_id) if kind in CREDITS else (employee_id, other)
+
+
+def business_date(occurred_on: date, first_open_day: date) -> date:
+    """The date under which something is entered that occurred on a calendar date: closed days never change."""
+    return max(occurred_on, first_open_day)
+
+
+def check_asked_day(asked: date, today: date, first_day: date | None) -> None:
+    """Refuse to close a day that is not over yet by any clock, or that was before the company."""
+    if asked > today:
+        raise InvalidInput(
+            "future_date",
+            f"{asked} is in the future; today is {today}.",
+            hint="Close today with `popug close-day`.",
+            details={"date": asked.isoformat(), "today": today.isoformat()},
+        )
+    if first_day is None or asked < first_day:
+        began = f"The company's first day is {first_day}" if first_day else "The company has no day yet"
+        raise InvalidInput(
+            "before_first_day",
+            f"{began}; {asked} is before it.",
+            hint="Run `popug income` for the days that there are.",
+            details={"date": asked.isoformat(), "first_day": first_day.isoformat() if first_day else None},
+        )
+
+
+def no_such_day(asked: date, time_zone: str) -> InvalidInput:
+    """The zone went from the day before to the day after (Pacific/Apia in 2011)."""
+    return InvalidInput(
+        "no_such_day",
+        f"There was no {asked} in {time_zone}.",
+        hint="Close the day before or the day after it.",
+        details={"date": asked.isoformat(), "time_zone": time_zone},
+    )
+
+
+def check_days_at_once(days_count: int, *, confirmed: bool) -> None:
+    """Refuse to close a great many days by accident; a clock may have jumped."""
+    if days_count > DAYS_AT_ONCE and not confirmed:
+        raise InvalidInput(
+            "needs_yes",
+            f"This closes {days_count:,} days at once, more than {DAYS_AT_ONCE}.",
+            hint="Check the clock, then give --yes to say that you mean it.",
+            details={"days": days_count},
+        )
+
+
+def statement_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
+    """The dates of a statement: today's where none is given, the one that is given where one is beyond today."""
+    found_first = first or min(today, last or today)
+    return _in_order(found_first, last or max(today, found_first))
+
+
+def income_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
+    """The dates of an income: a week up to today where none is given."""
+    found_last = last or max(today, first or today)
+    return _in_order(first or _week_before(found_last), found_last)
+
+
+def _week_before(last: date) -> date:
+    return date.fromordinal(max(1, last.toordinal() - INCOME_DAYS + 1))
+
+
+def _in_order(first: date, last: date) -> tuple[date, date]:
+    if first > last:
+        raise InvalidInput(
+            "invalid_range",
+            f"The range begins on {first}, after its end on {last}.",
+            hint="Give the earlier date to --from and the later one to --to.",
+            details={"from": first.isoformat(), "to": last.isoformat()},
+        )
+    return first, last
+
+
+def open_figures(movements: Iterable[Movement], in_red_before: int) -> dict[date, OpenFigures]:
+    """The figures of each open day on which something moved.
+
+    ``movements`` come by date, one for each employee and date; ``in_red_before`` is the number of people in the red at
+    the end of the last closed day.
+    """
+    balances: dict[str, int] = {}
+    days: dict[date, OpenFigures] = {}
+    in_red = in_red_before
+    for each in movements:
+        before = balances.get(each.employee_id, each.base_cents)
+        after = before + each.rewards_cents - each.fees_cents
+        balances[each.employee_id] = after
+        in_red += (after < 0) - (before < 0)
+        day = days.get(each.business_date, OpenFigures())
+        days[each.business_date] = OpenFigures(
+            day.fees_cents + each.fees_cents,
+            day.rewards_cents + each.rewards_cents,
+            in_red,
+        )
+    return days
+
+
+def day_by_day(
+    days: Iterable[date], moved: Mapping[date, OpenFigures], in_red_before: int
+) -> Iterator[tuple[date, OpenFigures]]:
+    """The figures of each of some open days in a row; on a day on which nothing moved the people in the red stay there.
+
+    ``moved`` are the figures of all open days on which something moved, by date.
+    """
+    moved_on = sorted(moved)
+    for day in days:
+        place = bisect_right(moved_on, day)
+        latest = moved_on[place - 1] if place else None
+        if latest == day:
+            yield day, moved[day]
+        else:
+            yield day, OpenFigures(in_red_count=moved[latest].in_red_count if latest else in_red_before)
+
+
+def day_before(day: date) -> date | None:
+    """The calendar date before; None where there is none."""
+    return day - timedelta(days=1) if day > date.min else None

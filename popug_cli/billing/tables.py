@@ -1,0 +1,134 @@
+"""Billing's tables: accounts, prices, the ledger, balances by day, closed days."""
+
+from sqlalchemy import CheckConstraint, Column, Index, Integer, text
+from sqlmodel import Field, SQLModel
+
+
+class AccountRow(SQLModel, table=True):
+    """An account with its balance (credits minus debits, in cents).
+
+    An employee's is named by the user id; the name and the time are empty until the registration is heard of.
+    """
+
+    __tablename__ = "billing_accounts"
+    __table_args__ = (
+        CheckConstraint("kind IN ('employee', 'management', 'payouts')", name="known_kind"),
+        CheckConstraint("kind = 'employee' OR (username IS NULL AND account_id = kind)", name="people_have_names"),
+        {"sqlite_strict": True},
+    )
+
+    account_id: str = Field(primary_key=True)
+    kind: str
+    username: str | None = Field(unique=True)
+    balance_cents: int
+    registered_at: str | None
+
+
+class TaskRow(SQLModel, table=True):
+    """What a task costs and brings; number and title are empty until its creation is heard of."""
+
+    __tablename__ = "billing_tasks"
+    __table_args__ = (
+        CheckConstraint("fee_cents BETWEEN 1000 AND 2000 AND fee_cents % 100 = 0", name="fee_in_bounds"),
+        CheckConstraint("reward_cents BETWEEN 2000 AND 4000 AND reward_cents % 100 = 0", name="reward_in_bounds"),
+        {"sqlite_strict": True},
+    )
+
+    task_id: str = Field(primary_key=True)
+    number: int | None
+    title: str | None
+    fee_cents: int
+    reward_cents: int
+
+
+class EntryRow(SQLModel, table=True):
+    """A line of the ledger, never changed: an amount goes from the account debited to the account credited.
+
+    ``event_id`` is the event that caused it, ``occurred_at`` the time of that event, ``corrects`` the reversed entry.
+    """
+
+    __tablename__ = "billing_entries"
+    __table_args__ = (
+        CheckConstraint("amount_cents > 0", name="positive_amount"),
+        CheckConstraint("debit_account <> credit_account", name="two_accounts"),
+        CheckConstraint(
+            "CASE kind WHEN 'fee' THEN debit_account = employee_id AND credit_account = 'management'"
+            " WHEN 'reward' THEN debit_account = 'management' AND credit_account = employee_id"
+            " WHEN 'payout' THEN debit_account = employee_id AND credit_account = 'payouts'"
+            " WHEN 'fee_reversal' THEN debit_account = 'management' AND credit_account = employee_id"
+            " WHEN 'reward_reversal' THEN debit_account = employee_id AND credit_account = 'management'"
+            " ELSE FALSE END",
+            name="kind_gives_direction",
+        ),
+        CheckConstraint("(kind = 'payout') = (task_id IS NULL)", name="payouts_alone_have_no_task"),
+        CheckConstraint(
+            "(kind IN ('fee_reversal', 'reward_reversal')) = (corrects IS NOT NULL)", name="reversals_correct"
+        ),
+        Index("billing_entries_statement", "employee_id", "business_date", "position"),
+        Index("billing_entries_task", "task_id"),
+        Index(
+            "billing_entries_one_payout",
+            "business_date",
+            "employee_id",
+            unique=True,
+            sqlite_where=text("kind = 'payout'"),
+            postgresql_where=text("kind = 'payout'"),
+        ),
+        {"sqlite_strict": True},
+    )
+
+    position: int = Field(sa_column=Column(Integer, primary_key=True))
+    entry_id: str = Field(unique=True)
+    event_id: str = Field(unique=True)
+    employee_id: str = Field(foreign_key="billing_accounts.account_id")
+    debit_account: str = Field(foreign_key="billing_accounts.account_id")
+    credit_account: str = Field(foreign_key="billing_accounts.account_id")
+    amount_cents: int
+    kind: str
+    business_date: str
+    occurred_at: str
+    recorded_at: str
+    task_id: str | None = Field(foreign_key="billing_tasks.task_id")
+    corrects: str | None = Field(unique=True, foreign_key="billing_entries.entry_id")
+
+
+class AccountDayRow(SQLModel, table=True):
+    """What an employee's entries of a business date come to (reversals counted in), and the balance at its end."""
+
+    __tablename__ = "billing_account_days"
+    __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
+
+    employee_id: str = Field(primary_key=True, foreign_key="billing_accounts.account_id")
+    business_date: str = Field(primary_key=True)
+    fees_cents: int
+    rewards_cents: int
+    payouts_cents: int
+    balance_cents: int
+
+
+class DayRow(SQLModel, table=True):
+    """A closed day with its figures, never changed."""
+
+    __tablename__ = "billing_days"
+    __table_args__ = (
+        CheckConstraint("payouts_cents >= 0 AND paid_count >= 0 AND in_red_count >= 0", name="counted"),
+        {"sqlite_strict": True},
+    )
+
+    business_date: str = Field(primary_key=True)
+    fees_cents: int
+    rewards_cents: int
+    payouts_cents: int
+    paid_count: int
+    in_red_count: int
+    closed_at: str
+
+
+class CompanyRow(SQLModel, table=True):
+    """The one row that says on which date the company began."""
+
+    __tablename__ = "billing_company"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True))
+    first_day: str
