@@ -1,0 +1,207 @@
+"""Titles, jira ids, lines of an import, and what an event tells of a person."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.base import Role
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
+from popug_cli.messages.tasks import NewTask
+from popug_cli.tasks.consumers import told
+from popug_cli.tasks.rules import MAX_SEARCH_CHARACTERS, read_jira_id, read_lines, read_title, search_pattern
+
+UUID = "01890000-0000-7000-8000-0000000000AB"
+
+
+def refused(*arguments: Any) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        read_title(*arguments)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("typed", "jira_id", "title"),
+    [
+        ("Feed the cage", None, "Feed the cage"),
+        ("  Feed the cage\n", None, "Feed the cage"),
+        ("[POPUG-7] Feed the cage", "POPUG-7", "Feed the cage"),
+        ("[popug-7]Feed the cage", "POPUG-7", "Feed the cage"),
+        ("  [ a1b2-007 ]  Feed ", "A1B2-007", "Feed"),
+        ("POPUG-7 — Feed the cage", "POPUG-7", "Feed the cage"),
+        ("POPUG-7 \N{EN DASH} Feed — the cage", "POPUG-7", "Feed — the cage"),
+        ("POPUG-7 - Feed the cage", None, "POPUG-7 - Feed the cage"),
+        ("Rows A-1—A-5", None, "Rows A-1—A-5"),
+        ("POPUG-7 Feed", None, "POPUG-7 Feed"),
+        ("Feed 👩\N{ZERO WIDTH JOINER}🌾", None, "Feed 👩\N{ZERO WIDTH JOINER}🌾"),
+        ("ж" * 200, None, "ж" * 200),
+        ("[POPUG-7] " + "ж" * 200, "POPUG-7", "ж" * 200),
+    ],
+)
+def test_a_title_is_trimmed_and_parted_from_its_jira_id(typed: str, jira_id: str | None, title: str) -> None:
+    titled = read_title(typed)
+    assert (titled.jira_id, titled.title) == (jira_id, title)
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        ("", "nothing to read"),
+        (" \t\n", "nothing to read"),
+        ("\N{ZERO WIDTH SPACE}\N{RIGHT-TO-LEFT OVERRIDE}", "nothing to read"),
+        ("[POPUG-7]", "nothing to read"),
+        ("POPUG-7 —", "nothing to read"),
+        ("x" * 201, "201 characters"),
+        ("Feed\nthe cage", "line break"),
+        ("Feed\u2028the cage", "line break"),
+        ("Feed\u0085the cage", "line break"),
+        ("Feed\tthe cage", "control"),
+        ("\x1b[31mFeed", "control"),
+        ("Feed \x00", "control"),
+        ("caf\udce9", "UTF-8"),
+        ("Feed [red]the[/red] cage", "bracket"),
+        ("Feed the cage]", "bracket"),
+        ("[urgent] Feed", "bracket"),
+        ("[POPUG-] Feed", "bracket"),
+        ("[\N{LATIN SMALL LETTER LONG S}-1] Feed", "bracket"),
+        ("[POPUG-٣] Feed", "bracket"),
+        ("[POPUG-7] [POPUG-8] Feed", "bracket"),
+        ("[POPUG-7] POPUG-8 — Feed", "two jira ids"),
+    ],
+)
+def test_what_is_no_title_is_refused_with_the_reason(typed: str, reason: str) -> None:
+    error = refused(typed)
+    assert (error.code, error.exit_status) == ("invalid_title", 2)
+    assert reason in error.message
+    assert reason in error.details["reason"]
+
+
+def test_a_long_title_is_quoted_in_short() -> None:
+    assert len(refused("x" * 100_000).message) < 200
+
+
+@pytest.mark.parametrize(("typed", "jira_id"), [("POPUG-7", "POPUG-7"), (" popug-12 ", "POPUG-12"), ("a-0", "A-0")])
+def test_a_jira_id_is_put_in_capitals(typed: str, jira_id: str) -> None:
+    assert read_jira_id(typed) == jira_id
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "7", "POPUG", "POPUG-", "-7", "7A-1", "ß-1", "POPUG-7x", "P-1\n2", "A" * 63 + "-1"]
+)
+def test_what_is_no_jira_id_is_refused(typed: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_jira_id(typed)
+    assert (caught.value.code, caught.value.exit_status) == ("invalid_jira_id", 2)
+
+
+def test_a_jira_id_may_be_given_apart_and_twice_the_same_but_not_two() -> None:
+    assert read_title("Feed", "popug-1").jira_id == "POPUG-1"
+    assert read_title("[POPUG-1] Feed", "popug-1").jira_id == "POPUG-1"
+    assert refused("[POPUG-1] Feed", "POPUG-2").code == "invalid_jira_id"
+
+
+@given(st.text(max_size=250) | st.text(st.sampled_from("aB7-[] \n\u200b\N{EM DASH}ж"), max_size=30))
+def test_a_title_that_was_taken_is_taken_again_unchanged(typed: str) -> None:
+    try:
+        titled = read_title(typed)
+    except InvalidInput:
+        return
+    assert 1 <= len(titled.title) <= 200
+    assert len(titled.title.splitlines()) == 1
+    assert not set(titled.title) & {"[", "]"}
+    assert titled.title.encode()
+    assert read_title(titled.title, titled.jira_id) == titled
+
+
+@given(st.from_regex(r"[A-Z][A-Z0-9]{0,5}-[0-9]{1,5}", fullmatch=True), st.sampled_from(["[{}] {}", "{} — {}"]))
+def test_both_spellings_of_a_jira_id_before_a_title_are_split(jira_id: str, spelling: str) -> None:
+    titled = read_title(spelling.format(jira_id.lower(), "Feed the cage"))
+    assert (titled.jira_id, titled.title) == (jira_id, "Feed the cage")
+
+
+def test_a_search_takes_every_character_as_itself_and_folds_case() -> None:
+    assert search_pattern("100%_\\ЖЁ") == "%100\\%\\_\\\\жё%"
+
+
+@pytest.mark.parametrize("text", ["x" * (MAX_SEARCH_CHARACTERS + 1), "caf\udce9"])
+def test_what_no_title_could_hold_cannot_be_searched_for(text: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        search_pattern(text)
+    assert caught.value.code == "invalid_search"
+
+
+def identities(*lines: NewTask | None) -> list[str]:
+    return [line.identity for line in read_lines(lines)]
+
+
+def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_equal_titles() -> None:
+    assert identities(
+        NewTask(title="Feed", jira_id="popug-1", task_id=UUID),
+        None,
+        NewTask(title="[popug-2] Feed"),
+        NewTask(title=" Feed "),
+        NewTask(title="Mend"),
+        NewTask(title="Feed"),
+    ) == [f"task_id {UUID.lower()}", "jira_id POPUG-2", "title 3 Feed", "title 1 Mend", "title 4 Feed"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (NewTask(title="Feed [the] cage"), "invalid_title"),
+        (NewTask(title="Feed", jira_id="seven"), "invalid_jira_id"),
+        (NewTask(title="Feed", task_id="seven"), "invalid_task_id"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number_with_blank_lines_counted(bad: NewTask, code: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")])
+    assert (caught.value.code, caught.value.details["line"]) == (code, 4)
+    assert caught.value.message.startswith("Line 4: ")
+
+
+def delivered(sequence: int, data: Any) -> Delivered[Any]:
+    return Delivered(sequence, f"e{sequence}", data.subject, datetime(2026, 3, 2, tzinfo=UTC), "c", "boss", data)
+
+
+def registered(role: Role = Role.WORKER) -> Delivered[Any]:
+    return delivered(1, UserRegistered(user_id="u", username="kesha", email="k@example.com", role=role))
+
+
+@pytest.mark.parametrize(
+    ("role", "assignable"),
+    [(Role.WORKER, True), (Role.ACCOUNTANT, True), (Role.MANAGER, False), (Role.ADMIN, False)],
+)
+def test_workers_and_accountants_are_assignable(role: Role, assignable: bool) -> None:
+    assert told(None, registered(role)).assignable is assignable
+
+
+def test_whoever_left_is_not_assignable_until_they_are_back() -> None:
+    person = told(None, registered())
+    gone = told(person, delivered(2, UserDeactivated(user_id="u")))
+    back = told(gone, delivered(3, UserReactivated(user_id="u")))
+    manager = told(back, delivered(4, UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.MANAGER)))
+    assert [each.assignable for each in (person, gone, back, manager)] == [True, False, True, False]
+
+
+def test_an_event_that_is_known_already_changes_nothing() -> None:
+    person = told(told(None, registered()), delivered(5, UserDeactivated(user_id="u")))
+    for again in (registered(), delivered(3, UserReactivated(user_id="u")), delivered(5, UserReactivated(user_id="u"))):
+        assert told(person, again) == person
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        UserDeactivated(user_id="u"),
+        UserReactivated(user_id="u"),
+        UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.ADMIN),
+    ],
+)
+def test_an_event_about_somebody_unheard_of_fails(event: Any) -> None:
+    with pytest.raises(LookupError, match="nothing was heard of u"):
+        told(None, delivered(2, event))
