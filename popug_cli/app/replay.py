@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed, rows_of, tables_of
 from popug_cli.bootstrap import consumer_of
-from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.consumers import Consumer, mark_rebuilt
 from popug_cli.bus.runtime import Context
 from popug_cli.identity import gate
 from popug_cli.messages.base import DECLARATIONS
@@ -45,19 +45,7 @@ def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:
         for table in tables_of(live, consumer):
             connection.exec_driver_sql(f"DELETE FROM {table}")
             _copy_rows(live, rebuilt, table)
-    places = ",".join("?" * len(consumer.types))
-    connection.exec_driver_sql(
-        "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
-        f" WHERE type IN ({places})"
-        " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
-        " ON CONFLICT (consumer, sequence) DO NOTHING",
-        (consumer.name, *consumer.types, consumer.name),
-    )
-    connection.exec_driver_sql(
-        "INSERT INTO bus_cursors (consumer, position) VALUES (?, ?)"
-        " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position",
-        (consumer.name, live.position),
-    )
+    mark_rebuilt(live, consumer)
 
 
 def _copy_rows(live: Context, rebuilt: "Session", table: str) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.queries import document
 from popug_cli.bus.runtime import Context
+from popug_cli.bus.status import states_of
 from popug_cli.kernel.clock import parse_stamp
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.base import Event
@@ -61,7 +61,7 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
     _, _, envelope = context.log.at(event.sequence)
     stored: dict[str, Any] = document(event.sequence, envelope)
     listeners = [each.name for each in consumers if stored["type"] in each.types]
-    states = _states(context, event.sequence)
+    states = states_of(context, event.sequence)
     return TraceLine(
         sequence=event.sequence,
         at=parse_stamp(stored["time"]),
@@ -73,15 +73,6 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
         detail=_detail(event.data),
         consumers={name: states.get(name, "pending") for name in listeners},
     )
-
-
-def _states(context: Context, sequence: int) -> dict[str, str]:
-    statement = text(
-        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :n"
-        " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :n"
-    )
-    rows = context.session.connection().execute(statement, {"n": sequence})
-    return {row.consumer: row.state for row in rows}
 
 
 def _detail(data: Event) -> str:

@@ -124,6 +124,19 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
     return 0
 
 
+def mark_rebuilt(context: Context, consumer: Consumer) -> None:
+    """Mark all events up to the context's position as done by a rebuild, but for those that are set aside."""
+    places = ",".join("?" * len(consumer.types))
+    context.session.connection().exec_driver_sql(
+        "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
+        f" WHERE type IN ({places})"
+        " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
+        " ON CONFLICT (consumer, sequence) DO NOTHING",
+        (consumer.name, *consumer.types, consumer.name),
+    )
+    _move(context, consumer.name, context.position)
+
+
 def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
     seen = _seen(context, consumer.name, rows)
     blocked = set_aside.blocked_subjects(context, consumer.name)

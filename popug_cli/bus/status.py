@@ -49,6 +49,16 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
             yield f"The cursor of {consumer} is at {position}, beyond the end of the log at {context.position}."
 
 
+def states_of(context: Context, sequence: int) -> dict[str, str]:
+    """Where each consumer that has met an event stands with it: ``done``, or how it is set aside."""
+    statement = text(
+        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :n"
+        " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :n"
+    )
+    rows = context.session.connection().execute(statement, {"n": sequence})
+    return {row.consumer: row.state for row in rows}
+
+
 def _consumer_status(
     context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]"
 ) -> ConsumerStatus:
