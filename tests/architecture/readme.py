@@ -17,6 +17,8 @@ from popug_cli.messages.base import Access, Declaration, Role, declarations
 
 README = Path(__file__).parents[2] / "README.md"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
+SENT_AS = {"events follow": "events list"}
+OWN_HOME = {"demo"}
 EVERYWHERE = {"--json", "--home", "--server", "--help"}
 FENCED = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -71,20 +73,26 @@ def _usage(command: Any) -> Iterator[str]:
     context = click.Context(command)
     for parameter in command.params:
         if parameter.param_type_name == "argument":
-            yield _argument(parameter, context)
+            yield _argument(parameter)
         elif not EVERYWHERE & set(parameter.opts) and not parameter.hidden:
             yield _option(parameter, context)
 
 
-def _argument(parameter: Any, context: click.Context) -> str:
-    metavar = parameter.make_metavar(context).strip("[]")
+def _argument(parameter: Any) -> str:
+    metavar = (parameter.metavar or parameter.name).upper().strip("[]")
     return metavar if parameter.required else f"[{metavar}]"
 
 
 def _option(parameter: Any, context: click.Context) -> str:
     name = max(parameter.opts, key=len)
-    value = "" if parameter.is_flag else " " + parameter.make_metavar(context).strip("[]<>")
+    value = "" if parameter.is_flag else " " + _value(parameter, context)
     return f"{name}{value}" if parameter.required else f"[{name}{value}]"
+
+
+def _value(parameter: Any, context: click.Context) -> str:
+    if parameter.metavar or hasattr(parameter.type, "choices"):
+        return str(parameter.make_metavar(context)).strip("[]<>")
+    return "N" if isinstance(parameter.type, click.types.IntParamType) else str(parameter.name).upper()
 
 
 def _first_sentence(text: str) -> str:
@@ -96,7 +104,8 @@ def permissions() -> str:
     there = dict(program())
     rows: dict[tuple[str, ...], list[str]] = {}
     for words in there:
-        of_command = [each for each in declarations() if each.line == words and each.access is Access.TOKEN]
+        line = SENT_AS.get(words, words)
+        of_command = [each for each in declarations() if each.line == line and each.access is Access.TOKEN]
         if of_command:
             rows.setdefault(tuple(_may(of_command, role) for role in ROLES), []).append(words)
     lines = [f"| may run | {' | '.join(ROLES)} |", "| --- |" + " --- |" * len(ROLES)]
@@ -117,7 +126,7 @@ def without_token() -> str:
     there = dict(program())
     lines = {access: {each.line for each in declarations() if each.access is access} for access in Access}
     anyone = [words for words in there if words in lines[Access.PUBLIC]]
-    operator = [words for words in there if words in lines[Access.OPERATOR]]
+    operator = [words for words in there if words in lines[Access.OPERATOR] | OWN_HOME]
     return (
         f"Without a token: {_listed(anyone)}. For whoever holds the home on disk (the operator), also without one:"
         f" {_listed(operator)}."

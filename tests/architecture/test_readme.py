@@ -104,6 +104,11 @@ def test_every_command_named_in_the_readme_exists() -> None:
         assert " ".join(words[:2]) in known or words[0] in known - groups, f"there is no `popug {named}`"
 
 
+def test_every_command_has_somebody_who_may_run_it() -> None:
+    said = readme.permissions() + readme.without_token()
+    assert [words for words, _ in readme.program() if f"`{words}`" not in said] == []
+
+
 def test_every_file_that_the_readme_links_to_exists() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
         assert (ROOT / target).exists(), target
