@@ -2,7 +2,6 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from email.errors import MessageError
 from typing import TYPE_CHECKING
 
 from popug_cli.bus.runtime import Context, Runtime
@@ -78,6 +77,7 @@ def _answer(place: "Local", run: Run, principal: Principal) -> MailRun:
 
 def _deliver(place: "Local", principal: Principal, message: SendMail, *, whenever: bool) -> Run:
     run = Run(whenever)
+    payslip.check_sender(place.runtime.settings.text("mail.from"))
     with open_transport(place.runtime.settings, place.home) as transport:
         place.write("mail", principal, lambda context: _begin(context, message, run))
         while not run.down and (batch := _claim(place, principal, message, run, transport)):
@@ -138,8 +138,8 @@ def _send(runtime: Runtime, transport: Transport, mail: Claimed) -> Outcome:
             queued_at=mail.queued_at,
             calendar=runtime.calendar,
         )
-    except (ValueError, MessageError) as error:
-        return Outcome(Verdict.REFUSED, one_line(f"{mail.email!r} cannot be written to: {error}"))
+    except ValueError as error:
+        return Outcome(Verdict.REFUSED, one_line(str(error)))
     return transport.send(message)
 
 

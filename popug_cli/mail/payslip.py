@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import visible
 from popug_cli.mail.rules import subject_of
@@ -26,6 +28,7 @@ WORDS = {
     EntryKind.FEE_REVERSAL: "fee taken back",
     EntryKind.REWARD_REVERSAL: "reward taken back",
 }
+HEAD_SENTENCE = "The head of the log's chain, to prove that nothing was rewritten since"
 
 
 class Line(NamedTuple):
@@ -40,20 +43,38 @@ class Line(NamedTuple):
 def message_of(
     payout: PayoutMade, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
 ) -> EmailMessage:
-    """The whole mail; the same arguments give the same mail, but for its boundary.
+    """The whole mail; the same arguments give the same bytes.
 
-    Raises ``ValueError`` or ``email.errors.MessageError`` where an address is none.
+    Raises ``ValueError`` where the receiver's address is none.
     """
     message = EmailMessage(policy=POLICY)
     message["Message-ID"] = message_id
     message["Date"] = calendar.local(queued_at)
     message["From"] = sender
-    message["To"] = Address(display_name=visible(username), addr_spec=to)
+    message["To"] = _receiver(username, to)
     message["Subject"] = subject_of(payout.amount_cents, payout.business_date)
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(text_of(payout, username, calendar))
     message.add_alternative(html_of(payout, username, calendar), subtype="html")
+    message.set_boundary(f"part-of-{message_id.strip('<>').partition('@')[0]}")
     return message
+
+
+def check_sender(sender: str) -> None:
+    """Raise ``invalid_setting`` where a text is not exactly one sender."""
+    message = EmailMessage(policy=POLICY)
+    try:
+        message["From"] = sender
+        good = len(message["From"].addresses) == 1 and not message["From"].defects
+    except (ValueError, IndexError, MessageError):
+        good = False
+    if not good or not message["From"].addresses[0].domain:
+        raise InvalidInput(
+            "invalid_setting",
+            f"{sender!r} is no sender of mail.",
+            hint="Run `popug config set mail.from popug@your.domain`.",
+            details={"key": "mail.from"},
+        )
 
 
 def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
@@ -70,8 +91,16 @@ def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
         amount=format_cents(payout.amount_cents),
         opening=format_cents(payout.opening_balance_cents),
         lines=_lines(payout, calendar),
+        head_sentence=HEAD_SENTENCE,
         log_head=visible(payout.log_head),
     )
+
+
+def _receiver(username: str, to: str) -> Address:
+    try:
+        return Address(display_name=visible(username), addr_spec=to)
+    except (ValueError, IndexError, MessageError) as error:
+        raise ValueError(f"{to!r} is no address") from error
 
 
 def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterator[str]:
@@ -85,7 +114,7 @@ def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterato
     for time, what, figure, task in rows:
         yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {task}".rstrip()
     yield ""
-    yield "The head of the log's chain after this day, to prove later that nothing was rewritten:"
+    yield f"{HEAD_SENTENCE}:"
     yield visible(payout.log_head)
 
 

@@ -1,0 +1,188 @@
+"""The payslip as a mail: what it says, and what nobody can make it say."""
+
+from datetime import UTC, date, datetime
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import is_hidden
+from popug_cli.mail.payslip import check_sender, html_of, message_of, text_of
+from popug_cli.mail.rules import lease_of, longest_mail, message_id_of, one_line, wait_after
+from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
+
+BERLIN = Calendar("Europe/Berlin")
+HEAD = "ab" * 32
+QUEUED = datetime(2026, 3, 2, 23, 5, 0, tzinfo=UTC)
+
+
+def line(kind: EntryKind, cents: int, task: TaskRef | None, at: datetime | None = None) -> PayslipLine:
+    at = at or datetime(2026, 3, 2, 8, 12, tzinfo=UTC)
+    return PayslipLine(occurred_at=at, kind=kind, signed_cents=cents, task=task)
+
+
+def payout(title: str = "Feed the cage", opening_cents: int = 2400) -> PayoutMade:
+    return PayoutMade(
+        user_id="u1",
+        business_date=date(2026, 3, 2),
+        amount_cents=3800,
+        opening_balance_cents=opening_cents,
+        lines=[
+            line(EntryKind.FEE, -1400, TaskRef(17, title)),
+            line(EntryKind.REWARD, 2800, TaskRef(17, title)),
+        ],
+        log_head=HEAD,
+    )
+
+
+def message(
+    paid: PayoutMade | None = None,
+    username: str = "kesha",
+    to: str = "kesha@example.com",
+    sender: str = "popug@localhost",
+) -> EmailMessage:
+    return message_of(
+        paid or payout(),
+        username=username,
+        to=to,
+        sender=sender,
+        message_id=message_id_of("0195-7"),
+        queued_at=QUEUED,
+        calendar=BERLIN,
+    )
+
+
+def parsed(mail: EmailMessage) -> EmailMessage:
+    found = BytesParser(policy=policy.default).parsebytes(mail.as_bytes())
+    assert isinstance(found, EmailMessage)
+    return found
+
+
+def parts(mail: EmailMessage) -> list[str]:
+    bodies = (mail.get_body(("plain",)), mail.get_body(("html",)))
+    return [str(body.get_content()) for body in bodies if body is not None]
+
+
+def test_it_is_a_real_multipart_message() -> None:
+    mail = parsed(message())
+    assert mail.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
+    assert mail["Subject"] == "You are paid $38 for 2026-03-02"
+    assert mail["Message-ID"] == "<0195-7@popug.invalid>"
+    assert mail["From"].addresses[0].addr_spec == "popug@localhost"
+    assert [address.addr_spec for address in mail["To"].addresses] == ["kesha@example.com"]
+    assert mail["Date"].datetime == QUEUED
+    assert mail.defects == []
+
+
+def test_the_sum_comes_first_then_the_day_with_its_tasks() -> None:
+    for text in parts(parsed(message())):
+        body = text[text.find("<body") :] if "<body" in text else text
+        places = [body.index(words) for words in ("$38", "$24", "-$14", "$28", HEAD)]
+        assert places == sorted(places)
+        assert text.count("#17 Feed the cage") == 2
+
+
+def test_a_debt_brought_forward_is_negative() -> None:
+    for text in parts(parsed(message(payout(opening_cents=-750)))):
+        assert "-$7.50" in text
+
+
+def test_times_are_the_companys() -> None:
+    assert "09:12" in text_of(payout(), "kesha", BERLIN)
+
+
+def test_what_happened_on_another_date_says_so() -> None:
+    late = line(EntryKind.REWARD, 3800, TaskRef(1, "Late"), datetime(2026, 3, 1, 20, 0, tzinfo=UTC))
+    paid = PayoutMade(
+        user_id="u1",
+        business_date=date(2026, 3, 2),
+        amount_cents=3800,
+        opening_balance_cents=0,
+        lines=[late],
+        log_head=HEAD,
+    )
+    assert "03-01 21:00" in text_of(paid, "kesha", BERLIN)
+
+
+def test_a_line_without_a_task_is_shown() -> None:
+    paid = payout()
+    paid = PayoutMade(
+        user_id="u1",
+        business_date=paid.business_date,
+        amount_cents=100,
+        opening_balance_cents=0,
+        lines=[line(EntryKind.FEE_REVERSAL, 100, None)],
+        log_head=HEAD,
+    )
+    for text in parts(parsed(message(paid))):
+        assert "fee taken back" in text
+
+
+def test_titles_are_no_markup() -> None:
+    text, html = parts(parsed(message(payout("Wipe <b>the</b> glass & bars"))))
+    assert "Wipe <b>the</b> glass & bars" in text
+    assert "Wipe &lt;b&gt;the&lt;/b&gt; glass &amp; bars" in html
+    assert "<b>the</b>" not in html
+
+
+@given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=20))
+def test_nothing_hidden_and_no_header_comes_from_people(title: str, username: str) -> None:
+    paid = payout(title)
+    for text in (text_of(paid, username, BERLIN), html_of(paid, username, BERLIN)):
+        assert not any(is_hidden(character) for character in text if character != "\n")
+    mail = parsed(message(paid, username))
+    assert set(mail.keys()) == {
+        "Message-ID", "Date", "From", "To", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type",
+    }  # fmt: skip
+    assert [address.addr_spec for address in mail["To"].addresses] == ["kesha@example.com"]
+
+
+@pytest.mark.parametrize("address", ["a@b.example\nBcc: all@b.example", "no address", "a@b, c@d", ""])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        message(to=address)
+
+
+@pytest.mark.parametrize("sender", ["", "popug", "a@b.example, c@d.example", "a@b.example\nBcc: c@d.example", "<"])
+def test_a_sender_that_is_none_is_refused(sender: str) -> None:
+    with pytest.raises(InvalidInput):
+        check_sender(sender)
+
+
+@pytest.mark.parametrize("sender", ["popug@localhost", "Popug Payouts <popug@example.com>"])
+def test_a_sender_is_one_address_with_or_without_a_name(sender: str) -> None:
+    check_sender(sender)
+    assert "@" in parsed(message(sender=sender))["From"].addresses[0].addr_spec
+
+
+def test_every_attempt_gives_the_same_mail() -> None:
+    assert message().as_bytes() == message().as_bytes()
+
+
+@given(st.integers(1, 10_000), st.floats(0, 0.999))
+def test_the_wait_grows_and_is_capped(attempts: int, jitter: float) -> None:
+    wait = wait_after(attempts, jitter).total_seconds()
+    assert 30 <= wait <= 3600
+    assert wait_after(attempts + 1, jitter).total_seconds() >= wait
+
+
+def test_the_wait_doubles() -> None:
+    waits = [wait_after(attempts, 0).total_seconds() for attempts in range(1, 6)]
+    assert all(later == 2 * earlier for earlier, later in pairwise(waits))
+
+
+def test_a_lease_outlasts_a_mail() -> None:
+    assert lease_of(30) > longest_mail(30) > longest_mail(1)
+
+
+def test_an_error_is_one_bounded_line() -> None:
+    assert one_line(" a\n b ") == "a b"
+    assert one_line("") == "no reason given"
+    assert len(one_line("x" * 9000)) == 500
