@@ -1,0 +1,200 @@
+"""What a name, an address, a password and a lifetime may be, and how long a guesser waits."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.identity import rules
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import is_hidden
+from popug_cli.messages.base import Role
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+def code_of(error: pytest.ExceptionInfo[InvalidInput]) -> str:
+    return error.value.code
+
+
+@pytest.mark.parametrize("name", ["a", "7", "kesha", "k.e_s-ha", "0" * 32])
+def test_a_plain_name_is_a_username(name: str) -> None:
+    assert rules.parse_username(name) == name
+    assert rules.is_username(name)
+
+
+def test_a_username_is_lower_cased() -> None:
+    assert rules.parse_username("KeSha.7") == "kesha.7"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", ".a", "-a", "_a", "a b", "a\n", "a" * 33, "ева", "\u212aesha", "a\u202eb", "a/b", "a\x00", "operator", "Scheduler"],
+)
+def test_anything_else_is_no_username(name: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        rules.parse_username(name)
+    assert code_of(error) == "invalid_username"
+    assert not rules.is_username(rules.lower_username(name))
+
+
+@given(st.text(max_size=40))
+def test_a_username_has_no_character_beyond_its_few(name: str) -> None:
+    try:
+        parsed = rules.parse_username(name)
+    except InvalidInput:
+        return
+    assert set(parsed) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert rules.parse_username(parsed) == parsed
+    assert rules.lower_username(name) == parsed
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["a@b", "polly@example.com", "p.o+l'ly@sub-1.example.com", "Polly@Example.COM", "x" * 64 + "@example.com"],
+)
+def test_one_bare_address_is_taken_as_it_is(address: str) -> None:
+    assert rules.parse_email(address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "a", "@b", "a@", "a@b@c", "a b@c", "a@b c", "a@b\n", "a@b\r\nBcc: x@y", "A <a@b>", "a@b,c@d", "a@b;c@d",
+        ".a@b", "a.@b", "a..b@c", '"a b"@c', "a@[127.0.0.1]", "a@-b", "a@b-", "a@b..c", "a@.b", "a@b.", "a@\u202eb",
+        "é@b", "a@é.b", "a\x00@b", "a(c)@b", "x" * 65 + "@b", "a@" + "b" * 64, "a@" + ".".join(["b" * 60] * 5),
+    ],
+)  # fmt: skip
+def test_anything_else_is_no_address(address: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        rules.parse_email(address)
+    assert code_of(error) == "invalid_email"
+
+
+@given(st.one_of(st.emails(), st.from_regex(r"\A[^@]{0,5}@[^@]{0,5}\Z"), st.text()))
+def test_an_address_can_inject_nothing(address: str) -> None:
+    try:
+        parsed = rules.parse_email(address)
+    except InvalidInput:
+        return
+    assert parsed.isascii()
+    assert parsed.count("@") == 1
+    assert len(parsed) <= 254
+    assert not any(c in ' \t\r\n<>,;:"()[]\\' or is_hidden(c) for c in parsed)
+
+
+def test_an_address_of_254_characters_is_the_longest() -> None:
+    domain = ".".join(["b" * 61] * 4)
+    assert rules.parse_email("a" * (253 - len(domain)) + "@" + domain)
+    with pytest.raises(InvalidInput):
+        rules.parse_email("a" * (254 - len(domain)) + "@" + domain)
+
+
+def test_addresses_are_the_same_without_regard_to_case() -> None:
+    assert rules.email_key("Polly@Example.com") == rules.email_key("pOLLY@eXAMPLE.COM")
+
+
+def test_a_role_is_one_of_four() -> None:
+    assert [rules.parse_role(role) for role in ("admin", "manager", "accountant", "worker")] == list(Role)
+    for other in ("", "Admin", "king", "admin "):
+        with pytest.raises(InvalidInput) as error:
+            rules.parse_role(other)
+        assert code_of(error) == "invalid_role"
+
+
+@pytest.mark.parametrize("password", ["x" * 12, "x" * 1024, "four words will do", "пароль из слов"])
+def test_twelve_characters_are_enough_for_a_password(password: str) -> None:
+    rules.check_password(password, "kesha", "kesha@example.com")
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["", "x" * 11, "x" * 1025, "my name is Kesha", "kesha-kesha-kesha", "KESHA@example.com 1", "e\u0301" * 11],
+)
+def test_a_password_that_is_short_endless_or_gives_its_owner_away_is_refused(password: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        rules.check_password(password, "kesha", "kesha@example.com")
+    assert code_of(error) == "password_too_weak"
+    assert password not in error.value.message or not password
+
+
+def test_a_password_may_not_hold_the_address_of_somebody_whose_name_is_another() -> None:
+    with pytest.raises(InvalidInput):
+        rules.check_password("it is polly@b.example", "kesha", "Polly@b.example")
+
+
+def test_a_name_of_two_letters_gives_nobody_away() -> None:
+    rules.check_password("about the cages", "ab", "x@y.example")
+    with pytest.raises(InvalidInput):
+        rules.check_password("about the cages", "abo", "x@y.example")
+
+
+def test_a_password_is_the_same_however_the_keyboard_spells_it() -> None:
+    assert rules.normal_password("cafe\u0301") == rules.normal_password("caf\u00e9")
+
+
+@pytest.mark.parametrize(
+    ("person", "code"),
+    [
+        (("a b", "a@b", "worker", None), "invalid_username"),
+        (("ab", "ab", "worker", None), "invalid_email"),
+        (("ab", "a@b", "king", None), "invalid_role"),
+        (("ab", "a@b", "worker", "short"), "password_too_weak"),
+    ],
+)
+def test_somebody_new_is_checked_in_every_respect(person: tuple[str, str, str, str | None], code: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        rules.check_newcomer(*person)
+    assert code_of(error) == code
+
+
+def test_somebody_new_needs_no_password() -> None:
+    rules.check_newcomer("ab", "a@b", "worker", None)
+    rules.check_newcomer("AB", "a@b", "admin", "long enough a word")
+
+
+@pytest.mark.parametrize("seconds", [1, 3600, 366 * 86400])
+def test_a_machines_token_lives_for_366_days_at_most(seconds: int) -> None:
+    assert rules.check_lifetime(seconds) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 366 * 86400 + 1, 10**30])
+def test_no_other_lifetime_is_allowed(seconds: int) -> None:
+    with pytest.raises(InvalidInput) as error:
+        rules.check_lifetime(seconds)
+    assert code_of(error) == "invalid_ttl"
+
+
+def test_five_failures_are_free_then_the_wait_doubles_up_to_a_quarter_of_an_hour() -> None:
+    waits = [rules.wait_after(failures).total_seconds() for failures in range(18)]
+    assert waits == [0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+    assert rules.wait_after(10**9) == timedelta(minutes=15)
+
+
+def test_a_lock_holds_until_its_end_and_no_longer() -> None:
+    assert rules.still_locked(NOW + timedelta(seconds=1), NOW)
+    assert rules.still_locked(NOW + timedelta(minutes=15), NOW)
+    assert not rules.still_locked(NOW, NOW)
+    assert not rules.still_locked(NOW - timedelta(seconds=1), NOW)
+
+
+def test_a_lock_from_before_the_clock_was_set_back_is_none() -> None:
+    assert not rules.still_locked(NOW + timedelta(minutes=15, microseconds=1), NOW)
+
+
+def test_failures_are_forgotten_after_a_day() -> None:
+    assert rules.may_forget_failures_before(NOW) == "2026-03-01T09:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        ({Role.ADMIN}, "an admin"),
+        ({Role.ADMIN, Role.ACCOUNTANT}, "an accountant or an admin"),
+        (set(Role), "a worker, an accountant, a manager or an admin"),
+        (set(), ""),
+    ],
+)
+def test_roles_are_named_in_a_sentence(roles: set[Role], words: str) -> None:
+    assert rules.name_roles(roles) == words
