@@ -1,7 +1,227 @@
-"""Commands: money."""
+"""Commands: balance, statement, income, close-day."""
 
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
 import typer
+
+from popug_cli.cli.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Block, Column, Heading, Hint, Table
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import (
+    Balance,
+    CloseDay,
+    ClosedDay,
+    CloseReport,
+    Day,
+    Entry,
+    GetBalance,
+    GetIncome,
+    GetStatement,
+    Income,
+    Statement,
+)
+
+PANEL = "Money"
+PAYOUTS_SHOWN = 50
+
+NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")]
+FromOption = Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date.")]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last date.")]
+AsOfTimeOption = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only what was recorded by then.")]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="DATE_OR_TIME", help="Only what is dated up to DATE, or was recorded by TIME."),
+]
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
+    command(program, "balance", panel=PANEL)(balance)
+    command(program, "statement", panel=PANEL)(statement)
+    command(program, "income", panel=PANEL)(income)
+    command(program, "close-day", panel=PANEL)(close_day)
+
+
+def balance(face: Face, name: NameArgument = None, as_of: AsOfOption = None) -> None:
+    """Show a balance, and what was earned today."""
+    day, time = parse_day_or_time(as_of, company_today(face)) if as_of is not None else (None, None)
+    answer = face.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
+    face.show(answer, lambda: _balance(answer))
+
+
+def statement(
+    face: Face, name: NameArgument = None, first: FromOption = None, last: ToOption = None, as_of: AsOfTimeOption = None
+) -> None:
+    """Show the entries of some dates, each with the balance after it; today's by default."""
+    message = GetStatement(
+        username=name,
+        from_date=day_option(face, first),
+        to_date=day_option(face, last),
+        as_of_time=None if as_of is None else parse_time(as_of),
+    )
+    answer = face.perform(message)
+    face.show(answer, lambda: _statement(face, answer))
+
+
+def income(face: Face, first: FromOption = None, last: ToOption = None, as_of: AsOfOption = None) -> None:
+    """Show management's income by day; today and the six days before by default."""
+    day, time = parse_day_or_time(as_of, company_today(face)) if as_of is not None else (None, None)
+    message = GetIncome(
+        from_date=day_option(face, first), to_date=day_option(face, last), as_of_date=day, as_of_time=time
+    )
+    answer = face.perform(message)
+    face.show(answer, lambda: [_income(answer)])
+
+
+def close_day(
+    face: Face,
+    day: Annotated[
+        str, typer.Option("--date", metavar="DATE|today|yesterday", help="Close every open day up to this one.")
+    ] = "today",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    no_mail: Annotated[bool, typer.Option("--no-mail", help="Queue the mail without sending it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
+) -> None:
+    """Close the day: pay everybody what they have, record the figures, send the mail."""
+    message = CloseDay(
+        day=None if day in {"today", "yesterday"} else parse_date(day),
+        yesterday=day == "yesterday",
+        dry_run=dry_run,
+        send_mail=not no_mail,
+        confirmed=yes,
+    )
+    report = _close(face, message)
+    face.show(report, lambda: _report(report, dry_run=dry_run))
+
+
+def _close(face: Face, message: CloseDay) -> CloseReport:
+    try:
+        return face.perform(message)
+    except InvalidInput as error:
+        if error.code != "needs_yes":
+            raise
+        face.confirm(error.message, yes=False)
+        return face.perform(msgspec.structs.replace(message, confirmed=True))
+
+
+def _balance(answer: Balance) -> Iterator[Block]:
+    in_red = ", which is in the red" if answer.balance_cents < 0 else ""
+    yield f"{answer.username} has {format_cents(answer.balance_cents)}{in_red}."
+    yield f"Earned on {answer.business_date}: {format_cents(answer.earned_today_cents)}."
+
+
+def _statement(face: Face, answer: Statement) -> Iterator[Block]:
+    late = any(_minute(face, entry)[1] for entry in answer.entries)
+    columns = [
+        Column("date"),
+        Column("when"),
+        *([Column("recorded")] if late else []),
+        Column("what"),
+        Column("task", flexible=True),
+        Column("amount", right=True),
+        Column("balance", right=True),
+    ]
+    yield Heading(f"Statement of {answer.username}")
+    yield f"Brought forward: {format_cents(answer.opening_balance_cents)}."
+    yield Table(columns, [_entry(face, entry, late=late) for entry in answer.entries], empty="There are no entries.")
+    yield f"Balance: {format_cents(answer.closing_balance_cents)}."
+
+
+def _entry(face: Face, entry: Entry, *, late: bool) -> list[str]:
+    occurred, recorded = _minute(face, entry)
+    return [
+        str(entry.business_date),
+        occurred,
+        *([recorded] if late else []),
+        entry.kind.replace("_", " "),
+        f"#{entry.task.number} {entry.task.title}" if entry.task else "",
+        format_cents(entry.signed_cents),
+        format_cents(entry.balance_cents),
+    ]
+
+
+def _minute(face: Face, entry: Entry) -> tuple[str, str]:
+    """When it occurred, with the date where that is not the business date; and when it was recorded, if not then."""
+    occurred, recorded = face.local_time(entry.occurred_at), face.local_time(entry.recorded_at)
+    day = str(entry.business_date)
+    return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
+
+
+def _income(answer: Income) -> Table:
+    columns = [
+        Column("date"),
+        Column("fees", right=True),
+        Column("rewards", right=True),
+        Column("income", right=True),
+        Column("payouts", right=True),
+        Column("paid", right=True),
+        Column("in the red", right=True),
+        Column(""),
+    ]
+    return Table(
+        columns,
+        [_day(day) for day in answer.days],
+        empty="The company had no day in this range.",
+        footer=f"Management income: {format_cents(answer.total_income_cents)}.",
+    )
+
+
+def _day(day: Day) -> list[str]:
+    return [
+        str(day.business_date),
+        format_cents(day.fees_cents),
+        format_cents(day.rewards_cents),
+        format_cents(day.income_cents),
+        format_cents(day.payouts_cents),
+        str(day.paid_count),
+        str(day.in_red_count),
+        "closed" if day.closed else "open",
+    ]
+
+
+def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
+    for day in report.days:
+        yield from _closed_day(day, dry_run=dry_run)
+    if not report.days:
+        yield "There is nothing to close."
+    elif dry_run:
+        yield f"Nothing was changed; {_count(report.mail.queued, 'mail')} would be queued."
+    else:
+        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent."
+    if report.set_aside:
+        yield from _set_aside(report)
+
+
+def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
+    done = "was closed already" if day.already_closed else "would be closed" if dry_run else "is closed"
+    yield Heading(f"{day.business_date} {done}.")
+    yield (
+        f"Income {format_cents(day.income_cents)}"
+        f" (fees {format_cents(day.fees_cents)}, rewards {format_cents(day.rewards_cents)});"
+        f" {day.in_red_count} in the red at its end."
+    )
+    more = len(day.payouts) - PAYOUTS_SHOWN
+    yield Table(
+        [Column("paid to"), Column("amount", right=True)],
+        [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:PAYOUTS_SHOWN]],
+        empty="Nobody is paid.",
+        footer=(f"and {more} more; " if more > 0 else "")
+        + f"{_count(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
+    )
+
+
+def _set_aside(report: CloseReport) -> Iterator[Block]:
+    yield Table(
+        [Column("event"), Column("not taken by"), Column("at stake", right=True)],
+        [[each.event, each.consumer, format_cents(each.amount_cents)] for each in report.set_aside],
+        title="Not counted in",
+    )
+    yield Hint("See `popug events dead`; once retried, these fall on the first open day.")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
