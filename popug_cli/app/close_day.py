@@ -82,13 +82,13 @@ def _closed_before(place: "Local", principal: Principal, day: date, reported: li
 
 
 def _set_aside(place: "Local", principal: Principal) -> list[SetAside]:
-    """What consumers could not take; money is at stake where it is billing that could not."""
+    """What consumers could not take, with the money at stake."""
     with place.runtime.reading(principal) as context:
         return [
             SetAside(
-                document(held.sequence, held.envelope)["id"],
+                document(held.sequence, held.envelope).get("id", f"sequence {held.sequence}"),
                 held.consumer,
-                stake_cents(held.envelope, context) if held.consumer == MODULE else 0,
+                stake_cents(held, context),
             )
             for held in held_events(context)
         ]

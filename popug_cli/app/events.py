@@ -36,6 +36,7 @@ def list_dead_letters(place: "Local", message: ListDeadLetters, principal: Princ
     """What is set aside, with what waits behind it and the money that hangs on both."""
     from popug_cli.billing.stakes import stake_cents
 
+    place.catch_up()
     with place.runtime.reading(principal) as context:
         held = held_events(context)
         letters = []
@@ -50,7 +51,7 @@ def list_dead_letters(place: "Local", message: ListDeadLetters, principal: Princ
                     error=head.error,
                     attempts=head.attempts,
                     waiting=len(behind) - 1,
-                    amount_cents=sum(stake_cents(each.envelope, context) for each in behind),
+                    amount_cents=sum(stake_cents(each, context) for each in behind),
                 )
             )
     return DeadLetters(letters)

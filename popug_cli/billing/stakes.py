@@ -5,18 +5,21 @@ from typing import Any
 import msgspec
 
 from popug_cli.billing.prices import prices_of
+from popug_cli.bus.queries import HeldEvent
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import Event
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted
 from popug_cli.messages.upcasters import versions
 
 
-def stake_cents(envelope: str, context: Context) -> int:
-    """The fee of an assignment, the reward of a completion, 0 of anything else or while the task has no price.
+def stake_cents(held: HeldEvent, context: Context) -> int:
+    """The fee of an assignment or the reward of a completion that billing has set aside; 0 of anything else.
 
     The task is read from the ordering key, for the data may be what could not be taken.
     """
-    fields: dict[str, Any] = msgspec.json.decode(envelope)
+    if held.consumer != "billing":
+        return 0
+    fields: dict[str, Any] = msgspec.json.decode(held.envelope)
     task_id = str(fields.get("subject"))
     price = prices_of([task_id], context).get(task_id)
     if price is None:
