@@ -15,16 +15,14 @@ from popug_cli.messages.billing import PayoutMade
 from popug_cli.messages.mail import MailFailed, MailSent
 
 CLAIMABLE = (
-    "status <> 'sent' AND (status = 'queued' AND held = 0 AND (:whenever OR due_at <= :now)"
-    " OR status = 'sending' AND lease_until <= :now) AND user_id IN (SELECT user_id FROM mail_receivers)"
+    "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
+    " WHERE status <> 'sent' AND (status = 'queued' AND held = 0 AND (:whenever OR due_at <= :now)"
+    " OR status = 'sending' AND lease_until <= :now)"
 )
-COUNT_CLAIMABLE = text(f"SELECT count(*) FROM mail_outbox WHERE {CLAIMABLE}")
+COUNT_CLAIMABLE = text(f"SELECT count(*) {CLAIMABLE}")
 NEXT = text(
-    "SELECT mail.mail_id, mail.message_id, mail.user_id, mail.payload, mail.attempts, mail.queued_at,"
-    " receiver.username, receiver.email"
-    " FROM mail_outbox AS mail JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
-    f" WHERE mail.mail_id IN (SELECT mail_id FROM mail_outbox WHERE mail_id > :after AND {CLAIMABLE}"
-    " ORDER BY mail_id LIMIT :limit) ORDER BY mail.mail_id"
+    f"SELECT mail_id, message_id, payload, attempts, queued_at, username, email {CLAIMABLE}"
+    " AND mail_id > :after ORDER BY mail_id LIMIT :limit"
 )
 LEASE = text(
     "UPDATE mail_outbox SET status = 'sending', lease_until = :lease_until WHERE mail_id IN :mails"

@@ -1,0 +1,96 @@
+"""A company in which only payouts happen."""
+
+from datetime import date
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any
+
+from popug_cli.app import Local
+from popug_cli.kernel.home import Home
+from popug_cli.messages.base import Event, Role
+from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
+from popug_cli.messages.identity import UserRegistered
+from popug_cli.messages.mail import ListMails, MailLine, MailRun, SendMail
+from popug_cli.messages.principal import OPERATOR
+from tests.integration.support import SeededChance, SetClock
+
+DAY = date(2026, 3, 2)
+
+
+class Mailroom:
+    """The company; ``warnings`` is what was said beside the answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = SetClock()
+        self.warnings: list[str] = []
+        self.home = Home(folder)
+        self.place = Local(self.home, warn=self.warnings.append, clock=self.clock, chance=SeededChance())
+        self.place.found("Europe/Berlin")
+
+    def tell(self, *events: Event) -> None:
+        with self.place.runtime.writing(OPERATOR) as context:
+            for event in events:
+                context.events.publish(event)
+        self.place.catch_up()
+
+    def hire(self, *names: str) -> None:
+        self.tell(*(registered(name) for name in names))
+
+    def pay(self, *names: str, day: date = DAY) -> None:
+        self.tell(*(payout(name, day) for name in names))
+
+    def send(self, *, release: bool = False) -> MailRun:
+        return self.place.perform_as(OPERATOR, SendMail(release=release))
+
+    def mails(self) -> list[MailLine]:
+        return self.place.perform_as(OPERATOR, ListMails()).mails
+
+    def statuses(self) -> dict[str, str]:
+        return {mail.to.partition("@")[0]: str(mail.status) for mail in self.mails()}
+
+    def rows(self, statement: str) -> list[dict[str, Any]]:
+        with self.place.runtime.reading(OPERATOR) as context:
+            return [dict(row) for row in context.session.connection().exec_driver_sql(statement).mappings()]
+
+    def execute(self, statement: str) -> None:
+        with self.place.runtime.writing(OPERATOR) as context:
+            context.session.connection().exec_driver_sql(statement)
+
+    def published(self, kind: str) -> int:
+        return len(self.rows(f"SELECT 1 FROM bus_log WHERE type = 'popug.mail.{kind}.v1'"))
+
+    def delivered(self) -> list[EmailMessage]:
+        return [read(file) for file in sorted((self.home.maildir / "new").glob("*"))]
+
+
+def registered(name: str) -> UserRegistered:
+    return UserRegistered(user_id=f"id-{name}", username=name, email=f"{name}@example.com", role=Role.WORKER)
+
+
+def payout(name: str, day: date = DAY, dollars: int = 14) -> PayoutMade:
+    at = SetClock().now()
+    task = TaskRef(17, "Feed the cage")
+    return PayoutMade(
+        user_id=f"id-{name}",
+        business_date=day,
+        amount_cents=dollars * 100,
+        opening_balance_cents=0,
+        lines=[
+            PayslipLine(occurred_at=at, kind=EntryKind.FEE, signed_cents=-1400, task=task),
+            PayslipLine(occurred_at=at, kind=EntryKind.REWARD, signed_cents=2800, task=task),
+        ],
+        log_head="ab" * 32,
+    )
+
+
+def read(file: Path) -> EmailMessage:
+    message = BytesParser(policy=policy.default).parsebytes(file.read_bytes())
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def receiver(mail: EmailMessage) -> str:
+    (address,) = mail["To"].addresses
+    return str(address.addr_spec)

@@ -1,0 +1,124 @@
+"""A small SMTP server with moods, on a thread of its own."""
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+
+DIE = "die"
+TAKE_AND_DIE = "take and die"
+
+
+@dataclass
+class Mood:
+    """What the server answers; each list is used up from its front, then all is well again."""
+
+    greeting: str = "220 here"
+    to_sender: list[str] = field(default_factory=list)
+    to_receiver: dict[str, str] = field(default_factory=dict)
+    to_mail: list[str] = field(default_factory=list)
+    password: str = ""
+
+
+@dataclass
+class Post:
+    """The server as a test sees it."""
+
+    mood: Mood
+    port: int = 0
+    connections: int = 0
+    logins: int = 0
+    taken: list[EmailMessage] = field(default_factory=list)
+    receivers: list[str] = field(default_factory=list)
+
+    @property
+    def message_ids(self) -> list[str]:
+        return [str(mail["Message-ID"]) for mail in self.taken]
+
+
+@contextmanager
+def smtp_server(mood: Mood | None = None) -> Iterator[Post]:
+    post = Post(mood or Mood())
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            post.connections += 1
+            _Talk(self, post).run()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        post.port = server.server_address[1]
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield post
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Talk:
+    def __init__(self, handler: socketserver.StreamRequestHandler, post: Post) -> None:
+        self._handler = handler
+        self._post = post
+        self._receiver = ""
+
+    def run(self) -> None:
+        self._say(self._post.mood.greeting)
+        while line := self._handler.rfile.readline().decode().strip():
+            word, _, rest = line.partition(" ")
+            if word.upper() == "QUIT":
+                return self._say("221 bye")
+            if not self._answer(word.upper(), rest):
+                return None
+        return None
+
+    def _answer(self, word: str, rest: str) -> bool:
+        mood = self._post.mood
+        if word == "EHLO":
+            self._say("250-here")
+            self._say("250 AUTH PLAIN")
+        elif word == "AUTH":
+            good = _password(rest) == mood.password
+            self._post.logins += good
+            self._say("235 welcome" if good else "535 who are you")
+        elif word == "MAIL":
+            self._say(mood.to_sender.pop(0) if mood.to_sender else "250 ok")
+        elif word == "RCPT":
+            self._receiver = rest.partition("<")[2].partition(">")[0]
+            self._say(mood.to_receiver.get(self._receiver, "250 ok"))
+        elif word == "DATA":
+            return self._data()
+        else:
+            self._say("250 ok")
+        return True
+
+    def _data(self) -> bool:
+        self._say("354 go on")
+        verdict = self._post.mood.to_mail.pop(0) if self._post.mood.to_mail else "250 taken"
+        if verdict == DIE:
+            self._handler.rfile.readline()
+            return False
+        lines = list(iter(self._handler.rfile.readline, b".\r\n"))
+        if verdict == TAKE_AND_DIE or verdict.startswith("250"):
+            message = BytesParser(policy=policy.default).parsebytes(b"".join(lines))
+            assert isinstance(message, EmailMessage)
+            self._post.taken.append(message)
+            self._post.receivers.append(self._receiver)
+        if verdict == TAKE_AND_DIE:
+            return False
+        self._say(verdict)
+        return not verdict.startswith("421")
+
+    def _say(self, line: str) -> None:
+        self._handler.wfile.write(f"{line}\r\n".encode())
+
+
+def _password(rest: str) -> str:
+    import base64
+
+    return base64.b64decode(rest.partition(" ")[2]).decode().split("\0")[-1]

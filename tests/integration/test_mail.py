@@ -1,0 +1,461 @@
+"""Payout mail on a file: queued once, sent at least once under one Message-ID, to the address of the moment."""
+
+import stat
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from popug_cli.app import mail_run
+from popug_cli.app.mail_run import send_due
+from popug_cli.identity import gate
+from popug_cli.kernel.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
+from popug_cli.mail import outbox
+from popug_cli.mail.transport import TAKEN, Maildir, Outcome, Verdict
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.identity import UserEmailChanged
+from popug_cli.messages.mail import ListMails, MailStatus, RetryMail, SendMail, ShowMail
+from popug_cli.messages.principal import OPERATOR, Principal
+from popug_cli.messages.tasks import AddTask, CompleteTask
+from tests.integration.mailroom import DAY, Mailroom, payout, read, receiver, registered
+from tests.integration.support import InProcess
+
+DOWN = Outcome(Verdict.UNAVAILABLE, "nobody is there")
+BUSY = Outcome(Verdict.DEFERRED, "451 later")
+NEVER = Outcome(Verdict.REFUSED, "550 unknown")
+BROKEN = Outcome(Verdict.BROKEN, "the line is dead")
+
+
+class Scripted:
+    """A transport that does as it is told, then takes everything."""
+
+    step_seconds = 1
+
+    def __init__(self, *script: Outcome | Callable[[], Outcome], mark_every: int = 1) -> None:
+        self.script = list(script)
+        self.mark_every = mark_every
+        self.handed_over: list[str] = []
+        self.settled = TAKEN
+
+    def __enter__(self) -> "Scripted":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def send(self, message: EmailMessage) -> Outcome:
+        self.handed_over.append(receiver(message).partition("@")[0])
+        step = self.script.pop(0) if self.script else TAKEN
+        return step if isinstance(step, Outcome) else step()
+
+    def settle(self) -> Outcome:
+        return self.settled
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Mailroom:
+    return Mailroom(tmp_path / "home")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scripted]:
+    def use(*script: Outcome | Callable[[], Outcome], mark_every: int = 1) -> Scripted:
+        transport = Scripted(*script, mark_every=mark_every)
+        monkeypatch.setattr(mail_run, "open_transport", lambda settings, home: transport)
+        return transport
+
+    return use
+
+
+Use = Callable[..., Scripted]
+
+
+# --- queued once ------------------------------------------------------------------------------------
+
+
+def test_each_payout_is_queued_once(room: Mailroom) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+    room.pay("kesha", day=DAY + timedelta(days=1))
+    mails = sorted((m.to, m.business_date, m.amount_cents, str(m.status), m.attempts) for m in room.mails())
+    assert mails == [
+        ("gosha@example.com", DAY, 1400, "queued", 0),
+        ("kesha@example.com", DAY, 1400, "queued", 0),
+        ("kesha@example.com", DAY + timedelta(days=1), 1400, "queued", 0),
+    ]
+
+
+def test_redelivery_and_a_second_payout_of_the_day_queue_nothing(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    before = room.rows("SELECT * FROM mail_outbox")
+    room.pay("kesha")
+    room.execute("UPDATE bus_cursors SET position = 0 WHERE consumer = 'mail'")
+    room.place.catch_up()
+    assert room.rows("SELECT * FROM mail_outbox") == before
+
+
+# --- the Maildir ------------------------------------------------------------------------------------
+
+
+def test_mail_lies_in_the_maildir_for_its_owner_only(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    assert room.send().sent == 1
+    (file,) = (room.home.maildir / "new").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for folder in ("cur", "new", "tmp"):
+        assert stat.S_IMODE((room.home.maildir / folder).stat().st_mode) == 0o700
+    assert [*(room.home.maildir / "tmp").iterdir()] == []
+    mail = read(file)
+    assert receiver(mail) == "kesha@example.com"
+    assert b"\r\n" not in file.read_bytes()
+    assert (room.statuses(), room.published("mail_sent")) == ({"kesha": "sent"}, 1)
+
+
+def test_a_second_run_sends_nothing(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    assert [room.send().sent, room.send().sent] == [1, 0]
+    assert len(room.delivered()) == 1
+
+
+def test_a_repeat_replaces_the_file_under_the_same_message_id(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    room.send()
+    (first,) = room.delivered()
+    room.execute("UPDATE mail_outbox SET status = 'queued', sent_at = NULL, sent_to = NULL")
+    assert room.send().sent == 1
+    (second,) = room.delivered()
+    assert second.as_bytes() == first.as_bytes()
+
+
+def test_a_maildir_that_cannot_be_made_is_said(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    room.home.maildir.rmdir()
+    room.home.maildir.write_text("in the way")
+    with pytest.raises(Unavailable) as refusal:
+        room.send()
+    assert refusal.value.code == "mail_unavailable"
+    assert room.statuses() == {"kesha": "queued"}
+
+
+def test_what_cannot_be_made_certain_stays_queued(room: Mailroom, tmp_path: Path, scripted: Use) -> None:
+    assert Maildir(tmp_path / "nowhere").settle().verdict is Verdict.UNAVAILABLE
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted(mark_every=500).settled = DOWN
+    with pytest.raises(Unavailable):
+        room.send()
+    assert room.statuses() == {"kesha": "queued"}
+
+
+# --- the address ------------------------------------------------------------------------------------
+
+
+def test_the_address_is_the_one_at_the_time_of_sending(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    room.tell(UserEmailChanged(user_id="id-kesha", email="new@example.com"))
+    room.send()
+    room.tell(UserEmailChanged(user_id="id-kesha", email="newer@example.com"))
+    assert [receiver(mail) for mail in room.delivered()] == ["new@example.com"]
+    assert [mail.to for mail in room.mails()] == ["new@example.com"]
+
+
+def test_an_address_given_in_the_same_batch_is_known(room: Mailroom) -> None:
+    room.tell(registered("kesha"), payout("kesha"), UserEmailChanged(user_id="id-kesha", email="new@example.com"))
+    assert [mail.to for mail in room.mails()] == ["new@example.com"]
+
+
+def test_a_payout_to_somebody_not_heard_of_yet_waits_for_them(room: Mailroom) -> None:
+    room.pay("kesha")
+    assert (room.send().sent, [mail.to for mail in room.mails()]) == (0, [""])
+    room.hire("kesha")
+    assert room.send().sent == 1
+
+
+def test_an_address_that_is_none_sets_its_mail_aside_alone(room: Mailroom) -> None:
+    room.hire("kesha", "gosha")
+    room.tell(UserEmailChanged(user_id="id-kesha", email="no address"))
+    room.pay("kesha", "gosha")
+    run = room.send()
+    assert (run.sent, run.queued, run.failed) == (1, 0, 1)
+    assert sorted(str(mail.status) for mail in room.mails()) == ["failed", "sent"]
+
+
+def test_a_sender_that_is_none_keeps_all_mail_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POPUG_MAIL_FROM", "nobody")
+    room = Mailroom(tmp_path / "home")
+    room.hire("kesha")
+    room.pay("kesha")
+    with pytest.raises(InvalidInput):
+        room.send()
+    assert send_due(room.place, OPERATOR).queued == 1
+    assert "'nobody' is no sender of mail" in room.warnings[0]
+
+
+# --- what the transport says ------------------------------------------------------------------------
+
+
+def test_a_mail_refused_for_good_is_set_aside_and_the_rest_goes_out(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha", "gosha", "vera")
+    room.pay("kesha", "gosha", "vera")
+    transport = scripted(TAKEN, NEVER)
+    run = room.send()
+    assert (run.sent, run.queued, run.failed) == (2, 0, 1)
+    refused = transport.handed_over[1]
+    assert room.statuses()[refused] == "failed"
+    assert (room.published("mail_sent"), room.published("mail_failed")) == (2, 1)
+    (failed,) = room.place.perform_as(OPERATOR, ListMails(status=MailStatus.FAILED)).mails
+    assert (failed.last_error, failed.attempts) == ("550 unknown", 1)
+
+
+def test_a_failed_mail_can_be_queued_again(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted(NEVER)
+    room.send()
+    (failed,) = room.mails()
+    assert room.place.perform_as(OPERATOR, RetryMail(mail_id=failed.mail_id)).status is MailStatus.QUEUED
+    assert room.place.perform_as(OPERATOR, RetryMail(mail_id=failed.mail_id)).status is MailStatus.QUEUED
+    assert room.send().sent == 1
+    with pytest.raises(Conflict):
+        room.place.perform_as(OPERATOR, RetryMail(mail_id=failed.mail_id))
+
+
+def test_a_mail_refused_for_now_is_tried_again_when_due_or_by_hand(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    transport = scripted(BUSY, BUSY)
+    assert send_due(room.place, OPERATOR).queued == 1
+    (mail,) = room.mails()
+    assert (mail.status, mail.attempts, mail.last_error) == (MailStatus.QUEUED, 1, "451 later")
+    assert send_due(room.place, OPERATOR).sent == 0
+    assert len(transport.handed_over) == 1
+    assert room.send().sent == 0
+    assert room.send().sent == 1
+    assert len(transport.handed_over) == 3
+
+
+def test_a_mail_is_due_again_after_the_wait(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted(BUSY)
+    send_due(room.place, OPERATOR)
+    room.clock.advance(seconds=61)
+    assert send_due(room.place, OPERATOR).sent == 1
+
+
+def test_a_server_that_is_down_stops_the_run(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+    transport = scripted(DOWN, DOWN)
+    with pytest.raises(Unavailable) as refusal:
+        room.send()
+    assert (refusal.value.code, refusal.value.details) == ("mail_unavailable", {"queued": 2})
+    assert len(transport.handed_over) == 1
+    assert set(room.statuses().values()) == {"queued"}
+    assert room.warnings == []
+
+
+def test_a_server_that_goes_down_later_is_a_warning(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+    scripted(TAKEN, DOWN)
+    assert room.send().sent == 1
+    assert room.warnings == ["Not all mail could be sent: nobody is there"]
+
+
+def test_at_the_close_a_server_that_is_down_is_a_warning(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted(DOWN)
+    assert send_due(room.place, OPERATOR).queued == 1
+    assert "nobody is there" in room.warnings[0]
+
+
+def test_one_broken_connection_is_replaced_and_two_in_a_row_end_the_run(room: Mailroom, scripted: Use) -> None:
+    names = ("kesha", "gosha", "vera", "igor", "olga")
+    room.hire(*names)
+    room.pay(*names)
+    transport = scripted(BROKEN, TAKEN, BROKEN, BROKEN)
+    assert room.send().sent == 1
+    assert len(transport.handed_over) == 4
+    assert sorted(room.statuses().values()) == ["queued"] * 4 + ["sent"]
+
+
+# --- leases -----------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    with room.place.runtime.writing(OPERATOR) as context:
+        lease = context.now + timedelta(seconds=90)
+        (mail,) = outbox.claim(context, after="", limit=10, lease_until=lease, whenever=False)
+    assert room.statuses() == {"kesha": "sending"}
+    assert (room.send().sent, room.send().queued) == (0, 1)
+    room.clock.advance(seconds=91)
+    assert room.send().sent == 1
+    assert room.delivered()[0]["Message-ID"] == mail.message_id
+
+
+def test_two_processes_never_hold_the_same_mail(room: Mailroom) -> None:
+    room.hire("kesha", "gosha", "vera")
+    room.pay("kesha", "gosha", "vera")
+
+    def claim(limit: int) -> set[str]:
+        with room.place.runtime.writing(OPERATOR) as context:
+            lease = context.now + timedelta(seconds=90)
+            mails = outbox.claim(context, after="", limit=limit, lease_until=lease, whenever=True)
+        return {mail.mail_id for mail in mails}
+
+    first, second = claim(2), claim(10)
+    assert (len(first), len(second)) == (2, 1)
+    assert not first & second
+
+
+def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha", "gosha", "vera")
+    room.pay("kesha", "gosha", "vera")
+
+    def interrupt() -> Outcome:
+        raise KeyboardInterrupt
+
+    transport = scripted(TAKEN, interrupt, mark_every=500)
+    with pytest.raises(KeyboardInterrupt):
+        room.send()
+    assert room.statuses()[transport.handed_over[0]] == "sent"
+    assert sorted(room.statuses().values()) == ["queued", "queued", "sent"]
+    assert room.send().sent == 2
+
+
+def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: Mailroom, scripted: Use) -> None:
+    names = ("kesha", "gosha", "vera")
+    room.hire(*names)
+    room.pay(*names)
+
+    def slow() -> Outcome:
+        room.clock.advance(seconds=80)
+        return TAKEN
+
+    transport = scripted(slow, slow, slow)
+    run = room.send()
+    assert (run.sent, run.queued) == (3, 0)
+    assert sorted(transport.handed_over) == sorted(names)
+
+
+def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: Mailroom) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+
+    def claim() -> list[outbox.Claimed]:
+        with room.place.runtime.writing(OPERATOR) as context:
+            lease = context.now + timedelta(seconds=90)
+            return outbox.claim(context, after="", limit=10, lease_until=lease, whenever=True)
+
+    late = claim()
+    room.clock.advance(seconds=100)
+    claim()
+    with room.place.runtime.writing(OPERATOR) as context:
+        outbox.mark_failed(context, late[0], "550 unknown")
+        outbox.put_back(context, late[0], "451 later")
+        outbox.give_back(context, late)
+        outbox.mark_sent(context, late[1])
+        outbox.mark_sent(context, late[1])
+    assert sorted(room.statuses().values()) == ["sending", "sent"]
+    assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)
+
+
+# --- held back --------------------------------------------------------------------------------------
+
+
+def test_held_mail_waits_for_its_release(room: Mailroom) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha")
+    room.execute("UPDATE mail_outbox SET held = 1")
+    room.pay("gosha")
+    run = room.send()
+    assert (run.sent, run.queued, run.held) == (1, 1, 1)
+    released = room.send(release=True)
+    assert (released.sent, released.queued, released.held) == (1, 0, 0)
+
+
+# --- who may ----------------------------------------------------------------------------------------
+
+
+def test_a_token_revoked_meanwhile_claims_no_more_but_what_was_sent_is_marked(
+    room: Mailroom, scripted: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+    verdicts: Iterator[bool] = iter([True, True, False])
+
+    def admit(*_: object) -> None:
+        if not next(verdicts):
+            raise NotAuthenticated("token_revoked", "This token was revoked.")
+
+    monkeypatch.setattr(gate, "admit", admit)
+    monkeypatch.setattr(mail_run, "BATCH_MAILS", 1)
+    scripted()
+    with pytest.raises(NotAuthenticated):
+        room.place.perform_as(Principal("asya", token_id="t1"), SendMail())
+    assert sorted(room.statuses().values()) == ["queued", "sent"]
+
+
+# --- asking -----------------------------------------------------------------------------------------
+
+
+def test_a_mail_can_be_read(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    (line,) = room.mails()
+    queued = room.place.perform_as(OPERATOR, ShowMail(mail_id=line.mail_id))
+    assert (queued.subject, queued.sent_at, queued.held) == ("You are paid $14 for 2026-03-02", None, False)
+    assert "#17 Feed the cage" in queued.text
+    room.send()
+    sent = room.place.perform_as(OPERATOR, ShowMail(mail_id=line.mail_id))
+    assert (sent.sent_at, sent.attempts) == (room.clock.now(), 1)
+
+
+def test_a_mail_that_is_not_there_is_not_found(room: Mailroom) -> None:
+    with pytest.raises(NotFound) as refusal:
+        room.place.perform_as(OPERATOR, ShowMail(mail_id="no-such"))
+    assert refusal.value.code == "mail_not_found"
+    with pytest.raises(NotFound):
+        room.place.perform_as(OPERATOR, RetryMail(mail_id="no-such"))
+
+
+def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: Mailroom) -> None:
+    parameters = {"after": "", "limit": 10, "now": "", "whenever": True}
+    with room.place.runtime.reading(OPERATOR) as context:
+        plan = context.session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {outbox.NEXT.text}", parameters)
+        steps = [str(row[-1]) for row in plan]
+    assert steps[0] == "SEARCH mail_outbox USING INDEX mail_outbox_unsent (mail_id>?)"
+    assert not any("TEMP B-TREE" in step for step in steps)
+
+
+# --- the whole way ----------------------------------------------------------------------------------
+
+
+def test_a_close_mails_what_it_pays(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    company.hire("kesha")
+    task = company.act("kesha", AddTask(title="Feed the cage"))
+    company.act("kesha", CompleteTask(number=task.number))
+    report = company.act("boss", CloseDay())
+    assert (report.mail.sent, report.mail.queued) == (1, 0)
+    (file,) = (company.root / "mail" / "new").iterdir()
+    mail = read(file)
+    assert receiver(mail) == "kesha@example.com"
+    assert mail["Subject"].endswith(f"for {date(2026, 3, 2)}")
+    assert company.act("boss", CloseDay()).mail.sent == 0
+    assert company.warnings == []
