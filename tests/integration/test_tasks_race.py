@@ -1,0 +1,91 @@
+"""Completions and shuffles at once: each task has exactly one winner, and nothing is lost."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from popug_cli.app import Local
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.home import Home
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import (
+    CompleteTask,
+    ImportTasks,
+    ListTasks,
+    NewTask,
+    ShuffleTasks,
+    TaskAssigned,
+    TaskCompleted,
+)
+from tests.integration.support import InProcess
+from tests.integration.tasks_support import ALL, company_at, events
+
+WORKERS = ("asya", "gosha", "kesha", "polly")
+TASKS = 24
+SHUFFLES = 6
+EXPECTED = {"task_reassigned", "not_your_task", "task_completed"}
+
+
+def complete_all(home: Path, worker: Principal, every: list[int]) -> Counter[str]:
+    """Try every task until all are completed; how often each code came, and ``done``."""
+    place, seen = Local(Home(home)), Counter[str]()
+    while place.perform_as(worker, ListTasks()).total:
+        for number in every:
+            try:
+                place.perform_as(worker, CompleteTask(number=number))
+                seen["done"] += 1
+            except PopugError as error:
+                seen[error.code] += 1
+    return seen
+
+
+def shuffle(home: Path, boss: Principal) -> Counter[str]:
+    place = Local(Home(home))
+    for _ in range(SHUFFLES):
+        place.perform_as(boss, ShuffleTasks())
+    return Counter()
+
+
+def test_of_completions_and_shuffles_at_once_each_task_has_one_winner(tmp_path: Path) -> None:
+    company = company_at(tmp_path / "home")
+    for name in WORKERS:
+        if name not in company.people:
+            company.hire(name)
+    company.act("kesha", ImportTasks(lines=[NewTask(title=f"Task {n}") for n in range(TASKS)]))
+    seen = run_at_once(company)
+    assert set(seen) - {"done"} <= EXPECTED
+    assert seen["done"] == TASKS
+    check(company)
+
+
+def run_at_once(company: InProcess) -> Counter[str]:
+    everything = [*range(1, TASKS + 1)]
+    people = [company.people[name] for name in WORKERS for _ in range(2)]
+    jobs: list[Callable[[], Counter[str]]] = [
+        *(lambda worker=worker: complete_all(company.root, worker, everything) for worker in people),
+        lambda: shuffle(company.root, company.people["boss"]),
+    ]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return sum((done.result() for done in [pool.submit(job) for job in jobs]), Counter[str]())
+
+
+def check(company: InProcess) -> None:
+    """Each task was completed once, by the last one to whom it went before; money followed each step."""
+    holder: dict[str, str] = {}
+    completed: dict[str, str] = {}
+    for event in events(company, TaskAssigned, TaskCompleted):
+        task_id = event.data.task_id
+        assert task_id not in completed
+        if isinstance(event.data, TaskAssigned):
+            assert event.data.previous_assignee_id == holder.get(task_id)
+            holder[task_id] = event.data.assignee_id
+        else:
+            completed[task_id] = event.data.assignee_id
+    assert completed == holder
+    names = {principal.user_id: name for name, principal in company.people.items()}
+    tasks = company.act("boss", ALL).tasks
+    assert {task.task_id: task.assignee for task in tasks} == {task: names[user] for task, user in holder.items()}
+    charged = company.rows("SELECT kind, count(*) AS n FROM billing_entries GROUP BY kind")
+    assigned = len(events(company, TaskAssigned))
+    assert {row["kind"]: row["n"] for row in charged} == {"fee": assigned, "reward": TASKS}
