@@ -1,0 +1,240 @@
+"""The log and its consumers from outside: broken consumers, odd rows, dead letters, traces, rebuilds."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from tests.acceptance.company import Company
+
+USER_REGISTERED = "popug.identity.user_registered.v1"
+TASK_CREATED_1 = "popug.tasks.task_created.v1"
+TASK_ASSIGNED = "popug.tasks.task_assigned.v1"
+
+
+def database(company: Company) -> sqlite3.Connection:
+    return sqlite3.connect(company.home / "popug.db", isolation_level=None)
+
+
+def append(company: Company, type_: str, subject: str, data: Any, event_id: str = "from-outside") -> None:
+    """Append a row that has nothing but an envelope, as events.md allows."""
+    envelope = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/popug/tests",
+        "type": type_,
+        "subject": subject,
+        "time": "2026-03-02T09:00:00Z",
+        "data": data,
+    }
+    with database(company) as log:
+        log.execute("INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(envelope),))
+
+
+def break_consumer(company: Company, module: str) -> list[str]:
+    """Let every insert into the module's tables fail; the triggers to drop come back."""
+    with database(company) as db:
+        tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?", (f"{module}_%",))
+        names = [name for (name,) in tables]
+        for name in names:
+            for act in ("INSERT", "UPDATE"):
+                db.execute(
+                    f"CREATE TRIGGER broken_{act}_{name} BEFORE {act} ON {name}"
+                    " BEGIN SELECT RAISE(ABORT, 'out of order'); END"
+                )
+    return [f"broken_{act}_{name}" for name in names for act in ("INSERT", "UPDATE")]
+
+
+def mend_consumer(company: Company, triggers: list[str]) -> None:
+    with database(company) as db:
+        for trigger in triggers:
+            db.execute(f"DROP TRIGGER {trigger}")
+
+
+def consumer(company: Company, name: str) -> dict[str, Any]:
+    status = company.ask("ada", "events", "status")
+    return next(each for each in status["consumers"] if each["consumer"] == name)
+
+
+def check(company: Company, name: str) -> dict[str, Any]:
+    checks = company.run("doctor").json["checks"]
+    return next(each for each in checks if each["name"] == name)
+
+
+def test_5_a_failing_consumer_never_fails_the_command(company: Company) -> None:
+    triggers = break_consumer(company, "analytics")
+    added = company.run("task", "add", "Feed the cage", as_user="kesha")
+    assert added.code == 0
+    assert "analytics" in added.stderr
+    assert consumer(company, "analytics")["waiting"] > 0
+    assert consumer(company, "billing") | {"position": 0} == {
+        "consumer": "billing",
+        "position": 0,
+        "lag": 0,
+        "dead": 0,
+        "waiting": 0,
+    }
+    mend_consumer(company, triggers)
+    answer = company.ask("ada", "events", "retry", "--all")
+    assert answer["retried"] > 0
+    assert answer["still_dead"] == 0
+    assert consumer(company, "analytics")["waiting"] == 0
+    assert company.ask("ada", "events", "replay", "--verify")["differences"] == []
+    assert company.run("doctor").code == 0
+
+
+def test_4_what_billing_cannot_take_is_named_with_its_money_and_drained_in_order(lone: Company) -> None:
+    task = lone.add_task("ada", "Feed the cage")
+    triggers = break_consumer(lone, "billing")
+    lone.complete("kesha", task["number"])
+    dead = lone.ask("ada", "events", "dead")["dead"]
+    assert [(each["consumer"], each["event"]["type"]) for each in dead] == [
+        ("billing", "popug.tasks.task_completed.v1")
+    ]
+    assert dead[0]["amount_cents"] == task["reward_cents"]
+    assert "out of order" in dead[0]["error"]
+    mend_consumer(lone, triggers)
+    assert lone.ask("ada", "events", "retry", str(dead[0]["dead_id"])) == {"retried": 1, "still_dead": 0}
+    assert lone.balance_cents("ada", "kesha") == task["reward_cents"] - task["fee_cents"]
+
+
+def test_an_event_is_dropped_for_a_reason_that_is_kept(lone: Company) -> None:
+    append(lone, TASK_ASSIGNED, "some-task", {"task_id": "some-task", "assignee_id": 7})
+    dead = lone.ask("ada", "events", "dead")["dead"]
+    assert [each["consumer"] for each in dead] == ["billing"]
+    dead_id = str(dead[0]["dead_id"])
+    assert lone.run("events", "drop", dead_id, as_user="ada").code == 2
+    lone.run("events", "drop", "999", "--reason", "x", as_user="ada").refused(3, "dead_letter_not_found")
+    assert lone.ask("ada", "events", "drop", dead_id, "--reason", "never was a task") == {}
+    assert lone.ask("ada", "events", "dead")["dead"] == []
+    dropped = lone.ask("ada", "events", "list", "--type", "dead_letter_dropped")["events"]
+    assert [each["data"]["reason"] for each in dropped] == ["never was a task"]
+    assert dropped[0]["actor"] == "ada"
+    assert lone.run("doctor").code == 0
+
+
+def test_7_an_event_of_an_old_version_is_consumed_beside_the_new(lone: Company) -> None:
+    ada = lone.ask("ada", "whoami")["user_id"]
+    kesha = lone.ask("kesha", "whoami")["user_id"]
+    data = {"task_id": "old-task", "number": 77, "title": "[POPUG-9] Old task", "creator_id": ada, "assignee_id": kesha}
+    append(lone, TASK_CREATED_1, "old-task", data)
+    assigned = {
+        "task_id": "old-task",
+        "assignee_id": kesha,
+        "reason": "created",
+        "draw": {"seed": "00", "algorithm": "sha256-v1", "candidates_as_of": 2},
+    }
+    append(lone, TASK_ASSIGNED, "old-task", assigned, "assigned-outside")
+    entries = lone.statement("kesha", "kesha", "--from", "2026-03-01", "--to", lone.today(1))["entries"]
+    assert [each["task"] for each in entries] == [{"number": 77, "title": "Old task"}]
+    priced = lone.ask("ada", "events", "list", "--type", "task_priced", "--subject", "old-task")["events"]
+    assert [each["causationid"] for each in priced] == ["from-outside"]
+    assert "not linked" in check(lone, "hash_chain")["detail"]
+
+
+@pytest.mark.parametrize("type_", ["popug.tasks.task_created.v9", "popug.weather.rain_fell.v1"])
+def test_an_event_that_nobody_knows_is_kept_skipped_and_counted(lone: Company, type_: str) -> None:
+    append(lone, type_, "x", {"anything": 1})
+    lone.add_task("ada", "Feed the cage")
+    status = lone.ask("ada", "events", "status")
+    assert status["unknown"] == [{"type": type_, "count": 1}]
+    assert {each["dead"] + each["waiting"] + each["lag"] for each in status["consumers"]} == {0}
+
+
+def test_a_hole_in_the_log_and_a_cursor_beyond_it_are_named(lone: Company) -> None:
+    lone.add_task("ada", "Feed the cage")
+    with database(lone) as db:
+        db.execute("UPDATE bus_cursors SET position = 5000 WHERE consumer = 'mail'")
+        db.execute("DROP TRIGGER bus_log_no_delete")
+        db.execute("DELETE FROM bus_log WHERE sequence = 2")
+    problems = " ".join(lone.ask("ada", "events", "status")["problems"])
+    assert "hole at 2" in problems
+    assert "mail is at 5000" in problems
+    doctor = lone.run("doctor")
+    assert doctor.code == 7
+    failed = {each["name"] for each in doctor.json["checks"] if not each["ok"]}
+    assert {"log_without_gaps", "hash_chain", "cursors_within_the_log"} <= failed
+    lone.add_task("ada", "Sweep the perch")
+
+
+def test_the_official_package_reads_what_events_show_prints(lone: Company) -> None:
+    lone.add_task("ada", "Feed the cage")
+    listed = lone.ask("ada", "events", "list")["events"]
+    assert [int(each["sequence"]) for each in listed] == list(range(1, len(listed) + 1))
+    for each in listed:
+        printed = lone.run("events", "show", each["id"], as_user="ada").stdout
+        event = JSONFormat().read(CloudEvent, printed)
+        assert event.get_id() == each["id"]
+        assert event.get_type() == each["type"]
+        assert event.get_specversion() == "1.0"
+        assert event.get_data() == each["data"]
+        assert event.get_extension("sequence") == each["sequence"]
+    lone.run("events", "show", "nothing", as_user="ada").refused(3, "event_not_found")
+
+
+def test_events_can_be_filtered_and_paged(lone: Company) -> None:
+    lone.add_task("ada", "Feed the cage")
+    full = lone.ask("ada", "events", "list", "--type", USER_REGISTERED)["events"]
+    short = lone.ask("ada", "events", "list", "--type", "user_registered")["events"]
+    assert full == short
+    assert [each["data"]["username"] for each in full] == ["ada", "kesha"]
+    first = lone.ask("ada", "events", "list", "--limit", "1")["events"]
+    rest = lone.ask("ada", "events", "list", "--after", first[0]["sequence"])["events"]
+    assert first + rest == lone.ask("ada", "events", "list")["events"]
+    by_kesha = lone.ask("ada", "events", "list", "--actor", "kesha")["events"]
+    assert {each["type"] for each in by_kesha} == {"popug.identity.token_issued.v1"}
+    lone.run("events", "list", as_user="kesha").refused(5, "forbidden")
+
+
+def test_a_trace_leads_from_the_command_to_the_mail(lone: Company) -> None:
+    task = lone.add_task("ada", "Feed the cage")
+    lone.complete("kesha", task["number"])
+    lone.ask("ada", "close-day")
+    steps = lone.ask("ada", "events", "trace", str(task["number"]))["steps"]
+    names = [each["event"] for each in steps]
+    order = [
+        "task_created",
+        "task_assigned",
+        "task_priced",
+        "entry_posted",
+        "task_completed",
+        "payout_made",
+        "mail_sent",
+    ]
+    assert [name for name in dict.fromkeys(names) if name in order] == order
+    ids = {each["event_id"]: each["event"] for each in steps}
+    priced = next(each for each in steps if each["event"] == "task_priced")
+    assert ids[priced["causationid"]] == "task_created"
+    fee = next(each for each in steps if each["event"] == "entry_posted")
+    assert ids[fee["causationid"]] == "task_assigned"
+    assert next(each for each in steps if each["event"] == "task_completed")["consumers"] == {
+        "billing": "done",
+        "analytics": "done",
+    }
+
+
+def test_8_a_read_model_that_was_tampered_with_is_found_and_rebuilt(lone: Company) -> None:
+    lone.add_task("ada", "Feed the cage")
+    with database(lone) as db:
+        db.execute("UPDATE analytics_people SET balance_cents = balance_cents + 1")
+    verify = lone.run("events", "replay", "--verify", as_user="ada")
+    assert verify.code == 7
+    assert [each["table"] for each in verify.json["differences"]] == ["analytics_people"]
+    assert not check(lone, "read_models_equal_rebuild")["ok"]
+    assert lone.ask("ada", "events", "replay")["differences"] == []
+    assert lone.ask("ada", "events", "replay", "--verify")["differences"] == []
+    assert lone.run("doctor").code == 0
+
+
+def test_schemas_are_written_one_file_each_and_need_no_login(folder: Path) -> None:
+    nobody = Company(folder)
+    out = folder / "schemas"
+    printed = nobody.run("events", "schemas").json["schemas"]
+    nobody.run("events", "schemas", "--out", str(out))
+    assert {file.stem for file in out.iterdir()} == set(printed)
+    assert {TASK_CREATED_1, "popug.tasks.task_created.v2"} <= set(printed)
+    assert json.loads((out / f"{TASK_CREATED_1}.json").read_text()) == printed[TASK_CREATED_1]
