@@ -30,7 +30,23 @@ def test_a_username_is_lower_cased() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", ".a", "-a", "_a", "a b", "a\n", "a" * 33, "ева", "\u212aesha", "a\u202eb", "a/b", "a\x00", "operator", "Scheduler"],
+    [
+        "",
+        " ",
+        ".a",
+        "-a",
+        "_a",
+        "a b",
+        "a\n",
+        "a" * 33,
+        "ева",
+        "\u212aesha",
+        "a\u202eb",
+        "a/b",
+        "a\x00",
+        "operator",
+        "Scheduler",
+    ],
 )
 def test_anything_else_is_no_username(name: str) -> None:
     with pytest.raises(InvalidInput) as error:

@@ -1,0 +1,133 @@
+"""Key files that are missing, damaged, foreign or open to others, and the way back."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.identity import RecoverAdmin, RegisterFirstAdmin, RotateKey, ShowKeys, WhoAmI
+from tests.integration.identity_support import People, refused, settle
+from tests.integration.support import PASSWORD
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("template") / "home"
+
+
+@pytest.fixture
+def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
+    return settle(tmp_path / "home", template, monkeypatch)
+
+
+def key_file(people: People) -> Path:
+    (file,) = people.place.home.keys.glob("*.pem")
+    return file
+
+
+def pem(key: Ed25519PrivateKey | object) -> bytes:
+    assert hasattr(key, "private_bytes")
+    content: bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return content
+
+
+def test_the_first_key_is_its_owners_alone(people: People) -> None:
+    files = list(people.place.home.keys.iterdir())
+    assert len(files) == 2
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_the_public_keys_are_a_jwk_set_without_anything_private(people: People) -> None:
+    (key,) = people.place.perform(ShowKeys()).keys
+    assert {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key_file(people).stem} == {
+        name: value for name, value in key.items() if name != "x"
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no key", b"\xff" * 100, pem(Ed25519PrivateKey.generate()), pem(generate_ec_key(SECP256R1()))],
+    ids=["empty", "text", "bytes", "foreign", "elliptic"],
+)
+def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, content: bytes) -> None:
+    token = people.log_in().token
+    key_file(people).write_bytes(content)
+    for attempt in (
+        lambda: people.place.perform(WhoAmI(), token),
+        people.log_in,
+        lambda: people.place.perform(ShowKeys()),
+    ):
+        with refused("key_invalid", 4) as error:
+            attempt()
+        assert "recover" in error.value.hint
+
+
+def test_a_missing_key_is_not_made_anew_in_silence(people: People) -> None:
+    token = people.log_in().token
+    key_file(people).unlink()
+    for attempt in (people.log_in, lambda: people.place.perform(WhoAmI(), token)):
+        with refused("key_invalid", 4):
+            attempt()
+    assert list(people.place.home.keys.glob("*.pem")) == []
+
+
+@pytest.mark.parametrize("mark", [b"", b"../../etc/passwd", b"\xff\xfe", b"x" * 43])
+def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> None:
+    (people.place.home.keys / "signing").write_bytes(mark)
+    with refused("key_invalid", 4):
+        people.log_in()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_key_open_to_others_is_refused_with_the_command_that_mends_it(people: People, mode: int) -> None:
+    token = people.log_in().token
+    key_file(people).chmod(mode)
+    for attempt in (people.log_in, lambda: people.place.perform(WhoAmI(), token)):
+        with refused("insecure_file", 4) as error:
+            attempt()
+        assert f"chmod 600 {key_file(people)}" in error.value.hint
+    key_file(people).chmod(0o600)
+    assert people.is_good(token)
+
+
+def test_a_refused_login_leaves_no_session(people: People) -> None:
+    key_file(people).unlink()
+    head = people.head()
+    with pytest.raises(PopugError):
+        people.log_in()
+    assert people.rows("SELECT * FROM identity_tokens") == []
+    assert people.events(head) == []
+
+
+def test_the_operators_way_back_makes_a_key_where_none_can_sign(people: People) -> None:
+    for file in people.place.home.keys.iterdir():
+        file.unlink()
+    head = people.head()
+    people.place.perform(RecoverAdmin(username="boss", password=PASSWORD))
+    assert "key_rotated operator" in people.events(head)
+    assert people.is_good(people.log_in("boss").token)
+
+
+def test_the_way_back_leaves_a_good_key_alone(people: People) -> None:
+    file = key_file(people)
+    people.place.perform(RecoverAdmin(username="boss", password=PASSWORD))
+    assert key_file(people) == file
+
+
+def test_rotation_makes_a_second_key(people: People) -> None:
+    first = key_file(people)
+    kid = people.act("boss", RotateKey()).kid
+    assert {file.stem for file in people.place.home.keys.glob("*.pem")} == {first.stem, kid}
+
+
+def test_founding_again_makes_no_second_key(people: People) -> None:
+    with refused("already_initialised", 6):
+        people.place.perform(RegisterFirstAdmin(username="ada", email="a@b", password=PASSWORD))
+    assert key_file(people)
