@@ -10,7 +10,7 @@ from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.mail import outbox, payslip
 from popug_cli.mail.outbox import Claimed
 from popug_cli.mail.rules import lease_of, longest_mail, one_line
-from popug_cli.mail.transport import Outcome, Transport, Verdict, open_transport
+from popug_cli.mail.transport import TAKEN, Outcome, Transport, Verdict, open_transport
 from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.mail import MailRun, SendMail
 from popug_cli.messages.principal import Principal
@@ -157,7 +157,7 @@ def _mark(runtime: Runtime, principal: Principal, transport: Transport, run: Run
     if not run.tried:
         return
     tried, run.tried = run.tried, []
-    settled = transport.settle()
+    settled = transport.settle() if any(outcome == TAKEN for _, outcome in tried) else TAKEN
     with runtime.writing(principal) as context:
         for mail, outcome in tried:
             _mark_one(context, mail, settled if outcome.verdict is Verdict.TAKEN else outcome, run)

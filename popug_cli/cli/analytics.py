@@ -63,4 +63,4 @@ def _line(period: str, found: Dearest) -> str:
 
 
 def _task(found: Dearest) -> str:
-    return f"{format_cents(found.reward_cents):>4}  #{found.task.number:<2} {found.task.title}"
+    return f"{format_cents(found.reward_cents):>3}  #{found.task.number:<2} {found.task.title}"
