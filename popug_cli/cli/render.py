@@ -48,6 +48,7 @@ class Heading:
 
 
 FLEXIBLE_WIDTH = 12
+BETWEEN_COLUMNS = 3
 UNBOUNDED_WIDTH = 1_000
 Block = str | Table | Hint | Heading
 
@@ -108,7 +109,9 @@ class Printer:
         elif isinstance(block, Heading):
             console.print(Text(visible(block.text), style="bold"), soft_wrap=True)
         elif block.rows:
-            console.print(_rich_table(block))
+            widths = _widths(block, console.width)
+            console.width = max(console.width, _total(widths))
+            console.print(_rich_table(block, widths))
             if block.footer:
                 console.print(Text(visible(block.footer)), soft_wrap=True)
         else:
@@ -120,21 +123,37 @@ def to_json(answer: Any) -> str:
     return visible_json(msgspec.json.encode(answer).decode())
 
 
-def _rich_table(block: Table) -> Any:
-    from rich import box
+def _widths(block: Table, available: int) -> list[int]:
+    """The width of each column; flexible ones give way, the widest first, as far as they can."""
     from rich.cells import cell_len
+
+    texts = [[column.name, *(row[place] for row in block.rows)] for place, column in enumerate(block.columns)]
+    widths = [max(cell_len(visible(text)) for text in column) for column in texts]
+    while _total(widths) > available:
+        wide = [n for n, column in enumerate(block.columns) if column.flexible and widths[n] > FLEXIBLE_WIDTH]
+        if not wide:
+            break
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + BETWEEN_COLUMNS * len(widths) - 1
+
+
+def _rich_table(block: Table, widths: Sequence[int]) -> Any:
+    from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     table = RichTable(title=visible(block.title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(block.columns):
-        widest = max(cell_len(visible(text)) for text in (column.name, *(row[place] for row in block.rows)))
+    for column, width in zip(block.columns, widths, strict=True):
         table.add_column(
             Text(column.name),
             justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=min(widest, FLEXIBLE_WIDTH) if column.flexible else widest,
+            width=width,
             style=column.style or None,
         )
     for row in block.rows:
