@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 from popug_cli.app import Local
 from popug_cli.kernel.errors import PopugError
@@ -23,13 +25,13 @@ from tests.integration.tasks_support import ALL, company_at, events
 
 WORKERS = ("asya", "gosha", "kesha", "polly")
 TASKS = 24
-SHUFFLES = 6
+MAX_SHUFFLES = 40
 EXPECTED = {"task_reassigned", "not_your_task", "task_completed"}
 
 
-def complete_all(home: Path, worker: Principal, every: list[int]) -> Counter[str]:
+def complete_all(place: Local, worker: Principal, every: list[int]) -> Counter[str]:
     """Try every task until all are completed; how often each code came, and ``done``."""
-    place, seen = Local(Home(home)), Counter[str]()
+    seen = Counter[str]()
     while place.perform_as(worker, ListTasks()).total:
         for number in every:
             try:
@@ -40,10 +42,11 @@ def complete_all(home: Path, worker: Principal, every: list[int]) -> Counter[str
     return seen
 
 
-def shuffle(home: Path, boss: Principal) -> Counter[str]:
-    place = Local(Home(home))
-    for _ in range(SHUFFLES):
-        place.perform_as(boss, ShuffleTasks())
+def shuffle(place: Local, boss: Principal) -> Counter[str]:
+    """Shuffle while anything is open, a bounded number of times."""
+    for _ in range(MAX_SHUFFLES):
+        if place.perform_as(boss, ShuffleTasks()).task_count == 0:
+            break
     return Counter()
 
 
@@ -62,12 +65,20 @@ def test_of_completions_and_shuffles_at_once_each_task_has_one_winner(tmp_path: 
 def run_at_once(company: InProcess) -> Counter[str]:
     everything = [*range(1, TASKS + 1)]
     people = [company.people[name] for name in WORKERS for _ in range(2)]
-    jobs: list[Callable[[], Counter[str]]] = [
-        *(lambda worker=worker: complete_all(company.root, worker, everything) for worker in people),
-        lambda: shuffle(company.root, company.people["boss"]),
+    jobs: list[Callable[[Local], Counter[str]]] = [
+        *(partial(complete_all, worker=worker, every=everything) for worker in people),
+        partial(shuffle, boss=company.people["boss"]),
     ]
+    start = Barrier(len(jobs))
+
+    def run(job: Callable[[Local], Counter[str]]) -> Counter[str]:
+        place = Local(Home(company.root))
+        place.catch_up()
+        start.wait()
+        return job(place)
+
     with ThreadPoolExecutor(len(jobs)) as pool:
-        return sum((done.result() for done in [pool.submit(job) for job in jobs]), Counter[str]())
+        return sum(pool.map(run, jobs), Counter[str]())
 
 
 def check(company: InProcess) -> None:
