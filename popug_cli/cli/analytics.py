@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from popug_cli.cli.dates import company_today, parse_day
+from popug_cli.cli.dates import day_option
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Heading
 from popug_cli.kernel.money import format_cents
@@ -25,7 +25,7 @@ def analytics(
     ] = None,
 ) -> None:
     """Show management's income, how many are in the red, and the dearest tasks."""
-    answer = face.perform(GetAnalytics(day=None if date_ is None else parse_day(date_, company_today(face))))
+    answer = face.perform(GetAnalytics(day=day_option(face, date_)))
     face.show(answer, lambda: _screen(answer))
 
 

@@ -99,7 +99,7 @@ class Maildir:
         from email.policy import default
 
         name = _name_of(message)
-        content = message.as_bytes(policy=default.clone(cte_type="7bit", utf8=not _receiver(message).isascii()))
+        content = message.as_bytes(policy=default.clone(cte_type="7bit"))
         try:
             self._make()
             _write_synced(self._root / "tmp" / name, content)
@@ -211,8 +211,6 @@ def _hand_over(client: "smtplib.SMTP", message: EmailMessage) -> Outcome:
     except smtplib.SMTPResponseException as refusal:
         concerns_all = not isinstance(refusal, smtplib.SMTPDataError)
         return _answered(client, refusal.smtp_code, refusal.smtp_error, concerns_all=concerns_all)
-    except (smtplib.SMTPNotSupportedError, UnicodeError) as error:
-        return Outcome(Verdict.REFUSED, one_line(str(error)))
     except OSError as error:
         return Outcome(Verdict.BROKEN, one_line(str(error) or type(error).__name__))
     return TAKEN

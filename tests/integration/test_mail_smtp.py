@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from popug_cli.kernel.errors import Unavailable
+from popug_cli.messages.identity import UserEmailChanged
 from tests.integration.mailroom import Mailroom
 from tests.integration.smtp_server import DIE, TAKE_AND_DIE, Mood, Post, smtp_server
 
@@ -153,3 +154,10 @@ def test_a_password_that_is_wrong_or_not_there_fails_no_mail(
         room.send()
     assert "a guess" not in refusal.value.message
     assert set(room.statuses().values()) == {"queued"}
+
+
+def test_an_address_that_the_server_cannot_take_is_set_aside(post: Post, open_room: Open) -> None:
+    room = open_room()
+    room.tell(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
+    run = room.send()
+    assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
