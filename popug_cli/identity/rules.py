@@ -14,7 +14,8 @@ MAX_EMAIL_CHARACTERS = 254
 MAX_EMAIL_LOCAL_CHARACTERS = 64
 MIN_PASSWORD_CHARACTERS = 12
 MAX_PASSWORD_CHARACTERS = 1024
-MIN_NAME_IN_PASSWORD_CHARACTERS = 3
+MIN_NAME_CHARACTERS = 3
+MIN_TELLING_NAME_CHARACTERS = 5
 MAX_TOKEN_LIFETIME = timedelta(days=366)
 FREE_FAILURES = 5
 LONGEST_WAIT = timedelta(minutes=15)
@@ -95,13 +96,22 @@ def normal_password(password: str) -> str:
 def check_password(password: str, username: str, email: str) -> None:
     """Raise ``password_too_weak`` where a new password is too short, too long, or gives its owner away."""
     lowered = normal_password(password).lower()
-    name = username if len(username) >= MIN_NAME_IN_PASSWORD_CHARACTERS else None
     if len(lowered) < MIN_PASSWORD_CHARACTERS:
         raise _too_weak(f"The password has fewer than {MIN_PASSWORD_CHARACTERS} characters.")
     if len(password) > MAX_PASSWORD_CHARACTERS:
         raise _too_weak(f"The password has more than {MAX_PASSWORD_CHARACTERS} characters.")
-    if any(own in lowered for own in (name, email_key(email)) if own):
+    if email_key(email) in lowered or _names_owner(lowered, username):
         raise _too_weak("The password contains the name or the address of its owner.")
+
+
+def _names_owner(password: str, name: str) -> bool:
+    """Whether a name stands in a password; a short one must stand as a word, for ``eve`` is in ``seven`` by chance."""
+    if len(name) < MIN_NAME_CHARACTERS or name not in password:
+        return False
+    if len(name) >= MIN_TELLING_NAME_CHARACTERS or len(password.replace(name, "")) < MIN_PASSWORD_CHARACTERS:
+        return True
+    letter = r"[^\W\d_]"
+    return re.search(rf"(?<!{letter}){re.escape(name)}(?!{letter})", password) is not None
 
 
 def check_newcomer(username: str, email: str, role: str, password: str | None) -> None:

@@ -140,10 +140,30 @@ def test_a_password_may_not_hold_the_address_of_somebody_whose_name_is_another()
         rules.check_password("it is polly@b.example", "kesha", "Polly@b.example")
 
 
-def test_a_name_of_two_letters_gives_nobody_away() -> None:
-    rules.check_password("about the cages", "ab", "x@y.example")
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("eve", "seven-cages-under-9-moons"),
+        ("anna", "hosannah in the cage"),
+        ("ab", "a cab for ab and ab"),
+        ("ada", "x" * 12),
+    ],
+)
+def test_a_short_name_that_stands_in_a_word_by_chance_gives_nobody_away(name: str, password: str) -> None:
+    rules.check_password(password, name, "x@y.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "password"),
+    [
+        ("eve", "eve and the seven cages"), ("eve", "seven cages for eve"), ("ada", "ada-likes-birds"),
+        ("ada", "1234_Ada_567890"), ("ada", "adaadaadaada1234"), ("kesha", "mrkeshawordsandwords"),
+        ("a.b", "words of a.b in it"),
+    ],
+)  # fmt: skip
+def test_a_name_that_stands_there_as_such_gives_its_owner_away(name: str, password: str) -> None:
     with pytest.raises(InvalidInput):
-        rules.check_password("about the cages", "abo", "x@y.example")
+        rules.check_password(password, name, "x@y.example")
 
 
 def test_a_password_is_the_same_however_the_keyboard_spells_it() -> None:
