@@ -92,7 +92,8 @@ def _option(parameter: Any, context: click.Context) -> str:
 def _value(parameter: Any, context: click.Context) -> str:
     if parameter.metavar or hasattr(parameter.type, "choices"):
         return str(parameter.make_metavar(context)).strip("[]<>")
-    return "N" if isinstance(parameter.type, click.types.IntParamType) else str(parameter.name).upper()
+    kind = parameter.type.name
+    return "N" if kind.startswith("int") else "PATH" if kind == "path" else str(parameter.name).strip("_").upper()
 
 
 def _first_sentence(text: str) -> str:
