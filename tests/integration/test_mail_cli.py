@@ -20,6 +20,8 @@ def popug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """The program, run by the admin of a fresh company."""
     monkeypatch.setenv("POPUG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "140")
 
