@@ -1,0 +1,36 @@
+"""Chance by name: a draw depends on what it is for, never on how often something was tried before."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+
+
+class NamedChance:
+    """Bytes from (seed, purpose, how many were drawn for it since it was entered).
+
+    Outside any purpose draws are of no consequence (entry ids, jitter) and only never repeat.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._purpose = ""
+        self._drawn = 0
+        self._of_no_consequence = random.Random(seed)  # noqa: S311 - not for secrets
+
+    def bytes(self, count: int) -> bytes:
+        if not self._purpose:
+            return self._of_no_consequence.randbytes(count)
+        self._drawn += 1
+        key = f"{self._seed}/{self._purpose}/{self._drawn}"
+        return blake2b(key.encode(), digest_size=count).digest()
+
+    @contextmanager
+    def purpose(self, *names: object) -> Iterator[None]:
+        """What is drawn inside is for this purpose, from its beginning."""
+        before = self._purpose, self._drawn
+        self._purpose, self._drawn = ":".join(map(str, names)), 0
+        try:
+            yield
+        finally:
+            self._purpose, self._drawn = before

@@ -1,0 +1,54 @@
+"""The end of a world, to be compared with that of its undisturbed twin.
+
+What must be equal: people, tasks with their holders and prices, shuffles, accounts, entries with their causes and dates,
+balances by day, closed days with their figures, analytics, mails, and that nothing is set aside. Left out, since it
+tells how the end was reached: positions in the log, ids of entries and mails, when something was entered or queued.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+COLUMNS = {
+    "identity_users": "user_id, username, email, role, active, registered_at",
+    "tasks_people": "user_id, username, role, active, assignable",
+    "tasks_tasks": "number, task_id, title, jira_id, creator_id, assignee_id, status, fee_cents, reward_cents,"
+    " created_at, completed_at",
+    "tasks_imported": "identity, number",
+    "tasks_shuffles": "shuffle_id, requested_by, requested_at, state, seed, candidates_count, task_count, error",
+    "billing_accounts": "account_id, kind, username, balance_cents, registered_at",
+    "billing_tasks": "task_id, number, title, fee_cents, reward_cents",
+    "billing_entries": "event_id, employee_id, debit_account, credit_account, amount_cents, kind, business_date,"
+    " occurred_at, task_id",
+    "billing_account_days": "*",
+    "billing_days": "*",
+    "billing_company": "*",
+    "analytics_people": "*",
+    "analytics_balance_changes": "*",
+    "analytics_days": "*",
+    "analytics_tasks": "*",
+    "mail_receivers": "*",
+    "mail_outbox": "user_id, business_date, amount_cents, status",
+    "bus_set_aside": "consumer, sequence, state, error",
+}
+
+State = dict[str, list[tuple[Any, ...]]]
+
+
+def end_state(world: "World") -> State:
+    """All rows that count, sorted, by table."""
+    return {
+        table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()
+    }
+
+
+def require_equal(disturbed: State, undisturbed: State) -> None:
+    """Raise a violation that names the first table and rows that differ."""
+    for table, rows in undisturbed.items():
+        if rows != disturbed[table]:
+            missing, odd = [list(set(a) - set(b)) for a, b in ((rows, disturbed[table]), (disturbed[table], rows))]
+            detail = f"{table}: {len(missing)} rows missing {missing[:1]}, {len(odd)} too many {odd[:1]}"
+            raise Violation("ends_like_the_undisturbed", detail)

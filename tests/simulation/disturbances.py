@@ -1,0 +1,98 @@
+"""What goes wrong in a world: crashes, consumers that fail, deliveries out of step."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from popug_cli.messages.billing import TaskPriced
+
+T = TypeVar("T")
+PLANNED = "planned by the simulation"
+ALL_AT_ONCE = 10_000
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class CutShort(BaseException):
+    """The process dies after its command's commit, before the consumers get their turn."""
+
+
+class Disturbed(RuntimeError):
+    """A consumer that fails because it was told to."""
+
+
+@dataclass
+class Disturbances:
+    """What is wrong at present."""
+
+    wild: bool
+    down: set[str] = field(default_factory=set)
+    poisoned: set[tuple[str, str]] = field(default_factory=set)
+    crash_in: int = 0
+    crash_where: str = ""
+    mixing: random.Random | None = None
+    batch_size: int = ALL_AT_ONCE
+
+    def heal(self) -> None:
+        """Nothing is wrong any more."""
+        self.down.clear()
+        self.poisoned.clear()
+        self.crash_where = ""
+        self.mixing, self.batch_size = None, ALL_AT_ONCE
+
+    def refuse(self, consumer: str, events: Sequence[Any]) -> None:
+        """Raise where the consumer is to fail for one of the events."""
+        if not self.down and not self.poisoned:
+            return
+        for event in events:
+            bad = consumer in self.down or (consumer, event.subject) in self.poisoned
+            if bad and (self.wild or consumer != "tasks" or isinstance(event.data, TaskPriced)):
+                raise Disturbed(PLANNED)
+
+    def is_time_to_crash(self, where: str) -> bool:
+        """Whether the process dies at this point of this write transaction."""
+        return self.crash_in <= 0 and self.crash_where == where
+
+    def next_transaction(self) -> None:
+        """Count down to the crash."""
+        if self.crash_where:
+            self.crash_in -= 1
+
+    def deliveries(self, consumer: str, events: Sequence[Any]) -> list[list[Any]]:
+        """The events mixed between keys, in order within each, and parted into batches.
+
+        What chance decides in tasks hangs on who is in one batch, so that tasks gets one as it is; only its prices,
+        and in a wild world all, are mixed.
+        """
+        if self.mixing is None or len(events) < 2:
+            return [list(events)]
+        if consumer == "tasks":
+            return [_mixed(events, self.mixing) if self.wild else _prices_mixed(events, self.mixing)]
+        mixed = _mixed(events, self.mixing)
+        cut = self.mixing.randrange(len(mixed))
+        return [part for part in (mixed[:cut], mixed[cut:]) if part]
+
+
+def _mixed(events: Sequence[Any], chance: random.Random) -> list[Any]:
+    by_subject: dict[str, list[Any]] = {}
+    for event in events:
+        by_subject.setdefault(event.subject, []).append(event)
+    turns = [event.subject for event in events]
+    chance.shuffle(turns)
+    places = dict.fromkeys(by_subject, 0)
+    mixed = []
+    for subject in turns:
+        mixed.append(by_subject[subject][places[subject]])
+        places[subject] += 1
+    return mixed
+
+
+def _prices_mixed(events: Sequence[Any], chance: random.Random) -> list[Any]:
+    prices = [event for event in events if isinstance(event.data, TaskPriced)]
+    mixed = [event for event in events if not isinstance(event.data, TaskPriced)]
+    for price in prices:
+        mixed.insert(chance.randrange(len(mixed) + 1), price)
+    return mixed

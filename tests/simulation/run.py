@@ -1,0 +1,103 @@
+"""One world from its seed to its verdict."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.integration.support import InProcess
+from tests.simulation import seams
+from tests.simulation.compare import State, end_state, require_equal
+from tests.simulation.plan import Plan
+from tests.simulation.violation import Violation
+from tests.simulation.world import World
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+
+
+@dataclass(slots=True)
+class Verdict:
+    """How a world went; ``at`` is the place of the operation at which something did not hold, -1 at the end."""
+
+    operations: int = 0
+    commands: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    name: str = ""
+    detail: str = ""
+    at: int = -1
+    state: State = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.name
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A directory with a template home, in memory where there is such a place."""
+    with tempfile.TemporaryDirectory(prefix="popug-simulation-", dir=MEMORY if MEMORY.is_dir() else None) as name:
+        before, tempfile.tempdir = tempfile.tempdir, name
+        found_template(Path(name) / "template")
+        try:
+            yield Path(name)
+        finally:
+            tempfile.tempdir = before
+
+
+def found_template(root: Path) -> None:
+    """A company with an admin, two workers and an accountant, all consumers up to date."""
+    company = InProcess(root)
+    for name, role in (("ann", "worker"), ("bob", "worker"), ("carl", "accountant")):
+        company.hire(name, role)
+    company.place.runtime.engine.dispose()
+
+
+def run(plan: Plan, shop: Path, *, real: bool = False, keep_state: bool = False) -> Verdict:
+    """Live through a plan and, unless it is wild, let an undisturbed twin repeat its commands."""
+    verdict = Verdict()
+    began = time.perf_counter()
+    world = World(plan, shop / "template", shop / f"world-{os.getpid()}", real=real)
+    try:
+        with seams.living_in(world):
+            _live(world, plan, verdict)
+            ended = end_state(world)
+            verdict.state = ended if keep_state else {}
+            if not plan.wild:
+                require_equal(ended, _undisturbed(world, shop))
+    except Violation as violation:
+        verdict.name, verdict.detail = violation.name, str(violation)
+    except Exception as error:  # noqa: BLE001 - whatever the program raises is a finding
+        verdict.name, verdict.detail = type(error).__name__, repr(error)
+    finally:
+        world.close()
+    verdict.commands, verdict.events = len(world.did), world.model.sequence
+    verdict.seconds = time.perf_counter() - began
+    return verdict
+
+
+def _live(world: World, plan: Plan, verdict: Verdict) -> None:
+    for operation in plan.operations:
+        verdict.at = operation.place
+        world.step(operation)
+        verdict.operations += 1
+    verdict.at = -1
+    world.finish()
+
+
+def _undisturbed(world: World, shop: Path) -> State:
+    """The end of the same commands at the same instants, with nothing wrong."""
+    twin = World(world.plan._replace(cut_short=0.0), shop / "template", shop / f"twin-{os.getpid()}")
+    try:
+        with seams.living_in(twin):
+            for did in world.did:
+                twin.repeat(did)
+            twin.heal_everything()
+            return end_state(twin)
+    finally:
+        twin.close()
+
+

@@ -1,0 +1,91 @@
+"""Where the simulation takes hold of the program: module attributes that the program looks up, replaced once.
+
+Nothing in the program knows of it. Transactions begin and end under the eyes of the world that is running; consumers
+and command handlers come wrapped; each draw that decides something is made for a purpose of its own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from popug_cli import bootstrap
+from popug_cli.billing import closing, days, prices
+from popug_cli.bus import runtime
+from popug_cli.bus.consumers import Consumer
+from popug_cli.messages.base import Declaration
+from popug_cli.tasks import consumers as tasks_consumers
+from popug_cli.tasks import shuffles
+from tests.simulation import thin
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Handler = Callable[[Any, Any], Any]
+worlds: "list[World]" = []
+installed: list[bool] = []
+
+real_transaction = runtime.transaction
+real_consumer_of = bootstrap.consumer_of
+real_handler_of = bootstrap.handler_of
+
+
+@contextmanager
+def living_in(world: "World") -> Iterator[None]:
+    """Let the program run in a world."""
+    install()
+    worlds.append(world)
+    try:
+        yield
+    finally:
+        worlds.pop()
+
+
+def install() -> None:
+    """Take hold, once a process; outside a world everything is as it was."""
+    if installed:
+        return
+    installed.append(True)
+    runtime.transaction = _transaction
+    bootstrap.consumer_of = _consumer_of
+    bootstrap.handler_of = _handler_of
+    prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
+    shuffles.carry_out = _for_purpose(shuffles.carry_out, lambda request, *_: ("shuffle", request.id))
+    tasks_consumers.hand_on_orphans = _for_purpose(
+        tasks_consumers.hand_on_orphans, lambda cause, *_: ("orphans", cause.id)
+    )
+    closing.close_next = _for_purpose(
+        closing.close_next, lambda _, context: ("close", worlds[-1].place_in_plan, days.first_open(context))
+    )
+    thin.remember_statements()
+
+
+@contextmanager
+def _transaction(engine: Any, *, writes: bool) -> Iterator[Any]:
+    if not worlds:
+        with real_transaction(engine, writes=writes) as session:
+            yield session
+        return
+    with worlds[-1].transaction(engine, writes=writes) as session:
+        yield session
+
+
+def _consumer_of(module: str) -> Consumer:
+    return worlds[-1].consumer_of(module) if worlds else real_consumer_of(module)
+
+
+def _handler_of(declaration: Declaration) -> Handler:
+    handler = real_handler_of(declaration)
+    if not worlds or not declaration.is_command:
+        return handler
+    world = worlds[-1]
+    return lambda message, context: world.handle(handler, message, context)
+
+
+def _for_purpose(function: Callable[..., Any], names: Callable[..., tuple[object, ...]]) -> Callable[..., Any]:
+    def drawing(*arguments: Any) -> Any:
+        if not worlds:
+            return function(*arguments)
+        with worlds[-1].chance.purpose(*names(*arguments)):
+            return function(*arguments)
+
+    return drawing
