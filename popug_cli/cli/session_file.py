@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.errors import NotAuthenticated, Unavailable
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home, replace_file
 
 
@@ -48,9 +48,16 @@ def _read() -> dict[str, str]:
     file = path()
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
-        content = file.read_text(encoding="utf-8")
+        content = file.read_bytes()
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise NotAuthenticated(
+            "not_logged_in",
+            f"The session file {file} cannot be read: {error.strerror}.",
+            hint="Mend it, or name another with POPUG_SESSION.",
+            details={"path": str(file)},
+        ) from error
     if mode & 0o077:
         raise NotAuthenticated(
             "insecure_file",
@@ -60,7 +67,7 @@ def _read() -> dict[str, str]:
         )
     try:
         tokens = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         tokens = None
     if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens.values()):
         raise NotAuthenticated(
@@ -71,5 +78,13 @@ def _read() -> dict[str, str]:
 
 def _write(tokens: dict[str, str]) -> None:
     file = path()
-    file.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
-    replace_file(file, json.dumps(tokens, indent=1).encode())
+    try:
+        file.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+        replace_file(file, json.dumps(tokens, indent=1).encode())
+    except OSError as error:
+        raise Unavailable(
+            "read_only",
+            f"The session file {file} cannot be written: {error.strerror}.",
+            hint="Name another with POPUG_SESSION, or log in with --print-token and set POPUG_TOKEN.",
+            details={"path": str(file)},
+        ) from error

@@ -45,8 +45,8 @@ def check_version(home: Home) -> None:
 
 def create(home: Home) -> None:
     """Make the database with every table, or bring it up to date."""
-    home.make()
     with translated(home.database):
+        home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
     check_version(home)
 
