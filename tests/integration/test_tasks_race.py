@@ -24,22 +24,27 @@ from tests.integration.support import InProcess
 from tests.integration.tasks_support import ALL, company_at, events
 
 WORKERS = ("asya", "gosha", "kesha", "polly")
-TASKS = 24
-MAX_SHUFFLES = 40
-EXPECTED = {"task_reassigned", "not_your_task", "task_completed"}
+TASKS = 12
+MAX_SHUFFLES = 5
+EXPECTED = {"task_reassigned", "task_completed"}
 
 
-def complete_all(place: Local, worker: Principal, every: list[int]) -> Counter[str]:
-    """Try every task until all are completed; how often each code came, and ``done``."""
+def complete_all(place: Local, worker: Principal) -> Counter[str]:
+    """Complete what one holds until nothing of anybody is open; how often each code came, and ``done``."""
     seen = Counter[str]()
-    while place.perform_as(worker, ListTasks()).total:
-        for number in every:
-            try:
-                place.perform_as(worker, CompleteTask(number=number))
-                seen["done"] += 1
-            except PopugError as error:
-                seen[error.code] += 1
+    while tasks := place.perform_as(worker, ListTasks()).tasks:
+        for task in tasks:
+            if task.assignee == worker.username:
+                seen[outcome(place, worker, task.number)] += 1
     return seen
+
+
+def outcome(place: Local, worker: Principal, number: int) -> str:
+    try:
+        place.perform_as(worker, CompleteTask(number=number))
+    except PopugError as error:
+        return error.code
+    return "done"
 
 
 def shuffle(place: Local, boss: Principal) -> Counter[str]:
@@ -63,10 +68,9 @@ def test_of_completions_and_shuffles_at_once_each_task_has_one_winner(tmp_path: 
 
 
 def run_at_once(company: InProcess) -> Counter[str]:
-    everything = [*range(1, TASKS + 1)]
     people = [company.people[name] for name in WORKERS for _ in range(2)]
     jobs: list[Callable[[Local], Counter[str]]] = [
-        *(partial(complete_all, worker=worker, every=everything) for worker in people),
+        *(partial(complete_all, worker=worker) for worker in people),
         partial(shuffle, boss=company.people["boss"]),
     ]
     start = Barrier(len(jobs))
