@@ -1,0 +1,185 @@
+"""What people read of money: each screen, and the questions that a close asks on a terminal."""
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from popug_cli.cli import dates, money
+from popug_cli.cli.face import Chosen, Face
+from popug_cli.cli.render import Printer
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.tasks import AddTask, CompleteTask
+from tests.integration.billing_support import migrated
+from tests.integration.support import InProcess
+from tests.integration.test_close_day import append
+
+
+class Desk:
+    """A company, and the commands as one of its people types them."""
+
+    def __init__(self, root: Path) -> None:
+        Home(root).make()
+        Home(root).database.write_bytes(migrated())
+        self.company = InProcess(root)
+        self.company.hire("kesha")
+
+    def face(self, name: str, *, as_json: bool = False) -> tuple[Face, io.StringIO]:
+        out = io.StringIO()
+        place = SimpleNamespace(
+            perform=lambda message, token: self.company.act(name, message), runtime=self.company.place.runtime
+        )
+        chosen = Chosen(token="any", place=place, printer=Printer(out, io.StringIO()))
+        return Face(self.company.place.home, as_json, chosen), out
+
+    def screen(self, name: str, command: Any, *arguments: Any, **options: Any) -> str:
+        face, out = self.face(name)
+        command(face, *arguments, **options)
+        return out.getvalue()
+
+    def answer(self, name: str, command: Any, *arguments: Any, **options: Any) -> Any:
+        face, out = self.face(name, as_json=True)
+        command(face, *arguments, **options)
+        return json.loads(out.getvalue())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "home")
+
+
+def work(desk: Desk, *, complete: bool = True) -> tuple[int, int]:
+    task = desk.company.act("kesha", AddTask(title="Feed the cage"))
+    if complete:
+        desk.company.act("kesha", CompleteTask(number=task.number))
+    assert task.fee_cents is not None
+    assert task.reward_cents is not None
+    return task.fee_cents, task.reward_cents
+
+
+def test_a_balance_is_a_sentence(desk: Desk) -> None:
+    fee, reward = work(desk)
+    shown = desk.screen("kesha", money.balance)
+    assert f"kesha has {format_cents(reward - fee)}." in shown
+    assert f"Earned on 2026-03-02: {format_cents(reward)}." in shown
+    assert desk.answer("boss", money.balance, "kesha", as_of="yesterday")["balance_cents"] == 0
+    then = desk.answer("boss", money.balance, "kesha", as_of="2026-03-02T09:00:00Z")
+    assert then == desk.answer("kesha", money.balance)
+
+
+def test_a_debt_is_said_to_be_one(desk: Desk) -> None:
+    fee, _ = work(desk, complete=False)
+    assert f"kesha has -{format_cents(fee)}, which is in the red." in desk.screen("kesha", money.balance)
+
+
+def test_a_statement_shows_each_entry_with_the_balance_after_it(desk: Desk) -> None:
+    fee, reward = work(desk)
+    shown = desk.screen("kesha", money.statement)
+    assert "Brought forward: $0." in shown
+    assert f"Balance: {format_cents(reward - fee)}." in shown
+    (line,) = [line for line in shown.splitlines() if "reward" in line]
+    assert line.split() == [
+        "2026-03-02", "10:00", "reward", "#1", "Feed", "the", "cage", format_cents(reward), format_cents(reward - fee),
+    ]  # fmt: skip
+    assert "recorded" not in shown
+    assert "There are no entries." in desk.screen("kesha", money.statement, first="2040-01-01")
+
+
+def test_a_statement_shows_both_dates_and_both_times_where_they_differ(desk: Desk) -> None:
+    desk.company.act("boss", CloseDay())
+    draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
+    who = desk.company.people["kesha"].user_id
+    late = {"task_id": "t", "assignee_id": who, "reason": "created", "draw": draw}
+    append(desk.company, "late", "task_assigned", "t", json.dumps(late))
+    desk.company.clock.advance(hours=3)
+    shown = desk.screen("kesha", money.statement, last="2026-03-03")
+    (line,) = [line for line in shown.splitlines() if "fee" in line]
+    assert line.split()[:6] == ["2026-03-03", "2026-03-02", "10:00", "2026-03-02", "13:00", "fee"]
+    early = desk.answer("kesha", money.statement, last="2026-03-03", as_of="2026-03-02T10:00:00Z")
+    assert early["entries"] == []
+
+
+def test_income_is_a_table_with_its_sum(desk: Desk) -> None:
+    fee, reward = work(desk)
+    shown = desk.screen("boss", money.income)
+    assert f"Management income: {format_cents(fee - reward)}." in shown
+    assert "open" in shown
+    desk.company.act("boss", CloseDay())
+    assert "closed" in desk.screen("boss", money.income, as_of="today")
+    assert "no day in this range" in desk.screen("boss", money.income, last="2020-01-01")
+
+
+def test_a_close_says_who_is_paid_and_what_was_mailed(desk: Desk) -> None:
+    fee, reward = work(desk)
+    sum_paid = format_cents(reward - fee)
+    rehearsed = desk.screen("boss", money.close_day, dry_run=True)
+    assert "2026-03-02 would be closed." in rehearsed
+    assert "1 mail would be queued" in rehearsed
+    shown = desk.screen("boss", money.close_day)
+    assert "2026-03-02 is closed." in shown
+    assert f"1 payout, {sum_paid} in all." in shown
+    assert "1 mail sent, 0 still to be sent." in shown
+    assert "was closed already" in desk.screen("boss", money.close_day, day="2026-03-02", no_mail=True)
+    assert "There is nothing to close." in desk.screen("boss", money.close_day, day="yesterday")
+
+
+def test_a_long_list_of_payouts_is_cut_for_people(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(money, "PAYOUTS_SHOWN", 1)
+    desk.company.hire("gosha")
+    for _ in range(8):
+        task = desk.company.act("kesha", AddTask(title="Feed the cage"))
+        desk.company.act(task.assignee, CompleteTask(number=task.number))
+    shown = desk.screen("boss", money.close_day)
+    assert "and 1 more; 2 payouts" in shown
+    assert ("gosha" in shown, "kesha" in shown) == (True, False)
+
+
+def test_a_close_names_what_it_could_not_count_in(desk: Desk) -> None:
+    append(desk.company, "bad", "task_assigned", "t", "{}")
+    shown = desk.screen("boss", money.close_day)
+    assert "Nobody is paid." in shown
+    assert "Not counted in" in shown
+    assert "popug events dead" in shown
+
+
+class Terminal(io.StringIO):
+    """Standard input with somebody at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "done"), [("y\n", True), ("\n", False)])
+def test_a_terminal_is_asked_before_many_days_are_closed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, typed: str, done: bool
+) -> None:
+    desk.company.clock.advance(days=40)
+    with pytest.raises(InvalidInput) as caught:
+        desk.screen("boss", money.close_day)
+    assert caught.value.code == "needs_yes"
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    if done:
+        assert len(desk.answer("boss", money.close_day)["days"]) == 41
+        return
+    with pytest.raises(InvalidInput):
+        desk.screen("boss", money.close_day)
+    assert desk.company.rows("SELECT * FROM billing_days") == []
+
+
+def test_other_refusals_of_a_close_are_not_asked_about(desk: Desk) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        desk.screen("boss", money.close_day, day="2026-03-03")
+    assert caught.value.code == "future_date"
+
+
+def test_an_option_that_is_not_given_has_no_date(desk: Desk) -> None:
+    face, _ = desk.face("kesha")
+    assert dates.day_option(face, None) is None
+    assert str(dates.day_option(face, "today")) == "2026-03-02"

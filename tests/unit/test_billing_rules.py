@@ -1,0 +1,167 @@
+"""The rules of money and days."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popug_cli.billing import rules
+from popug_cli.billing.rules import Movement, OpenFigures
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.billing import EntryKind
+
+MONDAY = date(2026, 3, 2)
+days = st.dates(date(2026, 1, 1), date(2026, 12, 31))
+cents = st.integers(-5000, 5000)
+
+
+def day(offset: int) -> date:
+    return MONDAY + timedelta(days=offset)
+
+
+def refusal(check: Callable[..., object], *arguments: Any, **named: Any) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        check(*arguments, **named)
+    assert caught.value.hint
+    return caught.value.code
+
+
+# --- entries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "debit", "credit", "signed"),
+    [
+        (EntryKind.FEE, "kesha", "management", -700),
+        (EntryKind.REWARD, "management", "kesha", 700),
+        (EntryKind.PAYOUT, "kesha", "payouts", -700),
+        (EntryKind.FEE_REVERSAL, "management", "kesha", 700),
+        (EntryKind.REWARD_REVERSAL, "kesha", "management", -700),
+    ],
+)
+def test_the_kind_of_an_entry_gives_its_direction(kind: EntryKind, debit: str, credit: str, signed: int) -> None:
+    assert rules.sides(kind, "kesha") == (debit, credit)
+    assert rules.signed_cents(kind, 700) == signed
+
+
+@given(days, days)
+def test_a_business_date_is_the_calendar_date_unless_that_day_is_closed(occurred: date, first_open: date) -> None:
+    found = rules.business_date(occurred, first_open)
+    assert found >= first_open
+    assert found == occurred or occurred < first_open == found
+
+
+# --- which day may be closed --------------------------------------------------------------------
+
+
+def test_the_future_is_not_closed() -> None:
+    assert refusal(rules.check_asked_day, day(1), MONDAY, day(-9)) == "future_date"
+    assert refusal(rules.check_asked_day, date.max, MONDAY, None) == "future_date"
+
+
+@pytest.mark.parametrize("first", [None, day(-1)])
+def test_nothing_before_the_company_is_closed(first: date | None) -> None:
+    assert refusal(rules.check_asked_day, day(-2), MONDAY, first) == "before_first_day"
+
+
+@pytest.mark.parametrize("asked", [day(-3), day(-1), MONDAY])
+def test_a_day_from_the_first_to_today_may_be_asked_for(asked: date) -> None:
+    rules.check_asked_day(asked, MONDAY, day(-3))
+
+
+def test_a_day_that_never_was_is_named_with_the_zone() -> None:
+    assert rules.no_such_day(date(2011, 12, 30), "Pacific/Apia").code == "no_such_day"
+
+
+def test_a_month_at_once_is_closed_and_more_needs_a_yes() -> None:
+    rules.check_days_at_once(31, confirmed=False)
+    rules.check_days_at_once(3_000_000, confirmed=True)
+    assert refusal(rules.check_days_at_once, 32, confirmed=False) == "needs_yes"
+
+
+# --- ranges -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (None, None, (0, 0)),
+        (-3, None, (-3, 0)),
+        (3, None, (3, 3)),
+        (None, -3, (-3, -3)),
+        (None, 3, (0, 3)),
+        (-3, -1, (-3, -1)),
+    ],
+)
+def test_a_statement_is_todays_where_nothing_else_is_said(
+    first: int | None, last: int | None, found: tuple[int, int]
+) -> None:
+    given_first, given_last = None if first is None else day(first), None if last is None else day(last)
+    assert rules.statement_range(given_first, given_last, MONDAY) == (day(found[0]), day(found[1]))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (None, None, (-6, 0)),
+        (-30, None, (-30, 0)),
+        (3, None, (3, 3)),
+        (None, -3, (-9, -3)),
+        (None, 3, (-3, 3)),
+        (-3, -1, (-3, -1)),
+    ],
+)
+def test_an_income_is_a_week_where_nothing_else_is_said(
+    first: int | None, last: int | None, found: tuple[int, int]
+) -> None:
+    given_first, given_last = None if first is None else day(first), None if last is None else day(last)
+    assert rules.income_range(given_first, given_last, MONDAY) == (day(found[0]), day(found[1]))
+
+
+@pytest.mark.parametrize("range_of", [rules.statement_range, rules.income_range])
+def test_a_range_that_ends_before_it_begins_is_refused(range_of: Callable[..., object]) -> None:
+    assert refusal(range_of, day(1), day(0), MONDAY) == "invalid_range"
+
+
+def test_ranges_reach_the_ends_of_the_calendar() -> None:
+    assert rules.income_range(None, date.min, MONDAY) == (date.min, date.min)
+    assert rules.statement_range(date.min, date.max, MONDAY) == (date.min, date.max)
+    assert rules.day_before(date.min) is None
+    assert rules.day_before(MONDAY) == day(-1)
+
+
+# --- figures of open days -----------------------------------------------------------------------
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), cents, min_size=3),
+    st.dictionaries(
+        st.tuples(st.integers(0, 5), st.sampled_from("abc")), st.tuples(st.integers(0, 4000), st.integers(0, 4000))
+    ),
+)
+def test_the_red_is_counted_at_the_end_of_each_day(
+    base: dict[str, int], moved: dict[tuple[int, str], tuple[int, int]]
+) -> None:
+    movements = [Movement(who, day(n), fee, reward, base[who]) for (n, who), (fee, reward) in sorted(moved.items())]
+    before = sum(balance < 0 for balance in base.values())
+    figures = dict(rules.day_by_day([day(n) for n in range(6)], rules.open_figures(movements, before), before))
+    balances = dict(base)
+    for n in range(6):
+        todays = {who: sums for (on, who), sums in moved.items() if on == n}
+        for who, (fee, reward) in todays.items():
+            balances[who] += reward - fee
+        assert figures[day(n)] == OpenFigures(
+            sum(fee for fee, _ in todays.values()),
+            sum(reward for _, reward in todays.values()),
+            sum(balance < 0 for balance in balances.values()),
+        )
+
+
+def test_a_range_that_begins_later_knows_who_was_in_the_red_before() -> None:
+    moved = {day(0): OpenFigures(100, 0, 3), day(2): OpenFigures(0, 50, 2)}
+    found = [figures.in_red_count for _, figures in rules.day_by_day([day(1), day(2), day(3)], moved, 1)]
+    assert found == [3, 2, 2]
+    assert [f.in_red_count for _, f in rules.day_by_day([day(-1)], moved, 1)] == [1]
