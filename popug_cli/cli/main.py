@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit when stdout is closed; nothing else does
         code = _closed(sys.stdout)
     except (KeyboardInterrupt, typer.Abort):
         code = _interrupted()
