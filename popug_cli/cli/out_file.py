@@ -1,33 +1,42 @@
 """Files that an answer goes to instead of stdout."""
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import mkstemp
 
-from popug_cli.kernel.errors import Conflict, InvalidInput
-from popug_cli.kernel.home import OWNER_ONLY_FILE
+from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError, Unavailable
 
 
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
-    """Write a file whole or not at all, by rename; the number of lines comes back.
+    """Write a file for its owner only, whole or not at all, by rename; the number of lines comes back.
 
-    Raises ``file_exists`` unless ``force``, and ``unwritable_file``.
+    Raises ``file_exists`` unless ``force``, ``unwritable_file`` and ``disk_full``.
     """
     _refuse_existing(path, force=force)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_FILE)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            written = sum(1 for line in lines if file.write(line))
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    temporary = Path(name)
+    try:
+        written = _write(descriptor, lines)
         _refuse_existing(path, force=force)
         temporary.replace(path)
-        return written
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+    return written
+
+
+def _write(descriptor: int, lines: Iterable[str]) -> int:
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        written = sum(1 for line in lines if file.write(line))
+        file.flush()
+        os.fsync(descriptor)
+    return written
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
@@ -36,14 +45,14 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
             "file_exists",
             f"{path} is there already.",
             hint="Give --force to replace it, or name another file.",
-            details={"path": os.fspath(path)},
+            details={"path": str(path)},
         )
 
 
-def _unwritable(path: Path, error: OSError | ValueError) -> InvalidInput:
+def _unwritable(path: Path, error: OSError | ValueError) -> PopugError:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return Unavailable("disk_full", f"There is no space left for {path}.", hint="Free some, then try again.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return InvalidInput(
-        "unwritable_file",
-        f"{path} cannot be written: {reason}.",
-        hint="Name a file in a directory that you may write to.",
+        "unwritable_file", f"{path} cannot be written: {reason}.", hint="Name a file in a directory that you may write to."
     )
