@@ -20,7 +20,7 @@ from popug_cli.storage.engine import insert_many
 from popug_cli.storage.faults import place_fault
 
 BATCH_EVENTS = 10_000
-IDLE_EVENTS = 1_000
+IDLE_EVENTS = 100
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
