@@ -1,0 +1,157 @@
+"""Bugs planted in a copy of the program, to show that the simulation finds them."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+PROGRAM = Path(__file__).parents[2] / "popug_cli"
+
+
+class Change(NamedTuple):
+    """A text of a file of the program, there exactly once, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Bug(NamedTuple):
+    """What is wrong, and how it is planted."""
+
+    what: str
+    changes: tuple[Change, ...]
+
+
+BUGS = {
+    "no-inbox": Bug(
+        "what was done is not remembered, so that a redelivery does it again",
+        (
+            Change("bus/consumers.py", "    if not rows:\n        return set()\n", "    return set()\n"),
+            Change(
+                "bus/consumers.py",
+                "        [(consumer, sequence) for sequence in sequences],\n",
+                "        [(consumer, sequence) for sequence in sequences if not sequences],\n",
+            ),
+        ),
+    ),
+    "cursor-first": Bug(
+        "the cursor is moved and committed before the effects",
+        (
+            Change(
+                "bus/consumers.py",
+                "        failures = _take(consumer, rows, context.at(reached))\n"
+                "        _move(context, consumer.name, reached)\n        return failures\n",
+                "        _move(context, consumer.name, reached)\n"
+                "    with runtime.writing(NOBODY) as context:\n"
+                "        return _take(consumer, rows, context.at(reached))\n",
+            ),
+        ),
+    ),
+    "price-redrawn": Bug(
+        "a task that has a price is priced again when a later batch tells of it",
+        (Change("billing/prices.py", "    known = prices_of(heard, context)\n", "    known = prices_of([], context)\n"),),
+    ),
+    "key-order": Bug(
+        "what comes later for a subject does not wait behind what failed",
+        (
+            Change(
+                "bus/consumers.py",
+                "    blocked = set_aside.blocked_subjects(context, consumer.name)\n",
+                "    blocked: set[str] = set()\n",
+            ),
+            Change("bus/consumers.py", "            blocked.add(subject)\n", ""),
+        ),
+    ),
+    "no-outbox": Bug(
+        "events are written in a second transaction, after that of the change",
+        (
+            Change(
+                "bus/runtime.py",
+                "            yield context\n            context.events.end_run()\n",
+                "            yield context\n"
+                "        with transaction(self.engine, writes=True) as session:\n"
+                "            context.events._session = session\n"
+                "            context.events.end_run()\n",
+            ),
+        ),
+    ),
+    "early-acknowledgement": Bug(
+        "a command answers before its commit, whatever becomes of that",
+        (
+            Change(
+                "app/local.py",
+                "            with self.runtime.writing(principal) as context:\n"
+                "                if consumer is None or is_current(context, consumer):\n"
+                "                    return work(context)\n",
+                "            answers: list[Answer] = []\n"
+                "            try:\n"
+                "                with self.runtime.writing(principal) as context:\n"
+                "                    if consumer is None or is_current(context, consumer):\n"
+                "                        answers.append(work(context))\n"
+                "            except BaseException:\n"
+                "                if not answers:\n"
+                "                    raise\n"
+                "            if answers:\n"
+                "                return answers[0]\n",
+            ),
+        ),
+    ),
+    "swallowed-error": Bug(
+        "an event that a consumer fails on is logged away and counts as done",
+        (
+            Change(
+                "bus/consumers.py",
+                "        return None if _gave_up(consumer, row, error, context) else error\n",
+                "        _mark_done(context, consumer.name, [sequence])\n",
+            ),
+        ),
+    ),
+    "late-into-closed-day": Bug(
+        "what is heard of late is entered under its own date, though that day is closed",
+        (
+            Change(
+                "billing/days.py",
+                "        return business_date(context.calendar.date_of(instant), first)\n",
+                "        return context.calendar.date_of(instant)\n",
+            ),
+        ),
+    ),
+    "retry-out-of-order": Bug(
+        "a retry goes on behind a failure instead of stopping there",
+        (
+            Change(
+                "bus/consumers.py",
+                "            set_aside.failed_again(context, held, error)\n            return 1\n",
+                "            set_aside.failed_again(context, held, error)\n            continue\n",
+            ),
+        ),
+    ),
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Let ``popug_cli`` be a copy with that bug; nothing of it may have been imported before."""
+    assert "popug_cli" not in sys.modules, "the sound program is imported already"
+    with tempfile.TemporaryDirectory(prefix="popug-bug-") as directory:
+        copy = Path(directory) / "popug_cli"
+        shutil.copytree(PROGRAM, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for change in BUGS[name].changes:
+            plant(copy / change.file, change)
+        sys.path.insert(0, directory)
+        try:
+            yield
+        finally:
+            sys.path.remove(directory)
+
+
+def plant(file: Path, change: Change) -> None:
+    """Make one change; raises where the program has moved on and the bug has to follow."""
+    text = file.read_text(encoding="utf-8")
+    if text.count(change.old) != 1:
+        raise LookupError(f"{change.file} has the text of a planted bug {text.count(change.old)} times: {change.old!r}")
+    file.write_text(text.replace(change.old, change.new), encoding="utf-8")

@@ -1,0 +1,29 @@
+"""Fewer operations that still break the same thing (delta debugging; Zeller and Hildebrandt, 2002)."""
+
+import time
+from collections.abc import Callable, Sequence
+
+Fails = Callable[[Sequence[int]], bool]
+
+
+def shrink(places: Sequence[int], fails: Fails, *, seconds: float) -> list[int]:
+    """A short part of the places for which ``fails`` holds, found within about that time.
+
+    Chunks are left out, half as large after each round in which none could be, down to single places.
+    """
+    deadline = time.monotonic() + seconds
+    kept = list(places)
+    size = max(1, len(kept) // 2)
+    while time.monotonic() < deadline:
+        before = len(kept)
+        start = 0
+        while start < len(kept) and time.monotonic() < deadline:
+            without = kept[:start] + kept[start + size :]
+            if fails(without):
+                kept = without
+            else:
+                start += size
+        if size == 1 and len(kept) == before:
+            break
+        size = max(1, size // 2)
+    return kept
