@@ -53,6 +53,5 @@ def _unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Unavailable("disk_full", f"There is no space left for {path}.", hint="Free some, then try again.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return InvalidInput(
-        "unwritable_file", f"{path} cannot be written: {reason}.", hint="Name a file in a directory that you may write to."
-    )
+    hint = "Name a file in a directory that you may write to."
+    return InvalidInput("unwritable_file", f"{path} cannot be written: {reason}.", hint=hint)

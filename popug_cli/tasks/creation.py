@@ -35,6 +35,7 @@ class Draft:
 
 def create(titles: Sequence[Titled], context: Context) -> range:
     """Create tasks and assign each by chance; their numbers come back. Raises ``nobody_assignable``."""
+    assert context.principal.user_id, "tasks are created by people"
     lot = new_lot(context)
     if not lot.candidates:
         raise refusals.nobody_assignable()

@@ -9,7 +9,7 @@ from popug_cli.kernel.errors import Conflict, NotAllowed, NotFound, PopugError
 from popug_cli.kernel.text import visible
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import Task, TaskAssigned
-from popug_cli.tasks.rules import MAX_NUMBER
+from popug_cli.tasks.rules import MAX_NUMBER, quoted
 
 WHAT_IS_MINE = "Run `popug tasks list` for what is yours and open."
 
@@ -26,23 +26,21 @@ def task_not_found(number: int) -> NotFound:
 
 def user_not_found(username: str) -> NotFound:
     """There is nobody of that name."""
-    shown = visible(username)
     return NotFound(
         "user_not_found",
-        f"There is nobody called {shown!r}.",
+        f"There is nobody called {quoted(username)}.",
         hint="Check the spelling; `popug tasks list --all` shows who has tasks.",
-        details={"username": shown},
+        details={"username": visible(username)},
     )
 
 
 def shuffle_not_found(shuffle_id: str) -> NotFound:
     """There is no shuffle of that id."""
-    shown = visible(shuffle_id)
     return NotFound(
         "shuffle_not_found",
-        f"There is no shuffle {shown!r}.",
+        f"There is no shuffle {quoted(shuffle_id)}.",
         hint="`popug task show NUMBER` names the shuffles of a task.",
-        details={"shuffle_id": shown},
+        details={"shuffle_id": visible(shuffle_id)},
     )
 
 

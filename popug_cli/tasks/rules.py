@@ -72,7 +72,7 @@ def search_pattern(text: str) -> str:
     if len(text) > MAX_SEARCH_CHARACTERS or not is_storable(text):
         raise InvalidInput(
             "invalid_search",
-            f"{_quoted(text)} cannot be searched for.",
+            f"{quoted(text)} cannot be searched for.",
             hint=f"Search for at most {MAX_SEARCH_CHARACTERS} characters of a title or jira id.",
         )
     escaped = re.sub(r"([\\%_])", r"\\\1", fold(text))
@@ -82,6 +82,12 @@ def search_pattern(text: str) -> str:
 def is_storable(text: str) -> bool:
     """Whether the text is free of surrogates, which UTF-8 cannot spell."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def quoted(typed: str) -> str:
+    """What somebody typed, made visible, in quotation marks and not too long for a sentence."""
+    short = typed if len(typed) <= MAX_QUOTED_CHARACTERS else typed[:MAX_QUOTED_CHARACTERS] + "…"
+    return f"“{visible(short)}”"
 
 
 def read_title(typed: str, jira_id: str | None = None) -> Titled:
@@ -108,7 +114,7 @@ def read_jira_id(typed: str) -> str:
     if not _JIRA_ID.fullmatch(text) or len(text) > MAX_JIRA_ID_CHARACTERS:
         raise InvalidInput(
             "invalid_jira_id",
-            f"{_quoted(typed)} is no jira id.",
+            f"{quoted(typed)} is no jira id.",
             hint="A jira id is letters and digits, a hyphen and a number, such as POPUG-7.",
             details={"jira_id": visible(typed[:MAX_TITLE_CHARACTERS])},
         )
@@ -148,7 +154,7 @@ def _read_task_id(typed: str) -> str:
     if not _TASK_ID.fullmatch(text):
         raise InvalidInput(
             "invalid_task_id",
-            f"{_quoted(typed)} is no task id.",
+            f"{quoted(typed)} is no task id.",
             hint="A task id is a UUID; leave it out where there is none.",
             details={"task_id": visible(typed[:MAX_TITLE_CHARACTERS])},
         )
@@ -167,7 +173,7 @@ def _check_title(title: str, typed: str) -> None:
     if reason:
         raise InvalidInput(
             "invalid_title",
-            f"{_quoted(typed)} is no title: {reason}.",
+            f"{quoted(typed)} is no title: {reason}.",
             hint=f"A title is one line of 1 to {MAX_TITLE_CHARACTERS} characters;"
             " [ and ] may only stand around a jira id in front of it, as in [POPUG-7] Feed the cage.",
             details={"reason": reason},
@@ -187,8 +193,3 @@ def _flaws(title: str) -> Iterator[str]:
         yield "it has a bracket that is not around a jira id in front"
     if _BEFORE_A_DASH.fullmatch(title):
         yield "it has two jira ids"
-
-
-def _quoted(typed: str) -> str:
-    short = typed if len(typed) <= MAX_QUOTED_CHARACTERS else typed[:MAX_QUOTED_CHARACTERS] + "…"
-    return f"“{visible(short)}”"

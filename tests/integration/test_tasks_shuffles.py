@@ -208,6 +208,16 @@ def test_a_shuffle_among_nobody_fails(company: InProcess) -> None:
     assert caught.value.code == "shuffle_failed"
 
 
+def test_a_shuffle_that_is_done_cannot_fail_any_more(company: InProcess) -> None:
+    done, before = company.act("boss", ShuffleTasks()), state(company)
+    head = log_head(company)
+    (request,) = events(company, ShuffleRequested)
+    with company.place.runtime.writing(OPERATOR) as context:
+        assert CONSUMER.give_up(request, "too late", context)
+    assert (state(company), log_head(company)) == (before, head)
+    assert company.act("boss", GetShuffle(shuffle_id=done.shuffle_id)) == done
+
+
 def test_a_shuffle_that_still_waits_is_in_doubt(company: InProcess) -> None:
     with company.place.runtime.writing(company.people["boss"]) as context:
         asked = shuffle_tasks(ShuffleTasks(), context)
