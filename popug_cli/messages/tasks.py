@@ -99,8 +99,8 @@ class ShuffleCheck(msgspec.Struct, frozen=True):
     different: list[WrongDraw]
 
 
-class NewTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of an import of tasks."""
+class NewTask(msgspec.Struct, frozen=True):
+    """One line of an import of tasks; what else an exported task holds is passed over."""
 
     title: str
     jira_id: str | None = None

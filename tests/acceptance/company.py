@@ -222,6 +222,12 @@ class Company:
         assert result.code == 0, result
         return result.stdout.strip()
 
+    def log_in_again(self, name: str) -> None:
+        """Take a new token for this person, since the old one has ended."""
+        with self._lock:
+            self._tokens.pop(name, None)
+        self.token(name)
+
     def log_in_all(self, names: Iterable[str]) -> None:
         """Log several people in side by side."""
         with ThreadPoolExecutor(WORKERS_AT_ONCE) as pool:
