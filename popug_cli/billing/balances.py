@@ -51,7 +51,7 @@ def balance_at(account_id: str, day: date | None, known_at: datetime | None, con
         return _end_of(account_id, day, context)
     closed = closed_by(known_at, context, up_to=day)
     rest = scalar(
-        context.session,
+        context.connection,
         "SELECT sum(CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END)"
         " FROM billing_entries WHERE employee_id = :account AND business_date > :closed AND business_date <= :day"
         " AND recorded_at <= :known_at",
@@ -72,14 +72,14 @@ def earned_on(account_id: str, day: date, known_at: datetime | None, context: Co
     """The rewards of a business date, reversals counted in, in cents."""
     if known_at is None:
         found = scalar(
-            context.session,
+            context.connection,
             "SELECT rewards_cents FROM billing_account_days WHERE employee_id = :account AND business_date = :day",
             account=account_id,
             day=day.isoformat(),
         )
     else:
         found = scalar(
-            context.session,
+            context.connection,
             "SELECT sum(CASE kind WHEN 'reward' THEN amount_cents ELSE -amount_cents END) FROM billing_entries"
             " WHERE employee_id = :account AND business_date = :day AND recorded_at <= :known_at"
             " AND kind IN ('reward', 'reward_reversal')",
@@ -93,7 +93,7 @@ def earned_on(account_id: str, day: date, known_at: datetime | None, context: Co
 def closed_by(known_at: datetime, context: Context, *, up_to: date = date.max) -> date | None:
     """The latest day up to a date that was closed at an instant."""
     found = scalar(
-        context.session,
+        context.connection,
         "SELECT max(business_date) FROM billing_days WHERE business_date <= :up_to AND closed_at <= :known_at",
         up_to=up_to.isoformat(),
         known_at=stamp(known_at),
@@ -109,7 +109,7 @@ def open_movements(closed: date | None, known_at: datetime | None, context: Cont
     else:
         statement = _MOVEMENTS_THEN
         parameters["known_at"] = stamp(known_at)
-    rows = context.session.connection().execute(text(statement), parameters)
+    rows = context.connection.execute(text(statement), parameters)
     return [Movement(employee, date.fromisoformat(day), *cents) for employee, day, *cents in rows]
 
 
@@ -134,7 +134,7 @@ _MOVEMENTS_THEN = (
 
 def _end_of(account_id: str, day: date, context: Context) -> int:
     found = scalar(
-        context.session,
+        context.connection,
         "SELECT balance_cents FROM billing_account_days WHERE employee_id = :account AND business_date <= :day"
         " ORDER BY business_date DESC LIMIT 1",
         account=account_id,
@@ -144,4 +144,4 @@ def _end_of(account_id: str, day: date, context: Context) -> int:
 
 
 def _first(context: Context, statement: str, **parameters: Any) -> Any:
-    return context.session.connection().execute(text(statement), parameters).first()
+    return context.connection.execute(text(statement), parameters).first()

@@ -59,7 +59,7 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
     figures = recorded_day(day, context)
     if figures is None:
         return None
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             "SELECT coalesce(a.username, a.account_id), e.amount_cents FROM billing_entries e"
             " JOIN billing_accounts a ON a.account_id = e.employee_id"
@@ -73,7 +73,7 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
 def rehearse(up_to: date, context: Context) -> list[ClosedDay]:
     """The days that a close up to a date would close, as they would be; nothing of it stays."""
     mark, days = context.events.mark(), []
-    savepoint = context.session.connection().begin_nested()
+    savepoint = context.connection.begin_nested()
     while (day := close_next(up_to, context)) is not None:
         days.append(msgspec.structs.replace(day, closed=False))
     savepoint.rollback()
@@ -82,7 +82,7 @@ def rehearse(up_to: date, context: Context) -> list[ClosedDay]:
 
 
 def _payees(day: date, context: Context) -> list[Payee]:
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             f"SELECT a.account_id, coalesce(a.username, a.account_id), {BEFORE_DAY}, {END_OF_DAY}"
             f" FROM billing_accounts a WHERE a.kind = 'employee' AND {END_OF_DAY} > 0 ORDER BY a.account_id"
@@ -129,7 +129,7 @@ def _tell(payees: Sequence[Payee], day: date, head: str, context: Context) -> No
 
 def _lines(first_id: str, last_id: str, day: date, context: Context) -> dict[str, list[PayslipLine]]:
     """The day's entries but the payouts, of all employees from the first to the last id."""
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             "SELECT a.account_id, e.occurred_at, e.kind,"
             " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
@@ -158,10 +158,10 @@ def _record(day: date, payees: Sequence[Payee], context: Context) -> Day:
         income_cents=fees_cents - rewards_cents,
         payouts_cents=payouts_cents,
         paid_count=len(payees),
-        in_red_count=scalar(context.session, in_red, day=day.isoformat()),
+        in_red_count=scalar(context.connection, in_red, day=day.isoformat()),
     )
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_days (business_date, fees_cents, rewards_cents, payouts_cents, paid_count, in_red_count,"
         " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(day.isoformat(), *cents, len(payees), event.in_red_count, stamp(context.now))],
@@ -177,7 +177,7 @@ def _sums(day: date, context: Context) -> tuple[int, int, int]:
         " FROM billing_accounts a CROSS JOIN billing_account_days d"
         " WHERE d.employee_id = a.account_id AND d.business_date = :day"
     )
-    fees, rewards, payouts = context.session.connection().execute(statement, {"day": day.isoformat()}).one()
+    fees, rewards, payouts = context.connection.execute(statement, {"day": day.isoformat()}).one()
     return fees, rewards, payouts
 
 

@@ -28,7 +28,7 @@ def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
 
 def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None:
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_accounts (account_id, kind, username, balance_cents, registered_at)"
         " VALUES (?, 'employee', ?, 0, ?) ON CONFLICT (account_id)"
         " DO UPDATE SET username = excluded.username, registered_at = excluded.registered_at",

@@ -12,7 +12,7 @@ from popug_cli.storage.engine import insert_many, scalar
 def begin_company(day: date, context: Context) -> None:
     """Remember the company's first day; does nothing where it is known."""
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_company (id, first_day) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
         [(day.isoformat(),)],
     )
@@ -20,12 +20,12 @@ def begin_company(day: date, context: Context) -> None:
 
 def first_day(context: Context) -> date | None:
     """The company's first day; None before billing has heard of anything."""
-    return _date(scalar(context.session, "SELECT first_day FROM billing_company"))
+    return _date(scalar(context.connection, "SELECT first_day FROM billing_company"))
 
 
 def last_closed(context: Context) -> date | None:
     """The latest closed day, if there is one."""
-    return _date(scalar(context.session, "SELECT max(business_date) FROM billing_days"))
+    return _date(scalar(context.connection, "SELECT max(business_date) FROM billing_days"))
 
 
 def first_open(context: Context) -> date | None:

@@ -33,7 +33,7 @@ def company_days(first: date, last: date, known_at: datetime | None, context: Co
 def recorded_days(first: date, last: date, context: Context) -> list[Day]:
     """The closed days of a range, oldest first."""
     statement = text("SELECT * FROM billing_days WHERE business_date BETWEEN :first AND :last ORDER BY business_date")
-    rows = context.session.connection().execute(statement, {"first": first.isoformat(), "last": last.isoformat()})
+    rows = context.connection.execute(statement, {"first": first.isoformat(), "last": last.isoformat()})
     return [_recorded(row) for row in rows.mappings()]
 
 

@@ -44,7 +44,7 @@ def entered(event_ids: Iterable[str], context: Context) -> set[str]:
     """Those of the events (at most a consumer's batch) that have an entry already."""
     statement = text("SELECT event_id FROM billing_entries WHERE event_id IN :ids")
     statement = statement.bindparams(bindparam("ids", expanding=True))
-    return set(context.session.connection().execute(statement, {"ids": list(event_ids)}).scalars())
+    return set(context.connection.execute(statement, {"ids": list(event_ids)}).scalars())
 
 
 def post(entries: Sequence[NewEntry], context: Context) -> None:
@@ -72,7 +72,7 @@ def post(entries: Sequence[NewEntry], context: Context) -> None:
 def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
     recorded_at, stamped = stamp(context.now), cache(stamp)
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents,"
         " kind, business_date, occurred_at, recorded_at, task_id, corrects)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -104,7 +104,7 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
         change_cents[credit] += entry.amount_cents
     assert sum(change_cents.values()) == 0
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_accounts (account_id, kind, balance_cents) VALUES (?, ?, ?) ON CONFLICT (account_id)"
         " DO UPDATE SET balance_cents = billing_accounts.balance_cents + excluded.balance_cents",
         [
@@ -124,7 +124,7 @@ def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
         net_cents[key] += signed_cents(entry.kind, entry.amount_cents)
     _carry_forward([(cents, *key) for key, cents in net_cents.items()], context)
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_account_days"
         " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents) VALUES (?, ?, ?, ?, ?,"
         " ? + coalesce((SELECT balance_cents FROM billing_account_days WHERE employee_id = ? AND business_date < ?"
@@ -143,7 +143,7 @@ def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
 def _carry_forward(changes: Sequence[tuple[int, str, str]], context: Context) -> None:
     """Move the balances of the days that follow, where yesterday is entered into after today."""
     insert_many(
-        context.session,
+        context.connection,
         "UPDATE billing_account_days SET balance_cents = balance_cents + ? WHERE employee_id = ? AND business_date > ?",
         changes,
     )

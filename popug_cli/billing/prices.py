@@ -25,7 +25,7 @@ class Price(NamedTuple):
 def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
     """The prices of those of the tasks that have one."""
     statement = text("SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN :ids")
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         statement.bindparams(bindparam("ids", expanding=True)), {"ids": list(task_ids)}
     )
     return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
@@ -64,7 +64,7 @@ def _store(prices: dict[str, Price], named: dict[str, TaskCreated], context: Con
         name = named.get(task_id)
         rows.append((task_id, name.number if name else None, name.title if name else None, *price))
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO billing_tasks (task_id, number, title, fee_cents, reward_cents) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (task_id) DO UPDATE SET number = coalesce(excluded.number, billing_tasks.number),"
         " title = coalesce(excluded.title, billing_tasks.title)",

@@ -51,7 +51,7 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     today = context.calendar.date_of(known_at or context.now)
     first, last = statement_range(message.from_date, message.to_date, today)
     opening_cents = opening_balance(account.account_id, first, known_at, context)
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             f"SELECT {ENTRY} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
             " WHERE e.employee_id = :account AND e.business_date BETWEEN :first AND :last"
@@ -73,7 +73,7 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     only = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         only = find_account(message.username, context).account_id
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             f"SELECT {ENTRY}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
             " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"

@@ -74,6 +74,13 @@ class EntryRow(SQLModel, table=True):
             sqlite_where=text("kind = 'payout'"),
             postgresql_where=text("kind = 'payout'"),
         ),
+        Index(
+            "billing_entries_corrected",
+            "corrects",
+            unique=True,
+            sqlite_where=text("corrects IS NOT NULL"),
+            postgresql_where=text("corrects IS NOT NULL"),
+        ),
         {"sqlite_strict": True},
     )
 
@@ -89,7 +96,7 @@ class EntryRow(SQLModel, table=True):
     occurred_at: str
     recorded_at: str
     task_id: str | None = Field(foreign_key="billing_tasks.task_id")
-    corrects: str | None = Field(unique=True, foreign_key="billing_entries.entry_id")
+    corrects: str | None = Field(foreign_key="billing_entries.entry_id")
 
 
 class AccountDayRow(SQLModel, table=True):

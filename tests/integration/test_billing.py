@@ -292,3 +292,20 @@ def test_a_batch_of_one_event_twice_is_one_entry(house: CountingHouse) -> None:
         consume([event], context)
         consume([event], context)
     assert len(house.task_entries("a")) == 1
+
+
+def test_an_entry_is_reversed_once(house: CountingHouse) -> None:
+    fee = house.price(task_id := house.task("kesha")).fee_cents
+    (entry,) = house.rows("SELECT entry_id FROM billing_entries")
+
+    def reverse(event_id: str) -> None:
+        with house.runtime.writing(OPERATOR) as context:
+            day = context.calendar.date_of(context.now)
+            kind, corrects = EntryKind.FEE_REVERSAL, entry["entry_id"]
+            post([NewEntry(event_id, "kesha", kind, fee, day, context.now, task_id, corrects)], context)
+
+    reverse("first")
+    with pytest.raises(IntegrityError):
+        reverse("second")
+    assert house.cents("kesha") == 0
+    check_books(house.rows)

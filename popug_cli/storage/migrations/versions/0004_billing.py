@@ -89,7 +89,6 @@ STATEMENTS: tuple[str, ...] = (
         ),
         UNIQUE (entry_id),
         UNIQUE (event_id),
-        UNIQUE (corrects),
         FOREIGN KEY (employee_id) REFERENCES billing_accounts (account_id),
         FOREIGN KEY (debit_account) REFERENCES billing_accounts (account_id),
         FOREIGN KEY (credit_account) REFERENCES billing_accounts (account_id),
@@ -103,6 +102,7 @@ STATEMENTS: tuple[str, ...] = (
     CREATE UNIQUE INDEX billing_entries_one_payout ON billing_entries (business_date, employee_id)
     WHERE kind = 'payout'
     """,
+    "CREATE UNIQUE INDEX billing_entries_corrected ON billing_entries (corrects) WHERE corrects IS NOT NULL",
     *_append_only("billing_entries", "entries"),
     """
     CREATE TABLE billing_account_days (
