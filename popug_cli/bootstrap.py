@@ -30,8 +30,8 @@ def open_runtime(
         raise not_initialised(home)
     migrate.check_version(home)
     engine = open_engine(home.database)
-    with transaction(engine, writes=False) as session:
-        row = session.connection().execute(text("SELECT home_id, time_zone FROM storage_home")).first()
+    with transaction(engine, writes=False) as connection:
+        row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()
     if row is None:
         raise not_initialised(home)
     return Runtime(
@@ -54,8 +54,8 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
     zone(time_zone)
     migrate.create(home)
     now = clock.now()
-    with transaction(open_engine(home.database), writes=True) as session:
-        session.connection().execute(
+    with transaction(open_engine(home.database), writes=True) as connection:
+        connection.execute(
             text(
                 "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
                 " ON CONFLICT (id) DO NOTHING"

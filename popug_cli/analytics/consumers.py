@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from popug_cli.analytics.rules import Changes, changes_of
 from popug_cli.bus.consumers import Consumer
@@ -48,9 +48,9 @@ SAY_OF_TASK = (
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take events."""
     changes = changes_of(event.data for event in events)
-    _write_balances(changes, context.session)
-    _write_days(changes, context.session)
-    _write_tasks(changes, context.session)
+    _write_balances(changes, context.connection)
+    _write_days(changes, context.connection)
+    _write_tasks(changes, context.connection)
 
 
 CONSUMER = Consumer(
@@ -58,26 +58,26 @@ CONSUMER = Consumer(
 )
 
 
-def _write_balances(changes: Changes, session: Session) -> None:
+def _write_balances(changes: Changes, connection: Connection) -> None:
     totals = dict.fromkeys(changes.people, 0)
     for (_, user_id), cents in changes.balances.items():
         totals[user_id] = totals.get(user_id, 0) + cents
-    insert_many(session, ADD_TO_PERSON, list(totals.items()))
+    insert_many(connection, ADD_TO_PERSON, list(totals.items()))
     insert_many(
-        session, ADD_TO_CHANGE, [(day.isoformat(), user, cents) for (day, user), cents in changes.balances.items()]
+        connection, ADD_TO_CHANGE, [(day.isoformat(), user, cents) for (day, user), cents in changes.balances.items()]
     )
 
 
-def _write_days(changes: Changes, session: Session) -> None:
+def _write_days(changes: Changes, connection: Connection) -> None:
     insert_many(
-        session,
+        connection,
         ADD_TO_DAY,
         [(day.isoformat(), sums.fees_cents, sums.rewards_cents) for day, sums in changes.days.items()],
     )
-    insert_many(session, CLOSE_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
+    insert_many(connection, CLOSE_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
 
 
-def _write_tasks(changes: Changes, session: Session) -> None:
+def _write_tasks(changes: Changes, connection: Connection) -> None:
     rows = [
         (
             task_id,
@@ -89,4 +89,4 @@ def _write_tasks(changes: Changes, session: Session) -> None:
         )
         for task_id, task in changes.tasks.items()
     ]
-    insert_many(session, SAY_OF_TASK, rows)
+    insert_many(connection, SAY_OF_TASK, rows)

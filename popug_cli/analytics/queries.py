@@ -61,14 +61,14 @@ def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
 
 def _figures(day: date, context: Context) -> Figures:
     statement = text("SELECT fees_cents - rewards_cents, in_red_count FROM analytics_days WHERE business_date = :day")
-    row = context.session.connection().execute(statement, {"day": day.isoformat()}).first()
+    row = context.connection.execute(statement, {"day": day.isoformat()}).first()
     return Figures(*row) if row else Figures(0, None)
 
 
 def _in_red(day: date, today: date, context: Context) -> int:
     """How many are below zero now or, for a past date that is still open, at its end."""
     statement, parameters = (IN_RED_NOW, {}) if day >= today else (IN_RED_AT_THE_END, {"day": day.isoformat()})
-    return int(context.session.connection().execute(text(statement), parameters).scalar_one())
+    return int(context.connection.execute(text(statement), parameters).scalar_one())
 
 
 def _most_expensive(day: date, context: Context) -> MostExpensive:
@@ -91,7 +91,7 @@ def _date(candidate: Candidate) -> date:
 
 def _candidates(period: Period, context: Context) -> Iterator[Candidate]:
     parameters = {"first": period[0].isoformat(), "last": period[1].isoformat()}
-    for row in context.session.connection().execute(text(DEAREST_BY_DAY), parameters):
+    for row in context.connection.execute(text(DEAREST_BY_DAY), parameters):
         yield Candidate(
             minus_reward_cents=-row.reward_cents,
             completed_at=parse_stamp(row.completed_at),

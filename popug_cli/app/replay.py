@@ -1,5 +1,6 @@
 """Building the read models anew from the log."""
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed, rows_of, tables_of
@@ -13,8 +14,7 @@ from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import insert_many, transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from sqlmodel import Session
+    from sqlalchemy import Connection, Engine
 
     from popug_cli.app.local import Local
 
@@ -26,12 +26,13 @@ def replay_events(place: "Local", message: ReplayEvents, principal: Principal) -
     """Compare analytics with a rebuild up to its cursor, or let a rebuild take its place."""
     consumer = consumer_of(READ_MODEL)
     place.catch_up()
-    with place.runtime.reading(principal) as context, empty_copy(context, consumer) as copy:
-        reached = cursor_of(context, consumer) if message.verify else context.position
-        events = feed(context, consumer, copy, after=0, up_to=reached)
-        if message.verify:
-            return ReplayReport(events, differences(context, consumer, copy))
-        context.session.connection().rollback()
+    with ExitStack() as stack:
+        with place.runtime.reading(principal) as context:
+            copy = stack.enter_context(empty_copy(context, consumer))
+            reached = cursor_of(context, consumer) if message.verify else context.position
+            events = feed(context, consumer, copy, after=0, up_to=reached)
+            if message.verify:
+                return ReplayReport(events, differences(context, consumer, copy))
         with place.runtime.writing(principal) as live:
             gate.admit(principal, DECLARATIONS[type(message)], message, live)
             events += feed(live, consumer, copy, after=reached, up_to=live.position)
@@ -40,7 +41,7 @@ def replay_events(place: "Local", message: ReplayEvents, principal: Principal) -
 
 
 def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:
-    connection = live.session.connection()
+    connection = live.connection
     with transaction(copy, writes=False) as rebuilt:
         for table in tables_of(live, consumer):
             connection.exec_driver_sql(f"DELETE FROM {table}")
@@ -48,7 +49,7 @@ def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:
     mark_rebuilt(live, consumer)
 
 
-def _copy_rows(live: Context, rebuilt: "Session", table: str) -> None:
+def _copy_rows(live: Context, rebuilt: "Connection", table: str) -> None:
     rows: list[tuple[object, ...]] = []
     for row in rows_of(rebuilt, table):
         rows.append(row)
@@ -61,4 +62,4 @@ def _copy_rows(live: Context, rebuilt: "Session", table: str) -> None:
 def _insert(live: Context, table: str, rows: list[tuple[object, ...]]) -> None:
     if rows:
         places = ",".join("?" * len(rows[0]))
-        insert_many(live.session, f"INSERT INTO {table} VALUES ({places})", rows)
+        insert_many(live.connection, f"INSERT INTO {table} VALUES ({places})", rows)

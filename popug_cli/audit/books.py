@@ -29,7 +29,7 @@ def entries_as_posted(context: Context) -> Check:
 
 def closed_days(context: Context) -> Check:
     """Whether every day from the first to the last closed one is closed."""
-    connection = context.session.connection()
+    connection = context.connection
     first = connection.exec_driver_sql("SELECT first_day FROM billing_company").scalar()
     closed = [
         date.fromisoformat(day)
@@ -60,7 +60,7 @@ def _unlike_entries(context: Context) -> Iterator[str]:
 
 
 def _entries(context: Context) -> Iterator[dict[str, Any]]:
-    result = context.session.connection().exec_driver_sql(
+    result = context.connection.exec_driver_sql(
         "SELECT entry_id, employee_id AS user_id, kind, amount_cents, business_date, task_id, corrects"
         " FROM billing_entries ORDER BY position"
     )
@@ -81,6 +81,6 @@ def _wrong_draws(context: Context) -> Iterator[str]:
         if draw_price_cents(priced.draw.seed, priced.task_id) != (priced.fee_cents, priced.reward_cents):
             yield f"the price of task {priced.task_id}"
     done = "SELECT shuffle_id FROM tasks_shuffles WHERE state = 'done' ORDER BY first_sequence"
-    for shuffle_id in context.session.connection().exec_driver_sql(done).scalars().all():
+    for shuffle_id in context.connection.exec_driver_sql(done).scalars().all():
         if verify_shuffle(VerifyShuffle(shuffle_id=shuffle_id), context).different:
             yield f"shuffle {shuffle_id}"

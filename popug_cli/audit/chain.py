@@ -45,19 +45,19 @@ def not_linked(context: Context) -> str:
         " (SELECT max(first_sequence) FROM bus_links WHERE first_sequence <= log.sequence)"
         f" AND link.last_sequence >= log.sequence) ORDER BY sequence LIMIT {SHOWN + 1}"
     )
-    found = context.session.connection().exec_driver_sql(statement).scalars().all()
+    found = context.connection.exec_driver_sql(statement).scalars().all()
     more = " and more" if len(found) > SHOWN else ""
     return ", ".join(map(str, found[:SHOWN])) + more
 
 
 def _links(context: Context) -> Iterator[Any]:
-    result = context.session.connection().exec_driver_sql("SELECT * FROM bus_links ORDER BY last_sequence")
+    result = context.connection.exec_driver_sql("SELECT * FROM bus_links ORDER BY last_sequence")
     for part in result.partitions(FETCH_ROWS):
         yield from part
 
 
 def _events(context: Context, first: int, last: int) -> Iterator[tuple[int, str]]:
     statement = "SELECT sequence, envelope FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-    result = context.session.connection().exec_driver_sql(statement, (first, last))
+    result = context.connection.exec_driver_sql(statement, (first, last))
     for part in result.partitions(FETCH_ROWS):
         yield from ((sequence, envelope) for sequence, envelope in part)

@@ -53,19 +53,19 @@ def _guarded(name: str, examination: Examine, context: Context) -> Check:
 def _statement(invariant: Invariant) -> Examine:
     def check(context: Context) -> Check:
         statement = f"SELECT * FROM ({invariant.contradictions}) AS found LIMIT {SHOWN + 1}"
-        rows = context.session.connection().exec_driver_sql(statement).scalars().all()
+        rows = context.connection.exec_driver_sql(statement).scalars().all()
         return verdict(invariant.name, invariant.holds, [str(row) for row in rows])
 
     return check
 
 
 def _database(context: Context) -> Check:
-    rows = context.session.connection().exec_driver_sql(f"PRAGMA integrity_check({SHOWN})").scalars().all()
+    rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({SHOWN})").scalars().all()
     return verdict("database", "the file is a sound database", [row for row in rows if row != "ok"])
 
 
 def _foreign_keys(context: Context) -> Check:
-    rows = context.session.connection().exec_driver_sql("PRAGMA foreign_key_check").all()
+    rows = context.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     wrong = [f"row {row[1]} of {row[0]}" for row in rows]
     return verdict("foreign_keys", "every reference leads to a row", wrong)
 
@@ -79,7 +79,7 @@ def _set_aside(context: Context) -> Check:
 
 
 def _counts(context: Context) -> Iterator[str]:
-    rows = context.session.connection().exec_driver_sql(
+    rows = context.connection.exec_driver_sql(
         "SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state ORDER BY consumer, state"
     )
     for row in rows:

@@ -11,8 +11,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-from sqlalchemy import Engine, event
-from sqlmodel import Session
+from sqlalchemy import Connection, Engine, event
 
 from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
 from popug_cli.bus.runtime import Context
@@ -29,7 +28,7 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
     statement = (
         "SELECT sql FROM sqlite_master WHERE tbl_name LIKE ? ESCAPE '\\' AND sql IS NOT NULL ORDER BY type = 'index'"
     )
-    schema = context.session.connection().exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars().all()
+    schema = context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars().all()
     with tempfile.TemporaryDirectory(prefix="popug-rebuild-") as directory:
         file = Path(directory) / "rebuilt.db"
         with sqlite3.connect(file) as database:
@@ -53,8 +52,8 @@ def feed(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_t
     taken = 0
     while rows := [row for row in context.log.after(after, consumer.types, BATCH_EVENTS) if row[0] <= up_to]:
         events = [decode(sequence, envelope) for sequence, _, envelope in rows if sequence not in aside]
-        with transaction(copy, writes=True) as session:
-            consumer.consume(events, replace(context, session=session, position=rows[-1][0]))
+        with transaction(copy, writes=True) as connection:
+            consumer.consume(events, replace(context, connection=connection, position=rows[-1][0]))
         taken += len(events)
         after = rows[-1][0]
         context.progress("Reading events", after, up_to)
@@ -64,26 +63,26 @@ def feed(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_t
 def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Difference]:
     """The tables of which live and rebuilt rows differ, row by row in the order of their keys."""
     with transaction(copy, writes=False) as rebuilt:
-        found = [_difference(context.session, rebuilt, table) for table in tables_of(context, consumer)]
+        found = [_difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)]
     return [each for each in found if each is not None]
 
 
 def tables_of(context: Context, consumer: Consumer) -> list[str]:
     """The names of the consumer's tables."""
     statement = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ? ESCAPE '\\' ORDER BY name"
-    return list(context.session.connection().exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars())
+    return list(context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars())
 
 
-def rows_of(session: Session, table: str) -> Iterator[tuple[object, ...]]:
+def rows_of(connection: Connection, table: str) -> Iterator[tuple[object, ...]]:
     """Every row of a table in the order of its key, a thousand in memory at a time."""
-    keys = session.connection().exec_driver_sql(f"PRAGMA table_info({table})")
+    keys = connection.exec_driver_sql(f"PRAGMA table_info({table})")
     order = ", ".join(row.name for row in sorted(keys, key=lambda row: row.pk) if row.pk)
-    result = session.connection().exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}")
+    result = connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}")
     for part in result.partitions(FETCH_ROWS):
         yield from (tuple(row) for row in part)
 
 
-def _difference(live: Session, rebuilt: Session, table: str) -> Difference | None:
+def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference | None:
     unlike = 0
     example = ""
     for one, other in zip_longest(rows_of(live, table), rows_of(rebuilt, table)):
@@ -95,12 +94,12 @@ def _difference(live: Session, rebuilt: Session, table: str) -> Difference | Non
 
 def _set_aside(context: Context, consumer: Consumer) -> set[int]:
     statement = "SELECT sequence FROM bus_set_aside WHERE consumer = ?"
-    return set(context.session.connection().exec_driver_sql(statement, (consumer.name,)).scalars())
+    return set(context.connection.exec_driver_sql(statement, (consumer.name,)).scalars())
 
 
 def cursor_of(context: Context, consumer: Consumer) -> int:
     """How far the live consumer has come."""
-    found = scalar(context.session, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
+    found = scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
     return min(found or 0, context.position)
 
 

@@ -25,9 +25,7 @@ class Price(NamedTuple):
 def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
     """The prices of those of the tasks that have one."""
     statement = text("SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN :ids")
-    rows = context.connection.execute(
-        statement.bindparams(bindparam("ids", expanding=True)), {"ids": list(task_ids)}
-    )
+    rows = context.connection.execute(statement.bindparams(bindparam("ids", expanding=True)), {"ids": list(task_ids)})
     return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
 
 

@@ -127,7 +127,7 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
 def mark_rebuilt(context: Context, consumer: Consumer) -> None:
     """Mark all events up to the context's position as done by a rebuild, but for those that are set aside."""
     places = ",".join("?" * len(consumer.types))
-    context.session.connection().exec_driver_sql(
+    context.connection.exec_driver_sql(
         "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
         f" WHERE type IN ({places})"
         " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
@@ -207,7 +207,7 @@ def _gave_up(consumer: Consumer, row: Row, error: Exception, context: Context) -
 def _savepoint(context: Context) -> Iterator[None]:
     mark = context.events.mark()
     try:
-        with context.session.connection().begin_nested():
+        with context.connection.begin_nested():
             yield
             context.events.flush()
     except BaseException:
@@ -217,11 +217,11 @@ def _savepoint(context: Context) -> Iterator[None]:
 
 def _position(context: Context, consumer: str) -> int:
     statement = text("SELECT position FROM bus_cursors WHERE consumer = :c")
-    return context.session.connection().execute(statement, {"c": consumer}).scalar() or 0
+    return context.connection.execute(statement, {"c": consumer}).scalar() or 0
 
 
 def _move(context: Context, consumer: str, position: int) -> None:
-    context.session.connection().execute(
+    context.connection.execute(
         text(
             "INSERT INTO bus_cursors (consumer, position) VALUES (:c, :p)"
             " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
@@ -235,12 +235,12 @@ def _seen(context: Context, consumer: str, rows: Sequence[Row]) -> set[int]:
         return set()
     statement = text("SELECT sequence FROM bus_inbox WHERE consumer = :c AND sequence BETWEEN :first AND :last")
     parameters = {"c": consumer, "first": rows[0][0], "last": rows[-1][0]}
-    return set(context.session.connection().execute(statement, parameters).scalars())
+    return set(context.connection.execute(statement, parameters).scalars())
 
 
 def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO bus_inbox (consumer, sequence) VALUES (?, ?)",
         [(consumer, sequence) for sequence in sequences],
     )
@@ -249,7 +249,7 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
 def _with_work(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool) -> list[Consumer]:
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
     with runtime.reading(NOBODY) as context:
-        connection = context.session.connection()
+        connection = context.connection
         cursors = connection.execute(text("SELECT consumer, position FROM bus_cursors"))
         positions: dict[str, int] = {row.consumer: row.position for row in cursors}
         due = set(

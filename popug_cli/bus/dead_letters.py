@@ -35,7 +35,7 @@ def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
         sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
         raise InvalidInput("invalid_reason", sentence, hint="Say in a sentence why: --reason '…'.")
     held = find(context, dead_id)
-    connection = context.session.connection()
+    connection = context.connection
     connection.execute(
         text("UPDATE bus_set_aside SET state = 'dropped', due_at = NULL, error = :reason WHERE id = :id"),
         {"reason": reason, "id": held.id},

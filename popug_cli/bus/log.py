@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode
@@ -16,16 +16,16 @@ READ_ROWS = 1_000
 class Log:
     """The events as a transaction sees them; a row is (sequence, subject, envelope)."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def head(self) -> int:
         """The position of the last event; 0 where there is none."""
-        return scalar(self._session, "SELECT max(sequence) FROM bus_log") or 0
+        return scalar(self._connection, "SELECT max(sequence) FROM bus_log") or 0
 
     def head_hash(self) -> str | None:
         """The hash of the last link of the chain."""
-        found = scalar(self._session, "SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
+        found = scalar(self._connection, "SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
         return str(found) if found else None
 
     def after(self, position: int, types: Sequence[str], limit: int) -> list[Row]:
@@ -67,7 +67,7 @@ class Log:
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
         statement = f"SELECT sequence, coalesce(subject, ''), envelope FROM bus_log WHERE {where}"
-        return [(n, s, e) for n, s, e in self._session.connection().exec_driver_sql(statement, parameters)]
+        return [(n, s, e) for n, s, e in self._connection.exec_driver_sql(statement, parameters)]
 
     def _known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...]) -> Iterator[Delivered[Event]]:
         import msgspec

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from popug_cli.bus.chain import ORIGIN, Run
 from popug_cli.bus.log import Log
@@ -34,8 +34,8 @@ class Publisher:
     one inherits both from it.
     """
 
-    def __init__(self, session: Session, now: datetime, chance: Chance, actor: str, correlation_id: str) -> None:
-        self._session = session
+    def __init__(self, connection: Connection, now: datetime, chance: Chance, actor: str, correlation_id: str) -> None:
+        self._connection = connection
         self._now = now
         self._time = stamp(now)
         self._chance = chance
@@ -92,17 +92,17 @@ class Publisher:
 
     def flush(self) -> None:
         """Write what is buffered, so that it can be read."""
-        insert_many(self._session, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", self._rows)
+        insert_many(self._connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", self._rows)
         self._rows = []
 
     def end_run(self) -> str:
         """Link what was appended since the last link; the head of the chain comes back."""
         self.flush()
         if self._run is None:
-            return Log(self._session).head_hash() or ORIGIN
+            return Log(self._connection).head_hash() or ORIGIN
         head = self._run.hash()
         insert_many(
-            self._session,
+            self._connection,
             "INSERT INTO bus_links (last_sequence, first_sequence, hash) VALUES (?, ?, ?)",
             [(self._last, self._first, head)],
         )
@@ -121,7 +121,7 @@ class Publisher:
 
     def _open_run(self) -> Run:
         if self._run is None:
-            log = Log(self._session)
+            log = Log(self._connection)
             if self._last < 0:
                 self._last = log.head()
             self._first = self._last + 1

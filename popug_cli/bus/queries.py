@@ -46,14 +46,14 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         "actor": (message.actor or "").lower(),
         "limit": min(message.limit or DEFAULT_LIMIT, DEFAULT_LIMIT),
     }
-    rows = context.session.connection().execute(text(statement), parameters)
+    rows = context.connection.execute(text(statement), parameters)
     return EventPage([document(sequence, envelope) for sequence, envelope in rows])
 
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
     """The event of an id; raises ``event_not_found``."""
     statement = text("SELECT sequence, envelope FROM bus_log WHERE id = :id")
-    row = context.session.connection().execute(statement, {"id": message.event_id}).first()
+    row = context.connection.execute(statement, {"id": message.event_id}).first()
     if row is None:
         raise NotFound(
             "event_not_found",
@@ -71,7 +71,7 @@ def held_events(context: Context) -> list[HeldEvent]:
         " log.envelope FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence"
         f" WHERE held.state IN {HOLDING} ORDER BY held.sequence, held.consumer"
     )
-    return [HeldEvent(*row) for row in context.session.connection().execute(text(statement))]
+    return [HeldEvent(*row) for row in context.connection.execute(text(statement))]
 
 
 def document(sequence: int, envelope: str) -> EnvelopeDocument:

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Engine
-from sqlmodel import Session
+from sqlalchemy import Connection, Engine
 
 from popug_cli.bus.log import Log
 from popug_cli.bus.publisher import Publisher
@@ -28,7 +27,7 @@ class Context:
     module has taken in what others said.
     """
 
-    session: Session
+    connection: Connection
     now: datetime
     position: int
     principal: Principal
@@ -62,28 +61,28 @@ class Runtime:
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
         """One transaction under the write lock; what was published is linked into the chain before the commit."""
-        with transaction(self.engine, writes=True) as session:
-            context = self._context(session, principal)
+        with transaction(self.engine, writes=True) as connection:
+            context = self._context(connection, principal)
             yield context
             context.events.end_run()
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
         """One snapshot that is never written to."""
-        with transaction(self.engine, writes=False) as session:
-            yield self._context(session, principal)
+        with transaction(self.engine, writes=False) as connection:
+            yield self._context(connection, principal)
 
-    def _context(self, session: Session, principal: Principal) -> Context:
-        log = Log(session)
+    def _context(self, connection: Connection, principal: Principal) -> Context:
+        log = Log(connection)
         position = log.head()
         now = self.clock.now()
         return Context(
-            session=session,
+            connection=connection,
             now=now,
             position=position,
             principal=principal,
             log=log,
-            events=Publisher(session, now, self.chance, principal.username, uuid7(now, self.chance)),
+            events=Publisher(connection, now, self.chance, principal.username, uuid7(now, self.chance)),
             chance=self.chance,
             calendar=self.calendar,
             settings=self.settings,

@@ -27,7 +27,7 @@ class Held(NamedTuple):
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
     """The subjects whose later events have to wait."""
     statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {HOLDING}"
-    return set(context.session.connection().execute(text(statement), {"c": consumer}).scalars())
+    return set(context.connection.execute(text(statement), {"c": consumer}).scalars())
 
 
 def queue_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
@@ -44,7 +44,7 @@ def set_aside(context: Context, consumer: str, sequence: int, subject: str, erro
 def failed_again(context: Context, held: Held, error: Exception) -> None:
     """Count one more failure of what is set aside."""
     state, due_at = _verdict(context, held.attempts + 1, error)
-    context.session.connection().execute(
+    context.connection.execute(
         text(
             "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
             " WHERE id = :id"
@@ -55,7 +55,7 @@ def failed_again(context: Context, held: Held, error: Exception) -> None:
 
 def forget(context: Context, held: Held) -> None:
     """The event is done."""
-    context.session.connection().execute(text("DELETE FROM bus_set_aside WHERE id = :id"), {"id": held.id})
+    context.connection.execute(text("DELETE FROM bus_set_aside WHERE id = :id"), {"id": held.id})
 
 
 def due_subjects(context: Context, consumer: str, *, whenever: bool) -> list[str]:
@@ -65,7 +65,7 @@ def due_subjects(context: Context, consumer: str, *, whenever: bool) -> list[str
         " AND (:whenever OR due_at <= :now) ORDER BY sequence"
     )
     parameters = {"c": consumer, "whenever": whenever, "now": stamp(context.now)}
-    return list(context.session.connection().execute(text(statement), parameters).scalars())
+    return list(context.connection.execute(text(statement), parameters).scalars())
 
 
 def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
@@ -74,7 +74,7 @@ def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
         f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {HOLDING}"
         " AND consumer = :c AND subject = :s ORDER BY sequence"
     )
-    rows = context.session.connection().execute(text(statement), {"c": consumer, "s": subject})
+    rows = context.connection.execute(text(statement), {"c": consumer, "s": subject})
     return [Held(*row) for row in rows]
 
 
@@ -96,7 +96,7 @@ def _verdict(context: Context, attempts: int, error: Exception) -> tuple[str, st
 
 def _insert(context: Context, rows: list[tuple[str, int, str, str, int, str | None, str, str]]) -> None:
     for row in rows:
-        context.session.connection().exec_driver_sql(
+        context.connection.exec_driver_sql(
             "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, due_at, error, since)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, sequence) DO NOTHING",
             row,

@@ -14,9 +14,9 @@ from popug_cli.storage.engine import scalar
 
 def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
     """The state of the log and of every consumer."""
-    cursors = context.session.connection().execute(text("SELECT consumer, position FROM bus_cursors"))
+    cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
     positions: dict[str, int] = {row.consumer: row.position for row in cursors}
-    held = context.session.connection().execute(
+    held = context.connection.execute(
         text("SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state")
     )
     states = Counter({(row.consumer, row.state): row.held for row in held})
@@ -30,15 +30,15 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
 
 def log_problems(context: Context) -> Iterator[str]:
     """Holes in the log."""
-    count = scalar(context.session, "SELECT count(*) FROM bus_log")
+    count = scalar(context.connection, "SELECT count(*) FROM bus_log")
     if count == context.position:
         return
     statement = (
         "SELECT coalesce(max(earlier.sequence), 0) + 1 FROM bus_log earlier WHERE earlier.sequence < :first"
         " AND NOT EXISTS (SELECT 1 FROM bus_log later WHERE later.sequence = earlier.sequence + 1)"
     )
-    first = scalar(context.session, "SELECT min(sequence) FROM bus_log")
-    hole = 1 if first != 1 else scalar(context.session, statement, first=context.position)
+    first = scalar(context.connection, "SELECT min(sequence) FROM bus_log")
+    hole = 1 if first != 1 else scalar(context.connection, statement, first=context.position)
     yield f"The log has a hole at {hole}: {context.position - count} of its {context.position} positions are missing."
 
 
@@ -55,7 +55,7 @@ def states_of(context: Context, sequence: int) -> dict[str, str]:
         "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :n"
         " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :n"
     )
-    rows = context.session.connection().execute(statement, {"n": sequence})
+    rows = context.connection.execute(statement, {"n": sequence})
     return {row.consumer: row.state for row in rows}
 
 
@@ -64,7 +64,7 @@ def _consumer_status(
 ) -> ConsumerStatus:
     places = ",".join("?" * len(consumer.types))
     statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({places})"
-    lag = context.session.connection().exec_driver_sql(statement, (position, *consumer.types)).scalar_one()
+    lag = context.connection.exec_driver_sql(statement, (position, *consumer.types)).scalar_one()
     return ConsumerStatus(
         consumer=consumer.name,
         position=position if lag or position > context.position else context.position,
@@ -80,5 +80,5 @@ def _unknown_types(context: Context) -> list[UnknownType]:
         "SELECT coalesce(type, 'none'), count(*) FROM bus_log"
         f" WHERE type IS NULL OR type NOT IN ({places}) GROUP BY type ORDER BY type"
     )
-    rows = context.session.connection().exec_driver_sql(statement, tuple(EVENTS))
+    rows = context.connection.exec_driver_sql(statement, tuple(EVENTS))
     return [UnknownType(type_, count) for type_, count in rows]

@@ -53,14 +53,14 @@ def find(context: Context, token_id: str) -> Grant | None:
         "SELECT token_id, user_id, kind, revoked_at, role, active"
         " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
     )
-    row = context.session.connection().execute(text(statement), {"token_id": token_id}).mappings().first()
+    row = context.connection.execute(text(statement), {"token_id": token_id}).mappings().first()
     return None if row is None else msgspec.convert(dict(row), Grant, strict=False)
 
 
 def note_use(context: Context, found: Grant) -> None:
     """Write down that a machine's token is used, where the transaction may write."""
-    if found.kind == MACHINE and may_write(context.session):
-        context.session.connection().execute(
+    if found.kind == MACHINE and may_write(context.connection):
+        context.connection.execute(
             text("UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id"),
             {"now": stamp(context.now), "token_id": found.token_id},
         )
@@ -83,7 +83,7 @@ def revoke_sessions(context: Context, user: User, reason: str) -> None:
 
 def _revoke(context: Context, which: str, parameters: dict[str, str], reason: str) -> None:
     """Mark what is not revoked; only what had not expired is worth an event."""
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {which}"
             " RETURNING token_id, user_id, expires_at"
@@ -97,7 +97,7 @@ def _revoke(context: Context, which: str, parameters: dict[str, str], reason: st
 
 def _write(context: Context, claims: tokens.Claims, kind: str, expires_at: datetime) -> None:
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO identity_tokens (token_id, user_id, kind, scope, issued_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
         [(claims.jti, claims.sub, kind, claims.scope, stamp(context.now), stamp(expires_at))],
     )

@@ -18,13 +18,13 @@ _USERS = "SELECT user_id, username, email, role, active FROM identity_users"
 
 def everybody(context: Context) -> list[User]:
     """All people, by username."""
-    rows = context.session.connection().execute(text(f"{_USERS} ORDER BY username")).mappings()
+    rows = context.connection.execute(text(f"{_USERS} ORDER BY username")).mappings()
     return [msgspec.convert(dict(row), User, strict=False) for row in rows]
 
 
 def find(context: Context, username: str) -> User | None:
     """The person of that name in any case, or None."""
-    found = context.session.connection().execute(
+    found = context.connection.execute(
         text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
     )
     row = found.mappings().first()
@@ -46,27 +46,27 @@ def require(context: Context, username: str) -> User:
 
 def is_anybody(context: Context) -> bool:
     """Whether somebody was ever registered."""
-    return bool(scalar(context.session, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
+    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
 
 
 def is_last_admin(context: Context, user: User) -> bool:
     """Whether without this person no active admin were left."""
     others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
     is_one = user.active and user.role is Role.ADMIN
-    return is_one and not scalar(context.session, others, user_id=user.user_id)
+    return is_one and not scalar(context.connection, others, user_id=user.user_id)
 
 
 def password_hash_of(context: Context, user: User) -> str | None:
     """What is kept of a person's password; None where there is none."""
     statement = "SELECT password_hash FROM identity_users WHERE user_id = :user_id"
-    found: str | None = scalar(context.session, statement, user_id=user.user_id)
+    found: str | None = scalar(context.connection, statement, user_id=user.user_id)
     return found
 
 
 def register(context: Context, users: Sequence[User], password_hash: str | None = None) -> None:
     """Write people down and tell of them; that their names and addresses are free was seen to before."""
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
         " VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
         [_row(user, password_hash, stamp(context.now)) for user in users],
@@ -79,7 +79,7 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
 
 def change(context: Context, user: User) -> None:
     """Write down what may change of a person: address, role, being active."""
-    context.session.connection().execute(
+    context.connection.execute(
         text(
             "UPDATE identity_users SET email = :email, email_key = :email_key, role = :role, active = :active"
             " WHERE user_id = :user_id"
@@ -96,7 +96,7 @@ def change(context: Context, user: User) -> None:
 
 def keep_password_hash(context: Context, user: User, password_hash: str) -> None:
     """Replace what is kept of a person's password."""
-    context.session.connection().execute(
+    context.connection.execute(
         text("UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id"),
         {"password_hash": password_hash, "user_id": user.user_id},
     )
@@ -127,7 +127,7 @@ def refuse_taken_email(email: str, taken: Iterable[User]) -> None:
 
 def having(context: Context, username: str, email: str) -> list[User]:
     """The people who have that name or that address."""
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
         {"username": username, "email_key": email_key(email)},
     )

@@ -37,7 +37,7 @@ def show_user(message: ShowUser, context: Context) -> User:
 
 def list_tokens(message: ListTokens, context: Context) -> Tokens:
     """The tokens that have not expired, latest first."""
-    rows = context.session.connection().execute(
+    rows = context.connection.execute(
         text(
             "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
             " FROM identity_tokens JOIN identity_users USING (user_id)"

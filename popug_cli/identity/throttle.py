@@ -14,7 +14,7 @@ from popug_cli.storage.engine import scalar
 def refuse_locked(context: Context, username: str) -> None:
     """Raise ``too_many_attempts`` while a name has to wait."""
     statement = "SELECT locked_until FROM identity_throttle WHERE username = :username"
-    locked_until = scalar(context.session, statement, username=username)
+    locked_until = scalar(context.connection, statement, username=username)
     if locked_until is None or not still_locked(parse_stamp(locked_until), context.now):
         return
     wait_seconds = math.ceil((parse_stamp(locked_until) - context.now).total_seconds())
@@ -30,7 +30,7 @@ def count_failure(context: Context, username: str) -> None:
     """Count one more failed login, and forget those of long ago."""
     if not is_username(username):
         return
-    connection = context.session.connection()
+    connection = context.connection
     connection.execute(
         text("DELETE FROM identity_throttle WHERE locked_until < :before"),
         {"before": may_forget_failures_before(context.now)},
@@ -50,6 +50,4 @@ def count_failure(context: Context, username: str) -> None:
 
 def forgive(context: Context, username: str) -> None:
     """Count from nothing again."""
-    context.session.connection().execute(
-        text("DELETE FROM identity_throttle WHERE username = :username"), {"username": username}
-    )
+    context.connection.execute(text("DELETE FROM identity_throttle WHERE username = :username"), {"username": username})

@@ -21,5 +21,5 @@ def retry_mail(message: RetryMail, context: Context) -> MailLine:
         )
     statement = "UPDATE mail_outbox SET status = 'queued', due_at = :now WHERE mail_id = :mail_id AND status = 'failed'"
     parameters = {"mail_id": message.mail_id, "now": stamp(context.now)}
-    context.session.connection().execute(text(statement), parameters)
+    context.connection.execute(text(statement), parameters)
     return line_of(message.mail_id, context)

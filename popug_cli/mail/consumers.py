@@ -34,11 +34,11 @@ _encode = msgspec.json.Encoder().encode
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take events; a person is registered before their address changes, since both are of one subject."""
     registered = _of(UserRegistered, events)
-    insert_many(context.session, MEET, [(each.user_id, each.username, each.email) for each in registered])
+    insert_many(context.connection, MEET, [(each.user_id, each.username, each.email) for each in registered])
     moved = {each.user_id: each.email for each in _of(UserEmailChanged, events)}
-    insert_many(context.session, MOVE, [(email, user_id) for user_id, email in moved.items()])
+    insert_many(context.connection, MOVE, [(email, user_id) for user_id, email in moved.items()])
     now = stamp(context.now)
-    insert_many(context.session, QUEUE, [_mail(each, now, context) for each in _of(PayoutMade, events)])
+    insert_many(context.connection, QUEUE, [_mail(each, now, context) for each in _of(PayoutMade, events)])
 
 
 CONSUMER = Consumer("mail", (UserRegistered, UserEmailChanged, PayoutMade), consume)

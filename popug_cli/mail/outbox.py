@@ -60,7 +60,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 def claim(context: Context, *, after: str, limit: int, lease_until: datetime, whenever: bool) -> list[Claimed]:
     """Lease the next mails to be sent after a mail id; ``whenever`` takes what is not due yet, too."""
-    connection = context.session.connection()
+    connection = context.connection
     parameters = {"after": after, "limit": limit, "now": stamp(context.now), "whenever": whenever}
     mails = [_claimed(row, lease_until) for row in connection.execute(NEXT, parameters).mappings()]
     if mails:
@@ -71,7 +71,7 @@ def claim(context: Context, *, after: str, limit: int, lease_until: datetime, wh
 def count_claimable(context: Context, *, whenever: bool) -> int:
     """How many mails could be claimed now."""
     parameters = {"now": stamp(context.now), "whenever": whenever}
-    return int(context.session.connection().execute(COUNT_CLAIMABLE, parameters).scalar_one())
+    return int(context.connection.execute(COUNT_CLAIMABLE, parameters).scalar_one())
 
 
 def count_unsent(context: Context) -> tuple[int, int]:
@@ -80,14 +80,14 @@ def count_unsent(context: Context) -> tuple[int, int]:
         "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox"
         " WHERE status <> 'sent' AND status IN ('queued', 'sending')"
     )
-    unsent, held = context.session.connection().execute(statement).one()
+    unsent, held = context.connection.execute(statement).one()
     return int(unsent), int(held)
 
 
 def release_held(context: Context) -> None:
     """Let go what is held back."""
     statement = "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent'"
-    context.session.connection().execute(text(statement))
+    context.connection.execute(text(statement))
 
 
 def mark_sent(context: Context, mail: Claimed) -> None:
@@ -129,4 +129,4 @@ def _claimed(row: Any, lease_until: datetime) -> Claimed:
 
 
 def _run(context: Context, statement: Any, **parameters: Any) -> bool:
-    return bool(context.session.connection().execute(statement, parameters).rowcount)
+    return bool(context.connection.execute(statement, parameters).rowcount)

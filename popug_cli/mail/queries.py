@@ -23,7 +23,7 @@ ONE_MAIL = text(f"{MAILS} WHERE mail.mail_id = :mail_id")
 
 def list_mails(message: ListMails, context: Context) -> Mails:
     """Payout mails, oldest first."""
-    rows = context.session.connection().execute(ALL_MAILS, {"status": message.status})
+    rows = context.connection.execute(ALL_MAILS, {"status": message.status})
     return Mails([_line(row) for row in rows.mappings()])
 
 
@@ -47,7 +47,7 @@ def line_of(mail_id: str, context: Context) -> MailLine:
 
 def find(mail_id: str, context: Context) -> dict[str, Any]:
     """The row of one payout mail; raises ``mail_not_found``."""
-    row = context.session.connection().execute(ONE_MAIL, {"mail_id": mail_id}).mappings().first()
+    row = context.connection.execute(ONE_MAIL, {"mail_id": mail_id}).mappings().first()
     if row is None:
         raise NotFound(
             "mail_not_found",

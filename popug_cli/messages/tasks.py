@@ -255,5 +255,3 @@ class TaskCompleted(Event, frozen=True, kw_only=True):
     task_id: Id
     assignee_id: Id
     completed_at: datetime
-
-

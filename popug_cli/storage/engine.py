@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
-from sqlmodel import Session
 
 from popug_cli.storage.faults import translated
 
@@ -51,7 +50,7 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def transaction(engine: Engine, *, writes: bool) -> Iterator[Session]:
+def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """One transaction: committed at the end, rolled back on any exception.
 
     A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``faults``.
@@ -61,22 +60,21 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Session]:
         translated(database),
         engine.connect().execution_options(popug_writes=writes) as connection,
         connection.begin(),
-        Session(bind=connection, autoflush=False, expire_on_commit=False) as session,
     ):
-        yield session
+        yield connection
 
 
-def may_write(session: Session) -> bool:
-    """Whether the transaction of a session holds the write lock."""
-    return bool(session.connection().get_execution_options().get("popug_writes", False))
+def may_write(connection: Connection) -> bool:
+    """Whether the transaction of a connection holds the write lock."""
+    return bool(connection.get_execution_options().get("popug_writes", False))
 
 
-def insert_many(session: Session, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """Run one statement with ``?`` places for many rows, past SQLAlchemy's handling of each row's parameters."""
     if rows:
-        session.connection().exec_driver_sql(statement, [tuple(row) for row in rows])
+        connection.exec_driver_sql(statement, [tuple(row) for row in rows])
 
 
-def scalar(session: Session, statement: str, **parameters: Any) -> Any:
+def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
     """The first column of the first row of a statement with ``:name`` places, or None."""
-    return session.connection().execute(text(statement), parameters).scalar()
+    return connection.execute(text(statement), parameters).scalar()

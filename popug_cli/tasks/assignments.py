@@ -59,13 +59,13 @@ def new_lot(context: Context) -> Lot:
 def open_tasks(context: Context) -> list[OpenTask]:
     """Every open task, by number."""
     statement = text("SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open'")
-    return sorted(OpenTask(*row) for row in context.session.connection().execute(statement))
+    return sorted(OpenTask(*row) for row in context.connection.execute(statement))
 
 
 def has_open_tasks(context: Context) -> bool:
     """Whether there is any open task."""
     statement = text("SELECT 1 FROM tasks_tasks WHERE status = 'open' LIMIT 1")
-    return context.session.connection().execute(statement).first() is not None
+    return context.connection.execute(statement).first() is not None
 
 
 def orphaned_tasks(context: Context) -> list[OpenTask]:
@@ -74,7 +74,7 @@ def orphaned_tasks(context: Context) -> list[OpenTask]:
         "SELECT t.number, t.task_id, t.assignee_id FROM tasks_people AS p"
         " JOIN tasks_tasks AS t ON t.assignee_id = p.user_id AND t.status = 'open' WHERE p.assignable = 0"
     )
-    return sorted(OpenTask(*row) for row in context.session.connection().execute(statement))
+    return sorted(OpenTask(*row) for row in context.connection.execute(statement))
 
 
 def hand_over(tasks: Sequence[OpenTask], lot: Lot, why: HandOver, context: Context) -> None:
@@ -96,7 +96,7 @@ def hand_over(tasks: Sequence[OpenTask], lot: Lot, why: HandOver, context: Conte
         )
         if done % PROGRESS_TASKS == 0 or done == len(tasks):
             context.progress(why.label, done, len(tasks))
-    insert_many(context.session, "UPDATE tasks_tasks SET assignee_id = ? WHERE number = ?", drawn)
+    insert_many(context.connection, "UPDATE tasks_tasks SET assignee_id = ? WHERE number = ?", drawn)
 
 
 def hand_on_orphans(cause: Delivered[Event], context: Context) -> None:

@@ -74,7 +74,7 @@ def _imported_before(identities: list[str], context: Context) -> set[str]:
 
 def _remember_import(identities: list[str], numbers: range, context: Context) -> None:
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO tasks_imported (identity, number) VALUES (?, ?)",
         [*zip(identities, numbers, strict=True)],
     )
@@ -82,11 +82,11 @@ def _remember_import(identities: list[str], numbers: range, context: Context) ->
 
 def _holder(task: Task, context: Context) -> str:
     statement = "SELECT assignee_id FROM tasks_tasks WHERE number = :number"
-    return str(scalar(context.session, statement, number=task.number))
+    return str(scalar(context.connection, statement, number=task.number))
 
 
 def _complete(task: Task, context: Context) -> None:
-    changed = context.session.connection().execute(
+    changed = context.connection.execute(
         text(
             "UPDATE tasks_tasks SET status = 'completed', completed_at = :now"
             " WHERE number = :number AND status = 'open' AND assignee_id = :me"

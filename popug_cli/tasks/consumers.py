@@ -89,7 +89,7 @@ def _was_assignable(person: Person | None) -> bool:
 
 def _take_in_prices(prices: Sequence[TaskPriced], context: Context) -> None:
     insert_many(
-        context.session,
+        context.connection,
         "UPDATE tasks_tasks SET fee_cents = ?, reward_cents = ? WHERE task_id = ? AND fee_cents IS NULL",
         [(price.fee_cents, price.reward_cents, price.task_id) for price in prices],
     )

@@ -39,7 +39,7 @@ def create(titles: Sequence[Titled], context: Context) -> range:
     lot = new_lot(context)
     if not lot.candidates:
         raise refusals.nobody_assignable()
-    first = (scalar(context.session, "SELECT max(number) FROM tasks_tasks") or 0) + 1
+    first = (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
     drafts = [_draft(number, titled, lot, context) for number, titled in enumerate(titles, start=first)]
     _insert(drafts, context)
     _publish(drafts, lot, context)
@@ -53,7 +53,7 @@ def _draft(number: int, titled: Titled, lot: Lot, context: Context) -> Draft:
 
 def _insert(drafts: Sequence[Draft], context: Context) -> None:
     creator_id, created_at = context.principal.user_id, stamp(context.now)
-    insert_many(context.session, _INSERT, [draft.row(creator_id, created_at) for draft in drafts])
+    insert_many(context.connection, _INSERT, [draft.row(creator_id, created_at) for draft in drafts])
 
 
 def _publish(drafts: Sequence[Draft], lot: Lot, context: Context) -> None:

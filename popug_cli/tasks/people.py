@@ -16,7 +16,7 @@ LOOK_UP_AT_ONCE = 500
 def assignable(context: Context) -> list[str]:
     """The ids of those who may hold tasks now, in ascending order."""
     statement = text("SELECT user_id FROM tasks_people WHERE assignable = 1 ORDER BY user_id")
-    return list(context.session.connection().execute(statement).scalars())
+    return list(context.connection.execute(statement).scalars())
 
 
 def assignable_as_of(context: Context, position: int) -> list[str]:
@@ -26,7 +26,7 @@ def assignable_as_of(context: Context, position: int) -> list[str]:
         " max(from_position) FROM tasks_people_history WHERE user_id = h.user_id AND from_position <= :position)"
         " ORDER BY user_id"
     )
-    return list(context.session.connection().execute(statement, {"position": position}).scalars())
+    return list(context.connection.execute(statement, {"position": position}).scalars())
 
 
 def known_as_of(context: Context) -> int:
@@ -57,7 +57,7 @@ def people(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
 def save(context: Context, changed: Sequence[Person]) -> None:
     """Keep what is known of people from now on."""
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO tasks_people (user_id, username, role, active, assignable, last_sequence)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE SET role = excluded.role,"
         " active = excluded.active, assignable = excluded.assignable, last_sequence = excluded.last_sequence",
@@ -76,7 +76,7 @@ def note_assignability(context: Context, changed: Sequence[Person]) -> None:
         context.events.flush()
         position = context.log.head()
     insert_many(
-        context.session,
+        context.connection,
         "INSERT INTO tasks_people_history (user_id, from_position, assignable) VALUES (?, ?, ?)"
         " ON CONFLICT (user_id, from_position) DO UPDATE SET assignable = excluded.assignable",
         [(person.user_id, position, int(person.assignable)) for person in changed],
@@ -87,8 +87,8 @@ def look_up(context: Context, statement: str, values: Sequence[str]) -> Iterator
     """The rows of a statement that asks for ``:values``, a bounded number of them at once."""
     prepared = text(statement).bindparams(bindparam("values", expanding=True))
     for start in range(0, len(values), LOOK_UP_AT_ONCE):
-        yield from context.session.connection().execute(prepared, {"values": values[start : start + LOOK_UP_AT_ONCE]})
+        yield from context.connection.execute(prepared, {"values": values[start : start + LOOK_UP_AT_ONCE]})
 
 
 def _last_change(context: Context) -> int:
-    return scalar(context.session, "SELECT max(from_position) FROM tasks_people_history") or 0
+    return scalar(context.connection, "SELECT max(from_position) FROM tasks_people_history") or 0

@@ -49,7 +49,7 @@ def get_task(message: GetTask, context: Context) -> Task:
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     """The tasks that pass every filter, by number; raises ``user_not_found``."""
     where, values = _filter(message, context)
-    total = scalar(context.session, f"SELECT count(*) FROM tasks_tasks AS t WHERE {where}", **values)
+    total = scalar(context.connection, f"SELECT count(*) FROM tasks_tasks AS t WHERE {where}", **values)
     values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
     return TaskPage(_tasks(f"{where} ORDER BY t.number LIMIT :limit OFFSET :offset", values, context), total)
 
@@ -154,7 +154,7 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
 def _user_id(username: str, context: Context) -> str:
     statement = "SELECT user_id FROM tasks_people WHERE username = :username"
     lowered = username.lower() if username.isascii() else username
-    found = scalar(context.session, statement, username=lowered) if rules.is_storable(lowered) else None
+    found = scalar(context.connection, statement, username=lowered) if rules.is_storable(lowered) else None
     if found is None:
         raise refusals.user_not_found(username)
     return str(found)
@@ -162,5 +162,5 @@ def _user_id(username: str, context: Context) -> str:
 
 def _tasks(condition: str, values: Mapping[str, Any], context: Context) -> list[Task]:
     """Tasks of a condition that is made of constants here."""
-    rows = context.session.connection().execute(text(f"{_SELECT} WHERE {condition}"), values)
+    rows = context.connection.execute(text(f"{_SELECT} WHERE {condition}"), values)
     return [msgspec.convert(dict(row), Task, strict=False) for row in rows.mappings()]

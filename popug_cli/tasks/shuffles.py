@@ -53,7 +53,7 @@ def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> 
 
 def note_request(shuffle_id: str, requested_by: str, requested_at: datetime, context: Context) -> None:
     """Keep that a shuffle was asked for; what is kept of it already stays."""
-    context.session.connection().execute(
+    context.connection.execute(
         text(
             "INSERT INTO tasks_shuffles (shuffle_id, requested_by, requested_at, state)"
             " VALUES (:shuffle_id, :requested_by, :requested_at, 'requested') ON CONFLICT (shuffle_id) DO NOTHING"
@@ -65,7 +65,7 @@ def note_request(shuffle_id: str, requested_by: str, requested_at: datetime, con
 def find(shuffle_id: str, context: Context) -> Any:
     """The row of a shuffle, or None."""
     statement = text("SELECT * FROM tasks_shuffles WHERE shuffle_id = :shuffle_id")
-    return context.session.connection().execute(statement, {"shuffle_id": shuffle_id}).first()
+    return context.connection.execute(statement, {"shuffle_id": shuffle_id}).first()
 
 
 def _is_waiting(request: Delivered[ShuffleRequested], context: Context) -> bool:
@@ -95,4 +95,4 @@ def _record(shuffle_id: str, lot: Lot, task_count: int, before: int, context: Co
 
 def _end(shuffle_id: str, change: str, values: Mapping[str, object], context: Context) -> None:
     statement = text(f"UPDATE tasks_shuffles SET {change} WHERE shuffle_id = :shuffle_id")
-    context.session.connection().execute(statement, {**values, "shuffle_id": shuffle_id})
+    context.connection.execute(statement, {**values, "shuffle_id": shuffle_id})

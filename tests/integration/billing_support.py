@@ -129,11 +129,11 @@ class CountingHouse:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.session.connection().exec_driver_sql(statement).mappings()]
+            return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
 
     def run(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:
-            context.session.connection().exec_driver_sql(statement)
+            context.connection.exec_driver_sql(statement)
 
     def ledger(self) -> dict[str, list[dict[str, Any]]]:
         return {table: self.rows(f"SELECT * FROM {table}") for table in LEDGER}

@@ -52,11 +52,11 @@ class Mailroom:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.place.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.session.connection().exec_driver_sql(statement).mappings()]
+            return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
 
     def execute(self, statement: str) -> None:
         with self.place.runtime.writing(OPERATOR) as context:
-            context.session.connection().exec_driver_sql(statement)
+            context.connection.exec_driver_sql(statement)
 
     def published(self, kind: str) -> int:
         return len(self.rows(f"SELECT 1 FROM bus_log WHERE type = 'popug.mail.{kind}.v1'"))

@@ -71,7 +71,7 @@ class InProcess:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.place.runtime.reading(OPERATOR) as context:
-            result = context.session.connection().exec_driver_sql(statement)
+            result = context.connection.exec_driver_sql(statement)
             return [dict(row) for row in result.mappings()]
 
     def _remember(self, user: Any) -> Principal:

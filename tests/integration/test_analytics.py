@@ -47,12 +47,12 @@ class Newsroom:
 
     def tables(self) -> dict[str, list[Any]]:
         with self.runtime.reading(OPERATOR) as context:
-            connection = context.session.connection()
+            connection = context.connection
             return {t: sorted(map(tuple, connection.exec_driver_sql(f"SELECT * FROM {t}"))) for t in TABLES}
 
     def forget_the_cursor(self) -> None:
         with self.runtime.writing(OPERATOR) as context:
-            context.session.connection().exec_driver_sql("UPDATE bus_cursors SET position = 0")
+            context.connection.exec_driver_sql("UPDATE bus_cursors SET position = 0")
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_redelivery_changes_nothing(newsroom: Newsroom) -> None:
 
 def test_a_month_is_found_by_its_days_alone(newsroom: Newsroom) -> None:
     with newsroom.runtime.reading(OPERATOR) as context:
-        plan = context.session.connection().exec_driver_sql(
+        plan = context.connection.exec_driver_sql(
             "EXPLAIN QUERY PLAN " + DEAREST_BY_DAY, {"first": "2026-03-01", "last": "2026-03-31"}
         )
         steps = " | ".join(str(row[-1]) for row in plan)

@@ -20,11 +20,15 @@ def toy(tmp_path: Path) -> Toy:
 
 
 def test_1_nothing_is_lost_a_change_and_its_events_are_one_transaction(toy: Toy) -> None:
-    with pytest.raises(KeyboardInterrupt), toy.runtime.writing(OPERATOR) as context:
-        context.session.connection().exec_driver_sql("INSERT INTO toy_effects (subject) VALUES ('half done')")
-        context.events.publish(registration("ann"))
-        context.events.flush()
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with toy.runtime.writing(OPERATOR) as context:
+            context.connection.exec_driver_sql("INSERT INTO toy_effects (subject) VALUES ('half done')")
+            context.events.publish(registration("ann"))
+            context.events.flush()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert toy.effects() == []
     assert toy.rows("SELECT * FROM bus_log") == []
     assert toy.rows("SELECT * FROM bus_links") == []

@@ -230,7 +230,7 @@ def append(company: InProcess, identity: str, kind: str, subject: str, data: str
         f'"time":"2026-03-02T09:00:00Z","data":{data}}}'
     )
     with company.place.runtime.writing(OPERATOR) as context:
-        context.session.connection().exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
+        context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
 
 def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company: InProcess) -> None:

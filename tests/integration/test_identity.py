@@ -113,7 +113,7 @@ def test_nobody_is_ever_deleted(people: People) -> None:
         pytest.raises(Exception, match="never deleted"),
         people.place.runtime.writing(people.people["boss"]) as context,
     ):
-        context.session.connection().exec_driver_sql("DELETE FROM identity_users")
+        context.connection.exec_driver_sql("DELETE FROM identity_users")
 
 
 def person(name: str, role: str = "worker", email: str = "") -> NewPerson:

@@ -372,7 +372,7 @@ def test_the_token_of_another_company_is_refused(people: People, tmp_path: Path)
 def test_a_token_that_is_not_in_the_list_is_refused(people: People) -> None:
     token = people.log_in().token
     with people.place.runtime.writing(people.people["boss"]) as context:
-        context.session.connection().exec_driver_sql("DELETE FROM identity_tokens")
+        context.connection.exec_driver_sql("DELETE FROM identity_tokens")
     assert not people.is_good(token)
 
 

@@ -31,7 +31,7 @@ class Toy:
         self.runtime: Runtime = bootstrap.open_runtime(Home(self.root), clock=self.clock, chance=SeededChance())
         self.consumer = Consumer(self.name, (UserRegistered, UserDeactivated), self._consume)
         with self.runtime.writing(OPERATOR) as context:
-            context.session.connection().exec_driver_sql(
+            context.connection.exec_driver_sql(
                 "CREATE TABLE toy_effects (position INTEGER PRIMARY KEY, subject TEXT, event_id TEXT, kind TEXT)"
             )
 
@@ -43,26 +43,26 @@ class Toy:
     def append_from_outside(self, envelope: str) -> None:
         """Append a row with nothing but an envelope, as tests and migrations may."""
         with self.runtime.writing(OPERATOR) as context:
-            context.session.connection().exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
+            context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
     def catch_up(self, *, whenever: bool = False) -> CatchUp:
         return catch_up(self.runtime, [self.consumer], whenever=whenever)
 
     def effects(self) -> list[str]:
         """The subjects taken, in the order in which they were."""
-        return [row["subject"] for row in self.rows("SELECT subject FROM toy_effects ORDER BY position")]
+        return [str(row["subject"]) for row in self.rows("SELECT subject FROM toy_effects ORDER BY position")]
 
     def rows(self, statement: str) -> list[dict[str, object]]:
         with self.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.session.connection().exec_driver_sql(statement).mappings()]
+            return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
 
     def execute(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:
-            context.session.connection().exec_driver_sql(statement)
+            context.connection.exec_driver_sql(statement)
 
     def _consume(self, events: Sequence[Delivered[Event]], context: Context) -> None:
         insert_many(
-            context.session,
+            context.connection,
             "INSERT INTO toy_effects (subject, event_id, kind) VALUES (?, ?, ?)",
             [(each.subject, each.id, type(each.data).NAME) for each in events],
         )
