@@ -73,8 +73,8 @@ BUGS = {
                 "bus/runtime.py",
                 "            yield context\n            context.events.end_run()\n",
                 "            yield context\n"
-                "        with transaction(self.engine, writes=True) as session:\n"
-                "            context.events._session = session\n"
+                "        with transaction(self.engine, writes=True) as connection:\n"
+                "            context.events._connection = connection\n"
                 "            context.events.end_run()\n",
             ),
         ),

@@ -77,11 +77,6 @@ class Model:
         if handler is not None:
             handler(event["data"], event)
 
-    def price_times(self, task_id: str) -> int:
-        """How often a task was priced."""
-        task = self.tasks.get(task_id)
-        return int(task is not None and task.price is not None)
-
     def _user_registered(self, data: Data, event: Data) -> None:
         require(data["user_id"] not in self.people, "registered_once", data)
         self.people[data["user_id"]] = Person(data["user_id"], data["username"], data["email"], data["role"])

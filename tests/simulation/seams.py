@@ -62,11 +62,11 @@ def install() -> None:
 @contextmanager
 def _transaction(engine: Any, *, writes: bool) -> Iterator[Any]:
     if not worlds:
-        with real_transaction(engine, writes=writes) as session:
-            yield session
+        with real_transaction(engine, writes=writes) as connection:
+            yield connection
         return
-    with worlds[-1].transaction(engine, writes=writes) as session:
-        yield session
+    with worlds[-1].transaction(engine, writes=writes) as connection:
+        yield connection
 
 
 def _consumer_of(module: str) -> Consumer:

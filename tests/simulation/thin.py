@@ -135,16 +135,6 @@ class ThinConnection:
         return {"popug_writes": self._writes}
 
 
-class ThinSession:
-    """What handlers use of a session."""
-
-    def __init__(self, connection: ThinConnection) -> None:
-        self._connection = connection
-
-    def connection(self) -> ThinConnection:
-        return self._connection
-
-
 def connect(database: Path) -> sqlite3.Connection:
     """A connection with the program's settings, but for durability: nobody pulls the plug here."""
     raw = sqlite3.connect(database, isolation_level=None, cached_statements=512)
@@ -159,7 +149,7 @@ def transaction(raw: sqlite3.Connection, *, writes: bool) -> Iterator[Any]:
     """One transaction like the program's own."""
     raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     try:
-        yield ThinSession(ThinConnection(raw, writes=writes))
+        yield ThinConnection(raw, writes=writes)
     except BaseException:
         raw.execute("ROLLBACK")
         raise

@@ -105,8 +105,8 @@ class World:
             self._delivering.clear()
             bus_consumers.BATCH_EVENTS = self.wrong.batch_size
             self.wrong.next_transaction()
-        with self._begin(engine, writes=writes) as session:
-            yield session
+        with self._begin(engine, writes=writes) as connection:
+            yield connection
             if writes and self.wrong.is_time_to_crash("before the commit"):
                 raise self._crash()
         if writes:
@@ -124,19 +124,19 @@ class World:
         return answer
 
     def price_times(self, task_id: str) -> int:
-        """How often a task was priced."""
-        self._follow_log()
-        return self.model.price_times(task_id)
+        """How often a task was priced, what is not committed yet included."""
+        priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
+        return int(self.rows(priced, (task_id,))[0][0])
 
     @contextmanager
     def _begin(self, engine: Any, *, writes: bool) -> Iterator[Any]:
         if self.real:
-            with seams.real_transaction(engine, writes=writes) as session:
-                yield session
+            with seams.real_transaction(engine, writes=writes) as connection:
+                yield connection
         else:
             assert self._raw is not None
-            with thin.transaction(self._raw, writes=writes) as session:
-                yield session
+            with thin.transaction(self._raw, writes=writes) as connection:
+                yield connection
 
     def _committed(self) -> None:
         self.committed = self.committed or self.handled
@@ -276,8 +276,8 @@ class World:
         """The cursor goes back: what was done is delivered again."""
         consumer = CONSUMERS[operation.a % len(CONSUMERS)]
         back = operation.b % (30 if operation.c % 10 else 500)
-        with self._begin(self.place.runtime.engine, writes=True) as session:
-            session.connection().exec_driver_sql(
+        with self._begin(self.place.runtime.engine, writes=True) as connection:
+            connection.exec_driver_sql(
                 "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
             )
 
