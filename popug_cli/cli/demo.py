@@ -16,6 +16,7 @@ from popug_cli.kernel.calendar import machine_zone_name
 from popug_cli.kernel.errors import Conflict, PopugError
 from popug_cli.kernel.home import Home, locate
 from popug_cli.messages.identity import IssueToken, LogIn, RegisterFirstAdmin
+from popug_cli.messages.mail import ListMails
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def _evening(stage: Stage) -> None:
     stage.run(ACCOUNTANT, "close-day --dry-run")
     stage.run(ACCOUNTANT, "close-day")
     stage.run(ACCOUNTANT, "mail list")
+    for mail in stage.place.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
+        stage.run(ACCOUNTANT, f"mail show {mail.mail_id}")
     stage.tell("Management sees what it earned, and the books are checked")
     stage.run(ACCOUNTANT, "income")
     stage.run(ADMIN, "analytics")
