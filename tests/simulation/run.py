@@ -89,8 +89,12 @@ def _live(world: World, plan: Plan, verdict: Verdict) -> None:
 
 
 def _undisturbed(world: World, shop: Path) -> State:
-    """The end of the same commands at the same instants, with nothing wrong."""
-    twin = World(world.plan._replace(cut_short=0.0), shop / "template", shop / f"twin-{os.getpid()}")
+    """The end of the same commands at the same instants, with nothing wrong.
+
+    Where the disturbed one was in haste, the twin lets consumers take several commands' events at once, too; where it was
+    not, they take them after each command.
+    """
+    twin = World(world.plan, shop / "template", shop / f"twin-{os.getpid()}")
     try:
         with seams.living_in(twin):
             for did in world.did:

@@ -5,7 +5,7 @@ and command handlers come wrapped; each draw that decides something is made for 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from popug_cli import bootstrap
@@ -59,14 +59,8 @@ def install() -> None:
     thin.remember_statements()
 
 
-@contextmanager
-def _transaction(engine: Any, *, writes: bool) -> Iterator[Any]:
-    if not worlds:
-        with real_transaction(engine, writes=writes) as connection:
-            yield connection
-        return
-    with worlds[-1].transaction(engine, writes=writes) as connection:
-        yield connection
+def _transaction(engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
+    return worlds[-1].transaction(engine, writes=writes) if worlds else real_transaction(engine, writes=writes)
 
 
 def _consumer_of(module: str) -> Consumer:

@@ -50,26 +50,31 @@ class Values(list[Any]):
         (only,) = self
         return only
 
+    def partitions(self, size: int) -> Iterator[list[Any]]:
+        return (self[start : start + size] for start in range(0, len(self), size))
+
 
 class ThinResult:
     """All rows of a statement."""
 
-    __slots__ = ("_names", "_rows", "rowcount")
+    __slots__ = ("_description", "_rows", "rowcount")
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._description = cursor.description
         self._rows: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
-        self._names = tuple(column[0] for column in cursor.description) if cursor.description else ()
         self.rowcount = cursor.rowcount
 
     def __iter__(self) -> Iterator[Any]:
-        make = _row_class(self._names)
+        if not self._rows:
+            return iter(())
+        make = _row_class(self._names())
         return iter([make(row) for row in self._rows])
 
     def all(self) -> list[Any]:
         return list(self)
 
     def first(self) -> Any:
-        return _row_class(self._names)(self._rows[0]) if self._rows else None
+        return _row_class(self._names())(self._rows[0]) if self._rows else None
 
     def one(self) -> Any:
         (only,) = self
@@ -85,7 +90,20 @@ class ThinResult:
         return Values([row[0] for row in self._rows])
 
     def mappings(self) -> Values:
-        return Values([dict(zip(self._names, row, strict=True)) for row in self._rows])
+        names = self._names()
+        return Values([dict(zip(names, row, strict=True)) for row in self._rows])
+
+    def partitions(self, size: int) -> Iterator[list[Any]]:
+        return Values(self).partitions(size)
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple([column[0] for column in self._description or ()])
+
+
+@cache
+def _lists_of(statement: TextClause) -> tuple[str, ...]:
+    """The names of the parameters that are lists."""
+    return tuple(name for name, bound in statement._bindparams.items() if bound.expanding)
 
 
 class Savepoint:
@@ -117,10 +135,9 @@ class ThinConnection:
         self._writes = writes
 
     def execute(self, statement: TextClause, parameters: dict[str, Any] | None = None) -> ThinResult:
-        sql, given = statement.text, dict(parameters or {})
-        for name, bound in statement._bindparams.items():
-            if bound.expanding:
-                sql, given = _expand(sql, name, given)
+        sql, given = statement.text, parameters or {}
+        for name in _lists_of(statement):
+            sql, given = _expand(sql, name, dict(given))
         return ThinResult(self._raw.execute(sql, given))
 
     def exec_driver_sql(self, sql: str, parameters: Any = ()) -> ThinResult:

@@ -4,7 +4,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -43,8 +43,9 @@ CONSUMERS = ("billing", "tasks", "analytics", "mail")
 FOUNDERS = 4
 MOST_PEOPLE = 20
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-EXAMINED_EVERY = 800
+EXAMINED_EVERY = 500
 COMPARED_EVERY = 40
+CATCHING_UP_EVERY = 10
 HEALING_ROUNDS = 20
 
 
@@ -97,20 +98,21 @@ class World:
 
     # What the program sees of the world.
 
-    @contextmanager
-    def transaction(self, engine: Any, *, writes: bool) -> Iterator[Any]:
+    def transaction(self, engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
         """One of the program's transactions, with the points at which it may crash."""
-        if writes:
-            self.handled = False
-            self._delivering.clear()
-            bus_consumers.BATCH_EVENTS = self.wrong.batch_size
-            self.wrong.next_transaction()
-        with self._begin(engine, writes=writes) as connection:
+        return self._writing(engine) if writes else self._begin(engine, writes=False)
+
+    @contextmanager
+    def _writing(self, engine: Any) -> Iterator[Any]:
+        self.handled = False
+        self._delivering.clear()
+        bus_consumers.BATCH_EVENTS = self.wrong.batch_size
+        self.wrong.next_transaction()
+        with self._begin(engine, writes=True) as connection:
             yield connection
-            if writes and self.wrong.is_time_to_crash("before the commit"):
+            if self.wrong.is_time_to_crash("before the commit"):
                 raise self._crash()
-        if writes:
-            self._committed()
+        self._committed()
 
     def consumer_of(self, module: str) -> Consumer:
         """A module's ear, wrapped."""
@@ -128,15 +130,11 @@ class World:
         priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
         return int(self.rows(priced, (task_id,))[0][0])
 
-    @contextmanager
-    def _begin(self, engine: Any, *, writes: bool) -> Iterator[Any]:
+    def _begin(self, engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
         if self.real:
-            with seams.real_transaction(engine, writes=writes) as connection:
-                yield connection
-        else:
-            assert self._raw is not None
-            with thin.transaction(self._raw, writes=writes) as connection:
-                yield connection
+            return seams.real_transaction(engine, writes=writes)
+        assert self._raw is not None
+        return thin.transaction(self._raw, writes=writes)
 
     def _committed(self) -> None:
         self.committed = self.committed or self.handled
@@ -180,10 +178,15 @@ class World:
             self.examine()
 
     def repeat(self, did: Did) -> None:
-        """Do what the disturbed twin did, at the same instant."""
+        """Do what the disturbed twin did, at the same instant; every tenth command at least catches up."""
+        self._decide()
         self.clock.instant = did.at
         self.place_in_plan = did.place
+        self.steps += 1
+        in_haste = self.plan.cut_short > 0.5 and self.steps % CATCHING_UP_EVERY
+        self.cut_short = bool(in_haste) and not isinstance(did.message, CloseDay)
         self._perform(did.actor, did.message)
+        self.cut_short = False
         self._follow_log()
 
     def finish(self) -> None:
@@ -463,14 +466,10 @@ class World:
         require(set(people) == known, "people_equal_events", set(people) ^ known)
 
     def examine(self) -> None:
-        """The doctor's whole examination, on the real engine, after consumers had their turn as before any doctor's."""
+        """The doctor's whole examination, after consumers had their turn as before any doctor's."""
         self._until_done(self.place.catch_up)
-        before, self.real = self.real, True
-        try:
-            with self.place.runtime.reading(NOBODY) as context:
-                health = examine(context)
-        finally:
-            self.real = before
+        with self.place.runtime.reading(NOBODY) as context:
+            health = examine(context)
         bad = [f"{check.name}: {check.detail}" for check in health.checks if not check.ok]
         require(health.ok, "doctor", bad)
 
