@@ -38,7 +38,7 @@ def _look_up(principal: Principal, context: Context) -> None:
         found is None
         or found.revoked_at is not None
         or not found.active
-        or (found.user_id, found.role) != (principal.user_id, principal.role)
+        or Principal(found.username, found.user_id, found.role, found.token_id, found.scope) != principal
     ):
         raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
     grants.note_use(context, found)

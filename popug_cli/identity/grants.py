@@ -21,10 +21,12 @@ class Grant(msgspec.Struct, frozen=True):
 
     token_id: str
     user_id: str
-    kind: str
-    revoked_at: datetime | None
+    username: str
     role: Role
     active: bool
+    kind: str
+    scope: str | None
+    revoked_at: datetime | None
 
 
 def grant(context: Context, user: User, kind: str, lifetime: timedelta, scope: str | None = None) -> IssuedToken:
@@ -50,7 +52,7 @@ def grant(context: Context, user: User, kind: str, lifetime: timedelta, scope: s
 def find(context: Context, token_id: str) -> Grant | None:
     """What is known of a token, None where it is not in the list."""
     statement = (
-        "SELECT token_id, user_id, kind, revoked_at, role, active"
+        "SELECT token_id, user_id, username, role, active, kind, scope, revoked_at"
         " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
     )
     row = context.connection.execute(text(statement), {"token_id": token_id}).mappings().first()
