@@ -38,15 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def company(staff_template: Company, folder: Path) -> Company:
+def company(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
     """A fresh company of five, its own for one test."""
-    return staff_template.copy_to(folder)
+    return staff_template.copy_to(tmp_path_factory.mktemp("c"))
 
 
 @pytest.fixture
-def lone(lone_template: Company, folder: Path) -> Company:
+def lone(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
     """A fresh company of an admin and one worker, its own for one test."""
-    return lone_template.copy_to(folder)
+    return lone_template.copy_to(tmp_path_factory.mktemp("c"))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,6 @@ def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def earned(earned_template: Company, folder: Path) -> Company:
+def earned(earned_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
     """A company of an admin and a worker with four tasks done today, its own for one test."""
-    return earned_template.copy_to(folder)
+    return earned_template.copy_to(tmp_path_factory.mktemp("c"))
