@@ -81,8 +81,7 @@ class Face:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise InvalidInput("needs_yes", question, hint="Give --yes to say that you mean it.")
-        self.printer.err.write(f"{question} [y/N] ")
-        self.printer.err.flush()
+        self.printer.ask(f"{question} [y/N]")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
 

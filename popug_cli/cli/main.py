@@ -1,5 +1,6 @@
 """The command line as a whole, and the one place where errors become exit codes."""
 
+import io
 import os
 import signal
 import sys
@@ -53,12 +54,14 @@ def _callback(
     context.obj = context.obj or Chosen(home, as_json)
 
 
-def run(arguments: list[str]) -> int:
-    """Run one command line; the exit code comes back."""
+def run(arguments: list[str], program: Any = None) -> int:
+    """Run one command line, with a program that was built before or a new one; the exit code comes back."""
     os.umask(0o077)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in arguments
     try:
-        code = _run(arguments)
+        code = _run(arguments, program or build())
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit when stdout is closed; nothing else does
         code = _closed(sys.stdout)
@@ -71,9 +74,9 @@ def run(arguments: list[str]) -> int:
     return code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], program: Any) -> int:
     try:
-        result = build().main(args=arguments, prog_name="popug", standalone_mode=False)
+        result = program.main(args=arguments, prog_name="popug", standalone_mode=False)
     except click.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
         return 0
@@ -108,8 +111,14 @@ def _usage(error: click.ClickException) -> InvalidInput:
 
 
 def _own_fault(error: Exception) -> PopugError:
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return InvalidInput(
+            "usage", f"{error.object!r} holds bytes that are no text in UTF-8.", hint="Write it in UTF-8."
+        )
     if os.environ.get("POPUG_TRACEBACK"):
-        raise error
+        from traceback import format_exception
+
+        Printer().trace("".join(format_exception(error)))
     return OwnFault(
         "internal",
         f"popug failed by a fault of its own ({type(error).__name__}: {error}).",

@@ -32,8 +32,7 @@ def ask(face: Face, question: str, option: str) -> str:
     """A line typed at a terminal; raises ``usage`` with the option that answers where there is none."""
     if not is_terminal():
         raise InvalidInput("usage", f"{option} is missing.", hint=f"Give {option}, or run this at a terminal.")
-    face.printer.err.write(f"{question}: ")
-    face.printer.err.flush()
+    face.printer.ask(f"{question}:")
     line = sys.stdin.readline()
     if not line:
         raise typer.Abort

@@ -1,5 +1,6 @@
 """The only printer. Whatever it prints was made visible first, and nothing is ever read as markup."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -62,7 +63,7 @@ class Printer:
 
     def document(self, answer: Any) -> None:
         """One JSON document."""
-        self.out.write(to_json(answer) + "\n")
+        self.out.write(to_json(answer, only_ascii=not _takes_all(self.out)) + "\n")
 
     def line(self, text: str) -> None:
         """One bare line, such as a token."""
@@ -84,15 +85,24 @@ class Printer:
         """A warning, beside the answer."""
         self.err.write(f"warning: {visible(sentence)}\n")
 
+    def trace(self, report: str) -> None:
+        """The lines of a traceback, for who asked for it."""
+        self.err.write(visible(report, keep="\n"))
+
     def note(self, sentence: str) -> None:
         """A remark, beside the answer."""
         self.err.write(visible(sentence) + "\n")
+
+    def ask(self, question: str) -> None:
+        """A question at a terminal, whose answer is typed behind it."""
+        self.err.write(visible(question) + " ")
+        self.err.flush()
 
     def error(self, error: PopugError, *, as_json: bool) -> None:
         """An error with its way out."""
         if as_json:
             body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
-            self.err.write(to_json({"error": body}) + "\n")
+            self.err.write(to_json({"error": body}, only_ascii=not _takes_all(self.err)) + "\n")
             return
         self.err.write(f"error: {visible(error.message)}\n")
         if error.hint:
@@ -118,9 +128,18 @@ class Printer:
             console.print(Text(visible(block.empty)), soft_wrap=True)
 
 
-def to_json(answer: Any) -> str:
+def to_json(answer: Any, *, only_ascii: bool = False) -> str:
     """The JSON document of an answer, with nothing in it that a terminal would act on."""
-    return visible_json(msgspec.json.encode(answer).decode())
+    try:
+        document = msgspec.json.encode(answer).decode()
+    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8 are lone surrogates
+        document = json.dumps(msgspec.to_builtins(answer), separators=(",", ":"))
+    return visible_json(document, only_ascii=only_ascii)
+
+
+def _takes_all(stream: IO[str]) -> bool:
+    """Whether a stream can carry every character."""
+    return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def _widths(block: Table, available: int) -> list[int]:

@@ -24,6 +24,8 @@ def everybody(context: Context) -> list[User]:
 
 def find(context: Context, username: str) -> User | None:
     """The person of that name in any case, or None."""
+    if not username.isascii():
+        return None
     found = context.connection.execute(
         text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
     )

@@ -13,6 +13,8 @@ from popug_cli.storage.engine import scalar
 
 def refuse_locked(context: Context, username: str) -> None:
     """Raise ``too_many_attempts`` while a name has to wait."""
+    if not is_username(username):
+        return
     statement = "SELECT locked_until FROM identity_throttle WHERE username = :username"
     locked_until = scalar(context.connection, statement, username=username)
     if locked_until is None or not still_locked(parse_stamp(locked_until), context.now):

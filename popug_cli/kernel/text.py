@@ -4,12 +4,13 @@ import re
 import unicodedata
 
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
 
 def is_hidden(character: str) -> bool:
     """Whether a terminal would act on the character, or show nothing for it."""
-    return unicodedata.category(character) in HIDDEN_CATEGORIES
+    return unicodedata.category(character) in HIDDEN_CATEGORIES or character in BLANK_LETTERS
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -26,11 +27,13 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def visible_json(document: str) -> str:
-    """A JSON document with every hidden character escaped; it decodes to the same values."""
+def visible_json(document: str, *, only_ascii: bool = False) -> str:
+    """A JSON document with every hidden character escaped, or all but ASCII; it decodes to the same values."""
     if _PLAIN.match(document):
         return document
-    return "".join(c if not is_hidden(c) or c in "\n" else _json_escape(c) for c in document)
+    if only_ascii:
+        return "".join(c if c.isascii() and not is_hidden(c) else _json_escape(c) for c in document)
+    return "".join(c if not is_hidden(c) else _json_escape(c) for c in document)
 
 
 def _json_escape(character: str) -> str:
