@@ -15,7 +15,7 @@ from popug_cli.messages.bus import (
     ShowSchemas,
     TraceTask,
 )
-from popug_cli.messages.company import CheckHealth, SetSetting, ShowPermissions, ShowSettings, ShowTask
+from popug_cli.messages.company import CheckHealth, SetSetting, ShowPermissions, ShowSettings, ShowTask, VerifyLedger
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import Principal
 
@@ -39,6 +39,7 @@ PLACES: dict[type[Message[Any]], str] = {
     ShowPermissions: "settings",
     ShowSettings: "settings",
     ShowTask: "task_details",
+    VerifyLedger: "health",
 }
 
 

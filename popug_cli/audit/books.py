@@ -8,17 +8,24 @@ from typing import Any
 import msgspec
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
+from popug_cli.audit.chain import not_linked
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed
 from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.billing.rules import sides
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.draws import draw_price_cents
+from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.kernel.draws import ALGORITHM, draw_assignee, draw_price_cents
 from popug_cli.messages.billing import EntryPosted, TaskPriced
 from popug_cli.messages.company import Check
-from popug_cli.messages.tasks import VerifyShuffle
+from popug_cli.messages.envelope import decode
+from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, VerifyShuffle
+from popug_cli.messages.upcasters import versions
+from popug_cli.tasks.people import Candidates
 from popug_cli.tasks.queries import verify_shuffle
 
 FETCH_ROWS = 1_000
 POSTED_FIELDS = ("entry_id", "user_id", "kind", "amount_cents", "business_date", "task_id", "corrects")
+PROVED_FIELDS = (*POSTED_FIELDS, "event_id", "debit_account", "credit_account", "occurred_at", "recorded_at")
 
 
 def entries_as_posted(context: Context) -> Check:
@@ -56,31 +63,90 @@ def read_models(context: Context) -> Check:
 def _unlike_entries(context: Context) -> Iterator[str]:
     for entry, posted in zip_longest(_entries(context), _posted(context)):
         if entry != posted:
-            yield f"entry {(entry or posted or {}).get('entry_id')}"
+            yield f"entry {(entry or posted or {}).get('entry_id')} ({_odd_fields(entry, posted)})"
+
+
+def _odd_fields(entry: dict[str, Any] | None, posted: dict[str, Any] | None) -> str:
+    if entry is None:
+        return "told and not in the ledger"
+    if posted is None:
+        return "in the ledger and never told"
+    odd = [name for name in entry if entry[name] != posted[name]]
+    return ", ".join(f"{name} is {entry[name]}, told as {posted[name]}" for name in odd)
 
 
 def _entries(context: Context) -> Iterator[dict[str, Any]]:
+    """Every entry as it stands, with the position, kind and instants of what it must be equal to."""
     result = context.connection.exec_driver_sql(
-        "SELECT entry_id, employee_id AS user_id, kind, amount_cents, business_date, task_id, corrects"
-        " FROM billing_entries ORDER BY position"
+        "SELECT entry_id, employee_id AS user_id, kind, amount_cents, business_date, task_id, corrects, event_id,"
+        " debit_account, credit_account, occurred_at, recorded_at FROM billing_entries ORDER BY position"
     )
     for part in result.mappings().partitions(FETCH_ROWS):
         yield from (dict(row) for row in part)
 
 
 def _posted(context: Context) -> Iterator[dict[str, Any]]:
-    for event in context.log.of_type(EntryPosted):
-        fields = msgspec.to_builtins(event.data)
-        yield {name: fields.get(name) for name in POSTED_FIELDS}
+    """Every entry as its ``entry_posted`` told it; it occurred when its cause did, a correction when it was made."""
+    types = [shape.TYPE for shape in versions(EntryPosted)]
+    statement = (
+        "SELECT log.sequence, log.envelope, json_extract(log.envelope, '$.causationid'),"
+        " json_extract(cause.envelope, '$.time') FROM bus_log log"
+        " LEFT JOIN bus_log cause ON cause.id = json_extract(log.envelope, '$.causationid')"
+        f" WHERE log.type IN ({','.join('?' * len(types))}) ORDER BY log.sequence"
+    )
+    result = context.connection.exec_driver_sql(statement, tuple(types))
+    for part in result.partitions(FETCH_ROWS):
+        yield from (_told(*row) for row in part)
+
+
+def _told(sequence: int, envelope: str, cause_id: str | None, caused_at: str | None) -> dict[str, Any]:
+    try:
+        event = decode(sequence, envelope)
+        occurred = parse_stamp(caused_at) if caused_at else None
+    except (msgspec.MsgspecError, ValueError):
+        return dict.fromkeys(PROVED_FIELDS, f"unreadable at {sequence}")
+    posted = event.data
+    assert isinstance(posted, EntryPosted)
+    debit, credit = sides(posted.kind, posted.user_id)
+    happened = event.time if posted.corrects else occurred
+    return {name: value for name, value in msgspec.to_builtins(posted).items() if name in POSTED_FIELDS} | {
+        "task_id": posted.task_id,
+        "corrects": posted.corrects,
+        "event_id": cause_id,
+        "debit_account": debit,
+        "credit_account": credit,
+        "occurred_at": stamp(happened) if happened else None,
+        "recorded_at": stamp(event.time),
+    }
 
 
 def _wrong_draws(context: Context) -> Iterator[str]:
-    for event in context.log.of_type(TaskPriced):
-        priced = event.data
-        assert isinstance(priced, TaskPriced)
-        if draw_price_cents(priced.draw.seed, priced.task_id) != (priced.fee_cents, priced.reward_cents):
-            yield f"the price of task {priced.task_id}"
+    yield from _wrong_prices(context)
+    yield from _wrong_assignees(context)
     done = "SELECT shuffle_id FROM tasks_shuffles WHERE state = 'done' ORDER BY first_sequence"
     for shuffle_id in context.connection.exec_driver_sql(done).scalars().all():
         if verify_shuffle(VerifyShuffle(shuffle_id=shuffle_id), context).different:
             yield f"shuffle {shuffle_id}"
+
+
+def _wrong_prices(context: Context) -> Iterator[str]:
+    for event in context.log.of_type(TaskPriced):
+        priced = event.data
+        assert isinstance(priced, TaskPriced)
+        drawn = draw_price_cents(priced.draw.seed, priced.task_id)
+        if priced.draw.algorithm != ALGORITHM or drawn != (priced.fee_cents, priced.reward_cents):
+            yield f"the price of task {priced.task_id}"
+
+
+def _wrong_assignees(context: Context) -> Iterator[str]:
+    """The draws outside shuffles that do not come out again; what was appended from outside is none of popug's."""
+    candidates, outside = Candidates(context), set(not_linked(context))
+    for event in context.log.of_type(TaskAssigned):
+        assigned = event.data
+        assert isinstance(assigned, TaskAssigned)
+        if assigned.reason is AssignmentReason.SHUFFLED or event.sequence in outside:
+            continue
+        among = candidates.as_of(assigned.draw.candidates_as_of)
+        drawn = draw_assignee(assigned.draw.seed, assigned.task_id, among) if among else None
+        if assigned.draw.algorithm != ALGORITHM or drawn != assigned.assignee_id:
+            yield f"the assignee of task {assigned.task_id} at {event.sequence}"

@@ -18,8 +18,14 @@ def chain(context: Context) -> Check:
     head = context.log.head_hash() or ORIGIN
     found = verdict("hash_chain", f"the chain over the log is unbroken; its head is {head}", wrong)
     if found.ok and (loose := not_linked(context)):
-        return Check(found.name, True, f"{found.detail}; not linked, since appended from outside: {loose}")
+        return Check(found.name, True, f"{found.detail}; not linked, since appended from outside: {_in_words(loose)}")
     return found
+
+
+def is_part_of_history(context: Context, head: str) -> bool:
+    """Whether the chain ever had this head."""
+    statement = "SELECT 1 FROM bus_links WHERE hash = ? LIMIT 1"
+    return head == ORIGIN or context.connection.exec_driver_sql(statement, (head,)).first() is not None
 
 
 def broken_links(context: Context) -> Iterator[str]:
@@ -38,16 +44,19 @@ def broken_links(context: Context) -> Iterator[str]:
         before, end = link.hash, link.last_sequence
 
 
-def not_linked(context: Context) -> str:
-    """The positions that no link covers, as words; empty where there are none."""
+def not_linked(context: Context) -> list[int]:
+    """The positions that no link covers: what was appended from outside."""
     statement = (
         "SELECT sequence FROM bus_log log WHERE NOT EXISTS (SELECT 1 FROM bus_links link WHERE link.first_sequence ="
         " (SELECT max(first_sequence) FROM bus_links WHERE first_sequence <= log.sequence)"
-        f" AND link.last_sequence >= log.sequence) ORDER BY sequence LIMIT {SHOWN + 1}"
+        " AND link.last_sequence >= log.sequence) ORDER BY sequence"
     )
-    found = context.connection.exec_driver_sql(statement).scalars().all()
-    more = " and more" if len(found) > SHOWN else ""
-    return ", ".join(map(str, found[:SHOWN])) + more
+    return list(context.connection.exec_driver_sql(statement).scalars())
+
+
+def _in_words(positions: list[int]) -> str:
+    more = " and more" if len(positions) > SHOWN else ""
+    return ", ".join(map(str, positions[:SHOWN])) + more
 
 
 def _links(context: Context) -> Iterator[Any]:

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from sqlalchemy.exc import DBAPIError
 
 from popug_cli.audit.books import closed_days, draws, entries_as_posted, read_models
-from popug_cli.audit.chain import chain
+from popug_cli.audit.chain import chain, is_part_of_history
 from popug_cli.audit.invariants import INVARIANTS, Invariant
 from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.bus.chain import ORIGIN
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import log_problems
 from popug_cli.kernel.errors import PopugError
-from popug_cli.messages.company import Check, Health
+from popug_cli.messages.company import Check, Health, LedgerProof
+from popug_cli.storage.engine import scalar
 from popug_cli.storage.faults import place_fault
 
 Examine = Callable[[Context], Check]
@@ -19,23 +21,57 @@ Examine = Callable[[Context], Check]
 
 def examine(context: Context) -> Health:
     """Check everything; a check that cannot be carried out counts as failed."""
-    examinations: list[tuple[str, Examine]] = [
+    others: list[tuple[str, Examine]] = [("read_models_equal_rebuild", read_models), ("set_aside", _set_aside)]
+    checks = list(_carried_out([*_proofs(), *others], context))
+    return Health(ok=all(check.ok for check in checks), checks=checks)
+
+
+def prove(context: Context, head: str | None = None) -> LedgerProof:
+    """Check log, ledger and draws; the first thing that is wrong is named, also a head that this history never had."""
+    wrong = next((check for check in _carried_out(_proofs(), context) if not check.ok), None)
+    told = f"{wrong.name}: {wrong.detail}" if wrong else _unknown_head(context, head)
+    return LedgerProof(ok=told is None, head=_head(context), entries=_count_entries(context), first_wrong=told)
+
+
+def _proofs() -> list[tuple[str, Examine]]:
+    """What proves the log, the ledger and the draws, in the order in which one leans on the other."""
+    return [
         ("database", _database),
         ("foreign_keys", _foreign_keys),
         ("log_without_gaps", _log),
         ("hash_chain", chain),
-        *((each.name, _statement(each)) for each in INVARIANTS),
         ("entries_equal_events", entries_as_posted),
+        *((each.name, _statement(each)) for each in INVARIANTS),
         ("closed_days_without_gaps", closed_days),
         ("draws", draws),
-        ("read_models_equal_rebuild", read_models),
-        ("set_aside", _set_aside),
     ]
-    checks = []
+
+
+def _carried_out(examinations: list[tuple[str, Examine]], context: Context) -> Iterator[Check]:
     for number, (name, examination) in enumerate(examinations):
         context.progress("Checking", number, len(examinations))
-        checks.append(_guarded(name, examination, context))
-    return Health(ok=all(check.ok for check in checks), checks=checks)
+        yield _guarded(name, examination, context)
+    context.progress("Checking", len(examinations), len(examinations))
+
+
+def _unknown_head(context: Context, head: str | None) -> str | None:
+    if head is None or is_part_of_history(context, head.strip().lower()):
+        return None
+    return f"head: {head} is no part of this history; it was rewritten or cut since, or the head is of another company"
+
+
+def _head(context: Context) -> str:
+    try:
+        return context.log.head_hash() or ORIGIN
+    except DBAPIError:
+        return ORIGIN
+
+
+def _count_entries(context: Context) -> int:
+    try:
+        return scalar(context.connection, "SELECT count(*) FROM billing_entries") or 0
+    except DBAPIError:
+        return 0
 
 
 def _guarded(name: str, examination: Examine, context: Context) -> Check:

@@ -65,6 +65,15 @@ class Health(msgspec.Struct, frozen=True):
     checks: list[Check]
 
 
+class LedgerProof(msgspec.Struct, frozen=True):
+    """Whether the ledger can be believed: the head of the log's hash chain, and the first thing that is wrong."""
+
+    ok: bool
+    head: str
+    entries: int
+    first_wrong: str | None
+
+
 class PermissionLine(msgspec.Struct, frozen=True):
     """Who may send a message; ``others`` are the roles that may do so for somebody else."""
 
@@ -105,6 +114,13 @@ class SetSetting(Command[SettingList], frozen=True, kw_only=True):
 @declare("doctor", access=Access.OPERATOR)
 class CheckHealth(Query[Health], frozen=True):
     """Check every invariant."""
+
+
+@declare("ledger verify", access=Access.OPERATOR)
+class VerifyLedger(Query[LedgerProof], frozen=True, kw_only=True):
+    """Prove the log, the ledger and every draw; with a head that was kept, that it is part of this history."""
+
+    head: str | None = None
 
 
 @declare("permissions", access=Access.PUBLIC)

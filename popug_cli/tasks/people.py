@@ -1,5 +1,6 @@
 """Who may hold tasks, now and as of a position in the log, and what people are called."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks.rules import Person
 
 LOOK_UP_AT_ONCE = 500
+CANDIDATE_SETS_KEPT = 64
 
 
 def assignable(context: Context) -> list[str]:
@@ -27,6 +29,30 @@ def assignable_as_of(context: Context, position: int) -> list[str]:
         " ORDER BY user_id"
     )
     return list(context.connection.execute(statement, {"position": position}).scalars())
+
+
+class Candidates:
+    """Who might hold tasks as of any position in the log, asked for once between two changes."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        statement = text("SELECT DISTINCT from_position FROM tasks_people_history ORDER BY from_position")
+        self._changes = list(context.connection.execute(statement).scalars())
+        self._known: dict[int, list[str]] = {}
+
+    def turning_point(self, position: int) -> int:
+        """The position of the last change up to a position; 0 before any."""
+        place = bisect_right(self._changes, position)
+        return self._changes[place - 1] if place else 0
+
+    def as_of(self, position: int) -> list[str]:
+        """The ids of those who might hold tasks then, in ascending order."""
+        change = self.turning_point(position)
+        if change not in self._known:
+            if len(self._known) >= CANDIDATE_SETS_KEPT:
+                self._known.clear()
+            self._known[change] = assignable_as_of(self._context, change)
+        return self._known[change]
 
 
 def known_as_of(context: Context) -> int:

@@ -1,0 +1,89 @@
+"""``ledger verify`` and ``doctor`` believe a true history and name the first thing that is wrong in any other."""
+
+from pathlib import Path
+
+import pytest
+
+from popug_cli.messages.company import CheckHealth, LedgerProof, VerifyLedger
+from tests.integration.ledger_support import company_with_a_past, copy_of, tamper
+from tests.integration.support import InProcess
+
+LAST_ENTRY = "(SELECT max(position) FROM billing_entries)"
+COLUMNS = (
+    "employee_id, debit_account, credit_account, amount_cents, kind, business_date, occurred_at, recorded_at,"
+    " task_id, corrects"
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
+    return company_with_a_past(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def company(original: InProcess, tmp_path: Path) -> InProcess:
+    return copy_of(original, tmp_path / "home")
+
+
+def verify(company: InProcess, head: str | None = None) -> LedgerProof:
+    return company.place.perform(VerifyLedger(head=head))
+
+
+def test_a_true_history_is_believed_and_every_head_it_had_is_part_of_it(company: InProcess) -> None:
+    proof = verify(company)
+    assert (proof.ok, proof.first_wrong) == (True, None)
+    assert proof.entries == len(company.rows("SELECT 1 FROM billing_entries"))
+    heads = [row["hash"] for row in company.rows("SELECT hash FROM bus_links ORDER BY last_sequence")]
+    assert proof.head == heads[-1]
+    assert verify(company, heads[3].upper()).ok
+    paid = company.rows(
+        "SELECT json_extract(envelope, '$.data.log_head') AS head FROM bus_log WHERE type LIKE '%payout%'"
+    )
+    assert paid
+    assert all(verify(company, row["head"]).ok for row in paid)
+
+
+def test_a_head_of_another_history_is_told(company: InProcess) -> None:
+    proof = verify(company, "f" * 64)
+    assert not proof.ok
+    assert "no part of this history" in (proof.first_wrong or "")
+
+
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        ([f"UPDATE billing_entries SET amount_cents = 1 WHERE position = {LAST_ENTRY}"], "amount_cents is 1, told as"),
+        (["DELETE FROM billing_entries WHERE position = 3"], "entries_equal_events"),
+        ([f"DELETE FROM billing_entries WHERE position = {LAST_ENTRY}"], "told and not in the ledger"),
+        (["UPDATE billing_entries SET business_date = '2026-03-09' WHERE position = 4"], "business_date is 2026-03-09"),
+        (["UPDATE billing_entries SET recorded_at = '2026-03-09' WHERE position = 4"], "recorded_at is 2026-03-09"),
+        (["UPDATE billing_entries SET occurred_at = '2026-03-09' WHERE position = 4"], "occurred_at is 2026-03-09"),
+        (
+            [
+                f"INSERT INTO billing_entries (entry_id, event_id, {COLUMNS}) SELECT 'twice', 'twice', {COLUMNS}"
+                " FROM billing_entries WHERE position = 1"
+            ],
+            "entry twice (in the ledger and never told)",
+        ),
+        (["UPDATE bus_log SET envelope = replace(envelope, '00', '01') WHERE sequence = 9"], "hash_chain"),
+        (["DELETE FROM bus_log WHERE sequence = 9"], "log_without_gaps"),
+        (["DELETE FROM bus_log WHERE sequence > (SELECT max(sequence) - 2 FROM bus_log)"], "hash_chain"),
+        (["UPDATE bus_links SET hash = replace(hash, 'a', 'b')"], "hash_chain"),
+        (["UPDATE billing_tasks SET fee_cents = 3000 - fee_cents WHERE fee_cents <> 1500"], "one_price_a_task"),
+        (["UPDATE billing_days SET fees_cents = fees_cents + 1"], "closed_days_never_change"),
+        (["UPDATE tasks_people_history SET assignable = 1 - assignable WHERE rowid = 3"], "draws"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_edited_file_is_named(company: InProcess, statements: list[str], named: str) -> None:
+    tamper(company, *statements)
+    proof = verify(company)
+    assert not proof.ok
+    assert named in (proof.first_wrong or "")
+    assert not company.place.perform(CheckHealth()).ok
+
+
+def test_a_consistent_cut_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:
+    kept = verify(company).head
+    tamper(company, "DELETE FROM bus_links WHERE last_sequence = (SELECT max(last_sequence) FROM bus_links)")
+    assert "no part of this history" in (verify(company, kept).first_wrong or "")
