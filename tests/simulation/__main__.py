@@ -1,9 +1,11 @@
 """``python -m tests.simulation``: worlds from a seed, in which everything that may go wrong does.
 
-    python -m tests.simulation --operations 1000000     the long run
-    python -m tests.simulation --bugs                   which planted bug is found, and how soon
-    python -m tests.simulation --bug no-inbox           one of them
+python -m tests.simulation --operations 1000000     the long run
+python -m tests.simulation --bugs                   which planted bug is found, and how soon
+python -m tests.simulation --bug no-inbox           one of them
 """
+
+# ruff: noqa: T201 - it is a program that prints
 
 from __future__ import annotations
 

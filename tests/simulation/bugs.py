@@ -53,7 +53,11 @@ BUGS = {
     ),
     "price-redrawn": Bug(
         "a task that has a price is priced again when a later batch tells of it",
-        (Change("billing/prices.py", "    known = prices_of(heard, context)\n", "    known = prices_of([], context)\n"),),
+        (
+            Change(
+                "billing/prices.py", "    known = prices_of(heard, context)\n", "    known = prices_of([], context)\n"
+            ),
+        ),
     ),
     "key-order": Bug(
         "what comes later for a subject does not wait behind what failed",

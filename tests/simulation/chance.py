@@ -16,7 +16,7 @@ class NamedChance:
         self._seed = seed
         self._purpose = ""
         self._drawn = 0
-        self._of_no_consequence = random.Random(seed)  # noqa: S311 - not for secrets
+        self._of_no_consequence = random.Random(seed)
 
     def bytes(self, count: int) -> bytes:
         if not self._purpose:

@@ -1,8 +1,9 @@
 """The end of a world, to be compared with that of its undisturbed twin.
 
-What must be equal: people, tasks with their holders and prices, shuffles, accounts, entries with their causes and dates,
-balances by day, closed days with their figures, analytics, mails, and that nothing is set aside. Left out, since it
-tells how the end was reached: positions in the log, ids of entries and mails, when something was entered or queued.
+What must be equal: people, tasks with their holders and prices, shuffles, accounts, entries with their causes and
+dates, balances by day, closed days with their figures, analytics, mails, and that nothing is set aside. Left out,
+since it tells how the end was reached: positions in the log, ids of entries and mails, when something was entered or
+queued.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,7 @@ State = dict[str, list[tuple[Any, ...]]]
 
 def end_state(world: "World") -> State:
     """All rows that count, sorted, by table."""
-    return {
-        table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()
-    }
+    return {table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()}
 
 
 def require_equal(disturbed: State, undisturbed: State) -> None:

@@ -61,11 +61,11 @@ class Plan(NamedTuple):
 
 def plan(seed: str, length: int) -> Plan:
     """The plan of a seed."""
-    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    chance = random.Random(seed)
     wild = chance.random() < 0.25
     cut_short = chance.choice((0.0, 0.5, 0.9, 0.97))
-    weights = {**COMMANDS, **CLOCK, **DISTURBANCES, **(ONLY_WILD if wild else {})}
-    weights = {kind: weight * chance.choice((0.3, 1, 1, 2)) for kind, weight in weights.items()}
+    usual = {**COMMANDS, **CLOCK, **DISTURBANCES, **(ONLY_WILD if wild else {})}
+    weights = {kind: weight * chance.choice((0.3, 1.0, 1.0, 2.0)) for kind, weight in usual.items()}
     kinds = chance.choices(list(weights), list(weights.values()), k=length)
     number = chance.getrandbits
     return Plan(

@@ -15,7 +15,7 @@ from tests.simulation.plan import Plan
 from tests.simulation.violation import Violation
 from tests.simulation.world import World
 
-MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+MEMORY = Path("/dev/shm")
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def run(plan: Plan, shop: Path, *, real: bool = False, keep_state: bool = False)
                 require_equal(ended, _undisturbed(world, shop))
     except Violation as violation:
         verdict.name, verdict.detail = violation.name, str(violation)
-    except Exception as error:  # noqa: BLE001 - whatever the program raises is a finding
+    except Exception as error:
         verdict.name, verdict.detail = type(error).__name__, repr(error)
     finally:
         world.close()
@@ -91,8 +91,8 @@ def _live(world: World, plan: Plan, verdict: Verdict) -> None:
 def _undisturbed(world: World, shop: Path) -> State:
     """The end of the same commands at the same instants, with nothing wrong.
 
-    Where the disturbed one was in haste, the twin lets consumers take several commands' events at once, too; where it was
-    not, they take them after each command.
+    Where the disturbed one was in haste, the twin lets consumers take several commands' events at once, too; where it
+    was not, they take them after each command.
     """
     twin = World(world.plan, shop / "template", shop / f"twin-{os.getpid()}")
     try:
@@ -103,5 +103,3 @@ def _undisturbed(world: World, shop: Path) -> State:
             return end_state(twin)
     finally:
         twin.close()
-
-

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from popug_cli import bootstrap
 from popug_cli.billing import closing, days, prices
+from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus import runtime
 from popug_cli.bus.consumers import Consumer
 from popug_cli.messages.base import Declaration
+from popug_cli.storage.engine import transaction
 from popug_cli.tasks import consumers as tasks_consumers
 from popug_cli.tasks import shuffles
+from popug_cli.tasks.assignments import hand_on_orphans
 from tests.simulation import thin
 
 if TYPE_CHECKING:
@@ -24,9 +27,10 @@ Handler = Callable[[Any, Any], Any]
 worlds: "list[World]" = []
 installed: list[bool] = []
 
-real_transaction = runtime.transaction
+real_transaction = transaction
 real_consumer_of = bootstrap.consumer_of
 real_handler_of = bootstrap.handler_of
+real_batch_events = bus_consumers.BATCH_EVENTS
 
 
 @contextmanager
@@ -38,6 +42,7 @@ def living_in(world: "World") -> Iterator[None]:
         yield
     finally:
         worlds.pop()
+        bus_consumers.BATCH_EVENTS = real_batch_events
 
 
 def install() -> None:
@@ -45,13 +50,13 @@ def install() -> None:
     if installed:
         return
     installed.append(True)
-    runtime.transaction = _transaction
+    runtime.transaction = _transaction  # type: ignore[attr-defined,assignment]
     bootstrap.consumer_of = _consumer_of
     bootstrap.handler_of = _handler_of
     prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
     shuffles.carry_out = _for_purpose(shuffles.carry_out, lambda request, *_: ("shuffle", request.id))
-    tasks_consumers.hand_on_orphans = _for_purpose(
-        tasks_consumers.hand_on_orphans, lambda cause, *_: ("orphans", cause.id)
+    tasks_consumers.hand_on_orphans = _for_purpose(  # type: ignore[attr-defined]
+        hand_on_orphans, lambda cause, *_: ("orphans", cause.id)
     )
     closing.close_next = _for_purpose(
         closing.close_next, lambda _, context: ("close", worlds[-1].place_in_plan, days.first_open(context))

@@ -1,0 +1,223 @@
+"""What each kind of operation does to a world; the numbers of the operation choose among what there is."""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import Role
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.bus import DropDeadLetter, RetryDeadLetters
+from popug_cli.messages.identity import (
+    ActivateUser,
+    AddUser,
+    DeactivateUser,
+    ImportUsers,
+    NewPerson,
+    SetEmail,
+    SetRole,
+)
+from popug_cli.messages.tasks import AddTask, CompleteTask, ImportTasks, NewTask, ShuffleTasks
+from tests.simulation.disturbances import ALL_AT_ONCE
+from tests.simulation.plan import Operation
+from tests.simulation.violation import require
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+CONSUMERS = ("billing", "tasks", "analytics", "mail")
+MOST_PEOPLE = 20
+
+
+def add(world: "World", operation: Operation) -> None:
+    """Somebody adds a task."""
+    jira = f"POPUG-{operation.b}" if operation.b % 3 == 0 else None
+    world.command(operation, world.somebody(operation.a), AddTask(title=f"Task {operation.b}", jira_id=jira))
+
+
+def complete_own(world: "World", operation: Operation) -> None:
+    """Somebody completes a task of their own."""
+    open_tasks = [task for task in world.model.numbers if not task.completed]
+    if open_tasks:
+        task = open_tasks[operation.b % len(open_tasks)]
+        world.command(operation, world.person(task.assignee_id), CompleteTask(number=task.number))
+
+
+def complete_any(world: "World", operation: Operation) -> None:
+    """Somebody tries to complete whatever task, their own or not, there or not."""
+    number = 1 + operation.b % (len(world.model.numbers) + 1)
+    world.command(operation, world.somebody(operation.a), CompleteTask(number=number))
+
+
+def shuffle(world: "World", operation: Operation) -> None:
+    """Mostly somebody who may shuffle does."""
+    actor = world.boss() if operation.a % 4 else world.somebody(operation.b)
+    world.command(operation, actor, ShuffleTasks())
+
+
+def hire(world: "World", operation: Operation) -> None:
+    """An admin registers somebody."""
+    if len(world.model.people) < MOST_PEOPLE:
+        role = ("worker", "worker", "accountant", "manager")[operation.a % 4]
+        name = f"p{operation.place}"
+        world.command(operation, world.boss(), AddUser(username=name, email=f"{name}@example.com", role=Role(role)))
+
+
+def import_tasks(world: "World", operation: Operation) -> None:
+    """Somebody imports tasks, some of them again."""
+    lines = [NewTask(title=f"Line {(operation.b + n) % 40}") for n in range(1 + operation.a % 8)]
+    world.command(operation, world.somebody(operation.b), ImportTasks(lines=[*lines]))
+
+
+def import_people(world: "World", operation: Operation) -> None:
+    """An admin registers several people at once."""
+    if len(world.model.people) < MOST_PEOPLE:
+        names = [f"i{operation.place}-{n}" for n in range(1 + operation.a % 3)]
+        people = [NewPerson(username=n, email=f"{n}@example.com", role=Role.WORKER) for n in names]
+        world.command(operation, world.boss(), ImportUsers(people=[*people]))
+
+
+def set_role(world: "World", operation: Operation) -> None:
+    """Somebody becomes something else."""
+    if person := world.changeable(operation.a):
+        role = list(Role)[operation.b % 4]
+        world.command(operation, world.boss(), SetRole(username=person.username, role=role))
+
+
+def flip_active(world: "World", operation: Operation) -> None:
+    """Somebody leaves or comes back."""
+    if person := world.changeable(operation.a):
+        message = DeactivateUser if person.active else ActivateUser
+        world.command(operation, world.boss(), message(username=person.username))
+
+
+def set_email(world: "World", operation: Operation) -> None:
+    """Somebody has another address."""
+    if person := world.changeable(operation.a):
+        email = f"{person.username}.{operation.b % 5}@example.com"
+        world.command(operation, world.boss(), SetEmail(username=person.username, email=email))
+
+
+def close_day(world: "World", operation: Operation) -> None:
+    """Today or yesterday is closed; only in a wild world while something is wrong, for what comes late counts later."""
+    if not world.plan.wild:
+        world.heal_everything()
+    yesterday = operation.a % 3 > 0
+    world.command(operation, world.boss(), CloseDay(yesterday=yesterday, send_mail=False, confirmed=True))
+
+
+def clock_forward(world: "World", operation: Operation) -> None:
+    """Time passes."""
+    world.decide()
+    seconds = (7, 60, 600, 3600, 3600 * 5)[operation.a % 5] if operation.b % 40 else 86400 * (1 + operation.c % 3)
+    world.clock.advance(seconds=seconds)
+
+
+def clock_back(world: "World", operation: Operation) -> None:
+    """The clock is set back."""
+    world.decide()
+    world.clock.advance(seconds=-(1, 60, 3600, 86400)[operation.a % 4])
+
+
+def redeliver(world: "World", operation: Operation) -> None:
+    """The cursor goes back: what was done is delivered again."""
+    consumer = CONSUMERS[operation.a % len(CONSUMERS)]
+    back = operation.b % (30 if operation.c % 10 else 500)
+    with world.begin(world.place.runtime.engine, writes=True) as connection:
+        connection.exec_driver_sql(
+            "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
+        )
+
+
+def crash_soon(world: "World", operation: Operation) -> None:
+    """One of the next transactions meets a crash."""
+    world.wrong.crash_in = 1 + operation.a % 6
+    world.wrong.crash_where = ("before the cursor", "before the commit", "after the commit")[operation.b % 3]
+
+
+def outage(world: "World", operation: Operation) -> None:
+    """A consumer fails, whatever it is told."""
+    world.wrong.down.add(CONSUMERS[operation.a % len(CONSUMERS)])
+
+
+def poison(world: "World", operation: Operation) -> None:
+    """One subject, more often a new one, is more than one consumer can bear."""
+    subjects = [*world.model.people, *world.model.tasks]
+    recent = subjects[-3:] if operation.b % 2 else subjects
+    world.wrong.poisoned.add((CONSUMERS[operation.a % len(CONSUMERS)], recent[operation.c % len(recent)]))
+
+
+def heal(world: "World", operation: Operation) -> None:
+    """Consumers recover."""
+    world.wrong.down.clear()
+    if operation.a % 2:
+        world.wrong.poisoned.clear()
+
+
+def restart(world: "World", operation: Operation) -> None:
+    """The process ends and another begins."""
+    world.shut()
+    world.open()
+
+
+def batch_size(world: "World", operation: Operation) -> None:
+    """Consumers take so many events at once."""
+    world.wrong.batch_size = (1, 3, 7, 20, 100, ALL_AT_ONCE)[operation.a % 6]
+
+
+def mix(world: "World", operation: Operation) -> None:
+    """Deliveries are mixed between keys, or no more."""
+    world.wrong.mixing = random.Random(operation.b) if operation.a % 4 else None
+
+
+def catch_up(world: "World", operation: Operation) -> None:
+    """Consumers get their turn."""
+    world.until_done(lambda: world.place.catch_up(whenever=operation.a % 2 == 0))
+
+
+def retry(world: "World", operation: Operation) -> None:
+    """Somebody tries all dead letters again."""
+    world.until_done(lambda: world.place.perform_as(world.boss(), RetryDeadLetters()))
+
+
+def drop(world: "World", operation: Operation) -> None:
+    """Somebody gives a dead letter up; not what tasks has to know of people, or all about them would fail."""
+    rows = world.rows(
+        "SELECT id FROM bus_set_aside WHERE state IN ('dead', 'retrying') AND (consumer <> 'tasks' OR subject"
+        " NOT IN (SELECT user_id FROM identity_users)) ORDER BY id"
+    )
+    if rows:
+        dead_id = rows[operation.a % len(rows)][0]
+        message = DropDeadLetter(dead_id=dead_id, reason="the simulation says so")
+        try:
+            world.until_done(lambda: world.place.perform_as(world.boss(), message))
+        except PopugError as refusal:
+            require(refusal.code == "dead_letter_not_found", "a_head_can_be_dropped", refusal)
+
+
+STEPS: dict[str, Callable[["World", Operation], None]] = {
+    "add": add,
+    "complete_own": complete_own,
+    "complete_any": complete_any,
+    "shuffle": shuffle,
+    "hire": hire,
+    "import_tasks": import_tasks,
+    "import_people": import_people,
+    "set_role": set_role,
+    "flip_active": flip_active,
+    "set_email": set_email,
+    "close_day": close_day,
+    "clock_forward": clock_forward,
+    "clock_back": clock_back,
+    "redeliver": redeliver,
+    "crash_soon": crash_soon,
+    "outage": outage,
+    "poison": poison,
+    "heal": heal,
+    "restart": restart,
+    "batch_size": batch_size,
+    "mix": mix,
+    "catch_up": catch_up,
+    "retry": retry,
+    "drop": drop,
+}

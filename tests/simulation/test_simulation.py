@@ -1,0 +1,81 @@
+"""Companies in which everything that may go wrong does, and bugs that such companies bring to light."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from tests.simulation.__main__ import hunt, main, replay_line
+from tests.simulation.bugs import BUGS
+from tests.simulation.campaign import Order, campaign
+from tests.simulation.compare import COLUMNS
+from tests.simulation.plan import COMMANDS, DISTURBANCES, only, plan, read_places, spell
+from tests.simulation.run import run, workshop
+from tests.simulation.shrink import shrink
+
+OPERATIONS = 20_000
+JOBS = 2
+
+
+def test_twenty_thousand_operations_break_no_invariant_and_end_as_if_nothing_had_gone_wrong() -> None:
+    tally = campaign(1, OPERATIONS, jobs=JOBS, watch=lambda tally: None)
+    assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
+    assert tally.operations == OPERATIONS
+    assert 0 < tally.wild < tally.worlds
+
+
+def test_each_planted_bug_is_found() -> None:
+    with ThreadPoolExecutor(JOBS) as pool:
+        found = dict(zip(BUGS, pool.map(partial(hunt, seed=1), BUGS), strict=True))
+    assert {name for name, (invariant, _) in found.items() if invariant is None} == set()
+
+
+def test_a_world_ends_alike_on_sqlalchemy_and_on_bare_sqlite() -> None:
+    happening = plan("alike", 250)._replace(wild=False)
+    with workshop() as shop:
+        thin = run(happening, shop, keep_state=True)
+        real = run(happening, shop, real=True, keep_state=True)
+    assert thin.detail == real.detail == ""
+    assert thin.state == real.state
+    assert thin.state["billing_entries"]
+
+
+def test_the_same_seed_is_the_same_world() -> None:
+    happening = plan("again", 150)
+    with workshop() as shop:
+        one, other = (run(happening, shop, keep_state=True) for _ in range(2))
+    assert (one.events, one.commands, one.state) == (other.events, other.commands, other.state)
+
+
+def test_the_end_that_is_compared_has_something_in_every_table() -> None:
+    with workshop() as shop:
+        state = run(plan("3", 500)._replace(wild=False), shop, keep_state=True).state
+    assert {table for table in COLUMNS if not state[table]} == {"bus_set_aside"}
+
+
+def test_an_operation_keeps_its_decisions_when_others_are_left_out() -> None:
+    whole = plan("decisions", 100)
+    part = only(whole, range(40, 60))
+    assert part.operations == whole.operations[40:60]
+    assert {each.kind for each in plan("kinds", 5_000).operations} >= {*COMMANDS, *DISTURBANCES}
+
+
+def test_places_are_spelled_as_ranges_and_read_again() -> None:
+    assert spell([1, 2, 3, 7, 9, 10]) == "1-3,7,9-10"
+    assert read_places("1-3,7,9-10") == [1, 2, 3, 7, 9, 10]
+
+
+def test_shrinking_keeps_what_it_takes_to_fail_and_nothing_else() -> None:
+    assert shrink(range(200), lambda kept: {17, 120, 121} <= {*kept}, seconds=10) == [17, 120, 121]
+
+
+def test_a_failure_is_told_with_the_command_that_repeats_it() -> None:
+    line = replay_line(Order(5, 3, 400, keep=(1, 2, 9)), "no-inbox")
+    assert line == "python -m tests.simulation --seed 5 --world 3 --length 400 --keep 1-2,9 --bug no-inbox"
+
+
+def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--operations", "60", "--jobs", "1", "--no-progress", "--seed", "4"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("seed 4: 60 operations (")
+    assert told.rstrip().endswith("0 broken invariants")
