@@ -118,12 +118,30 @@ INVARIANTS = (
     ),
     Invariant(
         "every_entry_has_its_cause",
-        "each fee and reward was caused by an assignment or a completion, each payout by its payout_made",
+        "each entry was caused by an assignment, a completion, its payout_made, or what it corrects",
         """
         SELECT 'entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
-        WHERE entry.kind IN ('fee', 'reward', 'payout') AND coalesce(log.type, '') <> CASE entry.kind
+        WHERE coalesce(log.type, '') <> CASE entry.kind
             WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
-            ELSE 'popug.billing.payout_made.v1' END
+            WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END
+        """,
+    ),
+    Invariant(
+        "reversals_mirror",
+        "each reversal undoes exactly the entry that it corrects, once, for a recorded reason",
+        """
+        SELECT 'entry ' || entry.entry_id FROM billing_entries entry
+        LEFT JOIN billing_entries wrong ON wrong.entry_id = entry.corrects
+        LEFT JOIN bus_log cause ON cause.id = entry.event_id
+        LEFT JOIN bus_log told ON told.subject = entry.corrects AND told.type = 'popug.billing.entry_corrected.v1'
+        WHERE entry.corrects IS NOT NULL AND (wrong.kind || '_reversal' IS NOT entry.kind
+            OR wrong.amount_cents IS NOT entry.amount_cents OR wrong.employee_id IS NOT entry.employee_id
+            OR wrong.task_id IS NOT entry.task_id
+            OR json_extract(cause.envelope, '$.data.entry_id') IS NOT entry.corrects
+            OR json_extract(told.envelope, '$.data.entry_id') IS NOT entry.entry_id)
+        UNION ALL
+        SELECT 'event ' || told.id FROM bus_log told WHERE told.type = 'popug.billing.entry_corrected.v1'
+            AND json_extract(told.envelope, '$.data.entry_id') NOT IN (SELECT entry_id FROM billing_entries)
         """,
     ),
     Invariant(

@@ -47,8 +47,8 @@ def entered(event_ids: Iterable[str], context: Context) -> set[str]:
     return set(context.connection.execute(statement, {"ids": list(event_ids)}).scalars())
 
 
-def post(entries: Sequence[NewEntry], context: Context) -> None:
-    """Write entries in this order, move the balances with them, and tell of each."""
+def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
+    """Write entries in this order, move the balances with them, and tell of each; their ids come back."""
     _move_accounts(entries, context)
     rows = [(context.events.new_id(), entry) for entry in entries]
     _write(rows, context)
@@ -67,6 +67,7 @@ def post(entries: Sequence[NewEntry], context: Context) -> None:
             cause=entry.cause,
             causation_id=entry.event_id,
         )
+    return [entry_id for entry_id, _ in rows]
 
 
 def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:

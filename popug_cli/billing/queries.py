@@ -30,6 +30,16 @@ ENTRY = (
     " e.event_id, t.number, t.title"
 )
 
+WITH_BALANCE = (
+    f"SELECT {ENTRY}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
+    " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"
+    " ORDER BY past.business_date DESC LIMIT 1), 0)"
+    " + (SELECT sum(CASE WHEN same.credit_account = same.employee_id THEN same.amount_cents"
+    " ELSE -same.amount_cents END) FROM billing_entries same WHERE same.employee_id = e.employee_id"
+    " AND same.business_date = e.business_date AND same.position <= e.position) AS balance_cents"
+    " FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+)
+
 
 def get_balance(message: GetBalance, context: Context) -> Balance:
     """What somebody has: now, at the end of a date, or as it was known at an instant."""
@@ -73,20 +83,16 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     only = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         only = find_account(message.username, context).account_id
-    rows = context.connection.execute(
-        text(
-            f"SELECT {ENTRY}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
-            " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"
-            " ORDER BY past.business_date DESC LIMIT 1), 0)"
-            " + (SELECT sum(CASE WHEN same.credit_account = same.employee_id THEN same.amount_cents"
-            " ELSE -same.amount_cents END) FROM billing_entries same WHERE same.employee_id = e.employee_id"
-            " AND same.business_date = e.business_date AND same.position <= e.position) AS balance_cents"
-            " FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-            " WHERE e.task_id = :task AND (:only IS NULL OR e.employee_id = :only) ORDER BY e.position"
-        ),
-        {"task": message.task_id, "only": only},
-    )
+    where = "e.task_id = :task AND (:only IS NULL OR e.employee_id = :only) ORDER BY e.position"
+    rows = context.connection.execute(text(f"{WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "only": only})
     return Entries([_entry(row, row["balance_cents"]) for row in rows.mappings()])
+
+
+def entry_of(entry_id: str, context: Context) -> Entry:
+    """The entry of an id that is there."""
+    rows = context.connection.execute(text(f"{WITH_BALANCE} WHERE e.entry_id = :entry_id"), {"entry_id": entry_id})
+    row = rows.mappings().one()
+    return _entry(row, row["balance_cents"])
 
 
 def get_income(message: GetIncome, context: Context) -> Income:

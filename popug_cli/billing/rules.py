@@ -5,13 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
+from popug_cli.kernel.text import is_hidden
 from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
 PAYOUTS = "payouts"
 DAYS_AT_ONCE = 31
 INCOME_DAYS = 7
+MAX_REASON_CHARACTERS = 500
+REVERSALS = {EntryKind.FEE: EntryKind.FEE_REVERSAL, EntryKind.REWARD: EntryKind.REWARD_REVERSAL}
 CREDITS = frozenset({EntryKind.REWARD, EntryKind.FEE_REVERSAL})
 
 
@@ -45,6 +48,42 @@ def sides(kind: EntryKind, employee_id: str) -> tuple[str, str]:
     """The account that an entry debits, and the account that it credits."""
     other = PAYOUTS if kind is EntryKind.PAYOUT else MANAGEMENT
     return (other, employee_id) if kind in CREDITS else (employee_id, other)
+
+
+def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryKind:
+    """The kind of the entry that corrects one; raises ``not_correctable``."""
+    reversal = REVERSALS.get(kind)
+    if reversal is None or is_corrected:
+        why = "it is reversed already" if is_corrected else f"it is a {kind.replace('_', ' ')}"
+        raise Conflict(
+            "not_correctable",
+            f"The entry {entry_id} cannot be corrected: {why}.",
+            hint="Only a fee or a reward can be reversed, and that once.",
+            details={"entry_id": entry_id, "kind": kind.value},
+        )
+    return reversal
+
+
+def checked_reason(reason: str) -> str:
+    """The reason without the space around it; raises ``invalid_reason``."""
+    told = reason.strip()
+    if not told or len(told) > MAX_REASON_CHARACTERS or any(is_hidden(character) for character in told):
+        raise InvalidInput(
+            "invalid_reason",
+            f"A reason is a line of 1 to {MAX_REASON_CHARACTERS} characters.",
+            hint="Say with --reason why the entry is wrong.",
+        )
+    return told
+
+
+def entry_not_found(entry_id: str) -> NotFound:
+    """There is no such entry."""
+    return NotFound(
+        "entry_not_found",
+        f"There is no entry {entry_id!r}.",
+        hint="Run `popug statement --json` or `popug task show NUMBER --json` for the ids of entries.",
+        details={"entry_id": entry_id},
+    )
 
 
 def business_date(occurred_on: date, first_open_day: date) -> date:

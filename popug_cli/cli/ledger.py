@@ -7,6 +7,8 @@ import typer
 
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Hint
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import CorrectEntry, Entry
 from popug_cli.messages.company import LedgerProof, VerifyLedger
 
 PANEL = "Money"
@@ -18,6 +20,7 @@ def register(program: typer.Typer) -> None:
     ledger = typer.Typer(help="Prove, correct and export the ledger.", no_args_is_help=True)
     program.add_typer(ledger, name="ledger", rich_help_panel=PANEL)
     command(ledger, "verify")(verify)
+    command(ledger, "correct")(correct)
 
 
 def verify(
@@ -31,6 +34,22 @@ def verify(
     face.show(proof, lambda: _proof(proof, head))
     if not proof.ok:
         raise typer.Exit(INTEGRITY_FAILED)
+
+
+def correct(
+    face: Face,
+    entry_id: Annotated[str, typer.Argument(metavar="ENTRY_ID", help="The entry that is wrong.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="R", help="Why it is wrong, for the record.")],
+) -> None:
+    """Post the entry that reverses a wrong fee or reward, in the open day; nothing is changed or removed."""
+    entry = face.perform(CorrectEntry(entry_id=entry_id, reason=reason))
+    face.show(entry, lambda: [_reversal(entry)])
+
+
+def _reversal(entry: Entry) -> str:
+    task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
+    kind = entry.kind.replace("_", " ")
+    return f"{entry.business_date}: {kind}{task}, {format_cents(entry.signed_cents)}, as entry {entry.entry_id}."
 
 
 def _proof(proof: LedgerProof, head: str | None) -> Iterator[Block]:

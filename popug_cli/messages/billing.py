@@ -7,6 +7,7 @@ import msgspec
 
 from popug_cli.messages.base import (
     ACCOUNTING,
+    ADMINS,
     EVERYONE,
     Cents,
     Command,
@@ -184,6 +185,14 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
     confirmed: bool = False
 
 
+@declare("ledger correct", by=ADMINS)
+class CorrectEntry(Command[Entry], frozen=True, kw_only=True):
+    """Post the entry that reverses another, in the open day, for a reason that is recorded."""
+
+    entry_id: str
+    reason: str
+
+
 class PriceDraw(msgspec.Struct, frozen=True):
     """How a price was drawn."""
 
@@ -221,6 +230,16 @@ class EntryPosted(Event, frozen=True, kw_only=True):
     business_date: date
     task_id: Id | None = None
     corrects: Id | None = None
+
+
+@event("billing", 1, key="corrects")
+class EntryCorrected(Event, frozen=True, kw_only=True):
+    """An admin had an entry reversed: ``entry_id`` is the one that reverses ``corrects``; its actor is who did it."""
+
+    entry_id: Id
+    corrects: Id
+    user_id: Id
+    reason: str
 
 
 @event("billing", 1, key="user_id")
