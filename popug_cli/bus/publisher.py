@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from popug_cli.bus.chain import ORIGIN, Run
 from popug_cli.bus.log import Log
-from popug_cli.kernel.chance import Chance, uuid7
+from popug_cli.kernel.chance import Chance, uuid7_at, uuid7_time
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
-from popug_cli.messages.envelope import Delivered, Envelope, schema_uri
+from popug_cli.messages.envelope import Delivered, Envelope
 from popug_cli.storage.engine import insert_many
 
 BUFFER_EVENTS = 10_000
@@ -36,8 +36,8 @@ class Publisher:
 
     def __init__(self, connection: Connection, now: datetime, chance: Chance, actor: str, correlation_id: str) -> None:
         self._connection = connection
-        self._now = now
         self._time = stamp(now)
+        self._when = uuid7_time(now)
         self._chance = chance
         self._actor = actor
         self._correlation_id = correlation_id
@@ -48,7 +48,7 @@ class Publisher:
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
-        return uuid7(self._now, self._chance)
+        return uuid7_at(self._when, self._chance)
 
     def act_as(self, username: str) -> None:
         """What is published from now on without a cause was done by this person."""
@@ -78,7 +78,7 @@ class Publisher:
                 time=self._time,
                 data=event,
                 sequence=str(self._last),
-                dataschema=schema_uri(event.TYPE),
+                dataschema=event.SCHEMA,
                 causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,
                 actor=cause.actor if cause else self._actor,

@@ -22,6 +22,7 @@ class SystemChance:
 
 
 SEED_BYTES = 16
+VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def new_seed(chance: Chance) -> str:
@@ -36,7 +37,17 @@ def unit_interval(chance: Chance) -> float:
 
 def uuid7(now: datetime, chance: Chance) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970, then random bits."""
+    return uuid7_at(uuid7_time(now), chance)
+
+
+def uuid7_time(now: datetime) -> str:
+    """The part of a UUID of version 7 that says when, for many of one instant."""
     milliseconds = max(0, int(now.timestamp() * 1000)) & (2**48 - 1)
-    digits = f"{milliseconds:012x}7{chance.bytes(10).hex()}"
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
+    digits = f"{milliseconds:012x}"
+    return f"{digits[:8]}-{digits[8:]}-7"
+
+
+def uuid7_at(time: str, chance: Chance) -> str:
+    """A UUID of version 7 with the given part that says when."""
+    digits = chance.bytes(10).hex()
+    return f"{time}{digits[:3]}-{VARIANTS[digits[3]]}{digits[4:7]}-{digits[7:19]}"

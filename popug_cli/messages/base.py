@@ -108,6 +108,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """A fact: immutable, versioned, in the past tense. The class is the shape of ``data``."""
 
     TYPE: ClassVar[str]
+    SCHEMA: ClassVar[str]
     NAME: ClassVar[str]
     VERSION: ClassVar[int]
     SOURCE: ClassVar[str]
@@ -122,6 +123,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 EVENTS: "dict[str, type[Event]]" = {}
 
 
+def schema_uri(event_type: str) -> str:
+    """The name of the JSON Schema of an event type."""
+    return f"urn:popug:schema:{event_type}"
+
+
 def event(publisher: str, version: int, *, key: str) -> Callable[[EventType], EventType]:
     """Say once of an event who publishes it, in which version, and which field orders it."""
 
@@ -129,6 +135,7 @@ def event(publisher: str, version: int, *, key: str) -> Callable[[EventType], Ev
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", shape.__name__).lower().removesuffix(f"_v{version}")
         shape.NAME, shape.VERSION, shape.KEY = name, version, key
         shape.TYPE = f"popug.{publisher}.{name}.v{version}"
+        shape.SCHEMA = schema_uri(shape.TYPE)
         shape.SOURCE = f"/popug/{publisher}"
         EVENTS[shape.TYPE] = shape
         return shape

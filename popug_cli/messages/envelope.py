@@ -9,8 +9,6 @@ from popug_cli.kernel.clock import parse_stamp
 from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.upcasters import upcast
 
-SCHEMA_PREFIX = "urn:popug:schema:"
-
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
@@ -78,8 +76,3 @@ def decode(sequence: int, envelope: str) -> Delivered[Event]:
         raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {raw.time!r}") from error
     data = upcast(decoder.decode(raw.data))
     return Delivered(sequence, raw.id, raw.subject, time, raw.correlationid or raw.id, raw.actor or "unknown", data)
-
-
-def schema_uri(event_type: str) -> str:
-    """The name of the JSON Schema of an event type."""
-    return SCHEMA_PREFIX + event_type

@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 
 from popug_cli.messages import billing, bus, identity, mail, tasks
-from popug_cli.messages.base import EVENTS
-from popug_cli.messages.envelope import schema_uri
+from popug_cli.messages.base import EVENTS, schema_uri
 
 PUBLISHERS = (billing, bus, identity, mail, tasks)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -16,8 +16,7 @@ from typing import Any
 import msgspec
 
 from popug_cli import messages
-from popug_cli.messages.base import EVENTS, Event
-from popug_cli.messages.envelope import schema_uri
+from popug_cli.messages.base import EVENTS, Event, schema_uri
 
 for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")

@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from popug_cli.messages.base import EVENTS, Event
-from popug_cli.messages.envelope import schema_uri
+from popug_cli.messages.base import EVENTS, Event, schema_uri
 from popug_cli.messages.upcasters import UPCASTERS, versions
 from tests.architecture import schemas
 
