@@ -15,9 +15,20 @@ from popug_cli.messages.bus import (
     ShowSchemas,
     TraceTask,
 )
-from popug_cli.messages.company import CheckHealth, SetSetting, ShowPermissions, ShowSettings, ShowTask, VerifyLedger
+from popug_cli.messages.company import (
+    CheckHealth,
+    ExplainBalance,
+    ExplainIncome,
+    ExplainTask,
+    SetSetting,
+    ShowPermissions,
+    ShowSettings,
+    ShowTask,
+    VerifyLedger,
+)
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import Principal
+from popug_cli.messages.scheduler import RunDue, ShowSchedule
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
@@ -27,6 +38,9 @@ Compose = Callable[["Local", Any, Principal], Any]
 PLACES: dict[type[Message[Any]], str] = {
     CheckHealth: "health",
     DropDeadLetter: "events",
+    ExplainBalance: "explain",
+    ExplainIncome: "explain",
+    ExplainTask: "explain",
     ListDeadLetters: "events",
     ReplayEvents: "replay",
     RetryDeadLetters: "events",
@@ -34,6 +48,8 @@ PLACES: dict[type[Message[Any]], str] = {
     ShowSchemas: "events",
     TraceTask: "trace",
     CloseDay: "close_day",
+    RunDue: "scheduling",
+    ShowSchedule: "scheduling",
     SendMail: "mail_run",
     SetSetting: "settings",
     ShowPermissions: "settings",

@@ -52,6 +52,11 @@ class Local:
         """The company, opened at the first use."""
         return bootstrap.open_runtime(self.home, clock=self._clock, chance=self._chance, progress=self._progress)
 
+    def close(self) -> None:
+        """Let go of the database; the next use opens it anew."""
+        if (runtime := vars(self).pop("runtime", None)) is not None:
+            runtime.engine.dispose()
+
     @cached_property
     def consumers(self) -> tuple[Consumer, ...]:
         """Every module's ear."""

@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from popug_cli.audit.books import closed_days, draws, entries_as_posted, read_models
 from popug_cli.audit.chain import chain, is_part_of_history
 from popug_cli.audit.invariants import INVARIANTS, Invariant
+from popug_cli.audit.nights import days_to_close, scheduler
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.bus.chain import ORIGIN
 from popug_cli.bus.runtime import Context
@@ -21,7 +22,12 @@ Examine = Callable[[Context], Check]
 
 def examine(context: Context) -> Health:
     """Check everything; a check that cannot be carried out counts as failed."""
-    others: list[tuple[str, Examine]] = [("read_models_equal_rebuild", read_models), ("set_aside", _set_aside)]
+    others: list[tuple[str, Examine]] = [
+        ("read_models_equal_rebuild", read_models),
+        ("set_aside", _set_aside),
+        ("days_to_close", days_to_close),
+        ("scheduler", scheduler),
+    ]
     checks = list(_carried_out([*_proofs(), *others], context))
     return Health(ok=all(check.ok for check in checks), checks=checks)
 

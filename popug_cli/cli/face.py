@@ -97,26 +97,43 @@ def command(
     """Register a function as a command: its first parameter, the face, becomes ``--home`` and ``--json``."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        own = [*inspect.signature(function).parameters.values()][1:]
-        hints = get_type_hints(function, include_extras=True)
-
-        @wraps(function)
-        def run(*, context: typer.Context, home: Path | None, as_json: bool, **arguments: Any) -> None:
-            chosen: Chosen = context.obj or Chosen()
-            chosen.home = home or chosen.home
-            face = Face(locate(chosen.home), as_json or chosen.as_json, chosen)
-            function(face, **arguments)
-
-        common = [
-            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-            inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
-            inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
-        ]
-        parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        del run.__wrapped__  # else Typer reads the annotations of the function inside
-        group.command(name, rich_help_panel=panel, epilog=epilog)(run)
+        group.command(name, rich_help_panel=panel, epilog=epilog)(_with_face(function))
         return function
 
     return register
+
+
+def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as what a group does where none of its commands is named."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        group.callback(invoke_without_command=True)(_with_face(function))
+        return function
+
+    return register
+
+
+def _with_face(function: Callable[..., None]) -> Callable[..., None]:
+    own = [*inspect.signature(function).parameters.values()][1:]
+    hints = get_type_hints(function, include_extras=True)
+
+    @wraps(function)
+    def run(*, context: typer.Context, home: Path | None, as_json: bool, **arguments: Any) -> None:
+        chosen: Chosen = context.obj or Chosen()
+        chosen.home = home or chosen.home
+        as_json = as_json or chosen.as_json
+        if context.invoked_subcommand is None:
+            function(Face(locate(chosen.home), as_json, chosen), **arguments)
+        else:
+            chosen.as_json = as_json
+
+    common = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
+        inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
+    ]
+    parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    del run.__wrapped__  # else Typer reads the annotations of the function inside
+    return run

@@ -18,7 +18,22 @@ INTERRUPTED = 130
 
 def build() -> Any:
     """The whole program as one click command."""
-    from popug_cli.cli import analytics, company, demo, events, ledger, mail, money, session, task, tasks, token, user
+    from popug_cli.cli import (
+        analytics,
+        company,
+        demo,
+        events,
+        explain,
+        ledger,
+        mail,
+        money,
+        scheduler,
+        session,
+        task,
+        tasks,
+        token,
+        user,
+    )
 
     program = typer.Typer(
         name="popug",
@@ -29,7 +44,7 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback()(_callback)
-    for part in (session, task, tasks, money, ledger, analytics, user, token, mail, events, company, demo):
+    for part in (session, task, tasks, money, scheduler, ledger, explain, analytics, user, token, mail, events, company, demo):
         part.register(program)
     return typer.main.get_command(program)
 

@@ -26,6 +26,10 @@ class Calendar:
         """The calendar date of an instant in the company's zone."""
         return self.local(instant).date()
 
+    def instant(self, day: date, at: time) -> datetime:
+        """The first instant, in UTC, at which the company's clocks show a time of a day, or would if they had it."""
+        return datetime.combine(day, at, self._zone).astimezone(UTC)
+
     def exists(self, day: date) -> bool:
         """Whether the zone ever had this date (Pacific/Apia never had 2011-12-30)."""
         noon = datetime.combine(day, time(12), self._zone)

@@ -14,3 +14,13 @@ class HomeRow(SQLModel, table=True):
     home_id: str
     time_zone: str
     founded_at: str
+
+
+class HeartbeatRow(SQLModel, table=True):
+    """When something that runs by itself was last seen running."""
+
+    __tablename__ = "storage_heartbeats"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    name: str = Field(primary_key=True)
+    seen_at: str

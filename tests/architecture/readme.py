@@ -18,7 +18,7 @@ from popug_cli.messages.base import Access, Declaration, Role, declarations
 README = Path(__file__).parents[2] / "README.md"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list"}
-OWN_HOME = {"demo"}
+OWN_HOME = {"demo", "scheduler install"}
 EVERYWHERE = {"--json", "--home", "--server", "--help"}
 FENCED = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -54,6 +54,8 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
         words = f"{path} {name}".strip()
         if command.hidden:
             continue
+        if getattr(command, "invoke_without_command", False):
+            yield words, command
         if hasattr(command, "commands"):
             yield from _below(words, command, click.Context(command, parent=context, info_name=name))
         else:

@@ -17,6 +17,13 @@ STATEMENTS = (
     ) STRICT
     """,
     """
+    CREATE TABLE storage_heartbeats (
+        name TEXT NOT NULL,
+        seen_at TEXT NOT NULL,
+        PRIMARY KEY (name)
+    ) STRICT
+    """,
+    """
     CREATE TABLE bus_log (
         sequence INTEGER PRIMARY KEY,
         envelope TEXT NOT NULL,

@@ -1,0 +1,91 @@
+"""What is due, as the database knows it, and doing it: days, mail, events; the scheduler only says when to look."""
+
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+
+from popug_cli.app.close_day import close_day
+from popug_cli.app.mail_run import send_due
+from popug_cli.billing import days
+from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.bus.queries import held_events
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.mail import outbox
+from popug_cli.messages.billing import CloseDay, ClosedDay
+from popug_cli.messages.mail import MailRun
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
+from popug_cli.storage import heartbeat
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+BEATS_APART = timedelta(minutes=10)
+
+
+def show_schedule(place: "Local", message: ShowSchedule, principal: Principal) -> Schedule:
+    """What comes next."""
+    place.catch_up()
+    with place.runtime.reading(principal) as context:
+        return _schedule(context, message.at_minute, confirmed=message.confirmed)
+
+
+def run_due(place: "Local", message: RunDue, principal: Principal) -> DueRun:
+    """Retry events, close days and send mail, as far as they are due."""
+    _beat(place, principal)
+    place.catch_up()
+    with place.runtime.reading(principal) as context:
+        now = context.now
+        up_to = last_due(context.calendar, now, message.at_minute)
+        schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
+    closed: list[ClosedDay] = []
+    if schedule.overdue_days and not schedule.needs_yes:
+        asked = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
+        closed = [day for day in close_day(place, asked, principal).days if not day.already_closed]
+    mail = _send(place, principal)
+    with place.runtime.reading(principal) as context:
+        following = _schedule(context, message.at_minute, confirmed=message.confirmed)
+        return DueRun(now, closed, mail, len(held_events(context)), following)
+
+
+def last_due(calendar: Calendar, now: datetime, at_minute: int) -> date:
+    """The last day that may be closed now: yesterday, before its minute of today the day before that."""
+    local = calendar.local(now)
+    yesterday = calendar.previous_day(local.date())
+    return yesterday if local.hour * 60 + local.minute >= at_minute else calendar.previous_day(yesterday)
+
+
+def _schedule(context: Context, at_minute: int, *, confirmed: bool) -> Schedule:
+    overdue = len(days.open_days(last_due(context.calendar, context.now, at_minute), context))
+    first = days.first_open(context)
+    return Schedule(
+        time_zone=context.calendar.time_zone,
+        closes=first,
+        closes_at=_closing_time(first, context, at_minute) if first else None,
+        overdue_days=overdue,
+        needs_yes=overdue > DAYS_AT_ONCE and not confirmed,
+        mail_queued=outbox.count_unsent(context)[0],
+    )
+
+
+def _closing_time(day: date, context: Context, at_minute: int) -> datetime:
+    calendar = context.calendar
+    return calendar.instant(calendar.next_day(day), time(*divmod(at_minute, 60)))
+
+
+def _send(place: "Local", principal: Principal) -> MailRun:
+    """Send what is due; where nothing is, no lock is taken and no server asked."""
+    with place.runtime.reading(principal) as context:
+        if not outbox.count_claimable(context, whenever=False):
+            unsent, held = outbox.count_unsent(context)
+            return MailRun(sent=0, queued=unsent, failed=0, held=held)
+    return send_due(place, principal)
+
+
+def _beat(place: "Local", principal: Principal) -> None:
+    """Leave a sign of life, now and then."""
+    with place.runtime.reading(principal) as context:
+        seen_at, now = heartbeat.last_beat(context.connection, heartbeat.SCHEDULER), context.now
+    if seen_at is None or not now - BEATS_APART < seen_at <= now:
+        with place.runtime.writing(principal) as context:
+            heartbeat.beat(context.connection, heartbeat.SCHEDULER, context.now)

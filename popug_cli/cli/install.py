@@ -1,0 +1,172 @@
+"""What has cron or systemd close each day: the texts, and where they are written."""
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.home import Home, locate, replace_file
+
+TOKEN_FILE = "~/.config/popug/close-day.token"  # noqa: S105 - a path
+UNIT = "popug-close-day"
+CRONTAB_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What is to happen: this home's days are closed at a minute of the day in the company's zone."""
+
+    home: Home
+    at_minute: int
+    company_zone: str
+    machine_zone: str
+
+    @property
+    def name(self) -> str:
+        """A name for it that no other home has."""
+        if self.home == locate(None):
+            return UNIT
+        return f"{UNIT}-{sha256(str(self.home.root).encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class CronPlan:
+    """A line for the crontab, with a comment by which it is found again."""
+
+    mark: str
+    line: str
+
+    def texts(self) -> Iterator[str]:
+        """What is installed."""
+        yield self.mark
+        yield self.line
+
+    def hints(self, *, written: bool) -> Iterator[str]:
+        """What else is to be done."""
+        yield f"Make its token: popug token issue NAME --ttl 365d --scope close-day | head -1 > {TOKEN_FILE}"
+        yield "It stands in your crontab." if written else "Add it with `crontab -e`, or run this again with --write."
+
+    def answer(self, *, written: bool) -> dict[str, Any]:
+        """The same for programs."""
+        return {"kind": "cron", "written": written, "line": self.line}
+
+    def write(self) -> None:
+        """Put it into the user's crontab, in the place of an earlier one of the same home."""
+        lines = _crontab("-l", missing_is_empty=True).splitlines()
+        if self.mark in lines:
+            place = lines.index(self.mark)
+            del lines[place : place + 2]
+        _crontab("-", content="\n".join([*lines, self.mark, self.line]) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class SystemdPlan:
+    """A service and a timer of the user's systemd; ``files`` are their contents by name."""
+
+    folder: Path
+    files: dict[str, str]
+    timer: str
+
+    def texts(self) -> Iterator[str]:
+        """What is installed."""
+        for name, content in self.files.items():
+            yield f"# {self.folder / name}\n{content}"
+
+    def hints(self, *, written: bool) -> Iterator[str]:
+        """What else is to be done."""
+        if not written:
+            yield "Run this again with --write to put both files there, then:"
+        yield f"systemctl --user daemon-reload && systemctl --user enable --now {self.timer}"
+        yield "To have it run while you are logged out: loginctl enable-linger"
+
+    def answer(self, *, written: bool) -> dict[str, Any]:
+        """The same for programs."""
+        return {"kind": "systemd", "written": written, "folder": str(self.folder), "files": self.files}
+
+    def write(self) -> None:
+        """Put both files where the user's systemd finds them."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self.files.items():
+                replace_file(self.folder / name, content.encode())
+        except OSError as error:
+            raise Unavailable(
+                "read_only",
+                f"{self.folder} cannot be written: {error.strerror}.",
+                hint="Leave --write out and put the files there by hand.",
+            ) from error
+
+
+def cron_plan(night: Night) -> CronPlan:
+    """A line that closes up to yesterday; every hour where cron's zone is not the company's, which does no harm."""
+    hour, minute = divmod(night.at_minute, 60)
+    when = f"{minute} {hour} * * *" if night.company_zone == night.machine_zone else f"{minute} * * * *"
+    program = " ".join(shlex.quote(word) for word in _program(night.home))
+    command = f'POPUG_TOKEN="$(cat {TOKEN_FILE})" {program} close-day --date yesterday'
+    return CronPlan(f"# {night.name}", f"{when}  " + command.replace("%", "\\%"))
+
+
+def systemd_plan(night: Night) -> SystemdPlan:
+    """A service that does what is due, and a timer that makes up for a machine that was off."""
+    from platformdirs import user_config_path
+
+    hour, minute = divmod(night.at_minute, 60)
+    command = " ".join(_unit_word(word) for word in [*_program(night.home), "scheduler", "--once"])
+    service = (
+        "[Unit]\nDescription=Close the days of popug up to yesterday and send its mail\n\n"
+        f"[Service]\nType=oneshot\nExecStart={command}\nUMask=0077\n"
+    )
+    timer = (
+        "[Unit]\nDescription=Close the days of popug every night\n\n"
+        f"[Timer]\nOnCalendar=*-*-* {hour:02}:{minute:02}:00 {night.company_zone}\nPersistent=true\n\n"
+        "[Install]\nWantedBy=timers.target\n"
+    )
+    files = {f"{night.name}.service": service, f"{night.name}.timer": timer}
+    return SystemdPlan(user_config_path() / "systemd" / "user", files, f"{night.name}.timer")
+
+
+def _program(home: Home) -> list[str]:
+    """How this very program is called for this home, from anywhere."""
+    words = [*_called(), "--home", str(home.root)]
+    if any(not character.isprintable() for word in words for character in word):
+        raise InvalidInput("usage", f"{home.root!s} cannot be written into such a file.", hint="Move it elsewhere.")
+    return words
+
+
+def _called() -> list[str]:
+    beside = Path(sys.executable).with_name("popug")
+    return [str(beside)] if beside.is_file() else [sys.executable, "-m", "popug_cli"]
+
+
+def _unit_word(word: str) -> str:
+    """A word of a command line in a unit file, where ``%`` and ``$`` mean something."""
+    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{plain}"' if plain != word or any(c in word for c in " '\t;") else word
+
+
+def _crontab(argument: str, *, content: str = "", missing_is_empty: bool = False) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own crontab
+            ["crontab", argument],  # noqa: S607 - wherever it is installed
+            input=content,
+            capture_output=True,
+            text=True,
+            timeout=CRONTAB_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _no_crontab(str(error)) from error
+    if done.returncode and not (missing_is_empty and "no crontab" in done.stderr):
+        raise _no_crontab(done.stderr.strip())
+    return done.stdout if not done.returncode else ""
+
+
+def _no_crontab(reason: str) -> Unavailable:
+    return Unavailable(
+        "no_crontab", f"The crontab cannot be used: {reason}.", hint="Leave --write out and add the line by hand."
+    )

@@ -1,0 +1,160 @@
+"""Commands: the scheduler, and what has it run by cron or systemd."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from popug_cli.cli import install as installing
+from popug_cli.cli.face import Face, command, group_command
+from popug_cli.cli.render import Hint
+from popug_cli.kernel.calendar import Calendar, machine_zone_name
+from popug_cli.kernel.errors import InvalidInput, PopugError
+from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.progress import Progress
+from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
+
+PANEL = "Money"
+DEFAULT_TIME = "00:05"
+_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+
+AtOption = Annotated[
+    str, typer.Option("--at", metavar="HH:MM", help="When yesterday is closed, by the company's clocks.")
+]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    group = typer.Typer(help=scheduler.__doc__)
+    group_command(group)(scheduler)
+    program.add_typer(group, name="scheduler", rich_help_panel=PANEL)
+    command(group, "install")(install)
+
+
+def scheduler(
+    face: Face,
+    at: AtOption = DEFAULT_TIME,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due, at any hour, and end.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
+) -> None:
+    """Close each day by itself, send mail and retry events, in the foreground until SIGINT or SIGTERM."""
+    from popug_cli.scheduler import run_forever, run_once
+
+    minute = parse_minute(at)
+    report = Report(face)
+    if not once:
+        return run_forever(report.open_place, RunDue(at_minute=minute, confirmed=yes), report)
+    run = run_once(report.open_place, RunDue(confirmed=yes), report)
+    if run.next.needs_yes:
+        raise InvalidInput(
+            "needs_yes",
+            f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
+            hint="Check the clock, then run `popug scheduler --once --yes` to say that you mean it.",
+            details={"days": run.next.overdue_days},
+        )
+    return None
+
+
+def install(
+    face: Face,
+    cron: Annotated[bool, typer.Option("--cron", help="A line for the crontab.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of systemd.")] = False,
+    at: AtOption = DEFAULT_TIME,
+    write: Annotated[bool, typer.Option("--write", help="Install it, instead of only printing it.")] = False,
+) -> None:
+    """Print what has cron or systemd close each day; with --write install it."""
+    from popug_cli.messages.principal import SCHEDULER
+
+    if cron == systemd:
+        raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
+    minute = parse_minute(at)
+    schedule = face.place.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
+    night = installing.Night(face.home, minute, schedule.time_zone, machine_zone_name())
+    plan = installing.cron_plan(night) if cron else installing.systemd_plan(night)
+    if write:
+        plan.write()
+    face.show(plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))])
+
+
+def parse_minute(text: str) -> int:
+    """The minute of the day of a time such as ``00:05``; raises ``invalid_time``."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise InvalidInput(
+            "invalid_time", f"{text!r} is no time of day.", hint="Write it as 00:05.", details={"time": text}
+        )
+    return int(match[1]) * 60 + int(match[2])
+
+
+@dataclass
+class Report:
+    """Tells each thing in one line, as words or JSON; a warning that was the last one's is not said again."""
+
+    face: Face
+    _warned: str = ""
+
+    def open_place(self, progress: Progress) -> Any:
+        """The company, opened anew."""
+        from popug_cli.app import Local
+
+        return Local(self.face.home, warn=self._warn, progress=progress)
+
+    def comes_next(self, schedule: Schedule) -> None:
+        """What will be done, and when."""
+        self._line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next(schedule)))
+
+    def ran(self, run: DueRun) -> None:
+        """One run is done."""
+        self._line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run(run))
+
+    def failed(self, error: PopugError) -> None:
+        """A run could not be done."""
+        self.face.printer.error(error, as_json=self.face.as_json)
+
+    def _line(self, document: dict[str, Any], words: Any) -> None:
+        if self.face.as_json:
+            self.face.printer.document(document)
+        else:
+            self.face.printer.line(words())
+        self.face.printer.out.flush()
+
+    def _warn(self, sentence: str) -> None:
+        if sentence != self._warned:
+            self._warned = sentence
+            self.face.printer.warn(sentence)
+
+
+def _run(run: DueRun) -> str:
+    local = Calendar(run.next.time_zone).local(run.at)
+    done = [f"closed {_days(run)}" if run.days else "no day closed", f"{run.mail.sent} mails sent"]
+    if run.mail.queued:
+        done.append(f"{run.mail.queued} still to be sent")
+    if run.mail.failed:
+        done.append(f"{run.mail.failed} refused for good")
+    if run.set_aside:
+        done.append(f"{run.set_aside} events set aside (see `popug events dead`)")
+    return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next(run.next)}."
+
+
+def _days(run: DueRun) -> str:
+    first, last = run.days[0].business_date, run.days[-1].business_date
+    which = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
+    payouts, cents = sum(day.paid_count for day in run.days), sum(day.payouts_cents for day in run.days)
+    return f"{which}: {payouts} payout{'' if payouts == 1 else 's'}, {format_cents(cents)}"
+
+
+def _next(schedule: Schedule) -> str:
+    if schedule.needs_yes:
+        return f"{schedule.overdue_days:,} days are open, too many to close without --yes: check the clock"
+    if schedule.closes_at is None:
+        return "no day is open yet"
+    if schedule.overdue_days:
+        return f"{schedule.closes} is to be closed now"
+    local = Calendar(schedule.time_zone).local(schedule.closes_at)
+    return f"next: {schedule.closes} is closed on {local:%Y-%m-%d at %H:%M} ({schedule.time_zone})"
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:] + "."

@@ -1,0 +1,192 @@
+"""The scheduler: it says when to look, and the database says what is due."""
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import time as timer
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Protocol
+
+from popug_cli.app import Local
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.progress import Progress
+from popug_cli.messages.principal import SCHEDULER
+from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
+
+if TYPE_CHECKING:
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+LOOK_SECONDS = 30
+WATCH_SECONDS = 5
+CLOCK_STEP_SECONDS = 3
+GRACE_SECONDS = 1.5
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Open = Callable[[Progress], Local]
+
+
+class Tell(Protocol):
+    """Hears of what the scheduler does, in words or JSON."""
+
+    def comes_next(self, schedule: Schedule) -> None:
+        """What will be done, and when."""
+        ...
+
+    def ran(self, run: DueRun) -> None:
+        """One run is done."""
+        ...
+
+    def failed(self, error: PopugError) -> None:
+        """A run could not be done; the next one tries again."""
+        ...
+
+
+class Stopped(BaseException):
+    """The scheduler is to end: what is being done is given up between two of its steps."""
+
+
+@dataclass
+class Work:
+    """One run after another, never two at once; ``stopping`` ends the present one at its next step."""
+
+    open_place: Open
+    message: RunDue
+    tell: Tell
+    stopping: threading.Event = field(default_factory=threading.Event)
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    _trouble: str = ""
+    _held_days: bool = False
+
+    def schedule(self) -> Schedule:
+        """What comes next."""
+        place = self.open_place(self._step)
+        try:
+            asked = ShowSchedule(at_minute=self.message.at_minute, confirmed=self.message.confirmed)
+            return place.perform(asked, actor=SCHEDULER)
+        finally:
+            place.close()
+
+    def do(self) -> DueRun:
+        """What is due, in a company opened for it, so that settings and file are those of now."""
+        place = self.open_place(self._step)
+        try:
+            return place.perform(self.message, actor=SCHEDULER)
+        finally:
+            place.close()
+
+    def run(self, *, aloud: bool) -> None:
+        """Do what is due and tell of it: ``aloud`` in any case, else where something was done or is new."""
+        with self.busy:
+            try:
+                self._tell(self.do(), aloud=aloud)
+            except PopugError as error:
+                if aloud or error.message != self._trouble:
+                    self._trouble = error.message
+                    self.tell.failed(error)
+            except Stopped:
+                return
+
+    def _tell(self, run: DueRun, *, aloud: bool) -> None:
+        news = self._trouble or run.next.needs_yes != self._held_days
+        if aloud or news or run.days or run.mail.sent or run.mail.failed:
+            self.tell.ran(run)
+        self._trouble, self._held_days = "", run.next.needs_yes
+
+    def _step(self, label: str, done: int, total: int) -> None:
+        if self.stopping.is_set():
+            raise Stopped
+
+
+def run_once(open_place: Open, message: RunDue, tell: Tell) -> DueRun:
+    """Do what is due and end."""
+    run = Work(open_place, message, tell).do()
+    tell.ran(run)
+    return run
+
+
+def run_forever(open_place: Open, message: RunDue, tell: Tell) -> None:
+    """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM."""
+    gc.enable()
+    orders: SimpleQueue[int | BaseException] = SimpleQueue()
+    before = {number: signal.signal(number, lambda number, frame: orders.put(number)) for number in SIGNALS}
+    work = Work(open_place, message, tell)
+    schedule = work.schedule()
+    tell.comes_next(schedule)
+    scheduler = _timetable(work, schedule.time_zone, orders)
+    scheduler.start()
+    try:
+        _watch(scheduler, orders)
+    finally:
+        work.stopping.set()
+        scheduler.shutdown(wait=False)
+        _leave(work)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseException]") -> "BackgroundScheduler":
+    """Look at once, at the hour, and now and then, for clocks jump and machines sleep; one thread does it all."""
+    from apscheduler.events import EVENT_JOB_ERROR
+    from apscheduler.executors.pool import ThreadPoolExecutor
+    from apscheduler.jobstores.memory import MemoryJobStore
+    from apscheduler.schedulers.background import BackgroundScheduler
+    from apscheduler.triggers.cron import CronTrigger
+    from apscheduler.triggers.interval import IntervalTrigger
+
+    logging.getLogger("apscheduler").addHandler(logging.NullHandler())
+    scheduler = BackgroundScheduler(
+        jobstores={"default": MemoryJobStore()},
+        executors={"default": ThreadPoolExecutor(max_workers=1)},
+        job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
+        timezone=time_zone,
+    )
+    hour, minute = divmod(work.message.at_minute, 60)
+    at_its_hour = CronTrigger(hour=hour, minute=minute, timezone=time_zone)
+    scheduler.add_job(work.run, kwargs={"aloud": True}, id="now")
+    scheduler.add_job(work.run, at_its_hour, kwargs={"aloud": True}, id="hour")
+    scheduler.add_job(work.run, IntervalTrigger(seconds=LOOK_SECONDS, timezone=UTC), kwargs={"aloud": False}, id="look")
+    scheduler.add_listener(lambda event: orders.put(event.exception), EVENT_JOB_ERROR)
+    return scheduler
+
+
+def _watch(scheduler: "BackgroundScheduler", orders: "SimpleQueue[int | BaseException]") -> None:
+    """Wait for the order to end; raises what a run failed of. A moved clock makes the timetable anew."""
+    ahead = _clock_ahead()
+    while True:
+        try:
+            order = orders.get(timeout=WATCH_SECONDS)
+        except Empty:
+            if abs(_clock_ahead() - ahead) > CLOCK_STEP_SECONDS:
+                ahead = _clock_ahead()
+                _set_anew(scheduler)
+            continue
+        if isinstance(order, BaseException):
+            raise order
+        return
+
+
+def _clock_ahead() -> float:
+    """How far the wall clock is ahead of the one that nobody sets, in seconds."""
+    return datetime.now(UTC).timestamp() - timer.monotonic()
+
+
+def _set_anew(scheduler: "BackgroundScheduler") -> None:
+    """Let every job be due by the clock as it is now, and look at once."""
+    for job in scheduler.get_jobs():
+        job.reschedule(job.trigger)
+    scheduler.modify_job("look", next_run_time=datetime.now(UTC))
+
+
+def _leave(work: Work) -> None:
+    """Wait for the present run to end; one that hangs is left as a crash would leave it, which undoes it."""
+    if not work.busy.acquire(timeout=GRACE_SECONDS):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    work.busy.release()

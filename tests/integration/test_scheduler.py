@@ -1,0 +1,352 @@
+"""The scheduler: what is due is asked of the database, and told in one line a run."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.app import Local
+from popug_cli.app.scheduling import last_due
+from popug_cli.cli.main import run as run_popug
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.company import Check, CheckHealth
+from popug_cli.messages.principal import SCHEDULER
+from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
+from popug_cli.messages.tasks import AddTask, CompleteTask
+from popug_cli.scheduler import Stopped, Work
+from tests.integration.billing_support import check_books, migrated
+from tests.integration.support import InProcess, SeededChance, SetClock
+
+FIVE_PAST = 5
+
+
+@pytest.fixture(autouse=True)
+def weak_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of time need no strong hash."""
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> InProcess:
+    return founded(tmp_path / "home")
+
+
+def founded(root: Path, zone: str = "Europe/Berlin", clock: SetClock | None = None) -> InProcess:
+    Home(root).make()
+    Home(root).database.write_bytes(migrated())
+    company = InProcess(root, zone, clock or SetClock())
+    company.hire("kesha")
+    return company
+
+
+def earn(company: InProcess) -> None:
+    task = company.act("kesha", AddTask(title="Feed the cage"))
+    company.act("kesha", CompleteTask(number=task.number))
+
+
+def due(company: InProcess, at_minute: int = FIVE_PAST, *, confirmed: bool = False) -> DueRun:
+    return company.place.perform(RunDue(at_minute=at_minute, confirmed=confirmed), actor=SCHEDULER)
+
+
+def closed(run: DueRun) -> list[str]:
+    return [str(day.business_date) for day in run.days]
+
+
+def set_local(company: InProcess, local: str) -> None:
+    zone = company.place.runtime.calendar.local(company.clock.now()).tzinfo
+    company.clock.instant = datetime.fromisoformat(local).replace(tzinfo=zone).astimezone(UTC)
+
+
+# --- what is due --------------------------------------------------------------------------------
+
+
+def test_yesterday_is_closed_paid_and_mailed_at_its_hour_and_not_before(company: InProcess) -> None:
+    earn(company)
+    set_local(company, "2026-03-03 00:04")
+    assert closed(due(company)) == []
+    set_local(company, "2026-03-03 00:05")
+    run = due(company)
+    assert (closed(run), run.mail.sent, run.days[0].paid_count) == (["2026-03-02"], 1, 1)
+    assert (run.next.closes, run.next.closes_at) == (date(2026, 3, 3), datetime(2026, 3, 3, 23, 5, tzinfo=UTC))
+    again = due(company)
+    assert (closed(again), again.mail.sent) == ([], 0)
+    check_books(company.rows)
+
+
+def test_at_any_hour_yesterday_is_closed(company: InProcess) -> None:
+    set_local(company, "2026-03-03 00:01")
+    assert closed(due(company, 0)) == ["2026-03-02"]
+
+
+def test_a_late_hour_leaves_yesterday_open_until_then(company: InProcess) -> None:
+    set_local(company, "2026-03-04 13:59")
+    assert closed(due(company, 14 * 60)) == ["2026-03-02"]
+    set_local(company, "2026-03-04 14:00")
+    assert closed(due(company, 14 * 60)) == ["2026-03-03"]
+
+
+def test_a_machine_off_for_three_days_closes_each_as_itself(company: InProcess) -> None:
+    for hour in ("2026-03-02 10:00", "2026-03-03 10:00"):
+        set_local(company, hour)
+        earn(company)
+    set_local(company, "2026-03-05 09:00")
+    run = due(company)
+    assert closed(run) == ["2026-03-02", "2026-03-03", "2026-03-04"]
+    assert [day.paid_count for day in run.days] == [1, 1, 0]
+    assert run.mail.sent == 2
+
+
+def test_a_clock_set_back_closes_nothing_and_set_right_goes_on(company: InProcess) -> None:
+    set_local(company, "2026-03-04 09:00")
+    assert len(closed(due(company))) == 2
+    set_local(company, "2026-02-01 09:00")
+    run = due(company)
+    assert (closed(run), run.next.overdue_days) == ([], 0)
+    set_local(company, "2026-03-05 09:00")
+    assert closed(due(company)) == ["2026-03-04"]
+
+
+def test_a_jump_of_years_is_said_each_time_and_closes_only_with_a_yes(company: InProcess) -> None:
+    earn(company)
+    set_local(company, "2029-03-02 09:00")
+    for _ in range(2):
+        run = due(company)
+        assert (closed(run), run.next.needs_yes, run.next.overdue_days) == ([], True, 1096)
+    assert health(company, "days_to_close").detail.startswith("warning: 1,096 days since 2026-03-02")
+    set_local(company, "2026-04-04 09:00")
+    run = due(company, confirmed=True)
+    assert (len(run.days), run.next.needs_yes, run.mail.sent) == (33, False, 1)
+    assert "warning" not in health(company, "days_to_close").detail
+
+
+def test_31_days_need_no_yes(company: InProcess) -> None:
+    set_local(company, "2026-04-02 09:00")
+    assert len(due(company).days) == 31
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "now", "days"),
+    [
+        ("Europe/Berlin", "2026-03-28T12:00", "2026-03-30 00:05", ["2026-03-28", "2026-03-29"]),
+        ("Europe/Berlin", "2026-10-24T12:00", "2026-10-26 00:05", ["2026-10-24", "2026-10-25"]),
+        ("Africa/Cairo", "2024-04-25T12:00", "2024-04-26 01:00", ["2024-04-25"]),
+        ("Africa/Cairo", "2024-04-25T12:00", "2024-04-27 00:05", ["2024-04-25", "2024-04-26"]),
+        ("Pacific/Apia", "2011-12-29T12:00", "2011-12-31 00:05", ["2011-12-29"]),
+        ("Pacific/Apia", "2011-12-29T12:00", "2012-01-01 00:05", ["2011-12-29", "2011-12-31"]),
+    ],
+)
+def test_days_of_odd_length_are_closed_at_their_hour(
+    tmp_path: Path, zone: str, first: str, now: str, days: list[str]
+) -> None:
+    company = founded(tmp_path / "home", zone, SetClock(datetime.fromisoformat(f"{first}+00:00")))
+    set_local(company, now)
+    company.clock.advance(minutes=-1)
+    assert closed(due(company)) == days[:-1]
+    company.clock.advance(minutes=1)
+    assert closed(due(company)) == days[len(days[:-1]) :]
+
+
+def test_before_its_minute_the_day_before_yesterday_is_the_last() -> None:
+    calendar = Calendar("Pacific/Apia")
+    now = datetime(2012, 1, 1, 0, 1, tzinfo=UTC).replace(tzinfo=calendar.local(datetime(2012, 1, 1, tzinfo=UTC)).tzinfo)
+    assert last_due(calendar, now, 5) == date(2011, 12, 29)
+    assert last_due(calendar, now, 0) == date(2011, 12, 31)
+
+
+def test_a_close_by_hand_leaves_nothing_to_do(company: InProcess) -> None:
+    earn(company)
+    company.act("boss", CloseDay())
+    set_local(company, "2026-03-03 00:05")
+    run = due(company)
+    assert (closed(run), run.next.closes) == ([], date(2026, 3, 3))
+
+
+def test_what_comes_next_is_asked_of_the_database(company: InProcess) -> None:
+    asked: Schedule = company.place.perform(ShowSchedule(at_minute=FIVE_PAST), actor=SCHEDULER)
+    assert (asked.closes, asked.closes_at) == (date(2026, 3, 2), datetime(2026, 3, 2, 23, 5, tzinfo=UTC))
+    assert (asked.overdue_days, asked.time_zone) == (0, "Europe/Berlin")
+
+
+# --- the sign of life ---------------------------------------------------------------------------
+
+
+def health(company: InProcess, name: str) -> Check:
+    checks: list[Check] = company.place.perform(CheckHealth()).checks
+    return next(check for check in checks if check.name == name)
+
+
+def test_the_doctor_warns_of_a_scheduler_that_stands_still(company: InProcess) -> None:
+    assert health(company, "scheduler").detail == "no scheduler has run here"
+    due(company)
+    assert health(company, "scheduler").detail == "the scheduler last ran at 2026-03-02 10:00"
+    company.clock.advance(hours=25)
+    check = health(company, "scheduler")
+    assert (check.ok, check.detail.startswith("warning: the scheduler has not run since")) == (True, True)
+
+
+def test_a_sign_of_life_is_left_now_and_then_also_after_the_clock_was_set_back(company: InProcess) -> None:
+    def seen() -> Any:
+        return company.rows("SELECT seen_at FROM storage_heartbeats")[0]["seen_at"]
+
+    due(company)
+    first = seen()
+    company.clock.advance(minutes=5)
+    due(company)
+    assert seen() == first
+    company.clock.advance(days=-3)
+    due(company)
+    assert seen() < first
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+class Told:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.runs: list[DueRun] = []
+        self.errors: list[PopugError] = []
+
+    def comes_next(self, schedule: Schedule) -> None:
+        raise AssertionError("only at the start")
+
+    def ran(self, run: DueRun) -> None:
+        self.runs.append(run)
+
+    def failed(self, error: PopugError) -> None:
+        self.errors.append(error)
+
+
+def working(company: InProcess, told: Told) -> Work:
+    def open_place(progress: Progress) -> Local:
+        return Local(company.place.home, clock=company.clock, chance=SeededChance(7), progress=progress)
+
+    return Work(open_place, RunDue(at_minute=FIVE_PAST), told)
+
+
+def test_a_run_that_did_nothing_is_told_only_at_its_hour(company: InProcess) -> None:
+    told = Told()
+    work = working(company, told)
+    work.run(aloud=False)
+    assert told.runs == []
+    work.run(aloud=True)
+    assert len(told.runs) == 1
+    company.clock.advance(days=1)
+    work.run(aloud=False)
+    assert closed(told.runs[-1]) == ["2026-03-02"]
+
+
+def test_too_many_days_are_told_when_they_are_found(company: InProcess) -> None:
+    told = Told()
+    work = working(company, told)
+    company.clock.advance(days=100)
+    work.run(aloud=False)
+    work.run(aloud=False)
+    assert [run.next.needs_yes for run in told.runs] == [True]
+
+
+def test_a_fault_of_the_place_is_told_once_and_the_next_run_tries_again(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Work) -> DueRun:
+        raise Unavailable("database_busy", "Another process holds the database.")
+
+    told = Told()
+    work = working(company, told)
+    with monkeypatch.context() as held:
+        held.setattr(Work, "do", busy)
+        work.run(aloud=False)
+        work.run(aloud=False)
+    assert [error.code for error in told.errors] == ["database_busy"]
+    work.run(aloud=False)
+    assert len(told.runs) == 1
+
+
+def test_an_order_to_stop_ends_a_run_between_two_steps_with_nothing_half_done(company: InProcess) -> None:
+    earn(company)
+    company.clock.advance(days=1)
+    told = Told()
+    work = working(company, told)
+    work.stopping.set()
+    with pytest.raises(Stopped):
+        work.do()
+    work.run(aloud=True)
+    assert told.runs == []
+    assert company.rows("SELECT * FROM billing_days") == []
+    check_books(company.rows)
+    assert closed(due(company)) == ["2026-03-02"]
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "popug_cli", "--home", str(home), "scheduler", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_tells_what_it_does_and_ends_within_two_seconds(company: InProcess, number: signal.Signals) -> None:
+    with started(company.root, "--json") as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [line["event"] for line in lines] == ["next", "run"]
+        assert len(lines[1]["days"]) <= 31
+        since = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert time.monotonic() - since < 2
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_it_ends_in_time_although_the_database_is_held(company: InProcess) -> None:
+    with company.place.runtime.writing(SCHEDULER), started(company.root) as process:
+        assert process.stdout is not None
+        assert "too many to close" in process.stdout.readline()
+        since = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert time.monotonic() - since < 2
+
+
+def test_once_does_what_is_due_and_ends(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_popug(["--home", str(company.root), "scheduler", "--once", "--yes", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["event"] == "run"
+    assert line["days"][0]["business_date"] == "2026-03-02"
+
+
+def test_once_says_that_too_many_days_need_a_yes(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    long_ago = founded(company.root.parent / "old", clock=SetClock(datetime(2001, 1, 1, tzinfo=UTC)))
+    assert run_popug(["scheduler", "--home", str(long_ago.root), "--once"]) == 2
+    told = capsys.readouterr()
+    assert "too many to close without --yes" in told.out
+    assert "--yes" in told.err
+    assert long_ago.rows("SELECT * FROM billing_days") == []
+
+
+def test_a_bad_hour_and_a_missing_company_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_popug(["--home", str(tmp_path), "scheduler", "--at", "24:00"]) == 2
+    assert run_popug(["--home", str(tmp_path), "scheduler"]) == 3
+    assert capsys.readouterr().out == ""
