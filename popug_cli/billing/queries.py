@@ -85,14 +85,14 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
         only = find_account(message.username, context).account_id
     where = "e.task_id = :task AND (:only IS NULL OR e.employee_id = :only) ORDER BY e.position"
     rows = context.connection.execute(text(f"{WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "only": only})
-    return Entries([_entry(row, row["balance_cents"]) for row in rows.mappings()])
+    return Entries([entry_from(row, row["balance_cents"]) for row in rows.mappings()])
 
 
 def entry_of(entry_id: str, context: Context) -> Entry:
     """The entry of an id that is there."""
     rows = context.connection.execute(text(f"{WITH_BALANCE} WHERE e.entry_id = :entry_id"), {"entry_id": entry_id})
     row = rows.mappings().one()
-    return _entry(row, row["balance_cents"])
+    return entry_from(row, row["balance_cents"])
 
 
 def get_income(message: GetIncome, context: Context) -> Income:
@@ -107,9 +107,10 @@ def get_income(message: GetIncome, context: Context) -> Income:
 def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
     for row in rows:
         balance_cents += row["signed_cents"]
-        yield _entry(row, balance_cents)
+        yield entry_from(row, balance_cents)
 
 
-def _entry(row: RowMapping, balance_cents: int) -> Entry:
+def entry_from(row: RowMapping, balance_cents: int) -> Entry:
+    """The entry of a row of ``ENTRY``, with the balance after it."""
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
     return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry, strict=False)

@@ -44,7 +44,22 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback()(_callback)
-    for part in (session, task, tasks, money, scheduler, ledger, explain, analytics, user, token, mail, events, company, demo):
+    for part in (
+        session,
+        task,
+        tasks,
+        money,
+        scheduler,
+        ledger,
+        explain,
+        analytics,
+        user,
+        token,
+        mail,
+        events,
+        company,
+        demo,
+    ):
         part.register(program)
     return typer.main.get_command(program)
 

@@ -1,11 +1,11 @@
 """What concerns the whole company: answers made of several modules', its settings, its health, its permissions."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
 from popug_cli.kernel.settings import Value
-from popug_cli.messages.base import EVERYONE, Access, Command, Query, Role, declare
+from popug_cli.messages.base import ACCOUNTING, EVERYONE, Access, Command, Query, Role, declare
 from popug_cli.messages.billing import Entry
 from popug_cli.messages.tasks import Task, TaskNumber
 
@@ -74,6 +74,26 @@ class LedgerProof(msgspec.Struct, frozen=True):
     first_wrong: str | None
 
 
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a figure, an entry or an event is as it is; ``recorded_at`` only where that is not when it occurred."""
+
+    what: str
+    because: "list[Reason]"
+    amount_cents: int | None = None
+    entry_id: str | None = None
+    event_id: str | None = None
+    rule: str | None = None
+    occurred_at: datetime | None = None
+    recorded_at: datetime | None = None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A figure and what it is made of: the amounts of ``because`` add up to it."""
+
+    figure_cents: int
+    because: list[Reason]
+
+
 class PermissionLine(msgspec.Struct, frozen=True):
     """Who may send a message; ``others`` are the roles that may do so for somebody else."""
 
@@ -121,6 +141,27 @@ class VerifyLedger(Query[LedgerProof], frozen=True, kw_only=True):
     """Prove the log, the ledger and every draw; with a head that was kept, that it is part of this history."""
 
     head: str | None = None
+
+
+@declare("explain balance", by=EVERYONE, others=ACCOUNTING)
+class ExplainBalance(Query[Explanation], frozen=True, kw_only=True):
+    """Ask why a balance is what it is, one's own where nobody is named."""
+
+    username: str | None = None
+
+
+@declare("explain income", by=ACCOUNTING)
+class ExplainIncome(Query[Explanation], frozen=True, kw_only=True):
+    """Ask why management's income of a date is what it is, today's by default."""
+
+    day: date | None = None
+
+
+@declare("explain task", by=EVERYONE)
+class ExplainTask(Query[Explanation], frozen=True, kw_only=True):
+    """Ask what a task did to the balances that one may see, and why."""
+
+    number: TaskNumber
 
 
 @declare("permissions", access=Access.PUBLIC)

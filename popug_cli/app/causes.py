@@ -1,0 +1,131 @@
+"""What an entry goes back to: its rule, the event that caused it, what caused that, and the draws on the way."""
+
+from collections.abc import Callable
+from typing import Any
+
+from popug_cli.bus.queries import show_event
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import Entry, EntryCorrected, EntryKind, TaskPriced
+from popug_cli.messages.bus import ShowEvent
+from popug_cli.messages.company import Reason
+from popug_cli.tasks.people import usernames
+
+MOST_CAUSES = 16
+RULES = {
+    EntryKind.FEE: "each assignment costs the assignee the task's fee",
+    EntryKind.REWARD: "a completion brings the one who completed the task its reward",
+    EntryKind.PAYOUT: "a positive balance at the end of a closed day is paid out, all of it",
+    EntryKind.FEE_REVERSAL: "a correction gives a fee back, in the open day",
+    EntryKind.REWARD_REVERSAL: "a correction takes a reward back, in the open day",
+}
+WORDS: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
+    "task_assigned": lambda data, name: f"assigned to {name(data['assignee_id'])} ({data['reason']})",
+    "task_created": lambda data, name: f"created by {name(data['creator_id'])}",
+    "task_completed": lambda data, name: f"completed by {name(data['assignee_id'])}",
+    "shuffle_requested": lambda data, name: f"a shuffle was asked for by {name(data['requested_by'])}",
+    "user_role_changed": lambda data, name: f"{name(data['user_id'])} became {data['new_role']}",
+    "user_deactivated": lambda data, name: f"{name(data['user_id'])} was deactivated",
+    "payout_made": lambda data, name: f"{name(data['user_id'])} was paid for {data['business_date']}",
+    "entry_posted": lambda data, _: f"the {data['kind']} of {format_cents(data['amount_cents'])} that is corrected",
+}
+
+
+class Causes:
+    """Looks up causes on one snapshot, each person and price once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._names: dict[str, str] = {}
+        self._prices: dict[str, Reason | None] = {}
+
+    def of_entry(self, entry: Entry, amount_cents: int) -> Reason:
+        """An entry, its rule, and because of what it was posted."""
+        task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
+        event = self._event(entry.event_id)
+        because = [self._reason(event, entry.event_id, MOST_CAUSES)]
+        if entry.kind in {EntryKind.FEE, EntryKind.REWARD} and event and (price := self.of_price(event["subject"])):
+            because.append(price)
+        if entry.kind in {EntryKind.FEE_REVERSAL, EntryKind.REWARD_REVERSAL} and event:
+            because += self._corrections(event["data"]["entry_id"])
+        return Reason(
+            what=f"{entry.kind.replace('_', ' ')}{task}, {entry.business_date}",
+            because=because,
+            amount_cents=amount_cents,
+            entry_id=entry.entry_id,
+            event_id=entry.event_id,
+            rule=RULES[entry.kind],
+            occurred_at=entry.occurred_at,
+            recorded_at=entry.recorded_at if entry.recorded_at != entry.occurred_at else None,
+        )
+
+    def of_price(self, task_id: str) -> Reason | None:
+        """How a task got its price; None where it has none yet."""
+        if task_id not in self._prices:
+            self._prices[task_id] = self._price(task_id)
+        return self._prices[task_id]
+
+    def _price(self, task_id: str) -> Reason | None:
+        for event in self._context.log.of_subject(task_id, TaskPriced):
+            priced = event.data
+            assert isinstance(priced, TaskPriced)
+            fee, reward = format_cents(priced.fee_cents), format_cents(priced.reward_cents)
+            return Reason(
+                what=f"priced: fee {fee}, reward {reward}",
+                because=[_draw_of_price(priced)],
+                event_id=event.id,
+                rule="fee of $10 to $20, reward of $20 to $40, in whole dollars, once and for good",
+                occurred_at=event.time,
+            )
+        return None
+
+    def _corrections(self, entry_id: str) -> list[Reason]:
+        return [
+            Reason(what=f"corrected by {event.actor}: {event.data.reason}", because=[], event_id=event.id)
+            for event in self._context.log.of_subject(entry_id, EntryCorrected)
+            if isinstance(event.data, EntryCorrected)
+        ]
+
+    def _event(self, event_id: str) -> dict[str, Any] | None:
+        try:
+            return show_event(ShowEvent(event_id=event_id), self._context)
+        except NotFound:
+            return None
+
+    def _reason(self, event: dict[str, Any] | None, event_id: str, depth: int) -> Reason:
+        if event is None:
+            return Reason(what="an event that is not in the log", because=[], event_id=event_id)
+        data = event["data"]
+        because = [_draw_of_assignee(data)] if "draw" in data else []
+        cause = event.get("causationid")
+        if cause and depth:
+            because.append(self._reason(self._event(cause), cause, depth - 1))
+        name = event["type"].split(".")[2]
+        told = WORDS[name](data, self._name) if name in WORDS else name.replace("_", " ")
+        return Reason(what=told, because=because, event_id=event_id, occurred_at=parse_stamp(event["time"]))
+
+    def _name(self, user_id: str) -> str:
+        if user_id not in self._names:
+            self._names |= usernames(self._context, [user_id])
+        return self._names[user_id]
+
+
+def _draw_of_assignee(data: dict[str, Any]) -> Reason:
+    draw, shuffle_id = data["draw"], data.get("shuffle_id")
+    check = f"`popug tasks verify {shuffle_id}`" if shuffle_id else "`popug ledger verify`"
+    return Reason(
+        what=f"drawn by {draw['algorithm']} from the seed {draw['seed']}, among all who were assignable as of"
+        f" position {draw['candidates_as_of']} of the log",
+        because=[],
+        rule=f"the SHA-256 of seed:task, modulo the number of candidates; {check} draws it again",
+    )
+
+
+def _draw_of_price(priced: TaskPriced) -> Reason:
+    return Reason(
+        what=f"drawn by {priced.draw.algorithm} from the seed {priced.draw.seed}",
+        because=[],
+        rule="the SHA-256 of seed:task:fee and seed:task:reward, modulo the number of prices",
+    )

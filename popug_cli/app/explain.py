@@ -1,0 +1,125 @@
+"""Why a figure is what it is: entries, the rules that made them, the events and draws that these go back to."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from popug_cli.app.causes import Causes
+from popug_cli.billing import days
+from popug_cli.billing.balances import balance_at, find_account
+from popug_cli.billing.explaining import KindOfDay, kinds_of_day, latest_entries
+from popug_cli.billing.figures import company_days
+from popug_cli.billing.queries import list_task_entries
+from popug_cli.bus.runtime import Context
+from popug_cli.messages.base import ACCOUNTING
+from popug_cli.messages.billing import DayClosed, Entry, EntryKind, ListTaskEntries
+from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import GetTask
+from popug_cli.tasks.queries import get_task
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+ENTRIES_SHOWN = 100
+PLURALS = {
+    EntryKind.FEE: "fees",
+    EntryKind.REWARD: "rewards",
+    EntryKind.FEE_REVERSAL: "fee reversals",
+    EntryKind.REWARD_REVERSAL: "reward reversals",
+}
+INCOME = {EntryKind.FEE, EntryKind.REWARD_REVERSAL}
+
+
+def explain_balance(place: "Local", message: ExplainBalance, principal: Principal) -> Explanation:
+    """A balance from the end of the last closed day and the entries since; raises ``user_not_found``."""
+    place.catch_up()
+    with place.runtime.reading(principal) as context:
+        account = find_account(message.username, context)
+        closed = days.last_closed(context)
+        base_cents = balance_at(account.account_id, closed, None, context)
+        entries = latest_entries(account.account_id, closed, ENTRIES_SHOWN, context)
+        rest_cents = account.balance_cents - base_cents - sum(entry.signed_cents for entry in entries)
+        because = [
+            *([_brought_forward(base_cents, closed, context)] if closed else []),
+            *_earlier(len(entries), rest_cents),
+            *_reasons(entries, Causes(context), 1),
+        ]
+        return Explanation(account.balance_cents, because)
+
+
+def explain_income(place: "Local", message: ExplainIncome, principal: Principal) -> Explanation:
+    """Management's income of a date, by kind of entry; 0 of a date that the company has not had."""
+    place.catch_up()
+    with place.runtime.reading(principal) as context:
+        day = message.day or context.calendar.date_of(context.now)
+        found = company_days(day, day, None, context)
+        figure_cents = found[0].income_cents if found else 0
+        causes = Causes(context)
+        kinds = [_kind(each, causes) for each in kinds_of_day(day, ENTRIES_SHOWN, context)]
+        if found and found[0].closed:
+            kinds = [_recorded(day, figure_cents, kinds, context)]
+        return Explanation(figure_cents, kinds)
+
+
+def explain_task(place: "Local", message: ExplainTask, principal: Principal) -> Explanation:
+    """What a task did to the balances that the principal may see, and its price; raises ``task_not_found``."""
+    place.catch_up()
+    whose = None if principal.role in ACCOUNTING else principal.username
+    with place.runtime.reading(principal) as context:
+        task = get_task(GetTask(number=message.number), context)
+        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=whose), context).entries
+        causes = Causes(context)
+        price = causes.of_price(task.task_id)
+        because = [*([price] if price else []), *_reasons(entries, causes, 1)]
+        return Explanation(sum(entry.signed_cents for entry in entries), because)
+
+
+def _reasons(entries: Iterable[Entry], causes: Causes, sign: int) -> list[Reason]:
+    return [causes.of_entry(entry, sign * entry.signed_cents) for entry in entries]
+
+
+def _brought_forward(base_cents: int, closed: date, context: Context) -> Reason:
+    return Reason(
+        what=f"brought forward from the end of {closed}",
+        because=[],
+        amount_cents=base_cents,
+        event_id=_closing(closed, context),
+        rule="a closed day never changes; what was positive at its end was paid out, what was negative is carried over",
+    )
+
+
+def _recorded(day: date, figure_cents: int, because: list[Reason], context: Context) -> Reason:
+    return Reason(
+        what=f"recorded when {day} was closed",
+        because=because,
+        amount_cents=figure_cents,
+        event_id=_closing(day, context),
+        rule="a closed day never changes",
+    )
+
+
+def _closing(day: date, context: Context) -> str | None:
+    told = context.log.of_subject(day.isoformat(), DayClosed)
+    return told[0].id if told else None
+
+
+def _kind(found: KindOfDay, causes: Causes) -> Reason:
+    sign = 1 if found.kind in INCOME else -1
+    rest_cents = found.amount_cents - sum(entry.amount_cents for entry in found.latest)
+    name = found.kind.replace("_", " ") if found.entries_count == 1 else PLURALS[found.kind]
+    return Reason(
+        what=f"{found.entries_count:,} {name}",
+        because=[*_earlier(len(found.latest), sign * rest_cents), *_reasons(found.latest, causes, -1)],
+        amount_cents=sign * found.amount_cents,
+        rule="income is fees less rewards, reversals counted in; payouts are no part of it",
+    )
+
+
+def _earlier(shown: int, rest_cents: int) -> Sequence[Reason]:
+    """What stands for the entries before those that are shown one by one."""
+    if shown < ENTRIES_SHOWN:
+        assert rest_cents == 0
+        return []
+    what = f"all before the last {shown} entries; `popug statement` lists each"
+    return [Reason(what=what, because=[], amount_cents=rest_cents)]
