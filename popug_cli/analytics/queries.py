@@ -10,7 +10,6 @@ from popug_cli.analytics import rules
 from popug_cli.analytics.rules import Candidate, Period
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import parse_stamp
-from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics, MostExpensive
 from popug_cli.messages.billing import TaskRef
 
@@ -45,8 +44,7 @@ class Figures(NamedTuple):
 
 def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
     """The figures of a business date, today by default."""
-    if message.as_of_time is not None:
-        raise InvalidInput("usage", "Analytics cannot be asked as of a past moment yet.", hint="Ask for a --date.")
+    assert message.as_of_time is None, "only the ledger knows when something was recorded"
     today = context.calendar.date_of(context.now)
     day = message.day or today
     figures = _figures(day, context)
@@ -55,7 +53,7 @@ def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
         business_date=day,
         income_cents=figures.income_cents,
         in_red_count=_in_red(day, today, context) if at_the_close is None else at_the_close,
-        most_expensive=_most_expensive(day, context),
+        most_expensive=most_expensive(day, list(_candidates(rules.periods_around(day), context))),
     )
 
 
@@ -71,9 +69,9 @@ def _in_red(day: date, today: date, context: Context) -> int:
     return int(context.connection.execute(text(statement), parameters).scalar_one())
 
 
-def _most_expensive(day: date, context: Context) -> MostExpensive:
+def most_expensive(day: date, found: Sequence[Candidate]) -> MostExpensive:
+    """The dearest tasks around a date, from the dearest one of each date of its week and month."""
     week, month = rules.week_of(day), rules.month_of(day)
-    found = list(_candidates((min(week[0], month[0]), max(week[1], month[1])), context))
     to_date = (month[0], day)
     in_month = sorted((each for each in found if month[0] <= each.business_date <= day), key=_date, reverse=True)
     return MostExpensive(

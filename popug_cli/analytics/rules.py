@@ -113,6 +113,12 @@ def month_of(day: date) -> Period:
     return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
 
 
+def periods_around(day: date) -> Period:
+    """The shortest period that has the week and the month around a date in it."""
+    week, month = week_of(day), month_of(day)
+    return min(week[0], month[0]), max(week[1], month[1])
+
+
 def dearest(candidates: Sequence[Candidate], period: Period) -> Candidate | None:
     """The task with the highest reward of a period; on a tie the one completed first."""
     first, last = period

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import (
@@ -41,6 +42,7 @@ PLACES: dict[type[Message[Any]], str] = {
     ExplainBalance: "explain",
     ExplainIncome: "explain",
     ExplainTask: "explain",
+    GetAnalytics: "analytics",
     ListDeadLetters: "events",
     ReplayEvents: "replay",
     RetryDeadLetters: "events",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from popug_cli.cli.dates import day_option
+from popug_cli.cli.dates import day_option, parse_time
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Heading
 from popug_cli.kernel.money import format_cents
@@ -23,9 +23,13 @@ def analytics(
     date_: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="A date, today or yesterday; today by default.")
     ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="TIME", help="Only what was recorded by then.")
+    ] = None,
 ) -> None:
     """Show management's income, how many are in the red, and the dearest tasks."""
-    answer = face.perform(GetAnalytics(day=day_option(face, date_)))
+    time = None if as_of is None else parse_time(as_of)
+    answer = face.perform(GetAnalytics(day=day_option(face, date_), as_of_time=time))
     face.show(answer, lambda: _screen(answer))
 
 

@@ -11,7 +11,6 @@ from popug_cli import bootstrap
 from popug_cli.analytics.consumers import CONSUMER
 from popug_cli.analytics.queries import DEAREST_BY_DAY, get_analytics
 from popug_cli.bus.consumers import catch_up
-from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics
 from popug_cli.messages.base import Event, Role
@@ -180,11 +179,6 @@ def test_a_task_is_not_shown_before_all_is_known_of_it(newsroom: Newsroom) -> No
 def test_the_last_date_of_all_can_be_asked_for(newsroom: Newsroom) -> None:
     assert newsroom.ask(date.max).income_cents == 0
     assert newsroom.ask(date.min).income_cents == 0
-
-
-def test_a_past_moment_cannot_be_asked_for_yet(newsroom: Newsroom) -> None:
-    with newsroom.runtime.reading(OPERATOR) as context, pytest.raises(InvalidInput):
-        get_analytics(GetAnalytics(as_of_time=context.now), context)
 
 
 @pytest.mark.parametrize("seed", range(5))
