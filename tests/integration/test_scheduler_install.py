@@ -1,0 +1,206 @@
+"""What `scheduler install` prints is taken by cron and systemd, and does what it says."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from popug_cli.cli.install import CronPlan, Night, SystemdPlan, cron_plan, systemd_plan
+from popug_cli.cli.main import run as run_popug
+from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.messages.identity import IssueToken, Scope
+from tests.integration.support import InProcess, SetClock
+from tests.integration.test_scheduler import earn, founded, weak_hash
+
+__all__ = ["weak_hash"]
+
+FIRES_WITHIN_SECONDS = 75
+BERLIN = "Europe/Berlin"
+AWKWARD = '/srv/100% "pop\\ug\'s" $HOME'
+
+
+def night(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int = 5) -> Night:
+    return Night(Home(Path(home)), at_minute, BERLIN, machine_zone)
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> InProcess:
+    """A company whose yesterday is open, with somebody to be paid for it."""
+    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
+    earn(company)
+    return company
+
+
+# --- cron ---------------------------------------------------------------------------------------
+
+
+def test_the_line_fires_at_its_minute_in_the_companys_zone_else_every_hour() -> None:
+    assert cron_plan(night(at_minute=65)).line.startswith("5 1 * * *  POPUG_TOKEN=")
+    assert cron_plan(night(machine_zone="UTC", at_minute=65)).line.startswith("5 * * * *  POPUG_TOKEN=")
+
+
+def test_a_percent_sign_in_a_crontab_is_escaped_and_a_shell_reads_the_path_as_it_is() -> None:
+    line = cron_plan(night(AWKWARD)).line
+    assert line.count("%") == line.count("\\%") == 1
+    command = line.split("  ", 1)[1].replace("\\%", "%").partition('" ')[2]
+    words = subprocess.run(["sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    assert words.stdout.splitlines()[1:3] == ["--home", AWKWARD]
+
+
+def test_a_path_with_control_characters_is_refused() -> None:
+    for plan in (cron_plan, systemd_plan):
+        with pytest.raises(InvalidInput):
+            plan(night("/srv/a\nb"))
+
+
+def test_two_homes_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POPUG_HOME", "/srv/popug")
+    assert night().name == "popug-close-day"
+    assert len({night().name, night("/srv/a").name, night("/srv/b").name}) == 3
+
+
+@pytest.fixture
+def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for crontab(1) that keeps the table in a file."""
+    table, program = tmp_path / "table", tmp_path / "bin" / "crontab"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nif [ "$1" = -l ]; then cat "{table}" 2>/dev/null || {{ echo "no crontab for me" >&2; exit 1; }}\n'
+        f'else cat > "{table}"; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return table
+
+
+def test_written_twice_it_stands_there_once_and_what_else_was_there_stays(crontab: Path) -> None:
+    crontab.write_text("MAILTO=ada\n0 4 * * *  true\n")
+    for at_minute in (5, 10):
+        cron_plan(night(at_minute=at_minute)).write()
+    lines = crontab.read_text().splitlines()
+    assert lines[:2] == ["MAILTO=ada", "0 4 * * *  true"]
+    assert lines[2:] == [*cron_plan(night(at_minute=10)).texts()]
+
+
+def test_an_empty_crontab_is_begun(crontab: Path) -> None:
+    cron_plan(night()).write()
+    assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
+
+
+def test_without_cron_nothing_is_written_and_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable) as refusal:
+        CronPlan("# popug", "5 0 * * *  true").write()
+    assert refusal.value.code == "no_crontab"
+
+
+def test_a_crontab_that_cannot_be_read_is_left_alone(crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Path(os.environ["PATH"].split(os.pathsep)[0]) / "crontab"
+    program.write_text("#!/bin/sh\necho 'you are not allowed to use this program' >&2; exit 1\n")
+    with pytest.raises(Unavailable):
+        cron_plan(night()).write()
+    assert not crontab.exists()
+
+
+# --- systemd ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("home", ["/srv/popug", AWKWARD])
+def test_systemd_takes_both_files(tmp_path: Path, home: str) -> None:
+    plan = systemd_plan(night(home))
+    SystemdPlan(tmp_path, plan.files, plan.timer).write()
+    files = [str(tmp_path / name) for name in plan.files]
+    done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
+    own = [line for line in done.stderr.splitlines() if "popug" in line]
+    assert (done.returncode, own) == (0, [])
+    when = next(line for line in plan.files[plan.timer].splitlines() if line.startswith("OnCalendar="))
+    calendar = subprocess.run(
+        ["systemd-analyze", "calendar", when.partition("=")[2]], capture_output=True, text=True, check=True
+    )
+    assert f"*-*-* 00:05:00 {BERLIN}" in calendar.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable):
+        SystemdPlan(tmp_path / "file", {"a": ""}, "a").write()
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_it_prints_and_writes_only_when_told(
+    company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    asked = ["--home", str(company.root), "scheduler", "install", "--systemd", "--json"]
+    assert run_popug(asked) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["written"], (tmp_path / "config").exists()) == (False, False)
+    assert run_popug([*asked, "--write"]) == 0
+    written = {file.name: file.read_text() for file in (tmp_path / "config" / "systemd" / "user").iterdir()}
+    assert written == printed["files"]
+    assert f'--home {company.root} scheduler --once"'.rstrip('"') in "".join(written.values())
+
+
+def test_either_cron_or_systemd_is_named(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    for chosen in ([], ["--cron", "--systemd"]):
+        assert run_popug(["--home", str(company.root), "scheduler", "install", *chosen]) == 2
+    assert run_popug(["--home", str(company.root), "scheduler", "install", "--cron"]) == 0
+    assert "crontab -e" in capsys.readouterr().out
+
+
+# --- a real cron --------------------------------------------------------------------------------
+
+
+def real_cron() -> None:
+    """Skip, saying why, where Debian's cron cannot be run in a corner of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("a cron of its own needs root")
+    if shutil.which("cron") is None and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-qq", "-y", "cron"], capture_output=True, check=False, timeout=120)
+    if shutil.which("cron") is None:
+        pytest.skip("cron is not installed and could not be")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no mount namespace to run a cron in")
+
+
+@pytest.mark.slow
+def test_a_real_cron_closes_yesterday_by_the_line_that_was_written(company: InProcess, tmp_path: Path) -> None:
+    real_cron()
+    token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token
+    token_file = tmp_path / ".config" / "popug" / "close-day.token"
+    token_file.parent.mkdir(parents=True)
+    token_file.write_text(token + "\n")
+    for name in ("tables", "system"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "crontab").touch()
+    install = f"{sys.executable} -m popug_cli --home {company.root} scheduler install --cron --write"
+    corner = f"""
+        set -e
+        mount --bind {tmp_path}/tables /var/spool/cron/crontabs
+        mount --bind {tmp_path}/system /etc/cron.d
+        mount --bind {tmp_path}/crontab /etc/crontab
+        mount -t tmpfs none /run
+        {install} >&2
+        crontab -l | sed 's/^5 [0-9*]* /* * /; 1i HOME={tmp_path}' | crontab -
+        crontab -l >&2
+        exec cron -f
+    """
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", corner], stderr=subprocess.PIPE, text=True) as cron:
+        until = time.monotonic() + FIRES_WITHIN_SECONDS
+        while not list(company.root.glob("mail/new/*")) and time.monotonic() < until and cron.poll() is None:
+            time.sleep(0.25)
+        cron.terminate()
+        _, said = cron.communicate()
+    closed = company.rows("SELECT business_date, paid_count FROM billing_days")
+    yesterday = company.clock.now().date().isoformat()
+    assert closed == [{"business_date": yesterday, "paid_count": 1}], said
