@@ -135,6 +135,8 @@ class Company:
             "HOME": str(self.folder / "someone"),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
             "LANG": "C.UTF-8",
+            "POPUG_IDENTITY_ARGON2_TIME_COST": "1",
+            "POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192",
         }
         if self._clock_offset:
             built["PYTHONPATH"] = str(self._clock_folder())
