@@ -233,7 +233,11 @@ def _move(context: Context, consumer: str, position: int) -> None:
 def _seen(context: Context, consumer: str, rows: Sequence[Row]) -> set[int]:
     if not rows:
         return set()
-    statement = text("SELECT sequence FROM bus_inbox WHERE consumer = :c AND sequence BETWEEN :first AND :last")
+    statement = text(
+        "SELECT sequence FROM bus_inbox WHERE consumer = :c AND sequence BETWEEN :first AND :last"
+        " UNION ALL SELECT sequence FROM bus_set_aside"
+        " WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'"
+    )
     parameters = {"c": consumer, "first": rows[0][0], "last": rows[-1][0]}
     return set(context.connection.execute(statement, parameters).scalars())
 
