@@ -16,6 +16,8 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
+    Fairness,
+    GetFairness,
     ImportTasks,
     ListTasks,
     NewTask,
@@ -98,6 +100,13 @@ def verify(
         raise typer.Exit(INTEGRITY_FAILED)
 
 
+@command(tasks, "fairness")
+def fairness(face: Face) -> None:
+    """Compare what each person got with what chance would give, over all draws."""
+    answer = face.perform(GetFairness())
+    face.show(answer, lambda: _fairness(answer))
+
+
 @command(tasks, "import")
 def import_(
     face: Face,
@@ -178,6 +187,15 @@ def _checked(check: ShuffleCheck) -> Iterator[Block]:
         (Column("#", right=True), Column("Went to"), Column("The draw says")),
         [(str(wrong.number), wrong.recorded, wrong.expected) for wrong in check.different],
     )
+
+
+def _fairness(answer: Fairness) -> Iterator[Block]:
+    yield Table(
+        (Column("Person"), Column("Assigned", right=True), Column("Expected", right=True)),
+        [(each.username, f"{each.assigned:,}", f"{each.expected:,.1f}") for each in answer.people],
+        empty="Nobody may hold tasks yet.",
+    )
+    yield f"Chance alone is at least as uneven with a probability of {answer.p_value:.1%}."
 
 
 def _count(number: int) -> str:

@@ -99,6 +99,21 @@ class ShuffleCheck(msgspec.Struct, frozen=True):
     different: list[WrongDraw]
 
 
+class PersonalLuck(msgspec.Struct, frozen=True):
+    """How many draws gave a task to somebody, and how many chance gives on average to who took part in as many."""
+
+    username: str
+    assigned: int
+    expected: float
+
+
+class Fairness(msgspec.Struct, frozen=True):
+    """What each person got beside what chance would give, and the probability of a result at least as uneven."""
+
+    people: list[PersonalLuck]
+    p_value: float
+
+
 class NewTask(msgspec.Struct, frozen=True):
     """One line of an import of tasks; what else an exported task holds is passed over."""
 
@@ -175,6 +190,11 @@ class VerifyShuffle(Query[ShuffleCheck], frozen=True, kw_only=True):
     """Do the draws of a shuffle again."""
 
     shuffle_id: str
+
+
+@declare("tasks fairness", by=EVERYONE)
+class GetFairness(Query[Fairness], frozen=True):
+    """Ask how evenly all draws of assignees turned out."""
 
 
 class AssigneeDraw(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """What may be asked of tasks."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,9 +13,12 @@ from popug_cli.kernel.errors import IntegrityFault, OwnFault, Unavailable
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
+    Fairness,
+    GetFairness,
     GetShuffle,
     GetTask,
     ListTasks,
+    PersonalLuck,
     Shuffle,
     ShuffleCheck,
     StatusFilter,
@@ -28,6 +32,7 @@ from popug_cli.messages.tasks import (
 )
 from popug_cli.storage.engine import scalar
 from popug_cli.tasks import people, refusals, rules, shuffles
+from popug_cli.tasks.fairness import Pool, judge
 
 MAX_ROWS = 2**53
 _SELECT = (
@@ -101,6 +106,22 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     if checked != told.task_count:
         raise _broken(row.shuffle_id, f"{checked} of its {told.task_count} assignments are in the log")
     return ShuffleCheck(row.shuffle_id, checked, _named(wrong, context))
+
+
+def get_fairness(message: GetFairness, context: Context) -> Fairness:
+    """What all draws gave to each person beside what chance would give; who never could get any is left out."""
+    candidates = people.Candidates(context)
+    drawn: Counter[int] = Counter()
+    assigned: Counter[str] = Counter()
+    for event in context.log.of_type(TaskAssigned):
+        told = cast(Delivered[TaskAssigned], event).data
+        drawn[candidates.turning_point(told.draw.candidates_as_of)] += 1
+        assigned[told.assignee_id] += 1
+    luck = judge({change: Pool(candidates.as_of(change), count) for change, count in drawn.items()}, assigned)
+    everybody = {*luck.expected, *people.assignable(context)}
+    names = people.usernames(context, everybody)
+    found = [PersonalLuck(names[user], assigned[user], round(luck.expected.get(user, 0.0), 6)) for user in everybody]
+    return Fairness(sorted(found, key=lambda each: each.username), luck.p_value)
 
 
 def _told(shuffle_id: str, done: Shuffle, context: Context) -> TasksShuffled:
