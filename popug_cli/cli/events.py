@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from popug_cli.cli.face import Face, command
+from popug_cli.cli.out_file import unwritable
 from popug_cli.cli.render import Block, Column, Hint, Table
 from popug_cli.kernel.clock import parse_stamp
 from popug_cli.kernel.errors import InvalidInput
@@ -153,9 +154,12 @@ def schemas(
     if out is None:
         face.printer.document(answer)
         return
-    out.mkdir(parents=True, exist_ok=True)
-    for type_, schema in answer.schemas.items():
-        replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for type_, schema in answer.schemas.items():
+            replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise unwritable(out, error) from error
     face.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
 
 

@@ -18,14 +18,14 @@ def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
     try:
         descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     except (OSError, ValueError) as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     temporary = Path(name)
     try:
         written = _write(descriptor, lines)
         _refuse_existing(path, force=force)
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     return written
@@ -49,7 +49,8 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
         )
 
 
-def _unwritable(path: Path, error: OSError | ValueError) -> PopugError:
+def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
+    """Why a file or directory that was asked for cannot be written."""
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return Unavailable("disk_full", f"There is no space left for {path}.", hint="Free some, then try again.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
