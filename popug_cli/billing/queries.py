@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import RowMapping, text
 
 from popug_cli.billing.balances import balance_at, earned_on, find_account, opening_balance
+from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.figures import company_days
 from popug_cli.billing.rules import income_range, statement_range
 from popug_cli.bus.runtime import Context
@@ -14,12 +15,16 @@ from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import (
     Balance,
+    DayEnds,
     Entries,
     Entry,
+    ExportDayEnds,
+    ExportLedger,
     GetBalance,
     GetIncome,
     GetStatement,
     Income,
+    LedgerRun,
     ListTaskEntries,
     Statement,
 )
@@ -102,6 +107,17 @@ def get_income(message: GetIncome, context: Context) -> Income:
     first, last = income_range(message.from_date, message.to_date, today)
     days = company_days(first, min(last, message.as_of_date or last), known_at, context)
     return Income(days, sum(day.income_cents for day in days))
+
+
+def export_ledger(message: ExportLedger, context: Context) -> LedgerRun:
+    """The next entries after a position, by position."""
+    up_to = last_position(context) if message.up_to is None else message.up_to
+    return LedgerRun(up_to, lines(message.after, up_to, message.limit, context))
+
+
+def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
+    """The balances at the ends of all days, of the next accounts after one."""
+    return day_ends(message, context)
 
 
 def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:

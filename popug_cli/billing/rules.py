@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
 from popug_cli.kernel.text import is_hidden
-from popug_cli.messages.billing import EntryKind
+from popug_cli.messages.billing import CREDITS, EntryKind
 
 MANAGEMENT = "management"
 PAYOUTS = "payouts"
@@ -15,7 +15,6 @@ DAYS_AT_ONCE = 31
 INCOME_DAYS = 7
 MAX_REASON_CHARACTERS = 500
 REVERSALS = {EntryKind.FEE: EntryKind.FEE_REVERSAL, EntryKind.REWARD: EntryKind.REWARD_REVERSAL}
-CREDITS = frozenset({EntryKind.REWARD, EntryKind.FEE_REVERSAL})
 
 
 class Movement(NamedTuple):

@@ -1,18 +1,38 @@
 """Commands: ledger."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from popug_cli.cli.face import Face, command
+from popug_cli.cli.journals import WRITERS, JournalFormat
+from popug_cli.cli.out_file import write_new_file
 from popug_cli.cli.render import Block, Hint
 from popug_cli.kernel.money import format_cents
-from popug_cli.messages.billing import CorrectEntry, Entry
+from popug_cli.messages.billing import (
+    CorrectEntry,
+    DayEnd,
+    Entry,
+    ExportDayEnds,
+    ExportLedger,
+    LedgerLine,
+    LedgerRun,
+)
 from popug_cli.messages.company import LedgerProof, VerifyLedger
 
 PANEL = "Money"
 INTEGRITY_FAILED = 7
+ENTRIES_AT_ONCE = 5_000
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """Where an export went and how large it is."""
+
+    path: str
+    bytes: int
 
 
 def register(program: typer.Typer) -> None:
@@ -21,6 +41,7 @@ def register(program: typer.Typer) -> None:
     program.add_typer(ledger, name="ledger", rich_help_panel=PANEL)
     command(ledger, "verify")(verify)
     command(ledger, "correct")(correct)
+    command(ledger, "export")(export)
 
 
 def verify(
@@ -50,6 +71,42 @@ def _reversal(entry: Entry) -> str:
     task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
     kind = entry.kind.replace("_", " ")
     return f"{entry.business_date}: {kind}{task}, {format_cents(entry.signed_cents)}, as entry {entry.entry_id}."
+
+
+def export(
+    face: Face,
+    format_: Annotated[JournalFormat, typer.Option("--format", help="Whose format it is written in.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write the whole ledger for another program, with every account's balance at every day's end to check it by."""
+    if out is None:
+        for chunk in _journal(face, format_):
+            face.printer.raw(chunk)
+        return
+    written = write_new_file(out, _journal(face, format_), force=force)
+    exported = Exported(str(out), out.stat().st_size)
+    face.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
+
+
+def _journal(face: Face, format_: JournalFormat) -> Iterator[str]:
+    """The chunks of a journal, made as they are taken; what is entered meanwhile is left out."""
+    run = face.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
+    return WRITERS[format_](_lines(face, run), _ends(face, run.up_to))
+
+
+def _lines(face: Face, run: LedgerRun) -> Iterator[LedgerLine]:
+    while run.lines:
+        yield from run.lines
+        run = face.perform(ExportLedger(after=run.lines[-1].position, up_to=run.up_to, limit=ENTRIES_AT_ONCE))
+
+
+def _ends(face: Face, up_to: int) -> Iterator[DayEnd]:
+    after: str | None = ""
+    while after is not None:
+        found = face.perform(ExportDayEnds(up_to=up_to, after=after))
+        yield from found.ends
+        after = found.after
 
 
 def _proof(proof: LedgerProof, head: str | None) -> Iterator[Block]:

@@ -14,6 +14,7 @@ from popug_cli.messages.base import (
     Count,
     Event,
     Id,
+    Limit,
     Query,
     declare,
     event,
@@ -29,6 +30,9 @@ class EntryKind(StrEnum):
     PAYOUT = "payout"
     FEE_REVERSAL = "fee_reversal"
     REWARD_REVERSAL = "reward_reversal"
+
+
+CREDITS = frozenset({EntryKind.REWARD, EntryKind.FEE_REVERSAL})
 
 
 class TaskRef(msgspec.Struct, frozen=True):
@@ -134,6 +138,51 @@ class CloseReport(msgspec.Struct, frozen=True):
     set_aside: list[SetAside]
 
 
+class LedgerLine(msgspec.Struct, frozen=True):
+    """An entry between the account of a person, named by username, and ``management`` or ``payouts``."""
+
+    position: int
+    entry_id: str
+    event_id: str
+    business_date: date
+    occurred_at: datetime
+    recorded_at: datetime
+    kind: EntryKind
+    person: str
+    other_account: str
+    amount_cents: int
+    task: TaskRef | None
+    corrects: str | None
+
+    @property
+    def signed_cents(self) -> int:
+        """What it did to the person's account; the other account moves the other way."""
+        return self.amount_cents if self.kind in CREDITS else -self.amount_cents
+
+
+class LedgerRun(msgspec.Struct, frozen=True):
+    """Some entries that follow each other by position, of a ledger that ends at ``up_to``."""
+
+    up_to: int
+    lines: list[LedgerLine]
+
+
+class DayEnd(msgspec.Struct, frozen=True):
+    """What an account held at the end of a business date; ``is_person`` tells a username from an account of its own."""
+
+    account: str
+    is_person: bool
+    business_date: date
+    balance_cents: int
+
+
+class DayEnds(msgspec.Struct, frozen=True):
+    """The ends of all days of some accounts, account by account; ``after`` asks for the next, None where it is done."""
+
+    ends: list[DayEnd]
+    after: str | None
+
+
 @declare("balance", by=EVERYONE, others=ACCOUNTING)
 class GetBalance(Query[Balance], frozen=True, kw_only=True):
     """Ask for a balance, one's own where nobody is named."""
@@ -191,6 +240,23 @@ class CorrectEntry(Command[Entry], frozen=True, kw_only=True):
 
     entry_id: str
     reason: str
+
+
+@declare("ledger export", by=ACCOUNTING)
+class ExportLedger(Query[LedgerRun], frozen=True, kw_only=True):
+    """Ask for the next entries after a position; ``up_to`` holds the end of the ledger still between requests."""
+
+    after: Count = 0
+    up_to: Count | None = None
+    limit: Limit = 5_000
+
+
+@declare("ledger export", by=ACCOUNTING)
+class ExportDayEnds(Query[DayEnds], frozen=True, kw_only=True):
+    """Ask for the balances at the ends of days, of the next accounts after one, of a ledger that ends at a position."""
+
+    up_to: Count
+    after: str = ""
 
 
 class PriceDraw(msgspec.Struct, frozen=True):

@@ -1,0 +1,133 @@
+"""The ledger in the formats of others: hledger, beancount, CSV; what is above zero is owed to the account.
+
+Entries come in the order of their recording, under their business dates; after them stands, for every account, its
+balance at the end of every day, as an assertion. Titles are made harmless in the way of each format.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, timedelta
+from enum import StrEnum
+from io import StringIO
+from itertools import groupby
+
+from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.text import visible
+from popug_cli.messages.billing import DayEnd, LedgerLine
+
+HEADER = "The ledger of a popug company; amounts as popug shows them: what is above zero is owed to the account."
+CSV_COLUMNS = (
+    *("record", "business_date", "account", "other_account", "kind", "side", "amount_cents", "task_number"),
+    *("task_title", "entry_id", "event_id", "occurred_at", "recorded_at", "corrects"),
+)
+DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class JournalFormat(StrEnum):
+    """Whose format a journal is in."""
+
+    HLEDGER = "hledger"
+    BEANCOUNT = "beancount"
+    CSV = "csv"
+
+
+def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
+    """A journal for hledger: https://hledger.org/hledger.html#journal."""
+    yield f"; {HEADER}\ncommodity $1000.00\n"
+    for line in lines:
+        yield (
+            f"\n{line.business_date} * {_title(line).replace(';', ',')}\n"
+            f"    ; entry {_plain(line.entry_id)}, event {_plain(line.event_id)}\n"
+            f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
+            f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
+        )
+    for end in ends:
+        account = f"people:{end.account}" if end.is_person else end.account
+        yield f"\n{end.business_date} * end of the day\n    {account}  $0.00 = ${_dollars(end.balance_cents)}\n"
+
+
+def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
+    """A journal for beancount; a balance there is at the beginning of a date, so it stands under the day after."""
+    yield f'; {HEADER}\noption "title" "popug"\noption "operating_currency" "USD"\n'
+    for line in lines:
+        yield (
+            f'\n{line.business_date} * "{_quoted(_title(line))}"\n'
+            f'  entry: "{line.entry_id}"\n  event: "{_quoted(line.event_id)}"\n'
+            f"  {_bean_account(line.person, is_person=True)}  {_dollars(line.signed_cents)} USD\n"
+            f"  {_bean_account(line.other_account, is_person=False)}  {_dollars(-line.signed_cents)} USD\n"
+        )
+    for (name, is_person), of_account in groupby(ends, lambda end: (end.account, end.is_person)):
+        account = _bean_account(name, is_person=is_person)
+        for number, end in enumerate(of_account):
+            if number == 0:
+                yield f'\n{end.business_date} open {account} USD\n  name: "{_quoted(name)}"\n'
+            if end.business_date < date.max:
+                next_day = end.business_date + timedelta(days=1)
+                yield f"{next_day} balance {account}  {_dollars(end.balance_cents)} ~ 0.00 USD\n"
+
+
+def comma_separated(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
+    """Rows ``entry`` and ``balance``; amounts are positive cents, and ``side`` says which side of the account."""
+    yield _csv_row(CSV_COLUMNS)
+    for line in lines:
+        task = (str(line.task.number), line.task.title) if line.task else ("", "")
+        yield _csv_row(
+            (
+                *("entry", str(line.business_date), line.person, line.other_account, line.kind),
+                *(_side(line.signed_cents), str(line.amount_cents), *task, line.entry_id, line.event_id),
+                *(stamp(line.occurred_at), stamp(line.recorded_at), line.corrects or ""),
+            )
+        )
+    for end in ends:
+        amount = (_side(end.balance_cents), str(abs(end.balance_cents)))
+        yield _csv_row(("balance", str(end.business_date), end.account, "", "", *amount, *[""] * 7))
+
+
+Writer = Callable[[Iterable[LedgerLine], Iterable[DayEnd]], Iterator[str]]
+WRITERS: dict[JournalFormat, Writer] = {
+    JournalFormat.HLEDGER: hledger,
+    JournalFormat.BEANCOUNT: beancount,
+    JournalFormat.CSV: comma_separated,
+}
+
+
+def _title(line: LedgerLine) -> str:
+    kind = line.kind.replace("_", " ")
+    return visible(f"{kind} #{line.task.number} {line.task.title}" if line.task else kind)
+
+
+def _plain(identifier: str) -> str:
+    """An id without anything that a comment could be taken apart by."""
+    return re.sub("[^A-Za-z0-9-]", "?", identifier)
+
+
+def _dollars(cents: int) -> str:
+    dollars, rest = divmod(abs(cents), 100)
+    return f"{'-' if cents < 0 else ''}{dollars}.{rest:02}"
+
+
+def _quoted(text: str) -> str:
+    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _bean_account(name: str, *, is_person: bool) -> str:
+    """An account that no two names share: beancount knows letters, digits and hyphens, so a hyphen begins an escape."""
+    escaped = name.replace("-", "--").replace(".", "-d").replace("_", "-u")
+    return ("Liabilities:People:" if is_person else "Equity:") + escaped[:1].upper() + escaped[1:]
+
+
+def _side(cents: int) -> str:
+    return "credit" if cents >= 0 else "debit"
+
+
+def _csv_row(cells: Iterable[str]) -> str:
+    row = StringIO()
+    csv.writer(row, lineterminator="\n").writerow([_defused(cell) for cell in cells])
+    return row.getvalue()
+
+
+def _defused(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    shown = visible(cell)
+    return f"'{shown}" if shown.lstrip().startswith(DANGEROUS) else shown
