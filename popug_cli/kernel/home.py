@@ -40,7 +40,9 @@ class Home:
         return self.root / "config.toml"
 
     def make(self) -> None:
-        """Create the directories that are missing, open to their owner only."""
+        """Create the directories that are missing, open to their owner only; an empty one is closed to others."""
+        if self.root.is_dir() and not any(self.root.iterdir()):
+            self.root.chmod(OWNER_ONLY_DIRECTORY)
         for directory in (self.root, self.keys, self.maildir, self.backups):
             directory.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
 

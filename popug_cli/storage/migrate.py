@@ -67,6 +67,7 @@ def _back_up(home: Home, found: str) -> None:
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     copy = home.backups / f"before-migration-from-{found}-{moment}.db"
     home.backups.mkdir(mode=0o700, exist_ok=True)
+    copy.touch(mode=OWNER_ONLY_FILE)
     with closing(sqlite3.connect(home.database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     shutil.copymode(home.database, copy)
