@@ -134,6 +134,17 @@ BUGS = {
             ),
         ),
     ),
+    "given-up-done-again": Bug(
+        "a dead letter that was given up is done when it is delivered again",
+        (
+            Change(
+                "bus/consumers.py",
+                '        " UNION ALL SELECT sequence FROM bus_set_aside"\n'
+                "        \" WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'\"\n",
+                "",
+            ),
+        ),
+    ),
 }
 
 

@@ -30,7 +30,7 @@ DISTURBANCES = {
     "catch_up": 60,
     "retry": 8,
 }
-ONLY_WILD = {"drop": 4}
+ONLY_WILD = {"drop": 30}
 
 
 class Operation(NamedTuple):

@@ -183,16 +183,18 @@ def retry(world: "World", operation: Operation) -> None:
 def drop(world: "World", operation: Operation) -> None:
     """Somebody gives a dead letter up; not what tasks has to know of people, or all about them would fail."""
     rows = world.rows(
-        "SELECT id FROM bus_set_aside WHERE state IN ('dead', 'retrying') AND (consumer <> 'tasks' OR subject"
-        " NOT IN (SELECT user_id FROM identity_users)) ORDER BY id"
+        "SELECT id, consumer, sequence FROM bus_set_aside WHERE state IN ('dead', 'retrying') AND"
+        " (consumer <> 'tasks' OR subject NOT IN (SELECT user_id FROM identity_users)) ORDER BY id"
     )
     if rows:
-        dead_id = rows[operation.a % len(rows)][0]
+        dead_id, consumer, sequence = rows[operation.a % len(rows)]
         message = DropDeadLetter(dead_id=dead_id, reason="the simulation says so")
         try:
             world.until_done(lambda: world.place.perform_as(world.boss(), message))
         except PopugError as refusal:
             require(refusal.code == "dead_letter_not_found", "a_head_can_be_dropped", refusal)
+        if world.rows("SELECT 1 FROM bus_set_aside WHERE id = ? AND state = 'dropped'", (dead_id,)):
+            world.given_up.add((consumer, sequence))
 
 
 STEPS: dict[str, Callable[["World", Operation], None]] = {

@@ -11,6 +11,7 @@ from tests.simulation.violation import require
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+NOT_TRIED_YET = "waits"
 
 
 def watch(world: "World") -> None:
@@ -80,7 +81,11 @@ def _watch_set_aside(world: "World") -> None:
     ):
         is_head = (consumer, subject) not in heads
         require(is_head == (state != "waiting"), "heads_hold_up_the_rest", f"{consumer}: {state} of {subject}")
-        require(not is_head or PLANNED in error, "consumers_fail_when_told", f"{consumer}: {error}")
+        require(
+            not is_head or PLANNED in error or error == NOT_TRIED_YET,
+            "consumers_fail_when_told",
+            f"{consumer}: {error}",
+        )
         heads.add((consumer, subject))
 
 

@@ -76,6 +76,7 @@ class World:
         self.steps = 0
         self.cut_short = False
         self.handled = self.committed = False
+        self.given_up: set[tuple[str, int]] = set()
         self._delivering: list[tuple[str, int, str]] = []
         self._done: dict[str, set[int]] = {name: set() for name in CONSUMERS}
         self._last: dict[tuple[str, str], int] = {}
@@ -131,6 +132,7 @@ class World:
         for consumer, sequence, subject in self._delivering:
             done, key = self._done[consumer], (consumer, subject)
             require(sequence not in done, "effects_happen_once", f"{consumer} took {sequence} again")
+            require((consumer, sequence) not in self.given_up, "dropped_for_good", f"{consumer} took {sequence}")
             before = self._last.get(key, 0)
             require(before < sequence, "order_per_key", f"{consumer} took {sequence} of {subject} after {before}")
             done.add(sequence)
