@@ -69,6 +69,7 @@ SETTINGS = {
         Setting("mail.smtp_host", "localhost", "the SMTP server"),
         Setting("mail.smtp_port", 25, "its port", minimum=1, maximum=65535),
         Setting("mail.smtp_tls", "none", "how the connection is secured", choices=("none", "starttls", "tls")),
+        Setting("mail.smtp_ca_file", "", "a file of certificates to trust beside the machine's own; none if empty"),
         Setting("mail.smtp_username", "", "the name to log in with; none if empty"),
         Setting("mail.smtp_password_file", "", "a file that holds the password"),
         Setting("mail.smtp_timeout_seconds", 30, "the longest that one step may take", minimum=1, maximum=600),

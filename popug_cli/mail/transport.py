@@ -16,6 +16,7 @@ from popug_cli.mail.rules import one_line
 
 if TYPE_CHECKING:
     import smtplib
+    import ssl
 
 MAILDIR_STEP_SECONDS = 1
 MAILDIR_BATCH = 500
@@ -165,26 +166,34 @@ class Smtp:
 
     def _connect(self) -> "smtplib.SMTP":
         import smtplib
-        import ssl
 
         host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
         security, me = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
         password = self._password()
         if security == "tls":
-            tls = ssl.create_default_context()
-            client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, me, timeout=self.step_seconds, context=tls)
+            trust = self._trust()
+            client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, me, timeout=self.step_seconds, context=trust)
         else:
             client = smtplib.SMTP(host, port, me, timeout=self.step_seconds)
         self._client = client
         try:
             if security == "starttls":
-                client.starttls(context=ssl.create_default_context())
+                client.starttls(context=self._trust())
             if password is not None:
                 client.login(self._settings.text("mail.smtp_username"), password)
         except BaseException:
             self._drop()
             raise
         return client
+
+    def _trust(self) -> "ssl.SSLContext":
+        """Certificates and host names are checked, always; against the machine's and the file's authorities."""
+        import ssl
+
+        trust = ssl.create_default_context()
+        if file := self._settings.text("mail.smtp_ca_file"):
+            trust.load_verify_locations(Path(file).expanduser())
+        return trust
 
     def _password(self) -> str | None:
         if not self._settings.text("mail.smtp_username"):

@@ -1,5 +1,6 @@
 """A small SMTP server with moods, on a thread of its own."""
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ class Post:
     @property
     def message_ids(self) -> list[str]:
         return [str(mail["Message-ID"]) for mail in self.taken]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
