@@ -17,10 +17,12 @@ from popug_cli.messages.bus import (
     TraceTask,
 )
 from popug_cli.messages.company import (
+    BackUp,
     CheckHealth,
     ExplainBalance,
     ExplainIncome,
     ExplainTask,
+    Restore,
     SetSetting,
     ShowPermissions,
     ShowSettings,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 Compose = Callable[["Local", Any, Principal], Any]
 
 PLACES: dict[type[Message[Any]], str] = {
+    BackUp: "backup",
     CheckHealth: "health",
     DropDeadLetter: "events",
     ExplainBalance: "explain",
@@ -45,6 +48,7 @@ PLACES: dict[type[Message[Any]], str] = {
     GetAnalytics: "analytics",
     ListDeadLetters: "events",
     ReplayEvents: "replay",
+    Restore: "restore",
     RetryDeadLetters: "events",
     ShowBusStatus: "events",
     ShowSchemas: "events",

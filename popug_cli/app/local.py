@@ -52,6 +52,10 @@ class Local:
         """The company, opened at the first use."""
         return bootstrap.open_runtime(self.home, clock=self._clock, chance=self._chance, progress=self._progress)
 
+    def elsewhere(self, home: Home) -> "Local":
+        """A way into another home, such as a copy of this one; with the same clock and chance."""
+        return Local(home, warn=self.warn, progress=self._progress, clock=self._clock, chance=self._chance)
+
     def close(self) -> None:
         """Let go of the database; the next use opens it anew."""
         if (runtime := vars(self).pop("runtime", None)) is not None:

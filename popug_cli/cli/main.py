@@ -20,6 +20,7 @@ def build() -> Any:
     """The whole program as one click command."""
     from popug_cli.cli import (
         analytics,
+        backup,
         company,
         demo,
         events,
@@ -58,6 +59,7 @@ def build() -> Any:
         mail,
         events,
         company,
+        backup,
         demo,
     ):
         part.register(program)

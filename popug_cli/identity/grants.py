@@ -83,6 +83,11 @@ def revoke_sessions(context: Context, user: User, reason: str) -> None:
     _revoke(context, "user_id = :user_id AND kind = 'session'", {"user_id": user.user_id}, reason)
 
 
+def revoke_everybodys(context: Context, reason: str) -> None:
+    """End every token there is."""
+    _revoke(context, "TRUE", {}, reason)
+
+
 def _revoke(context: Context, which: str, parameters: dict[str, str], reason: str) -> None:
     """Mark what is not revoked; only what had not expired is worth an event."""
     rows = context.connection.execute(

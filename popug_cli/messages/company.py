@@ -94,6 +94,20 @@ class Explanation(msgspec.Struct, frozen=True):
     because: list[Reason]
 
 
+class Backup(msgspec.Struct, frozen=True):
+    """A backup that was verified: one file, and how large it is."""
+
+    path: str
+    bytes: int
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """The home that was restored, and where the one that it replaced is kept."""
+
+    path: str
+    replaced: str | None
+
+
 class PermissionLine(msgspec.Struct, frozen=True):
     """Who may send a message; ``others`` are the roles that may do so for somebody else."""
 
@@ -162,6 +176,20 @@ class ExplainTask(Query[Explanation], frozen=True, kw_only=True):
     """Ask what a task did to the balances that one may see, and why."""
 
     number: TaskNumber
+
+
+@declare("backup", access=Access.OPERATOR)
+class BackUp(Command[Backup], frozen=True, kw_only=True):
+    """Copy database and settings, but no keys, into one new file; into the home's backups where none is named."""
+
+    path: str | None = None
+
+
+@declare("restore", access=Access.OPERATOR)
+class Restore(Command[Restored], frozen=True, kw_only=True):
+    """Put the company of a backup in the place of the home's, which is kept beside it."""
+
+    path: str
 
 
 @declare("permissions", access=Access.PUBLIC)

@@ -1,0 +1,67 @@
+"""Restoring: a backup is unpacked and verified beside the home, then takes its place by renaming."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from popug_cli.app.backup import verify
+from popug_cli.identity import grants, keys
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.mail import outbox
+from popug_cli.messages.company import Restore, Restored
+from popug_cli.messages.principal import Principal
+from popug_cli.storage import archive
+from popug_cli.storage.faults import translated
+from popug_cli.storage.swap import take_place
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+
+def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
+    """Put a backup in the place of the home, whatever state that is in; nothing is changed unless all went well.
+
+    Every token is revoked and what mail is not sent is held. Raises ``unreadable_file``, ``corrupt_database``,
+    ``newer_database`` or ``integrity``.
+    """
+    file = Path(message.path).expanduser()
+    home = Path(os.path.realpath(place.home.root))
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with translated(home / "popug.db"), archive.workplace(home) as fresh:
+        archive.unpack(file, fresh)
+        verify(place, fresh)
+        fresh.make()
+        _make_safe(place, fresh, principal)
+        archive.sync(fresh.database)
+        archive.sync(fresh.root)
+        place.close()
+        aside = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+        return Restored(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
+
+
+def _make_safe(place: "Local", fresh: Home, principal: Principal) -> None:
+    """What was good for the company as it was then is good no more: tokens, keys, and mail that may have gone out."""
+    apart = place.elsewhere(fresh)
+    try:
+        keys.make_first_key(fresh, apart.runtime.chance)
+        with apart.runtime.writing(principal) as context:
+            grants.revoke_everybodys(context, "restored")
+            outbox.hold_all(context)
+    finally:
+        apart.close()
+
+
+def _swap(fresh: Path, home: Path, aside: Path) -> bool:
+    try:
+        replaced = take_place(fresh, home, aside)
+        (home / archive.MARK).unlink(missing_ok=True)
+        archive.sync(home.parent)
+    except OSError as error:
+        raise Unavailable(
+            "read_only",
+            f"{home} cannot be replaced: {error.strerror or error}.",
+            hint=f"Check that {home.parent} may be written to and that {home} is no mount point.",
+        ) from error
+    return replaced

@@ -1,0 +1,42 @@
+"""Commands: backup, restore."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Hint
+from popug_cli.messages.company import BackUp, Restore
+
+PANEL = "The home"
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    command(program, "backup", panel=PANEL)(backup)
+    command(program, "restore", panel=PANEL)(restore)
+
+
+def backup(
+    face: Face,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A new file; one under the home's backups by default.")
+    ] = None,
+) -> None:
+    """Copy database and settings, but no keys, into one file while others go on working; verified before it is told."""
+    answer = face.perform(BackUp(path=None if file is None else str(file)))
+    face.show(answer, lambda: [f"The backup is {answer.path} ({answer.bytes:,} bytes), verified."])
+
+
+def restore(
+    face: Face,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `popug backup` wrote.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """Put a backup in the place of the home, which is kept beside it; ends all logins and holds queued mail."""
+    face.confirm(f"This puts {file} in the place of the company in {face.home.root}.", yes=yes)
+    answer = face.perform(Restore(path=str(file)))
+    kept = [f"What was there before is kept in {answer.replaced}."] if answer.replaced else []
+    hint = Hint("All must log in again. Queued mail is held: see `popug mail list`, then `popug mail send --yes`.")
+    face.show(answer, lambda: [f"The company of {file} lives in {answer.path} now.", *kept, hint])

@@ -1,0 +1,41 @@
+"""Putting one directory in the place of another, by renaming."""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+
+def take_place(new: Path, home: Path, aside: Path) -> bool:
+    """Move ``new`` to ``home``; whether something was there, which is at ``aside`` then.
+
+    Where the system can exchange two names, there is a home at every instant. Elsewhere a crash between the two renames
+    leaves both whole, the old one at ``aside``.
+    """
+    if not home.exists() or not any(home.iterdir()):
+        new.rename(home)
+        return False
+    if not exchange(new, home):
+        home.rename(aside)
+        new.rename(home)
+        return True
+    try:
+        new.rename(aside)
+    except OSError:
+        exchange(new, home)
+        raise
+    return True
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system or the file system cannot, and nothing was done."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
