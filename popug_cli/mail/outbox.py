@@ -85,12 +85,9 @@ def count_unsent(context: Context) -> tuple[int, int]:
 
 
 def release_held(context: Context) -> None:
-    """Let go what is held back, and tell of each."""
-    statement = (
-        "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent' RETURNING mail_id, user_id, business_date"
-    )
-    for row in sorted(context.connection.execute(text(statement)).all()):
-        context.events.publish(msgspec.convert(dict(row._mapping), MailReleased))
+    """Let go what is held back."""
+    statement = "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent'"
+    context.connection.execute(text(statement))
 
 
 def hold_all(context: Context) -> None:
