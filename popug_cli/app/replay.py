@@ -9,7 +9,7 @@ from popug_cli.bus.consumers import Consumer, mark_rebuilt
 from popug_cli.bus.runtime import Context
 from popug_cli.identity import gate
 from popug_cli.messages.base import DECLARATIONS
-from popug_cli.messages.bus import ReplayEvents, ReplayReport
+from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import insert_many, transaction
 
@@ -37,6 +37,7 @@ def replay_events(place: "Local", message: ReplayEvents, principal: Principal) -
             gate.admit(principal, DECLARATIONS[type(message)], message, live)
             events += feed(live, consumer, copy, after=reached, up_to=live.position)
             _swap(live, consumer, copy)
+            live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events))
     return ReplayReport(events, [])
 
 

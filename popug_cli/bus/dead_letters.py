@@ -9,7 +9,7 @@ from popug_cli.bus.queries import HeldEvent, held_events
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import InvalidInput, NotFound
-from popug_cli.messages.bus import DeadLetterDropped, Retried
+from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, Retried
 
 MAX_REASON_CHARACTERS = 500
 
@@ -24,8 +24,19 @@ def retry(context: Context, consumers: Sequence[Consumer], dead_id: int | None) 
     chosen = heads(context) if dead_id is None else [find(context, dead_id)]
     by_name = {consumer.name: consumer for consumer in consumers}
     before = len(held_events(context))
-    still_dead = sum(drain(by_name[held.consumer], held.subject, context) for held in chosen)
+    still_dead = sum(_retry_one(held, by_name[held.consumer], context) for held in chosen)
     return Retried(retried=before - len(held_events(context)), still_dead=still_dead)
+
+
+def _retry_one(held: HeldEvent, consumer: Consumer, context: Context) -> int:
+    """Drain the subject of a dead letter; 1 comes back if something of it is dead still."""
+    still_dead = drain(consumer, held.subject, context)
+    done = all(each.id != held.id for each in heads(context))
+    event_id = _event_id(held, context)
+    context.events.publish(
+        DeadLetterRetried(event_id=event_id, consumer=held.consumer, sequence=held.sequence, done=done)
+    )
+    return still_dead
 
 
 def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
@@ -47,16 +58,17 @@ def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
         ),
         {"now": stamp(context.now), "c": held.consumer, "s": held.subject},
     )
-    event_id = connection.execute(text("SELECT id FROM bus_log WHERE sequence = :n"), {"n": held.sequence}).scalar()
+    event_id = _event_id(held, context)
     context.events.publish(
-        DeadLetterDropped(
-            event_id=event_id or f"sequence-{held.sequence}",
-            consumer=held.consumer,
-            sequence=held.sequence,
-            reason=reason,
-        )
+        DeadLetterDropped(event_id=event_id, consumer=held.consumer, sequence=held.sequence, reason=reason)
     )
     return held
+
+
+def _event_id(held: HeldEvent, context: Context) -> str:
+    """The id of what is set aside, or its place in the log where it came without one."""
+    found = context.connection.execute(text("SELECT id FROM bus_log WHERE sequence = :n"), {"n": held.sequence})
+    return found.scalar() or f"sequence-{held.sequence}"
 
 
 def find(context: Context, dead_id: int) -> HeldEvent:

@@ -1,12 +1,13 @@
 """What may be done about mail; sending it is ``app.mail_run``'s, since that happens outside a transaction."""
 
+import msgspec
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import Conflict
 from popug_cli.mail.queries import find, line_of
-from popug_cli.messages.mail import MailLine, MailStatus, RetryMail
+from popug_cli.messages.mail import MailLine, MailRequeued, MailStatus, RetryMail
 
 
 def retry_mail(message: RetryMail, context: Context) -> MailLine:
@@ -19,7 +20,11 @@ def retry_mail(message: RetryMail, context: Context) -> MailLine:
             hint=f"Run `popug mail show {message.mail_id}` to read it.",
             details={"mail_id": message.mail_id, "sent_at": mail["sent_at"]},
         )
-    statement = "UPDATE mail_outbox SET status = 'queued', due_at = :now WHERE mail_id = :mail_id AND status = 'failed'"
+    statement = (
+        "UPDATE mail_outbox SET status = 'queued', due_at = :now WHERE mail_id = :mail_id AND status = 'failed'"
+        " RETURNING mail_id, user_id, business_date"
+    )
     parameters = {"mail_id": message.mail_id, "now": stamp(context.now)}
-    context.connection.execute(text(statement), parameters)
+    for row in context.connection.execute(text(statement), parameters).mappings():
+        context.events.publish(msgspec.convert(dict(row), MailRequeued))
     return line_of(message.mail_id, context)

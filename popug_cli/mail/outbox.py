@@ -12,7 +12,7 @@ from popug_cli.kernel.chance import unit_interval
 from popug_cli.kernel.clock import stamp
 from popug_cli.mail.rules import wait_after
 from popug_cli.messages.billing import PayoutMade
-from popug_cli.messages.mail import MailFailed, MailSent
+from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 
 CLAIMABLE = (
     "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
@@ -85,9 +85,12 @@ def count_unsent(context: Context) -> tuple[int, int]:
 
 
 def release_held(context: Context) -> None:
-    """Let go what is held back."""
-    statement = "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent'"
-    context.connection.execute(text(statement))
+    """Let go what is held back, and tell of each."""
+    statement = (
+        "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent' RETURNING mail_id, user_id, business_date"
+    )
+    for row in sorted(context.connection.execute(text(statement)).all()):
+        context.events.publish(msgspec.convert(dict(row._mapping), MailReleased))
 
 
 def hold_all(context: Context) -> None:

@@ -195,6 +195,24 @@ class ShowSchemas(Query[Schemas], frozen=True):
 
 
 @event("bus", 1, key="event_id")
+class DeadLetterRetried(Event, frozen=True, kw_only=True):
+    """Somebody had a dead letter tried again; ``done`` where its consumer took it this time."""
+
+    event_id: Id
+    consumer: str
+    sequence: int
+    done: bool
+
+
+@event("bus", 1, key="consumer")
+class ReadModelsRebuilt(Event, frozen=True, kw_only=True):
+    """Somebody had the read models of a consumer built anew from so many events."""
+
+    consumer: str
+    events: int
+
+
+@event("bus", 1, key="event_id")
 class DeadLetterDropped(Event, frozen=True, kw_only=True):
     """A dead letter was given up; its effects will never be."""
 

@@ -95,6 +95,24 @@ class MailSent(Event, frozen=True, kw_only=True):
 
 
 @event("mail", 1, key="user_id")
+class MailRequeued(Event, frozen=True, kw_only=True):
+    """Somebody has queued a failed mail again."""
+
+    mail_id: Id
+    user_id: Id
+    business_date: date
+
+
+@event("mail", 1, key="user_id")
+class MailReleased(Event, frozen=True, kw_only=True):
+    """Somebody let a mail go that was held back since a restore."""
+
+    mail_id: Id
+    user_id: Id
+    business_date: date
+
+
+@event("mail", 1, key="user_id")
 class MailFailed(Event, frozen=True, kw_only=True):
     """A mail was refused for good."""
 
