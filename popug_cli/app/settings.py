@@ -60,7 +60,7 @@ def show_permissions(place: "Local", message: ShowPermissions, principal: Princi
                 command=each.line,
                 access=each.access,
                 roles=[role for role in Role if role in each.roles],
-                others=[role for role in Role if role in each.others],
+                others=[role for role in Role if role in each.others and each.names_a_person],
                 scopes=sorted(each.scopes),
             )
             for each in declarations()

@@ -7,9 +7,11 @@ import typer
 
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Column, Hint, Table
+from popug_cli.messages.base import Access, Role
 from popug_cli.messages.company import (
     CheckHealth,
     Health,
+    PermissionLine,
     Permissions,
     SetSetting,
     SettingList,
@@ -85,9 +87,19 @@ def _health(health: Health) -> Iterator[Block]:
 
 
 def _permissions(answer: Permissions) -> Table:
-    columns = [Column("command"), Column("who may"), Column("for others")]
-    rows = [
-        [line.command, ", ".join(line.roles) or str(line.access), ", ".join(line.others) if line.roles else ""]
-        for line in answer.permissions
-    ]
-    return Table(columns, rows)
+    """Each command once, whichever messages it sends; who may run it may send all of them."""
+    columns = [Column("command"), Column("who may"), Column("about others"), Column("scope that is enough")]
+    commands: dict[str, list[PermissionLine]] = {}
+    for line in answer.permissions:
+        commands.setdefault(line.command, []).append(line)
+    return Table(columns, [_command_row(command, lines) for command, lines in sorted(commands.items())])
+
+
+def _command_row(command: str, lines: list[PermissionLine]) -> list[str]:
+    guarded = [line for line in lines if line.access is Access.TOKEN]
+    if not guarded:
+        return [command, "anybody" if lines[0].access is Access.PUBLIC else "the operator", "", ""]
+    may = [role for role in Role if all(role in line.roles for line in guarded)]
+    others = [role for role in may if any(role in line.others for line in guarded)]
+    scopes = {scope for line in guarded for scope in line.scopes}
+    return [command, ", ".join(may), ", ".join(others), ", ".join(sorted(scopes))]

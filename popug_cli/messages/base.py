@@ -77,6 +77,11 @@ class Declaration:
         return issubclass(self.message, Command)
 
     @property
+    def names_a_person(self) -> bool:
+        """Whether it says whom it is about, so that oneself and others make a difference."""
+        return "username" in self.message.__struct_fields__
+
+    @property
     def answer(self) -> Any:
         """The type of its answer."""
         return get_args(self.message.__orig_bases__[0])[0]  # type: ignore[attr-defined]

@@ -109,7 +109,7 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 class PermissionLine(msgspec.Struct, frozen=True):
-    """Who may send a message; ``others`` are the roles that may do so for somebody else."""
+    """Who may send a message; ``others`` are the roles that may name somebody else in it, if it names anybody."""
 
     message: str
     command: str

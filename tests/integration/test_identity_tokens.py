@@ -10,6 +10,8 @@ import pytest
 from popug_cli.app import Local
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.messages.base import Message
+from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.identity import (
     AddUser,
     DeactivateUser,
@@ -26,6 +28,7 @@ from popug_cli.messages.identity import (
     TokenLine,
     WhoAmI,
 )
+from popug_cli.messages.mail import ListMails
 from tests.integration.identity_support import CHEAP, People, refused, settle
 from tests.integration.support import PASSWORD, SeededChance, SetClock
 
@@ -308,6 +311,22 @@ def test_the_last_use_of_a_machines_token_is_that_of_its_last_command(people: Pe
     assert line_of(people, issued.token_id).last_used_at is None
     people.place.perform(SetRole(username="mira", role="worker"), issued.token)
     assert line_of(people, issued.token_id).last_used_at == people.clock.instant
+
+
+def test_the_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> None:
+    year = 365 * 86400
+    issued = people.act("boss", IssueToken(username="asya", ttl_seconds=year, scope=Scope.CLOSE_DAY))
+    people.clock.advance(hours=1)
+    others: list[Message[Any]] = [WhoAmI(), LogOut(), SetPassword(password="another one"), ListMails(), GetBalance()]
+    for message in others:
+        with refused("forbidden", 5):
+            people.place.perform(message, issued.token)
+    assert line_of(people, issued.token_id).last_used_at is None
+    assert people.place.perform(CloseDay(), issued.token).days[0].closed
+    assert line_of(people, issued.token_id).last_used_at == people.clock.instant
+    people.act("boss", RevokeToken(token_id=issued.token_id))
+    with refused("token_revoked", 4):
+        people.place.perform(CloseDay(), issued.token)
 
 
 def test_the_use_of_a_session_is_not_written_down(people: People) -> None:
