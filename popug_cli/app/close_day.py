@@ -4,6 +4,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from popug_cli.app.mail_run import count_unsent, send_due
+from popug_cli.app.summaries import count_rehearsed, queue_summaries
 from popug_cli.billing import closing, days, rules
 from popug_cli.billing.stakes import stake_cents
 from popug_cli.bus.queries import document, held_events
@@ -27,6 +28,7 @@ def close_day(place: "Local", message: CloseDay, principal: Principal) -> CloseR
         return _rehearse(place, message, principal, up_to)
     closed = _close_days(place, message, principal, up_to)
     place.catch_up()
+    queue_summaries(place, principal)
     if message.send_mail:
         run = send_due(place, principal)
         mail = MailCount(run.sent, run.queued)
@@ -68,7 +70,8 @@ def _rehearse(place: "Local", message: CloseDay, principal: Principal, up_to: da
         return closing.rehearse(up_to, context)
 
     rehearsed = place.write(MODULE, principal, work)
-    mail = MailCount(0, sum(day.paid_count for day in rehearsed))
+    summaries = count_rehearsed(place, principal, len(rehearsed))
+    mail = MailCount(0, sum(day.paid_count for day in rehearsed) + summaries)
     every_day = rehearsed + _closed_before(place, principal, up_to, rehearsed)
     return CloseReport(every_day, mail, _set_aside(place, principal))
 

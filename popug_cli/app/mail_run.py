@@ -2,16 +2,18 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from email.message import EmailMessage
+from typing import TYPE_CHECKING, Any
 
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.identity import gate
 from popug_cli.kernel.errors import PopugError, Unavailable
-from popug_cli.mail import outbox, payslip
+from popug_cli.mail import outbox, payslip, summary
 from popug_cli.mail.outbox import Claimed
 from popug_cli.mail.rules import lease_of, longest_mail, one_line
 from popug_cli.mail.transport import TAKEN, Outcome, Transport, Verdict, open_transport
 from popug_cli.messages.base import DECLARATIONS
+from popug_cli.messages.billing import PayoutMade
 from popug_cli.messages.mail import MailRun, SendMail
 from popug_cli.messages.principal import Principal
 
@@ -129,18 +131,27 @@ def _send_batch(runtime: Runtime, principal: Principal, transport: Transport, ba
 
 def _send(runtime: Runtime, transport: Transport, mail: Claimed) -> Outcome:
     try:
-        message = payslip.message_of(
-            mail.payout,
-            username=mail.username,
-            to=mail.email,
-            sender=runtime.settings.text("mail.from"),
-            message_id=mail.message_id,
-            queued_at=mail.queued_at,
-            calendar=runtime.calendar,
-        )
+        message = _written(runtime, mail)
     except ValueError as error:
         return Outcome(Verdict.REFUSED, one_line(str(error)))
     return transport.send(message)
+
+
+def _written(runtime: Runtime, mail: Claimed) -> EmailMessage:
+    """The mail as it goes out; raises ``ValueError`` where it may not go to its receiver."""
+    about: dict[str, Any] = {
+        "username": mail.username,
+        "to": mail.email,
+        "sender": runtime.settings.text("mail.from"),
+        "message_id": mail.message_id,
+        "queued_at": mail.queued_at,
+        "calendar": runtime.calendar,
+    }
+    if isinstance(mail.content, PayoutMade):
+        return payslip.message_of(mail.content, **about)
+    if not summary.may_read(mail.role, active=mail.active):
+        raise ValueError(f"{mail.username} is not of management any more")
+    return summary.message_of(mail.content, **about)
 
 
 def _note(run: Run, mail: Claimed, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.app.close_day import close_day
 from popug_cli.app.mail_run import send_due
+from popug_cli.app.summaries import queue_summaries
 from popug_cli.billing import days
 from popug_cli.billing.rules import DAYS_AT_ONCE
 from popug_cli.bus.queries import held_events
@@ -42,6 +43,7 @@ def run_due(place: "Local", message: RunDue, principal: Principal) -> DueRun:
     if schedule.overdue_days and not schedule.needs_yes:
         asked = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
         closed = [day for day in close_day(place, asked, principal).days if not day.already_closed]
+    queue_summaries(place, principal)
     mail = _send(place, principal)
     with place.runtime.reading(principal) as context:
         following = _schedule(context, message.at_minute, confirmed=message.confirmed)

@@ -250,7 +250,8 @@ INVARIANTS = (
         """
         SELECT 'payout ' || log.sequence FROM bus_log log
         JOIN bus_inbox done ON done.consumer = 'mail' AND done.sequence = log.sequence
-        LEFT JOIN mail_outbox mail ON mail.user_id = json_extract(log.envelope, '$.data.user_id')
+        LEFT JOIN mail_outbox mail ON mail.kind = 'payslip'
+            AND mail.user_id = json_extract(log.envelope, '$.data.user_id')
             AND mail.business_date = json_extract(log.envelope, '$.data.business_date')
         WHERE log.type = 'popug.billing.payout_made.v1' AND (mail.mail_id IS NULL
             OR mail.amount_cents <> json_extract(log.envelope, '$.data.amount_cents')
@@ -258,7 +259,7 @@ INVARIANTS = (
         UNION ALL
         SELECT 'mail ' || mail.mail_id FROM mail_outbox mail LEFT JOIN billing_entries entry
             ON entry.employee_id = mail.user_id AND entry.business_date = mail.business_date AND entry.kind = 'payout'
-        WHERE entry.amount_cents IS NOT mail.amount_cents
+        WHERE mail.kind = 'payslip' AND entry.amount_cents IS NOT mail.amount_cents
         UNION ALL
         SELECT 'payout entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log
             ON log.id = entry.event_id AND log.type = 'popug.billing.payout_made.v1'

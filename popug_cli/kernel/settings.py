@@ -66,6 +66,7 @@ SETTINGS = {
     for setting in (
         Setting("mail.transport", "maildir", "where payout mail goes", choices=("maildir", "smtp")),
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),
+        Setting("mail.summary", False, "whether admins and accountants get a mail about each closed day"),
         Setting("mail.smtp_host", "localhost", "the SMTP server"),
         Setting("mail.smtp_port", 25, "its port", minimum=1, maximum=65535),
         Setting("mail.smtp_tls", "none", "how the connection is secured", choices=("none", "starttls", "tls")),

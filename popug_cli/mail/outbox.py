@@ -1,7 +1,7 @@
 """The outbox: mails are claimed with a lease in one transaction and marked in another."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -9,8 +9,10 @@ from sqlalchemy import bindparam, text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import unit_interval
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.mail.rules import wait_after
+from popug_cli.mail.summary import Summary, content_of
+from popug_cli.messages.base import Role
 from popug_cli.messages.billing import PayoutMade
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 
@@ -21,7 +23,8 @@ CLAIMABLE = (
 )
 COUNT_CLAIMABLE = text(f"SELECT count(*) {CLAIMABLE}")
 NEXT = text(
-    f"SELECT mail_id, message_id, payload, attempts, queued_at, username, email {CLAIMABLE}"
+    f"SELECT mail_id, message_id, mail_outbox.user_id AS user_id, business_date, kind, payload, attempts, queued_at,"
+    f" username, email, role, active {CLAIMABLE}"
     " AND mail_id > :after ORDER BY mail_id LIMIT :limit"
 )
 LEASE = text(
@@ -50,9 +53,13 @@ class Claimed(msgspec.Struct, frozen=True):
 
     mail_id: str
     message_id: str
+    user_id: str
     username: str
     email: str
-    payout: PayoutMade
+    role: Role
+    active: bool
+    business_date: date
+    content: PayoutMade | Summary
     attempts: int
     queued_at: datetime
     lease_until: datetime
@@ -106,19 +113,15 @@ def mark_sent(context: Context, mail: Claimed) -> None:
     """The transport has taken it."""
     changed = _run(context, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email)
     if changed:
-        payout = mail.payout
-        context.events.publish(
-            MailSent(mail_id=mail.mail_id, user_id=payout.user_id, business_date=payout.business_date)
-        )
+        context.events.publish(MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date))
 
 
 def mark_failed(context: Context, mail: Claimed, error: str) -> None:
     """The transport refuses it for good."""
     changed = _run(context, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=stamp(mail.lease_until))
     if changed:
-        payout = mail.payout
         context.events.publish(
-            MailFailed(mail_id=mail.mail_id, user_id=payout.user_id, business_date=payout.business_date, error=error)
+            MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error)
         )
 
 
@@ -136,8 +139,19 @@ def give_back(context: Context, mails: Sequence[Claimed]) -> None:
 
 
 def _claimed(row: Any, lease_until: datetime) -> Claimed:
-    payout = msgspec.json.decode(row["payload"], type=PayoutMade)
-    return msgspec.convert({**row, "payout": payout, "lease_until": lease_until}, Claimed)
+    fields = {name: row[name] for name in Claimed.__struct_fields__ if name in row}
+    content = content_of(row["kind"], row["payload"])
+    return Claimed(
+        **{
+            **fields,
+            "role": Role(row["role"]),
+            "active": bool(row["active"]),
+            "business_date": date.fromisoformat(row["business_date"]),
+            "queued_at": parse_stamp(row["queued_at"]),
+        },
+        content=content,
+        lease_until=lease_until,
+    )
 
 
 def _run(context: Context, statement: Any, **parameters: Any) -> bool:

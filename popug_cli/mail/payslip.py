@@ -47,17 +47,28 @@ def message_of(
 
     Raises ``ValueError`` where the receiver's address is none.
     """
+    message = headed(username=username, to=to, sender=sender, message_id=message_id, date=calendar.local(queued_at))
+    message["Subject"] = subject_of(payout.amount_cents, payout.business_date)
+    fill(message, text_of(payout, username, calendar), html_of(payout, username, calendar))
+    return message
+
+
+def headed(*, username: str, to: str, sender: str, message_id: str, date: datetime) -> EmailMessage:
+    """A mail with nothing in it yet; raises ``ValueError`` where the receiver's address is none."""
     message = EmailMessage(policy=POLICY)
     message["Message-ID"] = message_id
-    message["Date"] = calendar.local(queued_at)
+    message["Date"] = date
     message["From"] = sender
     message["To"] = _receiver(username, to)
-    message["Subject"] = subject_of(payout.amount_cents, payout.business_date)
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(text_of(payout, username, calendar))
-    message.add_alternative(html_of(payout, username, calendar), subtype="html")
-    message.set_boundary(f"part-of-{message_id.strip('<>').partition('@')[0]}")
     return message
+
+
+def fill(message: EmailMessage, text: str, html: str) -> None:
+    """Give a mail its content, in text and in HTML, the same bytes each time."""
+    message.set_content(text)
+    message.add_alternative(html, subtype="html")
+    message.set_boundary(f"part-of-{message['Message-ID'].strip('<>').partition('@')[0]}")
 
 
 def check_sender(sender: str) -> None:
@@ -84,7 +95,7 @@ def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
 
 def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
     """The payslip in HTML."""
-    return _template().render(
+    return template("payslip.html.j2").render(
         subject=subject_of(payout.amount_cents, payout.business_date),
         username=visible(username),
         day=payout.business_date.isoformat(),
@@ -131,9 +142,10 @@ def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> Line:
 
 
 @cache
-def _template() -> "Template":
+def template(name: str) -> "Template":
+    """A template of this folder, compiled once; what is put into it is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("payslip.html.j2")
+    return environment.get_template(name)

@@ -7,13 +7,12 @@ from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.errors import NotFound
-from popug_cli.mail.rules import subject_of
-from popug_cli.messages.billing import PayoutMade
-from popug_cli.messages.mail import ListMails, MailDetails, MailLine, Mails, ShowMail
+from popug_cli.mail.rules import subject_of, summary_subject_of
+from popug_cli.messages.mail import ListMails, MailDetails, MailKind, MailLine, Mails, ShowMail
 
 MAILS = (
     "SELECT mail.mail_id, coalesce(mail.sent_to, receiver.email, '') AS \"to\", mail.status, mail.attempts,"
-    " mail.last_error, mail.business_date, mail.amount_cents, mail.held, mail.message_id, mail.queued_at,"
+    " mail.last_error, mail.business_date, mail.kind, mail.amount_cents, mail.held, mail.message_id, mail.queued_at,"
     " mail.due_at, mail.sent_at, mail.payload, coalesce(receiver.username, '') AS username"
     " FROM mail_outbox AS mail LEFT JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
 )
@@ -29,12 +28,12 @@ def list_mails(message: ListMails, context: Context) -> Mails:
 
 def show_mail(message: ShowMail, context: Context) -> MailDetails:
     """One payout mail with its text; raises ``mail_not_found``."""
-    from popug_cli.mail.payslip import text_of
+    from popug_cli.mail.summary import content_of, text_of
 
     row = find(message.mail_id, context)
-    payout = msgspec.json.decode(row["payload"], type=PayoutMade)
+    content = content_of(row["kind"], row["payload"])
     return msgspec.convert(
-        {**row, "subject": _subject(row), "text": text_of(payout, row["username"], context.calendar)},
+        {**row, "subject": _subject(row), "text": text_of(content, row["username"], context.calendar)},
         MailDetails,
         strict=False,
     )
@@ -63,4 +62,5 @@ def _line(row: Any) -> MailLine:
 
 
 def _subject(row: Any) -> str:
-    return subject_of(row["amount_cents"], row["business_date"])
+    subject = summary_subject_of if row["kind"] == MailKind.SUMMARY else subject_of
+    return subject(row["amount_cents"], row["business_date"])

@@ -42,3 +42,8 @@ def one_line(error: str) -> str:
 def subject_of(amount_cents: int, business_date: date | str) -> str:
     """The subject of a payout mail."""
     return f"You are paid {format_cents(amount_cents)} for {business_date}"
+
+
+def summary_subject_of(income_cents: int, business_date: date | str) -> str:
+    """The subject of the summary of a day."""
+    return f"Closed {business_date}: income {format_cents(income_cents)}"

@@ -5,25 +5,31 @@ from sqlmodel import Field, SQLModel
 
 
 class ReceiverRow(SQLModel, table=True):
-    """Where somebody's mail goes now."""
+    """Where somebody's mail goes now, and who they are now."""
 
     __tablename__ = "mail_receivers"
-    __table_args__ = ({"sqlite_strict": True},)
+    __table_args__ = (CheckConstraint("active IN (0, 1)", name="active_or_not"), {"sqlite_strict": True})
 
     user_id: str = Field(primary_key=True)
     username: str
     email: str
+    role: str
+    active: int
 
 
 class OutboxRow(SQLModel, table=True):
-    """A payout mail; ``payload`` is the data of its ``payout_made``, ``held`` keeps it back until it is released."""
+    """A mail: a payslip, whose ``payload`` is the data of its ``payout_made``, or a day's summary.
+
+    ``held`` keeps it back until it is released.
+    """
 
     __tablename__ = "mail_outbox"
     __table_args__ = (
-        UniqueConstraint("user_id", "business_date", name="one_a_person_and_day"),
+        UniqueConstraint("user_id", "business_date", "kind", name="one_of_a_kind_a_person_and_day"),
         CheckConstraint("status IN ('queued', 'sending', 'sent', 'failed')", name="known_status"),
         CheckConstraint("held IN (0, 1)", name="held_or_not"),
-        CheckConstraint("amount_cents > 0", name="a_payout_is_positive"),
+        CheckConstraint("kind IN ('payslip', 'summary')", name="known_kind"),
+        CheckConstraint("kind <> 'payslip' OR amount_cents > 0", name="a_payout_is_positive"),
         CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="sending_is_leased"),
         CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_a_time"),
         CheckConstraint("(status = 'sent') = (sent_to IS NOT NULL)", name="sent_to_an_address"),
@@ -35,6 +41,7 @@ class OutboxRow(SQLModel, table=True):
     message_id: str = Field(unique=True)
     user_id: str
     business_date: str
+    kind: str
     amount_cents: int
     payload: str
     status: str
@@ -46,3 +53,14 @@ class OutboxRow(SQLModel, table=True):
     queued_at: str
     sent_at: str | None
     sent_to: str | None
+
+
+class SummaryRow(SQLModel, table=True):
+    """A closed day that management is to hear of; ``payload`` is the data of its ``day_closed``."""
+
+    __tablename__ = "mail_summaries"
+    __table_args__ = (CheckConstraint("queued IN (0, 1)", name="queued_or_not"), {"sqlite_strict": True})
+
+    business_date: str = Field(primary_key=True)
+    payload: str
+    queued: int

@@ -18,8 +18,18 @@ class MailStatus(StrEnum):
     FAILED = "failed"
 
 
+class MailKind(StrEnum):
+    """What a mail is: somebody's payslip, or the summary of a day for management."""
+
+    PAYSLIP = "payslip"
+    SUMMARY = "summary"
+
+
 class MailLine(msgspec.Struct, frozen=True):
-    """A payout mail; ``to`` is the bare address, the present one until it is sent; a held one waits for its release."""
+    """A mail; ``to`` is the bare address, the present one until it is sent; a held one waits for its release.
+
+    ``amount_cents`` is what was paid, or in the summary of a day its income.
+    """
 
     mail_id: str
     to: str
@@ -30,6 +40,7 @@ class MailLine(msgspec.Struct, frozen=True):
     business_date: date
     amount_cents: int
     held: bool
+    kind: MailKind
 
 
 class MailDetails(MailLine, frozen=True):

@@ -70,6 +70,7 @@ def test_mail_in_json_is_as_the_contract_names_it(popug: Popug, room: Mailroom) 
         "business_date": "2026-03-02",
         "amount_cents": 1400,
         "held": False,
+        "kind": "payslip",
     }
     sent = json.loads(popug("mail", "send", "--yes", "--json")[1])
     assert sent == {"sent": 1, "queued": 0, "failed": 0, "held": 0}

@@ -32,7 +32,8 @@ COLUMNS = {
     "analytics_days": "*",
     "analytics_tasks": "*",
     "mail_receivers": "*",
-    "mail_outbox": "user_id, business_date, amount_cents, status",
+    "mail_outbox": "user_id, business_date, kind, amount_cents, status",
+    "mail_summaries": "*",
     "bus_set_aside": "consumer, sequence, state, error",
 }
 

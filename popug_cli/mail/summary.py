@@ -1,0 +1,120 @@
+"""The summary of a closed day for management, as a mail of its own."""
+
+from datetime import datetime
+from email.message import EmailMessage
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import visible
+from popug_cli.mail import payslip
+from popug_cli.mail.consumers import QUEUE
+from popug_cli.mail.rules import message_id_of, summary_subject_of
+from popug_cli.messages.analytics import Dearest
+from popug_cli.messages.base import ACCOUNTING, Role
+from popug_cli.messages.billing import DayClosed, PayoutMade
+from popug_cli.messages.mail import MailKind
+from popug_cli.storage.engine import insert_many
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a summary tells: the day's figures, and the dearest of its completed tasks."""
+
+    figures: DayClosed
+    dearest: Dearest | None
+
+
+def content_of(kind: str, payload: str) -> PayoutMade | Summary:
+    """What a mail of that kind tells, from its stored payload."""
+    if kind == MailKind.SUMMARY:
+        return msgspec.json.decode(payload, type=Summary)
+    return msgspec.json.decode(payload, type=PayoutMade)
+
+
+def may_read(role: Role, *, active: bool) -> bool:
+    """Whether somebody is of management now, so that the figures are for them."""
+    return active and role in ACCOUNTING
+
+
+def due_days(context: Context) -> list[DayClosed]:
+    """The closed days that management has not been told of, oldest first."""
+    statement = text("SELECT payload FROM mail_summaries WHERE queued = 0 ORDER BY business_date")
+    return [msgspec.json.decode(each, type=DayClosed) for each in context.connection.execute(statement).scalars()]
+
+
+def readers(context: Context) -> list[str]:
+    """The ids of those whom summaries are for."""
+    rows = context.connection.execute(text("SELECT user_id, role, active FROM mail_receivers ORDER BY user_id"))
+    return [row.user_id for row in rows if may_read(Role(row.role), active=bool(row.active))]
+
+
+def queue(summary: Summary, context: Context) -> None:
+    """Queue a day's summary for each who may read it, once."""
+    day, payload, now = summary.figures.business_date.isoformat(), msgspec.json.encode(summary).decode(), context.now
+    mails = []
+    for user_id in readers(context):
+        mail_id, income_cents = context.events.new_id(), summary.figures.income_cents
+        about = (message_id_of(mail_id), user_id, day, MailKind.SUMMARY, income_cents, payload)
+        mails.append((mail_id, *about, stamp(now), stamp(now)))
+    insert_many(context.connection, QUEUE, mails)
+    insert_many(context.connection, "UPDATE mail_summaries SET queued = 1 WHERE business_date = ?", [(day,)])
+
+
+def message_of(
+    summary: Summary, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
+) -> EmailMessage:
+    """The whole mail; the same arguments give the same bytes."""
+    message = payslip.headed(
+        username=username, to=to, sender=sender, message_id=message_id, date=calendar.local(queued_at)
+    )
+    figures = summary.figures
+    message["Subject"] = summary_subject_of(figures.income_cents, figures.business_date)
+    payslip.fill(message, text_of(summary, username, calendar), _html_of(summary, username))
+    return message
+
+
+def text_of(content: PayoutMade | Summary, username: str, calendar: Calendar) -> str:
+    """A mail of either kind in plain text."""
+    if isinstance(content, PayoutMade):
+        return payslip.text_of(content, username, calendar)
+    rows = _rows(content)
+    names, values = max(len(name) for name, _, _ in rows), max(len(value) for _, value, _ in rows)
+    lines = [f"  {name:<{names}}  {value:>{values}}  {more}".rstrip() for name, value, more in rows]
+    return "\n".join([_first_line(content), "", f"Hello {visible(username)}, this was the day:", "", *lines]) + "\n"
+
+
+def _html_of(summary: Summary, username: str) -> str:
+    figures = summary.figures
+    return payslip.template("summary.html.j2").render(
+        subject=summary_subject_of(figures.income_cents, figures.business_date),
+        username=visible(username),
+        day=figures.business_date.isoformat(),
+        income=format_cents(figures.income_cents),
+        rows=_rows(summary),
+    )
+
+
+def _first_line(summary: Summary) -> str:
+    return f"Management's income of {summary.figures.business_date} is {format_cents(summary.figures.income_cents)}."
+
+
+def _rows(summary: Summary) -> list[tuple[str, str, str]]:
+    """Name, value and what belongs to it."""
+    figures, dearest = summary.figures, summary.dearest
+    task = f"#{dearest.task.number} {visible(dearest.task.title)}" if dearest else "nothing was completed"
+    return [
+        ("fees", format_cents(figures.fees_cents), ""),
+        ("rewards", format_cents(-figures.rewards_cents), ""),
+        ("income", format_cents(figures.income_cents), ""),
+        ("paid out", format_cents(figures.payouts_cents), f"to {_people(figures.paid_count)}"),
+        ("in the red", str(figures.in_red_count), _people(figures.in_red_count).partition(" ")[2]),
+        ("dearest task", format_cents(dearest.reward_cents) if dearest else "", task),
+    ]
+
+
+def _people(count: int) -> str:
+    return f"{count} person" if count == 1 else f"{count} people"
