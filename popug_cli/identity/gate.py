@@ -41,6 +41,8 @@ def _look_up(principal: Principal, context: Context) -> None:
         or Principal(found.username, found.user_id, found.role, found.token_id, found.scope) != principal
     ):
         raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
+    if found.expires_at <= context.now:
+        raise tokens.expired()
     grants.note_use(context, found)
 
 

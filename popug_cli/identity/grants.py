@@ -26,6 +26,7 @@ class Grant(msgspec.Struct, frozen=True):
     active: bool
     kind: str
     scope: str | None
+    expires_at: datetime
     revoked_at: datetime | None
 
 
@@ -52,7 +53,7 @@ def grant(context: Context, user: User, kind: str, lifetime: timedelta, scope: s
 def find(context: Context, token_id: str) -> Grant | None:
     """What is known of a token, None where it is not in the list."""
     statement = (
-        "SELECT token_id, user_id, username, role, active, kind, scope, revoked_at"
+        "SELECT token_id, user_id, username, role, active, kind, scope, expires_at, revoked_at"
         " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
     )
     row = context.connection.execute(text(statement), {"token_id": token_id}).mappings().first()

@@ -63,8 +63,13 @@ def prove(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
         raise invalid("its lifetime is not allowed")
     if now.timestamp() >= claims.exp:
-        raise NotAuthenticated("token_expired", "The login has expired.", hint="Run `popug login NAME`.")
+        raise expired()
     return claims
+
+
+def expired() -> NotAuthenticated:
+    """A token whose time is over."""
+    return NotAuthenticated("token_expired", "The login has expired.", hint="Run `popug login NAME`.")
 
 
 def invalid(why: str) -> NotAuthenticated:

@@ -242,6 +242,18 @@ def test_a_scope_taken_out_of_a_token_is_found_out(forger: Forger) -> None:
         forger.people.place.perform(ShowUser(username="kesha"), sign(forger.header, claims, forger.key))
 
 
+def test_a_token_prolonged_with_the_companys_own_key_ends_when_the_list_says(forger: Forger) -> None:
+    issued = forger.people.act("boss", IssueToken(username="kesha", ttl_seconds=60))
+    claims = jwt.decode(issued.token, newest_key(forger), algorithms=["EdDSA"]).claims
+    prolonged = sign(forger.header, claims | {"exp": claims["iat"] + YEAR_SECONDS}, forger.key)
+    forger.people.clock.advance(seconds=59)
+    assert forger.people.is_good(prolonged)
+    forger.people.clock.advance(seconds=1)
+    with refused("token_expired", 4):
+        forger.people.place.perform(WhoAmI(), prolonged)
+    forger.people.clock.advance(seconds=-60)
+
+
 def test_an_expired_and_an_ended_token_are_told_apart_from_a_forged_one(forger: Forger) -> None:
     now = int(forger.people.clock.instant.timestamp())
     with refused("token_expired", 4):
