@@ -94,7 +94,7 @@ class Work:
 
     def _tell(self, run: DueRun, *, aloud: bool) -> None:
         news = self._trouble or run.next.needs_yes != self._held_days
-        if aloud or news or run.days or run.mail.sent or run.mail.failed:
+        if aloud or news or run.days or run.mail.sent or run.mail.failed or run.backup:
             self.tell.ran(run)
         self._trouble, self._held_days = "", run.next.needs_yes
 

@@ -127,6 +127,9 @@ def _send_batch(runtime: Runtime, principal: Principal, transport: Transport, ba
     finally:
         _mark(runtime, principal, transport, run)
         _give_back(runtime, principal, waiting)
+        if run.down and batch:
+            with runtime.writing(principal) as context:
+                outbox.postpone(context, batch[len(batch) - len(waiting) - 1])
 
 
 def _send(runtime: Runtime, transport: Transport, mail: Claimed) -> Outcome:

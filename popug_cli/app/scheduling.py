@@ -11,8 +11,10 @@ from popug_cli.billing.rules import DAYS_AT_ONCE
 from popug_cli.bus.queries import held_events
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import PopugError
 from popug_cli.mail import outbox
 from popug_cli.messages.billing import CloseDay, ClosedDay
+from popug_cli.messages.company import BackUp
 from popug_cli.messages.mail import MailRun
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
@@ -45,9 +47,10 @@ def run_due(place: "Local", message: RunDue, principal: Principal) -> DueRun:
         closed = [day for day in close_day(place, asked, principal).days if not day.already_closed]
     queue_summaries(place, principal)
     mail = _send(place, principal)
+    backup = _back_up(place, principal) if place.runtime.settings.flag("scheduler.backup") else None
     with place.runtime.reading(principal) as context:
         following = _schedule(context, message.at_minute, confirmed=message.confirmed)
-        return DueRun(now, closed, mail, len(held_events(context)), following)
+        return DueRun(now, closed, mail, len(held_events(context)), backup, following)
 
 
 def last_due(calendar: Calendar, now: datetime, at_minute: int) -> date:
@@ -82,6 +85,23 @@ def _send(place: "Local", principal: Principal) -> MailRun:
             unsent, held = outbox.count_unsent(context)
             return MailRun(sent=0, queued=unsent, failed=0, held=held)
     return send_due(place, principal)
+
+
+def _back_up(place: "Local", principal: Principal) -> str | None:
+    """Take the backup of today, if it was not tried yet; its path comes back. One that fails is a warning."""
+    from popug_cli.app.backup import back_up
+
+    with place.runtime.reading(principal) as context:
+        tried_at = heartbeat.last_beat(context.connection, heartbeat.BACKUP)
+        if tried_at and context.calendar.date_of(tried_at) == context.calendar.date_of(context.now):
+            return None
+    with place.runtime.writing(principal) as context:
+        heartbeat.beat(context.connection, heartbeat.BACKUP, context.now)
+    try:
+        return back_up(place, BackUp(), principal).path
+    except PopugError as error:
+        place.warn(f"Today's backup was not taken: {error.message} {error.hint}")
+        return None
 
 
 def _beat(place: "Local", principal: Principal) -> None:

@@ -135,6 +135,8 @@ def _run(run: DueRun) -> str:
         done.append(f"{run.mail.failed} refused for good")
     if run.set_aside:
         done.append(f"{run.set_aside} events set aside (see `popug events dead`)")
+    if run.backup:
+        done.append(f"backup {run.backup}")
     return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next(run.next)}."
 
 

@@ -132,6 +132,15 @@ def put_back(context: Context, mail: Claimed, error: str) -> None:
     _run(context, PUT_BACK, mail=mail.mail_id, error=error, due_at=stamp(due_at), lease_until=lease)
 
 
+def postpone(context: Context, tried: Claimed) -> None:
+    """Let all mail wait as long as the one that was tried, for there is nobody to take it."""
+    statement = (
+        "UPDATE mail_outbox SET due_at = coalesce((SELECT one.due_at FROM mail_outbox one WHERE one.mail_id = :mail),"
+        " due_at) WHERE status <> 'sent' AND status = 'queued' AND due_at <= :now"
+    )
+    _run(context, text(statement), mail=tried.mail_id, now=stamp(context.now))
+
+
 def give_back(context: Context, mails: Sequence[Claimed]) -> None:
     """They were not tried."""
     for mail in mails:

@@ -24,12 +24,16 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 class DueRun(msgspec.Struct, frozen=True):
-    """What one run of the scheduler did, and what comes next; ``set_aside`` counts what no consumer could take."""
+    """What one run of the scheduler did, and what comes next.
+
+    ``set_aside`` counts what no consumer could take, ``backup`` is the path of the backup that was taken.
+    """
 
     at: datetime
     days: list[ClosedDay]
     mail: MailRun
     set_aside: int
+    backup: str | None
     next: Schedule
 
 

@@ -8,6 +8,7 @@ from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.storage.engine import insert_many, scalar
 
 SCHEDULER = "scheduler"
+BACKUP = "backup"
 
 
 def beat(connection: Connection, name: str, now: datetime) -> None:

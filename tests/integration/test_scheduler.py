@@ -180,6 +180,54 @@ def test_what_comes_next_is_asked_of_the_database(company: InProcess) -> None:
     assert (asked.overdue_days, asked.time_zone) == (0, "Europe/Berlin")
 
 
+def test_a_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert due(company).backup is None
+    monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
+    company.place.close()
+    first = due(company).backup
+    assert first is not None
+    assert Path(first).is_file()
+    assert due(company).backup is None
+    set_local(company, "2026-03-03 00:05")
+    assert due(company).backup not in {None, first}
+
+
+def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise Unavailable("disk_full", "The disk is full.")
+
+    monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
+    monkeypatch.setattr("popug_cli.app.backup.back_up", full)
+    company.place.close()
+    company.clock.advance(days=1)
+    run = due(company)
+    assert (closed(run), run.backup) == (["2026-03-02"], None)
+    assert any("backup was not taken" in warning for warning in company.warnings)
+
+
+def test_while_the_mail_server_is_down_all_mail_waits_longer_and_longer(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POPUG_MAIL_TRANSPORT", "smtp")
+    monkeypatch.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
+    monkeypatch.setenv("POPUG_MAIL_SMTP_PORT", "9")
+    monkeypatch.setenv("POPUG_MAIL_SUMMARY", "true")
+    company.place.close()
+    earn(company)
+    company.clock.advance(days=1)
+    for _ in range(4 * 60):
+        due(company)
+        company.clock.advance(minutes=1)
+    attempts = company.rows("SELECT sum(attempts) AS tries FROM mail_outbox")[0]["tries"]
+    assert 6 <= attempts <= 14
+    monkeypatch.setenv("POPUG_MAIL_TRANSPORT", "maildir")
+    company.place.close()
+    company.clock.advance(hours=1)
+    assert due(company).mail.sent == 2
+
+
 # --- the sign of life ---------------------------------------------------------------------------
 
 
