@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import date
+from functools import lru_cache
 from itertools import islice, zip_longest
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
 from popug_cli.audit.chain import not_linked
+from popug_cli.audit.reading import rows
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.billing.rules import sides
@@ -23,9 +25,25 @@ from popug_cli.messages.upcasters import versions
 from popug_cli.tasks.people import Candidates
 from popug_cli.tasks.queries import verify_shuffle
 
-FETCH_ROWS = 1_000
-POSTED_FIELDS = ("entry_id", "user_id", "kind", "amount_cents", "business_date", "task_id", "corrects")
-PROVED_FIELDS = (*POSTED_FIELDS, "event_id", "debit_account", "credit_account", "occurred_at", "recorded_at")
+
+class Proved(NamedTuple):
+    """All that is proved of an entry, as texts and numbers of the database."""
+
+    entry_id: str
+    user_id: str
+    kind: str
+    amount_cents: int
+    business_date: str
+    task_id: str | None
+    corrects: str | None
+    event_id: str | None
+    debit_account: str
+    credit_account: str
+    occurred_at: str | None
+    recorded_at: str
+
+
+UNREADABLE = Proved("unreadable", "", "", 0, "", None, None, None, "", "", None, "")
 
 
 def entries_as_posted(context: Context) -> Check:
@@ -63,61 +81,64 @@ def read_models(context: Context) -> Check:
 def _unlike_entries(context: Context) -> Iterator[str]:
     for entry, posted in zip_longest(_entries(context), _posted(context)):
         if entry != posted:
-            yield f"entry {(entry or posted or {}).get('entry_id')} ({_odd_fields(entry, posted)})"
+            yield f"entry {(entry or posted or UNREADABLE).entry_id} ({_odd_fields(entry, posted)})"
 
 
-def _odd_fields(entry: dict[str, Any] | None, posted: dict[str, Any] | None) -> str:
+def _odd_fields(entry: Proved | None, posted: Proved | None) -> str:
     if entry is None:
         return "told and not in the ledger"
     if posted is None:
         return "in the ledger and never told"
-    odd = [name for name in entry if entry[name] != posted[name]]
-    return ", ".join(f"{name} is {entry[name]}, told as {posted[name]}" for name in odd)
+    fields = zip(Proved._fields, entry, posted, strict=True)
+    return ", ".join(f"{name} is {stands}, told as {told}" for name, stands, told in fields if stands != told)
 
 
-def _entries(context: Context) -> Iterator[dict[str, Any]]:
-    """Every entry as it stands, with the position, kind and instants of what it must be equal to."""
-    result = context.connection.exec_driver_sql(
-        "SELECT entry_id, employee_id AS user_id, kind, amount_cents, business_date, task_id, corrects, event_id,"
-        " debit_account, credit_account, occurred_at, recorded_at FROM billing_entries ORDER BY position"
-    )
-    for part in result.mappings().partitions(FETCH_ROWS):
-        yield from (dict(row) for row in part)
-
-
-def _posted(context: Context) -> Iterator[dict[str, Any]]:
-    """Every entry as its ``entry_posted`` told it; it occurred when its cause did, a correction when it was made."""
-    types = [shape.TYPE for shape in versions(EntryPosted)]
+def _entries(context: Context) -> Iterator[Proved]:
+    """Every entry as it stands, in the order of the ledger."""
     statement = (
-        "SELECT log.sequence, log.envelope, json_extract(log.envelope, '$.causationid'),"
-        " json_extract(cause.envelope, '$.time') FROM bus_log log"
+        "SELECT entry_id, employee_id, kind, amount_cents, business_date, task_id, corrects, event_id, debit_account,"
+        " credit_account, occurred_at, recorded_at FROM billing_entries ORDER BY position"
+    )
+    return (Proved(*row) for row in rows(context, statement))
+
+
+def _posted(context: Context) -> Iterator[Proved]:
+    """Every entry as its ``entry_posted`` told it; it occurred when its cause did, a correction when it was made."""
+    types = tuple(shape.TYPE for shape in versions(EntryPosted))
+    statement = (
+        "SELECT log.sequence, log.envelope, cause.id, json_extract(cause.envelope, '$.time') FROM bus_log log"
         " LEFT JOIN bus_log cause ON cause.id = json_extract(log.envelope, '$.causationid')"
         f" WHERE log.type IN ({','.join('?' * len(types))}) ORDER BY log.sequence"
     )
-    result = context.connection.exec_driver_sql(statement, tuple(types))
-    for part in result.partitions(FETCH_ROWS):
-        yield from (_told(*row) for row in part)
+    return (_told(*row) for row in rows(context, statement, types))
 
 
-def _told(sequence: int, envelope: str, cause_id: str | None, caused_at: str | None) -> dict[str, Any]:
+def _told(sequence: int, envelope: str, cause_id: str | None, caused_at: str | None) -> Proved:
     try:
         event = decode(sequence, envelope)
-        occurred = parse_stamp(caused_at) if caused_at else None
+        occurred_at = _normal(caused_at) if caused_at else None
     except (msgspec.MsgspecError, ValueError):
-        return dict.fromkeys(PROVED_FIELDS, f"unreadable at {sequence}")
-    posted = event.data
+        return UNREADABLE
+    posted, recorded_at = event.data, stamp(event.time)
     assert isinstance(posted, EntryPosted)
-    debit, credit = sides(posted.kind, posted.user_id)
-    happened = event.time if posted.corrects else occurred
-    return {name: value for name, value in msgspec.to_builtins(posted).items() if name in POSTED_FIELDS} | {
-        "task_id": posted.task_id,
-        "corrects": posted.corrects,
-        "event_id": cause_id,
-        "debit_account": debit,
-        "credit_account": credit,
-        "occurred_at": stamp(happened) if happened else None,
-        "recorded_at": stamp(event.time),
-    }
+    return Proved(
+        posted.entry_id,
+        posted.user_id,
+        posted.kind.value,
+        posted.amount_cents,
+        posted.business_date.isoformat(),
+        posted.task_id,
+        posted.corrects,
+        cause_id,
+        *sides(posted.kind, posted.user_id),
+        recorded_at if posted.corrects else occurred_at,
+        recorded_at,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _normal(instant: str) -> str:
+    return stamp(parse_stamp(instant))
 
 
 def _wrong_draws(context: Context) -> Iterator[str]:

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
+from popug_cli.audit.reading import rows
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.bus.chain import ORIGIN, Run
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.company import Check
-
-FETCH_ROWS = 1_000
 
 
 def chain(context: Context) -> Check:
@@ -31,17 +29,17 @@ def is_part_of_history(context: Context, head: str) -> bool:
 def broken_links(context: Context) -> Iterator[str]:
     """The links whose hash is not that of their events, in the order of the log."""
     before, end = ORIGIN, 0
-    for link in _links(context):
-        if link.first_sequence <= end:
-            yield f"link {link.last_sequence} overlaps the one before"
+    for last, first, told in _links(context):
+        if first <= end:
+            yield f"link {last} overlaps the one before"
         run = Run(before)
         events = 0
-        for sequence, envelope in _events(context, link.first_sequence, link.last_sequence):
+        for sequence, envelope in _events(context, first, last):
             run.add(sequence, envelope.encode())
             events += 1
-        if events != link.last_sequence - link.first_sequence + 1 or run.hash() != link.hash:
-            yield f"the events {link.first_sequence} to {link.last_sequence}"
-        before, end = link.hash, link.last_sequence
+        if events != last - first + 1 or run.hash() != told:
+            yield f"the events {first} to {last}"
+        before, end = told, last
 
 
 def not_linked(context: Context) -> list[int]:
@@ -59,14 +57,10 @@ def _in_words(positions: list[int]) -> str:
     return ", ".join(map(str, positions[:SHOWN])) + more
 
 
-def _links(context: Context) -> Iterator[Any]:
-    result = context.connection.exec_driver_sql("SELECT * FROM bus_links ORDER BY last_sequence")
-    for part in result.partitions(FETCH_ROWS):
-        yield from part
+def _links(context: Context) -> Iterator[tuple[int, int, str]]:
+    return rows(context, "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")
 
 
 def _events(context: Context, first: int, last: int) -> Iterator[tuple[int, str]]:
     statement = "SELECT sequence, envelope FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-    result = context.connection.exec_driver_sql(statement, (first, last))
-    for part in result.partitions(FETCH_ROWS):
-        yield from ((sequence, envelope) for sequence, envelope in part)
+    return rows(context, statement, (first, last))

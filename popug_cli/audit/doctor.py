@@ -1,7 +1,9 @@
 """The doctor: every invariant as a named check, on one snapshot."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 
+from msgspec import MsgspecError
 from sqlalchemy.exc import DBAPIError
 
 from popug_cli.audit.books import closed_days, draws, entries_as_posted, read_models
@@ -18,6 +20,8 @@ from popug_cli.storage.engine import scalar
 from popug_cli.storage.faults import place_fault
 
 Examine = Callable[[Context], Check]
+# What reading stored data that was damaged may raise; that is what a check is there to find.
+DAMAGE = (DBAPIError, sqlite3.Error, MsgspecError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
 def examine(context: Context) -> Health:
@@ -69,14 +73,14 @@ def _unknown_head(context: Context, head: str | None) -> str | None:
 def _head(context: Context) -> str:
     try:
         return context.log.head_hash() or ORIGIN
-    except DBAPIError:
+    except DAMAGE:
         return ORIGIN
 
 
 def _count_entries(context: Context) -> int:
     try:
         return scalar(context.connection, "SELECT count(*) FROM billing_entries") or 0
-    except DBAPIError:
+    except DAMAGE:
         return 0
 
 
@@ -85,11 +89,11 @@ def _guarded(name: str, examination: Examine, context: Context) -> Check:
         return examination(context)
     except PopugError as refusal:
         return Check(name, False, refusal.message)
-    except DBAPIError as error:
+    except DAMAGE as error:
         fault = place_fault(error, context.home.database)
-        if fault is None:
-            raise
-        return Check(name, False, fault.message)
+        return Check(
+            name, False, fault.message if fault else f"it cannot be carried out: {type(error).__name__}: {error}"
+        )
 
 
 def _statement(invariant: Invariant) -> Examine:

@@ -70,7 +70,7 @@ INVARIANTS = (
         """
         SELECT 'task ' || task.task_id FROM billing_tasks task
         LEFT JOIN (
-            SELECT json_extract(envelope, '$.data.task_id') AS task_id, count(*) AS times,
+            SELECT CAST(json_extract(envelope, '$.data.task_id') AS TEXT) AS task_id, count(*) AS times,
                 min(json_extract(envelope, '$.data.fee_cents')) AS fee_cents,
                 min(json_extract(envelope, '$.data.reward_cents')) AS reward_cents
             FROM bus_log WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1

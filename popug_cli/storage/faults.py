@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 
 _PRIMARY = 0xFF
+SIGNS_OF_DAMAGE = ("malformed JSON", "Could not decode to UTF-8")
 
 
 @contextmanager
@@ -32,6 +33,8 @@ def place_fault(error: BaseException, database: Path) -> PopugError | None:
         error = error.orig if isinstance(error.orig, sqlite3.Error) else error
     if isinstance(error, OSError):
         return _os_fault(error)
+    if isinstance(error, sqlite3.Error) and any(sign in str(error) for sign in SIGNS_OF_DAMAGE):
+        return corrupt(database, str(error))
     code = getattr(error, "sqlite_errorcode", None)
     return _sqlite_fault(code & _PRIMARY, error, database) if isinstance(code, int) else None
 
