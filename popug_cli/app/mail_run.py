@@ -2,13 +2,13 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.identity import gate
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.mail import outbox, payslip, summary
+from popug_cli.mail.letter import Letter
 from popug_cli.mail.outbox import Claimed
 from popug_cli.mail.rules import lease_of, longest_mail, one_line
 from popug_cli.mail.transport import TAKEN, Outcome, Transport, Verdict, open_transport
@@ -134,13 +134,13 @@ def _send_batch(runtime: Runtime, principal: Principal, transport: Transport, ba
 
 def _send(runtime: Runtime, transport: Transport, mail: Claimed) -> Outcome:
     try:
-        message = _written(runtime, mail)
+        letter = _written(runtime, mail)
     except ValueError as error:
         return Outcome(Verdict.REFUSED, one_line(str(error)))
-    return transport.send(message)
+    return transport.send(letter)
 
 
-def _written(runtime: Runtime, mail: Claimed) -> EmailMessage:
+def _written(runtime: Runtime, mail: Claimed) -> Letter:
     """The mail as it goes out; raises ``ValueError`` where it may not go to its receiver."""
     about: dict[str, Any] = {
         "username": mail.username,

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from datetime import date, datetime
 from email.errors import MessageError
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,13 +12,13 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import visible
+from popug_cli.mail.letter import POLICY, Letter, write
 from popug_cli.mail.rules import subject_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-POLICY = SMTP.clone(cte_type="7bit")
 WORDS = {
     EntryKind.FEE: "assigned",
     EntryKind.REWARD: "completed",
@@ -42,33 +40,21 @@ class Line(NamedTuple):
 
 def message_of(
     payout: PayoutMade, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
-) -> EmailMessage:
+) -> Letter:
     """The whole mail; the same arguments give the same bytes.
 
     Raises ``ValueError`` where the receiver's address is none.
     """
-    message = headed(username=username, to=to, sender=sender, message_id=message_id, date=calendar.local(queued_at))
-    message["Subject"] = subject_of(payout.amount_cents, payout.business_date)
-    fill(message, text_of(payout, username, calendar), html_of(payout, username, calendar))
-    return message
-
-
-def headed(*, username: str, to: str, sender: str, message_id: str, date: datetime) -> EmailMessage:
-    """A mail with nothing in it yet; raises ``ValueError`` where the receiver's address is none."""
-    message = EmailMessage(policy=POLICY)
-    message["Message-ID"] = message_id
-    message["Date"] = date
-    message["From"] = sender
-    message["To"] = _receiver(username, to)
-    message["Auto-Submitted"] = "auto-generated"
-    return message
-
-
-def fill(message: EmailMessage, text: str, html: str) -> None:
-    """Give a mail its content, in text and in HTML, the same bytes each time."""
-    message.set_content(text)
-    message.add_alternative(html, subtype="html")
-    message.set_boundary(f"part-of-{message['Message-ID'].strip('<>').partition('@')[0]}")
+    return write(
+        username=username,
+        to=to,
+        sender=sender,
+        message_id=message_id,
+        date=calendar.local(queued_at),
+        subject=subject_of(payout.amount_cents, payout.business_date),
+        text=text_of(payout, username, calendar),
+        html=html_of(payout, username, calendar),
+    )
 
 
 def check_sender(sender: str) -> None:
@@ -105,13 +91,6 @@ def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
         head_sentence=HEAD_SENTENCE,
         log_head=visible(payout.log_head),
     )
-
-
-def _receiver(username: str, to: str) -> Address:
-    try:
-        return Address(display_name=visible(username), addr_spec=to)
-    except (ValueError, IndexError, MessageError) as error:
-        raise ValueError(f"{to!r} is no address") from error
 
 
 def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterator[str]:

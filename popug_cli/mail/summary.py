@@ -1,7 +1,6 @@
 """The summary of a closed day for management, as a mail of its own."""
 
 from datetime import datetime
-from email.message import EmailMessage
 
 import msgspec
 from sqlalchemy import text
@@ -13,6 +12,7 @@ from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import visible
 from popug_cli.mail import payslip
 from popug_cli.mail.consumers import QUEUE
+from popug_cli.mail.letter import Letter, write
 from popug_cli.mail.rules import message_id_of, summary_subject_of
 from popug_cli.messages.analytics import Dearest
 from popug_cli.messages.base import ACCOUNTING, Role
@@ -66,15 +66,19 @@ def queue(summary: Summary, context: Context) -> None:
 
 def message_of(
     summary: Summary, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
-) -> EmailMessage:
+) -> Letter:
     """The whole mail; the same arguments give the same bytes."""
-    message = payslip.headed(
-        username=username, to=to, sender=sender, message_id=message_id, date=calendar.local(queued_at)
-    )
     figures = summary.figures
-    message["Subject"] = summary_subject_of(figures.income_cents, figures.business_date)
-    payslip.fill(message, text_of(summary, username, calendar), _html_of(summary, username))
-    return message
+    return write(
+        username=username,
+        to=to,
+        sender=sender,
+        message_id=message_id,
+        date=calendar.local(queued_at),
+        subject=summary_subject_of(figures.income_cents, figures.business_date),
+        text=text_of(summary, username, calendar),
+        html=_html_of(summary, username),
+    )
 
 
 def text_of(content: PayoutMade | Summary, username: str, calendar: Calendar) -> str:

@@ -4,7 +4,6 @@ import os
 import re
 import socket
 from contextlib import suppress
-from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home
 from popug_cli.kernel.settings import Settings
+from popug_cli.mail.letter import Letter
 from popug_cli.mail.rules import one_line
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Transport(Protocol):
         """Let go of what was held."""
         ...
 
-    def send(self, message: EmailMessage) -> Outcome:
+    def send(self, letter: Letter) -> Outcome:
         """Hand over one mail."""
         ...
 
@@ -95,12 +95,10 @@ class Maildir:
     ) -> None:
         """Nothing is held."""
 
-    def send(self, message: EmailMessage) -> Outcome:
+    def send(self, letter: Letter) -> Outcome:
         """Write a file under ``tmp``, synced, then move it to ``new``."""
-        from email.policy import default
-
-        name = _name_of(message)
-        content = message.as_bytes(policy=default.clone(cte_type="7bit"))
+        name = _name_of(letter)
+        content = letter.content.replace(b"\r\n", b"\n")
         try:
             self._make()
             _write_synced(self._root / "tmp" / name, content)
@@ -149,13 +147,13 @@ class Smtp:
                 self._client.quit()
         self._drop()
 
-    def send(self, message: EmailMessage) -> Outcome:
+    def send(self, letter: Letter) -> Outcome:
         """Hand one mail to the server."""
         try:
             client = self._client or self._connect()
         except (OSError, UnicodeError) as error:
             return _unavailable(error)
-        outcome = _hand_over(client, message)
+        outcome = _hand_over(client, letter)
         if outcome.verdict is Verdict.BROKEN or client.sock is None:
             self._drop()
         return outcome
@@ -209,11 +207,11 @@ class Smtp:
             self._client = None
 
 
-def _hand_over(client: "smtplib.SMTP", message: EmailMessage) -> Outcome:
+def _hand_over(client: "smtplib.SMTP", letter: Letter) -> Outcome:
     import smtplib
 
     try:
-        client.send_message(message, from_addr=_sender(message), to_addrs=[_receiver(message)])
+        client.sendmail(letter.sender, [letter.receiver], letter.content)
     except smtplib.SMTPRecipientsRefused as refusal:
         code, reason = next(iter(refusal.recipients.values()))
         return _answered(client, code, reason)
@@ -247,16 +245,8 @@ def _unavailable(error: Exception) -> Outcome:
     return Outcome(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
 
 
-def _sender(message: EmailMessage) -> str:
-    return str(message["From"].addresses[0].addr_spec)
-
-
-def _receiver(message: EmailMessage) -> str:
-    return str(message["To"].addresses[0].addr_spec)
-
-
-def _name_of(message: EmailMessage) -> str:
-    name = str(message["Message-ID"]).strip("<>").partition("@")[0]
+def _name_of(letter: Letter) -> str:
+    name = letter.message_id.strip("<>").partition("@")[0]
     assert _SAFE_NAME.fullmatch(name)
     return f"{name}.popug"
 

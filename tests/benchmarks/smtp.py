@@ -75,7 +75,7 @@ def prepared(folder: Path, count: int) -> tuple[Mailroom, list[tuple[str, bytes]
             queued_at=room.clock.now(),
             calendar=room.place.runtime.calendar,
         )
-        mails.append((f"{name}@example.com", bytes(content)))
+        mails.append((f"{name}@example.com", content.content))
     return room, mails
 
 

@@ -3,7 +3,6 @@
 import stat
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +13,7 @@ from popug_cli.app.mail_run import send_due
 from popug_cli.identity import gate
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from popug_cli.mail import outbox
+from popug_cli.mail.letter import Letter
 from popug_cli.mail.transport import TAKEN, Maildir, Outcome, Verdict
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import UserEmailChanged
@@ -48,8 +48,8 @@ class Scripted:
     ) -> None:
         pass
 
-    def send(self, message: EmailMessage) -> Outcome:
-        self.handed_over.append(receiver(message).partition("@")[0])
+    def send(self, letter: Letter) -> Outcome:
+        self.handed_over.append(letter.receiver.partition("@")[0])
         step = self.script.pop(0) if self.script else TAKEN
         return step if isinstance(step, Outcome) else step()
 

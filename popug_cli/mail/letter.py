@@ -1,0 +1,80 @@
+"""A mail as the bytes that go over the wire; headers of the usual shape are written by hand, for speed."""
+
+import re
+from base64 import encodebytes
+from datetime import datetime
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from popug_cli.kernel.text import visible
+
+POLICY = SMTP.clone(cte_type="7bit")
+LONGEST_LINE = 990
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+
+
+class Letter(NamedTuple):
+    """A mail with its envelope: bare addresses, and the whole content with CRLF ends of lines."""
+
+    sender: str
+    receiver: str
+    message_id: str
+    content: bytes
+
+
+def write(
+    *, username: str, to: str, sender: str, message_id: str, date: datetime, subject: str, text: str, html: str
+) -> Letter:
+    """The same arguments give the same bytes; raises ``ValueError`` where the receiver's address is none.
+
+    ``subject`` is plain ASCII on one line.
+    """
+    assert subject.isascii()
+    assert subject.isprintable()
+    from_line, address = _sender(sender)
+    boundary = f"part-of-{message_id.strip('<>').partition('@')[0]}"
+    head = (
+        f"Message-ID: {message_id}\r\nDate: {format_datetime(date)}\r\n{from_line}{_to_line(username, to)}"
+        f"Subject: {subject}\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n"
+        f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'
+    )
+    parts = f"--{boundary}\r\n{_part('plain', text)}--{boundary}\r\n{_part('html', html)}--{boundary}--\r\n"
+    return Letter(address, to, message_id, (head + parts).encode("ascii"))
+
+
+def _part(kind: str, body: str) -> str:
+    lines = body.splitlines()
+    plain = body.isascii() and all(len(line) <= LONGEST_LINE for line in lines)
+    if plain:
+        encoded = "\r\n".join(lines) + "\r\n"
+    else:
+        encoded = encodebytes("\r\n".join([*lines, ""]).encode()).decode().replace("\n", "\r\n")
+    encoding = "7bit" if plain else "base64"
+    return f'Content-Type: text/{kind}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{encoded}\r\n'
+
+
+def _to_line(username: str, to: str) -> str:
+    if _PLAIN_NAME.fullmatch(username) and _PLAIN_ADDRESS.fullmatch(to) and len(to) < LONGEST_LINE:
+        return f"To: {username}\r\n <{to}>\r\n"
+    message = EmailMessage(policy=POLICY)
+    try:
+        message["To"] = Address(display_name=visible(username), addr_spec=to)
+    except (ValueError, IndexError, MessageError) as error:
+        raise ValueError(f"{to!r} is no address") from error
+    if not to.isascii():
+        raise ValueError(f"{to!r} is no address that every server takes")
+    return str(message["To"].fold(policy=POLICY))
+
+
+@lru_cache(maxsize=4)
+def _sender(sender: str) -> tuple[str, str]:
+    """The line of the sender, and the bare address."""
+    message = EmailMessage(policy=POLICY)
+    message["From"] = sender
+    return str(message["From"].fold(policy=POLICY)), str(message["From"].addresses[0].addr_spec)
