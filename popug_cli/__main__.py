@@ -9,9 +9,12 @@ def main() -> None:
     """Run one command line and leave with its exit code."""
     import sys
 
-    from popug_cli.cli.main import run
+    try:
+        from popug_cli.cli.main import run
 
-    code = run(sys.argv[1:])
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
     gc.freeze()
     sys.exit(code)
 

@@ -94,10 +94,7 @@ class Local:
         """Bring every consumer up to date; what goes wrong is a warning."""
         report = catch_up(self.runtime, self.consumers, whenever=whenever)
         for consumer, failures in report.failures.items():
-            self.warn(
-                f"{failures} event{'s' if failures > 1 else ''} could not be taken by {consumer}"
-                " and will be tried again; see `popug events status`."
-            )
+            self._warn_of_failures(consumer, failures)
         for fault in report.faults:
             self.warn(f"What follows from this is not done yet: {fault.message} {fault.hint}")
         if not report.complete:
@@ -112,7 +109,12 @@ class Local:
                 if consumer is None or is_current(context, consumer):
                     return work(context)
             assert consumer is not None
-            advance(self.runtime, consumer)
+            if failures := advance(self.runtime, consumer):
+                self._warn_of_failures(consumer.name, failures)
+
+    def _warn_of_failures(self, consumer: str, failures: int) -> None:
+        events = "1 event" if failures == 1 else f"{failures} events"
+        self.warn(f"{events} could not be taken by {consumer}, and is kept for another try; see `popug events dead`.")
 
     def _command(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
         """A handler may return a query to be answered next, or a refusal whose changes (a count) are kept."""

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed, rows_of, tables_of
+from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed, held_back, rows_of, tables_of
 from popug_cli.bootstrap import consumer_of
 from popug_cli.bus.consumers import Consumer, mark_rebuilt
 from popug_cli.bus.runtime import Context
@@ -26,15 +26,25 @@ def replay_events(place: "Local", message: ReplayEvents, principal: Principal) -
     """Compare analytics with a rebuild up to its cursor, or let a rebuild take its place."""
     consumer = consumer_of(READ_MODEL)
     place.catch_up()
+    while True:
+        report = _replay(place, message, principal, consumer)
+        if report is not None:
+            return report
+
+
+def _replay(place: "Local", message: ReplayEvents, principal: Principal, consumer: Consumer) -> ReplayReport | None:
+    """One try; None where what is set aside has changed meanwhile, so that the copy is of no use."""
     with ExitStack() as stack:
         with place.runtime.reading(principal) as context:
             copy = stack.enter_context(empty_copy(context, consumer))
-            reached = cursor_of(context, consumer) if message.verify else context.position
+            reached, aside = cursor_of(context, consumer), held_back(context, consumer)
             events = feed(context, consumer, copy, after=0, up_to=reached)
             if message.verify:
                 return ReplayReport(events, differences(context, consumer, copy))
         with place.runtime.writing(principal) as live:
             gate.admit(principal, DECLARATIONS[type(message)], message, live)
+            if {n for n in held_back(live, consumer) if n <= reached} != aside:
+                return None
             events += feed(live, consumer, copy, after=reached, up_to=live.position)
             _swap(live, consumer, copy)
             live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events))

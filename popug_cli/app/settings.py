@@ -38,8 +38,12 @@ def set_setting(place: "Local", message: SetSetting, principal: Principal) -> Se
     """Write one setting into the file, keeping what else stands there; who did it is an event."""
     import tomlkit
 
+    from popug_cli.mail.payslip import check_sender
+
     setting = find_setting(message.key)
     value = setting.parse(message.value)
+    if setting.key == "mail.from":
+        check_sender(str(value))
     file = place.home.config
     with place.runtime.writing(principal) as context:
         load_settings(file, {})

@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Engine, event
 from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.bus import Difference
-from popug_cli.messages.envelope import decode
 from popug_cli.storage.engine import open_engine, scalar, transaction
 
 FETCH_ROWS = 1_000
@@ -26,7 +25,8 @@ FETCH_ROWS = 1_000
 def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
     """An empty database with the consumer's tables as they are in the live one."""
     statement = (
-        "SELECT sql FROM sqlite_master WHERE tbl_name LIKE ? ESCAPE '\\' AND sql IS NOT NULL ORDER BY type = 'index'"
+        "SELECT sql FROM sqlite_master WHERE tbl_name LIKE ? ESCAPE '\\' AND sql IS NOT NULL"
+        " AND type IN ('table', 'index') ORDER BY type = 'index'"
     )
     schema = context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars().all()
     with tempfile.TemporaryDirectory(prefix="popug-rebuild-") as directory:
@@ -46,12 +46,12 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
 def feed(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
     """Let the consumer take the events between two positions into the copy; how many it took comes back.
 
-    What the consumer has set aside in the live database is left out here, too.
+    What the consumer has set aside in the live database is left out here, too, and what cannot be read.
     """
-    aside = _set_aside(context, consumer)
+    aside = held_back(context, consumer)
     taken = 0
     while rows := [row for row in context.log.after(after, consumer.types, BATCH_EVENTS) if row[0] <= up_to]:
-        events = [decode(sequence, envelope) for sequence, _, envelope in rows if sequence not in aside]
+        events = list(context.log.known([row for row in rows if row[0] not in aside]))
         with transaction(copy, writes=True) as connection:
             consumer.consume(events, replace(context, connection=connection, position=rows[-1][0]))
         taken += len(events)
@@ -92,7 +92,8 @@ def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference
     return Difference(table, unlike, example) if unlike else None
 
 
-def _set_aside(context: Context, consumer: Consumer) -> set[int]:
+def held_back(context: Context, consumer: Consumer) -> set[int]:
+    """The positions of what the consumer has set aside, dropped ones included."""
     statement = "SELECT sequence FROM bus_set_aside WHERE consumer = ?"
     return set(context.connection.exec_driver_sql(statement, (consumer.name,)).scalars())
 

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import msgspec
-
 from popug_cli.billing.prices import prices_of
-from popug_cli.bus.queries import HeldEvent
+from popug_cli.bus.queries import HeldEvent, document
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import Event
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted
@@ -19,7 +17,7 @@ def stake_cents(held: HeldEvent, context: Context) -> int:
     """
     if held.consumer != "billing":
         return 0
-    fields: dict[str, Any] = msgspec.json.decode(held.envelope)
+    fields = document(held.sequence, held.envelope)
     task_id = str(fields.get("subject"))
     price = prices_of([task_id], context).get(task_id)
     if price is None:

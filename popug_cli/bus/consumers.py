@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from popug_cli.bus import set_aside
 from popug_cli.bus.log import Row
+from popug_cli.bus.retry import Unhealable
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import PopugError
@@ -21,6 +22,8 @@ from popug_cli.storage.faults import place_fault
 
 BATCH_EVENTS = 10_000
 IDLE_EVENTS = 100
+RETRIES_AT_ONCE = 100
+FOREVER = "9999"
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
@@ -63,16 +66,17 @@ class CatchUp:
 def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool = False) -> CatchUp:
     """Let the consumers take all that is in the log and all retries that are due, within a bound of time.
 
-    ``whenever`` tries what waits for a later retry once, too. Never raises for a consumer's failure or for a fault of
-    the place: both are in the answer.
+    Due is what was due when it began; ``whenever`` tries what waits for a later retry once, too. Never raises for a
+    consumer's failure or for a fault of the place: both are in the answer.
     """
     report = CatchUp()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
+    due_by = FOREVER if whenever else stamp(runtime.clock.now())
     stuck: set[str] = set()
-    while busy := [c for c in _with_work(runtime, consumers, whenever=whenever) if c.name not in stuck]:
+    while busy := [c for c in _with_work(runtime, consumers, due_by) if c.name not in stuck]:
         for consumer in busy:
             try:
-                failures = advance(runtime, consumer) + retry_due(runtime, consumer, whenever=whenever)
+                failures = advance(runtime, consumer) + retry_due(runtime, consumer, due_by, deadline)
             except PopugError as fault:
                 report.faults.append(fault)
                 stuck.add(consumer.name)
@@ -82,7 +86,7 @@ def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool 
             if time.monotonic() > deadline:
                 report.complete = False
                 return report
-        whenever = False
+        due_by = stamp(runtime.clock.now()) if due_by == FOREVER else due_by
     return report
 
 
@@ -102,21 +106,27 @@ def advance(runtime: Runtime, consumer: Consumer) -> int:
         return failures
 
 
-def retry_due(runtime: Runtime, consumer: Consumer, *, whenever: bool = False) -> int:
-    """Try again what is due; each success lets what waits behind it go, in order. Failures come back as a number."""
+def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float) -> int:
+    """Try again what was due by an instant, while the (monotonic) clock has not passed the deadline.
+
+    Each success lets what waits behind it go, in order. Failures come back as a number.
+    """
     with runtime.reading(NOBODY) as context:
-        subjects = set_aside.due_subjects(context, consumer.name, whenever=whenever)
+        subjects = set_aside.due_subjects(context, consumer.name, due_by)
     failures = 0
-    for subject in subjects:
+    for start in range(0, len(subjects), RETRIES_AT_ONCE):
         with runtime.writing(NOBODY) as context:
-            failures += drain(consumer, subject, context)
+            for subject in subjects[start : start + RETRIES_AT_ONCE]:
+                failures += drain(consumer, subject, context)
+        if time.monotonic() > deadline:
+            break
     return failures
 
 
 def drain(consumer: Consumer, subject: str, context: Context) -> int:
     """Do what is set aside of one subject in order, up to the first that fails; 1 comes back if one did."""
     for held in set_aside.held_of(context, consumer.name, subject):
-        error = _attempt(consumer, context.log.at(held.sequence), context)
+        error = _attempt(consumer, held.sequence, context)
         if error is not None:
             set_aside.failed_again(context, held, error)
             return 1
@@ -167,7 +177,7 @@ def _take_singly(consumer: Consumer, rows: Sequence[Row], blocked: set[str], con
         if subject in blocked:
             set_aside.queue_behind(context, consumer.name, [(sequence, subject)])
             continue
-        error = _attempt(consumer, row, context.at(sequence))
+        error = _attempt(consumer, sequence, context.at(sequence))
         if error is not None:
             set_aside.set_aside(context, consumer.name, sequence, subject, error)
             blocked.add(subject)
@@ -175,32 +185,33 @@ def _take_singly(consumer: Consumer, rows: Sequence[Row], blocked: set[str], con
     return failures
 
 
-def _attempt(consumer: Consumer, row: Row, context: Context) -> Exception | None:
-    sequence, _, envelope = row
+def _attempt(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
+    """Let the consumer take one event; what it failed with comes back, unless it gave the event up."""
+    event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
-            event = decode(sequence, envelope)
+            event = decode(sequence, context.log.at(sequence)[2])
             consumer.consume([event], context)
             _mark_done(context, consumer.name, [sequence])
     except Exception as error:
         if place_fault(error, context.home.database):
             raise
-        return None if _gave_up(consumer, row, error, context) else error
+        return error if event is None else _after_failure(consumer, event, error, context)
     return None
 
 
-def _gave_up(consumer: Consumer, row: Row, error: Exception, context: Context) -> bool:
-    import msgspec
-
-    sequence, _, envelope = row
+def _after_failure(consumer: Consumer, event: Delivered[Event], error: Exception, context: Context) -> Exception | None:
+    """What is left of a failure once the consumer was asked to give the event up; nothing if it did."""
     try:
-        event = decode(sequence, envelope)
-    except msgspec.MsgspecError:
-        return False
-    if not consumer.give_up(event, set_aside.describe(error), context):
-        return False
-    _mark_done(context, consumer.name, [sequence])
-    return True
+        with _savepoint(context):
+            if not consumer.give_up(event, set_aside.describe(error), context):
+                return error
+            _mark_done(context, consumer.name, [event.sequence])
+    except Exception as failure:
+        if place_fault(failure, context.home.database):
+            raise
+        return Unhealable(f"it could not even be given up: {set_aside.describe(failure)}")
+    return None
 
 
 @contextmanager
@@ -250,24 +261,14 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
     )
 
 
-def _with_work(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool) -> list[Consumer]:
+def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str) -> list[Consumer]:
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
     with runtime.reading(NOBODY) as context:
-        connection = context.connection
-        cursors = connection.execute(text("SELECT consumer, position FROM bus_cursors"))
+        cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
         positions: dict[str, int] = {row.consumer: row.position for row in cursors}
-        due = set(
-            connection.execute(
-                text(
-                    "SELECT DISTINCT consumer FROM bus_set_aside"
-                    " WHERE state = 'retrying' AND (:whenever OR due_at <= :now)"
-                ),
-                {"whenever": whenever, "now": stamp(context.now)},
-            ).scalars()
-        )
+        due = set_aside.consumers_due(context, due_by)
         start = min((positions.get(c.name, 0) for c in consumers), default=0)
-        recent = text("SELECT sequence, type FROM bus_log WHERE sequence > :start ORDER BY sequence LIMIT :limit")
-        window = [(n, t) for n, t in connection.execute(recent, {"start": start, "limit": IDLE_EVENTS})]
+        window = context.log.types_after(start, IDLE_EVENTS)
         full = len(window) == IDLE_EVENTS
         return [c for c in consumers if c.name in due or _pending(c, positions.get(c.name, 0), window, context, full)]
 

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer, drain
-from popug_cli.bus.queries import HeldEvent, held_events
+from popug_cli.bus.queries import HeldEvent, document, held_events
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, Retried
 
 MAX_REASON_CHARACTERS = 500
+MAX_ID_CHARACTERS = 64
 
 
 def heads(context: Context) -> list[HeldEvent]:
@@ -67,8 +68,8 @@ def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
 
 def _event_id(held: HeldEvent, context: Context) -> str:
     """The id of what is set aside, or its place in the log where it came without one."""
-    found = context.connection.execute(text("SELECT id FROM bus_log WHERE sequence = :n"), {"n": held.sequence})
-    return found.scalar() or f"sequence-{held.sequence}"
+    found = document(held.sequence, held.envelope).get("id")
+    return found if isinstance(found, str) and 1 <= len(found) <= MAX_ID_CHARACTERS else f"sequence-{held.sequence}"
 
 
 def find(context: Context, dead_id: int) -> HeldEvent:

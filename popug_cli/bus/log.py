@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from sqlalchemy import Connection
 
 from popug_cli.messages.base import Event
-from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.upcasters import versions
 from popug_cli.storage.engine import scalar
 
@@ -33,20 +34,29 @@ class Log:
         places = ",".join("?" * len(types))
         return self._rows(f"sequence > ? AND type IN ({places}) ORDER BY sequence LIMIT ?", (position, *types, limit))
 
+    def types_after(self, position: int, limit: int) -> list[tuple[int, str]]:
+        """The positions and types of the next events, at most ``limit``, whatever their types are."""
+        statement = "SELECT sequence, CAST(type AS BLOB) FROM bus_log WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        rows = self._connection.exec_driver_sql(statement, (position, limit))
+        return [(sequence, readable(type_)) for sequence, type_ in rows]
+
     def at(self, sequence: int) -> Row:
-        """The event at a position."""
-        return self._rows("sequence = ?", (sequence,))[0]
+        """The event at a position; raises ``LookupError`` where the log has a hole."""
+        rows = self._rows("sequence = ?", (sequence,))
+        if not rows:
+            raise LookupError(f"the log has a hole at {sequence}")
+        return rows[0]
 
     def by_id(self, event_id: str) -> Delivered[Event] | None:
         """The event of that id, if it is there and of a known shape."""
-        return next(self._known(self._rows("id = ?", (event_id,)), ()), None)
+        return next(self.known(self._rows("id = ?", (event_id,))), None)
 
     def of_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:
         """Every event about one subject in the order of the log, limited to some kinds if any are named.
 
         Events of unknown types and events that do not fit their schema are left out.
         """
-        return list(self._known(self._rows("subject = ? ORDER BY sequence", (subject,)), kinds))
+        return list(self.known(self._rows("subject = ? ORDER BY sequence", (subject,)), kinds))
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
         """The events from one position to another, both inclusive, in memory a thousand at a time."""
@@ -54,7 +64,7 @@ class Log:
             rows = self._rows(f"sequence BETWEEN ? AND ? ORDER BY sequence LIMIT {READ_ROWS}", (first, last))
             if not rows:
                 return
-            yield from self._known(rows, kinds)
+            yield from self.known(rows, kinds)
             first = rows[-1][0] + 1
 
     def of_type(self, kind: type[Event]) -> Iterator[Delivered[Event]]:
@@ -62,16 +72,16 @@ class Log:
         types = [shape.TYPE for shape in versions(kind)]
         position = 0
         while rows := self.after(position, types, READ_ROWS):
-            yield from self._known(rows, ())
+            yield from self.known(rows)
             position = rows[-1][0]
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
-        statement = f"SELECT sequence, coalesce(subject, ''), envelope FROM bus_log WHERE {where}"
-        return [(n, s, e) for n, s, e in self._connection.exec_driver_sql(statement, parameters)]
+        statement = f"SELECT sequence, envelope FROM bus_log WHERE {where}"
+        rows = self._connection.exec_driver_sql(statement, parameters)
+        return [(sequence, subject_of(sequence, envelope), envelope) for sequence, envelope in rows]
 
-    def _known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...]) -> Iterator[Delivered[Event]]:
-        import msgspec
-
+    def known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...] = ()) -> Iterator[Delivered[Event]]:
+        """The events of rows, without those of unknown types and those that do not fit their schema."""
         for sequence, _, envelope in rows:
             try:
                 delivered = decode(sequence, envelope)
@@ -79,3 +89,8 @@ class Log:
                 continue
             if not kinds or isinstance(delivered.data, kinds):
                 yield delivered
+
+
+def readable(raw: bytes | None) -> str:
+    """What SQLite computed from an envelope as text; half of a surrogate pair is no UTF-8."""
+    return (raw or b"").decode(errors="backslashreplace")

@@ -68,15 +68,18 @@ def held_events(context: Context) -> list[HeldEvent]:
     """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
     statement = (
         "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
-        " log.envelope FROM bus_set_aside held JOIN bus_log log ON log.sequence = held.sequence"
+        " coalesce(log.envelope, '{}') FROM bus_set_aside held LEFT JOIN bus_log log ON log.sequence = held.sequence"
         f" WHERE held.state IN {HOLDING} ORDER BY held.sequence, held.consumer"
     )
     return [HeldEvent(*row) for row in context.connection.execute(text(statement))]
 
 
 def document(sequence: int, envelope: str) -> EnvelopeDocument:
-    """The envelope as stored, under the position that the log gives it."""
-    decoded: Any = msgspec.json.decode(envelope)
+    """The envelope as stored, under the position that the log gives it; one that cannot be read stands as its text."""
+    try:
+        decoded: Any = msgspec.json.decode(envelope)
+    except msgspec.MsgspecError:
+        decoded = {"unreadable": envelope}
     fields: dict[str, Any] = decoded if isinstance(decoded, dict) else {"data": decoded}
     return fields | {"sequence": str(sequence)}
 

@@ -58,14 +58,19 @@ def forget(context: Context, held: Held) -> None:
     context.connection.execute(text("DELETE FROM bus_set_aside WHERE id = :id"), {"id": held.id})
 
 
-def due_subjects(context: Context, consumer: str, *, whenever: bool) -> list[str]:
-    """The subjects whose first event is to be tried again by now, or ``whenever`` it is due."""
+def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
+    """The subjects whose first event is to be tried again by an instant (a stamp)."""
     statement = (
-        "SELECT subject FROM bus_set_aside WHERE consumer = :c AND state = 'retrying'"
-        " AND (:whenever OR due_at <= :now) ORDER BY sequence"
+        "SELECT subject FROM bus_set_aside WHERE consumer = :c AND state = 'retrying' AND due_at <= :due_by"
+        " ORDER BY sequence"
     )
-    parameters = {"c": consumer, "whenever": whenever, "now": stamp(context.now)}
-    return list(context.connection.execute(text(statement), parameters).scalars())
+    return list(context.connection.execute(text(statement), {"c": consumer, "due_by": due_by}).scalars())
+
+
+def consumers_due(context: Context, due_by: str) -> set[str]:
+    """The consumers that have something to try again by an instant (a stamp)."""
+    statement = text("SELECT DISTINCT consumer FROM bus_set_aside WHERE state = 'retrying' AND due_at <= :due_by")
+    return set(context.connection.execute(statement, {"due_by": due_by}).scalars())
 
 
 def held_of(context: Context, consumer: str, subject: str) -> list[Held]:

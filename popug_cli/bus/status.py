@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.log import readable
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
@@ -24,7 +25,11 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
         last_sequence=context.position,
         consumers=[_consumer_status(context, each, positions.get(each.name, 0), states) for each in consumers],
         unknown=_unknown_types(context),
-        problems=[*log_problems(context), *cursor_problems(context, positions)],
+        problems=[
+            *log_problems(context),
+            *cursor_problems(context, positions),
+            *untaken_problems(context, consumers),
+        ],
     )
 
 
@@ -47,6 +52,22 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
     for consumer, position in positions.items():
         if position > context.position:
             yield f"The cursor of {consumer} is at {position}, beyond the end of the log at {context.position}."
+
+
+def untaken_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
+    """Events that a consumer's cursor has passed though it has neither done them nor set them aside."""
+    for consumer in consumers:
+        places = ",".join("?" * len(consumer.types))
+        statement = (
+            "SELECT count(*), min(log.sequence) FROM bus_log log JOIN bus_cursors place ON place.consumer = ?"
+            f" WHERE log.sequence <= place.position AND log.type IN ({places})"
+            " AND NOT EXISTS (SELECT 1 FROM bus_inbox done WHERE done.consumer = ? AND done.sequence = log.sequence)"
+            " AND NOT EXISTS (SELECT 1 FROM bus_set_aside a WHERE a.consumer = ? AND a.sequence = log.sequence)"
+        )
+        name = consumer.name
+        count, first = context.connection.exec_driver_sql(statement, (name, *consumer.types, name, name)).one()
+        if count:
+            yield f"{name} has passed {count} events without taking them, the first at {first}."
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
@@ -77,8 +98,8 @@ def _consumer_status(
 def _unknown_types(context: Context) -> list[UnknownType]:
     places = ",".join("?" * len(EVENTS))
     statement = (
-        "SELECT coalesce(type, 'none'), count(*) FROM bus_log"
+        "SELECT CAST(type AS BLOB), count(*) FROM bus_log"
         f" WHERE type IS NULL OR type NOT IN ({places}) GROUP BY type ORDER BY type"
     )
     rows = context.connection.exec_driver_sql(statement, tuple(EVENTS))
-    return [UnknownType(type_, count) for type_, count in rows]
+    return [UnknownType(readable(type_) or "none", count) for type_, count in rows]

@@ -38,7 +38,7 @@ FOLLOW_SECONDS = 0.5
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, full or by its middle name.")]
 SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what is about this id.")]
 ActorOption = Annotated[str | None, typer.Option("--actor", help="Only what this person did.")]
-AfterOption = Annotated[int, typer.Option("--after", min=0, help="Only what comes after this sequence.")]
+AfterOption = Annotated[int, typer.Option("--after", min=0, max=2**53, help="Only what comes after this sequence.")]
 
 
 def register(program: typer.Typer) -> None:

@@ -11,7 +11,7 @@ from typer._click import exceptions as click  # Typer 0.28 carries a click of it
 
 from popug_cli.cli.face import Chosen, HomeOption, JsonOption
 from popug_cli.cli.render import Printer
-from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError
+from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError, Unavailable
 
 INTERRUPTED = 130
 
@@ -89,6 +89,7 @@ def _callback(
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line, with a program that was built before or a new one; the exit code comes back."""
     os.umask(0o077)
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in arguments
@@ -102,8 +103,14 @@ def run(arguments: list[str], program: Any = None) -> int:
     except PopugError as error:
         code = _fail(error, as_json=as_json)
     except Exception as error:
-        code = _fail(_own_fault(error), as_json=as_json)
+        code = _fail(_unwritable(error) or _own_fault(error), as_json=as_json)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Python has None for a stream that was closed before it began; what is written there is for nobody."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
 
 
 def _run(arguments: list[str], program: Any) -> int:
@@ -128,6 +135,15 @@ def _fail(error: PopugError, *, as_json: bool) -> int:
 def _closed(stream: IO[str]) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 0
+
+
+def _unwritable(error: Exception) -> PopugError | None:
+    """The refusal of stdout to take the answer, which has no file name; None for every other error."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return None
+    _closed(sys.stdout)
+    sentence = f"The answer could not be written ({error.strerror}); what was asked for may have been done."
+    return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
 
 
 def _interrupted() -> int:

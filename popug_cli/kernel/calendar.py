@@ -59,7 +59,7 @@ def zone(name: str) -> ZoneInfo:
         found = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         found = None
-    if found is None or name in {"", "localtime", "posixrules", "Factory"}:
+    if found is None or name in {"", "localtime", "posixrules", "Factory"} or name.startswith(("right/", "posix/")):
         raise InvalidInput(
             "invalid_time_zone",
             f"There is no time zone called {name!r}.",

@@ -42,6 +42,12 @@ class RawEnvelope(msgspec.Struct, frozen=True):
     actor: str | None = None
 
 
+class Subject(msgspec.Struct, frozen=True):
+    """The ordering key alone."""
+
+    subject: str | None = None
+
+
 class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
     """An event as a consumer gets it: its newest shape, and what is around it."""
 
@@ -55,6 +61,7 @@ class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
 
 
 _decode_raw = msgspec.json.Decoder(RawEnvelope).decode
+_decode_subject = msgspec.json.Decoder(Subject).decode
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {}
 
 
@@ -70,9 +77,23 @@ def decode(sequence: int, envelope: str) -> Delivered[Event]:
     decoder = _decoders.get(raw.type)
     if decoder is None:
         decoder = _decoders[raw.type] = msgspec.json.Decoder(shape)
-    try:
-        time = parse_stamp(raw.time)
-    except ValueError as error:
-        raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {raw.time!r}") from error
+    time = _instant(raw.time)
     data = upcast(decoder.decode(raw.data))
     return Delivered(sequence, raw.id, raw.subject, time, raw.correlationid or raw.id, raw.actor or "unknown", data)
+
+
+def subject_of(sequence: int, envelope: str) -> str:
+    """The ordering key of a row of the log; what has none, or none that can be read, is a key of its own."""
+    try:
+        return _decode_subject(envelope).subject or f"sequence {sequence}"
+    except msgspec.MsgspecError:
+        return f"sequence {sequence}"
+
+
+def _instant(text: str) -> datetime:
+    try:
+        if datetime.fromisoformat(text).tzinfo is not None:
+            return parse_stamp(text)
+    except (ValueError, OverflowError):
+        pass
+    raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {text!r}")

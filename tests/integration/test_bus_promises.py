@@ -4,11 +4,13 @@ import json
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from popug_cli.bus import dead_letters
-from popug_cli.bus.consumers import advance
+from popug_cli.bus.consumers import Consumer, advance
 from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.status import bus_status
 from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.toy import Toy, registration
@@ -154,6 +156,59 @@ def test_4_an_event_that_cannot_heal_is_a_dead_letter_at_once(toy: Toy) -> None:
     toy.catch_up()
     assert toy.effects() == ["bob"]
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
+
+
+def test_4_half_of_a_surrogate_pair_is_a_bad_event_and_no_damaged_file(toy: Toy) -> None:
+    toy.append_from_outside(envelope("half \ud800", {"user_id": "ann"}))
+    toy.append_from_outside(envelope("ann", {"user_id": "half \ud800"}))
+    toy.append_from_outside(json.dumps({"type": "popug.\ud800", "id": "3"}))
+    toy.publish("bob")
+    report = toy.catch_up()
+    assert report.faults == []
+    assert toy.effects() == ["bob"]
+    assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
+
+
+def test_4_a_time_without_a_zone_fits_no_envelope(toy: Toy) -> None:
+    fields = json.loads(envelope("ann", json.loads(msgspec.json.encode(registration("ann")))))
+    toy.append_from_outside(json.dumps(fields | {"time": "2026-03-02T09:00:00"}))
+    toy.append_from_outside(json.dumps(fields | {"time": "2026-03-02T09:00:00+01:00", "id": "2", "subject": "bob"}))
+    toy.catch_up()
+    assert toy.effects() == ["bob"]
+
+
+def test_4_what_waits_for_a_retry_and_has_left_the_log_stops_nothing(toy: Toy) -> None:
+    toy.failing = {"bad"}
+    toy.publish("bad", "ann")
+    toy.catch_up()
+    toy.execute("DROP TRIGGER bus_log_no_delete")
+    toy.execute("DELETE FROM bus_log WHERE sequence = 1")
+    toy.catch_up(whenever=True)
+    assert "hole at 1" in str(toy.rows("SELECT error FROM bus_set_aside")[0]["error"])
+    toy.publish("bob")
+    toy.catch_up()
+    assert toy.effects() == ["ann", "bob"]
+
+
+def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: Toy) -> None:
+    def give_up(*_: object) -> bool:
+        raise RuntimeError("no pen")
+
+    toy.consumer = Consumer(toy.name, toy.consumer.subscribes, toy.consumer.consume, give_up)
+    toy.failing = {"bad"}
+    toy.publish("bad", "ann")
+    assert toy.catch_up().faults == []
+    assert toy.effects() == ["ann"]
+    assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead"]
+
+
+def test_a_cursor_that_passed_events_is_named(toy: Toy) -> None:
+    toy.publish("ann", "bob")
+    toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('toy', 2)")
+    with toy.runtime.reading(OPERATOR) as context:
+        assert bus_status(context, [toy.consumer]).problems == [
+            "toy has passed 2 events without taking them, the first at 1."
+        ]
 
 
 def test_6_whatever_an_interrupted_process_left_is_picked_up_by_the_next(toy: Toy) -> None:

@@ -109,7 +109,7 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "        return None if _gave_up(consumer, row, error, context) else error\n",
+                "        return error if event is None else _after_failure(consumer, event, error, context)\n",
                 "        _mark_done(context, consumer.name, [sequence])\n",
             ),
         ),
