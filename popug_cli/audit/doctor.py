@@ -91,8 +91,9 @@ def _guarded(name: str, examination: Examine, context: Context) -> Check:
         return Check(name, False, refusal.message)
     except DAMAGE as error:
         fault = place_fault(error, context.home.database)
+        told = getattr(error, "orig", error)
         return Check(
-            name, False, fault.message if fault else f"it cannot be carried out: {type(error).__name__}: {error}"
+            name, False, fault.message if fault else f"it cannot be carried out: {type(told).__name__}: {told}"
         )
 
 

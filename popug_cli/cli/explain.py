@@ -71,5 +71,6 @@ def _lines(face: Face, reason: Reason, indent: str) -> Iterator[Block]:
 def _when(face: Face, reason: Reason) -> str:
     if reason.occurred_at is None:
         return ""
-    recorded = f", recorded {face.local_time(reason.recorded_at)}" if reason.recorded_at else ""
-    return f" ({face.local_time(reason.occurred_at)}{recorded})"
+    occurred = face.local_time(reason.occurred_at)
+    recorded = face.local_time(reason.recorded_at) if reason.recorded_at else occurred
+    return f" ({occurred})" if recorded == occurred else f" ({occurred}, recorded {recorded})"

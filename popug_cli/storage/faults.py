@@ -20,7 +20,7 @@ def translated(database: Path) -> Iterator[None]:
     """Turn what SQLite says of the place (busy, full, read-only, corrupt) into errors with a way out."""
     try:
         yield
-    except (DBAPIError, sqlite3.Error, OSError) as error:
+    except (DBAPIError, sqlite3.Error, OSError, UnicodeDecodeError) as error:
         found = place_fault(error, database)
         if found is None:
             raise
@@ -33,6 +33,8 @@ def place_fault(error: BaseException, database: Path) -> PopugError | None:
         error = error.orig if isinstance(error.orig, sqlite3.Error) else error
     if isinstance(error, OSError):
         return _os_fault(error)
+    if isinstance(error, UnicodeDecodeError):  # by what SQLite quotes of a damaged schema
+        return corrupt(database, "it holds bytes that are no text")
     if isinstance(error, sqlite3.Error) and any(sign in str(error) for sign in SIGNS_OF_DAMAGE):
         return corrupt(database, str(error))
     code = getattr(error, "sqlite_errorcode", None)
