@@ -2,16 +2,18 @@
 
 from typing import TYPE_CHECKING
 
+from popug_cli.billing.stakes import stake_cents
 from popug_cli.bus import dead_letters
 from popug_cli.bus.queries import document, held_events
 from popug_cli.bus.status import bus_status
 from popug_cli.identity import gate
-from popug_cli.messages.base import DECLARATIONS, Done
+from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.bus import (
     BusStatus,
     DeadLetter,
     DeadLetters,
     DropDeadLetter,
+    Dropped,
     ListDeadLetters,
     Retried,
     RetryDeadLetters,
@@ -34,8 +36,6 @@ def show_bus_status(place: "Local", message: ShowBusStatus, principal: Principal
 
 def list_dead_letters(place: "Local", message: ListDeadLetters, principal: Principal) -> DeadLetters:
     """What is set aside, with what waits behind it and the money that hangs on both."""
-    from popug_cli.billing.stakes import stake_cents
-
     place.catch_up()
     with place.runtime.reading(principal) as context:
         held = held_events(context)
@@ -66,13 +66,15 @@ def retry_dead_letters(place: "Local", message: RetryDeadLetters, principal: Pri
     return answer
 
 
-def drop_dead_letter(place: "Local", message: DropDeadLetter, principal: Principal) -> Done:
+def drop_dead_letter(place: "Local", message: DropDeadLetter, principal: Principal) -> Dropped:
     """Give one up, then let what waited behind it go on."""
     with place.runtime.writing(principal) as context:
         gate.admit(principal, DECLARATIONS[type(message)], message, context)
-        dead_letters.drop(context, message.dead_id, message.reason)
+        held = dead_letters.drop(context, message.dead_id, message.reason)
+        type_ = str(document(held.sequence, held.envelope).get("type"))
+        dropped = Dropped(dead_letters.event_id_of(held), type_, held.consumer, stake_cents(held, context))
     place.catch_up()
-    return Done()
+    return dropped
 
 
 def show_schemas(place: "Local", message: ShowSchemas, principal: Principal) -> Schemas:

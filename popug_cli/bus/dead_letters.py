@@ -33,7 +33,7 @@ def _retry_one(held: HeldEvent, consumer: Consumer, context: Context) -> int:
     """Drain the subject of a dead letter; 1 comes back if something of it is dead still."""
     still_dead = drain(consumer, held.subject, context)
     done = all(each.id != held.id for each in heads(context))
-    event_id = _event_id(held, context)
+    event_id = event_id_of(held)
     context.events.publish(
         DeadLetterRetried(event_id=event_id, consumer=held.consumer, sequence=held.sequence, done=done)
     )
@@ -59,14 +59,14 @@ def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
         ),
         {"now": stamp(context.now), "c": held.consumer, "s": held.subject},
     )
-    event_id = _event_id(held, context)
+    event_id = event_id_of(held)
     context.events.publish(
         DeadLetterDropped(event_id=event_id, consumer=held.consumer, sequence=held.sequence, reason=reason)
     )
     return held
 
 
-def _event_id(held: HeldEvent, context: Context) -> str:
+def event_id_of(held: HeldEvent) -> str:
     """The id of what is set aside, or its place in the log where it came without one."""
     found = document(held.sequence, held.envelope).get("id")
     return found if isinstance(found, str) and 1 <= len(found) <= MAX_ID_CHARACTERS else f"sequence-{held.sequence}"

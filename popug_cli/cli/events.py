@@ -20,6 +20,7 @@ from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
     DropDeadLetter,
+    Dropped,
     EventPage,
     ListDeadLetters,
     ListEvents,
@@ -118,9 +119,8 @@ def drop(
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept for ever.")],
 ) -> None:
     """Give a dead letter up: what it should have done will never be done."""
-    letters = {letter.dead_id: letter for letter in face.perform(ListDeadLetters()).dead}
-    answer = face.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
-    face.show(answer, lambda: _dropped(letters.get(dead_id)))
+    dropped = face.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
+    face.show(dropped, lambda: _dropped(dropped))
 
 
 def replay(
@@ -224,11 +224,10 @@ def _dead(letters: DeadLetters) -> Iterator[Block]:
         yield Hint("Next: popug events retry NO, or popug events drop NO --reason WHY")
 
 
-def _dropped(letter: Any) -> Iterator[Block]:
+def _dropped(dropped: Dropped) -> Iterator[Block]:
     yield "Dropped; the reason is in the log."
-    if letter is not None:
-        stake = f" ({format_cents(letter.amount_cents)} at stake)" if letter.amount_cents else ""
-        yield f"Left undone for good: what {letter.consumer} would have made of {letter.event.get('type')}{stake}."
+    stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
+    yield f"Left undone for good: what {dropped.consumer} would have made of {dropped.type}{stake}."
 
 
 def _trace(face: Face, answer: Trace) -> Table:

@@ -10,7 +10,6 @@ from popug_cli.messages.base import (
     Access,
     Command,
     Count,
-    Done,
     Event,
     Id,
     Limit,
@@ -77,6 +76,15 @@ class DeadLetters(msgspec.Struct, frozen=True):
     """What is set aside, oldest first."""
 
     dead: list[DeadLetter]
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """A dead letter that was given up: what its consumer will never do, and the money that hung on it alone."""
+
+    event_id: str
+    type: str
+    consumer: str
+    amount_cents: int
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -168,7 +176,7 @@ class RetryDeadLetters(Command[Retried], frozen=True, kw_only=True):
 
 
 @declare("events drop", by=ADMINS)
-class DropDeadLetter(Command[Done], frozen=True, kw_only=True):
+class DropDeadLetter(Command[Dropped], frozen=True, kw_only=True):
     """Give one dead letter up, for a reason; what waits behind it goes on."""
 
     dead_id: int

@@ -218,9 +218,7 @@ class Company:
 
     def log_in(self, name: str, password: str = PASSWORD) -> str:
         """A new token of this person; nothing is stored by it."""
-        result = self.run(
-            "login", name, "--password-stdin", "--print-token", input=password + "\n", as_json=False
-        )
+        result = self.run("login", name, "--password-stdin", "--print-token", input=password + "\n", as_json=False)
         assert result.code == 0, result
         return result.stdout.strip()
 

@@ -59,9 +59,7 @@ def staff(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> 
 def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
     """The company of two in which Kesha has completed four tasks, and so has earned something."""
     company = lone_template.copy_to(tmp_path_factory.mktemp("earned"))
-    company.import_tasks(
-        "kesha", ["Feed the cage", "Wipe <b>the</b> glass & bars", "Mend the swing", "Oil the hinge"]
-    )
+    company.import_tasks("kesha", ["Feed the cage", "Wipe <b>the</b> glass & bars", "Mend the swing", "Oil the hinge"])
     company.ask_all(("kesha", ("task", "complete", str(number))) for number in (1, 2, 3, 4))
     return company
 

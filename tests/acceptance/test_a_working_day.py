@@ -77,9 +77,7 @@ class Day:
 
     def expect_balance(self, name: str) -> int:
         """Rewards less fees, before any payout."""
-        return sum(
-            cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements()
-        )
+        return sum(cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements())
 
     def expect_paid(self) -> dict[str, int]:
         """Who must be paid in the evening, and how much."""
@@ -262,9 +260,7 @@ def worked(morning: Day, shuffled: Shuffled) -> Worked:
     by, number = morning.completed[0]
     twice = company.run("task", "complete", str(number), as_user=by)
     own = company.ask_all((name, ("balance",)) for name in ASSIGNABLE)
-    income, analytics, doctor = company.ask_all(
-        [("asya", ["income"]), ("ada", ["analytics"]), (None, ["doctor"])]
-    )
+    income, analytics, doctor = company.ask_all([("asya", ["income"]), ("ada", ["analytics"]), (None, ["doctor"])])
     balances = dict(zip(ASSIGNABLE, own, strict=True))
     statements = statements_of(company, EVERYBODY)
     return Worked(answers, twice, by, statements, balances, income, analytics, doctor)
@@ -273,9 +269,7 @@ def worked(morning: Day, shuffled: Shuffled) -> Worked:
 def _complete_all_but_goshas(day: Day) -> list[Json]:
     """Each open task but Gosha's is completed by the one who has it; the answers."""
     todo = [task for task in day.look() if task["status"] == "open" and task["assignee"] != "gosha"]
-    answers = day.company.ask_all(
-        (task["assignee"], ("task", "complete", str(task["number"]))) for task in todo
-    )
+    answers = day.company.ask_all((task["assignee"], ("task", "complete", str(task["number"]))) for task in todo)
     day.completed += [(task["assignee"], task["number"]) for task in todo]
     day.look()
     return answers
@@ -330,9 +324,7 @@ def test_everyone_sees_their_own_balance_and_what_they_earned_today(morning: Day
         lines = morning.expect_lines(name).elements()
         assert worked.balances[name]["username"] == name
         assert worked.balances[name]["balance_cents"] == morning.expect_balance(name)
-        assert worked.balances[name]["earned_today_cents"] == sum(
-            c for kind, _, c in lines if kind == "reward"
-        )
+        assert worked.balances[name]["earned_today_cents"] == sum(c for kind, _, c in lines if kind == "reward")
         assert worked.balances[name]["business_date"] == morning.today
 
 
@@ -422,9 +414,7 @@ def test_a_payout_leaves_exactly_zero_and_a_debt_is_carried_over(morning: Day, c
         assert statement["closing_balance_cents"] == expected, name
 
 
-def test_a_payout_is_an_entry_of_its_own_after_the_others(
-    morning: Day, worked: Worked, closed: Closed
-) -> None:
+def test_a_payout_is_an_entry_of_its_own_after_the_others(morning: Day, worked: Worked, closed: Closed) -> None:
     for name in ASSIGNABLE:
         entries, before = closed.statements[name]["entries"], worked.statements[name]["entries"]
         assert entries[: len(before)] == before, name

@@ -101,9 +101,7 @@ def answers(staff: Company) -> Answers:
     before = state_of(staff)
     staff.log_in_all({who for who, _, _, _ in CASES.values()})
     with ThreadPoolExecutor(2) as pool:
-        results = pool.map(
-            lambda case: staff.run(*case[1], as_user=case[0], input=PASSWORD + "\n"), CASES.values()
-        )
+        results = pool.map(lambda case: staff.run(*case[1], as_user=case[0], input=PASSWORD + "\n"), CASES.values())
         named = dict(zip(CASES, results, strict=True))
     return Answers(named, before, state_of(staff))
 
@@ -246,9 +244,7 @@ def spoil(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [spoil, Path.unlink])
-def test_a_key_that_is_spoilt_or_missing_lets_nobody_in(
-    company: Company, damage: Callable[[Path], None]
-) -> None:
+def test_a_key_that_is_spoilt_or_missing_lets_nobody_in(company: Company, damage: Callable[[Path], None]) -> None:
     keys = [file for file in (company.home / "keys").rglob("*") if file.is_file()]
     assert keys
     for file in keys:

@@ -109,7 +109,12 @@ def test_an_event_is_dropped_for_a_reason_that_is_kept(lone: Company) -> None:
     dead_id = str(dead[0]["dead_id"])
     assert lone.run("events", "drop", dead_id, as_user="ada").code == 2
     lone.run("events", "drop", "999", "--reason", "x", as_user="ada").refused(3, "dead_letter_not_found")
-    assert lone.ask("ada", "events", "drop", dead_id, "--reason", "never was a task") == {}
+    assert lone.ask("ada", "events", "drop", dead_id, "--reason", "never was a task") == {
+        "event_id": "from-outside",
+        "type": TASK_ASSIGNED,
+        "consumer": "billing",
+        "amount_cents": 0,
+    }
     assert lone.ask("ada", "events", "dead")["dead"] == []
     dropped = lone.ask("ada", "events", "list", "--type", "dead_letter_dropped")["events"]
     assert [each["data"]["reason"] for each in dropped] == ["never was a task"]

@@ -192,9 +192,7 @@ def test_what_follows_todays_close_falls_on_tomorrow(history: History) -> None:
 
 def test_income_after_todays_close_is_tomorrows(history: History) -> None:
     seen, reward = history.after_close, history.cents("reward", 5)
-    assert day_of(seen["income today"], "2031-03-04") == history.figures()["2031-03-04"].of_company(
-        "2031-03-04"
-    )
+    assert day_of(seen["income today"], "2031-03-04") == history.figures()["2031-03-04"].of_company("2031-03-04")
     tomorrow = day_of(seen["income tomorrow"], "2031-03-05")
     assert pick(tomorrow, "fees_cents", "rewards_cents", "income_cents", "closed") == {
         "fees_cents": 0, "rewards_cents": reward, "income_cents": -reward, "closed": False,
@@ -225,9 +223,7 @@ def test_each_paid_day_has_its_own_mail_with_its_own_entries(history: History) -
 
 def test_the_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
     listed = history.company.ask("ada", "mail", "list")["mails"]
-    lines = sorted(
-        (mail["business_date"], mail["amount_cents"], mail["to"], mail["status"]) for mail in listed
-    )
+    lines = sorted((mail["business_date"], mail["amount_cents"], mail["to"], mail["status"]) for mail in listed)
     figures = history.figures().items()
     assert lines == [(date, f.payout, email_of("kesha"), "sent") for date, f in figures if f.payout]
 

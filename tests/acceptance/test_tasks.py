@@ -101,9 +101,7 @@ def test_money_of_others_is_not_shown_with_a_task(board: Board) -> None:
     done = board.tasks[0]
     stranger = "gosha" if done["assignee"] == "kesha" else "kesha"
     show = ("task", "show", "1")
-    by_stranger, by_owner, by_admin = board.company.ask_all(
-        [(stranger, show), (done["assignee"], show), ("ada", show)]
-    )
+    by_stranger, by_owner, by_admin = board.company.ask_all([(stranger, show), (done["assignee"], show), ("ada", show)])
     assert by_stranger["task"] == by_owner["task"] == by_admin["task"]
     assert by_stranger["entries"] == []
     assert [entry["kind"] for entry in by_owner["entries"]] == ["fee", "reward"]
@@ -123,9 +121,7 @@ def test_the_history_of_a_task_says_who_did_what_in_order(board: Board) -> None:
 
 
 def test_the_list_for_people_shows_a_table_and_no_json(board: Board) -> None:
-    result = board.company.run(
-        "tasks", "list", "--all", as_user="kesha", as_json=False, env={"COLUMNS": "200"}
-    )
+    result = board.company.run("tasks", "list", "--all", as_user="kesha", as_json=False, env={"COLUMNS": "200"})
     assert (result.code, result.stderr) == (0, "")
     assert "Clean 100% of the mirrors" in result.stdout
     assert f"${board.tasks[0]['reward_cents'] // 100}" in result.stdout
@@ -284,9 +280,7 @@ BAD_LINES: dict[str, Json | str] = {
 
 def test_a_bad_line_is_named_by_its_number_and_nothing_is_imported(lone: Company) -> None:
     files = {
-        name: str(
-            lone.write_lines([*({"title": f"Good {n}"} for n in "abcdefghijklmnop"), bad], f"{name}.jsonl")
-        )
+        name: str(lone.write_lines([*({"title": f"Good {n}"} for n in "abcdefghijklmnop"), bad], f"{name}.jsonl"))
         for name, bad in BAD_LINES.items()
     }
     results = lone.run_all(("kesha", ("tasks", "import", file)) for file in files.values())
@@ -323,9 +317,7 @@ def test_an_export_can_be_imported_by_another_company(board: Board, lone: Compan
     tasks = [json.loads(line) for line in exported.splitlines()]
     wanted = ("title", "jira_id", "task_id")
     lines: list[Json | str] = [
-        {key: task[key] for key in wanted if task[key] is not None}
-        for task in tasks
-        if task["status"] == "open"
+        {key: task[key] for key in wanted if task[key] is not None} for task in tasks if task["status"] == "open"
     ]
     answer = lone.ask("kesha", "tasks", "import", str(lone.write_lines(lines, "moved.jsonl")))
     assert pick(answer, "imported", "skipped") == {"imported": 6, "skipped": 0}
