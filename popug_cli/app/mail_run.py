@@ -121,11 +121,11 @@ def _send_batch(runtime: Runtime, principal: Principal, transport: Transport, ba
             _note(run, waiting.popleft(), outcome)
             runtime.progress("Sending mail", min(run.sent + run.failed + len(run.tried), run.total), run.total)
             if len(run.tried) >= transport.mark_every:
-                _mark(runtime, principal, transport, run, last=not waiting)
+                _mark(runtime, principal, transport, run)
             if runtime.clock.now() + spare > batch[0].lease_until:
                 break
     finally:
-        _mark(runtime, principal, transport, run, last=True)
+        _mark(runtime, principal, transport, run)
         _give_back(runtime, principal, waiting)
         if run.down and batch:
             with runtime.writing(principal) as context:
@@ -167,16 +167,12 @@ def _note(run: Run, mail: Claimed, outcome: Outcome) -> None:
     run.broken_before = broken
 
 
-def _mark(runtime: Runtime, principal: Principal, transport: Transport, run: Run, *, last: bool) -> None:
-    """Note what became of the mails that were tried; the ``last`` of a batch is synced, and all before it with it.
-
-    A power cut in between brings mails again, under their Message-IDs.
-    """
+def _mark(runtime: Runtime, principal: Principal, transport: Transport, run: Run) -> None:
     if not run.tried:
         return
     tried, run.tried = run.tried, []
     settled = transport.settle() if any(outcome == TAKEN for _, outcome in tried) else TAKEN
-    with runtime.writing(principal, synced=last) as context:
+    with runtime.writing(principal) as context:
         for mail, outcome in tried:
             _mark_one(context, mail, settled if outcome.verdict is Verdict.TAKEN else outcome, run)
     if settled.verdict is not Verdict.TAKEN:

@@ -59,12 +59,9 @@ class Runtime:
     progress: Progress
 
     @contextmanager
-    def writing(self, principal: Principal, *, synced: bool = True) -> Iterator[Context]:
-        """One transaction under the write lock; what was published is linked into the chain before the commit.
-
-        One that is not ``synced`` may be undone by a power cut, though not by a crash, until the next one that is.
-        """
-        with transaction(self.engine, writes=True, synced=synced) as connection:
+    def writing(self, principal: Principal) -> Iterator[Context]:
+        """One transaction under the write lock; what was published is linked into the chain before the commit."""
+        with transaction(self.engine, writes=True) as connection:
             context = self._context(connection, principal)
             yield context
             context.events.end_run()

@@ -45,39 +45,23 @@ def _connect(database: Path) -> sqlite3.Connection:
 
 
 def _begin(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    writes = options.get("popug_writes", False)
-    if not options.get("popug_synced", True):
-        connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+    writes = connection.get_execution_options().get("popug_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager
-def transaction(engine: Engine, *, writes: bool, synced: bool = True) -> Iterator[Connection]:
+def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """One transaction: committed at the end, rolled back on any exception.
 
-    A writing one takes the write lock at once, a reading one is never upgraded. One that is not ``synced`` outlives the
-    process from its commit on, a power cut only from the next synced commit of anybody on. Raises the errors of
-    ``faults``.
+    A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``faults``.
     """
     database = Path(engine.url.database or "")
     with (
         translated(database),
-        engine.connect().execution_options(popug_writes=writes, popug_synced=synced) as connection,
-        _synced_again(connection, synced=synced),
+        engine.connect().execution_options(popug_writes=writes) as connection,
         connection.begin(),
     ):
         yield connection
-
-
-@contextmanager
-def _synced_again(connection: Connection, *, synced: bool) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        driver = connection.connection.driver_connection
-        if not synced and driver is not None:
-            driver.execute("PRAGMA synchronous=FULL")
 
 
 def may_write(connection: Connection) -> bool:

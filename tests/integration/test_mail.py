@@ -459,10 +459,3 @@ def test_a_close_mails_what_it_pays(tmp_path: Path) -> None:
     assert mail["Subject"].endswith(f"for {date(2026, 3, 2)}")
     assert company.act("boss", CloseDay()).mail.sent == 0
     assert company.warnings == []
-
-
-def test_an_unsynced_commit_leaves_the_connection_as_it_was(room: Mailroom) -> None:
-    runtime = room.place.runtime
-    for synced, level in ((True, 2), (False, 1), (True, 2)):
-        with runtime.writing(OPERATOR, synced=synced) as context:
-            assert context.connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
