@@ -145,6 +145,16 @@ class ThinConnection:
             return ThinResult(self._raw.executemany(sql, parameters))
         return ThinResult(self._raw.execute(sql, parameters))
 
+    @property
+    def connection(self) -> "ThinConnection":
+        """What holds the driver's connection: this."""
+        return self
+
+    @property
+    def driver_connection(self) -> sqlite3.Connection:
+        """The driver's connection, for readers of very many rows."""
+        return self._raw
+
     def begin_nested(self) -> Savepoint:
         return Savepoint(self._raw, "nested")
 
