@@ -13,15 +13,19 @@ from popug_cli.audit.chain import not_linked
 from popug_cli.audit.reading import rows
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed
 from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.rules import sides
 from popug_cli.bus.runtime import Context
+from popug_cli.bus.status import untaken_problems
 from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.kernel.draws import ALGORITHM, draw_assignee, draw_price_cents
+from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.messages.billing import EntryPosted, TaskPriced
 from popug_cli.messages.company import Check
 from popug_cli.messages.envelope import decode
 from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, VerifyShuffle
 from popug_cli.messages.upcasters import versions
+from popug_cli.tasks.consumers import CONSUMER as TASKS
 from popug_cli.tasks.people import Candidates
 from popug_cli.tasks.queries import verify_shuffle
 
@@ -68,6 +72,13 @@ def closed_days(context: Context) -> Check:
 def draws(context: Context) -> Check:
     """Whether every price and every shuffle came out as their seeds say."""
     return verdict("draws", "every draw comes out again", list(islice(_wrong_draws(context), SHOWN + 1)))
+
+
+def nothing_passed_over(context: Context) -> Check:
+    """Whether every event up to a consumer's cursor is done by it or set aside."""
+    consumers = (ANALYTICS, BILLING, MAIL, TASKS)
+    holds = "every event that a cursor has passed is done or set aside"
+    return verdict("nothing_passed_over", holds, list(untaken_problems(context, consumers)))
 
 
 def read_models(context: Context) -> Check:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from msgspec import MsgspecError
 from sqlalchemy.exc import DBAPIError
 
-from popug_cli.audit.books import closed_days, draws, entries_as_posted, read_models
+from popug_cli.audit.books import closed_days, draws, entries_as_posted, nothing_passed_over, read_models
 from popug_cli.audit.chain import chain, is_part_of_history
 from popug_cli.audit.invariants import INVARIANTS, Invariant
 from popug_cli.audit.nights import days_to_close, scheduler
@@ -27,6 +27,7 @@ DAMAGE = (DBAPIError, sqlite3.Error, MsgspecError, ArithmeticError, AssertionErr
 def examine(context: Context) -> Health:
     """Check everything; a check that cannot be carried out counts as failed."""
     others: list[tuple[str, Examine]] = [
+        ("nothing_passed_over", nothing_passed_over),
         ("read_models_equal_rebuild", read_models),
         ("set_aside", _set_aside),
         ("days_to_close", days_to_close),

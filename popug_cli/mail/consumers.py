@@ -1,7 +1,7 @@
 """What mail does about events: it knows everybody's address, queues each payslip and notes each day to sum up."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -36,8 +36,8 @@ NOTE_DAY = (
 )
 MOVE = "UPDATE mail_receivers SET email = ? WHERE user_id = ?"
 QUEUE = (
-    "INSERT INTO mail_outbox (mail_id, message_id, user_id, business_date, kind, amount_cents, payload, status, held,"
-    " attempts, due_at, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?, ?)"
+    "INSERT INTO mail_outbox (mail_id, message_id, user_id, business_date, kind, amount_cents, payload, cause_id,"
+    " status, held, attempts, due_at, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?, ?)"
     " ON CONFLICT (user_id, business_date, kind) DO NOTHING"
 )
 
@@ -54,7 +54,7 @@ def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     insert_many(context.connection, PROMOTE, [(role, user_id) for user_id, role in roles.items()])
     insert_many(context.connection, LET_GO, [(there, user_id) for user_id, there in _presence(events).items()])
     now = stamp(context.now)
-    insert_many(context.connection, QUEUE, [_mail(each, now, context) for each in _of(PayoutMade, events)])
+    insert_many(context.connection, QUEUE, [_mail(each, now, context) for each in _delivered(PayoutMade, events)])
     if context.settings.flag("mail.summary"):
         closed = _of(DayClosed, events)
         insert_many(
@@ -69,8 +69,12 @@ CONSUMER = Consumer(
 )
 
 
+def _delivered(kind: type[E], events: Sequence[Delivered[Event]]) -> list[Delivered[E]]:
+    return [cast(Delivered[E], event) for event in events if isinstance(event.data, kind)]
+
+
 def _of(kind: type[E], events: Sequence[Delivered[Event]]) -> list[E]:
-    return [event.data for event in events if isinstance(event.data, kind)]
+    return [event.data for event in _delivered(kind, events)]
 
 
 def _presence(events: Sequence[Delivered[Event]]) -> dict[str, int]:
@@ -79,8 +83,8 @@ def _presence(events: Sequence[Delivered[Event]]) -> dict[str, int]:
     return {each.user_id: int(isinstance(each, UserReactivated)) for each in told}
 
 
-def _mail(payout: PayoutMade, now: str, context: Context) -> tuple[str | int, ...]:
-    mail_id = context.events.new_id()
+def _mail(event: Delivered[PayoutMade], now: str, context: Context) -> tuple[str | int, ...]:
+    payout, mail_id = event.data, context.events.new_id()
     return (
         mail_id,
         message_id_of(mail_id),
@@ -89,6 +93,7 @@ def _mail(payout: PayoutMade, now: str, context: Context) -> tuple[str | int, ..
         MailKind.PAYSLIP,
         payout.amount_cents,
         _encode(payout).decode(),
+        event.id,
         now,
         now,
     )

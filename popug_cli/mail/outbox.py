@@ -12,8 +12,9 @@ from popug_cli.kernel.chance import unit_interval
 from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.mail.rules import wait_after
 from popug_cli.mail.summary import Summary, content_of
-from popug_cli.messages.base import Role
+from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import PayoutMade
+from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 
 CLAIMABLE = (
@@ -23,8 +24,8 @@ CLAIMABLE = (
 )
 COUNT_CLAIMABLE = text(f"SELECT count(*) {CLAIMABLE}")
 NEXT = text(
-    f"SELECT mail_id, message_id, mail_outbox.user_id AS user_id, business_date, kind, payload, attempts, queued_at,"
-    f" username, email, role, active {CLAIMABLE}"
+    f"SELECT mail_id, message_id, mail_outbox.user_id AS user_id, business_date, kind, payload, cause_id, attempts,"
+    f" queued_at, username, email, role, active {CLAIMABLE}"
     " AND mail_id > :after ORDER BY mail_id LIMIT :limit"
 )
 LEASE = text(
@@ -60,6 +61,7 @@ class Claimed(msgspec.Struct, frozen=True):
     active: bool
     business_date: date
     content: PayoutMade | Summary
+    cause_id: str | None
     attempts: int
     queued_at: datetime
     lease_until: datetime
@@ -113,7 +115,10 @@ def mark_sent(context: Context, mail: Claimed) -> None:
     """The transport has taken it."""
     changed = _run(context, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email)
     if changed:
-        context.events.publish(MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date))
+        context.events.publish(
+            MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date),
+            cause=_cause_of(context, mail),
+        )
 
 
 def mark_failed(context: Context, mail: Claimed, error: str) -> None:
@@ -121,7 +126,8 @@ def mark_failed(context: Context, mail: Claimed, error: str) -> None:
     changed = _run(context, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=stamp(mail.lease_until))
     if changed:
         context.events.publish(
-            MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error)
+            MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error),
+            cause=_cause_of(context, mail),
         )
 
 
@@ -145,6 +151,11 @@ def give_back(context: Context, mails: Sequence[Claimed]) -> None:
     """They were not tried."""
     for mail in mails:
         _run(context, UNTOUCHED, mail=mail.mail_id, lease_until=stamp(mail.lease_until))
+
+
+def _cause_of(context: Context, mail: Claimed) -> Delivered[Event] | None:
+    """The event that a payslip tells of."""
+    return context.log.by_id(mail.cause_id) if mail.cause_id else None
 
 
 def _claimed(row: Any, lease_until: datetime) -> Claimed:

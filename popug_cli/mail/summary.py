@@ -58,7 +58,7 @@ def queue(summary: Summary, context: Context) -> None:
     mails = []
     for user_id in readers(context):
         mail_id, income_cents = context.events.new_id(), summary.figures.income_cents
-        about = (message_id_of(mail_id), user_id, day, MailKind.SUMMARY, income_cents, payload)
+        about = (message_id_of(mail_id), user_id, day, MailKind.SUMMARY, income_cents, payload, None)
         mails.append((mail_id, *about, stamp(now), stamp(now)))
     insert_many(context.connection, QUEUE, mails)
     insert_many(context.connection, "UPDATE mail_summaries SET queued = 1 WHERE business_date = ?", [(day,)])

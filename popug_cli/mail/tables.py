@@ -20,7 +20,7 @@ class ReceiverRow(SQLModel, table=True):
 class OutboxRow(SQLModel, table=True):
     """A mail: a payslip, whose ``payload`` is the data of its ``payout_made``, or a day's summary.
 
-    ``held`` keeps it back until it is released.
+    ``cause_id`` is the event that a payslip tells of; ``held`` keeps it back until it is released.
     """
 
     __tablename__ = "mail_outbox"
@@ -44,6 +44,7 @@ class OutboxRow(SQLModel, table=True):
     kind: str
     amount_cents: int
     payload: str
+    cause_id: str | None
     status: str
     held: int
     attempts: int

@@ -216,6 +216,8 @@ def test_a_trace_leads_from_the_command_to_the_mail(lone: Company) -> None:
     assert ids[priced["causationid"]] == "task_created"
     fee = next(each for each in steps if each["event"] == "entry_posted")
     assert ids[fee["causationid"]] == "task_assigned"
+    sent = next(each for each in steps if each["event"] == "mail_sent")
+    assert ids[sent["causationid"]] == "payout_made"
     assert next(each for each in steps if each["event"] == "task_completed")["consumers"] == {
         "billing": "done",
         "analytics": "done",

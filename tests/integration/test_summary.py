@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.app import summaries
+from popug_cli.mail import summary
 from popug_cli.messages.billing import CloseDay, ClosedDay
 from popug_cli.messages.company import CheckHealth
 from popug_cli.messages.identity import DeactivateUser, SetRole
@@ -37,8 +37,8 @@ def work(company: InProcess, title: str = "Feed <the> cage") -> None:
     company.act(task.assignee, CompleteTask(number=task.number))
 
 
-def close(company: InProcess, **asked: bool) -> list[ClosedDay]:
-    return company.act("boss", CloseDay(**asked)).days
+def close(company: InProcess, *, yesterday: bool = False) -> list[ClosedDay]:
+    return company.act("boss", CloseDay(yesterday=yesterday)).days
 
 
 def told(company: InProcess) -> list[MailLine]:
@@ -111,7 +111,7 @@ def test_a_summary_that_a_crash_left_out_is_told_by_the_next_close(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as cut:
-        cut.setattr(summaries.summary, "queue", crash)
+        cut.setattr(summary, "queue", crash)
         with pytest.raises(KeyboardInterrupt):
             close(company)
     assert told(company) == []

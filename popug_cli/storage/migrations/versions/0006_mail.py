@@ -26,6 +26,7 @@ STATEMENTS: tuple[str, ...] = (
         kind TEXT NOT NULL,
         amount_cents INTEGER NOT NULL,
         payload TEXT NOT NULL,
+        cause_id TEXT,
         status TEXT NOT NULL,
         held INTEGER NOT NULL,
         attempts INTEGER NOT NULL,
