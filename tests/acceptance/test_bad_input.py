@@ -321,8 +321,9 @@ def wait_for_a_hidden_prompt(person: int) -> None:
 def read_to_the_end(person: int) -> bytes:
     """What the terminal still shows until the program has let go of it."""
     seen = b""
+    deadline = monotonic() + 60
     try:
-        while piece := os.read(person, 1024):
+        while select.select([person], [], [], max(0, deadline - monotonic()))[0] and (piece := os.read(person, 1024)):
             seen += piece
     except OSError:  # Linux says so when nobody holds the other end any more
         pass
