@@ -1,11 +1,13 @@
 """The home: the one directory that holds a company."""
 
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 OWNER_ONLY_DIRECTORY = 0o700
 OWNER_ONLY_FILE = 0o600
+LONGEST_SOCKET_PATH_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,21 @@ class Home:
         """The file of settings."""
         return self.root / "config.toml"
 
+    @property
+    def serve_lock(self) -> Path:
+        """The file that a server holds a lock on, as long as it serves the home."""
+        return self.root / "serve.lock"
+
+    @property
+    def socket(self) -> Path:
+        """Where a server of the home listens: in it, or in the user's runtime directory where that path is too long."""
+        inside = self.root / "popug.sock"
+        if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH_BYTES:
+            return inside
+        from hashlib import sha256
+
+        return runtime_directory() / f"popug-{sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]}.sock"
+
     def make(self) -> None:
         """Create the directories that are missing, open to their owner only; an empty one is closed to others."""
         if self.root.is_dir() and not any(self.root.iterdir()):
@@ -56,6 +73,21 @@ def locate(chosen: Path | None) -> Home:
 
         chosen = user_data_path("popug", appauthor=False)
     return Home(Path(os.path.abspath(chosen.expanduser())))
+
+
+def runtime_directory() -> Path:
+    """Where sockets of this user lie: ``XDG_RUNTIME_DIR``, else ``/tmp/popug-UID``; it may not be there yet."""
+    own = Path(f"/tmp/popug-{os.getuid()}")  # noqa: S108 - who makes it or connects in it checks whose it is
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or own)
+
+
+def is_ours_alone(directory: Path) -> bool:
+    """Whether a directory is there that belongs to this user, and in which nobody else can put anything."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def replace_file(path: Path, content: bytes) -> None:

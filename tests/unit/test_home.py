@@ -1,0 +1,37 @@
+"""Where a home's server listens."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from popug_cli.kernel.home import LONGEST_SOCKET_PATH_BYTES, Home, is_ours_alone, runtime_directory
+
+LONG = Path("/") / ("n" * LONGEST_SOCKET_PATH_BYTES)
+
+
+def test_the_socket_is_in_the_home() -> None:
+    assert Home(Path("/srv/popug")).socket == Path("/srv/popug/popug.sock")
+
+
+def test_a_socket_whose_path_were_too_long_is_in_the_runtime_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/4711")
+    found = Home(LONG).socket
+    assert found.parent == Path("/run/user/4711")
+    assert found != Home(LONG / "other").socket
+    assert found == Home(LONG / "." / "x" / "..").socket
+
+
+def test_without_a_runtime_directory_it_is_in_one_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert runtime_directory() == Path(f"/tmp/popug-{os.getuid()}")
+
+
+def test_a_directory_that_others_may_write_to_is_not_ours_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert is_ours_alone(tmp_path)
+    tmp_path.chmod(0o770)
+    assert not is_ours_alone(tmp_path)
+    assert not is_ours_alone(tmp_path / "nowhere")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert not is_ours_alone(tmp_path / "link")
