@@ -21,7 +21,12 @@ Handler = Callable[[Any, Context], Any]
 
 
 def open_runtime(
-    home: Home, *, clock: Clock | None = None, chance: Chance | None = None, progress: Progress = silent
+    home: Home,
+    *,
+    clock: Clock | None = None,
+    chance: Chance | None = None,
+    progress: Progress = silent,
+    threads: int = 1,
 ) -> Runtime:
     """The wired parts of the company that lives in ``home``; raises ``not_initialised`` where there is none."""
     from sqlalchemy import text
@@ -29,7 +34,7 @@ def open_runtime(
     if not home.database.exists():
         raise not_initialised(home)
     migrate.check_version(home)
-    engine = open_engine(home.database)
+    engine = open_engine(home.database, threads=threads)
     with transaction(engine, writes=False) as connection:
         row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()
     if row is None:

@@ -1,11 +1,12 @@
 """Performing messages in this process."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from popug_cli import bootstrap
 from popug_cli.app import composed
+from popug_cli.app.turns import NobodyElse, Turns
 from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.identity import gate
@@ -24,7 +25,10 @@ LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
 
 
 class Local:
-    """A company on this machine. ``warn`` is told what went wrong beside the answer."""
+    """A company on this machine. ``warn`` is told what went wrong beside the answer.
+
+    One that is given a runtime shares it with others, in the order of ``turns``, and leaves it open.
+    """
 
     def __init__(
         self,
@@ -34,9 +38,13 @@ class Local:
         progress: Progress = silent,
         clock: Clock | None = None,
         chance: Chance | None = None,
+        runtime: Runtime | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.home = home
         self.warn = warn
+        self._shared = runtime
+        self._turns = turns or NobodyElse()
         self._progress = progress
         self._clock = clock
         self._chance = chance
@@ -50,6 +58,8 @@ class Local:
     @cached_property
     def runtime(self) -> Runtime:
         """The company, opened at the first use."""
+        if self._shared is not None:
+            return self._shared
         return bootstrap.open_runtime(self.home, clock=self._clock, chance=self._chance, progress=self._progress)
 
     def elsewhere(self, home: Home) -> "Local":
@@ -58,7 +68,7 @@ class Local:
 
     def close(self) -> None:
         """Let go of the database; the next use opens it anew."""
-        if (runtime := vars(self).pop("runtime", None)) is not None:
+        if (runtime := vars(self).pop("runtime", None)) is not None and runtime is not self._shared:
             runtime.engine.dispose()
 
     @cached_property
@@ -92,7 +102,8 @@ class Local:
 
     def catch_up(self, *, whenever: bool = False) -> CatchUp:
         """Bring every consumer up to date; what goes wrong is a warning."""
-        report = catch_up(self.runtime, self.consumers, whenever=whenever)
+        work = partial(catch_up, self.runtime, self.consumers, whenever=whenever)
+        report = self._turns.catch_up(work, thoroughly=whenever)
         for consumer, failures in report.failures.items():
             self._warn_of_failures(consumer, failures)
         for fault in report.faults:
@@ -103,6 +114,10 @@ class Local:
 
     def write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
         """Do some work in one write transaction, once the module has taken in all that was said to it."""
+        with self._turns.command():
+            return self._write(module, principal, work)
+
+    def _write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
         consumer = bootstrap.consumer_of(module) if module in LISTENING_MODULES else None
         while True:
             with self.runtime.writing(principal) as context:

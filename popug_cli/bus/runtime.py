@@ -1,7 +1,7 @@
 """What a running popug holds, and the transactions in which handlers work."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -47,7 +47,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The wired parts of one company."""
+    """The wired parts of one company; ``turn`` is held around each write, where threads share the company."""
 
     engine: Engine
     home: Home
@@ -57,11 +57,12 @@ class Runtime:
     clock: Clock
     chance: Chance
     progress: Progress
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
         """One transaction under the write lock; what was published is linked into the chain before the commit."""
-        with transaction(self.engine, writes=True) as connection:
+        with self.turn(), transaction(self.engine, writes=True) as connection:
             context = self._context(connection, principal)
             yield context
             context.events.end_run()

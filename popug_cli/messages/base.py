@@ -82,6 +82,11 @@ class Declaration:
         return "username" in self.message.__struct_fields__
 
     @property
+    def is_secret(self) -> bool:
+        """Whether it carries a password or is answered with a token, so that neither may be kept."""
+        return "password" in self.message.__struct_fields__ or "token" in getattr(self.answer, "__struct_fields__", ())
+
+    @property
     def answer(self) -> Any:
         """The type of its answer."""
         return get_args(self.message.__orig_bases__[0])[0]  # type: ignore[attr-defined]

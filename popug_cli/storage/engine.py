@@ -12,6 +12,8 @@ from sqlalchemy.pool import QueuePool
 from popug_cli.storage.faults import translated
 
 BUSY_TIMEOUT_SECONDS = 30
+POOL_CONNECTIONS = 5
+SHARED_CACHE_KIB = 65_536
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -22,25 +24,31 @@ PRAGMAS = (
 )
 
 
-def open_engine(database: Path) -> Engine:
-    """An engine over the file, which must exist, with the settings that keep what was acknowledged."""
+def open_engine(database: Path, *, threads: int = 1) -> Engine:
+    """An engine over the file, which must exist, with the settings that keep what was acknowledged.
+
+    It keeps a connection open for each of so many threads, which share the memory that one has for its cache.
+    """
     engine = create_engine(
         URL.create("sqlite", database=str(database)),
-        creator=lambda: _connect(database),
+        creator=lambda: _connect(database, threads),
         poolclass=QueuePool,
+        pool_size=max(threads, POOL_CONNECTIONS),
         pool_reset_on_return=None,
     )
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _connect(database: Path) -> sqlite3.Connection:
+def _connect(database: Path, threads: int) -> sqlite3.Connection:
     uri = f"{database.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS, check_same_thread=False
     )
     for pragma in PRAGMAS:
         connection.execute(pragma)
+    if threads > 1:
+        connection.execute(f"PRAGMA cache_size=-{SHARED_CACHE_KIB // threads}")
     return connection
 
 

@@ -1,0 +1,103 @@
+"""A company that stays open and is shared by many threads: what a server performs messages on."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from popug_cli import bootstrap
+from popug_cli.app.local import Local
+from popug_cli.app.turns import Crew, Reader
+from popug_cli.bus.runtime import Runtime
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress, silent
+from popug_cli.kernel.settings import load_settings
+from popug_cli.messages.base import DECLARATIONS, Message
+
+Mark = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """An answer, and what was said beside it."""
+
+    answer: Any
+    warnings: list[str]
+
+
+class Resident:
+    """The company of a home, held open. Raises ``not_initialised`` where there is none."""
+
+    def __init__(self, home: Home, *, threads: int) -> None:
+        self.home = home
+        self._crew = Crew()
+        self._refreshing = Lock()
+        self._database = _identity(home)
+        self._config = _mark(home)
+        self._runtime = replace(bootstrap.open_runtime(home, threads=threads), turn=self._crew.transaction)
+
+    @property
+    def home_id(self) -> str:
+        """The id of the company."""
+        return self._runtime.home_id
+
+    @property
+    def time_zone(self) -> str:
+        """The IANA name of the company's zone."""
+        return self._runtime.calendar.time_zone
+
+    def perform(self, message: Message[Any], token: str | None) -> Performed:
+        """Do what a message asks for on behalf of the token's holder; raises a ``PopugError`` for every refusal."""
+        warnings: list[str] = []
+        is_command = DECLARATIONS[type(message)].is_command
+        place = self.place(warnings.append, is_command=is_command)
+        return Performed(place.perform(message, token), warnings)
+
+    def place(self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = silent) -> Local:
+        """A way in for one thread; raises ``server_unavailable`` once the home is another's."""
+        self.check()
+        runtime = self._fresh_runtime()
+        if progress is not silent:
+            runtime = replace(runtime, progress=progress)
+        turns = self._crew if is_command else Reader(self._crew)
+        return Local(self.home, warn=warn, runtime=runtime, turns=turns)
+
+    def check(self) -> None:
+        """Raise ``server_unavailable`` where the database is no more the file that was opened."""
+        if _identity(self.home) != self._database:
+            raise Unavailable(
+                "server_unavailable",
+                f"The database of {self.home.root} was replaced while it was served; this server serves it no more.",
+                hint="Start `popug serve` again.",
+            )
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._runtime.engine.dispose()
+
+    def _fresh_runtime(self) -> Runtime:
+        """The runtime with the settings as they stand in the file now."""
+        mark = _mark(self.home)
+        if mark != self._config:
+            with self._refreshing:
+                self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
+                self._config = mark
+        return self._runtime
+
+
+def _identity(home: Home) -> Mark:
+    return _stat(home.database)[:2]
+
+
+def _mark(home: Home) -> Mark:
+    return _stat(home.config)
+
+
+def _stat(path: os.PathLike[str]) -> Mark:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - on the way of every request
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

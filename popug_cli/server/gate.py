@@ -1,0 +1,144 @@
+"""What one request may do: how large and slow it may be, where it may come from; and what every answer says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from popug_cli.kernel.errors import PopugError
+from popug_cli.server import problems, refusals
+from popug_cli.server.refusals import Refused
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+BODY_SECONDS = 30.0
+SEND_SECONDS = 60.0
+HEADERS = "headers"
+BODY = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a server says of itself in every answer; ``hosts`` are its names, none where any will do."""
+
+    version: str
+    home_id: str
+    time_zone: str
+    hosts: frozenset[str] = frozenset()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every answer."""
+        return [
+            (b"popug-version", self.version.encode()),
+            (b"popug-home-id", self.home_id.encode()),
+            (b"popug-time-zone", self.time_zone.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+
+
+class Gate:
+    """The application inside, behind what is checked of each request."""
+
+    def __init__(self, inside: App, identity: Identity) -> None:
+        self._inside = inside
+        self._identity = identity
+        self._common = identity.headers()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        assert scope["type"] == "http"
+
+        async def answer(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                event["headers"] = [*event.get("headers", ()), *self._common]
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(event)
+
+        headers = dict(scope["headers"])
+        try:
+            self._check(scope, headers)
+            body = await _body(headers, receive) if scope["method"] == "POST" else b""
+        except Refused as refused:
+            await refuse(answer, refused.error, refused.status, closes=refused.closes)
+            return
+        except ConnectionResetError:
+            return
+        scope["state"] |= {HEADERS: headers, BODY: body}
+        await self._inside(scope, receive, answer)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._identity.hosts and scope["client"] and _name(host) not in self._identity.hosts:
+            raise refusals.foreign_host(host)
+        origin = headers.get(b"origin")
+        if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in FOREIGN:
+            raise refusals.foreign_page()
+        theirs = headers.get(b"popug-version")
+        if theirs is not None and _series(theirs.decode("latin-1")) != _series(self._identity.version):
+            raise refusals.other_version(theirs.decode("latin-1"), self._identity.version)
+        if scope["method"] == "POST" and not _is_json(headers.get(b"content-type", b"")):
+            raise refusals.not_json()
+
+
+FOREIGN = (b"cross-site", b"same-site")
+
+
+async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = False) -> None:
+    """Answer with a problem document."""
+    body = problems.encode(problems.problem_of(error, status))
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in problems.headers_of(error, status).items()),
+        *([(b"connection", b"close")] if closes else []),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    """The whole body; raises ``Refused`` for too much or too late, ``ConnectionResetError`` where nobody is left."""
+    length = headers.get(b"content-length", b"0")
+    if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
+        raise refusals.too_large(MAX_BODY_BYTES)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise ConnectionResetError
+                parts.append(event.get("body", b""))
+                size += len(parts[-1])
+                if size > MAX_BODY_BYTES:
+                    raise refusals.too_large(MAX_BODY_BYTES)
+                if not event.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise refusals.too_slow(BODY_SECONDS) from None
+
+
+def _is_json(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def _series(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def _name(host: str) -> str:
+    name = host.lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0]
+
+
+def _authority(origin: bytes) -> str:
+    return origin.decode("latin-1").partition("://")[2]

@@ -1,0 +1,88 @@
+"""What a server refuses before anybody looks at the message: requests that are too large, too slow or no requests."""
+
+from dataclasses import dataclass
+
+from popug_cli.kernel.errors import InvalidInput, NotAllowed, NotFound, PopugError, Unavailable
+
+
+@dataclass(slots=True)
+class Refused(Exception):
+    """An answer with a status of its own; with ``closes`` the connection is of no more use."""
+
+    status: int
+    error: PopugError
+    closes: bool = False
+
+
+def too_large(limit_bytes: int) -> Refused:
+    """A body over the limit."""
+    sentence = f"The body is larger than {limit_bytes:,} bytes."
+    return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."), closes=True)
+
+
+def too_slow(limit_seconds: float) -> Refused:
+    """A request that does not come to its end."""
+    sentence = f"The request was not complete after {limit_seconds:g} s."
+    return Refused(408, InvalidInput("usage", sentence, hint="Send it in one go."), closes=True)
+
+
+def not_json() -> Refused:
+    """A body that is not declared to be JSON, as a form of a page would be."""
+    sentence = "The body has to be JSON, sent as Content-Type: application/json."
+    return Refused(415, InvalidInput("usage", sentence, hint="Send that header."), closes=True)
+
+
+def foreign_host(host: str) -> Refused:
+    """A name that a server on this machine alone does not have: a page may have been led here by it."""
+    sentence = f"This server is not called {host!r}."
+    return Refused(421, InvalidInput("usage", sentence, hint="Use localhost or 127.0.0.1."), closes=True)
+
+
+def foreign_page() -> Refused:
+    """A request that a page of somebody else made in a browser."""
+    sentence = "Pages of other origins may not send requests to popug."
+    return Refused(403, NotAllowed("forbidden", sentence, hint="Use a client that is no page."), closes=True)
+
+
+def no_such_route(path: str) -> Refused:
+    """A path that leads nowhere."""
+    hint = "GET /schema lists every route; what is the operator's has none."
+    return Refused(404, NotFound("route_not_found", f"There is nothing at {path}.", hint=hint))
+
+
+def wrong_method(method: str, path: str) -> Refused:
+    """A path that takes another method."""
+    sentence = f"{path} does not take {method}."
+    return Refused(405, InvalidInput("usage", sentence, hint="Messages are sent by POST, the rest is read by GET."))
+
+
+def other_version(theirs: str, ours: str) -> Refused:
+    """A client that may mean something else by the same words."""
+    error = Unavailable(
+        "server_version",
+        f"The server is popug {ours}, you use popug {theirs}.",
+        hint="Install the same version on both sides.",
+        details={"server": ours, "client": theirs},
+    )
+    return Refused(503, error)
+
+
+def busy() -> Unavailable:
+    """More to do than can be done soon."""
+    return Unavailable(
+        "server_unavailable", "The server has more to do than it can; nothing was done.", hint="Try again in a moment."
+    )
+
+
+def ending() -> Unavailable:
+    """A server that takes nothing new."""
+    return Unavailable("server_unavailable", "The server is ending; nothing was done.", hint="Try again in a moment.")
+
+
+def in_doubt(seconds: float) -> Unavailable:
+    """Work that is not done after a long time, and may be done yet."""
+    return Unavailable(
+        "in_doubt",
+        f"The server is still at work on it after {seconds:g} s; it may be done yet.",
+        hint="Look with another command before you repeat it.",
+    )

@@ -1,0 +1,157 @@
+"""Where a server listens: sockets in the file system, addresses of the network, and those that systemd hands over."""
+
+import fcntl
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_ours_alone
+
+BACKLOG = 1024
+GROUP_FILE = 0o660
+FIRST_PASSED_FD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A socket that is listened on; ``path`` where it is a file that is removed at the end."""
+
+    socket: socket.socket
+    url: str
+    path: Path | None = None
+    inode: int = 0
+
+    def remove(self) -> None:
+        """Remove the file, if it still is this socket's."""
+        with suppress(OSError):
+            if self.path is not None and self.path.lstat().st_ino == self.inode:
+                self.path.unlink()
+
+
+@contextmanager
+def holding(home: Home) -> Iterator[None]:
+    """Hold the home against other servers; raises ``server_unavailable`` where one has it."""
+    descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _held(home, os.pread(descriptor, 20, 0).decode(errors="replace").strip()) from None
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def listen_in_home(home: Home) -> Listener:
+    """The home's own socket, for its owner only."""
+    path = home.socket
+    if path.parent != home.root:
+        with suppress(FileExistsError):
+            path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY)
+        if not is_ours_alone(path.parent):
+            raise InvalidInput(
+                "insecure_directory",
+                f"{path.parent} is not yours alone, so no socket is put there.",
+                hint="Set XDG_RUNTIME_DIR to a directory of your own.",
+            )
+    return listen_at(path, OWNER_ONLY_FILE, None)
+
+
+def listen_at(path: Path, mode: int, group: str | None) -> Listener:
+    """A socket at a path; takes the place of one that nobody listens on. Raises ``file_exists`` for anything else."""
+    _clear(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError as error:
+        raise InvalidInput(
+            "usage", f"{path} cannot be listened on: {error.strerror or error}.", hint="Name another --socket."
+        ) from error
+    finally:
+        os.umask(before)
+    if group is not None:
+        _give_to(path, group)
+    path.chmod(mode)
+    listener.listen(BACKLOG)
+    return Listener(listener, f"unix://{path}", path, path.lstat().st_ino)
+
+
+def listen_on(host: str, port: int, *, secure: bool) -> Listener:
+    """An address of the network."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        listener.close()
+        raise Unavailable(
+            "server_unavailable", f"{host}:{port} cannot be listened on: {why}.", hint="Choose another --listen."
+        ) from error
+    listener.listen(BACKLOG)
+    shown = f"[{host}]" if ":" in host else host
+    return Listener(listener, f"{'https' if secure else 'http'}://{shown}:{listener.getsockname()[1]}")
+
+
+def passed_on() -> list[Listener]:
+    """The sockets that systemd opened for this process (``LISTEN_FDS``)."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
+    found = [socket.socket(fileno=fd) for fd in range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)]
+    return [Listener(each, f"unix://{each.getsockname()}") for each in found if each.family == socket.AF_UNIX]
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of a server that is gone."""
+    try:
+        is_socket = stat.S_ISSOCK(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_socket:
+        raise InvalidInput("usage", f"{path} is there and is no socket.", hint="Name another --socket.")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as error:
+            raise _taken(path) from error
+    raise _taken(path)
+
+
+def _give_to(path: Path, group: str) -> None:
+    try:
+        shutil.chown(path, group=group)
+    except (LookupError, PermissionError) as error:
+        path.unlink()
+        why = "there is no such group" if isinstance(error, LookupError) else "you are not in it"
+        raise InvalidInput(
+            "usage", f"The socket cannot be given to the group {group}: {why}.", hint="Name another --group."
+        ) from error
+
+
+def _taken(path: Path) -> Unavailable:
+    return Unavailable("server_unavailable", f"Somebody listens on {path} already.", hint="Name another --socket.")
+
+
+def _held(home: Home, process: str) -> Unavailable:
+    who = f" (process {process})" if process.isdecimal() else ""
+    return Unavailable(
+        "server_unavailable",
+        f"Another popug serves {home.root} already{who}.",
+        hint="End it first, or use it: commands on this home go through it by themselves.",
+        details={"process": int(process) if process.isdecimal() else None},
+    )

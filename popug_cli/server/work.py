@@ -1,0 +1,57 @@
+"""The threads that perform: some for commands, which queue for the write lock anyway, some for what only reads."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from popug_cli.messages.base import Declaration
+from popug_cli.server import refusals
+
+Result = TypeVar("Result")
+WRITERS = 8
+READERS = 4
+HASHERS = 1
+BEHIND = 1
+THREADS = WRITERS + READERS + HASHERS + BEHIND
+WAIT_SECONDS = 30.0
+WORK_SECONDS = 600.0
+
+
+class Workers:
+    """Bounded pools of threads; what waits too long for one is refused undone."""
+
+    def __init__(self) -> None:
+        self._writers = ThreadPoolExecutor(WRITERS, "popug-write")
+        self._readers = ThreadPoolExecutor(READERS, "popug-read")
+        self._hashers = ThreadPoolExecutor(HASHERS, "popug-hash")
+        self.pending = 0
+
+    async def run(self, declaration: Declaration | None, work: Callable[[], Result]) -> Result:
+        """Do some work in a thread of its kind; raises what it raises, ``server_unavailable`` or ``in_doubt``."""
+        give_up_at = time.monotonic() + WAIT_SECONDS
+
+        def in_time() -> Result:
+            if time.monotonic() > give_up_at:
+                raise refusals.busy()
+            return work()
+
+        future = asyncio.get_running_loop().run_in_executor(self._pool(declaration), in_time)
+        self.pending += 1
+        future.add_done_callback(self._done)
+        try:
+            async with asyncio.timeout(WORK_SECONDS):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise refusals.in_doubt(WORK_SECONDS) from None
+
+    def _done(self, future: "asyncio.Future[Result]") -> None:
+        self.pending -= 1
+        if not future.cancelled():
+            future.exception()
+
+    def _pool(self, declaration: Declaration | None) -> ThreadPoolExecutor:
+        if declaration is None or not declaration.is_command:
+            return self._readers
+        return self._hashers if declaration.is_secret else self._writers
