@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from popug_cli.billing.stakes import stake_cents
 from popug_cli.bus import dead_letters
 from popug_cli.bus.queries import document, held_events
+from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import bus_status
 from popug_cli.identity import gate
 from popug_cli.messages.base import DECLARATIONS
@@ -25,6 +26,8 @@ from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
+
+MODULE = "bus"
 
 
 def show_bus_status(place: "Local", message: ShowBusStatus, principal: Principal) -> BusStatus:
@@ -59,20 +62,26 @@ def list_dead_letters(place: "Local", message: ListDeadLetters, principal: Princ
 
 def retry_dead_letters(place: "Local", message: RetryDeadLetters, principal: Principal) -> Retried:
     """Try again now, then let everybody catch up with what came of it."""
-    with place.runtime.writing(principal) as context:
+
+    def work(context: Context) -> Retried:
         gate.admit(principal, DECLARATIONS[type(message)], message, context)
-        answer = dead_letters.retry(context, place.consumers, message.dead_id)
+        return dead_letters.retry(context, place.consumers, message.dead_id)
+
+    answer = place.write(MODULE, principal, work)
     place.catch_up()
     return answer
 
 
 def drop_dead_letter(place: "Local", message: DropDeadLetter, principal: Principal) -> Dropped:
     """Give one up, then let what waited behind it go on."""
-    with place.runtime.writing(principal) as context:
+
+    def work(context: Context) -> Dropped:
         gate.admit(principal, DECLARATIONS[type(message)], message, context)
         held = dead_letters.drop(context, message.dead_id, message.reason)
         type_ = str(document(held.sequence, held.envelope).get("type"))
-        dropped = Dropped(dead_letters.event_id_of(held), type_, held.consumer, stake_cents(held, context))
+        return Dropped(dead_letters.event_id_of(held), type_, held.consumer, stake_cents(held, context))
+
+    dropped = place.write(MODULE, principal, work)
     place.catch_up()
     return dropped
 

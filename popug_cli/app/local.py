@@ -21,13 +21,19 @@ from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
 
 Answer = TypeVar("Answer")
+OnWrite = Callable[[Context, Any], None]
 LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
+
+
+def _nothing(context: Context, result: Any) -> None:
+    """Nobody wants to see what a write came to."""
 
 
 class Local:
     """A company on this machine. ``warn`` is told what went wrong beside the answer.
 
-    One that is given a runtime shares it with others, in the order of ``turns``, and leaves it open.
+    One that is given a runtime shares it with others, in the order of ``turns``, and leaves it open. ``on_write`` sees
+    in each write's transaction what it came to.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class Local:
         self.warn = warn
         self._shared = runtime
         self._turns = turns or NobodyElse()
+        self.on_write: OnWrite = _nothing
         self._progress = progress
         self._clock = clock
         self._chance = chance
@@ -81,12 +88,16 @@ class Local:
 
         ``actor`` is who is meant where the message is the operator's own. Raises a ``PopugError`` for every refusal.
         """
+        return self.perform_as(self.admit(message, token, actor=actor), message)
+
+    def admit(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
+        """Who sends the message, once they are found to be allowed to; raises errors of exit 4 and 5."""
         declaration = DECLARATIONS[type(message)]
         principal = self._principal(declaration, token, actor)
         if declaration.access is Access.TOKEN:
             with self.runtime.reading(principal) as context:
                 gate.admit(principal, declaration, message, context)
-        return self.perform_as(principal, message)
+        return principal
 
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Do what the message asks for on behalf of somebody who was let in."""
@@ -122,7 +133,9 @@ class Local:
         while True:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
-                    return work(context)
+                    result = work(context)
+                    self.on_write(context, result)
+                    return result
             assert consumer is not None
             if failures := advance(self.runtime, consumer):
                 self._warn_of_failures(consumer.name, failures)

@@ -8,6 +8,7 @@ from typing import Any
 
 from popug_cli import bootstrap
 from popug_cli.app.local import Local
+from popug_cli.app.once import Once, perform_once
 from popug_cli.app.turns import Crew, Reader
 from popug_cli.bus.runtime import Runtime
 from popug_cli.kernel.errors import Unavailable
@@ -25,6 +26,7 @@ class Performed:
 
     answer: Any
     warnings: list[str]
+    is_replay: bool = False
 
 
 class Resident:
@@ -33,6 +35,7 @@ class Resident:
     def __init__(self, home: Home, *, threads: int) -> None:
         self.home = home
         self._crew = Crew()
+        self._once = Once()
         self._refreshing = Lock()
         self._database = _identity(home)
         self._config = _mark(home)
@@ -48,12 +51,19 @@ class Resident:
         """The IANA name of the company's zone."""
         return self._runtime.calendar.time_zone
 
-    def perform(self, message: Message[Any], token: str | None) -> Performed:
-        """Do what a message asks for on behalf of the token's holder; raises a ``PopugError`` for every refusal."""
+    def perform(self, message: Message[Any], token: str | None, *, key: str | None = None) -> Performed:
+        """Do what a message asks for on behalf of the token's holder; raises a ``PopugError`` for every refusal.
+
+        A command with a key takes effect once, however often it is sent in 24 hours.
+        """
         warnings: list[str] = []
         is_command = DECLARATIONS[type(message)].is_command
         place = self.place(warnings.append, is_command=is_command)
-        return Performed(place.perform(message, token), warnings)
+        principal = place.admit(message, token)
+        if key is None or not is_command:
+            return Performed(place.perform_as(principal, message), warnings)
+        answer, is_replay = perform_once(place, self._once, principal, message, key)
+        return Performed(answer, warnings, is_replay)
 
     def place(self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = silent) -> Local:
         """A way in for one thread; raises ``server_unavailable`` once the home is another's."""

@@ -76,3 +76,27 @@ class SetAsideRow(SQLModel, table=True):
     due_at: str | None
     error: str
     since: str
+
+
+class ReplyRow(SQLModel, table=True):
+    """What was answered to a command that had a key, so that the same command with the same key has no other effect.
+
+    Written with the command's effect: the answer, or the query that gives it until the answer is known.
+    """
+
+    __tablename__ = "bus_replies"
+    __table_args__ = (
+        CheckConstraint("answer IS NOT NULL OR query IS NOT NULL", name="an_answer_or_where_to_find_it"),
+        CheckConstraint("(query IS NULL) = (query_message IS NULL)", name="a_query_is_of_a_kind"),
+        Index("bus_replies_kept_at", "kept_at"),
+        {"sqlite_strict": True},
+    )
+
+    user_id: str = Field(primary_key=True)
+    message: str = Field(primary_key=True)
+    request_key: str = Field(primary_key=True)
+    digest: str
+    kept_at: str
+    answer: str | None
+    query_message: str | None
+    query: str | None

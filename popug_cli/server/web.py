@@ -53,10 +53,21 @@ def bearer(request: Web) -> str | None:
     return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
+def idempotency_key(request: Web) -> str | None:
+    """The key under which a command may be sent again; as a text of RFC 9651 its quotes are none of it."""
+    key = request.scope["state"][HEADERS].get(b"idempotency-key")
+    if key is None:
+        return None
+    found = str(key.decode("latin-1")).strip()
+    return found[1:-1] if len(found) > 1 and found[0] == found[-1] == '"' else found
+
+
 def answer_of(performed: Performed) -> Response[bytes]:
     """What was performed, as an answer."""
-    warnings = {"Popug-Warnings": _told(performed.warnings)} if performed.warnings else {}
-    return Response(msgspec.json.encode(performed.answer), status_code=200, media_type=JSON, headers=warnings)
+    headers = {"Popug-Warnings": _told(performed.warnings)} if performed.warnings else {}
+    if performed.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(msgspec.json.encode(performed.answer), status_code=200, media_type=JSON, headers=headers)
 
 
 def _route(declaration: Declaration, resident: Resident, workers: Workers) -> HTTPRouteHandler:
@@ -64,8 +75,8 @@ def _route(declaration: Declaration, resident: Resident, workers: Workers) -> HT
 
     async def perform(request: Web) -> Response[bytes]:
         message = _decode(decoder, request.scope["state"][BODY])
-        token = bearer(request)
-        return await workers.run(declaration, lambda: answer_of(resident.perform(message, token)))
+        token, key = bearer(request), idempotency_key(request)
+        return await workers.run(declaration, lambda: answer_of(resident.perform(message, token, key=key)))
 
     perform.__name__ = declaration.name
     return post(path_of(declaration), status_code=200, media_type=JSON, name=declaration.name)(perform)

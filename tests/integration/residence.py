@@ -1,0 +1,46 @@
+"""A company that is held open as a server holds it, with people and their tokens."""
+
+from pathlib import Path
+from typing import Any
+
+from popug_cli.app import Local
+from popug_cli.app.resident import Performed, Resident
+from popug_cli.kernel.home import Home
+from popug_cli.messages.base import Message
+from popug_cli.messages.identity import AddUser, IssueToken, LogIn, RegisterFirstAdmin
+
+PASSWORD = "correct horse battery"
+STAFF = {"kesha": "worker", "asya": "accountant", "mango": "manager"}
+CHEAP_HASHES = "[identity]\nargon2_time_cost = 1\nargon2_memory_kib = 8192\nargon2_parallelism = 1\n"
+
+
+class Residence:
+    """A founded home, a token for each of its people, and the company held open on demand."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home(root)
+        self.local = Local(self.home)
+        self.local.found("Europe/Berlin")
+        self.home.config.write_text(CHEAP_HASHES)
+        self.local.close()
+        self.local.perform(RegisterFirstAdmin(username="ada", email="ada@example.com", password=PASSWORD))
+        self.tokens = {"ada": self.local.perform(LogIn(username="ada", password=PASSWORD)).token}
+        for name, role in STAFF.items():
+            self.local.perform(AddUser(username=name, email=f"{name}@example.com", role=role), self.tokens["ada"])
+            issued = self.local.perform(IssueToken(username=name, ttl_seconds=86400), self.tokens["ada"])
+            self.tokens[name] = issued.token
+        self.open()
+
+    def open(self) -> None:
+        self.resident = Resident(self.home, threads=4)
+
+    def close(self) -> None:
+        self.resident.close()
+        self.local.close()
+
+    def perform(self, name: str, message: Message[Any], *, key: str | None = None) -> Performed:
+        return self.resident.perform(message, self.tokens[name], key=key)
+
+    def rows(self, statement: str) -> list[dict[str, Any]]:
+        with self.local.runtime.engine.connect() as connection:
+            return [dict(row) for row in connection.exec_driver_sql(statement).mappings()]
