@@ -81,7 +81,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         from popug_cli import app
-        from popug_cli.cli.main import build
+        from popug_cli.cli.program import build
 
         self.place: Local = app.Local(self.home, warn=self.face.printer.warn)
         self.program = build()

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, wraps
@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from popug_cli.cli import session_file
-from popug_cli.cli.render import Block, Printer
+from popug_cli.cli.render import Block, Hint, Printer
+from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home, locate
 from popug_cli.messages.base import Message
@@ -24,6 +25,14 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel="Everywhere")
+]
+PlainOption = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        help="No boxes, no colour, no pictures; one record a line (or POPUG_PLAIN=1).",
+        rich_help_panel="Everywhere",
+    ),
 ]
 
 
@@ -38,6 +47,17 @@ class Chosen:
     printer: Printer = field(default_factory=Printer)
 
 
+class Fields(dict[str, Any]):
+    """The fields of an answer, by name."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer if isinstance(answer, dict) else {})
+        self._answer = answer
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+
 @dataclass
 class Face:
     """One command's way to the core and back."""
@@ -45,6 +65,7 @@ class Face:
     home: Home
     as_json: bool
     chosen: Chosen = field(default_factory=Chosen)
+    words: str = ""
 
     @property
     def printer(self) -> Printer:
@@ -64,12 +85,15 @@ class Face:
         answer: Answer = self.place.perform(message, token)
         return answer
 
-    def show(self, answer: Any, blocks: Callable[[], Iterable[Block]]) -> None:
-        """Print the answer: as JSON, or as sentences and tables."""
+    def show(self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False) -> None:
+        """Print the answer: as JSON, or as sentences and tables, by the pager if they may be long."""
         if self.as_json:
             self.printer.document(answer)
+        elif paged:
+            self.printer.pages(blocks())
         else:
             self.printer.blocks(blocks())
+            self.printer.blocks(self._next_step(answer))
 
     def local_time(self, instant: datetime) -> str:
         """An instant as the company's clocks show it, to the minute."""
@@ -85,6 +109,11 @@ class Face:
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
 
+    def _next_step(self, answer: Any) -> Iterator[Block]:
+        found = surface().commands.get(self.words)
+        if found and found.then:
+            yield Hint(f"Next: {found.then.format_map(Fields(answer))}")
+
     def _progress(self) -> Any:
         from popug_cli.cli.progress import terminal_progress
 
@@ -94,7 +123,7 @@ class Face:
 def command(
     group: typer.Typer, name: str, *, panel: str | None = None, epilog: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command: its first parameter, the face, becomes ``--home`` and ``--json``."""
+    """Register a function as a command: its first parameter, the face, becomes the options that all have."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         group.command(name, rich_help_panel=panel, epilog=epilog)(_with_face(function))
@@ -118,18 +147,21 @@ def _with_face(function: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
 
     @wraps(function)
-    def run(*, context: typer.Context, home: Path | None, as_json: bool, **arguments: Any) -> None:
+    def run(*, context: typer.Context, home: Path | None, as_json: bool, plain: bool, **arguments: Any) -> None:
         chosen: Chosen = context.obj or Chosen()
         chosen.home = home or chosen.home
+        chosen.printer.plain = plain or chosen.printer.plain
         as_json = as_json or chosen.as_json
         if context.invoked_subcommand is None:
-            function(Face(locate(chosen.home), as_json, chosen), **arguments)
+            words = context.command_path.partition(" ")[2]
+            function(Face(locate(chosen.home), as_json, chosen, words), **arguments)
         else:
             chosen.as_json = as_json
 
     common = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
+        inspect.Parameter("plain", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=PlainOption),
         inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
     ]
     parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common

@@ -4,86 +4,15 @@ import io
 import os
 import signal
 import sys
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import typer
-from typer._click import exceptions as click  # Typer 0.28 carries a click of its own
-
-from popug_cli.cli.face import Chosen, HomeOption, JsonOption
-from popug_cli.cli.render import Printer
+from popug_cli.cli import shortcuts
 from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError, Unavailable
 
+if TYPE_CHECKING:
+    from typer._click import exceptions as click
+
 INTERRUPTED = 130
-
-
-def build() -> Any:
-    """The whole program as one click command."""
-    from popug_cli.cli import (
-        analytics,
-        backup,
-        company,
-        demo,
-        events,
-        explain,
-        ledger,
-        mail,
-        money,
-        scheduler,
-        session,
-        task,
-        tasks,
-        token,
-        user,
-    )
-
-    program = typer.Typer(
-        name="popug",
-        help="popug: chance assigns the chores, every day is settled.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    program.callback()(_callback)
-    for part in (
-        session,
-        task,
-        tasks,
-        money,
-        scheduler,
-        ledger,
-        explain,
-        analytics,
-        user,
-        token,
-        mail,
-        events,
-        company,
-        backup,
-        demo,
-    ):
-        part.register(program)
-    return typer.main.get_command(program)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        sys.stdout.write(f"popug {version('popug')}\n")
-        raise typer.Exit
-
-
-def _callback(
-    context: typer.Context,
-    as_json: JsonOption = False,
-    home: HomeOption = None,
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version),
-    ] = False,
-) -> None:
-    context.obj = context.obj or Chosen(home, as_json)
 
 
 def run(arguments: list[str], program: Any = None) -> int:
@@ -94,11 +23,11 @@ def run(arguments: list[str], program: Any = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     as_json = "--json" in arguments
     try:
-        code = _run(arguments, program or build())
+        code = _run(arguments, program)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit when stdout is closed; nothing else does
         code = _closed(sys.stdout)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code = _interrupted()
     except PopugError as error:
         code = _fail(error, as_json=as_json)
@@ -114,17 +43,30 @@ def _open_closed_streams() -> None:
 
 
 def _run(arguments: list[str], program: Any) -> int:
+    if program is None and (code := shortcuts.take(arguments)) is not None:
+        return code
+    import typer
+    from typer._click import exceptions as click  # Typer 0.28 carries a click of its own
+
+    from popug_cli.cli.program import build
+
     try:
+        program = program or build(shortcuts.file_of(arguments))
         result = program.main(args=arguments, prog_name="popug", standalone_mode=False)
     except click.NoArgsIsHelpError as error:
-        sys.stdout.write(error.format_message() + "\n")
+        path = error.ctx.command_path if error.ctx else "popug"
+        shortcuts.show_help(path.partition(" ")[2], plain="--plain" in arguments)
         return 0
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     except click.ClickException as error:
         raise _usage(error) from error
     return result if isinstance(result, int) else 0
 
 
 def _fail(error: PopugError, *, as_json: bool) -> int:
+    from popug_cli.cli.render import Printer
+
     try:
         Printer().error(error, as_json=as_json)
     except BrokenPipeError:
@@ -152,10 +94,13 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
-def _usage(error: click.ClickException) -> InvalidInput:
+def _usage(error: "click.ClickException") -> InvalidInput:
+    from popug_cli.cli.suggestions import of_choices
+
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
-    return InvalidInput("usage", error.format_message(), hint=f"Run `{path} --help` for what it takes.")
+    said = error.format_message()
+    return InvalidInput("usage", said, hint=f"{of_choices(said)}Run `{path} --help` for what it takes.")
 
 
 def _own_fault(error: Exception) -> PopugError:
@@ -165,6 +110,8 @@ def _own_fault(error: Exception) -> PopugError:
         )
     if os.environ.get("POPUG_TRACEBACK"):
         from traceback import format_exception
+
+        from popug_cli.cli.render import Printer
 
         Printer().trace("".join(format_exception(error)))
     return OwnFault(

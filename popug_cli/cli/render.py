@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import msgspec
@@ -15,12 +15,19 @@ from popug_cli.kernel.text import visible, visible_json
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; a flexible one is cut where the terminal is too narrow."""
+    """A column of a table.
+
+    A flexible one is cut where the terminal is too narrow; then those that can be spared go, the highest first. A
+    picture shows what other columns say, and is for eyes only.
+    """
 
     name: str
     right: bool = False
     flexible: bool = False
     style: str = ""
+    spare: int = 0
+    picture: bool = False
+    spoken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +55,35 @@ class Heading:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Terms with what they mean, under a title."""
+
+    title: str
+    rows: Sequence[tuple[str, str]]
+
+
 FLEXIBLE_WIDTH = 12
 BETWEEN_COLUMNS = 3
 UNBOUNDED_WIDTH = 1_000
-Block = str | Table | Hint | Heading
+LEAST_TERM_WIDTH = 14
+SHORT_PANELS_WIDTH = 100
+Block = str | Table | Hint | Heading | Panel
 
 
 @dataclass(slots=True)
 class Printer:
-    """Prints to stdout and, what is not the answer, to stderr."""
+    """Prints to stdout and, what is not the answer, to stderr; plain is without boxes, colour and pictures."""
 
     out: IO[str] = field(default_factory=lambda: sys.stdout)
     err: IO[str] = field(default_factory=lambda: sys.stderr)
+    plain: bool = field(default_factory=lambda: bool(os.environ.get("POPUG_PLAIN")))
+    seen_on: IO[str] | None = None
+
+    @property
+    def only_ascii(self) -> bool:
+        """Whether pictures have to do with ASCII."""
+        return self.plain or not _takes_all(self.seen_on or self.out)
 
     def document(self, answer: Any) -> None:
         """One JSON document."""
@@ -78,8 +102,24 @@ class Printer:
         for block in blocks:
             if isinstance(block, str):
                 self.out.write(visible(block, keep="\n") + "\n")
+            elif self.plain:
+                self._plain(block)
             else:
                 self._rich(block)
+
+    def pages(self, blocks: Iterable[Block]) -> None:
+        """The same, shown by ``$PAGER`` where it is longer than the screen."""
+        pager = os.environ.get("PAGER")
+        if not pager or not (sys.stdin.isatty() and self.out.isatty()):
+            self.blocks(blocks)
+            return
+        from io import StringIO
+
+        from popug_cli.cli.pager import show
+
+        text = StringIO()
+        Printer(out=text, err=self.err, plain=self.plain, seen_on=self.out).blocks(blocks)
+        show(text.getvalue(), pager, self.out)
 
     def warn(self, sentence: str) -> None:
         """A warning, beside the answer."""
@@ -108,24 +148,39 @@ class Printer:
         if error.hint:
             self.err.write(f"  {visible(error.hint)}\n")
 
-    def _rich(self, block: Table | Hint | Heading) -> None:
-        from rich.console import Console
+    def _plain(self, block: Table | Hint | Heading | Panel) -> None:
+        from popug_cli.cli.plain import lines
+
+        for line in lines(block):
+            self.out.write(visible(line) + "\n")
+
+    def _rich(self, block: Table | Hint | Heading | Panel) -> None:
         from rich.text import Text
 
-        width = None if self.out.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
-        console = Console(file=self.out, width=width, highlight=False, markup=False, emoji=False)
+        console = self._console()
         if isinstance(block, Hint):
             console.print(Text(visible(block.text), style="dim"), soft_wrap=True)
         elif isinstance(block, Heading):
             console.print(Text(visible(block.text), style="bold"), soft_wrap=True)
+        elif isinstance(block, Panel):
+            console.print(_rich_panel(block, console.width))
         elif block.rows:
-            widths = _widths(block, console.width)
+            shown = _spared(block, console.width)
+            widths = _widths(shown, console.width)
             console.width = max(console.width, _total(widths))
-            console.print(_rich_table(block, widths))
+            console.print(_rich_table(shown, widths))
             if block.footer:
                 console.print(Text(visible(block.footer)), soft_wrap=True)
         else:
             console.print(Text(visible(block.empty)), soft_wrap=True)
+
+    def _console(self) -> Any:
+        from rich.console import Console
+
+        seen = self.seen_on or self.out
+        width = None if seen.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
+        terminal = True if self.seen_on else None
+        return Console(file=self.out, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
 
 
 def to_json(answer: Any, *, only_ascii: bool = False) -> str:
@@ -156,6 +211,18 @@ def _widths(block: Table, available: int) -> list[int]:
     return widths
 
 
+def _spared(block: Table, available: int) -> Table:
+    """The table without the columns that can be spared, as far as it has to be."""
+    while _total(_widths(block, available)) > available:
+        place = max(range(len(block.columns)), key=lambda number: block.columns[number].spare)
+        if not block.columns[place].spare:
+            break
+        columns = [*block.columns[:place], *block.columns[place + 1 :]]
+        rows = [[*row[:place], *row[place + 1 :]] for row in block.rows]
+        block = replace(block, columns=columns, rows=rows)
+    return block
+
+
 def _total(widths: Sequence[int]) -> int:
     return sum(widths) + BETWEEN_COLUMNS * len(widths) - 1
 
@@ -178,3 +245,20 @@ def _rich_table(block: Table, widths: Sequence[int]) -> Any:
     for row in block.rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     return table
+
+
+def _rich_panel(block: Panel, available: int) -> Any:
+    from rich import box
+    from rich.cells import cell_len
+    from rich.panel import Panel as RichPanel
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable.grid(padding=(0, 2, 0, 0), expand=True)
+    widest = max((cell_len(visible(term)) for term, _ in block.rows), default=0)
+    grid.add_column(min_width=min(LEAST_TERM_WIDTH, widest), max_width=max(20, available // 2 - 6), style="bold cyan")
+    grid.add_column(ratio=1)
+    for term, text in block.rows:
+        grid.add_row(Text(visible(term)), Text(visible(text)))
+    width = min(available, SHORT_PANELS_WIDTH)
+    return RichPanel(grid, title=Text(visible(block.title)), title_align="left", width=width, box=box.ROUNDED)

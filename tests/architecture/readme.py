@@ -1,6 +1,7 @@
 """What the README says that the program knows better: ``python -m tests.architecture.readme --write`` puts it there.
 
-Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` stands what the function of that name makes.
+Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` stands what the function of that name makes. The same command renews
+what help and completion know.
 """
 
 import re
@@ -12,14 +13,16 @@ from typing import Any
 
 import click
 
-from popug_cli.cli.main import build
+from popug_cli.cli import surface
+from popug_cli.cli.program import build
 from popug_cli.messages.base import Access, Declaration, Role, declarations
+from tests.architecture.surface import document
 
 README = Path(__file__).parents[2] / "README.md"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list"}
 OWN_HOME = {"demo", "scheduler install"}
-EVERYWHERE = {"--json", "--home", "--server", "--help"}
+EVERYWHERE = {"--json", "--plain", "--home", "--server", "--help"}
 FENCED = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
@@ -156,4 +159,5 @@ def renewed(text: str) -> str:
 
 if __name__ == "__main__":
     assert sys.argv[1:] == ["--write"], __doc__
+    surface.FILE.write_text(document(), encoding="utf-8")
     README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Charts in plain text: bars with a common zero, and sparklines; in ASCII where a terminal knows no more."""
+
+from collections.abc import Sequence
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+HALF_FROM_RIGHT = "▐"
+LEVELS = "▁▂▃▄▅▆▇█"
+ASCII_BLOCK = "#"
+ASCII_LEVELS = "_.-=+*%#"
+
+
+def bars(values: Sequence[int], width: int, *, ascii_only: bool) -> list[str]:
+    """A bar for each value, all of one scale; with a value below zero, an axis stands between the two directions."""
+    below, above = max(0, *(-value for value in values), 0), max(0, *values, 0)
+    if not below:
+        return [_forward(value, above, width, ascii_only=ascii_only) for value in values]
+    left = max(1, round((width - 1) * below / (below + above)))
+    scale = (below, left), (above, width - 1 - left)
+    return [_around_axis(value, *scale, ascii_only=ascii_only) for value in values]
+
+
+def sparkline(values: Sequence[int], *, ascii_only: bool) -> str:
+    """One character a value, from the lowest to the highest."""
+    levels = ASCII_LEVELS if ascii_only else LEVELS
+    lowest, highest = min(values, default=0), max(values, default=0)
+    reach = max(1, highest - lowest)
+    return "".join(levels[(value - lowest) * (len(levels) - 1) // reach] for value in values)
+
+
+def _around_axis(value: int, below: tuple[int, int], above: tuple[int, int], *, ascii_only: bool) -> str:
+    left = _backward(-value, *below, ascii_only=ascii_only) if value < 0 else ""
+    right = _forward(value, *above, ascii_only=ascii_only) if value > 0 else ""
+    return f"{left:>{below[1]}}{'|' if ascii_only else '│'}{right}"
+
+
+def _forward(value: int, most: int, width: int, *, ascii_only: bool) -> str:
+    if not most or value <= 0:
+        return ""
+    if ascii_only:
+        return ASCII_BLOCK * max(1, round(width * value / most))
+    eighths = max(1, round(8 * width * value / most))
+    return (EIGHTHS[-1] * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+
+
+def _backward(value: int, most: int, width: int, *, ascii_only: bool) -> str:
+    if ascii_only:
+        return ASCII_BLOCK * max(1, round(width * value / most))
+    halves = max(1, round(2 * width * value / most))
+    return HALF_FROM_RIGHT * (halves % 2) + EIGHTHS[-1] * (halves // 2)

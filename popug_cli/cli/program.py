@@ -1,0 +1,100 @@
+"""The commands as one Typer program: all of them, or only those of the file that a command line needs."""
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from popug_cli.cli import shells
+from popug_cli.cli.face import Chosen, Face, HomeOption, JsonOption, PlainOption
+from popug_cli.cli.render import Printer
+from popug_cli.cli.version import version_line
+from popug_cli.kernel.home import locate
+
+FILES = (
+    "session",
+    "task",
+    "tasks",
+    "money",
+    "scheduler",
+    "ledger",
+    "explain",
+    "analytics",
+    "user",
+    "token",
+    "mail",
+    "events",
+    "company",
+    "backup",
+    "demo",
+)
+
+
+def build(only: str | None = None) -> Any:
+    """The program as one click command; with the commands of one file only, where its name is given."""
+    program = typer.Typer(
+        name="popug",
+        help="popug: chance assigns the chores, every day is settled.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback(invoke_without_command=True)(_callback)
+    for name in FILES if only is None else (only,):
+        import_module(f"popug_cli.cli.{name}").register(program)
+    return typer.main.get_command(program)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        Printer().line(version_line())
+        raise typer.Exit
+
+
+def _show_completion(asked: bool) -> None:
+    if asked:
+        Printer().raw(shells.script(None))
+        raise typer.Exit
+
+
+def _install_completion(asked: bool) -> None:
+    if asked:
+        Printer().line(shells.install(None))
+        raise typer.Exit
+
+
+def _callback(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    plain: PlainOption = False,
+    home: HomeOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            help="Print what makes a shell complete popug's words: --show-completion bash, zsh or fish.",
+            is_eager=True,
+            callback=_show_completion,
+        ),
+    ] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            help="Have the shell complete popug's words from now on: --install-completion bash, zsh or fish.",
+            is_eager=True,
+            callback=_install_completion,
+        ),
+    ] = False,
+) -> None:
+    context.obj = context.obj or Chosen(home, as_json)
+    if plain:
+        context.obj.printer.plain = True
+    if context.invoked_subcommand is None:
+        from popug_cli.cli.welcome import welcome
+
+        welcome(Face(locate(context.obj.home), context.obj.as_json, context.obj))

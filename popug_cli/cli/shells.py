@@ -1,0 +1,89 @@
+"""How bash, zsh and fish are taught to complete popug's words."""
+
+import os
+from pathlib import Path
+
+from popug_cli.kernel.errors import InvalidInput, Unavailable
+
+BASH = """\
+_popug_completion() {
+    local IFS=$'\\n'
+    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD \\
+        _POPUG_COMPLETE=complete_bash "$1" 2>/dev/null ) )
+    return 0
+}
+complete -o default -F _popug_completion popug
+"""
+ZSH = """\
+#compdef popug
+_popug_completion() {
+  local -a found
+  found=("${(@f)$(env POPUG_TYPED="${words[1,$CURRENT]}" _POPUG_COMPLETE=describe_zsh ${words[1]} 2>/dev/null)}")
+  if [[ -n "${found[1]}" ]]; then _describe popug found; else _files; fi
+}
+if [[ "$funcstack[1]" = "_popug" ]]; then _popug_completion "$@"; else compdef _popug_completion popug; fi
+"""
+FISH = """\
+function _popug_completion
+    env _POPUG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args \\
+        _TYPER_COMPLETE_ARGS=(commandline -cp) (commandline -op)[1] 2>/dev/null
+end
+complete --command popug --no-files --arguments "(_popug_completion)"
+"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+ZSH_START = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
+
+
+def script(shell: str | None) -> str:
+    """What a shell has to run; the present shell's where none is named."""
+    return SCRIPTS[_known(shell)]
+
+
+def install(shell: str | None) -> str:
+    """Put the script where the shell finds it; what was done is told."""
+    name = _known(shell)
+    home = Path.home()
+    file, start, line = {
+        "bash": (
+            home / ".bash_completions" / "popug.sh",
+            home / ".bashrc",
+            f"source '{home}/.bash_completions/popug.sh'",
+        ),
+        "zsh": (home / ".zfunc" / "_popug", home / ".zshrc", ZSH_START),
+        "fish": (home / ".config" / "fish" / "completions" / "popug.fish", None, ""),
+    }[name]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(SCRIPTS[name], encoding="utf-8")
+        if start is not None:
+            _add_line(start, line)
+    except OSError as error:
+        raise Unavailable(
+            "read_only",
+            f"{error.filename} cannot be written: {error.strerror}.",
+            hint=f"Have your shell run what `popug --show-completion {name}` prints.",
+        ) from error
+    return f"{name} completes popug's words from its next start on ({file})."
+
+
+def _add_line(start: Path, line: str) -> None:
+    there = start.read_text(encoding="utf-8") if start.exists() else ""
+    if line not in there.splitlines():
+        start.write_text(there + ("" if there.endswith("\n") or not there else "\n") + line + "\n", encoding="utf-8")
+
+
+def _known(shell: str | None) -> str:
+    name = shell or _present()
+    if name not in SCRIPTS:
+        said = f"popug cannot complete in {name!r}." if name else "Your shell could not be found out."
+        raise InvalidInput("usage", said, hint="Name one: --show-completion bash, zsh or fish.")
+    return name
+
+
+def _present() -> str:
+    """The shell that this was called from, else the login shell."""
+    try:
+        parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        parent = ""
+    return parent if parent in SCRIPTS else Path(os.environ.get("SHELL", "")).name

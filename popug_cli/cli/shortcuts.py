@@ -1,0 +1,69 @@
+"""What is answered before any command is loaded: the version, help, and all about completion."""
+
+import os
+import sys
+
+COMPLETE = "_POPUG_COMPLETE"
+COMPLETION_OPTIONS = ("--show-completion", "--install-completion")
+
+
+def take(arguments: list[str]) -> int | None:
+    """Answer if it can be done here, with an exit code; else None."""
+    if COMPLETE in os.environ:
+        from popug_cli.cli.completion import answer
+
+        sys.stdout.write(answer(os.environ))
+        return 0
+    if arguments == ["--version"]:
+        from popug_cli.cli.version import version_line
+
+        sys.stdout.write(f"{version_line()}\n")
+        return 0
+    if arguments and arguments[0].partition("=")[0] in COMPLETION_OPTIONS:
+        return _completion(arguments)
+    if _asks_for_help(arguments):
+        from popug_cli.cli.surface import read
+
+        show_help(read(arguments).words, plain="--plain" in arguments)
+        return 0
+    return None
+
+
+def show_help(words: str, *, plain: bool = False) -> None:
+    """The help of some words after ``popug``."""
+    from popug_cli.cli.help import blocks
+    from popug_cli.cli.render import Printer
+
+    printer = Printer()
+    printer.plain = plain or printer.plain
+    printer.blocks(blocks(words))
+
+
+def file_of(arguments: list[str]) -> str | None:
+    """The file that holds the command of a command line; None where all have to be looked through."""
+    from popug_cli.cli.surface import read, surface
+
+    words, known = read(arguments).words, surface()
+    found = known.commands.get(words) or known.groups.get(words)
+    return found.file if found else None
+
+
+def _completion(arguments: list[str]) -> int | None:
+    from popug_cli.cli import shells
+
+    option, _, value = arguments[0].partition("=")
+    behind = [value] if value else arguments[1:]
+    if len(behind) > 1:
+        return None
+    shell = behind[0] if behind else None
+    text = shells.script(shell) if option == COMPLETION_OPTIONS[0] else f"{shells.install(shell)}\n"
+    sys.stdout.write(text)
+    return 0
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    if not {"--help", "-h"} & set(arguments):
+        return False
+    from popug_cli.cli.surface import read
+
+    return bool({"--help", "-h"} & read(arguments).options.keys())

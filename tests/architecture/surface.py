@@ -1,0 +1,154 @@
+"""The surface of the program as the commands themselves have it: what ``surface.json`` has to say."""
+
+import tomllib
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import click
+import msgspec
+
+from popug_cli import messages
+from popug_cli.cli.program import build
+from popug_cli.cli.surface import FILE, Command, Group, Parameter, Surface
+from popug_cli.messages.base import Access, Role, declarations
+
+for found in iter_modules(messages.__path__):
+    import_module(f"{messages.__name__}.{found.name}")
+
+GUIDE = FILE.with_name("guide.toml")
+START = "Start here"
+PANELS = {
+    START: None,
+    "Everybody": frozenset(Role),
+    "Managers and admins": frozenset({Role.MANAGER, Role.ADMIN}),
+    "Accountants and admins": frozenset({Role.ACCOUNTANT, Role.ADMIN}),
+    "Admins": frozenset({Role.ADMIN}),
+    "Anybody, without a login": None,
+    "The operator: whoever holds the home": None,
+}
+START_WITH = ("init", "demo", "login", "today")
+SENT_AS = {"events follow": "events list", "today": "tasks list", "dashboard": "tasks list"}
+FOR_ANYBODY = {"man"}
+COMPLETES = {
+    "NUMBER": "task",
+    "NAME": "person",
+    "ASSIGNEE": "player",
+    "DATE": "date",
+    "DATE_OR_TIME": "date",
+    "DATE|today|yesterday": "date",
+    "WHEN": "date",
+    "FILE": "file",
+    "PATH": "file",
+    "DIR": "directory",
+    "TZ": "zone",
+    "SHUFFLE_ID": "shuffle",
+    "KEY": "setting",
+}
+EXCEPTIONS = {
+    ("task complete", "number"): "own-task",
+    ("init", "admin"): "",
+    ("user add", "name"): "",
+    ("hooks test", "name"): "",
+    ("tasks list", "assignee"): "player",
+    ("tasks list", "creator"): "player",
+    ("token issue", "name"): "person",
+}
+ROLES = {("user add", "role"), ("user set-role", "role")}
+
+
+def made() -> Surface:
+    """The surface, from the commands."""
+    program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
+    commands: dict[str, Command] = {}
+    groups: dict[str, Group] = {}
+    for words, command in _below("", program, click.Context(program)):
+        if hasattr(command, "commands"):
+            groups[words] = Group(_file(command), _text(command.help), _panel_of_group(words, commands))
+        if not hasattr(command, "commands") or command.invoke_without_command:
+            guide = guides.get(words, {"examples": ()})
+            examples = tuple(map(tuple, guide["examples"]))
+            takes, then = _takes(words, command), guide.get("then", "")
+            commands[words] = Command(_file(command), _text(command.help), _panel(words), takes, examples, then)
+    return Surface(_text(program.help), tuple(PANELS), _takes("", program), groups, commands)
+
+
+def document() -> str:
+    """The file."""
+    return msgspec.json.format(msgspec.json.encode(made()), indent=1).decode() + "\n"
+
+
+def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str, Any]]:
+    for name in group.list_commands(context):
+        command, words = group.get_command(context, name), f"{path} {name}".strip()
+        if command.hidden:
+            continue
+        if hasattr(command, "commands"):
+            yield from _below(words, command, click.Context(command, parent=context, info_name=name))
+        yield words, command
+
+
+def _file(command: Any) -> str:
+    inner = command
+    while getattr(inner, "commands", None):
+        inner = next(iter(inner.commands.values()))
+    return str(inner.callback.__module__.rpartition(".")[2])
+
+
+def _text(help_: str | None) -> str:
+    return "\n\n".join(" ".join(part.split()) for part in (help_ or "").split("\n\n"))
+
+
+def _takes(words: str, command: Any) -> tuple[Parameter, ...]:
+    return tuple(_parameter(words, each) for each in command.params if not each.hidden and "--help" not in each.opts)
+
+
+def _parameter(words: str, each: Any) -> Parameter:
+    is_option = each.param_type_name == "option"
+    choices = tuple(map(str, getattr(each.type, "choices", ())))
+    if (words, each.name) in ROLES:
+        choices = tuple(Role)
+    value = "" if is_option and each.is_flag else _value(each, choices)
+    known = EXCEPTIONS.get((words, each.name))
+    return Parameter(
+        help=each.help or "",
+        names=tuple(each.opts) if is_option else (),
+        value=value,
+        required=bool(each.required),
+        default="" if each.default is None or not value else str(each.default),
+        choices=choices,
+        completes=COMPLETES.get(value.strip("[]"), "") if known is None else known,
+        everywhere=getattr(each, "rich_help_panel", None) == "Everywhere",
+    )
+
+
+def _value(each: Any, choices: tuple[str, ...]) -> str:
+    if each.metavar:
+        return str(each.metavar).strip("[]")
+    if choices:
+        return "|".join(choices)
+    kind = each.type.name
+    return "N" if kind.startswith("int") else "PATH" if kind == "path" else str(each.name).strip("_").upper()
+
+
+def _roles(words: str) -> frozenset[Role]:
+    line = SENT_AS.get(words, words)
+    guarded = [each.roles for each in declarations() if each.line == line and each.access is Access.TOKEN]
+    return frozenset.intersection(*guarded) if guarded else frozenset()
+
+
+def _panel(words: str) -> str:
+    if words in START_WITH:
+        return START
+    roles = _roles(words)
+    if roles:
+        return next(name for name, may in PANELS.items() if may == roles)
+    lines = {each.line for each in declarations() if each.access is Access.PUBLIC} | FOR_ANYBODY
+    return list(PANELS)[-2 if words in lines else -1]
+
+
+def _panel_of_group(words: str, commands: dict[str, Command]) -> str:
+    """Where a group stands: with those who may run the most of it."""
+    panels = [command.panel for path, command in commands.items() if f"{path} ".startswith(f"{words} ")]
+    return max(PANELS, key=panels.count) if panels else _panel(words)
