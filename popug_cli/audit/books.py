@@ -1,4 +1,4 @@
-"""The invariants that take more than a statement: the ledger against its events, days, draws, read models."""
+"""The invariants that take more than a statement: the ledger against its events, days, read models."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -6,11 +6,8 @@ from functools import lru_cache
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-import msgspec
-
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
-from popug_cli.audit.chain import not_linked
-from popug_cli.audit.reading import rows
+from popug_cli.audit.reading import Told, rows, told
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.billing.consumers import CONSUMER as BILLING
@@ -18,16 +15,10 @@ from popug_cli.billing.rules import sides
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import untaken_problems
 from popug_cli.kernel.clock import parse_stamp, stamp
-from popug_cli.kernel.draws import ALGORITHM, draw_assignee, draw_price_cents
 from popug_cli.mail.consumers import CONSUMER as MAIL
-from popug_cli.messages.billing import EntryPosted, TaskPriced
+from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
-from popug_cli.messages.envelope import decode
-from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, VerifyShuffle
-from popug_cli.messages.upcasters import versions
 from popug_cli.tasks.consumers import CONSUMER as TASKS
-from popug_cli.tasks.people import Candidates
-from popug_cli.tasks.queries import verify_shuffle
 
 
 class Proved(NamedTuple):
@@ -43,17 +34,34 @@ class Proved(NamedTuple):
     event_id: str | None
     debit_account: str
     credit_account: str
-    occurred_at: str | None
     recorded_at: str
 
 
-UNREADABLE = Proved("unreadable", "", "", 0, "", None, None, None, "", "", None, "")
+UNREADABLE = Proved("unreadable", "", "", 0, "", None, None, None, "", "", "")
+PROGRESS_EVENTS = 1_000
+ODD_CAUSES = """
+    SELECT * FROM (
+        SELECT entry.entry_id, entry.kind, CASE entry.kind
+                WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
+                WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END AS wanted,
+            log.type AS found, entry.occurred_at,
+            CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.time') ELSE entry.recorded_at END
+                AS caused_at
+        FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
+    ) AS caused WHERE found IS NOT wanted OR caused_at IS NOT occurred_at
+"""
 
 
 def entries_as_posted(context: Context) -> Check:
     """Whether ledger and log tell the same entries in the same order."""
     holds = "every entry is as its entry_posted told it, in the same order"
     return verdict("entries_equal_events", holds, list(islice(_unlike_entries(context), SHOWN + 1)))
+
+
+def entries_have_causes(context: Context) -> Check:
+    """Whether each entry was caused by what may cause its kind, and occurred when that did."""
+    holds = "each entry was caused by an assignment, a completion, its payout_made, or what it corrects, and then"
+    return verdict("every_entry_has_its_cause", holds, list(islice(_wrong_causes(context), SHOWN + 1)))
 
 
 def closed_days(context: Context) -> Check:
@@ -67,11 +75,6 @@ def closed_days(context: Context) -> Check:
     expected = list(context.calendar.days(date.fromisoformat(first), closed[-1])) if first and closed else []
     odd = sorted(set(closed).symmetric_difference(expected))
     return verdict("closed_days_without_gaps", "the closed days have no gap", [str(day) for day in odd])
-
-
-def draws(context: Context) -> Check:
-    """Whether every price and every shuffle came out as their seeds say."""
-    return verdict("draws", "every draw comes out again", list(islice(_wrong_draws(context), SHOWN + 1)))
 
 
 def nothing_passed_over(context: Context) -> Check:
@@ -101,37 +104,28 @@ def _odd_fields(entry: Proved | None, posted: Proved | None) -> str:
     if posted is None:
         return "in the ledger and never told"
     fields = zip(Proved._fields, entry, posted, strict=True)
-    return ", ".join(f"{name} is {stands}, told as {told}" for name, stands, told in fields if stands != told)
+    return ", ".join(f"{name} is {one}, told as {other}" for name, one, other in fields if one != other)
 
 
 def _entries(context: Context) -> Iterator[Proved]:
     """Every entry as it stands, in the order of the ledger."""
     statement = (
         "SELECT entry_id, employee_id, kind, amount_cents, business_date, task_id, corrects, event_id, debit_account,"
-        " credit_account, occurred_at, recorded_at FROM billing_entries ORDER BY position"
+        " credit_account, recorded_at FROM billing_entries ORDER BY position"
     )
-    return (Proved(*row) for row in rows(context, statement))
+    return map(Proved._make, rows(context, statement))
 
 
 def _posted(context: Context) -> Iterator[Proved]:
-    """Every entry as its ``entry_posted`` told it; it occurred when its cause did, a correction when it was made."""
-    types = tuple(shape.TYPE for shape in versions(EntryPosted))
-    statement = (
-        "SELECT log.sequence, log.envelope, cause.id, json_extract(cause.envelope, '$.time') FROM bus_log log"
-        " LEFT JOIN bus_log cause ON cause.id = json_extract(log.envelope, '$.causationid')"
-        f" WHERE log.type IN ({','.join('?' * len(types))}) ORDER BY log.sequence"
-    )
-    return (_told(*row) for row in rows(context, statement, types))
+    """Every entry as its ``entry_posted`` told it."""
+    for sequence, event in told(context, EntryPosted):
+        yield UNREADABLE if event is None else _proved(event)
+        if not sequence % PROGRESS_EVENTS:
+            context.progress("Proving entries", sequence, context.position)
 
 
-def _told(sequence: int, envelope: str, cause_id: str | None, caused_at: str | None) -> Proved:
-    try:
-        event = decode(sequence, envelope)
-        occurred_at = _normal(caused_at) if caused_at else None
-    except (msgspec.MsgspecError, ValueError):
-        return UNREADABLE
-    posted, recorded_at = event.data, stamp(event.time)
-    assert isinstance(posted, EntryPosted)
+def _proved(event: Told[EntryPosted]) -> Proved:
+    posted = event.data
     return Proved(
         posted.entry_id,
         posted.user_id,
@@ -140,45 +134,29 @@ def _told(sequence: int, envelope: str, cause_id: str | None, caused_at: str | N
         posted.business_date.isoformat(),
         posted.task_id,
         posted.corrects,
-        cause_id,
+        event.causationid,
         *sides(posted.kind, posted.user_id),
-        recorded_at if posted.corrects else occurred_at,
-        recorded_at,
+        _normal(event.time),
     )
+
+
+def _wrong_causes(context: Context) -> Iterator[str]:
+    """An entry occurred when its cause did; a correction when it was made."""
+    for entry_id, kind, wanted, found, occurred_at, caused_at in rows(context, ODD_CAUSES):
+        if found != wanted:
+            yield f"entry {entry_id} (a {kind} caused by {found or 'nothing that is in the log'})"
+        elif occurred_at != _instant(caused_at):
+            yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"
 
 
 @lru_cache(maxsize=1024)
 def _normal(instant: str) -> str:
-    return stamp(parse_stamp(instant))
+    """An instant as the database spells it; what is none is left as it is."""
+    try:
+        return stamp(parse_stamp(instant))
+    except ValueError:
+        return instant
 
 
-def _wrong_draws(context: Context) -> Iterator[str]:
-    yield from _wrong_prices(context)
-    yield from _wrong_assignees(context)
-    done = "SELECT shuffle_id FROM tasks_shuffles WHERE state = 'done' ORDER BY first_sequence"
-    for shuffle_id in context.connection.exec_driver_sql(done).scalars().all():
-        if verify_shuffle(VerifyShuffle(shuffle_id=shuffle_id), context).different:
-            yield f"shuffle {shuffle_id}"
-
-
-def _wrong_prices(context: Context) -> Iterator[str]:
-    for event in context.log.of_type(TaskPriced):
-        priced = event.data
-        assert isinstance(priced, TaskPriced)
-        drawn = draw_price_cents(priced.draw.seed, priced.task_id)
-        if priced.draw.algorithm != ALGORITHM or drawn != (priced.fee_cents, priced.reward_cents):
-            yield f"the price of task {priced.task_id}"
-
-
-def _wrong_assignees(context: Context) -> Iterator[str]:
-    """The draws outside shuffles that do not come out again; what was appended from outside is none of popug's."""
-    candidates, outside = Candidates(context), set(not_linked(context))
-    for event in context.log.of_type(TaskAssigned):
-        assigned = event.data
-        assert isinstance(assigned, TaskAssigned)
-        if assigned.reason is AssignmentReason.SHUFFLED or event.sequence in outside:
-            continue
-        among = candidates.as_of(assigned.draw.candidates_as_of)
-        drawn = draw_assignee(assigned.draw.seed, assigned.task_id, among) if among else None
-        if assigned.draw.algorithm != ALGORITHM or drawn != assigned.assignee_id:
-            yield f"the assignee of task {assigned.task_id} at {event.sequence}"
+def _instant(told_at: object) -> str:
+    return _normal(str(told_at))

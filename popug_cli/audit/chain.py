@@ -1,13 +1,17 @@
 """The hash chain over the log, computed anew."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import islice
 
 from popug_cli.audit.reading import rows
 from popug_cli.audit.verdict import SHOWN, verdict
-from popug_cli.bus.chain import ORIGIN, Run
+from popug_cli.bus.chain import ORIGIN
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.company import Check
+
+HASHED_AT_ONCE = 100
+Link = tuple[int, int, str]
 
 
 def chain(context: Context) -> Check:
@@ -28,28 +32,57 @@ def is_part_of_history(context: Context, head: str) -> bool:
 
 def broken_links(context: Context) -> Iterator[str]:
     """The links whose hash is not that of their events, in the order of the log."""
+    events = _Events(context)
     before, end = ORIGIN, 0
     for last, first, told in _links(context):
         if first <= end:
             yield f"link {last} overlaps the one before"
-        run = Run(before)
-        events = 0
-        for sequence, envelope in _events(context, first, last):
-            run.add(sequence, envelope.encode())
-            events += 1
-        if events != last - first + 1 or run.hash() != told:
+        count, found = events.hashed(first, last, before)
+        if count != last - first + 1 or found != told:
             yield f"the events {first} to {last}"
         before, end = told, last
 
 
 def not_linked(context: Context) -> list[int]:
     """The positions that no link covers: what was appended from outside."""
-    statement = (
-        "SELECT sequence FROM bus_log log WHERE NOT EXISTS (SELECT 1 FROM bus_links link WHERE link.first_sequence ="
-        " (SELECT max(first_sequence) FROM bus_links WHERE first_sequence <= log.sequence)"
-        " AND link.last_sequence >= log.sequence) ORDER BY sequence"
-    )
-    return list(context.connection.exec_driver_sql(statement).scalars())
+    loose: list[int] = []
+    end = 0
+    for last, first, _ in _links(context):
+        if first > end + 1:
+            loose += _positions(context, end + 1, first - 1)
+        end = max(end, last)
+    return loose + _positions(context, end + 1, context.position)
+
+
+class _Events:
+    """The log, read once from its beginning to its end."""
+
+    def __init__(self, context: Context) -> None:
+        statement = "SELECT sequence, CAST(envelope AS BLOB) FROM bus_log ORDER BY sequence"
+        self._rows = rows(context, statement)
+        self._next = next(self._rows, None)
+        self._context, self._end = context, context.position
+
+    def hashed(self, first: int, last: int, before: str) -> tuple[int, str]:
+        """How many events there are from one position to another, and the hash of their link after the one before."""
+        digest, count, parts = sha256(before.encode()), 0, list[bytes]()
+        while self._next is not None and self._next[0] <= last:
+            sequence, envelope = self._next
+            if sequence >= first:
+                count += 1
+                parts += (b"%d:%d:" % (sequence, len(envelope)), envelope)
+                if not count % HASHED_AT_ONCE:
+                    digest.update(b"".join(parts))
+                    parts.clear()
+                    self._context.progress("Proving the log", sequence, self._end)
+            self._next = next(self._rows, None)
+        digest.update(b"".join(parts))
+        return count, digest.hexdigest()
+
+
+def _positions(context: Context, first: int, last: int) -> list[int]:
+    statement = "SELECT sequence FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
+    return [sequence for (sequence,) in rows(context, statement, (first, last))] if first <= last else []
 
 
 def _in_words(positions: list[int]) -> str:
@@ -57,10 +90,5 @@ def _in_words(positions: list[int]) -> str:
     return ", ".join(map(str, positions[:SHOWN])) + more
 
 
-def _links(context: Context) -> Iterator[tuple[int, int, str]]:
+def _links(context: Context) -> Iterator[Link]:
     return rows(context, "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")
-
-
-def _events(context: Context, first: int, last: int) -> Iterator[tuple[int, str]]:
-    statement = "SELECT sequence, envelope FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-    return rows(context, statement, (first, last))

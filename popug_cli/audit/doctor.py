@@ -1,13 +1,23 @@
-"""The doctor: every invariant as a named check, on one snapshot."""
+"""The doctor: every invariant as a named check, each on one snapshot.
+
+What is SQL alone runs beside the rest where the company is large: SQLite works while Python does.
+"""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from enum import IntEnum
+from functools import partial
+from typing import NamedTuple
 
 from msgspec import MsgspecError
 from sqlalchemy.exc import DBAPIError
 
-from popug_cli.audit.books import closed_days, draws, entries_as_posted, nothing_passed_over, read_models
+from popug_cli.audit.beside import beside
+from popug_cli.audit.books import closed_days, entries_as_posted, entries_have_causes, nothing_passed_over, read_models
 from popug_cli.audit.chain import chain, is_part_of_history
+from popug_cli.audit.draws import draws
 from popug_cli.audit.invariants import INVARIANTS, Invariant
 from popug_cli.audit.nights import days_to_close, scheduler
 from popug_cli.audit.verdict import SHOWN, verdict
@@ -20,20 +30,39 @@ from popug_cli.storage.engine import scalar
 from popug_cli.storage.faults import place_fault
 
 Examine = Callable[[Context], Check]
+STEPS = 1_000
+WAIT_SECONDS = 0.2
 # What reading stored data that was damaged may raise; that is what a check is there to find.
 DAMAGE = (DBAPIError, sqlite3.Error, MsgspecError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
+class Where(IntEnum):
+    """Where a check is carried out, in the order of their beginning beside the others."""
+
+    HERE = 0
+    BESIDE = 1
+    BESIDE_WITH_FACTS = 2
+    ANYWHERE = 3
+
+
+class Examination(NamedTuple):
+    """A named check; what is SQL alone may run beside the others, and what reads facts only where they are."""
+
+    name: str
+    check: Examine
+    where: Where = Where.HERE
+
+
 def examine(context: Context) -> Health:
     """Check everything; a check that cannot be carried out counts as failed."""
-    others: list[tuple[str, Examine]] = [
-        ("nothing_passed_over", nothing_passed_over),
-        ("read_models_equal_rebuild", read_models),
-        ("set_aside", _set_aside),
-        ("days_to_close", days_to_close),
-        ("scheduler", scheduler),
+    others = [
+        Examination("nothing_passed_over", nothing_passed_over, Where.ANYWHERE),
+        Examination("read_models_equal_rebuild", read_models),
+        Examination("set_aside", _set_aside),
+        Examination("days_to_close", days_to_close),
+        Examination("scheduler", scheduler),
     ]
-    checks = list(_carried_out([*_proofs(), *others], context))
+    checks = _carried_out([*_proofs(), *others], context)
     return Health(ok=all(check.ok for check in checks), checks=checks)
 
 
@@ -44,25 +73,43 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
     return LedgerProof(ok=told is None, head=_head(context), entries=_count_entries(context), first_wrong=told)
 
 
-def _proofs() -> list[tuple[str, Examine]]:
+def _proofs() -> list[Examination]:
     """What proves the log, the ledger and the draws, in the order in which one leans on the other."""
     return [
-        ("database", _database),
-        ("foreign_keys", _foreign_keys),
-        ("log_without_gaps", _log),
-        ("hash_chain", chain),
-        ("entries_equal_events", entries_as_posted),
-        *((each.name, _statement(each)) for each in INVARIANTS),
-        ("closed_days_without_gaps", closed_days),
-        ("draws", draws),
+        Examination("database", _database, Where.BESIDE),
+        Examination("foreign_keys", _foreign_keys, Where.ANYWHERE),
+        Examination("log_without_gaps", _log),
+        Examination("hash_chain", chain),
+        Examination("entries_equal_events", entries_as_posted),
+        Examination("every_entry_has_its_cause", entries_have_causes, Where.ANYWHERE),
+        *(
+            Examination(each.name, _statement(each), Where.BESIDE_WITH_FACTS if each.reads_facts else Where.ANYWHERE)
+            for each in INVARIANTS
+        ),
+        Examination("closed_days_without_gaps", closed_days),
+        Examination("draws", draws),
     ]
 
 
-def _carried_out(examinations: list[tuple[str, Examine]], context: Context) -> Iterator[Check]:
-    for number, (name, examination) in enumerate(examinations):
-        context.progress("Checking", number, len(examinations))
-        yield _guarded(name, examination, context)
-    context.progress("Checking", len(examinations), len(examinations))
+def _carried_out(examinations: Sequence[Examination], context: Context) -> list[Check]:
+    """The checks in their order; some run beside the others, and whatever has not begun by the end is done here."""
+    answers: dict[str, Check] = {}
+    with beside(context) as begin:
+        by_place = sorted(examinations, key=lambda each: each.where)
+        running = {each: begin(partial(_guarded, each)) for each in by_place if each.where is not Where.HERE}
+
+        def report(label: str, done: int, total: int) -> None:
+            steps = sum(check.done() for check in running.values()) + len(answers) + done / max(total, 1)
+            context.progress("Checking", int(STEPS * steps), STEPS * len(examinations))
+
+        here = [each for each in by_place if each.where is Where.HERE]
+        for each in (*here, *reversed([each for each in by_place if each.where is Where.ANYWHERE])):
+            report(each.name, 0, 1)
+            if each.where is Where.HERE or running[each].cancel():
+                answers[each.name] = _guarded(each, replace(context, progress=report))
+        while wait(running.values(), timeout=WAIT_SECONDS).not_done:
+            report("", 0, 1)
+    return [answers.get(each.name) or running[each].result() for each in examinations]
 
 
 def _unknown_head(context: Context, head: str | None) -> str | None:
@@ -85,9 +132,10 @@ def _count_entries(context: Context) -> int:
         return 0
 
 
-def _guarded(name: str, examination: Examine, context: Context) -> Check:
+def _guarded(examination: Examination, context: Context) -> Check:
+    name = examination.name
     try:
-        return examination(context)
+        return examination.check(context)
     except PopugError as refusal:
         return Check(name, False, refusal.message)
     except DAMAGE as error:
@@ -100,7 +148,7 @@ def _guarded(name: str, examination: Examine, context: Context) -> Check:
 
 def _statement(invariant: Invariant) -> Examine:
     def check(context: Context) -> Check:
-        statement = f"SELECT * FROM ({invariant.contradictions}) AS found LIMIT {SHOWN + 1}"
+        statement = f"SELECT * FROM ({invariant.statement(context)}) AS found LIMIT {SHOWN + 1}"
         rows = context.connection.exec_driver_sql(statement).scalars().all()
         return verdict(invariant.name, invariant.holds, [str(row) for row in rows])
 

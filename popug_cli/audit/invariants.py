@@ -1,10 +1,13 @@
 """The invariants that are statements: each selects, in words, what contradicts it.
 
 Statements read several modules' tables and the log; nothing else in popug may. ``done`` narrows events to those that
-billing has taken: what it has set aside has no effects yet and is no contradiction.
+billing has taken: what it has set aside has no effects yet and is no contradiction. ``log_facts`` are the fields of all
+events: of the log itself or, where that is long, of a table into which they were read once.
 """
 
 from typing import NamedTuple
+
+from popug_cli.bus.runtime import Context
 
 DONE = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
 ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
@@ -13,12 +16,42 @@ POSTED = "log.type = 'popug.billing.entry_posted.v1'"
 SIGNED = "CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END"
 
 
+FIELDS = ("task_id", "assignee_id", "kind", "business_date", "amount_cents", "fee_cents", "reward_cents")
+FACTS = (
+    "SELECT sequence, type, subject, "
+    + ", ".join(f"json_extract(envelope, '$.data.{field}') AS {field}" for field in FIELDS)
+    + " FROM bus_log"
+)
+
+
 class Invariant(NamedTuple):
     """A name, what holds, and the statement whose rows (one text each) would contradict it."""
 
     name: str
     holds: str
     contradictions: str
+
+    @property
+    def reads_facts(self) -> bool:
+        """Whether it reads the fields of very many events."""
+        return "log_facts" in self.contradictions
+
+    def statement(self, context: Context) -> str:
+        """What to run."""
+        return self.contradictions if has_facts(context) else self.contradictions.replace("log_facts", f"({FACTS})")
+
+
+def has_facts(context: Context) -> bool:
+    """Whether the fields of the events were read into a table of this connection's own."""
+    found = context.connection.exec_driver_sql("SELECT 1 FROM sqlite_temp_master WHERE name = 'log_facts'")
+    return found.first() is not None
+
+
+def gather_facts(context: Context) -> None:
+    """Read the fields of the events into a temporary table; it is gone with the connection."""
+    columns = ", ".join(("type", "subject", *FIELDS))
+    context.connection.exec_driver_sql(f"CREATE TEMP TABLE log_facts (sequence INTEGER PRIMARY KEY, {columns})")
+    context.connection.exec_driver_sql(f"INSERT INTO log_facts {FACTS}")
 
 
 INVARIANTS = (
@@ -62,6 +95,10 @@ INVARIANTS = (
             ON kept.employee_id = running.employee_id AND kept.business_date = running.business_date
         WHERE kept.balance_cents IS NOT running.balance OR kept.fees_cents IS NOT running.fees
             OR kept.rewards_cents IS NOT running.rewards OR kept.payouts_cents IS NOT running.payouts
+        UNION ALL
+        SELECT kept.employee_id || ' on ' || kept.business_date FROM billing_account_days kept
+        WHERE NOT EXISTS (SELECT 1 FROM billing_entries entry
+            WHERE entry.employee_id = kept.employee_id AND entry.business_date = kept.business_date)
         """,
     ),
     Invariant(
@@ -70,17 +107,16 @@ INVARIANTS = (
         """
         SELECT 'task ' || task.task_id FROM billing_tasks task
         LEFT JOIN (
-            SELECT CAST(json_extract(envelope, '$.data.task_id') AS TEXT) AS task_id, count(*) AS times,
-                min(json_extract(envelope, '$.data.fee_cents')) AS fee_cents,
-                min(json_extract(envelope, '$.data.reward_cents')) AS reward_cents
-            FROM bus_log WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
+            SELECT CAST(task_id AS TEXT) AS task_id, count(*) AS times,
+                min(fee_cents) AS fee_cents, min(reward_cents) AS reward_cents
+            FROM log_facts WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
         ) AS priced ON priced.task_id = task.task_id
         WHERE priced.times IS NOT 1 OR priced.fee_cents IS NOT task.fee_cents
             OR priced.reward_cents IS NOT task.reward_cents
             OR task.fee_cents NOT BETWEEN 1000 AND 2000 OR task.reward_cents NOT BETWEEN 2000 AND 4000
         UNION ALL
-        SELECT 'event ' || id FROM bus_log WHERE type = 'popug.billing.task_priced.v1'
-            AND json_extract(envelope, '$.data.task_id') NOT IN (SELECT task_id FROM billing_tasks)
+        SELECT 'the event at ' || sequence FROM log_facts WHERE type = 'popug.billing.task_priced.v1'
+            AND task_id NOT IN (SELECT task_id FROM billing_tasks)
         """,
     ),
     Invariant(
@@ -117,16 +153,6 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "every_entry_has_its_cause",
-        "each entry was caused by an assignment, a completion, its payout_made, or what it corrects",
-        """
-        SELECT 'entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
-        WHERE coalesce(log.type, '') <> CASE entry.kind
-            WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
-            WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END
-        """,
-    ),
-    Invariant(
         "reversals_mirror",
         "each reversal undoes exactly the entry that it corrects, once, for a recorded reason",
         """
@@ -149,8 +175,8 @@ INVARIANTS = (
         "a task is completed exactly where one completion says so, by the one who held it",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task LEFT JOIN (
-            SELECT subject, count(*) AS times, min(json_extract(envelope, '$.data.assignee_id')) AS by_whom
-            FROM bus_log log WHERE {COMPLETED} GROUP BY subject
+            SELECT subject, count(*) AS times, min(assignee_id) AS by_whom
+            FROM log_facts log WHERE {COMPLETED} GROUP BY subject
         ) AS completion ON completion.subject = task.task_id
         WHERE (task.status = 'completed') <> (coalesce(completion.times, 0) = 1)
             OR coalesce(completion.times, 0) > 1 OR completion.by_whom <> task.assignee_id
@@ -161,23 +187,21 @@ INVARIANTS = (
         "every task is held by the one whom its last assignment names",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task
-        LEFT JOIN (SELECT subject, max(sequence) AS last FROM bus_log log WHERE {ASSIGNED} GROUP BY subject) AS latest
+        LEFT JOIN (SELECT subject, max(sequence) AS last FROM log_facts log WHERE {ASSIGNED} GROUP BY subject) AS latest
             ON latest.subject = task.task_id
-        LEFT JOIN bus_log log ON log.sequence = latest.last
-        WHERE json_extract(log.envelope, '$.data.assignee_id') IS NOT task.assignee_id
+        LEFT JOIN log_facts log ON log.sequence = latest.last
+        WHERE log.assignee_id IS NOT task.assignee_id
         """,
     ),
     Invariant(
         "payouts_leave_zero",
         "each payout was of a positive balance, left exactly zero, and was one a person and day",
-        f"""
-        WITH running AS (
-            SELECT entry_id, kind, sum({SIGNED}) OVER (
-                PARTITION BY employee_id ORDER BY business_date, position) AS balance,
-                count(*) FILTER (WHERE kind = 'payout') OVER (PARTITION BY employee_id, business_date) AS payouts
-            FROM billing_entries
-        )
-        SELECT 'payout ' || entry_id FROM running WHERE kind = 'payout' AND (balance <> 0 OR payouts <> 1)
+        """
+        SELECT 'payout ' || payout.entry_id FROM billing_entries payout LEFT JOIN billing_account_days day
+            ON day.employee_id = payout.employee_id AND day.business_date = payout.business_date
+        WHERE payout.kind = 'payout' AND (day.balance_cents IS NOT 0 OR day.payouts_cents IS NOT payout.amount_cents
+            OR EXISTS (SELECT 1 FROM billing_entries later WHERE later.employee_id = payout.employee_id
+                AND later.business_date = payout.business_date AND later.position > payout.position))
         """,
     ),
     Invariant(
@@ -201,23 +225,27 @@ INVARIANTS = (
         ) AS entries ON entries.business_date = day.business_date
         WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
             OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
+            OR entries.last > day.closed_at
         """,
     ),
     Invariant(
         "closed_days_equal_events",
         "every closed day was told once, with its figures",
         """
-        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
-            SELECT subject AS day, count(*) AS times, min(json_extract(envelope, '$.data.fees_cents')) AS fees,
-                min(json_extract(envelope, '$.data.rewards_cents')) AS rewards,
-                min(json_extract(envelope, '$.data.payouts_cents')) AS payouts
-            FROM bus_log WHERE type = 'popug.billing.day_closed.v1' GROUP BY subject
-        ) AS told ON told.day = day.business_date
-        WHERE told.times IS NOT 1 OR told.fees IS NOT day.fees_cents OR told.rewards IS NOT day.rewards_cents
-            OR told.payouts IS NOT day.payouts_cents
+        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN bus_log told
+            ON told.subject = day.business_date AND told.type = 'popug.billing.day_closed.v1'
+        WHERE json_extract(told.envelope, '$.data.fees_cents') IS NOT day.fees_cents
+            OR json_extract(told.envelope, '$.data.rewards_cents') IS NOT day.rewards_cents
+            OR json_extract(told.envelope, '$.data.payouts_cents') IS NOT day.payouts_cents
+            OR json_extract(told.envelope, '$.data.paid_count') IS NOT day.paid_count
+            OR json_extract(told.envelope, '$.data.in_red_count') IS NOT day.in_red_count
+            OR json_extract(told.envelope, '$.time') IS NOT day.closed_at
         UNION ALL
-        SELECT 'event ' || id FROM bus_log WHERE type = 'popug.billing.day_closed.v1'
-            AND subject NOT IN (SELECT business_date FROM billing_days)
+        SELECT 'the event at ' || sequence FROM log_facts told WHERE type = 'popug.billing.day_closed.v1'
+            AND NOT EXISTS (SELECT 1 FROM billing_days day WHERE day.business_date = told.subject)
+        UNION ALL
+        SELECT 'day ' || subject || ' is told twice' FROM log_facts WHERE type = 'popug.billing.day_closed.v1'
+        GROUP BY subject HAVING count(*) > 1
         """,
     ),
     Invariant(
@@ -229,11 +257,9 @@ INVARIANTS = (
                 WHEN 'reward' THEN -amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS income
             FROM billing_entries GROUP BY business_date
         ), events AS (
-            SELECT json_extract(envelope, '$.data.business_date') AS business_date,
-                sum(CASE json_extract(envelope, '$.data.kind') WHEN 'fee' THEN 1 WHEN 'reward_reversal' THEN 1
-                    WHEN 'reward' THEN -1 WHEN 'fee_reversal' THEN -1 ELSE 0 END
-                    * json_extract(envelope, '$.data.amount_cents')) AS income
-            FROM bus_log log WHERE {POSTED} GROUP BY 1
+            SELECT business_date, sum(CASE kind WHEN 'fee' THEN 1 WHEN 'reward_reversal' THEN 1
+                WHEN 'reward' THEN -1 WHEN 'fee_reversal' THEN -1 ELSE 0 END * amount_cents) AS income
+            FROM log_facts log WHERE {POSTED} GROUP BY business_date
         ), seen AS (
             SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics') AS incomplete
         )

@@ -1,0 +1,61 @@
+"""Checks that run beside others, on a connection and a snapshot of their own, where a company is large."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+from popug_cli.audit.invariants import gather_facts
+from popug_cli.bus.log import Log
+from popug_cli.bus.runtime import Context
+from popug_cli.kernel.progress import silent
+from popug_cli.messages.company import Check
+from popug_cli.storage.engine import open_engine, transaction
+
+LARGE_EVENTS = 20_000
+CACHE_KIB = 65_536
+
+Work = Callable[[Context], Check]
+Begin = Callable[[Work], "Future[Check]"]
+
+
+@contextmanager
+def beside(context: Context) -> Iterator[Begin]:
+    """A way to begin checks: in a thread, one after the other, or at once in a company that is not large.
+
+    Python waits for a statement without holding up other threads. Whatever still runs at the end is given up.
+    """
+    if context.position < LARGE_EVENTS:
+        yield lambda work: _done(work(context))
+        return
+    _remember_more(context)
+    engine = open_engine(context.home.database)
+    with transaction(engine, writes=False) as connection, ThreadPoolExecutor(1) as pool:
+        log = Log(connection)
+        other = replace(context, connection=connection, log=log, position=log.head(), progress=silent)
+        _remember_more(other)
+        try:
+            pool.submit(gather_facts, other)
+            yield lambda work: pool.submit(work, other)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _driver(other).interrupt()
+    engine.dispose()
+
+
+def _done(check: Check) -> "Future[Check]":
+    future: Future[Check] = Future()
+    future.set_result(check)
+    return future
+
+
+def _remember_more(context: Context) -> None:
+    """What is looked up in the order of an index lies all over a large file."""
+    _driver(context).execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+
+
+def _driver(context: Context) -> sqlite3.Connection:
+    driver = context.connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
