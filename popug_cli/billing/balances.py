@@ -20,6 +20,37 @@ class Account(NamedTuple):
     balance_cents: int
 
 
+class Moved(NamedTuple):
+    """What entries do to a balance, and what of it are rewards, reversals counted in; in cents."""
+
+    change_cents: int
+    earned_cents: int
+
+
+OWN_SEGMENTS = "employee_id = :account AND business_date BETWEEN :first AND :last"
+WHOLE_SEGMENTS = (
+    "SELECT coalesce(sum(change_cents), 0) AS change_cents, coalesce(sum(earned_cents), 0) AS earned_cents"
+    f" FROM billing_segments WHERE {OWN_SEGMENTS} AND last_recorded_at <= :known_at"
+)
+OTHER_ENTRIES = f"""
+    SELECT coalesce(sum(CASE WHEN entry.credit_account = entry.employee_id THEN entry.amount_cents
+            ELSE -entry.amount_cents END), 0) AS change_cents,
+        coalesce(sum(CASE entry.kind WHEN 'reward' THEN entry.amount_cents WHEN 'reward_reversal'
+            THEN -entry.amount_cents ELSE 0 END), 0) AS earned_cents
+    FROM (
+        SELECT DISTINCT segment FROM billing_segments
+        WHERE {OWN_SEGMENTS} AND first_recorded_at <= :known_at AND last_recorded_at > :known_at
+        UNION ALL SELECT coalesce(max(position), 0) / 1024 FROM billing_entries
+    ) AS part CROSS JOIN billing_entries entry
+    WHERE entry.position BETWEEN part.segment * 1024 + 1 AND part.segment * 1024 + 1024
+        AND entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last
+        AND entry.recorded_at <= :known_at
+        AND NOT EXISTS (SELECT 1 FROM billing_segments done WHERE done.employee_id = entry.employee_id
+            AND done.business_date = entry.business_date AND done.segment = part.segment
+            AND done.last_recorded_at <= :known_at)
+"""
+
+
 def find_account(username: str | None, context: Context) -> Account:
     """The account of a person, one's own where nobody is named; raises ``user_not_found``.
 
@@ -43,24 +74,13 @@ def find_account(username: str | None, context: Context) -> Account:
 def balance_at(account_id: str, day: date | None, known_at: datetime | None, context: Context) -> int:
     """The balance at the end of a date in cents; 0 for None, the day before all days.
 
-    With ``known_at`` only what was recorded by then counts, from the end of the last day that was closed then.
+    With ``known_at`` only what was recorded by then counts.
     """
     if day is None:
         return 0
     if known_at is None:
         return _end_of(account_id, day, context)
-    closed = closed_by(known_at, context, up_to=day)
-    rest = scalar(
-        context.connection,
-        "SELECT sum(CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END)"
-        " FROM billing_entries WHERE employee_id = :account AND business_date > :closed AND business_date <= :day"
-        " AND recorded_at <= :known_at",
-        account=account_id,
-        closed=closed.isoformat() if closed else "",
-        day=day.isoformat(),
-        known_at=stamp(known_at),
-    )
-    return (_end_of(account_id, closed, context) if closed else 0) + (rest or 0)
+    return moved_by(account_id, (date.min, day), known_at, context).change_cents
 
 
 def opening_balance(account_id: str, day: date, known_at: datetime | None, context: Context) -> int:
@@ -70,24 +90,32 @@ def opening_balance(account_id: str, day: date, known_at: datetime | None, conte
 
 def earned_on(account_id: str, day: date, known_at: datetime | None, context: Context) -> int:
     """The rewards of a business date, reversals counted in, in cents."""
-    if known_at is None:
-        found = scalar(
-            context.connection,
-            "SELECT rewards_cents FROM billing_account_days WHERE employee_id = :account AND business_date = :day",
-            account=account_id,
-            day=day.isoformat(),
-        )
-    else:
-        found = scalar(
-            context.connection,
-            "SELECT sum(CASE kind WHEN 'reward' THEN amount_cents ELSE -amount_cents END) FROM billing_entries"
-            " WHERE employee_id = :account AND business_date = :day AND recorded_at <= :known_at"
-            " AND kind IN ('reward', 'reward_reversal')",
-            account=account_id,
-            day=day.isoformat(),
-            known_at=stamp(known_at),
-        )
+    if known_at is not None:
+        return moved_by(account_id, (day, day), known_at, context).earned_cents
+    found = scalar(
+        context.connection,
+        "SELECT rewards_cents FROM billing_account_days WHERE employee_id = :account AND business_date = :day",
+        account=account_id,
+        day=day.isoformat(),
+    )
     return found or 0
+
+
+def moved_by(account_id: str, days: tuple[date, date], known_at: datetime, context: Context) -> Moved:
+    """What somebody's entries of some dates come to as far as they were recorded by an instant.
+
+    Whole segments of the ledger are added up from their sums; one by one are read only the segments in which the
+    instant lies (one, where no clock was set back) and the last entries, which fill no segment yet.
+    """
+    parameters = {
+        "account": account_id,
+        "first": days[0].isoformat(),
+        "last": days[1].isoformat(),
+        "known_at": stamp(known_at),
+    }
+    whole = _first(context, WHOLE_SEGMENTS, **parameters)
+    rest = _first(context, OTHER_ENTRIES, **parameters)
+    return Moved(whole.change_cents + rest.change_cents, whole.earned_cents + rest.earned_cents)
 
 
 def closed_by(known_at: datetime, context: Context, *, up_to: date = date.max) -> date | None:

@@ -6,15 +6,13 @@ from datetime import date, datetime
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, text
-
 from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, sides, signed_cents
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
-from popug_cli.storage.engine import insert_many
+from popug_cli.storage.engine import insert_many, select_among
 
 FEES, REWARDS, PAID = range(3)
 PLACES = {
@@ -42,9 +40,8 @@ class NewEntry(NamedTuple):
 
 def entered(event_ids: Iterable[str], context: Context) -> set[str]:
     """Those of the events (at most a consumer's batch) that have an entry already."""
-    statement = text("SELECT event_id FROM billing_entries WHERE event_id IN :ids")
-    statement = statement.bindparams(bindparam("ids", expanding=True))
-    return set(context.connection.execute(statement, {"ids": list(event_ids)}).scalars())
+    statement = "SELECT event_id FROM billing_entries WHERE event_id IN"
+    return {event_id for (event_id,) in select_among(context.connection, statement, list(event_ids))}
 
 
 def post(entries: Sequence[NewEntry], context: Context) -> list[str]:

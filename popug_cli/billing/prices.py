@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, text
-
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import new_seed
 from popug_cli.kernel.draws import ALGORITHM, draw_price_cents
@@ -12,7 +10,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
-from popug_cli.storage.engine import insert_many
+from popug_cli.storage.engine import insert_many, select_among
 
 
 class Price(NamedTuple):
@@ -24,8 +22,8 @@ class Price(NamedTuple):
 
 def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
     """The prices of those of the tasks that have one."""
-    statement = text("SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN :ids")
-    rows = context.connection.execute(statement.bindparams(bindparam("ids", expanding=True)), {"ids": list(task_ids)})
+    statement = "SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN"
+    rows = select_among(context.connection, statement, list(task_ids))
     return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
 
 

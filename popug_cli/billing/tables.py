@@ -113,6 +113,24 @@ class AccountDayRow(SQLModel, table=True):
     balance_cents: int
 
 
+class SegmentRow(SQLModel, table=True):
+    """What a whole segment of the ledger (1,024 positions) has of one employee and business date; never changed.
+
+    ``change_cents`` is what the entries do to the balance, ``earned_cents`` the rewards in it, reversals counted in.
+    """
+
+    __tablename__ = "billing_segments"
+    __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
+
+    employee_id: str = Field(primary_key=True, foreign_key="billing_accounts.account_id")
+    business_date: str = Field(primary_key=True)
+    segment: int = Field(primary_key=True)
+    change_cents: int
+    earned_cents: int
+    first_recorded_at: str
+    last_recorded_at: str
+
+
 class DayRow(SQLModel, table=True):
     """A closed day with its figures, never changed."""
 

@@ -4,6 +4,7 @@ A link's hash is the SHA-256 of the hash before it, then of each event of the ru
 envelope in bytes, both in decimal and ended by a colon, and the envelope. The first link follows 64 zeros.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 
 ORIGIN = "0" * 64
@@ -17,8 +18,12 @@ class Run:
 
     def add(self, sequence: int, envelope: bytes) -> None:
         """Take in the next event."""
-        self._digest.update(b"%d:%d:" % (sequence, len(envelope)))
-        self._digest.update(envelope)
+        self.extend([(sequence, envelope)])
+
+    def extend(self, events: Iterable[tuple[int, bytes]]) -> None:
+        """Take in the next events: the position and the envelope of each."""
+        encoded = [b"%d:%d:%b" % (sequence, len(envelope), envelope) for sequence, envelope in events]
+        self._digest.update(b"".join(encoded))
 
     def copy(self) -> "Run":
         """The same run so far, to come back to."""

@@ -14,7 +14,7 @@ from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import Event
-from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import NOBODY
 from popug_cli.messages.upcasters import versions
 from popug_cli.storage.engine import insert_many
@@ -150,9 +150,11 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
 def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
     seen = _seen(context, consumer.name, rows)
     blocked = set_aside.blocked_subjects(context, consumer.name)
-    fresh = [row for row in rows if row[0] not in seen]
-    free = [row for row in fresh if row[1] not in blocked]
-    set_aside.queue_behind(context, consumer.name, [(n, subject) for n, subject, _ in fresh if subject in blocked])
+    fresh = [row for row in rows if row[0] not in seen] if seen else rows
+    free = [row for row in fresh if subject_of(*row) not in blocked] if blocked else fresh
+    if len(free) < len(fresh):
+        behind = [(row[0], subject_of(*row)) for row in fresh if subject_of(*row) in blocked]
+        set_aside.queue_behind(context, consumer.name, behind)
     if free and not _take_together(consumer, free, context):
         return _take_singly(consumer, free, blocked, context)
     return 0
@@ -161,8 +163,8 @@ def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
 def _take_together(consumer: Consumer, rows: Sequence[Row], context: Context) -> bool:
     try:
         with _savepoint(context):
-            consumer.consume([decode(sequence, envelope) for sequence, _, envelope in rows], context)
-            _mark_done(context, consumer.name, [sequence for sequence, _, _ in rows])
+            consumer.consume([decode(sequence, envelope) for sequence, envelope in rows], context)
+            _mark_done(context, consumer.name, [sequence for sequence, _ in rows])
     except Exception as error:
         if place_fault(error, context.home.database):
             raise
@@ -173,7 +175,7 @@ def _take_together(consumer: Consumer, rows: Sequence[Row], context: Context) ->
 def _take_singly(consumer: Consumer, rows: Sequence[Row], blocked: set[str], context: Context) -> int:
     failures = 0
     for row in rows:
-        sequence, subject, _ = row
+        sequence, subject = row[0], subject_of(*row)
         if subject in blocked:
             set_aside.queue_behind(context, consumer.name, [(sequence, subject)])
             continue
@@ -190,7 +192,7 @@ def _attempt(consumer: Consumer, sequence: int, context: Context) -> Exception |
     event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
-            event = decode(sequence, context.log.at(sequence)[2])
+            event = decode(sequence, context.log.at(sequence)[1])
             consumer.consume([event], context)
             _mark_done(context, consumer.name, [sequence])
     except Exception as error:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from popug_cli.bus.chain import ORIGIN, Run
 from popug_cli.bus.log import Log
-from popug_cli.kernel.chance import Chance, uuid7_at, uuid7_time
+from popug_cli.kernel.chance import Chance, Ids
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
@@ -37,18 +37,17 @@ class Publisher:
     def __init__(self, connection: Connection, now: datetime, chance: Chance, actor: str, correlation_id: str) -> None:
         self._connection = connection
         self._time = stamp(now)
-        self._when = uuid7_time(now)
-        self._chance = chance
         self._actor = actor
         self._correlation_id = correlation_id
         self._last = -1
         self._first = 0
         self._run: Run | None = None
-        self._rows: list[tuple[int, str]] = []
+        self._unwritten: list[bytes] = []
+        self._ids = Ids(now, chance)
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
-        return uuid7_at(self._when, self._chance)
+        return self._ids.next()
 
     def act_as(self, username: str) -> None:
         """What is published from now on without a cause was done by this person."""
@@ -67,7 +66,8 @@ class Publisher:
         ``causation_id`` names as its cause an event that was published in this very transaction.
         """
         event_id = event_id or self.new_id()
-        run = self._open_run()
+        if self._run is None:
+            self._open_run()
         self._last += 1
         encoded = _encode(
             Envelope(
@@ -84,16 +84,21 @@ class Publisher:
                 actor=cause.actor if cause else self._actor,
             )
         )
-        run.add(self._last, encoded)
-        self._rows.append((self._last, encoded.decode()))
-        if len(self._rows) >= BUFFER_EVENTS:
+        self._unwritten.append(encoded)
+        if len(self._unwritten) >= BUFFER_EVENTS:
             self.flush()
         return event_id
 
     def flush(self) -> None:
         """Write what is buffered, so that it can be read."""
-        insert_many(self._connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", self._rows)
-        self._rows = []
+        if not self._unwritten:
+            return
+        assert self._run is not None
+        first = self._last - len(self._unwritten) + 1
+        self._run.extend(enumerate(self._unwritten, start=first))
+        rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
+        insert_many(self._connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
+        self._unwritten = []
 
     def end_run(self) -> str:
         """Link what was appended since the last link; the head of the chain comes back."""
@@ -116,14 +121,12 @@ class Publisher:
 
     def restore(self, mark: Mark) -> None:
         """Forget what was published since the mark."""
-        self._rows = []
+        self._unwritten = []
         self._last, self._first, self._run = mark.last, mark.first, mark.run.copy() if mark.run else None
 
-    def _open_run(self) -> Run:
-        if self._run is None:
-            log = Log(self._connection)
-            if self._last < 0:
-                self._last = log.head()
-            self._first = self._last + 1
-            self._run = Run(log.head_hash() or ORIGIN)
-        return self._run
+    def _open_run(self) -> None:
+        log = Log(self._connection)
+        if self._last < 0:
+            self._last = log.head()
+        self._first = self._last + 1
+        self._run = Run(log.head_hash() or ORIGIN)

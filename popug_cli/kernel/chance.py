@@ -22,7 +22,8 @@ class SystemChance:
 
 
 SEED_BYTES = 16
-VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+SHAPE = "%s%03x-%04x-%012x"
+STEPS_AT_ONCE = 64
 
 
 def new_seed(chance: Chance) -> str:
@@ -37,17 +38,33 @@ def unit_interval(chance: Chance) -> float:
 
 def uuid7(now: datetime, chance: Chance) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970, then random bits."""
-    return uuid7_at(uuid7_time(now), chance)
+    return Ids(now, chance).next()
 
 
-def uuid7_time(now: datetime) -> str:
-    """The part of a UUID of version 7 that says when, for many of one instant."""
-    milliseconds = max(0, int(now.timestamp() * 1000)) & (2**48 - 1)
-    digits = f"{milliseconds:012x}"
-    return f"{digits[:8]}-{digits[8:]}-7"
+class Ids:
+    """UUIDs of version 7 of one instant, each above the one before (RFC 9562, section 6.2, method 2).
 
+    The first has 74 random bits, and each next is further by a random step, so that an index grows at its end only.
+    """
 
-def uuid7_at(time: str, chance: Chance) -> str:
-    """A UUID of version 7 with the given part that says when."""
-    digits = chance.bytes(10).hex()
-    return f"{time}{digits[:3]}-{VARIANTS[digits[3]]}{digits[4:7]}-{digits[7:19]}"
+    def __init__(self, now: datetime, chance: Chance) -> None:
+        milliseconds = max(0, int(now.timestamp() * 1000)) & (2**48 - 1)
+        digits = f"{milliseconds:012x}"
+        self._time = f"{digits[:8]}-{digits[8:]}-7"
+        self._chance = chance
+        self._last = -1
+        self._steps: list[int] = []
+
+    def next(self) -> str:
+        """The next one."""
+        if self._last < 0:
+            self._last = int.from_bytes(self._chance.bytes(10), "big")
+        else:
+            self._last += 1 + self._step()
+        last = self._last
+        return SHAPE % (self._time, last >> 62 & 0xFFF, last >> 48 & 0x3FFF | 0x8000, last & 0xFFFFFFFFFFFF)
+
+    def _step(self) -> int:
+        if not self._steps:
+            self._steps = [*self._chance.bytes(STEPS_AT_ONCE)]
+        return self._steps.pop()

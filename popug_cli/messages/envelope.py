@@ -1,6 +1,7 @@
 """The envelope that every event travels in: a CloudEvents 1.0 event in JSON with popug's extensions."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -90,6 +91,7 @@ def subject_of(sequence: int, envelope: str) -> str:
         return f"sequence {sequence}"
 
 
+@lru_cache(maxsize=1_000)
 def _instant(text: str) -> datetime:
     try:
         if datetime.fromisoformat(text).tzinfo is not None:

@@ -12,7 +12,7 @@ from popug_cli.kernel.draws import ALGORITHM, draw_assignee
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
-from popug_cli.storage.engine import insert_many
+from popug_cli.storage.engine import driver_of, insert_many
 from popug_cli.tasks import people
 
 PROGRESS_TASKS = 5_000
@@ -58,8 +58,8 @@ def new_lot(context: Context) -> Lot:
 
 def open_tasks(context: Context) -> list[OpenTask]:
     """Every open task, by number."""
-    statement = text("SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open'")
-    return sorted(OpenTask(*row) for row in context.connection.execute(statement))
+    statement = "SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open' ORDER BY number"
+    return list(map(OpenTask._make, driver_of(context.connection).execute(statement)))
 
 
 def has_open_tasks(context: Context) -> bool:

@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +90,9 @@ BUGS = {
                 "app/local.py",
                 "            with self.runtime.writing(principal) as context:\n"
                 "                if consumer is None or is_current(context, consumer):\n"
-                "                    return work(context)\n",
+                "                    result = work(context)\n"
+                "                    self.on_write(context, result)\n"
+                "                    return result\n",
                 "            answers: list[Answer] = []\n"
                 "            try:\n"
                 "                with self.runtime.writing(principal) as context:\n"
@@ -149,13 +151,13 @@ BUGS = {
 
 
 @contextmanager
-def planted(name: str) -> Iterator[None]:
+def planted(name: str, bugs: Mapping[str, Bug] = BUGS) -> Iterator[None]:
     """Let ``popug_cli`` be a copy with that bug; nothing of it may have been imported before."""
     assert "popug_cli" not in sys.modules, "the sound program is imported already"
     with tempfile.TemporaryDirectory(prefix="popug-bug-") as directory:
         copy = Path(directory) / "popug_cli"
         shutil.copytree(PROGRAM, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        for change in BUGS[name].changes:
+        for change in bugs[name].changes:
             plant(copy / change.file, change)
         sys.path.insert(0, directory)
         try:
