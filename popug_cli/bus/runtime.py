@@ -16,7 +16,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.engine import transaction
+from popug_cli.storage.engine import open_connection, transaction
 
 
 @dataclass(slots=True)
@@ -45,6 +45,9 @@ class Context:
         return replace(self, position=position)
 
 
+Writing = Callable[[], AbstractContextManager[Context]]
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The wired parts of one company; ``turn`` is held around each write, where threads share the company."""
@@ -66,6 +69,20 @@ class Runtime:
             context = self._context(connection, principal)
             yield context
             context.events.end_run()
+
+    @contextmanager
+    def writing_often(self, principal: Principal) -> Iterator[Writing]:
+        """A way to many short transactions like ``writing``, one after the other, without its cost of connecting."""
+        with open_connection(self.engine, writes=True) as connection:
+
+            @contextmanager
+            def writing() -> Iterator[Context]:
+                with self.turn(), connection.begin():
+                    context = self._context(connection, principal)
+                    yield context
+                    context.events.end_run()
+
+            yield writing
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:

@@ -40,7 +40,7 @@ def write(
     from_line, address = _sender(sender)
     boundary = f"part-of-{message_id.strip('<>').partition('@')[0]}"
     head = (
-        f"Message-ID: {message_id}\r\nDate: {format_datetime(date)}\r\n{from_line}{_to_line(username, to)}"
+        f"Message-ID: {message_id}\r\nDate: {_date(date)}\r\n{from_line}{_to_line(username, to)}"
         f"Subject: {subject}\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n"
         f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'
     )
@@ -50,7 +50,7 @@ def write(
 
 def _part(kind: str, body: str) -> str:
     lines = body.splitlines()
-    plain = body.isascii() and all(len(line) <= LONGEST_LINE for line in lines)
+    plain = body.isascii() and max(map(len, lines), default=0) <= LONGEST_LINE
     if plain:
         encoded = "\r\n".join(lines) + "\r\n"
     else:
@@ -70,6 +70,11 @@ def _to_line(username: str, to: str) -> str:
     if not to.isascii():
         raise ValueError(f"{to!r} is no address that every server takes")
     return str(message["To"].fold(policy=POLICY))
+
+
+@lru_cache(maxsize=4)
+def _date(date: datetime) -> str:
+    return format_datetime(date)
 
 
 @lru_cache(maxsize=4)

@@ -2,85 +2,86 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import unit_interval
-from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.kernel.clock import stamp
 from popug_cli.mail.rules import wait_after
-from popug_cli.mail.summary import Summary, content_of
-from popug_cli.messages.base import Event, Role
-from popug_cli.messages.billing import PayoutMade
+from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
+from popug_cli.storage.engine import change, driver_of, insert_many, scalar
 
 CLAIMABLE = (
     "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
     " WHERE status <> 'sent' AND (status = 'queued' AND held = 0 AND (:whenever OR due_at <= :now)"
     " OR status = 'sending' AND lease_until <= :now)"
 )
-COUNT_CLAIMABLE = text(f"SELECT count(*) {CLAIMABLE}")
-NEXT = text(
-    f"SELECT mail_id, message_id, mail_outbox.user_id AS user_id, business_date, kind, payload, cause_id, attempts,"
-    f" queued_at, username, email, role, active {CLAIMABLE}"
-    " AND mail_id > :after ORDER BY mail_id LIMIT :limit"
+COUNT_CLAIMABLE = f"SELECT count(*) {CLAIMABLE}"
+NEXT = (
+    "SELECT mail_id, message_id, mail_outbox.user_id, business_date, kind, payload, cause_id, attempts, queued_at,"
+    f" username, email, role, active {CLAIMABLE} AND mail_id > :after ORDER BY mail_id LIMIT :limit"
 )
-LEASE = text(
-    "UPDATE mail_outbox SET status = 'sending', lease_until = :lease_until WHERE mail_id IN :mails"
-).bindparams(bindparam("mails", expanding=True))
-MARK_SENT = text(
+LEASE = "UPDATE mail_outbox SET status = 'sending', lease_until = ? WHERE mail_id = ?"
+CAUSE = 6
+MARK_SENT = (
     "UPDATE mail_outbox SET status = 'sent', attempts = attempts + 1, lease_until = NULL, last_error = NULL,"
     " sent_at = :now, sent_to = :sent_to WHERE mail_id = :mail AND status <> 'sent'"
 )
-MARK_FAILED = text(
+MARK_FAILED = (
     "UPDATE mail_outbox SET status = 'failed', attempts = attempts + 1, lease_until = NULL, last_error = :error"
     " WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
 )
-PUT_BACK = text(
+PUT_BACK = (
     "UPDATE mail_outbox SET status = 'queued', attempts = attempts + 1, lease_until = NULL, last_error = :error,"
     " due_at = :due_at WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
 )
-UNTOUCHED = text(
+UNTOUCHED = (
     "UPDATE mail_outbox SET status = 'queued', lease_until = NULL"
     " WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
 )
 
 
-class Claimed(msgspec.Struct, frozen=True):
-    """A mail that is this process's to send until ``lease_until``."""
+class Claimed(NamedTuple):
+    """A mail that is this process's to send until ``lease_until``; ``cause`` is the event that a payslip tells of.
+
+    Day, time and payload are as they are stored.
+    """
 
     mail_id: str
     message_id: str
     user_id: str
-    username: str
-    email: str
-    role: Role
-    active: bool
-    business_date: date
-    content: PayoutMade | Summary
+    business_date: str
+    kind: str
+    payload: str
     cause_id: str | None
     attempts: int
-    queued_at: datetime
+    queued_at: str
+    username: str
+    email: str
+    role: str
+    active: int
+    cause: Delivered[Event] | None
     lease_until: datetime
 
 
 def claim(context: Context, *, after: str, limit: int, lease_until: datetime, whenever: bool) -> list[Claimed]:
     """Lease the next mails to be sent after a mail id; ``whenever`` takes what is not due yet, too."""
-    connection = context.connection
     parameters = {"after": after, "limit": limit, "now": stamp(context.now), "whenever": whenever}
-    mails = [_claimed(row, lease_until) for row in connection.execute(NEXT, parameters).mappings()]
-    if mails:
-        connection.execute(LEASE, {"lease_until": stamp(lease_until), "mails": [mail.mail_id for mail in mails]})
-    return mails
+    rows = driver_of(context.connection).execute(NEXT, parameters).fetchall()
+    causes = context.log.by_ids([row[CAUSE] for row in rows if row[CAUSE]])
+    insert_many(context.connection, LEASE, [(stamp(lease_until), row[0]) for row in rows])
+    return [Claimed._make((*row, causes.get(row[CAUSE]), lease_until)) for row in rows]
 
 
 def count_claimable(context: Context, *, whenever: bool) -> int:
     """How many mails could be claimed now."""
     parameters = {"now": stamp(context.now), "whenever": whenever}
-    return int(context.connection.execute(COUNT_CLAIMABLE, parameters).scalar_one())
+    return int(scalar(context.connection, COUNT_CLAIMABLE, **parameters))
 
 
 def count_unsent(context: Context) -> tuple[int, int]:
@@ -113,21 +114,19 @@ def hold_all(context: Context) -> None:
 
 def mark_sent(context: Context, mail: Claimed) -> None:
     """The transport has taken it."""
-    changed = _run(context, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email)
-    if changed:
+    if change(context.connection, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email):
+        day = date.fromisoformat(mail.business_date)
         context.events.publish(
-            MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date),
-            cause=_cause_of(context, mail),
+            MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=day), cause=mail.cause
         )
 
 
 def mark_failed(context: Context, mail: Claimed, error: str) -> None:
     """The transport refuses it for good."""
-    changed = _run(context, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=stamp(mail.lease_until))
-    if changed:
+    day, lease = date.fromisoformat(mail.business_date), stamp(mail.lease_until)
+    if change(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
         context.events.publish(
-            MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error),
-            cause=_cause_of(context, mail),
+            MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=day, error=error), cause=mail.cause
         )
 
 
@@ -135,7 +134,7 @@ def put_back(context: Context, mail: Claimed, error: str) -> None:
     """It could not be sent now and is due again after a while."""
     due_at = context.now + wait_after(mail.attempts + 1, unit_interval(context.chance))
     lease = stamp(mail.lease_until)
-    _run(context, PUT_BACK, mail=mail.mail_id, error=error, due_at=stamp(due_at), lease_until=lease)
+    change(context.connection, PUT_BACK, mail=mail.mail_id, error=error, due_at=stamp(due_at), lease_until=lease)
 
 
 def postpone(context: Context, tried: Claimed) -> None:
@@ -144,35 +143,10 @@ def postpone(context: Context, tried: Claimed) -> None:
         "UPDATE mail_outbox SET due_at = coalesce((SELECT one.due_at FROM mail_outbox one WHERE one.mail_id = :mail),"
         " due_at) WHERE status <> 'sent' AND status = 'queued' AND due_at <= :now"
     )
-    _run(context, text(statement), mail=tried.mail_id, now=stamp(context.now))
+    change(context.connection, statement, mail=tried.mail_id, now=stamp(context.now))
 
 
 def give_back(context: Context, mails: Sequence[Claimed]) -> None:
     """They were not tried."""
     for mail in mails:
-        _run(context, UNTOUCHED, mail=mail.mail_id, lease_until=stamp(mail.lease_until))
-
-
-def _cause_of(context: Context, mail: Claimed) -> Delivered[Event] | None:
-    """The event that a payslip tells of."""
-    return context.log.by_id(mail.cause_id) if mail.cause_id else None
-
-
-def _claimed(row: Any, lease_until: datetime) -> Claimed:
-    fields = {name: row[name] for name in Claimed.__struct_fields__ if name in row}
-    content = content_of(row["kind"], row["payload"])
-    return Claimed(
-        **{
-            **fields,
-            "role": Role(row["role"]),
-            "active": bool(row["active"]),
-            "business_date": date.fromisoformat(row["business_date"]),
-            "queued_at": parse_stamp(row["queued_at"]),
-        },
-        content=content,
-        lease_until=lease_until,
-    )
-
-
-def _run(context: Context, statement: Any, **parameters: Any) -> bool:
-    return bool(context.connection.execute(statement, parameters).rowcount)
+        change(context.connection, UNTOUCHED, mail=mail.mail_id, lease_until=stamp(mail.lease_until))

@@ -45,6 +45,7 @@ def message_of(
 
     Raises ``ValueError`` where the receiver's address is none.
     """
+    lines = _lines(payout, calendar)
     return write(
         username=username,
         to=to,
@@ -52,8 +53,8 @@ def message_of(
         message_id=message_id,
         date=calendar.local(queued_at),
         subject=subject_of(payout.amount_cents, payout.business_date),
-        text=text_of(payout, username, calendar),
-        html=html_of(payout, username, calendar),
+        text=_text(payout, username, lines),
+        html=_html(payout, username, lines),
     )
 
 
@@ -76,21 +77,29 @@ def check_sender(sender: str) -> None:
 
 def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
     """The payslip in plain text."""
-    return "\n".join(_text_lines(payout, username, _lines(payout, calendar))) + "\n"
+    return _text(payout, username, _lines(payout, calendar))
 
 
 def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
     """The payslip in HTML."""
+    return _html(payout, username, _lines(payout, calendar))
+
+
+def _html(payout: PayoutMade, username: str, lines: list[Line]) -> str:
     return template("payslip.html.j2").render(
         subject=subject_of(payout.amount_cents, payout.business_date),
         username=visible(username),
         day=payout.business_date.isoformat(),
         amount=format_cents(payout.amount_cents),
         opening=format_cents(payout.opening_balance_cents),
-        lines=_lines(payout, calendar),
+        lines=lines,
         head_sentence=HEAD_SENTENCE,
         log_head=visible(payout.log_head),
     )
+
+
+def _text(payout: PayoutMade, username: str, lines: list[Line]) -> str:
+    return "\n".join(_text_lines(payout, username, lines)) + "\n"
 
 
 def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterator[str]:
@@ -115,7 +124,9 @@ def _lines(payout: PayoutMade, calendar: Calendar) -> list[Line]:
 def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> Line:
     """A row; what happened on another date than it is entered under says so."""
     local = calendar.local(line.occurred_at)
-    time = f"{local:%H:%M}" if local.date() == business_date else f"{local:%m-%d %H:%M}"
+    time = f"{local.hour:02}:{local.minute:02}"
+    if local.date() != business_date:
+        time = f"{local.month:02}-{local.day:02} {time}"
     task = f"#{line.task.number} {visible(line.task.title)}" if line.task else ""
     return Line(time, WORDS[line.kind], format_cents(line.signed_cents), task)
 

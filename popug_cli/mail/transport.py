@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     import smtplib
     import ssl
 
+OK, WILL_FORWARD, GO_ON, CLOSING = 250, 251, 354, 421
 MAILDIR_STEP_SECONDS = 1
 MAILDIR_BATCH = 500
+_DOT_FIRST = re.compile(rb"^\.", re.MULTILINE)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -43,6 +46,9 @@ class Outcome(NamedTuple):
 TAKEN = Outcome(Verdict.TAKEN)
 
 
+Work = Callable[[], None]
+
+
 class Transport(Protocol):
     """Takes mails, each to its one receiver.
 
@@ -63,8 +69,12 @@ class Transport(Protocol):
         """Let go of what was held."""
         ...
 
-    def send(self, letter: Letter) -> Outcome:
-        """Hand over one mail."""
+    def send(self, letter: Letter, *, ready: Work, meanwhile: Work) -> Outcome:
+        """Hand over one mail.
+
+        Where mails are marked one by one, ``ready`` is called before this one could be taken (what it raises comes
+        out, and the mail was not taken), and ``meanwhile`` while it is waited for.
+        """
         ...
 
     def settle(self) -> Outcome:
@@ -95,7 +105,7 @@ class Maildir:
     ) -> None:
         """Nothing is held."""
 
-    def send(self, letter: Letter) -> Outcome:
+    def send(self, letter: Letter, *, ready: Work, meanwhile: Work) -> Outcome:
         """Write a file under ``tmp``, synced, then move it to ``new``."""
         name = _name_of(letter)
         content = letter.content.replace(b"\r\n", b"\n")
@@ -147,13 +157,20 @@ class Smtp:
                 self._client.quit()
         self._drop()
 
-    def send(self, letter: Letter) -> Outcome:
-        """Hand one mail to the server."""
+    def send(self, letter: Letter, *, ready: Work, meanwhile: Work) -> Outcome:
+        """Hand one mail to the server, which takes it by the dot that ends its content, and not before."""
         try:
             client = self._client or self._connect()
         except (OSError, UnicodeError) as error:
             return _unavailable(error)
-        outcome = _hand_over(client, letter)
+        try:
+            outcome = _announce(client, letter)
+            if outcome is None:
+                ready()
+                outcome = _hand_over(client, letter, meanwhile)
+        except BaseException:
+            self._drop()
+            raise
         if outcome.verdict is Verdict.BROKEN or client.sock is None:
             self._drop()
         return outcome
@@ -207,20 +224,53 @@ class Smtp:
             self._client = None
 
 
-def _hand_over(client: "smtplib.SMTP", letter: Letter) -> Outcome:
+def _announce(client: "smtplib.SMTP", letter: Letter) -> Outcome | None:
+    """Say whose mail comes; nothing comes back where the server waits for its content."""
     import smtplib
 
     try:
-        client.sendmail(letter.sender, [letter.receiver], letter.content)
-    except smtplib.SMTPRecipientsRefused as refusal:
-        code, reason = next(iter(refusal.recipients.values()))
-        return _answered(client, code, reason)
+        client.ehlo_or_helo_if_needed()
+        size = f" SIZE={len(letter.content)}" if client.has_extn("size") else ""
+        code, reason = client.docmd("MAIL", f"FROM:<{letter.sender}>{size}")
+        if code != OK:
+            return _refused(client, code, reason, concerns_all=True)
+        code, reason = client.docmd("RCPT", f"TO:<{letter.receiver}>")
+        if code not in {OK, WILL_FORWARD}:
+            return _refused(client, code, reason)
+        code, reason = client.docmd("DATA")
+        return None if code == GO_ON else _refused(client, code, reason)
     except smtplib.SMTPResponseException as refusal:
-        concerns_all = not isinstance(refusal, smtplib.SMTPDataError)
-        return _answered(client, refusal.smtp_code, refusal.smtp_error, concerns_all=concerns_all)
+        return _refused(client, refusal.smtp_code, refusal.smtp_error, concerns_all=True)
     except OSError as error:
-        return Outcome(Verdict.BROKEN, one_line(str(error) or type(error).__name__))
-    return TAKEN
+        return _broken(error)
+
+
+def _hand_over(client: "smtplib.SMTP", letter: Letter, meanwhile: Work) -> Outcome:
+    """Give the content, with every dot doubled that begins a line."""
+    assert letter.content.endswith(b"\r\n")
+    try:
+        client.send(_DOT_FIRST.sub(b"..", letter.content) + b".\r\n")
+        meanwhile()
+        code, reason = client.getreply()
+    except OSError as error:
+        return _broken(error)
+    return TAKEN if code == OK else _refused(client, code, reason)
+
+
+def _refused(client: "smtplib.SMTP", code: int, reason: bytes | str, *, concerns_all: bool = False) -> Outcome:
+    """Leave the connection ready for another mail, or closed where the server said that it closes it."""
+    try:
+        if code == CLOSING:
+            client.close()
+        else:
+            client.rset()
+    except OSError:
+        client.close()
+    return _answered(client, code, reason, concerns_all=concerns_all)
+
+
+def _broken(error: OSError) -> Outcome:
+    return Outcome(Verdict.BROKEN, one_line(str(error) or type(error).__name__))
 
 
 def _answered(client: "smtplib.SMTP", code: int, reason: bytes | str, *, concerns_all: bool = False) -> Outcome:

@@ -22,12 +22,13 @@ DAY = date(2026, 3, 2)
 class Mailroom:
     """The company; ``warnings`` is what was said beside the answers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, found: bool = True) -> None:
         self.clock = SetClock()
         self.warnings: list[str] = []
         self.home = Home(folder)
         self.place = Local(self.home, warn=self.warnings.append, clock=self.clock, chance=SeededChance())
-        self.place.found("Europe/Berlin")
+        if found:
+            self.place.found("Europe/Berlin")
 
     def tell(self, *events: Event) -> None:
         with self.place.runtime.writing(OPERATOR) as context:

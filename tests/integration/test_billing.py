@@ -1,6 +1,7 @@
 """Billing on a file: one price, one entry an event, whatever is heard in whatever batch and however often."""
 
 import random
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,7 @@ def test_nobody_is_paid_twice_for_a_day(house: CountingHouse) -> None:
         day = context.calendar.date_of(context.now)
         post([NewEntry("x", "kesha", EntryKind.PAYOUT, 100, day, context.now)], context)
     twice = [NewEntry("y", "kesha", EntryKind.PAYOUT, 100, day, house.clock.now())]
-    with pytest.raises(IntegrityError), house.runtime.writing(OPERATOR) as context:
+    with pytest.raises(sqlite3.IntegrityError), house.runtime.writing(OPERATOR) as context:
         post(twice, context)
 
 
@@ -305,7 +306,7 @@ def test_an_entry_is_reversed_once(house: CountingHouse) -> None:
             post([NewEntry(event_id, "kesha", kind, fee, day, context.now, task_id, corrects)], context)
 
     reverse("first")
-    with pytest.raises(IntegrityError):
+    with pytest.raises(sqlite3.IntegrityError):
         reverse("second")
     assert house.cents("kesha") == 0
     check_books(house.rows)

@@ -234,7 +234,7 @@ def append(company: InProcess, identity: str, kind: str, subject: str, data: str
 
 
 def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company: InProcess) -> None:
-    cents = earn(company)
+    cents = earn(company, 5)
     task = company.act("kesha", AddTask(title="Wipe the glass"))
     append(company, "bad", "task_assigned", task.task_id, "{}")
     company.act("kesha", CompleteTask(number=task.number))

@@ -48,7 +48,9 @@ class Scripted:
     ) -> None:
         pass
 
-    def send(self, letter: Letter) -> Outcome:
+    def send(self, letter: Letter, *, ready: Callable[[], None], meanwhile: Callable[[], None]) -> Outcome:
+        ready()
+        meanwhile()
         self.handed_over.append(letter.receiver.partition("@")[0])
         step = self.script.pop(0) if self.script else TAKEN
         return step if isinstance(step, Outcome) else step()
@@ -437,7 +439,7 @@ def test_a_mail_that_is_not_there_is_not_found(room: Mailroom) -> None:
 def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: Mailroom) -> None:
     parameters = {"after": "", "limit": 10, "now": "", "whenever": True}
     with room.place.runtime.reading(OPERATOR) as context:
-        plan = context.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {outbox.NEXT.text}", parameters)
+        plan = context.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {outbox.NEXT}", parameters)
         steps = [str(row[-1]) for row in plan]
     assert steps[0] == "SEARCH mail_outbox USING INDEX mail_outbox_unsent (mail_id>?)"
     assert not any("TEMP B-TREE" in step for step in steps)

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import shutil
+import smtplib
 import ssl
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from popug_cli.app import mail_run
+from popug_cli.app import mail_batch
 from popug_cli.kernel.errors import Unavailable
-from popug_cli.mail import outbox
-from popug_cli.mail.transport import Smtp
+from popug_cli.mail import outbox, transport
 from tests.integration.mailroom import Mailroom
 from tests.integration.smtp_server import free_port
 
@@ -252,10 +254,12 @@ def test_it_logs_in_once_the_line_is_secure(
 
 STEPS = (
     (outbox, "claim"),
-    (Smtp, "send"),
+    (smtplib.SMTP, "send"),
+    (transport, "_announce"),
+    (transport, "_hand_over"),
     (outbox, "mark_sent"),
-    (mail_run, "_mark"),
-    (mail_run, "_give_back"),
+    (mail_batch, "_mark"),
+    (outbox, "give_back"),
 )
 
 
@@ -290,12 +294,12 @@ def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_coul
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office, point, repeated = Office(), 0, Counter[int]()
+    filled(tmp_path).place.close()
     with open_office(office, monkeypatch):
         while True:
             office.taken.clear()
-            folder = tmp_path / str(point)
-            room = filled(folder)
-            room.place.close()
+            shutil.copytree(tmp_path / "home", tmp_path / str(point))
+            room = Mailroom(tmp_path / str(point), found=False)
             if not killed_at(point, room):
                 break
             room.clock.advance(hours=1)
@@ -304,5 +308,61 @@ def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_coul
             assert len(set(office.taken)) == 3
             repeated[len(office.taken) - 3] += 1
             point += 1
-    assert point > 15
+    assert point > 40
     assert set(repeated) == {0, 1}
+
+
+def test_a_mail_is_marked_beside_the_next_and_before_that_one_could_be_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office, threads = Office(), set[threading.Thread]()
+    marked: list[int] = []
+    told: list[int] = []
+    real_mark, real_hand_over = mail_batch._mark, transport._hand_over
+
+    def mark(desk: Any, tried: Any) -> None:
+        if tried:
+            announced.wait(0.5)
+            threads.add(threading.current_thread())
+            real_mark(desk, tried)
+            marked.append(len(tried))
+
+    def announce(client: smtplib.SMTP, letter: Any) -> Any:
+        answer = real_announce(client, letter)
+        announced.set()
+        return answer
+
+    def hand_over(*arguments: Any) -> Any:
+        told.append(sum(marked))
+        outcome = real_hand_over(*arguments)
+        announced.clear()
+        return outcome
+
+    announced, real_announce = threading.Event(), transport._announce
+    monkeypatch.setattr(mail_batch, "_mark", mark)
+    monkeypatch.setattr(transport, "_announce", announce)
+    monkeypatch.setattr(transport, "_hand_over", hand_over)
+    with open_office(office, monkeypatch):
+        room = filled(tmp_path)
+        assert room.send().sent == 3
+    assert told == [0, 1, 2]
+    assert threading.main_thread() not in threads
+
+
+def test_a_mark_that_fails_keeps_the_next_mail_from_being_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise Unavailable("disk_full", "The disk is full.")
+
+    office = Office()
+    with open_office(office, monkeypatch):
+        room = filled(tmp_path)
+        with monkeypatch.context() as broken:
+            broken.setattr(outbox, "mark_sent", full)
+            with pytest.raises(Unavailable, match="disk is full"):
+                room.send()
+        assert len(office.taken) == 1
+        room.clock.advance(hours=1)
+        assert room.send().sent == 3
+    assert (len(office.taken), len(set(office.taken))) == (4, 3)
