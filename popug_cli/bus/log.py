@@ -6,16 +6,16 @@ import msgspec
 from sqlalchemy import Connection
 
 from popug_cli.messages.base import Event
-from popug_cli.messages.envelope import Delivered, decode, subject_of
+from popug_cli.messages.envelope import Delivered, decode
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.engine import scalar
+from popug_cli.storage.engine import driver_of, scalar
 
-Row = tuple[int, str, str]
+Row = tuple[int, str]
 READ_ROWS = 1_000
 
 
 class Log:
-    """The events as a transaction sees them; a row is (sequence, subject, envelope)."""
+    """The events as a transaction sees them; a row is (sequence, envelope)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -82,12 +82,11 @@ class Log:
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
         statement = f"SELECT sequence, envelope FROM bus_log WHERE {where}"
-        rows = self._connection.exec_driver_sql(statement, parameters)
-        return [(sequence, subject_of(sequence, envelope), envelope) for sequence, envelope in rows]
+        return driver_of(self._connection).execute(statement, parameters).fetchall()
 
     def known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...] = ()) -> Iterator[Delivered[Event]]:
         """The events of rows, without those of unknown types and those that do not fit their schema."""
-        for sequence, _, envelope in rows:
+        for sequence, envelope in rows:
             try:
                 delivered = decode(sequence, envelope)
             except msgspec.MsgspecError:

@@ -21,6 +21,7 @@ PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA recursive_triggers=ON",
     "PRAGMA trusted_schema=ON",
+    "PRAGMA cache_size=-16384",
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
 )
 
@@ -50,6 +51,7 @@ def _connect(database: Path, threads: int) -> sqlite3.Connection:
     for pragma in PRAGMAS:
         connection.execute(pragma)
     if threads > 1:
+        connection.execute(f"PRAGMA cache_size=-{SHARED_CACHE_KIB // threads}")
     return connection
 
 
