@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time as timer
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -128,6 +129,27 @@ def run_forever(open_place: Open, message: RunDue, tell: Tell) -> None:
         _leave(work)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def running_beside(open_place: Open, message: RunDue, tell: Tell) -> Iterator[None]:
+    """Do what is due as long as something else runs in this process, which hears the signals."""
+    orders: SimpleQueue[int | BaseException] = SimpleQueue()
+    work = Work(open_place, message, tell)
+    schedule = work.schedule()
+    tell.comes_next(schedule)
+    scheduler = _timetable(work, schedule.time_zone, orders)
+    scheduler.start()
+    watch = threading.Thread(target=_watch, args=(scheduler, orders), name="popug-watch", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        orders.put(0)
+        work.stopping.set()
+        scheduler.shutdown(wait=False)
+        watch.join(GRACE_SECONDS)
+        work.busy.acquire(timeout=GRACE_SECONDS)
 
 
 def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseException]") -> "BackgroundScheduler":

@@ -16,6 +16,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import DECLARATIONS, Message
+from popug_cli.messages.principal import NOBODY
 
 Mark = tuple[int, ...]
 
@@ -73,6 +74,16 @@ class Resident:
             runtime = replace(runtime, progress=progress)
         turns = self._crew if is_command else Reader(self._crew)
         return Local(self.home, warn=warn, runtime=runtime, turns=turns)
+
+    def follow(self, warn: Callable[[str], None]) -> None:
+        """Let the consumers take what an earlier process left and what is to be retried now, unless somebody does."""
+        self.place(warn, is_command=False).catch_up()
+
+    def probe(self) -> None:
+        """Read something; raises what keeps this company from being worked with."""
+        self.check()
+        with self._fresh_runtime().reading(NOBODY):
+            pass
 
     def check(self) -> None:
         """Raise ``server_unavailable`` where the database is no more the file that was opened."""

@@ -106,7 +106,7 @@ def cron_plan(night: Night) -> CronPlan:
     """A line that closes up to yesterday; every hour where cron's zone is not the company's, which does no harm."""
     hour, minute = divmod(night.at_minute, 60)
     when = f"{minute} {hour} * * *" if night.company_zone == night.machine_zone else f"{minute} * * * *"
-    program = " ".join(shlex.quote(word) for word in _program(night.home))
+    program = " ".join(shlex.quote(word) for word in program_of(night.home))
     command = f'POPUG_TOKEN="$(cat {TOKEN_FILE})" {program} close-day --date yesterday'
     return CronPlan(f"# {night.name}", f"{when}  " + command.replace("%", "\\%"))
 
@@ -116,7 +116,7 @@ def systemd_plan(night: Night) -> SystemdPlan:
     from platformdirs import user_config_path
 
     hour, minute = divmod(night.at_minute, 60)
-    command = " ".join(_unit_word(word) for word in [*_program(night.home), "scheduler", "--once"])
+    command = " ".join(unit_word(word) for word in [*program_of(night.home), "scheduler", "--once"])
     service = (
         "[Unit]\nDescription=Close the days of popug up to yesterday and send its mail\n\n"
         f"[Service]\nType=oneshot\nExecStart={command}\nUMask=0077\n"
@@ -130,7 +130,7 @@ def systemd_plan(night: Night) -> SystemdPlan:
     return SystemdPlan(user_config_path() / "systemd" / "user", files, f"{night.name}.timer")
 
 
-def _program(home: Home) -> list[str]:
+def program_of(home: Home) -> list[str]:
     """How this very program is called for this home, from anywhere."""
     words = [*_called(), "--home", str(home.root)]
     if any(not character.isprintable() for word in words for character in word):
@@ -143,7 +143,7 @@ def _called() -> list[str]:
     return [str(beside)] if beside.is_file() else [sys.executable, "-m", "popug_cli"]
 
 
-def _unit_word(word: str) -> str:
+def unit_word(word: str) -> str:
     """A word of a command line in a unit file, where ``%`` and ``$`` mean something."""
     plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{plain}"' if plain != word or any(c in word for c in " '\t;") else word

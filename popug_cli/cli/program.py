@@ -17,6 +17,7 @@ FILES = (
     "tasks",
     "money",
     "scheduler",
+    "serve",
     "ledger",
     "explain",
     "analytics",

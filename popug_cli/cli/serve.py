@@ -1,17 +1,37 @@
-"""Commands: the server."""
+"""Commands: the server, and what has systemd run it."""
 
-import ipaddress
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from popug_cli.cli.face import Face, group_command
+from popug_cli.cli import units
+from popug_cli.cli.face import Face, command, group_command
+from popug_cli.cli.render import Hint
 from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.messages.scheduler import RunDue
 
-PANEL = "Company"
+if TYPE_CHECKING:
+    pass
+
+PANEL = "The home"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MAX_PORT = 65_535
+Beside = Callable[[Any], AbstractContextManager[None]]
+
+SocketOption = Annotated[
+    Path | None,
+    typer.Option("--socket", metavar="PATH", help="Listen on a socket outside the home as well.", dir_okay=False),
+]
+GroupOption = Annotated[
+    str | None, typer.Option("--group", metavar="NAME", help="The system's group that may use that socket.")
+]
 
 
 def register(program: typer.Typer) -> None:
@@ -19,26 +39,32 @@ def register(program: typer.Typer) -> None:
     group = typer.Typer(help=serve.__doc__)
     group_command(group)(serve)
     program.add_typer(group, name="serve", rich_help_panel=PANEL)
+    command(group, "install")(install)
 
 
 def serve(
     face: Face,
-    socket: Annotated[
-        Path | None, typer.Option("--socket", metavar="PATH", help="Listen on a socket outside the home as well.")
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option("--group", metavar="NAME", help="Let a group of the system use that socket.")
-    ] = None,
+    socket: SocketOption = None,
+    group: GroupOption = None,
     listen: Annotated[
         str | None, typer.Option("--listen", metavar="HOST:PORT", help="Listen on an address of the network as well.")
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="FILE", help="Its certificate.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate for that address (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
+    ] = None,
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="A proxy in front does TLS, so any address will do.")
     ] = False,
+    scheduler: Annotated[
+        bool, typer.Option("--scheduler", help="Close each day, send mail and retry events by itself, too.")
+    ] = False,
 ) -> None:
-    """Serve this company to other programs and people, in the foreground until SIGINT or SIGTERM."""
+    """Serve this company to many people and programs, in the foreground until SIGINT or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
         from popug_cli.server import running
     except ImportError as error:
@@ -47,9 +73,28 @@ def serve(
             f"popug serve needs a package that is not installed ({error.name}).",
             hint="Install popug with its extra: pip install 'popug[server]'.",
         ) from error
-    host, port = _address(listen) if listen is not None else (None, 0)
-    places = running.Places(socket, group, host, port, tls_cert, tls_key)
-    running.serve(face.home, places, Report(face), version("popug"))
+    address = _address(listen) if listen is not None else None
+    tls = _tls(tls_cert, tls_key, address)
+    path, group = _socket(face, socket, group)
+    host, port = address or (None, 0)
+    hosts = _names(address, is_safe=tls is not None or behind_proxy)
+    certificate, key = tls or (None, None)
+    places = running.Places(path, group, host, port, certificate, key, hosts)
+    report = Report(face)
+    running.serve(face.home, places, report, units.version(), _beside(face, scheduler=scheduler))
+
+
+def install(
+    face: Face,
+    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a socket of systemd.")] = False,
+    socket: SocketOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Print what has systemd serve this company: the service, locked in as far as it can be, and its socket."""
+    if not systemd:
+        raise InvalidInput("usage", "Say --systemd; there is nothing else yet.", hint="`popug serve install --systemd`")
+    plan = units.plan(face.home, socket or units.SOCKET, group or units.GROUP)
+    face.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
 @dataclass
@@ -61,37 +106,110 @@ class Report:
     def listening(self, urls: list[str]) -> None:
         """It answers from now on."""
         if self.face.as_json:
-            self._document({"event": "listening", "home": str(self.face.home.root), "urls": urls})
+            home, process = str(self.face.home.root), os.getpid()
+            self.face.printer.document({"event": "listening", "home": home, "urls": urls, "process": process})
         else:
-            self.face.printer.line(f"Serving {self.face.home.root} at {', '.join(urls)}. Ctrl-C ends it.")
-            self.face.printer.out.flush()
+            self.face.printer.line(f"Serving {self.face.home.root} at {' and '.join(urls)}. Ctrl-C ends it.")
+        self.face.printer.out.flush()
 
     def warn(self, sentence: str) -> None:
         """Something went wrong beside any answer."""
         self.face.printer.warn(sentence)
+        self.face.printer.err.flush()
 
     def fault(self, error: Exception) -> None:
-        """A fault of the program's own."""
-        from traceback import format_exception
+        """A fault of the program's own, or of stored data."""
+        if os.environ.get("POPUG_TRACEBACK"):
+            from traceback import format_exception
 
-        self.face.printer.trace("".join(format_exception(error)))
+            self.face.printer.trace("".join(format_exception(error)))
+        else:
+            self.warn(f"A request failed ({type(error).__name__}: {error}); POPUG_TRACEBACK=1 shows where.")
 
-    def _document(self, document: dict[str, Any]) -> None:
-        self.face.printer.document(document)
-        self.face.printer.out.flush()
+
+def _leave(number: int, frame: object) -> None:
+    """End at once: nothing is listened on yet, and what the file holds is whole."""
+    os._exit(0)
+
+
+def _beside(face: Face, *, scheduler: bool) -> Beside:
+    from popug_cli.server.running import nothing_beside
+
+    if not scheduler:
+        return nothing_beside
+    from popug_cli.cli.scheduler import Report as Nights
+    from popug_cli.scheduler import running_beside
+
+    return partial(running_beside, message=RunDue(), tell=Nights(face))
+
+
+def _socket(face: Face, path: Path | None, group: str | None) -> tuple[Path | None, str | None]:
+    """Where to listen beside the home; raises ``usage`` for a place that the group could not reach."""
+    if path is None:
+        if group is not None:
+            raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
+        return None, None
+    path = Path(os.path.abspath(path.expanduser()))
+    if path == face.home.socket and group is None:
+        return None, None
+    if path.is_relative_to(face.home.root):
+        raise InvalidInput(
+            "usage",
+            f"{path} is in the home, which is for its owner only.",
+            hint="Name a path outside it, such as /run/popug/popug.sock.",
+        )
+    return path, group
 
 
 def _address(text: str) -> tuple[str, int]:
     """Host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise InvalidInput("usage", f"{text!r} is no address.", hint="Write it as 127.0.0.1:8020.")
-    return ("127.0.0.1" if host == "localhost" else host), int(port)
+    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
+        raise InvalidInput("usage", f"{text!r} is no address with a port.", hint="Write it as 127.0.0.1:8020.")
+    return host, int(port)
+
+
+def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | None) -> tuple[Path, Path] | None:
+    """What TLS needs; raises ``usage`` for half of it, or for files that are no certificate and key."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None or address is None:
+        raise InvalidInput("usage", "--tls-cert, --tls-key and --listen belong together.", hint="Give all three.")
+    import ssl
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        why = error.strerror or getattr(error, "reason", None) or error if isinstance(error, OSError) else error
+        raise InvalidInput(
+            "usage",
+            f"{certificate} and {key} cannot be used for TLS: {why}.",
+            hint="Give a certificate and its private key without a password, in PEM.",
+        ) from error
+    return certificate, key
+
+
+def _names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
+    """The names that the server has there, none where any will do; raises ``usage`` for an address that is not safe."""
+    if address is None or is_safe:
+        return frozenset()
+    host = address[0]
+    if _is_loopback(host):
+        return LOOPBACK | {(f"[{host}]" if ":" in host else host).lower()}
+    raise InvalidInput(
+        "usage",
+        f"{host} can be reached from other machines, and everybody on the way could read the tokens.",
+        hint="Give --tls-cert and --tls-key, or --behind-proxy where a proxy does TLS, or listen on 127.0.0.1.",
+    )
 
 
 def _is_loopback(host: str) -> bool:
+    import ipaddress
+    import socket as network
+
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        found = network.getaddrinfo(host, None, type=network.SOCK_STREAM)
+        return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
+    except (OSError, ValueError):
         return False

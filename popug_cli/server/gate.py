@@ -31,14 +31,14 @@ class Identity:
     time_zone: str
     hosts: frozenset[str] = frozenset()
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self) -> list[tuple[str, str]]:
         """The headers of every answer."""
         return [
-            (b"popug-version", self.version.encode()),
-            (b"popug-home-id", self.home_id.encode()),
-            (b"popug-time-zone", self.time_zone.encode()),
-            (b"cache-control", b"no-store"),
-            (b"x-content-type-options", b"nosniff"),
+            ("popug-version", self.version),
+            ("popug-home-id", self.home_id),
+            ("popug-time-zone", self.time_zone),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
         ]
 
 
@@ -48,15 +48,12 @@ class Gate:
     def __init__(self, inside: App, identity: Identity) -> None:
         self._inside = inside
         self._identity = identity
-        self._common = identity.headers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         assert scope["type"] == "http"
 
         async def answer(event: Event) -> None:
-            if event["type"] == "http.response.start":
-                event["headers"] = [*event.get("headers", ()), *self._common]
             async with asyncio.timeout(SEND_SECONDS):
                 await send(event)
 

@@ -1,6 +1,6 @@
 """What a server refuses before anybody looks at the message: requests that are too large, too slow or no requests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from popug_cli.kernel.errors import InvalidInput, NotAllowed, NotFound, PopugError, Unavailable
 
@@ -12,6 +12,7 @@ class Refused(Exception):
     status: int
     error: PopugError
     closes: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 def too_large(limit_bytes: int) -> Refused:
@@ -50,10 +51,10 @@ def no_such_route(path: str) -> Refused:
     return Refused(404, NotFound("route_not_found", f"There is nothing at {path}.", hint=hint))
 
 
-def wrong_method(method: str, path: str) -> Refused:
+def wrong_method(method: str, path: str, allowed: str) -> Refused:
     """A path that takes another method."""
-    sentence = f"{path} does not take {method}."
-    return Refused(405, InvalidInput("usage", sentence, hint="Messages are sent by POST, the rest is read by GET."))
+    error = InvalidInput("usage", f"{path} does not take {method}.", hint=f"It takes {allowed}.")
+    return Refused(405, error, headers={"Allow": allowed})
 
 
 def other_version(theirs: str, ours: str) -> Refused:
@@ -77,6 +78,11 @@ def busy() -> Unavailable:
 def ending() -> Unavailable:
     """A server that takes nothing new."""
     return Unavailable("server_unavailable", "The server is ending; nothing was done.", hint="Try again in a moment.")
+
+
+def not_ready(error: PopugError) -> Refused:
+    """A company that cannot be worked with now, whatever the reason."""
+    return Refused(503, error)
 
 
 def in_doubt(seconds: float) -> Unavailable:

@@ -2,29 +2,39 @@
 
 import asyncio
 import gc
+import os
+import resource
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import uvicorn
 
+from popug_cli.app import Local
 from popug_cli.app.resident import Resident
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
-from popug_cli.server import sockets, web
+from popug_cli.kernel.progress import Progress
+from popug_cli.server import sockets, systemd, web
 from popug_cli.server.gate import App, Gate, Identity
-from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES
+from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, MAX_HEADER_BYTES
 from popug_cli.server.protocol import Protocol as Connection
 from popug_cli.server.sockets import Listener
 from popug_cli.server.work import THREADS, Workers
 
 GRACE_SECONDS = 10
-WATCH_SECONDS = 1.0
+FOLLOW_SECONDS = 1.0
 SWITCH_SECONDS = 0.001
+SPARE_FILES = 256
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Open = Callable[[Progress], Local]
+Beside = Callable[[Open], AbstractContextManager[None]]
 
 
 class Tell(Protocol):
@@ -45,7 +55,7 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where to listen beside the home's own socket."""
+    """Where to listen beside the home's own socket; ``hosts`` are the names it has there, none where any will do."""
 
     socket: Path | None = None
     group: str | None = None
@@ -57,81 +67,163 @@ class Places:
 
 
 @dataclass
-class _Ending:
-    """Whether the server is to end, and because of what."""
+class Ending:
+    """The order to end, and because of what, if nobody gave it."""
 
+    loop: asyncio.AbstractEventLoop
     order: asyncio.Event = field(default_factory=asyncio.Event)
     fault: PopugError | None = None
 
+    def because_of(self, fault: PopugError) -> None:
+        """End, from any thread."""
+        self.fault = fault
+        self.loop.call_soon_threadsafe(self.order.set)
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: one order ends every group of sockets."""
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: one order ends every group of sockets."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process."""
         yield
 
 
-def serve(home: Home, places: Places, tell: Tell, version: str) -> None:
-    """Serve a home until SIGINT or SIGTERM; raises what keeps it from it."""
+def nothing_beside(open_place: Open) -> AbstractContextManager[None]:
+    """Nothing else runs in the process."""
+    return nullcontext()
+
+
+def serve(home: Home, places: Places, tell: Tell, version: str, beside: Beside = nothing_beside) -> None:
+    """Serve a home until SIGINT or SIGTERM; raises what keeps it from it. ``beside`` runs as long."""
     gc.enable()
     sys.setswitchinterval(SWITCH_SECONDS)
+    allow_connections()
     with ExitStack() as stack:
         resident = Resident(home, threads=THREADS)
         stack.callback(resident.close)
         stack.enter_context(sockets.holding(home))
-        listeners = _listen(home, places)
-        for listener in listeners:
+        resident.follow(tell.warn)
+        for listener in (listeners := listen(home, places)):
             stack.callback(listener.remove)
-        asyncio.run(_run(resident, listeners, places, tell, version))
+        stack.enter_context(beside(lambda progress: resident.place(tell.warn, progress=progress)))
+        asyncio.run(_run(resident, listeners, places, tell, version, stack))
 
 
-def _listen(home: Home, places: Places) -> list[Listener]:
-    passed = sockets.passed_on()
-    found = [sockets.listen_in_home(home), *passed]
+def listen(home: Home, places: Places) -> list[Listener]:
+    """Every socket; none is left where one of them cannot be had."""
+    with ExitStack() as stack:
+        found: list[Listener] = []
+        for listener in _listeners(home, places):
+            stack.callback(listener.remove)
+            found.append(listener)
+        stack.pop_all()
+        return found
+
+
+def _listeners(home: Home, places: Places) -> Iterator[Listener]:
+    yield sockets.listen_in_home(home)
+    passed = systemd.passed_sockets()
+    yield from passed
     if places.socket is not None and not passed:
         mode = sockets.GROUP_FILE if places.group else OWNER_ONLY_FILE
-        found.append(sockets.listen_at(places.socket, mode, places.group))
+        yield sockets.listen_at(places.socket, mode, places.group)
     if places.host is not None:
-        found.append(sockets.listen_on(places.host, places.port, secure=places.certificate is not None))
-    return found
+        yield sockets.listen_on(places.host, places.port, secure=places.certificate is not None)
 
 
-async def _run(resident: Resident, listeners: list[Listener], places: Places, tell: Tell, version: str) -> None:
-    ending = _Ending()
+async def _run(
+    resident: Resident, listeners: list[Listener], places: Places, tell: Tell, version: str, stack: ExitStack
+) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    ending, workers = Ending(loop), Workers()
+    for number in SIGNALS:
         loop.add_signal_handler(number, ending.order.set)
-    workers = Workers()
     identity = Identity(version, resident.home_id, resident.time_zone, places.hosts)
-    app = Gate(cast("App", web.build(resident, workers, tell.fault)), identity)
-    servers = _servers(app, identity, listeners, places)
-    tasks = [asyncio.create_task(server.serve([each.socket for each in group])) for server, group in servers]
-    tell.listening([each.url for each in listeners])
-    await ending.order.wait()
-    for server, _ in servers:
-        server.should_exit = True
-    await asyncio.gather(*tasks)
+    application = web.build(resident, workers, ending.order, identity, tell.fault)
+    servers = _servers(Gate(cast("App", application), identity), identity, listeners, places)
+    with following(resident, tell, ending):
+        tasks = [asyncio.create_task(server.serve([each.socket for each in group])) for server, group in servers]
+        gc.freeze()
+        tell.listening([each.url for each in listeners])
+        systemd.notify("READY=1")
+        await ending.order.wait()
+        systemd.notify("STOPPING=1")
+        for listener in listeners:
+            listener.remove()
+        for server, _ in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks)
+    if not await workers.drain(GRACE_SECONDS):
+        _leave(stack)
     if ending.fault is not None:
         raise ending.fault
 
 
+@contextmanager
+def following(resident: Resident, tell: Tell, ending: Ending) -> Iterator[None]:
+    """A thread that lets the consumers catch up now and then, and sees when the home is another's."""
+    over = threading.Event()
+    told: list[str] = []
+
+    def warn(sentence: str) -> None:
+        if sentence not in told:
+            told.append(sentence)
+            tell.warn(sentence)
+
+    def follow() -> None:
+        while not over.wait(FOLLOW_SECONDS):
+            try:
+                resident.check()
+            except PopugError as fault:
+                ending.because_of(fault)
+                return
+            try:
+                resident.follow(warn)
+            except PopugError as fault:
+                warn(f"{fault.message} {fault.hint}")
+
+    thread = threading.Thread(target=follow, name="popug-follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(GRACE_SECONDS)
+
+
+def allow_connections() -> None:
+    """Have as many files open as there may be connections, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+
+
+def _leave(stack: ExitStack) -> None:
+    """End although something is still at work; what it has not committed is undone when the file is next opened."""
+    stack.pop_all()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def _servers(
-    app: Any, identity: Identity, listeners: list[Listener], places: Places
-) -> list[tuple[_Server, list[Listener]]]:
+    app: App, identity: Identity, listeners: list[Listener], places: Places
+) -> list[tuple[Server, list[Listener]]]:
     """One server for the sockets without TLS, one for those with it."""
     plain = [each for each in listeners if not each.url.startswith("https:")]
     secure = [each for each in listeners if each.url.startswith("https:")]
-    made = [(_Server(_config(app, identity)), plain)]
+    made = [(Server(_config(app, identity)), plain)]
     if secure:
-        options = {"ssl_certfile": places.certificate, "ssl_keyfile": places.key}
-        made.append((_Server(_config(app, identity, **options)), secure))
+        made.append((Server(_config(app, identity, ssl_certfile=places.certificate, ssl_keyfile=places.key)), secure))
     return made
 
 
-def _config(app: Any, identity: Identity, **options: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
+def _config(app: App, identity: Identity, **options: Any) -> uvicorn.Config:
+    config = uvicorn.Config(
+        cast("Any", app),
         http=Connection,
         ws="none",
         loop="asyncio",
@@ -144,6 +236,8 @@ def _config(app: Any, identity: Identity, **options: Any) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        headers=[],
+        headers=identity.headers(),
         **options,
     )
+    config.load()
+    return config

@@ -15,7 +15,6 @@ from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, i
 
 BACKLOG = 1024
 GROUP_FILE = 0o660
-FIRST_PASSED_FD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +100,6 @@ def listen_on(host: str, port: int, *, secure: bool) -> Listener:
     listener.listen(BACKLOG)
     shown = f"[{host}]" if ":" in host else host
     return Listener(listener, f"{'https' if secure else 'http'}://{shown}:{listener.getsockname()[1]}")
-
-
-def passed_on() -> list[Listener]:
-    """The sockets that systemd opened for this process (``LISTEN_FDS``)."""
-    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
-        return []
-    count = int(os.environ.pop("LISTEN_FDS", "0"))
-    found = [socket.socket(fileno=fd) for fd in range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)]
-    return [Listener(each, f"unix://{each.getsockname()}") for each in found if each.family == socket.AF_UNIX]
 
 
 def _clear(path: Path) -> None:

@@ -13,8 +13,9 @@ Result = TypeVar("Result")
 WRITERS = 8
 READERS = 4
 HASHERS = 1
-BEHIND = 1
+BEHIND = 2  # who lets the consumers catch up, and the scheduler
 THREADS = WRITERS + READERS + HASHERS + BEHIND
+LOOK_SECONDS = 0.05
 WAIT_SECONDS = 30.0
 WORK_SECONDS = 600.0
 
@@ -45,6 +46,15 @@ class Workers:
                 return await asyncio.shield(future)
         except TimeoutError:
             raise refusals.in_doubt(WORK_SECONDS) from None
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait for what has begun; whether all of it is done in time. What waits for a thread is given up."""
+        for pool in (self._writers, self._readers, self._hashers):
+            pool.shutdown(wait=False, cancel_futures=True)
+        give_up_at = time.monotonic() + seconds
+        while self.pending and time.monotonic() < give_up_at:
+            await asyncio.sleep(LOOK_SECONDS)
+        return not self.pending
 
     def _done(self, future: "asyncio.Future[Result]") -> None:
         self.pending -= 1

@@ -21,7 +21,7 @@ from tests.architecture.surface import document
 README = Path(__file__).parents[2] / "README.md"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list"}
-OWN_HOME = {"demo", "scheduler install"}
+OWN_HOME = {"demo", "scheduler install", "serve", "serve install"}
 EVERYWHERE = {"--json", "--plain", "--home", "--server", "--help"}
 FENCED = re.compile(
     r"(?:^<!-- (?P<note>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE

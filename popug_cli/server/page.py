@@ -1,0 +1,80 @@
+"""The OpenAPI document as a page for people: HTML alone, without a script from anywhere."""
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
+h2 { border-bottom: 1px solid #ccc; margin-top: 2.5rem; } h3 { margin-bottom: 0; }
+code { font-family: ui-monospace, monospace; font-size: .9em; } table { border-collapse: collapse; }
+td, th { border-bottom: 1px solid #ddd; padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; }
+.method { color: #06c; font-weight: 600; } .lock { color: #888; }
+@media (prefers-color-scheme: dark) { body { background: #1b1b1b; color: #ddd; } .method { color: #6af; } }
+"""
+Document = dict[str, Any]
+
+
+def shown(document: Document) -> str:
+    """The page."""
+    return "\n".join(_lines(document))
+
+
+def _lines(document: Document) -> Iterator[str]:
+    info = document["info"]
+    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width">'
+    yield f"<title>popug {escape(info['version'])}</title><style>{STYLE}</style></head><body>"
+    yield f"<h1>popug {escape(info['version'])}</h1><p>{_words(info['description'])}</p>"
+    yield '<p>For programs: <a href="/schema/openapi.json">openapi.json</a></p>'
+    for tag in document["tags"]:
+        yield f"<h2>{escape(tag['name'])}</h2>"
+        for path, item in sorted(document["paths"].items()):
+            for method, operation in item.items():
+                if tag["name"] in operation["tags"]:
+                    yield from _operation(path, method, operation, document["components"]["schemas"])
+    yield "</body></html>"
+
+
+def _operation(path: str, method: str, operation: Document, schemas: Document) -> Iterator[str]:
+    lock = ' <span class="lock">needs a token</span>' if operation["security"] else ""
+    yield f'<h3 id="{escape(operation["operationId"])}"><span class="method">{method.upper()}</span>'
+    yield f"<code>{escape(path)}</code>{lock}</h3>"
+    yield f"<p>{_words(operation.get('description') or operation['summary'])}</p>"
+    rows = [*_fields(operation, schemas), *_parameters(operation)]
+    if rows:
+        yield "<table><tr><th>takes</th><th>is</th><th></th></tr>"
+        for name, kind, need in rows:
+            yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{escape(need)}</td></tr>"
+        yield "</table>"
+    for media_type, content in operation["responses"]["200"]["content"].items():
+        yield f"<p>Answers {escape(kind_of(content['schema']))} <span class='lock'>{escape(media_type)}</span></p>"
+
+
+def _fields(operation: Document, schemas: Document) -> Iterator[tuple[str, str, str]]:
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        shape = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+        for name, kind in shape.get("properties", {}).items():
+            yield name, kind_of(kind), "required" if name in shape.get("required", ()) else ""
+
+
+def _parameters(operation: Document) -> Iterator[tuple[str, str, str]]:
+    for parameter in operation.get("parameters", ()):
+        yield parameter["name"], f"{parameter['in']}: {parameter['description']}", ""
+
+
+def kind_of(shape: Document) -> str:
+    """A JSON Schema in a word or two."""
+    if "$ref" in shape:
+        return str(shape["$ref"].rpartition("/")[2])
+    if "anyOf" in shape:
+        return " or ".join(kind_of(each) for each in shape["anyOf"])
+    if shape.get("type") == "array":
+        return f"list of {kind_of(shape.get('items', {}))}"
+    return str(shape.get("format") or shape.get("type") or "anything")
+
+
+def _words(text: str) -> str:
+    """A paragraph, with what stands between backticks as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))

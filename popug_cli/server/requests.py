@@ -1,0 +1,81 @@
+"""What is read of a request: the message, who sends it, and under which key; and what is written of an answer."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+
+from popug_cli.app.resident import Performed
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.base import Access, Declaration, declarations
+from popug_cli.server.gate import BODY, HEADERS
+from popug_cli.server.refusals import Refused
+
+MAX_WARNING_BYTES = 8 * 1024
+LONGEST_INTEGER = 2**63 - 1
+JSON = "application/json"
+Web = Request[Any, Any, Any]
+
+
+def served() -> Iterator[Declaration]:
+    """Every message that goes over a network."""
+    return (each for each in declarations() if each.access is not Access.OPERATOR)
+
+
+def path_of(declaration: Declaration) -> str:
+    """Where a message is sent to."""
+    return f"/v1/{declaration.module}/{declaration.name}"
+
+
+def header(request: Web, name: bytes) -> str | None:
+    """A header of a request; None where it has none."""
+    value: bytes | None = request.scope["state"][HEADERS].get(name)
+    return None if value is None else value.decode("latin-1").strip()
+
+
+def bearer(request: Web) -> str | None:
+    """The token of a request; None where it has none."""
+    kind, _, token = (header(request, b"authorization") or "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" and token.strip() else None
+
+
+def idempotency_key(request: Web) -> str | None:
+    """The key under which a command may be sent again; as a text of RFC 9651 its quotes are none of it."""
+    key = header(request, b"idempotency-key")
+    if key is None:
+        return None
+    return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
+
+
+def message_of(decoder: "msgspec.json.Decoder[Any]", request: Web) -> Any:
+    """The message in the body; raises ``usage``, with status 400 where the body is no JSON at all."""
+    body: bytes = request.scope["state"][BODY]
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid_message(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        sentence = f"The body is no JSON: {error}."
+        raise Refused(400, InvalidInput("usage", sentence, hint="Send one JSON object.")) from None
+
+
+def invalid_message(why: str) -> InvalidInput:
+    """A message that is not of its shape."""
+    return InvalidInput("usage", f"The message is not valid: {why}.", hint="GET /schema says what it takes.")
+
+
+def answer_of(performed: Performed) -> Response[bytes]:
+    """What was performed, as an answer."""
+    headers = {"Popug-Warnings": _told(performed.warnings)} if performed.warnings else {}
+    if performed.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(msgspec.json.encode(performed.answer), status_code=200, media_type=JSON, headers=headers)
+
+
+def _told(warnings: list[str]) -> str:
+    """The sentences as one header: ASCII, and as many as it can hold."""
+    while len(told := json.dumps(warnings)) > MAX_WARNING_BYTES:
+        warnings = warnings[:-1]
+    return told

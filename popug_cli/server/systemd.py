@@ -1,0 +1,27 @@
+"""What systemd hands over to a service and hears from it."""
+
+import os
+import socket
+from contextlib import suppress
+
+from popug_cli.server.sockets import Listener
+
+FIRST_PASSED_FD = 3
+
+
+def passed_sockets() -> list[Listener]:
+    """The sockets that were opened for this process (``LISTEN_FDS``); they are not ours to remove."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
+    found = [socket.socket(fileno=number) for number in range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)]
+    return [Listener(each, f"unix://{each.getsockname()}") for each in found if each.family == socket.AF_UNIX]
+
+
+def notify(state: str) -> None:
+    """Tell what the service does, where somebody wants to know (``NOTIFY_SOCKET``)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
