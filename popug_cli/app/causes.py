@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from popug_cli.bus.queries import show_event
+import msgspec
+
+from popug_cli.bus.queries import list_events, show_event
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import parse_stamp
 from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import Entry, EntryCorrected, EntryKind, TaskPriced
-from popug_cli.messages.bus import ShowEvent
+from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.company import Reason
 from popug_cli.tasks.people import usernames
 
@@ -34,12 +36,13 @@ WORDS: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
 
 
 class Causes:
-    """Looks up causes on one snapshot, each person and price once."""
+    """Looks up causes on one snapshot, each person, price and event once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._names: dict[str, str] = {}
         self._prices: dict[str, Reason | None] = {}
+        self._events: dict[str, dict[str, Any] | None] = {}
 
     def of_entry(self, entry: Entry, amount_cents: int) -> Reason:
         """An entry, its rule, and because of what it was posted."""
@@ -68,16 +71,17 @@ class Causes:
         return self._prices[task_id]
 
     def _price(self, task_id: str) -> Reason | None:
-        for event in self._context.log.of_subject(task_id, TaskPriced):
-            priced = event.data
-            assert isinstance(priced, TaskPriced)
+        """A task is priced once, when it is new: that event is found soon, however many there are about it."""
+        asked = ListEvents(subject=task_id, type=TaskPriced.TYPE, limit=1)
+        for event in list_events(asked, self._context).events:
+            priced = msgspec.convert(event["data"], TaskPriced)
             fee, reward = format_cents(priced.fee_cents), format_cents(priced.reward_cents)
             return Reason(
                 what=f"priced: fee {fee}, reward {reward}",
                 because=[_draw_of_price(priced)],
-                event_id=event.id,
+                event_id=event["id"],
                 rule="fee of $10 to $20, reward of $20 to $40, in whole dollars, once and for good",
-                occurred_at=event.time,
+                occurred_at=parse_stamp(event["time"]),
             )
         return None
 
@@ -89,10 +93,12 @@ class Causes:
         ]
 
     def _event(self, event_id: str) -> dict[str, Any] | None:
-        try:
-            return show_event(ShowEvent(event_id=event_id), self._context)
-        except NotFound:
-            return None
+        if event_id not in self._events:
+            try:
+                self._events[event_id] = show_event(ShowEvent(event_id=event_id), self._context)
+            except NotFound:
+                self._events[event_id] = None
+        return self._events[event_id]
 
     def _reason(self, event: dict[str, Any] | None, event_id: str, depth: int) -> Reason:
         if event is None:

@@ -102,6 +102,23 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        "segments_equal_entries",
+        "the sums of every whole segment of the ledger equal its entries",
+        f"""
+        WITH moved AS (
+            SELECT employee_id, business_date, (position - 1) / 1024 AS segment, sum({SIGNED}) AS change_cents,
+                sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END)
+                    AS earned_cents,
+                min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
+            FROM billing_entries WHERE position <= (SELECT max(position) / 1024 * 1024 FROM billing_entries)
+            GROUP BY 1, 2, 3
+        )
+        SELECT employee_id || ' in ' || segment FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM moved) AS more
+        UNION ALL
+        SELECT employee_id || ' in ' || segment FROM (SELECT * FROM moved EXCEPT SELECT * FROM billing_segments) AS less
+        """,
+    ),
+    Invariant(
         "one_price_a_task",
         "every task was priced once, within bounds, and the price never changed",
         """

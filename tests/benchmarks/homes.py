@@ -11,7 +11,7 @@ import random
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -34,20 +34,31 @@ PEOPLE = 50
 SHUFFLES_A_DAY = 8
 ENTRIES_A_NEW_TASK = 18  # a day: one when it is made, eight shuffles of it and one left over, one of two is completed
 IMPORTED_AT_ONCE = 50_000
+LONE_ROUNDS = 100
 TOKEN_FILE = "boss.token"
 
 
 def home_of(*, entries: int | None = None, tasks: int | None = None, people: int = PEOPLE) -> Path:
     """A home with about that many entries, or with exactly that many open tasks; it is made if it is not there."""
     assert (entries is None) != (tasks is None)
-    name = f"entries-{entries}" if tasks is None else f"tasks-{tasks}"
-    kept = _shelf() / (name if people == PEOPLE else f"{name}-of-{people}")
+    of = "" if people == PEOPLE else f"-of-{people}"
+    if entries is not None:
+        return _kept(f"entries-{entries}{of}", lambda root: _make_month(root, entries, people))
+    return _kept(f"tasks-{tasks}{of}", lambda root: _make_day(root, tasks or 0, people))
+
+
+def lone_home_of(entries: int) -> Path:
+    """A home in which one person has about that many entries, all on the one open day."""
+    return _kept(f"lone-{entries}", lambda root: _make_lone(root, entries))
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    kept = _shelf() / name
     if not kept.exists():
         _shelf().mkdir(mode=0o700, parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".making-", dir=_shelf()) as folder:
-            made = Path(folder) / "home"
-            _make_month(made, entries, people) if entries is not None else _make_day(made, tasks or 0, people)
-            made.rename(kept)
+            make(Path(folder) / "home")
+            (Path(folder) / "home").rename(kept)
     return kept
 
 
@@ -106,6 +117,18 @@ def _make_day(root: Path, tasks: int, people: int) -> None:
         company.clock.advance(minutes=1)
         _import(company, f"Run {start}", min(IMPORTED_AT_ONCE, tasks - start))
         _say(f"tasks-{tasks}: {start:,}")
+    _finish(company)
+
+
+def _make_lone(root: Path, entries: int) -> None:
+    company = _founded(root, 1)
+    tasks = max(1, entries // LONE_ROUNDS)
+    _import(company, "All", tasks)
+    for number in range(LONE_ROUNDS - 1):
+        company.clock.advance(minutes=1)
+        company.act("boss", ShuffleTasks())
+        _settle(company)
+        _say(f"lone-{entries}: {number + 2} of {LONE_ROUNDS}")
     _finish(company)
 
 
