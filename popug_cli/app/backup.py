@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from popug_cli.kernel import disk
 from popug_cli.kernel.errors import Conflict, IntegrityFault
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home
 from popug_cli.messages.company import BackUp, Backup, CheckHealth, Health
@@ -30,7 +31,7 @@ def back_up(place: "Local", message: BackUp, principal: Principal) -> Backup:
         verify(place, copy)
         _refuse_existing(path)
         packed.replace(path)
-        archive.sync(path.parent)
+        disk.sync(path.parent)
     return Backup(str(path), path.stat().st_size)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.app.backup import verify
 from popug_cli.identity import grants, keys
+from popug_cli.kernel import disk
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.mail import outbox
@@ -34,8 +35,8 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
         verify(place, fresh)
         fresh.make()
         _make_safe(place, fresh, principal)
-        archive.sync(fresh.database)
-        archive.sync(fresh.root)
+        disk.sync(fresh.database)
+        disk.sync(fresh.root)
         place.close()
         aside = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
         return Restored(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
@@ -57,7 +58,7 @@ def _swap(fresh: Path, home: Path, aside: Path) -> bool:
     try:
         replaced = take_place(fresh, home, aside)
         (home / archive.MARK).unlink(missing_ok=True)
-        archive.sync(home.parent)
+        disk.sync(home.parent)
     except OSError as error:
         raise Unavailable(
             "read_only",

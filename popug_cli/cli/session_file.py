@@ -5,8 +5,9 @@ import os
 import stat
 from pathlib import Path
 
+from popug_cli.kernel.disk import NO_SPACE, disk_full, make_directory
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
-from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home, replace_file
+from popug_cli.kernel.home import Home, replace_file
 
 
 def token_for(home: Home) -> str | None:
@@ -79,9 +80,11 @@ def _read() -> dict[str, str]:
 def _write(tokens: dict[str, str]) -> None:
     file = path()
     try:
-        file.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+        make_directory(file.parent)
         replace_file(file, json.dumps(tokens, indent=1).encode())
     except OSError as error:
+        if error.errno in NO_SPACE:
+            raise disk_full(file.parent) from error
         raise Unavailable(
             "read_only",
             f"The session file {file} cannot be written: {error.strerror}.",

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from popug_cli.kernel.chance import Chance
+from popug_cli.kernel.disk import make_directory
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home, replace_file
+from popug_cli.kernel.home import Home, replace_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -67,7 +68,7 @@ def make_signing_key(home: Home, chance: Chance) -> str:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     kid = thumbprint(key.public_key())
-    home.keys.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+    make_directory(home.keys)
     replace_file(_file(home, kid), content)
     replace_file(_mark(home), kid.encode())
     return kid

@@ -2,10 +2,14 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-OWNER_ONLY_DIRECTORY = 0o700
+from popug_cli.kernel import disk
+
+OWNER_ONLY_DIRECTORY = disk.OWNER_ONLY_DIRECTORY
 OWNER_ONLY_FILE = 0o600
 LONGEST_SOCKET_PATH_BYTES = 100
 
@@ -61,7 +65,7 @@ class Home:
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.chmod(OWNER_ONLY_DIRECTORY)
         for directory in (self.root, self.keys, self.maildir, self.backups):
-            directory.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+            disk.make_directory(directory)
 
 
 def locate(chosen: Path | None) -> Home:
@@ -91,7 +95,7 @@ def is_ours_alone(directory: Path) -> bool:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, whole or not at all (a synced temporary beside it, then a rename)."""
+    """Write a file for its owner only, whole or not at all: a synced temporary beside it, a rename, and that synced."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY_FILE)
     try:
@@ -100,5 +104,25 @@ def replace_file(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        disk.sync_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_for_now(path: Path, content: bytes) -> Iterator[None]:
+    """Write a file like ``replace_file``; where what follows fails, it is again as it was, on a full disk, too."""
+    kept = path.with_name(f".{path.name}.{os.getpid()}.before")
+    with suppress(FileNotFoundError):
+        os.link(path, kept)
+    try:
+        replace_file(path, content)
+        yield
+    except BaseException:
+        if kept.exists():
+            kept.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        kept.unlink(missing_ok=True)

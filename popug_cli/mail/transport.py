@@ -10,10 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home
+from popug_cli.kernel.disk import make_directory
+from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.settings import Settings
 from popug_cli.mail.letter import Letter
 from popug_cli.mail.rules import one_line
+from popug_cli.storage.faults import place_fault
 
 if TYPE_CHECKING:
     import smtplib
@@ -114,7 +116,7 @@ class Maildir:
             _write_synced(self._root / "tmp" / name, content)
             (self._root / "tmp" / name).replace(self._root / "new" / name)
         except OSError as error:
-            return _unavailable(error)
+            return _refused_by_disk(error, self._root)
         return TAKEN
 
     def settle(self) -> Outcome:
@@ -126,12 +128,12 @@ class Maildir:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            return _unavailable(error)
+            return _refused_by_disk(error, self._root)
         return TAKEN
 
     def _make(self) -> None:
         for folder in ("cur", "new", "tmp"):
-            (self._root / folder).mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+            make_directory(self._root / folder)
 
 
 class Smtp:
@@ -293,6 +295,11 @@ def _unavailable(error: Exception) -> Outcome:
     if isinstance(error, smtplib.SMTPResponseException):
         return Outcome(Verdict.UNAVAILABLE, _words(error.smtp_code, error.smtp_error))
     return Outcome(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
+
+
+def _refused_by_disk(error: OSError, root: Path) -> Outcome:
+    fault = place_fault(error, root / "new")
+    return Outcome(Verdict.UNAVAILABLE, fault.message) if fault else _unavailable(error)
 
 
 def _name_of(letter: Letter) -> str:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from popug_cli.kernel.disk import sync
 from popug_cli.kernel.errors import IntegrityFault, InvalidInput
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 
@@ -79,15 +80,6 @@ def unpack(file: Path, home: Home) -> None:
     for each in (home.database, home.config):
         if each.exists():
             each.chmod(OWNER_ONLY_FILE)
-
-
-def sync(path: Path) -> None:
-    """Have the file system keep a file, or the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def not_a_backup(file: Path, why: str) -> IntegrityFault:

@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from popug_cli.storage.faults import translated
+from popug_cli.storage.faults import in_doubt, place_fault, translated
 
 BUSY_TIMEOUT_SECONDS = 30
 VALUES_AT_ONCE = 1_000
 POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 65_536
+UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -40,6 +41,7 @@ def open_engine(database: Path, *, threads: int = 1) -> Engine:
         execution_options={"popug_database": database},
     )
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "commit", _commit)
     return engine
 
 
@@ -58,6 +60,32 @@ def _connect(database: Path, threads: int) -> sqlite3.Connection:
 def _begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("popug_writes", False)
     driver_of(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _commit(connection: Connection) -> None:
+    """Commit, or make sure that nothing is committed, or say that this is in doubt.
+
+    Where the sync fails that ends a commit, it is written already: the next to open the file may find it done.
+    """
+    driver = driver_of(connection)
+    try:
+        driver.execute("COMMIT")
+    except sqlite3.Error as error:
+        if driver.in_transaction:
+            driver.execute("ROLLBACK")
+        fault = place_fault(error, connection.get_execution_options()["popug_database"])
+        if fault is not None and error.sqlite_errorcode in UNSYNCED and not _is_withdrawn(driver):
+            raise in_doubt(fault) from error
+        raise
+
+
+def _is_withdrawn(driver: sqlite3.Connection) -> bool:
+    """Cut off what was written beyond the last commit; whether that was possible."""
+    try:
+        busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not busy
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Faults of the place, told apart from faults of the program: each has its sentence and its exit code."""
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +8,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from popug_cli.kernel.disk import NO_SPACE, disk_full, refusal
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 
 _PRIMARY = 0xFF
+UNOPENED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 SIGNS_OF_DAMAGE = ("malformed JSON", "Could not decode to UTF-8")
 
 
@@ -32,7 +33,7 @@ def place_fault(error: BaseException, database: Path) -> PopugError | None:
     if isinstance(error, DBAPIError):
         error = error.orig if isinstance(error.orig, sqlite3.Error) else error
     if isinstance(error, OSError):
-        return _os_fault(error)
+        return _os_fault(error, database)
     if isinstance(error, UnicodeDecodeError):  # by what SQLite quotes of a damaged schema
         return corrupt(database, "it holds bytes that are no text")
     if isinstance(error, sqlite3.Error) and any(sign in str(error) for sign in SIGNS_OF_DAMAGE):
@@ -46,26 +47,35 @@ def _sqlite_fault(code: int, error: BaseException, database: Path) -> PopugError
         return Unavailable("database_busy", "Another process holds the database.", hint="Try again in a moment.")
     if code == sqlite3.SQLITE_FULL:
         return disk_full(database)
-    if code in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
-        return Unavailable(
-            "read_only",
-            f"{database} cannot be opened for writing.",
-            hint=f"Check who owns {database.parent} and that its file system is writable.",
-        )
-    if code == sqlite3.SQLITE_IOERR:
-        sentence = f"Reading or writing {database} failed: {error}."
-        return Unavailable("io_error", sentence, hint="Check the disk, then try again.")
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return corrupt(database, str(error))
-    return None
+    return _refused(code, error, database) if code in {*UNOPENED, sqlite3.SQLITE_IOERR} else None
 
 
-def _os_fault(error: OSError) -> PopugError | None:
+def _refused(code: int, error: BaseException, database: Path) -> PopugError:
+    """What SQLite does not tell apart, the disk does when it is asked for a little more."""
+    refused = refusal(database.parent)
+    if refused in NO_SPACE:
+        return disk_full(database)
+    may_be_opened = code == sqlite3.SQLITE_CANTOPEN and os.access(database, os.R_OK | os.W_OK) and refused is None
+    if code == sqlite3.SQLITE_IOERR or may_be_opened:
+        return io_error(str(database), str(error))
+    return Unavailable(
+        "read_only",
+        f"{database} cannot be opened for writing.",
+        hint=f"Check who owns {database.parent} and that its file system is writable.",
+    )
+
+
+def _os_fault(error: OSError, database: Path) -> PopugError | None:
     import errno
 
-    where = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else "the home"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    named = isinstance(error.filename, str | os.PathLike)
+    where = os.fspath(error.filename) if named else str(database.parent)
+    if error.errno in NO_SPACE:
         return disk_full(Path(where))
+    if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
+        return io_error(where, error.strerror or str(error))
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return Unavailable("read_only", f"{where} may not be written.", hint="Check its owner and permissions.")
     if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
@@ -74,15 +84,15 @@ def _os_fault(error: OSError) -> PopugError | None:
     return None
 
 
-def disk_full(place: Path) -> Unavailable:
-    """A full disk, with the space that is left."""
-    try:
-        free = f"{shutil.disk_usage(place if place.exists() else place.parent).free // 1024:,} KiB"
-    except OSError:
-        free = "no space"
-    return Unavailable(
-        "disk_full", f"The disk is full ({free} left at {place.parent}).", hint="Free some space, then try again."
-    )
+def in_doubt(fault: PopugError) -> Unavailable:
+    """A fault after which nobody knows whether the commit that it met will be found done."""
+    sentence = f"{fault.message} It may have been done all the same."
+    return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
+
+
+def io_error(where: str, why: str) -> Unavailable:
+    """A disk that fails."""
+    return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
 
 
 def corrupt(database: Path, why: str) -> IntegrityFault:

@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from popug_cli.kernel.disk import sync_names
 from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.storage.faults import corrupt, translated
@@ -48,6 +49,7 @@ def create(home: Home) -> None:
     with translated(home.database):
         home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
+        sync_names(home.root)
     check_version(home)
 
 

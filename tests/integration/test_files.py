@@ -106,7 +106,7 @@ def test_a_session_that_cannot_be_written_whole_leaves_the_old_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Exception, match="cannot be written"):
+    with pytest.raises(Exception, match="The disk is full"):
         session_file.remember(Home(tmp_path / "b"), "two")
     assert session.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["session.json"]

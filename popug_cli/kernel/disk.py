@@ -1,0 +1,70 @@
+"""What a disk keeps and what it refuses: directories whose names are kept, and a full one told from a broken one."""
+
+import errno
+import os
+from pathlib import Path
+
+from popug_cli.kernel.errors import Unavailable
+
+OWNER_ONLY_DIRECTORY = 0o700
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+PROBE_BYTES = 16 * 1024
+
+
+def sync(path: Path) -> None:
+    """Have the file system keep a file, or the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_names(directory: Path) -> None:
+    """Have the file system keep the names in a directory, where it can and we may."""
+    try:
+        sync(directory)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EACCES}:
+            raise
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, open to its owner only, and those above it that are missing; their names are kept."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
+    sync_names(directory.parent)
+
+
+def refusal(place: Path) -> int | None:
+    """The error with which the disk refuses a little more at a place; None where it takes it."""
+    from tempfile import TemporaryFile
+
+    try:
+        with TemporaryFile(dir=_nearest(place)) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def disk_full(place: Path) -> Unavailable:
+    """A full disk, with the space that is left."""
+    import shutil
+
+    directory = _nearest(place)
+    try:
+        free = f"{shutil.disk_usage(directory).free // 1024:,} KiB"
+    except OSError:
+        free = "no space"
+    return Unavailable(
+        "disk_full", f"The disk is full ({free} left at {directory}).", hint="Free some space, then try again."
+    )
+
+
+def _nearest(place: Path) -> Path:
+    """The directory that is there, of a path that may not be."""
+    return next((each for each in (place, *place.parents) if each.is_dir()), Path.cwd())
