@@ -1,8 +1,12 @@
 """Performing messages in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import cached_property, partial
+from time import sleep
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import composed
@@ -11,17 +15,20 @@ from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_cur
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.identity import gate
 from popug_cli.identity.rules import check_newcomer
+from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
+from popug_cli.messages.bus import EnvelopeDocument, ListEvents
 from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
 
 Answer = TypeVar("Answer")
 OnWrite = Callable[[Context, Any], None]
+FOLLOW_SECONDS = 0.5
 LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
 
 
@@ -69,6 +76,15 @@ class Local:
             return self._shared
         return bootstrap.open_runtime(self.home, clock=self._clock, chance=self._chance, progress=self._progress)
 
+    @property
+    def calendar(self) -> Calendar:
+        """The dates of the company's zone."""
+        return self.runtime.calendar
+
+    def now(self) -> datetime:
+        """The present instant by the company's clock, in UTC."""
+        return self.runtime.clock.now()
+
     def elsewhere(self, home: Home) -> "Local":
         """A way into another home, such as a copy of this one; with the same clock and chance."""
         return Local(home, warn=self.warn, progress=self._progress, clock=self._clock, chance=self._chance)
@@ -98,6 +114,14 @@ class Local:
             with self.runtime.reading(principal) as context:
                 gate.admit(principal, declaration, message, context)
         return principal
+
+    def follow(self, message: ListEvents, token: str | None = None) -> Iterator[list[EnvelopeDocument]]:
+        """The events that a message asks for, and then those that happen, without an end; some at a time."""
+        while True:
+            if events := self.perform(message, token).events:
+                yield events
+                message = replace(message, after=int(events[-1]["sequence"]))
+            sleep(FOLLOW_SECONDS)
 
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Do what the message asks for on behalf of somebody who was let in."""

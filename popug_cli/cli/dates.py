@@ -57,9 +57,8 @@ def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | N
 
 def company_today(face: Face) -> date:
     """The present date in the company's zone."""
-    runtime = face.place.runtime
-    today: date = runtime.calendar.date_of(runtime.clock.now())
-    return today
+    now = face.place.now()
+    return face.place.calendar.date_of(now)
 
 
 def day_option(face: Face, text: str | None) -> date | None:

@@ -1,7 +1,6 @@
 """Commands about the log of events, its consumers and its dead letters."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +33,6 @@ from popug_cli.messages.bus import (
 )
 
 PANEL = "Behind the scenes"
-FOLLOW_SECONDS = 0.5
 
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, full or by its middle name.")]
 SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what is about this id.")]
@@ -79,12 +77,10 @@ def show(face: Face, event_id: Annotated[str, typer.Argument(help="The event's i
 
 def follow(face: Face, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0) -> None:
     """Print events as they happen, one JSON line each, until interrupted."""
-    while True:
-        for envelope in face.perform(ListEvents(type=type_, subject=subject, after=after)).events:
+    for events in face.place.follow(ListEvents(type=type_, subject=subject, after=after), face.token):
+        for envelope in events:
             face.printer.document(envelope)
-            after = int(envelope["sequence"])
         face.printer.out.flush()
-        time.sleep(FOLLOW_SECONDS)
 
 
 def status(face: Face) -> None:

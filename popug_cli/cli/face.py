@@ -1,13 +1,14 @@
 """What every command has in common: its options, its way to ``perform``, its way to the printer."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -16,7 +17,12 @@ from popug_cli.cli.render import Block, Hint, Printer
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home, locate
-from popug_cli.messages.base import Message
+from popug_cli.messages.base import DECLARATIONS, Access, Message
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+    from popug_cli.app.place import Place
+    from popug_cli.app.remote import Remote
 
 Answer = TypeVar("Answer")
 
@@ -34,6 +40,12 @@ PlainOption = Annotated[
         rich_help_panel="Everywhere",
     ),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL", help="The company's server (or POPUG_SERVER).", rich_help_panel="Everywhere"
+    ),
+]
 
 
 @dataclass(slots=True)
@@ -45,6 +57,7 @@ class Chosen:
     token: str | None = None
     place: Any = None
     printer: Printer = field(default_factory=Printer)
+    server: str | None = None
 
 
 class Fields(dict[str, Any]):
@@ -73,17 +86,50 @@ class Face:
         return self.chosen.printer
 
     @cached_property
-    def place(self) -> Any:
-        """Where messages are performed."""
-        from popug_cli.app import Local
+    def here(self) -> "Local":
+        """The home in this process, where the operator's messages are performed."""
+        from popug_cli.app.local import Local
 
         return self.chosen.place or Local(self.home, warn=self.printer.warn, progress=self._progress())
 
+    @cached_property
+    def server(self) -> "Remote | None":
+        """The server that was chosen, else the one that holds the home, if any."""
+        from popug_cli.app.reach import server_at, server_of
+
+        if self.chosen.place:
+            return None
+        if url := self.server_url:
+            return server_at(url, self.printer.warn, self._progress())
+        return server_of(self.home, self.printer.warn, self._progress())
+
+    @property
+    def server_url(self) -> str | None:
+        """The server that was chosen by ``--server`` or ``POPUG_SERVER``."""
+        return self.chosen.server or os.environ.get("POPUG_SERVER")
+
+    @property
+    def place(self) -> "Place":
+        """Where messages are performed that are not the operator's."""
+        return self.server or self.here
+
+    @property
+    def company(self) -> Home | str:
+        """What one is logged in to: the home, or the address of a server that was chosen."""
+        chosen = self.server if self.server_url else None
+        return chosen.address.url if chosen else self.home
+
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
         """Perform a message as whoever is logged in, or as the holder of a token."""
-        token = token or self.chosen.token or session_file.token_for(self.home)
-        answer: Answer = self.place.perform(message, token)
-        return answer
+        if DECLARATIONS[type(message)].access is Access.OPERATOR:
+            self._say_where()
+            return self.here.perform(message)
+        return self.place.perform(message, token or self.token)
+
+    @property
+    def token(self) -> str | None:
+        """The token of whoever is logged in."""
+        return self.chosen.token or session_file.token_for(self.company)
 
     def show(self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False) -> None:
         """Print the answer: as JSON, or as sentences and tables, by the pager if they may be long."""
@@ -97,7 +143,7 @@ class Face:
 
     def local_time(self, instant: datetime) -> str:
         """An instant as the company's clocks show it, to the minute."""
-        return f"{self.place.runtime.calendar.local(instant):%Y-%m-%d %H:%M}"
+        return f"{self.place.calendar.local(instant):%Y-%m-%d %H:%M}"
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something that cannot be undone; raises ``needs_yes`` where nobody can be asked."""
@@ -113,6 +159,11 @@ class Face:
         found = surface().commands.get(self.words)
         if found and found.then:
             yield Hint(f"Next: {found.then.format_map(Fields(answer))}")
+
+    def _say_where(self) -> None:
+        """The operator works on the home's own files; whoever names a server has to know that."""
+        if self.chosen.server and not self.as_json:
+            self.printer.warn(f"This works on the home {self.home.root} of this machine, never over a server.")
 
     def _progress(self) -> Any:
         from popug_cli.cli.progress import terminal_progress
@@ -147,9 +198,12 @@ def _with_face(function: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(function, include_extras=True)
 
     @wraps(function)
-    def run(*, context: typer.Context, home: Path | None, as_json: bool, plain: bool, **arguments: Any) -> None:
+    def run(
+        *, context: typer.Context, home: Path | None, as_json: bool, plain: bool, server: str | None, **arguments: Any
+    ) -> None:
         chosen: Chosen = context.obj or Chosen()
         chosen.home = home or chosen.home
+        chosen.server = server or chosen.server
         chosen.printer.plain = plain or chosen.printer.plain
         as_json = as_json or chosen.as_json
         if context.invoked_subcommand is None:
@@ -163,6 +217,7 @@ def _with_face(function: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
         inspect.Parameter("plain", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=PlainOption),
         inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
+        inspect.Parameter("server", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ServerOption),
     ]
     parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

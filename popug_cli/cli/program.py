@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from popug_cli.cli import shells
-from popug_cli.cli.face import Chosen, Face, HomeOption, JsonOption, PlainOption
+from popug_cli.cli.face import Chosen, Face, HomeOption, JsonOption, PlainOption, ServerOption
 from popug_cli.cli.render import Printer
 from popug_cli.cli.version import version_line
 from popug_cli.kernel.home import locate
@@ -70,6 +70,7 @@ def _callback(
     as_json: JsonOption = False,
     plain: PlainOption = False,
     home: HomeOption = None,
+    server: ServerOption = None,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
     ] = False,
@@ -92,7 +93,7 @@ def _callback(
         ),
     ] = False,
 ) -> None:
-    context.obj = context.obj or Chosen(home, as_json)
+    context.obj = context.obj or Chosen(home, as_json, server=server)
     if plain:
         context.obj.printer.plain = True
     if context.invoked_subcommand is None:

@@ -70,7 +70,7 @@ def install(
     if cron == systemd:
         raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
     minute = parse_minute(at)
-    schedule = face.place.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
+    schedule = face.here.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
     night = installing.Night(face.home, minute, schedule.time_zone, machine_zone_name())
     plan = installing.cron_plan(night) if cron else installing.systemd_plan(night)
     if write:

@@ -47,11 +47,11 @@ def init(
         email=email if email is not None else ask(face, "E-mail address of the first admin", "--email"),
         password=read_password(face, from_stdin=password_stdin, new=True),
     )
-    face.place.found(machine_zone_name() if time_zone is None else time_zone, message)
+    face.here.found(machine_zone_name() if time_zone is None else time_zone, message)
     user = face.perform(message)
-    session = face.perform(LogIn(username=user.username, password=message.password))
+    session = face.here.perform(LogIn(username=user.username, password=message.password))
     session_file.remember(face.home, session.token)
-    zone = face.place.runtime.calendar.time_zone
+    zone = face.here.calendar.time_zone
     face.show(
         {"home": str(face.home.root), "time_zone": zone, "admin": user},
         lambda: [
@@ -76,7 +76,7 @@ def login(
     if print_token:
         face.printer.line(session.token)
         return
-    session_file.remember(face.home, session.token)
+    session_file.remember(face.company, session.token)
     if os.environ.get("POPUG_TOKEN"):
         face.printer.warn("POPUG_TOKEN is set and goes before this login.")
     face.show(_without_token(session), lambda: [_welcome(face, session)])
@@ -92,7 +92,7 @@ def logout(face: Face) -> None:
             raise
         answer = Done()
     if stored:
-        session_file.forget(face.home)
+        session_file.forget(face.company)
     face.show(answer, lambda: ["You are logged out."])
 
 

@@ -1,4 +1,4 @@
-"""The session file: one token a home, readable by its owner only."""
+"""The session file: one token a home or server, readable by its owner only."""
 
 import json
 import os
@@ -10,20 +10,20 @@ from popug_cli.kernel.errors import NotAuthenticated, Unavailable
 from popug_cli.kernel.home import Home, replace_file
 
 
-def token_for(home: Home) -> str | None:
+def token_for(company: Home | str) -> str | None:
     """``POPUG_TOKEN``, else the token of the session file; raises ``insecure_file`` where others can read it."""
-    return os.environ.get("POPUG_TOKEN") or _read().get(_key(home))
+    return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
 
 
-def remember(home: Home, token: str) -> None:
-    """Keep a token for a home."""
-    _write(_read() | {_key(home): token})
+def remember(company: Home | str, token: str) -> None:
+    """Keep a token for a home, or for the server of that address."""
+    _write(_read() | {_key(company): token})
 
 
-def forget(home: Home) -> None:
-    """Drop the token of a home."""
+def forget(company: Home | str) -> None:
+    """Drop the token of a home or server."""
     tokens = _read()
-    if tokens.pop(_key(home), None) is not None:
+    if tokens.pop(_key(company), None) is not None:
         _write(tokens)
 
 
@@ -41,8 +41,8 @@ def path() -> Path:
     return user_config_path("popug", appauthor=False) / "session.json"
 
 
-def _key(home: Home) -> str:
-    return os.path.realpath(home.root)
+def _key(company: Home | str) -> str:
+    return company if isinstance(company, str) else os.path.realpath(company.root)
 
 
 def _read() -> dict[str, str]:

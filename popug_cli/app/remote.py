@@ -1,0 +1,335 @@
+"""Performing messages on a server. Nothing heavy is imported: a client has to be quick."""
+
+import os
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from popug_cli import __version__
+from popug_cli.app.address import Address
+from popug_cli.app.http1 import Connection, Head, Nonsense
+from popug_cli.app.trouble import Trouble, rebuilt
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.progress import Progress, silent
+from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from socket import socket
+
+    from popug_cli.kernel.calendar import Calendar
+    from popug_cli.messages.bus import EnvelopeDocument, ListEvents
+
+Answer = TypeVar("Answer")
+
+PAUSES_SECONDS = (0.0, 0.2, 1.0)
+ANSWER_SECONDS = 150.0
+LONG_ANSWER_SECONDS = 3600.0
+LONG = {
+    "shuffle_tasks",
+    "close_day",
+    "replay_events",
+    "import_tasks",
+    "import_users",
+    "send_mail",
+    "retry_dead_letters",
+}
+SILENCE_SECONDS = 10.0
+SIGN_OF_LIFE_SECONDS = 5.0
+HEARTBEATS_SECONDS = 45.0
+TOKEN_CHARACTERS = 8_000
+GATEWAY_FAULTS = {502, 503, 504}
+OK = 200
+JSON_TYPES = {"application/json", "application/problem+json"}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked of the server; one that is not ``repeatable`` reaches it once or never."""
+
+    method: str
+    target: str
+    fields: dict[str, str]
+    body: bytes = b""
+    changes: bool = False
+    repeatable: bool = True
+    limit_seconds: float = ANSWER_SECONDS
+
+
+class Remote:
+    """A company that a server holds. ``warn`` is told what went wrong beside the answer."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        warn: Callable[[str], None] = lambda sentence: None,
+        progress: Progress = silent,
+        opened: "socket | None" = None,
+    ) -> None:
+        self.address = address
+        self.warn = warn
+        self._progress = progress
+        self._trouble = Trouble(address.url)
+        self._connection = Connection(address, opened) if opened else None
+        self._time_zone = ""
+
+    @property
+    def calendar(self) -> "Calendar":
+        """The dates of the company's zone, which every answer names."""
+        from popug_cli.kernel.calendar import Calendar
+
+        if not self._time_zone:
+            self._ready()
+        try:
+            return Calendar(self._time_zone)
+        except InvalidInput as error:
+            raise self._trouble.nonsense(f"it names a time zone that is none, {self._time_zone!r}") from error
+
+    def now(self) -> "datetime":
+        """The present instant by the server's clock."""
+        from popug_cli.kernel.clock import parse_stamp
+
+        try:
+            return parse_stamp(self._ready()["now"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._trouble.nonsense("it does not tell the time") from error
+
+    def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
+        """Have the server do what the message asks for; raises a ``PopugError`` for every refusal."""
+        declaration = DECLARATIONS[type(message)]
+        assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
+        request = _request(declaration, message, token)
+        body = self._answer(request)
+        try:
+            answer: Answer = msgspec.json.decode(body, type=declaration.answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._trouble.nonsense("its answer is not what was asked for", in_doubt=request.changes) from error
+        return answer
+
+    def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
+        """The events that a message asks for, and then those that happen, as server-sent events."""
+        after, failures = message.after, 0
+        while True:
+            began, failure = monotonic(), Exception("the stream ended")
+            try:
+                for event in self._stream(_stream_request(message, after, token)):
+                    yield [event]
+                    after, failures = int(event["sequence"]), 0
+            except (ConnectionError, TimeoutError) as error:
+                failure = error
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._trouble.nonsense("its stream of events holds something else") from error
+            failures = 0 if monotonic() - began > SILENCE_SECONDS else failures + 1
+            if failures >= len(PAUSES_SECONDS):
+                raise self._trouble.broken(failure) from failure
+            sleep(PAUSES_SECONDS[failures])
+
+    def _ready(self) -> dict[str, Any]:
+        body = self._answer(Request("GET", "/readyz", _fields(None)))
+        found = msgspec.json.decode(body) if body[:1] == b"{" else None
+        if not isinstance(found, dict):
+            raise self._trouble.nonsense("it does not say how it is")
+        return found
+
+    def _answer(self, request: Request) -> bytes:
+        """The body of the answer to a request that was taken; raises what the server says, or what is wrong with it."""
+        head, body = self._exchange(request)
+        if head.status == OK:
+            return body
+        raise rebuilt(body) or self._trouble.nonsense(
+            f"it answers {head.status} and does not say why", in_doubt=request.changes and not 400 <= head.status < 500
+        )
+
+    def _exchange(self, request: Request) -> tuple[Head, bytes]:
+        """Ask, and ask again after a broken connection where that changes nothing twice."""
+        failure: Exception | None = None
+        for pause in PAUSES_SECONDS:
+            sleep(pause)
+            try:
+                connection = self._open(request)
+            except OSError as error:
+                if failure is None:
+                    raise self._trouble.unreachable(error) from error
+                failure = error
+                continue
+            try:
+                return self._ask(connection, request)
+            except TimeoutError as error:
+                raise self._trouble.silent(error, in_doubt=request.changes) from error
+            except OSError as error:
+                failure = error
+            finally:
+                self._settle(connection)
+            if not request.repeatable:
+                break
+        assert failure is not None
+        raise self._trouble.broken(failure, in_doubt=request.changes) from failure
+
+    def _open(self, request: Request) -> Connection:
+        """The connection that there is, if it is still good; one that must not break is not taken up again."""
+        found, self._connection = self._connection, None
+        if found is not None:
+            if found.is_unused or (request.repeatable and found.is_fresh()):
+                return found
+            found.close()
+        return Connection(self.address)
+
+    def _settle(self, connection: Connection) -> None:
+        """Keep a connection for the next request if all of the answer was read, else hang up."""
+        if connection.is_done:
+            self._connection = connection
+        else:
+            connection.close()
+
+    def _ask(self, connection: Connection, request: Request) -> tuple[Head, bytes]:
+        connection.send(request.method, request.target, request.fields, request.body)
+        try:
+            head = connection.head(self._patience(request.limit_seconds))
+        except Nonsense as error:
+            raise self._trouble.nonsense(str(error)) from error
+        self._check(head)
+        try:
+            body = connection.body(head)
+        except Nonsense as error:
+            raise self._trouble.nonsense(str(error), in_doubt=request.changes) from error
+        self._take_note(head)
+        if _content_type(head) not in JSON_TYPES:
+            raise self._trouble.nonsense("its answer is not what was asked for", in_doubt=request.changes)
+        return head, body
+
+    def _check(self, head: Head) -> None:
+        """A server of another version, and what is no server of popug, is not believed."""
+        version = head.fields.get("popug-version", "")
+        if not version and head.status in GATEWAY_FAULTS:
+            raise ConnectionError(f"something in between answers {head.status}")
+        if _release(version) != _release(__version__):
+            raise self._trouble.stranger(head.status, head.fields.get("location", ""), version)
+
+    def _take_note(self, head: Head) -> None:
+        self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
+        try:
+            sentences = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
+        except msgspec.MsgspecError:
+            sentences = []
+        for sentence in sentences:
+            self.warn(sentence)
+
+    def _patience(self, limit_seconds: float) -> Callable[[], None]:
+        """What is called while nothing comes: it shows that time passes, and looks whether anybody is there."""
+        began = looked_at = monotonic()
+
+        def wait() -> None:
+            nonlocal looked_at
+            now = monotonic()
+            self._progress("Waiting for the server", int(now - began), 0)
+            if now - began > limit_seconds:
+                raise TimeoutError(f"no answer after {limit_seconds:.0f} seconds")
+            if now - looked_at > SILENCE_SECONDS:
+                self._look()
+                looked_at = monotonic()
+
+        return wait
+
+    def _look(self) -> None:
+        """See on a connection of its own whether the server lives; raises ``TimeoutError`` where it does not."""
+        began = monotonic()
+
+        def wait() -> None:
+            if monotonic() - began > SIGN_OF_LIFE_SECONDS:
+                raise TimeoutError("it gives no sign of life")
+
+        try:
+            connection = Connection(self.address)
+        except OSError as error:
+            raise TimeoutError("it gives no sign of life") from error
+        try:
+            connection.send("GET", "/healthz", _fields(None))
+            connection.head(wait)
+        except (ConnectionError, Nonsense) as error:
+            raise TimeoutError("it gives no sign of life") from error
+        finally:
+            connection.close()
+
+    def _stream(self, request: Request) -> "Iterator[EnvelopeDocument]":
+        """The events of one stream, as long as it lasts."""
+        heard_at = monotonic()
+
+        def wait() -> None:
+            if monotonic() - heard_at > HEARTBEATS_SECONDS:
+                raise TimeoutError("the stream fell silent")
+
+        try:
+            connection = Connection(self.address)
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
+        try:
+            connection.send(request.method, request.target, request.fields)
+            head = connection.head(wait)
+            self._check(head)
+            if head.status != OK:
+                raise rebuilt(connection.body(head)) or self._trouble.nonsense(f"it answers {head.status}")
+            if _content_type(head) != "text/event-stream":
+                raise Nonsense("it streams no events")
+            self._take_note(head)
+            for line in connection.lines(head):
+                heard_at = monotonic()
+                if line.startswith(b"data:"):
+                    yield msgspec.json.decode(line[5:].strip(), type=dict[str, Any])
+        except OSError as error:
+            raise error if isinstance(error, TimeoutError) else ConnectionError(str(error)) from error
+        finally:
+            connection.close()
+
+
+def _request(declaration: Declaration, message: Message[Any], token: str | None) -> Request:
+    fields = {"Content-Type": "application/json", **_fields(None if declaration.access is Access.PUBLIC else token)}
+    has_key = declaration.is_command and not declaration.is_secret
+    if has_key:
+        fields["Idempotency-Key"] = _random_uuid()
+    return Request(
+        method="POST",
+        target=f"/v1/{declaration.module}/{declaration.name}",
+        fields=fields,
+        body=msgspec.json.encode(message),
+        changes=declaration.is_command,
+        repeatable=has_key or not declaration.is_command,
+        limit_seconds=LONG_ANSWER_SECONDS if declaration.name in LONG else ANSWER_SECONDS,
+    )
+
+
+def _stream_request(message: "ListEvents", after: int, token: str | None) -> Request:
+    from urllib.parse import urlencode
+
+    asked = {"type": message.type, "subject": message.subject, "after": after}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    return Request("GET", f"/v1/events?{query}", _fields(token) | {"Accept": "text/event-stream"})
+
+
+def _fields(token: str | None) -> dict[str, str]:
+    """The fields of every request. A token of characters that no token has is sent as one that is no good."""
+    fields = {"Accept": "application/json, application/problem+json", "Popug-Version": __version__}
+    if token is not None:
+        fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:TOKEN_CHARACTERS])}"
+    return fields
+
+
+def _content_type(head: Head) -> str:
+    return head.fields.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_plain(character: str) -> bool:
+    return "!" <= character <= "~"
+
+
+def _random_uuid() -> str:
+    """A UUID of version 4, without the module that makes them."""
+    drawn = bytearray(os.urandom(16))
+    drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
+    text = drawn.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _release(version: str) -> list[str]:
+    return version.split(".")[:2]

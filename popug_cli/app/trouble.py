@@ -1,0 +1,107 @@
+"""What can go wrong with a server, in words; and the errors that it tells, as what they were where they were raised."""
+
+import msgspec
+
+from popug_cli import __version__
+from popug_cli.kernel.errors import (
+    Conflict,
+    IntegrityFault,
+    InvalidInput,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    OwnFault,
+    PopugError,
+    Unavailable,
+)
+
+BY_EXIT_STATUS: dict[int, type[PopugError]] = {
+    kind.exit_status: kind
+    for kind in (
+        OwnFault,
+        InvalidInput,
+        NotFound,
+        NotAuthenticated,
+        NotAllowed,
+        Conflict,
+        IntegrityFault,
+        Unavailable,
+    )
+}
+MAY_BE_DONE = "what was asked for may have been done"
+LOOK_FIRST = "Look with another command before you repeat it."
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A problem document (RFC 9457), as far as an error is made of it."""
+
+    code: str
+    detail: str
+    exit_status: int
+    hint: str = ""
+    details: dict[str, msgspec.Raw] = {}
+
+
+def rebuilt(document: bytes) -> PopugError | None:
+    """The error that a problem document tells of; None where it is no such document."""
+    try:
+        problem = msgspec.json.decode(document, type=Problem)
+        details = {name: msgspec.json.decode(value) for name, value in problem.details.items()}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    kind = BY_EXIT_STATUS.get(problem.exit_status)
+    return kind(problem.code, problem.detail, hint=problem.hint, details=details) if kind else None
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """The errors about the server at one address."""
+
+    url: str
+
+    def unreachable(self, error: OSError) -> PopugError:
+        """Nobody is there, or nobody to be trusted; nothing was sent."""
+        reason = getattr(error, "verify_message", "")  # of a certificate
+        if reason:
+            sentence = f"The certificate of {self.url} is not to be trusted: {reason}."
+            return self._unavailable(sentence, "Have its issuer trusted: SSL_CERT_FILE names a file of certificates.")
+        return self._unavailable(
+            f"No server can be reached at {self.url}: {_reason(error)}.",
+            "Check the address, and whether `popug serve` runs there.",
+        )
+
+    def broken(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
+        """The connection broke, also when it was tried again."""
+        return self._failed(f"The connection to {self.url} broke before the answer came ({_reason(error)})", in_doubt)
+
+    def silent(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
+        """The server takes too long."""
+        return self._failed(f"The server at {self.url} does not answer ({_reason(error)})", in_doubt)
+
+    def nonsense(self, what: str, *, in_doubt: bool = False) -> PopugError:
+        """What came is not what a server says."""
+        return self._failed(f"The server at {self.url} cannot be understood: {what}", in_doubt)
+
+    def stranger(self, status: int, location: str, version: str) -> PopugError:
+        """What answers is no server of this version."""
+        if version:
+            sentence = f"The server at {self.url} is popug {version[:40]}, and this is popug {__version__}."
+            hint = "Use the same version on both sides."
+        elif 300 <= status < 400 and location:
+            sentence = f"What answers at {self.url} sends one on to {location[:200]}, which popug does not follow."
+            hint = "Give the server's own address."
+        else:
+            sentence = f"What answers at {self.url} is no popug server."
+            hint = "Check the address; `popug serve` prints its own."
+        return Unavailable("server_version", sentence, hint=hint, details={"server": self.url})
+
+    def _failed(self, what: str, in_doubt: bool) -> PopugError:
+        if not in_doubt:
+            return self._unavailable(f"{what}.", "Try again in a while.")
+        return Unavailable("in_doubt", f"{what}; {MAY_BE_DONE}.", hint=LOOK_FIRST, details={"server": self.url})
+
+    def _unavailable(self, sentence: str, hint: str) -> PopugError:
+        return Unavailable("server_unavailable", sentence, hint=hint, details={"server": self.url})
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

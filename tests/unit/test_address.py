@@ -1,0 +1,57 @@
+"""Addresses of servers, as people write them."""
+
+import pytest
+
+from popug_cli.app.address import Address, parse
+from popug_cli.kernel.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("written", "address", "url"),
+    [
+        ("unix:///run/popug.sock", Address(path="/run/popug.sock"), "unix:///run/popug.sock"),
+        ("unix:///a%20b/popug.sock", Address(path="/a b/popug.sock"), "unix:///a b/popug.sock"),
+        ("http://localhost:8020", Address(host="localhost", port=8020), "http://localhost:8020"),
+        ("HTTP://LocalHost:8020/", Address(host="localhost", port=8020), "http://localhost:8020"),
+        ("http://popug", Address(host="popug", port=80), "http://popug"),
+        ("https://popug.example:443", Address(host="popug.example", port=443, has_tls=True), "https://popug.example"),
+        ("https://popug.example:8443", Address("popug.example", 8443, has_tls=True), "https://popug.example:8443"),
+        ("http://[::1]:8020", Address(host="::1", port=8020), "http://[::1]:8020"),
+    ],
+)
+def test_an_address_has_one_spelling(written: str, address: Address, url: str) -> None:
+    assert parse(written) == address
+    assert parse(written).url == url
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *(
+            "",
+            "localhost",
+            "localhost:8020",
+            "/run/popug.sock",
+            "ftp://popug",
+            "unix://",
+            "unix://popug.sock",
+            "unix:///a%00b",
+        ),
+        *(
+            "http://",
+            "http://:8020",
+            "http://popug:0",
+            "http://popug:99999",
+            "http://popug:x",
+            "http://[::1",
+            "http:popug",
+        ),
+        *("http://user:secret@popug", "http://popug/path", "http://popug?x=1", "http://popug#x", "http://pöpug"),
+        *("http://popug\r\nX: y", "http://po pug", "http://popug\t", "unix:///a\nb", "\udcff"),
+    ],
+)
+def test_what_names_no_server_is_refused(written: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse(written)
+    assert caught.value.code == "invalid_server"
+    assert "unix:///" in caught.value.hint
