@@ -53,7 +53,8 @@ def verify(place: "Local", copy: Home) -> None:
 
 
 def _next_path(place: "Local") -> Path:
-    place.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
+    with translated(place.home.database):
+        place.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
     return place.home.backups / f"popug-{place.runtime.clock.now():%Y%m%dT%H%M%S%fZ}.zip"
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -23,13 +24,14 @@ from popug_cli.messages.billing import (
     PayslipLine,
     TaskRef,
 )
-from popug_cli.storage.engine import insert_many, scalar
+from popug_cli.storage.engine import driver_of, insert_many, scalar
 
 PAYSLIPS_AT_ONCE = 1_000
 END_OF_DAY = (
     "coalesce((SELECT d.balance_cents FROM billing_account_days d WHERE d.employee_id = a.account_id"
     " AND d.business_date <= :day ORDER BY d.business_date DESC LIMIT 1), 0)"
 )
+KINDS = {kind.value: kind for kind in EntryKind}
 BEFORE_DAY = END_OF_DAY.replace("<= :day", "< :day")
 
 
@@ -82,17 +84,14 @@ def rehearse(up_to: date, context: Context) -> list[ClosedDay]:
 
 
 def _payees(day: date, context: Context) -> list[Payee]:
-    rows = context.connection.execute(
-        text(
-            f"SELECT a.account_id, coalesce(a.username, a.account_id), {BEFORE_DAY}, {END_OF_DAY}"
-            f" FROM billing_accounts a WHERE a.kind = 'employee' AND {END_OF_DAY} > 0 ORDER BY a.account_id"
-        ),
-        {"day": day.isoformat()},
+    statement = (
+        f"WITH ends AS MATERIALIZED (SELECT a.account_id, a.username, {END_OF_DAY} AS amount_cents"
+        " FROM billing_accounts a WHERE a.kind = 'employee')"
+        f" SELECT a.account_id, coalesce(a.username, a.account_id), {BEFORE_DAY}, a.amount_cents"
+        " FROM ends a WHERE a.amount_cents > 0 ORDER BY a.account_id"
     )
-    return [
-        Payee(employee_id, username, opening_cents, amount_cents, context.events.new_id())
-        for employee_id, username, opening_cents, amount_cents in rows
-    ]
+    rows = driver_of(context.connection).execute(statement, {"day": day.isoformat()})
+    return [Payee(*row, context.events.new_id()) for row in rows]
 
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
@@ -129,21 +128,20 @@ def _tell(payees: Sequence[Payee], day: date, head: str, context: Context) -> No
 
 def _lines(first_id: str, last_id: str, day: date, context: Context) -> dict[str, list[PayslipLine]]:
     """The day's entries but the payouts, of all employees from the first to the last id."""
-    rows = context.connection.execute(
-        text(
-            "SELECT a.account_id, e.occurred_at, e.kind,"
-            " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
-            " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
-            " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-            " WHERE a.account_id BETWEEN :first AND :last AND e.employee_id = a.account_id"
-            " AND e.business_date = :day AND e.kind <> 'payout' ORDER BY a.account_id, e.position"
-        ),
+    rows = driver_of(context.connection).execute(
+        "SELECT a.account_id, e.occurred_at, e.kind,"
+        " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
+        " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
+        " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+        " WHERE a.account_id BETWEEN :first AND :last AND e.employee_id = a.account_id"
+        " AND e.business_date = :day AND e.kind <> 'payout' ORDER BY a.account_id, e.position",
         {"first": first_id, "last": last_id, "day": day.isoformat()},
     )
     lines: dict[str, list[PayslipLine]] = defaultdict(list)
+    instant = cache(parse_stamp)
     for employee_id, occurred_at, kind, signed_cents, number, title in rows:
         task = TaskRef(number, title) if number is not None else None
-        lines[employee_id].append(PayslipLine(parse_stamp(occurred_at), EntryKind(kind), signed_cents, task))
+        lines[employee_id].append(PayslipLine(instant(occurred_at), KINDS[kind], signed_cents, task))
     return lines
 
 

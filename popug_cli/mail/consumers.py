@@ -22,6 +22,7 @@ from popug_cli.messages.identity import (
 from popug_cli.messages.mail import MailKind
 from popug_cli.storage.engine import insert_many
 
+PAYSLIP = MailKind.PAYSLIP.value
 E = TypeVar("E", bound=Event)
 
 MEET = (
@@ -90,7 +91,7 @@ def _mail(event: Delivered[PayoutMade], now: str, context: Context) -> tuple[str
         message_id_of(mail_id),
         payout.user_id,
         payout.business_date.isoformat(),
-        MailKind.PAYSLIP,
+        PAYSLIP,
         payout.amount_cents,
         _encode(payout).decode(),
         event.id,

@@ -218,3 +218,15 @@ def test_without_an_exchange_two_renames_do(company: InProcess, monkeypatch: pyt
     assert answer.replaced
     assert beside(company) == {"home", Path(answer.replaced).name}
     assert company.place.perform(CheckHealth()).ok
+
+
+def test_a_home_that_may_not_be_written_is_said_where_the_folder_of_backups_is_missing(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PopugError) as refusal:
+        company.place.perform(BackUp())
+    assert (refusal.value.code, refusal.value.exit_status) == ("read_only", 8)
