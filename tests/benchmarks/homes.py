@@ -34,7 +34,7 @@ PEOPLE = 50
 SHUFFLES_A_DAY = 8
 ENTRIES_A_NEW_TASK = 18  # a day: one when it is made, eight shuffles of it and one left over, one of two is completed
 IMPORTED_AT_ONCE = 50_000
-LONE_ROUNDS = 100
+LONE_ROUNDS = 10
 TOKEN_FILE = "boss.token"
 
 
