@@ -71,6 +71,13 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
 
 def not_initialised(home: Home) -> NotFound:
     """There is no company in this home."""
+    if home.root.is_file():
+        return NotFound(
+            "not_initialised",
+            f"{home.root} is a file, and a company lives in a directory.",
+            hint="Name the directory with --home DIR or POPUG_HOME.",
+            details={"home": str(home.root)},
+        )
     return NotFound(
         "not_initialised",
         f"There is no company in {home.root} yet.",

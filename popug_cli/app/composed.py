@@ -32,6 +32,7 @@ from popug_cli.messages.company import (
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
+from popug_cli.messages.today import ShowToday
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
@@ -61,6 +62,7 @@ PLACES: dict[type[Message[Any]], str] = {
     ShowPermissions: "settings",
     ShowSettings: "settings",
     ShowTask: "task_details",
+    ShowToday: "today",
     VerifyLedger: "health",
 }
 

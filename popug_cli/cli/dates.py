@@ -1,7 +1,7 @@
 """Dates and times as people type them."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 
 from popug_cli.cli.face import Face
 from popug_cli.kernel.errors import InvalidInput
@@ -10,14 +10,24 @@ RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 YEARS = range(2, 9999)
+SHORT_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+EARLIEST, LATEST = date(2, 1, 1), date(9998, 12, 30)
+DAYS_OF_UNIT = {"day": 1, "week": 7}
+
+_WEEKDAY = re.compile(r"(?:last )?(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?")
+_HOURS_AGO = re.compile(r"([0-9]{1,6}) ?(?:h|hours?) ago")
+_AGO = re.compile(r"([0-9]{1,5}) (day|week)s? ago")
 
 
 def parse_day(text: str, today: date) -> date:
-    """An ISO date, ``today`` or ``yesterday``; raises ``invalid_date``."""
-    if text == "today":
-        return today
-    if text == "yesterday":
-        return date.fromordinal(max(1, today.toordinal() - 1))
+    """An ISO date, ``today``, ``yesterday``, the last ``monday`` or ``3 days ago``; raises ``invalid_date``."""
+    words = " ".join(text.lower().split())
+    if words in {"today", "yesterday"}:
+        return _back(today, 1 if words == "yesterday" else 0)
+    if found := _WEEKDAY.fullmatch(words):
+        return _back(today, (today.weekday() - SHORT_WEEKDAYS.index(found[1])) % 7)
+    if found := _AGO.fullmatch(words):
+        return _back(today, int(found[1]) * DAYS_OF_UNIT[found[2]])
     return parse_date(text)
 
 
@@ -31,7 +41,7 @@ def parse_date(text: str) -> date:
         raise InvalidInput(
             "invalid_date",
             f"{text!r} is no date.",
-            hint="Write it as 2026-03-02, or say today or yesterday.",
+            hint="Write it as 2026-03-02, or say today, yesterday, monday or 3 days ago.",
             details={"date": text},
         )
     return day
@@ -55,6 +65,16 @@ def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | N
     return (None, parse_time(text)) if ":" in text else (parse_day(text, today), None)
 
 
+def start_of(face: Face, text: str) -> datetime:
+    """The first instant that a date or an instant stands for; raises ``invalid_date`` or ``invalid_time``."""
+    return _first_instant(face, text, days_later=0)
+
+
+def end_of(face: Face, text: str) -> datetime:
+    """The first instant after a date, or an instant; raises ``invalid_date`` or ``invalid_time``."""
+    return _first_instant(face, text, days_later=1)
+
+
 def company_today(face: Face) -> date:
     """The present date in the company's zone."""
     now = face.place.now()
@@ -64,6 +84,21 @@ def company_today(face: Face) -> date:
 def day_option(face: Face, text: str | None) -> date | None:
     """The value of an option that takes a date; None where it was not given."""
     return None if text is None else parse_day(text, company_today(face))
+
+
+def _first_instant(face: Face, text: str, *, days_later: int) -> datetime:
+    if found := _HOURS_AGO.fullmatch(" ".join(text.lower().split())):
+        return max(face.place.now() - timedelta(hours=int(found[1])), datetime.combine(EARLIEST, time(), UTC))
+    day, instant = parse_day_or_time(text, company_today(face))
+    if instant is not None:
+        return instant
+    assert day is not None
+    within = max(EARLIEST, min(day, LATEST))
+    return face.place.calendar.instant(within + timedelta(days=days_later), time())
+
+
+def _back(today: date, days: int) -> date:
+    return date.fromordinal(max(1, today.toordinal() - days))
 
 
 def _instant(text: str) -> datetime | None:

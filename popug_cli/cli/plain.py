@@ -21,7 +21,7 @@ def _records(table: Table) -> Iterator[str]:
         yield f"{table.title}:"
     for row in table.rows:
         named = [
-            f"{column.spoken or column.name} {cell}".strip()
+            f"{column.spoken or column.name.lower()} {cell}".strip()
             for column, cell in zip(table.columns, row, strict=True)
             if cell and not column.picture
         ]

@@ -13,6 +13,7 @@ from popug_cli.kernel.home import locate
 
 FILES = (
     "session",
+    "today",
     "task",
     "tasks",
     "money",

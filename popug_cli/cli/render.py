@@ -101,7 +101,7 @@ class Printer:
         """Sentences and tables for people."""
         for block in blocks:
             if isinstance(block, str):
-                self.out.write(visible(block, keep="\n") + "\n")
+                self.out.write(_wrapped(visible(block, keep="\n"), self.seen_on or self.out) + "\n")
             elif self.plain:
                 self._plain(block)
             else:
@@ -123,7 +123,7 @@ class Printer:
 
     def warn(self, sentence: str) -> None:
         """A warning, beside the answer."""
-        self.err.write(f"warning: {visible(sentence)}\n")
+        self.err.write(_wrapped(f"warning: {visible(sentence)}", self.err) + "\n")
 
     def trace(self, report: str) -> None:
         """The lines of a traceback, for who asked for it."""
@@ -131,7 +131,7 @@ class Printer:
 
     def note(self, sentence: str) -> None:
         """A remark, beside the answer."""
-        self.err.write(visible(sentence) + "\n")
+        self.err.write(_wrapped(visible(sentence), self.err) + "\n")
 
     def ask(self, question: str) -> None:
         """A question at a terminal, whose answer is typed behind it."""
@@ -144,9 +144,9 @@ class Printer:
             body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
             self.err.write(to_json({"error": body}, only_ascii=not _takes_all(self.err)) + "\n")
             return
-        self.err.write(f"error: {visible(error.message)}\n")
+        self.err.write(_wrapped(f"error: {visible(error.message)}", self.err) + "\n")
         if error.hint:
-            self.err.write(f"  {visible(error.hint)}\n")
+            self.err.write(_wrapped(f"  {visible(error.hint)}", self.err) + "\n")
 
     def _plain(self, block: Table | Hint | Heading | Panel) -> None:
         from popug_cli.cli.plain import lines
@@ -159,7 +159,8 @@ class Printer:
 
         console = self._console()
         if isinstance(block, Hint):
-            console.print(Text(visible(block.text), style="dim"), soft_wrap=True)
+            text = _wrapped(visible(block.text), self.seen_on or self.out)
+            console.print(Text(text, style="dim"), soft_wrap=True)
         elif isinstance(block, Heading):
             console.print(Text(visible(block.text), style="bold"), soft_wrap=True)
         elif isinstance(block, Panel):
@@ -190,6 +191,23 @@ def to_json(answer: Any, *, only_ascii: bool = False) -> str:
     except UnicodeEncodeError:  # bytes of the command line that are no UTF-8 are lone surrogates
         document = json.dumps(msgspec.to_builtins(answer), separators=(",", ":"))
     return visible_json(document, only_ascii=only_ascii)
+
+
+def _wrapped(text: str, stream: IO[str]) -> str:
+    """Text for people with its lines broken between words, where a terminal would break them anywhere."""
+    if not stream.isatty():
+        return text
+    from shutil import get_terminal_size
+    from textwrap import wrap
+
+    width, lines = get_terminal_size().columns, []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        if len(line) > width:
+            lines += wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _takes_all(stream: IO[str]) -> bool:

@@ -7,12 +7,12 @@ import typer
 
 from popug_cli.cli import session_file
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.passwords import FromStdin, ask, read_password
+from popug_cli.cli.interview import first_admin
+from popug_cli.cli.passwords import FromStdin, read_password
 from popug_cli.cli.render import Hint
-from popug_cli.kernel.calendar import machine_zone_name
-from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.errors import InvalidInput, NotAuthenticated
 from popug_cli.messages.base import Done
-from popug_cli.messages.identity import LogIn, LogOut, RecoverAdmin, RegisterFirstAdmin, Session, User, WhoAmI
+from popug_cli.messages.identity import LogIn, LogOut, RecoverAdmin, Session, User, WhoAmI
 
 START_PANEL = "Start here"
 PANEL = "People and sessions"
@@ -42,12 +42,12 @@ def init(
 ) -> None:
     """Found a company: make its home, register its first admin and log them in."""
     session_file.check()
-    message = RegisterFirstAdmin(
-        username=admin if admin is not None else ask(face, "Username of the first admin", "--admin"),
-        email=email if email is not None else ask(face, "E-mail address of the first admin", "--email"),
-        password=read_password(face, from_stdin=password_stdin, new=True),
-    )
-    face.here.found(machine_zone_name() if time_zone is None else time_zone, message)
+    if face.home.root.is_file():
+        raise InvalidInput(
+            "usage", f"{face.home.root} is a file, and a home is a directory.", hint="Name another with --home DIR."
+        )
+    message, zone_name = first_admin(face, admin, email, time_zone, from_stdin=password_stdin)
+    face.here.found(zone_name, message)
     user = face.perform(message)
     session = face.here.perform(LogIn(username=user.username, password=message.password))
     session_file.remember(face.home, session.token)
@@ -58,6 +58,7 @@ def init(
             f"The company lives in {face.home.root}; its clocks are those of {zone}.",
             f"{user.username} is its first admin and logged in.",
             Hint("Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`."),
+            Hint("On a computer that several people share: `popug serve` lets them in without rights over the files."),
         ],
     )
 
@@ -71,6 +72,8 @@ def login(
     ] = False,
 ) -> None:
     """Log in with a password."""
+    if (damaged := session_file.put_damaged_aside()) is not None:
+        face.printer.warn(f"The session file was damaged and is kept as {damaged}; other logins in it are lost.")
     password = read_password(face, from_stdin=password_stdin, new=False)
     session = face.perform(LogIn(username=name, password=password))
     if print_token:

@@ -32,6 +32,19 @@ def check() -> None:
     _read()
 
 
+def put_damaged_aside() -> Path | None:
+    """Move a session file that holds no tokens out of the way; where to, or None if there is nothing wrong with it."""
+    try:
+        _read()
+    except NotAuthenticated as error:
+        if "damaged" not in error.details:
+            raise
+        aside = path().with_suffix(".damaged.json")
+        path().replace(aside)
+        return aside
+    return None
+
+
 def path() -> Path:
     """Where the session file is: ``POPUG_SESSION``, else in the user's configuration directory."""
     if os.environ.get("POPUG_SESSION"):
@@ -72,7 +85,10 @@ def _read() -> dict[str, str]:
         tokens = None
     if not isinstance(tokens, dict) or not all(isinstance(token, str) for token in tokens.values()):
         raise NotAuthenticated(
-            "not_logged_in", f"The session file {file} is damaged.", hint=f"Remove {file}, then run `popug login NAME`."
+            "not_logged_in",
+            f"The session file {file} is damaged.",
+            hint="Run `popug login NAME`, which puts it aside and begins another.",
+            details={"damaged": str(file)},
         )
     return tokens
 

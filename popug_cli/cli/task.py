@@ -1,5 +1,6 @@
 """Commands about one task: add, complete, show."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -15,7 +16,16 @@ from popug_cli.messages.tasks import AddTask, CompleteTask, Task
 PANEL = "Work"
 task = typer.Typer(help="Create, complete and look at a task.", no_args_is_help=True)
 
-Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number.")]
+
+def _number(typed: str) -> int:
+    """A task's number, also with the # that it is shown with."""
+    digits = typed.strip().removeprefix("#")
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", digits):
+        raise typer.BadParameter(f"{typed!r} is no task's number; write 42 or '#42'.")
+    return int(digits)
+
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number.", parser=_number)]
 
 
 def register(program: typer.Typer) -> None:

@@ -7,25 +7,22 @@ from typing import Annotated
 import msgspec
 import typer
 
+from popug_cli.cli import task_list
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.json_lines import read_json_lines
 from popug_cli.cli.out_file import write_new_file
 from popug_cli.cli.render import Block, Column, Hint, Table, to_json
-from popug_cli.cli.task import PANEL, price
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.cli.task import PANEL
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
     Fairness,
     GetFairness,
     ImportTasks,
-    ListTasks,
     NewTask,
     ShuffleCheck,
     ShuffleTasks,
-    StatusFilter,
     Task,
-    TaskPage,
     VerifyShuffle,
 )
 
@@ -47,30 +44,7 @@ def register(program: typer.Typer) -> None:
     program.add_typer(tasks, name="tasks", rich_help_panel=PANEL)
 
 
-@command(tasks, "list")
-def list_(
-    face: Face,
-    mine: Annotated[bool, typer.Option("--mine", help="One's own (the default).")] = False,
-    everybody: Annotated[bool, typer.Option("--all", help="Everybody's, of every status.")] = False,
-    assignee: Annotated[str | None, typer.Option("--assignee", metavar="NAME", help="This person's.")] = None,
-    status: Annotated[StatusFilter | None, typer.Option("--status", help="Of this status.")] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="With this text in title or jira id.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
-    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="After so many.")] = 0,
-) -> None:
-    """List tasks by number: one's own open ones, unless asked otherwise."""
-    page = face.perform(
-        ListTasks(
-            status=status or (StatusFilter.ALL if everybody else StatusFilter.OPEN),
-            assignee=_whose(face, mine=mine, everybody=everybody, assignee=assignee),
-            search=search,
-            limit=limit,
-            offset=offset,
-        )
-    )
-    face.show(page, lambda: [_table(page)])
+command(tasks, "list")(task_list.list_)
 
 
 @command(tasks, "shuffle")
@@ -78,6 +52,8 @@ def shuffle(
     face: Face, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False
 ) -> None:
     """Draw a new assignee for every open task; each pays the fee again."""
+    if not yes:
+        face.perform(WhoAmI())
     face.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
     done = face.perform(ShuffleTasks())
     face.show(
@@ -143,39 +119,6 @@ def _every_task(face: Face) -> Iterator[Task]:
 
 def _line(task: Task) -> str:
     return to_json(task) + "\n"
-
-
-def _whose(face: Face, *, mine: bool, everybody: bool, assignee: str | None) -> str | None:
-    """The username to list the tasks of; None for everybody."""
-    if assignee is not None and mine:
-        raise InvalidInput("usage", "--mine and --assignee name two people.", hint="Give one of them.")
-    if assignee is not None or (everybody and not mine):
-        return assignee
-    return face.perform(WhoAmI()).username
-
-
-def _table(page: TaskPage) -> Table:
-    columns = (
-        Column("#", right=True),
-        Column("Jira"),
-        Column("Title", flexible=True),
-        Column("Status"),
-        Column("Assignee"),
-        Column("Fee", right=True),
-        Column("Reward", right=True),
-    )
-    more = page.total - len(page.tasks)
-    return Table(
-        columns,
-        [_row(task) for task in page.tasks],
-        empty="There are no such tasks." if not page.total else f"There are {page.total}, but none after that many.",
-        footer=f"{len(page.tasks)} of {page.total}" if more else "",
-    )
-
-
-def _row(task: Task) -> tuple[str, ...]:
-    prices = (price(task.fee_cents), price(task.reward_cents))
-    return (str(task.number), task.jira_id or "", task.title, task.status, task.assignee, *prices)
 
 
 def _checked(check: ShuffleCheck) -> Iterator[Block]:

@@ -1,9 +1,51 @@
 """What ``popug`` alone says: to somebody new how to begin, to somebody logged in what today holds."""
 
+from collections.abc import Iterator
+
 from popug_cli.cli.face import Face
-from popug_cli.cli.help import blocks
+from popug_cli.cli.render import Block, Heading, Hint, Panel
+from popug_cli.cli.today import show_day
+from popug_cli.kernel.errors import NotAuthenticated, NotFound
+
+FIRST_WORDS = (
+    (
+        "popug demo",
+        "Watch a day of a sample company, with every screen. It leaves nothing behind but a temporary home.",
+    ),
+    ("popug init", "Found your own company. It asks for what it needs; you become its first admin."),
+)
+SHARED = "On a computer that several people share, whoever founds the company may serve it to the others: popug serve."
+LATER_WORDS = (
+    ("popug login NAME", "Say who you are."),
+    ("popug --help", "See all that can be done, and by whom."),
+)
 
 
 def welcome(face: Face) -> None:
-    """Say what to do first."""
-    face.printer.blocks(blocks(""))
+    """Show today to who is logged in; tell everybody else how to begin."""
+    try:
+        show_day(face)
+    except NotFound as error:
+        if face.as_json or error.code != "not_initialised" or face.home.root.is_file():
+            raise
+        face.printer.blocks(_nothing_here(face))
+    except NotAuthenticated as error:
+        if face.as_json or error.code != "not_logged_in" or error.details:
+            raise
+        face.printer.blocks(_nobody_here(face))
+
+
+def _nothing_here(face: Face) -> Iterator[Block]:
+    yield Heading("popug: chance hands out the chores, and every day is settled to the cent.")
+    yield "Whoever gets a task pays a fee for it, whoever completes it earns a reward;"
+    yield "in the evening everybody with money in hand is paid, and gets a mail that says what for."
+    yield ""
+    yield f"There is no company in {face.home.root} yet. You may:"
+    yield Panel("Start here", FIRST_WORDS)
+    yield Hint(SHARED)
+    yield Hint("popug --help shows all that can be done, and by whom.")
+
+
+def _nobody_here(face: Face) -> Iterator[Block]:
+    yield f"There is a company in {face.home.root}, and you are not logged in."
+    yield Panel("Next", LATER_WORDS)

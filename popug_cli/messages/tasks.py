@@ -38,6 +38,14 @@ class StatusFilter(StrEnum):
     ALL = "all"
 
 
+class TaskSort(StrEnum):
+    """By what a list is sorted: numbers upwards, the dearest first, the oldest first."""
+
+    NUMBER = "number"
+    REWARD = "reward"
+    AGE = "age"
+
+
 class AssignmentReason(StrEnum):
     """Why somebody got a task."""
 
@@ -63,10 +71,12 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class TaskPage(msgspec.Struct, frozen=True):
-    """Some of the tasks that were asked for, by number, and how many there are in all."""
+    """Some of the tasks that were asked for; how many there are in all, and what all of them cost and bring."""
 
     tasks: list[Task]
     total: int
+    fees_cents: int = 0
+    rewards_cents: int = 0
 
 
 class TaskRun(msgspec.Struct, frozen=True):
@@ -161,11 +171,21 @@ class GetTask(Query[Task], frozen=True, kw_only=True):
 
 @declare("tasks list", by=EVERYONE)
 class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
-    """Ask for tasks by status, assignee (a username) and text in title or jira id; all who are not limited."""
+    """Ask for tasks that pass every filter that is set; people are usernames.
+
+    ``since`` (inclusive) and ``until`` (exclusive) are about the creation, or the completion where only completed tasks
+    are asked for.
+    """
 
     status: StatusFilter = StatusFilter.OPEN
     assignee: str | None = None
+    creator: str | None = None
+    jira_id: str | None = None
     search: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    sort: TaskSort = TaskSort.NUMBER
+    backwards: bool = False
     limit: Limit | None = None
     offset: Count = 0
 

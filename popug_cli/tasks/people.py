@@ -109,6 +109,11 @@ def note_assignability(context: Context, changed: Sequence[Person]) -> None:
     )
 
 
+def anybody_assignable(context: Context) -> bool:
+    """Whether there is somebody who may hold tasks now."""
+    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_people WHERE assignable = 1)"))
+
+
 def look_up(context: Context, statement: str, values: Sequence[str]) -> Iterator[Any]:
     """The rows of a statement that asks for ``:values``, a bounded number of them at once."""
     prepared = text(statement).bindparams(bindparam("values", expanding=True))

@@ -1,13 +1,14 @@
 """What may be asked of tasks."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.draws import ALGORITHM, draw_assignee
 from popug_cli.kernel.errors import IntegrityFault, OwnFault, Unavailable
 from popug_cli.messages.envelope import Delivered
@@ -26,6 +27,7 @@ from popug_cli.messages.tasks import (
     TaskAssigned,
     TaskPage,
     TaskRun,
+    TaskSort,
     TasksShuffled,
     VerifyShuffle,
     WrongDraw,
@@ -52,11 +54,20 @@ def get_task(message: GetTask, context: Context) -> Task:
 
 
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
-    """The tasks that pass every filter, by number; raises ``user_not_found``."""
+    """The tasks that pass every filter, and totals over all of them; raises ``user_not_found``, ``invalid_jira_id``."""
     where, values = _filter(message, context)
-    total = scalar(context.connection, f"SELECT count(*) FROM tasks_tasks AS t WHERE {where}", **values)
+    statement = f"SELECT count(*), sum(t.fee_cents), sum(t.reward_cents) FROM tasks_tasks AS t WHERE {where}"
+    total, fees_cents, rewards_cents = context.connection.execute(text(statement), values).one()
     values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
-    return TaskPage(_tasks(f"{where} ORDER BY t.number LIMIT :limit OFFSET :offset", values, context), total)
+    found = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
+    return TaskPage(found, total, fees_cents or 0, rewards_cents or 0)
+
+
+def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
+    """Those of the tasks that are there, by id."""
+    rows = people.look_up(context, f"{_SELECT} WHERE t.task_id IN :values", task_ids)
+    found = [msgspec.convert(dict(row._mapping), Task, strict=False) for row in rows]
+    return {task.task_id: task for task in found}
 
 
 def export_tasks(message: ExportTasks, context: Context) -> TaskRun:
@@ -166,10 +177,31 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
     if message.assignee is not None:
         conditions.append("t.assignee_id = :assignee_id")
         values["assignee_id"] = _user_id(message.assignee, context)
+    if message.creator is not None:
+        conditions.append("t.creator_id = :creator_id")
+        values["creator_id"] = _user_id(message.creator, context)
+    if message.jira_id is not None:
+        conditions.append("t.jira_id = :jira_id")
+        values["jira_id"] = rules.read_jira_id(message.jira_id)
+    when = "t.completed_at" if message.status is StatusFilter.COMPLETED else "t.created_at"
+    for name, condition, instant in (("since", ">=", message.since), ("until", "<", message.until)):
+        if instant is not None:
+            conditions.append(f"{when} {condition} :{name}")
+            values[name] = stamp(instant)
     if message.search:
         conditions.append("t.search_text LIKE :pattern ESCAPE '\\'")
         values["pattern"] = rules.search_pattern(message.search)
     return " AND ".join(conditions), values
+
+
+def _order(message: ListTasks) -> str:
+    """How a list is sorted; what has no reward yet comes last either way."""
+    way, back = ("DESC", "ASC") if message.backwards else ("ASC", "DESC")
+    return {
+        TaskSort.NUMBER: f"t.number {way}",
+        TaskSort.REWARD: f"t.reward_cents IS NULL, t.reward_cents {back}, t.number {way}",
+        TaskSort.AGE: f"t.created_at {way}, t.number {way}",
+    }[message.sort]
 
 
 def _user_id(username: str, context: Context) -> str:

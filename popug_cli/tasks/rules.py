@@ -115,7 +115,8 @@ def read_jira_id(typed: str) -> str:
         raise InvalidInput(
             "invalid_jira_id",
             f"{quoted(typed)} is no jira id.",
-            hint="A jira id is letters and digits, a hyphen and a number, such as POPUG-7.",
+            hint="A jira id is letters and digits, a hyphen and a number, such as POPUG-7,"
+            f" and has at most {MAX_JIRA_ID_CHARACTERS} characters.",
             details={"jira_id": visible(typed[:MAX_TITLE_CHARACTERS])},
         )
     return text.upper()

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from popug_cli import messages
-from popug_cli.cli.program import build
+from popug_cli.cli.program import FILES, build
 from popug_cli.cli.surface import FILE, Command, Group, Parameter, Surface
 from popug_cli.messages.base import Access, Role, declarations
 
@@ -29,7 +29,7 @@ PANELS = {
     "The operator: whoever holds the home": None,
 }
 START_WITH = ("init", "demo", "login", "today")
-SENT_AS = {"events follow": "events list", "today": "tasks list", "dashboard": "tasks list"}
+SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}
 FOR_ANYBODY = {"man"}
 COMPLETES = {
     "NUMBER": "task",
@@ -61,16 +61,19 @@ ROLES = {("user add", "role"), ("user set-role", "role")}
 def made() -> Surface:
     """The surface, from the commands."""
     program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
+    files = _files()
     commands: dict[str, Command] = {}
     groups: dict[str, Group] = {}
     for words, command in _below("", program, click.Context(program)):
         if hasattr(command, "commands"):
-            groups[words] = Group(_file(command), _text(command.help), _panel_of_group(words, commands))
+            groups[words] = Group(files[words.partition(" ")[0]], _text(command.help), _panel_of_group(words, commands))
         if not hasattr(command, "commands") or command.invoke_without_command:
             guide = guides.get(words, {"examples": ()})
             examples = tuple(map(tuple, guide["examples"]))
             takes, then = _takes(words, command), guide.get("then", "")
-            commands[words] = Command(_file(command), _text(command.help), _panel(words), takes, examples, then)
+            commands[words] = Command(
+                files[words.partition(" ")[0]], _text(command.help), _panel(words), takes, examples, then
+            )
     return Surface(_text(program.help), tuple(PANELS), _takes("", program), groups, commands)
 
 
@@ -89,11 +92,9 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
         yield words, command
 
 
-def _file(command: Any) -> str:
-    inner = command
-    while getattr(inner, "commands", None):
-        inner = next(iter(inner.commands.values()))
-    return str(inner.callback.__module__.rpartition(".")[2])
+def _files() -> dict[str, str]:
+    """The file that adds each word behind ``popug``."""
+    return {word: name for name in FILES for word in build(name).commands}
 
 
 def _text(help_: str | None) -> str:

@@ -28,6 +28,7 @@ W, A, M, D = "worker", "accountant", "manager", "admin"
 MAY = {
     "logout": (W, A, M, D),
     "whoami": (W, A, M, D),
+    "today": (W, A, M, D),
     "user passwd": (W, A, M, D),
     "task add": (W, A, M, D),
     "task complete": (W, A, M, D),

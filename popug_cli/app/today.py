@@ -1,0 +1,165 @@
+"""One's own day, composed of what tasks, billing and the log know."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from popug_cli.billing.queries import get_balance, get_income
+from popug_cli.bus.runtime import Context
+from popug_cli.messages.base import ACCOUNTING, Event, Role
+from popug_cli.messages.billing import EntryKind, EntryPosted, GetBalance, GetIncome, PayoutMade, TaskRef
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserRoleChanged
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import ListTasks, Task, TaskAssigned, TaskPage, TaskSort
+from popug_cli.messages.today import Happening, News, ShowToday, Today
+from popug_cli.tasks.people import anybody_assignable, usernames
+from popug_cli.tasks.queries import list_tasks, tasks_by_id
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+TASKS_SHOWN = 20
+HAPPENINGS_SHOWN = 20
+MOST_EVENTS = 200_000
+READ_EVENTS = 1_000
+DAYS_LOOKED_BACK = 31
+KINDS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
+CORRECTIONS = {EntryKind.FEE_REVERSAL: 1, EntryKind.REWARD_REVERSAL: -1}
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """Of an envelope, when it happened."""
+
+    time: datetime
+
+
+def show_today(place: "Local", message: ShowToday, principal: Principal) -> Today:
+    """The day of whoever asks."""
+    place.catch_up()
+    with place.runtime.reading(principal) as context:
+        balance = get_balance(GetBalance(), context)
+        page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=TASKS_SHOWN), context)
+        since, after = _beginning(message, context)
+        happened = [*_happenings(after, context)]
+        return Today(
+            username=principal.username,
+            role=cast(Role, principal.role),
+            business_date=context.calendar.date_of(context.now),
+            balance_cents=balance.balance_cents,
+            earned_today_cents=balance.earned_today_cents,
+            tasks=page.tasks,
+            open_count=page.total,
+            fees_cents=page.fees_cents,
+            rewards_cents=page.rewards_cents,
+            since=since,
+            happened=happened[-HAPPENINGS_SHOWN:],
+            happened_count=len(happened),
+            last_sequence=context.position,
+            waiting=[*_waiting(page, context)],
+        )
+
+
+def _beginning(message: ShowToday, context: Context) -> tuple[datetime, int]:
+    """From when on, and after which position of the log, something is news."""
+    since = message.since or context.calendar.instant(context.calendar.date_of(context.now), time())
+    if message.after is None or message.after > context.position:
+        return since, _position_before(since, context)
+    return since, message.after
+
+
+def _position_before(instant: datetime, context: Context) -> int:
+    """The position of the last event before an instant; the log is in the order of time, unless a clock was set."""
+    low, high = 0, context.position
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _time_at(middle, context) < instant:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _time_at(sequence: int, context: Context) -> datetime:
+    return msgspec.json.decode(context.log.at(sequence)[-1], type=Timed).time
+
+
+def _happenings(after: int, context: Context) -> Iterator[Happening]:
+    events = [*_about_me(after, context)]
+    assigned = [event.data for event in events if isinstance(event.data, TaskAssigned)]
+    posted = [event.data.task_id for event in events if isinstance(event.data, EntryPosted) and event.data.task_id]
+    tasks = tasks_by_id([*{*(each.task_id for each in assigned), *posted}], context)
+    names = usernames(context, {each.assignee_id for each in assigned})
+    for event in events:
+        if (happening := _told(event, tasks, names, context)) is not None:
+            yield happening
+
+
+def _about_me(after: int, context: Context) -> Iterator[Delivered[Event]]:
+    """The events after a position in which somebody's id stands, of the last that may be looked through."""
+    me, types = context.principal.user_id, [kind.TYPE for kind in KINDS]
+    after = max(after, context.position - MOST_EVENTS)
+    while rows := context.log.after(after, types, READ_EVENTS):
+        yield from context.log.known([row for row in rows if me in row[-1]])
+        after = rows[-1][0]
+
+
+def _told(event: Delivered[Event], tasks: dict[str, Task], names: dict[str, str], context: Context) -> Happening | None:
+    me, data = context.principal.user_id, event.data
+    match data:
+        case TaskAssigned():
+            what = _change_of_hands(data, me)
+            task = tasks.get(data.task_id)
+            fee_cents = -task.fee_cents if task and task.fee_cents and what is not News.TAKEN else None
+            assignee = names[data.assignee_id] if what is News.TAKEN else None
+            told = Happening(event.time, what, event.actor, _ref(task), fee_cents, assignee, data.shuffle_id)
+            return told if me in {data.assignee_id, data.previous_assignee_id} else None
+        case EntryPosted(user_id=owner, task_id=str(task_id)) if owner == me:
+            return _entry(event, data, _ref(tasks.get(task_id)))
+        case PayoutMade(user_id=owner) if owner == me:
+            return Happening(event.time, News.PAID, event.actor, signed_cents=-data.amount_cents)
+        case UserRoleChanged(user_id=owner) if owner == me:
+            return Happening(event.time, News.ROLE_CHANGED, event.actor, role=data.new_role)
+    return None
+
+
+def _change_of_hands(assigned: TaskAssigned, me: str) -> News:
+    if assigned.assignee_id != me:
+        return News.TAKEN
+    return News.KEPT if assigned.previous_assignee_id == me else News.GIVEN
+
+
+def _entry(event: Delivered[Event], entry: EntryPosted, task: TaskRef | None) -> Happening | None:
+    """Of the entries those that no other event tells: rewards and corrections."""
+    if entry.kind is EntryKind.REWARD:
+        return Happening(event.time, News.COMPLETED, event.actor, task, entry.amount_cents)
+    if entry.kind in CORRECTIONS:
+        signed_cents = CORRECTIONS[entry.kind] * entry.amount_cents
+        return Happening(event.time, News.CORRECTED, event.actor, task, signed_cents)
+    return None
+
+
+def _ref(task: Task | None) -> TaskRef | None:
+    return TaskRef(task.number, task.title) if task else None
+
+
+def _waiting(page: TaskPage, context: Context) -> Iterable[str]:
+    """The commands that are likely next, the most urgent first."""
+    role = context.principal.role
+    if page.tasks:
+        yield f"popug task complete {page.tasks[0].number}"
+    if role in ACCOUNTING and _has_open_days(context):
+        yield "popug close-day --date yesterday"
+    if role == Role.ADMIN and not anybody_assignable(context):
+        yield "popug user add NAME --email ADDRESS --role worker"
+    elif not page.tasks:
+        yield "popug task add TITLE"
+    yield "popug tasks list --all"
+
+
+def _has_open_days(context: Context) -> bool:
+    today = context.calendar.date_of(context.now)
+    first, last = today - timedelta(days=DAYS_LOOKED_BACK), today - timedelta(days=1)
+    return any(not day.closed for day in get_income(GetIncome(from_date=first, to_date=last), context).days)
