@@ -63,6 +63,7 @@ class Panel:
     rows: Sequence[tuple[str, str]]
 
 
+DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 FLEXIBLE_WIDTH = 12
 BETWEEN_COLUMNS = 3
 UNBOUNDED_WIDTH = 1_000
@@ -104,6 +105,8 @@ class Printer:
                 self.out.write(_wrapped(visible(block, keep="\n"), self.seen_on or self.out) + "\n")
             elif self.plain:
                 self._plain(block)
+            elif isinstance(block, Hint | Heading):
+                self._emphasised(block)
             else:
                 self._rich(block)
 
@@ -154,16 +157,24 @@ class Printer:
         for line in lines(block):
             self.out.write(visible(line) + "\n")
 
-    def _rich(self, block: Table | Hint | Heading | Panel) -> None:
+    def _emphasised(self, block: Hint | Heading) -> None:
+        """A line dim or bold where a terminal can; without Rich, which takes longer to load than most commands."""
+        seen = self.seen_on or self.out
+        text = visible(block.text) if isinstance(block, Heading) else _wrapped(visible(block.text), seen)
+        if (
+            seen.isatty()
+            and "NO_COLOR" not in os.environ
+            and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
+        ):
+            style = BOLD if isinstance(block, Heading) else DIM
+            text = "\n".join(f"{style}{line}{NORMAL}" for line in text.split("\n"))
+        self.out.write(text + "\n")
+
+    def _rich(self, block: Table | Panel) -> None:
         from rich.text import Text
 
         console = self._console()
-        if isinstance(block, Hint):
-            text = _wrapped(visible(block.text), self.seen_on or self.out)
-            console.print(Text(text, style="dim"), soft_wrap=True)
-        elif isinstance(block, Heading):
-            console.print(Text(visible(block.text), style="bold"), soft_wrap=True)
-        elif isinstance(block, Panel):
+        if isinstance(block, Panel):
             console.print(_rich_panel(block, console.width))
         elif block.rows:
             shown = _spared(block, console.width)

@@ -26,7 +26,7 @@ ADA = {"user_id": "u1", "username": "ada", "email": "ada@popug.example", "role":
 TASK = {
     **{"task_id": "t1", "number": 1, "title": "Feed the cage", "jira_id": None, "status": "completed"},
     **{"creator": "ada", "assignee": "kesha", "fee_cents": 1200, "reward_cents": 3400},
-    **{"created_at": "2026-03-02T09:00:00Z", "completed_at": "2026-03-02T09:30:00.5Z"},
+    **{"created_at": "2026-03-02T09:00:00Z", "completed_at": "2026-03-02T09:30:00.500000Z"},
 }
 SESSION = {"user": ADA, "token": "a.b.c", "expires_at": "2026-03-02T21:00:00Z"}
 COMMAND, QUERY, SECRET = CompleteTask(number=1), WhoAmI(), LogIn(username="ada", password="seven cages")
