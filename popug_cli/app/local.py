@@ -29,6 +29,7 @@ from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
 Answer = TypeVar("Answer")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_SECONDS = 0.5
+Identify = Callable[[str, Runtime], Principal]
 LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
 
 
@@ -53,11 +54,13 @@ class Local:
         chance: Chance | None = None,
         runtime: Runtime | None = None,
         turns: Turns | None = None,
+        identify: Identify = gate.identify,
     ) -> None:
         self.home = home
         self.warn = warn
         self._shared = runtime
         self._turns = turns or NobodyElse()
+        self._identify = identify
         self.on_write: OnWrite = _nothing
         self._progress = progress
         self._clock = clock
@@ -199,4 +202,4 @@ class Local:
         if token is None:
             self.runtime  # noqa: B018 - a home that is not there is said first
             raise NotAuthenticated("not_logged_in", "You are not logged in.", hint="Run `popug login NAME`.")
-        return gate.identify(token, self.runtime)
+        return self._identify(token, self.runtime)

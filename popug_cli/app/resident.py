@@ -11,6 +11,7 @@ from popug_cli.app.local import Local
 from popug_cli.app.once import Once, perform_once
 from popug_cli.app.turns import Crew, Reader
 from popug_cli.bus.runtime import Runtime
+from popug_cli.identity.proofs import Proofs
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
@@ -37,6 +38,7 @@ class Resident:
         self.home = home
         self._crew = Crew()
         self._once = Once()
+        self._proofs = Proofs()
         self._refreshing = Lock()
         self._database = _identity(home)
         self._config = _mark(home)
@@ -72,11 +74,12 @@ class Resident:
         runtime = self._fresh_runtime()
         if progress is not silent:
             runtime = replace(runtime, progress=progress)
-        turns = self._crew if is_command else Reader(self._crew)
-        return Local(self.home, warn=warn, runtime=runtime, turns=turns)
+        turns = self._crew if is_command else Reader(self._crew, self._head)
+        return Local(self.home, warn=warn, runtime=runtime, turns=turns, identify=self._proofs.identify)
 
     def follow(self, warn: Callable[[str], None]) -> None:
         """Let the consumers take what an earlier process left and what is to be retried now, unless somebody does."""
+        self._crew.head = -1
         self.place(warn, is_command=False).catch_up()
 
     def probe(self) -> None:
@@ -97,6 +100,10 @@ class Resident:
     def close(self) -> None:
         """Let go of the database."""
         self._runtime.engine.dispose()
+
+    def _head(self) -> int:
+        with self._runtime.reading(NOBODY) as context:
+            return context.position
 
     def _fresh_runtime(self) -> Runtime:
         """The runtime with the settings as they stand in the file now."""

@@ -36,7 +36,8 @@ class Crew:
     """The order of many threads.
 
     Commands are let in together and wait for the write lock in a queue. Who is done with its command and wants the
-    consumers to catch up lets nobody else in, waits for those inside, and catches up for all of them at once.
+    consumers to catch up lets nobody else in, waits for those inside, and catches up for all of them at once. ``head``
+    is the position of the log up to which all is known to be done.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class Crew:
         self._written = 0
         self._covered = 0
         self._report = CatchUp()
+        self.head = -1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -98,10 +100,14 @@ class Crew:
 
 
 class Reader:
-    """The order of who only reads beside a crew: the consumers are left to the crew while it is at work."""
+    """The order of who only reads beside a crew: the consumers are left to the crew while it is at work.
 
-    def __init__(self, crew: Crew) -> None:
+    ``find_head`` finds out how far the log goes.
+    """
+
+    def __init__(self, crew: Crew, find_head: Callable[[], int]) -> None:
         self._crew = crew
+        self._find_head = find_head
 
     def command(self) -> AbstractContextManager[None]:
         """Goes in with the crew."""
@@ -109,4 +115,12 @@ class Reader:
 
     def catch_up(self, work: Callable[[], CatchUp], *, thoroughly: bool) -> CatchUp:
         """Catch up with what an earlier process or a fault has left, unless the crew is at it."""
-        return CatchUp() if self._crew.is_busy and not thoroughly else work()
+        if self._crew.is_busy and not thoroughly:
+            return CatchUp()
+        head = self._find_head()
+        if head == self._crew.head and not thoroughly:
+            return CatchUp()
+        report = work()
+        if report.complete and not report.faults:
+            self._crew.head = head
+        return report

@@ -15,6 +15,11 @@ def identify(token: str, runtime: Runtime) -> Principal:
     """The holder of a token, proved without the database; raises errors of exit 4."""
     find_key = partial(keys.public_key, runtime.home)
     claims = tokens.prove(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    return principal_of(claims)
+
+
+def principal_of(claims: tokens.Claims) -> Principal:
+    """Who a proved token says its holder is."""
     return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope)
 
 

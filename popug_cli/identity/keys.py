@@ -3,6 +3,7 @@
 A key's id is its thumbprint (RFC 7638), so that a file with another key in it is found out.
 """
 
+import os
 import re
 import stat
 from base64 import urlsafe_b64encode
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 ALGORITHM = "EdDSA"
+Mark = tuple[int, ...]
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -49,6 +51,17 @@ def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
     if not _files(home):
         raise _invalid(home.keys, "holds no key")
     return None
+
+
+def mark_of(home: Home, kid: str) -> Mark:
+    """How the file of a key looks, so that a change of it is seen; nothing where it is gone."""
+    if not _KID.fullmatch(kid):
+        return ()
+    try:
+        found = os.stat(_file(home, kid))  # noqa: PTH116 - on the way of every request
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
 
 
 def public_keys(home: Home) -> list[dict[str, str]]:

@@ -67,6 +67,19 @@ def prove(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     return claims
 
 
+def kid_of(token: str) -> str:
+    """The id of the key that a token says it is signed with; empty where it says none."""
+    import jwt
+
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        return ""
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return ""
+    return kid if isinstance(kid, str) else ""
+
+
 def expired() -> NotAuthenticated:
     """A token whose time is over."""
     return NotAuthenticated("token_expired", "The login has expired.", hint="Run `popug login NAME`.")

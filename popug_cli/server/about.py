@@ -20,7 +20,7 @@ from popug_cli.server.work import Workers
 
 KEY_SET = "application/jwk-set+json"
 EVENT_STREAM = "text/event-stream"
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"
 NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 

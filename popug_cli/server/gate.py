@@ -53,7 +53,11 @@ class Gate:
         """Serve one request."""
         assert scope["type"] == "http"
 
+        is_answered = False
+
         async def answer(event: Event) -> None:
+            nonlocal is_answered
+            is_answered = True
             async with asyncio.timeout(SEND_SECONDS):
                 await send(event)
 
@@ -67,7 +71,11 @@ class Gate:
         except ConnectionResetError:
             return
         scope["state"] |= {HEADERS: headers, BODY: body}
-        await self._inside(scope, receive, answer)
+        try:
+            await self._inside(scope, receive, answer)
+        except asyncio.CancelledError:  # by the end of the server's patience with what was begun
+            if not is_answered:
+                await refuse(answer, refusals.left_at_the_end(), 503, closes=True)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")

@@ -30,19 +30,19 @@ def too_slow(limit_seconds: float) -> Refused:
 def not_json() -> Refused:
     """A body that is not declared to be JSON, as a form of a page would be."""
     sentence = "The body has to be JSON, sent as Content-Type: application/json."
-    return Refused(415, InvalidInput("usage", sentence, hint="Send that header."), closes=True)
+    return Refused(415, InvalidInput("usage", sentence, hint="Send that header."))
 
 
 def foreign_host(host: str) -> Refused:
     """A name that a server on this machine alone does not have: a page may have been led here by it."""
     sentence = f"This server is not called {host!r}."
-    return Refused(421, InvalidInput("usage", sentence, hint="Use localhost or 127.0.0.1."), closes=True)
+    return Refused(421, InvalidInput("usage", sentence, hint="Use localhost or 127.0.0.1."))
 
 
 def foreign_page() -> Refused:
     """A request that a page of somebody else made in a browser."""
     sentence = "Pages of other origins may not send requests to popug."
-    return Refused(403, NotAllowed("forbidden", sentence, hint="Use a client that is no page."), closes=True)
+    return Refused(403, NotAllowed("forbidden", sentence, hint="Use a client that is no page."))
 
 
 def no_such_route(path: str) -> Refused:
@@ -83,6 +83,15 @@ def ending() -> Unavailable:
 def not_ready(error: PopugError) -> Refused:
     """A company that cannot be worked with now, whatever the reason."""
     return Refused(503, error)
+
+
+def left_at_the_end() -> Unavailable:
+    """Work that was not done when the server's time was over."""
+    return Unavailable(
+        "in_doubt",
+        "The server has ended before this was done; it may have been done all the same.",
+        hint="Look with another command before you repeat it.",
+    )
 
 
 def in_doubt(seconds: float) -> Unavailable:

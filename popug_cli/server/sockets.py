@@ -87,7 +87,7 @@ def listen_at(path: Path, mode: int, group: str | None) -> Listener:
 def listen_on(host: str, port: int, *, secure: bool) -> Listener:
     """An address of the network."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

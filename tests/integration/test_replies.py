@@ -16,13 +16,15 @@ from popug_cli.messages.identity import AddUser, IssueToken, LogIn, SetPassword,
 from popug_cli.messages.principal import NOBODY
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, ShuffleTasks
 from tests.integration.residence import PASSWORD, Residence
+from tests.integration.served import founded
 
 FEED = AddTask(title="Feed the cage")
 
 
 @pytest.fixture
 def residence(tmp_path: Path) -> Iterator[Residence]:
-    found = Residence(tmp_path / "home")
+    found = founded(tmp_path / "home")
+    found.open()
     yield found
     found.close()
 
