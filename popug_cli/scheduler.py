@@ -22,6 +22,7 @@ from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
+    from apscheduler.triggers.interval import IntervalTrigger
 
 LOOK_SECONDS = 30
 WATCH_SECONDS = 5
@@ -122,7 +123,7 @@ def run_forever(open_place: Open, message: RunDue, tell: Tell) -> None:
     scheduler = _timetable(work, schedule.time_zone, orders)
     scheduler.start()
     try:
-        _watch(scheduler, orders)
+        _watch(scheduler, work, orders)
     finally:
         work.stopping.set()
         scheduler.shutdown(wait=False)
@@ -140,7 +141,7 @@ def running_beside(open_place: Open, message: RunDue, tell: Tell) -> Iterator[No
     tell.comes_next(schedule)
     scheduler = _timetable(work, schedule.time_zone, orders)
     scheduler.start()
-    watch = threading.Thread(target=_watch, args=(scheduler, orders), name="popug-watch", daemon=True)
+    watch = threading.Thread(target=_watch, args=(scheduler, work, orders), name="popug-watch", daemon=True)
     watch.start()
     try:
         yield
@@ -159,7 +160,6 @@ def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseExcept
     from apscheduler.jobstores.memory import MemoryJobStore
     from apscheduler.schedulers.background import BackgroundScheduler
     from apscheduler.triggers.cron import CronTrigger
-    from apscheduler.triggers.interval import IntervalTrigger
 
     logging.getLogger("apscheduler").addHandler(logging.NullHandler())
     scheduler = BackgroundScheduler(
@@ -172,12 +172,12 @@ def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseExcept
     at_its_hour = CronTrigger(hour=hour, minute=minute, timezone=time_zone)
     scheduler.add_job(work.run, kwargs={"aloud": True}, id="now")
     scheduler.add_job(work.run, at_its_hour, kwargs={"aloud": True}, id="hour")
-    scheduler.add_job(work.run, IntervalTrigger(seconds=LOOK_SECONDS, timezone=UTC), kwargs={"aloud": False}, id="look")
+    scheduler.add_job(work.run, _now_and_then(), kwargs={"aloud": False}, id="look")
     scheduler.add_listener(lambda event: orders.put(event.exception), EVENT_JOB_ERROR)
     return scheduler
 
 
-def _watch(scheduler: "BackgroundScheduler", orders: "SimpleQueue[int | BaseException]") -> None:
+def _watch(scheduler: "BackgroundScheduler", work: Work, orders: "SimpleQueue[int | BaseException]") -> None:
     """Wait for the order to end; raises what a run failed of. A moved clock makes the timetable anew."""
     ahead = _clock_ahead()
     while True:
@@ -186,7 +186,7 @@ def _watch(scheduler: "BackgroundScheduler", orders: "SimpleQueue[int | BaseExce
         except Empty:
             if abs(_clock_ahead() - ahead) > CLOCK_STEP_SECONDS:
                 ahead = _clock_ahead()
-                _set_anew(scheduler)
+                _set_anew(scheduler, work)
             continue
         if isinstance(order, BaseException):
             raise order
@@ -198,11 +198,19 @@ def _clock_ahead() -> float:
     return datetime.now(UTC).timestamp() - timer.monotonic()
 
 
-def _set_anew(scheduler: "BackgroundScheduler") -> None:
-    """Let every job be due by the clock as it is now, and look at once."""
-    for job in scheduler.get_jobs():
-        job.reschedule(job.trigger)
-    scheduler.modify_job("look", next_run_time=datetime.now(UTC))
+def _set_anew(scheduler: "BackgroundScheduler", work: Work) -> None:
+    """Let every job be due by the clock as it is now, look at once and tell of it."""
+    hour = scheduler.get_job("hour")
+    hour.reschedule(hour.trigger)
+    scheduler.reschedule_job("look", trigger=_now_and_then())
+    scheduler.add_job(work.run, kwargs={"aloud": True}, id="now", replace_existing=True)
+
+
+def _now_and_then() -> "IntervalTrigger":
+    """One that begins now: an old one would wait until a clock that was set back has caught up with its beginning."""
+    from apscheduler.triggers.interval import IntervalTrigger
+
+    return IntervalTrigger(seconds=LOOK_SECONDS, timezone=UTC)
 
 
 def _leave(work: Work) -> None:

@@ -91,7 +91,7 @@ def _payees(day: date, context: Context) -> list[Payee]:
         " FROM ends a WHERE a.amount_cents > 0 ORDER BY a.account_id"
     )
     rows = driver_of(context.connection).execute(statement, {"day": day.isoformat()})
-    return [Payee(*row, context.events.new_id()) for row in rows]
+    return [Payee._make((*row, context.events.new_id())) for row in rows]
 
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:

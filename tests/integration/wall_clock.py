@@ -1,0 +1,33 @@
+"""A wall clock that is shifted from outside, for processes: what is measured and slept stays as it is."""
+
+import os
+import shutil
+import subprocess
+import time
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+SOURCE = Path(__file__).with_name("wall_clock.c")
+
+
+class WallClock:
+    """The wall clock of those processes that have ``environment``; it may be set while they run."""
+
+    def __init__(self, folder: Path, zone: str) -> None:
+        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+        if compiler is None:
+            pytest.skip("there is no C compiler to build the shim with that shifts the wall clock")
+        self._zone, self._shift = ZoneInfo(zone), folder / "shift"
+        library = folder / "wall_clock.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, SOURCE], check=True)
+        self.environment = os.environ | {"LD_PRELOAD": str(library), "WALL_CLOCK_SHIFT": str(self._shift)}
+
+    def set(self, local: str) -> None:
+        """Let it show a time in the zone."""
+        seconds = datetime.fromisoformat(local).replace(tzinfo=self._zone).timestamp() - time.time()
+        temporary = self._shift.with_suffix(".new")
+        temporary.write_text(str(round(seconds)))
+        temporary.replace(self._shift)
