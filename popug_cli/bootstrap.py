@@ -99,6 +99,15 @@ def consumer_of(module: str) -> Consumer:
     return consumer
 
 
+def preparation_of(declaration: Declaration) -> Handler | None:
+    """What is done before the transaction of a command that carries a password; None for all others."""
+    if "password" not in declaration.message.__struct_fields__:
+        return None
+    preparations = import_module(f"popug_cli.{declaration.module}.preparations")
+    preparation: Handler | None = getattr(preparations, declaration.name, None)
+    return preparation
+
+
 def handler_of(declaration: Declaration) -> Handler:
     """The function that handles a message: of its name, in its module's commands or queries."""
     part = "commands" if declaration.is_command else "queries"

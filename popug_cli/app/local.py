@@ -12,7 +12,7 @@ from popug_cli import bootstrap
 from popug_cli.app import composed
 from popug_cli.app.turns import NobodyElse, Turns
 from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current
-from popug_cli.bus.runtime import Context, Runtime
+from popug_cli.bus.runtime import Context, Prepared, Runtime
 from popug_cli.identity import gate
 from popug_cli.identity.rules import check_newcomer
 from popug_cli.kernel.calendar import Calendar
@@ -173,9 +173,10 @@ class Local:
 
     def _command(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
         """A handler may return a query to be answered next, or a refusal whose changes (a count) are kept."""
-        handler = bootstrap.handler_of(declaration)
+        handler, prepared = bootstrap.handler_of(declaration), self._prepare(declaration, message, principal)
 
         def work(context: Context) -> Any:
+            context.prepared = prepared
             if declaration.access is Access.TOKEN:
                 gate.admit(principal, declaration, message, context)
             return handler(message, context)
@@ -188,6 +189,16 @@ class Local:
             answer = self._query(DECLARATIONS[type(answer)], answer, principal)
         final: Answer = answer
         return final
+
+    def _prepare(self, declaration: Declaration, message: Message[Any], principal: Principal) -> Prepared:
+        """What takes long and can be done before the transaction."""
+        preparation = bootstrap.preparation_of(declaration)
+        if preparation is None:
+            return {}
+        with self.runtime.reading(principal) as context:
+            work = preparation(message, context)
+        prepared: Prepared = work()
+        return prepared
 
     def _query(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
         handler = bootstrap.handler_of(declaration)

@@ -1,8 +1,8 @@
 """What a running popug holds, and the transactions in which handlers work."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine
@@ -18,13 +18,15 @@ from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import open_connection, transaction
 
+Prepared = Mapping[tuple[str, str | None], str | bool]
+
 
 @dataclass(slots=True)
 class Context:
     """All that a handler works with, inside one transaction.
 
     ``now`` is read after the write lock is held. ``position`` is the log position up to which the handler's own
-    module has taken in what others said.
+    module has taken in what others said. ``prepared`` is what was worked out before the transaction began.
     """
 
     connection: Connection
@@ -39,6 +41,7 @@ class Context:
     home: Home
     home_id: str
     progress: Progress
+    prepared: Prepared = field(default_factory=dict)
 
     def at(self, position: int) -> "Context":
         """The same context at another position."""

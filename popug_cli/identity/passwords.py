@@ -2,17 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.runtime import Context, Prepared
 from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normal_password
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 SALT_BYTES = 16
+HASH = "hash"
 
 
 def hash_password(password: str, context: Context) -> str:
     """What is kept of a password: the hash with its salt and parameters (PHC string)."""
+    prepared = context.prepared.get((password, HASH))
+    if isinstance(prepared, str):
+        return prepared
     return _hasher(context).hash(_encoded(password), salt=context.chance.bytes(SALT_BYTES))
 
 
@@ -20,6 +24,9 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
     """Whether the password is the hashed one; takes as much work where there is no hash."""
     from argon2.exceptions import InvalidHashError, VerificationError
 
+    prepared = context.prepared.get((password, password_hash))
+    if isinstance(prepared, bool):
+        return prepared
     if password_hash is None:
         hash_password(password, context)
         return False
@@ -27,6 +34,16 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
         return _hasher(context).verify(password_hash, _encoded(password))
     except (VerificationError, InvalidHashError):
         return False
+
+
+def hashed(password: str | None, context: Context) -> Prepared:
+    """What ``hash_password`` will give, worked out now."""
+    return {} if password is None else {(password, HASH): hash_password(password, context)}
+
+
+def compared(password: str, password_hash: str | None, context: Context) -> Prepared:
+    """What ``is_password`` will give, worked out now."""
+    return {(password, password_hash): is_password(password, password_hash, context)}
 
 
 def is_outdated(password_hash: str, context: Context) -> bool:
