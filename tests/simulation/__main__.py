@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tests.simulation.bugs import BUGS, planted
+from tests.simulation.disk.bugs import DISK_BUGS
 from tests.simulation.plan import read_places, spell
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if chosen.bugs:
         return _table_of_bugs(chosen.seed)
-    with planted(chosen.bug) if chosen.bug else nullcontext():
+    with planted(chosen.bug, BUGS | DISK_BUGS) if chosen.bug else nullcontext():
         return _one(chosen) if chosen.world is not None else _many(chosen)
 
 
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--operations", type=int, default=20_000, help="commands and disturbances, in all worlds")
     parser.add_argument("--length", type=int, default=1_000, help="operations of a world")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--bug", choices=sorted(BUGS), help="plant a bug in a copy of the program")
+    parser.add_argument("--bug", choices=sorted(BUGS | DISK_BUGS), help="plant a bug in a copy of the program")
     parser.add_argument("--bugs", action="store_true", help="plant each bug and print which is found after how much")
     parser.add_argument("--world", type=int, help="replay one world of the seed")
     parser.add_argument("--keep", type=read_places, help="of that world only these operations: 1-3,7")

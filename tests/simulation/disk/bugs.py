@@ -1,0 +1,83 @@
+"""Bugs that only a disk brings to light, beside some that the simulation knows."""
+
+from tests.simulation.bugs import BUGS, Bug, Change
+
+COMMIT_AMIDST = (
+    "    context.events.end_run()\n"
+    "    from popug_cli.storage.engine import driver_of\n\n"
+    '    driver_of(context.connection).execute("COMMIT")\n'
+    '    driver_of(context.connection).execute("BEGIN IMMEDIATE")\n'
+)
+
+DISK_BUGS: dict[str, Bug] = {
+    "second-transaction": BUGS["cursor-first"]._replace(
+        what="the cursor is moved in one transaction, effects in another"
+    ),
+    "no-outbox": BUGS["no-outbox"],
+    "no-inbox": BUGS["no-inbox"],
+    "early-acknowledgement": Bug(
+        "the answer is printed before the commit",
+        (
+            Change(
+                "storage/engine.py",
+                '        driver.execute("COMMIT")\n',
+                '        if connection.get_execution_options().get("popug_writes"):\n'
+                "            import sys\n\n"
+                '            sys.stdout.write("{}\\n")\n'
+                "            sys.stdout.flush()\n"
+                '        driver.execute("COMMIT")\n',
+            ),
+        ),
+    ),
+    "close-twice": Bug(
+        "a day is closed in two transactions, so that it can be closed by one and paid by the other",
+        (
+            Change(
+                "billing/closing.py",
+                "    _pay(payees, day, context)\n    figures = _record(day, payees, context)\n",
+                f"    _pay(payees, day, context)\n{COMMIT_AMIDST}    figures = _record(day, payees, context)\n",
+            ),
+        ),
+    ),
+    "chunked-shuffle": Bug(
+        "a shuffle commits what it has before it goes on",
+        (
+            Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
+            Change(
+                "tasks/assignments.py",
+                ' SET assignee_id = ? WHERE number = ?", drawn)\n',
+                f' SET assignee_id = ? WHERE number = ?", drawn)\n{COMMIT_AMIDST}',
+            ),
+        ),
+    ),
+    "synchronous-normal": Bug(
+        "a commit is not synced",
+        (Change("storage/engine.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"),),
+    ),
+    "mail-marked-first": Bug(
+        "a mail is marked as sent before its file and name are synced",
+        (
+            Change("mail/transport.py", "        os.fsync(opened.fileno())\n", ""),
+            Change("mail/transport.py", "                os.fsync(descriptor)\n", "                pass\n"),
+        ),
+    ),
+    "key-unsynced": Bug(
+        "a key is written without a sync",
+        (
+            Change("kernel/home.py", "            os.fsync(file.fileno())\n", ""),
+            Change("kernel/home.py", "        disk.sync_names(path.parent)\n", ""),
+        ),
+    ),
+    "names-unsynced": Bug(
+        "a file is replaced without a sync of its directory",
+        (Change("kernel/home.py", "        disk.sync_names(path.parent)\n", ""),),
+    ),
+    "refused-and-there": Bug(
+        "a commit whose sync failed is left where the next process finds it",
+        (Change("storage/engine.py", "    try:\n        busy, *_", "    return True\n    try:\n        busy, *_"),),
+    ),
+    "full-disk-misnamed": Bug(
+        "a full disk is only called a failure",
+        (Change("storage/faults.py", "    if refused in NO_SPACE:\n        return disk_full(database)\n", ""),),
+    ),
+}

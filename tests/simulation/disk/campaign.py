@@ -1,0 +1,151 @@
+"""Many points of many days, in several processes, until there are enough or something does not hold."""
+
+import hashlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import msgspec
+
+from tests.simulation.disk import bench
+from tests.simulation.disk.day import Day, build
+
+MEMORY = Path("/dev/shm")
+WORTH_A_REHEARSAL = 12
+
+
+class Finding(NamedTuple):
+    """What came of one trial: where it was (the options that replay it), and what did not hold, if anything.
+
+    ``seen``: what was left on the disk was the same, to the byte, as after a trial before it.
+    """
+
+    place: str
+    violation: str = ""
+    seen: bool = False
+
+
+class Task(NamedTuple):
+    """One step of a day to try, with so many trials at most, in a folder of its own."""
+
+    day: Day
+    number: int
+    seed: str
+    limit: int
+    root: Path
+
+
+Try = Callable[[Task], Iterator[Finding]]
+
+
+@dataclass
+class Tally:
+    """What came of the trials so far."""
+
+    trials: int = 0
+    seen: int = 0
+    days: int = 0
+    seconds: float = 0.0
+    failed: Finding | None = None
+
+    def add(self, finding: Finding) -> None:
+        """One more trial."""
+        self.trials += 1
+        self.seen += finding.seen
+        if finding.violation and self.failed is None:
+            self.failed = finding
+
+
+Watch = Callable[[Tally], None]
+
+
+class Order(NamedTuple):
+    """How many trials, from which seed, in how many processes, and of which commands."""
+
+    seed: int
+    trials: int
+    jobs: int = 1
+    only: str = ""
+
+
+def campaign(attempt: Try, order: Order, watch: Watch = lambda tally: None) -> Tally:
+    """Try until there were so many trials; stops at the first in which something does not hold."""
+    seed, trials = order.seed, order.trials
+    tally, began = Tally(), time.perf_counter()
+    with workshop() as shop:
+        while tally.trials < trials and not tally.failed:
+            day = build(f"{seed}:{tally.days}", shop / f"day-{tally.days}", lambda done, total: watch(tally))
+            numbers = [step.number for step in day.steps if order.only in step.command.name]
+            random.Random(day.seed).shuffle(numbers)
+            share = max(WORTH_A_REHEARSAL, -(-(trials - tally.trials) // len(numbers)))
+            tasks = [Task(day, number, f"{day.seed}/{number}", share, shop) for number in numbers]
+            with _trying(attempt, tasks, order.jobs) as findings:
+                for finding in findings:
+                    tally.add(finding._replace(place=f"--seed {seed} --day {tally.days} {finding.place}"))
+                    tally.seconds = time.perf_counter() - began
+                    watch(tally)
+                    if tally.failed or tally.trials >= trials:
+                        break
+            tally.days += 1
+    tally.seconds = time.perf_counter() - began
+    return tally
+
+
+@contextmanager
+def workshop() -> Iterator[Path]:
+    """A folder in memory, with a warm program."""
+    with TemporaryDirectory(prefix="popug-disk-", dir=MEMORY if MEMORY.is_dir() else None) as name:
+        bench.warm_up(Path(name))
+        yield Path(name)
+
+
+def fingerprint(root: Path) -> str:
+    """What lies on the disk, but for the index in shared memory, which a crash makes worthless."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(root.rglob("*")):
+        digest.update(f"{file.relative_to(root)}\0".encode())
+        if file.is_file() and not file.name.endswith("-shm") and file.name != "session.json":
+            digest.update(b"%d\0" % file.stat().st_size + file.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _trying(attempt: Try, tasks: Sequence[Task], jobs: int) -> Iterator[Iterator[Finding]]:
+    """Workers take the steps one by one; their findings come as they are made."""
+    todo, give = os.pipe()
+    results, tell = os.pipe()
+    os.write(give, bytes(range(len(tasks))))
+    os.close(give)
+    workers = [_worker(attempt, tasks, f"worker-{n}", todo, tell) for n in range(jobs)]
+    os.close(todo)
+    os.close(tell)
+    try:
+        with os.fdopen(results, "rb") as lines:
+            yield (msgspec.json.decode(line, type=Finding) for line in lines)
+    finally:
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+            os.waitpid(worker, 0)
+
+
+def _worker(attempt: Try, tasks: Sequence[Task], name: str, todo: int, tell: int) -> int:
+    worker = os.fork()
+    if worker:
+        return worker
+    try:
+        while number := os.read(todo, 1):
+            task = tasks[number[0]]
+            for finding in attempt(task._replace(root=task.root / name)):
+                os.write(tell, msgspec.json.encode(finding) + b"\n")
+    except BaseException as error:
+        os.write(tell, msgspec.json.encode(Finding("", f"the harness itself fails: {error!r}")) + b"\n")
+    finally:
+        os._exit(0)

@@ -1,0 +1,70 @@
+"""One fault: a command meets a bad disk, and what it says and leaves is judged."""
+
+import errno
+import random
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from tests.simulation.disk.bench import Aftermath, Outcome, Trouble, aftermath, carry_out
+from tests.simulation.disk.campaign import Finding, Task, Try
+from tests.simulation.disk.day import Rehearsal, fresh, rehearse
+from tests.simulation.disk.judgement import judge
+from tests.simulation.disk.shim import Mode
+
+FAULTS = {
+    "error": (Mode.FAIL_ONCE, errno.EIO),
+    "full": (Mode.FAIL_FROM, errno.ENOSPC),
+    "torn": (Mode.FAIL_TORN, errno.EIO),
+}
+UNAVAILABLE = 8
+IN_DOUBT = "in_doubt"
+
+
+def trials(task: Task) -> Iterator[Finding]:
+    """Let each point of a step fail in each way; some of them where there are more than may be tried."""
+    rehearsal = rehearse(task.day.step(task.number), task.root)
+    every = [(point, fault) for point in range(1, rehearsal.points + 1) for fault in FAULTS]
+    chosen = every if len(every) <= task.limit else sorted(random.Random(task.seed).sample(every, task.limit))
+    return (_fail(rehearsal, point, fault, task.root) for point, fault in chosen)
+
+
+def replaying(point: int, fault: str) -> Try:
+    """The one trial of a step."""
+    return partial(_again, point=point, fault=fault)
+
+
+def _again(task: Task, *, point: int, fault: str) -> Iterator[Finding]:
+    yield _fail(rehearse(task.day.step(task.number), task.root), point, fault, task.root)
+
+
+def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path) -> Finding:
+    step = rehearsal.step
+    fresh(step.before, root)
+    mode, error = FAULTS[fault]
+    told = carry_out(root, step.order, Trouble(mode, point, error))
+    wrong = _sentence(told, fault) or _left(rehearsal, told, aftermath(root, step.again))
+    said = told.stderr.strip()[-300:]
+    about = f"{step.command.name}, {fault} at point {point} ({told.what}), said {told.code} {said!r}"
+    return Finding(f"--step {step.number} --point {point} --fault {fault}", f"{about}: {wrong}" if wrong else "")
+
+
+def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
+    """What says that it is done is done; what says that nothing was changed changed nothing."""
+    untouched = told.code != 0 and told.error.get("code") != IN_DOUBT
+    if told.code == 0 and rehearsal.step.command.staged:
+        return judge(rehearsal, after, acknowledged=False)
+    return judge(rehearsal, after, acknowledged=told.code == 0, untouched=untouched)
+
+
+def _sentence(told: Outcome, fault: str) -> str:
+    """What is wrong with how the command ended."""
+    if told.code == 0:
+        return "" if told.acknowledged else "it says that it is done and answers nothing"
+    if told.code != UNAVAILABLE or told.stdout:
+        return f"it ends with {told.code} and answers {told.stdout!r}"
+    if fault == "full" and ("The disk is full (" not in told.stderr or " KiB left at " not in told.stderr):
+        return "a full disk is not called a full disk, with the space left"
+    if fault != "full" and "Reading or writing " not in told.stderr and "output error" not in told.stderr:
+        return "a disk error is not called one"
+    return ""

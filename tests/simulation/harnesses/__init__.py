@@ -1,0 +1,1 @@
+"""The harnesses themselves: what each of them sees, and how soon."""

@@ -1,0 +1,41 @@
+"""Which harness catches which bug, each in a process of its own with the bug planted in a copy of the program.
+
+A harness of another kind joins by a row in ``HARNESSES``: a command that takes ``--bug``, ``--seed`` and
+``--no-progress``, says ``seed N: so many trials`` and ends with 1 where it caught something.
+"""
+
+import re
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+
+class Cell(NamedTuple):
+    """Whether a harness caught a bug, after how many trials and seconds."""
+
+    caught: bool
+    trials: int
+    seconds: float
+
+
+HARNESSES = {
+    "kill": ("-m", "tests.simulation.kill", "--points", "400", "--jobs", "2"),
+    "fault": ("-m", "tests.simulation.fault", "--points", "400", "--jobs", "2"),
+    "power_cut": ("-m", "tests.simulation.power_cut", "--images", "400", "--jobs", "2"),
+    "simulation": ("-m", "tests.simulation", "--operations", "6000", "--length", "400", "--no-shrink"),
+}
+TRIALS = re.compile(r"seed \d+: ([\d,]+) ")
+
+
+def hunt(bug: str, harness: str, seed: int) -> Cell:
+    """Let a harness look for a bug; raises where it could not run."""
+    began = time.perf_counter()
+    line = [sys.executable, *HARNESSES[harness], "--seed", str(seed), "--bug", bug, "--no-progress"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    seconds, told = time.perf_counter() - began, TRIALS.search(done.stdout)
+    if done.returncode == 1 and told is None:  # the day itself cannot be lived through with the bug
+        return Cell(True, 0, seconds)
+    if done.returncode not in (0, 1) or told is None:
+        raise RuntimeError(f"{' '.join(line)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return Cell(done.returncode == 1, int(told[1].replace(",", "")), seconds)

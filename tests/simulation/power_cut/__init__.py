@@ -1,0 +1,1 @@
+"""The power fails: what was not synced is dropped, torn or reordered."""

@@ -1,0 +1,92 @@
+"""One power cut: a few commands are recorded, the disk is cut off at a point, and what it may have kept is examined."""
+
+import copy
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.simulation.disk.bench import Trouble, carry_out, examine
+from tests.simulation.disk.campaign import Finding, Task, Try, fingerprint
+from tests.simulation.disk.day import Rehearsal, Step, fresh, rehearse
+from tests.simulation.disk.judgement import judge_found
+from tests.simulation.disk.shim import Mode
+from tests.simulation.power_cut import journal
+from tests.simulation.power_cut.disk import Disk
+from tests.simulation.power_cut.journal import Record
+
+COMMANDS = 3
+
+
+class Recording(NamedTuple):
+    """Some commands in a row: the disk before them, how each goes undisturbed, and what they did to the disk."""
+
+    disk: Disk
+    rehearsals: list[Rehearsal]
+    records: list[Record]
+
+
+def trials(task: Task) -> Iterator[Finding]:
+    """Cut the power at points of a step and of those that follow it."""
+    recording = _record(task)
+    seen: dict[tuple[str, int], str] = {}
+    for image in range(task.limit):
+        yield _cut(task, recording, image, seen)
+
+
+def replaying(image: int) -> Try:
+    """The one trial of a step."""
+    return partial(_again, image=image)
+
+
+def _again(task: Task, *, image: int) -> Iterator[Finding]:
+    yield _cut(task, _record(task), image, {})
+
+
+def _record(task: Task) -> Recording:
+    steps = _in_a_row(task)
+    rehearsals = [rehearse(step, task.root) for step in steps]
+    root = fresh(steps[0].before, task.root)
+    disk, descriptor = Disk(root), os.memfd_create("journal")
+    for step in steps:
+        done = carry_out(root, step.order, Trouble(Mode.COUNT, journal=descriptor))
+        if done.code:
+            raise RuntimeError(f"{step.command.name} fails while it is recorded: {done}")
+        journal.mark_done(descriptor)
+    records = journal.read(descriptor)
+    os.close(descriptor)
+    return Recording(disk, rehearsals, records)
+
+
+def _in_a_row(task: Task) -> list[Step]:
+    """The step and those right behind it."""
+    steps = [step for step in task.day.steps if task.number <= step.number < task.number + COMMANDS]
+    return [step for place, step in enumerate(steps) if step.number == task.number + place]
+
+
+def _cut(task: Task, recording: Recording, image: int, seen: dict[tuple[str, int], str]) -> Finding:
+    chance = random.Random(f"{task.seed}/{image}")
+    disk, after = copy.deepcopy(recording.disk), chance.randint(0, len(recording.records))
+    for record in recording.records[:after]:
+        disk.take(record)
+    done = sum(record.kind == journal.DONE for record in recording.records[:after])
+    shutil.rmtree(task.root, ignore_errors=True)
+    task.root.mkdir()
+    disk.image(chance, task.root)
+    place, left = f"--step {task.number} --image {image}", (fingerprint(task.root), done)
+    if left in seen:
+        return Finding(place, seen[left], seen=True)
+    seen[left] = _verdict(task.root, recording.rehearsals, done)
+    names = [rehearsal.step.command.name for rehearsal in recording.rehearsals]
+    told = f"of {', '.join(names)}: power cut at {after} of {len(recording.records)}, {done} acknowledged"
+    return Finding(place, f"{told}: {seen[left]}" if seen[left] else "")
+
+
+def _verdict(root: Path, rehearsals: list[Rehearsal], done: int) -> str:
+    """Every command that had acknowledged is there, the one in flight wholly or not at all."""
+    in_flight = rehearsals[min(done, len(rehearsals) - 1)]
+    found = examine(root, in_flight.step.order)
+    return judge_found(in_flight, found, acknowledged=done == len(rehearsals))

@@ -1,0 +1,128 @@
+"""A disk on which the program is killed, refused and forgotten; and that the harnesses see the bugs made for them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.company import Company
+from tests.simulation.disk import shim
+from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.disk.shim import NotPossible
+from tests.simulation.kill import whole_process
+from tests.simulation.power_cut import journal
+from tests.simulation.power_cut.disk import Disk
+from tests.simulation.power_cut.journal import Record
+
+TRIALS = 24
+# What finds a bug in a few seconds: `python -m tests.simulation.harnesses` lets every harness look for every bug.
+SOON_FOUND = {
+    "synchronous-normal": ("power_cut", "--images", "40", "--only", "logout"),
+    "early-acknowledgement": ("kill", "--points", "100", "--only", "passwd"),
+}
+
+
+def or_skip(reason: NotPossible) -> None:
+    """Skip aloud; where all has to hold, in ``.ci/run``, that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"may not be skipped here: {reason}")
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Somewhere the shim can be compiled."""
+    try:
+        shim.compile_shim(tmp_path_factory.mktemp("shim"))
+    except NotPossible as reason:
+        or_skip(reason)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    module, *rest = arguments
+    line = [sys.executable, "-m", f"tests.simulation.{module}", "--no-progress", *rest]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.usefixtures("compiler")
+def test_killed_refused_and_cut_off_a_company_is_whole_and_goes_on() -> None:
+    done = run("harnesses", "--round", str(TRIALS))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{TRIALS} trials of each disk harness, all held" in done.stdout
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("bug", SOON_FOUND)
+def test_a_planted_bug_is_caught_with_the_line_that_replays_it(bug: str) -> None:
+    done = run(*SOON_FOUND[bug], "--bug", bug, "--jobs", "1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "acknowledged and is not there" in done.stdout
+    assert f"replay: python -m tests.simulation.{SOON_FOUND[bug][0]} --seed 1 --day 0 --step " in done.stdout
+
+
+def test_the_bugs_of_the_table_can_be_planted() -> None:
+    program = Path(__file__).parents[2] / "popug_cli"
+    for name, bug in DISK_BUGS.items():
+        for change in bug.changes:
+            assert (program / change.file).read_text(encoding="utf-8").count(change.old) == 1, name
+
+
+def test_a_whole_process_killed_by_strace_leaves_nothing_half_done(tmp_path: Path) -> None:
+    try:
+        whole_process.require_strace()
+    except NotPossible as reason:
+        or_skip(reason)
+    company = Company(tmp_path)
+    company.init()
+    company.hire("bob", "worker")
+    environment = company.environment("ada")
+    calls = whole_process.count_calls(["task", "add", "Feed the cage"], environment, tmp_path / "calls")
+    known = {"Feed the cage"}
+    for call in ("pwrite64", "fdatasync"):
+        at = calls[call] * 2 // 3
+        done = whole_process.killed(["task", "add", f"Killed at {call}"], environment, call, at)
+        assert done.returncode in {-signal.SIGKILL, 128 + signal.SIGKILL}, done
+        assert done.stdout == ""
+        assert company.run("doctor").ok()["ok"]
+        titles = {task["title"] for task in company.tasks()}
+        assert known <= titles <= known | {f"Killed at {call}"}
+        known = titles
+
+
+def test_a_disk_keeps_what_was_synced_and_perhaps_what_was_not(tmp_path: Path) -> None:
+    import random
+
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "old").write_bytes(b"old")
+    file = (root / "old").stat().st_ino
+    disk = Disk(root)
+    for record in (
+        Record(journal.WRITE, file, 0, root / "old", b"new"),
+        Record(journal.SYNC, file, 0, root / "old"),
+        Record(journal.WRITE, file, 3, root / "old", b"er"),
+        Record(journal.CREATE, 99, 0, root / "unnamed"),
+    ):
+        disk.take(record)
+    images = set()
+    for seed in range(60):
+        target = tmp_path / str(seed)
+        target.mkdir()
+        disk.image(random.Random(seed), target)
+        images.add(((target / "old").read_bytes(), (target / "unnamed").exists()))
+    assert images == {(content, named) for content in (b"new", b"newer") for named in (True, False)}
+
+
+def test_without_a_compiler_the_harness_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.simulation.disk.command import CANNOT_RUN
+    from tests.simulation.disk.command import run as run_harness
+    from tests.simulation.kill.__main__ import HARNESS
+
+    monkeypatch.setenv("PATH", "")
+    assert run_harness(HARNESS, ["--points", "1"]) == CANNOT_RUN
+    assert "there is no cc" in capsys.readouterr().err
