@@ -14,7 +14,7 @@ def bars(values: Sequence[int], width: int, *, ascii_only: bool) -> list[str]:
     below, above = max(0, *(-value for value in values), 0), max(0, *values, 0)
     if not below:
         return [_forward(value, above, width, ascii_only=ascii_only) for value in values]
-    left = max(1, round((width - 1) * below / (below + above)))
+    left = min(width - 2, max(1, round((width - 1) * below / (below + above)))) if above else width - 1
     scale = (below, left), (above, width - 1 - left)
     return [_around_axis(value, *scale, ascii_only=ascii_only) for value in values]
 

@@ -1,11 +1,14 @@
 """Commands: balance, statement, income, close-day."""
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Annotated
 
 import msgspec
 import typer
 
+from popug_cli.cli import charts
+from popug_cli.cli.balance_history import CHART_WIDTH, balances, history_table
 from popug_cli.cli.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Column, Heading, Hint, Table
@@ -46,11 +49,27 @@ def register(program: typer.Typer) -> None:
     command(program, "close-day", panel=PANEL)(close_day)
 
 
-def balance(face: Face, name: NameArgument = None, as_of: AsOfOption = None) -> None:
+def balance(
+    face: Face,
+    name: NameArgument = None,
+    as_of: AsOfOption = None,
+    history: Annotated[bool, typer.Option("--history", help="Show how it went, day by day, as a chart.")] = False,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", min=1, max=3660, help="With --history: so many days.")
+    ] = 14,
+) -> None:
     """Show a balance, and what was earned today."""
     day, time = parse_day_or_time(as_of, company_today(face)) if as_of is not None else (None, None)
     answer = face.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
-    face.show(answer, lambda: _balance(answer))
+    if not history:
+        face.show(answer, lambda: _balance(answer))
+        return
+    course = balances(face, name, answer.business_date, days, time)
+    face.show(
+        msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": course},
+        lambda: [*_balance(answer), history_table(face, course)],
+        paged=True,
+    )
 
 
 def statement(
@@ -74,7 +93,7 @@ def income(face: Face, first: FromOption = None, last: ToOption = None, as_of: A
         from_date=day_option(face, first), to_date=day_option(face, last), as_of_date=day, as_of_time=time
     )
     answer = face.perform(message)
-    face.show(answer, lambda: [_income(answer)])
+    face.show(answer, lambda: [_income(face, answer)], paged=True)
 
 
 def close_day(
@@ -151,7 +170,9 @@ def _minute(face: Face, entry: Entry) -> tuple[str, str]:
     return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
 
 
-def _income(answer: Income) -> Table:
+def _income(face: Face, answer: Income) -> Table:
+    values = [day.income_cents for day in answer.days]
+    pictures = charts.bars(values, CHART_WIDTH, ascii_only=face.printer.only_ascii)
     columns = [
         Column("date"),
         Column("fees", right=True),
@@ -159,12 +180,13 @@ def _income(answer: Income) -> Table:
         Column("income", right=True),
         Column("payouts", right=True),
         Column("paid", right=True),
-        Column("in the red", right=True),
+        Column("in the red", right=True, spare=2),
         Column(""),
+        *([Column("income by day", picture=True, spare=3)] if len(values) > 1 else []),
     ]
     return Table(
         columns,
-        [_day(day) for day in answer.days],
+        [_day(day) + ([bar] if len(values) > 1 else []) for day, bar in zip(answer.days, pictures, strict=True)],
         empty="The company had no day in this range.",
         footer=f"Management income: {format_cents(answer.total_income_cents)}.",
     )

@@ -33,7 +33,9 @@ class Desk:
     def face(self, name: str, *, as_json: bool = False) -> tuple[Face, io.StringIO]:
         out = io.StringIO()
         place = SimpleNamespace(
-            perform=lambda message, token: self.company.act(name, message), runtime=self.company.place.runtime
+            perform=lambda message, token: self.company.act(name, message),
+            calendar=self.company.place.calendar,
+            now=self.company.place.now,
         )
         chosen = Chosen(token="any", place=place, printer=Printer(out, io.StringIO()))
         return Face(self.company.place.home, as_json, chosen), out
@@ -183,3 +185,29 @@ def test_an_option_that_is_not_given_has_no_date(desk: Desk) -> None:
     face, _ = desk.face("kesha")
     assert dates.day_option(face, None) is None
     assert str(dates.day_option(face, "today")) == "2026-03-02"
+
+
+def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk) -> None:
+    fee, reward = work(desk)
+    desk.company.clock.advance(days=1)
+    then = desk.answer("kesha", money.balance, history=True, days=3)
+    assert [(each["business_date"], each["balance_cents"], each["change_cents"]) for each in then["history"]] == [
+        ("2026-03-01", 0, 0),
+        ("2026-03-02", reward - fee, reward - fee),
+        ("2026-03-03", reward - fee, 0),
+    ]
+    shown = desk.screen("kesha", money.balance, history=True, days=3)
+    assert "█" in shown or reward <= fee
+    assert len([line for line in shown.splitlines() if line.strip().startswith("2026-03-0")]) == 3
+
+
+def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(desk: Desk) -> None:
+    work(desk, complete=False)
+    assert "█" not in desk.screen("boss", money.income)
+    desk.company.clock.advance(days=1)
+    assert "█" in desk.screen("boss", money.income)
+    face, out = desk.face("boss")
+    face.printer.plain = True
+    money.income(face)
+    assert "█" not in out.getvalue()
+    assert out.getvalue().startswith("date 2026-03-02, fees $")
