@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import signal
@@ -97,6 +98,7 @@ def nothing_beside(open_place: Open) -> AbstractContextManager[None]:
 def serve(home: Home, places: Places, tell: Tell, version: str, beside: Beside = nothing_beside) -> None:
     """Serve a home until SIGINT or SIGTERM; raises what keeps it from it. ``beside`` runs as long."""
     gc.enable()
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # what clients do wrong is told to them
     sys.setswitchinterval(SWITCH_SECONDS)
     allow_connections()
     with ExitStack() as stack:

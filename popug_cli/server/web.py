@@ -76,10 +76,10 @@ def _refused(error: Exception, request: Web, report: Report) -> Refused:
             report(error)
         return Refused(problems.status_of(error), error)
     if isinstance(error, HTTPException) and error.status_code == NOT_FOUND:
-        return refusals.no_such_route(request.url.path)
+        return refusals.no_such_route(request.scope["path"])
     if isinstance(error, HTTPException) and error.status_code == WRONG_METHOD:
         allowed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "POST")
-        return refusals.wrong_method(request.method, request.url.path, allowed)
+        return refusals.wrong_method(request.method, request.scope["path"], allowed)
     report(error)
     fault = OwnFault("internal", "popug failed by a fault of its own.", hint="Its server's log says more.")
     return Refused(500, fault)

@@ -1,0 +1,223 @@
+"""Clients that are slow, broken, greedy or hostile: each is refused or left, and everybody else is served."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.residence import Residence
+from tests.integration.served import JSON, PATIENCE_SECONDS, Served, eventually, founded
+
+SHORT = """
+from popug_cli.server import gate, protocol
+protocol.HEADER_SECONDS = 0.5
+protocol.KEEP_ALIVE_SECONDS = 0.5
+gate.BODY_SECONDS = 0.5
+gate.SEND_SECONDS = 0.5
+protocol.MAX_CONNECTIONS = 40
+gate.MAX_BODY_BYTES = 200_000
+"""
+WRONG_TOKENS = 1_000
+HEAD = b"POST /v1/tasks/add_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Residence:
+    return founded(tmp_path_factory.mktemp("bad") / "home")
+
+
+@pytest.fixture(scope="module")
+def server(company: Residence) -> Iterator[Served]:
+    with Served(company.home.root, patch=SHORT) as found:
+        yield found
+        assert found.end() == 0
+        assert found.err == ""
+
+
+@pytest.fixture
+def served(server: Served, company: Residence) -> Iterator[Served]:
+    """Whatever was done to it, it serves others afterwards."""
+    yield server
+    eventually(lambda: server.request("GET", "/readyz").status == 200)
+    assert server.post("tasks/add_task", {"title": "Still here"}, company.tokens["kesha"]).status == 200
+
+
+def connect(served: Served) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(PATIENCE_SECONDS)
+    client.connect(str(served.socket))
+    return client
+
+
+def all_of(client: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    found = b""
+    try:
+        while part := client.recv(65536):
+            found += part
+    except ConnectionError:
+        pass
+    return found
+
+
+def code_of(answer: bytes) -> str:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"popug-version: " in head
+    assert b"application/problem+json" in head
+    return f"{head.split()[1].decode()} {json.loads(body)['code']}"
+
+
+def test_who_says_nothing_is_left(served: Served) -> None:
+    with connect(served) as client:
+        assert code_of(all_of(client)) == "408 usage"
+
+
+def test_headers_that_trickle_in_are_given_up(served: Served) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD)
+        began = time.monotonic()
+        client.settimeout(0.1)
+        found = b""
+        while time.monotonic() - began < 10 and not found:
+            try:
+                client.sendall(b"X-Slow: 1\r\n")
+                found = client.recv(10_000)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() - began < 5
+        assert not found or code_of(found) == "408 usage"
+
+
+def test_a_body_that_trickles_in_is_given_up(served: Served) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        assert code_of(all_of(client)) == "408 usage"
+
+
+def test_a_request_after_the_first_has_no_more_time_than_that(served: Served) -> None:
+    with connect(served) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(10_000).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /heal")
+        began = time.monotonic()
+        all_of(client)
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01", b"GARBAGE\r\n\r\n", b"\x00" * 1000, b"GET / HTTP/9.9\r\n\r\n"]
+)
+def test_garbage_is_told_to_be_garbage(served: Served, garbage: bytes) -> None:
+    with connect(served) as client:
+        client.sendall(garbage)
+        assert code_of(all_of(client)) in {"400 usage", "404 route_not_found", "408 usage"}
+
+
+def test_huge_headers_are_refused(served: Served) -> None:
+    with connect(served) as client:
+        try:
+            client.sendall(HEAD + b"X-Huge: " + b"x" * 1_000_000)
+        except ConnectionError:
+            return
+        assert code_of(all_of(client)) == "400 usage"
+
+
+@pytest.mark.parametrize("how", ["announced", "chunked"])
+def test_a_body_that_is_too_large_is_refused(served: Served, how: str) -> None:
+    with connect(served) as client:
+        if how == "announced":
+            client.sendall(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n")
+        else:
+            client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+            try:
+                for _ in range(30):
+                    client.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+            except ConnectionError:
+                return
+        assert code_of(all_of(client)) == "413 usage"
+
+
+def test_who_is_gone_before_the_answer_harms_nobody(served: Served, company: Residence) -> None:
+    token = company.tokens["kesha"].encode()
+    body = b'{"title": "Half closed"}'
+    for _ in range(20):
+        client = connect(served)
+        client.sendall(HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token, len(body), body))
+        client.close()
+
+
+def test_who_closes_its_half_is_answered_all_the_same(served: Served) -> None:
+    with connect(served) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client).startswith(b"HTTP/1.1 200")
+
+
+def test_who_does_not_read_its_answers_is_left(served: Served, company: Residence) -> None:
+    token = company.tokens["ada"].encode()
+    ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token
+    with connect(served) as client:
+        client.settimeout(1)
+        try:
+            for _ in range(200):
+                client.sendall(ask)
+        except (TimeoutError, ConnectionError):
+            pass
+
+
+def test_more_connections_than_there_may_be_are_refused(served: Served) -> None:
+    clients = [connect(served) for _ in range(60)]
+    try:
+        answers = [all_of(client) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+    told = [code_of(answer) for answer in answers if answer]
+    assert "503 server_unavailable" in told
+
+
+def test_a_thousand_wrong_tokens_are_refused_and_the_right_one_is_served_meanwhile(
+    served: Served, company: Residence
+) -> None:
+    statuses: list[int] = []
+
+    def guess(path: Path) -> None:
+        from tests.integration.served import UnixConnection
+
+        connection = UnixConnection(path)
+        for number in range(WRONG_TOKENS // 4):
+            token = f"{company.tokens['kesha'][:-8]}{number:08}"
+            connection.request("POST", "/v1/tasks/list_tasks", b"{}", JSON | {"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        connection.close()
+
+    threads = [threading.Thread(target=guess, args=(served.socket,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert served.post("tasks/list_tasks", {}, company.tokens["kesha"]).status == 200
+    assert statuses == [401] * WRONG_TOKENS
+
+
+def test_many_requests_on_one_connection_at_once(served: Served) -> None:
+    with connect(served) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client).count(b"HTTP/1.1 200") == 50
+
+
+def test_an_upgrade_to_something_else_is_no_use(served: Served) -> None:
+    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection.sock = connect(served)
+    connection.request("GET", "/healthz", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert connection.getresponse().status == 200
+    connection.close()
