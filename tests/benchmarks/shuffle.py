@@ -1,25 +1,23 @@
 """What a shuffle costs, all consumers caught up, against the row floor.
 
-``python -m tests.benchmarks.shuffle [TASKS] [ROUNDS] [PEOPLE]``, 100,000 tasks in 3 rounds for 1,000
-people if left out.
+``python -m tests.benchmarks.shuffle [--quick]``
 """
 
 import gc
 import os
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from popug_cli.messages.identity import ImportUsers, NewPerson
 from popug_cli.messages.tasks import ImportTasks, NewTask, ShuffleTasks
+from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.floor import Cost, copy_database, costing, row_floor
 from tests.integration.support import InProcess
 
-GOAL = 2.5
 ADDED = ("bus_log", "bus_links", "bus_inbox", "billing_entries")
 CHANGED = (
     ("tasks_tasks", "number"),
@@ -57,30 +55,36 @@ def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost]:
     return ours, row_floor(before, after, added=ADDED, changed=CHANGED)
 
 
-def main(tasks: int, rounds: int, people: int) -> None:
-    """Print the table."""
+def costs(tasks: int, rounds: int, people: int = 1_000) -> list[tuple[Cost, Cost]]:
+    """What shuffles of so many tasks cost, and their rows."""
     os.environ["POPUG_BUS_CATCH_UP_SECONDS"] = "3600"
     gc.disable()  # as the command itself does
     with tempfile.TemporaryDirectory() as folder:
         made = company(Path(folder), tasks, people)
-        costs = [one_round(made, Path(folder)) for _ in range(rounds)]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    sys.stdout.write(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}\n"
-        f"{tasks} tasks, {people} people, {rounds} rounds\n"
-    )
-    for place, what in enumerate(("wall", "processor")):
-        ours = [pair[0][place] / tasks * 1e6 for pair in costs]
-        floor = [pair[1][place] / tasks * 1e6 for pair in costs]
-        ratio = statistics.median(a / b for a, b in zip(ours, floor, strict=True))
-        sys.stdout.write(
-            f"{what:<10} {statistics.median(ours):7.1f} us a task, row floor {statistics.median(floor):7.1f} us,"
-            f" ratio {ratio:.2f} (goal: at most {GOAL})\n"
-        )
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"memory     {peak_mib:7.0f} MiB at most\n")
+        return [one_round(made, Path(folder)) for _ in range(rounds)]
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """A shuffle beside its rows, and a large one beside a smaller one by the task; by the processor's time."""
+    small, large, rounds = (2_000, 20_000, 2) if quick else (100_000, 1_000_000, 3)
+    few = costs(small, rounds)
+    note = f"{_a_task(few, small)}; memory {peak_mib():.0f} MiB"
+    yield Figure(f"shuffle of {small:,} / row floor", [a.cpu_seconds / b.cpu_seconds for a, b in few], 2.5, note=note)
+    many = costs(large, 1)
+    ratios = [many[0][0].cpu_seconds / large / (ours.cpu_seconds / small) for ours, _ in few]
+    note = f"{_a_task(many, large)}; memory {peak_mib():.0f} MiB"
+    yield Figure(f"a task of a shuffle of {large:,} / of {small:,}", ratios, 1.4, note=note)
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _a_task(taken: Sequence[tuple[Cost, Cost]], tasks: int) -> str:
+    cpu, wall = (statistics.median(ours[place] for ours, _ in taken) / tasks * 1e6 for place in (1, 0))
+    return f"{cpu:.0f} us of the processor a task, {wall:.0f} us on the wall"
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    main(*(given + [100_000, 3, 1_000][len(given) :]))
+    show(figures(quick="--quick" in sys.argv))

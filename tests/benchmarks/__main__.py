@@ -1,0 +1,53 @@
+"""Every figure of speed: ``python -m tests.benchmarks [NAME ...] [--quick] [--json FILE]``."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+from tests.benchmarks.figures import Figure, show, write_json
+
+NAMES = ("start_up", "growth", "shuffle", "close_day", "flat", "hledger", "writers")
+PEERS = {"sqlite3": "sqlite3", "hledger": "hledger", "task": "taskwarrior"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is asked for; 1 comes back where a goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure speed.")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--quick", action="store_true", help="few rounds in small homes, to see that all of it works")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
+    chosen = parser.parse_args(arguments)
+    find_peers()
+    names = chosen.names or NAMES
+    shown = show(_figures(names, quick=chosen.quick))
+    if "growth" in names:
+        import_module("tests.benchmarks.growth").table(quick=chosen.quick)
+    write_json(shown, chosen.json)
+    missed = [figure.name for figure in shown if not figure.is_met]
+    sys.stdout.write(f"\n{len(shown) - len(missed)} of {len(shown)} goals are met; {chosen.json} has every round.\n")
+    return 1 if missed else 0
+
+
+def find_peers() -> None:
+    """Install the programs to compare with where that can be done, and say which are missing."""
+    missing = [package for program, package in PEERS.items() if shutil.which(program) is None]
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-q", *missing], check=False, stdout=subprocess.DEVNULL)
+    for program, package in PEERS.items():
+        if shutil.which(program) is None:
+            sys.stdout.write(f"{program} is missing (apt-get install {package}): what needs it is left out\n")
+
+
+def _figures(names: tuple[str, ...], *, quick: bool) -> Iterator[Figure]:
+    for name in names:
+        figures: Callable[..., Iterator[Figure]] = import_module(f"tests.benchmarks.{name}").figures
+        yield from figures(quick=quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

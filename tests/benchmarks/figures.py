@@ -1,0 +1,92 @@
+"""A figure of a benchmark: ratios against a floor or a peer of the same run, and what they are to be."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+Way = Callable[[], object]
+
+
+class Figure(NamedTuple):
+    """The ratio of each round; ``goal`` is an upper bound, or a lower one where more is better."""
+
+    name: str
+    ratios: Sequence[float]
+    goal: float
+    more_is_better: bool = False
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.ratios)
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the median reaches the goal."""
+        return self.median >= self.goal if self.more_is_better else self.median <= self.goal
+
+
+def machine() -> str:
+    """Where and of what the figures were taken."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}"
+
+
+def seconds(way: Way) -> float:
+    """How long it takes on the wall."""
+    since = time.perf_counter()
+    way()
+    return time.perf_counter() - since
+
+
+def ratios_in_turn(ours: Way, theirs: Way, rounds: int, *, spent: Callable[[Way], float] = seconds) -> list[float]:
+    """Ours to theirs in each round, once both are warm; who comes first alternates."""
+    ours(), theirs()
+    ratios = []
+    for number in range(rounds):
+        if number % 2:
+            one, other = spent(ours), spent(theirs)
+        else:
+            other, one = spent(theirs), spent(ours)
+        ratios.append(one / other)
+    return ratios
+
+
+def process(*arguments: str, environment: dict[str, str] | None = None) -> Way:
+    """A way that runs a whole process, which must succeed, its output thrown away."""
+
+    def run() -> None:
+        whole = os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | (environment or {})
+        subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=whole)
+
+    return run
+
+
+def show(figures: Iterable[Figure]) -> list[Figure]:
+    """Print a line for each figure as it comes."""
+    sys.stdout.write(f"{machine()}\n\n{'':<54}{'goal':>8}{'median':>8}{'lowest':>8}{'highest':>8}\n")
+    shown = []
+    for figure in figures:
+        bound = f"{'>=' if figure.more_is_better else '<='} {figure.goal:.2f}"
+        verdict = "" if figure.is_met else "  MISSED"
+        low, high = min(figure.ratios), max(figure.ratios)
+        sys.stdout.write(f"{figure.name:<54}{bound:>8}{figure.median:>8.2f}{low:>8.2f}{high:>8.2f}{verdict}\n")
+        if figure.note:
+            sys.stdout.write(f"    {figure.note}\n")
+        sys.stdout.flush()
+        shown.append(figure)
+    return shown
+
+
+def write_json(figures: Sequence[Figure], path: Path) -> None:
+    """Keep the figures as JSON, each with all its rounds."""
+    rows = [figure._asdict() | {"median": figure.median, "met": figure.is_met} for figure in figures]
+    path.write_text(json.dumps({"machine": machine(), "figures": rows}, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,67 @@
+"""What everyday commands cost by the number of tasks in the home, beside Taskwarrior's ``task add``."""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks.figures import Figure, Way, process, ratios_in_turn, seconds
+from tests.benchmarks.homes import SIZES, copy_of, home_of, token_of
+from tests.benchmarks.start_up import POPUG, QUICK_ROUNDS, ROUNDS
+
+LARGEST = {False: 1_000_000, True: 100_000}
+TASKWARRIOR_SIZES = (10, 1_000, 10_000)
+GOAL = 1.1
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """``task add`` in the largest home beside one of ten tasks."""
+    rounds, largest = QUICK_ROUNDS if quick else ROUNDS, LARGEST[quick]
+    with copy_of(home_of(tasks=10)) as small, copy_of(home_of(tasks=largest)) as large:
+        ratios = ratios_in_turn(commands(large)["task add"], commands(small)["task add"], rounds)
+    yield Figure(f"task add at {largest:,} tasks / at 10", ratios, GOAL)
+
+
+def commands(home: Path) -> dict[str, Way]:
+    """Everyday commands as whole processes, as the admin."""
+    who = {"POPUG_TOKEN": token_of(home), "POPUG_HOME": str(home), "POPUG_SERVER": ""}
+    lines = ("task add Feed", "balance", "tasks list", "statement", "income", "analytics", "task show 5")
+    return {line.removesuffix(" Feed"): process(POPUG, *line.split(), environment=who) for line in lines}
+
+
+def table(*, quick: bool) -> None:
+    """Print the milliseconds of each command by size."""
+    rounds = 3 if quick else 9
+    sizes = [size for size in SIZES if size <= LARGEST[quick]]
+    columns = {size: _column(size, rounds) for size in sizes}
+    sys.stdout.write(f"\n{'milliseconds, by tasks':<28}{''.join(f'{size:>12,}' for size in sizes)}\n")
+    for name in next(iter(columns.values())):
+        sys.stdout.write(f"popug {name:<22}{''.join(f'{columns[size][name]:>12.0f}' for size in sizes)}\n")
+    if shutil.which("task") is None:
+        sys.stdout.write("Taskwarrior is missing: apt-get install taskwarrior\n")
+        return
+    peers = "".join(f"{size:>9,}: {_taskwarrior(size, rounds):.0f}" for size in TASKWARRIOR_SIZES)
+    sys.stdout.write(f"Taskwarrior's task add, by tasks {peers}\n")
+
+
+def _column(size: int, rounds: int) -> dict[str, float]:
+    with copy_of(home_of(tasks=size)) as home:
+        return {name: _milliseconds(way, rounds) for name, way in commands(home).items()}
+
+
+def _milliseconds(way: Way, rounds: int) -> float:
+    way()
+    return statistics.median(seconds(way) for _ in range(rounds)) * 1000
+
+
+def _taskwarrior(size: int, rounds: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        own = {"TASKRC": f"{folder}/rc", "TASKDATA": f"{folder}/data"}
+        Path(own["TASKRC"]).write_text("confirmation=off\nverbose=nothing\nrecurrence=off\n")
+        Path(own["TASKDATA"]).mkdir()
+        lines = "".join(f'{{"description":"Task {n}","status":"pending"}}\n' for n in range(size))
+        subprocess.run(["task", "import", "-"], input=lines, text=True, check=True, capture_output=True, env=own)
+        return _milliseconds(process("task", "add", "Feed the cage", environment=own), rounds)
