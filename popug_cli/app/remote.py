@@ -74,6 +74,7 @@ class Remote:
         self._trouble = Trouble(address.url)
         self._connection = Connection(address, opened) if opened else None
         self._time_zone = ""
+        self._date, self._read_at = "", 0.0
 
     @property
     def calendar(self) -> "Calendar":
@@ -81,19 +82,21 @@ class Remote:
         from popug_cli.kernel.calendar import Calendar
 
         if not self._time_zone:
-            self._ready()
+            self._see()
         try:
             return Calendar(self._time_zone)
         except InvalidInput as error:
             raise self._trouble.nonsense(f"it names a time zone that is none, {self._time_zone!r}") from error
 
     def now(self) -> "datetime":
-        """The present instant by the server's clock."""
-        from popug_cli.kernel.clock import parse_stamp
+        """The present instant by the server's clock, which every answer tells to the second."""
+        from popug_cli.app.http_date import instant_of
 
+        if not self._date:
+            self._see()
         try:
-            return parse_stamp(self._ready()["now"])
-        except (KeyError, TypeError, ValueError) as error:
+            return instant_of(self._date, later_seconds=monotonic() - self._read_at)
+        except ValueError as error:
             raise self._trouble.nonsense("it does not tell the time") from error
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
@@ -126,12 +129,9 @@ class Remote:
                 raise self._trouble.broken(failure) from failure
             sleep(PAUSES_SECONDS[failures])
 
-    def _ready(self) -> dict[str, Any]:
-        body = self._answer(Request("GET", "/readyz", _fields(None)))
-        found = msgspec.json.decode(body) if body[:1] == b"{" else None
-        if not isinstance(found, dict):
-            raise self._trouble.nonsense("it does not say how it is")
-        return found
+    def _see(self) -> None:
+        """Ask for no more than what every answer tells."""
+        self._answer(Request("GET", "/readyz", _fields(None)))
 
     def _answer(self, request: Request) -> bytes:
         """The body of the answer to a request that was taken; raises what the server says, or what is wrong with it."""
@@ -209,6 +209,7 @@ class Remote:
 
     def _take_note(self, head: Head) -> None:
         self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
+        self._date, self._read_at = head.fields.get("date", ""), monotonic()
         try:
             sentences = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
         except msgspec.MsgspecError:

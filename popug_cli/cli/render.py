@@ -1,10 +1,8 @@
 """The only printer. Whatever it prints was made visible first, and nothing is ever read as markup."""
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import msgspec
@@ -13,8 +11,7 @@ from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.text import visible, visible_json
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """A column of a table.
 
     A flexible one is cut where the terminal is too narrow; then those that can be spared go, the highest first. A
@@ -30,8 +27,7 @@ class Column:
     spoken: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Rows for people; ``empty`` is the sentence that stands for no rows."""
 
     columns: Sequence[Column]
@@ -41,22 +37,19 @@ class Table:
     footer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hint:
+class Hint(msgspec.Struct, frozen=True):
     """What to do next, set apart from the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
+class Heading(msgspec.Struct, frozen=True):
     """A line that names what follows."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(msgspec.Struct, frozen=True):
     """Terms with what they mean, under a title."""
 
     title: str
@@ -72,13 +65,12 @@ SHORT_PANELS_WIDTH = 100
 Block = str | Table | Hint | Heading | Panel
 
 
-@dataclass(slots=True)
-class Printer:
+class Printer(msgspec.Struct):
     """Prints to stdout and, what is not the answer, to stderr; plain is without boxes, colour and pictures."""
 
-    out: IO[str] = field(default_factory=lambda: sys.stdout)
-    err: IO[str] = field(default_factory=lambda: sys.stderr)
-    plain: bool = field(default_factory=lambda: bool(os.environ.get("POPUG_PLAIN")))
+    out: IO[str] = msgspec.field(default_factory=lambda: sys.stdout)
+    err: IO[str] = msgspec.field(default_factory=lambda: sys.stderr)
+    plain: bool = msgspec.field(default_factory=lambda: bool(os.environ.get("POPUG_PLAIN")))
     seen_on: IO[str] | None = None
 
     @property
@@ -161,11 +153,7 @@ class Printer:
         """A line dim or bold where a terminal can; without Rich, which takes longer to load than most commands."""
         seen = self.seen_on or self.out
         text = visible(block.text) if isinstance(block, Heading) else _wrapped(visible(block.text), seen)
-        if (
-            seen.isatty()
-            and "NO_COLOR" not in os.environ
-            and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
-        ):
+        if _shows_styles(seen):
             style = BOLD if isinstance(block, Heading) else DIM
             text = "\n".join(f"{style}{line}{NORMAL}" for line in text.split("\n"))
         self.out.write(text + "\n")
@@ -200,8 +188,16 @@ def to_json(answer: Any, *, only_ascii: bool = False) -> str:
     try:
         document = msgspec.json.encode(answer).decode()
     except UnicodeEncodeError:  # bytes of the command line that are no UTF-8 are lone surrogates
+        import json
+
         document = json.dumps(msgspec.to_builtins(answer), separators=(",", ":"))
     return visible_json(document, only_ascii=only_ascii)
+
+
+def _shows_styles(stream: IO[str]) -> bool:
+    """Whether somebody sees dim from bold there, and wants to."""
+    has_styles = os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
+    return has_styles and not os.environ.get("NO_COLOR") and stream.isatty()
 
 
 def _wrapped(text: str, stream: IO[str]) -> str:
@@ -248,7 +244,7 @@ def _spared(block: Table, available: int) -> Table:
             break
         columns = [*block.columns[:place], *block.columns[place + 1 :]]
         rows = [[*row[:place], *row[place + 1 :]] for row in block.rows]
-        block = replace(block, columns=columns, rows=rows)
+        block = msgspec.structs.replace(block, columns=columns, rows=rows)
     return block
 
 

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Column, Heading, Hint, Table
 from popug_cli.kernel.money import format_cents
-from popug_cli.messages.billing import Entry
-from popug_cli.messages.company import HistoryLine, ShowTask, TaskDetails
 from popug_cli.messages.tasks import AddTask, CompleteTask, Task
+
+if TYPE_CHECKING:
+    from popug_cli.messages.billing import Entry
+    from popug_cli.messages.company import HistoryLine, TaskDetails
 
 PANEL = "Work"
 task = typer.Typer(help="Create, complete and look at a task.", no_args_is_help=True)
@@ -55,6 +57,8 @@ def complete(face: Face, number: Number) -> None:
 @command(task, "show")
 def show(face: Face, number: Number) -> None:
     """Show a task, what happened to it, and of the money what one may see."""
+    from popug_cli.messages.company import ShowTask
+
     details = face.perform(ShowTask(number=number))
     face.show(details, lambda: _details(face, details))
 
@@ -72,7 +76,7 @@ def _added(created: Task, typed: str) -> Iterator[Block]:
     yield f"Fee {price(created.fee_cents)}, reward {price(created.reward_cents)}."
 
 
-def _details(face: Face, details: TaskDetails) -> Iterator[Block]:
+def _details(face: Face, details: "TaskDetails") -> Iterator[Block]:
     yield Heading(f"#{details.task.number} {details.task.title}")
     yield "\n".join(f"{label:<10} {value}" for label, value in _facts(face, details.task))
     yield Table(
@@ -99,7 +103,7 @@ def _facts(face: Face, shown: Task) -> Iterator[tuple[str, str]]:
         yield "Completed", face.local_time(shown.completed_at)
 
 
-def _sentence(line: HistoryLine) -> str:
+def _sentence(line: "HistoryLine") -> str:
     sentences = {
         ("task_created", None): "created",
         ("task_completed", None): f"completed by {line.assignee}",
@@ -111,12 +115,12 @@ def _sentence(line: HistoryLine) -> str:
     return sentences[line.event, line.reason]
 
 
-def _moved(line: HistoryLine) -> str:
+def _moved(line: "HistoryLine") -> str:
     same = line.previous_assignee == line.assignee
     return f"and drawn by {line.assignee} again" if same else f"from {line.previous_assignee} to {line.assignee}"
 
 
-def _entries(face: Face, entries: list[Entry]) -> Table:
+def _entries(face: Face, entries: "list[Entry]") -> Table:
     return Table(
         (Column("When"), Column("Business date"), Column("Kind"), Column("Amount", right=True)),
         [

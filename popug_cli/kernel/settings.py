@@ -1,7 +1,6 @@
 """The settings of a home: declared once, read from defaults, ``config.toml`` and the environment."""
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +141,8 @@ def find_setting(key: str) -> Setting:
 
 
 def _read_toml(file: Path) -> dict[str, object]:
+    import tomllib
+
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

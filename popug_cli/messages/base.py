@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
@@ -49,8 +48,7 @@ class Query(Message[Answer], frozen=True):
     """A request that changes nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(msgspec.Struct, frozen=True):
     """What is known of a kind of message: its module, its command line and who may send it.
 
     ``others`` are the roles that may name somebody other than themselves in the field ``username``; for a message

@@ -4,7 +4,6 @@ from datetime import date, datetime
 
 import msgspec
 
-from popug_cli.kernel.settings import Value
 from popug_cli.messages.base import ACCOUNTING, EVERYONE, Access, Command, Query, Role, declare
 from popug_cli.messages.billing import Entry
 from popug_cli.messages.tasks import Task, TaskNumber
@@ -37,7 +36,7 @@ class SettingLine(msgspec.Struct, frozen=True):
     """A setting, its value and where that comes from."""
 
     key: str
-    value: Value
+    value: str | int | bool
     source: str
     help: str
 

@@ -15,8 +15,10 @@ from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
+
+from tests.acceptance.residence import Residence
 
 Json = dict[str, Any]
 
@@ -85,13 +87,21 @@ def midday_zone() -> str:
 
 
 class Company:
-    """A home in a temporary folder, the people hired into it, and their sessions."""
+    """A home in a temporary folder, the people hired into it, and their sessions.
+
+    Where ``is_served``, a server holds the home of each, with the clock that the company has.
+    """
+
+    is_served: ClassVar[bool] = False
+    served: ClassVar[list["Company"]] = []
 
     def __init__(self, folder: Path, zone: str | None = None) -> None:
         self.folder = folder
         self.home = folder / "home"
         self.session = folder / "session.json"
         self.zone = zone or midday_zone()
+        self.residence = Residence(self.home, folder / "server.log")
+        self.served.append(self)
         self.people: list[str] = []
         self.answer_of_init: Json = {}
         self._clock_offset = timedelta(0)
@@ -155,6 +165,7 @@ class Company:
     ) -> Result:
         """One command in a process of its own; without a user it has only the session file."""
         asked = (*args, "--json") if as_json else args
+        self.be_served()
         done = subprocess.run(
             [*PROGRAM, *asked],
             env=self.environment(as_user, env),
@@ -165,6 +176,12 @@ class Company:
             input=(input or "").encode(),
         )
         return Result(asked, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def be_served(self) -> None:
+        """Have the home served as it is now, if that was asked for."""
+        if self.is_served:
+            with self._lock:
+                self.residence.ensure(PROGRAM, self.environment())
 
     def run_all(self, asked: Iterable[tuple[str | None, Sequence[str]]]) -> list[Result]:
         """Several commands side by side, each `(user, arguments)`; the results in their order."""
@@ -286,6 +303,7 @@ class Company:
     def copy_to(self, folder: Path) -> "Company":
         """The same company in another folder: home, keys and tokens, but no session file."""
         copy = Company(folder, self.zone)
+        self.residence.end()
         shutil.copytree(self.home, copy.home)
         copy.people = list(self.people)
         copy.answer_of_init = self.answer_of_init

@@ -1,5 +1,6 @@
 """Companies that are set up once and copied, for every process start costs half a second."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,28 @@ import pytest
 pytest.register_assert_rewrite("tests.acceptance.company")
 
 from tests.acceptance.company import Company  # noqa: E402  (after its assertions are registered)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the companies be served, if that was asked for."""
+    Company.is_served = config.getoption("--place") == "server"
+
+
+@pytest.fixture(autouse=True)
+def _ends_servers() -> Iterator[None]:
+    """No server outlives the test that its company was made for."""
+    before = len(Company.served)
+    yield
+    for company in Company.served[before:]:
+        company.residence.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ends_all_servers() -> Iterator[None]:
+    yield
+    for company in Company.served:
+        company.residence.end()
+
 
 STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "worker"}
 

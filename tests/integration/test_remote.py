@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from time import monotonic, sleep
@@ -162,15 +162,19 @@ def test_the_zone_is_the_company_s_and_needs_no_request_of_its_own_after_an_answ
 
 
 def test_the_clock_is_the_company_s_too(serve: Serve) -> None:
-    server = serve(answer({"status": "ok", "now": "2031-03-02T23:30:00.000001Z"}))
+    server = serve(answer(ADA, Date="Sun, 02 Mar 2031 23:30:00 GMT"))
     place = reach(server)
     now = place.now()
+    assert datetime(2031, 3, 2, 23, 30, tzinfo=UTC) <= now < datetime(2031, 3, 2, 23, 31, tzinfo=UTC)
     assert place.calendar.date_of(now) == date(2031, 3, 3)
     assert [asked.target for asked in server.asked] == ["/readyz"]
+    place.perform(QUERY, "t")
+    assert place.now() - now < timedelta(minutes=1)
+    assert len(server.asked) == 2
 
 
 def test_a_zone_or_a_time_that_is_none_is_the_server_s_fault(serve: Serve) -> None:
-    place = reach(serve(answer({"now": "noon"}, Popug_Time_Zone="Popug/Cage")))
+    place = reach(serve(answer({}, Popug_Time_Zone="Popug/Cage", Date="Sun, 33 Mar 2031 23:30:00 GMT")))
     assert refusal(place.now).code == "server_unavailable"
     assert refusal(lambda: place.calendar).code == "server_unavailable"
 
