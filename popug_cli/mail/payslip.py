@@ -26,6 +26,7 @@ WORDS = {
     EntryKind.FEE_REVERSAL: "fee taken back",
     EntryKind.REWARD_REVERSAL: "reward taken back",
 }
+TEXT_COLUMNS, NARROWEST_COLUMNS = 72, 24
 HEAD_SENTENCE = "The head of the log's chain, to prove that nothing was rewritten since"
 
 
@@ -110,11 +111,22 @@ def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterato
     opening, amount = format_cents(payout.opening_balance_cents), format_cents(payout.amount_cents)
     rows = [Line("", "brought forward", opening, ""), *lines, Line("", "paid out", amount, "")]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    beside = " " * (sum(widths) + 8)
     for time, what, figure, task in rows:
-        yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {task}".rstrip()
+        first, *more = _wrapped(task, TEXT_COLUMNS - len(beside))
+        yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {first}".rstrip()
+        yield from (beside + each for each in more)
     yield ""
-    yield f"{HEAD_SENTENCE}:"
+    yield from _wrapped(f"{HEAD_SENTENCE}:", TEXT_COLUMNS)
     yield visible(payout.log_head)
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    if len(text) <= columns:
+        return [text]
+    from textwrap import wrap
+
+    return wrap(text, max(columns, NARROWEST_COLUMNS), break_on_hyphens=False) or [text]
 
 
 def _lines(payout: PayoutMade, calendar: Calendar) -> list[Line]:

@@ -90,6 +90,14 @@ def test_the_sum_comes_first_then_the_day_with_its_tasks() -> None:
         assert text.count("#17 Feed the cage") == 2
 
 
+def test_a_long_title_is_wrapped_beside_its_sum_in_the_text_alone() -> None:
+    title = "Clean the big cage by the window, then find the birds that used the chance, all of them, before noon"
+    text = text_of(payout(title), "kesha", BERLIN)
+    assert max(len(each) for each in text.splitlines()) <= 72
+    assert " ".join(text.split()).count(f"#17 {title}") == 2
+    assert html_of(payout(title), "kesha", BERLIN).count(f"#17 {title}") == 2
+
+
 def test_a_debt_brought_forward_is_negative() -> None:
     for text in parts(parsed(message(payout(opening_cents=-750)))):
         assert "-$7.50" in text
