@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 from datetime import date
-from functools import lru_cache
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
-from popug_cli.audit.reading import Told, rows, told
+from popug_cli.audit.reading import Told, normal, rows, told
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.rules import sides
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import untaken_problems
-from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
@@ -136,7 +134,7 @@ def _proved(event: Told[EntryPosted]) -> Proved:
         posted.corrects,
         event.causationid,
         *sides(posted.kind, posted.user_id),
-        _normal(event.time),
+        normal(event.time),
     )
 
 
@@ -145,18 +143,5 @@ def _wrong_causes(context: Context) -> Iterator[str]:
     for entry_id, kind, wanted, found, occurred_at, caused_at in rows(context, ODD_CAUSES):
         if found != wanted:
             yield f"entry {entry_id} (a {kind} caused by {found or 'nothing that is in the log'})"
-        elif occurred_at != _instant(caused_at):
+        elif occurred_at != normal(str(caused_at)):
             yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"
-
-
-@lru_cache(maxsize=1024)
-def _normal(instant: str) -> str:
-    """An instant as the database spells it; what is none is left as it is."""
-    try:
-        return stamp(parse_stamp(instant))
-    except ValueError:
-        return instant
-
-
-def _instant(told_at: object) -> str:
-    return _normal(str(told_at))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from msgspec import MsgspecError
 from sqlalchemy.exc import DBAPIError
 
+from popug_cli.audit.agreements import AGREEMENTS, tasks_as_created
 from popug_cli.audit.beside import beside
 from popug_cli.audit.books import closed_days, entries_as_posted, entries_have_causes, nothing_passed_over, read_models
 from popug_cli.audit.chain import chain, is_part_of_history
@@ -84,8 +85,9 @@ def _proofs() -> list[Examination]:
         Examination("every_entry_has_its_cause", entries_have_causes, Where.ANYWHERE),
         *(
             Examination(each.name, _statement(each), Where.BESIDE_WITH_FACTS if each.reads_facts else Where.ANYWHERE)
-            for each in INVARIANTS
+            for each in (*INVARIANTS, *AGREEMENTS)
         ),
+        Examination("tasks_equal_events", tasks_as_created),
         Examination("closed_days_without_gaps", closed_days),
         Examination("draws", draws),
     ]

@@ -299,6 +299,10 @@ INVARIANTS = (
             AND mail.business_date = json_extract(log.envelope, '$.data.business_date')
         WHERE log.type = 'popug.billing.payout_made.v1' AND (mail.mail_id IS NULL
             OR mail.amount_cents <> json_extract(log.envelope, '$.data.amount_cents')
+            OR mail.cause_id <> log.id OR mail.message_id <> '<' || mail.mail_id || '@popug.invalid>'
+            OR json_extract(mail.payload, '$.amount_cents') IS NOT mail.amount_cents
+            OR json_extract(mail.payload, '$.lines') IS NOT json_extract(log.envelope, '$.data.lines')
+            OR json_extract(mail.payload, '$.log_head') IS NOT json_extract(log.envelope, '$.data.log_head')
             OR mail.status NOT IN ('queued', 'sending', 'sent', 'failed'))
         UNION ALL
         SELECT 'mail ' || mail.mail_id FROM mail_outbox mail LEFT JOIN billing_entries entry

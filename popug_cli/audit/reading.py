@@ -2,14 +2,14 @@
 
 import sqlite3
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.messages.base import Event
-from popug_cli.messages.upcasters import versions
 
 E = TypeVar("E", bound=Event)
 
@@ -30,12 +30,20 @@ def rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) 
     yield from driver.execute(statement, parameters)
 
 
+@lru_cache(maxsize=1024)
+def normal(instant: str) -> str:
+    """An instant as the database spells it; what is none is left as it is."""
+    try:
+        return stamp(parse_stamp(instant))
+    except ValueError:
+        return instant
+
+
 def told(context: Context, kind: type[E]) -> Iterator[tuple[int, Told[E] | None]]:
-    """Every event of a kind that has one version, by position; None for one that does not fit its schema."""
-    (shape,) = versions(kind)
+    """Every event of a kind in its newest version, by position; None for one that does not fit its schema."""
     read = _decoder(kind).decode
     for sequence, envelope in rows(
-        context, "SELECT sequence, envelope FROM bus_log WHERE type = ? ORDER BY sequence", (shape.TYPE,)
+        context, "SELECT sequence, envelope FROM bus_log WHERE type = ? ORDER BY sequence", (kind.TYPE,)
     ):
         try:
             yield sequence, read(envelope)
