@@ -1,11 +1,15 @@
-"""A quick look at a company for completion: by plain SQLite, read-only, without waiting, and no more than one may see.
+"""A quick look at a company for completion: no more than one may see, and without waiting long.
 
-Whoever calls this can read the file; the token says whose eyes to see it with, and is looked up, not proved again.
+In a home by plain SQLite, read-only: whoever calls this can read the file; the token says whose eyes to see it with,
+and is looked up, not proved again. A server is asked, and proves it.
 """
 
+import signal
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from popug_cli.identity import glance as people
 from popug_cli.kernel.clock import stamp
@@ -13,8 +17,17 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
 from popug_cli.tasks import glance as tasks
 
+if TYPE_CHECKING:
+    from popug_cli.app.place import Place
+
 WAIT_SECONDS = 0.2
+ANSWER_SECONDS = 1.5
+TASKS_ASKED_FOR = 200
 Found = list[tuple[str, str]]
+
+
+class TooLong(LookupError):
+    """Nobody waits that long for a completion; a server's client knows nothing of it, and so does not try again."""
 
 
 def look(home: Home, token: str, kind: str, start: str) -> Found:
@@ -42,3 +55,37 @@ def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start:
     if kind in {"person", "player"}:
         return tasks.players(database, start)
     return []
+
+
+def ask(place: "Place", token: str, kind: str, start: str) -> Found:
+    """The same of a server's company; nothing where it does not answer at once."""
+    from popug_cli.messages.identity import WhoAmI
+    from popug_cli.messages.tasks import ListTasks, StatusFilter
+
+    with _at_most(ANSWER_SECONDS):
+        mine = place.perform(WhoAmI(), token).username if kind == "own-task" else None
+        status = StatusFilter.OPEN if mine else StatusFilter.ALL
+        asked = ListTasks(status=status, assignee=mine, backwards=mine is None, limit=TASKS_ASKED_FOR)
+        found = place.perform(asked, token).tasks
+    if kind in {"person", "player"}:
+        names = {name for task in found for name in (task.assignee, task.creator)}
+        return [(name, "") for name in sorted(names) if name.startswith(start)]
+    if kind in {"task", "own-task"}:
+        return [(str(task.number), task.title) for task in found if str(task.number).startswith(start)]
+    return []
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raises ``TooLong`` in whatever takes longer."""
+
+    def too_long(number: int, frame: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -11,12 +11,13 @@ from popug_cli.cli import surface
 from popug_cli.cli.surface import Line, Parameter
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import locate
+from popug_cli.kernel.progress import silent
 from popug_cli.kernel.text import visible
 
 Candidate = tuple[str, str]
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAYS_OFFERED = 7
-NOT_WORTH_A_WORD = (PopugError, OSError, ValueError, ImportError, LookupError)
+NOT_WORTH_A_WORD = (PopugError, OSError, ValueError, ImportError, LookupError, TypeError)
 HARMLESS = re.compile(r"[A-Za-z0-9._/=-]+")
 
 
@@ -43,7 +44,8 @@ def candidates(before: list[str], word: str) -> list[Candidate]:
     if word.startswith("-") and not line.only_rest:
         if equals:
             found = [each for each in surface.surface().takes(line.words) if name in each.names and each.value]
-            return [(f"{name}={text}", help_) for each in found for text, help_ in _values(each, value, line)]
+            offers = [offer for each in found for offer in _values(each, value, line)]
+            return _starting(((f"{name}={text}", help_) for text, help_ in offers), word)
         return _starting(_options(line), word)
     below = surface.surface().below(line.words) if not line.rest and not line.only_rest else {}
     if below and line.words not in surface.surface().commands:
@@ -80,12 +82,22 @@ def _values(parameter: Parameter, word: str, line: Line) -> Iterable[Candidate]:
 
 def _in_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[Candidate]:
     """What the logged-in person's company has of a kind."""
-    from popug_cli.app.glance import look
     from popug_cli.cli.session_file import token_for
 
-    home = locate(Path(options["--home"]) if options.get("--home") else None)
-    token = token_for(home)
-    return [(text, visible(help_)) for text, help_ in look(home, token, kind, word)] if token else ()
+    if server := options.get("--server") or os.environ.get("POPUG_SERVER"):
+        from popug_cli.app.glance import ask
+        from popug_cli.app.reach import server_at
+
+        place = server_at(server, lambda sentence: None, silent)
+        token = token_for(place.address.url)
+        found = ask(place, token, kind, word) if token else []
+    else:
+        from popug_cli.app.glance import look
+
+        home = locate(Path(options["--home"]) if options.get("--home") else None)
+        token = token_for(home)
+        found = look(home, token, kind, word) if token else []
+    return [(text, visible(help_)) for text, help_ in found]
 
 
 def _dates(word: str) -> Iterator[Candidate]:
