@@ -1,5 +1,6 @@
 """What everyday commands cost by the number of tasks in the home, beside Taskwarrior's ``task add``."""
 
+import os
 import shutil
 import statistics
 import subprocess
@@ -59,7 +60,7 @@ def _milliseconds(way: Way, rounds: int) -> float:
 
 def _taskwarrior(size: int, rounds: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        own = {"TASKRC": f"{folder}/rc", "TASKDATA": f"{folder}/data"}
+        own = os.environ | {"TASKRC": f"{folder}/rc", "TASKDATA": f"{folder}/data"}
         Path(own["TASKRC"]).write_text("confirmation=off\nverbose=nothing\nrecurrence=off\n")
         Path(own["TASKDATA"]).mkdir()
         lines = "".join(f'{{"description":"Task {n}","status":"pending"}}\n' for n in range(size))
