@@ -27,12 +27,12 @@ def send_mail(place: "Local", message: SendMail, principal: Principal) -> MailRu
     if run.down and not run.sent:
         raise Unavailable(
             "mail_unavailable",
-            f"No mail could be sent: {run.down}",
+            f"No mail could be sent: {_sentence(run.down)}",
             hint="Check the mail settings with `popug config show`, then run `popug mail send` again.",
             details={"queued": answer.queued},
         )
     if run.down:
-        place.warn(f"Not all mail could be sent: {run.down}")
+        place.warn(f"Not all mail could be sent: {_sentence(run.down)}")
     return answer
 
 
@@ -44,8 +44,12 @@ def send_due(place: "Local", principal: Principal, *, release: bool = False) -> 
     except PopugError as error:
         run.down = f"{error.message} {error.hint}"
     if run.down:
-        place.warn(f"Mail could not be sent: {run.down} It stays queued; `popug mail send` tries again.")
+        place.warn(f"Mail could not be sent: {_sentence(run.down)} It stays queued; `popug mail send` tries again.")
     return _answer(place, run, principal)
+
+
+def _sentence(reason: str) -> str:
+    return reason if reason.endswith(".") else f"{reason}."
 
 
 def count_unsent(place: "Local", principal: Principal) -> int:

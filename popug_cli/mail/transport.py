@@ -164,7 +164,8 @@ class Smtp:
         try:
             client = self._client or self._connect()
         except (OSError, UnicodeError) as error:
-            return _unavailable(error)
+            where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
+            return Outcome(Verdict.UNAVAILABLE, one_line(f"{where}: {_reason(error)}"))
         try:
             outcome = _announce(client, letter)
             if outcome is None:
@@ -186,6 +187,8 @@ class Smtp:
 
         host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
         security, me = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
+        if not host:
+            raise OSError("mail.smtp_host is empty")
         password = self._password()
         if security == "tls":
             trust = self._trust()
@@ -209,7 +212,10 @@ class Smtp:
 
         trust = ssl.create_default_context()
         if file := self._settings.text("mail.smtp_ca_file"):
-            trust.load_verify_locations(Path(file).expanduser())
+            try:
+                trust.load_verify_locations(Path(file).expanduser())
+            except (OSError, RuntimeError) as error:
+                raise OSError(f"no certificate can be read from {file}, the mail.smtp_ca_file") from error
         return trust
 
     def _password(self) -> str | None:
@@ -218,7 +224,10 @@ class Smtp:
         file = self._settings.text("mail.smtp_password_file")
         if not file:
             return ""
-        return Path(file).expanduser().read_text(encoding="utf-8").partition("\n")[0].removesuffix("\r")
+        try:
+            return Path(file).expanduser().read_text(encoding="ascii").partition("\n")[0].removesuffix("\r")
+        except (OSError, RuntimeError, UnicodeError) as error:
+            raise OSError(f"no password in ASCII can be read from {file}, the mail.smtp_password_file") from error
 
     def _drop(self) -> None:
         if self._client is not None:
@@ -289,17 +298,29 @@ def _words(code: int, reason: bytes | str) -> str:
     return one_line(f"{code} {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}")
 
 
-def _unavailable(error: Exception) -> Outcome:
+def _reason(error: OSError | UnicodeError) -> str:
+    """Why there is no connection, in words."""
     import smtplib
+    import ssl
 
     if isinstance(error, smtplib.SMTPResponseException):
-        return Outcome(Verdict.UNAVAILABLE, _words(error.smtp_code, error.smtp_error))
-    return Outcome(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
+        return _words(error.smtp_code, error.smtp_error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "there is no host of that name"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    return (error.strerror if error.errno else str(error)) or str(error) or type(error).__name__
 
 
 def _refused_by_disk(error: OSError, root: Path) -> Outcome:
     fault = place_fault(error, root / "new")
-    return Outcome(Verdict.UNAVAILABLE, fault.message) if fault else _unavailable(error)
+    return (
+        Outcome(Verdict.UNAVAILABLE, fault.message)
+        if fault
+        else Outcome(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
+    )
 
 
 def _name_of(letter: Letter) -> str:

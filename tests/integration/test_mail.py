@@ -273,7 +273,7 @@ def test_a_server_that_goes_down_later_is_a_warning(room: Mailroom, scripted: Us
     room.pay("kesha", "gosha")
     scripted(TAKEN, DOWN)
     assert room.send().sent == 1
-    assert room.warnings == ["Not all mail could be sent: nobody is there"]
+    assert room.warnings == ["Not all mail could be sent: nobody is there."]
 
 
 def test_at_the_close_a_server_that_is_down_is_a_warning(room: Mailroom, scripted: Use) -> None:

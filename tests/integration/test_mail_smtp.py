@@ -161,3 +161,26 @@ def test_an_address_that_the_server_cannot_take_is_set_aside(post: Post, open_ro
     room.tell(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
     run = room.send()
     assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("smtp_host", "", "mail.smtp_host is empty"),
+        ("smtp_host", "...", "...:{port}: there is no host of that name"),
+        ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host of that name"),
+        ("smtp_port", "1", "127.0.0.1:1: Connection refused"),
+        ("smtp_ca_file", "/nowhere", "no certificate can be read from /nowhere, the mail.smtp_ca_file"),
+        ("smtp_password_file", "/nowhere", "no password in ASCII can be read from /nowhere, the mail.smtp_password"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_sentence(
+    post: Post, open_room: Open, setting: str, value: str, sentence: str
+) -> None:
+    others = {"smtp_ca_file": {"smtp_tls": "tls"}, "smtp_password_file": {"smtp_username": "popug"}}
+    room = open_room(**{setting: value}, **others.get(setting, {}))
+    with pytest.raises(Unavailable) as refusal:
+        room.send()
+    assert sentence.format(port=post.port) in refusal.value.message
+    assert refusal.value.message.endswith(".")
+    assert set(room.statuses().values()) == {"queued"}
