@@ -29,6 +29,7 @@ FILES = (
     "company",
     "backup",
     "demo",
+    "manual",
 )
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from popug_cli.cli import surface
+from popug_cli.cli import manual, surface
 from popug_cli.cli.program import build
 from popug_cli.messages.base import Access, Declaration, Role, declarations
-from tests.architecture.surface import document
+from tests.architecture.surface import FOR_ANYBODY, document
 
 README = Path(__file__).parents[2] / "README.md"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
@@ -131,7 +131,7 @@ def without_token() -> str:
     """Who may run what needs no token."""
     there = dict(program())
     lines = {access: {each.line for each in declarations() if each.access is access} for access in Access}
-    anyone = [words for words in there if words in lines[Access.PUBLIC]]
+    anyone = [words for words in there if words in lines[Access.PUBLIC] | FOR_ANYBODY]
     operator = [words for words in there if words in lines[Access.OPERATOR] | OWN_HOME]
     return (
         f"Without a token: {_listed(anyone)}. For whoever holds the home on disk (the operator), also without one:"
@@ -160,4 +160,6 @@ def renewed(text: str) -> str:
 if __name__ == "__main__":
     assert sys.argv[1:] == ["--write"], __doc__
     surface.FILE.write_text(document(), encoding="utf-8")
+    surface.surface.cache_clear()
+    manual.PAGE.write_text(manual.roff(), encoding="utf-8")
     README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")

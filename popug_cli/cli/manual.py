@@ -1,0 +1,119 @@
+"""The command that prints the manual page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.help import name_of, told, usage
+from popug_cli.cli.surface import Command, Parameter, surface
+
+PAGE = Path(__file__).with_name("popug.1")
+EXITS = (
+    ("0", "done, also when there was nothing to do"),
+    ("1", "a fault of popug's own"),
+    ("2", "wrong usage or invalid input"),
+    ("3", "not found"),
+    ("4", "not logged in, or the token is no good"),
+    ("5", "not allowed"),
+    ("6", "the present state does not allow it"),
+    ("7", "an integrity check failed"),
+    ("8", "not available now; nothing changed (unless the code is in_doubt), try again"),
+    ("130", "interrupted; nothing half done"),
+)
+VARIABLES = (
+    ("POPUG_HOME", "The company's directory; --home goes before it."),
+    ("POPUG_SERVER", "The company's server; --server goes before it."),
+    ("POPUG_TOKEN", "Who you are; goes before the session file."),
+    ("POPUG_SESSION", "The session file; session.json in the user's configuration directory by default."),
+    ("POPUG_PLAIN", "As if every command had --plain."),
+    ("PAGER", "Shows lists that are longer than the screen."),
+    ("NO_COLOR", "No colour."),
+    ("POPUG_TRACEBACK", "Shows where a fault of popug's own happened."),
+)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    command(program, "man")(man)
+
+
+def man(face: Face) -> None:
+    """Print the manual page; after an installation `man popug` shows it too."""
+    if face.as_json:
+        face.printer.document({"page": PAGE.read_text(encoding="utf-8")})
+    elif face.printer.plain:
+        face.printer.raw(text())
+    else:
+        face.printer.raw(PAGE.read_text(encoding="utf-8"))
+
+
+def roff() -> str:
+    """The manual page in the language of man."""
+    known = surface()
+    lines = ['.TH POPUG 1 "" "popug" "User Commands"', ".SH NAME", f"popug \\- {_roff(known.help.partition(': ')[2])}"]
+    lines += [".SH SYNOPSIS", ".B popug", "[OPTIONS] COMMAND ..."]
+    lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".SH OPTIONS", *_terms(known.options)]
+    lines += [".SH COMMANDS"]
+    for panel in known.panels:
+        of_panel = {words: each for words, each in known.commands.items() if each.panel == panel}
+        if of_panel:
+            lines += [f".SS {_roff(panel)}"]
+            lines += [line for words, each in of_panel.items() for line in _command(words, each)]
+    for title, pairs in (("ENVIRONMENT", VARIABLES), ("EXIT STATUS", EXITS)):
+        lines += [f".SH {title}"]
+        lines += [line for term, what in pairs for line in (".TP", f".B {_roff(term)}", _roff(what))]
+    return "\n".join(_without_empty_paragraphs(lines)) + "\n"
+
+
+def text() -> str:
+    """The manual page as plain text, for a screen reader."""
+    known = surface()
+    lines = ["popug: manual", "", DESCRIPTION, ""]
+    for words, each in known.commands.items():
+        lines += [usage(words), each.help]
+        lines += [f"{name_of(taken)}: {told(taken)}" for taken in each.takes if not taken.everywhere]
+        lines += [f"Example, {what} {line}" for line, what in each.examples]
+        lines += [""]
+    return "\n".join(lines)
+
+
+DESCRIPTION = (
+    "Chance assigns the chores, every day is settled to the cent: whoever gets a task pays a fee for it, whoever"
+    " completes it earns a reward, and at the end of the day everybody with money in hand is paid.\n\n"
+    "popug alone shows your day, or how to begin. Every command takes --json, --plain, --home, --server and --help."
+)
+
+
+def _without_empty_paragraphs(lines: list[str]) -> Iterator[str]:
+    """A heading or an indentation begins a paragraph of its own, and so does a display that is over."""
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line != ".PP" or not before.startswith((".SH", ".SS", ".RS")):
+            yield line
+
+
+def _command(words: str, each: Command) -> Iterator[str]:
+    yield from (".PP", f".B {_roff(usage(words))}", ".RS")
+    yield from _paragraphs(each.help)
+    yield from _terms(tuple(taken for taken in each.takes if not taken.everywhere))
+    for line, what in each.examples:
+        yield from (".PP", _roff(what), ".RS", ".nf", _roff(f"$ {line}"), ".fi", ".RE")
+    yield ".RE"
+
+
+def _terms(taken: tuple[Parameter, ...]) -> Iterator[str]:
+    for each in taken:
+        yield from (".TP", f".B {_roff(name_of(each))}", _roff(told(each)))
+
+
+def _paragraphs(help_: str) -> Iterator[str]:
+    for paragraph in help_.split("\n\n"):
+        yield from (".PP", _roff(paragraph))
+
+
+def _roff(plain: str) -> str:
+    """Text that roff takes for nothing but text."""
+    escaped = plain.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
+    escaped = escaped.replace("…", "...").replace("^", "\\(ha").replace("~", "\\(ti")
+    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
