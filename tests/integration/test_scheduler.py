@@ -2,12 +2,13 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,29 @@ def test_it_ends_in_time_although_the_database_is_held(company: InProcess) -> No
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         assert time.monotonic() - since < 2
+
+
+def test_it_ends_in_time_although_the_mail_server_hangs_and_the_mail_goes_out_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
+    earn(company)
+    with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as smtp:
+        smtp.setenv("POPUG_MAIL_TRANSPORT", "smtp")
+        smtp.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
+        smtp.setenv("POPUG_MAIL_SMTP_PORT", str(server.getsockname()[1]))
+        server.settimeout(60)
+        with started(company.root) as process:
+            connection, _ = server.accept()
+            since = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+            assert time.monotonic() - since < 2
+            connection.close()
+    assert len(company.rows("SELECT * FROM billing_days")) == 1
+    company.clock.instant = datetime.now(UTC) + timedelta(hours=1)
+    assert due(company, 0).mail.sent == 1
+    check_books(company.rows)
 
 
 def test_once_does_what_is_due_and_ends(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
