@@ -109,6 +109,17 @@ class Local:
         """
         return self.perform_as(self.admit(message, token, actor=actor), message)
 
+    def ask(self, message: Query[Answer], token: str | None) -> Answer:
+        """What ``perform`` answers to a query; on one snapshot, where nobody has to be waited for."""
+        declaration = DECLARATIONS[type(message)]
+        if declaration.access is Access.TOKEN and composed.handler_of(type(message), declaration.name) is None:
+            principal = self._principal(declaration, token, OPERATOR)
+            with self.runtime.reading(principal) as context:
+                gate.admit(principal, declaration, message, context)
+                if self._turns.is_done(context.position):
+                    return bootstrap.handler_of(declaration)(message, context)  # type: ignore[no-any-return]
+        return self.perform(message, token)
+
     def admit(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
         """Who sends the message, once they are found to be allowed to; raises errors of exit 4 and 5."""
         declaration = DECLARATIONS[type(message)]

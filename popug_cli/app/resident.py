@@ -16,7 +16,7 @@ from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.kernel.settings import load_settings
-from popug_cli.messages.base import DECLARATIONS, Message
+from popug_cli.messages.base import Message, Query
 from popug_cli.messages.principal import NOBODY
 
 Mark = tuple[int, ...]
@@ -60,10 +60,12 @@ class Resident:
         A command with a key takes effect once, however often it is sent in 24 hours.
         """
         warnings: list[str] = []
-        is_command = DECLARATIONS[type(message)].is_command
+        is_command = not isinstance(message, Query)
         place = self.place(warnings.append, is_command=is_command)
+        if isinstance(message, Query):
+            return Performed(place.ask(message, token), warnings)
         principal = place.admit(message, token)
-        if key is None or not is_command:
+        if key is None:
             return Performed(place.perform_as(principal, message), warnings)
         answer, is_replay = perform_once(place, self._once, principal, message, key)
         return Performed(answer, warnings, is_replay)

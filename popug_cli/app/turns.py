@@ -19,6 +19,10 @@ class Turns(Protocol):
         """Let the consumers work; unless thoroughly, who lets them work just now may do. How it went comes back."""
         ...
 
+    def is_done(self, position: int) -> bool:
+        """Whether the consumers are known to have taken the log up to a position, or somebody lets them just now."""
+        ...
+
 
 class NobodyElse:
     """The order of a process with one thread: there is none."""
@@ -30,6 +34,10 @@ class NobodyElse:
     def catch_up(self, work: Callable[[], CatchUp], *, thoroughly: bool) -> CatchUp:
         """Goes ahead."""
         return work()
+
+    def is_done(self, position: int) -> bool:
+        """Nobody knows."""
+        return False
 
 
 class Crew:
@@ -93,6 +101,10 @@ class Crew:
                 self._changed.notify_all()
         return report
 
+    def is_done(self, position: int) -> bool:
+        """Whether nothing is left to do up to there, or somebody is at it."""
+        return self.is_busy or position == self.head
+
     @property
     def is_busy(self) -> bool:
         """Whether somebody is at work who will let the consumers catch up."""
@@ -115,12 +127,14 @@ class Reader:
 
     def catch_up(self, work: Callable[[], CatchUp], *, thoroughly: bool) -> CatchUp:
         """Catch up with what an earlier process or a fault has left, unless the crew is at it."""
-        if self._crew.is_busy and not thoroughly:
-            return CatchUp()
         head = self._find_head()
-        if head == self._crew.head and not thoroughly:
+        if self.is_done(head) and not thoroughly:
             return CatchUp()
         report = work()
         if report.complete and not report.faults:
             self._crew.head = head
         return report
+
+    def is_done(self, position: int) -> bool:
+        """What the crew knows."""
+        return self._crew.is_done(position)

@@ -30,7 +30,7 @@ from popug_cli.server.work import THREADS, Workers
 
 GRACE_SECONDS = 10
 FOLLOW_SECONDS = 1.0
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0005
 SPARE_FILES = 256
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
