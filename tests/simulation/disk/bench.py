@@ -235,6 +235,7 @@ def _be_a_process(
         if prepare is not None:
             prepare()
         if trouble is not None:
+            shim.forget_chance()
             shim.arm(root, trouble.mode, trouble.point, trouble.error, trouble.journal)
         code = command_line.run(list(order.line), program())
         sys.stderr.flush()

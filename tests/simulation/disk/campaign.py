@@ -1,6 +1,5 @@
 """Many points of many days, in several processes, until there are enough or something does not hold."""
 
-import hashlib
 import os
 import random
 import signal
@@ -24,7 +23,7 @@ WORTH_A_REHEARSAL = 12
 class Finding(NamedTuple):
     """What came of one trial: where it was (the options that replay it), and what did not hold, if anything.
 
-    ``seen``: what was left on the disk was the same, to the byte, as after a trial before it.
+    ``seen``: what SQLite recovers of it and all else is the same, to the byte, as after a trial that was judged before.
     """
 
     place: str
@@ -104,16 +103,6 @@ def workshop() -> Iterator[Path]:
     with TemporaryDirectory(prefix="popug-disk-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         bench.warm_up(Path(name))
         yield Path(name)
-
-
-def fingerprint(root: Path) -> str:
-    """What lies on the disk, but for the index in shared memory, which a crash makes worthless."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(root.rglob("*")):
-        digest.update(f"{file.relative_to(root)}\0".encode())
-        if file.is_file() and not file.name.endswith("-shm") and file.name != "session.json":
-            digest.update(b"%d\0" % file.stat().st_size + file.read_bytes())
-    return digest.hexdigest()
 
 
 @contextmanager

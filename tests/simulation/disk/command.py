@@ -109,7 +109,7 @@ def _bar(done: int, total: int) -> str:
 
 def _figures(harness: Harness, tally: "Tally") -> str:
     speed = tally.trials / max(tally.seconds, 1e-9)
-    different = f"{tally.trials - tally.seen:,} different disks"
+    different = f"{tally.trials - tally.seen:,} different when recovered"
     return (
         f"{tally.trials:,} {harness.trials} of {tally.days or 1:,} days ({different}),"
         f" {tally.seconds:,.1f} s, {speed:,.1f} a second"

@@ -78,6 +78,13 @@ def arm(root: Path, mode: Mode, point: int = 0, error: int = 0, journal: int = N
     _library().disk_arm(os.fsencode(root), int(mode), point, error, journal)
 
 
+def forget_chance() -> None:
+    """Let SQLite take its salts anew from where it takes them."""
+    import _sqlite3
+
+    ctypes.CDLL(_sqlite3.__file__).sqlite3_randomness(0, None)
+
+
 def disarm() -> tuple[int, str]:
     """Let everything happen again; how many points there were and what the chosen one was come back."""
     _library().disk_disarm()

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.simulation.disk.bench import Aftermath, Outcome, Trouble, aftermath, carry_out
 from tests.simulation.disk.campaign import Finding, Task, Try
 from tests.simulation.disk.day import Rehearsal, fresh, rehearse
+from tests.simulation.disk.fingerprint import fingerprint
 from tests.simulation.disk.judgement import judge
 from tests.simulation.disk.shim import Mode
 
@@ -17,6 +18,7 @@ FAULTS = {
     "full": (Mode.FAIL_FROM, errno.ENOSPC),
     "torn": (Mode.FAIL_TORN, errno.EIO),
 }
+Seen = dict[tuple[str, int, str], str]
 UNAVAILABLE = 8
 IN_DOUBT = "in_doubt"
 
@@ -26,7 +28,8 @@ def trials(task: Task) -> Iterator[Finding]:
     rehearsal = rehearse(task.day.step(task.number), task.root)
     every = [(point, fault) for point in range(1, rehearsal.points + 1) for fault in FAULTS]
     chosen = every if len(every) <= task.limit else sorted(random.Random(task.seed).sample(every, task.limit))
-    return (_fail(rehearsal, point, fault, task.root) for point, fault in chosen)
+    seen: Seen = {}
+    return (_fail(rehearsal, point, fault, task.root, seen) for point, fault in chosen)
 
 
 def replaying(point: int, fault: str) -> Try:
@@ -35,18 +38,23 @@ def replaying(point: int, fault: str) -> Try:
 
 
 def _again(task: Task, *, point: int, fault: str) -> Iterator[Finding]:
-    yield _fail(rehearse(task.day.step(task.number), task.root), point, fault, task.root)
+    yield _fail(rehearse(task.day.step(task.number), task.root), point, fault, task.root, {})
 
 
-def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path) -> Finding:
+def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) -> Finding:
     step = rehearsal.step
     fresh(step.before, root)
     mode, error = FAULTS[fault]
     told = carry_out(root, step.order, Trouble(mode, point, error))
-    wrong = _sentence(told, fault) or _left(rehearsal, told, aftermath(root, step.again))
+    left = fingerprint(root), told.code, str(told.error.get("code"))
+    was_seen = left in seen
+    if not was_seen:
+        seen[left] = _left(rehearsal, told, aftermath(root, step.again))
+    wrong = _sentence(told, fault) or seen[left]
     said = told.stderr.strip()[-300:]
     about = f"{step.command.name}, {fault} at point {point} ({told.what}), said {told.code} {said!r}"
-    return Finding(f"--step {step.number} --point {point} --fault {fault}", f"{about}: {wrong}" if wrong else "")
+    place = f"--step {step.number} --point {point} --fault {fault}"
+    return Finding(place, f"{about}: {wrong}" if wrong else "", was_seen)
 
 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:

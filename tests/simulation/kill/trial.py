@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.simulation.disk.bench import Outcome, Trouble, aftermath, carry_out
-from tests.simulation.disk.campaign import Finding, Task, Try, fingerprint
+from tests.simulation.disk.campaign import Finding, Task, Try
 from tests.simulation.disk.day import Rehearsal, fresh, rehearse
+from tests.simulation.disk.fingerprint import fingerprint
 from tests.simulation.disk.judgement import judge
 from tests.simulation.disk.shim import Mode
 

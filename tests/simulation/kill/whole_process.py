@@ -1,4 +1,4 @@
-"""The same kills on the whole program: ``strace`` sends SIGKILL at the n-th call of a kind; nothing of ours is inside."""
+"""The same kills on the whole program: ``strace`` sends SIGKILL at the n-th call, and nothing of ours is inside."""
 
 import re
 import shutil

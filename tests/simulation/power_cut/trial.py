@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.simulation.disk.bench import Trouble, carry_out, examine
-from tests.simulation.disk.campaign import Finding, Task, Try, fingerprint
+from tests.simulation.disk.campaign import Finding, Task, Try
 from tests.simulation.disk.day import Rehearsal, Step, fresh, rehearse
+from tests.simulation.disk.fingerprint import fingerprint
 from tests.simulation.disk.judgement import judge_found
 from tests.simulation.disk.shim import Mode
 from tests.simulation.power_cut import journal
