@@ -42,6 +42,7 @@ HEARTBEATS_SECONDS = 45.0
 TOKEN_CHARACTERS = 8_000
 GATEWAY_FAULTS = {502, 503, 504}
 OK = 200
+WAITING = "Waiting for the server"
 JSON_TYPES = {"application/json", "application/problem+json"}
 
 
@@ -161,6 +162,7 @@ class Remote:
             except OSError as error:
                 failure = error
             finally:
+                self._progress(WAITING, 1, 1)
                 self._settle(connection)
             if not request.repeatable:
                 break
@@ -224,7 +226,7 @@ class Remote:
         def wait() -> None:
             nonlocal looked_at
             now = monotonic()
-            self._progress("Waiting for the server", int(now - began), 0)
+            self._progress(WAITING, int(now - began), 0)
             if now - began > limit_seconds:
                 raise TimeoutError(f"no answer after {limit_seconds:.0f} seconds")
             if now - looked_at > SILENCE_SECONDS:

@@ -4,12 +4,12 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
+import msgspec
 import typer
 
 from popug_cli.cli import session_file
@@ -48,15 +48,14 @@ ServerOption = Annotated[
 ]
 
 
-@dataclass(slots=True)
-class Chosen:
+class Chosen(msgspec.Struct):
     """Options given before the command, and what a program that runs commands itself (the demo) brings along."""
 
     home: Path | None = None
     as_json: bool = False
     token: str | None = None
     place: Any = None
-    printer: Printer = field(default_factory=Printer)
+    printer: Printer = msgspec.field(default_factory=Printer)
     server: str | None = None
 
 
@@ -71,14 +70,14 @@ class Fields(dict[str, Any]):
         return getattr(self._answer, name)
 
 
-@dataclass
 class Face:
     """One command's way to the core and back."""
 
-    home: Home
-    as_json: bool
-    chosen: Chosen = field(default_factory=Chosen)
-    words: str = ""
+    def __init__(self, home: Home, as_json: bool, chosen: Chosen | None = None, words: str = "") -> None:
+        self.home = home
+        self.as_json = as_json
+        self.chosen = chosen or Chosen()
+        self.words = words
 
     @property
     def printer(self) -> Printer:

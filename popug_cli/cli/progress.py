@@ -26,18 +26,18 @@ class Bar:
         self._task: Any = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Draw, at most ten times a second; a new label starts a new second."""
+        """Draw, at most ten times a second; a new label starts a new second. Without a total there is only a pulse."""
         now = time.monotonic()
         if label != self._label:
             self._end()
             self._label, self._started = label, now
-        finished = done >= total
+        finished = bool(total) and done >= total
         if now - self._started < DELAY_SECONDS or (now - self._drawn_at < INTERVAL_SECONDS and not finished):
             return
         self._drawn_at = now
         if self._live is None:
             self._begin(total)
-        self._live.update(self._task, completed=done, total=total, refresh=True)
+        self._live.update(self._task, completed=done, total=total or None, refresh=True)
         if finished:
             self._end()
 
@@ -47,7 +47,7 @@ class Bar:
 
         self._live = RichProgress(console=Console(file=self._stream), auto_refresh=False, transient=True)
         self._live.start()
-        self._task = self._live.add_task(self._label, total=total)
+        self._task = self._live.add_task(self._label, total=total or None)
 
     def _end(self) -> None:
         if self._live is not None:

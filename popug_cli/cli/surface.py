@@ -4,7 +4,6 @@
 holds it to them.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -91,8 +90,7 @@ def surface() -> Surface:
     return msgspec.json.decode(FILE.read_bytes(), type=Surface)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A command line taken apart: the words that name a command, the options, what an option waits for, the rest."""
 
     words: str

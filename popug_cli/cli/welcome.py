@@ -47,5 +47,7 @@ def _nothing_here(face: Face) -> Iterator[Block]:
 
 
 def _nobody_here(face: Face) -> Iterator[Block]:
-    yield f"There is a company in {face.home.root}, and you are not logged in."
+    company = face.company
+    where = f"at {company}" if isinstance(company, str) else f"in {company.root}"
+    yield f"There is a company {where}, and you are not logged in."
     yield Panel("Next", LATER_WORDS)

@@ -4,8 +4,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from popug_cli.kernel import disk
 
@@ -14,8 +15,7 @@ OWNER_ONLY_FILE = 0o600
 LONGEST_SOCKET_PATH_BYTES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """Where each part of a company lies on disk."""
 
     root: Path

@@ -2,8 +2,10 @@
 
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -11,6 +13,10 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from popug_cli import __version__
 from popug_cli.app import http1, remote
@@ -20,7 +26,7 @@ from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.identity import ListUsers, LogIn, SetPassword, User, Users, WhoAmI
 from popug_cli.messages.tasks import CompleteTask, Task
-from tests.integration.fake_server import FakeServer, Reply, answer, head, problem, saying
+from tests.integration.fake_server import FakeServer, Reply, answer, head, problem, read_request, saying
 
 ADA = {"user_id": "u1", "username": "ada", "email": "ada@popug.example", "role": "admin", "active": True}
 TASK = {
@@ -379,7 +385,8 @@ def test_a_server_that_is_at_work_is_waited_for(serve: Serve) -> None:
     told: list[tuple[str, int, int]] = []
     place = reach(server, progress=lambda *how_far: told.append(how_far))
     assert place.perform(COMMAND, "t").number == 1
-    assert ("Waiting for the server", 0, 0) in told
+    assert told[0] == ("Waiting for the server", 0, 0)
+    assert told[-1] == ("Waiting for the server", 1, 1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -489,3 +496,85 @@ def test_a_large_request_to_a_server_that_answers_early_is_refused_by_what_it_sa
     with pytest.raises(PopugError) as caught:
         Remote(parse(f"unix://{path}")).perform(ImportTasks(lines=lines), "t")
     assert caught.value.code == "usage"
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a certificate for localhost that nobody has signed, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    plain = serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    file.write_bytes(made.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return file
+
+
+@pytest.fixture
+def secured(certificate: Path) -> Iterator[str]:
+    """The port of a server with TLS that answers every request."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    talk(listening.accept()[0])
+
+        def talk(plain: socket.socket) -> None:
+            with plain, suppress(OSError), context.wrap_socket(plain, server_side=True) as connection:
+                stream = connection.makefile("rb")
+                while read_request(stream, 0) is not None:
+                    connection.sendall(answer(ADA))
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield str(listening.getsockname()[1])
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_certificate_that_nobody_trusts_is_told_nothing(secured: str) -> None:
+    error = refusal(lambda: Remote(parse(f"https://localhost:{secured}")).perform(SECRET))
+    assert error.code == "server_unavailable"
+    assert "certificate" in error.message.lower()
+    assert "SSL_CERT_FILE" in error.hint
+
+
+def test_a_trusted_certificate_is_good_for_its_own_host_only(
+    secured: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    place = Remote(parse(f"https://localhost:{secured}"))
+    assert [place.perform(QUERY, "t").username for _ in range(3)] == ["ada"] * 3
+    other = refusal(lambda: Remote(parse(f"https://127.0.0.1:{secured}")).perform(QUERY, "t"))
+    assert "127.0.0.1" in other.message
+
+
+def test_tls_where_there_is_none_and_none_where_there_is(secured: str) -> None:
+    without = f"http://127.0.0.1:{secured}"
+    assert refusal(lambda: Remote(parse(without)).perform(QUERY, "t")).code == "server_unavailable"
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def accept() -> None:
+            with suppress(OSError), plain.accept()[0] as connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=accept, daemon=True).start()
+        url = f"https://localhost:{plain.getsockname()[1]}"
+        assert refusal(lambda: Remote(parse(url)).perform(QUERY, "t")).code == "server_unavailable"
