@@ -1,13 +1,17 @@
 """The doctor's visit."""
 
+import stat
 from typing import TYPE_CHECKING
 
-from popug_cli.kernel.errors import IntegrityFault
-from popug_cli.messages.company import CheckHealth, Health, LedgerProof, VerifyLedger
+from popug_cli.kernel.errors import IntegrityFault, PopugError
+from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home
+from popug_cli.messages.company import Check, CheckHealth, Health, LedgerProof, VerifyLedger
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
+
+KEYS = "keys"
 
 
 def check_health(place: "Local", message: CheckHealth, principal: Principal) -> Health:
@@ -16,7 +20,9 @@ def check_health(place: "Local", message: CheckHealth, principal: Principal) -> 
 
     _catch_up(place)
     with place.runtime.reading(principal) as context:
-        return examine(context)
+        found = examine(context)
+    keys = _keys(place.home)
+    return Health(ok=found.ok and keys.ok, checks=[*found.checks, keys], head=found.head)
 
 
 def verify_ledger(place: "Local", message: VerifyLedger, principal: Principal) -> LedgerProof:
@@ -26,6 +32,22 @@ def verify_ledger(place: "Local", message: VerifyLedger, principal: Principal) -
     _catch_up(place)
     with place.runtime.reading(principal) as context:
         return prove(context, message.head)
+
+
+def _keys(home: Home) -> Check:
+    """Whether the keys can sign and prove tokens, and nobody else can read them; a copy of a database has none."""
+    from popug_cli.identity.keys import public_keys
+
+    if not home.keys.exists() and not home.backups.exists():
+        return Check(KEYS, True, "there are no keys here, this is a copy")
+    try:
+        count = len(public_keys(home))
+        mode = stat.S_IMODE(home.keys.stat().st_mode)
+    except PopugError as fault:
+        return Check(KEYS, False, f"{fault.message} {fault.hint}")
+    if mode & ~OWNER_ONLY_DIRECTORY:
+        return Check(KEYS, False, f"Others can look into {home.keys}. Run `chmod 700 {home.keys}`.")
+    return Check(KEYS, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
 
 
 def _catch_up(place: "Local") -> None:

@@ -1,6 +1,7 @@
 """The chain of one task: what caused what, from its creation to the mail that told of its money."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,7 +73,16 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
         correlationid=stored.get("correlationid"),
         detail=_detail(event.data),
         consumers={name: states.get(name, "pending") for name in listeners},
+        occurred_at=_occurred_at(context, event, stored.get("causationid")),
     )
+
+
+def _occurred_at(context: Context, event: Delivered[Event], cause_id: str | None) -> datetime | None:
+    """When what an entry was posted for happened, where that was not when it was posted; a correction is made then."""
+    if not isinstance(event.data, EntryPosted) or event.data.corrects or cause_id is None:
+        return None
+    cause = context.log.by_id(cause_id)
+    return cause.time if cause and cause.time != event.time else None
 
 
 def _detail(data: Event) -> str:

@@ -64,7 +64,7 @@ def examine(context: Context) -> Health:
         Examination("scheduler", scheduler),
     ]
     checks = _carried_out([*_proofs(), *others], context)
-    return Health(ok=all(check.ok for check in checks), checks=checks)
+    return Health(ok=all(check.ok for check in checks), checks=checks, head=_head(context))
 
 
 def prove(context: Context, head: str | None = None) -> LedgerProof:

@@ -77,12 +77,15 @@ def _words(value: str | int | bool) -> str:
 def _health(health: Health) -> Iterator[Block]:
     rows = [["ok" if check.ok else "WRONG", check.name, check.detail] for check in health.checks]
     yield Table([Column(""), Column("check"), Column("detail", flexible=True)], rows)
+    yield from (f"{check.name}: {check.detail}" for check in health.checks if check.ok and "warning:" in check.detail)
     wrong = [check for check in health.checks if not check.ok]
     if not wrong:
         yield f"All {len(health.checks)} checks hold."
+        yield f"Head of the hash chain: {health.head}"
         return
     for check in wrong:
         yield f"{check.name}: {check.detail}"
+    yield f"Head of the hash chain: {health.head}"
     yield Hint("Keep a copy of the home as it is; a good one may lie under backups/.")
 
 

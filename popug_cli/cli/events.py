@@ -29,6 +29,7 @@ from popug_cli.messages.bus import (
     ShowEvent,
     ShowSchemas,
     Trace,
+    TraceLine,
     TraceTask,
 )
 
@@ -226,6 +227,13 @@ def _dropped(dropped: Dropped) -> Iterator[Block]:
     yield f"Left undone for good: what {dropped.consumer} would have made of {dropped.type}{stake}."
 
 
+def _occurred(face: Face, step: TraceLine) -> str:
+    """When that happened for which an entry was posted, where that was at another minute."""
+    if step.occurred_at is None or face.local_time(step.occurred_at) == face.local_time(step.at):
+        return ""
+    return f", occurred {face.local_time(step.occurred_at)}"
+
+
 def _trace(face: Face, answer: Trace) -> Table:
     columns = [
         Column("sequence", right=True),
@@ -244,7 +252,7 @@ def _trace(face: Face, answer: Trace) -> Table:
             step.event,
             step.actor,
             numbers.get(step.causationid or "", "command" if step.causationid is None else "…"),
-            step.detail,
+            step.detail + _occurred(face, step),
             ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
         ]
         for step in answer.steps

@@ -21,6 +21,7 @@ CSV_COLUMNS = (
     *("record", "business_date", "account", "other_account", "kind", "side", "amount_cents", "task_number"),
     *("task_title", "entry_id", "event_id", "occurred_at", "recorded_at", "corrects"),
 )
+RECORDED = '  recorded: "{}"\n'
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -39,6 +40,7 @@ def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str
         yield (
             f"\n{line.business_date} * {_title(line).replace(';', ',')}\n"
             f"    ; entry {_plain(line.entry_id)}, event {_plain(line.event_id)}\n"
+            f"    ; occurred {stamp(line.occurred_at)}{_if_later(line, ', recorded {}')}\n"
             f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
             f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
         )
@@ -54,6 +56,7 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
         yield (
             f'\n{line.business_date} * "{_quoted(_title(line))}"\n'
             f'  entry: "{line.entry_id}"\n  event: "{_quoted(line.event_id)}"\n'
+            f'  occurred: "{stamp(line.occurred_at)}"\n{_if_later(line, RECORDED)}'
             f"  {_bean_account(line.person, is_person=True)}  {_dollars(line.signed_cents)} USD\n"
             f"  {_bean_account(line.other_account, is_person=False)}  {_dollars(-line.signed_cents)} USD\n"
         )
@@ -95,6 +98,11 @@ WRITERS: dict[JournalFormat, Writer] = {
 def _title(line: LedgerLine) -> str:
     kind = line.kind.replace("_", " ")
     return visible(f"{kind} #{line.task.number} {line.task.title}" if line.task else kind)
+
+
+def _if_later(line: LedgerLine, words: str) -> str:
+    """Words about when it was recorded, where that is not when it occurred."""
+    return words.format(stamp(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
 
 
 def _plain(identifier: str) -> str:

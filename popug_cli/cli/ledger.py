@@ -9,7 +9,7 @@ import typer
 
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.journals import WRITERS, JournalFormat
-from popug_cli.cli.out_file import write_new_file
+from popug_cli.cli.out_file import is_stdout, write_new_file
 from popug_cli.cli.render import Block, Hint
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import (
@@ -76,11 +76,11 @@ def _reversal(entry: Entry) -> str:
 def export(
     face: Face,
     format_: Annotated[JournalFormat, typer.Option("--format", help="Whose format it is written in.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write the whole ledger for another program, with every account's balance at every day's end to check it by."""
-    if out is None:
+    if out is None or is_stdout(out):
         for chunk in _journal(face, format_):
             face.printer.raw(chunk)
         return

@@ -8,12 +8,20 @@ from tempfile import mkstemp
 
 from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError, Unavailable
 
+STDOUT = Path("-")
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether an answer goes to stdout: no file is named, or ``-``."""
+    return path is None or path == STDOUT
+
 
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
     """Write a file for its owner only, whole or not at all, by rename; the number of lines comes back.
 
     Raises ``file_exists`` unless ``force``, ``unwritable_file`` and ``disk_full``.
     """
+    _refuse_directory(path)
     _refuse_existing(path, force=force)
     try:
         descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
@@ -37,6 +45,17 @@ def _write(descriptor: int, lines: Iterable[str]) -> int:
         file.flush()
         os.fsync(descriptor)
     return written
+
+
+def _refuse_directory(path: Path) -> None:
+    """An empty name is the directory that one is in."""
+    if path.is_dir():
+        raise InvalidInput(
+            "unwritable_file",
+            f"{path} is a directory." if path.name else "There is no name of a file in --out.",
+            hint="Name a file, or give - for stdout.",
+            details={"path": str(path)},
+        )
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 from popug_cli.cli import task_list
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.json_lines import read_json_lines
-from popug_cli.cli.out_file import write_new_file
+from popug_cli.cli.out_file import is_stdout, write_new_file
 from popug_cli.cli.render import Block, Column, Hint, Table, to_json
 from popug_cli.cli.task import PANEL
 from popug_cli.messages.identity import WhoAmI
@@ -96,11 +96,11 @@ def import_(
 @command(tasks, "export")
 def export(
     face: Face,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write every task as a JSON line, by number."""
-    if out is None:
+    if out is None or is_stdout(out):
         for task in _every_task(face):
             face.printer.raw(_line(task))
         return

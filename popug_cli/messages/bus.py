@@ -113,7 +113,7 @@ class TraceLine(msgspec.Struct, frozen=True):
     """One event in the chain of a task, from what caused it to who took it.
 
     ``consumers`` says of each that listens whether it is ``done``, ``pending``, ``retrying``, ``waiting``, ``dead`` or
-    ``dropped``.
+    ``dropped``. ``occurred_at`` is when that happened for which an entry was posted, unless it is ``at``.
     """
 
     sequence: int
@@ -125,6 +125,7 @@ class TraceLine(msgspec.Struct, frozen=True):
     correlationid: str | None
     detail: str
     consumers: dict[str, str]
+    occurred_at: datetime | None = None
 
 
 class Trace(msgspec.Struct, frozen=True):

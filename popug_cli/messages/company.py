@@ -58,10 +58,11 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """All invariants."""
+    """All invariants; ``head`` is the head of the log's hash chain."""
 
     ok: bool
     checks: list[Check]
+    head: str = ""
 
 
 class LedgerProof(msgspec.Struct, frozen=True):

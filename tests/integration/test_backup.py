@@ -171,7 +171,7 @@ def test_what_is_no_good_backup_changes_nothing(company: InProcess, tmp_path: Pa
     good = back_up(company, tmp_path / "good")
     content = good.read_bytes()
     wrong = {"empty": b"", "text": b"no backup", "cut": content[: len(content) // 2]}
-    wrong["flipped"] = bytes([*content[:5000], content[5000] ^ 1, *content[5001:]])
+    wrong["flipped"] = content[:5000] + bytes(each ^ 255 for each in content[5000:5010]) + content[5010:]
     for name, damaged in wrong.items():
         (tmp_path / name).write_bytes(damaged)
     with zipfile.ZipFile(tmp_path / "other", "w") as other:
