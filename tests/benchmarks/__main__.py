@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.benchmarks.figures import Figure, show, write_json
 
-NAMES = ("start_up", "growth", "shuffle", "close_day", "flat", "hledger", "writers")
+NAMES = ("start_up", "client", "growth", "shuffle", "close_day", "flat", "hledger", "writers")
 PEERS = {"sqlite3": "sqlite3", "hledger": "hledger", "task": "taskwarrior"}
 
 
