@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def fingerprint(root: Path) -> str:
-    """All that the program will find under a root, which is left as it is; what is beyond recovery is like nothing else.
+    """All that the program will find under a root, which is left as it is; what is lost is like nothing else.
 
     The session file is left out, for it names the place.
     """

@@ -57,6 +57,8 @@ def _table(chosen: argparse.Namespace) -> int:
 
 
 def _spelled(cell: Cell) -> str:
+    if cell.caught and not cell.trials:
+        return f"at once, {cell.seconds:.1f} s"
     return f"{cell.trials:,} in {cell.seconds:.1f} s" if cell.caught else f"not in {cell.trials:,}"
 
 
