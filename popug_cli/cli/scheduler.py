@@ -128,7 +128,8 @@ class Report:
 
 def _run(run: DueRun) -> str:
     local = Calendar(run.next.time_zone).local(run.at)
-    done = [f"closed {_days(run)}" if run.days else "no day closed", f"{run.mail.sent} mails sent"]
+    sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
+    done = [f"closed {_days(run)}" if run.days else "no day closed", sent]
     if run.mail.queued:
         done.append(f"{run.mail.queued} still to be sent")
     if run.mail.failed:

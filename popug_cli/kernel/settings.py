@@ -73,7 +73,7 @@ SETTINGS = {
         Setting("mail.smtp_username", "", "the name to log in with; none if empty"),
         Setting("mail.smtp_password_file", "", "a file that holds the password"),
         Setting("mail.smtp_timeout_seconds", 30, "the longest that one step may take", minimum=1, maximum=600),
-        Setting("scheduler.backup", False, "whether the scheduler takes a backup a day"),
+        Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it removes none"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
         Setting("identity.argon2_time_cost", 3, "passes of argon2id", minimum=1, maximum=100),
         Setting("identity.argon2_memory_kib", 65536, "memory of argon2id", minimum=8192, maximum=4 * 1024 * 1024),
