@@ -63,9 +63,14 @@ def _record(task: Task) -> Recording:
 
 
 def _in_a_row(task: Task) -> list[Step]:
-    """The step and those right behind it."""
-    steps = [step for step in task.day.steps if task.number <= step.number < task.number + COMMANDS]
-    return [step for place, step in enumerate(steps) if step.number == task.number + place]
+    """The step and those right behind it, up to the first for which somebody had to be given a token before."""
+    first, *others = [step for step in task.day.steps if task.number <= step.number < task.number + COMMANDS]
+    row = [first]
+    for step in others:
+        if step.order.token or step.number != row[-1].number + 1:
+            break
+        row.append(step)
+    return row
 
 
 def _cut(task: Task, recording: Recording, image: int, seen: dict[tuple[str, int], str]) -> Finding:
