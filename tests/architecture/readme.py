@@ -1,4 +1,4 @@
-"""What the README says that the program knows better: ``python -m tests.architecture.readme --write`` puts it there.
+"""What the pages say that the program knows better: ``python -m tests.architecture.readme --write`` puts it there.
 
 Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` stands what the function of that name makes. The same command renews
 what help and completion know.
@@ -39,7 +39,7 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """Every fenced block of the README."""
+    """Every fenced block of a page."""
     return [
         Block(found["language"], found["text"], found["note"] or "", text.count("\n", 0, found.start("text")))
         for found in FENCED.finditer(text)
@@ -143,16 +143,25 @@ def _listed(commands: list[str]) -> str:
     return ", ".join(f"`{command}`" for command in commands)
 
 
-GENERATED = {"commands": commands, "permissions": permissions, "without token": without_token}
+OPERATING = README.parent / ".github" / "OPERATING.md"
+CONTRIBUTING = README.parent / ".github" / "CONTRIBUTING.md"
+GENERATED = {
+    "commands": (README, commands),
+    "permissions": (OPERATING, permissions),
+    "without token": (OPERATING, without_token),
+}
 
 
-def renewed(text: str) -> str:
-    """The README with everything generated put in its place."""
-    for name, make in GENERATED.items():
+def renewed(file: Path) -> str:
+    """A page with everything generated put in its place."""
+    text = file.read_text(encoding="utf-8")
+    for name, (page, make) in GENERATED.items():
+        if page != file:
+            continue
         start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
-        assert rest, f"the README has no place for {name}"
+        assert rest, f"{file.name} has no place for {name}"
         text = before + start + make() + end + after
     return text
 
@@ -162,4 +171,5 @@ if __name__ == "__main__":
     surface.FILE.write_text(document(), encoding="utf-8")
     surface.surface.cache_clear()
     manual.PAGE.write_text(manual.roff(), encoding="utf-8")
-    README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in (README, OPERATING):
+        page.write_text(renewed(page), encoding="utf-8")

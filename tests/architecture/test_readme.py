@@ -1,6 +1,6 @@
-"""The README runs as it stands, and says what the program says.
+"""README and guides run as they stand, and say what the program says.
 
-Each ``sh`` block is typed into a shell at a terminal, in the order of the page, in one home. The two set-up blocks
+Each ``sh`` block is typed into a shell at a terminal, in the order of the pages, in one home. The two set-up blocks
 install things: they run in ``.ci/run``. The line of the ``crontab`` block runs as cron would run it.
 """
 
@@ -12,19 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import readme
-from tests.architecture.readme import README, Block
+from popug_cli.cli.surface import read
+from tests.architecture import picture, readme
+from tests.architecture.readme import CONTRIBUTING, OPERATING, README, Block
 from tests.architecture.terminal import type_into_shell
 
 ROOT = README.parent
-TEXT = README.read_text(encoding="utf-8")
-BLOCKS = readme.blocks(TEXT)
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in (README, OPERATING, CONTRIBUTING)}
+TEXT = PAGES[README.name]
+BLOCKS = [block for text in PAGES.values() for block in readme.blocks(text)]
+every_page = pytest.mark.parametrize("page", [README, OPERATING, CONTRIBUTING], ids=lambda page: str(page.name))
 SET_UP = {"set-up: play", "set-up: test"}
 PASSWORD = "seven cages under nine moons"
 
 
 def where(block: Block) -> str:
-    return f"README.md:{block.line}"
+    return next(f"{name}:{block.line}" for name, text in PAGES.items() if block in readme.blocks(text))
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -90,15 +93,31 @@ def test_no_block_is_of_a_language_that_nobody_checks() -> None:
 
 @pytest.mark.parametrize("name", readme.GENERATED)
 def test_a_table_says_what_the_program_says(name: str) -> None:
-    made = readme.GENERATED[name]()
+    page, make = readme.GENERATED[name]
     told = "Run `python -m tests.architecture.readme --write` and look at what has changed."
-    assert f"<!-- {name} -->\n{made}\n<!-- /{name} -->" in TEXT, told
+    assert f"<!-- {name} -->\n{make()}\n<!-- /{name} -->" in PAGES[page.name], told
 
 
-def test_every_command_named_in_the_readme_exists() -> None:
+def test_the_picture_shows_the_session_of_its_script() -> None:
+    shown = re.sub("<[^>]*>", "", picture.PICTURE.read_text(encoding="utf-8").replace("&#160;", " "))
+    places = [shown.find(line.split("MINE")[0].replace("'", "&#x27;")) for _, line in picture.SESSION]
+    assert -1 not in places
+    assert places == sorted(places), "run `python -m tests.architecture.picture --write`"
+    known = {words for words, _ in readme.program()}
+    assert {read(line.split()[1:]).words for _, line in picture.SESSION} <= known
+
+
+@every_page
+def test_every_block_is_fenced_so_that_it_is_seen_to(page: Path) -> None:
+    unfenced = re.sub(r"^```.*?^```$", "", PAGES[page.name], flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"(?:^|\n)\n {4,}\S.*", unfenced) == []
+
+
+@every_page
+def test_every_command_named_in_a_page_exists(page: Path) -> None:
     known = {words for words, _ in readme.program()}
     groups = {words.rpartition(" ")[0] for words in known}
-    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```.*?^```$", "", PAGES[page.name], flags=re.DOTALL | re.MULTILINE)
     for named in re.findall(r"`popug ([a-z][^`]*)`", prose):
         words = re.match(r"[a-z -]+", named)[0].split()  # type: ignore[index]
         assert " ".join(words[:2]) in known or words[0] in known - groups, f"there is no `popug {named}`"
@@ -109,9 +128,10 @@ def test_every_command_has_somebody_who_may_run_it() -> None:
     assert [words for words, _ in readme.program() if f"`{words}`" not in said] == []
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / target).exists(), target
+@every_page
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", PAGES[page.name]):
+        assert (page.parent / target).exists(), target
 
 
 def test_the_module_map_is_the_house() -> None:
