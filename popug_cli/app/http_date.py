@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+AGREEMENT = timedelta(seconds=2)  # a date has no fractions, and took some time to come
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(r"\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT", re.ASCII)
 

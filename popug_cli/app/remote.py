@@ -90,15 +90,19 @@ class Remote:
             raise self._trouble.nonsense(f"it names a time zone that is none, {self._time_zone!r}") from error
 
     def now(self) -> "datetime":
-        """The present instant by the server's clock, which every answer tells to the second."""
-        from popug_cli.app.http_date import instant_of
+        """The present instant by the server's clock, which every answer tells to the second; ours, if that agrees."""
+        from datetime import UTC, datetime
+
+        from popug_cli.app.http_date import AGREEMENT, instant_of
 
         if not self._date:
             self._see()
         try:
-            return instant_of(self._date, later_seconds=monotonic() - self._read_at)
+            told = instant_of(self._date, later_seconds=monotonic() - self._read_at)
         except ValueError as error:
             raise self._trouble.nonsense("it does not tell the time") from error
+        ours = datetime.now(UTC)
+        return ours if told <= ours < told + AGREEMENT else told
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
         """Have the server do what the message asks for; raises a ``PopugError`` for every refusal."""

@@ -6,7 +6,7 @@ import msgspec
 
 from popug_cli.messages.base import ACCOUNTING, EVERYONE, Access, Command, Query, Role, declare
 from popug_cli.messages.billing import Entry
-from popug_cli.messages.tasks import Task, TaskNumber
+from popug_cli.messages.tasks import Task
 
 
 class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,7 +129,7 @@ class Permissions(msgspec.Struct, frozen=True):
 class ShowTask(Query[TaskDetails], frozen=True, kw_only=True):
     """Ask for a task with its history and entries."""
 
-    number: TaskNumber
+    number: int
 
 
 @declare("config show", access=Access.OPERATOR)
@@ -175,7 +175,7 @@ class ExplainIncome(Query[Explanation], frozen=True, kw_only=True):
 class ExplainTask(Query[Explanation], frozen=True, kw_only=True):
     """Ask what a task did to the balances that one may see, and why."""
 
-    number: TaskNumber
+    number: int
 
 
 @declare("backup", access=Access.OPERATOR)

@@ -144,7 +144,7 @@ class AddTask(Command[Task], frozen=True, kw_only=True):
 class CompleteTask(Command[Task], frozen=True, kw_only=True):
     """Complete an open task that is one's own."""
 
-    number: TaskNumber
+    number: int
 
 
 @declare("tasks shuffle", by=SHUFFLERS)
@@ -166,7 +166,7 @@ class ImportTasks(Command[Imported], frozen=True, kw_only=True):
 class GetTask(Query[Task], frozen=True, kw_only=True):
     """Ask for one task."""
 
-    number: TaskNumber
+    number: int
 
 
 @declare("tasks list", by=EVERYONE)

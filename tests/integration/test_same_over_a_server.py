@@ -1,0 +1,139 @@
+"""A command says the same over a server and in the home itself: the same words, JSON and exit code."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.app.local import Local
+from popug_cli.cli.main import run
+from popug_cli.kernel.home import Home
+from popug_cli.messages.base import Message
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.tasks import AddTask, CompleteTask, ExportTasks, ShuffleTasks
+from tests.integration.served import Served, founded
+
+QUESTIONS = (
+    ("ada", "whoami"),
+    ("ada", "today"),
+    ("ada", "user list"),
+    ("ada", "user show kesha"),
+    ("ada", "user show nobody"),
+    ("kesha", "user list"),
+    ("kesha", "tasks list"),
+    ("kesha", "tasks list --all --limit 2 --offset 1"),
+    ("kesha", "tasks list --all --search cage"),
+    ("kesha", "tasks list --limit 0"),
+    ("kesha", "tasks list --limit 99999999999999999999"),
+    ("kesha", "tasks fairness"),
+    ("kesha", "tasks verify no-such-shuffle"),
+    ("kesha", "tasks export"),
+    ("kesha", "tasks shuffle --yes"),
+    ("kesha", "tasks import no-such-file"),
+    ("kesha", "task show 1"),
+    ("kesha", "task show 99"),
+    ("kesha", "task show 0"),
+    ("kesha", "task show -1"),
+    ("kesha", "task show 99999999999999999999"),
+    ("kesha", "task complete 0"),
+    ("kesha", "task complete 99"),
+    ("kesha", "task complete 99999999999999999999"),
+    ("kesha", "task add "),
+    ("kesha", "task add [oops]"),
+    ("kesha", "balance"),
+    ("asya", "balance kesha"),
+    ("kesha", "balance asya"),
+    ("asya", "balance kesha --as-of yesterday"),
+    ("asya", "balance kesha --as-of 2030-01-01T00:00:00Z"),
+    ("asya", "balance kesha --as-of noon"),
+    ("kesha", "statement"),
+    ("asya", "statement kesha --from today --to today"),
+    ("asya", "income"),
+    ("asya", "income --from 2020-01-01 --to 2020-01-02"),
+    ("asya", "close-day --date 2999-01-01"),
+    ("asya", "close-day --date today --dry-run"),
+    ("asya", "mail list"),
+    ("asya", "mail show no-such-mail"),
+    ("asya", "ledger export --format csv"),
+    ("ada", "analytics"),
+    ("ada", "analytics --date yesterday"),
+    ("kesha", "explain balance"),
+    ("asya", "explain income"),
+    ("kesha", "explain task 1"),
+    ("ada", "events list --limit 3"),
+    ("ada", "events list --type task_assigned --after 4"),
+    ("ada", "events show no-such-event"),
+    ("ada", "events status"),
+    ("ada", "events dead"),
+    ("ada", "events retry 5"),
+    ("ada", "events replay --verify"),
+    ("ada", "events trace 1"),
+    ("ada", "events schemas"),
+    ("ada", "token keys"),
+    ("ada", "token issue kesha --ttl 999999d"),
+    ("ada", "token revoke no-such-token"),
+    ("ada", "ledger correct no-such-entry --reason why"),
+    ("ada", "permissions"),
+    ("", "permissions"),
+    ("", "whoami"),
+    ("", "task add x"),
+    ("nonsense", "whoami"),
+)
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, dict[str, str]]]:
+    """A home that is served and one just like it that is not, and the tokens of its people."""
+    root = tmp_path_factory.mktemp("same")
+    company = founded(root / "served")
+    tokens = {**company.tokens, "nonsense": "polly.wants.crackers"}
+    place = Local(Home(root / "served"))
+    for title in ("Feed the cage", "[POPUG-7] Wipe the glass", "Mend “the” <b>swing</b>"):
+        place.perform(AddTask(title=title), tokens["ada"])
+    place.perform(ShuffleTasks(), tokens["mango"])
+    assignee = place.perform(ExportTasks(), tokens["ada"]).tasks[0].assignee
+    place.perform(CompleteTask(number=1), tokens[assignee])
+    place.perform(CloseDay(), tokens["asya"])
+    place.close()
+    shutil.copytree(root / "served", root / "alone")
+    with Served(root / "served"):
+        yield root / "served", root / "alone", tokens
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "words"])
+@pytest.mark.parametrize(("who", "line"), QUESTIONS)
+def test_a_command_says_the_same(
+    homes: tuple[Path, Path, dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    who: str,
+    line: str,
+    as_json: bool,
+) -> None:
+    served, alone, tokens = homes
+    arguments = [*line.split(" "), *(["--json"] if as_json else [])]
+    monkeypatch.setenv("POPUG_TOKEN", tokens[who]) if who else monkeypatch.delenv("POPUG_TOKEN", raising=False)
+    monkeypatch.setenv("POPUG_HOME", str(alone))
+    monkeypatch.setenv("POPUG_SESSION", str(served.parent / "alone.json"))
+    here = run(arguments), *capsys.readouterr()
+    monkeypatch.setenv("POPUG_HOME", str(served))
+    monkeypatch.setenv("POPUG_SESSION", str(served.parent / "served.json"))
+    monkeypatch.setattr(Local, "perform", never)
+    there = run(arguments), *capsys.readouterr()
+    assert there == here
+    assert "Traceback" not in here[2]
+
+
+def never(place: Local, message: Message[Any], *rest: Any) -> None:
+    raise AssertionError(f"{message} was performed in the home itself")
+
+
+@pytest.fixture(autouse=True)
+def _mask_again() -> Iterator[None]:
+    mask = os.umask(0)
+    os.umask(mask)
+    yield
+    os.umask(mask)
