@@ -16,12 +16,12 @@ from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import TaskCreated
 
 
-def _taken(consumer: str, subject: str) -> str:
-    """Whether a consumer has taken all that is told of a subject."""
+def _taken(consumer: str, subject: str, told: str) -> str:
+    """Whether a consumer has taken all that was told of a subject in events whose names begin so."""
     return (
         f"NOT EXISTS (SELECT 1 FROM bus_set_aside held WHERE held.consumer = '{consumer}' AND held.subject = {subject})"
         f" AND (SELECT position FROM bus_cursors WHERE consumer = '{consumer}')"
-        f" >= (SELECT max(sequence) FROM bus_log WHERE subject = {subject})"
+        f" >= (SELECT max(sequence) FROM bus_log WHERE subject = {subject} AND type LIKE 'popug.{told}%')"
     )
 
 
@@ -34,17 +34,17 @@ AGREEMENTS = (
             ON known.user_id = person.user_id
         WHERE (known.username IS NOT person.username OR known.role IS NOT person.role
             OR known.active IS NOT person.active)
-            AND {_taken("tasks", "person.user_id")}
+            AND {_taken("tasks", "person.user_id", "identity.user_")}
         UNION ALL
         SELECT 'billing of ' || person.username FROM identity_users person LEFT JOIN billing_accounts known
             ON known.account_id = person.user_id
-        WHERE known.username IS NOT person.username AND {_taken("billing", "person.user_id")}
+        WHERE known.username IS NOT person.username AND {_taken("billing", "person.user_id", "identity.user_")}
         UNION ALL
         SELECT 'mail of ' || person.username FROM identity_users person LEFT JOIN mail_receivers known
             ON known.user_id = person.user_id
         WHERE (known.username IS NOT person.username OR known.role IS NOT person.role
             OR known.active IS NOT person.active
-            OR known.email IS NOT person.email) AND {_taken("mail", "person.user_id")}
+            OR known.email IS NOT person.email) AND {_taken("mail", "person.user_id", "identity.user_")}
         """,
     ),
     Invariant(
@@ -53,7 +53,7 @@ AGREEMENTS = (
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks known ON known.task_id = task.task_id
         WHERE (known.number IS NOT task.number OR known.title IS NOT task.title)
-            AND {_taken("billing", "task.task_id")}
+            AND {_taken("billing", "task.task_id", "tasks.")}
         """,
     ),
     Invariant(

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.company import CheckHealth, LedgerProof, VerifyLedger
+from popug_cli.messages.tasks import ShuffleTasks
 from tests.integration.ledger_support import company_with_a_past, copy_of, tamper
 from tests.integration.support import InProcess
 
@@ -72,6 +74,26 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
         (["UPDATE billing_tasks SET fee_cents = 3000 - fee_cents WHERE fee_cents <> 1500"], "one_price_a_task"),
         (["UPDATE billing_days SET fees_cents = fees_cents + 1"], "closed_days_never_change"),
         (["UPDATE tasks_people_history SET assignable = 1 - assignable WHERE rowid = 3"], "draws"),
+        (["UPDATE billing_days SET in_red_count = in_red_count + 1"], "closed_days_equal_events"),
+        (["UPDATE billing_days SET closed_at = '2026-03-02T09:00:00.000000Z'"], "closed_days"),
+        (["INSERT INTO billing_account_days VALUES ('management', '2026-03-04', 0, 0, 0, 0)"], "balances_by_day"),
+        (
+            [
+                "UPDATE billing_accounts SET username = 'swap' WHERE username = 'kesha'",
+                "UPDATE billing_accounts SET username = 'kesha' WHERE username = 'gosha'",
+                "UPDATE billing_accounts SET username = 'gosha' WHERE username = 'swap'",
+            ],
+            "people_are_known_alike",
+        ),
+        (["UPDATE billing_tasks SET title = 'Something else' WHERE number = 2"], "tasks_are_known_alike"),
+        (["UPDATE billing_tasks SET number = 77 WHERE number = 2"], "tasks_are_known_alike"),
+        (["UPDATE tasks_tasks SET title = 'Something else' WHERE number = 2"], "tasks_are_known_alike"),
+        (["UPDATE tasks_tasks SET jira_id = 'POPUG-1' WHERE number = 2"], "task #2 (jira_id)"),
+        (["DELETE FROM tasks_tasks WHERE number = 6"], "task #6 (told and not there)"),
+        (["UPDATE tasks_tasks SET completed_at = created_at WHERE status = 'completed'"], "completed_when_told"),
+        (["UPDATE tasks_shuffles SET seed = 'other'"], "its draw is not as the log tells it"),
+        (["DELETE FROM mail_receivers WHERE username = 'kesha'"], "people_are_known_alike"),
+        (["UPDATE mail_outbox SET payload = replace(payload, 'lines', 'limes')"], "payouts_equal_mails"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -83,7 +105,31 @@ def test_an_edited_file_is_named(company: InProcess, statements: list[str], name
     assert not company.place.perform(CheckHealth()).ok
 
 
-def test_a_consistent_cut_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:
+def test_a_cut_of_the_last_links_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:
     kept = verify(company).head
     tamper(company, "DELETE FROM bus_links WHERE last_sequence = (SELECT max(last_sequence) FROM bus_links)")
     assert "no part of this history" in (verify(company, kept).first_wrong or "")
+
+
+def test_a_consistent_cut_is_noticed_by_nobody_but_who_kept_a_head(company: InProcess, tmp_path: Path) -> None:
+    """Every table is put back to what it was: events, entries, links, cursors, balances, tasks, mail."""
+    before = copy_of(company, tmp_path / "before").root / "popug.db"
+    earlier = verify(company).head
+    company.act("boss", ShuffleTasks())
+    company.act("boss", CloseDay(send_mail=False))
+    kept = verify(company).head
+    tables = [row["name"] for row in company.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    back = [
+        f"DELETE FROM {table}; INSERT INTO {table} ({_columns(company, table)})"
+        f" SELECT {_columns(company, table)} FROM past.{table}"
+        for table in tables
+    ]
+    tamper(company, "PRAGMA foreign_keys=OFF", f"ATTACH '{before}' AS past", *"; ".join(back).split("; "))
+    assert company.place.perform(CheckHealth()).ok
+    assert verify(company).ok
+    assert verify(company, earlier).ok
+    assert "no part of this history" in (verify(company, kept).first_wrong or "")
+
+
+def _columns(company: InProcess, table: str) -> str:
+    return ", ".join(row["name"] for row in company.rows(f"PRAGMA table_info({table})"))
