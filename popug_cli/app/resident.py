@@ -17,6 +17,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
+from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import NOBODY
 
 Mark = tuple[int, ...]
@@ -69,6 +70,10 @@ class Resident:
             return Performed(place.perform_as(principal, message), warnings)
         answer, is_replay = perform_once(place, self._once, principal, message, key)
         return Performed(answer, warnings, is_replay)
+
+    def identify(self, token: str | None) -> None:
+        """Raise errors of exit 4 where a token is not good, whatever it is to be used for."""
+        self.place(lambda sentence: None, is_command=False).admit(WhoAmI(), token)
 
     def place(self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = silent) -> Local:
         """A way in for one thread; raises ``server_unavailable`` once the home is another's."""

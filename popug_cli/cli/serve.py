@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from popug_cli import __version__
 from popug_cli.cli import units
 from popug_cli.cli.face import Face, command, group_command
 from popug_cli.cli.render import Hint
@@ -81,7 +82,7 @@ def serve(
     certificate, key = tls or (None, None)
     places = running.Places(path, group, host, port, certificate, key, hosts)
     report = Report(face)
-    running.serve(face.home, places, report, units.version(), _beside(face, scheduler=scheduler))
+    running.serve(face.home, places, report, __version__, _beside(face, scheduler=scheduler))
 
 
 def install(

@@ -76,13 +76,6 @@ class ServePlan:
         }
 
 
-def version() -> str:
-    """The version of the program, as it is installed."""
-    from importlib.metadata import version
-
-    return version("popug")
-
-
 def plan(home: Home, socket: Path, group: str) -> ServePlan:
     """The units for a home, run by the user that owns it; raises ``usage`` for names that no unit can hold."""
     if not socket.is_absolute() or not group.isascii() or not group.replace("-", "").replace("_", "").isalnum():

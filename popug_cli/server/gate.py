@@ -1,7 +1,7 @@
 """What one request may do: how large and slow it may be, where it may come from; and what every answer says."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Prove = Callable[[str | None], Awaitable[None]]
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
+SMALL_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
+LARGE_BODIES = 4
 BODY_SECONDS = 30.0
 SEND_SECONDS = 60.0
 HEADERS = "headers"
@@ -45,9 +48,11 @@ class Identity:
 class Gate:
     """The application inside, behind what is checked of each request."""
 
-    def __init__(self, inside: App, identity: Identity) -> None:
+    def __init__(self, inside: App, identity: Identity, prove: Prove) -> None:
         self._inside = inside
         self._identity = identity
+        self._prove = prove
+        self._large = asyncio.Semaphore(LARGE_BODIES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -64,7 +69,10 @@ class Gate:
         headers = dict(scope["headers"])
         try:
             self._check(scope, headers)
-            body = await _body(headers, receive) if scope["method"] == "POST" else b""
+            body = await self._body(headers, receive) if scope["method"] == "POST" else b""
+        except PopugError as error:
+            await refuse(answer, error, problems.status_of(error), closes=True)
+            return
         except Refused as refused:
             await refuse(answer, refused.error, refused.status, closes=refused.closes)
             return
@@ -76,6 +84,26 @@ class Gate:
         except asyncio.CancelledError:  # by the end of the server's patience with what was begun
             if not is_answered:
                 await refuse(answer, refusals.left_at_the_end(), 503, closes=True)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body; a large one only of who has a token, and not many at a time."""
+        length = headers.get(b"content-length", b"0")
+        if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
+            raise refusals.too_large(MAX_BODY_BYTES)
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body, is_whole = await _read(receive, SMALL_BODY_BYTES)
+                if len(body) > SMALL_BODY_BYTES:
+                    await self._prove(bearer(headers))
+                if not is_whole:
+                    async with self._large:
+                        rest, is_whole = await _read(receive, MAX_BODY_BYTES - len(body))
+                    body += rest
+        except TimeoutError:
+            raise refusals.too_slow(BODY_SECONDS) from None
+        if not is_whole or len(body) > MAX_BODY_BYTES:
+            raise refusals.too_large(MAX_BODY_BYTES)
+        return body
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
@@ -107,27 +135,28 @@ async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = F
     await send({"type": "http.response.body", "body": body})
 
 
-async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body; raises ``Refused`` for too much or too late, ``ConnectionResetError`` where nobody is left."""
-    length = headers.get(b"content-length", b"0")
-    if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
-        raise refusals.too_large(MAX_BODY_BYTES)
+async def _read(receive: Receive, limit_bytes: int) -> tuple[bytes, bool]:
+    """What comes of a body until it ends, or is over the limit, and whether it has ended.
+
+    Raises ``ConnectionResetError`` where nobody is left.
+    """
     parts: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                event = await receive()
-                if event["type"] == "http.disconnect":
-                    raise ConnectionResetError
-                parts.append(event.get("body", b""))
-                size += len(parts[-1])
-                if size > MAX_BODY_BYTES:
-                    raise refusals.too_large(MAX_BODY_BYTES)
-                if not event.get("more_body", False):
-                    return b"".join(parts)
-    except TimeoutError:
-        raise refusals.too_slow(BODY_SECONDS) from None
+    while size <= limit_bytes:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ConnectionResetError
+        parts.append(event.get("body", b""))
+        size += len(parts[-1])
+        if not event.get("more_body", False):
+            return b"".join(parts), True
+    return b"".join(parts), False
+
+
+def bearer(headers: Mapping[bytes, bytes]) -> str | None:
+    """The token of a request; None where it has none."""
+    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").strip().partition(" ")
+    return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -10,6 +10,7 @@ from litestar import Request, Response
 from popug_cli.app.resident import Performed
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Access, Declaration, declarations
+from popug_cli.server import gate
 from popug_cli.server.gate import BODY, HEADERS
 from popug_cli.server.refusals import Refused
 
@@ -37,8 +38,7 @@ def header(request: Web, name: bytes) -> str | None:
 
 def bearer(request: Web) -> str | None:
     """The token of a request; None where it has none."""
-    kind, _, token = (header(request, b"authorization") or "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" and token.strip() else None
+    return gate.bearer(request.scope["state"][HEADERS])
 
 
 def idempotency_key(request: Web) -> str | None:

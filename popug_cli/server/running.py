@@ -143,7 +143,11 @@ async def _run(
         loop.add_signal_handler(number, ending.order.set)
     identity = Identity(version, resident.home_id, resident.time_zone, places.hosts)
     application = web.build(resident, workers, ending.order, identity, tell.fault)
-    servers = _servers(Gate(cast("App", application), identity), identity, listeners, places)
+
+    async def prove(token: str | None) -> None:
+        await workers.run(None, lambda: resident.identify(token))
+
+    servers = _servers(Gate(cast("App", application), identity, prove), identity, listeners, places)
     with following(resident, tell, ending):
         tasks = [asyncio.create_task(server.serve([each.socket for each in group])) for server, group in servers]
         gc.freeze()

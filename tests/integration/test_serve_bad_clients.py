@@ -17,10 +17,11 @@ SHORT = """
 from popug_cli.server import gate, protocol
 protocol.HEADER_SECONDS = 0.5
 protocol.KEEP_ALIVE_SECONDS = 0.5
-gate.BODY_SECONDS = 0.5
+gate.BODY_SECONDS = 1.5
 gate.SEND_SECONDS = 0.5
 protocol.MAX_CONNECTIONS = 40
 gate.MAX_BODY_BYTES = 200_000
+gate.SMALL_BODY_BYTES = 50_000
 """
 WRONG_TOKENS = 1_000
 HEAD = b"POST /v1/tasks/add_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -130,18 +131,32 @@ def test_huge_headers_are_refused(served: Served) -> None:
 
 
 @pytest.mark.parametrize("how", ["announced", "chunked"])
-def test_a_body_that_is_too_large_is_refused(served: Served, how: str) -> None:
+def test_a_body_that_is_too_large_is_refused(served: Served, company: Residence, how: str) -> None:
     with connect(served) as client:
+        line = f"Authorization: Bearer {company.tokens['kesha']}\r\n".encode()
         if how == "announced":
             client.sendall(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n")
         else:
-            client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+            client.sendall(HEAD + line + b"Transfer-Encoding: chunked\r\n\r\n")
             try:
                 for _ in range(30):
                     client.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
             except ConnectionError:
                 return
         assert code_of(all_of(client)) == "413 usage"
+
+
+@pytest.mark.parametrize(("token", "told"), [("", "401 not_logged_in"), ("no.good.token", "401 token_invalid")])
+def test_a_large_body_is_taken_of_who_has_a_token_only(served: Served, token: str, told: str) -> None:
+    line = f"Authorization: Bearer {token}\r\n".encode() if token else b""
+    with connect(served) as client:
+        client.sendall(HEAD + line + b"Content-Length: 150000\r\n\r\n" + b" " * 100_000)
+        assert code_of(all_of(client)) == told
+
+
+def test_a_large_body_of_who_has_a_token_is_read(served: Served, company: Residence) -> None:
+    answer = served.post("tasks/add_task", {"title": "x" * 150_000}, company.tokens["kesha"])
+    assert (answer.status, answer.document["code"]) == (422, "invalid_title")
 
 
 def test_who_is_gone_before_the_answer_harms_nobody(served: Served, company: Residence) -> None:
