@@ -57,8 +57,9 @@ class Panel(msgspec.Struct, frozen=True):
 
 
 DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
-FLEXIBLE_WIDTH = 12
+FLEXIBLE_WIDTH, COMFORTABLE_WIDTH = 12, 26
 BETWEEN_COLUMNS = 3
+ASCII_LINES = "    \n" * 2 + " -- \n" + "    \n" * 5
 UNBOUNDED_WIDTH = 1_000
 LEAST_TERM_WIDTH = 14
 SHORT_PANELS_WIDTH = 100
@@ -75,8 +76,8 @@ class Printer(msgspec.Struct):
 
     @property
     def only_ascii(self) -> bool:
-        """Whether pictures have to do with ASCII."""
-        return self.plain or not _takes_all(self.seen_on or self.out)
+        """Whether pictures and boxes have to do with ASCII."""
+        return self.plain or not (_takes_all(self.seen_on or self.out) and _locale_has_all())
 
     def document(self, answer: Any) -> None:
         """One JSON document."""
@@ -163,12 +164,12 @@ class Printer(msgspec.Struct):
 
         console = self._console()
         if isinstance(block, Panel):
-            console.print(_rich_panel(block, console.width))
+            console.print(_rich_panel(block, console.width, only_ascii=self.only_ascii))
         elif block.rows:
             shown = _spared(block, console.width)
             widths = _widths(shown, console.width)
             console.width = max(console.width, _total(widths))
-            console.print(_rich_table(shown, widths))
+            console.print(_rich_table(shown, widths, only_ascii=self.only_ascii))
             if block.footer:
                 console.print(Text(visible(block.footer)), soft_wrap=True)
         else:
@@ -222,14 +223,20 @@ def _takes_all(stream: IO[str]) -> bool:
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
-def _widths(block: Table, available: int) -> list[int]:
+def _locale_has_all() -> bool:
+    """Whether the user's locale knows more than ASCII; in the locale C Python writes UTF-8, whoever reads it."""
+    chosen = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "utf-8")
+    return "utf8" in chosen.lower().replace("-", "")
+
+
+def _widths(block: Table, available: int, floor: int = FLEXIBLE_WIDTH) -> list[int]:
     """The width of each column; flexible ones give way, the widest first, as far as they can."""
     from rich.cells import cell_len
 
     texts = [[column.name, *(row[place] for row in block.rows)] for place, column in enumerate(block.columns)]
     widths = [max(cell_len(visible(text)) for text in column) for column in texts]
     while _total(widths) > available:
-        wide = [n for n, column in enumerate(block.columns) if column.flexible and widths[n] > FLEXIBLE_WIDTH]
+        wide = [n for n, column in enumerate(block.columns) if column.flexible and widths[n] > floor]
         if not wide:
             break
         widths[max(wide, key=widths.__getitem__)] -= 1
@@ -238,7 +245,7 @@ def _widths(block: Table, available: int) -> list[int]:
 
 def _spared(block: Table, available: int) -> Table:
     """The table without the columns that can be spared, as far as it has to be."""
-    while _total(_widths(block, available)) > available:
+    while _total(_widths(block, available, COMFORTABLE_WIDTH)) > available:
         place = max(range(len(block.columns)), key=lambda number: block.columns[number].spare)
         if not block.columns[place].spare:
             break
@@ -252,12 +259,13 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + BETWEEN_COLUMNS * len(widths) - 1
 
 
-def _rich_table(block: Table, widths: Sequence[int]) -> Any:
+def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = RichTable(title=visible(block.title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    lines = box.Box(ASCII_LINES, ascii=True) if only_ascii else box.SIMPLE_HEAD
+    table = RichTable(title=visible(block.title) or None, title_justify="left", box=lines, pad_edge=False)
     for column, width in zip(block.columns, widths, strict=True):
         table.add_column(
             Text(column.name),
@@ -272,7 +280,7 @@ def _rich_table(block: Table, widths: Sequence[int]) -> Any:
     return table
 
 
-def _rich_panel(block: Panel, available: int) -> Any:
+def _rich_panel(block: Panel, available: int, *, only_ascii: bool) -> Any:
     from rich import box
     from rich.cells import cell_len
     from rich.panel import Panel as RichPanel
@@ -286,4 +294,10 @@ def _rich_panel(block: Panel, available: int) -> Any:
     for term, text in block.rows:
         grid.add_row(Text(visible(term)), Text(visible(text)))
     width = min(available, SHORT_PANELS_WIDTH)
-    return RichPanel(grid, title=Text(visible(block.title)), title_align="left", width=width, box=box.ROUNDED)
+    return RichPanel(
+        grid,
+        title=Text(visible(block.title)),
+        title_align="left",
+        width=width,
+        box=box.ASCII if only_ascii else box.ROUNDED,
+    )

@@ -187,7 +187,8 @@ def test_an_option_that_is_not_given_has_no_date(desk: Desk) -> None:
     assert str(dates.day_option(face, "today")) == "2026-03-02"
 
 
-def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk) -> None:
+def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     fee, reward = work(desk)
     desk.company.clock.advance(days=1)
     then = desk.answer("kesha", money.balance, history=True, days=3)
@@ -201,7 +202,10 @@ def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk) -> None:
     assert len([line for line in shown.splitlines() if line.strip().startswith("2026-03-0")]) == 3
 
 
-def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(desk: Desk) -> None:
+def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     work(desk, complete=False)
     assert "█" not in desk.screen("boss", money.income)
     desk.company.clock.advance(days=1)

@@ -1,10 +1,11 @@
 """Tables at terminals of any width: what does not fit is cut in the columns that allow it, and nowhere else."""
 
 import io
+from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.render import Column, Printer, Table
+from popug_cli.cli.render import Block, Column, Heading, Hint, Panel, Printer, Table
 
 ROWS = [["1", "done", "a title that is rather long for a narrow terminal", "kesha"]]
 COLUMNS = [Column("#", right=True), Column("status"), Column("title", flexible=True), Column("assignee")]
@@ -30,3 +31,84 @@ def test_fixed_columns_are_whole_though_the_terminal_is_too_narrow(monkeypatch: 
     fixed = [Column(column.name) for column in COLUMNS]
     (row,) = (line for line in shown(30, fixed, monkeypatch) if "kesha" in line)
     assert row.split() == " ".join(ROWS[0]).split()
+
+
+@pytest.mark.parametrize(
+    ("width", "names"), [(79, "# jira title age"), (45, "# title age"), (38, "# title"), (20, "# title")]
+)
+def test_columns_that_can_be_spared_go_before_a_title_is_cut_short(
+    width: int, names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = [Column("#"), Column("jira", spare=2), Column("title", flexible=True), Column("age", spare=1)]
+    out = io.StringIO()
+    Printer(out=out).blocks([Table(columns, [["1", "POPUG-7", "a title that is rather long", "5 min"]])])
+    assert out.getvalue().split("\n")[1].split() == names.split()
+    assert max(map(len, out.getvalue().splitlines())) <= max(width, 20)
+
+
+SCREEN: list[Block] = [
+    Heading("Work"),
+    Table(
+        [Column("#", spoken="number"), Column("Title"), Column("", picture=True)], [["1", "Feed", "###"], ["2", "", ""]]
+    ),
+    Table([Column("x")], [], empty="There is nothing."),
+    Panel("Next", [("popug today", "See your day.")]),
+    Hint("Next: popug today"),
+]
+
+
+def test_plain_is_one_record_a_line_with_every_value_named_and_no_picture() -> None:
+    out = io.StringIO()
+    Printer(out=out, plain=True).blocks(SCREEN)
+    assert out.getvalue().splitlines() == [
+        "Work",
+        "number 1, title Feed",
+        "number 2",
+        "There is nothing.",
+        "Next:",
+        "popug today: See your day.",
+        "Next: popug today",
+    ]
+
+
+@pytest.mark.parametrize(("locale", "is_ascii"), [("C", True), ("en_US.ISO-8859-1", True), ("de_DE.utf8", False)])
+def test_boxes_are_ascii_where_the_locale_knows_no_more(
+    locale: str, is_ascii: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    out = io.StringIO()
+    Printer(out=out).blocks(SCREEN)
+    assert out.getvalue().isascii() is is_ascii
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("rows", "is_paged"), [(3, False), (60, True)])
+def test_what_is_longer_than_the_screen_is_paged(
+    rows: int, is_paged: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PAGER", f"cat > {tmp_path}/paged")
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdin", Screen())
+    out = Screen()
+    Printer(out=out).pages([Table([Column("n")], [[str(n)] for n in range(rows)])])
+    shown = (tmp_path / "paged").read_text() if is_paged else out.getvalue()
+    assert str(rows - 1) in shown
+    assert bool(out.getvalue()) is not is_paged
+
+
+def test_a_sentence_is_broken_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    sentence = "  a sentence of more than twenty characters"
+    screen, pipe = Screen(), io.StringIO()
+    Printer(out=screen).blocks([sentence])
+    Printer(out=pipe).blocks([sentence])
+    assert screen.getvalue() == "  a sentence of more\n  than twenty\n  characters\n"
+    assert pipe.getvalue() == f"{sentence}\n"
