@@ -2,18 +2,25 @@
 
 import os
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from popug_cli.app.address import parse
 from popug_cli.app.local import Local
+from popug_cli.app.remote import Remote
 from popug_cli.cli.main import run
+from popug_cli.kernel.errors import NotAllowed, NotAuthenticated, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
-from popug_cli.messages.tasks import AddTask, CompleteTask, ExportTasks, ShuffleTasks
+from popug_cli.messages.bus import ListEvents, ShowBusStatus
+from popug_cli.messages.tasks import AddTask, CompleteTask, ExportTasks, ListTasks, ShuffleTasks, StatusFilter
 from tests.integration.served import Served, founded
 
 QUESTIONS = (
@@ -137,3 +144,88 @@ def _mask_again() -> Iterator[None]:
     os.umask(mask)
     yield
     os.umask(mask)
+
+
+# --- answers that get lost -----------------------------------------------------------------------
+
+
+class Relay:
+    """Stands between client and server, and loses the first answers after the server has done its work."""
+
+    def __init__(self, path: Path, server: Path, *, loses: int) -> None:
+        self.path, self.server, self.lost, self.loses = path, server, 0, loses
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen(8)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                with client:
+                    self._pass_on(client)
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(self.server))
+            server.sendall(client.recv(65536))
+            answer = whole_answer(server)
+        if self.lost < self.loses:
+            self.lost += 1
+        else:
+            client.sendall(answer)
+
+
+def whole_answer(server: socket.socket) -> bytes:
+    with server.makefile("rb") as stream:
+        lines = [line for line in iter(stream.readline, b"\r\n") if line]
+        (length,) = (int(line.split()[1]) for line in lines if line.lower().startswith(b"content-length:"))
+        return b"".join([*lines, b"\r\n", stream.read(length)])
+
+
+def test_a_command_whose_answer_got_lost_takes_effect_once(homes: tuple[Path, Path, dict[str, str]]) -> None:
+    served, _, tokens = homes
+    asking = Remote(parse(f"unix://{served}/popug.sock"))
+    before = asking.perform(ListTasks(status=StatusFilter.ALL), tokens["ada"]).total
+    with Relay(served.parent / "relay.sock", served / "popug.sock", loses=2) as relay:
+        added = Remote(parse(f"unix://{relay.path}")).perform(AddTask(title="Once and only once"), tokens["ada"])
+        assert relay.lost == 2
+    found = asking.perform(ListTasks(status=StatusFilter.ALL, search="only once"), tokens["ada"])
+    assert [task.task_id for task in found.tasks] == [added.task_id]
+    assert asking.perform(ListTasks(status=StatusFilter.ALL), tokens["ada"]).total == before + 1
+
+
+def test_a_command_whose_answer_never_comes_is_in_doubt_and_was_done(homes: tuple[Path, Path, dict[str, str]]) -> None:
+    served, _, tokens = homes
+    with Relay(served.parent / "lossy.sock", served / "popug.sock", loses=9) as relay:
+        with pytest.raises(Unavailable) as caught:
+            Remote(parse(f"unix://{relay.path}")).perform(AddTask(title="Was it done"), tokens["ada"])
+        assert caught.value.code == "in_doubt"
+        assert relay.lost == 3
+    asking = Remote(parse(f"unix://{served}/popug.sock"))
+    assert asking.perform(ListTasks(status=StatusFilter.ALL, search="Was it done"), tokens["ada"]).total == 1
+
+
+def test_events_are_followed_as_they_happen(homes: tuple[Path, Path, dict[str, str]]) -> None:
+    served, _, tokens = homes
+    place = Remote(parse(f"unix://{served}/popug.sock"))
+    last = place.perform(ShowBusStatus(), tokens["ada"]).last_sequence
+    followed = place.follow(ListEvents(type="task_created", after=last), tokens["ada"])
+    adding = threading.Timer(0.3, lambda: Remote(place.address).perform(AddTask(title="News"), tokens["ada"]))
+    adding.start()
+    (event,) = next(followed)
+    adding.join()
+    shown = place.perform(ListEvents(type="task_created", after=last), tokens["ada"])
+    assert [event] == shown.events
+    with pytest.raises(NotAllowed):
+        next(place.follow(ListEvents(), tokens["kesha"]))
+    with pytest.raises(NotAuthenticated):
+        next(place.follow(ListEvents(), None))
