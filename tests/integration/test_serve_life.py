@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 from popug_cli.app import Local
+from popug_cli.cli.main import run
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import BackUp, Restore
+from popug_cli.messages.tasks import ListTasks
 from tests.integration.residence import Residence
 from tests.integration.served import Answer, Served, eventually, founded
 
@@ -45,16 +48,109 @@ def numbers_of_tasks(residence: Residence) -> list[int]:
     return [row["number"] for row in residence.rows("SELECT number FROM tasks_tasks ORDER BY number")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_when_it_is_told_to_and_leaves_no_socket(company: Residence, number: int) -> None:
-    with Served(company.home.root) as served:
+def refused(capfd: pytest.CaptureFixture[str], home: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the error of a ``serve`` that is refused, run in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = run(["serve", "--home", str(home), "--json", *arguments])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.setswitchinterval(0.005)
+    error: dict[str, Any] = json.loads(capfd.readouterr().err)["error"]
+    return code, error
+
+
+def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: Residence) -> None:
+    with Served(company.home.root, "--scheduler") as served:
         found = served.socket.stat()
         assert stat.S_ISSOCK(found.st_mode)
         assert stat.S_IMODE(found.st_mode) == 0o600
         assert served.started["home"] == str(company.home.root)
-        assert served.end(number) == 0
+        eventually(lambda: company.rows("SELECT * FROM storage_heartbeats WHERE name = 'scheduler'"))
+        assert served.end(signal.SIGINT) == 0
         assert served.err == ""
         assert not served.socket.exists()
+
+
+def test_a_home_has_one_server_and_the_socket_of_a_killed_one_is_taken_over(
+    company: Residence, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Served(company.home.root) as first:
+        code, error = refused(capfd, company.home.root)
+        assert (code, error["code"]) == (8, "server_unavailable")
+        assert error["details"]["process"] == first.process.pid
+        assert first.request("GET", "/healthz").status == 200
+        first.end(signal.SIGKILL)
+        assert first.socket.exists()
+    with Served(company.home.root) as second:
+        assert second.request("GET", "/healthz").status == 200
+        assert second.end() == 0
+
+
+def test_nothing_is_served_where_there_is_no_company(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, error = refused(capfd, tmp_path / "nowhere")
+    assert (code, error["code"]) == (3, "not_initialised")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_setting_that_is_changed_holds_for_the_next_request(company: Residence) -> None:
+    company.open()
+    company.home.config.write_text("[bus\n")
+    with pytest.raises(InvalidInput) as said:
+        company.perform("kesha", ListTasks())
+    assert said.value.code == "invalid_setting"
+    company.home.config.write_text("[bus]\nmax_attempts = 3\n")
+    company.perform("kesha", ListTasks())
+    assert company.resident.place(print).runtime.settings.number("bus.max_attempts") == 3
+    company.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(
+    company: Residence, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert refused(capfd, company.home.root, "--socket", str(tmp_path / "file"))[0] == 2
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not (company.home.root / "popug.sock").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--listen", "0.0.0.0:0"),
+        ("--listen", "example.com:80"),
+        ("--listen", "nonsense"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--group", "root"),
+        ("--socket", "HOME/other.sock"),
+        ("--listen", "127.0.0.1:0", "--tls-cert", "x.pem"),
+        ("--listen", "127.0.0.1:0", "--tls-cert", "/dev/null", "--tls-key", "/dev/null"),
+        ("--tls-cert", "a", "--tls-key", "b"),
+    ],
+)
+def test_what_would_not_be_safe_or_makes_no_sense_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    given = [each.replace("HOME", str(tmp_path)) for each in arguments]
+    assert refused(capfd, tmp_path, *given)[0] == 2
+
+
+def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_it_is_told(tmp_path: Path) -> None:
+    company = founded(tmp_path / ("long" * 20) / ("longer" * 10))
+    runtime, outside = tmp_path / "run", tmp_path / "outside.sock"
+    runtime.mkdir(mode=0o700)
+    options = ("--socket", str(outside))
+    with Served(company.home.root, *options, environment={"XDG_RUNTIME_DIR": str(runtime)}) as served:
+        path = Path(served.urls[0].removeprefix("unix://"))
+        assert path.parent == runtime
+        assert served.urls[1] == f"unix://{outside}"
+        assert stat.S_IMODE(outside.stat().st_mode) == 0o600
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+        assert served.end() == 0
+        assert list(runtime.iterdir()) == []
+        assert not outside.exists()
 
 
 def test_it_finishes_what_has_begun_and_takes_nothing_new(company: Residence) -> None:
@@ -94,25 +190,6 @@ def test_what_never_ends_is_left_undone_in_the_end(company: Residence) -> None:
     assert numbers_of_tasks(company) == []
 
 
-def test_the_socket_of_a_killed_server_is_taken_over(company: Residence) -> None:
-    with Served(company.home.root) as first:
-        first.end(signal.SIGKILL)
-        assert first.socket.exists()
-    with Served(company.home.root) as second:
-        assert second.request("GET", "/healthz").status == 200
-        assert second.end() == 0
-
-
-def test_a_second_server_is_refused_and_does_the_first_no_harm(company: Residence) -> None:
-    with Served(company.home.root) as first:
-        second = popug(company.home.root, "serve")
-        assert second.returncode == 8
-        error = json.loads(second.stderr)["error"]
-        assert error["code"] == "server_unavailable"
-        assert error["details"]["process"] == first.process.pid
-        assert first.request("GET", "/healthz").status == 200
-
-
 def test_a_company_that_was_replaced_is_served_no_more(company: Residence, tmp_path: Path) -> None:
     operator = Local(Home(company.home.root))
     backup = operator.perform(BackUp(path=str(tmp_path / "backup.zip")))
@@ -122,75 +199,6 @@ def test_a_company_that_was_replaced_is_served_no_more(company: Residence, tmp_p
         assert served.wait() == 8
         assert json.loads(served.err)["error"]["code"] == "server_unavailable"
         assert "replaced" in json.loads(served.err)["error"]["message"]
-
-
-def test_nothing_is_served_where_there_is_no_company(tmp_path: Path) -> None:
-    done = popug(tmp_path / "nowhere", "serve")
-    assert done.returncode == 3
-    assert json.loads(done.stderr)["error"]["code"] == "not_initialised"
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_a_setting_that_is_changed_holds_for_the_next_request(company: Residence) -> None:
-    with Served(company.home.root) as served:
-        company.home.config.write_text("[bus\n")
-        answer = served.post("tasks/list_tasks", {}, company.tokens["kesha"])
-        assert (answer.status, answer.document["code"]) == (422, "invalid_setting")
-        company.home.config.write_text("")
-        assert served.post("tasks/list_tasks", {}, company.tokens["kesha"]).status == 200
-
-
-def test_another_socket_may_be_listened_on_but_not_one_in_the_home(company: Residence, tmp_path: Path) -> None:
-    outside = tmp_path / "outside.sock"
-    with Served(company.home.root, "--socket", str(outside)) as served:
-        assert served.urls == [f"unix://{served.socket}", f"unix://{outside}"]
-        assert stat.S_IMODE(outside.stat().st_mode) == 0o600
-        assert served.end() == 0
-    assert not outside.exists()
-    inside = popug(company.home.root, "serve", "--socket", str(company.home.root / "other.sock"))
-    assert inside.returncode == 2
-
-
-def test_a_file_that_is_no_socket_is_left_alone(company: Residence, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    done = popug(company.home.root, "serve", "--socket", str(tmp_path / "file"))
-    assert done.returncode == 2
-    assert (tmp_path / "file").read_text() == "mine"
-    assert not (company.home.root / "popug.sock").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--listen", "0.0.0.0:0"),
-        ("--listen", "example.com:80"),
-        ("--listen", "nonsense"),
-        ("--listen", "127.0.0.1:99999"),
-        ("--group", "root"),
-        ("--listen", "127.0.0.1:0", "--tls-cert", "x.pem"),
-        ("--listen", "127.0.0.1:0", "--tls-cert", "/dev/null", "--tls-key", "/dev/null"),
-        ("--tls-cert", "a", "--tls-key", "b"),
-    ],
-)
-def test_what_would_not_be_safe_or_makes_no_sense_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    from popug_cli.cli.main import run
-
-    assert run(["serve", "--home", str(tmp_path), "--json", *arguments]) == 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
-
-
-def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory(tmp_path: Path) -> None:
-    company = founded(tmp_path / ("long" * 20) / ("longer" * 10))
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    with Served(company.home.root, environment={"XDG_RUNTIME_DIR": str(runtime)}) as served:
-        path = Path(served.urls[0].removeprefix("unix://"))
-        assert path.parent == runtime
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(path))
-        assert served.end() == 0
-        assert list(runtime.iterdir()) == []
 
 
 def test_a_socket_that_systemd_opened_is_served_and_left(company: Residence, tmp_path: Path) -> None:
@@ -218,12 +226,6 @@ def test_a_socket_that_systemd_opened_is_served_and_left(company: Residence, tmp
         process.communicate(timeout=60)
         assert process.returncode == 0
         assert path.exists()
-
-
-def test_with_the_scheduler_it_closes_days_by_itself(company: Residence) -> None:
-    with Served(company.home.root, "--scheduler") as served:
-        eventually(lambda: company.rows("SELECT * FROM storage_heartbeats WHERE name = 'scheduler'"))
-        assert served.end() == 0
 
 
 def units() -> dict[str, Any]:

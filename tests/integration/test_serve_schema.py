@@ -17,7 +17,7 @@ from popug_cli.server.openapi import document
 from tests.integration.residence import Residence
 from tests.integration.served import Served, founded
 
-CASES = int(os.environ.get("POPUG_SCHEMATHESIS_CASES", "300"))
+CASES = int(os.environ.get("POPUG_SCHEMATHESIS_CASES", "180"))
 SCHEMA = schemathesis.openapi.from_dict(document("0.1.0"))
 OPERATIONS = {
     f"{method.upper()} {path}": SCHEMA[path][method]
@@ -66,7 +66,7 @@ def test_no_answer_is_outside_the_document(company: Residence, served: Served, n
         max_examples=EACH,
         deadline=None,
         database=None,
-        derandomize=CASES == 300,
+        derandomize=CASES == 180,
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )
