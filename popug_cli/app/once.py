@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from popug_cli.bus import replies
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.messages.base import DECLARATIONS, Message, Query
 from popug_cli.messages.principal import NOBODY, Principal
 
@@ -20,10 +20,34 @@ STRIPES = 64
 
 
 class Once:
-    """Lets no two commands of one key be performed at the same time."""
+    """Lets no two commands of one key be performed at the same time, and remembers what is to be written down yet.
+
+    An answer that a query found after the effect is written down a little later, with others; until then a crash
+    leaves the query, which finds it again.
+    """
 
     def __init__(self) -> None:
         self._locks = [Lock() for _ in range(STRIPES)]
+        self._unwritten: dict[replies.Request, Any] = {}
+
+    def remember(self, request: replies.Request, answer: Any) -> None:
+        """Keep an answer until it is written down."""
+        self._unwritten[request] = answer
+
+    def remembered(self, request: replies.Request) -> Any:
+        """The answer, if it is not written down yet."""
+        return self._unwritten.get(request)
+
+    def write_down(self, runtime: Runtime) -> None:
+        """Write down all that is remembered, in one transaction."""
+        if not self._unwritten:
+            return
+        writing = dict(self._unwritten)
+        with runtime.writing(NOBODY) as context:
+            for request, answer in writing.items():
+                replies.keep(context, request, answer)
+        for request in writing:
+            self._unwritten.pop(request, None)
 
     @contextmanager
     def alone(self, request: replies.Request) -> Iterator[None]:
@@ -38,15 +62,15 @@ class Receipt:
 
     request: replies.Request
     answer: Any
+    is_kept: bool = False
     is_final: bool = False
 
     def note(self, context: Context, result: Any) -> None:
         """See what came of a write of the command."""
-        if isinstance(result, Query):
+        self.is_final = isinstance(self.answer, type) and isinstance(result, self.answer)
+        if self.is_final or isinstance(result, Query):
             replies.keep(context, self.request, result)
-        elif isinstance(self.answer, type) and isinstance(result, self.answer):
-            replies.keep(context, self.request, result)
-            self.is_final = True
+            self.is_kept = True
 
 
 def perform_once(place: "Local", once: Once, principal: Principal, message: Message[Any], key: str) -> tuple[Any, bool]:
@@ -61,11 +85,13 @@ def perform_once(place: "Local", once: Once, principal: Principal, message: Mess
         with place.runtime.reading(principal) as context:
             reply = replies.find(context, request)
         if reply is not None:
-            return _replayed(place, principal, reply), True
+            return once.remembered(request) or _replayed(place, principal, reply), True
         receipt = Receipt(request, declaration.answer)
         place.on_write = receipt.note
         answer = place.perform_as(principal, message)
-        if not receipt.is_final:
+        if receipt.is_kept and not receipt.is_final:
+            once.remember(request, answer)
+        elif not receipt.is_kept:
             with place.runtime.writing(NOBODY) as context:
                 replies.keep(context, request, answer)
         return answer, False

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -12,7 +13,7 @@ from popug_cli.app.once import Once, perform_once
 from popug_cli.app.turns import Crew, Reader
 from popug_cli.bus.runtime import Runtime
 from popug_cli.identity.proofs import Proofs
-from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.kernel.settings import load_settings
@@ -86,6 +87,7 @@ class Resident:
 
     def follow(self, warn: Callable[[str], None]) -> None:
         """Let the consumers take what an earlier process left and what is to be retried now, unless somebody does."""
+        self._once.write_down(self._runtime)
         self._crew.head = -1
         self.place(warn, is_command=False).catch_up()
 
@@ -105,7 +107,10 @@ class Resident:
             )
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database, with what is to be written down yet."""
+        with suppress(PopugError):
+            self.check()
+            self._once.write_down(self._runtime)
         self._runtime.engine.dispose()
 
     def _head(self) -> int:

@@ -59,6 +59,20 @@ def test_the_answer_stays_the_first_one_whatever_happens_since(residence: Reside
     assert told(residence.perform("kesha", FEED, key="k1")) == first
 
 
+def test_the_answer_is_written_down_when_the_server_ends(residence: Residence) -> None:
+    first = told(residence.perform("kesha", FEED, key="k1"))
+    residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
+    residence.resident.close()
+    residence.open()
+    assert told(residence.perform("kesha", FEED, key="k1")) == first
+
+
+def test_the_answer_is_written_down_soon(residence: Residence) -> None:
+    residence.perform("kesha", FEED, key="k1")
+    residence.resident.follow(print)
+    assert [row["answer"] is None for row in residence.rows("SELECT answer FROM bus_replies")] == [False]
+
+
 def test_without_a_key_it_is_done_again(residence: Residence) -> None:
     residence.perform("kesha", FEED)
     residence.perform("kesha", FEED)
