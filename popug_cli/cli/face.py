@@ -15,7 +15,7 @@ import typer
 from popug_cli.cli import session_file
 from popug_cli.cli.render import Block, Hint, Printer
 from popug_cli.cli.surface import surface
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home, locate
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
@@ -123,7 +123,14 @@ class Face:
         if DECLARATIONS[type(message)].access is Access.OPERATOR:
             self._say_where()
             return self.here.perform(message)
-        return self.place.perform(message, token or self.token)
+        try:
+            return self.place.perform(message, token or self.token)
+        except NotFound as error:
+            if error.code != "user_not_found" or self.server_url:
+                raise
+            from popug_cli.cli.suggestions import of_people
+
+            raise of_people(error, self.home, token or self.token) from error
 
     @property
     def token(self) -> str | None:
@@ -166,8 +173,9 @@ class Face:
 
     def _progress(self) -> Any:
         from popug_cli.cli.progress import terminal_progress
+        from popug_cli.kernel.progress import silent
 
-        return terminal_progress(self.printer.err)
+        return silent if self.printer.plain else terminal_progress(self.printer.err)
 
 
 def command(

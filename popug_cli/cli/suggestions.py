@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.home import Home
+
 CLOSE_ENOUGH = 0.6
 _NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)\.")
 
@@ -18,3 +21,12 @@ def of_words(typed: str, words: Iterable[str]) -> str:
     """The nearest of some words, as a sentence with a space behind it; nothing where none is near."""
     near = get_close_matches(typed.lower(), [*words], n=2, cutoff=CLOSE_ENOUGH)
     return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+def of_people(error: NotFound, home: Home, token: str | None) -> NotFound:
+    """The refusal of a name, with those of the names that one may see that are near."""
+    from popug_cli.app.glance import look
+
+    typed = str(error.details.get("username", ""))
+    seen = [name for name, _ in look(home, token, "person", "")] if token else []
+    return NotFound(error.code, error.message, hint=of_words(typed, seen) + error.hint, details=error.details)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from popug_cli.cli.main import run
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.clock import SystemClock
+from popug_cli.messages.base import declarations
 from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.identity import AddUser, IssueToken
 from popug_cli.messages.principal import OPERATOR
@@ -24,6 +26,7 @@ from popug_cli.messages.tasks import AddTask, CompleteTask, ShuffleTasks
 from tests.integration.identity_support import CHEAP
 from tests.integration.support import PASSWORD, InProcess, SetClock
 
+CHANGES = {each.line for each in declarations() if each.is_command} - {"mail send"}
 EXAMPLES = [(words, line) for words, each in surface().commands.items() for line, _ in each.examples]
 LASTING = {"popug scheduler", "popug events follow", "popug serve", "popug dashboard"}
 IDS = {
@@ -132,6 +135,10 @@ def test_an_example_runs_and_what_follows_a_change_is_told(
         return
     code, shown = type_at_terminal(typed, "y\n" if words != "init" else "\n", monkeypatch)
     assert code == 0, shown
+    if words in CHANGES and not {"--json", "--print-token", "--dry-run"} & {*line.split()}:
+        assert re.search(r"(Next\b.*:|`)\W*popug \w+", shown), (
+            "after a change the next likely command is told: " + shown
+        )
     if surface().commands[words].then and not {"--json", "--print-token"} & {*line.split()}:
         assert "Next: " in shown
 
