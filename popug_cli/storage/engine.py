@@ -1,8 +1,10 @@
 """How the SQLite file is opened, and the one way in which transactions begin and end."""
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,10 @@ from sqlalchemy.pool import QueuePool
 from popug_cli.storage.faults import in_doubt, place_fault, translated
 
 BUSY_TIMEOUT_SECONDS = 30
+ROWS_AT_ONCE = 60
+_PLAIN_INSERT = re.compile(
+    r"(INSERT INTO \w+ \([^()]*\) VALUES )(\((?:\?, )*\?\))((?: ON CONFLICT \([^()]*\) DO NOTHING)?)"
+)
 VALUES_AT_ONCE = 1_000
 POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 65_536
@@ -114,9 +120,19 @@ def may_write(connection: Connection) -> bool:
 
 
 def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run one statement with ``?`` places for many rows, past SQLAlchemy; raises ``sqlite3.Error``."""
-    if rows:
-        driver_of(connection).executemany(statement, rows)
+    """Run one statement with ``?`` places for many rows, past SQLAlchemy; raises ``sqlite3.Error``.
+
+    A plain INSERT takes sixty rows at once, which costs SQLite little over half as much where a table has references.
+    """
+    driver, done = driver_of(connection), 0
+    plain = _PLAIN_INSERT.fullmatch(statement) if len(rows) >= ROWS_AT_ONCE else None
+    if plain is not None:
+        many = f"{plain[1]}{', '.join([plain[2]] * ROWS_AT_ONCE)}{plain[3]}"
+        done = len(rows) - len(rows) % ROWS_AT_ONCE
+        for start in range(0, done, ROWS_AT_ONCE):
+            driver.execute(many, [*chain.from_iterable(rows[start : start + ROWS_AT_ONCE])])
+    if done < len(rows):
+        driver.executemany(statement, rows[done:])
 
 
 def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
