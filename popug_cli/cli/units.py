@@ -89,9 +89,10 @@ def plan(home: Home, socket: Path, group: str) -> ServePlan:
         f"ReadWritePaths={unit_word(str(home.root))}\nProtectHome={_protect_home(home)}\n" + "\n".join(LOCKS) + "\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
+    path = str(socket).replace("%", "%%")
     listening = (
         "[Unit]\nDescription=Where a company of popug is served\n\n"
-        f"[Socket]\nListenStream={unit_word(str(socket))}\nSocketUser={user}\nSocketGroup={group}\nSocketMode=0660\n"
+        f"[Socket]\nListenStream={path}\nSocketUser={user}\nSocketGroup={group}\nSocketMode=0660\n"
         "DirectoryMode=0755\nBacklog=1024\n\n"
         "[Install]\nWantedBy=sockets.target\n"
     )

@@ -17,7 +17,7 @@ BEHIND = 2  # who lets the consumers catch up, and the scheduler
 THREADS = WRITERS + READERS + HASHERS + BEHIND
 LOOK_SECONDS = 0.05
 WAIT_SECONDS = 30.0
-WORK_SECONDS = 600.0
+WORK_SECONDS = 3600.0
 
 
 class Workers:
