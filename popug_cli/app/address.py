@@ -27,6 +27,12 @@ class Address(msgspec.Struct, frozen=True):
         return host if self.path or self.port == DEFAULT_PORTS[self._scheme] else f"{host}:{self.port}"
 
     @property
+    def is_in_the_clear(self) -> bool:
+        """Whether what is sent there can be read on its way."""
+        at_home = self.path or self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        return not at_home and not self.has_tls
+
+    @property
     def _scheme(self) -> str:
         return "https" if self.has_tls else "http"
 

@@ -64,6 +64,8 @@ class Trouble(msgspec.Struct, frozen=True):
         if reason:
             sentence = f"The certificate of {self.url} is not to be trusted: {reason}."
             return self._unavailable(sentence, "Have its issuer trusted: SSL_CERT_FILE names a file of certificates.")
+        if type(error).__module__ == "ssl":
+            return self._unavailable(f"What answers at {self.url} speaks no TLS.", "Check the address: http or https?")
         return self._unavailable(
             f"No server can be reached at {self.url}: {_reason(error)}.",
             "Check the address, and whether `popug serve` runs there.",

@@ -15,7 +15,7 @@ import typer
 from popug_cli.cli import session_file
 from popug_cli.cli.render import Block, Hint, Printer
 from popug_cli.cli.surface import surface
-from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, NotFound
 from popug_cli.kernel.home import Home, locate
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
@@ -131,6 +131,9 @@ class Face:
             from popug_cli.cli.suggestions import of_people
 
             raise of_people(error, self.home, token or self.token) from error
+        except NotAuthenticated as error:
+            error.hint = self._with_server(error.hint)
+            raise
 
     @property
     def token(self) -> str | None:
@@ -165,6 +168,11 @@ class Face:
         found = surface().commands.get(self.words)
         if found and found.then:
             yield Hint(f"Next: {found.then.format_map(Fields(answer))}")
+
+    def _with_server(self, hint: str) -> str:
+        """A hint to log in, for the server that was named."""
+        server = self.chosen.server
+        return hint.replace("popug login NAME", f"popug login NAME --server {server}") if server else hint
 
     def _say_where(self) -> None:
         """The operator works on the home's own files; whoever names a server has to know that."""

@@ -74,6 +74,8 @@ def login(
     """Log in with a password."""
     if (damaged := session_file.put_damaged_aside()) is not None:
         face.printer.warn(f"The session file was damaged and is kept as {damaged}; other logins in it are lost.")
+    if face.server and face.server.address.is_in_the_clear:
+        face.printer.warn("Over http:// others can read your password and all that follows; use https://.")
     password = read_password(face, from_stdin=password_stdin, new=False)
     session = face.perform(LogIn(username=name, password=password))
     if print_token:

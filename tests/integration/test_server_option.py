@@ -183,6 +183,19 @@ def test_a_refusal_of_the_server_is_told_like_one_s_own(desk: Desk) -> None:
         assert (code, json.loads(err)) == (5, {"error": body})
 
 
+def test_who_is_not_logged_in_to_a_server_is_told_how_to_be(desk: Desk) -> None:
+    refused = problem("not_logged_in", 4, 401, hint="Run `popug login NAME`.")
+    with desk.serve(refused) as server:
+        _, _, err = desk.run("whoami", "--server", server.url)
+        assert f"Run `popug login NAME --server {server.url}`." in err
+
+
+def test_a_password_is_not_sent_in_the_clear_without_a_word(desk: Desk) -> None:
+    desk_input(b"seven cages under nine moons\n")
+    code, _, err = desk.run("login", "ada", "--password-stdin", "--server", "http://popug.invalid")
+    assert (code, "others can read your password" in err) == (8, True)
+
+
 def test_a_logout_over_a_connection_that_broke_is_a_logout(desk: Desk) -> None:
     with desk.serve(b"", problem("token_revoked", 4, 401)) as server:
         desk.remember(**{server.url: "a.b.c"})

@@ -25,6 +25,22 @@ def test_an_address_has_one_spelling(written: str, address: Address, url: str) -
 
 
 @pytest.mark.parametrize(
+    ("written", "in_the_clear"),
+    [
+        ("unix:///run/popug.sock", False),
+        ("http://localhost:8020", False),
+        ("http://127.0.1.1:8020", False),
+        ("http://[::1]", False),
+        ("https://popug.example", False),
+        ("http://popug.example", True),
+        ("http://192.0.2.1:8020", True),
+    ],
+)
+def test_what_others_can_read_is_known(written: str, in_the_clear: bool) -> None:
+    assert parse(written).is_in_the_clear is in_the_clear
+
+
+@pytest.mark.parametrize(
     "written",
     [
         *(
