@@ -63,7 +63,8 @@ def _screen(face: Face, day: Today) -> Iterator[Block]:
     yield table(face, day.tasks, of_one=True, footer=_sum(day), empty="You have no open tasks.")
     yield ""
     now, calendar = face.place.now(), face.place.calendar
-    yield Heading(f"What happened since {when(day.since, now, calendar)}")
+    since = when(day.since, now, calendar).replace("just now", "a moment ago")
+    yield Heading(f"What happened since {since}")
     yield Table(
         (Column("When"), Column("What", flexible=True), Column("By", spare=1), Column("Balance", right=True)),
         [_news(each, when(each.at, now, calendar)) for each in day.happened],
