@@ -56,18 +56,28 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
 
 def untaken_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
     """Events that a consumer's cursor has passed though it has neither done them nor set them aside."""
-    for consumer in consumers:
-        places = ",".join("?" * len(consumer.types))
-        statement = (
-            "SELECT count(*), min(log.sequence) FROM bus_log log JOIN bus_cursors place ON place.consumer = ?"
-            f" WHERE log.sequence <= place.position AND log.type IN ({places})"
-            " AND NOT EXISTS (SELECT 1 FROM bus_inbox done WHERE done.consumer = ? AND done.sequence = log.sequence)"
-            " AND NOT EXISTS (SELECT 1 FROM bus_set_aside a WHERE a.consumer = ? AND a.sequence = log.sequence)"
-        )
-        name = consumer.name
-        count, first = context.connection.exec_driver_sql(statement, (name, *consumer.types, name, name)).one()
+    conditions = [f"count(*) FILTER (WHERE {_untaken(each)})" for each in consumers]
+    parameters = [value for each in consumers for value in _untaken_values(each)]
+    statement = f"SELECT {', '.join(conditions)} FROM bus_log log"
+    counts = context.connection.exec_driver_sql(statement, tuple(parameters)).one()
+    for consumer, count in zip(consumers, counts, strict=True):
         if count:
-            yield f"{name} has passed {count} events without taking them, the first at {first}."
+            first = f"SELECT min(log.sequence) FROM bus_log log WHERE {_untaken(consumer)}"
+            found = context.connection.exec_driver_sql(first, _untaken_values(consumer)).scalar_one()
+            yield f"{consumer.name} has passed {count} events without taking them, the first at {found}."
+
+
+def _untaken(consumer: Consumer) -> str:
+    return (
+        f"log.type IN ({','.join('?' * len(consumer.types))})"
+        " AND log.sequence <= (SELECT position FROM bus_cursors WHERE consumer = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM bus_inbox done WHERE done.consumer = ? AND done.sequence = log.sequence)"
+        " AND NOT EXISTS (SELECT 1 FROM bus_set_aside a WHERE a.consumer = ? AND a.sequence = log.sequence)"
+    )
+
+
+def _untaken_values(consumer: Consumer) -> tuple[str, ...]:
+    return (*consumer.types, *(consumer.name,) * 3)
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
