@@ -138,10 +138,11 @@ def _beside(face: Face, *, scheduler: bool) -> Beside:
 
     if not scheduler:
         return nothing_beside
+    from popug_cli.cli.scheduler import DEFAULT_TIME, parse_minute
     from popug_cli.cli.scheduler import Report as Nights
     from popug_cli.scheduler import running_beside
 
-    return partial(running_beside, message=RunDue(), tell=Nights(face))
+    return partial(running_beside, message=RunDue(at_minute=parse_minute(DEFAULT_TIME)), tell=Nights(face))
 
 
 def _socket(face: Face, path: Path | None, group: str | None) -> tuple[Path | None, str | None]:

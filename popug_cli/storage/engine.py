@@ -20,7 +20,7 @@ _PLAIN_INSERT = re.compile(
 )
 VALUES_AT_ONCE = 1_000
 POOL_CONNECTIONS = 5
-SHARED_CACHE_KIB = 65_536
+SHARED_CACHE_KIB = 32_768
 UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -36,7 +36,7 @@ PRAGMAS = (
 def open_engine(database: Path, *, threads: int = 1) -> Engine:
     """An engine over the file, which must exist, with the settings that keep what was acknowledged.
 
-    It keeps a connection open for each of so many threads, which share the memory that one has for its cache.
+    It keeps a connection open for each of so many threads, which share the memory for its cache.
     """
     engine = create_engine(
         URL.create("sqlite", database=str(database)),

@@ -64,11 +64,13 @@ class Served:
         )
         assert self.process.stdout is not None
         self.started: dict[str, Any] = {}
+        self.heard: list[dict[str, Any]] = []
         while self.started.get("event") != "listening":
             line = self.process.stdout.readline()
             if not line:
                 raise AssertionError(self.process.communicate()[1])
             self.started = json.loads(line)
+            self.heard.append(self.started)
         self.urls: list[str] = self.started["urls"]
 
     @property

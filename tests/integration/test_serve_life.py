@@ -67,6 +67,8 @@ def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: Res
         assert stat.S_ISSOCK(found.st_mode)
         assert stat.S_IMODE(found.st_mode) == 0o600
         assert served.started["home"] == str(company.home.root)
+        assert served.heard[0]["event"] == "next"
+        assert served.heard[0]["closes_at"].endswith(":05:00Z")
         eventually(lambda: company.rows("SELECT * FROM storage_heartbeats WHERE name = 'scheduler'"))
         assert served.end(signal.SIGINT) == 0
         assert served.err == ""
