@@ -74,6 +74,7 @@ class Remote:
         self._progress = progress
         self._trouble = Trouble(address.url)
         self._connection = Connection(address, opened) if opened else None
+        self._is_waiting = False
         self._time_zone = ""
         self._date, self._read_at = "", 0.0
 
@@ -166,7 +167,7 @@ class Remote:
             except OSError as error:
                 failure = error
             finally:
-                self._progress(WAITING, 1, 1)
+                self._stop_waiting()
                 self._settle(connection)
             if not request.repeatable:
                 break
@@ -230,6 +231,7 @@ class Remote:
         def wait() -> None:
             nonlocal looked_at
             now = monotonic()
+            self._is_waiting = True
             self._progress(WAITING, int(now - began), 0)
             if now - began > limit_seconds:
                 raise TimeoutError(f"no answer after {limit_seconds:.0f} seconds")
@@ -238,6 +240,11 @@ class Remote:
                 looked_at = monotonic()
 
         return wait
+
+    def _stop_waiting(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._progress(WAITING, 1, 1)
 
     def _look(self) -> None:
         """See on a connection of its own whether the server lives; raises ``TimeoutError`` where it does not."""

@@ -387,6 +387,9 @@ def test_a_server_that_is_at_work_is_waited_for(serve: Serve) -> None:
     assert place.perform(COMMAND, "t").number == 1
     assert told[0] == ("Waiting for the server", 0, 0)
     assert told[-1] == ("Waiting for the server", 1, 1)
+    told.clear()
+    reach(serve(answer(ADA)), progress=lambda *how_far: told.append(how_far)).perform(QUERY, "t")
+    assert told == []
 
 
 @pytest.mark.usefixtures("impatient")
