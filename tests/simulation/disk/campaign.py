@@ -75,10 +75,10 @@ class Order(NamedTuple):
 
 
 def campaign(attempt: Try, order: Order, watch: Watch = lambda tally: None) -> Tally:
-    """Try until there were so many trials; stops at the first in which something does not hold."""
+    """Try until there were so many trials; stops at the first in which something does not hold, or at Ctrl-C."""
     seed, trials = order.seed, order.trials
     tally, began = Tally(), time.perf_counter()
-    with workshop() as shop:
+    with workshop() as shop, suppress(KeyboardInterrupt):
         while tally.trials < trials and not tally.failed:
             day = build(f"{seed}:{tally.days}", shop / f"day-{tally.days}", lambda done, total: watch(tally))
             numbers = [step.number for step in day.steps if order.only in step.command.name]

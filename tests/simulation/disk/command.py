@@ -74,6 +74,7 @@ def _many(harness: Harness, chosen: argparse.Namespace) -> int:
     if chosen.progress:
         print(file=sys.stderr)
     found = "something does not hold" if tally.failed else "all held"
+    found += "" if tally.failed or tally.trials >= chosen.trials else ", interrupted"
     print(f"seed {chosen.seed}: {_figures(harness, tally)}, {found}")
     if tally.failed is None:
         return 0

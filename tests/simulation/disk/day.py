@@ -151,12 +151,15 @@ def commands(chance: random.Random, folder: Path) -> list[Command]:
     return morning + middle + evening
 
 
-def build(seed: str, folder: Path, watch: Callable[[int, int], None] = lambda done, total: None) -> Day:
-    """Live through the day undisturbed and keep the home as it was before each command."""
+Watch = Callable[[int, int], None]
+
+
+def build(seed: str, folder: Path, watch: Watch = lambda done, total: None, *, length: int | None = None) -> Day:
+    """Live through the day undisturbed, or its first few commands, and keep the home as it was before each."""
     live = folder / "live"
     live.mkdir(parents=True)
     steps: list[Step] = []
-    planned = commands(random.Random(seed), folder)
+    planned = commands(random.Random(seed), folder)[:length]
     for number, command in enumerate(planned):
         watch(number, len(planned))
         before = folder / f"before-{number}"

@@ -1,4 +1,4 @@
-"""A few trials of each disk harness, one after the other in one process on one day."""
+"""A few trials of each disk harness, one after the other in one process on one morning."""
 
 import random
 from itertools import islice
@@ -10,13 +10,14 @@ from tests.simulation.kill.trial import trials as kill_trials
 from tests.simulation.power_cut.trial import trials as power_cut_trials
 
 TRIALS_A_STEP = 10
+MORNING_COMMANDS = 14
 ATTEMPTS: dict[str, Try] = {"kill": kill_trials, "fault": fault_trials, "power_cut": power_cut_trials}
 
 
 def play_round(seed: int, trials: int) -> str:
     """What did not hold, with the command that replays it; nothing where all held."""
     with workshop() as shop:
-        day = build(f"{seed}:0", shop / "day")
+        day = build(f"{seed}:0", shop / "day", length=MORNING_COMMANDS)
         numbers = [step.number for step in day.steps]
         random.Random(day.seed).shuffle(numbers)
         for name, attempt in ATTEMPTS.items():
