@@ -50,3 +50,14 @@ def test_adding_a_task_loads_no_scheduler_no_migrations_and_no_templates(company
     assert "sqlalchemy" in modules, "this looks at the wrong process"
     others = {name for name in modules if name.startswith("popug_cli.cli.")}
     assert others & {"popug_cli.cli.money", "popug_cli.cli.user", "popug_cli.cli.demo"} == set()
+
+
+def test_a_company_that_is_served_is_asked_through_its_server_and_no_longer_than_that(
+    company: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Company, "is_served", True)
+    company.be_served()
+    served = loaded(["whoami"], company.environment("kesha"), company.folder)
+    assert served & {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "litestar", "http.client", "asyncio", "rich"} == set()
+    company.residence.end()
+    assert "sqlalchemy" in loaded(["whoami"], company.environment("kesha"), company.folder)
