@@ -22,6 +22,8 @@ def check_health(place: "Local", message: CheckHealth, principal: Principal) -> 
     with place.runtime.reading(principal) as context:
         found = examine(context)
     keys = _keys(place.home)
+    if not keys.ok and _is_nobody_here(place, principal):
+        keys = Check(KEYS, True, "nobody is here yet; `popug init` makes the first key with the first admin")
     return Health(ok=found.ok and keys.ok, checks=[*found.checks, keys], head=found.head)
 
 
@@ -48,6 +50,17 @@ def _keys(home: Home) -> Check:
     if mode & ~OWNER_ONLY_DIRECTORY:
         return Check(KEYS, False, f"Others can look into {home.keys}. Run `chmod 700 {home.keys}`.")
     return Check(KEYS, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
+
+
+def _is_nobody_here(place: "Local", principal: Principal) -> bool:
+    """Whether the founding was cut short before there was anybody; a database that cannot say so is no such."""
+    from popug_cli.identity.people import is_anybody
+
+    try:
+        with place.runtime.reading(principal) as context:
+            return not is_anybody(context)
+    except PopugError:
+        return False
 
 
 def _catch_up(place: "Local") -> None:
