@@ -207,6 +207,8 @@ class Local:
         if preparation is None:
             return {}
         with self.runtime.reading(principal) as context:
+            if declaration.access is Access.TOKEN:
+                gate.admit(principal, declaration, message, context)
             work = preparation(message, context)
         prepared: Prepared = work()
         return prepared

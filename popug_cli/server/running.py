@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ GRACE_SECONDS = 10
 FOLLOW_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 SPARE_FILES = 256
+SENTENCES = 100
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Open = Callable[[Progress], Local]
@@ -170,7 +172,7 @@ async def _run(
 def following(resident: Resident, tell: Tell, ending: Ending) -> Iterator[None]:
     """A thread that lets the consumers catch up now and then, and sees when the home is another's."""
     over = threading.Event()
-    told: list[str] = []
+    told: deque[str] = deque(maxlen=SENTENCES)
 
     def warn(sentence: str) -> None:
         if sentence not in told:
