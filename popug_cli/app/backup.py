@@ -32,7 +32,11 @@ def back_up(place: "Local", message: BackUp, principal: Principal) -> Backup:
         verify(place, copy)
         _refuse_existing(path)
         packed.replace(path)
-        disk.sync(path.parent)
+        try:
+            disk.sync(path.parent)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
     return Backup(str(path), path.stat().st_size)
 
 

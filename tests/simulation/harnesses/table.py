@@ -32,7 +32,8 @@ FOCUS = {
     "synchronous-normal": "log",
     "mail-marked-first": "mail send",
     "key-unsynced": "init",
-    "names-unsynced": "config set",
+    "names-unsynced": "init",
+    "refused-and-there": "passwd",
 }
 TRIALS = re.compile(r"seed \d+: ([\d,]+) ")
 
