@@ -20,8 +20,8 @@ class Cell(NamedTuple):
 
 
 HARNESSES = {
-    "kill": ("-m", "tests.simulation.kill", "--points", "150", "--jobs", "2"),
-    "fault": ("-m", "tests.simulation.fault", "--points", "150", "--jobs", "2"),
+    "kill": ("-m", "tests.simulation.kill", "--points", "240", "--jobs", "2"),
+    "fault": ("-m", "tests.simulation.fault", "--points", "240", "--jobs", "2"),
     "power_cut": ("-m", "tests.simulation.power_cut", "--images", "150", "--jobs", "2"),
     "simulation": ("-m", "tests.simulation", "--operations", "6000", "--length", "400", "--no-shrink"),
 }
