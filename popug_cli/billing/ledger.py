@@ -14,7 +14,8 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 from popug_cli.storage.engine import insert_many, select_among
 
-FEES, REWARDS, PAID = range(3)
+Key = tuple[str, str]
+FEES, REWARDS, PAID, NET = range(4)
 PLACES = {
     EntryKind.FEE: (FEES, 1),
     EntryKind.FEE_REVERSAL: (FEES, -1),
@@ -22,6 +23,18 @@ PLACES = {
     EntryKind.REWARD_REVERSAL: (REWARDS, -1),
     EntryKind.PAYOUT: (PAID, 1),
 }
+
+MOVE_DAY = (
+    "UPDATE billing_account_days SET fees_cents = fees_cents + ?, rewards_cents = rewards_cents + ?,"
+    " payouts_cents = payouts_cents + ?, balance_cents = balance_cents + ?"
+    " WHERE employee_id = ? AND business_date = ?"
+)
+BEGIN_DAY = (
+    "INSERT INTO billing_account_days"
+    " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents) VALUES (?, ?, ?, ?, ?,"
+    " ? + coalesce((SELECT balance_cents FROM billing_account_days WHERE employee_id = ? AND business_date < ?"
+    " ORDER BY business_date DESC LIMIT 1), 0))"
+)
 
 
 class NewEntry(NamedTuple):
@@ -113,29 +126,34 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
 
 
 def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
-    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    net_cents: dict[tuple[str, str], int] = defaultdict(int)
+    moves: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for entry in entries:
-        key = (entry.employee_id, entry.business_date.isoformat())
+        move = moves[entry.employee_id, entry.business_date.isoformat()]
         place, sign = PLACES[entry.kind]
-        sums[key][place] += sign * entry.amount_cents
-        net_cents[key] += signed_cents(entry.kind, entry.amount_cents)
-    _carry_forward([(cents, *key) for key, cents in net_cents.items()], context)
-    insert_many(
-        context.connection,
-        "INSERT INTO billing_account_days"
-        " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents) VALUES (?, ?, ?, ?, ?,"
-        " ? + coalesce((SELECT balance_cents FROM billing_account_days WHERE employee_id = ? AND business_date < ?"
-        " ORDER BY business_date DESC LIMIT 1), 0))"
-        " ON CONFLICT (employee_id, business_date) DO UPDATE SET"
-        " fees_cents = billing_account_days.fees_cents + excluded.fees_cents,"
-        " rewards_cents = billing_account_days.rewards_cents + excluded.rewards_cents,"
-        " payouts_cents = billing_account_days.payouts_cents + excluded.payouts_cents,"
-        " balance_cents = billing_account_days.balance_cents"
-        " + excluded.rewards_cents - excluded.fees_cents - excluded.payouts_cents",
-        # Oldest first, for each day's balance begins with the one before.
-        [(*key, *sums[key], net_cents[key], *key) for key in sorted(sums, key=lambda key: key[1])],
+        move[place] += sign * entry.amount_cents
+        move[NET] += signed_cents(entry.kind, entry.amount_cents)
+    if not moves:
+        return
+    days = _days_since(min(day for _, day in moves), {employee_id for employee_id, _ in moves}, context)
+    _carry_forward(
+        [(move[NET], *key) for key, move in moves.items() if max(days[key[0]], default="") > key[1]], context
     )
+    begun = [key for key in moves if key[1] in days[key[0]]]
+    insert_many(context.connection, MOVE_DAY, [(*moves[key], *key) for key in begun])
+    # Oldest first, for each day's balance begins with the one before.
+    fresh = sorted(moves.keys() - set(begun), key=lambda key: key[1])
+    insert_many(context.connection, BEGIN_DAY, [(*key, *moves[key], *key) for key in fresh])
+
+
+def _days_since(first: str, employee_ids: Iterable[str], context: Context) -> dict[str, set[str]]:
+    """The dates since one on which something was entered, by employee."""
+    days: dict[str, set[str]] = defaultdict(set)
+    statement = (
+        "SELECT employee_id, business_date FROM billing_account_days WHERE business_date >= ? AND employee_id IN"
+    )
+    for employee_id, day in select_among(context.connection, statement, list(employee_ids), first):
+        days[employee_id].add(day)
+    return days
 
 
 def _carry_forward(changes: Sequence[tuple[int, str, str]], context: Context) -> None:

@@ -155,10 +155,13 @@ def change(connection: Connection, statement: str, **parameters: Any) -> int:
     return driver_of(connection).execute(statement, parameters).rowcount
 
 
-def select_among(connection: Connection, statement: str, values: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The rows of a statement that ends in ``IN``, for values a thousand at a time; raises ``sqlite3.Error``."""
+def select_among(connection: Connection, statement: str, values: Sequence[str], *before: str) -> list[tuple[Any, ...]]:
+    """The rows of a statement that ends in ``IN``, for values a thousand at a time; raises ``sqlite3.Error``.
+
+    ``before`` are the values of the ``?`` places that the statement has itself.
+    """
     driver, rows = driver_of(connection), []
     for start in range(0, len(values), VALUES_AT_ONCE):
         some = values[start : start + VALUES_AT_ONCE]
-        rows += driver.execute(f"{statement} ({','.join('?' * len(some))})", some).fetchall()
+        rows += driver.execute(f"{statement} ({','.join('?' * len(some))})", [*before, *some]).fetchall()
     return rows
