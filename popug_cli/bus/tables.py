@@ -100,3 +100,44 @@ class ReplyRow(SQLModel, table=True):
     answer: str | None
     query_message: str | None
     query: str | None
+
+
+class HookRow(SQLModel, table=True):
+    """How far a hook has come: everything up to ``position`` is done or a dead letter of its own.
+
+    ``attempts`` and ``due_at`` are of the next event; until ``lease_until`` somebody is running it. A hook whose file
+    is gone is kept for a while from ``missing_since`` on.
+    """
+
+    __tablename__ = "bus_hooks"
+    __table_args__ = (
+        CheckConstraint("position >= 0", name="not_before_the_log"),
+        CheckConstraint("attempts >= 0", name="counted"),
+        {"sqlite_strict": True},
+    )
+
+    hook: str = Field(primary_key=True)
+    position: int
+    attempts: int
+    due_at: str | None
+    lease_until: str | None
+    last_error: str | None
+    last_run_at: str | None
+    missing_since: str | None
+
+
+class HookLetterRow(SQLModel, table=True):
+    """An event that a hook could not take: dead, or queued by somebody for one more try."""
+
+    __tablename__ = "bus_hook_letters"
+    __table_args__ = (
+        CheckConstraint("state IN ('dead', 'queued')", name="known_state"),
+        {"sqlite_strict": True},
+    )
+
+    hook: str = Field(primary_key=True)
+    sequence: int = Field(primary_key=True)
+    state: str
+    attempts: int
+    error: str
+    since: str

@@ -11,7 +11,7 @@ from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.storage.faults import corrupt, translated
 
-NEWEST = "0008"
+NEWEST = "0009"
 SCRIPTS = Path(__file__).with_name("migrations")
 
 
