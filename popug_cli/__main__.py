@@ -6,13 +6,14 @@ gc.disable()
 
 
 def main() -> None:
-    """Run one command line and leave with its exit code."""
+    """Run one command line and leave with its exit code, or by the signal that ended it."""
     import sys
 
     try:
         from popug_cli.cli.main import run
+        from popug_cli.cli.signals import in_order
 
-        code = run(sys.argv[1:])
+        code = in_order(lambda: run(sys.argv[1:]))
     except KeyboardInterrupt:
         code = 130
     gc.freeze()

@@ -16,6 +16,7 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Declaration
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
+from popug_cli.storage.mounts import check_locks
 
 Handler = Callable[[Any, Context], Any]
 
@@ -33,6 +34,7 @@ def open_runtime(
 
     if not home.database.exists():
         raise not_initialised(home)
+    check_locks(home.root)
     migrate.check_version(home)
     engine = open_engine(home.database, threads=threads)
     with transaction(engine, writes=False) as connection:
@@ -57,6 +59,7 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
 
     clock, chance = clock or SystemClock(), chance or SystemChance()
     zone(time_zone)
+    check_locks(home.root)
     migrate.create(home)
     now = clock.now()
     with transaction(open_engine(home.database), writes=True) as connection:

@@ -7,8 +7,9 @@ from pathlib import Path
 from popug_cli.kernel.errors import Unavailable
 
 OWNER_ONLY_DIRECTORY = 0o700
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PROBE_BYTES = 16 * 1024
+MOST_AT_ONCE_BYTES = 64 * 1024
 
 
 def sync(path: Path) -> None:
@@ -52,17 +53,37 @@ def refusal(place: Path) -> int | None:
 
 
 def disk_full(place: Path) -> Unavailable:
-    """A full disk, with the space that is left."""
+    """A full disk, with the space that is left; or a file as large as this process may make one."""
     import shutil
 
     directory = _nearest(place)
     try:
-        free = f"{shutil.disk_usage(directory).free // 1024:,} KiB"
+        free_bytes = shutil.disk_usage(directory).free
+        free = f"{free_bytes // 1024:,} KiB"
     except OSError:
-        free = "no space"
+        free_bytes, free = 0, "no space"
+    limit_bytes = file_size_limit()
+    if limit_bytes is not None and free_bytes > limit_bytes:
+        sentence = f"No file in {directory} may grow beyond {limit_bytes // 1024:,} KiB by this process."
+        return Unavailable("disk_full", sentence, hint="Raise that limit (`ulimit -f`), then try again.")
     return Unavailable(
         "disk_full", f"The disk is full ({free} left at {directory}).", hint="Free some space, then try again."
     )
+
+
+def file_size_limit() -> int | None:
+    """How many bytes a file that this process writes may have; None where that is not limited."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def is_at_limit(*files: Path) -> bool:
+    """Whether one of some files is as large as this process may make it, but for less than is written at once."""
+    limit_bytes = file_size_limit()
+    sizes = [file.stat().st_size for file in files if file.exists()]
+    return limit_bytes is not None and max(sizes, default=0) > limit_bytes - MOST_AT_ONCE_BYTES
 
 
 def _nearest(place: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from popug_cli.kernel.disk import NO_SPACE, disk_full, refusal
+from popug_cli.kernel.disk import NO_SPACE, disk_full, is_at_limit, refusal
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 
 _PRIMARY = 0xFF
@@ -56,6 +56,8 @@ def _refused(code: int, error: BaseException, database: Path) -> PopugError:
     """What SQLite does not tell apart, the disk does when it is asked for a little more."""
     refused = refusal(database.parent)
     if refused in NO_SPACE:
+        return disk_full(database)
+    if code == sqlite3.SQLITE_IOERR and is_at_limit(database, database.with_name(f"{database.name}-wal")):
         return disk_full(database)
     may_be_opened = code == sqlite3.SQLITE_CANTOPEN and os.access(database, os.R_OK | os.W_OK) and refused is None
     if code == sqlite3.SQLITE_IOERR or may_be_opened:

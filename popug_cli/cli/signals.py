@@ -1,0 +1,40 @@
+"""Signals that end the process: what was begun is put away first, as after Ctrl-C."""
+
+import os
+import signal
+from collections.abc import Callable
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(BaseException):
+    """One of those signals came; no error, for whoever owns this process wants it to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def in_order(work: Callable[[], int]) -> int:
+    """Do the work of a process and return its exit code; a signal that ends it does so once everything is put away.
+
+    What is ignored (under ``nohup``) stays ignored. From the end of the work on Ctrl-C changes nothing.
+    """
+    found = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        for number, before in found.items():
+            if before is not signal.SIG_IGN:
+                signal.signal(number, _end)
+        code = work()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except Ended as ended:
+        signal.signal(ended.number, found[signal.Signals(ended.number)])
+        os.kill(os.getpid(), ended.number)
+        code = 128 + ended.number  # the first process of a container outlives a signal by which others end
+    return code
+
+
+def _end(number: int, _: object) -> None:
+    """Raise where the program is; another signal while it puts things away changes nothing."""
+    for each in (*ENDING, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise Ended(number)

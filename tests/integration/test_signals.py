@@ -1,0 +1,66 @@
+"""Signals at any moment: what ends a process leaves nothing behind and is seen by whoever waits for it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from popug_cli.cli.signals import Ended, in_order
+
+WAITING = """
+import os, signal, sys, time
+from pathlib import Path
+from popug_cli.cli.signals import in_order
+
+def work() -> int:
+    try:
+        print("begun", flush=True)
+        time.sleep(20)
+    finally:
+        Path(sys.argv[1]).unlink()
+    return 0
+
+sys.exit(in_order(work))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_was_begun_is_put_away_before_a_signal_ends_the_process(tmp_path: Path, number: int) -> None:
+    begun = tmp_path / "begun"
+    begun.touch()
+    line = [sys.executable, "-c", WAITING, str(begun)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, told = process.communicate(timeout=10)
+    assert (process.returncode, told) == (-number, "")
+    assert not begun.exists()
+
+
+def test_in_this_process_signals_are_raised_and_ignored_ones_stay_ignored() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        seen: list[object] = []
+
+        def work() -> int:
+            os.kill(os.getpid(), signal.SIGHUP)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except Ended as ended:
+                seen.extend((ended.number, signal.getsignal(signal.SIGINT)))
+                raise
+            return 0
+
+        assert in_order(work) == 128 + signal.SIGTERM
+        assert seen == [signal.SIGTERM, signal.SIG_IGN]
+        assert in_order(lambda: 5) == 5
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,87 @@
+"""Which file systems are refused, by what the kernel says of its mounts."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from popug_cli.cli.main import run
+from popug_cli.storage import mounts
+
+MOUNTS = r"""
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+40 27 0:50 / /home rw,relatime shared:2 master:3 - nfs4 server:/home rw,vers=4.2
+41 40 0:51 / /home/ada/local rw,relatime - xfs /dev/vdb rw
+42 27 0:52 / /mnt/with\040space rw - cifs //server/share rw
+43 27 0:53 / /mnt/sshfs rw,nosuid - fuse.sshfs ada@server: rw,user_id=1000
+44 27 8:17 / /mnt/stick rw - fuseblk /dev/sdb1 rw
+45 27 0:54 / /mnt/layers rw - fuse.fuse-overlayfs fuse-overlayfs rw
+46 27 0:55 / /mnt/twice rw - nfs server:/twice rw
+47 46 0:56 / /mnt/twice rw - tmpfs tmpfs rw
+48 27 0:57 / /mnt/docker rw - overlay overlay rw
+not a line of mountinfo
+""".lstrip()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/srv/popug", None),
+        ("/", None),
+        ("/home", "nfs4"),
+        ("/home/ada/popug", "nfs4"),
+        ("/homes/ada", None),
+        ("/home/ada/local/popug", None),
+        ("/home/ada/localities", "nfs4"),
+        ("/mnt/with space/popug", "cifs"),
+        ("/mnt/sshfs/popug", "fuse.sshfs"),
+        ("/mnt/stick/popug", "fuseblk"),
+        ("/mnt/layers/popug", None),
+        ("/mnt/twice/popug", None),
+        ("/mnt/docker/popug", None),
+    ],
+)
+def test_a_file_system_without_locks_is_known_by_its_mount(path: str, kind: str | None) -> None:
+    assert mounts.kind_without_locks(path, MOUNTS) == kind
+
+
+def test_what_says_nothing_of_mounts_refuses_nothing() -> None:
+    assert mounts.kind_without_locks("/home/ada", "") is None
+
+
+def test_a_home_there_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "mountinfo"
+    told.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {tmp_path} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
+    home = tmp_path / "home"
+    (tmp_path / "link").symlink_to(home)
+    founding = ["init", "--admin", "ada", "--email", "ada@example.com", "--password-stdin", "--json"]
+    for place in (home, tmp_path / "link"):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"seven-cages-under-9-moons\n")))
+        assert run(["--home", str(place), *founding]) == 8
+        error = capsys.readouterr().err
+        assert '"no_locks"' in error
+        assert "(nfs4)" in error
+    assert not home.exists()
+
+
+def test_a_home_that_came_to_lie_there_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "mountinfo"
+    told.write_text(f"50 27 0:60 / {tmp_path} rw - fuse.sshfs ada@server: rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    (tmp_path / "popug.db").touch()
+    assert run(["--home", str(tmp_path), "doctor"]) == 8
+    assert "fuse.sshfs" in " ".join(capsys.readouterr().err.split())
+    assert os.stat(tmp_path / "popug.db").st_size == 0  # noqa: PTH116 - nothing was written
+
+
+def test_where_mounts_are_not_told_of_a_home_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "nowhere")
+    mounts.check_locks(tmp_path)
