@@ -1,24 +1,24 @@
 """What a close costs, all consumers caught up and the mail queued, against the row floor.
 
-``python -m tests.benchmarks.close_day [PAYEES] [ROUNDS]``, 100,000 payees in 3 rounds if left out; each is paid for
-one completed task. Every round closes the same day of the same company anew.
+``python -m tests.benchmarks.close_day [--quick]``; each of 100,000 payees is paid for one completed task. Every round
+closes the same day of the same company anew.
 """
 
 import gc
 import os
-import platform
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.principal import OPERATOR
+from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.floor import Cost, copy_database, costing, row_floor
 from tests.integration.billing_support import assigned, completed_by, created
 from tests.integration.support import InProcess
@@ -77,31 +77,22 @@ def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost, int]:
     return ours, row_floor(before, after, added=ADDED, changed=CHANGED), report.days[0].paid_count
 
 
-def main(payees: int, rounds: int) -> None:
-    """Print the table."""
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """A close beside its rows, by the processor's time."""
+    payees, rounds = (2_000, 2) if quick else (100_000, 3)
     os.environ["POPUG_BUS_CATCH_UP_SECONDS"] = "3600"
     gc.disable()  # as the command itself does
     with tempfile.TemporaryDirectory() as folder:
         made = company(Path(folder), payees)
         costs = [one_round(made, Path(folder)) for _ in range(rounds)]
     paid = costs[0][2]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    sys.stdout.write(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}\n"
-        f"{paid} paid of {payees} people, {rounds} rounds\n"
-    )
-    for place, what in enumerate(("wall", "processor")):
-        ours = [each[0][place] / paid * 1e6 for each in costs]
-        floor = [each[1][place] / paid * 1e6 for each in costs]
-        ratio = statistics.median(a / b for a, b in zip(ours, floor, strict=True))
-        sys.stdout.write(
-            f"{what:<10} {statistics.median(ours):7.1f} us a payee, row floor {statistics.median(floor):7.1f} us,"
-            f" ratio {ratio:.2f} (goal: at most {GOAL})\n"
-        )
+    ours_us = statistics.median(ours.cpu_seconds for ours, _, _ in costs) / paid * 1e6
+    floor_us = statistics.median(floor.cpu_seconds for _, floor, _ in costs) / paid * 1e6
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"memory     {peak_mib:7.0f} MiB at most\n")
+    note = f"{paid:,} paid; {ours_us:.0f} us of the processor a payee, rows {floor_us:.0f}; memory {peak_mib:.0f} MiB"
+    ratios = [ours.cpu_seconds / floor.cpu_seconds for ours, floor, _ in costs]
+    yield Figure(f"close-day for {payees:,} / row floor", ratios, GOAL, note=note)
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    main(*(given + [100_000, 3][len(given) :]))
+    show(figures(quick="--quick" in sys.argv))

@@ -1,19 +1,14 @@
 """How much dearer a question is in a home of 1,000,000 entries than in one of 1,000.
 
-``python -m tests.benchmarks.flat [LARGE] [ROUNDS]``, 1,000,000 and 15 if left out. Both are asked in turn, and
-the ratio of each round is taken; the table shows the medians, in process (everything imported, the company open) and
-as whole processes. The companies have the same people and days, so that the question is about as large in both; *one*
-is somebody who has every entry of a company, all on one open day. A balance is explained by a hundred entries at most:
-a person who has a thousand of 1,000 is compared with one of fifty who share 1,000,000.
+``python -m tests.benchmarks.flat [--quick]``. Both are asked in turn, and the ratio of each round is taken: in process
+(everything imported, the company open) and as whole processes. The companies have the same people and days, so that
+the question is about as large in both; *one* is somebody who has every entry of a company, all on one open day. A
+balance is explained by a hundred entries at most: a person who has a thousand of 1,000 is compared with one of fifty
+who share 1,000,000.
 """
 
-import os
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +19,7 @@ from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import GetBalance, GetStatement
 from popug_cli.messages.company import ExplainBalance
+from tests.benchmarks.figures import Figure, Way, process, ratios_in_turn, show
 from tests.benchmarks.homes import DAYS, FIRST_DAY, home_of, lone_home_of, principal_of, token_of
 
 GOAL = 1.25
@@ -67,24 +63,28 @@ LONE_QUESTIONS: tuple[Question, ...] = (
 )
 
 
-def in_process(homes: tuple[Path, Path], message: Message[Any], rounds: int) -> tuple[float, float, float]:
-    """Medians of small and large in milliseconds, and of the ratio."""
-    asked = [_asker(home, message) for home in homes]
-    return _in_turn(asked[0], asked[1], rounds)
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Each question in process and as a whole process, large beside small."""
+    large, rounds, processes = (100_000, 5, 3) if quick else (1_000_000, 31, 9)
+    month, lone = (home_of(entries=SMALL), home_of(entries=large)), (lone_home_of(SMALL), lone_home_of(large))
+    both_alike = (lone[0], month[1])
+    for questions, homes in ((QUESTIONS, month), ((CROWD_QUESTION,), both_alike), (LONE_QUESTIONS, lone)):
+        for name, message, command in questions:
+            small_way, large_way = (asker(home, message) for home in homes)
+            yield Figure(f"{name}, {large:,} entries / {SMALL:,}", ratios_in_turn(large_way, small_way, rounds), GOAL)
+            small_way, large_way = (whole(home, command) for home in homes)
+            ratios = ratios_in_turn(large_way, small_way, processes)
+            yield Figure(f"{name}, as whole processes", ratios, GOAL)
 
 
-def as_processes(homes: tuple[Path, Path], command: tuple[str, ...], rounds: int) -> tuple[float, float, float]:
-    """The same of whole processes."""
-
-    def way(home: Path) -> Callable[[], object]:
-        arguments = [sys.executable, "-m", "popug_cli", *command, "--home", str(home)]
-        environment = {**os.environ, "POPUG_TOKEN": token_of(home)}
-        return lambda: subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, env=environment)
-
-    return _in_turn(way(homes[0]), way(homes[1]), rounds)
+def whole(home: Path, command: tuple[str, ...]) -> Way:
+    """The question as a whole process."""
+    who = {"POPUG_TOKEN": token_of(home), "POPUG_SERVER": ""}
+    return process(sys.executable, "-m", "popug_cli", *command, "--home", str(home), environment=who)
 
 
-def _asker(home: Path, message: Message[Any]) -> Callable[[], object]:
+def asker(home: Path, message: Message[Any]) -> Way:
+    """The question a few times in this process, the company open."""
     place = Local(Home(home))
     boss = principal_of(place, "boss")
 
@@ -95,44 +95,5 @@ def _asker(home: Path, message: Message[Any]) -> Callable[[], object]:
     return ask
 
 
-def _in_turn(small: Callable[[], object], large: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    small(), large()
-    pairs = []
-    for number in range(rounds):
-        first, second = (small, large) if number % 2 else (large, small)
-        one, other = _milliseconds(first), _milliseconds(second)
-        pairs.append((one, other) if number % 2 else (other, one))
-    medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-    return medians[0], medians[1], statistics.median(other / one for one, other in pairs)
-
-
-def _milliseconds(way: Callable[[], object]) -> float:
-    since = time.perf_counter()
-    way()
-    return (time.perf_counter() - since) * 1000
-
-
-def main(large: int, rounds: int) -> None:
-    """Print the table."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    sys.stdout.write(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}\n"
-        f"{SMALL:,} against {large:,} entries, medians of {rounds} rounds in turn, goal {GOAL}\n\n"
-        f"{'':<28}{'in process, ms':>24}{'ratio':>7}   {'as a process, ms':>20}{'ratio':>7}\n"
-    )
-    month, lone = (home_of(entries=SMALL), home_of(entries=large)), (lone_home_of(SMALL), lone_home_of(large))
-    both_alike = (lone[0], month[1])
-    for questions, homes in ((QUESTIONS, month), ((CROWD_QUESTION,), both_alike), (LONE_QUESTIONS, lone)):
-        for name, message, command in questions:
-            inside, whole = in_process(homes, message, rounds), as_processes(homes, command, rounds)
-            good = "" if max(inside[2], whole[2]) <= GOAL else "  MISSED"
-            sys.stdout.write(
-                f"{name:<28}{inside[0] / ASKED_AT_ONCE:>12.2f}{inside[1] / ASKED_AT_ONCE:>12.2f}{inside[2]:>7.2f}"
-                f"   {whole[0]:>10.0f}{whole[1]:>10.0f}{whole[2]:>7.2f}{good}\n"
-            )
-            sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    given = [int(argument.replace(",", "")) for argument in sys.argv[1:]]
-    main(*(given + [1_000_000, 15][len(given) :]))
+    show(figures(quick="--quick" in sys.argv))
