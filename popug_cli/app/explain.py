@@ -11,6 +11,8 @@ from popug_cli.billing.explaining import KindOfDay, kinds_of_day, latest_entries
 from popug_cli.billing.figures import company_days
 from popug_cli.billing.queries import list_task_entries
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.money import format_cents
 from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import DayClosed, Entry, EntryKind, ListTaskEntries
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
@@ -117,9 +119,15 @@ def _kind(found: KindOfDay, causes: Causes) -> Reason:
 
 
 def _earlier(shown: int, rest_cents: int) -> Sequence[Reason]:
-    """What stands for the entries before those that are shown one by one."""
+    """What stands for the entries before those that are shown one by one; ``integrity`` where they do not add up."""
     if shown < ENTRIES_SHOWN:
-        assert rest_cents == 0
+        if rest_cents:
+            raise IntegrityFault(
+                "integrity",
+                f"The entries do not come to the figure: {format_cents(rest_cents)} of it cannot be explained.",
+                hint="Run `popug doctor` for all that is wrong.",
+                details={"difference_cents": rest_cents},
+            )
         return []
     what = f"all before the last {shown} entries; `popug statement` lists each"
     return [Reason(what=what, because=[], amount_cents=rest_cents)]

@@ -56,6 +56,21 @@ def gather_facts(context: Context) -> None:
 
 INVARIANTS = (
     Invariant(
+        "types_as_told",
+        "every event is listed under the type that it tells",
+        "SELECT 'the event at ' || sequence FROM bus_log WHERE type IS NOT json_extract(envelope, '$.type')",
+    ),
+    Invariant(
+        "accounts_are_known",
+        "every account is management's, that of the payouts, or a registered person's",
+        """
+        SELECT 'account ' || account.account_id FROM billing_accounts account
+        LEFT JOIN bus_log told ON told.subject = account.account_id AND told.type = 'popug.identity.user_registered.v1'
+        WHERE (account.kind = 'employee') = (account.account_id IN ('management', 'payouts'))
+            OR (account.username IS NOT NULL AND told.sequence IS NULL)
+        """,
+    ),
+    Invariant(
         "two_accounts_an_entry",
         "each entry names two different accounts and a positive amount",
         "SELECT 'entry ' || entry_id FROM billing_entries WHERE debit_account = credit_account OR amount_cents <= 0"
@@ -141,8 +156,11 @@ INVARIANTS = (
         "the prices that tasks show are billing's",
         """
         SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks priced ON priced.task_id = task.task_id
-        WHERE task.fee_cents IS NOT NULL
-            AND (task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents)
+        WHERE task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents
+            OR (task.fee_cents IS NULL AND EXISTS (
+                SELECT 1 FROM bus_log told
+                JOIN bus_inbox done ON done.consumer = 'tasks' AND done.sequence = told.sequence
+                WHERE told.subject = task.task_id AND told.type = 'popug.billing.task_priced.v1'))
         """,
     ),
     Invariant(
@@ -301,6 +319,8 @@ INVARIANTS = (
             OR mail.amount_cents <> json_extract(log.envelope, '$.data.amount_cents')
             OR mail.cause_id <> log.id OR mail.message_id <> '<' || mail.mail_id || '@popug.invalid>'
             OR json_extract(mail.payload, '$.amount_cents') IS NOT mail.amount_cents
+            OR json_extract(mail.payload, '$.opening_balance_cents')
+                IS NOT json_extract(log.envelope, '$.data.opening_balance_cents')
             OR json_extract(mail.payload, '$.lines') IS NOT json_extract(log.envelope, '$.data.lines')
             OR json_extract(mail.payload, '$.log_head') IS NOT json_extract(log.envelope, '$.data.log_head')
             OR mail.status NOT IN ('queued', 'sending', 'sent', 'failed'))
@@ -316,8 +336,14 @@ INVARIANTS = (
     ),
     Invariant(
         "cursors_within_the_log",
-        "no consumer's cursor is beyond the log",
-        "SELECT consumer || ' is at ' || position FROM bus_cursors"
-        " WHERE position > (SELECT coalesce(max(sequence), 0) FROM bus_log)",
+        "no consumer's cursor is beyond the log, and none has done what is not there yet",
+        """
+        SELECT consumer || ' is at ' || position FROM bus_cursors
+        WHERE position > (SELECT coalesce(max(sequence), 0) FROM bus_log)
+        UNION ALL
+        SELECT cursor.consumer || ' has done ' || done.sequence FROM bus_cursors cursor
+        JOIN bus_inbox done ON done.consumer = cursor.consumer
+            AND done.sequence > (SELECT coalesce(max(sequence), 0) FROM bus_log)
+        """,
     ),
 )

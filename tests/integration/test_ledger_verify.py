@@ -1,11 +1,13 @@
 """``ledger verify`` and ``doctor`` believe a true history and name the first thing that is wrong in any other."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.messages.billing import CloseDay
-from popug_cli.messages.company import CheckHealth, LedgerProof, VerifyLedger
+from popug_cli.messages.company import CheckHealth, ExplainBalance, LedgerProof, VerifyLedger
 from popug_cli.messages.tasks import ShuffleTasks
 from tests.integration.ledger_support import company_with_a_past, copy_of, tamper
 from tests.integration.support import InProcess
@@ -94,6 +96,11 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
         (["UPDATE tasks_shuffles SET seed = 'other'"], "its draw is not as the log tells it"),
         (["DELETE FROM mail_receivers WHERE username = 'kesha'"], "people_are_known_alike"),
         (["UPDATE mail_outbox SET payload = replace(payload, 'lines', 'limes')"], "payouts_equal_mails"),
+        (["UPDATE mail_outbox SET payload = json_set(payload, '$.opening_balance_cents', 1)"], "payouts_equal_mails"),
+        (["UPDATE tasks_tasks SET fee_cents = NULL, reward_cents = NULL WHERE number = 2"], "tasks_know_their_price"),
+        (["UPDATE billing_accounts SET kind = 'employee' WHERE account_id = 'management'"], "account management"),
+        (["INSERT INTO billing_accounts VALUES ('x', 'employee', 'x', 0, '2026-03-02')"], "accounts_are_known"),
+        (["INSERT INTO bus_inbox VALUES ('billing', 99999)"], "billing has done 99999"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -103,6 +110,26 @@ def test_an_edited_file_is_named(company: InProcess, statements: list[str], name
     assert not proof.ok
     assert named in (proof.first_wrong or "")
     assert not company.place.perform(CheckHealth()).ok
+
+
+@pytest.mark.parametrize("kind", ["user_registered", "task_assigned", "shuffle_requested", "day_closed"])
+def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
+    """What is stored of an envelope beside it is under no hash."""
+    tamper(company, "PRAGMA wal_checkpoint(TRUNCATE)")
+    database = company.root / "popug.db"
+    content = database.read_bytes()
+    (place,) = re.search(rb"\}(popug\.[a-z]+\.%b)\." % kind.encode(), content).regs[1:]  # type: ignore[union-attr]
+    at = place[1] - 1
+    database.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert not verify(company).ok
+    health = company.place.perform(CheckHealth())
+    assert "types_as_told" in {check.name for check in health.checks if not check.ok}
+
+
+def test_a_figure_that_the_entries_do_not_come_to_is_not_explained(company: InProcess) -> None:
+    tamper(company, "UPDATE billing_accounts SET balance_cents = balance_cents + 1")
+    with pytest.raises(IntegrityFault, match="cannot be explained"):
+        company.act("boss", ExplainBalance(username="kesha"))
 
 
 def test_a_cut_of_the_last_links_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:

@@ -25,7 +25,8 @@ from tests.integration.support import InProcess, SeededChance
 PRECIOUS = (
     "SELECT * FROM billing_entries ORDER BY position",
     "SELECT task_id, fee_cents, reward_cents FROM billing_tasks ORDER BY task_id",
-    "SELECT sequence, envelope FROM bus_log ORDER BY sequence",
+    "SELECT number, fee_cents, reward_cents FROM tasks_tasks ORDER BY number",
+    "SELECT sequence, envelope, type FROM bus_log ORDER BY sequence",
     "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence",
     "SELECT * FROM billing_accounts ORDER BY account_id",
     "SELECT * FROM billing_account_days ORDER BY employee_id, business_date",
