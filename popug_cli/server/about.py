@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import msgspec
-from litestar import Response, get
+from litestar import HttpMethod, Response, get, route
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
@@ -15,12 +15,13 @@ from popug_cli.messages.identity import ShowKeys
 from popug_cli.server import openapi, page, refusals
 from popug_cli.server.feed import Feed, Listening
 from popug_cli.server.gate import Identity
-from popug_cli.server.requests import JSON, Web, bearer, header, invalid_message
+from popug_cli.server.requests import JSON, LONGEST_INTEGER, Web, bearer, header, invalid_message
 from popug_cli.server.work import Workers
 
 KEY_SET = "application/jwk-set+json"
 EVENT_STREAM = "text/event-stream"
 HTML = "text/html"
+READ = (HttpMethod.GET, HttpMethod.HEAD)
 NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
@@ -41,18 +42,18 @@ def _state(resident: Resident, workers: Workers, ending: asyncio.Event, identity
             "home_id": identity.home_id,
         }
 
-    @get("/healthz", media_type=JSON)
+    @route("/healthz", http_method=READ, media_type=JSON)
     async def healthz() -> Response[bytes]:
         return Response(b'{"status":"ok"}', media_type=JSON)
 
-    @get("/readyz", media_type=JSON)
+    @route("/readyz", http_method=READ, media_type=JSON)
     async def readyz() -> Response[bytes]:
         try:
             return Response(msgspec.json.encode(await workers.run(None, ready)), media_type=JSON)
         except PopugError as error:
             raise refusals.not_ready(error) from error
 
-    @get("/.well-known/jwks.json", media_type=KEY_SET)
+    @route("/.well-known/jwks.json", http_method=READ, media_type=KEY_SET)
     async def jwks() -> Response[bytes]:
         performed = await workers.run(None, lambda: resident.perform(ShowKeys(), None))
         return Response(msgspec.json.encode(performed.answer), media_type=KEY_SET)
@@ -77,20 +78,23 @@ def _asked(request: Web) -> ListEvents:
     if (last := header(request, b"last-event-id")) is not None:
         asked["after"] = last
     try:
-        return msgspec.convert(asked | {"limit": 100}, ListEvents, strict=False)
+        found = msgspec.convert(asked | {"limit": 100}, ListEvents, strict=False)
     except msgspec.ValidationError as error:
         raise invalid_message(str(error)) from None
+    if found.after > LONGEST_INTEGER:
+        raise invalid_message("a number in it is too large")
+    return found
 
 
 def _schema(identity: Identity) -> list[HTTPRouteHandler]:
     document = openapi.document(identity.version)
     encoded, shown = msgspec.json.encode(document), page.shown(document).encode()
 
-    @get("/schema/openapi.json", media_type=JSON)
+    @route("/schema/openapi.json", http_method=READ, media_type=JSON)
     async def openapi_json() -> Response[bytes]:
         return Response(encoded, media_type="application/vnd.oai.openapi+json")
 
-    @get("/schema", media_type=HTML)
+    @route("/schema", http_method=READ, media_type=HTML)
     async def schema() -> Response[bytes]:
         return Response(shown, media_type=HTML, headers=NO_SCRIPTS)
 

@@ -1,10 +1,13 @@
 """What one connection may do: how many there are, how long a request may take to come in, what garbage is told."""
 
 import asyncio
+import ssl
+from functools import partial
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.server import problems, refusals
@@ -19,6 +22,7 @@ class Protocol(H11Protocol):
     """HTTP/1.1, with a bound on the number of connections and on the time in which a request has to begin."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _is_half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or refuse it where there are too many."""
@@ -45,8 +49,19 @@ class Protocol(H11Protocol):
         self._stop_waiting()
         cycle = self.cycle
         super().on_response_complete()
-        if self.cycle is cycle and not self.transport.is_closing():
+        if self.cycle is not cycle or self.transport.is_closing():
+            return
+        if self._is_half_closed:
+            self.transport.close()
+        else:
             self._deadline = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._too_slow)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Let who asked, and says no more, have the answer; TLS has no half of a connection."""
+        cycle = self.cycle
+        is_asked = cycle is not None and not cycle.more_body and not cycle.response_started
+        self._is_half_closed = is_asked and self.scheme == "http"
+        return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
@@ -83,3 +98,59 @@ class Protocol(H11Protocol):
         except h11.LocalProtocolError:
             pass
         self.transport.close()
+
+
+class Door(asyncio.Protocol):
+    """Lets in who speaks TLS: until then a connection counts, and has as little time, as one that needs none."""
+
+    def __init__(self, context: ssl.SSLContext, *, server_state: ServerState, **rest: Any) -> None:
+        self._context = context
+        self._connections: set[Any] = server_state.connections
+        self._make_inside = partial(Protocol, server_state=server_state, **rest)
+        self._inside: Protocol | None = None
+        self._heard = bytearray()
+        self._is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Have a new connection shake hands, or drop it where there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._connections) >= MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._connections.add(self)
+        transport.pause_reading()
+        self._shaking = asyncio.get_running_loop().create_task(self._shake_hands())
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what is said with the last of the handshake."""
+        self._heard += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        self._is_lost = True
+        self._connections.discard(self)
+        if self._inside is not None:
+            self._inside.connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """End with the server."""
+        self._transport.abort()
+
+    async def _shake_hands(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            secured = await loop.start_tls(
+                self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEADER_SECONDS
+            )
+        except OSError:
+            return
+        finally:
+            self._connections.discard(self)
+        if secured is None or self._is_lost:
+            return
+        self._inside = self._make_inside()
+        secured.set_protocol(self._inside)
+        self._inside.connection_made(secured)
+        if self._heard:
+            self._inside.data_received(bytes(self._heard))

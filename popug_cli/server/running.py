@@ -6,12 +6,14 @@ import logging
 import os
 import resource
 import signal
+import ssl
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -24,7 +26,7 @@ from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.server import sockets, systemd, web
 from popug_cli.server.gate import App, Gate, Identity
-from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, MAX_HEADER_BYTES
+from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, MAX_HEADER_BYTES, Door
 from popug_cli.server.protocol import Protocol as Connection
 from popug_cli.server.sockets import Listener
 from popug_cli.server.work import THREADS, Workers
@@ -201,9 +203,9 @@ def following(resident: Resident, tell: Tell, ending: Ending) -> Iterator[None]:
 
 
 def allow_connections() -> None:
-    """Have as many files open as there may be connections, as far as the system lets us."""
+    """Have as many files open as there may be connections, with TLS and without, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + SPARE_FILES
+    wanted = 2 * MAX_CONNECTIONS + SPARE_FILES
     if soft < wanted:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
@@ -223,16 +225,23 @@ def _servers(
     """One server for the sockets without TLS, one for those with it."""
     plain = [each for each in listeners if not each.url.startswith("https:")]
     secure = [each for each in listeners if each.url.startswith("https:")]
-    made = [(Server(_config(app, identity)), plain)]
+    made = [(Server(_config(app, identity, Connection)), plain)]
     if secure:
-        made.append((Server(_config(app, identity, ssl_certfile=places.certificate, ssl_keyfile=places.key)), secure))
+        made.append((Server(_config(app, identity, partial(Door, _context(places)))), secure))
     return made
 
 
-def _config(app: App, identity: Identity, **options: Any) -> uvicorn.Config:
+def _context(places: Places) -> ssl.SSLContext:
+    assert places.certificate is not None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(places.certificate, places.key)
+    return context
+
+
+def _config(app: App, identity: Identity, connection: Callable[..., asyncio.Protocol]) -> uvicorn.Config:
     config = uvicorn.Config(
         cast("Any", app),
-        http=Connection,
+        http=cast("Any", connection),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -245,7 +254,6 @@ def _config(app: App, identity: Identity, **options: Any) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         headers=identity.headers(),
-        **options,
     )
     config.load()
     return config

@@ -13,10 +13,6 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from popug_cli import __version__
 from popug_cli.app import http1, remote
@@ -26,6 +22,7 @@ from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.identity import ListUsers, LogIn, SetPassword, User, Users, WhoAmI
 from popug_cli.messages.tasks import CompleteTask, Task
+from tests.integration.certificates import self_signed
 from tests.integration.fake_server import FakeServer, Reply, answer, head, problem, read_request, saying
 
 ADA = {"user_id": "u1", "username": "ada", "email": "ada@popug.example", "role": "admin", "active": True}
@@ -507,25 +504,7 @@ def test_a_large_request_to_a_server_that_answers_early_is_refused_by_what_it_sa
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with a certificate for localhost that nobody has signed, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "server.pem"
-    plain = serialization.NoEncryption()
-    pem = serialization.Encoding.PEM
-    file.write_bytes(made.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
-    return file
+    return self_signed(tmp_path_factory.mktemp("tls") / "server.pem")
 
 
 @pytest.fixture

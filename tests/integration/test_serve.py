@@ -189,6 +189,13 @@ def test_its_page_loads_nothing_from_elsewhere(served: Served) -> None:
         assert (f"/v1/{each.module}/{each.name}<" in page) == (each.access is not Access.OPERATOR)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/schema", "/schema/openapi.json", "/.well-known/jwks.json"])
+def test_what_is_read_can_be_asked_for_its_head(served: Served, path: str) -> None:
+    whole, head = served.request("GET", path), served.request("HEAD", path)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.body))
+
+
 def events_of(served: Served, token: str, path: str, count: int, **headers: str) -> list[dict[str, Any]]:
     """The first events of a stream, each with its id and kind."""
     from tests.integration.served import UnixConnection
@@ -232,7 +239,12 @@ def test_an_event_that_happens_is_heard(company: Residence, served: Served) -> N
 
 @pytest.mark.parametrize(
     ("query", "who", "status", "code"),
-    [("", None, 401, "not_logged_in"), ("", "kesha", 403, "forbidden"), ("?after=x", "ada", 422, "usage")],
+    [
+        ("", None, 401, "not_logged_in"),
+        ("", "kesha", 403, "forbidden"),
+        ("?after=x", "ada", 422, "usage"),
+        (f"?after={2**63}", "ada", 422, "usage"),
+    ],
 )
 def test_who_may_not_list_events_hears_none(
     company: Residence, served: Served, query: str, who: str | None, status: int, code: str

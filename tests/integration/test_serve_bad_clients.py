@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import shutil
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.certificates import self_signed
 from tests.integration.residence import Residence
 from tests.integration.served import JSON, PATIENCE_SECONDS, Served, eventually, founded
 
@@ -173,6 +176,41 @@ def test_who_closes_its_half_is_answered_all_the_same(served: Served) -> None:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         client.shutdown(socket.SHUT_WR)
         assert all_of(client).startswith(b"HTTP/1.1 200")
+
+
+def test_who_closes_its_half_behind_a_command_is_answered_too(served: Served, company: Residence) -> None:
+    token = company.tokens["kesha"].encode()
+    body = b'{"title": "Half said"}'
+    whole = HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token, len(body), body)
+    with connect(served) as client:
+        client.sendall(whole * 2)
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client).count(b"HTTP/1.1 200") == 2
+    with connect(served) as client:
+        client.sendall(whole[:-1])
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client) == b""
+
+
+def test_who_never_speaks_tls_keeps_nobody_out(company: Residence, tmp_path: Path) -> None:
+    home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
+    file = str(self_signed(tmp_path / "server.pem"))
+    with Served(home, "--listen", "localhost:0", "--tls-cert", file, "--tls-key", file, patch=SHORT) as served:
+        silent = [socket.create_connection(("localhost", served.port)) for _ in range(60)]
+        assert served.request("GET", "/healthz").status == 200
+        began = time.monotonic()
+        for client in silent:
+            client.settimeout(PATIENCE_SECONDS)
+            all_of(client)
+            client.close()
+        assert time.monotonic() - began < 10
+        trusting = ssl.create_default_context(cafile=file)
+        connection = http.client.HTTPSConnection("localhost", served.port, timeout=PATIENCE_SECONDS, context=trusting)
+        for _ in range(2):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b'{"status":"ok"}'
+        connection.close()
+        assert (served.end(), served.err) == (0, "")
 
 
 def test_who_does_not_read_its_answers_is_left(served: Served, company: Residence) -> None:
