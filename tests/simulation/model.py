@@ -9,6 +9,7 @@ import msgspec
 from tests.simulation.violation import require
 
 MANAGEMENT, PAYOUTS = "management", "payouts"
+REVERSED = {"fee_reversal": "fee", "reward_reversal": "reward"}
 BILLING_TYPES = {"user_registered", "task_created", "task_assigned", "task_completed"}
 DECIDING_TYPES = {"user_registered", "user_role_changed", "user_deactivated", "user_reactivated", "shuffle_requested"}
 decode = msgspec.json.Decoder().decode
@@ -57,6 +58,7 @@ class Model:
     days: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
     by_day: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     payouts: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    posted: dict[str, tuple[str, str, int, str | None]] = field(default_factory=dict)
     last_closed: str = ""
     priced: int = 0
     last_for_billing: int = 0
@@ -134,6 +136,10 @@ class Model:
         self.entries += 1
         if kind == "payout":
             self._paid(who, cents, day, event)
+        elif kind in REVERSED:
+            wrong = self.posted.pop(data["corrects"], None)
+            told = (REVERSED[kind], who, cents, data["task_id"])
+            require(wrong == told, "a_reversal_mirrors_once", f"{data} of {wrong}")
         else:
             cause = self.pending.pop(event["causationid"], None)
             require(cause is not None, "each_effect_once", f"{kind} of {event['causationid']} again or without cause")
@@ -142,6 +148,7 @@ class Model:
             require(price is not None, "priced_before_charged", data)
             assert price is not None
             require(cents == price[kind == "reward"], "entry_at_the_price", f"{data}, price {price}")
+            self.posted[data["entry_id"]] = (kind, who, cents, data["task_id"])
         self._move(kind, who, cents, day)
 
     def _paid(self, who: str, cents: int, day: str, event: Data) -> None:
@@ -150,12 +157,12 @@ class Model:
         self.payouts[event["causationid"]] = (who, day, cents)
 
     def _move(self, kind: str, who: str, cents: int, day: str) -> None:
-        sign = 1 if kind == "reward" else -1
+        sign = 1 if kind in {"reward", "fee_reversal"} else -1
         self.balances[who] += sign * cents
         self.balances[PAYOUTS if kind == "payout" else MANAGEMENT] -= sign * cents
         self.by_day[who][day] += sign * cents
         figures = self.days[day]
-        figures[("fee", "reward", "payout").index(kind)] += cents
+        figures[("fee", "reward", "payout").index(REVERSED.get(kind, kind))] += -cents if kind in REVERSED else cents
         figures[3] += kind == "payout"
 
     def _payout_made(self, data: Data, event: Data) -> None:

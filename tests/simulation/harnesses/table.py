@@ -24,6 +24,7 @@ HARNESSES = {
     "fault": ("-m", "tests.simulation.fault", "--points", "240", "--jobs", "2"),
     "power_cut": ("-m", "tests.simulation.power_cut", "--images", "150", "--jobs", "2"),
     "simulation": ("-m", "tests.simulation", "--operations", "6000", "--length", "400", "--no-shrink"),
+    "machine": ("-m", "tests.simulation.machine", "--operations", "3000", "--no-shrink"),
 }
 OF_THE_DAY = {"kill", "fault", "power_cut"}
 FOCUS = {
