@@ -44,9 +44,11 @@ def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str
             f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
             f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
         )
-    for end in ends:
-        account = f"people:{end.account}" if end.is_person else end.account
-        yield f"\n{end.business_date} * end of the day\n    {account}  $0.00 = ${_dollars(end.balance_cents)}\n"
+    for (name, is_person), of_account in groupby(ends, lambda end: (end.account, end.is_person)):
+        account = f"people:{name}" if is_person else name
+        yield f"\naccount {account}\n"
+        for end in of_account:
+            yield f"\n{end.business_date} * end of the day\n    {account}  $0.00 = ${_dollars(end.balance_cents)}\n"
 
 
 def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:

@@ -19,10 +19,13 @@ def is_stdout(path: Path | None) -> bool:
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
     """Write a file for its owner only, whole or not at all, by rename; the number of lines comes back.
 
-    Raises ``file_exists`` unless ``force``, ``unwritable_file`` and ``disk_full``.
+    What is no file, such as a device or a pipe, is written into and never replaced. Raises ``file_exists`` unless
+    ``force``, ``unwritable_file`` and ``disk_full``.
     """
     _refuse_directory(path)
     _refuse_existing(path, force=force)
+    if path.exists() and not path.is_file():
+        return _write_into(path, lines)
     try:
         descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     except (OSError, ValueError) as error:
@@ -37,6 +40,14 @@ def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return written
+
+
+def _write_into(device: Path, lines: Iterable[str]) -> int:
+    try:
+        with device.open("w", encoding="utf-8", newline="\n") as file:
+            return sum(1 for line in lines if file.write(line))
+    except OSError as error:
+        raise unwritable(device, error) from error
 
 
 def _write(descriptor: int, lines: Iterable[str]) -> int:

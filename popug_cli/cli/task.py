@@ -121,11 +121,23 @@ def _moved(line: "HistoryLine") -> str:
 
 
 def _entries(face: Face, entries: "list[Entry]") -> Table:
+    """The entries, each with when it was recorded where that is another minute than that in which it occurred."""
+    times = [(face.local_time(entry.occurred_at), face.local_time(entry.recorded_at)) for entry in entries]
+    late = any(occurred != recorded for occurred, recorded in times)
+    kinds = [entry.kind.replace("_", " ") for entry in entries]
     return Table(
-        (Column("When"), Column("Business date"), Column("Kind"), Column("Amount", right=True)),
         [
-            (face.local_time(entry.occurred_at), f"{entry.business_date}", entry.kind, format_cents(entry.signed_cents))
-            for entry in entries
+            Column("When"),
+            *([Column("Recorded")] if late else []),
+            *(Column("Business date"), Column("Kind"), Column("Amount", right=True)),
+        ],
+        [
+            [
+                occurred,
+                *([recorded if recorded != occurred else ""] if late else []),
+                *(f"{entry.business_date}", kind, format_cents(entry.signed_cents)),
+            ]
+            for entry, kind, (occurred, recorded) in zip(entries, kinds, times, strict=True)
         ],
         title="Entries",
         empty="There are no entries of this task that you may see.",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from popug_cli.cli import dates, money
+from popug_cli.cli import task as task_screens
 from popug_cli.cli.face import Chosen, Face
 from popug_cli.cli.render import Printer
 from popug_cli.kernel.errors import InvalidInput
@@ -105,6 +106,19 @@ def test_a_statement_shows_both_dates_and_both_times_where_they_differ(desk: Des
     assert line.split()[:6] == ["2026-03-03", "2026-03-02", "10:00", "2026-03-02", "13:00", "fee"]
     early = desk.answer("kesha", money.statement, last="2026-03-03", as_of="2026-03-02T10:00:00Z")
     assert early["entries"] == []
+
+
+def test_a_task_shows_when_its_entries_were_recorded_where_that_differs(desk: Desk) -> None:
+    work(desk)
+    assert "Recorded" not in desk.screen("kesha", task_screens.show, 1)
+    draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
+    told = desk.company.rows("SELECT task_id FROM tasks_tasks")[0]["task_id"]
+    late = {"task_id": told, "assignee_id": desk.company.people["kesha"].user_id, "reason": "created", "draw": draw}
+    append(desk.company, "late", "task_assigned", told, json.dumps(late))
+    desk.company.clock.advance(hours=3)
+    shown = desk.screen("kesha", task_screens.show, 1)
+    (line,) = [line for line in shown.splitlines() if "fee" in line and "13:00" in line]
+    assert line.split()[:6] == ["2026-03-02", "10:00", "2026-03-02", "13:00", "2026-03-02", "fee"]
 
 
 def test_income_is_a_table_with_its_sum(desk: Desk) -> None:

@@ -96,7 +96,7 @@ def cents(amount: str) -> int:
 def test_hledger_accepts_it_and_finds_the_same_balances(company: InProcess, tmp_path: Path) -> None:
     journal = tmp_path / "popug.journal"
     journal.write_text(exported(company, "hledger"), encoding="utf-8")
-    run("hledger", "-f", str(journal), "check")
+    run("hledger", "-f", str(journal), "check", "--strict")
     assert hledger_balances(journal) == balances(company)
     for day in (2, 3, 4):
         ends = hledger_balances(journal, "people", "-e", f"2026-03-0{day + 1}")

@@ -1,5 +1,6 @@
 """A file that an answer goes to: whole or not at all, and never over another without being told."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,28 @@ def test_a_file_that_is_there_is_kept_unless_told(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.exit_status, file.read_text()) == ("file_exists", 6, "old")
     write_new_file(file, ["new"], force=True)
     assert file.read_text() == "new"
+
+
+def test_a_device_is_written_into_and_stays_one(tmp_path: Path) -> None:
+    terminal, other_end = os.openpty()
+    try:
+        device = tmp_path / "device"
+        device.symlink_to(os.ttyname(other_end))
+        assert write_new_file(device, ["a\n", "b\n"], force=True) == 2
+        assert os.read(terminal, 100) == b"a\r\nb\r\n"
+        assert device.is_symlink()
+        with pytest.raises(PopugError, match="is there already"):
+            write_new_file(device, ["a"], force=False)
+    finally:
+        os.close(terminal)
+        os.close(other_end)
+
+
+def test_a_full_device_is_no_space_left(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(PopugError) as caught:
+        write_new_file(tmp_path / "full", ["a"], force=True)
+    assert (caught.value.code, caught.value.exit_status) == ("disk_full", 8)
 
 
 def test_what_fails_midway_leaves_nothing(tmp_path: Path) -> None:
