@@ -16,6 +16,7 @@ from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import (
     Balance,
     DayEnds,
+    Debtor,
     Entries,
     Entry,
     ExportDayEnds,
@@ -24,10 +25,13 @@ from popug_cli.messages.billing import (
     GetIncome,
     GetStatement,
     Income,
+    InRed,
     LedgerRun,
+    ListInRed,
     ListTaskEntries,
     Statement,
 )
+from popug_cli.storage.engine import scalar
 
 ENTRY = (
     "e.entry_id, e.occurred_at, e.recorded_at, e.business_date, e.kind, e.amount_cents,"
@@ -81,6 +85,20 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     )
     entries = [*_running(rows.mappings(), opening_cents)]
     return Statement(account.username, opening_cents, entries, entries[-1].balance_cents if entries else opening_cents)
+
+
+def list_in_red(message: ListInRed, context: Context) -> InRed:
+    """Who has less than nothing now, the deepest in the red first."""
+    in_red = "FROM billing_accounts WHERE kind = 'employee' AND balance_cents < 0"
+    rows = context.connection.execute(
+        text(
+            f"SELECT coalesce(username, account_id) AS username, balance_cents {in_red}"
+            " ORDER BY balance_cents, username LIMIT :limit"
+        ),
+        {"limit": message.limit},
+    )
+    people = [msgspec.convert(dict(row), Debtor) for row in rows.mappings()]
+    return InRed(people, scalar(context.connection, f"SELECT count(*) {in_red}"))
 
 
 def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:

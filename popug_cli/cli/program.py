@@ -14,6 +14,7 @@ from popug_cli.kernel.home import locate
 FILES = (
     "session",
     "today",
+    "dashboard",
     "task",
     "tasks",
     "money",

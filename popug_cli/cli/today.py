@@ -80,9 +80,13 @@ def _sum(day: Today) -> str:
     return f"{shown} open; {format_cents(day.rewards_cents)} to be earned by all of them."
 
 
-def _news(each: Happening, told: str) -> tuple[str, str, str, str]:
+def told(each: Happening) -> str:
+    """What happened, in a sentence."""
     paid = format_cents(-(each.signed_cents or 0))
     sentence = SENTENCES[each.what].format(assignee=each.assignee, paid=paid, role=each.role)
-    task = f"#{each.task.number} {each.task.title} " if each.task else ""
+    return f"#{each.task.number} {each.task.title} {sentence}" if each.task else sentence
+
+
+def _news(each: Happening, at: str) -> tuple[str, str, str, str]:
     cents = format_cents(each.signed_cents) if each.signed_cents is not None else ""
-    return told, f"{task}{sentence}", each.actor, cents
+    return at, told(each), each.actor, cents

@@ -94,6 +94,20 @@ class Day(msgspec.Struct, frozen=True):
     in_red_count: int
 
 
+class Debtor(msgspec.Struct, frozen=True):
+    """Somebody in the red, with their balance, which is below zero."""
+
+    username: str
+    balance_cents: int
+
+
+class InRed(msgspec.Struct, frozen=True):
+    """Some of the people who are in the red, the deepest first; how many there are in all."""
+
+    people: list[Debtor]
+    total: int
+
+
 class Income(msgspec.Struct, frozen=True):
     """Management's income day by day, oldest first."""
 
@@ -210,6 +224,13 @@ class GetIncome(Query[Income], frozen=True, kw_only=True):
     to_date: date | None = None
     as_of_date: date | None = None
     as_of_time: datetime | None = None
+
+
+@declare("analytics", by=ADMINS)
+class ListInRed(Query[InRed], frozen=True, kw_only=True):
+    """Ask who is in the red now."""
+
+    limit: Limit = 20
 
 
 @declare("task show", by=EVERYONE, others=ACCOUNTING)

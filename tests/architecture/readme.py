@@ -20,7 +20,7 @@ from tests.architecture.surface import FOR_ANYBODY, document
 
 README = Path(__file__).parents[2] / "README.md"
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
-SENT_AS = {"events follow": "events list"}
+SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}
 OWN_HOME = {"demo", "scheduler install", "serve", "serve install"}
 EVERYWHERE = {"--json", "--plain", "--home", "--server", "--help"}
 FENCED = re.compile(

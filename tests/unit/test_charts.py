@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.cli.charts import bars, sparkline
+from popug_cli.kernel.charts import bars, sparkline
 
 VALUES = st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=40)
 

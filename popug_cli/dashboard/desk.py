@@ -1,0 +1,82 @@
+"""Where the screen has its messages performed: in one thread, one after the other, so that no key waits for them."""
+
+import sys
+from asyncio import wrap_future
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypeVar
+
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import DECLARATIONS, Message
+from popug_cli.messages.identity import User
+from popug_cli.messages.today import Happening
+
+Answer = TypeVar("Answer")
+PULSE_SECONDS = 1.0
+
+
+class Perform(Protocol):
+    """The way in, as the person who looks."""
+
+    def __call__(self, message: Message[Answer], /) -> Answer:
+        """Perform a message; raises a ``PopugError`` for every refusal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Company:
+    """What the screen knows of the company: the way in, who looks, the dates, and how a happening is told.
+
+    ``warnings`` gives what went wrong beside the answers since it was last asked.
+    """
+
+    perform: Perform
+    user: User
+    calendar: Calendar
+    told: Callable[[Happening], str]
+    warnings: Callable[[], list[str]] = list
+    only_ascii: bool = False
+    pulse_seconds: float = PULSE_SECONDS
+
+    def may(self, message: type[Message[Any]]) -> bool:
+        """Whether whoever looks may send such a message."""
+        return self.user.role in DECLARATIONS[message].roles
+
+
+class Desk:
+    """Performs messages in a thread that nobody waits for at the end."""
+
+    def __init__(self, perform: Perform) -> None:
+        self._perform = perform
+        self._errands: SimpleQueue[tuple[Message[Any], Future[Any]] | None] = SimpleQueue()
+        Thread(target=self._work, name="desk", daemon=True).start()
+
+    async def ask(self, message: Message[Answer]) -> Answer:
+        """Wait for the answer to a message; raises a ``PopugError`` for every refusal."""
+        answer: Future[Answer] = Future()
+        self._errands.put((message, answer))
+        return await wrap_future(answer)
+
+    def close(self) -> None:
+        """Take no more errands; the one at hand is done to its end."""
+        self._errands.put(None)
+
+    def _work(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            message, answer = errand
+            if answer.set_running_or_notify_cancel():
+                self._run(message, answer)
+
+    def _run(self, message: Message[Any], answer: "Future[Any]") -> None:
+        try:
+            answer.set_result(self._perform(message))
+        except PopugError as error:
+            answer.set_exception(error)
+        finally:
+            if not answer.done():  # a fault of the program's own, which is raised where the answer is awaited
+                answer.set_exception(sys.exc_info()[1])
+                raise SystemExit

@@ -1,0 +1,77 @@
+"""A table of rows that fits the width it has: one column gives way, numbers never do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual.widgets import DataTable
+
+from popug_cli.dashboard.text import plain
+
+BESIDE_CELL = 2
+BAR = 2
+LEAST_WIDTH = 12
+Row = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Names of columns and rows of cells; ``flexible`` is the place of the column that is cut, ``right`` of numbers."""
+
+    names: Row
+    rows: Sequence[Row]
+    flexible: int
+    right: frozenset[int]
+
+
+class Sheet(DataTable[Text]):
+    """Shows rows; the cursor stays with the row whose first cell it is on."""
+
+    def __init__(self) -> None:
+        super().__init__(cursor_type="row")
+        self.shown: Rows | None = None
+        self._shown_width = 0
+
+    def show(self, shown: Rows) -> None:
+        """Show these rows in place of those that are there."""
+        if (shown, self.size.width) == (self.shown, self._shown_width):
+            return
+        self.shown, self._shown_width = shown, self.size.width
+        chosen, at, top = self.chosen, self.cursor_row, self.scroll_y
+        with self.app.batch_update():
+            self._fill(shown)
+            same = (place for place, row in enumerate(shown.rows) if row[0] == chosen)
+            self.move_cursor(row=min(next(same, at), max(0, len(shown.rows) - 1)), scroll=False)
+            self.scroll_to(y=top, animate=False)
+
+    @property
+    def chosen(self) -> str:
+        """The first cell of the row that the cursor is on; empty where there is none."""
+        return self.get_row_at(self.cursor_row)[0].plain if self.is_valid_row_index(self.cursor_row) else ""
+
+    def on_resize(self) -> None:
+        """Fit the rows to the new width."""
+        if self.shown is not None:
+            self.show(self.shown)
+
+    def _fill(self, shown: Rows) -> None:
+        widths = _widths(shown, self.size.width)
+        self.clear(columns=True)
+        for place, name in enumerate(shown.names):
+            self.add_column(_cell(name, widths[place], right=place in shown.right), width=widths[place])
+        for row in shown.rows:
+            self.add_row(*(_cell(text, widths[place], right=place in shown.right) for place, text in enumerate(row)))
+
+
+def _cell(text: str, width: int, *, right: bool) -> Text:
+    cell = plain(text, right=right)
+    cell.truncate(width, overflow="ellipsis")
+    return cell
+
+
+def _widths(shown: Rows, available: int) -> list[int]:
+    columns = ([name, *(row[place] for row in shown.rows)] for place, name in enumerate(shown.names))
+    widths = [max(plain(text).cell_len for text in column) for column in columns]
+    others = sum(widths) - widths[shown.flexible] + BESIDE_CELL * len(widths) + BAR
+    widths[shown.flexible] = max(LEAST_WIDTH, available - others)
+    return widths

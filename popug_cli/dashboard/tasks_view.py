@@ -1,0 +1,119 @@
+"""The view of tasks: own and everybody's, completed with a key."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from popug_cli.dashboard.desk import Company, Desk
+from popug_cli.dashboard.sheet import Rows, Sheet
+from popug_cli.dashboard.text import heading
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage
+from popug_cli.messages.today import Today
+
+PAGE_TASKS = 200
+
+
+class TasksView(Vertical):
+    """A page of tasks; which ones is chosen by keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "app.complete", "Complete"),
+        Binding("a", "whose", "Own/all"),
+        Binding("o", "status", "Open/every"),
+        Binding("n", "turn(1)", "Next"),
+        Binding("p", "turn(-1)", "Previous"),
+        Binding("s", "app.shuffle", "Shuffle"),
+    ]
+
+    def __init__(self, company: Company, desk: Desk) -> None:
+        super().__init__(id="tasks")
+        self.company, self.desk = company, desk
+        self.told, self.sheet = Static(classes="told"), Sheet()
+        self.everybodys, self.status, self.page = False, StatusFilter.OPEN, 0
+        self.tasks: list[Task] = []
+        self.total = 0
+
+    def compose(self) -> ComposeResult:
+        """A sentence and a table."""
+        yield from (self.told, self.sheet)
+
+    @property
+    def chosen(self) -> Task | None:
+        """The task that the cursor is on."""
+        return next((task for task in self.tasks if str(task.number) == self.sheet.chosen), None)
+
+    async def load(self, day: Today) -> None:
+        """Ask for the page and show it; the last one where there is none so late any more."""
+        found = await self.desk.ask(self._message())
+        if not found.tasks and self.page:
+            self.page = max(0, found.total - 1) // PAGE_TASKS
+            found = await self.desk.ask(self._message())
+        self.tasks, self.total = found.tasks, found.total
+        self.told.update(heading(self._told(found)))
+        self.sheet.show(self._rows())
+        self.refresh_bindings()
+
+    async def action_whose(self) -> None:
+        """Change between one's own tasks and everybody's."""
+        self.everybodys, self.page = not self.everybodys, 0
+        await self.app.run_action("app.look")
+
+    async def action_status(self) -> None:
+        """Change between open tasks and those of every status."""
+        self.status = StatusFilter.ALL if self.status is StatusFilter.OPEN else StatusFilter.OPEN
+        self.page = 0
+        await self.app.run_action("app.look")
+
+    async def action_turn(self, pages: int) -> None:
+        """Turn over so many pages."""
+        self.page += pages
+        self.sheet.move_cursor(row=0)
+        await self.app.run_action("app.look")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """There is nothing to turn to beyond the first page and the last."""
+        if action == "turn":
+            return self.page > 0 if parameters == (-1,) else (self.page + 1) * PAGE_TASKS < self.total
+        return True
+
+    def _message(self) -> ListTasks:
+        whose = None if self.everybodys else self.company.user.username
+        return ListTasks(status=self.status, assignee=whose, limit=PAGE_TASKS, offset=self.page * PAGE_TASKS)
+
+    def _told(self, found: TaskPage) -> str:
+        whose = "Everybody's" if self.everybodys else "My"
+        what = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
+        if not found.total:
+            return f"{whose} {what}: none."
+        first = self.page * PAGE_TASKS + 1
+        part = f"{first:,}-{first + len(found.tasks) - 1:,} of " if found.total > PAGE_TASKS else ""
+        sums = f"fees {format_cents(found.fees_cents)}, rewards {format_cents(found.rewards_cents)}"
+        return f"{whose} {what}: {part}{found.total:,}; {sums} in all."
+
+    def _rows(self) -> Rows:
+        status = ["status"] if self.status is StatusFilter.ALL else []
+        whose = ["assignee"] if self.everybodys else []
+        names = ["#", "task", *status, *whose, "fee", "reward"]
+        return Rows(
+            names, [[*self._cells(task)] for task in self.tasks], 1, frozenset({0, len(names) - 1, len(names) - 2})
+        )
+
+    def _cells(self, task: Task) -> Iterator[str]:
+        yield str(task.number)
+        yield f"{task.jira_id} {task.title}" if task.jira_id else task.title
+        if self.status is StatusFilter.ALL:
+            yield task.status
+        if self.everybodys:
+            yield task.assignee
+        yield price(task.fee_cents)
+        yield price(task.reward_cents)
+
+
+def price(cents: int | None) -> str:
+    """A price, or that there is none yet."""
+    return "" if cents is None else format_cents(cents)
