@@ -8,7 +8,7 @@ import sys
 import threading
 import time as timer
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
@@ -112,8 +112,10 @@ def run_once(open_place: Open, message: RunDue, tell: Tell) -> DueRun:
     return run
 
 
-def run_forever(open_place: Open, message: RunDue, tell: Tell) -> None:
-    """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM."""
+def run_forever(
+    open_place: Open, message: RunDue, tell: Tell, beside: AbstractContextManager[None] | None = None
+) -> None:
+    """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM; ``beside`` runs as long."""
     gc.enable()
     orders: SimpleQueue[int | BaseException] = SimpleQueue()
     before = {number: signal.signal(number, lambda number, frame: orders.put(number)) for number in SIGNALS}
@@ -123,7 +125,8 @@ def run_forever(open_place: Open, message: RunDue, tell: Tell) -> None:
     scheduler = _timetable(work, schedule.time_zone, orders)
     scheduler.start()
     try:
-        _watch(scheduler, work, orders)
+        with beside or nullcontext():
+            _watch(scheduler, work, orders)
     finally:
         work.stopping.set()
         scheduler.shutdown(wait=False)

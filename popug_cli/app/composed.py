@@ -29,6 +29,7 @@ from popug_cli.messages.company import (
     ShowTask,
     VerifyLedger,
 )
+from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
@@ -48,9 +49,12 @@ PLACES: dict[type[Message[Any]], str] = {
     ExplainTask: "explain",
     GetAnalytics: "analytics",
     ListDeadLetters: "events",
+    ListHooks: "hooks",
     ReplayEvents: "replay",
     Restore: "restore",
     RetryDeadLetters: "events",
+    RetryHook: "hooks",
+    RunHooks: "hooks",
     ShowBusStatus: "events",
     ShowSchemas: "events",
     TraceTask: "trace",
@@ -58,6 +62,7 @@ PLACES: dict[type[Message[Any]], str] = {
     RunDue: "scheduling",
     ShowSchedule: "scheduling",
     SendMail: "mail_run",
+    TryHook: "hooks",
     SetSetting: "settings",
     ShowPermissions: "settings",
     ShowSettings: "settings",

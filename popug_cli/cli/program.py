@@ -20,6 +20,7 @@ FILES = (
     "money",
     "scheduler",
     "serve",
+    "hooks",
     "ledger",
     "explain",
     "analytics",

@@ -14,6 +14,7 @@ from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.progress import Progress
+from popug_cli.messages.hooks import HookRun
 from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
 
 PANEL = "Money"
@@ -39,14 +40,16 @@ def scheduler(
     once: Annotated[bool, typer.Option("--once", help="Do what is due, at any hour, and end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
 ) -> None:
-    """Close each day by itself, send mail and retry events, in the foreground until SIGINT or SIGTERM."""
+    """Close each day, send mail, retry events and run hooks by itself, in the foreground until SIGINT or SIGTERM."""
+    from popug_cli import hooks
     from popug_cli.scheduler import run_forever, run_once
 
-    minute = parse_minute(at)
-    report = Report(face)
+    minute, report, folder = parse_minute(at), Report(face), face.home.hooks
     if not once:
-        return run_forever(report.open_place, RunDue(at_minute=minute, confirmed=yes), report)
+        beside = hooks.running_beside(report.open_place, folder, report)
+        return run_forever(report.open_place, RunDue(at_minute=minute, confirmed=yes), report, beside)
     run = run_once(report.open_place, RunDue(confirmed=yes), report)
+    report.ran_hooks(hooks.run_once(report.open_place, folder, report))
     if run.next.needs_yes:
         raise InvalidInput(
             "needs_yes",
@@ -108,6 +111,12 @@ class Report:
     def ran(self, run: DueRun) -> None:
         """One run is done."""
         self._line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run(run))
+
+    def ran_hooks(self, run: HookRun) -> None:
+        """The hooks were looked after once; nothing is said where there was nothing to do."""
+        if run.done or run.failed:
+            words = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
+            self._line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: words)
 
     def failed(self, error: PopugError) -> None:
         """A run could not be done."""

@@ -2,8 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,15 +134,25 @@ def _leave(number: int, frame: object) -> None:
 
 
 def _beside(face: Face, *, scheduler: bool) -> Beside:
-    from popug_cli.server.running import nothing_beside
+    """What else runs in the server's process: hooks, and the scheduler if asked for."""
+    from popug_cli import hooks
+    from popug_cli.cli.hooks import Report as Hooks
 
+    run_hooks = partial(hooks.running_beside, folder=face.home.hooks, tell=Hooks(face))
     if not scheduler:
-        return nothing_beside
+        return run_hooks
     from popug_cli.cli.scheduler import DEFAULT_TIME, parse_minute
     from popug_cli.cli.scheduler import Report as Nights
     from popug_cli.scheduler import running_beside
 
-    return partial(running_beside, message=RunDue(at_minute=parse_minute(DEFAULT_TIME)), tell=Nights(face))
+    run_due = partial(running_beside, message=RunDue(at_minute=parse_minute(DEFAULT_TIME)), tell=Nights(face))
+
+    @contextmanager
+    def both(open_place: Any) -> Iterator[None]:
+        with run_due(open_place), run_hooks(open_place):
+            yield
+
+    return both
 
 
 def _socket(face: Face, path: Path | None, group: str | None) -> tuple[Path | None, str | None]:

@@ -41,6 +41,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "backups"
 
     @property
+    def hooks(self) -> Path:
+        """The directory of the operator's own programs that hear of events."""
+        return self.root / "hooks"
+
+    @property
     def config(self) -> Path:
         """The file of settings."""
         return self.root / "config.toml"

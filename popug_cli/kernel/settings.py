@@ -83,6 +83,7 @@ SETTINGS = {
             "bus.retry_seconds", 10, "the wait after the first failure, doubled after each", minimum=1, maximum=3600
         ),
         Setting("bus.retry_cap_seconds", 3600, "the longest wait between two tries", minimum=1, maximum=7 * 86400),
+        Setting("hooks.timeout_seconds", 30, "the longest that one run of a hook may take", minimum=1, maximum=3600),
         Setting("bus.catch_up_seconds", 60, "how long a command works for the consumers", minimum=1, maximum=86400),
     )
 }

@@ -51,6 +51,7 @@ EXCEPTIONS = {
     ("init", "admin"): "",
     ("user add", "name"): "",
     ("hooks test", "name"): "",
+    ("hooks retry", "name"): "",
     ("tasks list", "assignee"): "player",
     ("tasks list", "creator"): "player",
     ("token issue", "name"): "person",

@@ -86,7 +86,7 @@ MAY_FOR_OTHERS = {
 WITHOUT_A_TOKEN = {"login", "permissions", "events schemas", "token keys"}
 OPERATORS = {
     *("init", "recover", "doctor", "ledger verify", "backup", "restore", "config show", "config set"),
-    *("hooks list", "hooks test", "scheduler", "scheduler install", "serve", "serve install", "demo"),
+    *("hooks list", "hooks test", "hooks retry", "scheduler", "scheduler install", "serve", "serve install", "demo"),
 }
 CLOSE_DAY_MAY = {"close-day", "mail send"}
 

@@ -81,6 +81,9 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ids = {word: str(next(iter(company.rows(statement)[0].values()))) for word, statement in IDS.items()}
         company.place.close()
     (folder / "known.json").write_text(json.dumps({"tokens": tokens, "ids": ids}))
+    (folder / "home/hooks").mkdir(mode=0o755)
+    (folder / "home/hooks/task_assigned").write_text("#!/bin/sh\ncat\n")
+    (folder / "home/hooks/task_assigned").chmod(0o755)
     (folder / "password.txt").write_text("seven cages under nine moons\n")
     (folder / "chores.jsonl").write_text('{"title": "Count the seeds"}\n')
     (folder / "people.jsonl").write_text('{"username": "coco", "email": "coco@example.com", "role": "worker"}\n')

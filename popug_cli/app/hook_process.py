@@ -1,0 +1,133 @@
+"""Running one hook: its own session, an event on its stdin, what it writes kept in part, an end in bounded time."""
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from popug_cli.kernel.errors import Unavailable
+
+KEPT_BYTES = 16 * 1024
+READ_BYTES = 64 * 1024
+STEP_SECONDS = 0.05
+GRACE_SECONDS = 0.3
+TIMED_OUT = 124
+NOT_STARTED = 126
+BY_A_SIGNAL = 128
+OF_THE_MACHINE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: the exit status as a shell would tell it, and the end of what was written."""
+
+    exit: int
+    output: str
+
+    def sentence(self, timeout_seconds: int) -> str:
+        """Why it failed, in one line."""
+        last = " ".join(self.output.split())
+        reasons = {TIMED_OUT: f"it took longer than {timeout_seconds} s", NOT_STARTED: "it could not be started"}
+        why = reasons.get(self.exit, f"exit {self.exit}")
+        return f"{why}: {last}" if last else why
+
+
+def run_hook(
+    path: Path, document: bytes, environment: Mapping[str, str], *, seconds: int, step: Callable[[], None]
+) -> Outcome:
+    """Run a program to its end, or until so many seconds are over; what it leaves running is ended, too.
+
+    ``step`` is called now and then; whatever it raises ends the run. Raises ``hook_not_run`` where it is the machine
+    that cannot.
+    """
+    try:
+        with TemporaryFile() as event:
+            event.write(document)
+            event.seek(0)
+            process = subprocess.Popen(  # noqa: S603 - the operator's own program, checked to be so
+                [path],
+                stdin=event,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=environment["POPUG_HOME"],
+                env=environment,
+                start_new_session=True,
+                bufsize=0,
+            )
+    except OSError as error:
+        return _not_started(path, error)
+    tail = bytearray()
+    try:
+        timed_out = not _watch(process, tail, time.monotonic() + seconds, step)
+    finally:
+        _end(process)
+        status = process.returncode
+        assert process.stdout is not None
+        process.stdout.close()
+    status = TIMED_OUT if timed_out else BY_A_SIGNAL - status if status < 0 else status
+    return Outcome(status, tail.decode(errors="replace").replace("\0", "\ufffd"))
+
+
+def _not_started(path: Path, error: OSError) -> Outcome:
+    if error.errno in OF_THE_MACHINE:
+        raise Unavailable(
+            "hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be tried again."
+        ) from error
+    lacks = "; its first line is to name what runs it, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
+    return Outcome(NOT_STARTED, f"{error.strerror}{lacks}")
+
+
+def _watch(process: "subprocess.Popen[bytes]", tail: bytearray, deadline: float, step: Callable[[], None]) -> bool:
+    """Read along; whether the program has ended by the deadline (monotonic)."""
+    assert process.stdout is not None
+    pipe = process.stdout.fileno()
+    os.set_blocking(pipe, False)
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    is_open = True
+    while time.monotonic() < deadline:
+        step()
+        if is_open and poller.poll(STEP_SECONDS * 1000):
+            is_open = _read(pipe, tail)
+        elif _has_ended(process, 0 if is_open else STEP_SECONDS):
+            while is_open and poller.poll(0) and len(tail) < KEPT_BYTES:
+                is_open = _read(pipe, tail)
+            return True
+    return False
+
+
+def _read(pipe: int, tail: bytearray) -> bool:
+    """Keep the end of what there is to read; False once nothing more will come."""
+    chunk = os.read(pipe, READ_BYTES)
+    tail += chunk
+    del tail[:-KEPT_BYTES]
+    return bool(chunk)
+
+
+def _has_ended(process: "subprocess.Popen[bytes]", wait_seconds: float) -> bool:
+    try:
+        process.wait(wait_seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the program and all that it started to end, and make them."""
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        _has_ended(process, GRACE_SECONDS)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

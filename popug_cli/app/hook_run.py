@@ -1,0 +1,124 @@
+"""One look after the hooks: a thread for each, which claims an event, gives it to the hook and settles it."""
+
+import time
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from popug_cli.app.hook_files import HookFile
+from popug_cli.app.hook_process import Outcome, run_hook
+from popug_cli.app.hooks import environment, lease_of
+from popug_cli.bus import hooks
+from popug_cli.bus.hooks import Claimed
+from popug_cli.bus.queries import document
+from popug_cli.bus.runtime import Context
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local import Local
+
+IDLE_SECONDS = 0.2
+
+
+class Halted(BaseException):
+    """Somebody else's trouble ends this hook's run, too."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the threads share; nothing is begun after ``seconds``."""
+
+    place: "Local"
+    principal: Principal
+    seconds: float
+    done: int = 0
+    failed: int = 0
+    dead: int = 0
+    busy: int = 0
+    halt: Event = field(default_factory=Event)
+    lock: Lock = field(default_factory=Lock)
+    began: float = field(default_factory=time.monotonic)
+
+    def work(self, files: list[HookFile]) -> None:
+        """Give every hook its events; raises what keeps a thread from it, once all have ended."""
+        with ThreadPoolExecutor(len(files), thread_name_prefix="popug-hook") as pool:
+            futures = [pool.submit(self._serve, file) for file in files]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                self.halt.set()
+        troubles = [trouble for future in futures if (trouble := future.exception()) is not None]
+        for trouble in troubles:
+            if not isinstance(trouble, Halted):
+                raise trouble
+
+    def _serve(self, file: HookFile) -> None:
+        """One event after the other; where there is none, look again as long as another hook is at work."""
+        claimed: Claimed | None = None
+        while claimed or not self._is_over():
+            claimed = claimed or self._claim(file)
+            if claimed is not None:
+                claimed = self._give(file, claimed)
+            elif not self.busy or self.halt.wait(IDLE_SECONDS):
+                return
+
+    def _is_over(self) -> bool:
+        return self.halt.is_set() or time.monotonic() - self.began >= self.seconds
+
+    def _claim(self, file: HookFile) -> Claimed | None:
+        runtime = self.place.runtime
+        lease = lease_of(runtime.settings)
+        with runtime.reading(self.principal) as context:
+            if not hooks.is_due(context, file.name, file.types, lease):
+                return None
+        with runtime.writing(self.principal) as context:
+            return hooks.claim(context, file.name, file.types, lease)
+
+    def _give(self, file: HookFile, claimed: Claimed) -> Claimed | None:
+        """Run the hook outside any transaction; the mark and the next claim are one."""
+        with self.lock:
+            self.busy += 1
+        try:
+            outcome = self._run(file, claimed)
+            with self.place.runtime.writing(self.principal) as context:
+                self._settle(context, claimed, outcome)
+                if self._is_over():
+                    return None
+                return hooks.claim(context, file.name, file.types, lease_of(context.settings))
+        finally:
+            with self.lock:
+                self.busy -= 1
+
+    def _run(self, file: HookFile, claimed: Claimed) -> Outcome:
+        event = document(claimed.sequence, claimed.envelope)
+        seconds = self.place.runtime.settings.number("hooks.timeout_seconds")
+        variables = environment(self.place.home, event)
+        try:
+            return run_hook(file.path, msgspec.json.encode(event), variables, seconds=seconds, step=self._step)
+        except BaseException:
+            with self.place.runtime.writing(self.principal) as context:
+                hooks.give_back(context, claimed)
+            raise
+
+    def _step(self) -> None:
+        if self.halt.is_set():
+            raise Halted
+        self.place.runtime.progress("Running hooks", self.done + self.failed, self.done + self.failed + self.busy)
+
+    def _settle(self, context: Context, claimed: Claimed, outcome: Outcome) -> None:
+        if outcome.exit == 0:
+            hooks.succeeded(context, claimed)
+            self._count(done=1)
+            return
+        error = outcome.sentence(context.settings.number("hooks.timeout_seconds"))
+        is_dead = hooks.failed(context, claimed, error)
+        self._count(failed=1, dead=int(is_dead))
+        what = "sets the event aside" if is_dead else "is tried again"
+        self.place.warn(f"The hook {claimed.hook} {what} ({error}); see `popug hooks list`.")
+
+    def _count(self, *, done: int = 0, failed: int = 0, dead: int = 0) -> None:
+        with self.lock:
+            self.done, self.failed, self.dead = self.done + done, self.failed + failed, self.dead + dead

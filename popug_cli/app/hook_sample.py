@@ -1,0 +1,52 @@
+"""An event that never happened, of a kind that has not happened yet, so that a hook can be tried."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from msgspec import inspect
+
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.base import EVENTS
+from popug_cli.messages.bus import EnvelopeDocument
+
+SAMPLE_ID = "00000000-0000-7000-8000-000000000000"
+
+
+def sample(event_type: str, now: datetime) -> EnvelopeDocument:
+    """The envelope of an event of a type, its data made up to fit the type's schema."""
+    shape = EVENTS[event_type]
+    data = _value(inspect.type_info(shape), "data", now)
+    return {
+        "specversion": "1.0",
+        "id": SAMPLE_ID,
+        "source": shape.SOURCE,
+        "type": event_type,
+        "subject": str(data.get(shape.KEY, SAMPLE_ID)),
+        "time": stamp(now),
+        "datacontenttype": "application/json",
+        "dataschema": shape.SCHEMA,
+        "sequence": "0",
+        "correlationid": SAMPLE_ID,
+        "actor": "nobody",
+        "data": data,
+    }
+
+
+def _value(kind: Any, name: str, now: datetime) -> Any:
+    """Something that fits a type; None where nothing is known of it."""
+    text = SAMPLE_ID if name.endswith("_id") else f"sample {name}"
+    makers: dict[type[inspect.Type], Callable[[], Any]] = {
+        inspect.StructType: lambda: {each.encode_name: _value(each.type, each.name, now) for each in kind.fields},
+        inspect.UnionType: lambda: _value(kind.types[0], name, now),
+        inspect.ListType: lambda: [_value(kind.item_type, name, now)],
+        inspect.EnumType: lambda: next(iter(kind.cls)).value,
+        inspect.LiteralType: lambda: kind.values[0],
+        inspect.IntType: lambda: max(1, kind.ge or 0),
+        inspect.BoolType: lambda: True,
+        inspect.DictType: dict,
+        inspect.DateType: lambda: now.date().isoformat(),
+        inspect.DateTimeType: lambda: stamp(now),
+        inspect.StrType: lambda: text,
+    }
+    return makers.get(type(kind), lambda: None)()

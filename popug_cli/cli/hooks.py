@@ -1,0 +1,95 @@
+"""Commands: hooks, and telling what came of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.face import Face, command
+from popug_cli.cli.render import Block, Column, Hint, Table
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.hooks import Hook, Hooks, HookTrial, ListHooks, RetryHook, TryHook
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's file name, from `popug hooks list`.")]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    hooks = typer.Typer(help="Programs of your own that hear of events.", no_args_is_help=True)
+    program.add_typer(hooks, name="hooks", rich_help_panel="The home")
+    command(hooks, "list")(list_)
+    command(hooks, "test")(try_)
+    command(hooks, "retry")(retry)
+
+
+def list_(face: Face) -> None:
+    """List the hooks in the home, how far each has come, and what it could not take."""
+    hooks = face.perform(ListHooks())
+    face.show(hooks, lambda: _list(face, hooks))
+
+
+def try_(
+    face: Face,
+    name: NameArgument,
+    event: Annotated[
+        str | None, typer.Option("--event", metavar="EVENT_ID", help="Give it this event; else the last of its kind.")
+    ] = None,
+) -> None:
+    """Run a hook once, now, with an event on its stdin, and show what it wrote; nothing is remembered of it."""
+    trial = face.perform(TryHook(name=name, event_id=event))
+    face.show(trial, lambda: _trial(name, trial))
+
+
+def retry(face: Face, name: NameArgument) -> None:
+    """Have a hook given once more what it could not take, by the scheduler or the server."""
+    answer = face.perform(RetryHook(name=name))
+    events = "1 event" if answer.queued == 1 else f"{answer.queued} events"
+    face.show(answer, lambda: [f"{events} will be given to {name} once more."])
+
+
+@dataclass
+class Report:
+    """Tells what keeps hooks from being run."""
+
+    face: Face
+
+    def failed(self, error: PopugError) -> None:
+        """A look after the hooks could not be taken."""
+        self.face.printer.error(error, as_json=self.face.as_json)
+        self.face.printer.err.flush()
+
+
+def _list(face: Face, answer: Hooks) -> Iterator[Block]:
+    columns = [
+        Column("hook"),
+        Column("state"),
+        Column("waiting", right=True),
+        Column("dead", right=True),
+        Column("last run"),
+        Column("last error", flexible=True, style="dim"),
+    ]
+    yield Table(columns, [_row(face, hook) for hook in answer.hooks], empty=f"There are no hooks in {answer.folder}.")
+    if not answer.hooks:
+        yield Hint("Put an executable there that is called like an event, such as task_assigned, or any for all.")
+    for hook in answer.hooks:
+        if hook.problem:
+            yield Hint(f"{hook.name} is not run: {hook.problem}")
+    if dead := next((hook for hook in answer.hooks if hook.dead), None):
+        yield Hint(f"Next: popug hooks test {dead.name}, then popug hooks retry {dead.name}")
+
+
+def _row(face: Face, hook: Hook) -> list[str]:
+    last = face.local_time(hook.last_run_at) if hook.last_run_at else "never"
+    again = f" at {face.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
+    return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last, hook.last_error or ""]
+
+
+def _trial(name: str, trial: HookTrial) -> Iterator[Block]:
+    type_ = str(trial.event.get("type", "")).removeprefix("popug.")
+    what = f"a sample of {type_}, which has not happened yet" if trial.is_sample else f"{type_} {trial.event['id']}"
+    yield f"{name} was given {what} and ended with exit {trial.exit}."
+    if trial.output:
+        yield trial.output.rstrip("\n")
+    else:
+        yield "It wrote nothing."

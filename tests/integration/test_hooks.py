@@ -1,0 +1,691 @@
+"""Hooks: the operator's own programs are given events at least once, in order, outside any transaction."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.app import Local
+from popug_cli.app.hook_files import events, find
+from popug_cli.app.hook_run import Desk
+from popug_cli.app.hook_sample import sample
+from popug_cli.app.hooks import lease_of, register
+from popug_cli.bus import hooks as places
+from popug_cli.cli.main import run as run_popug
+from popug_cli.hooks import Looks, running_beside
+from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, PopugError, Unavailable
+from popug_cli.messages.base import EVENTS
+from popug_cli.messages.company import CheckHealth
+from popug_cli.messages.envelope import decode
+from popug_cli.messages.hooks import Hook, HookRun, ListHooks, RetryHook, RunHooks, TryHook
+from popug_cli.messages.principal import SCHEDULER
+from popug_cli.messages.tasks import AddTask
+from tests.integration.support import InProcess, SeededChance, SetClock
+from tests.integration.test_scheduler import founded
+
+EXAMPLES = Path(__file__).parents[2] / ".github/examples/hooks"
+KEEP = 'cat >> "$POPUG_HOME/got.jsonl"; echo >> "$POPUG_HOME/got.jsonl"'
+PATIENCE_SECONDS = 20
+
+
+@pytest.fixture
+def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
+    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC)))
+    (company.root / "hooks").mkdir(mode=0o755)
+    return company
+
+
+def hook(company: InProcess, name: str, script: str, mode: int = 0o755) -> Path:
+    """Put a hook into the home; what happens from now on is for it."""
+    path = company.root / "hooks" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(mode)
+    company.clock.advance(seconds=30)
+    return path
+
+
+def look(company: InProcess, seconds: int = 60) -> HookRun:
+    return company.place.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
+
+
+def add(company: InProcess, *titles: str) -> None:
+    for title in titles:
+        company.act("boss", AddTask(title=title))
+
+
+def listed(company: InProcess, name: str = "") -> Hook:
+    found: list[Hook] = company.place.perform(ListHooks()).hooks
+    return next(each for each in found if name in {"", each.name})
+
+
+def got(company: InProcess, file: str = "got.jsonl") -> list[dict[str, Any]]:
+    path = company.root / file
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def titles(company: InProcess) -> list[str]:
+    return [event["data"]["title"] for event in got(company)]
+
+
+# --- what is given ------------------------------------------------------------------------------
+
+
+def test_a_hook_gets_each_event_of_its_name_once_as_cloudevents_in_the_order_of_the_log(company: InProcess) -> None:
+    hook(company, "task_created.sh", KEEP)
+    add(company, "One", "Two", "Three")
+    assert look(company) == HookRun(hooks=1, done=3, failed=0, dead=0)
+    assert titles(company) == ["One", "Two", "Three"]
+    (logged,) = company.rows(
+        "SELECT envelope FROM bus_log WHERE type LIKE '%.task_created.%' ORDER BY sequence LIMIT 1"
+    )
+    assert got(company)[0] == json.loads(logged["envelope"])
+    assert got(company)[0]["specversion"] == "1.0"
+    assert look(company) == HookRun(1, 0, 0, 0)
+    assert len(got(company)) == 3
+
+
+def test_any_gets_every_event_beside_hooks_of_one_kind(company: InProcess) -> None:
+    hook(company, "any", KEEP)
+    hook(company, "task_priced.1", 'echo "$POPUG_EVENT" >> "$POPUG_HOME/first"')
+    hook(company, "task_priced.2", 'echo "$POPUG_EVENT_TYPE" >> "$POPUG_HOME/second"')
+    head = company.place.runtime
+    with head.reading(SCHEDULER) as context:
+        before = context.position
+    add(company, "One")
+    look(company)
+    sequences = [int(event["sequence"]) for event in got(company)]
+    assert sequences == list(range(before + 1, before + 1 + len(sequences)))
+    assert {"task_created", "task_assigned", "task_priced", "entry_posted"} <= {
+        event["type"].split(".")[2] for event in got(company)
+    }
+    assert (company.root / "first").read_text() == "task_priced\n"
+    assert (company.root / "second").read_text() == "popug.billing.task_priced.v1\n"
+
+
+def test_a_hook_begins_with_what_happens_after_it_was_put_there(company: InProcess) -> None:
+    add(company, "Before")
+    company.clock.instant = datetime.now(UTC)
+    time.sleep(0.01)
+    hook(company, "task_created", KEEP)
+    assert listed(company).waiting == 0
+    add(company, "After, before anybody looked")
+    assert listed(company).waiting == 1
+    look(company)
+    add(company, "Later")
+    look(company)
+    assert titles(company) == ["After, before anybody looked", "Later"]
+
+
+def test_a_hook_that_comes_while_the_clock_is_set_back_begins_at_the_end_of_the_log(company: InProcess) -> None:
+    company.clock.advance(days=-30)
+    add(company, "Before")
+    hook(company, "task_created", KEEP)
+    look(company)
+    add(company, "After")
+    look(company)
+    assert titles(company) == ["After"]
+
+
+def test_what_a_hook_missed_while_nobody_ran_it_waits_for_it(company: InProcess) -> None:
+    hook(company, "task_created", KEEP)
+    look(company)
+    add(company, "On Friday")
+    company.clock.advance(days=3)
+    add(company, "On Monday")
+    look(company)
+    assert titles(company) == ["On Friday", "On Monday"]
+
+
+def test_a_hook_that_is_gone_for_a_moment_goes_on_and_one_that_is_gone_for_long_begins_anew(company: InProcess) -> None:
+    path = hook(company, "task_created", KEEP)
+    look(company)
+    path.rename(company.root / "aside")
+    add(company, "While it was edited")
+    look(company)
+    (company.root / "aside").rename(path)
+    look(company)
+    assert titles(company) == ["While it was edited"]
+    path.chmod(0o644)
+    look(company)
+    add(company, "While it was off")
+    company.clock.advance(minutes=11)
+    look(company)
+    assert company.rows("SELECT * FROM bus_hooks") == []
+    company.clock.instant = max(company.clock.instant, datetime.now(UTC))
+    with company.place.runtime.writing(SCHEDULER) as context:
+        places.keep_up(context, {"task_created": company.clock.now()})
+    path.chmod(0o755)
+    company.clock.advance(minutes=1)
+    add(company, "On again")
+    look(company)
+    assert titles(company) == ["While it was edited", "On again"]
+
+
+def test_a_place_far_behind_follows_the_log_where_nothing_is_for_the_hook(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "IDLE_EVENTS", 3)
+    hook(company, "day_closed", KEEP)
+    look(company)
+    add(company, "One")
+    assert look(company).done == 0
+    (row,) = company.rows("SELECT position, (SELECT max(sequence) FROM bus_log) AS head FROM bus_hooks")
+    assert row["position"] == row["head"]
+
+
+def test_the_environment_is_small_and_without_a_token(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POPUG_TOKEN", "secret")
+    monkeypatch.setenv("AWS_SECRET", "secret")
+    hook(company, "task_created", "env; pwd")
+    add(company, "One")
+    trial = company.place.perform(TryHook(name="task_created"))
+    assert "secret" not in trial.output
+    names = {line.partition("=")[0] for line in trial.output.splitlines() if "=" in line}
+    assert {"PATH", "POPUG_HOME", "POPUG_EVENT", "POPUG_EVENT_TYPE", "POPUG_EVENT_ID"} <= names
+    assert trial.output.splitlines()[-1] == str(company.root)
+
+
+def test_an_event_longer_than_a_pipe_and_a_hook_that_does_not_read_are_no_trouble(company: InProcess) -> None:
+    hook(company, "any", "true")
+    hook(company, "any.count", 'wc -c >> "$POPUG_HOME/sizes"')
+    envelope = {"specversion": "1.0", "id": "big", "type": "popug.odd.big.v1", "subject": "x", "data": "y" * 300_000}
+    with company.place.runtime.writing(SCHEDULER) as context:
+        context.connection.exec_driver_sql(
+            "INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(envelope | {"time": "2999-01-01T00:00:00Z"}),)
+        )
+    assert look(company).failed == 0
+    assert int((company.root / "sizes").read_text().split()[-1]) > 300_000
+
+
+# --- which files are run ------------------------------------------------------------------------
+
+
+def test_only_safe_files_are_run_and_the_others_say_what_they_lack(company: InProcess) -> None:
+    folder = company.root / "hooks"
+    hook(company, "any.group", KEEP, 0o775)
+    hook(company, "any.others", KEEP, 0o757)
+    hook(company, "any.off", KEEP, 0o644)
+    hook(company, "task-asigned", KEEP)
+    hook(company, ".hidden", KEEP)
+    hook(company, "any~", KEEP)
+    (folder / "any.link").symlink_to(hook(company, "payout_made", KEEP))
+    (folder / "any.d").mkdir()
+    company.clock.advance(minutes=1)
+    add(company, "One")
+    assert look(company).done == 0
+    assert got(company) == []
+    problems = {file.name: file.problem for file in find(company.place.home)}
+    assert problems.pop("payout_made") == ""
+    lacks = {"any.group": "chmod go-w", "any.others": "chmod go-w", "any.off": "chmod u+x", "any.link": "regular"}
+    assert problems.keys() == lacks.keys() | {"task-asigned"}
+    assert all(word in problems[name] for name, word in lacks.items())
+    assert problems["task-asigned"].endswith("did you mean task_assigned?")
+    assert listed(company, "any.group").state == "refused"
+    with pytest.raises(Conflict, match="others may write"):
+        company.place.perform(TryHook(name="any.group"))
+
+
+def test_no_hook_of_a_folder_that_others_may_write_to_is_run(company: InProcess) -> None:
+    hook(company, "task_created", KEEP)
+    (company.root / "hooks").chmod(0o777)
+    add(company, "One")
+    assert look(company).done == 0
+    assert "others may write to" in listed(company).problem
+    (company.root / "hooks").chmod(0o755)
+    assert look(company).done == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_no_file_of_somebody_else_is_run_and_no_hook_in_somebody_elses_home(company: InProcess) -> None:
+    path = hook(company, "task_created", KEEP)
+    os.chown(path, 12345, 12345)
+    assert "another user" in listed(company).problem
+    os.chown(company.root / "hooks", 12345, 12345)
+    assert "another user" in listed(company).problem
+    os.chown(company.root, 12345, 12345)
+    assert "its owner only" in listed(company).problem
+
+
+def test_too_many_hooks_and_a_folder_that_is_a_link_are_said(company: InProcess, tmp_path: Path) -> None:
+    for number in range(101):
+        (company.root / "hooks" / f"any.{number:03}").touch(mode=0o755)
+    assert [bool(file.problem) for file in find(company.place.home)] == [False] * 100 + [True]
+    (company.root / "hooks").rename(tmp_path / "elsewhere")
+    (company.root / "hooks").symlink_to(tmp_path / "elsewhere")
+    assert all("no directory" in file.problem for file in find(company.place.home))
+
+
+def test_a_home_without_hooks_has_none(company: InProcess) -> None:
+    (company.root / "hooks").rmdir()
+    assert company.place.perform(ListHooks()).hooks == []
+    assert look(company) == HookRun(0, 0, 0, 0)
+
+
+# --- when it fails ------------------------------------------------------------------------------
+
+
+def test_a_failure_is_tried_again_later_and_what_follows_waits(company: InProcess) -> None:
+    hook(company, "task_created", f'test -e "$POPUG_HOME/up" || {{ echo no chat; exit 3; }}; {KEEP}')
+    add(company, "One", "Two")
+    assert look(company) == HookRun(1, 0, 1, 0)
+    assert look(company) == HookRun(1, 0, 0, 0)
+    state = listed(company)
+    assert (state.state, state.attempts, state.waiting, state.last_error) == ("retrying", 1, 2, "exit 3: no chat")
+    assert any("is tried again (exit 3: no chat)" in warning for warning in company.warnings)
+    company.clock.advance(seconds=11)
+    assert look(company).failed == 1
+    (company.root / "up").touch()
+    company.clock.advance(seconds=11)
+    assert look(company).done == 0
+    company.clock.advance(seconds=10)
+    assert look(company).done == 2
+    assert titles(company) == ["One", "Two"]
+    assert (listed(company).state, listed(company).last_error) == ("ready", None)
+
+
+def test_what_fails_for_good_is_set_aside_and_given_once_more_when_asked_for(company: InProcess) -> None:
+    poison = 'event=$(cat); case $event in *Poison*) test -e cure || exit 1;; esac; echo "$event" >> got.jsonl'
+    hook(company, "task_created", poison)
+    add(company, "Poison", "Fine")
+    for _ in range(5):
+        look(company)
+        company.clock.advance(hours=1)
+    assert titles(company) == ["Fine"]
+    state = listed(company)
+    assert (state.state, state.dead, state.waiting, state.last_error) == ("ready", 1, 0, "exit 1")
+    assert "sets the event aside" in company.warnings[-1]
+    assert company.place.perform(RetryHook(name="task_created")).queued == 1
+    assert listed(company).waiting == 1
+    assert look(company) == HookRun(1, 0, 1, 1)
+    (company.root / "cure").touch()
+    company.place.perform(RetryHook(name="task_created"))
+    assert look(company).done == 1
+    assert titles(company) == ["Fine", "Poison"]
+    assert listed(company).dead == 0
+
+
+def test_one_hook_that_fails_keeps_no_other_waiting(company: InProcess) -> None:
+    hook(company, "task_created.a", "exit 1")
+    hook(company, "task_created.b", KEEP)
+    add(company, "One", "Two")
+    assert look(company) == HookRun(2, 2, 1, 0)
+    assert titles(company) == ["One", "Two"]
+
+
+def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POPUG_HOOKS_TIMEOUT_SECONDS", "1")
+    company.place.close()
+    hook(company, "task_created", 'sleep 1000 & echo $! > "$POPUG_HOME/child"; wait')
+    add(company, "One")
+    assert look(company).failed == 1
+    assert listed(company).last_error == "it took longer than 1 s"
+    assert is_gone(company.root / "child")
+
+
+def test_what_a_hook_leaves_running_is_ended_with_it(company: InProcess) -> None:
+    hook(company, "task_created", 'sleep 1000 & echo $! > "$POPUG_HOME/child"; echo done')
+    add(company, "One")
+    assert look(company).done == 1
+    assert is_gone(company.root / "child")
+
+
+def is_gone(file: Path) -> bool:
+    """Whether a process is not there any more; one that nobody has buried is gone, too."""
+    status = Path(f"/proc/{file.read_text().strip()}/status")
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("script", "exit_status", "output"),
+    [
+        ("echo out; echo err >&2; exit 7", 7, "out\nerr\n"),
+        ("kill -9 $$", 137, ""),
+        ("exec >&- 2>&-; sleep 0.1; exit 4", 4, ""),
+        ("head -c 100000 /dev/zero | tr '\\0' x; echo end", 0, "x" * (16 * 1024 - 4) + "end\n"),
+        (r"printf 'a\000\377b'", 0, "a\ufffd\ufffdb"),
+    ],
+)
+def test_a_trial_tells_exit_and_output(company: InProcess, script: str, exit_status: int, output: str) -> None:
+    hook(company, "any", script)
+    trial = company.place.perform(TryHook(name="any"))
+    assert (trial.exit, trial.output, trial.is_sample) == (exit_status, output, False)
+    assert company.rows("SELECT * FROM bus_hooks") == []
+
+
+def test_a_hook_that_cannot_be_started_says_why(company: InProcess) -> None:
+    path = hook(company, "any", "")
+    path.write_text("no shebang")
+    trial = company.place.perform(TryHook(name="any"))
+    assert (trial.exit, "#!/bin/sh" in trial.output) == (126, True)
+
+
+def test_a_trial_is_of_the_event_that_is_named_the_last_of_its_kind_or_a_sample(company: InProcess) -> None:
+    hook(company, "task_created", "cat")
+    trial = company.place.perform(TryHook(name="task_created"))
+    assert (trial.is_sample, json.loads(trial.output)) == (True, trial.event)
+    add(company, "One", "Two")
+    trial = company.place.perform(TryHook(name="task_created"))
+    assert (trial.is_sample, trial.event["data"]["title"]) == (False, "Two")
+    (first, *_) = company.rows("SELECT id FROM bus_log WHERE type LIKE '%.task_created.%' ORDER BY sequence")
+    trial = company.place.perform(TryHook(name="task_created", event_id=first["id"]))
+    assert trial.event["data"]["title"] == "One"
+    (other,) = company.rows("SELECT id FROM bus_log WHERE sequence = 1")
+    with pytest.raises(InvalidInput, match="does not hear of"):
+        company.place.perform(TryHook(name="task_created", event_id=other["id"]))
+    for name in ("nobody", "../popug.db"):
+        with pytest.raises(NotFound, match="There is no hook"):
+            company.place.perform(TryHook(name=name))
+
+
+@pytest.mark.parametrize("event_type", EVENTS)
+def test_a_sample_fits_its_schema(event_type: str) -> None:
+    now = datetime.now(UTC)
+    assert decode(1, json.dumps(sample(event_type, now))).time == now
+    assert any(event_type in types for types in events().values())
+
+
+# --- claims -------------------------------------------------------------------------------------
+
+
+def test_what_somebody_has_claimed_is_left_alone_until_the_lease_is_over(company: InProcess) -> None:
+    hook(company, "task_created", KEEP)
+    add(company, "One")
+    register(company.place, SCHEDULER, find(company.place.home))
+    (file,) = find(company.place.home)
+    with company.place.runtime.writing(SCHEDULER) as context:
+        lease = lease_of(context.settings)
+        lost = places.claim(context, "task_created", file.types, lease)
+        assert lost is not None
+        assert places.claim(context, "task_created", file.types, lease) is None
+    assert (look(company).done, listed(company).state) == (0, "running")
+    company.clock.advance(seconds=91)
+    assert look(company).done == 1
+    with company.place.runtime.writing(SCHEDULER) as context:
+        assert not places.failed(context, lost, "too late")
+        places.succeeded(context, lost)
+    assert (listed(company).attempts, listed(company).last_error) == (0, None)
+
+
+def test_a_lease_from_a_clock_that_was_set_back_holds_nobody_up(company: InProcess) -> None:
+    hook(company, "task_created", KEEP)
+    add(company, "One")
+    register(company.place, SCHEDULER, find(company.place.home))
+    (file,) = find(company.place.home)
+    with company.place.runtime.writing(SCHEDULER) as context:
+        assert places.claim(context, "task_created", file.types, lease_of(context.settings))
+    company.clock.advance(days=-2)
+    assert look(company).done == 1
+
+
+def test_two_that_look_at_once_run_each_event_once_in_order(company: InProcess) -> None:
+    hook(company, "task_created", KEEP)
+    add(company, *(f"Task {number}" for number in range(12)))
+    runs: list[HookRun] = []
+
+    def another() -> None:
+        place = Local(company.place.home, clock=company.clock, chance=SeededChance(3))
+        runs.append(place.perform(RunHooks(), actor=SCHEDULER))
+        place.close()
+
+    threads = [threading.Thread(target=another) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(run.done for run in runs) == 12
+    assert titles(company) == [f"Task {number}" for number in range(12)]
+
+
+def test_a_command_waits_for_no_hook_and_the_look_holds_no_lock(company: InProcess) -> None:
+    hook(company, "task_created", 'touch "$POPUG_HOME/begun"; while ! test -e "$POPUG_HOME/go"; do sleep 0.02; done')
+    add(company, "One")
+    thread = threading.Thread(target=look, args=(company,))
+    thread.start()
+    wait_for(company.root / "begun")
+    other = Local(company.place.home, clock=company.clock, chance=SeededChance(4))
+    other.perform_as(company.people["boss"], AddTask(title="Meanwhile"))
+    other.close()
+    assert thread.is_alive()
+    (company.root / "go").touch()
+    thread.join()
+    assert listed(company).waiting == 0
+
+
+def test_nothing_is_begun_after_its_time_and_the_rest_is_left(company: InProcess) -> None:
+    hook(company, "task_created", KEEP)
+    add(company, "One")
+    assert look(company, seconds=0) == HookRun(1, 0, 0, 0)
+    assert listed(company).waiting == 1
+    desk = Desk(company.place, SCHEDULER, 60)
+    desk.began -= 61
+    desk.work(find(company.place.home))
+    assert got(company) == []
+
+
+def test_a_machine_that_cannot_start_programs_counts_no_attempt(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    hook(company, "task_created", KEEP)
+    add(company, "One")
+    with monkeypatch.context() as patch:
+        patch.setattr("popug_cli.app.hook_process.TemporaryFile", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            look(company)
+    assert (listed(company).attempts, listed(company).state) == (0, "ready")
+    assert look(company).done == 1
+
+
+def test_the_doctor_finds_nothing_wrong_with_hooks_and_their_dead_letters(company: InProcess) -> None:
+    def wrong() -> list[str]:
+        return [check.name for check in company.place.perform(CheckHealth()).checks if not check.ok]
+
+    before = wrong()
+    hook(company, "task_created", "exit 1")
+    add(company, "One")
+    for _ in range(5):
+        look(company)
+        company.clock.advance(hours=1)
+    assert listed(company).dead == 1
+    assert wrong() == before
+
+
+# --- what runs them -----------------------------------------------------------------------------
+
+
+class Told:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.errors: list[PopugError] = []
+
+    def failed(self, error: PopugError) -> None:
+        self.errors.append(error)
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not come"
+        time.sleep(0.01)
+
+
+def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_again(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0.01)
+    trap = "trap '' TERM; "
+    hook(
+        company, "task_created", f'{trap}echo $$ > "$POPUG_HOME/child"; test -e up && exit 0; while :; do sleep 1; done'
+    )
+    add(company, "One")
+    told = Told()
+    folder = company.place.home.hooks
+
+    def open_place(progress: Any) -> Local:
+        return Local(company.place.home, clock=company.clock, chance=SeededChance(5), progress=progress)
+
+    with running_beside(open_place, folder, told):
+        wait_for(company.root / "child")
+        since = time.monotonic()
+    assert time.monotonic() - since < 1
+    assert is_gone(company.root / "child")
+    assert (listed(company).attempts, listed(company).state, told.errors) == (0, "ready", [])
+    (company.root / "up").touch()
+    assert look(company).done == 1
+
+
+def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
+    told, calls = Told(), []
+
+    def busy(progress: Any) -> Local:
+        calls.append(1)
+        if len(calls) == 3:
+            looks.stopping.set()
+        raise Unavailable("database_busy", "Another process holds the database.")
+
+    looks = Looks(busy, company.place.home.hooks, told)
+    looks.run()
+    assert (len(calls), [error.code for error in told.errors]) == (3, ["database_busy"])
+
+
+def test_a_served_home_that_was_replaced_is_left_alone_without_a_word(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(progress: Any) -> Local:
+        raise Unavailable("server_unavailable", "The database was replaced.")
+
+    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
+    told = Told()
+    Looks(replaced, company.place.home.hooks, told).run()
+    assert told.errors == []
+
+
+def test_a_home_without_hooks_is_not_even_opened(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
+    (company.root / "hooks").rmdir()
+    looks = Looks(lambda progress: company.place, company.place.home.hooks, Told())
+    looks.look(1)
+    asked: list[float] = []
+
+    def waited(seconds: float) -> bool:
+        asked.append(seconds)
+        return len(asked) > 3
+
+    monkeypatch.setattr(looks.stopping, "wait", waited)
+    monkeypatch.setattr(looks, "look", lambda seconds: pytest.fail("it was opened"))
+    looks.run()
+    assert len(asked) == 4
+
+
+def test_the_scheduler_ends_within_two_seconds_while_a_hook_hangs(company: InProcess) -> None:
+    company.clock.instant = datetime.now(UTC)
+    hook(company, "task_created", "trap '' TERM; echo $$ > child; while :; do sleep 1; done")
+    add(company, "One")
+    command = [sys.executable, "-m", "popug_cli", "--home", str(company.root), "scheduler"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(company.root / "child")
+        since = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - since < 2
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert is_gone(company.root / "child")
+    company.clock.instant = datetime.now(UTC)
+    assert (listed(company).attempts, listed(company).state) == (0, "ready")
+
+
+def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    company.clock.instant = datetime.now(UTC)
+    path = hook(company, "task_created", KEEP)
+    company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
+    add(company, "One")
+    company.place.close()
+    assert run_popug(["--home", str(company.root), "scheduler", "--once", "--json"]) == 0
+    _, line = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["event"], line["done"], line["failed"]) == ("hooks", 1, 0)
+    assert titles(company) == ["One"]
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+def shown(company: InProcess, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = run_popug(["--home", str(company.root), "hooks", *words])
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_the_commands_tell_people_and_programs(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    code, words = shown(company, capsys, "list")
+    assert (code, "There are no hooks in" in words, "task_assigned" in words) == (0, True, True)
+    hook(company, "task_created", "echo $POPUG_EVENT; exit 3")
+    hook(company, "any.bad", KEEP, 0o777)
+    code, words = shown(company, capsys, "test", "task_created")
+    assert (code, "a sample of tasks.task_created.v2" in words, "exit 3" in words) == (0, True, True)
+    add(company, "One")
+    code, words = shown(company, capsys, "test", "task_created", "--json")
+    assert (json.loads(words)["exit"], json.loads(words)["output"]) == (3, "task_created\n")
+    for _ in range(5):
+        look(company)
+        company.clock.advance(hours=1)
+    code, words = shown(company, capsys, "list")
+    assert "any.bad is not run: others may write to it: chmod go-w" in words
+    assert "popug hooks retry task_created" in words
+    code, words = shown(company, capsys, "list", "--json")
+    assert {each["name"]: each["dead"] for each in json.loads(words)["hooks"]} == {"any.bad": 0, "task_created": 1}
+    assert shown(company, capsys, "retry", "task_created") == (
+        0, "1 event will be given to task_created once more.\nNext: popug hooks list\n",
+    )  # fmt: skip
+    assert shown(company, capsys, "test", "nobody")[0] == 3
+    assert shown(company, capsys, "test", "any.bad")[0] == 6
+
+
+# --- the examples -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "said"),
+    [
+        ("task_created.chat", "curl", '{"text": "New task #1: Feed \\"the\\" cage"}'),
+        ("day_closed.notify", "notify-send", "--app-name=popug -- Closed 2"),
+    ],
+)
+def test_an_example_works(
+    company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, program: str, said: str
+) -> None:
+    fake = tmp_path / "bin" / program
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$@"; test {program} = notify-send || cat\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(EXAMPLES / name, company.root / "hooks" / name)
+    add(company, 'Feed "the" cage')
+    trial = company.place.perform(TryHook(name=name))
+    assert trial.exit == 0, trial.output
+    assert said in trial.output
+    if program == "curl":
+        assert f"--config {tmp_path}/.config/popug/webhook" in trial.output
