@@ -82,10 +82,11 @@ def perform_once(place: "Local", once: Once, principal: Principal, message: Mess
     declaration = DECLARATIONS[type(message)]
     request = replies.request_of(principal.user_id, declaration, message, key)
     with once.alone(request):
+        remembered = once.remembered(request)  # asked first: what is written down meanwhile is found
         with place.runtime.reading(principal) as context:
             reply = replies.find(context, request)
         if reply is not None:
-            return once.remembered(request) or _replayed(place, principal, reply), True
+            return remembered or _replayed(place, principal, reply), True
         receipt = Receipt(request, declaration.answer)
         place.on_write = receipt.note
         answer = place.perform_as(principal, message)

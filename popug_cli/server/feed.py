@@ -56,10 +56,9 @@ class Feed:
         try:
             yield b"retry: 1000\n\n"
             while not self._ending.is_set():
-                for envelope in page:
-                    yield told(envelope)
-                    silent_seconds = 0.0
                 if page:
+                    yield b"".join(map(told, page))
+                    silent_seconds = 0.0
                     listening = listening.after(int(page[-1]["sequence"]))
                 if len(page) < PAGE_EVENTS:
                     silent_seconds += await self._pause()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from popug_cli.bus import replies
+from popug_cli.bus.runtime import Context
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
@@ -56,6 +57,22 @@ def test_a_command_sent_again_is_answered_again_and_not_done_again(residence: Re
 def test_the_answer_stays_the_first_one_whatever_happens_since(residence: Residence) -> None:
     first = told(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
+    assert told(residence.perform("kesha", FEED, key="k1")) == first
+
+
+def test_an_answer_that_is_written_down_while_it_is_looked_for_is_the_first_one(
+    residence: Residence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = told(residence.perform("kesha", FEED, key="k1"))
+    residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
+    find = replies.find
+
+    def find_slowly(context: Context, request: replies.Request) -> replies.Reply | None:
+        found = find(context, request)
+        residence.resident.follow(print)
+        return found
+
+    monkeypatch.setattr(replies, "find", find_slowly)
     assert told(residence.perform("kesha", FEED, key="k1")) == first
 
 

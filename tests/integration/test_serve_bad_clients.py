@@ -225,6 +225,16 @@ def test_who_does_not_read_its_answers_is_left(served: Served, company: Residenc
             pass
 
 
+def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(served: Served, company: Residence) -> None:
+    for number in range(10):
+        served.post("tasks/add_task", {"title": f"Task {number}"}, company.tokens["kesha"])
+    for _ in range(5):
+        with connect(served) as client:
+            token = company.tokens["ada"].encode()
+            client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token)
+            client.recv(1)
+
+
 def test_more_connections_than_there_may_be_are_refused(served: Served) -> None:
     clients = [connect(served) for _ in range(60)]
     try:
