@@ -76,6 +76,21 @@ DISK_BUGS: dict[str, Bug] = {
         "a commit whose sync failed is left where the next process finds it",
         (Change("storage/engine.py", "    try:\n        busy, *_", "    return True\n    try:\n        busy, *_"),),
     ),
+    "deferred-write": Bug(
+        "a write takes its lock only when it first writes, on a snapshot that may be old by then",
+        (Change("storage/engine.py", '"BEGIN IMMEDIATE" if writes else "BEGIN"', '"BEGIN"'),),
+    ),
+    "torn-entry": Bug(
+        "balances are moved in one transaction and entries written in the next",
+        (
+            Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
+            Change(
+                "billing/ledger.py",
+                "    _move_accounts(entries, context)\n",
+                f"    _move_accounts(entries, context)\n{COMMIT_AMIDST}",
+            ),
+        ),
+    ),
     "full-disk-misnamed": Bug(
         "a full disk is only called a failure",
         (Change("storage/faults.py", "    if refused in NO_SPACE:\n        return disk_full(database)\n", ""),),

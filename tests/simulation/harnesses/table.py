@@ -25,6 +25,7 @@ HARNESSES = {
     "power_cut": ("-m", "tests.simulation.power_cut", "--images", "150", "--jobs", "2"),
     "simulation": ("-m", "tests.simulation", "--operations", "6000", "--length", "400", "--no-shrink"),
     "machine": ("-m", "tests.simulation.machine", "--operations", "3000", "--no-shrink"),
+    "crowd": ("-m", "tests.simulation.crowd", "--processes", "8", "--commands", "12"),
 }
 OF_THE_DAY = {"kill", "fault", "power_cut"}
 FOCUS = {

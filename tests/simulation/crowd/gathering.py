@@ -1,0 +1,165 @@
+"""A gathering: a company is founded, the crowd comes, readers watch the bank, and then everything is looked at."""
+
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.simulation.crowd import bank, visitor
+from tests.simulation.crowd.bank import Readings
+from tests.simulation.crowd.visitor import WORD, Report, Visitor, give
+
+WORKERS, EXTRAS, TASKS = 6, 4, 8
+READERS = 2
+FOUNDING = "init --admin ada --email ada@popug.example --password-stdin"
+READING_EVERY_SECONDS = 0.05
+WATCHED_EVERY_SECONDS = 0.5
+
+
+@dataclass
+class Tally:
+    """What came of it."""
+
+    commands: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    readings: Readings = field(default_factory=Readings)
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def gather(seed: int, processes: int, commands: int, watch: Callable[[int], None]) -> Tally:
+    """Let so many processes give so many commands each."""
+    visitor.warm_up()
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
+        shop = Path(name)
+        tokens = _in_a_child(shop, lambda: _found(shop / "home"))
+        began = time.perf_counter()
+        reports, readings = _crowd(shop, seed, processes, commands, tokens, watch)
+        tally.seconds = time.perf_counter() - began
+        for report in reports:
+            tally.faults += report.faults
+            for kind, times in report.asked.items():
+                tally.kinds[kind] = tally.kinds.get(kind, 0) + times
+        for each in readings:
+            tally.faults += each.faults
+            tally.readings.snapshots += each.snapshots
+        tally.commands = sum(tally.kinds.values())
+        tally.faults += _in_a_child(shop, lambda: _aftermath(shop / "home", reports))
+    return tally
+
+
+def _found(home: Path) -> dict[str, str]:
+    """A company with people and a few tasks; the tokens of those who are to give commands."""
+    _must(give(home, FOUNDING.split(), typed=f"{WORD}\n"))
+    roles = {"mia": "manager", "carl": "accountant"}
+    roles |= {f"w{n}": "worker" for n in range(WORKERS)} | {f"e{n}": "worker" for n in range(EXTRAS)}
+    for name, role in roles.items():
+        line = f"user add {name} --email {name}@popug.example --role {role} --password-stdin"
+        _must(give(home, line.split(), typed=f"{WORD}\n"))
+    for number in range(TASKS):
+        _must(give(home, ["task", "add", f"First {number}"]))
+    names = [name for name in ("ada", *roles) if not name.startswith("e")]
+    return {name: _must(give(home, ["token", "issue", name, "--ttl", "3d"]))["token"] for name in names}
+
+
+def _must(answer: visitor.Answer) -> Any:
+    if answer.code:
+        raise RuntimeError(answer.stderr)
+    return answer.json
+
+
+def _crowd(
+    shop: Path, seed: int, processes: int, commands: int, tokens: dict[str, str], watch: Callable[[int], None]
+) -> tuple[list[Report], list[Readings]]:
+    context = get_context("fork")
+    done, over = context.Value("q", 0), context.Event()
+
+    def count() -> None:
+        with done.get_lock():
+            done.value += 1
+
+    def visit(number: int) -> None:
+        report = Visitor(number, seed, shop / "home", tokens).visit(commands, count)
+        (shop / f"report-{number}").write_bytes(msgspec.json.encode(report))
+
+    def look(number: int) -> None:
+        readings = Readings()
+        while not over.wait(READING_EVERY_SECONDS):
+            bank.read(shop / "home" / "popug.db", readings)
+        (shop / f"readings-{number}").write_bytes(msgspec.json.encode(readings))
+
+    visitors = [context.Process(target=visit, args=(number,)) for number in range(processes)]
+    readers = [context.Process(target=look, args=(number,)) for number in range(READERS)]
+    for process in (*readers, *visitors):
+        process.start()
+    _wait(visitors, done, watch)
+    over.set()
+    _wait(readers, done, watch)
+    if any(process.exitcode for process in (*visitors, *readers)):
+        raise RuntimeError(f"one of the crowd died: {[process.exitcode for process in (*visitors, *readers)]}")
+    return (
+        [msgspec.json.decode((shop / f"report-{n}").read_bytes(), type=Report) for n in range(processes)],
+        [msgspec.json.decode((shop / f"readings-{n}").read_bytes(), type=Readings) for n in range(READERS)],
+    )
+
+
+def _wait(processes: list[Any], done: "Synchronized[int]", watch: Callable[[int], None]) -> None:
+    for process in processes:
+        while process.is_alive():
+            process.join(WATCHED_EVERY_SECONDS)
+            watch(done.value)
+
+
+def _in_a_child(shop: Path, work: Callable[[], Any]) -> Any:
+    """Do some work in a child, so that this process, which forks others, never has the database open."""
+    file = shop / "outcome"
+
+    def run() -> None:
+        file.write_bytes(msgspec.json.encode(work()))
+
+    child = get_context("fork").Process(target=run)
+    child.start()
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(f"a child ended with {child.exitcode}")
+    return msgspec.json.decode(file.read_bytes())
+
+
+def _aftermath(home: Path, reports: list[Report]) -> list[str]:
+    """What does not hold once everybody has gone: the doctor's finding, and each promise that was not kept."""
+    found = give(home, ["doctor"])
+    faults = [f"doctor ended with {found.code}: {found.stdout}{found.stderr}"] if found.code else []
+    with closing(sqlite3.connect(home / "popug.db")) as database:
+
+        def count(statement: str, value: str) -> int:
+            return int(database.execute(statement, (value,)).fetchone()[0])
+
+        for report in reports:
+            kept = {title: count("SELECT count(*) FROM tasks_tasks WHERE title = ?", title) for title in report.added}
+            kept |= {
+                f"#{number} by {name}": count(
+                    "SELECT count(*) FROM tasks_tasks JOIN identity_users ON user_id = assignee_id WHERE status ="
+                    f" 'completed' AND username = '{name}' AND number = ?",
+                    number,
+                )
+                for number, name in report.completed.items()
+            }
+            reversals = "SELECT count(*) FROM billing_entries WHERE corrects = ?"
+            kept |= {entry: count(reversals, entry) for entry in report.corrected}
+            people = "SELECT count(*) FROM identity_users WHERE username = ?"
+            kept |= {name: count(people, name) for name in report.hired}
+            faults += [
+                f"{what} was acknowledged, and is there {times} times" for what, times in kept.items() if times != 1
+            ]
+    os.environ.pop("POPUG_TOKEN", None)
+    return faults
