@@ -3,6 +3,9 @@
 import io
 import os
 import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -60,21 +63,48 @@ def _company(face: Face, user: User) -> "Company":
     said = io.StringIO()
     chosen = msgspec.structs.replace(face.chosen, printer=Printer(out=said, err=said, plain=True))
     quiet = Face(face.home, False, chosen, face.words)
+    calendar, only_ascii = quiet.place.calendar, face.printer.only_ascii
+    return Company(WayIn(quiet), user, calendar, today.told, partial(_taken, said), only_ascii)
 
-    def perform(message: Message[Answer]) -> Answer:
+
+@dataclass
+class WayIn:
+    """Performs messages for as long as somebody looks, while servers come and go and backups are restored."""
+
+    face: Face
+    database: tuple[int, int] | None = None
+
+    def __call__(self, message: Message[Answer], /) -> Answer:
+        """Perform a message; raises a ``PopugError`` for every refusal."""
+        if self.face.server is None:
+            self._see_which_file()
         try:
-            return quiet.perform(message)
+            return self.face.perform(message)
         except Unavailable:
-            vars(quiet).pop("server", None)  # another may hold the home by the next time, or nobody
+            vars(self.face).pop("server", None)  # by the next time another may hold the home, or nobody
             raise
 
-    def warnings() -> list[str]:
-        told = said.getvalue().splitlines()
-        said.seek(0)
-        said.truncate()
-        return told
+    def _see_which_file(self) -> None:
+        """A restore puts another file in the place of the one that is open."""
+        before, self.database = self.database, _identity(self.face.home.database)
+        if before not in {None, self.database}:
+            self.face.here.close()
 
-    return Company(perform, user, face.place.calendar, today.told, warnings, face.printer.only_ascii)
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _taken(said: io.StringIO) -> list[str]:
+    """The lines that were written there since this was last asked."""
+    lines = said.getvalue().splitlines()
+    said.seek(0)
+    said.truncate()
+    return lines
 
 
 def _show_once(face: Face, user: User) -> None:

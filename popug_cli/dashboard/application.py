@@ -39,6 +39,7 @@ ContentSwitcher { height: 1fr; padding: 0 1; }
 .told { height: auto; }
 Sheet { height: 1fr; background: ansi_default; }
 Sheet, VerticalScroll { scrollbar-size: 1 1; }
+Sheet:nocolor, VerticalScroll:nocolor { scrollbar-size: 0 0; }
 Sheet > .datatable--header { background: ansi_default; color: ansi_default; text-style: bold; }
 Sheet > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
 Sheet > .datatable--hover { background: ansi_default; }
@@ -158,6 +159,16 @@ class Dashboard(App[None]):
             self.say("There is no task to complete here.")
         elif not self._is_at_work:
             self._begin(partial(self._complete, task.number))
+
+    def action_detail(self) -> None:
+        """Tell everything about the task that the cursor is on, its title in full."""
+        if (task := self.tasks.chosen) is not None:
+            self.say(self.tasks.detail(task))
+
+    def on_data_table_row_selected(self) -> None:
+        """The Enter key tells about a task."""
+        if self.shown == "tasks":
+            self.action_detail()
 
     def action_shuffle(self) -> None:
         """Ask whether it is meant, then draw a new assignee for every open task."""

@@ -20,7 +20,7 @@ from popug_cli.messages.today import Today
 DAYS = 14
 DAYS_WHERE_LOW = 7
 LOW_LINES = 32
-LEAST_BAR = 6
+LEAST_BAR, MOST_BAR = 6, 48
 Course = list[tuple[date, int]]
 
 
@@ -90,7 +90,7 @@ def chart(name: str, found: Course, width: int, *, only_ascii: bool) -> Text:
     """A line a day: the date, the amount, a bar."""
     amounts = [format_cents(cents) for _, cents in found]
     widest = max((len(amount) for amount in amounts), default=0)
-    room = max(LEAST_BAR, width - len("Mon 11-23  ") - widest - 2)
+    room = max(LEAST_BAR, min(MOST_BAR, width - len("Mon 11-23  ") - widest - 2))
     pictures = bars([cents for _, cents in found], room, ascii_only=only_ascii)
     told = zip(found, amounts, pictures, strict=True)
     return lines(

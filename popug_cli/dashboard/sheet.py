@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
 from popug_cli.dashboard.text import plain
@@ -26,6 +28,11 @@ class Rows:
 
 class Sheet(DataTable[Text]):
     """Shows rows; the cursor stays with the row whose first cell it is on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__(cursor_type="row")

@@ -1,6 +1,7 @@
 """The view of tasks: own and everybody's, completed with a key."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -23,10 +24,11 @@ class TasksView(Vertical):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "app.complete", "Complete"),
+        Binding("d", "app.detail", "Details"),
         Binding("a", "whose", "Own/all"),
-        Binding("o", "status", "Open/every"),
+        Binding("o", "status", "Status"),
         Binding("n", "turn(1)", "Next"),
-        Binding("p", "turn(-1)", "Previous"),
+        Binding("p", "turn(-1)", "Back"),
         Binding("s", "app.shuffle", "Shuffle"),
     ]
 
@@ -74,6 +76,16 @@ class TasksView(Vertical):
         self.page += pages
         self.sheet.move_cursor(row=0)
         await self.app.run_action("app.look")
+
+    def detail(self, task: Task) -> str:
+        """Everything about a task in a few sentences."""
+        name = f"#{task.number} {task.title}" + (f" ({task.jira_id})" if task.jira_id else "")
+        ended = f", completed {self._at(task.completed_at)}" if task.completed_at else ""
+        prices = f"fee {price(task.fee_cents)}, reward {price(task.reward_cents)}"
+        return f"{name}. By {task.creator}, {self._at(task.created_at)}; {task.assignee} has it{ended}; {prices}."
+
+    def _at(self, instant: datetime) -> str:
+        return f"{self.company.calendar.local(instant):%Y-%m-%d %H:%M}"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """There is nothing to turn to beyond the first page and the last."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -15,6 +17,7 @@ from popug_cli.app.address import Address
 from popug_cli.app.remote import Remote
 from popug_cli.cli import dashboard as command
 from popug_cli.cli import today
+from popug_cli.cli.face import Face
 from popug_cli.cli.main import run
 from popug_cli.dashboard.application import Dashboard
 from popug_cli.dashboard.desk import Company
@@ -79,6 +82,8 @@ def test_a_worker_completes_a_task_with_a_key_and_sees_what_it_brought(company: 
         first = await seen(pilot, "My open tasks: 1;", "1  POPUG-7 Feed <b>the cage", reward, "in the red")
         assert "Shuffle" not in first
         assert "analytics" not in first
+        await pilot.press("enter")
+        await seen(pilot, "#1 Feed <b>the cage (POPUG-7). By boss, 2026-03-02 10:00; kesha has it; fee")
         await pilot.press("c")
         await seen(pilot, f"#1 Feed <b>the cage is completed; it brought {reward}.", "My open tasks: none.")
         await seen(pilot, f"earned today {reward}")
@@ -178,9 +183,9 @@ def test_many_tasks_are_turned_over_page_by_page(company: InProcess) -> None:
         company.act("boss", AddTask(title=f"Task {number}"))
 
     async def steps(pilot: Pilot[None]) -> None:
-        await seen(pilot, "My open tasks: 1-2 of 3;", "2  Task 1", "Next")
+        await seen(pilot, "My open tasks: 1-2 of 3;", "2  Task 1", "n Next")
         await pilot.press("n")
-        assert "Task 1" not in await seen(pilot, "My open tasks: 3-3 of 3;", "3  Task 2", "Previous")
+        assert "Task 1" not in await seen(pilot, "My open tasks: 3-3 of 3;", "3  Task 2", "p Back")
         company.act("kesha", CompleteTask(number=3))
         await seen(pilot, "My open tasks: 2;", "2  Task 1")
 
@@ -268,3 +273,17 @@ def test_what_is_said_beside_an_answer_is_shown_and_not_printed(
     assert seen_by_it.perform(WhoAmI()).username == "boss"
     assert seen_by_it.warnings() == []
     assert "".join(capsys.readouterr()) == ""
+
+
+def test_after_a_restore_it_goes_on_with_the_restored_file(logged_in: InProcess, tmp_path: Path) -> None:
+    way_in = command.WayIn(Face(logged_in.place.home, as_json=False))
+    assert way_in(ListTasks()).total == 0
+    with closing(sqlite3.connect(logged_in.place.home.database)) as database:
+        database.execute("VACUUM INTO ?", (str(tmp_path / "restored"),))
+    logged_in.act("boss", AddTask(title="Feed the cage"))
+    assert way_in(ListTasks()).total == 1
+    logged_in.place.close()
+    for left in logged_in.root.glob("popug.db-*"):
+        left.unlink()
+    (tmp_path / "restored").replace(logged_in.place.home.database)
+    assert way_in(ListTasks()).total == 0
