@@ -29,7 +29,7 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
         " AND type IN ('table', 'index') ORDER BY type = 'index'"
     )
     schema = context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars().all()
-    with tempfile.TemporaryDirectory(prefix="popug-rebuild-") as directory:
+    with tempfile.TemporaryDirectory(prefix="popug-rebuild-", dir=_room(context.home.root)) as directory:
         file = Path(directory) / "rebuilt.db"
         with sqlite3.connect(file) as database:
             for sql in schema:
@@ -41,6 +41,14 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
             yield engine
         finally:
             engine.dispose()
+
+
+def _room(home: Path) -> str:
+    """The system's place for temporary files; where that takes none, as a full ``/tmp``, the home."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return str(home)
 
 
 def feed(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:

@@ -1,5 +1,6 @@
 """Migrations: numbered, each in one transaction with its record, after a backup; a newer database is refused."""
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -68,8 +69,11 @@ def migrate(database: Path, target: str = "head") -> None:
 def _back_up(home: Home, found: str) -> None:
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     copy = home.backups / f"before-migration-from-{found}-{moment}.db"
+    partial = copy.with_name(f".{copy.name}.{os.getpid()}")
     home.backups.mkdir(mode=0o700, exist_ok=True)
-    copy.touch(mode=OWNER_ONLY_FILE)
-    with closing(sqlite3.connect(home.database)) as source, closing(sqlite3.connect(copy)) as target:
+    partial.touch(mode=OWNER_ONLY_FILE)
+    with closing(sqlite3.connect(home.database)) as source, closing(sqlite3.connect(partial)) as target:
         source.backup(target)
-    shutil.copymode(home.database, copy)
+    shutil.copymode(home.database, partial)
+    partial.replace(copy)
+    sync_names(home.backups)
