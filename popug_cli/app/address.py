@@ -1,5 +1,7 @@
 """Addresses of servers: ``unix:///path``, ``http://host:port``, ``https://host:port``."""
 
+import os
+
 import msgspec
 
 from popug_cli.kernel.errors import InvalidInput
@@ -40,18 +42,17 @@ class Address(msgspec.Struct, frozen=True):
 def parse(url: str) -> Address:
     """The address that a URL names; raises ``invalid_server``."""
     scheme, _, rest = url.partition(":")
-    if url.isascii() and url.isprintable() and " " not in url:
-        if scheme.lower() == "unix":
-            return _socket_file(url, rest)
-        if scheme.lower() in DEFAULT_PORTS:
-            return _host(url)
+    if scheme.lower() == "unix" and url.isprintable():
+        return _socket_file(url, rest)
+    if scheme.lower() in DEFAULT_PORTS and url.isascii() and url.isprintable() and " " not in url:
+        return _host(url)
     raise _refused(url, "is no address of a server")
 
 
 def _socket_file(url: str, rest: str) -> Address:
-    from urllib.parse import unquote
+    from urllib.parse import unquote_to_bytes
 
-    path = unquote(rest.removeprefix("//"))
+    path = os.fsdecode(unquote_to_bytes(rest.removeprefix("//")))
     if not path.startswith("/") or "\0" in path:
         raise _refused(url, "names no socket by its whole path")
     return Address(path=path)

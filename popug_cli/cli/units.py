@@ -8,7 +8,7 @@ from typing import Any
 
 from popug_cli.cli.install import program_of, unit_word
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.home import Home
+from popug_cli.kernel.home import Home, socket_url
 
 SOCKET = Path("/run/popug/popug.sock")
 GROUP = "popug"
@@ -62,7 +62,7 @@ class ServePlan:
         yield f"Put both files there and make the group: groupadd --force {self.group}"
         yield f"Let people in: usermod -aG {self.group} NAME"
         yield "systemctl daemon-reload && systemctl enable --now popug.socket popug.service"
-        yield f"People set POPUG_SERVER=unix://{self.socket}, then `popug login NAME`."
+        yield f"People set POPUG_SERVER={socket_url(self.socket)}, then `popug login NAME`."
 
     def answer(self) -> dict[str, Any]:
         """The same for programs."""
@@ -72,7 +72,7 @@ class ServePlan:
             "files": self.files,
             "user": self.user,
             "group": self.group,
-            "server": f"unix://{self.socket}",
+            "server": socket_url(self.socket),
         }
 
 

@@ -90,6 +90,11 @@ def runtime_directory() -> Path:
     return Path(os.environ.get("XDG_RUNTIME_DIR") or own)
 
 
+def socket_url(path: Path) -> str:
+    """What a socket is called as a server's address, whatever characters its path has."""
+    return "unix" + path.as_uri().removeprefix("file")
+
+
 def is_ours_alone(directory: Path) -> bool:
     """Whether a directory is there that belongs to this user, and in which nobody else can put anything."""
     try:

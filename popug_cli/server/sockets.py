@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_ours_alone
+from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_ours_alone, socket_url
 
 BACKLOG = 1024
 GROUP_FILE = 0o660
@@ -81,7 +81,7 @@ def listen_at(path: Path, mode: int, group: str | None) -> Listener:
         _give_to(path, group)
     path.chmod(mode)
     listener.listen(BACKLOG)
-    return Listener(listener, f"unix://{path}", path, path.lstat().st_ino)
+    return Listener(listener, socket_url(path), path, path.lstat().st_ino)
 
 
 def listen_on(host: str, port: int, *, secure: bool) -> Listener:

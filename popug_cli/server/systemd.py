@@ -3,7 +3,9 @@
 import os
 import socket
 from contextlib import suppress
+from pathlib import Path
 
+from popug_cli.kernel.home import socket_url
 from popug_cli.server.sockets import Listener
 
 FIRST_PASSED_FD = 3
@@ -15,7 +17,7 @@ def passed_sockets() -> list[Listener]:
         return []
     count = int(os.environ.pop("LISTEN_FDS", "0"))
     found = [socket.socket(fileno=number) for number in range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)]
-    return [Listener(each, f"unix://{each.getsockname()}") for each in found if each.family == socket.AF_UNIX]
+    return [Listener(each, _url(each.getsockname())) for each in found if each.family == socket.AF_UNIX]
 
 
 def notify(state: str) -> None:
@@ -25,3 +27,8 @@ def notify(state: str) -> None:
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+
+
+def _url(name: str | bytes) -> str:
+    """What a socket is called; one without a file (of Linux's abstract names) has no address that a client takes."""
+    return socket_url(Path(name)) if isinstance(name, str) and name.startswith("/") else f"unix:{name!r}"

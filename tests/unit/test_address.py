@@ -1,9 +1,12 @@
 """Addresses of servers, as people write them."""
 
+from pathlib import Path
+
 import pytest
 
 from popug_cli.app.address import Address, parse
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import socket_url
 
 
 @pytest.mark.parametrize(
@@ -11,6 +14,7 @@ from popug_cli.kernel.errors import InvalidInput
     [
         ("unix:///run/popug.sock", Address(path="/run/popug.sock"), "unix:///run/popug.sock"),
         ("unix:///a%20b/popug.sock", Address(path="/a b/popug.sock"), "unix:///a b/popug.sock"),
+        ("unix:///a b/pöpug.sock", Address(path="/a b/pöpug.sock"), "unix:///a b/pöpug.sock"),
         ("http://localhost:8020", Address(host="localhost", port=8020), "http://localhost:8020"),
         ("HTTP://LocalHost:8020/", Address(host="localhost", port=8020), "http://localhost:8020"),
         ("http://popug", Address(host="popug", port=80), "http://popug"),
@@ -22,6 +26,12 @@ from popug_cli.kernel.errors import InvalidInput
 def test_an_address_has_one_spelling(written: str, address: Address, url: str) -> None:
     assert parse(written) == address
     assert parse(written).url == url
+
+
+@pytest.mark.parametrize("path", ["/run/popug.sock", "/home/jürgen/a b/100%25/#?.sock", "/no\udcfftext.sock"])
+def test_what_a_server_calls_its_socket_leads_there(path: str) -> None:
+    assert socket_url(Path(path)).isascii()
+    assert parse(socket_url(Path(path))) == Address(path=path)
 
 
 @pytest.mark.parametrize(
