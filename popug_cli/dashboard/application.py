@@ -43,7 +43,7 @@ Sheet:nocolor, VerticalScroll:nocolor { scrollbar-size: 0 0; }
 Sheet > .datatable--header { background: ansi_default; color: ansi_default; text-style: bold; }
 Sheet > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
 Sheet > .datatable--hover { background: ansi_default; }
-#charts { height: auto; }
+#charts { height: auto; margin-bottom: 1; }
 #charts Static { width: 1fr; height: auto; }
 Footer { background: ansi_default; }
 FooterKey { background: ansi_default; color: ansi_default; }
@@ -86,7 +86,7 @@ class Dashboard(App[None]):
         self.news, self.said = Static(id="news"), Static(id="said")
         self.day: Today | None = None
         self.fault: BaseException | None = None
-        self._is_at_work = self._is_troubled = False
+        self._is_at_work = self._is_troubled = self._is_loading = self._is_stale = False
 
     def compose(self) -> ComposeResult:
         """A head of two lines, the views of which one is seen, what happened, what was said, and the keys."""
@@ -140,8 +140,10 @@ class Dashboard(App[None]):
         self.action_show(names[(names.index(self.shown) + views) % len(names)])
 
     def action_look(self) -> None:
-        """Ask anew for what the view shows."""
-        self._begin(self._load, group="load", exclusive=True)
+        """Ask anew for what the view shows, once what it is being asked for is there."""
+        self._is_stale = True
+        if not self._is_loading:
+            self._begin(self._load)
 
     def action_leave(self) -> None:
         """End it."""
@@ -191,9 +193,9 @@ class Dashboard(App[None]):
         self.fault = error.error if isinstance(error, WorkerFailed) else error
         self._close_messages_no_wait()
 
-    def _begin(self, work: Work, *, group: str = "default", exclusive: bool = False) -> None:
-        """Have something done while the screen goes on; one that is exclusive takes the place of its group."""
-        _: Worker[None] = self.run_worker(work, group=group, exclusive=exclusive)
+    def _begin(self, work: Work) -> None:
+        """Have something done while the screen goes on."""
+        _: Worker[None] = self.run_worker(work)
 
     async def _complete(self, number: int) -> None:
         if (done := await self._attempt(CompleteTask(number=number))) is not None:
@@ -246,12 +248,15 @@ class Dashboard(App[None]):
             self.action_look()
 
     async def _load(self) -> None:
-        if self.day is None:
-            return
+        self._is_loading = True
         try:
-            await self.view.load(self.day)
+            while self._is_stale and self.day is not None:
+                self._is_stale = False
+                await self.view.load(self.day)
         except PopugError as error:
             self.complain(error)
+        finally:
+            self._is_loading = False
 
     def _tell(self, happened: list[Happening], warnings: list[str]) -> None:
         """Show the last of what happened to who looks, unless they did it here."""

@@ -1,4 +1,4 @@
-"""A table of rows that fits the width it has: one column gives way, numbers never do."""
+"""A table of rows that fits the width it has: one column gives way, then other words, numbers never do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from popug_cli.dashboard.text import plain
 
 BESIDE_CELL = 2
 BAR = 2
-LEAST_WIDTH = 12
+LEAST_WIDTH, LEAST_WORD = 20, 10
 Row = Sequence[str]
 
 
@@ -57,9 +57,10 @@ class Sheet(DataTable[Text]):
         return self.get_row_at(self.cursor_row)[0].plain if self.is_valid_row_index(self.cursor_row) else ""
 
     def on_resize(self) -> None:
-        """Fit the rows to the new width."""
+        """Fit the rows to the new width, and keep the cursor in sight."""
         if self.shown is not None:
             self.show(self.shown)
+            self.call_after_refresh(self.move_cursor, row=self.cursor_row)
 
     def _fill(self, shown: Rows) -> None:
         widths = _widths(shown, self.size.width)
@@ -79,6 +80,10 @@ def _cell(text: str, width: int, *, right: bool) -> Text:
 def _widths(shown: Rows, available: int) -> list[int]:
     columns = ([name, *(row[place] for row in shown.rows)] for place, name in enumerate(shown.names))
     widths = [max(plain(text).cell_len for text in column) for column in columns]
-    others = sum(widths) - widths[shown.flexible] + BESIDE_CELL * len(widths) + BAR
-    widths[shown.flexible] = max(LEAST_WIDTH, available - others)
+    widths[shown.flexible] = LEAST_WIDTH
+    room = available - BAR - BESIDE_CELL * len(widths)
+    words = [place for place in range(len(widths)) if place not in shown.right | {shown.flexible}]
+    while sum(widths) > room and any(widths[place] > LEAST_WORD for place in words):
+        widths[max(words, key=widths.__getitem__)] -= 1
+    widths[shown.flexible] += max(0, room - sum(widths))
     return widths

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
@@ -176,6 +177,21 @@ def test_money_and_analytics_have_their_figures_and_charts(company: InProcess) -
         assert "income" not in shown
 
     walk(dashboard_of(company, "kesha"), own)
+
+
+def test_names_give_way_before_numbers_do(company: InProcess) -> None:
+    long = "p" * 32
+    company.hire(long)
+    while company.act("boss", AddTask(title="Feed the cage " * 10)).assignee != long:
+        pass
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("a", "o")
+        line = next(each for each in (await seen(pilot, "ppp")).split("\n") if "ppp" in each)
+        assert "Feed the cage" in line
+        assert len(re.findall(r"\$\d\d", line)) == 2, line
+
+    walk(dashboard_of(company, "boss"), steps)
 
 
 def test_many_tasks_are_turned_over_page_by_page(company: InProcess) -> None:
