@@ -64,6 +64,15 @@ AGREEMENTS = (
         WHERE {COMPLETED} AND task.status = 'completed' AND json_extract(log.envelope, '$.time') <> task.completed_at
         """,
     ),
+    Invariant(
+        "sent_mail_was_told",
+        "of every mail that counts as sent the log says so",
+        """
+        SELECT 'mail ' || mail_id FROM mail_outbox WHERE status = 'sent' AND mail_id NOT IN (
+            SELECT json_extract(envelope, '$.data.mail_id') FROM bus_log
+            WHERE type = 'popug.mail.mail_sent.v1' AND json_extract(envelope, '$.data.mail_id') IS NOT NULL)
+        """,
+    ),
 )
 
 

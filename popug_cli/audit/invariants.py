@@ -62,12 +62,13 @@ INVARIANTS = (
     ),
     Invariant(
         "accounts_are_known",
-        "every account is management's, that of the payouts, or a registered person's",
+        "every account is management's, that of the payouts, or under the name of a registered person",
         """
         SELECT 'account ' || account.account_id FROM billing_accounts account
-        LEFT JOIN bus_log told ON told.subject = account.account_id AND told.type = 'popug.identity.user_registered.v1'
         WHERE (account.kind = 'employee') = (account.account_id IN ('management', 'payouts'))
-            OR (account.username IS NOT NULL AND told.sequence IS NULL)
+            OR (account.username IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bus_log told
+                WHERE told.subject = account.account_id AND told.type = 'popug.identity.user_registered.v1'
+                AND json_extract(told.envelope, '$.data.username') = account.username))
         """,
     ),
     Invariant(

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.app import Local
 from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.home import Home
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.company import CheckHealth, ExplainBalance, LedgerProof, VerifyLedger
 from popug_cli.messages.tasks import ShuffleTasks
@@ -85,7 +87,14 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
                 "UPDATE billing_accounts SET username = 'kesha' WHERE username = 'gosha'",
                 "UPDATE billing_accounts SET username = 'gosha' WHERE username = 'swap'",
             ],
-            "people_are_known_alike",
+            "accounts_are_known",
+        ),
+        (
+            [
+                "UPDATE mail_outbox SET status = 'sent', sent_at = queued_at, sent_to = 'x'"
+                " WHERE mail_id = (SELECT min(mail_id) FROM mail_outbox)"
+            ],
+            "sent_mail_was_told",
         ),
         (["UPDATE billing_tasks SET title = 'Something else' WHERE number = 2"], "tasks_are_known_alike"),
         (["UPDATE billing_tasks SET number = 77 WHERE number = 2"], "tasks_are_known_alike"),
@@ -124,6 +133,18 @@ def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
     assert not verify(company).ok
     health = company.place.perform(CheckHealth())
     assert "types_as_told" in {check.name for check in health.checks if not check.ok}
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE bus_log", "DROP TABLE storage_home", "DELETE FROM alembic_version"])
+def test_a_file_without_what_all_rests_on_is_damaged(company: InProcess, statement: str) -> None:
+    tamper(company, statement)
+    damaged = pytest.raises(IntegrityFault, match=r"is damaged.*(no such table|already exists)")
+    place = Local(Home(company.root), clock=company.clock)
+    with damaged:
+        place.perform(CheckHealth())
+    with damaged:
+        place.perform(VerifyLedger())
+    place.close()
 
 
 def test_a_figure_that_the_entries_do_not_come_to_is_not_explained(company: InProcess) -> None:
