@@ -1,7 +1,7 @@
 """One look after the hooks: a thread for each, which claims an event, gives it to the hook and settles it."""
 
 import time
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from popug_cli.app.local import Local
 
 IDLE_SECONDS = 0.2
+SIGNAL_SECONDS = 0.1  # a signal that another thread was given is heard of no sooner by one that waits
 
 
 class Halted(BaseException):
@@ -47,7 +48,8 @@ class Desk:
         with ThreadPoolExecutor(len(files), thread_name_prefix="popug-hook") as pool:
             futures = [pool.submit(self._serve, file) for file in files]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
+                while _are_at_work(futures):
+                    wait(futures, SIGNAL_SECONDS, return_when=FIRST_EXCEPTION)
             finally:
                 self.halt.set()
         troubles = [trouble for future in futures if (trouble := future.exception()) is not None]
@@ -122,3 +124,10 @@ class Desk:
     def _count(self, *, done: int = 0, failed: int = 0, dead: int = 0) -> None:
         with self.lock:
             self.done, self.failed, self.dead = self.done + done, self.failed + failed, self.dead + dead
+
+
+def _are_at_work(futures: "list[Future[None]]") -> bool:
+    """Whether none has failed and some have not ended."""
+    return not all(future.done() for future in futures) and not any(
+        future.exception() for future in futures if future.done()
+    )

@@ -41,7 +41,7 @@ PASSED_ON = frozenset({
     *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
 })  # fmt: skip
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-SPARE_SECONDS = 60
+SPARE_SECONDS = 15
 
 
 def run_hooks(place: "Local", message: RunHooks, principal: Principal) -> HookRun:

@@ -19,9 +19,13 @@ from popug_cli.app.hook_files import events, find
 from popug_cli.app.hook_run import Desk
 from popug_cli.app.hook_sample import sample
 from popug_cli.app.hooks import lease_of, register
+from popug_cli.app.resident import Resident
 from popug_cli.bus import hooks as places
+from popug_cli.cli.face import Face
+from popug_cli.cli.hooks import Report
 from popug_cli.cli.main import run as run_popug
-from popug_cli.hooks import Looks, running_beside
+from popug_cli.cli.serve import _beside as beside_server
+from popug_cli.hooks import Looks, run_once, running_beside
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, PopugError, Unavailable
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.company import CheckHealth
@@ -416,7 +420,7 @@ def test_what_somebody_has_claimed_is_left_alone_until_the_lease_is_over(company
         assert lost is not None
         assert places.claim(context, "task_created", file.types, lease) is None
     assert (look(company).done, listed(company).state) == (0, "running")
-    company.clock.advance(seconds=91)
+    company.clock.advance(seconds=46)
     assert look(company).done == 1
     with company.place.runtime.writing(SCHEDULER) as context:
         assert not places.failed(context, lost, "too late")
@@ -555,6 +559,21 @@ def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_aga
     assert look(company).done == 1
 
 
+@pytest.mark.parametrize("scheduler", [False, True])
+def test_a_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPatch, scheduler: bool) -> None:
+    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0.01)
+    path = hook(company, "task_created", f"{KEEP}; touch done")
+    company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
+    resident = Resident(company.place.home, threads=2)
+    with beside_server(Face(company.place.home, as_json=True), scheduler=scheduler)(
+        lambda progress: resident.place(company.warnings.append, progress=progress)
+    ):
+        add(company, "One")
+        wait_for(company.root / "done")
+    resident.close()
+    assert titles(company) == ["One"]
+
+
 def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
     told, calls = Told(), []
@@ -627,6 +646,27 @@ def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: p
     _, line = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (line["event"], line["done"], line["failed"]) == ("hooks", 1, 0)
     assert titles(company) == ["One"]
+
+
+def test_an_order_to_end_ends_a_single_look_and_the_event_is_run_again(company: InProcess) -> None:
+    hook(company, "task_created", "test -e up && exit 0; kill -TERM $PPID; sleep 1000")
+    add(company, "One")
+
+    def open_place(progress: Any) -> Local:
+        return Local(company.place.home, clock=company.clock, chance=SeededChance(6), progress=progress)
+
+    run = run_once(open_place, company.place.home.hooks, Told())
+    assert (run, listed(company).last_error) == (HookRun(0, 0, 0, 0), None)
+    (company.root / "up").touch()
+    assert (listed(company).attempts, look(company).done) == (0, 1)
+
+
+def test_what_keeps_hooks_from_being_run_is_an_error_on_stderr(
+    company: InProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Report(Face(company.place.home, as_json=True)).failed(Unavailable("database_busy", "It is held."))
+    told = capsys.readouterr()
+    assert (told.out, json.loads(told.err)["error"]["code"]) == ("", "database_busy")
 
 
 # --- the commands -------------------------------------------------------------------------------
