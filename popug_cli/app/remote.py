@@ -124,8 +124,8 @@ class Remote:
             began, failure = monotonic(), Exception("the stream ended")
             try:
                 for event in self._stream(_stream_request(message, after, token)):
-                    yield [event]
                     after, failures = int(event["sequence"]), 0
+                    yield [event]
             except (ConnectionError, TimeoutError) as error:
                 failure = error
             except (KeyError, TypeError, ValueError) as error:
@@ -287,10 +287,16 @@ class Remote:
             if _content_type(head) != "text/event-stream":
                 raise Nonsense("it streams no events")
             self._take_note(head)
+            kind = b""
             for line in connection.lines(head):
                 heard_at = monotonic()
-                if line.startswith(b"data:"):
-                    yield msgspec.json.decode(line[5:].strip(), type=dict[str, Any])
+                name, _, said = line.partition(b":")
+                if name == b"event":
+                    kind = said.strip()
+                elif name == b"data" and kind == b"problem":
+                    raise rebuilt(said) or self._trouble.nonsense("its stream ends and does not say why")
+                elif name == b"data":
+                    yield msgspec.json.decode(said.strip(), type=dict[str, Any])
         except OSError as error:
             raise error if isinstance(error, TimeoutError) else ConnectionError(str(error)) from error
         finally:

@@ -45,8 +45,7 @@ class Feed:
 
     async def first_page(self, listening: Listening) -> list[dict[str, Any]]:
         """What is there already; raises what speaks against listening."""
-        if self._listeners >= MAX_LISTENERS:
-            raise Unavailable("server_unavailable", "Too many listen already.", hint="Try again later.")
+        self._check_room(MAX_LISTENERS - 1)
         return await self._page(listening)
 
     async def stream(self, listening: Listening, page: list[dict[str, Any]]) -> AsyncIterator[bytes]:
@@ -54,6 +53,7 @@ class Feed:
         self._listeners += 1
         silent_seconds = 0.0
         try:
+            self._check_room(MAX_LISTENERS)  # who came in at the same time counts by now
             yield b"retry: 1000\n\n"
             while not self._ending.is_set():
                 if page:
@@ -70,6 +70,10 @@ class Feed:
             yield b"event: problem\ndata: " + problems.encode(problems.problem_of(error)) + b"\n\n"
         finally:
             self._listeners -= 1
+
+    def _check_room(self, limit: int) -> None:
+        if self._listeners > limit:
+            raise Unavailable("server_unavailable", "Too many listen already.", hint="Try again later.")
 
     async def _page(self, listening: Listening) -> list[dict[str, Any]]:
         work = lambda: self._resident.perform(listening.asked, listening.token).answer.events  # noqa: E731 - one line

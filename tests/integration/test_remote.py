@@ -450,6 +450,17 @@ def test_a_stream_whose_token_has_ended_ends(serve: Serve) -> None:
         next(followed)
 
 
+def test_what_ends_a_stream_is_no_event_of_it(serve: Serve) -> None:
+    told = problem("token_revoked", 4, 401).partition(b"\r\n\r\n")[2]
+    last = b"event: problem\ndata: " + told + b"\n\n"
+    server = serve(saying(STREAM + events(4) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)))
+    followed = reach(server).follow(ListEvents(), "t")
+    assert [event["sequence"] for event in next(followed)] == ["4"]
+    with pytest.raises(NotAuthenticated) as caught:
+        next(followed)
+    assert caught.value.code == "token_revoked"
+
+
 @pytest.mark.parametrize("said", [HANG_UP, saying(STREAM), saying(STREAM + b"8\r\ndata: {\n\r\n"), answer({})])
 def test_a_stream_that_never_is_one_is_given_up(serve: Serve, said: Reply) -> None:
     assert refusal(lambda: next(reach(serve(said)).follow(ListEvents(), "t"))).code == "server_unavailable"

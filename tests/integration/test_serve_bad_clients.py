@@ -17,7 +17,8 @@ from tests.integration.residence import Residence
 from tests.integration.served import JSON, PATIENCE_SECONDS, Served, eventually, founded
 
 SHORT = """
-from popug_cli.server import gate, protocol
+from popug_cli.server import feed, gate, protocol
+feed.MAX_LISTENERS = 3
 protocol.HEADER_SECONDS = 0.5
 protocol.KEEP_ALIVE_SECONDS = 0.5
 gate.BODY_SECONDS = 1.5
@@ -233,6 +234,29 @@ def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(served: Serve
             token = company.tokens["ada"].encode()
             client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token)
             client.recv(1)
+
+
+def test_no_more_may_listen_than_there_is_room_for(served: Served, company: Residence) -> None:
+    ask = b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % company.tokens["ada"].encode()
+
+    def heard_by(client: socket.socket) -> str:
+        found = b""
+        while b"retry:" not in found and b"Too many" not in found:
+            found += client.recv(65536)
+        return "events" if b"retry:" in found else "a refusal"
+
+    def try_to_listen() -> str:
+        with connect(served) as client:
+            client.sendall(ask)
+            return heard_by(client)
+
+    clients = [connect(served) for _ in range(10)]
+    for client in clients:
+        client.sendall(ask)
+    assert [heard_by(client) for client in clients].count("events") == 3
+    for client in clients:
+        client.close()
+    eventually(lambda: try_to_listen() == "events")
 
 
 def test_more_connections_than_there_may_be_are_refused(served: Served) -> None:
