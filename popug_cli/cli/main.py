@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
-from popug_cli.cli import shortcuts
+from popug_cli.cli import shortcuts, signals
 from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError, Unavailable
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def run(arguments: list[str], program: Any = None) -> int:
     except PopugError as error:
         code = _fail(error, as_json=as_json)
     except Exception as error:
-        code = _fail(_unwritable(error) or _own_fault(error), as_json=as_json)
+        stop = signals.stop_behind(error)
+        if isinstance(stop, signals.Ended):
+            raise stop from None
+        code = _interrupted() if stop else _fail(_unwritable(error) or _own_fault(error), as_json=as_json)
     return code
 
 

@@ -33,6 +33,14 @@ def in_order(work: Callable[[], int]) -> int:
     return code
 
 
+def stop_behind(error: BaseException) -> BaseException | None:
+    """The signal or Ctrl-C amidst which an error came up, as one does in SQLAlchemy's own cleaning up; else None."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt | Ended):
+        behind = behind.__context__
+    return behind
+
+
 def _end(number: int, _: object) -> None:
     """Raise where the program is; another signal while it puts things away changes nothing."""
     for each in (*ENDING, signal.SIGINT):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.cli.main import run
 from popug_cli.cli.signals import Ended, in_order
 
 WAITING = """
@@ -64,3 +65,27 @@ def test_in_this_process_signals_are_raised_and_ignored_ones_stay_ignored() -> N
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Program:
+    """A program in whose cleaning up after a signal something else fails, as in SQLAlchemy's."""
+
+    def __init__(self, stop: BaseException) -> None:
+        self._stop = stop
+
+    def main(self, **_: object) -> int:
+        try:
+            raise self._stop
+        finally:
+            raise AssertionError
+
+
+def test_what_fails_while_a_signal_is_put_into_effect_is_no_fault_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert run(["balance"], Program(KeyboardInterrupt())) == 130
+    assert "nothing was left half done" in capsys.readouterr().err
+    with pytest.raises(Ended):
+        run(["balance"], Program(Ended(signal.SIGTERM)))
+    assert run(["balance"], Program(ValueError())) == 1

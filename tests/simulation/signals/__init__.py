@@ -1,0 +1,1 @@
+"""Signals at any moment of every command of a working day."""
