@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if chosen.bugs:
         return _table_of_bugs(chosen.seed)
-    with planted(chosen.bug, BUGS | DISK_BUGS) if chosen.bug else nullcontext():
+    with planted(chosen.bug, DISK_BUGS | BUGS) if chosen.bug else nullcontext():
         return _one(chosen) if chosen.world is not None else _many(chosen)
 
 
