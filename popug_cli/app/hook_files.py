@@ -40,7 +40,7 @@ class HookFile:
 
 
 def find(home: Home) -> list[HookFile]:
-    """The hooks of a home, by name; hidden files and an editor's copies are none."""
+    """The hooks of a home, by name; hidden files, an editor's copies and what is no program of any event are none."""
     folder = home.hooks
     try:
         owner = home.root.stat().st_uid
@@ -79,7 +79,8 @@ def _files(folder: Path, names: list[str], owner: int, common: str) -> Iterator[
         if index >= MAX_HOOKS and not problem:
             problem = f"there are more than {MAX_HOOKS} hooks"
         types = None if event == ANY else known.get(event, ())
-        yield HookFile(path, event, types, changed_at, problem, off)
+        if types != () or not off:
+            yield HookFile(path, event, types, changed_at, problem, off)
 
 
 def _unsafe_folder(folder: Path, found: os.stat_result, owner: int) -> str:
@@ -110,4 +111,4 @@ def _unknown(event: str, known: dict[str, tuple[str, ...]]) -> str:
     if event == ANY or event in known:
         return ""
     meant = get_close_matches(event.replace("-", "_").lower(), [*known, ANY], n=1)
-    return f"no event is called {event}" + (f"; did you mean {meant[0]}?" if meant else "")
+    return f"no event is called {event}" + (f" (did you mean {meant[0]}?)" if meant else "")

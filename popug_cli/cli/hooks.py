@@ -67,11 +67,13 @@ def _list(face: Face, answer: Hooks) -> Iterator[Block]:
         Column("waiting", right=True),
         Column("dead", right=True),
         Column("last run"),
-        Column("last error", flexible=True, style="dim"),
     ]
     yield Table(columns, [_row(face, hook) for hook in answer.hooks], empty=f"There are no hooks in {answer.folder}.")
     if not answer.hooks:
         yield Hint("Put an executable there that is called like an event, such as task_assigned, or any for all.")
+    for hook in answer.hooks:
+        if hook.last_error:
+            yield f"{hook.name} failed: {hook.last_error}"
     for hook in answer.hooks:
         if hook.problem:
             yield Hint(f"{hook.name} is not run: {hook.problem}")
@@ -82,7 +84,7 @@ def _list(face: Face, answer: Hooks) -> Iterator[Block]:
 def _row(face: Face, hook: Hook) -> list[str]:
     last = face.local_time(hook.last_run_at) if hook.last_run_at else "never"
     again = f" at {face.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
-    return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last, hook.last_error or ""]
+    return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last]
 
 
 def _trial(name: str, trial: HookTrial) -> Iterator[Block]:

@@ -222,6 +222,7 @@ def test_only_safe_files_are_run_and_the_others_say_what_they_lack(company: InPr
     hook(company, "any.off", KEEP, 0o644)
     hook(company, "task-asigned", KEEP)
     hook(company, ".hidden", KEEP)
+    hook(company, "README", "Not a program.", 0o644)
     hook(company, "any~", KEEP)
     (folder / "any.link").symlink_to(hook(company, "payout_made", KEEP))
     (folder / "any.d").mkdir()
@@ -234,7 +235,7 @@ def test_only_safe_files_are_run_and_the_others_say_what_they_lack(company: InPr
     lacks = {"any.group": "chmod go-w", "any.others": "chmod go-w", "any.off": "chmod u+x", "any.link": "regular"}
     assert problems.keys() == lacks.keys() | {"task-asigned"}
     assert all(word in problems[name] for name, word in lacks.items())
-    assert problems["task-asigned"].endswith("did you mean task_assigned?")
+    assert problems["task-asigned"].endswith("(did you mean task_assigned?)")
     assert listed(company, "any.group").state == "refused"
     with pytest.raises(Conflict, match="others may write"):
         company.place.perform(TryHook(name="any.group"))
@@ -694,6 +695,7 @@ def test_the_commands_tell_people_and_programs(company: InProcess, capsys: pytes
     code, words = shown(company, capsys, "list")
     assert "any.bad is not run: others may write to it: chmod go-w" in words
     assert "popug hooks retry task_created" in words
+    assert "task_created failed: exit 3: task_created" in words
     code, words = shown(company, capsys, "list", "--json")
     assert {each["name"]: each["dead"] for each in json.loads(words)["hooks"]} == {"any.bad": 0, "task_created": 1}
     assert shown(company, capsys, "retry", "task_created") == (
