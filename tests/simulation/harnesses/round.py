@@ -8,10 +8,16 @@ from tests.simulation.disk.day import build
 from tests.simulation.fault.trial import trials as fault_trials
 from tests.simulation.kill.trial import trials as kill_trials
 from tests.simulation.power_cut.trial import trials as power_cut_trials
+from tests.simulation.signals.trial import trials as signals_trials
 
 TRIALS_A_STEP = 10
 MORNING_COMMANDS = 14
-ATTEMPTS: dict[str, Try] = {"kill": kill_trials, "fault": fault_trials, "power_cut": power_cut_trials}
+ATTEMPTS: dict[str, Try] = {
+    "kill": kill_trials,
+    "fault": fault_trials,
+    "power_cut": power_cut_trials,
+    "signals": signals_trials,
+}
 
 
 def play_round(seed: int, trials: int) -> str:

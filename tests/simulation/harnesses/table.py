@@ -23,11 +23,12 @@ HARNESSES = {
     "kill": ("-m", "tests.simulation.kill", "--points", "240", "--jobs", "2"),
     "fault": ("-m", "tests.simulation.fault", "--points", "240", "--jobs", "2"),
     "power_cut": ("-m", "tests.simulation.power_cut", "--images", "150", "--jobs", "2"),
+    "signals": ("-m", "tests.simulation.signals", "--moments", "120", "--jobs", "2"),
     "simulation": ("-m", "tests.simulation", "--operations", "6000", "--length", "400", "--no-shrink"),
     "machine": ("-m", "tests.simulation.machine", "--operations", "3000", "--no-shrink"),
     "crowd": ("-m", "tests.simulation.crowd", "--processes", "8", "--commands", "12"),
 }
-OF_THE_DAY = {"kill", "fault", "power_cut"}
+OF_THE_DAY = {"kill", "fault", "power_cut", "signals"}
 FOCUS = {
     "close-twice": "close-day",
     "chunked-shuffle": "shuffle",
