@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+import os
 import re
+import select
+import signal
 import sqlite3
+import subprocess
 import sys
+import termios
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -303,3 +308,32 @@ def test_after_a_restore_it_goes_on_with_the_restored_file(logged_in: InProcess,
         left.unlink()
     (tmp_path / "restored").replace(logged_in.place.home.database)
     assert way_in(ListTasks()).total == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs terminals")
+def test_at_a_terminal_it_is_drawn_and_a_signal_ends_it_well(logged_in: InProcess) -> None:
+    logged_in.act("boss", AddTask(title="Feed the cage"))
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    before = termios.tcgetattr(theirs)
+    line = [sys.executable, "-m", "popug_cli", "dashboard"]
+    environment = os.environ | {"TERM": "xterm", "NO_COLOR": "1"}
+    with subprocess.Popen(line, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        shown = read_until(ours, b"My open tasks: none.")
+        process.send_signal(signal.SIGINT)
+        shown += read_until(ours, b"\x1b[?1049l")
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert termios.tcgetattr(theirs) == before
+    assert re.findall(rb"\x1b\[[\d;]*(?:3[0-7]|9[0-7]|[34]8;)[\d;]*m", shown) == []
+    os.close(ours)
+    os.close(theirs)
+
+
+def read_until(terminal: int, text: bytes) -> bytes:
+    """What is written to a terminal until it has shown a text."""
+    shown, give_up_at = b"", monotonic() + PATIENCE_SECONDS
+    while text not in shown:
+        assert monotonic() < give_up_at, shown
+        if select.select([terminal], [], [], 0.2)[0]:
+            shown += os.read(terminal, 65536)
+    return shown
