@@ -15,6 +15,7 @@ from popug_cli.messages.company import Restore, Restored
 from popug_cli.messages.principal import Principal
 from popug_cli.storage import archive
 from popug_cli.storage.faults import translated
+from popug_cli.storage.mounts import check_locks
 from popug_cli.storage.swap import take_place
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
     """Put a backup in the place of the home, whatever state that is in; nothing is changed unless all went well.
 
     Every token is revoked and what mail is not sent is held. Raises ``unreadable_file``, ``corrupt_database``,
-    ``newer_database`` or ``integrity``.
+    ``newer_database``, ``integrity`` or ``no_locks``.
     """
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(place.home.root))
+    check_locks(home)
     home.parent.mkdir(parents=True, exist_ok=True)
     with translated(home / "popug.db"), archive.workplace(home) as fresh:
         archive.unpack(file, fresh)

@@ -13,8 +13,9 @@ from tempfile import mkdtemp
 from popug_cli.kernel.disk import sync
 from popug_cli.kernel.errors import IntegrityFault, InvalidInput
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
+from popug_cli.storage.mounts import MARK_OF_A_COPY
 
-MARK = ".workplace"
+MARK = MARK_OF_A_COPY
 DATABASE = "popug.db"
 SETTINGS = "config.toml"
 SQLITE_MAGIC = b"SQLite format 3\0"

@@ -9,17 +9,22 @@ from popug_cli.kernel.errors import Unavailable
 MOUNTINFO = Path("/proc/self/mountinfo")
 OF_A_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse", "fuseblk"})
 OF_A_PROGRAM = "fuse."
+MARK_OF_A_COPY = ".workplace"
 LOCAL_ALL_THE_SAME = frozenset({"fuse.fuse-overlayfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def check_locks(place: Path) -> None:
-    """Raise ``no_locks`` where the file system of a place is known to be without locks that can be trusted."""
+    """Raise ``no_locks`` where the file system of a place is known to be without locks that can be trusted.
+
+    A marked copy, such as that of a backup, is taken anywhere: only the process that makes it opens it.
+    """
     try:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # not a Linux, or one that does not tell
         return
-    if (kind := kind_without_locks(os.path.realpath(place), mounts)) is not None:
+    kind = kind_without_locks(os.path.realpath(place), mounts)
+    if kind is not None and not (place / MARK_OF_A_COPY).exists():
         raise Unavailable(
             "no_locks",
             f"{place} lies on a file system ({kind}) on which SQLite cannot keep two processes apart.",

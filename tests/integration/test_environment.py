@@ -15,9 +15,11 @@ import pytest
 
 from popug_cli.cli.main import run
 from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.home import Home
 from popug_cli.messages.bus import ReplayEvents
-from popug_cli.messages.company import CheckHealth
+from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
+from popug_cli.storage import mounts
 from tests.integration.support import InProcess
 
 
@@ -113,3 +115,23 @@ def test_a_home_that_may_only_be_read_answers_and_refuses_what_would_change_it(t
         company.root.chmod(0o700)
     assert done.returncode == 8, done
     assert json.loads(done.stderr.splitlines()[-1])["error"]["code"] == "read_only"
+
+
+def test_a_backup_may_lie_on_another_machine_and_no_home_is_restored_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = InProcess(tmp_path / "home")
+    there = tmp_path / "there"
+    there.mkdir()
+    told = tmp_path / "mountinfo"
+    told.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {there} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    company.place.close()
+    written = company.place.perform(BackUp(path=str(there / "backup.zip")))
+    place = company.place.elsewhere(Home(there / "home"))
+    with pytest.raises(Unavailable) as refused:
+        place.perform(Restore(path=written.path))
+    assert (refused.value.code, refused.value.details["file_system"]) == ("no_locks", "nfs4")
+    assert [path.name for path in there.iterdir()] == ["backup.zip"]
+    company.place.perform(Restore(path=written.path))
+    assert company.place.perform(CheckHealth()).ok
