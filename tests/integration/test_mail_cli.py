@@ -50,7 +50,7 @@ def test_mail_is_listed_shown_and_sent(popug: Popug, room: Mailroom) -> None:
     assert code == 0
     for words in (mail.mail_id, "2026-03-02", "kesha@example.com", "$14", "queued"):
         assert words in out
-    assert popug("mail", "send") == (0, "1 mail was sent, 0 still to be sent.\n", "")
+    assert popug("mail", "send") == (0, "1 mail was sent, 0 still to be sent.\nNext: popug mail list\n", "")
     code, out, _ = popug("mail", "show", mail.mail_id)
     assert code == 0
     assert "sent, tried 1 time\n" in out
@@ -81,7 +81,7 @@ def test_held_mail_needs_a_yes(popug: Popug, room: Mailroom) -> None:
     assert "queued (held)" in popug("mail", "list")[1]
     code, out, err = popug("mail", "send", "--json")
     assert (code, out, json.loads(err)["error"]["code"]) == (2, "", "needs_yes")
-    assert popug("mail", "send", "--yes")[1] == "1 mail was sent, 0 still to be sent.\n"
+    assert popug("mail", "send", "--yes")[1].startswith("1 mail was sent, 0 still to be sent.\n")
 
 
 def test_a_refused_mail_says_what_to_do(popug: Popug, room: Mailroom) -> None:

@@ -106,7 +106,8 @@ def company(people: People) -> Iterator[Company]:
     place.chmod(0o755)
     residence = founded(place / "home")
     (place / "home").chmod(0o700)
-    (place / "run").mkdir(mode=0o755)
+    (place / "run").mkdir()
+    (place / "run").chmod(0o755)  # whatever the umask is
     for each in (place / "home", place / "run", *(place / "home").rglob("*")):
         shutil.chown(each, people.owner, people.owner)
     socket = place / "run" / "popug.sock"
