@@ -39,11 +39,8 @@ from tests.integration.support import PASSWORD
 for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")
 
-ELSEWHERE = {
-    "BackUp",
-    "Restore",
-    "RunDue",
-}  # a copy of the home, its return, and the scheduler's close: tested with them
+ELSEWHERE = {"BackUp", "Restore", "RunDue", "RunHooks", "RetryHook"}
+# a copy of the home, its return, the scheduler's close, and hooks: tested with them
 POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject": "bad-%d", "time": "x", "data": {}}'
 
 
