@@ -16,6 +16,7 @@ from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetStatement
+from popug_cli.messages.bus import DropDeadLetter
 from popug_cli.messages.identity import ActivateUser, AddUser, DeactivateUser, SetEmail, SetRole
 from popug_cli.messages.tasks import AddTask, CompleteTask, ImportTasks, NewTask, ShuffleTasks
 from tests.simulation import seams
@@ -29,6 +30,11 @@ from tests.simulation.world import World
 MOST_PEOPLE = 8
 CRASHES = ("before the cursor", "before the commit", "after the commit")
 CONSUMERS_THAT_MAY_FAIL = ("billing", "analytics", "mail")
+HEADS_WITH_A_PRICE = (
+    "SELECT s.id, s.sequence, number FROM bus_set_aside s JOIN bus_log l USING (sequence) JOIN tasks_tasks ON task_id ="
+    " l.subject WHERE consumer = 'billing' AND state IN ('dead', 'retrying') AND fee_cents IS NOT NULL AND type IN"
+    " ('popug.tasks.task_assigned.v1', 'popug.tasks.task_completed.v1') ORDER BY s.id"
+)
 places = st.integers(0, 10_000)
 titles = st.sampled_from(("Feed the cage", "[POPUG-7] Polish the perch", "Fill the trough", "[arc-12]Sing"))
 _worlds = count()
@@ -185,13 +191,15 @@ class CompanyMachine(RuleBasedStateMachine):
 
     # What goes wrong.
 
-    @precondition(lambda self: self.company.tasks)
-    @rule(which=places, consumer=st.sampled_from(CONSUMERS_THAT_MAY_FAIL))
-    def one_task_is_more_than_a_consumer_can_bear(self, which: int, consumer: str) -> None:
-        task = self.company.tasks[which % len(self.company.tasks)]
+    @precondition(lambda self: self.company.open_tasks)
+    @rule(which=places, consumer=st.sampled_from(("billing", *CONSUMERS_THAT_MAY_FAIL)), done=st.booleans())
+    def one_task_is_more_than_a_consumer_can_bear(self, which: int, consumer: str, done: bool) -> None:
+        task = self.company.open_tasks[which % len(self.company.open_tasks)]
         self.world.wrong.poisoned.add((consumer, self.world.model.numbers[task.number - 1].task_id))
         if consumer == "billing":
             self.company.hold_up(task.number)
+        if done and self.company.people[task.assignee].active:
+            self._complete(task.assignee, task.number)
 
     @rule(consumer=st.sampled_from(CONSUMERS_THAT_MAY_FAIL))
     def a_consumer_fails(self, consumer: str) -> None:
@@ -203,6 +211,16 @@ class CompanyMachine(RuleBasedStateMachine):
     def dead_letters_are_retried(self) -> None:
         self.world.heal_everything()
         self.company.heal(self._prices())
+
+    @precondition(lambda self: any(task.owed and task.fee is not None for task in self.company.tasks))
+    @rule(which=places)
+    def a_dead_letter_is_given_up(self, which: int) -> None:
+        heads = self.world.rows(HEADS_WITH_A_PRICE)
+        if heads:
+            dead_id, sequence, number = heads[which % len(heads)]
+            self._tell("boss", DropDeadLetter(dead_id=dead_id, reason="the machine says so"))
+            self.world.given_up.add(("billing", sequence))
+            self.company.give_up(number)
 
     @rule()
     def restart(self) -> None:

@@ -189,6 +189,10 @@ class Company:
                 self._enter(task, owed)
             task.owed.clear()
 
+    def give_up(self, number: int) -> None:
+        """The first of what is owed by a task will never be entered."""
+        self.tasks[number - 1].owed.pop(0)
+
     @property
     def waits(self) -> bool:
         """Whether something is not entered yet."""
