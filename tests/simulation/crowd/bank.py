@@ -8,13 +8,15 @@ import msgspec
 
 SUM = "SELECT coalesce(sum(balance_cents), 0), count(*) FROM billing_accounts"
 MOVED = (
-    "SELECT account_id, balance_cents, (SELECT coalesce(sum(amount_cents), 0) FROM billing_entries WHERE"
-    " credit_account = account_id) - (SELECT coalesce(sum(amount_cents), 0) FROM billing_entries WHERE"
-    " debit_account = account_id) AS entered_cents FROM billing_accounts WHERE balance_cents <> entered_cents"
+    "WITH moves AS (SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries UNION ALL SELECT"
+    " debit_account, -amount_cents FROM billing_entries), sums AS (SELECT account_id, sum(cents) AS cents FROM moves"
+    " GROUP BY account_id) SELECT account_id, balance_cents, coalesce(cents, 0) FROM billing_accounts LEFT JOIN sums"
+    " USING (account_id) WHERE balance_cents <> coalesce(cents, 0)"
 )
 HALF_SHUFFLED = (
-    "SELECT shuffle_id, task_count FROM tasks_shuffles s WHERE state = 'done' AND task_count <> (SELECT count(*) FROM"
-    " bus_log WHERE type = 'popug.tasks.task_assigned.v1' AND envelope ->> '$.data.shuffle_id' = s.shuffle_id)"
+    "WITH told AS (SELECT envelope ->> '$.data.shuffle_id' AS shuffle_id, count(*) AS times FROM bus_log WHERE type ="
+    " 'popug.tasks.task_assigned.v1' GROUP BY 1) SELECT shuffle_id, task_count FROM tasks_shuffles LEFT JOIN told"
+    " USING (shuffle_id) WHERE state = 'done' AND task_count <> coalesce(times, 0)"
 )
 LONG_LOOK_EVERY = 8
 
