@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from popug_cli.cli.balance_history import CHART_WIDTH, balances, history_table
+from popug_cli.cli.balance_history import balances, history_table
 from popug_cli.cli.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Column, Heading, Hint, Table
@@ -30,6 +30,7 @@ from popug_cli.messages.billing import (
 
 PANEL = "Money"
 PAYOUTS_SHOWN = 50
+INCOME_CHART_WIDTH = 16
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")]
 FromOption = Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date.")]
@@ -172,17 +173,17 @@ def _minute(face: Face, entry: Entry) -> tuple[str, str]:
 
 def _income(face: Face, answer: Income) -> Table:
     values = [day.income_cents for day in answer.days]
-    pictures = charts.bars(values, CHART_WIDTH, ascii_only=face.printer.only_ascii)
+    pictures = charts.bars(values, INCOME_CHART_WIDTH, ascii_only=face.printer.only_ascii)
     columns = [
         Column("date"),
         Column("fees", right=True),
         Column("rewards", right=True),
         Column("income", right=True),
         Column("payouts", right=True),
-        Column("paid", right=True),
-        Column("in the red", right=True, spare=2),
+        Column("paid", right=True, spare=2),
+        Column("in the red", right=True, spare=3),
         Column(""),
-        *([Column("income by day", picture=True, spare=3)] if len(values) > 1 else []),
+        *([Column("income by day", picture=True, spare=1)] if len(values) > 1 else []),
     ]
     return Table(
         columns,
