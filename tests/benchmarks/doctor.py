@@ -5,7 +5,6 @@ time of the processor says what a busy machine added.
 """
 
 import os
-import platform
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.benchmarks.figures import machine
 from tests.benchmarks.homes import home_of
 
 GOAL_SECONDS = 60
@@ -48,9 +48,8 @@ def main(entries: int) -> None:
     with closing(sqlite3.connect(home / "popug.db")) as database:
         (events,) = database.execute("SELECT count(*) FROM bus_log").fetchone()
         (lines,) = database.execute("SELECT count(*) FROM billing_entries").fetchone()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     sys.stdout.write(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}\n"
+        f"{machine()}\n"
         f"{lines:,} entries, {events:,} events; the quickest of {ROUNDS} runs, load {os.getloadavg()[0]:.1f} before\n\n"
         f"{'':<16}{'seconds':>10}{'processor':>12}{'peak MiB':>10}{'us an event':>13}\n"
     )

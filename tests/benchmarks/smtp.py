@@ -7,16 +7,15 @@ Both hand the same bytes to the same aiosmtpd, which runs in a process of its ow
 import multiprocessing
 import multiprocessing.synchronize
 import os
-import platform
 import smtplib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from popug_cli.mail import payslip
+from tests.benchmarks.figures import machine
 from tests.integration.mailroom import Mailroom, payout, registered
 from tests.integration.smtp_server import free_port
 
@@ -97,11 +96,10 @@ def main(count: int, rounds: int) -> None:
             pair = (bare(port, mails), ours(room)) if number % 2 else (ours(room), bare(port, mails))[::-1]
             rates.append(pair)
     server.terminate()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     floor, rate = (statistics.median(column) for column in zip(*rates, strict=True))
     ratio = statistics.median(ours_ / bare_ for bare_, ours_ in rates)
     sys.stdout.write(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}\n"
+        f"{machine()}\n"
         f"{count} mails, medians of {rounds} rounds, each way in turn\n\n"
         f"bare smtplib loop   {floor:8.0f} mails/s\npopug               {rate:8.0f} mails/s\n"
         f"ratio               {ratio:8.2f}  (goal: at least {GOAL})\n"

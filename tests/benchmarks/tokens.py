@@ -6,9 +6,7 @@ identity's list and the table of permissions, in a transaction of its own, as ea
 """
 
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 from popug_cli.identity import gate, keys
 from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.identity import IssueToken, WhoAmI
+from tests.benchmarks.figures import machine
 from tests.integration.support import InProcess
 
 GOAL_MS = 1.0
@@ -35,11 +34,7 @@ def main(count: int, rounds: int) -> None:
         for number in range(rounds):
             for name in sorted(ways, reverse=bool(number % 2)):
                 taken[name].append(milliseconds(ways[name], count))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    sys.stdout.write(
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}\n"
-        f"{count} tokens, medians of {rounds} rounds, each way in turn\n\n"
-    )
+    sys.stdout.write(f"{machine()}\n{count} tokens, medians of {rounds} rounds, each way in turn\n\n")
     for name in ways:
         median = statistics.median(taken[name])
         goal = f"  (goal: at most {GOAL_MS} ms)" if name == "proved" else ""
