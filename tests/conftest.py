@@ -1,5 +1,6 @@
-"""What holds for every test: Ctrl-C reaches the programs that a test starts, also where the test run was put aside."""
+"""What holds for every test: where it runs, and that Ctrl-C reaches the programs that it starts."""
 
+import os
 import signal
 
 import pytest
@@ -12,3 +13,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the companies of the acceptance tests perform: each command itself, or a server that holds the home."""
     parser.addoption("--place", choices=("here", "server"), default="here")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice as many as there are processors: every third second of a test is spent waiting for a clock or a program."""
+    return 2 * (os.cpu_count() or 1)
