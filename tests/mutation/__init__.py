@@ -1,0 +1,1 @@
+"""The tests themselves: whether they notice when a line of the program is changed."""

@@ -1,0 +1,110 @@
+"""``python -m tests.mutation``: the program is changed in one place after the other, and some test has to notice.
+
+python -m tests.mutation                               the rules of all packages, and all of billing, bus and identity
+python -m tests.mutation bus billing.closing rules     of these only
+python -m tests.mutation bus --again                   what no test noticed the last time, after tests were added
+python -m tests.mutation --mutant NAME                 one of them: what it changes, and whether it is noticed now
+"""
+
+# ruff: noqa: T201 - it is a program that prints
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from json import JSONDecodeError
+from pathlib import Path
+
+from tests.mutation import table
+from tests.mutation.equivalent import named
+from tests.mutation.results import ALIVE, UNDECIDED, Mutant, mutants
+from tests.mutation.selection import ENOUGH_SECONDS, SECONDS
+
+ROOT = Path(__file__).parents[2]
+WORK = ROOT / "mutants"
+LOG = WORK / "mutmut.log"
+ALL = ("rules", "billing", "bus", "identity")
+MEMORY = Path("/dev/shm")
+ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # pytest runs once a mutant: what it needs is in pyproject.toml
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """1 where a goal is missed or an equivalent mutant is named that is none; 2 where mutmut itself failed."""
+    chosen = _parser().parse_args(arguments)
+    os.chdir(ROOT)
+    patterns = [chosen.mutant] if chosen.mutant else [_pattern(module) for module in chosen.modules or ALL]
+    if not chosen.again and not chosen.mutant:
+        shutil.rmtree(WORK, ignore_errors=True)
+    wanted = [mutant.name for mutant in mutants(patterns) if _is_open(mutant)] if chosen.again else patterns
+    if wanted and (ended := _run_mutmut(wanted, patterns, chosen)):
+        print(f"mutmut ended with {ended}; what it said is in {LOG}", file=sys.stderr)
+        return 2
+    return _report(patterns, shows_all=bool(chosen.mutant))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Let the tests prove themselves.")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="within popug_cli, such as bus or billing.days")
+    parser.add_argument("--again", action="store_true", help="only what was not noticed in the last run")
+    parser.add_argument("--mutant", metavar="NAME", help="replay: this mutant of the last run")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=ENOUGH_SECONDS, help="of tests for a mutant, the likely first")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    return parser
+
+
+def _pattern(module: str) -> str:
+    return "popug_cli.*.rules.*" if module == "rules" else f"popug_cli.{module}.*"
+
+
+def _is_open(mutant: Mutant) -> bool:
+    return mutant.verdict in UNDECIDED | ALIVE
+
+
+def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespace) -> int:
+    """Let mutmut test what is wanted, with homes in memory where there is such a place."""
+    WORK.mkdir(exist_ok=True)
+    line = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(chosen.jobs), *wanted]
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as homes, LOG.open("w") as log:
+        environment = os.environ | ENVIRONMENT | {"TMPDIR": homes, SECONDS: str(chosen.seconds)}
+        with subprocess.Popen(line, stdout=log, stderr=log, env=environment) as process:
+            while process.poll() is None:
+                if chosen.progress:
+                    with suppress(JSONDecodeError):  # it is being written
+                        _show_progress(patterns)
+                time.sleep(1)
+    if chosen.progress:
+        print(file=sys.stderr)
+    return process.returncode
+
+
+def _show_progress(patterns: list[str]) -> None:
+    found = list(mutants(patterns))
+    done = [mutant for mutant in found if mutant.verdict not in UNDECIDED]
+    filled = 30 * len(done) // max(1, len(found))
+    alive = sum(mutant.verdict in ALIVE for mutant in done)
+    bar = f"[{'#' * filled}{'.' * (30 - filled)}] {len(done):,} of {len(found):,} mutants, {alive:,} not noticed"
+    print(f"\r{bar}\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _report(patterns: list[str], *, shows_all: bool) -> int:
+    found = list(mutants(patterns))
+    findings = table.sort_out(found, named())
+    for mutant in found if shows_all else findings.survivors:
+        was, became = mutant.difference
+        print(f"{mutant.verdict}: {mutant.function}\n  was:     {was}\n  becomes: {became}")
+        print(f"  replay: python -m tests.mutation --mutant {mutant.name}\n")
+    for entry in findings.stale:
+        print(f"stale in equivalent.toml: {entry.function}: {entry.was}")
+    print("\n".join([table.header(), *map(str, findings.rows)]))
+    if findings.undecided:
+        print(f"{findings.undecided:,} mutants were not tried; --again tries them")
+    return 0 if not findings.stale and not findings.undecided and all(row.reached for row in findings.rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What pytest does while mutmut drives it: tests in this process only, the likely ones first, up to a bound of time."""
+
+import os
+import resource
+import time
+
+import pytest
+from mutmut.state import state
+
+SECONDS = "POPUG_MUTATION_SECONDS"
+ENOUGH_SECONDS = 15.0
+TIMES_LONGER = 5
+ELSEWHERE = {  # they start programs, or wait for them
+    f"tests/integration/test_{subject}.py"
+    for subject in (
+        *("closing_races", "completion", "dashboard", "environment", "examples", "files", "hostile_text"),
+        *("mail_aiosmtpd", "mail_smtp", "passwords_outside", "releases", "remote", "same_over_a_server"),
+        *("scheduler", "scheduler_clock", "scheduler_install", "serve", "serve_bad_clients", "serve_life"),
+        *("serve_node", "serve_schema", "serve_users", "server_option", "signals"),
+    )
+}
+
+
+def pytest_ignore_collect(collection_path: os.PathLike[str]) -> bool | None:
+    """Leave out the files whose tests do not stay in this process."""
+    return True if any(os.fspath(collection_path).endswith(file) for file in ELSEWHERE) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the tests that reach a mutant those of its package come first, then the short ones; the rest is cut off."""
+    mutant = os.environ.get("MUTANT_UNDER_TEST", "")
+    if "__mutmut_" not in mutant:
+        return
+    package = mutant.split(".")[1]
+    items.sort(key=lambda item: (package not in item.path.stem, _seconds(item), item.nodeid))
+    enough, total = float(os.environ.get(SECONDS, ENOUGH_SECONDS)), 0.0
+    for count, item in enumerate(items):
+        total += _seconds(item)
+        if total > enough:
+            del items[count + 1 :]
+    _limit(total)
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """What a test needs before and after it counts, too; mutmut itself counts the call alone."""
+    if os.environ.get("MUTANT_UNDER_TEST") == "stats" and call.when != "call":
+        state().duration_by_test[item.nodeid] += call.duration
+
+
+def _seconds(item: pytest.Item) -> float:
+    return state().duration_by_test.get(item.nodeid, 0.0)
+
+
+def _limit(seconds: float) -> None:
+    """End a mutant that never ends by itself: the bound is of the processor's time, whatever else the machine does."""
+    limit = int(time.process_time() + TIMES_LONGER * (seconds + 1)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
