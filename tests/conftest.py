@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--place", choices=("here", "server"), default="here")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Twice as many as there are processors: every third second of a test is spent waiting for a clock or a program."""
     return 2 * (os.cpu_count() or 1)

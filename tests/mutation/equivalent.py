@@ -1,10 +1,15 @@
 """Mutants that no test can kill or should: named in ``equivalent.toml`` by what they change, each with the reason."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 FILE = Path(__file__).with_name("equivalent.toml")
+SQL = re.compile(
+    r"\b(SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|GROUP BY|ORDER BY|UNION|ON CONFLICT|VALUES|SET|JOIN|AND)\b"
+)
+HEEDED = re.compile(r"'[^']*'|:\w+")
 
 
 class Equivalent(NamedTuple):
@@ -26,3 +31,10 @@ def named() -> list[Equivalent]:
         Equivalent(entry["function"], entry["was"], tuple(entry.get("becomes", ())), entry["reason"])
         for entry in tomllib.loads(FILE.read_text("utf-8")).get("equivalent", ())
     ]
+
+
+def is_letter_case_of_sql(difference: tuple[str, str]) -> bool:
+    """Whether nothing but the case of keywords and names in a statement changed, which SQLite does not heed."""
+    was, became = difference
+    same_words = was.casefold() == became.casefold() and HEEDED.findall(was) == HEEDED.findall(became)
+    return same_words and SQL.search(was) is not None

@@ -10,6 +10,7 @@ from mutmut.state import state
 SECONDS = "POPUG_MUTATION_SECONDS"
 ENOUGH_SECONDS = 15.0
 TIMES_LONGER = 5
+CLEAN = ""  # mutmut's run of the program as it is; it follows the run that measured, which has to pass, too
 ELSEWHERE = {  # they start programs, or wait for them
     f"tests/integration/test_{subject}.py"
     for subject in (
@@ -28,12 +29,16 @@ def pytest_ignore_collect(collection_path: os.PathLike[str]) -> bool | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the tests that reach a mutant those of its package come first, then the short ones; the rest is cut off."""
-    mutant = os.environ.get("MUTANT_UNDER_TEST", "")
-    if "__mutmut_" not in mutant:
+    """Of the tests that reach a mutant those named by its module or package come first, then the short ones."""
+    mutant = os.environ.get("MUTANT_UNDER_TEST")
+    if mutant == CLEAN:
+        del items[1:]
+    if mutant is None or "__mutmut_" not in mutant:
         return
-    package = mutant.split(".")[1]
-    items.sort(key=lambda item: (package not in item.path.stem, _seconds(item), item.nodeid))
+    package, module = mutant.split(".")[1:3]
+    items.sort(
+        key=lambda item: (module not in item.path.stem, package not in item.path.stem, _seconds(item), item.nodeid)
+    )
     enough, total = float(os.environ.get(SECONDS, ENOUGH_SECONDS)), 0.0
     for count, item in enumerate(items):
         total += _seconds(item)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tests.mutation.equivalent import Equivalent
+from tests.mutation.equivalent import Equivalent, is_letter_case_of_sql
 from tests.mutation.results import ALIVE, UNDECIDED, Mutant
 
 GOALS = {"identity": 85}
@@ -56,10 +56,12 @@ def sort_out(mutants: Sequence[Mutant], named: Sequence[Equivalent]) -> Findings
     met: set[Equivalent] = set()
     survivors, verdicts = [], Counter[tuple[str, str]]()
     for mutant in decided:
-        names = [e for e in named if mutant.verdict in ALIVE and e.covers(mutant.function, mutant.difference)]
+        is_alive = mutant.verdict in ALIVE
+        names = [each for each in named if is_alive and each.covers(mutant.function, mutant.difference)]
         met.update(names)
-        verdicts[mutant.package, "equivalent" if names else mutant.verdict] += 1
-        if mutant.verdict in ALIVE and not names:
+        is_equivalent = bool(names) or (mutant.verdict == "survived" and is_letter_case_of_sql(mutant.difference))
+        verdicts[mutant.package, "equivalent" if is_equivalent else mutant.verdict] += 1
+        if is_alive and not is_equivalent:
             survivors.append(mutant)
     rows = [_row(package, verdicts) for package in sorted({mutant.package for mutant in decided})]
     functions = {mutant.function for mutant in decided}

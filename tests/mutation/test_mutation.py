@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.equivalent import Equivalent, named
+from tests.mutation.equivalent import Equivalent, is_letter_case_of_sql, named
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = """\
@@ -54,6 +54,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("program")
     shutil.copytree(ROOT / "tests/mutation", root / "tests/mutation", ignore=shutil.ignore_patterns("test_*"))
     shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copy(ROOT / "tests/conftest.py", root / "tests")
     for file, content in {
         "popug_cli/__init__.py": "",
         "popug_cli/bus/__init__.py": "",
@@ -91,6 +92,21 @@ def test_what_nobody_noticed_is_shown_and_asked_again_of_a_new_test(program: Pat
         tests.write("\n\ndef test_two_are_added():\n    assert called(1) == 3\n")
     done = run(program, "bus.sample", "--again")
     assert figures(done) == "bus 6 4 0 2 0 0 66.7 % 90 % MISSED"
+
+
+@pytest.mark.parametrize(
+    ("was", "became", "is_equivalent"),
+    [
+        ('"SELECT name FROM people WHERE id = :id"', '"select name from people where id = :id"', True),
+        ('"SELECT name FROM people WHERE id = :id"', '"SELECT NAME FROM PEOPLE WHERE ID = :ID"', False),
+        ("\" AND state = 'dead'\"", "\" and state = 'dead'\"", True),
+        ("\" AND state = 'dead'\"", "\" AND STATE = 'DEAD'\"", False),
+        ('"SELECT name"', '"XXSELECT nameXX"', False),
+        ('"There is no such day."', '"there is no such day."', False),
+    ],
+)
+def test_only_what_sqlite_heeds_makes_a_difference_in_a_statement(was: str, became: str, is_equivalent: bool) -> None:
+    assert is_letter_case_of_sql((was, became)) == is_equivalent
 
 
 @pytest.mark.parametrize("entry", named(), ids=lambda entry: entry.function)
