@@ -3,6 +3,8 @@
 from popug_cli.identity import rules
 from popug_cli.kernel.calendar import zone
 
+LEAST_CHARACTERS = rules.MIN_PASSWORD_CHARACTERS
+
 
 def check_username(name: str) -> None:
     """Raises ``invalid_username``."""

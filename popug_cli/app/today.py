@@ -150,8 +150,8 @@ def _waiting(page: TaskPage, context: Context) -> Iterable[str]:
     role = context.principal.role
     if page.tasks:
         yield f"popug task complete {page.tasks[0].number}"
-    if role in ACCOUNTING and _has_open_days(context):
-        yield "popug close-day --date yesterday"
+    if role in ACCOUNTING:
+        yield from _to_close(context)
     if role == Role.ADMIN and not anybody_assignable(context):
         yield "popug user add NAME --email ADDRESS --role worker"
     elif not page.tasks:
@@ -159,7 +159,12 @@ def _waiting(page: TaskPage, context: Context) -> Iterable[str]:
     yield "popug tasks list --all"
 
 
-def _has_open_days(context: Context) -> bool:
+def _to_close(context: Context) -> Iterable[str]:
+    """Days that are over are closed; of today, on which somebody earned something, one may see what that would do."""
     today = context.calendar.date_of(context.now)
-    first, last = today - timedelta(days=DAYS_LOOKED_BACK), today - timedelta(days=1)
-    return any(not day.closed for day in get_income(GetIncome(from_date=first, to_date=last), context).days)
+    message = GetIncome(from_date=today - timedelta(days=DAYS_LOOKED_BACK), to_date=today)
+    days = [day for day in get_income(message, context).days if not day.closed]
+    if any(day.business_date < today for day in days):
+        yield "popug close-day --date yesterday"
+    elif any(day.rewards_cents for day in days):
+        yield "popug close-day --dry-run"

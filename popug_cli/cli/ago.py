@@ -21,10 +21,21 @@ def age(instant: datetime, now: datetime) -> str:
 
 def when(instant: datetime, now: datetime, calendar: Calendar) -> str:
     """An instant as one speaks of it: ``5 min ago``, ``yesterday 14:05``, ``Monday 09:30``, ``2026-03-02``."""
-    passed, local = now - instant, calendar.local(instant)
-    days = (calendar.date_of(now) - local.date()).days
+    passed = now - instant
     if timedelta() <= passed < HOUR:
         return "just now" if passed < MINUTE else f"{passed // MINUTE} min ago"
+    return clock(instant, now, calendar)
+
+
+def until(instant: datetime, now: datetime) -> str:
+    """A time to come, in its largest unit: ``in 3 h``."""
+    return f"in {age(now, instant)}"
+
+
+def clock(instant: datetime, now: datetime, calendar: Calendar) -> str:
+    """An instant as clock and calendar show it, with no more of the date than is needed."""
+    local = calendar.local(instant)
+    days = (calendar.date_of(now) - local.date()).days
     if days == 0:
         return f"{local:%H:%M}"
     if days == 1:

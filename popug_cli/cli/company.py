@@ -91,7 +91,7 @@ def _health(health: Health) -> Iterator[Block]:
 
 def _permissions(answer: Permissions) -> Table:
     """Each command once, whichever messages it sends; who may run it may send all of them."""
-    columns = [Column("command"), Column("who may"), Column("about others"), Column("scope that is enough")]
+    columns = [Column("command"), Column("who may"), Column("about others"), Column("token scope")]
     commands: dict[str, list[PermissionLine]] = {}
     for line in answer.permissions:
         commands.setdefault(line.command, []).append(line)
@@ -105,4 +105,5 @@ def _command_row(command: str, lines: list[PermissionLine]) -> list[str]:
     may = [role for role in Role if all(role in line.roles for line in guarded)]
     others = [role for role in may if any(role in line.others for line in guarded)]
     scopes = {scope for line in guarded for scope in line.scopes}
-    return [command, ", ".join(may), ", ".join(others), ", ".join(sorted(scopes))]
+    who = "all roles" if len(may) == len(Role) else ", ".join(may)
+    return [command, who, ", ".join(others), ", ".join(sorted(scopes))]

@@ -12,6 +12,7 @@ import typer
 
 from popug_cli.cli.face import Chosen, Face, command
 from popug_cli.cli.render import Heading, Hint, Printer
+from popug_cli.cli.welcome import how_to_be_found
 from popug_cli.kernel.calendar import machine_zone_name
 from popug_cli.kernel.errors import Conflict, PopugError
 from popug_cli.kernel.home import Home, locate
@@ -127,8 +128,9 @@ class Stage:
                 "  popug events trace 1         # one task from command to mail",
                 "  popug tasks list --all",
                 "",
-                "Remove it with: rm -r " + shlex.quote(str(self.home.root)),
-                "Found a company of your own with: popug init --admin NAME --email ADDRESS",
+                "Remove it with: unset POPUG_HOME; rm -r " + shlex.quote(str(self.home.root)),
+                "Found a company of your own with: popug init",
+                *how_to_be_found(),
             ],
         )
 

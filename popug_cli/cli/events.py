@@ -162,11 +162,11 @@ def schemas(
 
 def _events(face: Face, page: EventPage) -> Table:
     columns = [
-        Column("sequence", right=True),
-        Column("time"),
-        Column("event"),
-        Column("actor"),
-        Column("subject"),
+        Column("seq", right=True, spoken="sequence"),
+        Column("time", spare=1),
+        Column("event", flexible=True),
+        Column("actor", flexible=True, spare=2),
+        Column("subject", spare=3),
         Column("id"),
     ]
     return Table(columns, [_event_row(face, envelope) for envelope in page.events], empty="No events fit.")
@@ -236,13 +236,13 @@ def _occurred(face: Face, step: TraceLine) -> str:
 
 def _trace(face: Face, answer: Trace) -> Table:
     columns = [
-        Column("sequence", right=True),
-        Column("time"),
+        Column("seq", right=True, spoken="sequence"),
+        Column("time", spare=1),
         Column("event"),
-        Column("actor"),
+        Column("actor", flexible=True, spare=2),
         Column("because of"),
         Column("what", flexible=True),
-        Column("taken by"),
+        Column("taken by", flexible=True),
     ]
     numbers = {step.event_id: str(step.sequence) for step in answer.steps}
     rows = [

@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from popug_cli.cli import session_file
+from popug_cli.cli.ago import when
 from popug_cli.cli.render import Block, Hint, Printer
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, NotFound
@@ -140,19 +141,28 @@ class Face:
         """The token of whoever is logged in."""
         return self.chosen.token or session_file.token_for(self.company)
 
-    def show(self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False) -> None:
-        """Print the answer: as JSON, or as sentences and tables, by the pager if they may be long."""
+    def show(
+        self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False, then: str | None = None
+    ) -> None:
+        """Print the answer: as JSON, or as sentences and tables, by the pager if they may be long.
+
+        ``then`` is the next step where it is another than usual.
+        """
         if self.as_json:
             self.printer.document(answer)
         elif paged:
             self.printer.pages(blocks())
         else:
             self.printer.blocks(blocks())
-            self.printer.blocks(self._next_step(answer))
+            self.printer.blocks(self._next_step(answer, then))
 
     def local_time(self, instant: datetime) -> str:
         """An instant as the company's clocks show it, to the minute."""
         return f"{self.place.calendar.local(instant):%Y-%m-%d %H:%M}"
+
+    def when(self, instant: datetime) -> str:
+        """An instant as one speaks of it now: ``5 min ago``, ``yesterday 14:05``."""
+        return when(instant, self.place.now(), self.place.calendar)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something that cannot be undone; raises ``needs_yes`` where nobody can be asked."""
@@ -164,10 +174,11 @@ class Face:
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
 
-    def _next_step(self, answer: Any) -> Iterator[Block]:
+    def _next_step(self, answer: Any, then: str | None) -> Iterator[Block]:
         found = surface().commands.get(self.words)
-        if found and found.then:
-            yield Hint(f"Next: {found.then.format_map(Fields(answer))}")
+        usual = found.then.format_map(Fields(answer)) if found and found.then else ""
+        if step := usual if then is None else then:
+            yield Hint(f"Next: {step}")
 
     def _with_server(self, hint: str) -> str:
         """A hint to log in, for the server that was named."""

@@ -82,7 +82,7 @@ def _list(face: Face, answer: Hooks) -> Iterator[Block]:
 
 
 def _row(face: Face, hook: Hook) -> list[str]:
-    last = face.local_time(hook.last_run_at) if hook.last_run_at else "never"
+    last = face.when(hook.last_run_at) if hook.last_run_at else "never"
     again = f" at {face.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
     return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last]
 

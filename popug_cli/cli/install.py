@@ -138,9 +138,15 @@ def program_of(home: Home) -> list[str]:
     return words
 
 
-def _called() -> list[str]:
+def beside_python() -> Path | None:
+    """The program as it was installed beside this Python, if it was."""
     beside = Path(sys.executable).with_name("popug")
-    return [str(beside)] if beside.is_file() else [sys.executable, "-m", "popug_cli"]
+    return beside if beside.is_file() else None
+
+
+def _called() -> list[str]:
+    beside = beside_python()
+    return [str(beside)] if beside else [sys.executable, "-m", "popug_cli"]
 
 
 def unit_word(word: str) -> str:

@@ -68,16 +68,18 @@ def retry(face: Face, mail_id: MailIdArgument) -> None:
 
 
 def _table(mails: Mails) -> Table:
+    failed = any(mail.last_error for mail in mails.mails)
     columns = [
         Column("id"),
-        Column("day"),
+        Column("day", spare=2),
         Column("to", flexible=True),
-        Column("sum", right=True),
+        Column("sum", right=True, spare=1 if failed else 0),
         Column("status"),
-        Column("tries", right=True),
-        Column("last error", flexible=True, style="dim"),
+        Column("tries", right=True, spare=3),
+        *([Column("last error", flexible=True, style="dim")] if failed else []),
     ]
-    return Table(columns, [_row(mail) for mail in mails.mails], empty="There are no such mails.")
+    rows = [_row(mail)[: len(columns)] for mail in mails.mails]
+    return Table(columns, rows, empty="There are no such mails.")
 
 
 def _row(mail: MailLine) -> list[str]:

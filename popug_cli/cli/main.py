@@ -98,12 +98,13 @@ def _interrupted() -> int:
 
 
 def _usage(error: "click.ClickException") -> InvalidInput:
-    from popug_cli.cli.suggestions import of_choices
+    from popug_cli.cli.suggestions import of_choices, of_examples
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
     said = error.format_message()
-    return InvalidInput("usage", said, hint=f"{of_choices(said)}Run `{path} --help` for what it takes.")
+    way_out = of_choices(said) or ("" if getattr(error, "possibilities", None) else of_examples(path))
+    return InvalidInput("usage", said, hint=f"{way_out}Run `{path} --help` for what it takes.")
 
 
 def _own_fault(error: Exception) -> PopugError:

@@ -1,12 +1,15 @@
 """The command that prints the manual page."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 
 import typer
 
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.help import name_of, told, usage
+from popug_cli.cli.passwords import is_terminal
 from popug_cli.cli.surface import Command, Parameter, surface
 
 PAGE = Path(__file__).with_name("popug.1")
@@ -40,13 +43,15 @@ def register(program: typer.Typer) -> None:
 
 
 def man(face: Face) -> None:
-    """Print the manual page; after an installation `man popug` shows it too."""
+    """Show the manual page, or print its source where there is no terminal; `man popug` shows it, too."""
     if face.as_json:
         face.printer.document({"page": PAGE.read_text(encoding="utf-8")})
     elif face.printer.plain:
         face.printer.raw(text())
-    else:
+    elif not (is_terminal() and face.printer.out.isatty()):
         face.printer.raw(PAGE.read_text(encoding="utf-8"))
+    elif which("man") is None or subprocess.run(["man", str(PAGE)], check=False).returncode:  # noqa: S603, S607
+        face.printer.pages(text().split("\n"))
 
 
 def roff() -> str:

@@ -115,7 +115,9 @@ def close_day(
         confirmed=yes,
     )
     report = _close(face, message)
-    face.show(report, lambda: _report(report, dry_run=dry_run))
+    would_do = dry_run and any(not each.already_closed for each in report.days)
+    then = "popug close-day" + ("" if day == "today" else f" --date {day}") if would_do else None
+    face.show(report, lambda: _report(report, dry_run=dry_run), then=then)
 
 
 def _close(face: Face, message: CloseDay) -> CloseReport:

@@ -22,7 +22,7 @@ def read_password(face: Face, *, from_stdin: bool, new: bool) -> str:
             "A password is needed, and there is no terminal to type it at.",
             hint="Give --password-stdin and write the password to stdin, as its first line.",
         )
-    password = _typed("New password: " if new else "Password: ")
+    password = _typed(f"New password ({_rule()}): " if new else "Password: ")
     if new and _typed("The same password again: ") != password:
         raise InvalidInput("password_mismatch", "The two passwords differ.", hint="Nothing was done; try again.")
     return password
@@ -42,6 +42,12 @@ def ask(face: Face, question: str, option: str) -> str:
 def is_terminal() -> bool:
     """Whether somebody sits there who can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _rule() -> str:
+    from popug_cli.app.newcomer import LEAST_CHARACTERS
+
+    return f"{LEAST_CHARACTERS} characters or more"
 
 
 def _typed(prompt: str) -> str:

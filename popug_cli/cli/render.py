@@ -153,7 +153,7 @@ class Printer(msgspec.Struct):
     def _emphasised(self, block: Hint | Heading) -> None:
         """A line dim or bold where a terminal can; without Rich, which takes longer to load than most commands."""
         seen = self.seen_on or self.out
-        text = visible(block.text) if isinstance(block, Heading) else _wrapped(visible(block.text), seen)
+        text = _wrapped(visible(block.text), seen)
         if _shows_styles(seen):
             style = BOLD if isinstance(block, Heading) else DIM
             text = "\n".join(f"{style}{line}{NORMAL}" for line in text.split("\n"))

@@ -57,7 +57,10 @@ def init(
         lambda: [
             f"The company lives in {face.home.root}; its clocks are those of {zone}.",
             f"{user.username} is its first admin and logged in.",
-            Hint("Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`."),
+            Hint(
+                "Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`;"
+                " in the evening `popug close-day`."
+            ),
             Hint("On a computer that several people share: `popug serve` lets them in without rights over the files."),
         ],
     )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 
@@ -15,6 +16,12 @@ def of_choices(said: str) -> str:
     """The nearest of the choices that a refusal names, as a sentence with a space behind it."""
     found = _NOT_A_CHOICE.search(said)
     return of_words(found[1], re.findall(r"'([^']*)'", found[2])) if found else ""
+
+
+def of_examples(path: str) -> str:
+    """The first example of a command that was called wrongly, as a sentence with a space behind it."""
+    found = surface().commands.get(path.partition(" ")[2])
+    return f"For example: `{found.examples[0][0]}`. " if found and found.examples else ""
 
 
 def of_words(typed: str, words: Iterable[str]) -> str:

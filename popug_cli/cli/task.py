@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from popug_cli.cli.ago import age
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Block, Column, Heading, Hint, Table
 from popug_cli.kernel.money import format_cents
@@ -98,9 +100,13 @@ def _facts(face: Face, shown: Task) -> Iterator[tuple[str, str]]:
     yield "Creator", shown.creator
     yield "Fee", price(shown.fee_cents)
     yield "Reward", price(shown.reward_cents)
-    yield "Created", face.local_time(shown.created_at)
+    yield "Created", _at(face, shown.created_at)
     if shown.completed_at:
-        yield "Completed", face.local_time(shown.completed_at)
+        yield "Completed", _at(face, shown.completed_at)
+
+
+def _at(face: Face, instant: datetime) -> str:
+    return f"{face.local_time(instant)}, {age(instant, face.place.now())} ago"
 
 
 def _sentence(line: "HistoryLine") -> str:

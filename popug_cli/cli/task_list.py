@@ -70,12 +70,12 @@ def table(face: Face, tasks: list[Task], *, footer: str = "", empty: str = "", o
     now = face.place.now()
     columns = [
         Column("#", right=True, spoken="number"),
-        Column("Jira", spare=3),
+        Column("Jira", spare=4),
         Column("Title", flexible=True),
-        *([] if of_one else [Column("Status"), Column("Assignee", flexible=True, spare=1)]),
+        *([] if of_one else [Column("Status", spare=1), Column("Assignee", flexible=True, spare=2)]),
         Column("Fee", right=True),
         Column("Reward", right=True),
-        Column("Age", right=True, spare=2),
+        Column("Age", right=True, spare=3),
     ]
     return Table(columns, [_row(task, now, of_one=of_one) for task in tasks], footer=footer, empty=empty)
 

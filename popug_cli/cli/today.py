@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from popug_cli.cli.ago import when
+from popug_cli.cli.ago import clock, when
 from popug_cli.cli.dates import start_of
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.looked import Looked
@@ -49,12 +49,12 @@ def show_day(face: Face, *, since: str | None = None, peek: bool = False) -> Non
     looked = Looked(face.company, face.token or "")
     after, instant = (None, start_of(face, since)) if since is not None else looked.last() or (None, None)
     day = face.perform(ShowToday(after=after, since=instant))
-    face.show(day, lambda: _screen(face, day))
+    face.show(day, lambda: _screen(face, day, has_looked=after is not None))
     if not peek:
         looked.remember(day.last_sequence, face.place.now())
 
 
-def _screen(face: Face, day: Today) -> Iterator[Block]:
+def _screen(face: Face, day: Today, *, has_looked: bool) -> Iterator[Block]:
     in_red = ", in the red" if day.balance_cents < 0 else ""
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
     yield (f"Balance {format_cents(day.balance_cents)}{in_red}; earned today {format_cents(day.earned_today_cents)}.")
@@ -63,10 +63,10 @@ def _screen(face: Face, day: Today) -> Iterator[Block]:
     yield table(face, day.tasks, of_one=True, footer=_sum(day), empty="You have no open tasks.")
     yield ""
     now, calendar = face.place.now(), face.place.calendar
-    since = when(day.since, now, calendar).replace("just now", "a moment ago")
+    since = f"I last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
     yield Heading(f"What happened since {since}")
     yield Table(
-        (Column("When"), Column("What", flexible=True), Column("By", spare=1), Column("Balance", right=True)),
+        (Column("When"), Column("What", flexible=True), Column("By", spare=1), Column("Change", right=True)),
         [_news(each, when(each.at, now, calendar)) for each in day.happened],
         empty="Nothing new.",
         footer=f"and {day.happened_count - len(day.happened)} before" if day.happened_count > len(day.happened) else "",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli import ago
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.render import Column, Hint, Table
 from popug_cli.kernel.errors import InvalidInput
@@ -23,12 +24,12 @@ PANEL = "People and sessions"
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 COLUMNS = (
     Column("token"),
-    Column("of"),
-    Column("kind"),
-    Column("good for"),
-    Column("issued"),
-    Column("until"),
-    Column("last used"),
+    Column("of", flexible=True),
+    Column("kind", spare=2),
+    Column("good for", spare=1),
+    Column("issued", spare=4),
+    Column("ends"),
+    Column("last used", spare=3),
 )
 
 _TTL = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -75,7 +76,7 @@ def keys(face: Face) -> None:
     """Show the public keys, the one that signs first; with --json as a JWK set."""
     found = face.perform(ShowKeys())
     rows = [(key["kid"], key["crv"], key["x"]) for key in found.keys]
-    columns = (Column("key id"), Column("curve"), Column("public key"))
+    columns = (Column("key id"), Column("curve", spare=1), Column("public key", spare=2))
     face.show(found, lambda: [Table(columns, rows), Hint("The first one signs. As a JWK set: --json.")])
 
 
@@ -107,7 +108,7 @@ def _how_to_use(face: Face, issued: IssuedToken) -> str:
 
 
 def _row(face: Face, token: TokenLine) -> tuple[str, ...]:
-    used = face.local_time(token.last_used_at) if token.last_used_at else ""
-    until = "revoked" if token.revoked_at else face.local_time(token.expires_at)
+    used = face.when(token.last_used_at) if token.last_used_at else ""
+    ends = "revoked" if token.revoked_at else ago.until(token.expires_at, face.place.now())
     scope = token.scope or "everything"
-    return token.token_id, token.username, token.kind, scope, face.local_time(token.issued_at), until, used
+    return token.token_id, token.username, token.kind, scope, face.when(token.issued_at), ends, used

@@ -1,8 +1,11 @@
 """What ``popug`` alone says: to somebody new how to begin, to somebody logged in what today holds."""
 
 from collections.abc import Iterator
+from shlex import quote
+from shutil import which
 
 from popug_cli.cli.face import Face
+from popug_cli.cli.install import beside_python
 from popug_cli.cli.render import Block, Heading, Hint, Panel
 from popug_cli.cli.today import show_day
 from popug_cli.kernel.errors import NotAuthenticated, NotFound
@@ -35,6 +38,13 @@ def welcome(face: Face) -> None:
         face.printer.blocks(_nobody_here(face))
 
 
+def how_to_be_found() -> Iterator[Block]:
+    """What to type where a shell would not find ``popug``, as in a virtual environment that is not active."""
+    beside = beside_python()
+    if beside and which("popug") is None:
+        yield Hint(f"Have your shell find popug: export PATH={quote(str(beside.parent))}:$PATH")
+
+
 def _nothing_here(face: Face) -> Iterator[Block]:
     yield Heading("popug: chance hands out the chores, and every day is settled to the cent.")
     yield "Whoever gets a task pays a fee for it, whoever completes it earns a reward;"
@@ -44,6 +54,7 @@ def _nothing_here(face: Face) -> Iterator[Block]:
     yield Panel("Start here", FIRST_WORDS)
     yield Hint(SHARED)
     yield Hint("popug --help shows all that can be done, and by whom.")
+    yield from how_to_be_found()
 
 
 def _nobody_here(face: Face) -> Iterator[Block]:

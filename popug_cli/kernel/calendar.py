@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from popug_cli.kernel.errors import InvalidInput
 
@@ -63,10 +63,17 @@ def zone(name: str) -> ZoneInfo:
         raise InvalidInput(
             "invalid_time_zone",
             f"There is no time zone called {name!r}.",
-            hint="Use an IANA name such as Europe/Berlin or America/New_York.",
+            hint=f"{_meant(name)}Use an IANA name such as Europe/Berlin or America/New_York.",
             details={"time_zone": name},
         )
     return found
+
+
+def _meant(name: str) -> str:
+    """The zones that end, in whatever case, in what was typed, as a sentence with a space behind it."""
+    typed = "/" + name.strip().replace(" ", "_").lower()
+    found = sorted(each for each in available_timezones() if f"/{each.lower()}".endswith(typed))
+    return f"Did you mean {' or '.join(found[:3])}? " if found and len(typed) > 1 else ""
 
 
 def machine_zone_name() -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def at_terminal(*words: str, lines: list[str], passwords: list[str]) -> tuple[in
     out, terminal = io.StringIO(), Terminal(*lines)
     with redirect_stdout(out), redirect_stderr(terminal), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", terminal)
-        patch.setattr("getpass.getpass", lambda prompt: passwords.pop(0))
+        patch.setattr("getpass.getpass", lambda prompt: (terminal.write(prompt), passwords.pop(0))[1])
         return run([*words]), out.getvalue(), terminal.shown
 
 
@@ -81,6 +82,14 @@ def test_alone_in_an_empty_home_it_explains_itself_and_offers_two_ways(nowhere: 
     assert popug("--plain")[1].isascii()
 
 
+def test_where_a_shell_would_not_find_the_program_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    folder = Path(sys.executable).parent
+    assert f"export PATH={folder}:$PATH" in popug("--plain")[1]
+    monkeypatch.setenv("PATH", str(folder))
+    assert "export PATH" not in popug("--plain")[1]
+
+
 def test_alone_and_asked_for_a_document_it_says_that_there_is_no_company() -> None:
     code, out, err = popug("--json")
     assert (code, out) == (3, "")
@@ -98,12 +107,15 @@ def test_alone_it_says_how_to_log_in_and_then_shows_today() -> None:
 
 def test_founding_asks_one_thing_after_the_other_until_it_will_do() -> None:
     code, out, shown = at_terminal(
-        "init", lines=["Ada Lovelace", "", "no address", "", "Mars/Base", "Europe/Berlin"],
+        "init", lines=["Ada Lovelace", "", "no address", "", "berlin", "Europe/Berlin"],
         passwords=["short", "short", PASSWORD, "another", PASSWORD, PASSWORD],
     )  # fmt: skip
     assert code == 0, shown
     assert "its clocks are those of Europe/Berlin" in out
-    for said in ("[ada]:", "[ada@cage]:", "[UTC]:", "is no username", "no single e-mail", "fewer than 12", "differ"):
+    for said in (
+        *("[ada]:", "[ada@cage]:", "[UTC]:", "is no username", "no single e-mail", "Did you mean Europe/Berlin?"),
+        *("New password (12 characters or more):", "fewer than 12", "differ"),
+    ):
         assert said in shown, said
     assert json.loads(popug("whoami", "--json")[1])["email"] == "ada@cage"
 
@@ -181,6 +193,8 @@ def test_a_jira_id_that_is_too_long_hears_how_long_one_may_be() -> None:
         ("tasks list --assignee kehsa", "Did you mean kesha?"),
         ("user show keshha", "Did you mean kesha?"),
         ("balance kesh", "Did you mean kesha?"),
+        ("user add bob", "For example: `popug user add basil --email basil@example.com --role worker`."),
+        ("task add Feed the cage", "For example: `popug task add 'Feed the cage'`."),
     ],
 )
 def test_who_mistypes_hears_what_was_meant(words: str, meant: str) -> None:
@@ -189,6 +203,23 @@ def test_who_mistypes_hears_what_was_meant(words: str, meant: str) -> None:
     code, _, err = popug(*words.split())
     assert code in {2, 3}
     assert meant in err
+
+
+def test_the_hints_lead_to_the_first_payout() -> None:
+    founded()
+    popug("user", "add", "kesha", "--email", "k@example.com", "--role", "worker", "--password-stdin", typed=PASSWORD)
+    popug("task", "add", "Feed the cage")
+    popug("login", "kesha", "--password-stdin", typed=f"{PASSWORD}\n")
+    assert "Next: popug task complete 1" in popug()[1]
+    assert popug("task", "complete", "1")[0] == 0
+    popug("login", "ada", "--password-stdin", typed=f"{PASSWORD}\n")
+    assert "popug close-day --dry-run" in popug()[1]
+    dry_run = popug("close-day", "--dry-run")[1]
+    assert "kesha" in dry_run
+    assert dry_run.endswith("Next: popug close-day\n")
+    assert popug("close-day")[1].endswith("Next: popug mail list\n")
+    assert "popug close-day" not in popug()[1]
+    assert "k@example.com" in popug("mail", "list")[1]
 
 
 def test_what_one_has_seen_is_not_told_again_unless_one_only_peeked() -> None:

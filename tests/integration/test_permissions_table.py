@@ -24,7 +24,7 @@ def test_a_command_stands_in_one_row(home: list[str], capsys: pytest.CaptureFixt
     by_command = {row[0]: row[1:] for row in rows if row}
     assert max(Counter(row[0] for row in rows if row).values()) == 1
     assert {each.line for each in declarations()} <= set(by_command)
-    everybody = "admin, manager, accountant, worker"
+    everybody = "all roles"
     assert by_command["task show"] == by_command["balance"] == [everybody, "admin, accountant"]
     assert by_command["task complete"] == [everybody]
     assert by_command["user passwd"] == [everybody, "admin"]

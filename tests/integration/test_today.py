@@ -100,3 +100,15 @@ def test_who_closes_days_hears_that_one_waits(company: InProcess) -> None:
     company.clock.advance(days=1)
     assert "popug close-day --date yesterday" in look(company, "asya").waiting
     assert "popug close-day --date yesterday" not in look(company, "kesha").waiting
+
+
+def test_who_closes_days_is_led_to_what_a_close_would_pay_once_somebody_earned(company: InProcess) -> None:
+    company.hire("asya", "accountant")
+    task = company.act("boss", AddTask(title="Feed the cage"))
+    dry_run = "popug close-day --dry-run"
+    assert dry_run not in look(company, "asya").waiting
+    company.act(task.assignee, CompleteTask(number=task.number))
+    assert dry_run in look(company, "asya").waiting
+    assert dry_run not in look(company, "kesha").waiting
+    company.act("asya", CloseDay())
+    assert dry_run not in look(company, "asya").waiting
