@@ -9,13 +9,14 @@ from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.calendar import Calendar, zone
 from popug_cli.kernel.chance import Chance, SystemChance, uuid7
 from popug_cli.kernel.clock import Clock, SystemClock, stamp
-from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Declaration
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
+from popug_cli.storage.faults import corrupt
 from popug_cli.storage.mounts import check_locks
 
 Handler = Callable[[Any, Context], Any]
@@ -45,12 +46,19 @@ def open_runtime(
         engine=engine,
         home=home,
         home_id=row.home_id,
-        calendar=Calendar(row.time_zone),
+        calendar=_calendar(row.time_zone, home),
         settings=load_settings(home.config),
         clock=clock or SystemClock(),
         chance=chance or SystemChance(),
         progress=progress,
     )
+
+
+def _calendar(time_zone: str, home: Home) -> Calendar:
+    try:
+        return Calendar(time_zone)
+    except InvalidInput as refusal:
+        raise corrupt(home.database, refusal.message) from refusal
 
 
 def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, chance: Chance | None = None) -> None:

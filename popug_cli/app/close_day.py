@@ -7,7 +7,8 @@ from popug_cli.app.mail_run import count_unsent, send_due
 from popug_cli.app.summaries import count_rehearsed, queue_summaries
 from popug_cli.billing import closing, days, rules
 from popug_cli.billing.stakes import stake_cents
-from popug_cli.bus.queries import document, held_events
+from popug_cli.bus.dead_letters import event_id_of
+from popug_cli.bus.queries import held_events
 from popug_cli.bus.runtime import Context
 from popug_cli.identity import gate
 from popug_cli.messages.base import DECLARATIONS
@@ -89,7 +90,7 @@ def _set_aside(place: "Local", principal: Principal) -> list[SetAside]:
     with place.runtime.reading(principal) as context:
         return [
             SetAside(
-                document(held.sequence, held.envelope).get("id", f"sequence {held.sequence}"),
+                event_id_of(held),
                 held.consumer,
                 stake_cents(held, context),
             )

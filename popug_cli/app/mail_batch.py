@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from msgspec import MsgspecError
+
 from popug_cli.app.beside import Beside
 from popug_cli.bus.runtime import Context, Runtime, Writing
 from popug_cli.kernel.clock import parse_stamp
@@ -96,23 +98,23 @@ def _write_ahead(desk: Desk, mail: Claimed) -> None:
 
 
 def _written(runtime: Runtime, mail: Claimed) -> Letter | Outcome:
-    """The mail as it goes out, or why it may not go to its receiver."""
-    about: dict[str, Any] = {
-        "username": mail.username,
-        "to": mail.email,
-        "sender": runtime.settings.text("mail.from"),
-        "message_id": mail.message_id,
-        "queued_at": parse_stamp(mail.queued_at),
-        "calendar": runtime.calendar,
-    }
-    content = summary.content_of(mail.kind, mail.payload)
+    """The mail as it goes out, or why it may not go to its receiver or cannot be written."""
     try:
+        about: dict[str, Any] = {
+            "username": mail.username,
+            "to": mail.email,
+            "sender": runtime.settings.text("mail.from"),
+            "message_id": mail.message_id,
+            "queued_at": parse_stamp(mail.queued_at),
+            "calendar": runtime.calendar,
+        }
+        content = summary.content_of(mail.kind, mail.payload)
         if isinstance(content, PayoutMade):
             return payslip.message_of(content, **about)
         if not summary.may_read(Role(mail.role), active=bool(mail.active)):
             return Outcome(Verdict.REFUSED, f"{mail.username} is not of management any more")
         return summary.message_of(content, **about)
-    except ValueError as error:
+    except (ValueError, MsgspecError) as error:
         return Outcome(Verdict.REFUSED, one_line(str(error)))
 
 

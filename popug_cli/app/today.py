@@ -1,8 +1,9 @@
 """One's own day, composed of what tasks, billing and the log know."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, time, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 
@@ -33,7 +34,7 @@ CORRECTIONS = {EntryKind.FEE_REVERSAL: 1, EntryKind.REWARD_REVERSAL: -1}
 class Timed(msgspec.Struct, frozen=True):
     """Of an envelope, when it happened."""
 
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def show_today(place: "Local", message: ShowToday, principal: Principal) -> Today:
@@ -75,15 +76,21 @@ def _position_before(instant: datetime, context: Context) -> int:
     low, high = 0, context.position
     while low < high:
         middle = (low + high + 1) // 2
-        if _time_at(middle, context) < instant:
+        found = _time_from(middle, context)
+        if found is not None and found < instant:
             low = middle
         else:
             high = middle - 1
     return low
 
 
-def _time_at(sequence: int, context: Context) -> datetime:
-    return msgspec.json.decode(context.log.at(sequence)[-1], type=Timed).time
+def _time_from(sequence: int, context: Context) -> datetime | None:
+    """The time of the first event from a position on that tells one."""
+    while (row := context.log.first_from(sequence)) is not None:
+        with suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(row[-1], type=Timed).time
+        sequence = row[0] + 1
+    return None
 
 
 def _happenings(after: int, context: Context) -> Iterator[Happening]:

@@ -7,10 +7,10 @@ compares it.
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
-from popug_cli.audit.chain import not_linked
 from popug_cli.audit.invariants import COMPLETED, Invariant
 from popug_cli.audit.reading import normal, rows, told
 from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.bus.outside import not_linked
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import TaskCreated

@@ -7,6 +7,7 @@ from itertools import islice
 from popug_cli.audit.reading import rows
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.bus.chain import ORIGIN
+from popug_cli.bus.outside import not_linked
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.company import Check
 
@@ -43,17 +44,6 @@ def broken_links(context: Context) -> Iterator[str]:
         before, end = told, last
 
 
-def not_linked(context: Context) -> list[int]:
-    """The positions that no link covers: what was appended from outside."""
-    loose: list[int] = []
-    end = 0
-    for last, first, _ in _links(context):
-        if first > end + 1:
-            loose += _positions(context, end + 1, first - 1)
-        end = max(end, last)
-    return loose + _positions(context, end + 1, context.position)
-
-
 class _Events:
     """The log, read once from its beginning to its end."""
 
@@ -78,11 +68,6 @@ class _Events:
             self._next = next(self._rows, None)
         digest.update(b"".join(parts))
         return count, digest.hexdigest()
-
-
-def _positions(context: Context, first: int, last: int) -> list[int]:
-    statement = "SELECT sequence FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-    return [sequence for (sequence,) in rows(context, statement, (first, last))] if first <= last else []
 
 
 def _in_words(positions: list[int]) -> str:

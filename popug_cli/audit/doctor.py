@@ -23,6 +23,7 @@ from popug_cli.audit.invariants import INVARIANTS, Invariant
 from popug_cli.audit.nights import days_to_close, scheduler
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.bus.chain import ORIGIN
+from popug_cli.bus.outside import first_few, oddities
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import log_problems
 from popug_cli.kernel.errors import PopugError
@@ -60,6 +61,7 @@ def examine(context: Context) -> Health:
         Examination("nothing_passed_over", nothing_passed_over, Where.ANYWHERE),
         Examination("read_models_equal_rebuild", read_models),
         Examination("set_aside", _set_aside),
+        Examination("appended_from_outside", _outside),
         Examination("days_to_close", days_to_close),
         Examination("scheduler", scheduler),
     ]
@@ -174,6 +176,11 @@ def _log(context: Context) -> Check:
 
 def _set_aside(context: Context) -> Check:
     return Check("set_aside", True, "; ".join(_counts(context)) or "nothing is set aside")
+
+
+def _outside(context: Context) -> Check:
+    """What was appended from outside is an event like any other, and no failure however odd it is."""
+    return Check("appended_from_outside", True, " ".join(first_few(oddities(context))) or "nothing odd was appended")
 
 
 def _counts(context: Context) -> Iterator[str]:

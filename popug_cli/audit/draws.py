@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from popug_cli.audit.chain import not_linked
 from popug_cli.audit.reading import told
 from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.bus.outside import not_linked
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.draws import ALGORITHM, draw_assignee, draw_price_cents
 from popug_cli.messages.billing import TaskPriced

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from popug_cli.bus.log import ENVELOPE
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.messages.base import Event
@@ -43,11 +44,11 @@ def told(context: Context, kind: type[E]) -> Iterator[tuple[int, Told[E] | None]
     """Every event of a kind in its newest version, by position; None for one that does not fit its schema."""
     read = _decoder(kind).decode
     for sequence, envelope in rows(
-        context, "SELECT sequence, envelope FROM bus_log WHERE type = ? ORDER BY sequence", (kind.TYPE,)
+        context, f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE type = ? ORDER BY sequence", (kind.TYPE,)
     ):
         try:
             yield sequence, read(envelope)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             yield sequence, None
 
 

@@ -48,5 +48,7 @@ def _find(entry_id: str, context: Context) -> Any:
 
 def _posted(entry_id: str, employee_id: str, context: Context) -> str:
     """The id of the event that told of an entry: it is the cause of the correction."""
-    told = context.log.of_subject(employee_id, EntryPosted)
-    return next(event.id for event in told if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id)
+    for event in context.log.of_subject(employee_id, EntryPosted):
+        if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
+            return event.id
+    raise LookupError(f"no event tells of the entry {entry_id}")

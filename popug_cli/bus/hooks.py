@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from popug_cli.bus.log import Row
+from popug_cli.bus.log import ENVELOPE, Row, readable
 from popug_cli.bus.retry import Policy, next_try
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import unit_interval
@@ -179,9 +179,7 @@ def letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
 
 def last_event(context: Context, types: Types) -> Row | None:
     """The last event of some types, or of any."""
-    statement = f"SELECT sequence, envelope FROM bus_log WHERE true{_of(types)} ORDER BY sequence DESC LIMIT 1"
-    found: Row | None = driver_of(context.connection).execute(statement, tuple(types or ())).fetchone()
-    return found
+    return _first_row(context, f"WHERE true{_of(types)} ORDER BY sequence DESC", tuple(types or ()))
 
 
 def is_leased(place: Place, now: datetime, lease: timedelta) -> bool:
@@ -195,18 +193,18 @@ def _is_ahead(instant: str | None, now: datetime, longest: timedelta) -> bool:
 
 
 def _next_letter(context: Context, name: str) -> Row | None:
-    statement = (
-        "SELECT log.sequence, log.envelope FROM bus_hook_letters letter JOIN bus_log log USING (sequence)"
-        " WHERE letter.hook = ? AND letter.state = 'queued' ORDER BY log.sequence LIMIT 1"
-    )
-    found: Row | None = driver_of(context.connection).execute(statement, (name,)).fetchone()
-    return found
+    rest = "JOIN bus_hook_letters letter USING (sequence) WHERE hook = ? AND state = 'queued' ORDER BY sequence"
+    return _first_row(context, rest, (name,))
 
 
 def _next_event(context: Context, position: int, types: Types) -> Row | None:
-    statement = f"SELECT sequence, envelope FROM bus_log WHERE sequence > ?{_of(types)} ORDER BY sequence LIMIT 1"
-    found: Row | None = driver_of(context.connection).execute(statement, (position, *(types or ()))).fetchone()
-    return found
+    return _first_row(context, f"WHERE sequence > ?{_of(types)} ORDER BY sequence", (position, *(types or ())))
+
+
+def _first_row(context: Context, rest: str, parameters: tuple[object, ...]) -> Row | None:
+    statement = f"SELECT sequence, {ENVELOPE} FROM bus_log {rest} LIMIT 1"
+    found = driver_of(context.connection).execute(statement, parameters).fetchone()
+    return (found[0], readable(found[1])) if found else None
 
 
 def _of(types: Types) -> str:

@@ -12,6 +12,7 @@ from popug_cli.storage.engine import driver_of, scalar
 
 Row = tuple[int, str]
 READ_ROWS = 1_000
+ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # to be made readable: bytes that are no text are the event's fault
 
 
 class Log:
@@ -47,6 +48,10 @@ class Log:
             raise LookupError(f"the log has a hole at {sequence}")
         return rows[0]
 
+    def first_from(self, position: int) -> Row | None:
+        """The first event from a position on."""
+        return next(iter(self._rows("sequence >= ? ORDER BY sequence LIMIT 1", (position,))), None)
+
     def by_id(self, event_id: str) -> Delivered[Event] | None:
         """The event of that id, if it is there and of a known shape."""
         return next(self.known(self._rows("id = ?", (event_id,))), None)
@@ -81,8 +86,9 @@ class Log:
             position = rows[-1][0]
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
-        statement = f"SELECT sequence, envelope FROM bus_log WHERE {where}"
-        return driver_of(self._connection).execute(statement, parameters).fetchall()
+        statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE {where}"
+        rows = driver_of(self._connection).execute(statement, parameters).fetchall()
+        return [(sequence, readable(envelope)) for sequence, envelope in rows]
 
     def known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...] = ()) -> Iterator[Delivered[Event]]:
         """The events of rows, without those of unknown types and those that do not fit their schema."""
@@ -96,5 +102,5 @@ class Log:
 
 
 def readable(raw: bytes | None) -> str:
-    """What SQLite computed from an envelope as text; half of a surrogate pair is no UTF-8."""
+    """An envelope, or what SQLite computed from one, as text; half of a surrogate pair, say, is no UTF-8."""
     return (raw or b"").decode(errors="backslashreplace")

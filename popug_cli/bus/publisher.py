@@ -10,11 +10,13 @@ from popug_cli.bus.chain import ORIGIN, Run
 from popug_cli.bus.log import Log
 from popug_cli.kernel.chance import Chance, Ids
 from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
 from popug_cli.storage.engine import insert_many
 
 BUFFER_EVENTS = 10_000
+LAST_POSITION = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 
 
@@ -94,6 +96,8 @@ class Publisher:
         if not self._unwritten:
             return
         assert self._run is not None
+        if self._last > LAST_POSITION:
+            raise _full()
         first = self._last - len(self._unwritten) + 1
         self._run.extend(enumerate(self._unwritten, start=first))
         rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
@@ -130,3 +134,11 @@ class Publisher:
             self._last = log.head()
         self._first = self._last + 1
         self._run = Run(log.head_hash() or ORIGIN)
+
+
+def _full() -> IntegrityFault:
+    return IntegrityFault(
+        "integrity",
+        f"The log has an event at the last position that there is, or close to it: {LAST_POSITION}.",
+        hint="Nothing can be appended after it; restore a backup from before that event.",
+    )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import text
 
+from popug_cli.bus.log import ENVELOPE, readable
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.set_aside import HOLDING
 from popug_cli.kernel.errors import NotFound
@@ -36,7 +37,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
     if message.actor is not None:
         conditions.append("json_extract(envelope, '$.actor') = :actor")
     statement = (
-        f"SELECT sequence, envelope FROM bus_log WHERE {' AND '.join(conditions)} ORDER BY sequence LIMIT :limit"
+        f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE {' AND '.join(conditions)} ORDER BY sequence LIMIT :limit"
     )
     parameters = {
         "after": message.after,
@@ -47,12 +48,12 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         "limit": min(message.limit or DEFAULT_LIMIT, DEFAULT_LIMIT),
     }
     rows = context.connection.execute(text(statement), parameters)
-    return EventPage([document(sequence, envelope) for sequence, envelope in rows])
+    return EventPage([document(sequence, readable(envelope)) for sequence, envelope in rows])
 
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
     """The event of an id; raises ``event_not_found``."""
-    statement = text("SELECT sequence, envelope FROM bus_log WHERE id = :id")
+    statement = text(f"SELECT sequence, {ENVELOPE} AS envelope FROM bus_log WHERE id = :id")
     row = context.connection.execute(statement, {"id": message.event_id}).first()
     if row is None:
         raise NotFound(
@@ -61,17 +62,18 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
             hint="Run `popug events list` for all of them.",
             details={"event_id": message.event_id},
         )
-    return document(row.sequence, row.envelope)
+    return document(row.sequence, readable(row.envelope))
 
 
 def held_events(context: Context) -> list[HeldEvent]:
     """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
     statement = (
         "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
-        " coalesce(log.envelope, '{}') FROM bus_set_aside held LEFT JOIN bus_log log ON log.sequence = held.sequence"
+        f" coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside held LEFT JOIN bus_log USING (sequence)"
         f" WHERE held.state IN {HOLDING} ORDER BY held.sequence, held.consumer"
     )
-    return [HeldEvent(*row) for row in context.connection.execute(text(statement))]
+    rows = context.connection.execute(text(statement))
+    return [HeldEvent._make((*held, readable(envelope))) for *held, envelope in rows]
 
 
 def document(sequence: int, envelope: str) -> EnvelopeDocument:

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.log import readable
+from popug_cli.bus.outside import first_few, oddities
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
@@ -29,20 +30,27 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
             *log_problems(context),
             *cursor_problems(context, positions),
             *untaken_problems(context, consumers),
+            *first_few(oddities(context)),
         ],
     )
 
 
 def log_problems(context: Context) -> Iterator[str]:
-    """Holes in the log."""
-    count = scalar(context.connection, "SELECT count(*) FROM bus_log")
-    if count == context.position:
+    """Holes in the log, and what stands before its beginning, where no consumer looks."""
+    early, lowest = context.connection.execute(
+        text("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
+    ).one()
+    if early:
+        yield f"{early} events stand before the beginning of the log, the first at {lowest}; nobody will take them."
+    count = scalar(context.connection, "SELECT count(*) FROM bus_log WHERE sequence > 0")
+    if count == max(context.position, 0):
         return
     statement = (
-        "SELECT coalesce(max(earlier.sequence), 0) + 1 FROM bus_log earlier WHERE earlier.sequence < :first"
+        "SELECT coalesce(max(earlier.sequence), 0) + 1 FROM bus_log earlier"
+        " WHERE earlier.sequence > 0 AND earlier.sequence < :first"
         " AND NOT EXISTS (SELECT 1 FROM bus_log later WHERE later.sequence = earlier.sequence + 1)"
     )
-    first = scalar(context.connection, "SELECT min(sequence) FROM bus_log")
+    first = scalar(context.connection, "SELECT min(sequence) FROM bus_log WHERE sequence > 0")
     hole = 1 if first != 1 else scalar(context.connection, statement, first=context.position)
     yield f"The log has a hole at {hole}: {context.position - count} of its {context.position} positions are missing."
 

@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property, wraps
 from pathlib import Path
@@ -157,8 +158,10 @@ class Face:
             self.printer.blocks(self._next_step(answer, then))
 
     def local_time(self, instant: datetime) -> str:
-        """An instant as the company's clocks show it, to the minute."""
-        return f"{self.place.calendar.local(instant):%Y-%m-%d %H:%M}"
+        """An instant as the company's clocks show it, to the minute; in UTC at the ends of the calendar."""
+        with suppress(OverflowError):
+            instant = self.place.calendar.local(instant)
+        return f"{instant:%Y-%m-%d %H:%M}"
 
     def when(self, instant: datetime) -> str:
         """An instant as one speaks of it now: ``5 min ago``, ``yesterday 14:05``."""

@@ -30,6 +30,7 @@ def run(arguments: list[str], program: Any = None) -> int:
     except KeyboardInterrupt:
         code = _interrupted()
     except PopugError as error:
+        _trace(error.__cause__)
         code = _fail(error, as_json=as_json)
     except Exception as error:
         stop = signals.stop_behind(error)
@@ -112,14 +113,19 @@ def _own_fault(error: Exception) -> PopugError:
         return InvalidInput(
             "usage", f"{error.object!r} holds bytes that are no text in UTF-8.", hint="Write it in UTF-8."
         )
-    if os.environ.get("POPUG_TRACEBACK"):
-        from traceback import format_exception
-
-        from popug_cli.cli.render import Printer
-
-        Printer().trace("".join(format_exception(error)))
+    _trace(error)
     return OwnFault(
         "internal",
         f"popug failed by a fault of its own ({type(error).__name__}: {error}).",
         hint="Run it again with POPUG_TRACEBACK=1 to see where, and report that.",
     )
+
+
+def _trace(error: BaseException | None) -> None:
+    """Show where an error comes from to whoever asked for that."""
+    if error is not None and os.environ.get("POPUG_TRACEBACK"):
+        from traceback import format_exception
+
+        from popug_cli.cli.render import Printer
+
+        Printer().trace("".join(format_exception(error)))

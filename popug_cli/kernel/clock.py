@@ -26,5 +26,8 @@ def stamp(instant: datetime) -> str:
 
 
 def parse_stamp(text: str) -> datetime:
-    """The instant that ``stamp`` spelled."""
-    return datetime.fromisoformat(text).astimezone(UTC)
+    """The instant that ``stamp`` spelled; raises ``ValueError`` for what is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is beyond the calendar") from error

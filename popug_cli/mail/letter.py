@@ -15,6 +15,7 @@ from popug_cli.kernel.text import visible
 
 POLICY = SMTP.clone(cte_type="7bit")
 LONGEST_LINE = 990
+_MESSAGE_ID = re.compile(r"<([A-Za-z0-9-]+)@[A-Za-z0-9.-]+>")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 
@@ -31,14 +32,16 @@ class Letter(NamedTuple):
 def write(
     *, username: str, to: str, sender: str, message_id: str, date: datetime, subject: str, text: str, html: str
 ) -> Letter:
-    """The same arguments give the same bytes; raises ``ValueError`` where the receiver's address is none.
+    """The same arguments give the same bytes; raises ``ValueError`` for what is no Message-ID or receiver's address.
 
     ``subject`` is plain ASCII on one line.
     """
     assert subject.isascii()
     assert subject.isprintable()
+    if not (identity := _MESSAGE_ID.fullmatch(message_id)):
+        raise ValueError(f"{message_id!r} is no Message-ID")
     from_line, address = _sender(sender)
-    boundary = f"part-of-{message_id.strip('<>').partition('@')[0]}"
+    boundary = f"part-of-{identity[1]}"
     head = (
         f"Message-ID: {message_id}\r\nDate: {_date(date)}\r\n{from_line}{_to_line(username, to)}"
         f"Subject: {subject}\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n"

@@ -27,7 +27,7 @@ NEXT = (
     f" username, email, role, active {CLAIMABLE} AND mail_id > :after ORDER BY mail_id LIMIT :limit"
 )
 LEASE = "UPDATE mail_outbox SET status = 'sending', lease_until = ? WHERE mail_id = ?"
-CAUSE = 6
+DAY, CAUSE = 3, 6
 MARK_SENT = (
     "UPDATE mail_outbox SET status = 'sent', attempts = attempts + 1, lease_until = NULL, last_error = NULL,"
     " sent_at = :now, sent_to = :sent_to WHERE mail_id = :mail AND status <> 'sent'"
@@ -49,13 +49,13 @@ UNTOUCHED = (
 class Claimed(NamedTuple):
     """A mail that is this process's to send until ``lease_until``; ``cause`` is the event that a payslip tells of.
 
-    Day, time and payload are as they are stored.
+    Time and payload are as they are stored.
     """
 
     mail_id: str
     message_id: str
     user_id: str
-    business_date: str
+    business_date: date
     kind: str
     payload: str
     cause_id: str | None
@@ -75,7 +75,10 @@ def claim(context: Context, *, after: str, limit: int, lease_until: datetime, wh
     rows = driver_of(context.connection).execute(NEXT, parameters).fetchall()
     causes = context.log.by_ids([row[CAUSE] for row in rows if row[CAUSE]])
     insert_many(context.connection, LEASE, [(stamp(lease_until), row[0]) for row in rows])
-    return [Claimed._make((*row, causes.get(row[CAUSE]), lease_until)) for row in rows]
+    return [
+        Claimed._make((*row[:DAY], date.fromisoformat(row[DAY]), *row[DAY + 1 :], causes.get(row[CAUSE]), lease_until))
+        for row in rows
+    ]
 
 
 def count_claimable(context: Context, *, whenever: bool) -> int:
@@ -115,19 +118,17 @@ def hold_all(context: Context) -> None:
 def mark_sent(context: Context, mail: Claimed) -> None:
     """The transport has taken it."""
     if change(context.connection, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email):
-        day = date.fromisoformat(mail.business_date)
         context.events.publish(
-            MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=day), cause=mail.cause
+            MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date), cause=mail.cause
         )
 
 
 def mark_failed(context: Context, mail: Claimed, error: str) -> None:
     """The transport refuses it for good."""
-    day, lease = date.fromisoformat(mail.business_date), stamp(mail.lease_until)
+    lease = stamp(mail.lease_until)
     if change(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
-        context.events.publish(
-            MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=day, error=error), cause=mail.cause
-        )
+        failed = MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error)
+        context.events.publish(failed, cause=mail.cause)
 
 
 def put_back(context: Context, mail: Claimed, error: str) -> None:

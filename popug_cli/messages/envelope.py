@@ -96,6 +96,6 @@ def _instant(text: str) -> datetime:
     try:
         if datetime.fromisoformat(text).tzinfo is not None:
             return parse_stamp(text)
-    except (ValueError, OverflowError):
+    except ValueError:
         pass
     raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {text!r}")

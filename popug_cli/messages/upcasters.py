@@ -7,7 +7,7 @@ from typing import Any
 from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.tasks import TaskCreated, TaskCreatedV1
 
-_JIRA_IN_TITLE = re.compile(r"\[([A-Z][A-Z0-9]*-[0-9]+)\]\s*(.+)", re.DOTALL)
+_JIRA_IN_TITLE = re.compile(r"\[([A-Z][A-Z0-9]*-[0-9]+)\]\s*(\S.*)", re.DOTALL)
 
 
 def _task_created_v1(old: TaskCreatedV1) -> TaskCreated:

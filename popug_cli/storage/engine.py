@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from popug_cli.storage.faults import in_doubt, place_fault, translated
+from popug_cli.storage.faults import in_doubt, place_fault, translated, understood
 
 BUSY_TIMEOUT_SECONDS = 30
 ROWS_AT_ONCE = 60
@@ -107,8 +107,10 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 @contextmanager
 def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """A connection for transactions of one kind, one after the other; raises the errors of ``faults``."""
+    database = engine.get_execution_options()["popug_database"]
     with (
-        translated(engine.get_execution_options()["popug_database"]),
+        translated(database),
+        understood(database),
         engine.connect().execution_options(popug_writes=writes) as connection,
     ):
         yield connection

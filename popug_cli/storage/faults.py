@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import IntegrityError as Contradiction
 
 from popug_cli.kernel.disk import NO_SPACE, disk_full, is_at_limit, refusal
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
@@ -14,6 +16,16 @@ from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 _PRIMARY = 0xFF
 UNOPENED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 SIGNS_OF_DAMAGE = ("malformed JSON", "Could not decode to UTF-8")
+# What comes of a stored value that nobody wrote there: no date, no known word, nothing at all, against the constraints.
+NONSENSE = (
+    Contradiction,
+    sqlite3.IntegrityError,
+    msgspec.MsgspecError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 @contextmanager
@@ -26,6 +38,28 @@ def translated(database: Path) -> Iterator[None]:
         if found is None:
             raise
         raise found from error
+
+
+@contextmanager
+def understood(database: Path) -> Iterator[None]:
+    """Say of the database that it is damaged where what was read in a transaction makes no sense."""
+    try:
+        yield
+    except NONSENSE as error:
+        if isinstance(error, UnicodeError) or _is_amid_an_end(error):
+            raise
+        told = getattr(error, "orig", error)
+        fault = corrupt(database, f"what it holds makes no sense ({type(told).__name__}: {told})")
+        fault.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
+        raise fault from error
+
+
+def _is_amid_an_end(error: BaseException) -> bool:
+    """Whether an error came up while a signal or Ctrl-C was on its way, as one does in SQLAlchemy's cleaning up."""
+    behind: BaseException | None = error
+    while isinstance(behind, Exception):
+        behind = behind.__context__
+    return behind is not None
 
 
 def place_fault(error: BaseException, database: Path) -> PopugError | None:

@@ -33,6 +33,8 @@ def check_version(home: Home) -> None:
     found = version_of(home.database)
     if found == NEWEST:
         return
+    if found is not None and not (found.isdecimal() and len(found) == len(NEWEST)):
+        raise corrupt(home.database, f"it says of itself that its version is {found!r}")
     if found is not None and found > NEWEST:
         raise IntegrityFault(
             "newer_database",
