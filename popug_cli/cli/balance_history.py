@@ -21,11 +21,14 @@ class DayBalance(msgspec.Struct, frozen=True):
     change_cents: int
 
 
-def balances(face: Face, username: str | None, last: date, days: int, as_of: datetime | None) -> list[DayBalance]:
-    """The balance at the end of each of some days up to the last one."""
+def balances(
+    face: Face, username: str | None, last: date, days: int, as_of: datetime | None, *, with_next: bool
+) -> list[DayBalance]:
+    """The balance at the end of each of some days up to the last one, and of those after it that have entries."""
     first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
-    asked = GetStatement(username=username, from_date=first, to_date=last, as_of_time=as_of)
-    statement = face.perform(asked)
+    beyond = face.place.calendar.next_day(last) if with_next else last
+    statement = face.perform(GetStatement(username=username, from_date=first, to_date=beyond, as_of_time=as_of))
+    last = max([last, *(entry.business_date for entry in statement.entries[-1:])])
     ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
     course, balance_cents = list[DayBalance](), statement.opening_balance_cents
     for day in face.place.calendar.days(first, last):

@@ -15,7 +15,8 @@ EARLIEST, LATEST = date(2, 1, 1), date(9998, 12, 30)
 DAYS_OF_UNIT = {"day": 1, "week": 7}
 
 _WEEKDAY = re.compile(r"(?:last )?(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?")
-_HOURS_AGO = re.compile(r"([0-9]{1,6}) ?(?:h|hours?) ago")
+_TIME_AGO = re.compile(r"([0-9]{1,6}) ?(h|hours?|m|min|minutes?) ago")
+_CLOCK = re.compile(r"(?:([0-9]{4}-[0-9]{2}-[0-9]{2})[ t])?([0-9]{1,2}:[0-9]{2})")
 _AGO = re.compile(r"([0-9]{1,5}) (day|week)s? ago")
 
 
@@ -87,14 +88,28 @@ def day_option(face: Face, text: str | None) -> date | None:
 
 
 def _first_instant(face: Face, text: str, *, days_later: int) -> datetime:
-    if found := _HOURS_AGO.fullmatch(" ".join(text.lower().split())):
-        return max(face.place.now() - timedelta(hours=int(found[1])), datetime.combine(EARLIEST, time(), UTC))
+    words = " ".join(text.lower().split())
+    if found := _TIME_AGO.fullmatch(words):
+        ago = timedelta(hours=int(found[1])) if found[2].startswith("h") else timedelta(minutes=int(found[1]))
+        return max(face.place.now() - ago, datetime.combine(EARLIEST, time(), UTC))
+    if (found := _CLOCK.fullmatch(words)) and (shown := _clock_time(found[2])) is not None:
+        return face.place.calendar.instant(_within(parse_day(found[1] or "today", company_today(face))), shown)
     day, instant = parse_day_or_time(text, company_today(face))
     if instant is not None:
         return instant
     assert day is not None
-    within = max(EARLIEST, min(day, LATEST))
-    return face.place.calendar.instant(within + timedelta(days=days_later), time())
+    return face.place.calendar.instant(_within(day) + timedelta(days=days_later), time())
+
+
+def _within(day: date) -> date:
+    return max(EARLIEST, min(day, LATEST))
+
+
+def _clock_time(text: str) -> time | None:
+    try:
+        return time.fromisoformat(text.zfill(5))
+    except ValueError:
+        return None
 
 
 def _back(today: date, days: int) -> date:

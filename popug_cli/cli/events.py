@@ -251,7 +251,7 @@ def _trace(face: Face, answer: Trace) -> Table:
             face.local_time(step.at),
             step.event,
             step.actor,
-            numbers.get(step.causationid or "", "command" if step.causationid is None else "…"),
+            numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
             step.detail + _occurred(face, step),
             ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
         ]

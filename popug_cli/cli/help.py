@@ -32,7 +32,7 @@ def usage(words: str) -> str:
     """How it is typed."""
     command = surface().commands.get(words)
     if words in surface().groups or not words:
-        return " ".join(["popug", *words.split(), "[OPTIONS]", "COMMAND …"])
+        return " ".join(["popug", *words.split(), "[OPTIONS]", "COMMAND ..."])
     assert command is not None
     own = [each for each in command.takes if not each.everywhere]
     required = [f"{each.names[0]} {each.value}" for each in own if each.is_option and each.required]

@@ -104,7 +104,8 @@ def _usage(error: "click.ClickException") -> InvalidInput:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
     said = error.format_message()
-    way_out = of_choices(said) or ("" if getattr(error, "possibilities", None) else of_examples(path))
+    is_of_shape = type(error).__name__ in {"MissingParameter", "UsageError"}  # not of one value, nor of a word
+    way_out = of_choices(said) or (of_examples(path) if is_of_shape else "")
     return InvalidInput("usage", said, hint=f"{way_out}Run `{path} --help` for what it takes.")
 
 

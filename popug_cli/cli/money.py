@@ -65,7 +65,7 @@ def balance(
     if not history:
         face.show(answer, lambda: _balance(answer))
         return
-    course = balances(face, name, answer.business_date, days, time)
+    course = balances(face, name, answer.business_date, days, time, with_next=day is None)
     face.show(
         msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": course},
         lambda: [*_balance(answer), history_table(face, course)],

@@ -60,6 +60,8 @@ DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 FLEXIBLE_WIDTH, COMFORTABLE_WIDTH = 12, 26
 BETWEEN_COLUMNS = 3
 ASCII_LINES = "    \n" * 2 + " -- \n" + "    \n" * 5
+ASCII_CUT = "..."
+PLAIN_LOCALES = ("C", "POSIX")
 UNBOUNDED_WIDTH = 1_000
 LEAST_TERM_WIDTH = 14
 SHORT_PANELS_WIDTH = 100
@@ -166,7 +168,7 @@ class Printer(msgspec.Struct):
         if isinstance(block, Panel):
             console.print(_rich_panel(block, console.width, only_ascii=self.only_ascii))
         elif block.rows:
-            shown = _spared(block, console.width)
+            shown = _spared(self._writable(block), console.width)
             widths = _widths(shown, console.width)
             console.width = max(console.width, _total(widths))
             console.print(_rich_table(shown, widths, only_ascii=self.only_ascii))
@@ -175,13 +177,32 @@ class Printer(msgspec.Struct):
         else:
             console.print(Text(visible(block.empty)), soft_wrap=True)
 
+    def _writable(self, block: Table) -> Table:
+        """The table as the stream can carry it, so that what is spelled out is counted as it is written."""
+        if _takes_all(self.out):
+            return block
+        encoding = self.out.encoding
+        rows = [
+            [visible(cell).encode(encoding, "backslashreplace").decode(encoding) for cell in row] for row in block.rows
+        ]
+        return msgspec.structs.replace(block, rows=rows)
+
     def _console(self) -> Any:
         from rich.console import Console
 
         seen = self.seen_on or self.out
+        colours: Any = "auto" if os.environ.get("TERM") else None
         width = None if seen.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
         terminal = True if self.seen_on else None
-        return Console(file=self.out, width=width, force_terminal=terminal, highlight=False, markup=False, emoji=False)
+        return Console(
+            file=self.out,
+            width=width,
+            force_terminal=terminal,
+            color_system=colours,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
 
 
 def to_json(answer: Any, *, only_ascii: bool = False) -> str:
@@ -224,9 +245,18 @@ def _takes_all(stream: IO[str]) -> bool:
 
 
 def _locale_has_all() -> bool:
-    """Whether the user's locale knows more than ASCII; in the locale C Python writes UTF-8, whoever reads it."""
+    """Whether the user's locale knows more than ASCII; in the locale C Python writes UTF-8, whoever reads it.
+
+    There Python even sets LC_CTYPE itself, to what a C library has in its place.
+    """
+    if not os.environ.get("LC_ALL") and os.environ.get("LANG") in PLAIN_LOCALES:
+        return os.environ.get("LC_CTYPE", "C.UTF-8") != "C.UTF-8" and _is_utf_8(os.environ["LC_CTYPE"])
     chosen = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "utf-8")
-    return "utf8" in chosen.lower().replace("-", "")
+    return _is_utf_8(chosen)
+
+
+def _is_utf_8(locale: str) -> bool:
+    return "utf8" in locale.lower().replace("-", "")
 
 
 def _widths(block: Table, available: int, floor: int = FLEXIBLE_WIDTH) -> list[int]:
@@ -276,8 +306,18 @@ def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any
             style=column.style or None,
         )
     for row in block.rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        cells = (
+            _cut(visible(cell), width) if only_ascii else visible(cell) for cell, width in zip(row, widths, strict=True)
+        )
+        table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def _cut(cell: str, width: int) -> str:
+    """A cell as wide as its column, cut without the mark that Rich sets, which is not ASCII."""
+    from rich.cells import cell_len, set_cell_size
+
+    return cell if cell_len(cell) <= width else set_cell_size(cell, width - len(ASCII_CUT)) + ASCII_CUT
 
 
 def _rich_panel(block: Panel, available: int, *, only_ascii: bool) -> Any:

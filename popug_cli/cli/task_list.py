@@ -16,7 +16,7 @@ from popug_cli.kernel.money import format_cents
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage, TaskSort, TaskStatus
 
-WHEN = "monday, yesterday, '3 days ago', 2026-03-02 or an instant"
+WHEN = "monday, '2 hours ago', 09:30, 2026-03-02 or an instant"
 
 
 def list_(

@@ -38,7 +38,8 @@ ContentSwitcher { height: 1fr; padding: 0 1; }
 #said.error { color: ansi_red; }
 .told { height: auto; }
 Sheet { height: 1fr; background: ansi_default; }
-Sheet, VerticalScroll { scrollbar-size: 1 1; }
+Sheet, VerticalScroll { scrollbar-size: 1 1; scrollbar-background: ansi_default; }
+Sheet, VerticalScroll { scrollbar-background-hover: ansi_default; scrollbar-background-active: ansi_default; }
 Sheet:nocolor, VerticalScroll:nocolor { scrollbar-size: 0 0; }
 Sheet > .datatable--header { background: ansi_default; color: ansi_default; text-style: bold; }
 Sheet > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }

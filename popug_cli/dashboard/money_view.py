@@ -42,12 +42,15 @@ class MoneyView(Vertical):
     async def load(self, day: Today) -> None:
         """Ask for the entries and the figures of some days, and show them."""
         first, last = day.business_date - timedelta(days=DAYS - 1), day.business_date
-        statement = await self.desk.ask(GetStatement(from_date=first, to_date=last))
+        statement = await self.desk.ask(
+            GetStatement(from_date=first, to_date=self.company.calendar.next_day(last))  # for after today's close
+        )
         if self.company.may(GetIncome):
             income = await self.desk.ask(GetIncome(from_date=first, to_date=last))
             self.incomes = [(each.business_date, each.income_cents) for each in income.days]
-        self.balances = course(statement, [*self.company.calendar.days(first, last)])
-        entries = [entry for entry in statement.entries if entry.business_date == last]
+        entries = [entry for entry in statement.entries if entry.business_date >= last]
+        end = entries[-1].business_date if entries else last
+        self.balances = course(statement, [*self.company.calendar.days(first, end)])
         self.told.update(heading(_told(entries)))
         self.sheet.show(
             Rows(

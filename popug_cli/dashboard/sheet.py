@@ -12,7 +12,7 @@ from popug_cli.dashboard.text import plain
 
 BESIDE_CELL = 2
 BAR = 2
-LEAST_WIDTH, LEAST_WORD = 20, 10
+LEAST_WIDTH, LEAST_WORD = 30, 10
 Row = Sequence[str]
 
 

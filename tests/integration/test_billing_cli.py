@@ -216,6 +216,16 @@ def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pyt
     assert len([line for line in shown.splitlines() if line.strip().startswith("2026-03-0")]) == 3
 
 
+def test_a_balance_day_by_day_ends_with_what_it_is_now_also_after_the_close_of_today(desk: Desk) -> None:
+    desk.company.act("boss", CloseDay(send_mail=False))
+    work(desk, complete=False)
+    now = desk.answer("kesha", money.balance, history=True, days=2)
+    assert [each["business_date"] for each in now["history"]] == ["2026-03-01", "2026-03-02", "2026-03-03"]
+    assert now["history"][-1]["balance_cents"] == now["balance_cents"] < 0
+    then = desk.answer("kesha", money.balance, history=True, days=2, as_of="2026-03-02")
+    assert [each["business_date"] for each in then["history"]] == ["2026-03-01", "2026-03-02"]
+
+
 def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

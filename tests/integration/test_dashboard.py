@@ -184,6 +184,19 @@ def test_money_and_analytics_have_their_figures_and_charts(company: InProcess) -
     walk(dashboard_of(company, "kesha"), own)
 
 
+def test_what_is_done_after_the_close_of_today_is_still_shown(company: InProcess) -> None:
+    company.act("boss", CloseDay(send_mail=False))
+    company.act("boss", AddTask(title="Feed the cage"))
+
+    async def steps(pilot: Pilot[None]) -> None:
+        await pilot.press("2")
+        await seen(
+            pilot, "balance -$", "Today's entries: 1, -$", "#1 Feed the cage", "Mon 03-02    $0", "Tue 03-03  -$"
+        )
+
+    walk(dashboard_of(company, "kesha"), steps)
+
+
 def test_names_give_way_before_numbers_do(company: InProcess) -> None:
     long = "p" * 32
     company.hire(long)
@@ -193,7 +206,7 @@ def test_names_give_way_before_numbers_do(company: InProcess) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("a", "o")
         line = next(each for each in (await seen(pilot, "ppp")).split("\n") if "ppp" in each)
-        assert "Feed the cage" in line
+        assert "Feed the cage Feed the cage" in line
         assert len(re.findall(r"\$\d\d", line)) == 2, line
 
     walk(dashboard_of(company, "boss"), steps)

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from popug_cli.cli.dates import end_of, start_of
+from popug_cli.cli.face import Chosen, Face
 from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, StatusFilter, TaskSort
 from tests.integration.support import InProcess
 
@@ -73,6 +76,34 @@ def test_totals_are_of_all_that_pass_and_not_of_the_page(company: InProcess) -> 
         sum(task.fee_cents or 0 for task in everything.tasks),
         sum(task.reward_cents or 0 for task in everything.tasks),
     )
+
+
+@pytest.mark.parametrize(
+    ("typed", "first", "behind"),
+    [
+        ("09:30", "2026-03-02T08:30", "2026-03-02T08:30"),
+        ("2026-02-28 9:30", "2026-02-28T08:30", "2026-02-28T08:30"),
+        ("90 minutes ago", "2026-03-02T07:30", "2026-03-02T07:30"),
+        ("2 h ago", "2026-03-02T07:00", "2026-03-02T07:00"),
+        ("monday", "2026-03-01T23:00", "2026-03-02T23:00"),
+        ("tuesday", "2026-02-23T23:00", "2026-02-24T23:00"),
+        ("2026-03-29", "2026-03-28T23:00", "2026-03-29T22:00"),
+        ("99999 days ago", "1752-05-17T23:06", "1752-05-18T23:06"),
+    ],
+)
+def test_when_is_said_as_people_say_it_in_the_companys_zone(
+    company: InProcess, typed: str, first: str, behind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company.clock, "instant", datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
+    face = Face(Home(company.root), False, Chosen(place=company.place))
+    assert [f"{each:%Y-%m-%dT%H:%M}" for each in (start_of(face, typed), end_of(face, typed))] == [first, behind]
+
+
+@pytest.mark.parametrize("typed", ["25:00", "2026-13-01 10:00", "tomorrow", "", "09:60"])
+def test_what_is_no_time_is_refused(company: InProcess, typed: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        start_of(Face(Home(company.root), False, Chosen(place=company.place)), typed)
+    assert caught.value.hint
 
 
 def test_nobody_and_no_jira_id_are_refused(company: InProcess) -> None:

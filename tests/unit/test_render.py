@@ -82,6 +82,29 @@ def test_boxes_are_ascii_where_the_locale_knows_no_more(
     assert out.getvalue().isascii() is is_ascii
 
 
+def test_the_locale_c_is_known_by_its_name_though_python_puts_another_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LC_ALL", raising=False)
+    monkeypatch.setenv("LANG", "C")
+    monkeypatch.setenv("LC_CTYPE", "C.UTF-8")
+    assert Printer(out=io.StringIO()).only_ascii
+    monkeypatch.setenv("LC_CTYPE", "de_DE.UTF-8")
+    assert not Printer(out=io.StringIO()).only_ascii
+
+
+def test_a_stream_of_ascii_has_its_cells_spelled_out_before_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    file = io.BytesIO()
+    out = io.TextIOWrapper(file, encoding="ascii", errors="backslashreplace")
+    rows = [["1", "漢字漢字", "$20"], ["2", "t" * 60, "$30"]]
+    Printer(out=out).blocks([Table([Column("#"), Column("title", flexible=True), Column("fee", right=True)], rows)])
+    out.flush()
+    shown = file.getvalue().decode("ascii").split("\n")
+    assert shown[3:5] == [r" 1   \u6f22\u5b57\u6...   $20 ", f" 2   {'t' * 15}...   $30 "]
+    assert "\\u2026" not in file.getvalue().decode()
+
+
 class Screen(io.StringIO):
     """A terminal."""
 
@@ -102,6 +125,33 @@ def test_what_is_longer_than_the_screen_is_paged(
     shown = (tmp_path / "paged").read_text() if is_paged else out.getvalue()
     assert str(rows - 1) in shown
     assert bool(out.getvalue()) is not is_paged
+
+
+def test_a_pager_that_cannot_be_run_keeps_no_answer_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGER", "/nowhere/less 2> /dev/null")
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setattr("sys.stdin", Screen())
+    out = Screen()
+    Printer(out=out).pages([Table([Column("n")], [[str(n)] for n in range(60)])])
+    assert "59" in out.getvalue()
+
+
+def test_ctrl_c_is_the_pagers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PAGER", f"kill -INT $PPID; cat > {tmp_path}/paged")
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setattr("sys.stdin", Screen())
+    Printer(out=Screen()).pages([Table([Column("n")], [[str(n)] for n in range(60)])])
+    assert "59" in (tmp_path / "paged").read_text()
+
+
+@pytest.mark.parametrize(("terminal", "is_styled"), [("", False), ("dumb", False), ("xterm", True)])
+def test_a_terminal_that_knows_no_styles_gets_none(
+    terminal: str, is_styled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", terminal)
+    out = Screen()
+    Printer(out=out).blocks(SCREEN)
+    assert ("\x1b" in out.getvalue()) is is_styled
 
 
 def test_a_sentence_is_broken_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
