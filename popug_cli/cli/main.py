@@ -58,7 +58,7 @@ def _run(arguments: list[str], program: Any) -> int:
         program = program or build(shortcuts.file_of(arguments))
         with program.make_context("popug", [*arguments]) as context:  # its ``main`` keeps an interrupt to itself
             result = program.invoke(context)
-    except click.Exit as leaving:
+    except typer.Exit as leaving:
         return int(leaving.exit_code)
     except click.NoArgsIsHelpError as error:
         path = error.ctx.command_path if error.ctx else "popug"

@@ -29,6 +29,7 @@ class Protocol(H11Protocol):
 
     underneath: asyncio.Transport | None = None
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _is_half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -42,6 +43,7 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -65,14 +67,13 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """Wait for who does not read what it is answered, and not for ever."""
         super().pause_writing()
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(UNREAD_SECONDS, self._leave, self._unsent)
+        self._watch()
 
     def resume_writing(self) -> None:
         """Go on with who reads again."""
         super().resume_writing()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_waiting()
+        if not self.transport.is_closing():
+            self._stop_watching()
 
     def shutdown(self) -> None:
         """End with the server: who is idle is left at once, for it would not hear that TLS says goodbye."""
@@ -105,23 +106,31 @@ class Protocol(H11Protocol):
 
     def _too_slow(self) -> None:
         if self.transport.is_closing():
-            self._leave()
+            self._watch()
         else:
             refused = refusals.too_slow(HEADER_SECONDS)
             self._refuse(refused.status, refused.error)
 
-    def _leave(self, unsent: int | None = None) -> None:
-        """Leave who has read nothing in a while; what is closed else waits for that for ever."""
-        self._stop_waiting()
-        if unsent is not None and self._unsent >= unsent:
-            self.transport.abort()
+    def _watch(self) -> None:
+        """Leave who reads nothing for a while of what is on its way; else a connection waits for that for ever."""
+        self._stop_watching()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self._look, self._unsent)
+
+    def _look(self, unsent: int) -> None:
+        if self._unsent < unsent:
+            self._watch()
         else:
-            self._deadline = self.loop.call_later(UNREAD_SECONDS, self._leave, self._unsent)
+            self.transport.abort()
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _stop_watching(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _refuse(self, status: int, error: PopugError) -> None:
         """Say why, if that is still possible, and close."""
@@ -142,7 +151,7 @@ class Protocol(H11Protocol):
         except h11.LocalProtocolError:
             pass
         self.transport.close()
-        self._leave()
+        self._watch()
 
 
 class Door(asyncio.Protocol):
