@@ -298,7 +298,9 @@ INVARIANTS = (
                 WHEN 'reward' THEN -1 WHEN 'fee_reversal' THEN -1 ELSE 0 END * amount_cents) AS income
             FROM log_facts log WHERE {POSTED} GROUP BY business_date
         ), seen AS (
-            SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics') AS incomplete
+            SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
+                OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
+                < (SELECT max(sequence) FROM bus_log log WHERE {POSTED}) AS incomplete
         )
         SELECT 'day ' || entries.business_date FROM entries
         LEFT JOIN events ON events.business_date = entries.business_date

@@ -1,18 +1,25 @@
 """``ledger verify`` and ``doctor`` believe a true history and name the first thing that is wrong in any other."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from popug_cli.app import Local
+from popug_cli.audit.doctor import examine
+from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.kernel.home import Home
-from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.base import Role
+from popug_cli.messages.billing import CloseDay, CorrectEntry
 from popug_cli.messages.company import CheckHealth, ExplainBalance, LedgerProof, VerifyLedger
-from popug_cli.messages.tasks import ShuffleTasks
-from tests.integration.ledger_support import company_with_a_past, copy_of, tamper
-from tests.integration.support import InProcess
+from popug_cli.messages.identity import SetRole
+from popug_cli.messages.principal import OPERATOR, Principal
+from popug_cli.messages.tasks import AddTask, ShuffleTasks
+from tests.integration.ledger_support import PAYING_SEED, company_with_a_past, complete, copy_of, tamper
+from tests.integration.support import InProcess, SeededChance
 
 LAST_ENTRY = "(SELECT max(position) FROM billing_entries)"
 COLUMNS = (
@@ -181,3 +188,33 @@ def test_a_consistent_cut_is_noticed_by_nobody_but_who_kept_a_head(company: InPr
 
 def _columns(company: InProcess, table: str) -> str:
     return ", ".join(row["name"] for row in company.rows(f"PRAGMA table_info({table})"))
+
+
+def test_between_any_two_transactions_a_sound_company_is_found_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others write while one looks, so that what is looked at may be in the midst of catching up."""
+    company = InProcess(tmp_path / "home", chance=SeededChance(PAYING_SEED))
+    snapshots, real = [0], Runtime.writing
+
+    @contextmanager
+    def writing(runtime: Runtime, principal: Principal) -> Iterator[Context]:
+        with real(runtime, principal) as context:
+            yield context
+        with runtime.reading(OPERATOR) as context:
+            snapshots[0] += 1
+            assert [check for check in examine(context).checks if not check.ok] == []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runtime, "writing", writing)
+        company.hire("kesha")
+        company.act("boss", AddTask(title="Feed the cage"))
+        company.hire("gosha")
+        company.act("boss", ShuffleTasks())
+        complete(company, 1)
+        company.act("boss", SetRole(username="gosha", role=Role.ACCOUNTANT))
+        company.clock.advance(hours=12)
+        company.act("boss", CloseDay(send_mail=False))
+        [fee] = company.rows("SELECT entry_id FROM billing_entries WHERE kind = 'fee' ORDER BY position LIMIT 1")
+        company.act("boss", CorrectEntry(entry_id=fee["entry_id"], reason="never agreed"))
+    assert snapshots[0] > 30

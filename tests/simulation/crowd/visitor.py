@@ -116,7 +116,8 @@ class Visitor:
         name = " ".join(word for word in words[:2] if word.isalpha() or "-" in word[1:])
         self.report.asked[name] = self.report.asked.get(name, 0) + 1
         if answer.code not in REFUSED_FOR_A_REASON or "Traceback" in answer.stderr or "warning" in answer.stderr:
-            self.report.faults.append(f"{line} {' '.join(more)} by {by} ended with {answer.code}: {answer.stderr}")
+            told = answer.stderr or answer.stdout
+            self.report.faults.append(f"{line} {' '.join(more)} by {by} ended with {answer.code}: {told}")
         return answer
 
     def anybody(self) -> str:
