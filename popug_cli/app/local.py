@@ -1,5 +1,6 @@
 """Performing messages in this process."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cached_property, partial
@@ -18,13 +19,14 @@ from popug_cli.identity.rules import check_newcomer
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated, PopugError
+from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
 from popug_cli.messages.bus import EnvelopeDocument, ListEvents
 from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
+from popug_cli.storage.faults import FAULTS, begun_already
 
 Answer = TypeVar("Answer")
 OnWrite = Callable[[Context, Any], None]
@@ -65,6 +67,7 @@ class Local:
         self._progress = progress
         self._clock = clock
         self._chance = chance
+        self._has_changed = False
 
     def found(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Make the home and its database where they are missing, unless the admin to come would be refused."""
@@ -75,9 +78,10 @@ class Local:
     @cached_property
     def runtime(self) -> Runtime:
         """The company, opened at the first use."""
-        if self._shared is not None:
-            return self._shared
-        return bootstrap.open_runtime(self.home, clock=self._clock, chance=self._chance, progress=self._progress)
+        found = self._shared or bootstrap.open_runtime(
+            self.home, clock=self._clock, chance=self._chance, progress=self._progress
+        )
+        return dataclasses.replace(found, on_change=self._note_change)
 
     @property
     def calendar(self) -> Calendar:
@@ -94,7 +98,7 @@ class Local:
 
     def close(self) -> None:
         """Let go of the database; the next use opens it anew."""
-        if (runtime := vars(self).pop("runtime", None)) is not None and runtime is not self._shared:
+        if (runtime := vars(self).pop("runtime", None)) is not None and self._shared is None:
             runtime.engine.dispose()
 
     @cached_property
@@ -138,7 +142,22 @@ class Local:
             sleep(FOLLOW_SECONDS)
 
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
-        """Do what the message asks for on behalf of somebody who was let in."""
+        """Do what the message asks for on behalf of somebody who was let in.
+
+        A fault of the place is ``in_doubt`` where a part was done already; else nothing was changed.
+        """
+        self._has_changed = False
+        try:
+            return self._perform_as(principal, message)
+        except Unavailable as fault:
+            if self._has_changed and fault.code in FAULTS:
+                raise begun_already(fault) from fault
+            raise
+
+    def _note_change(self, principal: Principal) -> None:
+        self._has_changed = self._has_changed or principal is not NOBODY
+
+    def _perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         declaration = DECLARATIONS[type(message)]
         compose = composed.handler_of(type(message), declaration.name)
         if compose is not None:

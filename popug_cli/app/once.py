@@ -10,8 +10,10 @@ import msgspec
 
 from popug_cli.bus import replies
 from popug_cli.bus.runtime import Context, Runtime
+from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.base import DECLARATIONS, Message, Query
 from popug_cli.messages.principal import NOBODY, Principal
+from popug_cli.storage.faults import begun_already
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
@@ -93,9 +95,16 @@ def perform_once(place: "Local", once: Once, principal: Principal, message: Mess
         if receipt.is_kept and not receipt.is_final:
             once.remember(request, answer)
         elif not receipt.is_kept:
-            with place.runtime.writing(NOBODY) as context:
-                replies.keep(context, request, answer)
+            _keep(place, request, answer)
         return answer, False
+
+
+def _keep(place: "Local", request: replies.Request, answer: Any) -> None:
+    try:
+        with place.runtime.writing(NOBODY) as context:
+            replies.keep(context, request, answer)
+    except Unavailable as fault:
+        raise begun_already(fault) from fault
 
 
 def _replayed(place: "Local", principal: Principal, reply: replies.Reply) -> Any:

@@ -13,7 +13,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.mail import outbox
 from popug_cli.messages.company import Restore, Restored
 from popug_cli.messages.principal import Principal
-from popug_cli.storage import archive
+from popug_cli.storage import archive, queue
 from popug_cli.storage.faults import translated
 from popug_cli.storage.mounts import check_locks
 from popug_cli.storage.swap import take_place
@@ -41,15 +41,17 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
         disk.sync(fresh.root)
         place.close()
         aside = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
-        return Restored(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
+        live = home / fresh.database.name
+        with queue.turn(live, queue.identity_of(live)):
+            return Restored(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
 
 
 def _make_safe(place: "Local", fresh: Home, principal: Principal) -> None:
     """What was good for the company as it was then is good no more: tokens, keys, and mail that may have gone out."""
     apart = place.elsewhere(fresh)
     try:
-        keys.make_first_key(fresh, apart.runtime.chance)
         with apart.runtime.writing(principal) as context:
+            keys.make_first_key(fresh, context.chance, context.beside)
             grants.revoke_everybodys(context, "restored")
             outbox.hold_all(context)
     finally:

@@ -1,6 +1,5 @@
 """Settings and permissions: what the operator may see and write of the home itself."""
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from popug_cli.kernel.home import replaced_for_now
@@ -46,12 +45,12 @@ def set_setting(place: "Local", message: SetSetting, principal: Principal) -> Se
     if setting.key == "mail.from":
         check_sender(str(value))
     file = place.home.config
-    with ExitStack() as undoing, place.runtime.writing(principal) as context:
+    with place.runtime.writing(principal) as context:
         load_settings(file, {})
         document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
         table, _, name = message.key.partition(".")
         document.setdefault(table, tomlkit.table())[name] = value
-        undoing.enter_context(replaced_for_now(file, tomlkit.dumps(document).encode()))
+        context.beside.enter_context(replaced_for_now(file, tomlkit.dumps(document).encode()))
         context.events.publish(SettingChanged(key=message.key, value=value))
     return show_settings(place, ShowSettings(), principal)
 

@@ -1,7 +1,7 @@
 """What a running popug holds, and the transactions in which handlers work."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.engine import open_connection, transaction
+from popug_cli.storage.engine import begun, driver_of, open_connection, transaction
 
 Prepared = Mapping[tuple[str, str | None], str | bool]
 
@@ -26,7 +26,8 @@ class Context:
     """All that a handler works with, inside one transaction.
 
     ``now`` is read after the write lock is held. ``position`` is the log position up to which the handler's own
-    module has taken in what others said. ``prepared`` is what was worked out before the transaction began.
+    module has taken in what others said. ``prepared`` is what was worked out before the transaction began. ``beside``
+    hears how the transaction ended.
     """
 
     connection: Connection
@@ -41,6 +42,7 @@ class Context:
     home: Home
     home_id: str
     progress: Progress
+    beside: ExitStack
     prepared: Prepared = field(default_factory=dict)
 
     def at(self, position: int) -> "Context":
@@ -51,9 +53,16 @@ class Context:
 Writing = Callable[[], AbstractContextManager[Context]]
 
 
+def _unheard(principal: Principal) -> None:
+    """Nobody asks who has changed something."""
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The wired parts of one company; ``turn`` is held around each write, where threads share the company."""
+    """The wired parts of one company.
+
+    ``turn`` is held around each write, where threads share the company; ``on_change`` hears who has changed something.
+    """
 
     engine: Engine
     home: Home
@@ -64,14 +73,17 @@ class Runtime:
     chance: Chance
     progress: Progress
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    on_change: Callable[[Principal], None] = _unheard
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
         """One transaction under the write lock; what was published is linked into the chain before the commit."""
-        with self.turn(), transaction(self.engine, writes=True) as connection:
-            context = self._context(connection, principal)
+        with (
+            self.turn(),
+            open_connection(self.engine, writes=True) as connection,
+            self._writing(connection, principal) as context,
+        ):
             yield context
-            context.events.end_run()
 
     @contextmanager
     def writing_often(self, principal: Principal) -> Iterator[Writing]:
@@ -80,20 +92,29 @@ class Runtime:
 
             @contextmanager
             def writing() -> Iterator[Context]:
-                with self.turn(), connection.begin():
-                    context = self._context(connection, principal)
+                with self.turn(), self._writing(connection, principal) as context:
                     yield context
-                    context.events.end_run()
 
             yield writing
+
+    @contextmanager
+    def _writing(self, connection: Connection, principal: Principal) -> Iterator[Context]:
+        driver = driver_of(connection)
+        with begun(connection) as beside:
+            changes = driver.total_changes
+            context = self._context(connection, principal, beside)
+            yield context
+            context.events.end_run()
+        if driver.total_changes != changes:
+            self.on_change(principal)
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
         """One snapshot that is never written to."""
         with transaction(self.engine, writes=False) as connection:
-            yield self._context(connection, principal)
+            yield self._context(connection, principal, ExitStack())
 
-    def _context(self, connection: Connection, principal: Principal) -> Context:
+    def _context(self, connection: Connection, principal: Principal, beside: ExitStack) -> Context:
         log = Log(connection)
         position = log.head()
         now = self.clock.now()
@@ -110,4 +131,5 @@ class Runtime:
             home=self.home,
             home_id=self.home_id,
             progress=self.progress,
+            beside=beside,
         )

@@ -1,6 +1,8 @@
 """Commands: founding a company, logging in and out, and the way back for an admin."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +12,8 @@ from popug_cli.cli.face import Face, command
 from popug_cli.cli.interview import first_admin
 from popug_cli.cli.passwords import FromStdin, read_password
 from popug_cli.cli.render import Hint
-from popug_cli.kernel.errors import InvalidInput, NotAuthenticated
+from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, PopugError, Unavailable
+from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Done
 from popug_cli.messages.identity import LogIn, LogOut, RecoverAdmin, Session, User, WhoAmI
 
@@ -47,10 +50,11 @@ def init(
             "usage", f"{face.home.root} is a file, and a home is a directory.", hint="Name another with --home DIR."
         )
     message, zone_name = first_admin(face, admin, email, time_zone, from_stdin=password_stdin)
-    face.here.found(zone_name, message)
-    user = face.perform(message)
-    session = face.here.perform(LogIn(username=user.username, password=message.password))
-    session_file.remember(face.home, session.token)
+    with _room(face, face.home) as keep:
+        face.here.found(zone_name, message)
+        user = face.perform(message)
+        with _founded(user):
+            keep(face.here.perform(LogIn(username=user.username, password=message.password)))
     zone = face.here.calendar.time_zone
     face.show(
         {"home": str(face.home.root), "time_zone": zone, "admin": user},
@@ -80,11 +84,13 @@ def login(
     if face.server and face.server.address.is_in_the_clear:
         face.printer.warn("Over http:// others can read your password and all that follows; use https://.")
     password = read_password(face, from_stdin=password_stdin, new=False)
-    session = face.perform(LogIn(username=name, password=password))
+    message = LogIn(username=name, password=password)
     if print_token:
-        face.printer.line(session.token)
+        face.printer.line(face.perform(message).token)
         return
-    session_file.remember(face.company, session.token)
+    with _room(face, face.company) as keep:
+        session = face.perform(message)
+        keep(session)
     if os.environ.get("POPUG_TOKEN"):
         face.printer.warn("POPUG_TOKEN is set and goes before this login.")
     face.show(_without_token(session), lambda: [_welcome(face, session)])
@@ -100,7 +106,7 @@ def logout(face: Face) -> None:
             raise
         answer = Done()
     if stored:
-        session_file.forget(face.company)
+        _forget(face)
     face.show(answer, lambda: ["You are logged out."])
 
 
@@ -128,6 +134,54 @@ def recover(
             Hint(f"Next: `popug login {user.username}`."),
         ],
     )
+
+
+@contextmanager
+def _room(face: Face, company: Home | str) -> Iterator[Callable[[Session], None]]:
+    """Room for the token of a login; where it cannot be kept all the same, the login ends."""
+    lost: list[Session] = []
+    try:
+        with session_file.room(company) as keep_token:
+
+            def keep(session: Session) -> None:
+                lost.append(session)
+                keep_token(session.token)
+                lost.clear()
+
+            yield keep
+    except Unavailable as fault:
+        if lost:
+            raise _not_kept(face, lost[0], fault) from fault
+        raise
+
+
+def _not_kept(face: Face, session: Session, fault: Unavailable) -> Unavailable:
+    with suppress(PopugError):  # nobody knows the token in any case
+        face.place.perform(LogOut(), session.token)
+    sentence = f"{fault.message} The login could not be kept, and is good for nothing."
+    return Unavailable("in_doubt", sentence, hint=_log_in_later(session.user), details=fault.details)
+
+
+@contextmanager
+def _founded(admin: User) -> Iterator[None]:
+    """What fails from now on does not undo the founding."""
+    try:
+        yield
+    except Unavailable as fault:
+        sentence = f"{fault.message} The company is founded all the same."
+        raise Unavailable("in_doubt", sentence, hint=_log_in_later(admin), details=fault.details) from fault
+
+
+def _log_in_later(user: User) -> str:
+    return f"Once that is mended, run `popug login {user.username}`."
+
+
+def _forget(face: Face) -> None:
+    """Drop the token of a login that is over; where that fails, it is good for nothing all the same."""
+    try:
+        session_file.forget(face.company)
+    except Unavailable as fault:
+        face.printer.warn(f"{fault.message} The token stays there; it is good for nothing any more.")
 
 
 def _without_token(session: Session) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from popug_cli.kernel.disk import NO_SPACE, disk_full, make_directory
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
-from popug_cli.kernel.home import Home, replace_file
+from popug_cli.kernel.home import Home, replace_file, replacement
+
+ROOM_BYTES = 8192  # a token has 4,096 characters, and its home a path
 
 
 def token_for(company: Home | str) -> str | None:
@@ -16,16 +20,33 @@ def token_for(company: Home | str) -> str | None:
     return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
 
 
-def remember(company: Home | str, token: str) -> None:
-    """Keep a token for a home, or for the server of that address."""
-    _write(_read() | {_key(company): token})
+@contextmanager
+def room(company: Home | str) -> Iterator[Callable[[str], None]]:
+    """Room for the token of a home, or of the server of that address; what is yielded keeps it there.
+
+    It is made before the token is asked for, so that on a full disk none is given out. Both raise ``disk_full`` or
+    ``read_only``.
+    """
+    file = path()
+    size_bytes = len(_written(_read())) + ROOM_BYTES
+    with ExitStack() as stack:
+        with _told(file):
+            make_directory(file.parent)
+            put = stack.enter_context(replacement(file, size_bytes))
+
+        def keep(token: str) -> None:
+            with _told(file):
+                put(_written(_read() | {_key(company): token}))
+
+        yield keep
 
 
 def forget(company: Home | str) -> None:
     """Drop the token of a home or server."""
     tokens = _read()
     if tokens.pop(_key(company), None) is not None:
-        _write(tokens)
+        with _told(path()):
+            replace_file(path(), _written(tokens))
 
 
 def check() -> None:
@@ -111,13 +132,17 @@ def _of_any_path(content: bytes) -> dict[str, str] | None:
     return tokens if is_whole else None
 
 
-def _write(tokens: dict[str, str]) -> None:
+def _written(tokens: dict[str, str]) -> bytes:
     import json
 
-    file = path()
+    return json.dumps(tokens, indent=1).encode()
+
+
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """Say what keeps the session file from being written."""
     try:
-        make_directory(file.parent)
-        replace_file(file, json.dumps(tokens, indent=1).encode())
+        yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise disk_full(file.parent) from error

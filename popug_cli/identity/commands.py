@@ -51,7 +51,7 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
         )
     admin = NewPerson(username=message.username, email=message.email, role=Role.ADMIN)
     user = _register(context, admin, message.password)
-    keys.make_first_key(context.home, context.chance)
+    keys.make_first_key(context.home, context.chance, context.beside)
     return user
 
 
@@ -63,7 +63,7 @@ def recover_admin(message: RecoverAdmin, context: Context) -> User:
     recovered = msgspec.structs.replace(user, role=Role.ADMIN, active=True)
     _change(context, user, recovered)
     _set_password(context, user, message.password)
-    kid = keys.mend_signing_key(context.home, context.chance)
+    kid = keys.mend_signing_key(context.home, context.chance, context.beside)
     if kid is not None:
         context.events.publish(KeyRotated(kid=kid))
     context.events.publish(AdminRecovered(user_id=user.user_id, username=user.username))
@@ -198,7 +198,7 @@ def revoke_token(message: RevokeToken, context: Context) -> Done:
 
 def rotate_key(message: RotateKey, context: Context) -> RotatedKey:
     """Sign with a new key from now on; what the old ones signed stays good."""
-    kid = keys.make_signing_key(context.home, context.chance)
+    kid = keys.make_signing_key(context.home, context.chance, context.beside)
     context.events.publish(KeyRotated(kid=kid))
     return RotatedKey(kid)
 

@@ -7,6 +7,8 @@ import os
 import re
 import stat
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.disk import make_directory
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.home import Home, replace_file
+from popug_cli.kernel.home import Home, replace_file, replaced_for_now
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -71,8 +73,11 @@ def public_keys(home: Home) -> list[dict[str, str]]:
     return [_jwk(_load(file).public_key()) | {"kid": file.stem, "use": "sig", "alg": ALGORITHM} for file in files]
 
 
-def make_signing_key(home: Home, chance: Chance) -> str:
-    """Make a key that signs from now on, beside those that are there; its id comes back."""
+def make_signing_key(home: Home, chance: Chance, beside: ExitStack) -> str:
+    """Make a key that signs from now on, beside those that are there; its id comes back.
+
+    Where the transaction fails that ``beside`` listens to, all is again as it was.
+    """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -82,23 +87,36 @@ def make_signing_key(home: Home, chance: Chance) -> str:
     )
     kid = thumbprint(key.public_key())
     make_directory(home.keys)
-    replace_file(_file(home, kid), content)
-    replace_file(_mark(home), kid.encode())
+    beside.enter_context(_signs_for_now(home, kid, content))
     return kid
 
 
-def make_first_key(home: Home, chance: Chance) -> None:
+@contextmanager
+def _signs_for_now(home: Home, kid: str, content: bytes) -> Iterator[None]:
+    """Let a new key sign; where what follows fails it is gone again, unless it still signs all the same."""
+    replace_file(_file(home, kid), content)
+    try:
+        with replaced_for_now(_mark(home), kid.encode()):
+            yield
+    except BaseException:
+        with suppress(OSError):
+            if not _mark(home).exists() or _mark(home).read_text(encoding="ascii") != kid:
+                _file(home, kid).unlink()
+        raise
+
+
+def make_first_key(home: Home, chance: Chance, beside: ExitStack) -> None:
     """Make a key in a home that never had one."""
     if not _mark(home).exists():
-        make_signing_key(home, chance)
+        make_signing_key(home, chance, beside)
 
 
-def mend_signing_key(home: Home, chance: Chance) -> str | None:
+def mend_signing_key(home: Home, chance: Chance, beside: ExitStack) -> str | None:
     """Make a key where none can sign; its id comes back, None where nothing was amiss."""
     try:
         signing_key(home)
     except NotAuthenticated:
-        return make_signing_key(home, chance)
+        return make_signing_key(home, chance, beside)
     return None
 
 

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.errors import PopugError, Unavailable
 
 OWNER_ONLY_DIRECTORY = 0o700
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -69,6 +69,22 @@ def disk_full(place: Path) -> Unavailable:
     return Unavailable(
         "disk_full", f"The disk is full ({free} left at {directory}).", hint="Free some space, then try again."
     )
+
+
+def io_error(where: str, why: str) -> Unavailable:
+    """A disk that fails."""
+    return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
+
+
+def fault_at(file: Path, error: OSError) -> Unavailable:
+    """What the disk has against a file."""
+    return disk_full(file) if error.errno in NO_SPACE else io_error(str(file), str(error.strerror))
+
+
+def in_doubt(fault: PopugError) -> Unavailable:
+    """A fault after which nobody knows whether what it met will be found done."""
+    sentence = f"{fault.message} It may have been done all the same."
+    return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
 
 
 def file_size_limit() -> int | None:

@@ -2,8 +2,9 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -104,24 +105,52 @@ def is_ours_alone(directory: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, whole or not at all: a synced temporary beside it, a rename, and that synced."""
+@contextmanager
+def replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
+    """Room on the disk for so large a file; what is yielded puts a content in the file's place, whole or not at all.
+
+    The file is its owner's only: a synced temporary beside it, a rename, and that synced.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY_FILE)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        disk.sync_names(path.parent)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+
+            def put(content: bytes) -> None:
+                _fill(file, content)
+                temporary.replace(path)
+                disk.sync_names(path.parent)
+
+            if size_bytes:
+                _fill(file, bytes(size_bytes))
+            yield put
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what is left then is hidden, and the next to have this process id takes it over
+            temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file for its owner only, whole or not at all."""
+    with replacement(path) as put:
+        put(content)
+
+
+def _fill(file: FileIO, content: bytes) -> None:
+    """Let a file have this content and keep it; where it had room for that, the disk cannot be too full."""
+    file.seek(0)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+    file.truncate()
+    os.fsync(file.fileno())
 
 
 @contextmanager
 def replaced_for_now(path: Path, content: bytes) -> Iterator[None]:
-    """Write a file like ``replace_file``; where what follows fails, it is again as it was, on a full disk, too."""
+    """Write a file like ``replace_file``; where what follows fails, it is again as it was, on a full disk, too.
+
+    Raises ``in_doubt`` where it cannot be put back.
+    """
     kept = path.with_name(f".{path.name}.{os.getpid()}.before")
     with suppress(FileNotFoundError):
         os.link(path, kept)
@@ -129,10 +158,18 @@ def replaced_for_now(path: Path, content: bytes) -> Iterator[None]:
         replace_file(path, content)
         yield
     except BaseException:
-        if kept.exists():
-            kept.replace(path)
-        else:
-            path.unlink(missing_ok=True)
+        _put_back(kept, path)
         raise
     finally:
-        kept.unlink(missing_ok=True)
+        with suppress(OSError):
+            kept.unlink(missing_ok=True)
+
+
+def _put_back(kept: Path, path: Path) -> None:
+    try:
+        if not kept.exists():
+            path.unlink(missing_ok=True)
+        elif not kept.samefile(path):
+            kept.replace(path)
+    except OSError as error:
+        raise disk.in_doubt(disk.fault_at(path, error)) from error

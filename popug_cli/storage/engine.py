@@ -2,8 +2,9 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from popug_cli.storage.faults import in_doubt, place_fault, translated, understood
+from popug_cli.kernel.disk import in_doubt
+from popug_cli.storage import queue
+from popug_cli.storage.faults import place_fault, translated, understood
 
 BUSY_TIMEOUT_SECONDS = 30
+DEAF_MILLISECONDS = 100
 ROWS_AT_ONCE = 60
 _PLAIN_INSERT = re.compile(
     r"(INSERT INTO \w+ \([^()]*\) VALUES )(\((?:\?, )*\?\))((?: ON CONFLICT \([^()]*\) DO NOTHING)?)"
@@ -22,6 +26,7 @@ VALUES_AT_ONCE = 1_000
 POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 32_768
 UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+PATIENT = f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -29,7 +34,7 @@ PRAGMAS = (
     "PRAGMA recursive_triggers=ON",
     "PRAGMA trusted_schema=ON",
     "PRAGMA cache_size=-16384",
-    f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+    PATIENT,
 )
 
 
@@ -44,7 +49,7 @@ def open_engine(database: Path, *, threads: int = 1) -> Engine:
         poolclass=QueuePool,
         pool_size=max(threads, POOL_CONNECTIONS),
         pool_reset_on_return=None,
-        execution_options={"popug_database": database},
+        execution_options={"popug_database": database, "popug_identity": queue.identity_of(database)},
     )
     event.listen(engine, "begin", _begin)
     event.listen(engine, "commit", _commit)
@@ -64,8 +69,26 @@ def _connect(database: Path, threads: int) -> sqlite3.Connection:
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("popug_writes", False)
-    driver_of(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not may_write(connection):
+        driver_of(connection).execute("BEGIN")
+        return
+    give_up = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while not _has_write_lock(driver_of(connection), is_last=time.monotonic() > give_up):
+        pass
+
+
+def _has_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
+    """Whether the write lock is held now; SQLite waits for it a little while, during which no signal is heard."""
+    driver.execute(f"PRAGMA busy_timeout={DEAF_MILLISECONDS}")
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_last or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    finally:
+        driver.execute(PATIENT)
+    return True
 
 
 def _commit(connection: Connection) -> None:
@@ -100,7 +123,7 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
     A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``faults``.
     """
-    with open_connection(engine, writes=writes) as connection, connection.begin():
+    with open_connection(engine, writes=writes) as connection, begun(connection):
         yield connection
 
 
@@ -114,6 +137,22 @@ def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
         engine.connect().execution_options(popug_writes=writes) as connection,
     ):
         yield connection
+
+
+@contextmanager
+def begun(connection: Connection) -> Iterator[ExitStack]:
+    """One transaction of a connection; a writing one takes its turn in the queue.
+
+    What is yielded hears how it ended before anybody else has a turn: for what has to be put back beside the database.
+    """
+    options = connection.get_execution_options()
+    database, identity = options["popug_database"], options["popug_identity"]
+    with (
+        queue.turn(database, identity) if may_write(connection) else nullcontext(),
+        ExitStack() as beside,
+        connection.begin(),
+    ):
+        yield beside
 
 
 def may_write(connection: Connection) -> bool:

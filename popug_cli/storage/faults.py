@@ -10,11 +10,12 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError as Contradiction
 
-from popug_cli.kernel.disk import NO_SPACE, disk_full, is_at_limit, refusal
+from popug_cli.kernel.disk import NO_SPACE, disk_full, io_error, is_at_limit, refusal
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 
 _PRIMARY = 0xFF
 UNOPENED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
+FAULTS = frozenset({"database_busy", "disk_full", "home_replaced", "io_error", "read_only"})
 SIGNS_OF_DAMAGE = ("malformed JSON", "Could not decode to UTF-8")
 # What comes of a stored value that nobody wrote there: no date, no known word, nothing at all, against the constraints.
 NONSENSE = (
@@ -78,7 +79,7 @@ def place_fault(error: BaseException, database: Path) -> PopugError | None:
 
 def _sqlite_fault(code: int, error: BaseException, database: Path) -> PopugError | None:
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return Unavailable("database_busy", "Another process holds the database.", hint="Try again in a moment.")
+        return busy()
     if code == sqlite3.SQLITE_FULL:
         return disk_full(database)
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
@@ -120,15 +121,21 @@ def _os_fault(error: OSError, database: Path) -> PopugError | None:
     return None
 
 
-def in_doubt(fault: PopugError) -> Unavailable:
-    """A fault after which nobody knows whether the commit that it met will be found done."""
-    sentence = f"{fault.message} It may have been done all the same."
-    return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
+def busy() -> Unavailable:
+    """Somebody writes and does not end."""
+    return Unavailable("database_busy", "Another process holds the database.", hint="Try again in a moment.")
 
 
-def io_error(where: str, why: str) -> Unavailable:
-    """A disk that fails."""
-    return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
+def replaced(database: Path) -> Unavailable:
+    """What was opened is not the company of that home any more."""
+    sentence = f"{database} was replaced while this command had it open; nothing was written."
+    return Unavailable("home_replaced", sentence, hint="Try again.")
+
+
+def begun_already(fault: PopugError) -> Unavailable:
+    """A fault that a command met when a part of it was done."""
+    sentence = f"{fault.message} A part of what was asked for was done before."
+    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is done is not done again.")
 
 
 def corrupt(database: Path, why: str) -> IntegrityFault:

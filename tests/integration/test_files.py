@@ -31,7 +31,8 @@ from tests.integration.support import InProcess, SetClock
 root = Path(sys.argv[1])
 os.umask(int(sys.argv[2], 8))
 company = InProcess(root / "home", clock=SetClock(datetime.now(UTC)))
-session_file.remember(company.place.home, "a token")
+with session_file.room(company.place.home) as keep:
+    keep("a token")
 company.hire("kesha")
 company.act("boss", AddTask(title="Feed the cage"))
 company.act("kesha", CompleteTask(number=1))
@@ -85,10 +86,15 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "session.json"
 
 
+def remember(home: Home, token: str) -> None:
+    with session_file.room(home) as keep:
+        keep(token)
+
+
 def test_a_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
-    session_file.remember(Home(tmp_path / "a"), "one")
+    remember(Home(tmp_path / "a"), "one")
     first, opened = session.stat().st_ino, session.open("rb")
-    session_file.remember(Home(tmp_path / "b"), "two")
+    remember(Home(tmp_path / "b"), "two")
     assert session.stat().st_ino != first
     with opened:
         assert json.loads(opened.read()) == {str(tmp_path / "a"): "one"}
@@ -99,7 +105,7 @@ def test_a_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
 def test_a_session_that_cannot_be_written_whole_leaves_the_old_one(
     session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session_file.remember(Home(tmp_path / "a"), "one")
+    remember(Home(tmp_path / "a"), "one")
     before = session.read_bytes()
 
     def full(descriptor: int) -> None:
@@ -107,7 +113,7 @@ def test_a_session_that_cannot_be_written_whole_leaves_the_old_one(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Exception, match="The disk is full"):
-        session_file.remember(Home(tmp_path / "b"), "two")
+        remember(Home(tmp_path / "b"), "two")
     assert session.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["session.json"]
 
@@ -116,7 +122,7 @@ def test_a_session_that_cannot_be_written_whole_leaves_the_old_one(
 def test_a_session_open_to_others_is_refused_with_the_command_that_mends_it(
     session: Path, tmp_path: Path, mode: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session_file.remember(Home(tmp_path / "a"), "one")
+    remember(Home(tmp_path / "a"), "one")
     session.chmod(mode)
     for line in (["whoami"], ["logout"], ["init", "--admin", "ada", "--email", "ada@example.com", "--password-stdin"]):
         assert run(["--home", str(tmp_path / "a"), "--json", *line]) == 4

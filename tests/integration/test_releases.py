@@ -1,5 +1,6 @@
 """A home of every earlier release is migrated after a backup, and everything in it is as it was and goes on."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ def release(request: pytest.FixtureRequest) -> str:
 def opened(release: str, root: Path) -> Local:
     home = Home(root)
     unpack(release, home)
-    make_first_key(home, SeededChance(5))
+    with ExitStack() as beside:
+        make_first_key(home, SeededChance(5), beside)
     assert version_of(home.database) == release
     return Local(home, clock=SetClock(DURING_THE_LAST_DAY), chance=SeededChance(3))
 

@@ -125,7 +125,7 @@ def commands(chance: random.Random, folder: Path) -> list[Command]:
         Command("set-role", ("user", "set-role", "n0", "accountant")),
         Command("config set", ("config", "set", "mail.from", "cage@popug.example"), beside=True),
         Command("token issue", _words("token issue bob --ttl 30d")),
-        Command("token rotate", ("token", "rotate"), staged=True),
+        Command("token rotate", ("token", "rotate"), beside=True),
         Command("passwd", _words("user passwd bob --password-stdin"), f"{NEW_WORD}\n"),
         Command("task add again", ("task", "add", "Polish the perch")),
         complete._replace(name="complete again"),

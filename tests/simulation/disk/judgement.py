@@ -18,12 +18,12 @@ def judge(rehearsal: Rehearsal, after: Aftermath, *, acknowledged: bool, untouch
 
 def judge_found(rehearsal: Rehearsal, found: Examined, *, acknowledged: bool, untouched: bool = False) -> str:
     """What does not hold of what is there before the command is given again."""
-    command, state = rehearsal.step.command, found.state
+    state = found.state
     if found.wrong:
         return f"after the cut: {found.wrong}"
     if acknowledged and state != rehearsal.once:
         return f"it was acknowledged and is not there: {difference(state, rehearsal.once)}"
-    if untouched and not command.staged and state != rehearsal.at_first:
+    if untouched and state != rehearsal.at_first:
         return f"it was refused and is there: {difference(state, rehearsal.at_first)}"
     if state not in (rehearsal.at_first, rehearsal.once) and not _may_be_half_done(rehearsal):
         return f"it is half done: {difference(state, rehearsal.at_first)}"

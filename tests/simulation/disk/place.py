@@ -55,9 +55,9 @@ def install() -> None:
     """Let each transaction tell chance where the log ends; once a process."""
     real = Runtime._context
 
-    def context(self: Runtime, connection: Any, principal: Any) -> Context:
+    def context(self: Runtime, connection: Any, principal: Any, beside: Any) -> Context:
         if isinstance(self.chance, PlacedChance):
             self.chance.at(Log(connection).head())
-        return real(self, connection, principal)
+        return real(self, connection, principal, beside)
 
     Runtime._context = context  # type: ignore[method-assign]

@@ -62,6 +62,17 @@ def state_of(home: Home) -> State:
     return state if state["people"] else {}
 
 
+def without_lost_login(state: State) -> State:
+    """The same but for a session whose token nobody has: one that has ended, or that the log alone knows of."""
+    tokens, events = list(state["tokens"]), dict(state["events"])
+    lost = next((row for row in reversed(tokens) if row[1] == "session" and row[3]), None)
+    lost = lost or next(row for row in tokens if row[1] == "session")
+    tokens.remove(lost)
+    for kind in ("token_issued", "token_revoked") if lost[3] else ("token_issued",):
+        events[f"popug.identity.{kind}.v1"] -= 1
+    return state | {"tokens": tokens, "events": [[name, times] for name, times in sorted(events.items()) if times]}
+
+
 def summary(state: State) -> str:
     """A short name for a state."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]

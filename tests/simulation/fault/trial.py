@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.simulation.disk.bench import Aftermath, Outcome, Trouble, aftermath, carry_out
+from tests.simulation.disk.bench import Aftermath, Examined, Outcome, Trouble, aftermath, carry_out
 from tests.simulation.disk.campaign import Finding, Task, Try
 from tests.simulation.disk.day import Rehearsal, fresh, rehearse
 from tests.simulation.disk.fingerprint import fingerprint
 from tests.simulation.disk.judgement import judge
 from tests.simulation.disk.shim import Mode
+from tests.simulation.disk.state import without_lost_login
 
 FAULTS = {
     "error": (Mode.FAIL_ONCE, errno.EIO),
@@ -21,6 +22,8 @@ FAULTS = {
 Seen = dict[tuple[str, int, str], str]
 UNAVAILABLE = 8
 IN_DOUBT = "in_doubt"
+MAIL_UNAVAILABLE = "mail_unavailable"
+LOST_LOGIN = "The login could not be kept, and is good for nothing."
 
 
 def trials(task: Task) -> Iterator[Finding]:
@@ -58,11 +61,25 @@ def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) 
 
 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
-    """What says that it is done is done; what says that nothing was changed changed nothing."""
-    untouched = told.code != 0 and told.error.get("code") != IN_DOUBT
+    """What says that it is done is done; what says that nothing was changed changed nothing.
+
+    A login that was granted and could not be kept, and is told to be good for nothing, is nothing; and a mail may go
+    out more than once.
+    """
+    if LOST_LOGIN in told.stderr:
+        found, ended = (each._replace(state=without_lost_login(each.state)) for each in (after.found, after.ended))
+        after = after._replace(found=found, ended=ended)
+    if told.error.get("code") == MAIL_UNAVAILABLE:
+        after = after._replace(found=_without_mail_since(rehearsal, after.found))
+    untouched = told.code != 0 and (told.error.get("code") != IN_DOUBT or LOST_LOGIN in told.stderr)
     if told.code == 0 and rehearsal.step.command.staged:
         return judge(rehearsal, after, acknowledged=False)
     return judge(rehearsal, after, acknowledged=told.code == 0, untouched=untouched)
+
+
+def _without_mail_since(rehearsal: Rehearsal, found: Examined) -> Examined:
+    files = found.state["files"] | {"mails": rehearsal.at_first["files"]["mails"]}
+    return found._replace(state=found.state | {"files": files})
 
 
 def _sentence(told: Outcome, fault: str) -> str:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def _unpack(shop: Path, release: str) -> str:
     for name in ("before", "undisturbed"):
         home = Home(shop / name)
         unpack(release, home)
-        make_first_key(home, SeededChance(5))
+        with ExitStack() as beside:
+            make_first_key(home, SeededChance(5), beside)
     check_version(Home(shop / "undisturbed"))
     return ""
 

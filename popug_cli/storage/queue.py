@@ -1,0 +1,101 @@
+"""The queue of those who write to one home, whatever process they are in: who comes first is served first.
+
+SQLite keeps writers apart by itself, but lets those who wait look again now and then, so that in a crowd it is luck who
+is let in and some never are. The system lets those who wait for a lock on a file in, one after the other, and takes the
+lock from who dies. The queue is a courtesy: where its file cannot be had, SQLite's own lock is left.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from popug_cli.kernel.home import OWNER_ONLY_FILE
+from popug_cli.storage.faults import busy, replaced
+
+PATIENCE_SECONDS = 30.0
+LOOK_SECONDS = 0.5
+NAME = "write.lock"
+Identity = tuple[int, int]
+Mark = tuple[int, int]
+
+
+def identity_of(file: Path) -> Identity | None:
+    """Which file it is that has this name now; None where there is none."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - on the way of every write
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def turn(database: Path, expected: Identity | None) -> Iterator[None]:
+    """Held around a write: nobody else writes to this home meanwhile who has come by this queue, too.
+
+    Raises ``database_busy`` where nothing has moved for a while, ``home_replaced`` where another database has the
+    place of the one that was opened.
+    """
+    descriptor = None if expected is None else _open(database.with_name(NAME))
+    try:
+        if descriptor is not None and not _is_free(descriptor):
+            _wait(descriptor, database)
+        if identity_of(database) != expected:
+            raise replaced(database)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open(file: Path) -> int | None:
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+    except OSError:
+        return None
+
+
+def _is_free(descriptor: int) -> bool:
+    """Whether the lock could be taken at once, and now is; also where the file system has no such locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _wait(descriptor: int, database: Path) -> None:
+    """Wait for the lock in a thread: who is blocked keeps its place, and a signal is heard at once here.
+
+    Who gives up leaves the thread behind, which lets go of the lock when it gets it.
+    """
+    granted = threading.Event()
+    threading.Thread(target=_block, args=(os.dup(descriptor), granted), name="popug-queue", daemon=True).start()
+    moved, seen = time.monotonic(), _mark(database)
+    while not granted.wait(LOOK_SECONDS):
+        if (mark := _mark(database)) != seen:
+            moved, seen = time.monotonic(), mark
+        elif time.monotonic() - moved > PATIENCE_SECONDS:
+            raise busy()
+
+
+def _block(descriptor: int, granted: threading.Event) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
+        granted.set()
+
+
+def _mark(database: Path) -> Mark | None:
+    """What changes whenever somebody has written."""
+    try:
+        found = database.with_name(f"{database.name}-wal").stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
