@@ -6,6 +6,7 @@ import msgspec
 
 from popug_cli.kernel.errors import InvalidInput
 
+LONGEST_PART = 63
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -66,11 +67,16 @@ def _host(url: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise _refused(url, "is no address of a server") from error
-    if not host or port == 0:
+    if not host or port == 0 or not _is_name(host):
         raise _refused(url, "names no host and port")
     if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise _refused(url, "holds more than a host and a port")
     return Address(host=host, port=port or DEFAULT_PORTS[parts.scheme], has_tls=parts.scheme == "https")
+
+
+def _is_name(host: str) -> bool:
+    """Whether every part of a name is as long as parts may be, which is asked only deep inside of looking it up."""
+    return ":" in host or all(0 < len(part) <= LONGEST_PART for part in host.removesuffix(".").split("."))
 
 
 def _refused(url: str, why: str) -> InvalidInput:

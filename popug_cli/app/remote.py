@@ -43,6 +43,7 @@ TOKEN_CHARACTERS = 8_000
 GATEWAY_FAULTS = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
+GOES_ON = "the server goes on with what was sent, so it may be done yet. Look before you repeat it."
 JSON_TYPES = {"application/json", "application/problem+json"}
 
 
@@ -75,6 +76,7 @@ class Remote:
         self._trouble = Trouble(address.url)
         self._connection = Connection(address, opened) if opened else None
         self._is_waiting = False
+        self._is_sent = False
         self._time_zone = ""
         self._date, self._read_at = "", 0.0
 
@@ -141,7 +143,11 @@ class Remote:
 
     def _answer(self, request: Request) -> bytes:
         """The body of the answer to a request that was taken; raises what the server says, or what is wrong with it."""
-        head, body = self._exchange(request)
+        self._is_sent = False
+        try:
+            head, body = self._exchange(request)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(GOES_ON if request.changes and self._is_sent else "") from interrupt
         if head.status == OK:
             return body
         raise rebuilt(body) or self._trouble.nonsense(
@@ -191,6 +197,7 @@ class Remote:
             connection.close()
 
     def _ask(self, connection: Connection, request: Request) -> tuple[Head, bytes]:
+        self._is_sent = True
         connection.send(request.method, request.target, request.fields, request.body)
         try:
             head = connection.head(self._patience(request.limit_seconds))

@@ -99,7 +99,8 @@ class Stage:
             printer.blocks(["", Hint(f"{who} $ popug {line}")])
         chosen = Chosen(self.home.root, self.face.as_json, self.tokens[who], self.place, printer)
         try:
-            self.program.main(args=shlex.split(line), prog_name="popug", standalone_mode=False, obj=chosen)
+            with self.program.make_context("popug", shlex.split(line), obj=chosen) as context:
+                self.program.invoke(context)
         except PopugError as error:
             Printer(out=printer.out, err=printer.out).error(error, as_json=self.face.as_json)
         if self.face.as_json:

@@ -27,8 +27,8 @@ def run(arguments: list[str], program: Any = None) -> int:
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit when stdout is closed; nothing else does
         code = _closed(sys.stdout)
-    except KeyboardInterrupt:
-        code = _interrupted()
+    except KeyboardInterrupt as interrupt:
+        code = _interrupted(interrupt)
     except PopugError as error:
         _trace(error.__cause__)
         code = _fail(error, as_json=as_json)
@@ -36,7 +36,7 @@ def run(arguments: list[str], program: Any = None) -> int:
         stop = signals.stop_behind(error)
         if isinstance(stop, signals.Ended):
             raise stop from None
-        code = _interrupted() if stop else _fail(_unwritable(error) or _own_fault(error), as_json=as_json)
+        code = _interrupted(stop) if stop else _fail(_unwritable(error) or _own_fault(error), as_json=as_json)
     return code
 
 
@@ -56,7 +56,10 @@ def _run(arguments: list[str], program: Any) -> int:
 
     try:
         program = program or build(shortcuts.file_of(arguments))
-        result = program.main(args=arguments, prog_name="popug", standalone_mode=False)
+        with program.make_context("popug", [*arguments]) as context:  # its ``main`` keeps an interrupt to itself
+            result = program.invoke(context)
+    except typer.Exit as leaving:
+        return int(leaving.exit_code)
     except click.NoArgsIsHelpError as error:
         path = error.ctx.command_path if error.ctx else "popug"
         shortcuts.show_help(path.partition(" ")[2], plain="--plain" in arguments)
@@ -92,9 +95,9 @@ def _unwritable(error: Exception) -> PopugError | None:
     return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
 
 
-def _interrupted() -> int:
+def _interrupted(stop: BaseException) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stderr.write("\nInterrupted; nothing was left half done.\n")
+    sys.stderr.write(f"\nInterrupted; {signals.said_behind(stop) or 'nothing was left half done.'}\n")
     return INTERRUPTED
 
 

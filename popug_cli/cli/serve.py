@@ -164,7 +164,7 @@ def _socket(face: Face, path: Path | None, group: str | None) -> tuple[Path | No
     path = Path(os.path.abspath(path.expanduser()))
     if path == face.home.socket and group is None:
         return None, None
-    if path.is_relative_to(face.home.root):
+    if path.is_relative_to(face.home.root) or path.resolve().is_relative_to(face.home.root.resolve()):
         raise InvalidInput(
             "usage",
             f"{path} is in the home, which is for its owner only.",
@@ -177,7 +177,7 @@ def _address(text: str) -> tuple[str, int]:
     """Host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
+    if not colon or not host or "/" in host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
         raise InvalidInput("usage", f"{text!r} is no address with a port.", hint="Write it as 127.0.0.1:8020.")
     return host, int(port)
 

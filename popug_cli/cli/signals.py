@@ -41,6 +41,14 @@ def stop_behind(error: BaseException) -> BaseException | None:
     return behind
 
 
+def said_behind(stop: BaseException) -> str:
+    """What was said of an interrupt where it came; empty where nothing was."""
+    behind: BaseException | None = stop
+    while behind is not None and not (isinstance(behind, KeyboardInterrupt) and str(behind)):
+        behind = behind.__context__
+    return str(behind or "")
+
+
 def _end(number: int, _: object) -> None:
     """Raise where the program is; another signal while it puts things away changes nothing."""
     for each in (*ENDING, signal.SIGINT):

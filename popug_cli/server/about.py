@@ -75,7 +75,7 @@ def _events(resident: Resident, workers: Workers, ending: asyncio.Event) -> HTTP
 
 def _asked(request: Web) -> ListEvents:
     asked: dict[str, Any] = dict(request.query_params)
-    if (last := header(request, b"last-event-id")) is not None:
+    if last := header(request, b"last-event-id"):
         asked["after"] = last
     try:
         found = msgspec.convert(asked | {"limit": 100}, ListEvents, strict=False)

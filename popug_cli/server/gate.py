@@ -1,7 +1,9 @@
 """What one request may do: how large and slow it may be, where it may come from; and what every answer says."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +18,18 @@ Send = Callable[[Event], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Prove = Callable[[str | None], Awaitable[None]]
 
+MAX_HEADER_BYTES = 32 * 1024
+MAX_TARGET_BYTES = 8 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
-LARGE_BODIES = 4
+LARGE_BODIES = 2
 BODY_SECONDS = 30.0
 SEND_SECONDS = 60.0
 HEADERS = "headers"
 BODY = "body"
+SAID_ONCE = frozenset(
+    (b"authorization", b"idempotency-key", b"content-type", b"popug-version", b"last-event-id", b"origin")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,14 @@ class Identity:
 
 
 class Gate:
-    """The application inside, behind what is checked of each request."""
+    """The application inside, behind what is checked of each request; only ``large`` paths take large bodies."""
 
-    def __init__(self, inside: App, identity: Identity, prove: Prove) -> None:
+    def __init__(self, inside: App, identity: Identity, prove: Prove, *, large: frozenset[str]) -> None:
         self._inside = inside
         self._identity = identity
         self._prove = prove
-        self._large = asyncio.Semaphore(LARGE_BODIES)
+        self._large = large
+        self._room = asyncio.Semaphore(LARGE_BODIES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -66,44 +74,64 @@ class Gate:
             async with asyncio.timeout(SEND_SECONDS):
                 await send(event)
 
-        headers = dict(scope["headers"])
-        try:
-            self._check(scope, headers)
-            body = await self._body(headers, receive) if scope["method"] == "POST" else b""
-        except PopugError as error:
-            await refuse(answer, error, problems.status_of(error), closes=True)
-            return
-        except Refused as refused:
-            await refuse(answer, refused.error, refused.status, closes=refused.closes)
-            return
-        except ConnectionResetError:
-            return
-        scope["state"] |= {HEADERS: headers, BODY: body}
-        try:
-            await self._inside(scope, receive, answer)
-        except asyncio.CancelledError:  # by the end of the server's patience with what was begun
-            if not is_answered:
-                await refuse(answer, refusals.left_at_the_end(), 503, closes=True)
+        async with AsyncExitStack() as held:
+            try:
+                await self._take(scope, receive, held)
+            except PopugError as error:
+                await refuse(answer, error, problems.status_of(error), closes=True)
+                return
+            except Refused as refused:
+                await refuse(answer, refused.error, refused.status, closes=refused.closes)
+                return
+            except ConnectionResetError:
+                return
+            try:
+                await self._inside(scope, receive, answer)
+            except asyncio.CancelledError:  # by the end of the server's patience with what was begun
+                if not is_answered:
+                    await refuse(answer, refusals.left_at_the_end(), 503, closes=True)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body; a large one only of who has a token, and not many at a time."""
+    async def _take(self, scope: Scope, receive: Receive, held: AsyncExitStack) -> None:
+        headers = dict(scope["headers"])
+        self._check_size(scope, headers)
+        self._check(scope, headers)
+        body = await self._body(scope["path"], headers, receive, held) if scope["method"] == "POST" else b""
+        scope["state"] |= {HEADERS: headers, BODY: body}
+
+    async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, held: AsyncExitStack) -> bytes:
+        """The whole body; a large one only of who has a token, and not many until they are answered."""
+        limit = MAX_BODY_BYTES if path in self._large else SMALL_BODY_BYTES
         length = headers.get(b"content-length", b"0")
-        if len(length) > len(str(MAX_BODY_BYTES)) or int(length) > MAX_BODY_BYTES:
-            raise refusals.too_large(MAX_BODY_BYTES)
+        if len(length) > len(str(limit)) or int(length) > limit:
+            raise refusals.too_large(limit)
+        parts: list[bytes] = []
+        is_whole = await _read(receive, parts, SMALL_BODY_BYTES)
+        if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
+            await self._prove(bearer(headers))
+            await self._enter(held)
+            is_whole = is_whole or await _read(receive, parts, limit)
+        if not is_whole or _size(parts) > limit:
+            raise refusals.too_large(limit)
+        return b"".join(parts)
+
+    async def _enter(self, held: AsyncExitStack) -> None:
+        """Wait for room for a large body, which is held as long as the body may be."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body, is_whole = await _read(receive, SMALL_BODY_BYTES)
-                if len(body) > SMALL_BODY_BYTES:
-                    await self._prove(bearer(headers))
-                if not is_whole:
-                    async with self._large:
-                        rest, is_whole = await _read(receive, MAX_BODY_BYTES - len(body))
-                    body += rest
+                await held.enter_async_context(self._room)
         except TimeoutError:
-            raise refusals.too_slow(BODY_SECONDS) from None
-        if not is_whole or len(body) > MAX_BODY_BYTES:
-            raise refusals.too_large(MAX_BODY_BYTES)
-        return body
+            raise refusals.busy() from None
+
+    def _check_size(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Refuse a head that is too large, or says twice what can be one thing only."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise refusals.large_head(MAX_HEADER_BYTES)
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+            raise refusals.long_target(MAX_TARGET_BYTES)
+        if len(headers) < len(scope["headers"]):
+            for name, count in Counter(name for name, _ in scope["headers"]).items():
+                if count > 1 and name in SAID_ONCE:
+                    raise refusals.said_twice(name.decode().title())
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
@@ -115,7 +143,7 @@ class Gate:
         theirs = headers.get(b"popug-version")
         if theirs is not None and _series(theirs.decode("latin-1")) != _series(self._identity.version):
             raise refusals.other_version(theirs.decode("latin-1"), self._identity.version)
-        if scope["method"] == "POST" and not _is_json(headers.get(b"content-type", b"")):
+        if scope["method"] == "POST" and not _is_json(headers):
             raise refusals.not_json()
 
 
@@ -135,22 +163,29 @@ async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = F
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read(receive: Receive, limit_bytes: int) -> tuple[bytes, bool]:
-    """What comes of a body until it ends, or is over the limit, and whether it has ended.
+async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
+    """Take in a body until it ends, or is over the limit; whether it has ended.
 
-    Raises ``ConnectionResetError`` where nobody is left.
+    Raises ``Refused`` where it takes too long, and ``ConnectionResetError`` where nobody is left.
     """
-    parts: list[bytes] = []
-    size = 0
-    while size <= limit_bytes:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise ConnectionResetError
-        parts.append(event.get("body", b""))
-        size += len(parts[-1])
-        if not event.get("more_body", False):
-            return b"".join(parts), True
-    return b"".join(parts), False
+    size = _size(parts)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while size <= limit_bytes:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise ConnectionResetError
+                parts.append(event.get("body", b""))
+                size += len(parts[-1])
+                if not event.get("more_body", False):
+                    return True
+    except TimeoutError:
+        raise refusals.too_slow(BODY_SECONDS) from None
+    return False
+
+
+def _size(parts: list[bytes]) -> int:
+    return sum(map(len, parts))
 
 
 def bearer(headers: Mapping[bytes, bytes]) -> str | None:
@@ -159,8 +194,9 @@ def bearer(headers: Mapping[bytes, bytes]) -> str | None:
     return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
 
-def _is_json(content_type: bytes) -> bool:
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind == b"application/json" and headers.get(b"content-encoding", b"identity").lower() == b"identity"
 
 
 def _series(version: str) -> list[str]:

@@ -13,17 +13,19 @@ from popug_cli.server.requests import JSON, path_of, served
 Document = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
 REFUSALS = {
-    400: "The body is no JSON",
+    400: "The body is no JSON, or the request no HTTP",
     401: "Not logged in, or the token is no good",
     403: "Not allowed",
     404: "Not found",
     408: "The request did not come to its end",
     409: "The present state does not allow it",
     413: "The body is too large",
+    414: "The address is too long",
     415: "The body is not declared to be JSON",
     421: "The server has no such name",
     422: "Wrong usage or invalid input",
     429: "Too many failed logins",
+    431: "The headers are too large",
     500: "A fault of the program's own, or an integrity check that failed",
     503: "Not available now; nothing changed, unless the code is in_doubt",
 }
@@ -101,7 +103,7 @@ def _paths_about(key_set: Document) -> Iterator[tuple[str, Document]]:
     yield "/readyz", _get("readyz", "Whether the company can be worked with.", JSON, state)
     keys = "The public keys that prove tokens, as a JWK set."
     yield "/.well-known/jwks.json", _get("jwks", keys, "application/jwk-set+json", key_set)
-    yield "/v1/events", _get("events", ENVELOPES, "text/event-stream", {"type": "string"}) | {}
+    yield "/v1/events", _get("events", ENVELOPES, "text/event-stream", {"type": "string"})
     yield "/schema/openapi.json", _get("openapi", "This document.", "application/vnd.oai.openapi+json", {})
 
 

@@ -68,7 +68,8 @@ def headers_of(error: PopugError, status: int) -> dict[str, str]:
     if status == TOO_MANY:
         return {"Retry-After": str(error.details.get("wait_seconds", 1))}
     if status == STATUS[4]:
-        return {"WWW-Authenticate": 'Bearer realm="popug"'}
+        told = ', error="invalid_token"' if error.code.startswith("token_") else ""
+        return {"WWW-Authenticate": f'Bearer realm="popug"{told}'}
     return {}
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
+import sys
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -11,17 +13,23 @@ from uvicorn.server import ServerState
 
 from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.server import problems, refusals
+from popug_cli.server.gate import MAX_HEADER_BYTES
 
 MAX_CONNECTIONS = 1000
-MAX_HEADER_BYTES = 32 * 1024
 HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
+UNREAD_SECONDS = 60.0
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1, with a bound on the number of connections and on the time in which a request has to begin."""
+    """HTTP/1.1, with a bound on the number of connections and on the time in which a request has to begin.
 
+    ``underneath`` is the transport that carries what TLS has made unreadable.
+    """
+
+    underneath: asyncio.Transport | None = None
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _is_half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,6 +43,7 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -49,12 +58,28 @@ class Protocol(H11Protocol):
         self._stop_waiting()
         cycle = self.cycle
         super().on_response_complete()
-        if self.cycle is not cycle or self.transport.is_closing():
+        if self.cycle is not cycle:
             return
         if self._is_half_closed:
             self.transport.close()
-        else:
-            self._deadline = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._too_slow)
+        self._deadline = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._too_slow)
+
+    def pause_writing(self) -> None:
+        """Wait for who does not read what it is answered, and not for ever."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """Go on with who reads again."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watching()
+
+    def shutdown(self) -> None:
+        """End with the server: who is idle is left at once, for it would not hear that TLS says goodbye."""
+        super().shutdown()
+        if self.underneath is not None and self.transport.is_closing() and not self._unsent:
+            self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Let who asked, and says no more, have the answer; TLS has no half of a connection."""
@@ -64,33 +89,61 @@ class Protocol(H11Protocol):
         return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
-        error = InvalidInput("usage", "This is no HTTP request.", hint="Speak HTTP/1.1, with headers below 32 KiB.")
-        self._refuse(400, error)
+        """Refuse what is no HTTP, or has a head without an end."""
+        fault = sys.exception()
+        status = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            self._refuse(status, refusals.large_head(MAX_HEADER_BYTES).error)
+        else:
+            error = InvalidInput("usage", "This is no HTTP request.", hint="Speak HTTP/1.1.")
+            self._refuse(HTTPStatus.BAD_REQUEST, error)
+
+    @property
+    def _unsent(self) -> int:
+        """How many bytes are on their way to who has not read them yet."""
+        below = self.underneath.get_write_buffer_size() if self.underneath else 0
+        return self.transport.get_write_buffer_size() + below
 
     def _too_slow(self) -> None:
-        self._deadline = None
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            self._watch()
+        else:
             refused = refusals.too_slow(HEADER_SECONDS)
             self._refuse(refused.status, refused.error)
+
+    def _watch(self) -> None:
+        """Leave who reads nothing for a while of what is on its way; else a connection waits for that for ever."""
+        self._stop_watching()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self._look, self._unsent)
+
+    def _look(self, unsent: int) -> None:
+        if self._unsent < unsent:
+            self._watch()
+        else:
+            self.transport.abort()
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def _stop_watching(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _refuse(self, status: int, error: PopugError) -> None:
         """Say why, if that is still possible, and close."""
         body = problems.encode(problems.problem_of(error, status))
         headers: list[tuple[bytes, bytes]] = [
-            *self.config.encoded_headers,
+            *self.server_state.default_headers,
             (b"content-type", problems.MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
         try:
             events: list[Any] = [
-                h11.Response(status_code=status, headers=headers),
+                h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase),
                 h11.Data(data=body),
                 h11.EndOfMessage(),
             ]
@@ -98,6 +151,7 @@ class Protocol(H11Protocol):
         except h11.LocalProtocolError:
             pass
         self.transport.close()
+        self._watch()
 
 
 class Door(asyncio.Protocol):
@@ -141,7 +195,12 @@ class Door(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         try:
             secured = await loop.start_tls(
-                self._transport, self, self._context, server_side=True, ssl_handshake_timeout=HEADER_SECONDS
+                self._transport,
+                self,
+                self._context,
+                server_side=True,
+                ssl_handshake_timeout=HEADER_SECONDS,
+                ssl_shutdown_timeout=UNREAD_SECONDS,
             )
         except OSError:
             return
@@ -150,6 +209,7 @@ class Door(asyncio.Protocol):
         if secured is None or self._is_lost:
             return
         self._inside = self._make_inside()
+        self._inside.underneath = self._transport
         secured.set_protocol(self._inside)
         self._inside.connection_made(secured)
         if self._heard:

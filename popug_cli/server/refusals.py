@@ -21,6 +21,30 @@ def too_large(limit_bytes: int) -> Refused:
     return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."), closes=True)
 
 
+def too_many_lines(limit: int) -> Refused:
+    """A body that is mostly structure, which costs far more than its size."""
+    sentence = f"The body holds more than {limit:,} lines."
+    return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."))
+
+
+def large_head(limit_bytes: int) -> Refused:
+    """Headers over the limit."""
+    sentence = f"The headers are larger than {limit_bytes:,} bytes."
+    return Refused(431, InvalidInput("usage", sentence, hint="Send fewer and shorter ones."), closes=True)
+
+
+def long_target(limit_bytes: int) -> Refused:
+    """A path and query over the limit."""
+    sentence = f"The address is longer than {limit_bytes:,} bytes."
+    return Refused(414, InvalidInput("usage", sentence, hint="GET /schema lists every route."), closes=True)
+
+
+def said_twice(name: str) -> Refused:
+    """A header of which two would say two things."""
+    sentence = f"There are several headers {name}."
+    return Refused(400, InvalidInput("usage", sentence, hint="Send it once."), closes=True)
+
+
 def too_slow(limit_seconds: float) -> Refused:
     """A request that does not come to its end."""
     sentence = f"The request was not complete after {limit_seconds:g} s."
@@ -29,8 +53,8 @@ def too_slow(limit_seconds: float) -> Refused:
 
 def not_json() -> Refused:
     """A body that is not declared to be JSON, as a form of a page would be."""
-    sentence = "The body has to be JSON, sent as Content-Type: application/json."
-    return Refused(415, InvalidInput("usage", sentence, hint="Send that header."))
+    sentence = "The body has to be JSON, sent as Content-Type: application/json, and not packed."
+    return Refused(415, InvalidInput("usage", sentence, hint="Send that header, and no Content-Encoding."))
 
 
 def foreign_host(host: str) -> Refused:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from litestar import Request, Response
@@ -10,11 +10,12 @@ from litestar import Request, Response
 from popug_cli.app.resident import Performed
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Access, Declaration, declarations
-from popug_cli.server import gate
+from popug_cli.server import gate, refusals
 from popug_cli.server.gate import BODY, HEADERS
 from popug_cli.server.refusals import Refused
 
 MAX_WARNING_BYTES = 8 * 1024
+MAX_LINES = 1_000_000
 LONGEST_INTEGER = 2**63 - 1
 JSON = "application/json"
 Web = Request[Any, Any, Any]
@@ -28,6 +29,11 @@ def served() -> Iterator[Declaration]:
 def path_of(declaration: Declaration) -> str:
     """Where a message is sent to."""
     return f"/v1/{declaration.module}/{declaration.name}"
+
+
+def is_bulk(declaration: Declaration) -> bool:
+    """Whether a message holds as much as somebody likes, as the lines of a file."""
+    return any(get_origin(each.type) is list for each in msgspec.structs.fields(declaration.message))
 
 
 def header(request: Web, name: bytes) -> str | None:
@@ -51,7 +57,9 @@ def idempotency_key(request: Web) -> str | None:
 
 def message_of(decoder: "msgspec.json.Decoder[Any]", request: Web) -> Any:
     """The message in the body; raises ``usage``, with status 400 where the body is no JSON at all."""
-    body: bytes = request.scope["state"][BODY]
+    body: bytes = request.scope["state"].pop(BODY)
+    if len(body) > MAX_LINES and body.count(b"{") > MAX_LINES:
+        raise refusals.too_many_lines(MAX_LINES)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

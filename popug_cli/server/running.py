@@ -25,8 +25,8 @@ from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.server import sockets, systemd, web
-from popug_cli.server.gate import App, Gate, Identity
-from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, MAX_HEADER_BYTES, Door
+from popug_cli.server.gate import MAX_HEADER_BYTES, App, Gate, Identity
+from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Door
 from popug_cli.server.protocol import Protocol as Connection
 from popug_cli.server.sockets import Listener
 from popug_cli.server.work import THREADS, Workers
@@ -151,7 +151,8 @@ async def _run(
     async def prove(token: str | None) -> None:
         await workers.run(None, lambda: resident.identify(token))
 
-    servers = _servers(Gate(cast("App", application), identity, prove), identity, listeners, places)
+    gate = Gate(cast("App", application), identity, prove, large=web.large_paths())
+    servers = _servers(gate, identity, listeners, places)
     with following(resident, tell, ending):
         tasks = [asyncio.create_task(server.serve([each.socket for each in group])) for server, group in servers]
         gc.freeze()

@@ -91,7 +91,7 @@ def listen_on(host: str, port: int, *, secure: bool) -> Listener:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         listener.close()
         raise Unavailable(

@@ -22,6 +22,7 @@ from popug_cli.server.requests import (
     bearer,
     idempotency_key,
     invalid_message,
+    is_bulk,
     message_of,
     path_of,
     served,
@@ -49,14 +50,19 @@ def build(resident: Resident, workers: Workers, ending: asyncio.Event, identity:
     )
 
 
+def large_paths() -> frozenset[str]:
+    """Where a message may be as large as a file that somebody imports."""
+    return frozenset(path_of(each) for each in served() if is_bulk(each))
+
+
 def _route(declaration: Declaration, resident: Resident, workers: Workers) -> HTTPRouteHandler:
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
 
     async def perform(request: Web) -> Response[bytes]:
-        message = message_of(decoder, request)
         token, key = bearer(request), idempotency_key(request)
 
         def work() -> Response[bytes]:
+            message = message_of(decoder, request)
             try:
                 return answer_of(resident.perform(message, token, key=key))
             except OverflowError:

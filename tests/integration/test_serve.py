@@ -221,7 +221,7 @@ def events_of(served: Served, token: str, path: str, count: int, **headers: str)
 
 def test_events_come_as_a_stream_and_can_be_resumed(company: Residence, served: Served) -> None:
     token = company.tokens["ada"]
-    first = events_of(served, token, "/v1/events", 5)
+    first = events_of(served, token, "/v1/events", 5, Last_Event_ID="")
     assert [each["_id"] for each in first] == [each["sequence"] for each in first]
     assert first[0]["_event"] == first[0]["type"]
     resumed = events_of(served, token, "/v1/events?after=0", 2, Last_Event_ID=first[2]["_id"])

@@ -16,19 +16,23 @@ from tests.integration.certificates import self_signed
 from tests.integration.residence import Residence
 from tests.integration.served import JSON, PATIENCE_SECONDS, Served, eventually, founded
 
-SHORT = """
-from popug_cli.server import feed, gate, protocol
+MOST_CONNECTIONS = 40
+SHORT = f"""
+from popug_cli.server import feed, gate, protocol, requests
 feed.MAX_LISTENERS = 3
 protocol.HEADER_SECONDS = 0.5
 protocol.KEEP_ALIVE_SECONDS = 0.5
 gate.BODY_SECONDS = 1.5
 gate.SEND_SECONDS = 0.5
-protocol.MAX_CONNECTIONS = 40
+protocol.MAX_CONNECTIONS = {MOST_CONNECTIONS}
 gate.MAX_BODY_BYTES = 200_000
 gate.SMALL_BODY_BYTES = 50_000
+protocol.UNREAD_SECONDS = 0.5
+requests.MAX_LINES = 1_000
 """
 WRONG_TOKENS = 1_000
 HEAD = b"POST /v1/tasks/add_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+IMPORT = HEAD.replace(b"add_task", b"import_tasks")
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +52,15 @@ def server(company: Residence) -> Iterator[Served]:
 def served(server: Served, company: Residence) -> Iterator[Served]:
     """Whatever was done to it, it serves others afterwards."""
     yield server
-    eventually(lambda: server.request("GET", "/readyz").status == 200)
+    eventually(lambda: is_ready(server))
     assert server.post("tasks/add_task", {"title": "Still here"}, company.tokens["kesha"]).status == 200
+
+
+def is_ready(served: Served) -> bool:
+    try:
+        return served.request("GET", "/readyz").status == 200
+    except ConnectionError:  # refused before it has asked
+        return False
 
 
 def connect(served: Served) -> socket.socket:
@@ -131,7 +142,25 @@ def test_huge_headers_are_refused(served: Served) -> None:
             client.sendall(HEAD + b"X-Huge: " + b"x" * 1_000_000)
         except ConnectionError:
             return
-        assert code_of(all_of(client)) == "400 usage"
+        assert code_of(all_of(client)) == "431 usage"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (HEAD + b"X-Large: " + b"x" * 33_000 + b"\r\n\r\n", "431 usage"),
+        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", "414 usage"),
+        (HEAD + b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n", "400 usage"),
+        (HEAD + b"Idempotency-Key: a\r\nidempotency-key: a\r\n\r\n", "400 usage"),
+        (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "415 usage"),
+    ],
+    ids=["large head", "long address", "two tokens", "two keys", "packed"],
+)
+def test_a_head_that_is_too_large_or_ambiguous_is_refused(served: Served, said: bytes, told: str) -> None:
+    with connect(served) as client:
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert code_of(all_of(client)) == told
 
 
 @pytest.mark.parametrize("how", ["announced", "chunked"])
@@ -141,7 +170,7 @@ def test_a_body_that_is_too_large_is_refused(served: Served, company: Residence,
         if how == "announced":
             client.sendall(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n")
         else:
-            client.sendall(HEAD + line + b"Transfer-Encoding: chunked\r\n\r\n")
+            client.sendall(IMPORT + line + b"Transfer-Encoding: chunked\r\n\r\n")
             try:
                 for _ in range(30):
                     client.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
@@ -154,13 +183,20 @@ def test_a_body_that_is_too_large_is_refused(served: Served, company: Residence,
 def test_a_large_body_is_taken_of_who_has_a_token_only(served: Served, token: str, told: str) -> None:
     line = f"Authorization: Bearer {token}\r\n".encode() if token else b""
     with connect(served) as client:
-        client.sendall(HEAD + line + b"Content-Length: 150000\r\n\r\n" + b" " * 100_000)
+        client.sendall(IMPORT + line + b"Content-Length: 150000\r\n\r\n" + b" " * 100_000)
         assert code_of(all_of(client)) == told
 
 
-def test_a_large_body_of_who_has_a_token_is_read(served: Served, company: Residence) -> None:
-    answer = served.post("tasks/add_task", {"title": "x" * 150_000}, company.tokens["kesha"])
+def test_a_large_body_of_who_has_a_token_is_read_where_it_may_be_a_file(served: Served, company: Residence) -> None:
+    answer = served.post("tasks/import_tasks", {"lines": [{"title": "x" * 150_000}]}, company.tokens["kesha"])
     assert (answer.status, answer.document["code"]) == (422, "invalid_title")
+    answer = served.post("tasks/add_task", {"title": "x" * 150_000}, company.tokens["kesha"])
+    assert (answer.status, answer.document["detail"]) == (413, "The body is larger than 50,000 bytes.")
+
+
+def test_a_body_that_is_mostly_structure_is_not_taken_apart(served: Served, company: Residence) -> None:
+    answer = served.post("tasks/import_tasks", {"lines": [{"title": "x"}] * 1_001}, company.tokens["kesha"])
+    assert (answer.status, answer.document["detail"]) == (413, "The body holds more than 1,000 lines.")
 
 
 def test_who_is_gone_before_the_answer_harms_nobody(served: Served, company: Residence) -> None:
@@ -210,8 +246,10 @@ def test_who_never_speaks_tls_keeps_nobody_out(company: Residence, tmp_path: Pat
         for _ in range(2):
             connection.request("GET", "/healthz")
             assert connection.getresponse().read() == b'{"status":"ok"}'
-        connection.close()
+        began = time.monotonic()
         assert (served.end(), served.err) == (0, "")
+        assert time.monotonic() - began < 5, "who is idle and would not say goodbye is left"
+        connection.close()
 
 
 def test_who_does_not_read_its_answers_is_left(served: Served, company: Residence) -> None:
@@ -224,6 +262,19 @@ def test_who_does_not_read_its_answers_is_left(served: Served, company: Residenc
                 client.sendall(ask)
         except (TimeoutError, ConnectionError):
             pass
+
+
+@pytest.mark.parametrize(
+    ("requests", "last"), [(5, b""), (5, b"Connection: close\r\n"), (50, b"")], ids=["some", "closed", "many"]
+)
+def test_who_reads_nothing_holds_no_connection(served: Served, requests: int, last: bytes) -> None:
+    ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\n"
+    clients = [connect(served) for _ in range(MOST_CONNECTIONS)]
+    for client in clients:
+        client.sendall((ask + b"\r\n") * (requests - 1) + ask + last + b"\r\n")
+    eventually(lambda: is_ready(served))
+    for client in clients:
+        client.close()
 
 
 def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(served: Served, company: Residence) -> None:

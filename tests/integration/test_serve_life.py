@@ -123,6 +123,7 @@ def test_a_file_that_is_no_socket_is_left_alone(
         ("--listen", "0.0.0.0:0"),
         ("--listen", "example.com:80"),
         ("--listen", "nonsense"),
+        ("--listen", "http://127.0.0.1:80"),
         ("--listen", "127.0.0.1:99999"),
         ("--group", "root"),
         ("--socket", "HOME/other.sock"),
@@ -136,6 +137,18 @@ def test_what_would_not_be_safe_or_makes_no_sense_is_refused(
 ) -> None:
     given = [each.replace("HOME", str(tmp_path)) for each in arguments]
     assert refused(capfd, tmp_path, *given)[0] == 2
+
+
+def test_a_socket_is_in_the_home_also_by_a_way_around(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    code, error = refused(capfd, tmp_path / "home", "--socket", str(tmp_path / "link" / "popug.sock"))
+    assert (code, "is in the home" in error["message"]) == (2, True)
+
+
+def test_a_name_that_none_can_have_is_no_address(company: Residence, capfd: pytest.CaptureFixture[str]) -> None:
+    code, error = refused(capfd, company.home.root, "--behind-proxy", "--listen", f"{'x' * 64}.example:0")
+    assert (code, error["code"]) == (8, "server_unavailable")
 
 
 def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_it_is_told(tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from popug_cli.cli.main import run
 from popug_cli.cli.signals import Ended, in_order
+from tests.integration.fake_server import FakeServer
 
 WAITING = """
 import os, signal, sys, time
@@ -73,7 +77,10 @@ class Program:
     def __init__(self, stop: BaseException) -> None:
         self._stop = stop
 
-    def main(self, **_: object) -> int:
+    def make_context(self, *_: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def invoke(self, _: object) -> int:
         try:
             raise self._stop
         finally:
@@ -89,3 +96,25 @@ def test_what_fails_while_a_signal_is_put_into_effect_is_no_fault_of_its_own(
     with pytest.raises(Ended):
         run(["balance"], Program(Ended(signal.SIGTERM)))
     assert run(["balance"], Program(ValueError())) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("task add x", "the server goes on with what was sent"), ("balance", "nothing was left half done")],
+)
+def test_who_is_interrupted_is_told_whether_a_server_goes_on(tmp_path: Path, line: str, said: str) -> None:
+    asked = threading.Event()
+
+    def say_nothing(connection: socket.socket) -> None:
+        asked.set()
+        connection.recv(1)
+
+    with FakeServer(tmp_path / "popug.sock", [say_nothing]) as server:
+        command = [sys.executable, "-m", "popug_cli", *line.split(), "--server", server.url]
+        environment = os.environ | {"POPUG_TOKEN": "polly.wants.crackers"}
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said in error
