@@ -16,10 +16,6 @@ class Run:
     def __init__(self, previous_hash: str) -> None:
         self._digest = sha256(previous_hash.encode())
 
-    def add(self, sequence: int, envelope: bytes) -> None:
-        """Take in the next event."""
-        self.extend([(sequence, envelope)])
-
     def extend(self, events: Iterable[tuple[int, bytes]]) -> None:
         """Take in the next events: the position and the envelope of each."""
         encoded = [b"%d:%d:%b" % (sequence, len(envelope), envelope) for sequence, envelope in events]
