@@ -16,7 +16,7 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.base import Event
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.envelope import Delivered
-from popug_cli.messages.identity import UserRoleChanged, UserDeactivated, UserRegistered
+from popug_cli.messages.identity import UserDeactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCreated
 from popug_cli.storage.engine import insert_many
