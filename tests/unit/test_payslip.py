@@ -4,7 +4,6 @@ from datetime import UTC, date, datetime
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import is_hidden
 from popug_cli.mail.letter import Letter
 from popug_cli.mail.payslip import check_sender, html_of, message_of, text_of
-from popug_cli.mail.rules import lease_of, longest_mail, message_id_of, one_line, wait_after
+from popug_cli.mail.rules import message_id_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
 
 BERLIN = Calendar("Europe/Berlin")
@@ -173,25 +172,3 @@ def test_a_sender_is_one_address_with_or_without_a_name(sender: str) -> None:
 
 def test_every_attempt_gives_the_same_mail() -> None:
     assert message() == message()
-
-
-@given(st.integers(1, 10_000), st.floats(0, 0.999))
-def test_the_wait_grows_and_is_capped(attempts: int, jitter: float) -> None:
-    wait = wait_after(attempts, jitter).total_seconds()
-    assert 30 <= wait <= 3600
-    assert wait_after(attempts + 1, jitter).total_seconds() >= wait
-
-
-def test_the_wait_doubles() -> None:
-    waits = [wait_after(attempts, 0).total_seconds() for attempts in range(1, 6)]
-    assert all(later == 2 * earlier for earlier, later in pairwise(waits))
-
-
-def test_a_lease_outlasts_a_mail() -> None:
-    assert lease_of(30) > longest_mail(30) > longest_mail(1)
-
-
-def test_an_error_is_one_bounded_line() -> None:
-    assert one_line(" a\n b ") == "a b"
-    assert one_line("") == "no reason given"
-    assert len(one_line("x" * 9000)) == 500

@@ -1,5 +1,7 @@
 """Whether and when a failed event is tried again."""
 
+from datetime import timedelta
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ def test_jitter_takes_at_most_half_of_the_wait(attempts: int, jitter: float) -> 
     assert full is not None
     assert cut is not None
     assert full / 2 <= cut <= full
+    assert next_try(1, BROKEN, POLICY, jitter=0.5) == timedelta(seconds=7.5)
 
 
 def test_after_the_last_attempt_an_event_is_a_dead_letter() -> None:

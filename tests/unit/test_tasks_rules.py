@@ -1,5 +1,6 @@
 """Titles, jira ids, lines of an import, and what an event tells of a person."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,15 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import NewTask
 from popug_cli.tasks.consumers import told
-from popug_cli.tasks.rules import MAX_SEARCH_CHARACTERS, read_jira_id, read_lines, read_title, search_pattern
+from popug_cli.tasks.rules import (
+    MAX_SEARCH_CHARACTERS,
+    is_storable,
+    quoted,
+    read_jira_id,
+    read_lines,
+    read_title,
+    search_pattern,
+)
 
 UUID = "01890000-0000-7000-8000-0000000000AB"
 
@@ -84,7 +93,10 @@ def test_a_long_title_is_quoted_in_short() -> None:
     assert len(refused("x" * 100_000).message) < 200
 
 
-@pytest.mark.parametrize(("typed", "jira_id"), [("POPUG-7", "POPUG-7"), (" popug-12 ", "POPUG-12"), ("a-0", "A-0")])
+@pytest.mark.parametrize(
+    ("typed", "jira_id"),
+    [("POPUG-7", "POPUG-7"), (" popug-12 ", "POPUG-12"), ("a-0", "A-0"), ("A" * 62 + "-1", "A" * 62 + "-1")],
+)
 def test_a_jira_id_is_put_in_capitals(typed: str, jira_id: str) -> None:
     assert read_jira_id(typed) == jira_id
 
@@ -132,6 +144,86 @@ def test_what_no_title_could_hold_cannot_be_searched_for(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         search_pattern(text)
     assert caught.value.code == "invalid_search"
+
+
+def test_a_search_may_be_as_long_as_any_title_with_its_jira_id() -> None:
+    assert search_pattern("x" * 300) == f"%{'x' * 300}%"
+
+
+def test_a_search_looks_through_title_and_jira_id_without_regard_to_case() -> None:
+    assert read_title("POPUG-7 — Feed the CAGE").search_text == "popug-7 feed the cage"
+    assert read_title("Straße").search_text == "strasse"
+
+
+def test_what_is_quoted_is_visible_and_no_longer_than_sixty_characters() -> None:
+    assert quoted("x" * 60) == f"“{'x' * 60}”"
+    assert quoted("x" * 59 + "yz") == f"“{'x' * 59}y…”"
+    assert quoted("a\x1bb") == "“a\\x1bb”"
+
+
+def test_of_all_characters_only_surrogates_cannot_be_stored() -> None:
+    assert not any(is_storable(f"a{character}") for character in "\ud800\udfff")
+    assert is_storable("\ud7ff\ue000")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "message", "hint", "details"),
+    [
+        (
+            lambda: search_pattern("x" * 301),
+            f"“{'x' * 60}…” cannot be searched for.",
+            "Search for at most 300 characters of a title or jira id.",
+            {},
+        ),
+        (
+            lambda: read_title("[POPUG-1] Feed", "popug-2"),
+            "The title says POPUG-1, but POPUG-2 is given as its jira id.",
+            "Give one of them, or twice the same.",
+            {"in_title": "POPUG-1", "jira_id": "POPUG-2"},
+        ),
+        (
+            lambda: read_title("Feed", "\x1b" + "7" * 200),
+            f"“\\x1b{'7' * 59}…” is no jira id.",
+            "A jira id is letters and digits, a hyphen and a number, such as POPUG-7, and has at most 64 characters.",
+            {"jira_id": f"\\x1b{'7' * 199}"},
+        ),
+        (
+            lambda: read_title(" Feed\x1b "),
+            "“ Feed\\x1b ” is no title: it has a line break or another control character.",
+            "A title is one line of 1 to 200 characters; [ and ] may only stand around a jira id in front of it,"
+            " as in [POPUG-7] Feed the cage.",
+            {"reason": "it has a line break or another control character"},
+        ),
+        (
+            lambda: read_lines([None, NewTask(title="Feed", task_id="7" * 201)]),
+            f"Line 2: “{'7' * 60}…” is no task id.",
+            "A task id is a UUID; leave it out where there is none.",
+            {"task_id": "7" * 200, "line": 2},
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_what_would_be_right(
+    refuse: Callable[[], object], message: str, hint: str, details: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        refuse()
+    assert (caught.value.message, caught.value.hint, caught.value.details) == (message, hint, details)
+
+
+@pytest.mark.parametrize(
+    ("title", "reason"),
+    [
+        ("x" * 201, "it has 201 characters, 200 are allowed"),
+        (" ", "there is nothing to read in it"),
+        ("caf\udce9", "it holds bytes that are no text in UTF-8"),
+        ("a\nb", "it has a line break or another control character"),
+        ("[a", "it has a bracket that is not around a jira id in front"),
+        ("a]", "it has a bracket that is not around a jira id in front"),
+        ("[A-1] B-2 — c", "it has two jira ids"),
+    ],
+)
+def test_the_reason_is_a_whole_sentence(title: str, reason: str) -> None:
+    assert refused(title).details == {"reason": reason}
 
 
 def identities(*lines: NewTask | None) -> list[str]:
