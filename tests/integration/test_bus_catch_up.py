@@ -1,0 +1,278 @@
+"""How consumers are brought up to date: in which portions, until when, and what is left for later."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from popug_cli.bus import consumers
+from popug_cli.bus.consumers import CatchUp, Consumer, catch_up, is_current, mark_rebuilt, retry_due
+from popug_cli.bus.runtime import Context
+from popug_cli.bus.set_aside import describe
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.base import Event
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserDeactivated, UserRegistered
+from popug_cli.messages.principal import OPERATOR
+from tests.integration.toy import Toy
+
+FAR = 100
+LATER = "9999"
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    return Toy(tmp_path / "home")
+
+
+@dataclass
+class Ear:
+    """A consumer that remembers the portions in which it was given events, and the position that it was told."""
+
+    name: str
+    kinds: tuple[type[Event], ...] = (UserRegistered,)
+    fault: Exception | None = None
+    portions: list[tuple[list[int], int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.consumer = Consumer(self.name, self.kinds, self._consume)
+
+    def _consume(self, events: Sequence[Delivered[Event]], context: Context) -> None:
+        if self.fault:
+            raise self.fault
+        self.portions.append(([each.sequence for each in events], context.position))
+
+
+class Watch:
+    """A monotonic clock that goes on by a second whenever it is read."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+
+    def monotonic(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def cursors(toy: Toy) -> dict[object, object]:
+    return {row["consumer"]: row["position"] for row in toy.rows("SELECT consumer, position FROM bus_cursors")}
+
+
+def aside(toy: Toy) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in toy.rows("SELECT sequence, state, attempts FROM bus_set_aside ORDER BY id")]
+
+
+def test_who_is_up_to_date_has_nothing_to_report(toy: Toy) -> None:
+    toy.publish("ann")
+    assert toy.catch_up() == CatchUp(failures={}, faults=[], complete=True)
+    assert toy.catch_up() == CatchUp()
+
+
+def test_a_consumer_is_current_when_all_that_is_for_it_was_taken_or_set_aside(toy: Toy) -> None:
+    def current() -> bool:
+        with toy.runtime.reading(OPERATOR) as context:
+            return is_current(context, toy.consumer)
+
+    assert current()
+    toy.publish("ann")
+    assert not current()
+    toy.failing = {"ann"}
+    toy.catch_up()
+    assert current()
+
+
+def test_events_come_in_portions_each_with_the_position_that_it_reaches(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("a", "b", "c")
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(UserDeactivated(user_id="a"))
+    ear = Ear("ear")
+    catch_up(toy.runtime, [ear.consumer])
+    assert ear.portions == [([1, 2], 2), ([3], 4)]
+    assert cursors(toy) == {"ear": 4}
+
+
+def test_the_last_portion_may_be_full(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("a", "b")
+    ear = Ear("ear")
+    assert catch_up(toy.runtime, [ear.consumer]).complete
+    assert ear.portions == [([1, 2], 2)]
+
+
+@pytest.mark.parametrize(("seconds", "turns", "complete"), [(1, 2, True), (60, 2, False), (61, 1, False)])
+def test_the_time_of_a_command_for_its_consumers_is_bounded(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, seconds: float, turns: int, complete: bool
+) -> None:
+    toy.publish("ann")
+    ears = [Ear("one"), Ear("two")]
+    monkeypatch.setattr(consumers, "time", Watch(seconds))
+    assert catch_up(toy.runtime, [each.consumer for each in ears]).complete is complete
+    assert sum(len(each.portions) for each in ears) == turns
+
+
+def test_failures_are_added_up_by_consumer(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.failing = {"a", "b", "c"}
+    toy.publish("a", "b", "c", "d")
+    assert catch_up(toy.runtime, [toy.consumer, Ear("ear").consumer]).failures == {"toy": 3}
+    toy.failing = {"a", "c"}
+    assert toy.catch_up(whenever=True).failures == {"toy": 2}
+    assert toy.catch_up().failures == {}
+
+
+def test_whenever_tries_what_waits_for_later_once_and_no_more(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.catch_up()
+    assert aside(toy) == [(1, "retrying", 1)]
+    toy.catch_up(whenever=True)
+    assert aside(toy) == [(1, "retrying", 2)]
+
+
+def test_a_fault_of_the_place_stops_its_consumer_and_nobody_else(toy: Toy) -> None:
+    stuck, ear = Ear("stuck", fault=OSError(28, "No space left on device", "popug.db")), Ear("ear")
+    toy.publish("ann")
+    report = catch_up(toy.runtime, [stuck.consumer, ear.consumer])
+    assert ([fault.code for fault in report.faults], report.failures) == (["disk_full"], {})
+    assert ear.portions == [([1], 1)]
+    assert cursors(toy) == {"ear": 1}
+
+
+def test_retries_stop_when_their_time_is_over_after_some_of_them(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.failing = {"a", "b", "c"}
+    toy.publish("a", "b", "c")
+    toy.catch_up()
+    toy.failing = set()
+    monkeypatch.setattr(consumers, "RETRIES_AT_ONCE", 1)
+    monkeypatch.setattr(consumers, "time", Watch(1))
+    assert retry_due(toy.runtime, toy.consumer, LATER, deadline=1) == 0
+    assert toy.effects() == ["a", "b"]
+    toy.failing = {"c"}
+    assert retry_due(toy.runtime, toy.consumer, LATER, deadline=9) == 1
+
+
+def test_a_consumer_far_behind_with_nothing_to_take_follows_the_log(toy: Toy) -> None:
+    deaf = Ear("deaf", (UserDeactivated,))
+    toy.publish(*["ann"] * (FAR - 1))
+    catch_up(toy.runtime, [deaf.consumer])
+    assert cursors(toy) == {}
+    toy.publish("ann")
+    catch_up(toy.runtime, [deaf.consumer])
+    assert cursors(toy) == {"deaf": FAR}
+
+
+def test_a_consumer_far_behind_finds_what_is_for_it_beyond_the_next_hundred(toy: Toy) -> None:
+    near, far = Ear("near"), Ear("far", (UserDeactivated,))
+    toy.publish(*["ann"] * 30)
+    catch_up(toy.runtime, [near.consumer])
+    toy.publish(*["ann"] * FAR)
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(UserDeactivated(user_id="ann"))
+    catch_up(toy.runtime, [near.consumer, far.consumer])
+    assert cursors(toy) == {"near": 30 + FAR + 1, "far": 30 + FAR + 1}
+    assert far.portions == [([30 + FAR + 1], 30 + FAR + 1)]
+
+
+def test_what_is_set_aside_keeps_when_why_and_since_when(toy: Toy) -> None:
+    toy.failing, toy.error = {"ann"}, ValueError("two\n lines")
+    toy.publish("ann")
+    toy.catch_up()
+    toy.clock.advance(seconds=1)
+    toy.publish("ann")
+    toy.catch_up()
+    failed, waiting = toy.rows("SELECT * FROM bus_set_aside ORDER BY sequence")
+    first = "2026-03-02T09:00:00.000000Z"
+    due_at = failed.pop("due_at")
+    assert "2026-03-02T09:00:05" <= str(due_at) <= "2026-03-02T09:00:10.000000Z"
+    assert failed == {
+        "id": 1, "consumer": "toy", "sequence": 1, "subject": "ann", "state": "retrying", "attempts": 1,
+        "error": "ValueError: two lines", "since": first,
+    }  # fmt: skip
+    assert waiting == {
+        "id": 2, "consumer": "toy", "sequence": 2, "subject": "ann", "state": "waiting", "attempts": 0,
+        "due_at": None, "error": "waits", "since": stamp(toy.clock.now()),
+    }  # fmt: skip
+
+
+def test_another_failure_says_its_own_reason_and_waits_longer(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.error = KeyError("gone")
+    toy.catch_up(whenever=True)
+    (row,) = toy.rows("SELECT state, attempts, error, due_at FROM bus_set_aside")
+    assert (row["state"], row["attempts"], row["error"]) == ("retrying", 2, "KeyError: 'gone'")
+    assert "2026-03-02T09:00:10" <= str(row["due_at"]) <= "2026-03-02T09:00:20.000000Z"
+
+
+def test_an_error_is_told_in_a_line_of_bounded_length() -> None:
+    assert describe(ValueError(" ")) == "ValueError: no message"
+    assert describe(ValueError("x" * 600)) == f"ValueError: {'x' * 488}"
+
+
+def test_what_was_given_up_by_its_consumer_is_done(toy: Toy) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
+        asked.append((event.subject, error))
+        context.events.publish(UserDeactivated(user_id="given up"))
+        return event.subject == "bad"
+
+    consumer = Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)
+    toy.failing = {"bad", "worse"}
+    toy.publish("bad", "ann", "worse")
+    assert catch_up(toy.runtime, [consumer]).failures == {"toy": 1}
+    assert asked == [("bad", "RuntimeError: broken"), ("worse", "RuntimeError: broken")]
+    assert toy.rows("SELECT sequence FROM bus_inbox") == [{"sequence": 1}, {"sequence": 2}]
+    assert aside(toy) == [(3, "retrying", 1)]
+    assert [row["subject"] for row in toy.rows("SELECT subject FROM bus_log WHERE sequence > 3")] == ["given up"] * 2
+
+
+def test_what_cannot_be_given_up_says_why(toy: Toy) -> None:
+    def give_up(*_: object) -> bool:
+        raise RuntimeError("no pen")
+
+    toy.failing = {"bad"}
+    toy.publish("bad")
+    catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
+    assert toy.rows("SELECT error FROM bus_set_aside") == [
+        {"error": "Unhealable: it could not even be given up: RuntimeError: no pen"}
+    ]
+
+
+def test_what_was_given_up_or_set_aside_is_not_taken_again_from_the_log(toy: Toy) -> None:
+    toy.failing = {"ann", "bob"}
+    toy.publish("ann", "bob", "kim")
+    toy.catch_up()
+    toy.execute("UPDATE bus_set_aside SET state = 'dropped', due_at = NULL WHERE sequence = 1")
+    toy.execute("UPDATE bus_cursors SET position = 0")
+    toy.failing = set()
+    toy.catch_up()
+    assert toy.effects() == ["kim"]
+    assert aside(toy) == [(1, "dropped", 1), (2, "retrying", 1)]
+
+
+def test_after_a_rebuild_all_is_done_but_what_is_set_aside(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann", "bob")
+    toy.catch_up()
+    toy.execute("DELETE FROM bus_inbox")
+    toy.execute(
+        "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, error, since)"
+        " VALUES ('another', 3, 'kim', 'dead', 5, 'no', '')"
+    )
+    toy.publish("kim")
+    toy.append_from_outside('{"type": "popug.weather.rain_fell.v1"}')
+    with toy.runtime.writing(OPERATOR) as context:
+        mark_rebuilt(context, toy.consumer)
+        mark_rebuilt(context, toy.consumer)
+    assert [tuple(row.values()) for row in toy.rows("SELECT consumer, sequence FROM bus_inbox")] == [
+        ("toy", 2),
+        ("toy", 3),
+    ]
+    assert cursors(toy) == {"toy": 4}
