@@ -294,7 +294,11 @@ def test_letters_are_counted_as_dead_or_queued_with_the_last_error(toy: Toy) -> 
     assert after(toy, hooks.letters_of, "chat") == (2, 1, "late")
 
 
-@pytest.mark.parametrize("act", [hooks.succeeded, hooks.give_back, lambda *it: hooks.failed(*it, "no answer")])
+def fails(context: Context, late: Claimed) -> bool:
+    return hooks.failed(context, late, "no answer")
+
+
+@pytest.mark.parametrize("act", [hooks.succeeded, hooks.give_back, fails])
 def test_whoever_comes_after_the_end_of_the_lease_changes_nothing(
     toy: Toy, act: Callable[[Context, Claimed], object]
 ) -> None:
