@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import islice
 
+from popug_cli.audit.cut import own_among
 from popug_cli.audit.reading import rows
 from popug_cli.audit.verdict import SHOWN, verdict
 from popug_cli.bus.chain import ORIGIN
@@ -16,11 +17,14 @@ Link = tuple[int, int, str]
 
 
 def chain(context: Context) -> Check:
-    """Whether every link has the hash that its events and the link before it give; names the head."""
+    """Whether every link has the hash that its events and the link before it give, and none is gone; names the head."""
     wrong = list(islice(broken_links(context), SHOWN + 1))
     head = context.log.head_hash() or ORIGIN
     found = verdict("hash_chain", f"the chain over the log is unbroken; its head is {head}", wrong)
     if found.ok and (loose := not_linked(context)):
+        if own := list(islice(own_among(context, loose), SHOWN + 1)):
+            cut = f"links were taken away: nothing covers what popug told at {_in_words(own)}"
+            return Check(found.name, False, cut)
         return Check(found.name, True, f"{found.detail}; not linked, since appended from outside: {_in_words(loose)}")
     return found
 

@@ -72,7 +72,8 @@ def examine(context: Context) -> Health:
 def prove(context: Context, head: str | None = None) -> LedgerProof:
     """Check log, ledger and draws; the first thing that is wrong is named, also a head that this history never had."""
     wrong = next((check for check in _carried_out(_proofs(), context) if not check.ok), None)
-    told = f"{wrong.name}: {wrong.detail}" if wrong else _unknown_head(context, head)
+    found = (f"{wrong.name}: {wrong.detail}" if wrong else None, _unknown_head(context, head))
+    told = "; ".join(each for each in found if each) or None
     return LedgerProof(ok=told is None, head=_head(context), entries=_count_entries(context), first_wrong=told)
 
 
@@ -117,8 +118,11 @@ def _carried_out(examinations: Sequence[Examination], context: Context) -> list[
 
 
 def _unknown_head(context: Context, head: str | None) -> str | None:
-    if head is None or is_part_of_history(context, head.strip().lower()):
-        return None
+    try:
+        if head is None or is_part_of_history(context, head.strip().lower()):
+            return None
+    except DAMAGE:
+        return f"head: the links that could tell of {head} cannot be read"
     return f"head: {head} is no part of this history; it was rewritten or cut since, or the head is of another company"
 
 

@@ -9,6 +9,7 @@ from popug_cli.bus.queries import HeldEvent, document, held_events
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.text import is_blank
 from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, Retried
 
 MAX_REASON_CHARACTERS = 500
@@ -43,7 +44,7 @@ def _retry_one(held: HeldEvent, consumer: Consumer, context: Context) -> int:
 def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
     """Give a dead letter up for good, as an event; what waits behind it is due at once."""
     reason = " ".join(reason.split())
-    if not 1 <= len(reason) <= MAX_REASON_CHARACTERS:
+    if len(reason) > MAX_REASON_CHARACTERS or is_blank(reason):
         sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
         raise InvalidInput("invalid_reason", sentence, hint="Say in a sentence why: --reason '…'.")
     held = find(context, dead_id)

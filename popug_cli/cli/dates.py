@@ -9,7 +9,6 @@ from popug_cli.kernel.errors import InvalidInput
 RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-YEARS = range(2, 9999)
 SHORT_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 EARLIEST, LATEST = date(2, 1, 1), date(9998, 12, 30)
 DAYS_OF_UNIT = {"day": 1, "week": 7}
@@ -49,9 +48,9 @@ def parse_date(text: str) -> date:
 
 
 def parse_time(text: str) -> datetime:
-    """An instant in the way of RFC 3339; raises ``invalid_time``."""
+    """An instant in the way of RFC 3339, or the next to it that every zone has a date for; raises ``invalid_time``."""
     instant = _instant(text) if RFC_3339.fullmatch(text) else None
-    if instant is None or instant.year not in YEARS:
+    if instant is None:
         raise InvalidInput(
             "invalid_time",
             f"{text!r} is no instant.",
@@ -118,6 +117,9 @@ def _back(today: date, days: int) -> date:
 
 def _instant(text: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
+        instant = datetime.fromisoformat(text.upper())
+    except ValueError:
         return None
+    if instant.date() < EARLIEST or instant.date() > LATEST:
+        return datetime.combine(min(max(instant.date(), EARLIEST), LATEST), time(), UTC)
+    return instant.astimezone(UTC)

@@ -13,6 +13,11 @@ def is_hidden(character: str) -> bool:
     return unicodedata.category(character) in HIDDEN_CATEGORIES or character in BLANK_LETTERS
 
 
+def is_blank(text: str) -> bool:
+    """Whether nobody could see anything of the text."""
+    return all(character.isspace() or is_hidden(character) for character in text)
+
+
 def visible(text: str, *, keep: str = "") -> str:
     """The text with control, format, bidi, surrogate, private and unassigned characters spelled as escapes."""
     if _PLAIN.match(text):

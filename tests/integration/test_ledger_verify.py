@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -15,7 +16,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import CloseDay, CorrectEntry
 from popug_cli.messages.company import CheckHealth, ExplainBalance, LedgerProof, VerifyLedger
-from popug_cli.messages.identity import SetRole
+from popug_cli.messages.identity import IssueToken, SetRole
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.integration.ledger_support import PAYING_SEED, company_with_a_past, complete, copy_of, tamper
@@ -54,6 +55,11 @@ def test_a_true_history_is_believed_and_every_head_it_had_is_part_of_it(company:
     )
     assert paid
     assert all(verify(company, row["head"]).ok for row in paid)
+
+
+def test_a_head_is_asked_for_in_vain_where_no_link_can_be_read(company: InProcess) -> None:
+    tamper(company, "DROP TABLE bus_links")
+    assert "cannot be read" in (verify(company, "f" * 64).first_wrong or "")
 
 
 def test_a_head_of_another_history_is_told(company: InProcess) -> None:
@@ -158,6 +164,44 @@ def test_a_figure_that_the_entries_do_not_come_to_is_not_explained(company: InPr
     tamper(company, "UPDATE billing_accounts SET balance_cents = balance_cents + 1")
     with pytest.raises(IntegrityFault, match="cannot be explained"):
         company.act("boss", ExplainBalance(username="kesha"))
+
+
+@pytest.mark.parametrize("kept", ["0", "20", "(SELECT max(last_sequence) - 1 FROM bus_links)"])
+def test_links_that_are_gone_are_missed_where_popug_told_something(company: InProcess, kept: str) -> None:
+    """Unlike an event from outside, one of popug's own stands beside what was written with it."""
+    tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {kept}")
+    assert "links were taken away" in (verify(company).first_wrong or "")
+
+
+@pytest.mark.parametrize("what", ["a registration", "a login", "a task", "a completion", "a shuffle", "a close"])
+def test_whatever_was_told_last_its_link_is_missed(company: InProcess, original: InProcess, what: str) -> None:
+    (last,) = company.rows("SELECT max(last_sequence) AS link FROM bus_links")
+    if what == "a registration":
+        company.hire("late")
+    elif what == "a login":
+        copytree(original.root / "keys", company.root / "keys")
+        company.act("boss", IssueToken(username="kesha", ttl_seconds=60))
+    elif what == "a task":
+        company.act("boss", AddTask(title="A late one"))
+    elif what == "a completion":
+        complete(company, 2)
+    elif what == "a shuffle":
+        company.act("boss", ShuffleTasks())
+    else:
+        company.act("boss", CloseDay(send_mail=False))
+    tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {last['link']}")
+    assert "links were taken away" in (verify(company).first_wrong or "")
+
+
+def test_an_event_that_repeats_what_popug_told_is_from_outside(company: InProcess) -> None:
+    for type_ in ("user_registered", "task_created", "task_completed", "task_priced", "tasks_shuffled"):
+        tamper(
+            company,
+            "INSERT INTO bus_log (envelope) SELECT json_set(envelope, '$.id', 'again-' || sequence) FROM bus_log"
+            f" WHERE type LIKE 'popug.%.{type_}.v%' AND id NOT LIKE 'again-%' ORDER BY sequence LIMIT 2",
+        )
+    proof = verify(company)
+    assert "links were taken away" not in (proof.first_wrong or "")
 
 
 def test_a_cut_of_the_last_links_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from popug_cli.bus import outside
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.errors import IntegrityFault, InvalidInput
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay, GetBalance, GetIncome
-from popug_cli.messages.bus import ListDeadLetters, ListEvents, ReplayEvents, ShowBusStatus, TraceTask
+from popug_cli.messages.bus import DropDeadLetter, ListDeadLetters, ListEvents, ReplayEvents, ShowBusStatus, TraceTask
 from popug_cli.messages.company import CheckHealth, ExplainBalance
 from popug_cli.messages.tasks import AddTask, GetTask, ListTasks
 from popug_cli.messages.today import ShowToday
@@ -141,6 +141,15 @@ def test_an_event_at_the_end_of_the_calendar_is_a_dead_letter_and_is_shown(compa
     append(company, envelope(data=data, subject=data["task_id"], time="9999-12-31T23:59:59Z"))
     company.act("boss", ListTasks())
     assert "billing OverflowError" in named(company)
+
+
+@pytest.mark.parametrize("reason", ["", " \n\t", "\u200b\u00ad", "\x1b", "x" * 501])
+def test_a_dead_letter_is_not_dropped_for_a_reason_that_nobody_can_see(company: InProcess, reason: str) -> None:
+    append(company, envelope())
+    letter = company.act("boss", ListDeadLetters()).dead[0]
+    with pytest.raises(InvalidInput, match="A reason has"):
+        company.act("boss", DropDeadLetter(dead_id=letter.dead_id, reason=reason))
+    assert letter in company.act("boss", ListDeadLetters()).dead
 
 
 def test_what_is_odd_is_told_of_a_few_only(company: InProcess) -> None:

@@ -1,0 +1,44 @@
+"""Whether links were taken from the chain: what popug tells is linked in the transaction that writes it down.
+
+An event from outside has no such trace: of whatever it says popug has nothing beside it, or told of that itself before.
+"""
+
+from collections.abc import Iterator
+
+from popug_cli.audit.reading import rows
+from popug_cli.bus.runtime import Context
+
+# Of each event that comes with something written down: where that is.
+TRACES = {
+    "popug.identity.user_registered.v1": "identity_users WHERE user_id = log.subject",
+    "popug.identity.token_issued.v1": "identity_tokens WHERE token_id = log.subject",
+    "popug.tasks.task_created.v2": "tasks_tasks WHERE task_id = log.subject",
+    "popug.tasks.task_completed.v1": (
+        "tasks_tasks WHERE task_id = log.subject AND completed_at = json_extract(log.envelope, '$.time')"
+    ),
+    "popug.tasks.tasks_shuffled.v1": "tasks_shuffles WHERE shuffle_id = log.subject AND state = 'done'",
+    "popug.billing.task_priced.v1": "billing_tasks WHERE task_id = log.subject",
+    "popug.billing.payout_made.v1": "billing_entries WHERE event_id = log.id",
+    "popug.billing.entry_posted.v1": ("billing_entries WHERE entry_id = json_extract(log.envelope, '$.data.entry_id')"),
+    "popug.billing.day_closed.v1": "billing_days WHERE business_date = log.subject",
+}
+TOLD_OFTEN = ("popug.billing.payout_made.v1", "popug.billing.entry_posted.v1")
+HAS_A_TRACE = (
+    "SELECT 1 FROM bus_log log WHERE sequence = ? AND CASE type "
+    + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {trace})" for type_, trace in TRACES.items())
+    + " END"
+)
+OF_THE_SAME = (
+    "SELECT other.sequence FROM bus_log log JOIN bus_log other ON other.subject = log.subject AND other.type = log.type"
+    f" WHERE log.sequence = ? AND log.type NOT IN {TOLD_OFTEN}"
+)
+
+
+def own_among(context: Context, loose: list[int]) -> Iterator[int]:
+    """Those of the positions without a link at which stands what popug told itself, and told but there."""
+    outside = set(loose)
+    for sequence in loose:
+        if any(rows(context, HAS_A_TRACE, (sequence,))):
+            told = {same for (same,) in rows(context, OF_THE_SAME, (sequence,))}
+            if told <= outside:
+                yield sequence
