@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
+from popug_cli import messages
 from popug_cli.cli import surface
 from popug_cli.cli.surface import Line, Parameter
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.home import locate
+from popug_cli.kernel.home import Home, locate
 from popug_cli.kernel.progress import silent
 from popug_cli.kernel.text import visible
 
@@ -68,10 +69,14 @@ def _values(parameter: Parameter, word: str, line: Line) -> Iterable[Candidate]:
         return [(choice, "") for choice in parameter.choices]
     offer: dict[str, Callable[[str], Iterable[Candidate]]] = {
         "date": _dates,
+        "day": _days,
         "file": _paths,
         "directory": _paths,
         "zone": _zones,
         "setting": _settings,
+        "setting-value": lambda _: _setting_values(line.rest),
+        "event": _events,
+        "hook": lambda _: _hooks(line.options),
     }
     if parameter.completes in offer:
         return offer[parameter.completes](word)
@@ -94,10 +99,33 @@ def _in_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[Ca
     else:
         from popug_cli.app.glance import look
 
-        home = locate(Path(options["--home"]) if options.get("--home") else None)
+        home = _home(options)
         token = token_for(home)
         found = look(home, token, kind, word) if token else []
     return [(text, visible(help_)) for text, help_ in found]
+
+
+def _home(options: Mapping[str, str]) -> Home:
+    return locate(Path(options["--home"]) if options.get("--home") else None)
+
+
+def _hooks(options: Mapping[str, str]) -> Iterator[Candidate]:
+    for path in sorted(_home(options).hooks.glob("[!.]*")):
+        yield visible(path.name), ""
+
+
+def _events(word: str) -> Iterator[Candidate]:
+    """The middle names of all types of events."""
+    files = Path(messages.__file__).with_name("schemas").glob("popug.*.json")
+    for name in sorted({path.name.split(".")[2] for path in files}):
+        yield name, ""
+
+
+def _days(word: str) -> Iterator[Candidate]:
+    """Dates, and the days of the last week by their names."""
+    yield from _dates(word)
+    for day in WEEKDAYS:
+        yield day, ""
 
 
 def _dates(word: str) -> Iterator[Candidate]:
@@ -129,6 +157,16 @@ def _settings(word: str) -> Iterator[Candidate]:
 
     for key, setting in SETTINGS.items():
         yield key, setting.help
+
+
+def _setting_values(words: list[str]) -> Iterator[Candidate]:
+    """What the setting that was named just before may be, as far as that is a choice."""
+    from popug_cli.kernel.settings import SETTINGS
+
+    setting = SETTINGS.get(words[0])
+    if setting is not None:
+        for value in ("true", "false") if isinstance(setting.default, bool) else setting.choices:
+            yield value, ""
 
 
 def _starting(offered: Iterable[Candidate], word: str) -> list[Candidate]:

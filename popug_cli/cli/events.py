@@ -136,7 +136,9 @@ def replay(
         raise typer.Exit(7)
 
 
-def trace(face: Face, number: Annotated[int, typer.Argument(min=1, help="The task's number.")]) -> None:
+def trace(
+    face: Face, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
+) -> None:
     """Show the whole chain of a task: every event, its cause, and who has taken it."""
     answer = face.perform(TraceTask(number=number))
     face.show(answer, lambda: [_trace(face, answer)])

@@ -96,6 +96,14 @@ def offered(line: str) -> list[str]:
         ("task add --", ["--jira", "--json", "--plain", "--home", "--server", "--help"]),
         ("task add -- --", []),
         ("config set mail.tr", ["mail.transport"]),
+        ("config set mail.transport ", ["maildir", "smtp"]),
+        ("config set mail.summary t", ["true"]),
+        ("config set nothing ", []),
+        ("events list --type task_a", ["task_assigned"]),
+        ("tasks list --since mon", ["monday"]),
+        ("close-day --date mon", []),
+        ("serve --group ", []),
+        ("hooks test ", []),
         ("user add kesha --role w", ["worker"]),
         ("user set-role kesha acc", ["accountant"]),
         ("init --time-zone Europe/Berl", ["Europe/Berlin"]),
@@ -134,6 +142,16 @@ def test_to_look_at_there_are_all_tasks_the_latest_first(seat: Office) -> None:
     assert offered("task show 1") == ["1", "11", "10"]
     assert offered("task show x") == []
     assert offered("tasks verify ") == [seat.shuffle_id]
+    assert offered("events trace 1") == ["1", "11", "10"]
+
+
+def test_hooks_are_the_files_in_their_folder(seat: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    (home / "hooks").mkdir(parents=True)
+    for name in ("task_assigned", "any.chat", ".hidden"):
+        (home / "hooks" / name).touch()
+    assert offered(f"--home {home} hooks test ") == ["any.chat", "task_assigned"]
+    assert offered(f"hooks retry --home {home} t") == ["task_assigned"]
 
 
 def test_people_are_those_one_may_see(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
