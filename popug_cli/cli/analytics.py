@@ -55,14 +55,14 @@ def _course(face: Face, day: date, as_of: datetime | None) -> Iterator[Block]:
     values = [each.income_cents for each in days]
     line = charts.sparkline(values, ascii_only=face.printer.only_ascii)
     first = days[0].business_date
-    yield f"{first:%m-%d} to {day:%m-%d}     {line}  {format_cents(min(values))} to {format_cents(max(values))}"
+    yield f"{first:%m-%d} … {day:%m-%d}      {line}  {format_cents(min(values))} … {format_cents(max(values))}"
 
 
 def _periods(found: MostExpensive) -> Iterator[Block]:
     yield Heading("The most expensive task")
     for name, period in (("of the day", found.day), ("of the week", found.week), ("of the month", found.month)):
-        span = f"{period.from_date:%m-%d} to {period.to_date:%m-%d}" if period else ""
-        yield f"{name:<12}  {span:<14}  {_task(period)}".rstrip() if period else f"{name:<12}  none"
+        span = f"{period.from_date:%m-%d} … {period.to_date:%m-%d}" if period else ""
+        yield f"{name:<12}  {span:<13}  {_task(period)}".rstrip() if period else f"{name:<12}  none"
 
 
 def _by_day(found: MostExpensive, day: date) -> Iterator[Block]:
@@ -73,11 +73,11 @@ def _by_day(found: MostExpensive, day: date) -> Iterator[Block]:
     for each in found.by_day:
         yield _line(f"{each.from_date:%m-%d}", each)
     to_date = found.month_to_date
-    yield _line(f"{to_date.from_date:%m-%d} to {to_date.to_date:%m-%d}", to_date)
+    yield _line(f"{to_date.from_date:%m-%d} … {to_date.to_date:%m-%d}", to_date)
 
 
 def _line(period: str, found: Dearest) -> str:
-    return f"{period:<14}  most expensive task  {_task(found)}"
+    return f"{period:<13}  most expensive task  {_task(found)}"
 
 
 def _task(found: Dearest) -> str:

@@ -124,6 +124,7 @@ class Stage:
             lambda: [
                 "",
                 Heading("That was a day. Look around in it:"),
+                *how_to_be_found(),
                 f"  export POPUG_HOME={shlex.quote(str(self.home.root))}",
                 f"  popug login {ADMIN}            # the password is: {PASSWORD}",
                 "  popug events trace 1         # one task from command to mail",
@@ -131,7 +132,6 @@ class Stage:
                 "",
                 "Remove it with: unset POPUG_HOME; rm -r " + shlex.quote(str(self.home.root)),
                 "Found a company of your own with: popug init",
-                *how_to_be_found(),
             ],
         )
 

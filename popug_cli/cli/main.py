@@ -1,5 +1,6 @@
 """The command line as a whole, and the one place where errors become exit codes."""
 
+import codecs
 import io
 import os
 import signal
@@ -8,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from popug_cli.cli import shortcuts, signals
 from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError, Unavailable
+from popug_cli.kernel.text import spelled
 
 if TYPE_CHECKING:
     from typer._click import exceptions as click
@@ -19,8 +21,10 @@ def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line, with a program that was built before or a new one; the exit code comes back."""
     os.umask(0o077)
     _open_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    codecs.register_error("spelled", spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelled")
     as_json = "--json" in arguments
     try:
         code = _run(arguments, program)

@@ -115,9 +115,14 @@ def close_day(
         confirmed=yes,
     )
     report = _close(face, message)
-    would_do = dry_run and any(not each.already_closed for each in report.days)
-    then = "popug close-day" + ("" if day == "today" else f" --date {day}") if would_do else None
-    face.show(report, lambda: _report(report, dry_run=dry_run), then=then)
+    face.show(report, lambda: _report(report, dry_run=dry_run), then=_after_close(report, message, day))
+
+
+def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
+    """What comes after a close: after a rehearsal the close itself, and no mail where nobody was paid."""
+    if message.dry_run and any(not each.already_closed for each in report.days):
+        return "popug close-day" + ("" if day == "today" else f" --date {day}")
+    return None if any(each.payouts for each in report.days) else "popug income"
 
 
 def _close(face: Face, message: CloseDay) -> CloseReport:

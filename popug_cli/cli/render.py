@@ -181,10 +181,8 @@ class Printer(msgspec.Struct):
         """The table as the stream can carry it, so that what is spelled out is counted as it is written."""
         if _takes_all(self.out):
             return block
-        encoding = self.out.encoding
-        rows = [
-            [visible(cell).encode(encoding, "backslashreplace").decode(encoding) for cell in row] for row in block.rows
-        ]
+        encoding, errors = self.out.encoding, self.out.errors or "strict"
+        rows = [[visible(cell).encode(encoding, errors).decode(encoding) for cell in row] for row in block.rows]
         return msgspec.structs.replace(block, rows=rows)
 
     def _console(self) -> Any:

@@ -68,16 +68,19 @@ def list_(
 def table(face: Face, tasks: list[Task], *, footer: str = "", empty: str = "", of_one: bool = False) -> Table:
     """Tasks as a table that gives up columns before it gives up numbers; those of one person do not name them."""
     now = face.place.now()
+    has_jira = any(task.jira_id for task in tasks)
     columns = [
         Column("#", right=True, spoken="number"),
-        Column("Jira", spare=4),
+        *([Column("Jira", spare=4)] if has_jira else []),
         Column("Title", flexible=True),
         *([] if of_one else [Column("Status", spare=1), Column("Assignee", flexible=True, spare=2)]),
         Column("Fee", right=True),
         Column("Reward", right=True),
         Column("Age", right=True, spare=3),
     ]
-    return Table(columns, [_row(task, now, of_one=of_one) for task in tasks], footer=footer, empty=empty)
+    return Table(
+        columns, [_row(task, now, of_one=of_one, has_jira=has_jira) for task in tasks], footer=footer, empty=empty
+    )
 
 
 def totals(page: TaskPage) -> str:
@@ -106,7 +109,8 @@ def _whose(face: Face, *, mine: bool, everybody: bool, assignee: str | None) -> 
     return face.perform(WhoAmI()).username
 
 
-def _row(task: Task, now: datetime, *, of_one: bool) -> tuple[str, ...]:
+def _row(task: Task, now: datetime, *, of_one: bool, has_jira: bool) -> tuple[str, ...]:
+    jira = (task.jira_id or "",) if has_jira else ()
     whose = () if of_one else (task.status, task.assignee)
     prices = (price(task.fee_cents), price(task.reward_cents))
-    return (str(task.number), task.jira_id or "", task.title, *whose, *prices, age(task.created_at, now))
+    return (str(task.number), *jira, task.title, *whose, *prices, age(task.created_at, now))

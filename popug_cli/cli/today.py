@@ -64,14 +64,16 @@ def _screen(face: Face, day: Today, *, has_looked: bool) -> Iterator[Block]:
     yield ""
     now, calendar = face.place.now(), face.place.calendar
     since = f"I last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
+    before = day.happened_count - len(day.happened)
     yield Heading(f"What happened since {since}")
     yield Table(
         (Column("When"), Column("What", flexible=True), Column("By", spare=1), Column("Change", right=True)),
         [_news(each, when(each.at, now, calendar)) for each in day.happened],
         empty="Nothing new.",
-        footer=f"and {day.happened_count - len(day.happened)} before" if day.happened_count > len(day.happened) else "",
+        footer=f"and {before} before" if before else "",
     )
-    yield ""
+    if before or not day.happened:  # else the table ends with such a line itself
+        yield ""
     yield Hint("Next: " + ", or ".join(day.waiting))
 
 

@@ -5,6 +5,7 @@ import unicodedata
 
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
+IN_ASCII = {"…": "...", "“": '"', "”": '"'}
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
 
@@ -30,6 +31,14 @@ def _escape(character: str) -> str:
     if code > 0xFFFF:
         return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def spelled(error: UnicodeError) -> tuple[str, int]:
+    """What a stream gets that cannot carry a character: popug's own signs as ASCII has them, all else as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(IN_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), error.end
 
 
 def visible_json(document: str, *, only_ascii: bool = False) -> str:

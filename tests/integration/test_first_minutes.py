@@ -211,6 +211,8 @@ def test_the_hints_lead_to_the_first_payout() -> None:
     popug("task", "add", "Feed the cage")
     popug("login", "kesha", "--password-stdin", typed=f"{PASSWORD}\n")
     assert "Next: popug task complete 1" in popug()[1]
+    assert "Jira" not in popug()[1]
+    assert "\n\n\n" not in "\n".join(line.strip() for line in popug("today", "--since", "today")[1].split("\n"))
     assert popug("task", "complete", "1")[0] == 0
     popug("login", "ada", "--password-stdin", typed=f"{PASSWORD}\n")
     assert "popug close-day --dry-run" in popug()[1]
@@ -219,6 +221,7 @@ def test_the_hints_lead_to_the_first_payout() -> None:
     assert dry_run.endswith("Next: popug close-day\n")
     assert popug("close-day")[1].endswith("Next: popug mail list\n")
     assert "popug close-day" not in popug()[1]
+    assert popug("close-day")[1].endswith("Next: popug mail list\n")
     assert "k@example.com" in popug("mail", "list")[1]
 
 

@@ -1,6 +1,8 @@
 """Tables at terminals of any width: what does not fit is cut in the columns that allow it, and nowhere else."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,14 @@ def test_a_stream_of_ascii_has_its_cells_spelled_out_before_they_are_cut(monkeyp
     shown = file.getvalue().decode("ascii").split("\n")
     assert shown[3:5] == [r" 1   \u6f22\u5b57\u6...   $20 ", f" 2   {'t' * 15}...   $30 "]
     assert "\\u2026" not in file.getvalue().decode()
+
+
+def test_a_program_spells_its_own_signs_as_ascii_has_them() -> None:
+    script = "from popug_cli.cli.main import run; raise SystemExit(run(['task', 'show', '…“é”']))"
+    environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert rb'..."\xe9"' in done.stderr
 
 
 class Screen(io.StringIO):
