@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from typing import IO, Any
 
 import msgspec
@@ -179,9 +180,10 @@ class Printer(msgspec.Struct):
 
     def _writable(self, block: Table) -> Table:
         """The table as the stream can carry it, so that what is spelled out is counted as it is written."""
-        if _takes_all(self.out):
+        seen = self.seen_on or self.out
+        if _takes_all(seen) or not isinstance(seen, TextIOWrapper):
             return block
-        encoding, errors = self.out.encoding, self.out.errors or "strict"
+        encoding, errors = seen.encoding, seen.errors or "strict"
         rows = [[visible(cell).encode(encoding, errors).decode(encoding) for cell in row] for row in block.rows]
         return msgspec.structs.replace(block, rows=rows)
 
