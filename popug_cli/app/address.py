@@ -51,12 +51,13 @@ def parse(url: str) -> Address:
 
 
 def _socket_file(url: str, rest: str) -> Address:
+    from pathlib import PurePosixPath
     from urllib.parse import unquote_to_bytes
 
     path = os.fsdecode(unquote_to_bytes(rest.removeprefix("//")))
     if not path.startswith("/") or "\0" in path:
         raise _refused(url, "names no socket by its whole path")
-    return Address(path=path)
+    return Address(path="/" + os.fspath(PurePosixPath(path)).lstrip("/"))
 
 
 def _host(url: str) -> Address:

@@ -19,6 +19,27 @@ MAX_CONNECTIONS = 1000
 HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 UNREAD_SECONDS = 60.0
+FREE_PIECES = 1_000
+SMALLEST_PIECE_BYTES = 64
+
+
+class Pieces(h11.Connection):
+    """What comes over a connection, as long as the pieces of a body are worth the work that each of them is."""
+
+    _pieces = 0
+    _bytes = 0
+
+    def next_event(self) -> Any:
+        """What comes next; a body of too many small pieces is no HTTP."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._bytes += len(event.data)
+            if self._pieces > FREE_PIECES + self._bytes // SMALLEST_PIECE_BYTES:
+                raise h11.RemoteProtocolError("a body in crumbs")
+        return event
 
 
 class Protocol(H11Protocol):
@@ -31,6 +52,10 @@ class Protocol(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _is_half_closed = False
+
+    def __init__(self, *arguments: Any, **rest: Any) -> None:
+        super().__init__(*arguments, **rest)
+        self.conn = Pieces(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or refuse it where there are too many."""

@@ -25,7 +25,7 @@ from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.server import sockets, systemd, web
-from popug_cli.server.gate import MAX_HEADER_BYTES, App, Gate, Identity
+from popug_cli.server.gate import App, Gate, Identity
 from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Door
 from popug_cli.server.protocol import Protocol as Connection
 from popug_cli.server.sockets import Listener
@@ -253,7 +253,6 @@ def _config(app: App, identity: Identity, connection: Callable[..., asyncio.Prot
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         headers=identity.headers(),
     )
     config.load()

@@ -117,6 +117,12 @@ def test_a_body_that_trickles_in_is_given_up(served: Served) -> None:
         assert code_of(all_of(client)) == "408 usage"
 
 
+def test_a_body_in_crumbs_is_given_up(served: Served) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1_500)
+        assert code_of(all_of(client)) == "400 usage"
+
+
 def test_a_request_after_the_first_has_no_more_time_than_that(served: Served) -> None:
     with connect(served) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -15,6 +15,7 @@ from popug_cli.kernel.home import socket_url
         ("unix:///run/popug.sock", Address(path="/run/popug.sock"), "unix:///run/popug.sock"),
         ("unix:///a%20b/popug.sock", Address(path="/a b/popug.sock"), "unix:///a b/popug.sock"),
         ("unix:///a b/pöpug.sock", Address(path="/a b/pöpug.sock"), "unix:///a b/pöpug.sock"),
+        ("unix:////run/.//popug.sock/", Address(path="/run/popug.sock"), "unix:///run/popug.sock"),
         ("http://localhost:8020", Address(host="localhost", port=8020), "http://localhost:8020"),
         ("HTTP://LocalHost:8020/", Address(host="localhost", port=8020), "http://localhost:8020"),
         ("http://popug", Address(host="popug", port=80), "http://popug"),
