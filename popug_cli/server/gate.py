@@ -78,7 +78,7 @@ class Gate:
             try:
                 await self._take(scope, receive, held)
             except PopugError as error:
-                await refuse(answer, error, problems.status_of(error), closes=True)
+                await refuse(answer, error, problems.status_of(error))
                 return
             except Refused as refused:
                 await refuse(answer, refused.error, refused.status, closes=refused.closes)

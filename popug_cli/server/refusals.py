@@ -7,7 +7,10 @@ from popug_cli.kernel.errors import InvalidInput, NotAllowed, NotFound, PopugErr
 
 @dataclass(slots=True)
 class Refused(Exception):
-    """An answer with a status of its own; with ``closes`` the connection is of no more use."""
+    """An answer with a status of its own; with ``closes`` the connection is of no more use.
+
+    Else what still comes of the request is let pass for a while, so that who is sending it can read the answer.
+    """
 
     status: int
     error: PopugError
@@ -18,7 +21,7 @@ class Refused(Exception):
 def too_large(limit_bytes: int) -> Refused:
     """A body over the limit."""
     sentence = f"The body is larger than {limit_bytes:,} bytes."
-    return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."), closes=True)
+    return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
 def too_many_lines(limit: int) -> Refused:
@@ -30,19 +33,19 @@ def too_many_lines(limit: int) -> Refused:
 def large_head(limit_bytes: int) -> Refused:
     """Headers over the limit."""
     sentence = f"The headers are larger than {limit_bytes:,} bytes."
-    return Refused(431, InvalidInput("usage", sentence, hint="Send fewer and shorter ones."), closes=True)
+    return Refused(431, InvalidInput("usage", sentence, hint="Send fewer and shorter ones."))
 
 
 def long_target(limit_bytes: int) -> Refused:
     """A path and query over the limit."""
     sentence = f"The address is longer than {limit_bytes:,} bytes."
-    return Refused(414, InvalidInput("usage", sentence, hint="GET /schema lists every route."), closes=True)
+    return Refused(414, InvalidInput("usage", sentence, hint="GET /schema lists every route."))
 
 
 def said_twice(name: str) -> Refused:
     """A header of which two would say two things."""
     sentence = f"There are several headers {name}."
-    return Refused(400, InvalidInput("usage", sentence, hint="Send it once."), closes=True)
+    return Refused(400, InvalidInput("usage", sentence, hint="Send it once."))
 
 
 def too_slow(limit_seconds: float) -> Refused:

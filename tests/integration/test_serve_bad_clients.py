@@ -70,6 +70,11 @@ def connect(served: Served) -> socket.socket:
     return client
 
 
+def send_without_end(client: socket.socket, piece: bytes) -> None:
+    while True:
+        client.sendall(piece)
+
+
 def all_of(client: socket.socket) -> bytes:
     """What comes until the server closes."""
     found = b""
@@ -196,8 +201,18 @@ def test_a_large_body_is_taken_of_who_has_a_token_only(served: Served, token: st
 def test_a_large_body_of_who_has_a_token_is_read_where_it_may_be_a_file(served: Served, company: Residence) -> None:
     answer = served.post("tasks/import_tasks", {"lines": [{"title": "x" * 150_000}]}, company.tokens["kesha"])
     assert (answer.status, answer.document["code"]) == (422, "invalid_title")
-    answer = served.post("tasks/add_task", {"title": "x" * 150_000}, company.tokens["kesha"])
+    answer = served.post("tasks/add_task", {"title": "x" * 5_000_000}, company.tokens["kesha"])
     assert (answer.status, answer.document["detail"]) == (413, "The body is larger than 50,000 bytes.")
+
+
+def test_who_goes_on_sending_what_was_refused_is_left(served: Served) -> None:
+    began = time.monotonic()
+    with connect(served) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            send_without_end(client, b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+        assert time.monotonic() - began < 10
+        assert code_of(all_of(client)) == "413 usage"
 
 
 def test_a_body_that_is_mostly_structure_is_not_taken_apart(served: Served, company: Residence) -> None:
