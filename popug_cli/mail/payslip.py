@@ -4,20 +4,16 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from email.errors import MessageError
 from email.message import EmailMessage
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import visible
+from popug_cli.mail.html import page
 from popug_cli.mail.letter import POLICY, Letter, write
 from popug_cli.mail.rules import subject_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 WORDS = {
     EntryKind.FEE: "assigned",
@@ -87,13 +83,14 @@ def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
 
 
 def _html(payout: PayoutMade, username: str, lines: list[Line]) -> str:
-    return template("payslip.html.j2").render(
+    return page(
+        "payslip.html",
+        [line._asdict() for line in lines],
         subject=subject_of(payout.amount_cents, payout.business_date),
         username=visible(username),
         day=payout.business_date.isoformat(),
         amount=format_cents(payout.amount_cents),
         opening=format_cents(payout.opening_balance_cents),
-        lines=lines,
         head_sentence=HEAD_SENTENCE,
         log_head=visible(payout.log_head),
     )
@@ -141,13 +138,3 @@ def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> Line:
         time = f"{local.month:02}-{local.day:02} {time}"
     task = f"#{line.task.number} {visible(line.task.title)}" if line.task else ""
     return Line(time, WORDS[line.kind], format_cents(line.signed_cents), task)
-
-
-@cache
-def template(name: str) -> "Template":
-    """A template of this folder, compiled once; what is put into it is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template(name)

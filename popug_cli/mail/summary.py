@@ -12,6 +12,7 @@ from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import visible
 from popug_cli.mail import payslip
 from popug_cli.mail.consumers import QUEUE
+from popug_cli.mail.html import page
 from popug_cli.mail.letter import Letter, write
 from popug_cli.mail.rules import message_id_of, summary_subject_of
 from popug_cli.messages.analytics import Dearest
@@ -93,12 +94,13 @@ def text_of(content: PayoutMade | Summary, username: str, calendar: Calendar) ->
 
 def _html_of(summary: Summary, username: str) -> str:
     figures = summary.figures
-    return payslip.template("summary.html.j2").render(
+    return page(
+        "summary.html",
+        [{"name": name, "value": value, "more": more} for name, value, more in _rows(summary)],
         subject=summary_subject_of(figures.income_cents, figures.business_date),
         username=visible(username),
         day=figures.business_date.isoformat(),
         income=format_cents(figures.income_cents),
-        rows=_rows(summary),
     )
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -134,10 +135,24 @@ def test_a_line_without_a_task_is_shown() -> None:
 
 
 def test_titles_are_no_markup() -> None:
-    text, html = parts(parsed(message(payout("Wipe <b>the</b> glass & bars"))))
-    assert "Wipe <b>the</b> glass & bars" in text
-    assert "Wipe &lt;b&gt;the&lt;/b&gt; glass &amp; bars" in html
+    text, html = parts(parsed(message(payout("Wipe <b>the</b> glass & {day}"))))
+    assert "Wipe <b>the</b> glass & {day}" in text
+    assert "Wipe &lt;b&gt;the&lt;/b&gt; glass &amp; {day}" in html
     assert "<b>the</b>" not in html
+
+
+def test_the_html_is_well_formed_and_shows_its_sums_at_the_right_without_styles() -> None:
+    html = html_of(payout(), "kesha", BERLIN)
+    table = ElementTree.fromstring(html[html.index("<table") : html.index("</table>") + len("</table>")])
+    rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
+    assert rows == [
+        ["Time", "Entry", "Amount"],
+        ["", "brought forward", "$24"],
+        ["09:12", "assigned #17 Feed the cage", "-$14"],
+        ["09:12", "completed #17 Feed the cage", "$28"],
+        ["", "paid out", "$38"],
+    ]
+    assert {row[-1].get("align") for row in table.iter("tr")} == {"right"}
 
 
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=20))
