@@ -77,6 +77,7 @@ def _deliver(place: "Local", principal: Principal, message: SendMail, *, wheneve
 
 def _begin(context: Context, message: SendMail, run: Run) -> None:
     _admit(context, message)
+    outbox.tell_sent(context)
     if message.release:
         outbox.release_held(context)
     run.total = outbox.count_claimable(context, whenever=run.whenever)

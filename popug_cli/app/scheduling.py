@@ -79,9 +79,9 @@ def _closing_time(day: date, context: Context, at_minute: int) -> datetime:
 
 
 def _send(place: "Local", principal: Principal) -> MailRun:
-    """Send what is due; where nothing is, no lock is taken and no server asked."""
+    """Send what is due; where there is nothing to do, no lock is taken and no server asked."""
     with place.runtime.reading(principal) as context:
-        if not outbox.count_claimable(context, whenever=False):
+        if not outbox.count_claimable(context, whenever=False) and not outbox.owes(context):
             unsent, held = outbox.count_unsent(context)
             return MailRun(sent=0, queued=unsent, failed=0, held=held)
     return send_due(place, principal)

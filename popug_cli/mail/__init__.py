@@ -5,5 +5,6 @@ Consumes ``payout_made``, ``day_closed`` and what identity says of people (``use
 ``mail_requeued`` and ``mail_released``. A person has at most one payslip and one summary a business date, which a
 unique constraint keeps. A mail is claimed with a lease in one transaction, handed to the transport outside any, and
 marked in another; where a process dies in between, the lease runs out and the mail goes out again under its
-Message-ID. It goes to the address that its receiver has then, a summary only to who is of management then.
+Message-ID. What was sent is told of a little later, many at once. A mail goes to the address that its receiver has
+then, a summary only to who is of management then.
 """

@@ -1,24 +1,26 @@
-"""The outbox: mails are claimed with a lease in one transaction and marked in another."""
+"""The outbox: mails are claimed with a lease in one transaction and marked in another.
+
+That a mail was sent is marked by itself, at once; what follows from it, the ``mail_sent``, is owed until it is told
+together with that of others, by whoever comes next where the sender died.
+"""
 
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import unit_interval
 from popug_cli.kernel.clock import stamp
 from popug_cli.mail.rules import wait_after
-from popug_cli.messages.base import Event
-from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 from popug_cli.storage.engine import change, driver_of, insert_many, scalar
 
 CLAIMABLE = (
     "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
-    " WHERE status <> 'sent' AND (status = 'queued' AND held = 0 AND (:whenever OR due_at <= :now)"
+    " WHERE told = 0 AND (status = 'queued' AND held = 0 AND (:whenever OR due_at <= :now)"
     " OR status = 'sending' AND lease_until <= :now)"
 )
 COUNT_CLAIMABLE = f"SELECT count(*) {CLAIMABLE}"
@@ -26,11 +28,16 @@ NEXT = (
     "SELECT mail_id, message_id, mail_outbox.user_id, business_date, kind, payload, cause_id, attempts, queued_at,"
     f" username, email, role, active {CLAIMABLE} AND mail_id > :after ORDER BY mail_id LIMIT :limit"
 )
+DAY, LAST_ID = 3, "~"
 LEASE = "UPDATE mail_outbox SET status = 'sending', lease_until = ? WHERE mail_id = ?"
-DAY, CAUSE = 3, 6
 MARK_SENT = (
     "UPDATE mail_outbox SET status = 'sent', attempts = attempts + 1, lease_until = NULL, last_error = NULL,"
-    " sent_at = :now, sent_to = :sent_to WHERE mail_id = :mail AND status <> 'sent'"
+    " sent_at = ?, sent_to = ? WHERE mail_id = ? AND status <> 'sent'"
+)
+OWED = "FROM mail_outbox WHERE told = 0 AND status = 'sent'"
+TO_TELL = (
+    f"SELECT mail_id, user_id, business_date, cause_id {OWED} AND mail_id > :after AND mail_id <= :up_to"
+    " ORDER BY mail_id"
 )
 MARK_FAILED = (
     "UPDATE mail_outbox SET status = 'failed', attempts = attempts + 1, lease_until = NULL, last_error = :error"
@@ -47,10 +54,7 @@ UNTOUCHED = (
 
 
 class Claimed(NamedTuple):
-    """A mail that is this process's to send until ``lease_until``; ``cause`` is the event that a payslip tells of.
-
-    Time and payload are as they are stored.
-    """
+    """A mail that is this process's to send until ``lease_until``; time and payload are as they are stored."""
 
     mail_id: str
     message_id: str
@@ -65,7 +69,6 @@ class Claimed(NamedTuple):
     email: str
     role: str
     active: int
-    cause: Delivered[Event] | None
     lease_until: datetime
 
 
@@ -73,12 +76,8 @@ def claim(context: Context, *, after: str, limit: int, lease_until: datetime, wh
     """Lease the next mails to be sent after a mail id; ``whenever`` takes what is not due yet, too."""
     parameters = {"after": after, "limit": limit, "now": stamp(context.now), "whenever": whenever}
     rows = driver_of(context.connection).execute(NEXT, parameters).fetchall()
-    causes = context.log.by_ids([row[CAUSE] for row in rows if row[CAUSE]])
     insert_many(context.connection, LEASE, [(stamp(lease_until), row[0]) for row in rows])
-    return [
-        Claimed._make((*row[:DAY], date.fromisoformat(row[DAY]), *row[DAY + 1 :], causes.get(row[CAUSE]), lease_until))
-        for row in rows
-    ]
+    return [Claimed._make((*row[:DAY], date.fromisoformat(row[DAY]), *row[DAY + 1 :], lease_until)) for row in rows]
 
 
 def count_claimable(context: Context, *, whenever: bool) -> int:
@@ -90,8 +89,7 @@ def count_claimable(context: Context, *, whenever: bool) -> int:
 def count_unsent(context: Context) -> tuple[int, int]:
     """How many mails are still to be sent, and how many of these are held back."""
     statement = text(
-        "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox"
-        " WHERE status <> 'sent' AND status IN ('queued', 'sending')"
+        "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox WHERE told = 0 AND status IN ('queued', 'sending')"
     )
     unsent, held = context.connection.execute(statement).one()
     return int(unsent), int(held)
@@ -100,7 +98,8 @@ def count_unsent(context: Context) -> tuple[int, int]:
 def release_held(context: Context) -> None:
     """Let go what is held back, and tell of each."""
     statement = (
-        "UPDATE mail_outbox SET held = 0 WHERE held = 1 AND status <> 'sent' RETURNING mail_id, user_id, business_date"
+        "UPDATE mail_outbox SET held = 0 WHERE told = 0 AND held = 1 AND status <> 'sent'"
+        " RETURNING mail_id, user_id, business_date"
     )
     for row in sorted(context.connection.execute(text(statement)).all()):
         context.events.publish(msgspec.convert(dict(row._mapping), MailReleased))
@@ -110,25 +109,38 @@ def hold_all(context: Context) -> None:
     """Hold back whatever is not sent, until somebody lets it go."""
     statement = (
         "UPDATE mail_outbox SET held = 1, lease_until = NULL,"
-        " status = CASE status WHEN 'sending' THEN 'queued' ELSE status END WHERE status <> 'sent'"
+        " status = CASE status WHEN 'sending' THEN 'queued' ELSE status END WHERE told = 0 AND status <> 'sent'"
     )
     context.connection.execute(text(statement))
 
 
-def mark_sent(context: Context, mail: Claimed) -> None:
-    """The transport has taken it."""
-    if change(context.connection, MARK_SENT, mail=mail.mail_id, now=stamp(context.now), sent_to=mail.email):
-        context.events.publish(
-            MailSent(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date), cause=mail.cause
-        )
+def mark_sent(connection: Connection, mails: Sequence[Claimed], now: datetime) -> None:
+    """The transport has taken them; to be told."""
+    insert_many(connection, MARK_SENT, [(stamp(now), mail.email, mail.mail_id) for mail in mails])
+
+
+def owes(context: Context) -> bool:
+    """Whether there are mails that were sent and not told of."""
+    return bool(scalar(context.connection, f"SELECT EXISTS (SELECT 1 {OWED})"))
+
+
+def tell_sent(context: Context, *, after: str = "", up_to: str = LAST_ID) -> None:
+    """Tell of the mails that were sent and not told of, those of some ids or all."""
+    rows = driver_of(context.connection).execute(TO_TELL, {"after": after, "up_to": up_to}).fetchall()
+    causes = context.log.by_ids([cause_id for *_, cause_id in rows if cause_id])
+    for mail_id, user_id, day, cause_id in rows:
+        sent = MailSent(mail_id=mail_id, user_id=user_id, business_date=date.fromisoformat(day))
+        context.events.publish(sent, cause=causes.get(cause_id))
+    insert_many(context.connection, "UPDATE mail_outbox SET told = 1 WHERE mail_id = ?", [row[:1] for row in rows])
 
 
 def mark_failed(context: Context, mail: Claimed, error: str) -> None:
     """The transport refuses it for good."""
     lease = stamp(mail.lease_until)
     if change(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
+        cause = context.log.by_id(mail.cause_id) if mail.cause_id else None
         failed = MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error)
-        context.events.publish(failed, cause=mail.cause)
+        context.events.publish(failed, cause=cause)
 
 
 def put_back(context: Context, mail: Claimed, error: str) -> None:
@@ -138,13 +150,13 @@ def put_back(context: Context, mail: Claimed, error: str) -> None:
     change(context.connection, PUT_BACK, mail=mail.mail_id, error=error, due_at=stamp(due_at), lease_until=lease)
 
 
-def postpone(context: Context, tried: Claimed) -> None:
-    """Let all mail wait as long as the one that was tried, for there is nobody to take it."""
+def postpone(context: Context, tried: str) -> None:
+    """Let all mail wait as long as the one that was tried last, given by its id, for there is nobody to take it."""
     statement = (
         "UPDATE mail_outbox SET due_at = coalesce((SELECT one.due_at FROM mail_outbox one WHERE one.mail_id = :mail),"
-        " due_at) WHERE status <> 'sent' AND status = 'queued' AND due_at <= :now"
+        " due_at) WHERE told = 0 AND status = 'queued' AND due_at <= :now"
     )
-    change(context.connection, statement, mail=tried.mail_id, now=stamp(context.now))
+    change(context.connection, statement, mail=tried, now=stamp(context.now))
 
 
 def give_back(context: Context, mails: Sequence[Claimed]) -> None:

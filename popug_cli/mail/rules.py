@@ -6,7 +6,7 @@ from popug_cli.kernel.money import format_cents
 
 FIRST_WAIT_SECONDS = 60
 LONGEST_WAIT_SECONDS = 3600
-LEASE_SECONDS = 60
+BATCH_SECONDS = 10
 STEPS_OF_A_MAIL = 6
 MAX_ERROR_CHARACTERS = 500
 
@@ -21,7 +21,12 @@ def wait_after(attempts: int, jitter: float) -> timedelta:
 
 def lease_of(step_seconds: int) -> timedelta:
     """How long a batch is claimed for, where one step of the transport takes up to ``step_seconds``."""
-    return timedelta(seconds=LEASE_SECONDS) + 2 * longest_mail(step_seconds)
+    return timedelta(seconds=BATCH_SECONDS) + reserve_of(step_seconds)
+
+
+def reserve_of(step_seconds: int) -> timedelta:
+    """What must be left of the lease for another mail to be begun: twice what it may take."""
+    return 2 * longest_mail(step_seconds)
 
 
 def longest_mail(step_seconds: int) -> timedelta:

@@ -20,7 +20,8 @@ class ReceiverRow(SQLModel, table=True):
 class OutboxRow(SQLModel, table=True):
     """A mail: a payslip, whose ``payload`` is the data of its ``payout_made``, or a day's summary.
 
-    ``cause_id`` is the event that a payslip tells of; ``held`` keeps it back until it is released.
+    ``cause_id`` is the event that a payslip tells of; ``held`` keeps it back until it is released. ``told`` says that
+    the log tells of its being sent, and nothing is left to be done about it.
     """
 
     __tablename__ = "mail_outbox"
@@ -33,7 +34,9 @@ class OutboxRow(SQLModel, table=True):
         CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="sending_is_leased"),
         CheckConstraint("(status = 'sent') = (sent_at IS NOT NULL)", name="sent_at_a_time"),
         CheckConstraint("(status = 'sent') = (sent_to IS NOT NULL)", name="sent_to_an_address"),
-        Index("mail_outbox_unsent", "mail_id", sqlite_where=text("status <> 'sent'")),
+        CheckConstraint("told IN (0, 1)", name="told_or_not"),
+        CheckConstraint("told = 0 OR status = 'sent'", name="told_when_sent"),
+        Index("mail_outbox_untold", "mail_id", sqlite_where=text("told = 0")),
         {"sqlite_strict": True},
     )
 
@@ -54,6 +57,7 @@ class OutboxRow(SQLModel, table=True):
     queued_at: str
     sent_at: str | None
     sent_to: str | None
+    told: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class SummaryRow(SQLModel, table=True):

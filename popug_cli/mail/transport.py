@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 OK, WILL_FORWARD, GO_ON, CLOSING = 250, 251, 354, 421
 MAILDIR_STEP_SECONDS = 1
-MAILDIR_BATCH = 500
 _DOT_FIRST = re.compile(rb"^\.", re.MULTILINE)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
 
@@ -54,11 +53,9 @@ Work = Callable[[], None]
 class Transport(Protocol):
     """Takes mails, each to its one receiver.
 
-    What was taken is certain once ``settle`` said so, and to be marked after at most ``mark_every`` mails; one step
-    lasts up to ``step_seconds``.
+    What was taken is certain once ``settle`` said so; one step lasts up to ``step_seconds``.
     """
 
-    mark_every: int
     step_seconds: int
 
     def __enter__(self) -> Self:
@@ -71,11 +68,11 @@ class Transport(Protocol):
         """Let go of what was held."""
         ...
 
-    def send(self, letter: Letter, *, ready: Work, meanwhile: Work) -> Outcome:
+    def send(self, letter: Letter, *, mark: Work, meanwhile: Work) -> Outcome:
         """Hand over one mail.
 
-        Where mails are marked one by one, ``ready`` is called before this one could be taken (what it raises comes
-        out, and the mail was not taken), and ``meanwhile`` while it is waited for.
+        One that keeps nothing back calls ``mark``, which marks those before, as soon as it has begun and before this
+        one could be taken (what it raises comes out, and the mail was not taken), and ``meanwhile`` while it waits.
         """
         ...
 
@@ -90,9 +87,11 @@ def open_transport(settings: Settings, home: Home) -> Transport:
 
 
 class Maildir:
-    """A Maildir: each mail is a file of its owner's, named by its Message-ID, so that a repeat replaces it."""
+    """A Maildir: each mail is a file of its owner's, named by its Message-ID, so that a repeat replaces it.
 
-    mark_every = MAILDIR_BATCH
+    Many are made certain by one sync of their directory, and marked then.
+    """
+
     step_seconds = MAILDIR_STEP_SECONDS
 
     def __init__(self, root: Path) -> None:
@@ -107,7 +106,7 @@ class Maildir:
     ) -> None:
         """Nothing is held."""
 
-    def send(self, letter: Letter, *, ready: Work, meanwhile: Work) -> Outcome:
+    def send(self, letter: Letter, *, mark: Work, meanwhile: Work) -> Outcome:
         """Write a file under ``tmp``, synced, then move it to ``new``."""
         name = _name_of(letter)
         content = letter.content.replace(b"\r\n", b"\n")
@@ -139,8 +138,6 @@ class Maildir:
 class Smtp:
     """An SMTP server; the connection is made with the first mail and used for all that follow."""
 
-    mark_every = 1
-
     def __init__(self, settings: Settings) -> None:
         self.step_seconds = settings.number("mail.smtp_timeout_seconds")
         self._settings = settings
@@ -159,18 +156,17 @@ class Smtp:
                 self._client.quit()
         self._drop()
 
-    def send(self, letter: Letter, *, ready: Work, meanwhile: Work) -> Outcome:
+    def send(self, letter: Letter, *, mark: Work, meanwhile: Work) -> Outcome:
         """Hand one mail to the server, which takes it by the dot that ends its content, and not before."""
+        if self._client is None:
+            mark()
         try:
             client = self._client or self._connect()
         except (OSError, UnicodeError) as error:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return Outcome(Verdict.UNAVAILABLE, one_line(f"{where}: {_reason(error)}"))
         try:
-            outcome = _announce(client, letter)
-            if outcome is None:
-                ready()
-                outcome = _hand_over(client, letter, meanwhile)
+            outcome = _announce(client, letter, mark) or _hand_over(client, letter, meanwhile)
         except BaseException:
             self._drop()
             raise
@@ -235,14 +231,16 @@ class Smtp:
             self._client = None
 
 
-def _announce(client: "smtplib.SMTP", letter: Letter) -> Outcome | None:
+def _announce(client: "smtplib.SMTP", letter: Letter, mark: Work) -> Outcome | None:
     """Say whose mail comes; nothing comes back where the server waits for its content."""
     import smtplib
 
     try:
         client.ehlo_or_helo_if_needed()
         size = f" SIZE={len(letter.content)}" if client.has_extn("size") else ""
-        code, reason = client.docmd("MAIL", f"FROM:<{letter.sender}>{size}")
+        client.putcmd("MAIL", f"FROM:<{letter.sender}>{size}")
+        mark()
+        code, reason = client.getreply()
         if code != OK:
             return _refused(client, code, reason, concerns_all=True)
         code, reason = client.docmd("RCPT", f"TO:<{letter.receiver}>")

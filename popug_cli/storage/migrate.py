@@ -12,7 +12,7 @@ from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.storage.faults import corrupt, translated
 
-NEWEST = "0009"
+NEWEST = "0010"
 SCRIPTS = Path(__file__).with_name("migrations")
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pytest
 
-from popug_cli.app import mail_run
+from popug_cli.app import mail_batch, mail_run
 from popug_cli.app.mail_run import send_due
 from popug_cli.identity import gate
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
@@ -16,9 +16,11 @@ from popug_cli.mail import outbox
 from popug_cli.mail.letter import Letter
 from popug_cli.mail.transport import TAKEN, Maildir, Outcome, Verdict
 from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.identity import UserEmailChanged
 from popug_cli.messages.mail import ListMails, MailStatus, RetryMail, SendMail, ShowMail
-from popug_cli.messages.principal import OPERATOR, Principal
+from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
+from popug_cli.messages.scheduler import RunDue
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.mailroom import DAY, Mailroom, payout, read, receiver, registered
 from tests.integration.support import InProcess
@@ -34,9 +36,9 @@ class Scripted:
 
     step_seconds = 1
 
-    def __init__(self, *script: Outcome | Callable[[], Outcome], mark_every: int = 1) -> None:
+    def __init__(self, *script: Outcome | Callable[[], Outcome], often: bool = True) -> None:
         self.script = list(script)
-        self.mark_every = mark_every
+        self.often = often
         self.handed_over: list[str] = []
         self.settled = TAKEN
 
@@ -48,8 +50,9 @@ class Scripted:
     ) -> None:
         pass
 
-    def send(self, letter: Letter, *, ready: Callable[[], None], meanwhile: Callable[[], None]) -> Outcome:
-        ready()
+    def send(self, letter: Letter, *, mark: Callable[[], None], meanwhile: Callable[[], None]) -> Outcome:
+        if self.often:
+            mark()
         meanwhile()
         self.handed_over.append(letter.receiver.partition("@")[0])
         step = self.script.pop(0) if self.script else TAKEN
@@ -66,8 +69,8 @@ def room(tmp_path: Path) -> Mailroom:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scripted]:
-    def use(*script: Outcome | Callable[[], Outcome], mark_every: int = 1) -> Scripted:
-        transport = Scripted(*script, mark_every=mark_every)
+    def use(*script: Outcome | Callable[[], Outcome], often: bool = True) -> Scripted:
+        transport = Scripted(*script, often=often)
         monkeypatch.setattr(mail_run, "open_transport", lambda settings, home: transport)
         return transport
 
@@ -132,7 +135,7 @@ def test_a_repeat_replaces_the_file_under_the_same_message_id(room: Mailroom) ->
     room.pay("kesha")
     room.send()
     (first,) = room.delivered()
-    room.execute("UPDATE mail_outbox SET status = 'queued', sent_at = NULL, sent_to = NULL")
+    room.execute("UPDATE mail_outbox SET status = 'queued', sent_at = NULL, sent_to = NULL, told = 0")
     assert room.send().sent == 1
     (second,) = room.delivered()
     assert second.as_bytes() == first.as_bytes()
@@ -153,7 +156,7 @@ def test_what_cannot_be_made_certain_stays_queued(room: Mailroom, tmp_path: Path
     assert Maildir(tmp_path / "nowhere").settle().verdict is Verdict.UNAVAILABLE
     room.hire("kesha")
     room.pay("kesha")
-    scripted(mark_every=500).settled = DOWN
+    scripted(often=False).settled = DOWN
     with pytest.raises(Unavailable):
         room.send()
     assert room.statuses() == {"kesha": "queued"}
@@ -310,6 +313,31 @@ def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: Mailroom)
     assert room.delivered()[0]["Message-ID"] == mail.message_id
 
 
+def test_what_a_dead_sender_did_not_tell_is_told_once_by_whoever_comes_next(
+    room: Mailroom, scripted: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def is_agreed() -> bool:
+        checks: list[Check] = room.place.perform_as(OPERATOR, CheckHealth()).checks
+        return next(check.ok for check in checks if check.name == "sent_mail_was_told")
+
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted()
+    with monkeypatch.context() as dying:
+        dying.setattr(mail_batch, "_conclude", die)
+        with pytest.raises(KeyboardInterrupt):
+            room.send()
+    assert (room.statuses(), room.published("mail_sent"), is_agreed()) == ({"kesha": "sent"}, 0, True)
+    for _ in range(2):
+        room.place.perform(RunDue(), actor=SCHEDULER)
+        assert (room.published("mail_sent"), is_agreed()) == (1, True)
+    room.execute("UPDATE mail_outbox SET mail_id = 'another'")
+    assert not is_agreed()
+
+
 def test_two_processes_never_hold_the_same_mail(room: Mailroom) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
@@ -332,7 +360,7 @@ def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: Ma
     def interrupt() -> Outcome:
         raise KeyboardInterrupt
 
-    transport = scripted(TAKEN, interrupt, mark_every=500)
+    transport = scripted(TAKEN, interrupt, often=False)
     with pytest.raises(KeyboardInterrupt):
         room.send()
     assert room.statuses()[transport.handed_over[0]] == "sent"
@@ -371,8 +399,9 @@ def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: M
         outbox.mark_failed(context, late[0], "550 unknown")
         outbox.put_back(context, late[0], "451 later")
         outbox.give_back(context, late)
-        outbox.mark_sent(context, late[1])
-        outbox.mark_sent(context, late[1])
+        for _ in range(2):
+            outbox.mark_sent(context.connection, [late[1]], context.now)
+            outbox.tell_sent(context)
     assert sorted(room.statuses().values()) == ["sending", "sent"]
     assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)
 
@@ -441,7 +470,7 @@ def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: Mailroo
     with room.place.runtime.reading(OPERATOR) as context:
         plan = context.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {outbox.NEXT}", parameters)
         steps = [str(row[-1]) for row in plan]
-    assert steps[0] == "SEARCH mail_outbox USING INDEX mail_outbox_unsent (mail_id>?)"
+    assert steps[0] == "SEARCH mail_outbox USING INDEX mail_outbox_untold (mail_id>?)"
     assert not any("TEMP B-TREE" in step for step in steps)
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import smtplib
 import ssl
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -259,6 +258,8 @@ STEPS = (
     (transport, "_hand_over"),
     (outbox, "mark_sent"),
     (mail_batch, "_mark"),
+    (mail_batch, "_conclude"),
+    (outbox, "tell_sent"),
     (outbox, "give_back"),
 )
 
@@ -305,48 +306,34 @@ def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_coul
             room.clock.advance(hours=1)
             room.send()
             assert set(room.statuses().values()) == {"sent"}
-            assert len(set(office.taken)) == 3
+            assert (len(set(office.taken)), room.published("mail_sent")) == (3, 3)
             repeated[len(office.taken) - 3] += 1
             point += 1
     assert point > 40
     assert set(repeated) == {0, 1}
 
 
-def test_a_mail_is_marked_beside_the_next_and_before_that_one_could_be_taken(
+def test_a_mail_is_marked_while_the_next_is_announced_and_before_that_one_could_be_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office, threads = Office(), set[threading.Thread]()
-    marked: list[int] = []
-    told: list[int] = []
-    real_mark, real_hand_over = mail_batch._mark, transport._hand_over
+    steps: list[str] = []
+    real_mark, real_send = outbox.mark_sent, smtplib.SMTP.send
 
-    def mark(desk: Any, tried: Any) -> None:
-        if tried:
-            announced.wait(0.5)
-            threads.add(threading.current_thread())
-            real_mark(desk, tried)
-            marked.append(len(tried))
+    def mark(connection: Any, mails: Any, now: datetime) -> None:
+        real_mark(connection, mails, now)
+        steps.append(f"{len(mails)} marked")
 
-    def announce(client: smtplib.SMTP, letter: Any) -> Any:
-        answer = real_announce(client, letter)
-        announced.set()
-        return answer
+    def send(client: smtplib.SMTP, sent: Any) -> None:
+        word = sent.partition(" ")[0].strip() if isinstance(sent, str) else "content"
+        steps.append(word)
+        real_send(client, sent)
 
-    def hand_over(*arguments: Any) -> Any:
-        told.append(sum(marked))
-        outcome = real_hand_over(*arguments)
-        announced.clear()
-        return outcome
-
-    announced, real_announce = threading.Event(), transport._announce
-    monkeypatch.setattr(mail_batch, "_mark", mark)
-    monkeypatch.setattr(transport, "_announce", announce)
-    monkeypatch.setattr(transport, "_hand_over", hand_over)
-    with open_office(office, monkeypatch):
-        room = filled(tmp_path)
-        assert room.send().sent == 3
-    assert told == [0, 1, 2]
-    assert threading.main_thread() not in threads
+    monkeypatch.setattr(outbox, "mark_sent", mark)
+    monkeypatch.setattr(smtplib.SMTP, "send", send)
+    with open_office(Office(), monkeypatch):
+        assert filled(tmp_path).send().sent == 3
+    first, following = ["MAIL", "RCPT", "DATA", "content"], ["MAIL", "1 marked", "RCPT", "DATA", "content"]
+    assert steps[1:] == [*first, *following, *following, "1 marked", "quit"]
 
 
 def test_a_mark_that_fails_keeps_the_next_mail_from_being_taken(
