@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import MsgspecError
 
-from popug_cli.bus.runtime import Noting, Runtime
+from popug_cli.bus.runtime import Note, Runtime
 from popug_cli.kernel.clock import parse_stamp
 from popug_cli.mail import outbox, payslip, summary
 from popug_cli.mail.letter import Letter
@@ -46,7 +46,7 @@ class Desk:
     runtime: Runtime
     transport: Transport
     run: Run
-    noting: Noting
+    note: Note
     waiting: deque[Claimed]
     taken: list[Claimed] = field(default_factory=list)
     other: list[tuple[Claimed, Outcome]] = field(default_factory=list)
@@ -56,8 +56,8 @@ class Desk:
 def send_batch(runtime: Runtime, principal: Principal, transport: Transport, batch: list[Claimed], run: Run) -> None:
     """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
     before = run.after
-    with runtime.noting() as noting:
-        desk = Desk(runtime, transport, run, noting, deque(batch))
+    with runtime.noting() as note:
+        desk = Desk(runtime, transport, run, note, deque(batch))
         try:
             _send_all(desk, batch[0])
         finally:
@@ -127,17 +127,16 @@ def _note(desk: Desk, mail: Claimed, outcome: Outcome) -> None:
 
 def _mark(desk: Desk) -> None:
     """Mark what was taken; what the transport cannot answer for any more ends the run."""
-    taken, desk.taken = desk.taken, []
-    if not taken:
+    if not desk.taken:
         return
     settled = desk.transport.settle()
-    if settled.verdict is not Verdict.TAKEN:
-        desk.other += [(mail, settled) for mail in taken]
+    if settled.verdict is Verdict.TAKEN:
+        outbox.mark_sent(desk.note, desk.taken, desk.runtime.clock.now())
+        desk.run.sent += len(desk.taken)
+    else:
+        desk.other += [(mail, settled) for mail in desk.taken]
         desk.run.down = settled.error
-        return
-    with desk.noting() as connection:
-        outbox.mark_sent(connection, taken, desk.runtime.clock.now())
-    desk.run.sent += len(taken)
+    desk.taken = []
 
 
 def _conclude(desk: Desk, principal: Principal, before: str) -> None:

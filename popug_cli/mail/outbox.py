@@ -9,9 +9,9 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.runtime import Context, Note
 from popug_cli.kernel.chance import unit_interval
 from popug_cli.kernel.clock import stamp
 from popug_cli.mail.rules import wait_after
@@ -114,9 +114,9 @@ def hold_all(context: Context) -> None:
     context.connection.execute(text(statement))
 
 
-def mark_sent(connection: Connection, mails: Sequence[Claimed], now: datetime) -> None:
+def mark_sent(note: Note, mails: Sequence[Claimed], now: datetime) -> None:
     """The transport has taken them; to be told."""
-    insert_many(connection, MARK_SENT, [(stamp(now), mail.email, mail.mail_id) for mail in mails])
+    note(MARK_SENT, [(stamp(now), mail.email, mail.mail_id) for mail in mails])
 
 
 def owes(context: Context) -> bool:

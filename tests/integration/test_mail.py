@@ -399,8 +399,10 @@ def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: M
         outbox.mark_failed(context, late[0], "550 unknown")
         outbox.put_back(context, late[0], "451 later")
         outbox.give_back(context, late)
-        for _ in range(2):
-            outbox.mark_sent(context.connection, [late[1]], context.now)
+    for _ in range(2):
+        with room.place.runtime.noting() as note:
+            outbox.mark_sent(note, [late[1]], room.clock.now())
+        with room.place.runtime.writing(OPERATOR) as context:
             outbox.tell_sent(context)
     assert sorted(room.statuses().values()) == ["sending", "sent"]
     assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)

@@ -319,8 +319,8 @@ def test_a_mail_is_marked_while_the_next_is_announced_and_before_that_one_could_
     steps: list[str] = []
     real_mark, real_send = outbox.mark_sent, smtplib.SMTP.send
 
-    def mark(connection: Any, mails: Any, now: datetime) -> None:
-        real_mark(connection, mails, now)
+    def mark(note: Any, mails: Any, now: datetime) -> None:
+        real_mark(note, mails, now)
         steps.append(f"{len(mails)} marked")
 
     def send(client: smtplib.SMTP, sent: Any) -> None:
@@ -334,6 +334,24 @@ def test_a_mail_is_marked_while_the_next_is_announced_and_before_that_one_could_
         assert filled(tmp_path).send().sent == 3
     first, following = ["MAIL", "RCPT", "DATA", "content"], ["MAIL", "1 marked", "RCPT", "DATA", "content"]
     assert steps[1:] == [*first, *following, *following, "1 marked", "quit"]
+
+
+def test_a_mark_that_is_interrupted_is_made_before_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(outbox, "mark_sent", real_mark)
+        raise KeyboardInterrupt
+
+    office, real_mark = Office(), outbox.mark_sent
+    with open_office(office, monkeypatch):
+        room = filled(tmp_path)
+        monkeypatch.setattr(outbox, "mark_sent", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            room.send()
+        assert sorted(room.statuses().values()) == ["queued", "queued", "sent"]
+        assert room.send().sent == 2
+    assert len(office.taken) == 3
 
 
 def test_a_mark_that_fails_keeps_the_next_mail_from_being_taken(
