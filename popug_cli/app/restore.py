@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from popug_cli.app.backup import verify
 from popug_cli.identity import grants, keys
 from popug_cli.kernel import disk
-from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.mail import outbox
 from popug_cli.messages.company import Restore, Restored
@@ -20,6 +20,8 @@ from popug_cli.storage.swap import take_place
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
+
+ANOTHER_FILE = "Nothing was changed. Name another file that `popug backup` wrote."
 
 
 def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
@@ -34,7 +36,7 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
     home.parent.mkdir(parents=True, exist_ok=True)
     with translated(home / "popug.db"), archive.workplace(home) as fresh:
         archive.unpack(file, fresh)
-        verify(place, fresh)
+        _verify(place, file, fresh)
         fresh.make()
         _make_safe(place, fresh, principal)
         disk.sync(fresh.database)
@@ -44,6 +46,19 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
         live = home / fresh.database.name
         with queue.turn(live, queue.identity_of(live)):
             return Restored(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
+
+
+def _verify(place: "Local", file: Path, fresh: Home) -> None:
+    """Let the doctor examine what was unpacked; what is wrong is said of the file that it came from."""
+    try:
+        verify(place, fresh)
+    except NotFound as refusal:
+        raise archive.not_a_backup(file, "there is no company in it") from refusal
+    except PopugError as refusal:
+        told = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
+        told = told.replace(str(fresh.database), str(file))
+        hint = refusal.hint if refusal.code == "newer_database" else ANOTHER_FILE
+        raise type(refusal)(refusal.code, told, hint=hint, details=refusal.details) from refusal
 
 
 def _make_safe(place: "Local", fresh: Home, principal: Principal) -> None:

@@ -1,5 +1,6 @@
 """A backup is one healthy instant while others write; a restore takes the home's place whole or not at all."""
 
+import re
 import shutil
 import sqlite3
 import threading
@@ -185,6 +186,34 @@ def test_what_is_no_good_backup_changes_nothing(company: InProcess, tmp_path: Pa
         assert error.value.exit_status in {2, 7}, name
     assert beside(company) - {"good"} == names
     assert titles(company) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("DROP TABLE x", "corrupt_database"),
+        ("SELECT 1", "corrupt_database"),
+        ("CREATE TABLE alembic_version AS SELECT '9999' AS version_num", "newer_database"),
+        ("CREATE TABLE alembic_version AS SELECT 'x' AS version_num", "corrupt_database"),
+    ],
+)
+def test_what_is_wrong_with_a_backup_is_said_of_that_file(
+    company: InProcess, tmp_path: Path, statement: str, code: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "given")) as database, database:
+        database.execute("CREATE TABLE x (y)")
+        database.execute(statement)
+    with pytest.raises(IntegrityFault, match=re.escape(str(tmp_path / "given"))) as refused:
+        company.place.perform(Restore(path=str(tmp_path / "given")))
+    assert refused.value.code == code
+
+
+def test_settings_of_a_backup_that_cannot_be_read_are_said_to_be_its(company: InProcess, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "given", "w") as given:
+        given.write(company.root / "popug.db", "popug.db")
+        given.writestr("config.toml", "[[[")
+    with pytest.raises(PopugError, match=r"config\.toml in .*given is no valid TOML"):
+        company.place.perform(Restore(path=str(tmp_path / "given")))
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
