@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.identity.rules import email_key, lower_username
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import Conflict, NotFound
-from popug_cli.messages.base import Role
 from popug_cli.messages.identity import User, UserRegistered
 from popug_cli.storage.engine import insert_many, scalar
 
@@ -19,7 +18,7 @@ _USERS = "SELECT user_id, username, email, role, active FROM identity_users"
 def everybody(context: Context) -> list[User]:
     """All people, by username."""
     rows = context.connection.execute(text(f"{_USERS} ORDER BY username")).mappings()
-    return [msgspec.convert(dict(row), User, strict=False) for row in rows]
+    return [_user(row) for row in rows]
 
 
 def find(context: Context, username: str) -> User | None:
@@ -30,7 +29,7 @@ def find(context: Context, username: str) -> User | None:
         text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
     )
     row = found.mappings().first()
-    return None if row is None else msgspec.convert(dict(row), User, strict=False)
+    return None if row is None else _user(row)
 
 
 def require(context: Context, username: str) -> User:
@@ -54,8 +53,7 @@ def is_anybody(context: Context) -> bool:
 def is_last_admin(context: Context, user: User) -> bool:
     """Whether without this person no active admin were left."""
     others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
-    is_one = user.active and user.role is Role.ADMIN
-    return is_one and not scalar(context.connection, others, user_id=user.user_id)
+    return not scalar(context.connection, others, user_id=user.user_id)
 
 
 def password_hash_of(context: Context, user: User) -> str | None:
@@ -133,7 +131,11 @@ def having(context: Context, username: str, email: str) -> list[User]:
         text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
         {"username": username, "email_key": email_key(email)},
     )
-    return [msgspec.convert(dict(row), User, strict=False) for row in rows.mappings()]
+    return [_user(row) for row in rows.mappings()]
+
+
+def _user(row: RowMapping) -> User:
+    return msgspec.convert(dict(row), User, strict=False)
 
 
 def _row(user: User, password_hash: str | None, now: str) -> tuple[str | None, ...]:

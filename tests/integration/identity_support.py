@@ -1,8 +1,6 @@
 """A company whose passwords are cheap to hash, and short words for what the tests of identity ask."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,14 +56,6 @@ class People(InProcess):
 
     def head(self) -> int:
         return int(self.rows("SELECT coalesce(max(sequence), 0) AS head FROM bus_log")[0]["head"])
-
-
-@contextmanager
-def refused(code: str, exit_status: int) -> Iterator[pytest.ExceptionInfo[PopugError]]:
-    with pytest.raises(PopugError) as error:
-        yield error
-    assert (error.value.code, error.value.exit_status) == (code, exit_status)
-    assert error.value.message.endswith(".")
 
 
 def settle(root: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:

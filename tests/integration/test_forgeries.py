@@ -22,7 +22,8 @@ from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey
 from popug_cli.cli.main import run
 from popug_cli.messages.base import Done
 from popug_cli.messages.identity import IssueToken, LogOut, RotateKey, ShowKeys, ShowUser, WhoAmI
-from tests.integration.identity_support import People, refused, settle
+from tests.integration.identity_support import People, settle
+from tests.refusals import refused
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning"),

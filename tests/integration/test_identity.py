@@ -26,8 +26,9 @@ from popug_cli.messages.identity import (
     ShowUser,
     WhoAmI,
 )
-from tests.integration.identity_support import People, refused, settle
+from tests.integration.identity_support import People, settle
 from tests.integration.support import PASSWORD
+from tests.refusals import refused
 
 FIRST = RegisterFirstAdmin(username="ada", email="ada@example.com", password=PASSWORD)
 
@@ -52,7 +53,7 @@ def test_the_first_admin_is_registered_by_the_operator(people: People) -> None:
 
 
 def test_there_is_one_first_admin(people: People) -> None:
-    with refused("already_initialised", 6):
+    with refused("already_initialised", 6, {"home": str(people.root)}):
         people.place.perform(FIRST)
     assert "ada" not in {user.username for user in people.act("boss", ListUsers()).users}
 
@@ -88,13 +89,18 @@ def test_somebody_added_is_active_and_tells_no_secret(people: People) -> None:
 
 
 @pytest.mark.parametrize(
-    ("username", "email", "code"),
-    [("Kesha", "new@example.com", "username_taken"), ("gosha", "KESHA@example.com", "email_taken")],
+    ("username", "email", "code", "details"),
+    [
+        ("Kesha", "new@example.com", "username_taken", {"username": "kesha"}),
+        ("gosha", "KESHA@example.com", "email_taken", {"email": "KESHA@example.com", "username": "kesha"}),
+    ],
 )
-def test_no_name_and_no_address_is_given_twice(people: People, username: str, email: str, code: str) -> None:
+def test_no_name_and_no_address_is_given_twice(
+    people: People, username: str, email: str, code: str, details: dict[str, str]
+) -> None:
     people.act("boss", DeactivateUser(username="kesha"))
     head = people.head()
-    with refused(code, 6):
+    with refused(code, 6, details):
         people.act("boss", AddUser(username=username, email=email, role="worker"))
     assert people.events(head) == []
 
@@ -220,12 +226,12 @@ def test_somebody_comes_back(people: People) -> None:
     ids=lambda message: type(message).__name__,
 )
 def test_who_does_not_exist_is_not_found(people: People, message: Command[Any]) -> None:
-    with refused("user_not_found", 3):
+    with refused("user_not_found", 3, {"username": "nobody"}):
         people.act("boss", message)
 
 
 def test_the_address_of_another_is_refused(people: People) -> None:
-    with refused("email_taken", 6):
+    with refused("email_taken", 6, {"email": "MIRA@example.com", "username": "mira"}):
         people.act("boss", SetEmail(username="kesha", email="MIRA@example.com"))
     with refused("invalid_email", 2):
         people.act("boss", SetEmail(username="kesha", email="kesha"))
@@ -236,7 +242,7 @@ def test_the_address_of_another_is_refused(people: People) -> None:
 
 def test_the_last_active_admin_stays(people: People) -> None:
     for message in (SetRole(username="boss", role="worker"), DeactivateUser(username="boss")):
-        with refused("last_admin", 6):
+        with refused("last_admin", 6, {"username": "boss"}):
             people.act("boss", message)
     people.act("boss", SetRole(username="mira", role="admin"))
     people.act("boss", DeactivateUser(username="mira"))

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.identity import RecoverAdmin, RegisterFirstAdmin, RotateKey, ShowKeys, WhoAmI
-from tests.integration.identity_support import People, refused, settle
+from tests.integration.identity_support import People, settle
 from tests.integration.support import PASSWORD
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,13 @@ def test_the_public_keys_are_a_jwk_set_without_anything_private(people: People) 
 def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, content: bytes) -> None:
     token = people.log_in().token
     key_file(people).write_bytes(content)
+    path = {"path": str(key_file(people))}
     for attempt in (
         lambda: people.place.perform(WhoAmI(), token),
         people.log_in,
         lambda: people.place.perform(ShowKeys()),
     ):
-        with refused("key_invalid", 4) as error:
+        with refused("key_invalid", 4, path) as error:
             attempt()
         assert "recover" in error.value.hint
 
@@ -90,7 +92,7 @@ def test_a_key_open_to_others_is_refused_with_the_command_that_mends_it(people: 
     token = people.log_in().token
     key_file(people).chmod(mode)
     for attempt in (people.log_in, lambda: people.place.perform(WhoAmI(), token)):
-        with refused("insecure_file", 4) as error:
+        with refused("insecure_file", 4, {"path": str(key_file(people))}) as error:
             attempt()
         assert f"chmod 600 {key_file(people)}" in error.value.hint
     key_file(people).chmod(0o600)

@@ -10,7 +10,7 @@ import pytest
 from popug_cli.app import Local
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
-from popug_cli.messages.base import Message
+from popug_cli.messages.base import DECLARATIONS, Message
 from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.identity import (
     AddUser,
@@ -29,8 +29,9 @@ from popug_cli.messages.identity import (
     WhoAmI,
 )
 from popug_cli.messages.mail import ListMails
-from tests.integration.identity_support import CHEAP, People, refused, settle
+from tests.integration.identity_support import CHEAP, People, settle
 from tests.integration.support import PASSWORD, SeededChance, SetClock
+from tests.refusals import refused
 
 WRONG = "not the password"
 
@@ -319,14 +320,27 @@ def test_the_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> No
     people.clock.advance(hours=1)
     others: list[Message[Any]] = [WhoAmI(), LogOut(), SetPassword(password="another one"), ListMails(), GetBalance()]
     for message in others:
-        with refused("forbidden", 5):
+        command = DECLARATIONS[type(message)].line
+        with refused("forbidden", 5, {"command": command, "scope": "close-day"}) as error:
             people.place.perform(message, issued.token)
+        assert f"`popug {command}`" in error.value.message
     assert line_of(people, issued.token_id).last_used_at is None
     assert people.place.perform(CloseDay(), issued.token).days[0].closed
     assert line_of(people, issued.token_id).last_used_at == people.clock.instant
     people.act("boss", RevokeToken(token_id=issued.token_id))
     with refused("token_revoked", 4):
         people.place.perform(CloseDay(), issued.token)
+
+
+def test_who_may_not_is_told_who_may(people: People) -> None:
+    token = people.log_in().token
+    with refused("forbidden", 5, {"command": "user set-role", "roles": ["admin"]}) as error:
+        people.place.perform(SetRole(username="kesha", role="admin"), token)
+    assert error.value.message == "Only an admin may use `popug user set-role`."
+    with refused("forbidden", 5, {"command": "balance", "roles": ["accountant", "admin"]}) as error:
+        people.place.perform(GetBalance(username="mira"), token)
+    assert error.value.message == "Only an accountant or an admin may use `popug balance` for somebody else."
+    assert people.place.perform(GetBalance(username="KESHA"), token).username == "kesha"
 
 
 def test_the_use_of_a_session_is_not_written_down(people: People) -> None:
@@ -353,7 +367,7 @@ def test_a_token_is_issued_to_active_people_for_a_time_allowed(people: People) -
     with refused("user_not_found", 3):
         people.act("boss", IssueToken(username="ghost", ttl_seconds=1))
     people.act("boss", DeactivateUser(username="kesha"))
-    with refused("user_inactive", 6):
+    with refused("user_inactive", 6, {"username": "kesha"}):
         people.act("boss", IssueToken(username="kesha", ttl_seconds=1))
 
 
@@ -364,7 +378,7 @@ def test_a_token_of_366_days_is_good(people: People) -> None:
 
 
 def test_an_unknown_token_is_not_revoked(people: People) -> None:
-    with refused("token_not_found", 3):
+    with refused("token_not_found", 3, {"token_id": "none"}):
         people.act("boss", RevokeToken(token_id="none"))
 
 

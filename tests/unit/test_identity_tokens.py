@@ -20,6 +20,7 @@ from popug_cli.identity import tokens
 from popug_cli.identity.keys import SigningKey, thumbprint
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.messages.base import Role
+from tests.refusals import assert_helpful
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ISSUED = int(NOW.timestamp()) - 60
@@ -44,6 +45,7 @@ def prove(token: str) -> tokens.Claims:
 def refusal(token: str) -> str:
     with pytest.raises(NotAuthenticated) as error:
         prove(token)
+    assert_helpful(error.value)
     assert error.value.message.count(".") == 1
     assert len(error.value.message) < 120
     return error.value.code
@@ -62,6 +64,25 @@ def signed(claims: Any, header: dict[str, Any] | None = None, key: Ed25519Privat
 
 def changed(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (CLAIMS | changes).items() if value is not ...}
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("x" * 4097, "it is too long"),
+        ("x" * 4096, "it is no JSON Web Token"),
+        (signed(CLAIMS, {"alg": "none", "typ": "JWT", "kid": KID}), "it is no JWT signed with EdDSA"),
+        (signed(CLAIMS, {"alg": "EdDSA", "typ": "JWT"}), "it is signed with a key that is not the company's"),
+        (signed(CLAIMS, key=OTHER_KEY), "its signature is not good"),
+        (signed(changed(sub=...)), "a claim is missing or of the wrong type"),
+        (signed(changed(iss="popug:elsewhere")), "it was made for another company"),
+        (signed(changed(aud="other")), "it was made for another company"),
+        (signed(changed(exp=ISSUED)), "its lifetime is not allowed"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_speaks_against_the_token(token: str, why: str) -> None:
+    with pytest.raises(NotAuthenticated, match=rf"^The token is not valid: {why}\.$"):
+        prove(token)
 
 
 def test_what_was_signed_is_believed() -> None:
