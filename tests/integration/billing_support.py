@@ -170,5 +170,11 @@ def check_books(rows: Any) -> None:
     stored = {row["account_id"]: row["balance_cents"] for row in rows("SELECT * FROM billing_accounts")}
     assert sum(stored.values()) == 0
     assert {account: cents for account, cents in stored.items() if cents} == {a: c for a, c in balances.items() if c}
-    days = rows("SELECT * FROM billing_account_days")
-    assert {(day["employee_id"], day["business_date"]): day["balance_cents"] for day in days} == ends
+    days = {(day["employee_id"], day["business_date"]): day for day in rows("SELECT * FROM billing_account_days")}
+    assert {key: day["balance_cents"] for key, day in days.items()} == ends
+    sums = {key: dict.fromkeys(("fees_cents", "rewards_cents", "payouts_cents"), 0) for key in days}
+    for entry in entries:
+        kind, _, reversal = entry["kind"].partition("_")
+        cents = -entry["amount_cents"] if reversal else entry["amount_cents"]
+        sums[entry["employee_id"], entry["business_date"]][f"{kind}s_cents"] += cents
+    assert {key: {name: day[name] for name in sums[key]} for key, day in days.items()} == sums

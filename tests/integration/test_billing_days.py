@@ -1,5 +1,6 @@
 """Business dates, balances and closes: late, missed, in odd zones; and what was known when."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -61,6 +62,37 @@ def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_t
     assert payout["data"]["opening_balance_cents"] == 0
     (told,) = house.events(DayClosed)
     assert told["data"]["payouts_cents"] == day.payouts_cents
+
+
+def test_a_payslip_says_whose_day_it_was_and_of_each_line_when_and_for_what(house: CountingHouse) -> None:
+    task_id = house.task("kesha")
+    house.it_is("2026-03-02 15:00")
+    house.complete(task_id, "kesha")
+    house.close(TODAY)
+    payslip = house.events(PayoutMade)[0]["data"]
+    assert (payslip["user_id"], payslip["business_date"]) == ("kesha", TODAY)
+    assert [(line["occurred_at"], line["task"]) for line in payslip["lines"]] == [
+        ("2026-03-02T09:00:00Z", {"number": 1, "title": "Task 1"}),
+        ("2026-03-02T14:00:00Z", {"number": 1, "title": "Task 1"}),
+    ]
+
+
+def test_payouts_are_reported_by_name(house: CountingHouse) -> None:
+    for user_id, name in (("1", "zoe"), ("2", "ada")):
+        house.tell(UserRegistered(user_id=user_id, username=name, email=f"{name}@example.com", role=Role.WORKER))
+        house.task(user_id, completed=True)
+    (day,) = house.close(TODAY)
+    assert [payout.username for payout in day.payouts] == ["ada", "zoe"]
+
+
+def test_a_long_close_says_how_far_it_has_come(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kesha", "gosha"):
+        house.task(name, completed=True)
+    told: list[tuple[str, int, int]] = []
+    house.runtime = replace(house.runtime, progress=lambda *how_far: told.append(how_far))
+    monkeypatch.setattr("popug_cli.billing.closing.PAYSLIPS_AT_ONCE", 1)
+    house.close(TODAY)
+    assert told == [("Closing 2026-03-02", paid, 2) for paid in (0, 1, 2)]
 
 
 def test_a_payslip_brings_yesterdays_debt_forward(house: CountingHouse) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from popug_cli.app import explain
 from popug_cli.kernel.errors import NotFound
-from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetIncome
+from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetIncome, GetStatement
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason, ShowTask
-from popug_cli.messages.tasks import ShuffleTasks
+from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.integration.ledger_support import company_with_a_past, copy_of
 from tests.integration.support import InProcess
 
@@ -53,6 +53,18 @@ def test_a_balance_is_what_was_brought_forward_and_each_entry_since(company: InP
         told = [reason.what for reason in nodes(entry.because)]
         assert any(what.startswith(("assigned to", "completed by")) for what in told)
         assert any("from the seed" in what for what in told)
+
+
+def test_before_the_first_close_a_balance_is_its_entries_alone(tmp_path: Path) -> None:
+    company = InProcess(tmp_path)
+    company.hire("kesha")
+    for _ in range(2):
+        company.act("boss", AddTask(title="Feed the cage"))
+    answer = company.act("kesha", ExplainBalance())
+    assert [reason.amount_cents for reason in answer.because] == [
+        entry.signed_cents for entry in company.act("kesha", GetStatement()).entries
+    ]
+    assert adds_up(answer)
 
 
 def test_a_shuffled_fee_goes_back_to_the_one_who_asked_for_the_shuffle(company: InProcess) -> None:
