@@ -1,8 +1,11 @@
 """What pytest does while mutmut drives it: tests in this process only, the likely ones first, up to a bound of time."""
 
+import importlib.util
 import os
 import resource
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from mutmut.state import state
@@ -10,7 +13,7 @@ from mutmut.state import state
 SECONDS = "POPUG_MUTATION_SECONDS"
 ENOUGH_SECONDS = 15.0
 TIMES_LONGER = 5
-CLEAN = ""  # mutmut's run of the program as it is; it follows the run that measured, which has to pass, too
+CLEAN = ""  # what mutmut calls the program as it is
 ELSEWHERE = {  # they start programs, or wait for them
     f"tests/integration/test_{subject}.py"
     for subject in (
@@ -27,24 +30,35 @@ def pytest_ignore_collect(collection_path: os.PathLike[str]) -> bool | None:
     return True if any(os.fspath(collection_path).endswith(file) for file in ELSEWHERE) else None
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Of the tests that reach a mutant those named by its module or package come first, then the short ones."""
-    mutant = os.environ.get("MUTANT_UNDER_TEST")
-    if mutant == CLEAN:
-        del items[1:]
-    if mutant is None or "__mutmut_" not in mutant:
+    mutant = os.environ.get("MUTANT_UNDER_TEST", "")
+    if "__mutmut_" not in mutant:
         return
     package, module = mutant.split(".")[1:3]
-    items.sort(
-        key=lambda item: (module not in item.path.stem, package not in item.path.stem, _seconds(item), item.nodeid)
-    )
+    config.args.sort(key=lambda test: (module not in _file(test), package not in _file(test), _seconds(test), test))
     enough, total = float(os.environ.get(SECONDS, ENOUGH_SECONDS)), 0.0
-    for count, item in enumerate(items):
-        total += _seconds(item)
+    for count, test in enumerate(config.args, start=1):
+        total += _seconds(test)
         if total > enough:
-            del items[count + 1 :]
+            del config.args[count:]
     _limit(total)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The run of the program as it is comes after one that measured and had to pass; one test of it is enough."""
+    if os.environ.get("MUTANT_UNDER_TEST") == CLEAN:
+        del items[1:]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before the first mutant, import what a home needs: whatever is forked from here has it."""
+    if session.config.option.collectonly and importlib.util.find_spec("popug_cli.bootstrap"):
+        from tests.integration.billing_support import CountingHouse
+
+        with tempfile.TemporaryDirectory() as folder:
+            CountingHouse(Path(folder)).runtime.engine.dispose()
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -53,8 +67,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         state().duration_by_test[item.nodeid] += call.duration
 
 
-def _seconds(item: pytest.Item) -> float:
-    return state().duration_by_test.get(item.nodeid, 0.0)
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _seconds(test: str) -> float:
+    return state().duration_by_test.get(test, 0.0)
 
 
 def _limit(seconds: float) -> None:
