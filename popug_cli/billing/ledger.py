@@ -14,7 +14,6 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 from popug_cli.storage.engine import insert_many, select_among
 
-Key = tuple[str, str]
 FEES, REWARDS, PAID, NET = range(4)
 PLACES = {
     EntryKind.FEE: (FEES, 1),
@@ -24,16 +23,28 @@ PLACES = {
     EntryKind.PAYOUT: (PAID, 1),
 }
 
+MOVES = (
+    "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
+    " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS given) AS move"
+)
 MOVE_DAY = (
-    "UPDATE billing_account_days SET fees_cents = fees_cents + ?, rewards_cents = rewards_cents + ?,"
-    " payouts_cents = payouts_cents + ?, balance_cents = balance_cents + ?"
-    " WHERE employee_id = ? AND business_date = ?"
+    "UPDATE billing_account_days AS day SET fees_cents = day.fees_cents + move.fees_cents,"
+    " rewards_cents = day.rewards_cents + move.rewards_cents, payouts_cents = day.payouts_cents + move.payouts_cents,"
+    f" balance_cents = day.balance_cents + move.net_cents FROM {MOVES}"
+    " WHERE day.employee_id = move.employee_id AND day.business_date = move.business_date"
 )
 BEGIN_DAY = (
     "INSERT INTO billing_account_days"
-    " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents) VALUES (?, ?, ?, ?, ?,"
-    " ? + coalesce((SELECT balance_cents FROM billing_account_days WHERE employee_id = ? AND business_date < ?"
-    " ORDER BY business_date DESC LIMIT 1), 0))"
+    " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents)"
+    " SELECT move.employee_id, move.business_date, move.fees_cents, move.rewards_cents, move.payouts_cents,"
+    " move.net_cents + coalesce((SELECT day.balance_cents FROM billing_account_days day"
+    " WHERE day.employee_id = move.employee_id AND day.business_date < move.business_date"
+    f" ORDER BY day.business_date DESC LIMIT 1), 0) FROM {MOVES}"
+    " WHERE true ON CONFLICT (employee_id, business_date) DO NOTHING"
+)
+CARRY_FORWARD = (
+    f"UPDATE billing_account_days AS day SET balance_cents = day.balance_cents + move.net_cents FROM {MOVES}"
+    " WHERE day.employee_id = move.employee_id AND day.business_date > move.business_date"
 )
 
 
@@ -126,40 +137,16 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
 
 
 def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
-    moves: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
     for entry in entries:
-        move = moves[entry.employee_id, entry.business_date.isoformat()]
+        move = moves[entry.business_date][entry.employee_id]
         place, sign = PLACES[entry.kind]
         move[place] += sign * entry.amount_cents
         move[NET] += signed_cents(entry.kind, entry.amount_cents)
-    if not moves:
-        return
-    days = _days_since(min(day for _, day in moves), {employee_id for employee_id, _ in moves}, context)
-    _carry_forward(
-        [(move[NET], *key) for key, move in moves.items() if max(days[key[0]], default="") > key[1]], context
-    )
-    begun = [key for key in moves if key[1] in days[key[0]]]
-    insert_many(context.connection, MOVE_DAY, [(*moves[key], *key) for key in begun])
     # Oldest first, for each day's balance begins with the one before.
-    fresh = sorted(moves.keys() - set(begun), key=lambda key: key[1])
-    insert_many(context.connection, BEGIN_DAY, [(*key, *moves[key], *key) for key in fresh])
-
-
-def _days_since(first: str, employee_ids: Iterable[str], context: Context) -> dict[str, set[str]]:
-    """The dates since one on which something was entered, by employee."""
-    days: dict[str, set[str]] = defaultdict(set)
-    statement = (
-        "SELECT employee_id, business_date FROM billing_account_days WHERE business_date >= ? AND employee_id IN"
-    )
-    for employee_id, day in select_among(context.connection, statement, list(employee_ids), first):
-        days[employee_id].add(day)
-    return days
-
-
-def _carry_forward(changes: Sequence[tuple[int, str, str]], context: Context) -> None:
-    """Move the balances of the days that follow, where yesterday is entered into after today."""
-    insert_many(
-        context.connection,
-        "UPDATE billing_account_days SET balance_cents = balance_cents + ? WHERE employee_id = ? AND business_date > ?",
-        changes,
-    )
+    for day in sorted(moves):
+        stamped = day.isoformat()
+        rows = [(employee_id, stamped, *move) for employee_id, move in moves[day].items()]
+        if insert_many(context.connection, MOVE_DAY, rows) < len(rows):
+            insert_many(context.connection, BEGIN_DAY, rows)
+        insert_many(context.connection, CARRY_FORWARD, rows)

@@ -71,7 +71,7 @@ CONSUMER = Consumer(
 
 
 def _delivered(kind: type[E], events: Sequence[Delivered[Event]]) -> list[Delivered[E]]:
-    return [cast(Delivered[E], event) for event in events if isinstance(event.data, kind)]
+    return cast("list[Delivered[E]]", [event for event in events if isinstance(event.data, kind)])
 
 
 def _of(kind: type[E], events: Sequence[Delivered[Event]]) -> list[E]:
