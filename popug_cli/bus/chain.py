@@ -18,8 +18,8 @@ class Run:
 
     def extend(self, events: Iterable[tuple[int, bytes]]) -> None:
         """Take in the next events: the position and the envelope of each."""
-        encoded = [b"%d:%d:%b" % (sequence, len(envelope), envelope) for sequence, envelope in events]
-        self._digest.update(b"".join(encoded))
+        for sequence, envelope in events:
+            self._digest.update(b"%d:%d:%b" % (sequence, len(envelope), envelope))
 
     def copy(self) -> "Run":
         """The same run so far, to come back to."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from popug_cli.bus.chain import ORIGIN, Run
 from popug_cli.bus.log import Log
-from popug_cli.kernel.chance import Chance, Ids
+from popug_cli.kernel.chance import Chance, rising_uuids
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.messages.base import Event
@@ -45,11 +45,11 @@ class Publisher:
         self._first = 0
         self._run: Run | None = None
         self._unwritten: list[bytes] = []
-        self._ids = Ids(now, chance)
+        self._ids = rising_uuids(now, chance)
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
-        return self._ids.next()
+        return next(self._ids)
 
     def act_as(self, username: str) -> None:
         """What is published from now on without a cause was done by this person."""
@@ -67,7 +67,7 @@ class Publisher:
 
         ``causation_id`` names as its cause an event that was published in this very transaction.
         """
-        event_id = event_id or self.new_id()
+        event_id = event_id or next(self._ids)
         if self._run is None:
             self._open_run()
         self._last += 1

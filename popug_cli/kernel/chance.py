@@ -1,7 +1,9 @@
 """Chance as a port: identifiers, seeds and jitter, so that a simulation can decide them."""
 
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Protocol
 
 
@@ -22,7 +24,7 @@ class SystemChance:
 
 
 SEED_BYTES = 16
-SHAPE = "%s%03x-%04x-%012x"
+LOW_END = 2**48
 STEPS_AT_ONCE = 64
 
 
@@ -38,33 +40,20 @@ def unit_interval(chance: Chance) -> float:
 
 def uuid7(now: datetime, chance: Chance) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970, then random bits."""
-    return Ids(now, chance).next()
+    return next(rising_uuids(now, chance))
 
 
-class Ids:
-    """UUIDs of version 7 of one instant, each above the one before (RFC 9562, section 6.2, method 2).
+def rising_uuids(now: datetime, chance: Chance) -> Iterator[str]:
+    """UUIDs of version 7 of one instant, each above the one before (RFC 9562, section 6.2, method 2), without an end.
 
     The first has 74 random bits, and each next is further by a random step, so that an index grows at its end only.
     """
-
-    def __init__(self, now: datetime, chance: Chance) -> None:
-        milliseconds = max(0, int(now.timestamp() * 1000)) & (2**48 - 1)
-        digits = f"{milliseconds:012x}"
-        self._time = f"{digits[:8]}-{digits[8:]}-7"
-        self._chance = chance
-        self._last = -1
-        self._steps: list[int] = []
-
-    def next(self) -> str:
-        """The next one."""
-        if self._last < 0:
-            self._last = int.from_bytes(self._chance.bytes(10), "big")
-        else:
-            self._last += 1 + self._step()
-        last = self._last
-        return SHAPE % (self._time, last >> 62 & 0xFFF, last >> 48 & 0x3FFF | 0x8000, last & 0xFFFFFFFFFFFF)
-
-    def _step(self) -> int:
-        if not self._steps:
-            self._steps = [*self._chance.bytes(STEPS_AT_ONCE)]
-        return self._steps.pop()
+    time = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
+    high, low = divmod(int.from_bytes(chance.bytes(10), "big"), LOW_END)
+    steps = chain.from_iterable(reversed(chance.bytes(STEPS_AT_ONCE)) for _ in repeat(None))
+    while True:
+        front = f"{time[:8]}-{time[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
+        while low < LOW_END:
+            yield f"{front}{low:012x}"
+            low += 1 + next(steps)
+        high, low = high + 1, low - LOW_END
