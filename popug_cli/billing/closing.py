@@ -26,7 +26,7 @@ from popug_cli.messages.billing import (
 )
 from popug_cli.storage.engine import driver_of, insert_many, scalar
 
-PAYSLIPS_AT_ONCE = 1_000
+PAYEES_AT_ONCE = 3_000
 END_OF_DAY = (
     "coalesce((SELECT d.balance_cents FROM billing_account_days d WHERE d.employee_id = a.account_id"
     " AND d.business_date <= :day ORDER BY d.business_date DESC LIMIT 1), 0)"
@@ -96,23 +96,29 @@ def _payees(day: date, context: Context) -> list[Payee]:
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
     """Enter all payouts, then tell of each with the head of the chain that has them in it."""
+    some = [payees[start : start + PAYEES_AT_ONCE] for start in range(0, len(payees), PAYEES_AT_ONCE)]
+    for each in some:
+        _enter(each, day, context)
+    head = context.events.end_run()
+    for number, each in enumerate(some):
+        context.progress(f"Closing {day}", number * PAYEES_AT_ONCE, len(payees))
+        _tell(each, day, head, context)
+    context.progress(f"Closing {day}", len(payees), len(payees))
+
+
+def _enter(payees: Sequence[Payee], day: date, context: Context) -> None:
     entries = [
         NewEntry(each.event_id, each.employee_id, EntryKind.PAYOUT, each.amount_cents, day, context.now)
         for each in payees
     ]
     post(entries, context)
-    head = context.events.end_run()
-    for start in range(0, len(payees), PAYSLIPS_AT_ONCE):
-        context.progress(f"Closing {day}", start, len(payees))
-        _tell(payees[start : start + PAYSLIPS_AT_ONCE], day, head, context)
-    context.progress(f"Closing {day}", len(payees), len(payees))
 
 
 def _tell(payees: Sequence[Payee], day: date, head: str, context: Context) -> None:
     lines = _lines(payees[0].employee_id, payees[-1].employee_id, day, context)
     for each in payees:
         own = lines[each.employee_id]
-        assert each.opening_cents + sum(line.signed_cents for line in own) == each.amount_cents
+        assert each.opening_cents + sum([line.signed_cents for line in own]) == each.amount_cents
         context.events.publish(
             PayoutMade(
                 user_id=each.employee_id,

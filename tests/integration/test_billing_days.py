@@ -90,7 +90,7 @@ def test_a_long_close_says_how_far_it_has_come(house: CountingHouse, monkeypatch
         house.task(name, completed=True)
     told: list[tuple[str, int, int]] = []
     house.runtime = replace(house.runtime, progress=lambda *how_far: told.append(how_far))
-    monkeypatch.setattr("popug_cli.billing.closing.PAYSLIPS_AT_ONCE", 1)
+    monkeypatch.setattr("popug_cli.billing.closing.PAYEES_AT_ONCE", 1)
     house.close(TODAY)
     assert told == [("Closing 2026-03-02", paid, 2) for paid in (0, 1, 2)]
 
