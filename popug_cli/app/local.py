@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from popug_cli import bootstrap
 from popug_cli.app import composed
 from popug_cli.app.turns import NobodyElse, Turns
-from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current
+from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current, pass_by
 from popug_cli.bus.runtime import Context, Prepared, Runtime
 from popug_cli.identity import gate
 from popug_cli.identity.rules import check_newcomer
@@ -192,6 +192,7 @@ class Local:
                 if consumer is None or is_current(context, consumer):
                     result = work(context)
                     self.on_write(context, result)
+                    pass_by(context, self.consumers)
                     return result
             assert consumer is not None
             if failures := advance(self.runtime, consumer):

@@ -76,7 +76,7 @@ def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool 
     while busy := [c for c in _with_work(runtime, consumers, due_by) if c.name not in stuck]:
         for consumer in busy:
             try:
-                failures = advance(runtime, consumer) + retry_due(runtime, consumer, due_by, deadline)
+                failures = advance(runtime, consumer, consumers) + retry_due(runtime, consumer, due_by, deadline)
             except PopugError as fault:
                 report.faults.append(fault)
                 stuck.add(consumer.name)
@@ -95,14 +95,32 @@ def is_current(context: Context, consumer: Consumer) -> bool:
     return not context.log.after(_position(context, consumer.name), consumer.types, 1)
 
 
-def advance(runtime: Runtime, consumer: Consumer) -> int:
-    """Let a consumer take its next batch in one transaction; the number of events that failed comes back."""
+def pass_by(context: Context, consumers: Sequence[Consumer]) -> None:
+    """Move those that were current past the events of this transaction, if it has many and none for them.
+
+    Whoever is moved need not look for their events among a hundred thousand of others'.
+    """
+    if context.events.last - context.position < IDLE_EVENTS:
+        return
+    for consumer in consumers:
+        if not context.events.may_have(consumer.types):
+            position = _position(context, consumer.name)
+            if not context.log.has(consumer.types, after=position, up_to=context.position):
+                _move(context, consumer.name, context.events.last)
+
+
+def advance(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> int:
+    """Let a consumer take its next batch in one transaction; the number of events that failed comes back.
+
+    ``everybody`` passes by what it publishes.
+    """
     with runtime.writing(NOBODY) as context:
         position = _position(context, consumer.name)
         rows = context.log.after(position, consumer.types, BATCH_EVENTS)
         reached = rows[-1][0] if len(rows) == BATCH_EVENTS else context.position
         failures = _take(consumer, rows, context.at(reached))
         _move(context, consumer.name, reached)
+        pass_by(context, everybody)
         return failures
 
 

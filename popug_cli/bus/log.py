@@ -35,6 +35,11 @@ class Log:
         places = ",".join("?" * len(types))
         return self._rows(f"sequence > ? AND type IN ({places}) ORDER BY sequence LIMIT ?", (position, *types, limit))
 
+    def has(self, types: Sequence[str], *, after: int, up_to: int) -> bool:
+        """Whether there is an event of some types after a position and up to another."""
+        where = f"sequence > ? AND sequence <= ? AND type IN ({','.join('?' * len(types))}) LIMIT 1"
+        return bool(self._rows(where, (after, up_to, *types)))
+
     def types_after(self, position: int, limit: int) -> list[tuple[int, str]]:
         """The positions and types of the next events, at most ``limit``, whatever their types are."""
         statement = "SELECT sequence, CAST(type AS BLOB) FROM bus_log WHERE sequence > ? ORDER BY sequence LIMIT ?"

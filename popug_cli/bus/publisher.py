@@ -1,5 +1,6 @@
 """Appending to the log, in the transaction of the change that the events tell of (the outbox)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,11 +46,21 @@ class Publisher:
         self._first = 0
         self._run: Run | None = None
         self._unwritten: list[bytes] = []
+        self._types: set[str] = set()
         self._ids = rising_uuids(now, chance)
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
         return next(self._ids)
+
+    @property
+    def last(self) -> int:
+        """The position of the last event published here; -1 before the first."""
+        return self._last
+
+    def may_have(self, types: Iterable[str]) -> bool:
+        """Whether an event of one of these types was published here, and perhaps taken back."""
+        return not self._types.isdisjoint(types)
 
     def act_as(self, username: str) -> None:
         """What is published from now on without a cause was done by this person."""
@@ -71,6 +82,7 @@ class Publisher:
         if self._run is None:
             self._open_run()
         self._last += 1
+        self._types.add(event.TYPE)
         encoded = _encode(
             Envelope(
                 id=event_id,

@@ -44,7 +44,8 @@ BUGS = {
             Change(
                 "bus/consumers.py",
                 "        failures = _take(consumer, rows, context.at(reached))\n"
-                "        _move(context, consumer.name, reached)\n        return failures\n",
+                "        _move(context, consumer.name, reached)\n"
+                "        pass_by(context, everybody)\n        return failures\n",
                 "        _move(context, consumer.name, reached)\n"
                 "    with runtime.writing(NOBODY) as context:\n"
                 "        return _take(consumer, rows, context.at(reached))\n",
@@ -92,6 +93,7 @@ BUGS = {
                 "                if consumer is None or is_current(context, consumer):\n"
                 "                    result = work(context)\n"
                 "                    self.on_write(context, result)\n"
+                "                    pass_by(context, self.consumers)\n"
                 "                    return result\n",
                 "            answers: list[Answer] = []\n"
                 "            try:\n"
