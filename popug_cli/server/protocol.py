@@ -15,7 +15,6 @@ from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.server import problems, refusals
 from popug_cli.server.gate import MAX_HEADER_BYTES
 
-MAX_CONNECTIONS = 1000
 HEADER_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 15
 UNREAD_SECONDS = 60.0
@@ -43,7 +42,7 @@ class Pieces(h11.Connection):
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1, with a bound on the number of connections and on the time in which a request has to begin.
+    """HTTP/1.1, with ``most`` connections at a time and a bound on the time in which a request has to begin.
 
     ``underneath`` is the transport that carries what TLS has made unreadable.
     """
@@ -53,14 +52,15 @@ class Protocol(H11Protocol):
     _unread: asyncio.TimerHandle | None = None
     _is_half_closed = False
 
-    def __init__(self, *arguments: Any, **rest: Any) -> None:
+    def __init__(self, *arguments: Any, most: int, **rest: Any) -> None:
         super().__init__(*arguments, **rest)
+        self._most = most
         self.conn = Pieces(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or refuse it where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self._most:
             self._refuse(503, refusals.busy())
             return
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
@@ -182,10 +182,11 @@ class Protocol(H11Protocol):
 class Door(asyncio.Protocol):
     """Lets in who speaks TLS: until then a connection counts, and has as little time, as one that needs none."""
 
-    def __init__(self, context: ssl.SSLContext, *, server_state: ServerState, **rest: Any) -> None:
+    def __init__(self, context: ssl.SSLContext, *, most: int, server_state: ServerState, **rest: Any) -> None:
         self._context = context
+        self._most = most
         self._connections: set[Any] = server_state.connections
-        self._make_inside = partial(Protocol, server_state=server_state, **rest)
+        self._make_inside = partial(Protocol, most=most, server_state=server_state, **rest)
         self._inside: Protocol | None = None
         self._heard = bytearray()
         self._is_lost = False
@@ -194,7 +195,7 @@ class Door(asyncio.Protocol):
         """Have a new connection shake hands, or drop it where there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if len(self._connections) >= MAX_CONNECTIONS:
+        if len(self._connections) >= self._most:
             transport.abort()
             return
         self._connections.add(self)

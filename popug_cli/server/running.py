@@ -26,7 +26,7 @@ from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.server import sockets, systemd, web
 from popug_cli.server.gate import App, Gate, Identity
-from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Door
+from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, Door
 from popug_cli.server.protocol import Protocol as Connection
 from popug_cli.server.sockets import Listener
 from popug_cli.server.work import THREADS, Workers
@@ -34,7 +34,9 @@ from popug_cli.server.work import THREADS, Workers
 GRACE_SECONDS = 10
 FOLLOW_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
-SPARE_FILES = 256
+MAX_CONNECTIONS = 1000
+MIN_CONNECTIONS = 8
+SPARE_FILES = 64
 SENTENCES = 100
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -104,7 +106,6 @@ def serve(home: Home, places: Places, tell: Tell, version: str, beside: Beside =
     gc.enable()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # what clients do wrong is told to them
     sys.setswitchinterval(SWITCH_SECONDS)
-    allow_connections()
     with ExitStack() as stack:
         resident = Resident(home, threads=THREADS)
         stack.callback(resident.close)
@@ -203,13 +204,15 @@ def following(resident: Resident, tell: Tell, ending: Ending) -> Iterator[None]:
         thread.join(GRACE_SECONDS)
 
 
-def allow_connections() -> None:
-    """Have as many files open as there may be connections, with TLS and without, as far as the system lets us."""
+def allowed_connections() -> int:
+    """How many connections there may be, with TLS and without, for as many files as the system lets us open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS + SPARE_FILES
     if soft < wanted:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - SPARE_FILES) // 2))
 
 
 def _leave(stack: ExitStack) -> None:
@@ -226,9 +229,10 @@ def _servers(
     """One server for the sockets without TLS, one for those with it."""
     plain = [each for each in listeners if not each.url.startswith("https:")]
     secure = [each for each in listeners if each.url.startswith("https:")]
-    made = [(Server(_config(app, identity, Connection)), plain)]
+    most = allowed_connections()
+    made = [(Server(_config(app, identity, partial(Connection, most=most))), plain)]
     if secure:
-        made.append((Server(_config(app, identity, partial(Door, _context(places)))), secure))
+        made.append((Server(_config(app, identity, partial(Door, _context(places), most=most))), secure))
     return made
 
 

@@ -18,13 +18,13 @@ from tests.integration.served import JSON, PATIENCE_SECONDS, Served, eventually,
 
 MOST_CONNECTIONS = 40
 SHORT = f"""
-from popug_cli.server import feed, gate, protocol, requests
+from popug_cli.server import feed, gate, protocol, requests, running
 feed.MAX_LISTENERS = 3
 protocol.HEADER_SECONDS = 0.5
-protocol.KEEP_ALIVE_SECONDS = 0.5
+protocol.KEEP_ALIVE_SECONDS = running.KEEP_ALIVE_SECONDS = 0.5
 gate.BODY_SECONDS = 1.5
 gate.SEND_SECONDS = 0.5
-protocol.MAX_CONNECTIONS = {MOST_CONNECTIONS}
+running.MAX_CONNECTIONS = {MOST_CONNECTIONS}
 gate.MAX_BODY_BYTES = 200_000
 gate.SMALL_BODY_BYTES = 50_000
 protocol.UNREAD_SECONDS = 0.5
@@ -340,6 +340,19 @@ def test_more_connections_than_there_may_be_are_refused(served: Served) -> None:
             client.close()
     told = [code_of(answer) for answer in answers if answer]
     assert "503 server_unavailable" in told
+
+
+def test_there_are_no_more_connections_than_files_that_may_be_open(company: Residence, tmp_path: Path) -> None:
+    home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
+    patch = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n" + SHORT
+    with Served(home, patch=patch) as served:
+        clients = [connect(served) for _ in range(30)]
+        answers = [all_of(client) for client in clients]
+        for client in clients:
+            client.close()
+        assert {code_of(answer) for answer in answers if answer} == {"503 server_unavailable", "408 usage"}
+        assert served.post("tasks/add_task", {"title": "Room again"}, company.tokens["kesha"]).status == 200
+        assert (served.end(), served.err) == (0, "")
 
 
 def test_a_thousand_wrong_tokens_are_refused_and_the_right_one_is_served_meanwhile(
