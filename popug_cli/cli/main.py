@@ -106,13 +106,13 @@ def _interrupted(stop: BaseException) -> int:
 
 
 def _usage(error: "click.ClickException") -> InvalidInput:
-    from popug_cli.cli.suggestions import of_choices, of_examples
+    from popug_cli.cli.suggestions import of_choices, of_commands, of_examples
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
     said = error.format_message()
     is_of_shape = type(error).__name__ in {"MissingParameter", "UsageError"}  # not of one value, nor of a word
-    way_out = of_choices(said) or (of_examples(path) if is_of_shape else "")
+    way_out = of_choices(said) or of_commands(said) or (of_examples(path) if is_of_shape else "")
     return InvalidInput("usage", said, hint=f"{way_out}Run `{path} --help` for what it takes.")
 
 

@@ -1,21 +1,21 @@
 """What somebody may have meant who mistyped a word."""
 
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
 
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.text import meant
 
-CLOSE_ENOUGH = 0.6
+COMMANDS_NAMED = 3
+_NO_COMMAND = re.compile(r"No such command '([^']*)'")
 _NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)\.")
 
 
 def of_choices(said: str) -> str:
     """The nearest of the choices that a refusal names, as a sentence with a space behind it."""
     found = _NOT_A_CHOICE.search(said)
-    return of_words(found[1], re.findall(r"'([^']*)'", found[2])) if found else ""
+    return meant(found[1], re.findall(r"'([^']*)'", found[2])) if found else ""
 
 
 def of_examples(path: str) -> str:
@@ -24,10 +24,11 @@ def of_examples(path: str) -> str:
     return f"For example: `{found.examples[0][0]}`. " if found and found.examples else ""
 
 
-def of_words(typed: str, words: Iterable[str]) -> str:
-    """The nearest of some words, as a sentence with a space behind it; nothing where none is near."""
-    near = get_close_matches(typed.lower(), [*words], n=2, cutoff=CLOSE_ENOUGH)
-    return f"Did you mean {' or '.join(near)}? " if near else ""
+def of_commands(said: str) -> str:
+    """The commands elsewhere that end in a word that is none, as a sentence with a space behind it."""
+    found = _NO_COMMAND.search(said)
+    paths = [path for path in surface().commands if found and path.split(" ")[-1] == found[1]]
+    return f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:COMMANDS_NAMED])}? " if paths else ""
 
 
 def of_people(error: NotFound, home: Home, token: str | None) -> NotFound:
@@ -36,4 +37,4 @@ def of_people(error: NotFound, home: Home, token: str | None) -> NotFound:
 
     typed = str(error.details.get("username", ""))
     seen = [name for name, _ in look(home, token, "person", "")] if token else []
-    return NotFound(error.code, error.message, hint=of_words(typed, seen) + error.hint, details=error.details)
+    return NotFound(error.code, error.message, hint=meant(typed, seen) + error.hint, details=error.details)

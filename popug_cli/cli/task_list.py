@@ -27,7 +27,9 @@ def list_(
     creator: Annotated[
         str | None, typer.Option("--creator", metavar="NAME", help="Created by this person, whoever has them.")
     ] = None,
-    status: Annotated[StatusFilter | None, typer.Option("--status", help="Of this status.")] = None,
+    status: Annotated[
+        StatusFilter | None, typer.Option("--status", help="Of this status; open, or with --all both, if left out.")
+    ] = None,
     jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Of this jira id, whoever has them.")] = None,
     search: Annotated[
         str | None, typer.Option("--search", metavar="TEXT", help="With this text in title or jira id.")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import meant
 from popug_cli.messages.base import Role
 from popug_cli.messages.principal import RESERVED_USERNAMES
 
@@ -83,7 +84,7 @@ def parse_role(role: str) -> Role:
         raise InvalidInput(
             "invalid_role",
             f"There is no role called {role!r}.",
-            hint=f"The roles are {', '.join(Role)}.",
+            hint=f"{meant(role, Role)}The roles are {', '.join(Role)}.",
             details={"role": role},
         ) from None
 

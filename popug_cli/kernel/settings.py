@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import meant
 
 Value = str | int | bool
 
@@ -44,7 +45,7 @@ class Setting:
         return InvalidInput(
             "invalid_setting",
             f"{raw!r} is no value for {self.key}: it is {wanted}.",
-            hint="Run `popug config show` for all settings with their values.",
+            hint=f"{meant(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
             details={"key": self.key},
         )
 
@@ -135,7 +136,7 @@ def find_setting(key: str) -> Setting:
         raise InvalidInput(
             "unknown_setting",
             f"There is no setting called {key!r}.",
-            hint="Run `popug config show` for all settings.",
+            hint=f"{meant(key, SETTINGS)}Run `popug config show` for all settings.",
             details={"key": key},
         )
     return SETTINGS[key]

@@ -2,9 +2,11 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
+CLOSE_ENOUGH = 0.6
 IN_ASCII = {"…": "...", "“": '"', "”": '"'}
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
@@ -31,6 +33,14 @@ def _escape(character: str) -> str:
     if code > 0xFFFF:
         return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def meant(typed: str, words: Iterable[str]) -> str:
+    """The nearest of some words, as a sentence with a space behind it; nothing where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(typed.lower(), [*words], n=2, cutoff=CLOSE_ENOUGH)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def spelled(error: UnicodeError) -> tuple[str, int]:
