@@ -179,7 +179,7 @@ class Smtp:
         return TAKEN
 
     def _connect(self) -> "smtplib.SMTP":
-        import smtplib
+        from popug_cli.mail.client import Client, TlsClient
 
         host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
         security, me = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
@@ -188,9 +188,9 @@ class Smtp:
         password = self._password()
         if security == "tls":
             trust = self._trust()
-            client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, me, timeout=self.step_seconds, context=trust)
+            client: Client = TlsClient(host, port, me, timeout=self.step_seconds, context=trust)
         else:
-            client = smtplib.SMTP(host, port, me, timeout=self.step_seconds)
+            client = Client(host, port, me, timeout=self.step_seconds)
         self._client = client
         try:
             if security == "starttls":

@@ -1,6 +1,10 @@
 """Mail over SMTP, against a server in each of its moods."""
 
+import socketserver
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -126,6 +130,29 @@ def test_a_server_that_will_have_nothing_from_us_fails_no_mail(post: Post, open_
     room = open_room()
     with pytest.raises(Unavailable):
         room.send()
+    assert set(room.statuses().values()) == {"queued"}
+
+
+@pytest.mark.parametrize(("line", "pause"), [(b"250-and\r\n" * 1000, 0.0), (b"2", 0.1)])
+def test_a_server_that_talks_without_an_end_is_left_in_time(open_room: Open, line: bytes, pause: float) -> None:
+    left = threading.Event()
+
+    class Talker(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"220 here\r\n")
+            with suppress(OSError):
+                while not left.wait(pause):
+                    self.request.sendall(line)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talker) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        room = open_room(smtp_port=str(server.server_address[1]), smtp_timeout_seconds="1")
+        since = time.monotonic()
+        with pytest.raises(Unavailable, match=r"does not end|timed out"):
+            room.send()
+        left.set()
+        server.shutdown()
+    assert time.monotonic() - since < 10
     assert set(room.statuses().values()) == {"queued"}
 
 
