@@ -63,7 +63,7 @@ class Log:
 
     def by_ids(self, event_ids: Sequence[str]) -> dict[str, Delivered[Event]]:
         """Those of the events (at most a consumer's batch) that are there and of a known shape, by id."""
-        rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids)) if event_ids else []
+        rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
         return {event.id: event for event in self.known(rows)}
 
     def of_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:

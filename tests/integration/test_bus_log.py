@@ -158,6 +158,7 @@ def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Toy
         assert log.after(1, [changed], 9) == [log.at(4)]
         assert log.types_after(2, 9) == [(3, registered), (4, changed)]
         assert log.types_after(0, 1) == [(1, registered)]
+        assert (log.first_from(2), log.first_from(-1), log.first_from(5)) == (log.at(2), log.at(1), None)
         with pytest.raises(LookupError, match=r"^the log has a hole at 5$"):
             log.at(5)
 

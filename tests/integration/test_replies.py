@@ -110,6 +110,11 @@ def test_another_body_under_the_same_key_is_a_conflict(residence: Residence) -> 
     with pytest.raises(Conflict) as refused:
         residence.perform("kesha", AddTask(title="Polish the perch"), key="k")
     assert refused.value.code == "idempotency_conflict"
+    assert refused.value.message == "Something else was sent under the same Idempotency-Key before."
+    assert refused.value.hint == (
+        "Use a fresh key for each command, and the same one only to send the same command again."
+    )
+    assert refused.value.details == {"idempotency_key": "k"}
     assert tasks(residence) == 1
 
 
@@ -125,6 +130,8 @@ def test_what_is_secret_takes_no_key(residence: Residence, message: Message[Any]
     with pytest.raises(InvalidInput) as refused:
         residence.perform("ada", message, key="k")
     assert refused.value.code == "invalid_idempotency_key"
+    assert "carries or answers a secret, which is not kept" in refused.value.message
+    assert refused.value.hint == "Send it without."
     assert residence.rows("SELECT * FROM bus_replies") == []
 
 
@@ -138,6 +145,16 @@ def test_a_key_is_a_short_visible_text(residence: Residence, key: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         residence.perform("kesha", FEED, key=key)
     assert refused.value.code == "invalid_idempotency_key"
+    assert refused.value.message == (
+        "An Idempotency-Key is not taken here: the key is no text of 1 to 255 visible characters."
+    )
+    assert refused.value.hint == "Use a fresh UUID for each command."
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 255, " ~"])
+def test_a_key_may_be_one_or_many_visible_characters(residence: Residence, key: str) -> None:
+    residence.perform("kesha", FEED, key=key)
+    assert residence.perform("kesha", FEED, key=key).is_replay
 
 
 def test_a_query_has_no_use_for_a_key(residence: Residence) -> None:

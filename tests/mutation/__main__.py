@@ -71,6 +71,7 @@ def _is_open(mutant: Mutant) -> bool:
 def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespace) -> int:
     """Let mutmut test what is wanted, with homes in memory where there is such a place."""
     WORK.mkdir(exist_ok=True)
+    _copy_data()
     line = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(chosen.jobs), *wanted]
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as homes, LOG.open("w") as log:
         environment = os.environ | ENVIRONMENT | {"TMPDIR": homes, SECONDS: str(chosen.seconds)}
@@ -83,6 +84,14 @@ def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespa
     if chosen.progress:
         print(file=sys.stderr)
     return process.returncode
+
+
+def _copy_data() -> None:
+    """Renew what lies beside the modules; mutmut copies it once and leaves it."""
+    for file in Path("popug_cli").rglob("*"):
+        if file.is_file() and file.suffix not in {".py", ".pyc"}:
+            (WORK / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, WORK / file)
 
 
 def _show_progress(patterns: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 FILE = Path(__file__).with_name("equivalent.toml")
 SQL = re.compile(
-    r"\b(SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|GROUP BY|ORDER BY|UNION|ON CONFLICT|VALUES|SET|JOIN|AND)\b"
+    r"\b(SELECT|INSERT|UPDATE|DELETE|FROM|WHERE|GROUP BY|ORDER BY|UNION|ON CONFLICT|VALUES|SET|JOIN|AND|OR)\b"
 )
 HEEDED = re.compile(r"'[^']*'|:\w+")
 
