@@ -1,34 +1,26 @@
 """The doctor's visit."""
 
-import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from sqlalchemy.exc import DBAPIError
 
 from popug_cli.kernel.errors import IntegrityFault, PopugError
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home
 from popug_cli.messages.company import Check, CheckHealth, Health, LedgerProof, VerifyLedger
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.faults import corrupt
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
 
 KEYS = "keys"
-ODD_TABLES = ("no such table", "no such column", "already exists")
 
 
 def check_health(place: "Local", message: CheckHealth, principal: Principal) -> Health:
     """Check every invariant on one snapshot, once all consumers are up to date."""
     from popug_cli.audit.doctor import examine
 
-    with _without_a_table(place.home):
-        _catch_up(place)
-        with place.runtime.reading(principal) as context:
-            found = examine(context)
+    _catch_up(place)
+    with place.runtime.reading(principal) as context:
+        found = examine(context)
     keys = _keys(place.home)
     if not keys.ok and _is_nobody_here(place, principal):
         keys = Check(KEYS, True, "nobody is here yet; `popug init` makes the first key with the first admin")
@@ -39,22 +31,9 @@ def verify_ledger(place: "Local", message: VerifyLedger, principal: Principal) -
     """Prove log, ledger and draws on one snapshot, once all consumers are up to date."""
     from popug_cli.audit.doctor import prove
 
-    with _without_a_table(place.home):
-        _catch_up(place)
-        with place.runtime.reading(principal) as context:
-            return prove(context, message.head)
-
-
-@contextmanager
-def _without_a_table(home: Home) -> Iterator[None]:
-    """Where not even a beginning can be made, for a table is gone or there too early: ``corrupt_database``."""
-    try:
-        yield
-    except (DBAPIError, sqlite3.Error) as error:
-        told = str(getattr(error, "orig", error))
-        if any(sign in told for sign in ODD_TABLES):
-            raise corrupt(home.database, told) from error
-        raise
+    _catch_up(place)
+    with place.runtime.reading(principal) as context:
+        return prove(context, message.head)
 
 
 def _keys(home: Home) -> Check:

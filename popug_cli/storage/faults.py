@@ -16,7 +16,13 @@ from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 _PRIMARY = 0xFF
 UNOPENED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 FAULTS = frozenset({"database_busy", "disk_full", "home_replaced", "io_error", "read_only"})
-SIGNS_OF_DAMAGE = ("malformed JSON", "Could not decode to UTF-8")
+SIGNS_OF_DAMAGE = (
+    "malformed JSON",
+    "Could not decode to UTF-8",
+    "no such table",
+    "no such column",
+    "already exists",  # found by a migration in a file that does not say which it had
+)
 # What comes of a stored value that nobody wrote there: no date, no known word, nothing at all, against the constraints.
 NONSENSE = (
     Contradiction,

@@ -113,6 +113,24 @@ def test_a_version_that_is_none_is_damage_and_left_alone(company: InProcess, ver
     assert (company.root / "popug.db").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("statement", "asked"),
+    [
+        ("DROP TABLE tasks_tasks", ListTasks()),
+        ("DROP TABLE bus_cursors", ListMails()),
+        ("ALTER TABLE billing_entries RENAME COLUMN kind TO sort", STATEMENT),
+        ("DELETE FROM alembic_version", ListEvents()),
+    ],
+)
+def test_a_table_or_column_that_is_gone_is_damage(company: InProcess, statement: str, asked: Message[Any]) -> None:
+    company.place.close()
+    with closing(sqlite3.connect(company.root / "popug.db")) as file, file:
+        file.execute(statement)
+    with pytest.raises(IntegrityFault, match=r"no such (table|column)|already exists") as refused:
+        company.act("boss", asked)
+    assert refused.value.code == "corrupt_database"
+
+
 def test_a_home_whose_zone_is_none_is_damaged(company: InProcess, tmp_path: Path) -> None:
     damage(company, "storage_home", "time_zone", "'Mars/Phobos'")
     shutil.copytree(company.root, tmp_path / "copy")
