@@ -1,28 +1,22 @@
-"""The HTML of a mail: a page of this folder with a row that repeats, filled with text that is always escaped."""
+"""The HTML of a mail: a page of this folder, filled with text that is always escaped."""
 
-import re
-from collections.abc import Iterable, Mapping
 from functools import cache
-from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_ROW = re.compile("<!-- each row -->\n(.*)<!-- end -->\n", re.DOTALL)
-
-
-def page(name: str, rows: Iterable[Mapping[str, str]], **texts: str) -> str:
-    """The page of that name with each text, and those of each row, in its place."""
-    frame, row = _template(name)
-    return frame.format(rows="".join([row.format(**_escaped(each)) for each in rows]), **_escaped(texts))
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
-def _escaped(texts: Mapping[str, str]) -> dict[str, str]:
-    return {place: escape(text) for place, text in texts.items()}
+def page(name: str, **values: object) -> str:
+    """The page of that name with each value in its place."""
+    return _template(name).render(values)
 
 
 @cache
-def _template(name: str) -> tuple[str, str]:
-    """The page around the rows, and a row."""
-    whole = Path(__file__).with_name(name).read_text(encoding="utf-8")
-    found = _ROW.search(whole)
-    assert found is not None
-    return whole[: found.start()] + "{rows}" + whole[found.end() :], found[1]
+def _template(name: str) -> "Template":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template(name)

@@ -84,8 +84,8 @@ def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
 
 def _html(payout: PayoutMade, username: str, lines: list[Line]) -> str:
     return page(
-        "payslip.html",
-        [line._asdict() for line in lines],
+        "payslip.html.j2",
+        lines=lines,
         subject=subject_of(payout.amount_cents, payout.business_date),
         username=visible(username),
         day=payout.business_date.isoformat(),

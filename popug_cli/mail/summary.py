@@ -95,8 +95,8 @@ def text_of(content: PayoutMade | Summary, username: str, calendar: Calendar) ->
 def _html_of(summary: Summary, username: str) -> str:
     figures = summary.figures
     return page(
-        "summary.html",
-        [{"name": name, "value": value, "more": more} for name, value, more in _rows(summary)],
+        "summary.html.j2",
+        rows=_rows(summary),
         subject=summary_subject_of(figures.income_cents, figures.business_date),
         username=visible(username),
         day=figures.business_date.isoformat(),
