@@ -64,21 +64,24 @@ DISK_BUGS: dict[str, Bug] = {
     "key-unsynced": Bug(
         "a key is written without a sync",
         (
-            Change("kernel/home.py", "            os.fsync(file.fileno())\n", ""),
-            Change("kernel/home.py", "        disk.sync_names(path.parent)\n", ""),
+            Change("kernel/home.py", "    os.fsync(file.fileno())\n", ""),
+            Change("kernel/home.py", "                disk.sync_names(path.parent)\n", ""),
         ),
     ),
     "names-unsynced": Bug(
         "a file is replaced without a sync of its directory",
-        (Change("kernel/home.py", "        disk.sync_names(path.parent)\n", ""),),
+        (Change("kernel/home.py", "                disk.sync_names(path.parent)\n", ""),),
     ),
     "refused-and-there": Bug(
         "a commit whose sync failed is left where the next process finds it",
         (Change("storage/engine.py", "    try:\n        busy, *_", "    return True\n    try:\n        busy, *_"),),
     ),
     "deferred-write": Bug(
-        "a write takes its lock only when it first writes, on a snapshot that may be old by then",
-        (Change("storage/engine.py", '"BEGIN IMMEDIATE" if writes else "BEGIN"', '"BEGIN"'),),
+        "a write takes no turn, and its lock only when it first writes, on a snapshot that may be old by then",
+        (
+            Change("storage/engine.py", '"BEGIN IMMEDIATE"', '"BEGIN"'),
+            Change("storage/engine.py", "queue.turn(database, identity) if may_write(connection) else ", ""),
+        ),
     ),
     "torn-entry": Bug(
         "balances are moved in one transaction and entries written in the next",
@@ -90,6 +93,14 @@ DISK_BUGS: dict[str, Bug] = {
                 f"    _move_accounts(entries, context)\n{COMMIT_AMIDST}",
             ),
         ),
+    ),
+    "half-done-refused": Bug(
+        "a command that met a fault after its first transaction is told to have changed nothing",
+        (Change("app/local.py", "if self._has_changed and fault.code in FAULTS:", "if False:"),),
+    ),
+    "key-left-behind": Bug(
+        "a key signs though its rotation was rolled back",
+        (Change("kernel/home.py", "        _put_back(kept, path)\n        raise\n", "        raise\n"),),
     ),
     "full-disk-misnamed": Bug(
         "a full disk is only called a failure",

@@ -99,6 +99,7 @@ def _files(home: Home) -> dict[str, Any]:
     return {
         "settings": home.config.read_text(encoding="utf-8") if home.config.exists() else "",
         "mails": [_message_id(file) for file in sorted(home.maildir.glob("new/*"))],
+        "keys": len([*home.keys.glob("*.pem")]),
         "backups": len([_whole(file) for file in home.backups.glob("*.zip")]),
         "open to others": [
             file.name for file in home.root.rglob("*") if file.is_file() and stat.S_IMODE(file.stat().st_mode) & 0o077

@@ -37,6 +37,8 @@ FOCUS = {
     "key-unsynced": "init",
     "names-unsynced": "init",
     "refused-and-there": "passwd",
+    "half-done-refused": "mail send",
+    "key-left-behind": "rotate",
 }
 TRIALS = re.compile(r"seed \d+: ([\d,]+) ")
 
