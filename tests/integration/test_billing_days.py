@@ -8,13 +8,14 @@ import pytest
 
 from popug_cli.billing.closing import closed_day, rehearse
 from popug_cli.bus.chain import ORIGIN
-from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import Balance, DayClosed, EntryKind, EntryPosted, PayoutMade
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.principal import OPERATOR, Principal
 from tests.integration.billing_support import CountingHouse, assigned, check_books
 from tests.integration.support import SetClock
+from tests.refusals import refused
 
 TODAY = "2026-03-02"
 TOMORROW = "2026-03-03"
@@ -249,17 +250,19 @@ def test_a_date_that_the_zone_never_had_is_no_day(tmp_path: Path) -> None:
 
 def test_a_name_is_found_however_it_is_written_and_nobody_else_is(house: CountingHouse) -> None:
     assert house.balance("KESHA").username == "kesha"
-    with pytest.raises(NotFound) as caught:
-        house.balance("nobody")
-    assert caught.value.code == "user_not_found"
+    for name in ("nobody", OPERATOR.username):
+        with refused("user_not_found", 3, {"username": name}):
+            house.balance(name)
 
 
 def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: CountingHouse) -> None:
     from popug_cli.billing.queries import get_balance
     from popug_cli.messages.billing import GetBalance
 
-    with house.runtime.reading(Principal("mira", "mira", Role.MANAGER)) as context:
-        assert get_balance(GetBalance(), context).balance_cents == 0
+    with house.runtime.reading(Principal("mira", "m-1", Role.MANAGER)) as context:
+        assert get_balance(GetBalance(), context) == Balance("mira", 0, 0, date(2026, 3, 2))
+        with refused("user_not_found", 3):
+            get_balance(GetBalance(username="nobody"), context)
     with house.runtime.reading(Principal("kesha", "kesha", Role.WORKER)) as context:
         assert get_balance(GetBalance(), context).username == "kesha"
 
@@ -317,6 +320,22 @@ def test_the_red_of_an_open_day_is_counted_at_its_end(house: CountingHouse) -> N
     assert [day.in_red_count for day in house.income(to_date=date(2026, 3, 2)).days] == [2]
 
 
+def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left(house: CountingHouse) -> None:
+    def in_red() -> list[int]:
+        counts = [day.in_red_count for day in house.income().days]
+        assert [day.in_red_count for day in house.income(as_of_time=house.clock.now()).days] == counts
+        return counts
+
+    house.task("kesha", completed=True)
+    assert in_red() == [0]
+    house.task("gosha")
+    assert in_red() == [1]
+    house.close(TODAY)
+    house.it_is("2026-03-03 10:00")
+    house.task("kesha")
+    assert in_red() == [1, 2]
+
+
 def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: CountingHouse) -> None:
     house.task("kesha")
     house.it_is("2026-03-04 10:00")
@@ -362,11 +381,12 @@ def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
         if close:
             house.close(close)
         spoken = [house.balance(who) for who in ("kesha", "gosha")]
-        statement = house.statement("kesha", TODAY, "2026-03-09")
-        answers.append((house.clock.now(), spoken, statement, house.income()))
-    for instant, spoken, statement, income in answers:
+        statements = [house.statement("kesha", first, "2026-03-09") for first in (TODAY, TOMORROW)]
+        answers.append((house.clock.now(), spoken, statements, house.income()))
+    for instant, spoken, statements, income in answers:
         assert [house.balance(who, as_of_time=instant) for who in ("kesha", "gosha")] == spoken
-        assert house.statement("kesha", TODAY, "2026-03-09", as_of_time=instant) == statement
+        for first, statement in zip((TODAY, TOMORROW), statements, strict=True):
+            assert house.statement("kesha", first, "2026-03-09", as_of_time=instant) == statement
         assert house.income(as_of_time=instant) == income
 
 

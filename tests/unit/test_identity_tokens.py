@@ -133,6 +133,10 @@ def test_no_token_lives_longer_than_allowed(lifetime: int) -> None:
     assert refusal(signed(changed(exp=ISSUED + lifetime))) == "token_invalid"
 
 
+def test_a_token_may_live_for_a_second() -> None:
+    assert refusal(signed(changed(exp=ISSUED + 1))) == "token_expired"
+
+
 def test_a_token_of_366_days_is_good() -> None:
     assert prove(signed(changed(exp=ISSUED + 366 * 86400))).exp == ISSUED + 366 * 86400
 
@@ -200,6 +204,18 @@ def test_another_algorithm_is_refused() -> None:
 def test_a_token_of_a_megabyte_is_refused_unread() -> None:
     assert refusal(signed(changed(more="x" * 1_000_000))) == "token_invalid"
     assert refusal(signed(changed(more="x" * 4096))) == "token_invalid"
+
+
+def test_a_token_may_have_4096_characters() -> None:
+    tokens_by_length = {len(token): token for token in (signed(changed(more="x" * n)) for n in range(2600, 2900))}
+    assert prove(tokens_by_length[4096]).sub == "user-1"
+    assert tokens.kid_of(tokens_by_length[4096]) == KID
+    assert refusal(tokens_by_length[4098]) == "token_invalid"
+
+
+@pytest.mark.parametrize("token", ["", "a.b.c", "x" * 5000, signed(CLAIMS, {"kid": 7}), signed(CLAIMS, {})])
+def test_what_names_no_key_has_no_key_id(token: str) -> None:
+    assert tokens.kid_of(token) == ""
 
 
 @pytest.mark.parametrize("depth", [200, 1000])
