@@ -32,7 +32,6 @@ class Proofs:
         proof = self._known.get(token)
         now = runtime.clock.now()
         if proof is None or keys.mark_of(runtime.home, proof.kid) != proof.mark or now.timestamp() >= proof.claims.exp:
-            self._known.pop(token, None)
             proof = _prove(token, runtime)
             if len(self._known) >= MOST_PROOFS:
                 self._known.clear()

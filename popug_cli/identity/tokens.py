@@ -119,6 +119,6 @@ def _decode(token: str, key: "Ed25519PublicKey") -> Any:
 
 def _typed(payload: Any) -> Claims:
     try:
-        return msgspec.convert(payload, Claims, strict=True)
+        return msgspec.convert(payload, Claims)
     except msgspec.ValidationError:
         raise invalid("a claim is missing or of the wrong type") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from popug_cli.billing.closing import closed_day, rehearse
+from popug_cli.billing.known import in_red_on
 from popug_cli.bus.chain import ORIGIN
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Role
@@ -175,6 +176,8 @@ def test_what_follows_todays_close_falls_on_tomorrow(house: CountingHouse) -> No
     assert house.balance("kesha") == Balance("kesha", reward - fee, 0, date(2026, 3, 2))
     assert house.balance("kesha", as_of_date=date(2026, 3, 3)).earned_today_cents == reward
     assert house.statement("kesha", TODAY, TODAY).entries == []
+    (opened,) = house.income(from_date=date(2026, 3, 3), to_date=date(2026, 3, 9)).days
+    assert (opened.fees_cents, opened.rewards_cents, opened.payouts_cents, opened.paid_count) == (fee, reward, 0, 0)
     assert [
         (str(day.business_date), day.closed)
         for day in house.income(from_date=date(2026, 3, 1), to_date=date(2026, 3, 9)).days
@@ -346,6 +349,37 @@ def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: CountingHouse) 
 
 
 # --- what was known when ------------------------------------------------------------------------
+
+
+def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: CountingHouse) -> None:
+    house.it_is("2026-03-02 10:00")
+    first = house.task("gosha")
+    house.it_is("2026-03-03 10:00")
+    house.task("kesha")
+    house.it_is("2026-03-03 11:00")
+    house.close(TODAY)
+    house.it_is("2026-03-04 10:00")
+    house.complete(first, "gosha")
+
+    def in_red(at: str) -> list[int]:
+        days = [date(2026, 3, day) for day in (1, 2, 3, 4, 5)]
+        with house.runtime.reading(OPERATOR) as context:
+            return [in_red_on(day, house.instant(at), context) for day in days]
+
+    assert in_red("2026-03-02 09:00") == [0, 0, 0, 0, 0]
+    assert in_red("2026-03-03 10:30") == [0, 1, 2, 2, 2]
+    assert in_red("2026-03-03 11:30") == [0, 1, 2, 2, 2]
+    assert in_red("2026-03-04 11:00") == [0, 1, 2, 1, 1]
+
+
+def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: CountingHouse) -> None:
+    house.it_is("2026-03-05 10:00")
+    house.publish(assigned("a", "kesha"))
+    house.it_is("2026-03-04 10:00")
+    house.listen()
+    with house.runtime.reading(OPERATOR) as context:
+        found = [in_red_on(date(2026, 3, day), house.clock.now(), context) for day in (3, 4, 5)]
+    assert found == [0, 1, 1]
 
 
 @pytest.fixture
