@@ -71,7 +71,7 @@ def day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
 
 def _line(row: RowMapping) -> LedgerLine:
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
-    return msgspec.convert({**row, "task": task}, LedgerLine, strict=False)
+    return msgspec.convert({**row, "task": task}, LedgerLine)
 
 
 def _days(context: Context) -> list[date]:

@@ -147,4 +147,4 @@ def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
 def entry_from(row: RowMapping, balance_cents: int) -> Entry:
     """The entry of a row of ``ENTRY``, with the balance after it."""
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
-    return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry, strict=False)
+    return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry)

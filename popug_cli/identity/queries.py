@@ -45,7 +45,7 @@ def list_tokens(message: ListTokens, context: Context) -> Tokens:
         ),
         {"now": stamp(context.now)},
     )
-    return Tokens([msgspec.convert(dict(row), TokenLine, strict=False) for row in rows.mappings()])
+    return Tokens([msgspec.convert(dict(row), TokenLine) for row in rows.mappings()])
 
 
 def show_keys(message: ShowKeys, context: Context) -> KeySet:

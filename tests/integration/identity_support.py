@@ -2,7 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from popug_cli.app import Local
@@ -53,6 +55,12 @@ class People(InProcess):
                 f" WHERE sequence > {after} AND type LIKE 'popug.identity.%' ORDER BY sequence"
             )
         ]
+
+    def told(self, after: int) -> list[tuple[str, dict[str, Any]]]:
+        """Name and data of each event after a position, the module's own only."""
+        rows = self.rows(f"SELECT type, envelope FROM bus_log WHERE sequence > {after} ORDER BY sequence")
+        found = [(row["type"].split("."), msgspec.json.decode(row["envelope"])["data"]) for row in rows]
+        return [(kind[2], data) for kind, data in found if kind[1] == "identity"]
 
     def head(self) -> int:
         return int(self.rows("SELECT coalesce(max(sequence), 0) AS head FROM bus_log")[0]["head"])

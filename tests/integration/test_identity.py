@@ -10,6 +10,7 @@ from popug_cli.app import Local
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Command, Message
+from popug_cli.messages.billing import GetBalance
 from popug_cli.messages.identity import (
     ActivateUser,
     AddUser,
@@ -50,6 +51,7 @@ def test_the_first_admin_is_registered_by_the_operator(people: People) -> None:
     boss = people.act("boss", WhoAmI())
     assert (boss.username, boss.email, boss.role, boss.active) == ("boss", "boss@example.com", "admin", True)
     assert people.events()[0] == "user_registered operator"
+    assert people.log_in("boss").user == boss
 
 
 def test_there_is_one_first_admin(people: People) -> None:
@@ -203,6 +205,25 @@ def test_a_change_is_told_once_and_no_change_not_at_all(people: People, message:
         assert people.events(head) == told
 
 
+def test_what_is_told_of_a_change_says_what_has_changed(people: People) -> None:
+    head, user_id = people.head(), people.people["kesha"].user_id
+    for message in (
+        SetRole(username="kesha", role="manager"),
+        SetEmail(username="kesha", email="new@example.com"),
+        SetPassword(username="kesha", password="another good one"),
+        DeactivateUser(username="kesha"),
+        ActivateUser(username="kesha"),
+    ):
+        people.act("boss", message)
+    assert people.told(head) == [
+        ("user_role_changed", {"user_id": user_id, "old_role": "worker", "new_role": "manager"}),
+        ("user_email_changed", {"user_id": user_id, "email": "new@example.com"}),
+        ("password_changed", {"user_id": user_id}),
+        ("user_deactivated", {"user_id": user_id}),
+        ("user_reactivated", {"user_id": user_id}),
+    ]
+
+
 def test_somebody_comes_back(people: People) -> None:
     assert people.act("boss", DeactivateUser(username="kesha")).active is False
     assert people.act("boss", DeactivateUser(username="kesha")).active is False
@@ -276,7 +297,12 @@ def test_the_way_back_ends_every_token_and_every_wait(people: People) -> None:
     for _ in range(6):
         with refused("bad_credentials", 4):
             people.log_in("kesha", "wrong")
+    head = people.head()
     people.place.perform(RecoverAdmin(username="kesha", password="a new beginning"))
+    reasons = [data["reason"] for name, data in people.told(head) if name == "token_revoked"]
+    assert reasons == ["recovered"] * 2
+    recovered = {"user_id": people.people["kesha"].user_id, "username": "kesha"}
+    assert people.told(head)[-1] == ("admin_recovered", recovered)
     assert not people.is_good(session)
     assert not people.is_good(machine)
     assert people.log_in("kesha", "a new beginning")
@@ -286,6 +312,20 @@ def test_a_weak_password_brings_nobody_back(people: People) -> None:
     with refused("password_too_weak", 2):
         people.place.perform(RecoverAdmin(username="kesha", password="kesha is back"))
     assert people.act("boss", ShowUser(username="kesha")).role == "worker"
+
+
+# --- who may ------------------------------------------------------------------------------------
+
+
+def test_who_may_not_is_told_who_may(people: People) -> None:
+    token = people.log_in().token
+    with refused("forbidden", 5, {"command": "user set-role", "roles": ["admin"]}) as error:
+        people.place.perform(SetRole(username="kesha", role="admin"), token)
+    assert error.value.message == "Only an admin may use `popug user set-role`."
+    with refused("forbidden", 5, {"command": "balance", "roles": ["accountant", "admin"]}) as error:
+        people.place.perform(GetBalance(username="mira"), token)
+    assert error.value.message == "Only an accountant or an admin may use `popug balance` for somebody else."
+    assert people.place.perform(GetBalance(username="KESHA"), token).username == "kesha"
 
 
 # --- secrets ------------------------------------------------------------------------------------

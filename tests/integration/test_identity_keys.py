@@ -114,6 +114,7 @@ def test_the_operators_way_back_makes_a_key_where_none_can_sign(people: People) 
     head = people.head()
     people.place.perform(RecoverAdmin(username="boss", password=PASSWORD))
     assert "key_rotated operator" in people.events(head)
+    assert ("key_rotated", {"kid": key_file(people).stem}) in people.told(head)
     assert people.is_good(people.log_in("boss").token)
 
 
@@ -125,7 +126,9 @@ def test_the_way_back_leaves_a_good_key_alone(people: People) -> None:
 
 def test_rotation_makes_a_second_key(people: People) -> None:
     first = key_file(people)
+    head = people.head()
     kid = people.act("boss", RotateKey()).kid
+    assert people.told(head) == [("key_rotated", {"kid": kid})]
     assert {file.stem for file in people.place.home.keys.glob("*.pem")} == {first.stem, kid}
 
 

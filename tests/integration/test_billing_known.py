@@ -1,0 +1,112 @@
+"""What billing knew at an instant: balances, statements, income and who was in the red, as they were said then."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from popug_cli.billing.known import in_red_on
+from popug_cli.messages.billing import Balance
+from popug_cli.messages.principal import OPERATOR
+from tests.integration.billing_support import CountingHouse, assigned
+
+TODAY = "2026-03-02"
+TOMORROW = "2026-03-03"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> CountingHouse:
+    house = CountingHouse(tmp_path / "home")
+    house.register("kesha", "gosha")
+    return house
+
+
+def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: CountingHouse) -> None:
+    house.it_is("2026-03-02 10:00")
+    first = house.task("gosha")
+    house.it_is("2026-03-03 10:00")
+    house.task("kesha")
+    house.it_is("2026-03-03 11:00")
+    house.close(TODAY)
+    house.it_is("2026-03-04 10:00")
+    house.complete(first, "gosha")
+
+    def in_red(at: str) -> list[int]:
+        days = [date(2026, 3, day) for day in (1, 2, 3, 4, 5)]
+        with house.runtime.reading(OPERATOR) as context:
+            return [in_red_on(day, house.instant(at), context) for day in days]
+
+    assert in_red("2026-03-02 09:00") == [0, 0, 0, 0, 0]
+    assert in_red("2026-03-03 10:30") == [0, 1, 2, 2, 2]
+    assert in_red("2026-03-03 11:30") == [0, 1, 2, 2, 2]
+    assert in_red("2026-03-04 11:00") == [0, 1, 2, 1, 1]
+
+
+def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: CountingHouse) -> None:
+    house.it_is("2026-03-05 10:00")
+    house.publish(assigned("a", "kesha"))
+    house.it_is("2026-03-04 10:00")
+    house.listen()
+    with house.runtime.reading(OPERATOR) as context:
+        found = [in_red_on(date(2026, 3, day), house.clock.now(), context) for day in (3, 4, 5)]
+    assert found == [0, 1, 1]
+
+
+@pytest.fixture
+def told(house: CountingHouse) -> CountingHouse:
+    """Three days: the first closed on the second, the second open still on the third."""
+    first = house.task("kesha", completed=True)
+    house.tell(assigned(first, "gosha"))
+    house.it_is("2026-03-03 09:00")
+    house.task("gosha")
+    house.it_is("2026-03-03 10:00")
+    house.close(TODAY)
+    house.it_is("2026-03-03 11:00")
+    house.task("kesha", completed=True)
+    house.it_is("2026-03-04 12:00")
+    house.task("kesha")
+    return house
+
+
+def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
+    house = CountingHouse(tmp_path / "home")
+    house.register("kesha", "gosha")
+    answers = []
+    for moment, name, close in (
+        ("2026-03-02 10:00", "kesha", None),
+        ("2026-03-02 20:00", "gosha", None),
+        ("2026-03-03 00:20", "kesha", TODAY),
+        ("2026-03-03 20:00", "gosha", TOMORROW),
+        ("2026-03-03 21:00", "kesha", None),
+        ("2026-03-06 09:00", "gosha", "2026-03-05"),
+    ):
+        house.it_is(moment)
+        house.task(name, completed=name == "kesha")
+        if close:
+            house.close(close)
+        spoken = [house.balance(who) for who in ("kesha", "gosha")]
+        statements = [house.statement("kesha", first, "2026-03-09") for first in (TODAY, TOMORROW)]
+        answers.append((house.clock.now(), spoken, statements, house.income()))
+    for instant, spoken, statements, income in answers:
+        assert [house.balance(who, as_of_time=instant) for who in ("kesha", "gosha")] == spoken
+        for first, statement in zip((TODAY, TOMORROW), statements, strict=True):
+            assert house.statement("kesha", first, "2026-03-09", as_of_time=instant) == statement
+        assert house.income(as_of_time=instant) == income
+
+
+def test_with_the_present_moment_as_of_equals_the_plain_answer(told: CountingHouse) -> None:
+    now, today = told.clock.now(), date(2026, 3, 4)
+    for name in ("kesha", "gosha"):
+        plain = told.balance(name)
+        assert told.balance(name, as_of_time=now) == told.balance(name, as_of_date=today) == plain
+        statement = told.statement(name, TODAY, "2026-03-04")
+        assert told.statement(name, TODAY, "2026-03-04", as_of_time=now) == statement
+        assert statement.closing_balance_cents == plain.balance_cents
+    assert told.income(as_of_time=now) == told.income(as_of_date=today) == told.income()
+
+
+def test_before_the_company_nothing_was_known(told: CountingHouse) -> None:
+    then = told.instant("2026-03-01 10:00")
+    assert told.balance("kesha", as_of_time=then) == Balance("kesha", 0, 0, date(2026, 3, 1))
+    assert told.income(as_of_time=then).days == []
+    assert told.statement("kesha", TODAY, TOMORROW, as_of_time=then).entries == []
