@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 
 from popug_cli.billing.closing import closed_day, rehearse
-from popug_cli.billing.queries import export_ledger
+from popug_cli.billing.days import open_days
+from popug_cli.billing.queries import export_day_ends, export_ledger
 from popug_cli.bus.chain import ORIGIN
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import (
     Balance,
     DayClosed,
+    DayEnds,
     EntryKind,
     EntryPosted,
+    ExportDayEnds,
     ExportLedger,
     LedgerRun,
     PayoutMade,
@@ -136,6 +139,8 @@ def test_before_anything_was_heard_there_is_no_day(tmp_path: Path) -> None:
     assert house.income().days == []
     with house.runtime.reading(OPERATOR) as context:
         assert export_ledger(ExportLedger(after=0, limit=10), context) == LedgerRun(0, [])
+        assert export_day_ends(ExportDayEnds(up_to=0), context) == DayEnds([], None)
+        assert open_days(date(2026, 3, 2), context) == []
 
 
 def test_a_closed_day_is_recorded_for_good(house: CountingHouse) -> None:

@@ -27,6 +27,7 @@ from popug_cli.messages.identity import (
     ShowUser,
     WhoAmI,
 )
+from popug_cli.messages.principal import OPERATOR
 from tests.integration.identity_support import People, settle
 from tests.integration.support import PASSWORD
 from tests.refusals import refused
@@ -76,6 +77,13 @@ def test_a_company_is_not_founded_for_a_bad_admin_or_zone(
     with refused(code, 2):
         place.found(zone, msgspec.structs.replace(FIRST, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_first_admin_with_a_weak_password_is_refused_in_a_company_that_is_there(tmp_path: Path) -> None:
+    place = Local(Home(tmp_path / "home"))
+    place.found("UTC")
+    with refused("password_too_weak", 2):
+        place.perform(msgspec.structs.replace(FIRST, password="short"), actor=OPERATOR)
 
 
 # --- joining ------------------------------------------------------------------------------------
@@ -132,8 +140,8 @@ def test_many_are_imported_once(people: People) -> None:
     lines = [
         person("polly"),
         None,
-        person("Vera", "manager"),
         person("kesha", email="Kesha@Example.com"),
+        person("Vera", "manager"),
         person("polly"),
     ]
     head = people.head()

@@ -210,7 +210,7 @@ def test_what_is_told_of_a_token_is_whose_and_what_it_is_and_why_it_ended(people
 )
 def test_the_end_of_a_session_is_told_with_its_reason(people: People, message: Message[Any], reason: str) -> None:
     token, head = people.log_in().token, people.head()
-    if isinstance(message, LogOut | SetPassword):
+    if type(message) in {LogOut, SetPassword}:
         people.place.perform(message, token)
     else:
         people.act("boss", message)

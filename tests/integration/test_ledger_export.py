@@ -167,9 +167,9 @@ def test_no_cell_is_a_formula_and_every_cent_is_there(company: InProcess) -> Non
 def test_what_is_entered_meanwhile_is_left_out_of_lines_and_balances(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = exported(company, "csv")
     monkeypatch.setattr(ledger, "ENTRIES_AT_ONCE", 3)
     monkeypatch.setattr("popug_cli.billing.export.DAY_ENDS_AT_ONCE", 1)
-    before = exported(company, "csv")
     busy = AsBoss(company, lambda message: _work(company, message))
     entries = company.rows("SELECT count(*) AS n FROM billing_entries")[0]["n"]
     during = exported(company, "csv", busy)
