@@ -12,7 +12,7 @@ from popug_cli.bus import publisher
 from popug_cli.bus.chain import ORIGIN
 from popug_cli.bus.log import readable
 from popug_cli.bus.queries import HeldEvent, document, held_events, list_events, show_event
-from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.errors import IntegrityFault, NotFound
 from popug_cli.messages.base import Event
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.envelope import Delivered
@@ -140,6 +140,17 @@ def test_a_full_buffer_is_written(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> 
     assert counts == [0, 0, 3, 3]
     assert [each["sequence"] for each in envelopes(toy)] == ["1", "2", "3", "4"]
     assert links(toy) == [(1, 4, linked(ORIGIN, toy, 1, 4))]
+
+
+def test_behind_the_last_position_there_is_nothing_to_append(toy: Toy) -> None:
+    toy.execute(f"INSERT INTO bus_log (sequence, envelope) VALUES ({publisher.LAST_POSITION - 1}, '{{}}')")
+    toy.publish("ann")
+    with pytest.raises(IntegrityFault) as refused:
+        toy.publish("bob")
+    assert refused.value.code == "integrity"
+    assert refused.value.message.endswith(f"or close to it: {publisher.LAST_POSITION}.")
+    assert refused.value.hint == "Nothing can be appended after it; restore a backup from before that event."
+    assert [each.get("subject") for each in envelopes(toy)] == [None, "ann"]
 
 
 def subjects(events: Any) -> list[tuple[int, str]]:
