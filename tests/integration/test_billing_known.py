@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from popug_cli.billing.known import in_red_on
-from popug_cli.messages.billing import Balance
+from popug_cli.billing.queries import export_day_ends
+from popug_cli.messages.billing import Balance, ExportDayEnds
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.billing_support import CountingHouse, assigned
 
@@ -50,6 +51,28 @@ def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: Cou
     with house.runtime.reading(OPERATOR) as context:
         found = [in_red_on(date(2026, 3, day), house.clock.now(), context) for day in (3, 4, 5)]
     assert found == [0, 1, 1]
+
+
+def test_the_ends_of_days_are_those_of_a_ledger_that_ends_at_a_position(house: CountingHouse) -> None:
+    def ends(up_to: int) -> dict[tuple[str, str], int]:
+        with house.runtime.reading(OPERATOR) as context:
+            told = export_day_ends(ExportDayEnds(up_to=up_to), context)
+        assert told.after is None
+        return {(end.account, str(end.business_date)): end.balance_cents for end in told.ends}
+
+    house.it_is("2026-03-03 10:00")
+    house.task("kesha", completed=True)
+    house.task("gosha")
+    before = ends(3)
+    for moment in ("2026-03-03 11:00", "2026-03-04 11:00"):
+        house.it_is(moment)
+        for name in ("kesha", "gosha"):
+            house.task(name, completed=name == "gosha")
+    after = ends(3)
+    assert {key: cents for key, cents in after.items() if key in before} == before
+    assert {account: after[account, "2026-03-04"] for account, _ in after} == {
+        account: before[account, "2026-03-03"] for account, _ in before
+    }
 
 
 @pytest.fixture

@@ -247,6 +247,9 @@ def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company
     assert at_stake == [("billing", task.fee_cents), ("billing", task.reward_cents), ("billing", 0)]
     assert [report.set_aside[0].event, report.set_aside[2].event] == ["bad", "other"]
     assert close(company, dry_run=True).set_aside == report.set_aside
+    append(company, "named", "task_created", task.task_id, "{}")
+    held = close(company, dry_run=True).set_aside
+    assert {each.amount_cents for each in held if each.event == "named"} == {0}
 
 
 def test_what_waits_for_a_later_retry_is_taken_before_the_close(

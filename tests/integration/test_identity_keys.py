@@ -53,11 +53,17 @@ def test_the_public_keys_are_a_jwk_set_without_anything_private(people: People) 
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"no key", b"\xff" * 100, pem(Ed25519PrivateKey.generate()), pem(generate_ec_key(SECP256R1()))],
+    ("content", "why"),
+    [
+        (b"", "is damaged"),
+        (b"no key", "is damaged"),
+        (b"\xff" * 100, "is damaged"),
+        (pem(Ed25519PrivateKey.generate()), "holds another key than its name says"),
+        (pem(generate_ec_key(SECP256R1())), "holds another key than its name says"),
+    ],
     ids=["empty", "text", "bytes", "foreign", "elliptic"],
 )
-def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, content: bytes) -> None:
+def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, content: bytes, why: str) -> None:
     token = people.log_in().token
     key_file(people).write_bytes(content)
     path = {"path": str(key_file(people))}
@@ -69,22 +75,31 @@ def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, conte
         with refused("key_invalid", 4, path) as error:
             attempt()
         assert "recover" in error.value.hint
+        assert error.value.message == f"{key_file(people)} {why}, so no token can be signed or proved."
 
 
 def test_a_missing_key_is_not_made_anew_in_silence(people: People) -> None:
     token = people.log_in().token
-    key_file(people).unlink()
-    for attempt in (people.log_in, lambda: people.place.perform(WhoAmI(), token)):
-        with refused("key_invalid", 4):
+    missing, folder = key_file(people), people.place.home.keys
+    missing.unlink()
+    for attempt, path, why in (
+        (people.log_in, missing, "is missing or cannot be read"),
+        (lambda: people.place.perform(WhoAmI(), token), folder, "holds no key"),
+    ):
+        with refused("key_invalid", 4, {"path": str(path)}) as error:
             attempt()
+        assert error.value.message.startswith(f"{path} {why}, so no token")
     assert list(people.place.home.keys.glob("*.pem")) == []
 
 
 @pytest.mark.parametrize("mark", [b"", b"../../etc/passwd", b"\xff\xfe", b"x" * 43])
 def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> None:
-    (people.place.home.keys / "signing").write_bytes(mark)
-    with refused("key_invalid", 4):
+    path = people.place.home.keys / "signing"
+    path.write_bytes(mark)
+    with refused("key_invalid", 4) as error:
         people.log_in()
+    if len(mark) != 43:
+        assert error.value.message.startswith(f"{path} does not name the key that signs, so no token")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
@@ -130,6 +145,15 @@ def test_rotation_makes_a_second_key(people: People) -> None:
     kid = people.act("boss", RotateKey()).kid
     assert people.told(head) == [("key_rotated", {"kid": kid})]
     assert {file.stem for file in people.place.home.keys.glob("*.pem")} == {first.stem, kid}
+
+
+def test_the_key_that_signs_is_shown_first(people: People) -> None:
+    kids = {key_file(people).stem}
+    for _ in range(4):
+        kid = people.act("boss", RotateKey()).kid
+        shown = [key["kid"] for key in people.place.perform(ShowKeys()).keys]
+        assert shown == [kid, *sorted(kids)]
+        kids.add(kid)
 
 
 def test_founding_again_makes_no_second_key(people: People) -> None:
