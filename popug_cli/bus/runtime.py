@@ -17,7 +17,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.engine import begun, driver_of, open_connection, transaction, write_alone
+from popug_cli.storage.engine import driver_of, open_connection, transaction, write_alone, write_transaction
 
 Prepared = Mapping[tuple[str, str | None], str | bool]
 
@@ -79,12 +79,15 @@ class Runtime:
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
         """One transaction under the write lock; what was published is linked into the chain before the commit."""
-        with (
-            self.turn(),
-            open_connection(self.engine, writes=True) as connection,
-            self._writing(connection, principal) as context,
-        ):
-            yield context
+        with self.turn():
+            with write_transaction(self.engine) as (connection, beside):
+                driver = driver_of(connection)
+                changes = driver.total_changes
+                context = self._context(connection, principal, beside)
+                yield context
+                context.events.end_run()
+            if driver.total_changes != changes:
+                self.on_change(principal)
 
     @contextmanager
     def noting(self) -> Iterator[Note]:
@@ -99,17 +102,6 @@ class Runtime:
                     write_alone(connection, statement, rows)
 
             yield note
-
-    @contextmanager
-    def _writing(self, connection: Connection, principal: Principal) -> Iterator[Context]:
-        driver = driver_of(connection)
-        with begun(connection) as beside:
-            changes = driver.total_changes
-            context = self._context(connection, principal, beside)
-            yield context
-            context.events.end_run()
-        if driver.total_changes != changes:
-            self.on_change(principal)
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:

@@ -126,6 +126,13 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 
 @contextmanager
+def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
+    """A writing ``transaction``, and what hears how it ended, as of ``begun``."""
+    with open_connection(engine, writes=True) as connection, begun(connection) as beside:
+        yield connection, beside
+
+
+@contextmanager
 def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """A connection for transactions of one kind, one after the other; raises the errors of ``faults``."""
     database = engine.get_execution_options()["popug_database"]

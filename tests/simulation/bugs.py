@@ -76,11 +76,11 @@ BUGS = {
         (
             Change(
                 "bus/runtime.py",
-                "            yield context\n            context.events.end_run()\n",
-                "            yield context\n"
-                "        with transaction(self.engine, writes=True) as connection:\n"
-                "            context.events._connection = connection\n"
-                "            context.events.end_run()\n",
+                "                yield context\n                context.events.end_run()\n",
+                "                yield context\n"
+                "            with write_transaction(self.engine) as (connection, beside):\n"
+                "                context.events._connection = connection\n"
+                "                context.events.end_run()\n",
             ),
         ),
     ),

@@ -5,7 +5,7 @@ and command handlers come wrapped; each draw that decides something is made for 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from popug_cli import bootstrap
@@ -14,7 +14,7 @@ from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus import runtime
 from popug_cli.bus.consumers import Consumer
 from popug_cli.messages.base import Declaration
-from popug_cli.storage.engine import transaction
+from popug_cli.storage.engine import transaction, write_transaction
 from popug_cli.tasks import consumers as tasks_consumers
 from popug_cli.tasks import shuffles
 from popug_cli.tasks.assignments import hand_on_orphans
@@ -28,6 +28,7 @@ worlds: "list[World]" = []
 installed: list[bool] = []
 
 real_transaction = transaction
+real_write_transaction = write_transaction
 real_consumer_of = bootstrap.consumer_of
 real_handler_of = bootstrap.handler_of
 real_batch_events = bus_consumers.BATCH_EVENTS
@@ -51,6 +52,7 @@ def install() -> None:
         return
     installed.append(True)
     runtime.transaction = _transaction  # type: ignore[attr-defined,assignment]
+    runtime.write_transaction = _write_transaction  # type: ignore[attr-defined,assignment]
     bootstrap.consumer_of = _consumer_of
     bootstrap.handler_of = _handler_of
     prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
@@ -65,7 +67,12 @@ def install() -> None:
 
 
 def _transaction(engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
-    return worlds[-1].transaction(engine, writes=writes) if worlds else real_transaction(engine, writes=writes)
+    assert not writes
+    return worlds[-1].reading(engine) if worlds else real_transaction(engine, writes=False)
+
+
+def _write_transaction(engine: Any) -> AbstractContextManager[tuple[Any, ExitStack]]:
+    return worlds[-1].writing(engine) if worlds else real_write_transaction(engine)
 
 
 def _consumer_of(module: str) -> Consumer:

@@ -123,7 +123,7 @@ def redeliver(world: "World", operation: Operation) -> None:
     """The cursor goes back: what was done is delivered again."""
     consumer = CONSUMERS[operation.a % len(CONSUMERS)]
     back = operation.b % (30 if operation.c % 10 else 500)
-    with world.begin(world.place.runtime.engine, writes=True) as connection:
+    with world.begun(world.place.runtime.engine) as (connection, _):
         connection.exec_driver_sql(
             "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
         )

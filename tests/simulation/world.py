@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -88,18 +88,19 @@ class World:
 
     # What the program sees of the world.
 
-    def transaction(self, engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
-        """One of the program's transactions, with the points at which it may crash."""
-        return self._writing(engine) if writes else self.begin(engine, writes=False)
+    def reading(self, engine: Any) -> AbstractContextManager[Any]:
+        """One of the program's snapshots."""
+        return seams.real_transaction(engine, writes=False) if self.real else self._thin(writes=False)
 
     @contextmanager
-    def _writing(self, engine: Any) -> Iterator[Any]:
+    def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
+        """One of the program's write transactions, with the points at which it may crash."""
         self.handled = False
         self._delivering.clear()
         bus_consumers.BATCH_EVENTS = self.wrong.batch_size
         self.wrong.next_transaction()
-        with self.begin(engine, writes=True) as connection:
-            yield connection
+        with self.begun(engine) as (connection, beside):
+            yield connection, beside
             if self.wrong.is_time_to_crash("before the commit"):
                 raise self._crash()
         self._committed()
@@ -120,10 +121,17 @@ class World:
         priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
         return int(self.rows(priced, (task_id,))[0][0])
 
-    def begin(self, engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
-        """Begin a transaction on the engine of this world."""
+    @contextmanager
+    def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
+        """A write transaction past everything that may go wrong."""
         if self.real:
-            return seams.real_transaction(engine, writes=writes)
+            with seams.real_write_transaction(engine) as begun:
+                yield begun
+        else:
+            with ExitStack() as beside, self._thin(writes=True) as connection:
+                yield connection, beside
+
+    def _thin(self, *, writes: bool) -> AbstractContextManager[Any]:
         assert self._raw is not None
         return thin.transaction(self._raw, writes=writes)
 
