@@ -1,0 +1,53 @@
+"""What completion sees of people: who holds a token that is good for everything, and whose name begins so."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from popug_cli.identity import glance
+from popug_cli.kernel.clock import stamp
+from popug_cli.messages.identity import DeactivateUser, IssueToken, LogOut, Scope
+from tests.integration.identity_support import People, settle
+
+
+@pytest.fixture
+def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> People:
+    return settle(tmp_path / "home", tmp_path / "template", monkeypatch)
+
+
+@pytest.fixture
+def database(people: People) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(people.place.home.database)) as database:
+        yield database
+
+
+def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
+    people: People, database: sqlite3.Connection
+) -> None:
+    def holder(token: str) -> glance.Viewer | None:
+        return glance.holder(database, token, stamp(people.clock.now()))
+
+    viewer = glance.Viewer(people.people["kesha"].user_id, "worker")
+    session, ended = people.log_in().token, people.log_in().token
+    people.place.perform(LogOut(), ended)
+    scoped = people.act("boss", IssueToken(username="kesha", ttl_seconds=60, scope=Scope.CLOSE_DAY)).token
+    brief = people.machine_token("kesha", ttl_seconds=60)
+    assert [holder(token) for token in (session, ended, scoped, brief)] == [viewer, None, None, viewer]
+    people.clock.advance(seconds=60)
+    assert (holder(session), holder(brief)) == (viewer, None)
+    people.act("boss", DeactivateUser(username="kesha"))
+    assert holder(session) is None
+
+
+def test_people_are_seen_by_the_beginning_of_their_names(
+    people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]
+    assert glance.everybody(database, "") == everybody
+    assert glance.everybody(database, "ke") == everybody[2:3]
+    assert glance.everybody(database, "esha") == []
+    monkeypatch.setattr(glance, "MOST_PEOPLE", 2)
+    assert glance.everybody(database, "") == everybody[:2]
