@@ -8,7 +8,7 @@ import pytest
 
 from popug_cli.billing.closing import closed_day, rehearse
 from popug_cli.billing.days import open_days
-from popug_cli.billing.queries import export_day_ends, export_ledger
+from popug_cli.billing.queries import export_day_ends, export_ledger, list_in_red
 from popug_cli.bus.chain import ORIGIN
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Role
@@ -16,11 +16,14 @@ from popug_cli.messages.billing import (
     Balance,
     DayClosed,
     DayEnds,
+    Debtor,
     EntryKind,
     EntryPosted,
     ExportDayEnds,
     ExportLedger,
+    InRed,
     LedgerRun,
+    ListInRed,
     PayoutMade,
 )
 from popug_cli.messages.identity import UserRegistered
@@ -152,6 +155,7 @@ def test_a_closed_day_is_recorded_for_good(house: CountingHouse) -> None:
         assert closed_day(date(2026, 3, 3), context) is None
     assert found is not None
     assert (found.already_closed, found.payouts, found.income_cents) == (True, day.payouts, day.income_cents)
+    assert (found.paid_count, house.income().days[0].paid_count) == (1, 1)
 
 
 def test_missed_days_are_closed_each_as_itself(house: CountingHouse) -> None:
@@ -345,7 +349,8 @@ def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left
         assert [day.in_red_count for day in house.income(as_of_time=house.clock.now()).days] == counts
         return counts
 
-    house.task("kesha", completed=True)
+    for _ in range(5):
+        house.task("kesha", completed=True)
     assert in_red() == [0]
     house.task("gosha")
     assert in_red() == [1]
@@ -353,6 +358,18 @@ def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left
     house.it_is("2026-03-03 10:00")
     house.task("kesha")
     assert in_red() == [1, 2]
+
+
+def test_the_deepest_in_the_red_come_first(house: CountingHouse) -> None:
+    house.register("mira")
+    for name in ("kesha", "gosha", "gosha", "gosha"):
+        house.task(name)
+    for _ in range(5):
+        house.task("mira", completed=True)
+    debtors = [Debtor(name, house.cents(name)) for name in ("gosha", "kesha")]
+    with house.runtime.reading(OPERATOR) as context:
+        assert list_in_red(ListInRed(), context) == InRed(debtors, 2)
+        assert list_in_red(ListInRed(limit=1), context) == InRed(debtors[:1], 2)
 
 
 def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: CountingHouse) -> None:

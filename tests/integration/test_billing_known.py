@@ -1,11 +1,11 @@
 """What billing knew at an instant: balances, statements, income and who was in the red, as they were said then."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from popug_cli.billing.known import in_red_on
+from popug_cli.billing.known import Rewarded, dearest_by_day, in_red_on
 from popug_cli.billing.queries import export_day_ends
 from popug_cli.messages.billing import Balance, ExportDayEnds
 from popug_cli.messages.principal import OPERATOR
@@ -25,6 +25,8 @@ def house(tmp_path: Path) -> CountingHouse:
 def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: CountingHouse) -> None:
     house.it_is("2026-03-02 10:00")
     first = house.task("gosha")
+    for _ in range(5):
+        house.task("kesha", completed=True)
     house.it_is("2026-03-03 10:00")
     house.task("kesha")
     house.it_is("2026-03-03 11:00")
@@ -38,9 +40,22 @@ def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: Count
             return [in_red_on(day, house.instant(at), context) for day in days]
 
     assert in_red("2026-03-02 09:00") == [0, 0, 0, 0, 0]
-    assert in_red("2026-03-03 10:30") == [0, 1, 2, 2, 2]
+    assert in_red("2026-03-03 10:30") == [0, 1, 1, 1, 1]
     assert in_red("2026-03-03 11:30") == [0, 1, 2, 2, 2]
     assert in_red("2026-03-04 11:00") == [0, 1, 2, 1, 1]
+
+
+def test_the_dearest_reward_of_a_date_is_known_with_its_task(house: CountingHouse) -> None:
+    tasks = [house.task("kesha", completed=True) for _ in range(5)]
+    house.clock.advance(hours=1)
+    house.task("gosha", completed=True)
+    rewards = [house.price(task).reward_cents for task in tasks]
+    number = rewards.index(max(rewards)) + 1
+    known_at = house.clock.now() - timedelta(minutes=1)
+    with house.runtime.reading(OPERATOR) as context:
+        found = dearest_by_day(date(2026, 3, 1), date(2026, 3, 2), known_at, context)
+    completed_at = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    assert found == [Rewarded(date(2026, 3, 2), max(rewards), completed_at, number, f"Task {number}")]
 
 
 def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: CountingHouse) -> None:
@@ -101,6 +116,7 @@ def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
         ("2026-03-03 00:20", "kesha", TODAY),
         ("2026-03-03 20:00", "gosha", TOMORROW),
         ("2026-03-03 21:00", "kesha", None),
+        ("2026-03-03 22:00", "kesha", None),
         ("2026-03-06 09:00", "gosha", "2026-03-05"),
     ):
         house.it_is(moment)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from popug_cli.app import Local
+from popug_cli.identity import grants
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import DECLARATIONS, Message
@@ -248,6 +249,22 @@ def test_ending_tokens_is_told_of_those_that_were_good(people: People) -> None:
     people.act("boss", DeactivateUser(username="kesha"))
     assert people.events(head) == ["token_revoked boss"] * 2 + ["user_deactivated boss"]
     assert people.rows("SELECT count(*) AS good FROM identity_tokens WHERE revoked_at IS NULL") == [{"good": 0}]
+
+
+@pytest.mark.parametrize("change", ["active = 0", "role = 'admin'", "username = 'gosha'"])
+def test_a_token_whose_holder_was_changed_past_popug_is_no_good(people: People, change: str) -> None:
+    token = people.log_in().token
+    with people.place.runtime.writing(people.people["boss"]) as context:
+        context.connection.exec_driver_sql(f"UPDATE identity_users SET {change} WHERE username = 'kesha'")
+    assert not people.is_good(token)
+
+
+def test_every_token_can_be_ended_at_once(people: People) -> None:
+    tokens, head = [people.log_in(name).token for name in ("kesha", "boss")], people.head()
+    with people.place.runtime.writing(people.people["boss"]) as context:
+        grants.revoke_everybodys(context, "restored")
+    assert [data["reason"] for _, data in people.told(head)] == ["restored"] * 2
+    assert not any(people.is_good(token) for token in tokens)
 
 
 def test_a_token_ended_before_does_not_come_back(people: People) -> None:
