@@ -30,6 +30,8 @@ def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
     def holder(token: str) -> glance.Viewer | None:
         return glance.holder(database, token, stamp(people.clock.now()))
 
+    for name, person in people.people.items():
+        assert holder(people.machine_token(name)) == glance.Viewer(person.user_id, str(person.role))
     viewer = glance.Viewer(people.people["kesha"].user_id, "worker")
     session, ended = people.log_in().token, people.log_in().token
     people.place.perform(LogOut(), ended)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.identity.passwords import hash_password
+from popug_cli.identity.passwords import hash_password, is_password
 from popug_cli.messages.base import Message
 from popug_cli.messages.identity import AddUser, RecoverAdmin, SetPassword
 from popug_cli.messages.principal import OPERATOR
@@ -85,6 +85,11 @@ def test_the_salt_comes_of_the_chance_that_everything_comes_of(people: People) -
     assert len(hashes) == 1
 
 
+def test_who_has_no_password_is_known_by_none(people: People) -> None:
+    with people.place.runtime.reading(OPERATOR) as context:
+        assert not is_password(PASSWORD, None, context)
+
+
 def test_all_characters_of_the_longest_password_count(people: People) -> None:
     longest = "x" * 1023 + "y"
     people.act("boss", SetPassword(username="kesha", password=longest))
@@ -104,12 +109,13 @@ def test_a_hash_is_made_anew_when_the_parameters_have_changed(people: People, mo
     people.log_in()
     assert parameters() == "m=8192,t=1,p=4"
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "2")
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_PARALLELISM", "2")
     people = People(people.root)
     with refused("bad_credentials", 4):
         people.log_in(password="not the password")
     assert parameters() == "m=8192,t=1,p=4"
     people.log_in()
-    assert parameters() == "m=8192,t=2,p=4"
+    assert parameters() == "m=8192,t=2,p=2"
     assert people.log_in()
 
 
