@@ -10,7 +10,7 @@ import msgspec
 
 from popug_cli.app.hook_files import HookFile
 from popug_cli.app.hook_process import Outcome, run_hook
-from popug_cli.app.hooks import environment, lease_of
+from popug_cli.app.hook_terms import environment, lease_of
 from popug_cli.bus import hooks
 from popug_cli.bus.hooks import Claimed
 from popug_cli.bus.queries import document

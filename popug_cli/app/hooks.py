@@ -1,9 +1,7 @@
 """The hooks of a home: what there are, a trial of one, and giving them their events."""
 
-import os
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,6 +9,7 @@ from popug_cli.app import hook_files
 from popug_cli.app.hook_files import HookFile
 from popug_cli.app.hook_process import run_hook
 from popug_cli.app.hook_sample import sample
+from popug_cli.app.hook_terms import environment, lease_of
 from popug_cli.bus import hooks
 from popug_cli.bus.log import Row
 from popug_cli.bus.queries import document, show_event
@@ -18,7 +17,6 @@ from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import parse_stamp
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.settings import Settings
 from popug_cli.messages.bus import EnvelopeDocument, ShowEvent
 from popug_cli.messages.hooks import (
     Hook,
@@ -35,13 +33,6 @@ from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
     from popug_cli.app.local import Local
-
-PASSED_ON = frozenset({
-    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"),
-    *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
-})  # fmt: skip
-DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-SPARE_SECONDS = 15
 
 
 def run_hooks(place: "Local", message: RunHooks, principal: Principal) -> HookRun:
@@ -169,20 +160,3 @@ def _event_for(file: HookFile, event_id: str | None, context: Context) -> tuple[
         assert file.types
         return sample(file.types[-1], context.now), True
     return document(*row), False
-
-
-def environment(home: Home, event: Mapping[str, Any]) -> dict[str, str]:
-    """All that a hook has in its environment: little of ours, no token, and what the event is."""
-    type_ = str(event.get("type", ""))
-    passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
-    return {"PATH": DEFAULT_PATH} | passed | {
-        "POPUG_HOME": str(home.root),
-        "POPUG_EVENT": type_.split(".")[-2] if type_.count(".") > 1 else type_,
-        "POPUG_EVENT_TYPE": type_,
-        "POPUG_EVENT_ID": str(event.get("id", "")),
-    }  # fmt: skip
-
-
-def lease_of(settings: Settings) -> timedelta:
-    """How long an event is one process's to give to a hook."""
-    return timedelta(seconds=settings.number("hooks.timeout_seconds") + SPARE_SECONDS)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli.blocks import Block, Heading
 from popug_cli.cli.dates import day_option, parse_time
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Block, Heading
 from popug_cli.kernel import charts
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics, MostExpensive

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli.blocks import Hint
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Hint
 from popug_cli.messages.company import BackUp, Restore
 
 PANEL = "The home"

@@ -4,8 +4,8 @@ from datetime import date, datetime, timedelta
 
 import msgspec
 
+from popug_cli.cli.blocks import Column, Table
 from popug_cli.cli.face import Face
-from popug_cli.cli.render import Column, Table
 from popug_cli.kernel import charts
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import GetStatement

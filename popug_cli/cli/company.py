@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Block, Column, Hint, Table
 from popug_cli.messages.base import Access, Role
 from popug_cli.messages.company import (
     CheckHealth,

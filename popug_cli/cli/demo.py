@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from popug_cli.cli.blocks import Heading, Hint
 from popug_cli.cli.face import Chosen, Face, command
-from popug_cli.cli.render import Heading, Hint, Printer
+from popug_cli.cli.render import Printer
 from popug_cli.cli.welcome import how_to_be_found
 from popug_cli.kernel.calendar import machine_zone_name
 from popug_cli.kernel.errors import Conflict, PopugError

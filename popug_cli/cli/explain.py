@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli.blocks import Block, Heading
 from popug_cli.cli.dates import day_option
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Block, Heading
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
 

@@ -15,7 +15,8 @@ import typer
 
 from popug_cli.cli import session_file
 from popug_cli.cli.ago import when
-from popug_cli.cli.render import Block, Hint, Printer
+from popug_cli.cli.blocks import Block, Hint
+from popug_cli.cli.render import Printer
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, NotFound
 from popug_cli.kernel.home import Home, locate

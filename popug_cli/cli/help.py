@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from popug_cli.cli.render import Block, Heading, Hint, Panel
+from popug_cli.cli.blocks import Block, Heading, Hint, Panel
 from popug_cli.cli.surface import Command, Group, Parameter, surface
 
 MORE = "COMMAND --help shows what a command takes, with examples; popug man prints the whole manual."

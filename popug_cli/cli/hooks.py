@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Block, Column, Hint, Table
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.hooks import Hook, Hooks, HookTrial, ListHooks, RetryHook, TryHook
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import msgspec
 import typer
 
+from popug_cli.cli.blocks import Block, Hint
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.journals import WRITERS, JournalFormat
 from popug_cli.cli.out_file import is_stdout, write_new_file
-from popug_cli.cli.render import Block, Hint
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import (
     CorrectEntry,

@@ -8,9 +8,9 @@ import msgspec
 import typer
 
 from popug_cli.cli.balance_history import balances, history_table
+from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Block, Column, Heading, Hint, Table
 from popug_cli.kernel import charts
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from popug_cli.cli.render import Heading, Hint, Panel, Table
+from popug_cli.cli.blocks import Heading, Hint, Panel, Table
 
 
 def lines(block: Table | Hint | Heading | Panel) -> Iterator[str]:

@@ -8,54 +8,9 @@ from typing import IO, Any
 
 import msgspec
 
+from popug_cli.cli.blocks import Block, Heading, Hint, Panel, Table
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.text import visible, visible_json
-
-
-class Column(msgspec.Struct, frozen=True):
-    """A column of a table.
-
-    A flexible one is cut where the terminal is too narrow; then those that can be spared go, the highest first. A
-    picture shows what other columns say, and is for eyes only.
-    """
-
-    name: str
-    right: bool = False
-    flexible: bool = False
-    style: str = ""
-    spare: int = 0
-    picture: bool = False
-    spoken: str = ""
-
-
-class Table(msgspec.Struct, frozen=True):
-    """Rows for people; ``empty`` is the sentence that stands for no rows."""
-
-    columns: Sequence[Column]
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-    empty: str = ""
-    footer: str = ""
-
-
-class Hint(msgspec.Struct, frozen=True):
-    """What to do next, set apart from the answer."""
-
-    text: str
-
-
-class Heading(msgspec.Struct, frozen=True):
-    """A line that names what follows."""
-
-    text: str
-
-
-class Panel(msgspec.Struct, frozen=True):
-    """Terms with what they mean, under a title."""
-
-    title: str
-    rows: Sequence[tuple[str, str]]
-
 
 DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 FLEXIBLE_WIDTH, COMFORTABLE_WIDTH = 12, 26
@@ -66,7 +21,6 @@ PLAIN_LOCALES = ("C", "POSIX")
 UNBOUNDED_WIDTH = 1_000
 LEAST_TERM_WIDTH = 14
 SHORT_PANELS_WIDTH = 100
-Block = str | Table | Hint | Heading | Panel
 
 
 class Printer(msgspec.Struct):

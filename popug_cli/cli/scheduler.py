@@ -8,8 +8,8 @@ import msgspec
 import typer
 
 from popug_cli.cli import install as installing
+from popug_cli.cli.blocks import Hint
 from popug_cli.cli.face import Face, command, group_command
-from popug_cli.cli.render import Hint
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.kernel.money import format_cents

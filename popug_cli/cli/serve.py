@@ -13,8 +13,8 @@ import typer
 
 from popug_cli import __version__
 from popug_cli.cli import units
+from popug_cli.cli.blocks import Hint
 from popug_cli.cli.face import Face, command, group_command
-from popug_cli.cli.render import Hint
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.scheduler import RunDue
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from popug_cli.cli import session_file
+from popug_cli.cli.blocks import Hint
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.interview import first_admin
 from popug_cli.cli.passwords import FromStdin, read_password
-from popug_cli.cli.render import Hint
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Done

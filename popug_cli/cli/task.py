@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from popug_cli.cli.ago import age
+from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Block, Column, Heading, Hint, Table
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.tasks import AddTask, CompleteTask, Task
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from popug_cli.cli.ago import age
+from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.dates import end_of, start_of
 from popug_cli.cli.face import Face
-from popug_cli.cli.render import Block, Column, Hint, Table
 from popug_cli.cli.task import price
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents

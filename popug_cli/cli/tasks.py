@@ -8,10 +8,11 @@ import msgspec
 import typer
 
 from popug_cli.cli import task_list
+from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.json_lines import read_json_lines
 from popug_cli.cli.out_file import is_stdout, write_new_file
-from popug_cli.cli.render import Block, Column, Hint, Table, to_json
+from popug_cli.cli.render import to_json
 from popug_cli.cli.task import PANEL
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (

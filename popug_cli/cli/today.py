@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from popug_cli.cli.ago import clock, when
+from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.dates import start_of
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.looked import Looked
-from popug_cli.cli.render import Block, Column, Heading, Hint, Table
 from popug_cli.cli.task_list import table
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.today import Happening, News, ShowToday, Today

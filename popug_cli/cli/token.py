@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from popug_cli.cli import ago
+from popug_cli.cli.blocks import Column, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.render import Column, Hint, Table
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.identity import (
     IssuedToken,

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
+from popug_cli.cli.blocks import Column, Hint, Table
 from popug_cli.cli.face import Face, command
 from popug_cli.cli.json_lines import read_json_lines
 from popug_cli.cli.passwords import FromStdin, read_password
-from popug_cli.cli.render import Column, Hint, Table
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import (
     ActivateUser,

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from shlex import quote
 from shutil import which
 
+from popug_cli.cli.blocks import Block, Heading, Hint, Panel
 from popug_cli.cli.face import Face
 from popug_cli.cli.install import beside_python
-from popug_cli.cli.render import Block, Heading, Hint, Panel
 from popug_cli.cli.today import show_day
 from popug_cli.kernel.errors import NotAuthenticated, NotFound
 

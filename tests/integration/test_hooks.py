@@ -18,7 +18,8 @@ from popug_cli.app import Local
 from popug_cli.app.hook_files import events, find
 from popug_cli.app.hook_run import Desk
 from popug_cli.app.hook_sample import sample
-from popug_cli.app.hooks import lease_of, register
+from popug_cli.app.hook_terms import lease_of
+from popug_cli.app.hooks import register
 from popug_cli.app.resident import Resident
 from popug_cli.bus import hooks as places
 from popug_cli.cli.face import Face

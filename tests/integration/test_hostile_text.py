@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from popug_cli.cli.blocks import Column, Heading, Hint, Table
 from popug_cli.cli.main import run
 from popug_cli.cli.program import build
-from popug_cli.cli.render import Column, Heading, Hint, Printer, Table
+from popug_cli.cli.render import Printer
 from popug_cli.kernel.chance import SystemChance, uuid7
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import InvalidInput

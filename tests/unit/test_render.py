@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.render import Block, Column, Heading, Hint, Panel, Printer, Table
+from popug_cli.cli.blocks import Block, Column, Heading, Hint, Panel, Table
+from popug_cli.cli.render import Printer
 
 ROWS = [["1", "done", "a title that is rather long for a narrow terminal", "kesha"]]
 COLUMNS = [Column("#", right=True), Column("status"), Column("title", flexible=True), Column("assignee")]
