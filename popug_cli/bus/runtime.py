@@ -86,7 +86,8 @@ class Runtime:
                 context = self._context(connection, principal, beside)
                 yield context
                 context.events.end_run()
-            if driver.total_changes != changes:
+                has_changed = driver.total_changes != changes
+            if has_changed:
                 self.on_change(principal)
 
     @contextmanager
