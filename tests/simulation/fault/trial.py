@@ -24,6 +24,7 @@ UNAVAILABLE = 8
 IN_DOUBT = "in_doubt"
 MAIL_UNAVAILABLE = "mail_unavailable"
 LOST_LOGIN = "The login could not be kept, and is good for nothing."
+FOUNDED = "The company is founded all the same."
 
 
 def trials(task: Task) -> Iterator[Finding]:
@@ -63,15 +64,16 @@ def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
     """What says that it is done is done; what says that nothing was changed changed nothing.
 
-    A login that was granted and could not be kept, and is told to be good for nothing, is nothing; and a mail may go
-    out more than once.
+    A login that was granted and could not be kept, and is told to be good for nothing, is nothing, but a company that
+    is told to be founded is; and a mail may go out more than once.
     """
     if LOST_LOGIN in told.stderr:
         found, ended = (each._replace(state=without_lost_login(each.state)) for each in (after.found, after.ended))
         after = after._replace(found=found, ended=ended)
     if told.error.get("code") == MAIL_UNAVAILABLE:
         after = after._replace(found=_without_mail_since(rehearsal, after.found))
-    untouched = told.code != 0 and (told.error.get("code") != IN_DOUBT or LOST_LOGIN in told.stderr)
+    is_nothing = LOST_LOGIN in told.stderr and FOUNDED not in told.stderr
+    untouched = told.code != 0 and (told.error.get("code") != IN_DOUBT or is_nothing)
     if told.code == 0 and rehearsal.step.command.staged:
         return judge(rehearsal, after, acknowledged=False)
     return judge(rehearsal, after, acknowledged=told.code == 0, untouched=untouched)
