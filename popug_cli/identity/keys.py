@@ -94,8 +94,8 @@ def make_signing_key(home: Home, chance: Chance, beside: ExitStack) -> str:
 @contextmanager
 def _signs_for_now(home: Home, kid: str, content: bytes) -> Iterator[None]:
     """Let a new key sign; where what follows fails it is gone again, unless it still signs all the same."""
-    replace_file(_file(home, kid), content)
     try:
+        replace_file(_file(home, kid), content)
         with replaced_for_now(_mark(home), kid.encode()):
             yield
     except BaseException:

@@ -1,5 +1,7 @@
 """Key files that are missing, damaged, foreign or open to others, and the way back."""
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from popug_cli.kernel import disk
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.identity import RecoverAdmin, RegisterFirstAdmin, RotateKey, ShowKeys, WhoAmI
 from tests.integration.identity_support import People, settle
@@ -145,6 +148,18 @@ def test_rotation_makes_a_second_key(people: People) -> None:
     kid = people.act("boss", RotateKey()).kid
     assert people.told(head) == [("key_rotated", {"kid": kid})]
     assert {file.stem for file in people.place.home.keys.glob("*.pem")} == {first.stem, kid}
+
+
+def test_a_key_whose_name_cannot_be_synced_is_not_left_behind(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(directory: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(directory))
+
+    first, head = key_file(people), people.head()
+    monkeypatch.setattr(disk, "sync_names", fail)
+    with refused("io_error", 8):
+        people.act("boss", RotateKey())
+    assert [*people.place.home.keys.glob("*.pem")] == [first]
+    assert people.told(head) == []
 
 
 def test_the_key_that_signs_is_shown_first(people: People) -> None:
