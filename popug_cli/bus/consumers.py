@@ -91,8 +91,8 @@ def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool 
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
-    """Whether a consumer has taken (or set aside) everything that is in the log."""
-    return not context.log.after(_position(context, consumer.name), consumer.types, 1)
+    """Whether a consumer has taken (or set aside) everything that is in the log up to the context's position."""
+    return not context.log.has(consumer.types, after=_position(context, consumer.name), up_to=context.position)
 
 
 def pass_by(context: Context, consumers: Sequence[Consumer]) -> None:
@@ -103,10 +103,8 @@ def pass_by(context: Context, consumers: Sequence[Consumer]) -> None:
     if context.events.last - context.position < IDLE_EVENTS:
         return
     for consumer in consumers:
-        if not context.events.may_have(consumer.types):
-            position = _position(context, consumer.name)
-            if not context.log.has(consumer.types, after=position, up_to=context.position):
-                _move(context, consumer.name, context.events.last)
+        if not context.events.may_have(consumer.types) and is_current(context, consumer):
+            _move(context, consumer.name, context.events.last)
 
 
 def advance(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> int:

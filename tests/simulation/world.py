@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from popug_cli.app import Local
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.consumers import CatchUp, Consumer
+from popug_cli.bus.runtime import Context
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
@@ -51,6 +52,16 @@ class WatchedLocal(Local):
     """The way in, cut off before the consumers' turn where the world says so."""
 
     world: "World"
+
+    def write(self, module: str, principal: Principal, work: Callable[[Context], Any]) -> Any:
+        """The command's own write, which is what has to be committed once it is answered."""
+
+        def own_work(context: Context) -> Any:
+            result = work(context)
+            self.world.handled = True
+            return result
+
+        return super().write(module, principal, own_work)
 
     def catch_up(self, *, whenever: bool = False) -> CatchUp:
         if self.world.cut_short:
@@ -112,9 +123,7 @@ class World:
     def handle(self, handler: Callable[[Any, Any], Any], message: Any, context: Any) -> Any:
         """Let a command's handler draw for this command."""
         with self.chance.purpose("command", self.place_in_plan):
-            answer = handler(message, context)
-        self.handled = True
-        return answer
+            return handler(message, context)
 
     def price_times(self, task_id: str) -> int:
         """How often a task was priced, what is not committed yet included."""
@@ -236,14 +245,13 @@ class World:
                 pass
             except Crash:
                 self._restart_after_crash()
-                if not self.committed:
+                if not self.committed or isinstance(message, CloseDay):
                     continue
             except PopugError as refusal:
                 require(not isinstance(refusal, IntegrityFault | Unavailable), "refused_for_a_reason", refusal)
                 self._judge_refusal(who, message)
                 return
-            acknowledged = self.committed or isinstance(message, CloseDay)
-            require(acknowledged, "acknowledged_is_committed", message)
+            require(self.committed, "acknowledged_is_committed", message)
             return
 
     def _judge_refusal(self, who: Principal, message: Message[Any]) -> None:

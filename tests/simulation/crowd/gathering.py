@@ -73,9 +73,13 @@ def _found(home: Path) -> dict[str, str]:
 
 
 def _must(answer: visitor.Answer) -> Any:
+    """The document of an answer; a program that gives none to somebody alone is wrong, however it fares in a crowd."""
     if answer.code:
         raise RuntimeError(answer.stderr)
-    return answer.json
+    try:
+        return answer.json
+    except ValueError as error:
+        raise RuntimeError(f"undisturbed, it answers {answer.stdout!r}") from error
 
 
 def _crowd(
