@@ -1,9 +1,11 @@
 """Sending the mails of one lease: each is marked while the next one is announced, and so before that one is taken.
 
-At most one mail is ever taken and not marked. What else follows from a batch is written down at its end.
+At most one mail is ever taken and not marked. A thread makes the marks, so that the disk is waited for while the server
+is talked to. What else follows from a batch is written down at its end.
 """
 
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -39,8 +41,8 @@ class Run:
 class Desk:
     """Where the mails of a batch are sent from.
 
-    ``taken`` are those that the transport took and that are not marked, ``other`` those that it did not take, and
-    ``written`` those that were written ahead, by their ids.
+    ``taken`` are those that the transport took and that are not marked (nothing is added while ``marking`` runs),
+    ``other`` those that it did not take, and ``written`` those that were written ahead, by their ids.
     """
 
     runtime: Runtime
@@ -48,6 +50,8 @@ class Desk:
     run: Run
     note: Note
     waiting: deque[Claimed]
+    clerk: ThreadPoolExecutor
+    marking: Future[None] | None = None
     taken: list[Claimed] = field(default_factory=list)
     other: list[tuple[Claimed, Outcome]] = field(default_factory=list)
     written: dict[str, Letter | Outcome] = field(default_factory=dict)
@@ -56,12 +60,13 @@ class Desk:
 def send_batch(runtime: Runtime, principal: Principal, transport: Transport, batch: list[Claimed], run: Run) -> None:
     """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
     before = run.after
-    with runtime.noting() as note:
-        desk = Desk(runtime, transport, run, note, deque(batch))
+    with runtime.noting() as note, ThreadPoolExecutor(1, "popug-clerk") as clerk:
+        desk = Desk(runtime, transport, run, note, deque(batch), clerk)
         try:
             _send_all(desk, batch[0])
         finally:
-            _mark(desk)
+            _begin_marking(desk)
+            _end_marking(desk)
             _conclude(desk, principal, before)
 
 
@@ -80,7 +85,12 @@ def _send(desk: Desk, mail: Claimed) -> Outcome:
     letter = desk.written.pop(mail.mail_id, None) or _written(desk.runtime, mail)
     if isinstance(letter, Outcome):
         return letter
-    return desk.transport.send(letter, mark=partial(_mark, desk), meanwhile=partial(_write_ahead, desk))
+    return desk.transport.send(
+        letter,
+        mark=partial(_begin_marking, desk),
+        marked=partial(_end_marking, desk),
+        meanwhile=partial(_write_ahead, desk),
+    )
 
 
 def _write_ahead(desk: Desk) -> None:
@@ -125,10 +135,23 @@ def _note(desk: Desk, mail: Claimed, outcome: Outcome) -> None:
     run.broken_before = broken
 
 
+def _begin_marking(desk: Desk) -> None:
+    _end_marking(desk)
+    if desk.taken:
+        desk.marking = desk.clerk.submit(_mark, desk)
+
+
+def _end_marking(desk: Desk) -> None:
+    """Wait for the mark that is being made; what it failed with is raised, and what was taken is still to be marked."""
+    if desk.marking is not None:
+        failure = desk.marking.exception()
+        desk.marking = None
+        if failure is not None:
+            raise failure
+
+
 def _mark(desk: Desk) -> None:
     """Mark what was taken; what the transport cannot answer for any more ends the run."""
-    if not desk.taken:
-        return
     settled = desk.transport.settle()
     if settled.verdict is Verdict.TAKEN:
         outbox.mark_sent(desk.note, desk.taken, desk.runtime.clock.now())

@@ -22,7 +22,7 @@ class Replies(io.RawIOBase):
 
     def begin(self) -> None:
         """A reply is waited for."""
-        self._until, self._left = time.monotonic() + self._seconds, LONGEST_REPLY_BYTES
+        self._until, self._left, self._has_begun = time.monotonic() + self._seconds, LONGEST_REPLY_BYTES, False
 
     def readable(self) -> bool:
         """It is."""
@@ -30,6 +30,13 @@ class Replies(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """The next bytes; raises ``TimeoutError`` or another ``OSError`` for a reply without an end."""
+        count = self._receive(buffer) if self._has_begun else self._socket.recv_into(buffer)
+        self._has_begun = True
+        self._left -= count
+        return count
+
+    def _receive(self, buffer: "WriteableBuffer") -> int:
+        """What comes in the rest of the time; most replies come whole, so that their socket's own time is enough."""
         remaining = self._until - time.monotonic()
         if remaining <= 0:
             raise TimeoutError("its answer does not end in time")
@@ -37,11 +44,9 @@ class Replies(io.RawIOBase):
             raise OSError("its answer does not end")
         self._socket.settimeout(remaining)
         try:
-            count = self._socket.recv_into(buffer)
+            return self._socket.recv_into(buffer)
         finally:
             self._socket.settimeout(self._seconds)
-        self._left -= count
-        return count
 
 
 class Client(smtplib.SMTP):

@@ -68,11 +68,12 @@ class Transport(Protocol):
         """Let go of what was held."""
         ...
 
-    def send(self, letter: Letter, *, mark: Work, meanwhile: Work) -> Outcome:
+    def send(self, letter: Letter, *, mark: Work, marked: Work, meanwhile: Work) -> Outcome:
         """Hand over one mail.
 
-        One that keeps nothing back calls ``mark``, which marks those before, as soon as it has begun and before this
-        one could be taken (what it raises comes out, and the mail was not taken), and ``meanwhile`` while it waits.
+        One that keeps nothing back calls ``mark`` as soon as it has begun, which begins to mark those before,
+        ``marked`` before this one could be taken, which waits for that (what it raises comes out, and the mail was not
+        taken), and ``meanwhile`` while it waits.
         """
         ...
 
@@ -106,7 +107,7 @@ class Maildir:
     ) -> None:
         """Nothing is held."""
 
-    def send(self, letter: Letter, *, mark: Work, meanwhile: Work) -> Outcome:
+    def send(self, letter: Letter, *, mark: Work, marked: Work, meanwhile: Work) -> Outcome:
         """Write a file under ``tmp``, synced, then move it to ``new``."""
         name = _name_of(letter)
         content = letter.content.replace(b"\r\n", b"\n")
@@ -156,17 +157,18 @@ class Smtp:
                 self._client.quit()
         self._drop()
 
-    def send(self, letter: Letter, *, mark: Work, meanwhile: Work) -> Outcome:
+    def send(self, letter: Letter, *, mark: Work, marked: Work, meanwhile: Work) -> Outcome:
         """Hand one mail to the server, which takes it by the dot that ends its content, and not before."""
         if self._client is None:
             mark()
+            marked()
         try:
             client = self._client or self._connect()
         except (OSError, UnicodeError) as error:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return Outcome(Verdict.UNAVAILABLE, one_line(f"{where}: {_reason(error)}"))
         try:
-            outcome = _announce(client, letter, mark) or _hand_over(client, letter, meanwhile)
+            outcome = _announce(client, letter, mark) or _hand_over(client, letter, marked, meanwhile)
         except BaseException:
             self._drop()
             raise
@@ -254,9 +256,10 @@ def _announce(client: "smtplib.SMTP", letter: Letter, mark: Work) -> Outcome | N
         return _broken(error)
 
 
-def _hand_over(client: "smtplib.SMTP", letter: Letter, meanwhile: Work) -> Outcome:
+def _hand_over(client: "smtplib.SMTP", letter: Letter, marked: Work, meanwhile: Work) -> Outcome:
     """Give the content, with every dot doubled that begins a line."""
     assert letter.content.endswith(b"\r\n")
+    marked()
     try:
         client.send(_DOT_FIRST.sub(b"..", letter.content) + b".\r\n")
         meanwhile()

@@ -4,6 +4,7 @@
 Both hand the same bytes to the same aiosmtpd, which runs in a process of its own; the rounds alternate.
 """
 
+import gc
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -90,6 +91,7 @@ def main(count: int, rounds: int) -> None:
         "POPUG_MAIL_SMTP_PORT": str(port),
     }
     rates: list[tuple[float, float]] = []
+    gc.disable()  # as the command itself does
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             room, mails = prepared(Path(folder) / "home", count)

@@ -50,9 +50,12 @@ class Scripted:
     ) -> None:
         pass
 
-    def send(self, letter: Letter, *, mark: Callable[[], None], meanwhile: Callable[[], None]) -> Outcome:
+    def send(
+        self, letter: Letter, *, mark: Callable[[], None], marked: Callable[[], None], meanwhile: Callable[[], None]
+    ) -> Outcome:
         if self.often:
             mark()
+            marked()
         meanwhile()
         self.handed_over.append(letter.receiver.partition("@")[0])
         step = self.script.pop(0) if self.script else TAKEN
