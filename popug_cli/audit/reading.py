@@ -28,7 +28,7 @@ def rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) 
     """The rows of a statement with ``?`` places, in the context's own transaction; few are in memory at a time."""
     driver = context.connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
-    yield from driver.execute(statement, parameters)
+    return driver.execute(statement, parameters)
 
 
 @lru_cache(maxsize=1024)

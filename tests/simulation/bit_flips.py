@@ -1,15 +1,22 @@
-"""Single bits flipped in the database's pages that are in use: ``python -m tests.simulation.bit_flips [FLIPS] [SEED]``.
+"""``python -m tests.simulation.bit_flips``: single bits are flipped in the database's pages that are in use.
+
+python -m tests.simulation.bit_flips --flips 10000 --seed 21     the long run
+python -m tests.simulation.bit_flips --seed 21 --only 512        one flip of it
 
 Each flip is made in a copy of a company with a past. It is *noticed* where the doctor or opening the
 file says so, *harmless* where ledger, prices and log read as before, and otherwise *silent*: there may be none. A flip
 falls on each kind of page (the tables and the indexes of each module, the schema) as often as that has pages.
 """
 
+# ruff: noqa: T201 - it is a program that prints
+
+import argparse
 import random
 import shutil
 import sqlite3
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,22 +54,28 @@ class Page(NamedTuple):
     kind: str
 
 
-def run(flips: int, seed: int) -> Outcomes:
-    """How many flips of each kind of page were noticed, harmless or silent; each silent one is printed."""
-    chance, outcomes = random.Random(seed), Outcomes()
+def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda done: None) -> Outcomes:
+    """How many flips of each kind of page were noticed, harmless or silent; each silent one is printed.
+
+    ``flips`` are numbers, each of which decides with the seed where it falls.
+    """
+    outcomes = Outcomes()
     with TemporaryDirectory() as folder:
         company = company_with_a_past(Path(folder) / "home")
         company.place.close()
         database = company.root / "popug.db"
         page_bytes, pages = pages_in_use(database)
         content, before = database.read_bytes(), _precious(database)
-        for _ in range(flips):
+        for done, number in enumerate(flips):
+            watch(done)
+            chance = random.Random(f"{seed}/{number}")
             page = chance.choice(pages)
             place = (page.number - 1) * page_bytes * 8 + chance.randrange(page_bytes * 8)
             outcome = _flip(company, content, place, before, Path(folder) / "copy")
             outcomes[page.kind, outcome] += 1
             if outcome == "silent":
-                sys.stdout.write(f"silent: bit {place % 8} of byte {place // 8}, page {page.number}, {page.kind}\n")
+                print(f"silent: bit {place % 8} of byte {place // 8}, page {page.number}, {page.kind}")
+                print(f"replay: python -m tests.simulation.bit_flips --seed {seed} --only {number}")
     return outcomes
 
 
@@ -125,9 +138,27 @@ def table(outcomes: Outcomes) -> str:
     return "\n".join(lines) + "\n"
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """1 where a flip was silent."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.bit_flips", description="Flip single bits.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--flips", type=int, default=1500, help="how many bits, one at a time")
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="replay: this one of them")
+    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
+    chosen = parser.parse_args(arguments)
+    flips = range(chosen.flips) if chosen.only is None else [chosen.only]
+
+    def watch(done: int) -> None:
+        if chosen.progress:
+            filled = 30 * done // len(flips)
+            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done:,} of {len(flips):,}", end="", file=sys.stderr)
+
+    found = run(flips, chosen.seed, watch)
+    if chosen.progress:
+        print(file=sys.stderr)
+    print(f"{len(flips)} flips, seed {chosen.seed}\n{table(found)}", end="")
+    return int(any(outcome == "silent" for _, outcome in found))
+
+
 if __name__ == "__main__":
-    asked = [int(each) for each in sys.argv[1:]]
-    flips, seed = asked + [1500, 1][len(asked) :]
-    found = run(flips, seed)
-    sys.stdout.write(f"{flips} flips, seed {seed}\n{table(found)}")
-    sys.exit(1 if any(outcome == "silent" for _, outcome in found) else 0)
+    sys.exit(main())
