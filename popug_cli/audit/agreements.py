@@ -28,7 +28,7 @@ def _taken(consumer: str, subject: str, told: str) -> str:
 AGREEMENTS = (
     Invariant(
         "people_are_known_alike",
-        "every module calls people by the name, the role and the address that they have",
+        "every module knows people by the name, the role and the address that they have, and since when",
         f"""
         SELECT 'tasks of ' || person.username FROM identity_users person LEFT JOIN tasks_people known
             ON known.user_id = person.user_id
@@ -38,7 +38,8 @@ AGREEMENTS = (
         UNION ALL
         SELECT 'billing of ' || person.username FROM identity_users person LEFT JOIN billing_accounts known
             ON known.account_id = person.user_id
-        WHERE known.username IS NOT person.username AND {_taken("billing", "person.user_id", "identity.user_")}
+        WHERE (known.username IS NOT person.username OR known.registered_at IS NOT person.registered_at)
+            AND {_taken("billing", "person.user_id", "identity.user_")}
         UNION ALL
         SELECT 'mail of ' || person.username FROM identity_users person LEFT JOIN mail_receivers known
             ON known.user_id = person.user_id

@@ -31,7 +31,8 @@ def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None
         context.connection,
         "INSERT INTO billing_accounts (account_id, kind, username, balance_cents, registered_at)"
         " VALUES (?, 'employee', ?, 0, ?) ON CONFLICT (account_id)"
-        " DO UPDATE SET username = excluded.username, registered_at = excluded.registered_at",
+        " DO UPDATE SET username = excluded.username,"
+        " registered_at = coalesce(billing_accounts.registered_at, excluded.registered_at)",
         [
             (event.data.user_id, event.data.username, stamp(event.time))
             for event in events

@@ -117,6 +117,7 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
         (["UPDATE tasks_tasks SET completed_at = created_at WHERE status = 'completed'"], "completed_when_told"),
         (["UPDATE tasks_shuffles SET seed = 'other'"], "its draw is not as the log tells it"),
         (["DELETE FROM mail_receivers WHERE username = 'kesha'"], "people_are_known_alike"),
+        (["UPDATE billing_accounts SET registered_at = '2001-01-01T00:00:00.000000Z'"], "people_are_known_alike"),
         (["UPDATE mail_outbox SET payload = replace(payload, 'lines', 'limes')"], "payouts_equal_mails"),
         (["UPDATE mail_outbox SET payload = json_set(payload, '$.opening_balance_cents', 1)"], "payouts_equal_mails"),
         (["UPDATE tasks_tasks SET fee_cents = NULL, reward_cents = NULL WHERE number = 2"], "tasks_know_their_price"),
