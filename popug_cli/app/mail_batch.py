@@ -136,9 +136,13 @@ def _note(desk: Desk, mail: Claimed, outcome: Outcome) -> None:
 
 
 def _begin_marking(desk: Desk) -> None:
+    """Let the thread mark; where the interpreter is ending, which takes no new work, it is done at once."""
     _end_marking(desk)
     if desk.taken:
-        desk.marking = desk.clerk.submit(_mark, desk)
+        try:
+            desk.marking = desk.clerk.submit(_mark, desk)
+        except RuntimeError:
+            _mark(desk)
 
 
 def _end_marking(desk: Desk) -> None:

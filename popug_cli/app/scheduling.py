@@ -92,16 +92,23 @@ def _back_up(place: "Local", principal: Principal) -> str | None:
     from popug_cli.app.backup import back_up
 
     with place.runtime.reading(principal) as context:
-        tried_at = heartbeat.last_beat(context.connection, heartbeat.BACKUP)
-        if tried_at and context.calendar.date_of(tried_at) == context.calendar.date_of(context.now):
+        if _is_backed_up(context):
             return None
     with place.runtime.writing(principal) as context:
+        if _is_backed_up(context):  # by another scheduler, meanwhile
+            return None
         heartbeat.beat(context.connection, heartbeat.BACKUP, context.now)
     try:
         return back_up(place, BackUp(), principal).path
     except PopugError as error:
         place.warn(f"Today's backup was not taken: {error.message} {error.hint}")
         return None
+
+
+def _is_backed_up(context: Context) -> bool:
+    """Whether somebody has tried today."""
+    tried_at = heartbeat.last_beat(context.connection, heartbeat.BACKUP)
+    return tried_at is not None and context.calendar.date_of(tried_at) == context.calendar.date_of(context.now)
 
 
 def _beat(place: "Local", principal: Principal) -> None:

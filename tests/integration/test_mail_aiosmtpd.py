@@ -359,6 +359,21 @@ def test_a_mark_that_is_interrupted_is_made_before_the_run_ends(
     assert len(office.taken) == 3
 
 
+def test_an_ending_interpreter_that_takes_no_new_work_still_marks_what_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    office = Office()
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor.submit", no_more)
+    with open_office(office, monkeypatch):
+        room = filled(tmp_path)
+        assert room.send().sent == 3
+    assert sorted(room.statuses().values()) == ["sent"] * 3
+    assert len(office.taken) == 3
+
+
 def test_a_mark_that_fails_keeps_the_next_mail_from_being_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

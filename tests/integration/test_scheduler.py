@@ -27,6 +27,7 @@ from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from popug_cli.scheduler import Stopped, Work
+from popug_cli.storage import heartbeat
 from tests.integration.billing_support import check_books, migrated
 from tests.integration.support import InProcess, SeededChance, SetClock
 
@@ -191,6 +192,26 @@ def test_a_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.
     assert due(company).backup is None
     set_local(company, "2026-03-03 00:05")
     assert due(company).backup not in {None, first}
+
+
+def test_of_two_schedulers_that_look_at_once_one_takes_the_backup(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
+    company.place.close()
+    look, taken = heartbeat.last_beat, []
+
+    def look_while_another_one_runs(connection: Any, name: str) -> datetime | None:
+        found = look(connection, name)
+        if name == heartbeat.BACKUP:
+            monkeypatch.setattr(heartbeat, "last_beat", look)
+            taken.append(due(company).backup)
+        return found
+
+    monkeypatch.setattr(heartbeat, "last_beat", look_while_another_one_runs)
+    taken.append(due(company).backup)
+    assert [backup is None for backup in taken] == [False, True]
+    assert len(list((company.root / "backups").iterdir())) == 1
 
 
 def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
