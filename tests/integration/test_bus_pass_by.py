@@ -1,0 +1,122 @@
+"""Whoever has nothing to take in a great many events passes them by, and nobody else does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from popug_cli.bus.consumers import IDLE_EVENTS, Consumer, advance, pass_by
+from popug_cli.bus.outside import MAX_ID_CHARACTERS, SHOWN, first_few, oddities
+from popug_cli.bus.runtime import Context
+from popug_cli.messages.identity import UserEmailChanged, UserRegistered
+from popug_cli.messages.principal import OPERATOR
+from tests.integration.toy import Toy, registration
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    return Toy(tmp_path / "home")
+
+
+def moves(count: int, context: Context) -> None:
+    for number in range(count):
+        context.events.publish(UserEmailChanged(user_id="ann", email=f"{number}@example.com"))
+
+
+def cursor(toy: Toy) -> int:
+    rows = toy.rows("SELECT position FROM bus_cursors WHERE consumer = 'toy'")
+    return int(str(rows[0]["position"])) if rows else 0
+
+
+def test_who_was_current_passes_by_many_events_of_other_kinds(toy: Toy) -> None:
+    with toy.runtime.writing(OPERATOR) as context:
+        moves(IDLE_EVENTS, context)
+        pass_by(context, [toy.consumer])
+    assert cursor(toy) == IDLE_EVENTS
+
+
+def test_a_few_events_are_not_worth_it(toy: Toy) -> None:
+    with toy.runtime.writing(OPERATOR) as context:
+        moves(IDLE_EVENTS - 1, context)
+        pass_by(context, [toy.consumer])
+    assert cursor(toy) == 0
+
+
+def test_who_has_an_event_among_them_does_not_pass_by(toy: Toy) -> None:
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(registration("ann"))
+        moves(IDLE_EVENTS, context)
+        pass_by(context, [toy.consumer])
+    toy.catch_up()
+    assert toy.effects() == ["ann"]
+
+
+def test_who_is_behind_does_not_pass_by(toy: Toy) -> None:
+    toy.publish("ann")
+    with toy.runtime.writing(OPERATOR) as context:
+        moves(IDLE_EVENTS, context)
+        pass_by(context, [toy.consumer])
+    assert cursor(toy) == 0
+    toy.catch_up()
+    assert toy.effects() == ["ann"]
+
+
+def test_what_a_consumer_publishes_is_passed_by_by_the_others(toy: Toy) -> None:
+    talker = Consumer("talker", (UserRegistered,), lambda events, context: moves(IDLE_EVENTS, context))
+    toy.publish("ann")
+    toy.catch_up()
+    advance(toy.runtime, talker, [toy.consumer])
+    assert cursor(toy) == 1 + IDLE_EVENTS
+
+
+def envelope(toy: Toy, subject: str, **data: object) -> str:
+    (row,) = toy.rows("SELECT envelope FROM bus_log ORDER BY sequence LIMIT 1")
+    told = json.loads(str(row["envelope"]))
+    return json.dumps(told | {"id": f"from-outside-{subject}", "subject": subject, "data": told["data"] | data})
+
+
+def odd(toy: Toy) -> list[str]:
+    with toy.runtime.reading(OPERATOR) as context:
+        return list(oddities(context))
+
+
+def test_what_is_odd_about_an_event_from_outside_is_said_with_its_place(toy: Toy) -> None:
+    toy.publish("ann")
+    toy.append_from_outside(envelope(toy, "ann"))
+    assert odd(toy) == []
+    toy.append_from_outside(envelope(toy, "bob"))
+    toy.append_from_outside(envelope(toy, "eve", user_id=7))
+    subject, schema = odd(toy)
+    assert subject == "The event at 3 has the subject bob, not ann."
+    assert schema.startswith("The event at 4 does not fit its schema: ")
+
+
+def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: Toy) -> None:
+    toy.publish("ann")
+    completed = json.loads(envelope(toy, "t1")) | {
+        "source": "/popug/tasks",
+        "type": "popug.tasks.task_completed.v1",
+        "data": {"task_id": "t1", "assignee_id": "zoe", "completed_at": "2026-03-02T09:00:00Z"},
+    }
+    completed.pop("dataschema", None)
+    toy.append_from_outside(json.dumps(completed))
+    assert odd(toy) == [
+        "The event at 2 names zoe, whom no event has registered.",
+        "The event at 2 names the task t1, which no event has created.",
+    ]
+
+
+@pytest.mark.parametrize("letters", [MAX_ID_CHARACTERS, MAX_ID_CHARACTERS + 1])
+def test_a_long_subject_is_said_in_short(toy: Toy, letters: int) -> None:
+    toy.publish("ann")
+    toy.append_from_outside(envelope(toy, "b" * letters))
+    (said,) = odd(toy)
+    end = "…" if letters > MAX_ID_CHARACTERS else ""
+    assert said == f"The event at 2 has the subject {'b' * MAX_ID_CHARACTERS}{end}, not ann."
+
+
+def test_a_few_sentences_are_enough() -> None:
+    many = (str(number) for number in range(10 * SHOWN))
+    assert first_few(many) == [*map(str, range(SHOWN)), "There are more events like these."]
+    assert next(many) == str(SHOWN + 1)
+    assert first_few(str(number) for number in range(SHOWN)) == [*map(str, range(SHOWN))]
