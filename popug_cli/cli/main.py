@@ -45,7 +45,8 @@ def run(arguments: list[str], program: Any = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Python has None for a stream that was closed before it began; what is written there is for nobody."""
+    """Python has None for a stream that was closed before it began: nothing comes from there, or nobody reads it."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115 - it stays open to the end
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
 
@@ -122,6 +123,11 @@ def _own_fault(error: Exception) -> PopugError:
             "usage", f"{error.object!r} holds bytes that are no text in UTF-8.", hint="Write it in UTF-8."
         )
     _trace(error)
+    if isinstance(error, OSError):
+        from popug_cli.storage.faults import of_system
+
+        if fault := of_system(error, error.filename or "This machine"):
+            return fault
     return OwnFault(
         "internal",
         f"popug failed by a fault of its own ({type(error).__name__}: {error}).",

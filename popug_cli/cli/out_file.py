@@ -1,11 +1,11 @@
 """Files that an answer goes to instead of stdout."""
 
-import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import mkstemp
 
+from popug_cli.kernel.disk import NO_SPACE
 from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError, Unavailable
 
 STDOUT = Path("-")
@@ -81,7 +81,7 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
 
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     """Why a file or directory that was asked for cannot be written."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return Unavailable("disk_full", f"There is no space left for {path}.", hint="Free some, then try again.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "Name a file in a directory that you may write to."

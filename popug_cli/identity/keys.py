@@ -39,7 +39,7 @@ def signing_key(home: Home) -> SigningKey:
     mark = _mark(home)
     try:
         kid = mark.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         kid = ""
     if not _KID.fullmatch(kid):
         raise _invalid(mark, "does not name the key that signs")

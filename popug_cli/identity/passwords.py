@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING
 
 from popug_cli.bus.runtime import Context, Prepared
 from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normal_password
+from popug_cli.kernel.errors import Unavailable
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 SALT_BYTES = 16
 HASH = "hash"
+NO_MEMORY = "Memory allocation error"  # argon2's words
 
 
 def hash_password(password: str, context: Context) -> str:
@@ -17,7 +19,14 @@ def hash_password(password: str, context: Context) -> str:
     prepared = context.prepared.get((password, HASH))
     if isinstance(prepared, str):
         return prepared
-    return _hasher(context).hash(_encoded(password), salt=context.chance.bytes(SALT_BYTES))
+    from argon2.exceptions import HashingError
+
+    try:
+        return _hasher(context).hash(_encoded(password), salt=context.chance.bytes(SALT_BYTES))
+    except HashingError as error:
+        if NO_MEMORY in str(error):
+            raise _no_memory() from error
+        raise
 
 
 def is_password(password: str, password_hash: str | None, context: Context) -> bool:
@@ -32,8 +41,20 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
         return False
     try:
         return _hasher(context).verify(password_hash, _encoded(password))
-    except (VerificationError, InvalidHashError):
+    except InvalidHashError:
         return False
+    except VerificationError as error:
+        if NO_MEMORY in str(error):
+            raise _no_memory() from error
+        return False
+
+
+def _no_memory() -> Unavailable:
+    return Unavailable(
+        "io_error",
+        "There is not enough memory to look at a password.",
+        hint="Free some and try again, or let identity.argon2_memory_kib be less.",
+    )
 
 
 def hashed(password: str | None, context: Context) -> Prepared:

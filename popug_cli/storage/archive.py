@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from popug_cli.kernel.disk import sync
+from popug_cli.kernel.disk import NO_SPACE, disk_full, sync
 from popug_cli.kernel.errors import IntegrityFault, InvalidInput
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.storage.mounts import MARK_OF_A_COPY
@@ -75,6 +75,8 @@ def unpack(file: Path, home: Home) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         raise not_a_backup(file, str(error)) from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise disk_full(home.database) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = "Name a file that `popug backup` wrote."
         raise InvalidInput("unreadable_file", f"{file} cannot be read: {reason}.", hint=hint) from error

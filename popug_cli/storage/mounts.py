@@ -40,7 +40,7 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
     """
     held = ""
     found = None
-    for line in mounts.splitlines():
+    for line in mounts.split("\n"):
         before, separator, after = line.partition(" - ")
         fields = before.split(" ")
         if not separator or len(fields) < 5:
