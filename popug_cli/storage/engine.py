@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 
 from popug_cli.kernel.disk import in_doubt
 from popug_cli.storage import queue
-from popug_cli.storage.faults import place_fault, translated, understood
+from popug_cli.storage.faults import place_fault, replaced, translated, understood
 
 BUSY_TIMEOUT_SECONDS = 30
 DEAF_MILLISECONDS = 100
@@ -157,6 +157,8 @@ def begun(connection: Connection) -> Iterator[ExitStack]:
         ExitStack() as beside,
         connection.begin(),
     ):
+        if may_write(connection) and queue.identity_of(database) != identity:
+            raise replaced(database)  # while SQLite's own lock was waited for
         yield beside
 
 

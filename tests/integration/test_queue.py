@@ -16,6 +16,7 @@ import pytest
 
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
+from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.storage import engine, queue
 from tests.integration.served import PATIENCE_SECONDS, eventually
@@ -186,3 +187,22 @@ def test_the_queue_is_a_courtesy(company: InProcess) -> None:
     assert lock.is_file()
     shutil.copyfile(os.devnull, lock)
     assert titles(company) == ["Feed the cage", "Polish the perch"]
+
+
+def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    runtime, database = company.place.runtime, company.root / "popug.db"
+    with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+
+        def empty() -> None:
+            for name in ("popug.db", "popug.db-wal", "popug.db-shm"):
+                (company.root / name).unlink(missing_ok=True)
+            foreign.execute("ROLLBACK")
+
+        later = threading.Timer(0.5, empty)
+        later.start()
+        with pytest.raises(Unavailable) as refusal, runtime.writing(OPERATOR):
+            pass
+        later.join()
+    assert refusal.value.code == "home_replaced"
