@@ -124,7 +124,7 @@ def _own_fault(error: Exception) -> PopugError:
         )
     _trace(error)
     if isinstance(error, OSError):
-        from popug_cli.storage.faults import of_system
+        from popug_cli.kernel.disk import of_system
 
         if fault := of_system(error, error.filename or "This machine"):
             return fault

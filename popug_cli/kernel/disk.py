@@ -105,3 +105,21 @@ def is_at_limit(*files: Path) -> bool:
 def _nearest(place: Path) -> Path:
     """The directory that is there, of a path that may not be."""
     return next((each for each in (place, *place.parents) if each.is_dir()), Path.cwd())
+
+
+def of_system(error: OSError, where: str) -> PopugError | None:
+    """What the system refuses of a place, as a fault of that place; None for what is none of it."""
+    if error.errno in NO_SPACE:
+        return disk_full(Path(where))
+    if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
+        return io_error(where, error.strerror or str(error))
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
+        return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
+    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
+        sentence = f"The system gives popug no more of what it needs: {error.strerror}."
+        return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
+    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
+        sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'no directory that can be used'}."
+        return Unavailable("read_only", sentence, hint="Choose another with --home.")
+    return None

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError as Contradiction
 
-from popug_cli.kernel.disk import NO_SPACE, disk_full, io_error, is_at_limit, refusal
+from popug_cli.kernel.disk import NO_SPACE, disk_full, io_error, is_at_limit, of_system, refusal
 from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 
 _PRIMARY = 0xFF
@@ -113,26 +113,6 @@ def _refused(code: int, error: BaseException, database: Path) -> PopugError:
 def _os_fault(error: OSError, database: Path) -> PopugError | None:
     named = isinstance(error.filename, str | os.PathLike)
     return of_system(error, os.fspath(error.filename) if named else str(database.parent))
-
-
-def of_system(error: OSError, where: str) -> PopugError | None:
-    """What the system refuses of a place, as a fault of that place; None for what is none of it."""
-    import errno
-
-    if error.errno in NO_SPACE:
-        return disk_full(Path(where))
-    if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
-        return io_error(where, error.strerror or str(error))
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
-        return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
-    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
-        sentence = f"The system gives popug no more of what it needs: {error.strerror}."
-        return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
-    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
-        sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'no directory that can be used'}."
-        return Unavailable("read_only", sentence, hint="Choose another with --home.")
-    return None
 
 
 def busy() -> Unavailable:
