@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.disk.bugs import DISK_BUGS
 from tests.simulation.plan import read_places, spell
+from tests.simulation.progress import bar
 
 if TYPE_CHECKING:
     from tests.simulation.campaign import Order, Tally
@@ -60,7 +61,7 @@ def _many(chosen: argparse.Namespace) -> int:
 
     def watch(tally: Tally) -> None:
         if chosen.progress:
-            print(f"\r{_bar(tally.operations, chosen.operations)} {_figures(tally)}", end="", file=sys.stderr)
+            print(f"\r{bar(tally.operations, chosen.operations)} {_figures(tally)}", end="", file=sys.stderr)
 
     tally = campaign(chosen.seed, chosen.operations, jobs=jobs, watch=watch, length=chosen.length)
     if chosen.progress:
@@ -102,11 +103,6 @@ def replay_line(order: Order, bug: str | None) -> str:
     line += f" --keep {spell(order.keep)}" if order.keep is not None else ""
     line += " --real" if order.real else ""
     return line + (f" --bug {bug}" if bug else "")
-
-
-def _bar(done: int, total: int) -> str:
-    filled = 30 * done // max(1, total)
-    return f"[{'#' * filled}{'.' * (30 - filled)}] {100 * done // max(1, total):3}%"
 
 
 def _figures(tally: Tally) -> str:

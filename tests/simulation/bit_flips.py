@@ -28,6 +28,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth, VerifyLedger
 from tests.integration.ledger_support import company_with_a_past
 from tests.integration.support import InProcess, SeededChance
+from tests.simulation.progress import bar
 
 PRECIOUS = (
     "SELECT * FROM billing_entries ORDER BY position",
@@ -150,8 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def watch(done: int) -> None:
         if chosen.progress:
-            filled = 30 * done // len(flips)
-            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done:,} of {len(flips):,}", end="", file=sys.stderr)
+            print(f"\r{bar(done, len(flips))} of {len(flips):,}", end="", file=sys.stderr)
 
     found = run(flips, chosen.seed, watch)
     if chosen.progress:

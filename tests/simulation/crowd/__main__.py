@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.progress import bar
 
 if TYPE_CHECKING:
     from tests.simulation.crowd.gathering import Tally
@@ -42,8 +43,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
     def watch(done: int) -> None:
         if chosen.progress:
-            filled = 30 * done // total
-            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done:,} of {total:,}", end="", file=sys.stderr)
+            print(f"\r{bar(done, total)} of {total:,}", end="", file=sys.stderr)
 
     tally = gather(chosen.seed, chosen.processes, chosen.commands, watch)
     if chosen.progress:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.simulation.bugs import planted
 from tests.simulation.disk import shim
 from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.progress import bar
 
 if TYPE_CHECKING:
     from tests.simulation.disk.campaign import Tally, Try
@@ -67,7 +68,7 @@ def _many(harness: Harness, chosen: argparse.Namespace) -> int:
 
     def watch(tally: "Tally") -> None:
         if chosen.progress:
-            print(f"\r{_bar(tally.trials, chosen.trials)} {_figures(harness, tally)}", end="", file=sys.stderr)
+            print(f"\r{bar(tally.trials, chosen.trials)} {_figures(harness, tally)}", end="", file=sys.stderr)
 
     order = Order(chosen.seed, chosen.trials, chosen.jobs, chosen.only)
     tally = campaign(harness.attempt(chosen), order, watch)
@@ -101,11 +102,6 @@ def _one(harness: Harness, chosen: argparse.Namespace) -> int:
 
 def _replay_line(harness: Harness, place: str, bug: str | None) -> str:
     return f"python -m tests.simulation.{harness.name} {place}" + (f" --bug {bug}" if bug else "")
-
-
-def _bar(done: int, total: int) -> str:
-    filled = 30 * done // max(1, total)
-    return f"[{'#' * filled}{'.' * (30 - filled)}] {100 * done // max(1, total):3}%"
 
 
 def _figures(harness: Harness, tally: "Tally") -> str:

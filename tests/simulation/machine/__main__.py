@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.progress import bar
 
 if TYPE_CHECKING:
     from tests.simulation.machine.campaign import Tally
@@ -43,7 +44,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
     def watch(tally: "Tally") -> None:
         if chosen.progress:
-            print(f"\r{_bar(tally.operations, chosen.operations)} {_figures(tally)}", end="", file=sys.stderr)
+            print(f"\r{bar(tally.operations, chosen.operations)} {_figures(tally)}", end="", file=sys.stderr)
 
     tally = campaign(chosen.seed, chosen.operations, watch=watch, shrink=chosen.shrink, first_chunk=chosen.chunk)
     if chosen.progress:
@@ -59,11 +60,6 @@ def replay_line(chosen: argparse.Namespace, chunk: int) -> str:
     """The command that does it again."""
     line = f"python -m tests.simulation.machine --seed {chosen.seed} --chunk {chunk} --operations {chosen.operations}"
     return line + (f" --bug {chosen.bug}" if chosen.bug else "")
-
-
-def _bar(done: int, total: int) -> str:
-    filled = min(30, 30 * done // max(1, total))
-    return f"[{'#' * filled}{'.' * (30 - filled)}] {min(100, 100 * done // max(1, total)):3}%"
 
 
 def _figures(tally: "Tally") -> str:
