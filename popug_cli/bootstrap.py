@@ -35,7 +35,7 @@ def open_runtime(
 
     if not home.database.exists():
         raise not_initialised(home)
-    check_locks(home.root)
+    check_locks(home.root, home.database)
     migrate.check_version(home)
     engine = open_engine(home.database, threads=threads)
     with transaction(engine, writes=False) as connection:
@@ -67,7 +67,7 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
 
     clock, chance = clock or SystemClock(), chance or SystemChance()
     zone(time_zone)
-    check_locks(home.root)
+    check_locks(home.root, home.database)
     migrate.create(home)
     now = clock.now()
     with transaction(open_engine(home.database), writes=True) as connection:

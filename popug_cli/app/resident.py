@@ -42,7 +42,7 @@ class Resident:
         self._once = Once()
         self._proofs = Proofs()
         self._refreshing = Lock()
-        self._database = _identity(home)
+        self._database = _stat(home.database)
         self._config = _mark(home)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), turn=self._crew.transaction)
 
@@ -98,13 +98,15 @@ class Resident:
             pass
 
     def check(self) -> None:
-        """Raise ``server_unavailable`` where the database is no more the file that was opened."""
-        if _identity(self.home) != self._database:
+        """Raise ``server_unavailable`` where the database is no more the file that was opened, or lost a part of it."""
+        known, found = self._database, _stat(self.home.database)
+        if found[:2] != known[:2] or found[2:3] < known[2:3]:
             raise Unavailable(
                 "server_unavailable",
                 f"The database of {self.home.root} was replaced while it was served; this server serves it no more.",
                 hint="Start `popug serve` again.",
             )
+        self._database = found
 
     def close(self) -> None:
         """Let go of the database, with what is to be written down yet."""
@@ -125,10 +127,6 @@ class Resident:
                 self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
                 self._config = mark
         return self._runtime
-
-
-def _identity(home: Home) -> Mark:
-    return _stat(home.database)[:2]
 
 
 def _mark(home: Home) -> Mark:

@@ -32,7 +32,7 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
     """
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(place.home.root))
-    check_locks(home)
+    check_locks(home, home / "popug.db")
     home.parent.mkdir(parents=True, exist_ok=True)
     with translated(home / "popug.db"), archive.workplace(home) as fresh:
         archive.unpack(file, fresh)
@@ -57,7 +57,8 @@ def _verify(place: "Local", file: Path, fresh: Home) -> None:
     except PopugError as refusal:
         told = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
         told = told.replace(str(fresh.database), str(file))
-        hint = refusal.hint if refusal.code == "newer_database" else ANOTHER_FILE
+        is_elsewhere = isinstance(refusal, Unavailable) or refusal.code == "newer_database"
+        hint = refusal.hint if is_elsewhere else ANOTHER_FILE
         raise type(refusal)(refusal.code, told, hint=hint, details=refusal.details) from refusal
 
 

@@ -26,7 +26,7 @@ from popug_cli.bus.chain import ORIGIN
 from popug_cli.bus.outside import first_few, oddities
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import log_problems
-from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.engine import scalar
 from popug_cli.storage.faults import place_fault
@@ -56,7 +56,10 @@ class Examination(NamedTuple):
 
 
 def examine(context: Context) -> Health:
-    """Check everything; a check that cannot be carried out counts as failed."""
+    """Check everything; a check that cannot be carried out counts as failed.
+
+    Raises ``Unavailable`` where the machine, and not the company, is what keeps a check from being carried out.
+    """
     others = [
         Examination("nothing_passed_over", nothing_passed_over, Where.ANYWHERE),
         Examination("read_models_equal_rebuild", read_models),
@@ -144,10 +147,14 @@ def _guarded(examination: Examination, context: Context) -> Check:
     name = examination.name
     try:
         return examination.check(context)
+    except Unavailable:
+        raise
     except PopugError as refusal:
         return Check(name, False, refusal.message)
     except DAMAGE as error:
         fault = place_fault(error, context.home.database)
+        if isinstance(fault, Unavailable):
+            raise fault from error
         told = getattr(error, "orig", error)
         return Check(
             name, False, fault.message if fault else f"it cannot be carried out: {type(told).__name__}: {told}"

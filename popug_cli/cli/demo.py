@@ -6,6 +6,7 @@ import shlex
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -50,8 +51,18 @@ def register(program: typer.Typer) -> None:
 
 def demo(face: Face) -> None:
     """Play one day of a sample company in a home of its own, and show every screen."""
-    home = _fresh_home(face.chosen.home)
-    stage = Stage(home, face)
+    if face.chosen.home is not None:
+        _play(Stage(_fresh_home(face.chosen.home), face))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="popug-demo-"))
+    try:
+        _play(Stage(Home(folder), face))
+    except BaseException:
+        rmtree(folder, ignore_errors=True)  # nobody was told where it is
+        raise
+
+
+def _play(stage: "Stage") -> None:
     _open_company(stage)
     _morning(stage)
     _afternoon(stage)
@@ -59,9 +70,7 @@ def demo(face: Face) -> None:
     stage.end()
 
 
-def _fresh_home(chosen: Path | None) -> Home:
-    if chosen is None:
-        return Home(Path(tempfile.mkdtemp(prefix="popug-demo-")))
+def _fresh_home(chosen: Path) -> Home:
     home = locate(chosen)
     if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
         raise Conflict(

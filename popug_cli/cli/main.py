@@ -1,6 +1,7 @@
 """The command line as a whole, and the one place where errors become exit codes."""
 
 import codecs
+import errno
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typer._click import exceptions as click
 
 INTERRUPTED = 130
+NO_THREAD = "can't start new thread"  # Python's words
 
 
 def run(arguments: list[str], program: Any = None) -> int:
@@ -123,6 +125,8 @@ def _own_fault(error: Exception) -> PopugError:
             "usage", f"{error.object!r} holds bytes that are no text in UTF-8.", hint="Write it in UTF-8."
         )
     _trace(error)
+    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
+        error = OSError(errno.EAGAIN, NO_THREAD)
     if isinstance(error, OSError):
         from popug_cli.kernel.disk import of_system
 

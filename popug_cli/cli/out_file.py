@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import mkstemp
 
-from popug_cli.kernel.disk import NO_SPACE
-from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError, Unavailable
+from popug_cli.kernel.disk import NO_SPACE, disk_full
+from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError
 
 STDOUT = Path("-")
 
@@ -82,7 +82,7 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     """Why a file or directory that was asked for cannot be written."""
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return Unavailable("disk_full", f"There is no space left for {path}.", hint="Free some, then try again.")
+        return disk_full(path)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "Name a file in a directory that you may write to."
     return InvalidInput("unwritable_file", f"{path} cannot be written: {reason}.", hint=hint)

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+IMPATIENCE_SECONDS = 2.0
 
 
 class Ended(BaseException):
@@ -17,8 +19,11 @@ class Ended(BaseException):
 def in_order(work: Callable[[], int]) -> int:
     """Do the work of a process and return its exit code; a signal that ends it does so once everything is put away.
 
-    What is ignored (under ``nohup``) stays ignored. From the end of the work on Ctrl-C changes nothing.
+    What is ignored (under ``nohup``) stays ignored. From the end of the work on Ctrl-C changes nothing, and soon after
+    a first one, while things are put away, neither.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     found = {number: signal.getsignal(number) for number in ENDING}
     try:
         for number, before in found.items():
@@ -47,6 +52,21 @@ def said_behind(stop: BaseException) -> str:
     while behind is not None and not (isinstance(behind, KeyboardInterrupt) and str(behind)):
         behind = behind.__context__
     return str(behind or "")
+
+
+def _interrupt(*_: object) -> None:
+    signal.signal(signal.SIGINT, _interrupt_again(time.monotonic()))
+    raise KeyboardInterrupt
+
+
+def _interrupt_again(before: float) -> Callable[..., None]:
+    """What Ctrl-C does after a first one at that time: who waits for the end in vain is heard."""
+
+    def interrupt(*_: object) -> None:
+        if time.monotonic() - before > IMPATIENCE_SECONDS:
+            raise KeyboardInterrupt
+
+    return interrupt
 
 
 def _end(number: int, _: object) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SALT_BYTES = 16
 HASH = "hash"
-NO_MEMORY = "Memory allocation error"  # argon2's words
+REFUSED = ("Memory allocation error", "Threading failure")  # argon2's words for what the system does not give it
 
 
 def hash_password(password: str, context: Context) -> str:
@@ -24,8 +24,8 @@ def hash_password(password: str, context: Context) -> str:
     try:
         return _hasher(context).hash(_encoded(password), salt=context.chance.bytes(SALT_BYTES))
     except HashingError as error:
-        if NO_MEMORY in str(error):
-            raise _no_memory() from error
+        if str(error) in REFUSED:
+            raise _refused(error) from error
         raise
 
 
@@ -44,16 +44,16 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
     except InvalidHashError:
         return False
     except VerificationError as error:
-        if NO_MEMORY in str(error):
-            raise _no_memory() from error
+        if str(error) in REFUSED:
+            raise _refused(error) from error
         return False
 
 
-def _no_memory() -> Unavailable:
+def _refused(error: Exception) -> Unavailable:
     return Unavailable(
         "io_error",
-        "There is not enough memory to look at a password.",
-        hint="Free some and try again, or let identity.argon2_memory_kib be less.",
+        f"There is not enough memory, or no thread, to look at a password ({error}).",
+        hint="Free some and try again, or let identity.argon2_memory_kib or identity.argon2_parallelism be less.",
     )
 
 

@@ -113,13 +113,21 @@ def of_system(error: OSError, where: str) -> PopugError | None:
         return disk_full(Path(where))
     if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
         return io_error(where, error.strerror or str(error))
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
-        return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
         sentence = f"The system gives popug no more of what it needs: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
+    return _unusable(error, where)
+
+
+def _unusable(error: OSError, where: str) -> PopugError | None:
+    """A place that cannot be used as what it is."""
+    elsewhere = "Choose another with --home."
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
+        return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
+    if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
+        return Unavailable("read_only", f"{where} is not there, and popug cannot make it.", hint=elsewhere)
     if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
         sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'no directory that can be used'}."
-        return Unavailable("read_only", sentence, hint="Choose another with --home.")
+        return Unavailable("read_only", sentence, hint=elsewhere)
     return None

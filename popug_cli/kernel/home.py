@@ -168,7 +168,8 @@ def replaced_for_now(path: Path, content: bytes) -> Iterator[None]:
 def _put_back(kept: Path, path: Path) -> None:
     try:
         if not kept.exists():
-            path.unlink(missing_ok=True)
+            if path.exists():  # where nothing may be written, nothing may be removed that is not there either
+                path.unlink(missing_ok=True)
         elif not kept.samefile(path):
             kept.replace(path)
     except OSError as error:

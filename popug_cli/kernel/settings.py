@@ -145,6 +145,8 @@ def find_setting(key: str) -> Setting:
 def _read_toml(file: Path) -> dict[str, object]:
     import tomllib
 
+    if file.is_fifo():
+        raise InvalidInput("invalid_setting", f"{file} is a pipe, which has no end.", hint="Put a file in its place.")
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

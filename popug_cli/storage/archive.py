@@ -31,7 +31,7 @@ def workplace(beside: Path) -> Iterator[Home]:
     try:
         folder = Path(mkdtemp(prefix=f".{beside.name[:100]}.", dir=beside.parent))
     except OSError as error:
-        raise unwritable(beside, error) from error
+        raise (disk_full(beside) if error.errno in NO_SPACE else unwritable(beside, error)) from error
     (folder / MARK).touch()
     try:
         yield Home(folder)

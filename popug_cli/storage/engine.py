@@ -157,8 +157,8 @@ def begun(connection: Connection) -> Iterator[ExitStack]:
         ExitStack() as beside,
         connection.begin(),
     ):
-        if may_write(connection) and queue.identity_of(database) != identity:
-            raise replaced(database)  # while SQLite's own lock was waited for
+        if may_write(connection):
+            _refuse_replaced(connection)
         yield beside
 
 
@@ -168,11 +168,19 @@ def write_alone(connection: Connection, statement: str, rows: Sequence[Sequence[
     with queue.turn(options["popug_database"], options["popug_identity"]):
         try:
             _begin(connection)
+            _refuse_replaced(connection)
             driver.executemany(statement, rows)
             _commit(connection)
         finally:
             if driver.in_transaction:
                 driver.execute("ROLLBACK")
+
+
+def _refuse_replaced(connection: Connection) -> None:
+    """Raise ``home_replaced`` where another file took the database's place while SQLite's own lock was waited for."""
+    options = connection.get_execution_options()
+    if queue.identity_of(options["popug_database"]) != options["popug_identity"]:
+        raise replaced(options["popug_database"])
 
 
 def may_write(connection: Connection) -> bool:

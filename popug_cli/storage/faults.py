@@ -129,7 +129,7 @@ def replaced(database: Path) -> Unavailable:
 def begun_already(fault: PopugError) -> Unavailable:
     """A fault that a command met when a part of it was done."""
     sentence = f"{fault.message} A part of what was asked for was done before."
-    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is done is not done again.")
+    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is written down is not done again.")
 
 
 def corrupt(database: Path, why: str) -> IntegrityFault:

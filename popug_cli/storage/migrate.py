@@ -18,6 +18,8 @@ SCRIPTS = Path(__file__).with_name("migrations")
 
 def version_of(database: Path) -> str | None:
     """The number of the last migration that a file had; None for an empty one. One cheap look, no lock taken."""
+    if not database.is_file():
+        raise corrupt(database, "it is no file")
     with translated(database), closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as file:
         tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:

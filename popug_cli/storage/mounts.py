@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from popug_cli.kernel.errors import Unavailable
 
@@ -14,7 +16,16 @@ LOCAL_ALL_THE_SAME = frozenset({"fuse.fuse-overlayfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-def check_locks(place: Path) -> None:
+class Mount(NamedTuple):
+    """A line of ``mountinfo``, as far as it tells where a path leads."""
+
+    number: str
+    parent: str
+    point: str
+    kind: str
+
+
+def check_locks(place: Path, database: Path) -> None:
     """Raise ``no_locks`` where the file system of a place is known to be without locks that can be trusted.
 
     A marked copy, such as that of a backup, is taken anywhere: only the process that makes it opens it.
@@ -23,7 +34,8 @@ def check_locks(place: Path) -> None:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # not a Linux, or one that does not tell
         return
-    kind = kind_without_locks(os.path.realpath(place), mounts)
+    kinds = (kind_without_locks(os.path.realpath(each), mounts) for each in (place, database))
+    kind = next((each for each in kinds if each is not None), None)
     if kind is not None and not (place / MARK_OF_A_COPY).exists():
         raise Unavailable(
             "no_locks",
@@ -36,19 +48,27 @@ def check_locks(place: Path) -> None:
 def kind_without_locks(path: str, mounts: str) -> str | None:
     """The type of the file system that holds an absolute path, by the text of ``mountinfo``; None where it has locks.
 
-    Of the mounts that hold it the deepest counts, of several in one place the last.
+    The way is the kernel's: from the root into the mount that is met first on what is mounted there, and on from that
+    one. What lies hidden below a later mount is never met.
     """
-    held = ""
-    found = None
-    for line in mounts.split("\n"):
+    holding = [mount for mount in _mounts(mounts) if _holds(mount.point, path)]
+    numbers = {mount.number for mount in holding}
+    met = [mount for mount in holding if mount.parent not in numbers - {mount.number}]
+    kind = ""
+    while met:
+        here = min(met, key=lambda mount: len(mount.point))
+        kind = here.kind
+        met = [mount for mount in holding if mount.parent == here.number != mount.number]
+    return kind if _is_without_locks(kind) else None
+
+
+def _mounts(text: str) -> Iterator[Mount]:
+    for line in text.split("\n"):
         before, separator, after = line.partition(" - ")
         fields = before.split(" ")
-        if not separator or len(fields) < 5:
-            continue
-        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-        if len(point) >= len(held) and _holds(point, path):
-            held, found = point, after.split(" ", 1)[0]
-    return found if found is not None and _is_without_locks(found) else None
+        if separator and len(fields) >= 5:
+            point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
+            yield Mount(fields[0], fields[1], point, after.split(" ", 1)[0])
 
 
 def _holds(point: str, path: str) -> bool:

@@ -8,12 +8,13 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from popug_cli.bus.runtime import Runtime
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
@@ -189,7 +190,20 @@ def test_the_queue_is_a_courtesy(company: InProcess) -> None:
     assert titles(company) == ["Feed the cage", "Polish the perch"]
 
 
-def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(tmp_path: Path) -> None:
+def note(runtime: Runtime) -> None:
+    with runtime.noting() as written:
+        written("INSERT INTO storage_heartbeats (name, seen_at) VALUES (?, ?)", [("kesha", "now")])
+
+
+def change(runtime: Runtime) -> None:
+    with runtime.writing(OPERATOR):
+        pass
+
+
+@pytest.mark.parametrize("write", [note, change])
+def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(
+    tmp_path: Path, write: Callable[[Runtime], None]
+) -> None:
     company = InProcess(tmp_path / "home")
     runtime, database = company.place.runtime, company.root / "popug.db"
     with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as foreign:
@@ -202,7 +216,7 @@ def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(t
 
         later = threading.Timer(0.5, empty)
         later.start()
-        with pytest.raises(Unavailable) as refusal, runtime.writing(OPERATOR):
-            pass
+        with pytest.raises(Unavailable) as refusal:
+            write(runtime)
         later.join()
     assert refusal.value.code == "home_replaced"

@@ -2,16 +2,23 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from popug_cli.cli import main
+from popug_cli.app.resident import Resident
+from popug_cli.audit import rebuild
+from popug_cli.cli import demo, main
 from popug_cli.cli.out_file import unwritable
 from popug_cli.identity import keys, passwords
-from popug_cli.kernel.errors import PopugError, Unavailable
-from popug_cli.kernel.home import Home
+from popug_cli.kernel.disk import disk_full
+from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
+from popug_cli.kernel.home import Home, replaced_for_now
+from popug_cli.kernel.settings import load_settings
+from popug_cli.messages.company import BackUp, CheckHealth
 from popug_cli.messages.principal import OPERATOR
+from popug_cli.messages.tasks import AddTask
 from popug_cli.storage import archive
 from popug_cli.storage.mounts import kind_without_locks
 from tests.integration.support import InProcess
@@ -27,6 +34,7 @@ from tests.integration.support import InProcess
         (errno.EMFILE, "io_error"),
         (errno.ENOMEM, "io_error"),
         (errno.ENOSPC, "disk_full"),
+        (errno.ENOENT, "read_only"),
     ],
 )
 def test_a_refusal_that_nobody_foresaw_is_the_places_fault(
@@ -100,3 +108,85 @@ def test_a_file_that_may_not_grow_has_no_space_left() -> None:
 def test_a_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
     mounts = f"30 1 0:1 / /m/a{odd}b rw - fuse.bindfs src rw\n"
     assert kind_without_locks(f"/m/a{odd}b/home", mounts) == "fuse.bindfs"
+
+
+def test_no_thread_is_a_want_of_the_system(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def starved(*_: object) -> int:
+        raise RuntimeError(main.NO_THREAD)
+
+    monkeypatch.setattr(main, "_run", starved)
+    assert main.run(["serve", "--json"]) == 8
+    assert '"io_error"' in capsys.readouterr().err
+
+
+def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_company(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = InProcess(tmp_path / "home")
+
+    def full(*_: object, **__: object) -> None:
+        raise disk_full(tmp_path)
+
+    monkeypatch.setattr(rebuild, "open_engine", full)
+    for perform in (lambda: company.place.perform(CheckHealth()), lambda: company.place.perform(BackUp())):
+        with pytest.raises(Unavailable) as refusal:
+            perform()
+        assert refusal.value.code == "disk_full"
+
+
+def test_a_server_whose_database_was_cut_short_acknowledges_nothing_more(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    company.place.close()
+    resident = Resident(company.place.home, threads=1)
+    resident.check()
+    os.truncate(company.place.home.database, 4096)
+    with pytest.raises(Unavailable) as refusal:
+        resident.perform(AddTask(title="Sweep"), None)
+    assert refusal.value.code == "server_unavailable"
+    resident.close()
+
+
+def test_a_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("popug_cli.kernel.home.replace_file", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(OSError, match="Read-only"), replaced_for_now(tmp_path / "config.toml", b""):
+        pass
+
+
+def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(InvalidInput, match="pipe"):
+        load_settings(tmp_path / "config.toml")
+
+
+def test_a_database_that_is_no_file_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "popug.db").symlink_to("/dev/full")
+    assert main.run(["--home", str(tmp_path), "balance", "--json"]) == 7
+    assert "it is no file" in capsys.readouterr().err
+
+
+def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise disk_full(tmp_path)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("POPUG_HOME", raising=False)
+    monkeypatch.setattr(demo, "_morning", full)
+    assert main.run(["demo", "--json"]) == 8
+    assert not [*tmp_path.iterdir()]
+
+
+def test_backups_that_may_not_be_written_are_the_places_fault_and_another_file_the_askers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = InProcess(tmp_path / "home")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Unavailable) as refusal:
+        company.place.perform(BackUp())
+    assert refusal.value.code == "read_only"
+    with pytest.raises(InvalidInput) as refused:
+        company.place.perform(BackUp(path=str(tmp_path / "nowhere" / "file.zip")))
+    assert refused.value.code == "unwritable_file"

@@ -6,11 +6,13 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
+from popug_cli.cli import signals
 from popug_cli.cli.main import run
 from popug_cli.cli.signals import Ended, in_order
 from tests.integration.fake_server import FakeServer
@@ -32,6 +34,15 @@ sys.exit(in_order(work))
 """
 
 
+@pytest.fixture
+def handlers_are_kept() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_was_begun_is_put_away_before_a_signal_ends_the_process(tmp_path: Path, number: int) -> None:
     begun = tmp_path / "begun"
@@ -46,29 +57,56 @@ def test_what_was_begun_is_put_away_before_a_signal_ends_the_process(tmp_path: P
     assert not begun.exists()
 
 
+@pytest.mark.usefixtures("handlers_are_kept")
 def test_in_this_process_signals_are_raised_and_ignored_ones_stay_ignored() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    try:
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        seen: list[object] = []
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    seen: list[object] = []
 
-        def work() -> int:
-            os.kill(os.getpid(), signal.SIGHUP)
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-            except Ended as ended:
-                seen.extend((ended.number, signal.getsignal(signal.SIGINT)))
-                raise
-            return 0
+    def work() -> int:
+        os.kill(os.getpid(), signal.SIGHUP)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Ended as ended:
+            seen.extend((ended.number, signal.getsignal(signal.SIGINT)))
+            raise
+        return 0
 
-        assert in_order(work) == 128 + signal.SIGTERM
-        assert seen == [signal.SIGTERM, signal.SIG_IGN]
-        assert in_order(lambda: 5) == 5
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    assert in_order(work) == 128 + signal.SIGTERM
+    assert seen == [signal.SIGTERM, signal.SIG_IGN]
+    assert in_order(lambda: 5) == 5
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("handlers_are_kept")
+def test_an_impatient_ctrl_c_does_not_interrupt_what_is_put_away_after_the_first() -> None:
+    put_away: list[bool] = []
+
+    def work() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            put_away.append(True)
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        in_order(work)
+    assert put_away == [True]
+
+
+@pytest.mark.usefixtures("handlers_are_kept")
+def test_who_waits_for_the_end_in_vain_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "IMPATIENCE_SECONDS", -1.0)
+
+    def work() -> int:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        in_order(work)
 
 
 class Program:

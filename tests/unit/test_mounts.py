@@ -21,6 +21,9 @@ MOUNTS = r"""
 46 27 0:55 / /mnt/twice rw - nfs server:/twice rw
 47 46 0:56 / /mnt/twice rw - tmpfs tmpfs rw
 48 27 0:57 / /mnt/docker rw - overlay overlay rw
+49 27 0:58 / /mnt/later/below rw - fuse.bindfs src rw
+50 27 0:59 / /mnt/later rw - tmpfs tmpfs rw
+51 50 0:60 / /mnt/later/above rw - nfs server:/above rw
 not a line of mountinfo
 """.lstrip()
 
@@ -41,6 +44,8 @@ not a line of mountinfo
         ("/mnt/layers/popug", None),
         ("/mnt/twice/popug", None),
         ("/mnt/docker/popug", None),
+        ("/mnt/later/below/popug", None),
+        ("/mnt/later/above/popug", "nfs"),
     ],
 )
 def test_a_file_system_without_locks_is_known_by_its_mount(path: str, kind: str | None) -> None:
@@ -82,6 +87,22 @@ def test_a_home_that_came_to_lie_there_is_not_opened(
     assert os.stat(tmp_path / "popug.db").st_size == 0  # noqa: PTH116 - nothing was written
 
 
+def test_a_database_that_lies_there_is_not_opened_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "mountinfo"
+    told.write_text(
+        f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {tmp_path}/far rw - fuse.sshfs ada@server: rw\n"
+    )
+    monkeypatch.setattr(mounts, "MOUNTINFO", told)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "popug.db").touch()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "popug.db").symlink_to(tmp_path / "far" / "popug.db")
+    assert run(["--home", str(tmp_path / "home"), "doctor", "--json"]) == 8
+    assert "no_locks" in capsys.readouterr().err
+
+
 def test_where_mounts_are_not_told_of_a_home_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "nowhere")
-    mounts.check_locks(tmp_path)
+    mounts.check_locks(tmp_path, tmp_path / "popug.db")
