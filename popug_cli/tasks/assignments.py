@@ -16,6 +16,7 @@ from popug_cli.storage.engine import driver_of, insert_many
 from popug_cli.tasks import people
 
 PROGRESS_TASKS = 5_000
+ASSIGN = "UPDATE tasks_tasks SET assignee_id = lot.column1 FROM (VALUES (?, ?)) AS lot WHERE number = lot.column2"
 
 
 class OpenTask(NamedTuple):
@@ -96,7 +97,7 @@ def hand_over(tasks: Sequence[OpenTask], lot: Lot, why: HandOver, context: Conte
         )
         if done % PROGRESS_TASKS == 0 or done == len(tasks):
             context.progress(why.label, done, len(tasks))
-    insert_many(context.connection, "UPDATE tasks_tasks SET assignee_id = ? WHERE number = ?", drawn)
+    insert_many(context.connection, ASSIGN, drawn)
 
 
 def hand_on_orphans(cause: Delivered[Event], context: Context) -> None:

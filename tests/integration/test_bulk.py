@@ -15,7 +15,7 @@ from popug_cli.messages.principal import OPERATOR
 from popug_cli.storage.engine import ROWS_AT_ONCE, insert_many
 from tests.integration.support import InProcess
 
-MANY = 2 * ROWS_AT_ONCE + 7
+MANY = 2 * max(ROWS_AT_ONCE) + sum(ROWS_AT_ONCE) + 7
 MERGE = "INSERT INTO sums (name, cents) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET cents = cents + excluded.cents"
 MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS move WHERE name = move.column1"
 
@@ -23,7 +23,7 @@ MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS mov
 @pytest.fixture
 def sums() -> Connection:
     connection = create_engine("sqlite://").connect()
-    connection.exec_driver_sql("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 1000))")
+    connection.exec_driver_sql("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 5000))")
     return connection
 
 
@@ -45,7 +45,7 @@ def test_of_many_moves_those_are_counted_that_found_their_row(sums: Connection) 
 
 def test_a_row_that_is_refused_leaves_none_of_those_that_were_taken_with_it(sums: Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        insert_many(sums, MERGE, [(f"n{n:03}", 1000 if n == 30 else n) for n in range(ROWS_AT_ONCE)])
+        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_AT_ONCE))])
     assert stored(sums) == {}
 
 

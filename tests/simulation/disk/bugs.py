@@ -45,8 +45,8 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
             Change(
                 "tasks/assignments.py",
-                ' SET assignee_id = ? WHERE number = ?", drawn)\n',
-                f' SET assignee_id = ? WHERE number = ?", drawn)\n{COMMIT_AMIDST}',
+                "    insert_many(context.connection, ASSIGN, drawn)\n",
+                f"    insert_many(context.connection, ASSIGN, drawn)\n{COMMIT_AMIDST}",
             ),
         ),
     ),
