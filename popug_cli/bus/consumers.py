@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import text
-
 from popug_cli.bus import set_aside
 from popug_cli.bus.log import Row
 from popug_cli.bus.retry import Unhealable
@@ -17,7 +15,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import NOBODY
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.engine import insert_many
+from popug_cli.storage.engine import change, insert_many, scalar, select
 from popug_cli.storage.faults import place_fault
 
 BATCH_EVENTS = 10_000
@@ -245,30 +243,27 @@ def _savepoint(context: Context) -> Iterator[None]:
 
 
 def _position(context: Context, consumer: str) -> int:
-    statement = text("SELECT position FROM bus_cursors WHERE consumer = :c")
-    return context.connection.execute(statement, {"c": consumer}).scalar() or 0
+    return scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer) or 0
 
 
 def _move(context: Context, consumer: str, position: int) -> None:
-    context.connection.execute(
-        text(
-            "INSERT INTO bus_cursors (consumer, position) VALUES (:c, :p)"
-            " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
-        ),
-        {"c": consumer, "p": position},
+    statement = (
+        "INSERT INTO bus_cursors (consumer, position) VALUES (:c, :p)"
+        " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
     )
+    change(context.connection, statement, c=consumer, p=position)
 
 
 def _seen(context: Context, consumer: str, rows: Sequence[Row]) -> set[int]:
     if not rows:
         return set()
-    statement = text(
+    statement = (
         "SELECT sequence FROM bus_inbox WHERE consumer = :c AND sequence BETWEEN :first AND :last"
         " UNION ALL SELECT sequence FROM bus_set_aside"
         " WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'"
     )
-    parameters = {"c": consumer, "first": rows[0][0], "last": rows[-1][0]}
-    return set(context.connection.execute(statement, parameters).scalars())
+    found = select(context.connection, statement, c=consumer, first=rows[0][0], last=rows[-1][0])
+    return {sequence for (sequence,) in found}
 
 
 def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
@@ -282,8 +277,7 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
 def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str) -> list[Consumer]:
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
     with runtime.reading(NOBODY) as context:
-        cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
-        positions: dict[str, int] = {row.consumer: row.position for row in cursors}
+        positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
         due = set_aside.consumers_due(context, due_by)
         start = min((positions.get(c.name, 0) for c in consumers), default=0)
         window = context.log.types_after(start, IDLE_EVENTS)

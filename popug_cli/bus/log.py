@@ -43,7 +43,7 @@ class Log:
     def types_after(self, position: int, limit: int) -> list[tuple[int, str]]:
         """The positions and types of the next events, at most ``limit``, whatever their types are."""
         statement = "SELECT sequence, CAST(type AS BLOB) FROM bus_log WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        rows = self._connection.exec_driver_sql(statement, (position, limit))
+        rows = driver_of(self._connection).execute(statement, (position, limit))
         return [(sequence, readable(type_)) for sequence, type_ in rows]
 
     def at(self, sequence: int) -> Row:

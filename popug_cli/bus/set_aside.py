@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from popug_cli.bus.retry import Policy, next_try
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import unit_interval
 from popug_cli.kernel.clock import stamp
+from popug_cli.storage.engine import change, select
 
 MAX_ERROR_CHARACTERS = 500
 HOLDING = "('retrying', 'waiting', 'dead')"
@@ -27,7 +26,7 @@ class Held(NamedTuple):
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
     """The subjects whose later events have to wait."""
     statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {HOLDING}"
-    return set(context.connection.execute(text(statement), {"c": consumer}).scalars())
+    return {subject for (subject,) in select(context.connection, statement, c=consumer)}
 
 
 def queue_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
@@ -44,18 +43,16 @@ def set_aside(context: Context, consumer: str, sequence: int, subject: str, erro
 def failed_again(context: Context, held: Held, error: Exception) -> None:
     """Count one more failure of what is set aside."""
     state, due_at = _verdict(context, held.attempts + 1, error)
-    context.connection.execute(
-        text(
-            "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
-            " WHERE id = :id"
-        ),
-        {"state": state, "due_at": due_at, "error": describe(error), "id": held.id},
+    statement = (
+        "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
+        " WHERE id = :id"
     )
+    change(context.connection, statement, state=state, due_at=due_at, error=describe(error), id=held.id)
 
 
 def forget(context: Context, held: Held) -> None:
     """The event is done."""
-    context.connection.execute(text("DELETE FROM bus_set_aside WHERE id = :id"), {"id": held.id})
+    change(context.connection, "DELETE FROM bus_set_aside WHERE id = :id", id=held.id)
 
 
 def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
@@ -64,13 +61,13 @@ def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
         "SELECT subject FROM bus_set_aside WHERE consumer = :c AND state = 'retrying' AND due_at <= :due_by"
         " ORDER BY sequence"
     )
-    return list(context.connection.execute(text(statement), {"c": consumer, "due_by": due_by}).scalars())
+    return [subject for (subject,) in select(context.connection, statement, c=consumer, due_by=due_by)]
 
 
 def consumers_due(context: Context, due_by: str) -> set[str]:
     """The consumers that have something to try again by an instant (a stamp)."""
-    statement = text("SELECT DISTINCT consumer FROM bus_set_aside WHERE state = 'retrying' AND due_at <= :due_by")
-    return set(context.connection.execute(statement, {"due_by": due_by}).scalars())
+    statement = "SELECT DISTINCT consumer FROM bus_set_aside WHERE state = 'retrying' AND due_at <= :due_by"
+    return {consumer for (consumer,) in select(context.connection, statement, due_by=due_by)}
 
 
 def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
@@ -79,8 +76,7 @@ def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
         f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {HOLDING}"
         " AND consumer = :c AND subject = :s ORDER BY sequence"
     )
-    rows = context.connection.execute(text(statement), {"c": consumer, "s": subject})
-    return [Held(*row) for row in rows]
+    return [Held(*row) for row in select(context.connection, statement, c=consumer, s=subject)]
 
 
 def describe(error: Exception) -> str:

@@ -1,8 +1,10 @@
 """How long ago something was, for people."""
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from popug_cli.kernel.calendar import Calendar
+if TYPE_CHECKING:
+    from popug_cli.kernel.calendar import Calendar
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NAMED_DAYS = 6
@@ -19,7 +21,7 @@ def age(instant: datetime, now: datetime) -> str:
     return f"{days} days" if days < 100 else f"{days // 7} weeks"
 
 
-def when(instant: datetime, now: datetime, calendar: Calendar) -> str:
+def when(instant: datetime, now: datetime, calendar: "Calendar") -> str:
     """An instant as one speaks of it: ``5 min ago``, ``yesterday 14:05``, ``Monday 09:30``, ``2026-03-02``."""
     passed = now - instant
     if timedelta() <= passed < HOUR:
@@ -32,7 +34,7 @@ def until(instant: datetime, now: datetime) -> str:
     return f"in {age(now, instant)}"
 
 
-def clock(instant: datetime, now: datetime, calendar: Calendar) -> str:
+def clock(instant: datetime, now: datetime, calendar: "Calendar") -> str:
     """An instant as clock and calendar show it, with no more of the date than is needed."""
     local = calendar.local(instant)
     days = (calendar.date_of(now) - local.date()).days

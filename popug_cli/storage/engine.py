@@ -214,6 +214,11 @@ def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
     return row[0] if row else None
 
 
+def select(connection: Connection, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """All rows of a statement with ``:name`` places; raises ``sqlite3.Error``."""
+    return driver_of(connection).execute(statement, parameters).fetchall()
+
+
 def driver_of(connection: Connection) -> sqlite3.Connection:
     """The driver's own connection, for what is done very often: SQLAlchemy costs ten times what SQLite does."""
     driver = connection.connection.driver_connection

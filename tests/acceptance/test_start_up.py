@@ -57,7 +57,8 @@ def test_a_company_that_is_served_is_asked_through_its_server_and_no_longer_than
 ) -> None:
     monkeypatch.setattr(Company, "is_served", True)
     company.be_served()
-    served = loaded(["whoami"], company.environment("kesha"), company.folder)
-    assert served & {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "litestar", "http.client", "asyncio", "rich"} == set()
+    served = loaded(["task", "add", "Feed the cage"], company.environment("kesha"), company.folder)
+    heavy = {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "litestar", "http.client", "asyncio", "rich", "zoneinfo"}
+    assert served & heavy == set()
     company.residence.end()
     assert "sqlalchemy" in loaded(["whoami"], company.environment("kesha"), company.folder)
