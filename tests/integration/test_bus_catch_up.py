@@ -8,12 +8,13 @@ import pytest
 
 from popug_cli.bus import consumers
 from popug_cli.bus.consumers import CatchUp, Consumer, catch_up, is_current, mark_rebuilt, retry_due
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.retry import Unhealable
+from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.bus.set_aside import describe
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
-from popug_cli.messages.identity import UserDeactivated, UserRegistered
+from popug_cli.messages.identity import UserDeactivated, UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.toy import Toy
 
@@ -276,3 +277,161 @@ def test_after_a_rebuild_all_is_done_but_what_is_set_aside(toy: Toy) -> None:
         ("toy", 3),
     ]
     assert cursors(toy) == {"toy": 4}
+
+
+def test_a_fault_of_the_place_keeps_nobody_else_from_trying_what_waits_for_later(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    stuck = Ear("stuck", fault=OSError(28, "No space left on device", "popug.db"))
+    toy.failing = set()
+    catch_up(toy.runtime, [stuck.consumer, toy.consumer], whenever=True)
+    assert toy.effects() == ["ann"]
+
+
+def test_who_is_stuck_far_behind_hides_no_event_of_anybody_else(toy: Toy) -> None:
+    stuck, ear = Ear("stuck", fault=OSError(28, "No space left on device", "popug.db")), Ear("ear")
+    toy.publish(*(f"a{number}" for number in range(FAR)))
+    catch_up(toy.runtime, [ear.consumer])
+    toy.publish("bob")
+    catch_up(toy.runtime, [stuck.consumer, ear.consumer])
+    assert ear.portions[-1] == ([FAR + 1], FAR + 1)
+
+
+def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The consumers that are let take a portion from now on, each time again."""
+    names: list[str] = []
+    advance = consumers.advance
+
+    def noted(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> int:
+        names.append(consumer.name)
+        return advance(runtime, consumer, everybody)
+
+    monkeypatch.setattr(consumers, "advance", noted)
+    return names
+
+
+def test_who_is_current_has_no_turn_because_of_somebody_far_behind(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.publish(*(f"a{number}" for number in range(FAR)))
+    catch_up(toy.runtime, [toy.consumer])
+    names = advanced(monkeypatch)
+    catch_up(toy.runtime, [toy.consumer, Ear("ear").consumer])
+    assert names == ["ear"]
+
+
+def test_who_has_passed_by_what_another_consumer_published_has_no_turn(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talk(events: Sequence[Delivered[Event]], context: Context) -> None:
+        for number in range(FAR):
+            context.events.publish(UserEmailChanged(user_id="ann", email=f"{number}@example.com"))
+
+    toy.publish("ann")
+    toy.catch_up()
+    names = advanced(monkeypatch)
+    catch_up(toy.runtime, [Consumer("talker", (UserRegistered,), talk), toy.consumer])
+    assert names == ["talker"]
+
+
+def test_nobody_has_nothing_to_catch_up_with(toy: Toy) -> None:
+    assert catch_up(toy.runtime, []) == CatchUp()
+
+
+def later(toy: Toy, ear: Ear) -> Consumer:
+    """A consumer during whose turn a day goes by."""
+
+    def wait(events: Sequence[Delivered[Event]], context: Context) -> None:
+        toy.clock.advance(days=1)
+
+    return Consumer(ear.name, ear.kinds, wait)
+
+
+def test_what_comes_due_while_they_catch_up_waits_for_the_next_time(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.failing = set()
+    catch_up(toy.runtime, [toy.consumer, later(toy, Ear("slow"))])
+    assert toy.effects() == []
+    toy.catch_up()
+    assert toy.effects() == ["ann"]
+
+
+def test_whenever_tries_at_its_end_what_has_come_due_by_then(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    catch_up(toy.runtime, [toy.consumer, later(toy, Ear("slow"))], whenever=True)
+    assert aside(toy) == [(1, "retrying", 3)]
+
+
+def test_a_portion_ends_with_its_last_event(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 3)
+    toy.publish("a", "b", "c", "d", "e")
+    consumers.advance(toy.runtime, toy.consumer)
+    assert cursors(toy) == {"toy": 3}
+
+
+NO_SPACE = OSError(28, "No space left on device")
+
+
+def test_a_fault_of_the_place_is_met_once_and_is_nobodys_failure(toy: Toy) -> None:
+    tries: list[int] = []
+
+    def refuse(events: Sequence[Delivered[Event]], context: Context) -> None:
+        tries.append(len(events))
+        raise NO_SPACE
+
+    toy.publish("ann", "bob")
+    report = catch_up(toy.runtime, [Consumer("ear", (UserRegistered,), refuse)])
+    assert [fault.code for fault in report.faults] == ["disk_full"]
+    assert (tries, aside(toy)) == ([2], [])
+
+
+def test_a_fault_of_the_place_amid_a_retry_counts_as_no_attempt(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.error = NO_SPACE
+    assert [fault.code for fault in toy.catch_up(whenever=True).faults] == ["disk_full"]
+    assert aside(toy) == [(1, "retrying", 1)]
+
+
+def test_a_fault_of_the_place_while_an_event_is_given_up_is_no_failure_of_giving_it_up(toy: Toy) -> None:
+    def refuse(event: Delivered[Event], error: str, context: Context) -> bool:
+        raise NO_SPACE
+
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    resigned = Consumer("toy", (UserRegistered,), toy.consumer.consume, refuse)
+    assert [fault.code for fault in catch_up(toy.runtime, [resigned]).faults] == ["disk_full"]
+    assert aside(toy) == []
+
+
+def test_nobody_is_asked_to_give_up_what_cannot_be_read(toy: Toy) -> None:
+    asked: list[object] = []
+
+    def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
+        asked.append(event)
+        return True
+
+    toy.append_from_outside(
+        '{"specversion":"1.0","id":"odd","source":"/popug/identity","type":"popug.identity.user_registered.v1",'
+        '"subject":"ann","time":"2026-03-02T09:00:00Z","data":{"user_id":7}}'
+    )
+    catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
+    assert asked == []
+    assert [state for _, state, _ in aside(toy)] == ["dead"]
+
+
+def test_what_cannot_heal_any_more_is_a_dead_letter_at_its_next_failure(toy: Toy) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.error = Unhealable("for good")
+    toy.catch_up(whenever=True)
+    assert aside(toy) == [(1, "dead", 2)]
+
+
+def test_before_the_first_event_there_is_no_last_one(toy: Toy) -> None:
+    with toy.runtime.writing(OPERATOR) as context:
+        assert context.events.last == -1

@@ -94,6 +94,7 @@ def test_types_that_nobody_knows_are_counted_by_name(toy: Toy) -> None:
     ("condition", "problem"),
     [
         ("sequence = 1", "The log has a hole at 1: 1 of its 6 positions are missing."),
+        ("sequence IN (1, 3)", "The log has a hole at 1: 2 of its 6 positions are missing."),
         ("sequence = 3", "The log has a hole at 3: 1 of its 6 positions are missing."),
         ("sequence IN (2, 4, 5)", "The log has a hole at 4: 3 of its 6 positions are missing."),
         ("sequence < 6", "The log has a hole at 1: 5 of its 6 positions are missing."),
