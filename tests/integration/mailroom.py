@@ -1,14 +1,20 @@
 """A company in which only payouts happen."""
 
+from collections.abc import Callable
 from datetime import date
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from popug_cli.app import Local
+import pytest
+
+from popug_cli.app import Local, mail_run
 from popug_cli.kernel.home import Home
+from popug_cli.mail.letter import Letter
+from popug_cli.mail.transport import TAKEN, Outcome, Verdict
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
 from popug_cli.messages.identity import UserRegistered
@@ -95,3 +101,57 @@ def read(file: Path) -> EmailMessage:
 def receiver(mail: EmailMessage) -> str:
     (address,) = mail["To"].addresses
     return str(address.addr_spec)
+
+
+DOWN = Outcome(Verdict.UNAVAILABLE, "nobody is there")
+BUSY = Outcome(Verdict.DEFERRED, "451 later")
+NEVER = Outcome(Verdict.REFUSED, "550 unknown")
+BROKEN = Outcome(Verdict.BROKEN, "the line is dead")
+
+
+class Scripted:
+    """A transport that does as it is told, then takes everything."""
+
+    step_seconds = 1
+
+    def __init__(self, *script: Outcome | Callable[[], Outcome], often: bool = True) -> None:
+        self.script = list(script)
+        self.often = often
+        self.handed_over: list[str] = []
+        self.settled = TAKEN
+
+    def __enter__(self) -> "Scripted":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def send(
+        self, letter: Letter, *, mark: Callable[[], None], marked: Callable[[], None], meanwhile: Callable[[], None]
+    ) -> Outcome:
+        if self.often:
+            mark()
+            marked()
+        meanwhile()
+        self.handed_over.append(letter.receiver.partition("@")[0])
+        step = self.script.pop(0) if self.script else TAKEN
+        return step if isinstance(step, Outcome) else step()
+
+    def settle(self) -> Outcome:
+        return self.settled
+
+
+Use = Callable[..., Scripted]
+
+
+def use_of(monkeypatch: pytest.MonkeyPatch) -> Use:
+    """A way to have mail go over a transport that does as it is told."""
+
+    def use(*script: Outcome | Callable[[], Outcome], often: bool = True) -> Scripted:
+        transport = Scripted(*script, often=often)
+        monkeypatch.setattr(mail_run, "open_transport", lambda settings, home: transport)
+        return transport
+
+    return use

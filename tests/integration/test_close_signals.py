@@ -15,8 +15,8 @@ from popug_cli.messages.identity import IssueToken
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.billing_support import check_books
+from tests.integration.scheduling import founded, weak_hash
 from tests.integration.support import InProcess, SetClock
-from tests.integration.test_scheduler import founded, weak_hash
 
 __all__ = ["weak_hash"]
 

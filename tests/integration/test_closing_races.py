@@ -16,8 +16,8 @@ from popug_cli.messages.identity import IssueToken, Scope, UserRegistered
 from popug_cli.messages.principal import OPERATOR, SCHEDULER
 from popug_cli.messages.scheduler import RunDue
 from tests.integration.billing_support import assigned, check_books, completed_by, created
+from tests.integration.scheduling import closed, earn, founded, weak_hash
 from tests.integration.support import InProcess, SetClock
-from tests.integration.test_scheduler import closed, earn, founded, weak_hash
 
 __all__ = ["weak_hash"]
 

@@ -34,8 +34,8 @@ from popug_cli.messages.envelope import decode
 from popug_cli.messages.hooks import Hook, HookRun, ListHooks, RetryHook, RunHooks, TryHook
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.tasks import AddTask
+from tests.integration.scheduling import founded
 from tests.integration.support import InProcess, SeededChance, SetClock
-from tests.integration.test_scheduler import founded
 
 EXAMPLES = Path(__file__).parents[2] / ".github/examples/hooks"
 KEEP = 'cat >> "$POPUG_HOME/got.jsonl"; echo >> "$POPUG_HOME/got.jsonl"'

@@ -1,68 +1,35 @@
 """Payout mail on a file: queued once, sent at least once under one Message-ID, to the address of the moment."""
 
 import stat
-from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
-from popug_cli.app import mail_batch, mail_run
 from popug_cli.app.mail_run import send_due
-from popug_cli.identity import gate
-from popug_cli.kernel.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
+from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
 from popug_cli.mail import outbox
-from popug_cli.mail.letter import Letter
-from popug_cli.mail.transport import TAKEN, Maildir, Outcome, Verdict
+from popug_cli.mail.transport import TAKEN, Maildir, Verdict
 from popug_cli.messages.billing import CloseDay
-from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.identity import UserEmailChanged
-from popug_cli.messages.mail import ListMails, MailStatus, RetryMail, SendMail, ShowMail
-from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
-from popug_cli.messages.scheduler import RunDue
+from popug_cli.messages.mail import ListMails, MailStatus, RetryMail, ShowMail
+from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask
-from tests.integration.mailroom import DAY, Mailroom, payout, read, receiver, registered
+from tests.integration.mailroom import (
+    BROKEN,
+    BUSY,
+    DAY,
+    DOWN,
+    NEVER,
+    Mailroom,
+    Use,
+    payout,
+    read,
+    receiver,
+    registered,
+    use_of,
+)
 from tests.integration.support import InProcess
-
-DOWN = Outcome(Verdict.UNAVAILABLE, "nobody is there")
-BUSY = Outcome(Verdict.DEFERRED, "451 later")
-NEVER = Outcome(Verdict.REFUSED, "550 unknown")
-BROKEN = Outcome(Verdict.BROKEN, "the line is dead")
-
-
-class Scripted:
-    """A transport that does as it is told, then takes everything."""
-
-    step_seconds = 1
-
-    def __init__(self, *script: Outcome | Callable[[], Outcome], often: bool = True) -> None:
-        self.script = list(script)
-        self.often = often
-        self.handed_over: list[str] = []
-        self.settled = TAKEN
-
-    def __enter__(self) -> "Scripted":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    def send(
-        self, letter: Letter, *, mark: Callable[[], None], marked: Callable[[], None], meanwhile: Callable[[], None]
-    ) -> Outcome:
-        if self.often:
-            mark()
-            marked()
-        meanwhile()
-        self.handed_over.append(letter.receiver.partition("@")[0])
-        step = self.script.pop(0) if self.script else TAKEN
-        return step if isinstance(step, Outcome) else step()
-
-    def settle(self) -> Outcome:
-        return self.settled
 
 
 @pytest.fixture
@@ -71,16 +38,8 @@ def room(tmp_path: Path) -> Mailroom:
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scripted]:
-    def use(*script: Outcome | Callable[[], Outcome], often: bool = True) -> Scripted:
-        transport = Scripted(*script, often=often)
-        monkeypatch.setattr(mail_run, "open_transport", lambda settings, home: transport)
-        return transport
-
-    return use
-
-
-Use = Callable[..., Scripted]
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
+    return use_of(monkeypatch)
 
 
 # --- queued once ------------------------------------------------------------------------------------
@@ -300,117 +259,6 @@ def test_one_broken_connection_is_replaced_and_two_in_a_row_end_the_run(room: Ma
     assert sorted(room.statuses().values()) == ["queued"] * 4 + ["sent"]
 
 
-# --- leases -----------------------------------------------------------------------------------------
-
-
-def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: Mailroom) -> None:
-    room.hire("kesha")
-    room.pay("kesha")
-    with room.place.runtime.writing(OPERATOR) as context:
-        lease = context.now + timedelta(seconds=90)
-        (mail,) = outbox.claim(context, after="", limit=10, lease_until=lease, whenever=False)
-    assert room.statuses() == {"kesha": "sending"}
-    assert (room.send().sent, room.send().queued) == (0, 1)
-    room.clock.advance(seconds=91)
-    assert room.send().sent == 1
-    assert room.delivered()[0]["Message-ID"] == mail.message_id
-
-
-def test_what_a_dead_sender_did_not_tell_is_told_once_by_whoever_comes_next(
-    room: Mailroom, scripted: Use, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def is_agreed() -> bool:
-        checks: list[Check] = room.place.perform_as(OPERATOR, CheckHealth()).checks
-        return next(check.ok for check in checks if check.name == "sent_mail_was_told")
-
-    room.hire("kesha")
-    room.pay("kesha")
-    scripted()
-    with monkeypatch.context() as dying:
-        dying.setattr(mail_batch, "_conclude", die)
-        with pytest.raises(KeyboardInterrupt):
-            room.send()
-    assert (room.statuses(), room.published("mail_sent"), is_agreed()) == ({"kesha": "sent"}, 0, True)
-    for _ in range(2):
-        room.place.perform(RunDue(), actor=SCHEDULER)
-        assert (room.published("mail_sent"), is_agreed()) == (1, True)
-    room.execute("UPDATE mail_outbox SET mail_id = 'another'")
-    assert not is_agreed()
-
-
-def test_two_processes_never_hold_the_same_mail(room: Mailroom) -> None:
-    room.hire("kesha", "gosha", "vera")
-    room.pay("kesha", "gosha", "vera")
-
-    def claim(limit: int) -> set[str]:
-        with room.place.runtime.writing(OPERATOR) as context:
-            lease = context.now + timedelta(seconds=90)
-            mails = outbox.claim(context, after="", limit=limit, lease_until=lease, whenever=True)
-        return {mail.mail_id for mail in mails}
-
-    first, second = claim(2), claim(10)
-    assert (len(first), len(second)) == (2, 1)
-    assert not first & second
-
-
-def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: Mailroom, scripted: Use) -> None:
-    room.hire("kesha", "gosha", "vera")
-    room.pay("kesha", "gosha", "vera")
-
-    def interrupt() -> Outcome:
-        raise KeyboardInterrupt
-
-    transport = scripted(TAKEN, interrupt, often=False)
-    with pytest.raises(KeyboardInterrupt):
-        room.send()
-    assert room.statuses()[transport.handed_over[0]] == "sent"
-    assert sorted(room.statuses().values()) == ["queued", "queued", "sent"]
-    assert room.send().sent == 2
-
-
-def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: Mailroom, scripted: Use) -> None:
-    names = ("kesha", "gosha", "vera")
-    room.hire(*names)
-    room.pay(*names)
-
-    def slow() -> Outcome:
-        room.clock.advance(seconds=80)
-        return TAKEN
-
-    transport = scripted(slow, slow, slow)
-    run = room.send()
-    assert (run.sent, run.queued) == (3, 0)
-    assert sorted(transport.handed_over) == sorted(names)
-
-
-def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: Mailroom) -> None:
-    room.hire("kesha", "gosha")
-    room.pay("kesha", "gosha")
-
-    def claim() -> list[outbox.Claimed]:
-        with room.place.runtime.writing(OPERATOR) as context:
-            lease = context.now + timedelta(seconds=90)
-            return outbox.claim(context, after="", limit=10, lease_until=lease, whenever=True)
-
-    late = claim()
-    room.clock.advance(seconds=100)
-    claim()
-    with room.place.runtime.writing(OPERATOR) as context:
-        outbox.mark_failed(context, late[0], "550 unknown")
-        outbox.put_back(context, late[0], "451 later")
-        outbox.give_back(context, late)
-    for _ in range(2):
-        with room.place.runtime.noting() as note:
-            outbox.mark_sent(note, [late[1]], room.clock.now())
-        with room.place.runtime.writing(OPERATOR) as context:
-            outbox.tell_sent(context)
-    assert sorted(room.statuses().values()) == ["sending", "sent"]
-    assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)
-
-
 # --- held back --------------------------------------------------------------------------------------
 
 
@@ -423,28 +271,6 @@ def test_held_mail_waits_for_its_release(room: Mailroom) -> None:
     assert (run.sent, run.queued, run.held) == (1, 1, 1)
     released = room.send(release=True)
     assert (released.sent, released.queued, released.held) == (1, 0, 0)
-
-
-# --- who may ----------------------------------------------------------------------------------------
-
-
-def test_a_token_revoked_meanwhile_claims_no_more_but_what_was_sent_is_marked(
-    room: Mailroom, scripted: Use, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room.hire("kesha", "gosha")
-    room.pay("kesha", "gosha")
-    verdicts: Iterator[bool] = iter([True, True, False])
-
-    def admit(*_: object) -> None:
-        if not next(verdicts):
-            raise NotAuthenticated("token_revoked", "This token was revoked.")
-
-    monkeypatch.setattr(gate, "admit", admit)
-    monkeypatch.setattr(mail_run, "BATCH_MAILS", 1)
-    scripted()
-    with pytest.raises(NotAuthenticated):
-        room.place.perform_as(Principal("asya", token_id="t1"), SendMail())
-    assert sorted(room.statuses().values()) == ["queued", "sent"]
 
 
 # --- asking -----------------------------------------------------------------------------------------

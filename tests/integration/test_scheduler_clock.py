@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.integration.billing_support import check_books
+from tests.integration.scheduling import earn, founded, weak_hash
 from tests.integration.support import InProcess, SetClock
-from tests.integration.test_scheduler import earn, founded, weak_hash
 from tests.integration.wall_clock import WallClock
 
 __all__ = ["weak_hash"]

@@ -16,8 +16,8 @@ from popug_cli.cli.main import run as run_popug
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.identity import IssueToken, Scope
+from tests.integration.scheduling import earn, founded, weak_hash
 from tests.integration.support import InProcess, SetClock
-from tests.integration.test_scheduler import earn, founded, weak_hash
 
 __all__ = ["weak_hash"]
 

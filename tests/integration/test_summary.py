@@ -15,8 +15,8 @@ from popug_cli.messages.principal import OPERATOR, SCHEDULER
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.mailroom import read, receiver
+from tests.integration.scheduling import founded, weak_hash
 from tests.integration.support import InProcess
-from tests.integration.test_scheduler import founded, weak_hash
 
 __all__ = ["weak_hash"]
 

@@ -19,7 +19,7 @@ ELSEWHERE = {  # they start programs, or wait for them
     for subject in (
         *("closing_races", "completion", "dashboard", "environment", "examples", "files", "hostile_text"),
         *("mail_aiosmtpd", "mail_smtp", "passwords_outside", "queue", "releases", "remote", "same_over_a_server"),
-        *("scheduler", "scheduler_clock", "scheduler_install", "serve", "serve_bad_clients", "serve_life"),
+        *("scheduler_clock", "scheduler_command", "scheduler_install", "serve", "serve_bad_clients", "serve_life"),
         *("serve_node", "serve_schema", "serve_users", "server_option", "signals"),
     )
 }
