@@ -14,7 +14,7 @@ from tests.benchmarks.homes import SIZES, copy_of, home_of, token_of
 from tests.benchmarks.start_up import POPUG, QUICK_ROUNDS, ROUNDS
 
 LARGEST = {False: 1_000_000, True: 100_000}
-TASKWARRIOR_SIZES = (10, 1_000, 10_000)
+TASKWARRIOR_SIZES = (10, 1_000, 10_000, 100_000)
 GOAL = 1.1
 
 

@@ -18,19 +18,19 @@ from tests.benchmarks.start_up import POPUG
 
 PROCESSES = 8
 COMMANDS, QUICK_COMMANDS = 200, 25
-WHOLE_COMMANDS, QUICK_WHOLE_COMMANDS = 25, 5
-ROUNDS, QUICK_ROUNDS = 5, 1
+QUICK_WHOLE_COMMANDS = 5
+ROUNDS, WHOLE_ROUNDS, QUICK_ROUNDS = 5, 3, 1
 GOAL = 0.8
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Commands a second of eight to those of one, in process and as whole processes."""
-    rounds = QUICK_ROUNDS if quick else ROUNDS
-    for name, work, commands in (
-        ("in process", in_process, QUICK_COMMANDS if quick else COMMANDS),
-        ("whole processes", as_processes, QUICK_WHOLE_COMMANDS if quick else WHOLE_COMMANDS),
+    for name, work, few, rounds in (
+        ("in process", in_process, QUICK_COMMANDS, ROUNDS),
+        ("whole processes", as_processes, QUICK_WHOLE_COMMANDS, WHOLE_ROUNDS),
     ):
-        ratios = [_ratio(work, commands) for _ in range(rounds)]
+        commands = few if quick else COMMANDS
+        ratios = [_ratio(work, commands) for _ in range(QUICK_ROUNDS if quick else rounds)]
         note = f"{PROCESSES} x {commands} commands a round, every task there, none twice"
         yield Figure(f"8 writers / 1 writer, {name}", ratios, GOAL, more_is_better=True, note=note)
 
