@@ -22,6 +22,7 @@ from popug_cli.messages.tasks import AddTask
 from popug_cli.storage import archive
 from popug_cli.storage.mounts import kind_without_locks
 from tests.integration.support import InProcess
+from tests.refusals import refused
 
 
 @pytest.mark.parametrize(
@@ -72,8 +73,10 @@ def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
 
     company = InProcess(tmp_path / "home")
     monkeypatch.setattr(passwords, "_hasher", lambda context: Starved())
-    with company.place.runtime.reading(OPERATOR) as context, pytest.raises(Unavailable, match="not enough memory"):
+    with company.place.runtime.reading(OPERATOR) as context, refused("io_error", 8) as error:
         passwords.is_password("a password of some length", "a hash", context)
+    assert "(Memory allocation error)" in error.value.message
+    assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
 
 
 def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

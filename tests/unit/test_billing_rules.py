@@ -12,6 +12,7 @@ from popug_cli.billing import rules
 from popug_cli.billing.rules import Movement, OpenFigures
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.billing import EntryKind
+from tests.refusals import refused
 
 MONDAY = date(2026, 3, 2)
 days = st.dates(date(2026, 1, 1), date(2026, 12, 31))
@@ -54,17 +55,41 @@ def test_a_business_date_is_the_calendar_date_unless_that_day_is_closed(occurred
     assert found == occurred or occurred < first_open == found
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_corrected", "why"),
+    [
+        (EntryKind.FEE, True, "it is reversed already"),
+        (EntryKind.PAYOUT, False, "it is a payout"),
+        (EntryKind.FEE_REVERSAL, False, "it is a fee reversal"),
+    ],
+)
+def test_what_cannot_be_corrected_says_why(kind: EntryKind, is_corrected: bool, why: str) -> None:
+    with refused("not_correctable", 6, {"entry_id": "e1", "kind": kind.value}) as error:
+        rules.reversal_of(kind, "e1", is_corrected=is_corrected)
+    assert error.value.message == f"The entry e1 cannot be corrected: {why}."
+
+
 # --- which day may be closed --------------------------------------------------------------------
 
 
-def test_the_future_is_not_closed() -> None:
-    assert refusal(rules.check_asked_day, day(1), MONDAY, day(-9)) == "future_date"
-    assert refusal(rules.check_asked_day, date.max, MONDAY, None) == "future_date"
+@pytest.mark.parametrize("first", [None, day(-9)])
+def test_the_future_is_not_closed(first: date | None) -> None:
+    told = {"date": "2026-03-03", "today": "2026-03-02"}
+    with refused("future_date", 2, told) as error:
+        rules.check_asked_day(day(1), MONDAY, first)
+    assert error.value.message == "2026-03-03 is in the future; today is 2026-03-02."
+    assert error.value.hint == "Close today with `popug close-day`."
 
 
-@pytest.mark.parametrize("first", [None, day(-1)])
-def test_nothing_before_the_company_is_closed(first: date | None) -> None:
-    assert refusal(rules.check_asked_day, day(-2), MONDAY, first) == "before_first_day"
+@pytest.mark.parametrize(
+    ("first", "began"), [(None, "The company has no day yet"), (day(-1), "The company's first day is 2026-03-01")]
+)
+def test_nothing_before_the_company_is_closed(first: date | None, began: str) -> None:
+    told = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
+    with refused("before_first_day", 2, told) as error:
+        rules.check_asked_day(day(-2), MONDAY, first)
+    assert error.value.message == f"{began}; 2026-02-28 is before it."
+    assert error.value.hint == "Run `popug income` for the days that there are."
 
 
 @pytest.mark.parametrize("asked", [day(-3), day(-1), MONDAY])
@@ -73,7 +98,11 @@ def test_a_day_from_the_first_to_today_may_be_asked_for(asked: date) -> None:
 
 
 def test_a_day_that_never_was_is_named_with_the_zone() -> None:
-    assert rules.no_such_day(date(2011, 12, 30), "Pacific/Apia").code == "no_such_day"
+    told = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
+    with refused("no_such_day", 2, told) as error:
+        raise rules.no_such_day(date(2011, 12, 30), "Pacific/Apia")
+    assert error.value.message == "There was no 2011-12-30 in Pacific/Apia."
+    assert error.value.hint == "Close the day before or the day after it."
 
 
 def test_a_month_at_once_is_closed_and_more_needs_a_yes() -> None:
