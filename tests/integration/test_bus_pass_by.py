@@ -10,6 +10,7 @@ from popug_cli.bus.outside import MAX_ID_CHARACTERS, SHOWN, first_few, oddities
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.identity import UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR
+from tests.integration.billing_support import created
 from tests.integration.toy import Toy, registration
 
 
@@ -104,6 +105,20 @@ def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: Toy) -
         "The event at 2 names zoe, whom no event has registered.",
         "The event at 2 names the task t1, which no event has created.",
     ]
+
+
+def test_an_event_from_outside_about_somebody_and_a_task_that_were_told_of_is_not_odd(toy: Toy) -> None:
+    toy.publish("ann")
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(created("t1", 1, "ann"))
+    completed = json.loads(envelope(toy, "t1")) | {
+        "source": "/popug/tasks",
+        "type": "popug.tasks.task_completed.v1",
+        "data": {"task_id": "t1", "assignee_id": "ann", "completed_at": "2026-03-02T09:00:00Z"},
+    }
+    completed.pop("dataschema", None)
+    toy.append_from_outside(json.dumps(completed))
+    assert odd(toy) == []
 
 
 @pytest.mark.parametrize("letters", [MAX_ID_CHARACTERS, MAX_ID_CHARACTERS + 1])

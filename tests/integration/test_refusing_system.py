@@ -79,6 +79,12 @@ def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
     assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
 
 
+def test_what_is_no_hash_is_nobodys_password(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    with company.place.runtime.reading(OPERATOR) as context:
+        assert not passwords.is_password("a password of some length", "no hash", context)
+
+
 def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
 

@@ -69,6 +69,17 @@ def test_what_cannot_be_corrected_says_why(kind: EntryKind, is_corrected: bool, 
     assert error.value.message == f"The entry e1 cannot be corrected: {why}."
 
 
+@pytest.mark.parametrize("reason", ["a", "ä" * rules.MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
+def test_a_reason_is_a_line_without_the_space_around_it(reason: str) -> None:
+    assert rules.checked_reason(reason) == reason.strip()
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "a" * (rules.MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
+def test_what_is_no_reason_is_refused(reason: str) -> None:
+    with refused("invalid_reason", 2):
+        rules.checked_reason(reason)
+
+
 # --- which day may be closed --------------------------------------------------------------------
 
 
