@@ -26,7 +26,7 @@ from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, 
 from popug_cli.messages.bus import EnvelopeDocument, ListEvents
 from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
-from popug_cli.storage.faults import FAULTS, begun_already
+from popug_cli.storage.faults import FAULTS, STAYS, begun_already
 
 Answer = TypeVar("Answer")
 OnWrite = Callable[[Context, Any], None]
@@ -144,14 +144,17 @@ class Local:
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Do what the message asks for on behalf of somebody who was let in.
 
-        A fault of the place is ``in_doubt`` where a part was done already; else nothing was changed.
+        A fault of the place is ``in_doubt`` where a part was done already, and an interrupt says so; else nothing was
+        changed.
         """
         self._has_changed = False
         try:
             return self._perform_as(principal, message)
-        except Unavailable as fault:
-            if self._has_changed and fault.code in FAULTS:
-                raise begun_already(fault) from fault
+        except (Exception, KeyboardInterrupt) as error:
+            if self._has_changed and _is_interrupt(error):
+                raise KeyboardInterrupt(STAYS) from error
+            if self._has_changed and isinstance(error, Unavailable) and error.code in FAULTS:
+                raise begun_already(error) from error
             raise
 
     def _note_change(self, principal: Principal) -> None:
@@ -247,3 +250,11 @@ class Local:
             self.runtime  # noqa: B018 - a home that is not there is said first
             raise NotAuthenticated("not_logged_in", "You are not logged in.", hint="Run `popug login NAME`.")
         return self._identify(token, self.runtime)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is an interrupt, or came up while one was on its way, as in SQLAlchemy's cleaning up."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__context__
+    return behind is not None

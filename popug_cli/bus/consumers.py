@@ -11,6 +11,7 @@ from popug_cli.bus.retry import Unhealable
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.progress import Progress
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import NOBODY
@@ -21,6 +22,8 @@ from popug_cli.storage.faults import place_fault
 BATCH_EVENTS = 10_000
 IDLE_EVENTS = 100
 RETRIES_AT_ONCE = 100
+TOLD_POSITIONS = 10_000
+CATCHING_UP = "Catching up"
 FOREVER = "9999"
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
@@ -61,17 +64,47 @@ class CatchUp:
     complete: bool = True
 
 
+class Way:
+    """How far the consumers have come since they began, in positions of the log; told where it is far."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begun = -1
+        self._is_open = False
+
+    def tell(self, reached: int, end: int) -> None:
+        """Say where they stand and where they are to come, all of them added up."""
+        if self._begun < 0:
+            self._begun = reached
+        if end - self._begun >= TOLD_POSITIONS:
+            self._is_open = reached < end
+            self._progress(CATCHING_UP, reached - self._begun, end - self._begun)
+
+    def end(self) -> None:
+        """There is no more to tell."""
+        if self._is_open:
+            self._progress(CATCHING_UP, 1, 1)
+
+
 def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool = False) -> CatchUp:
     """Let the consumers take all that is in the log and all retries that are due, within a bound of time.
 
     Due is what was due when it began; ``whenever`` tries what waits for a later retry once, too. Never raises for a
     consumer's failure or for a fault of the place: both are in the answer.
     """
+    way = Way(runtime.progress)
+    try:
+        return _catch_up(runtime, consumers, way, whenever=whenever)
+    finally:
+        way.end()
+
+
+def _catch_up(runtime: Runtime, consumers: Sequence[Consumer], way: "Way", *, whenever: bool) -> CatchUp:
     report = CatchUp()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
     due_by = FOREVER if whenever else stamp(runtime.clock.now())
     stuck: set[str] = set()
-    while busy := [c for c in _with_work(runtime, consumers, due_by) if c.name not in stuck]:
+    while busy := [c for c in _with_work(runtime, consumers, due_by, way) if c.name not in stuck]:
         for consumer in busy:
             try:
                 failures = advance(runtime, consumer, consumers) + retry_due(runtime, consumer, due_by, deadline)
@@ -274,12 +307,14 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
     )
 
 
-def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str) -> list[Consumer]:
+def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str, way: "Way") -> list[Consumer]:
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
     with runtime.reading(NOBODY) as context:
         positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
+        reached = [positions.get(c.name, 0) for c in consumers]
+        way.tell(sum(reached), len(reached) * context.position)
         due = set_aside.consumers_due(context, due_by)
-        start = min((positions.get(c.name, 0) for c in consumers), default=0)
+        start = min(reached, default=0)
         window = context.log.types_after(start, IDLE_EVENTS)
         full = len(window) == IDLE_EVENTS
         return [c for c in consumers if c.name in due or _pending(c, positions.get(c.name, 0), window, context, full)]

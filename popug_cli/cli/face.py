@@ -26,8 +26,12 @@ if TYPE_CHECKING:
     from popug_cli.app.local import Local
     from popug_cli.app.place import Place
     from popug_cli.app.remote import Remote
+    from popug_cli.cli.progress import Bar
+    from popug_cli.kernel.progress import Progress
 
 Answer = TypeVar("Answer")
+Line = TypeVar("Line")
+TOLD_LINES = 1_000
 
 HomeOption = Annotated[
     Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.", rich_help_panel="Everywhere")
@@ -92,7 +96,7 @@ class Face:
         """The home in this process, where the operator's messages are performed."""
         from popug_cli.app.local import Local
 
-        return self.chosen.place or Local(self.home, warn=self.printer.warn, progress=self._progress())
+        return self.chosen.place or Local(self.home, warn=self.printer.warn, progress=self.progress)
 
     @cached_property
     def server(self) -> "Remote | None":
@@ -102,8 +106,8 @@ class Face:
         if self.chosen.place:
             return None
         if url := self.server_url:
-            return server_at(url, self.printer.warn, self._progress())
-        return server_of(self.home, self.printer.warn, self._progress())
+            return server_at(url, self.printer.warn, self.progress)
+        return server_of(self.home, self.printer.warn, self.progress)
 
     @property
     def server_url(self) -> str | None:
@@ -194,11 +198,31 @@ class Face:
         if self.chosen.server and not self.as_json:
             self.printer.warn(f"This works on the home {self.home.root} of this machine, never over a server.")
 
-    def _progress(self) -> Any:
-        from popug_cli.cli.progress import terminal_progress
+    @cached_property
+    def progress(self) -> "Progress":
+        """A bar where people look on, else silence."""
         from popug_cli.kernel.progress import silent
 
-        return silent if self.printer.plain else terminal_progress(self.printer.err)
+        return self._bar or silent
+
+    @cached_property
+    def _bar(self) -> "Bar | None":
+        from popug_cli.cli.progress import Bar
+
+        return Bar(self.printer.err) if self.printer.err.isatty() and not self.printer.plain else None
+
+    def watched(self, label: str, lines: Iterable[Line]) -> Iterator[Line]:
+        """What goes into a file, with a pulse while it is made."""
+        for done, line in enumerate(lines, start=1):
+            if done % TOLD_LINES == 0:
+                self.progress(label, done, 0)
+            yield line
+        self.progress(label, 1, 1)
+
+    def end(self) -> None:
+        """Leave the terminal as it was found, however a command ended."""
+        if self._bar:
+            self._bar.end()
 
 
 def command(
@@ -238,7 +262,11 @@ def _with_face(function: Callable[..., None]) -> Callable[..., None]:
         as_json = as_json or chosen.as_json
         if context.invoked_subcommand is None:
             words = context.command_path.partition(" ")[2]
-            function(Face(locate(chosen.home), as_json, chosen, words), **arguments)
+            face = Face(locate(chosen.home), as_json, chosen, words)
+            try:
+                function(face, **arguments)
+            finally:
+                face.end()
         else:
             chosen.as_json = as_json
 

@@ -84,7 +84,7 @@ def export(
         for chunk in _journal(face, format_):
             face.printer.raw(chunk)
         return
-    written = write_new_file(out, _journal(face, format_), force=force)
+    written = write_new_file(out, face.watched("Exporting", _journal(face, format_)), force=force)
     exported = Exported(str(out), out.stat().st_size)
     face.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
 

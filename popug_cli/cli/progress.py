@@ -3,34 +3,34 @@
 import time
 from typing import IO, Any
 
-from popug_cli.kernel.progress import Progress, silent
-
 DELAY_SECONDS = 1.0
 INTERVAL_SECONDS = 0.1
-
-
-def terminal_progress(stream: IO[str]) -> Progress:
-    """A bar where the stream is a terminal, else silence."""
-    return Bar(stream) if stream.isatty() else silent
+IDLE_SECONDS = 10.0
 
 
 class Bar:
-    """A bar that appears after a second and costs nothing before."""
+    """A bar that appears after a second of a command and costs nothing before.
+
+    What has told nothing for a while, as a scheduler, begins a new second.
+    """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._started = time.monotonic()
+        self._started = self._told_at = time.monotonic()
         self._drawn_at = 0.0
         self._label = ""
         self._live: Any = None
         self._task: Any = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Draw, at most ten times a second; a new label starts a new second. Without a total there is only a pulse."""
+        """Draw, at most ten times a second. Without a total there is only a pulse."""
         now = time.monotonic()
+        if now - self._told_at > IDLE_SECONDS:
+            self._started = now
+        self._told_at = now
         if label != self._label:
-            self._end()
-            self._label, self._started = label, now
+            self.end()
+            self._label = label
         finished = bool(total) and done >= total
         if now - self._started < DELAY_SECONDS or (now - self._drawn_at < INTERVAL_SECONDS and not finished):
             return
@@ -39,7 +39,7 @@ class Bar:
             self._begin(total)
         self._live.update(self._task, completed=done, total=total or None, refresh=True)
         if finished:
-            self._end()
+            self.end()
 
     def _begin(self, total: int) -> None:
         from rich.console import Console
@@ -49,7 +49,8 @@ class Bar:
         self._live.start()
         self._task = self._live.add_task(self._label, total=total or None)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Take the bar away and give the cursor back."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -105,7 +105,8 @@ def export(
         for task in _every_task(face):
             face.printer.raw(_line(task))
         return
-    exported = Exported(str(out), write_new_file(out, map(_line, _every_task(face)), force=force))
+    lines = face.watched("Exporting", map(_line, _every_task(face)))
+    exported = Exported(str(out), write_new_file(out, lines, force=force))
     face.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 
 from popug_cli.kernel.disk import in_doubt
 from popug_cli.storage import queue
-from popug_cli.storage.faults import place_fault, replaced, translated, understood
+from popug_cli.storage.faults import STAYS, place_fault, replaced, translated, understood
 
 BUSY_TIMEOUT_SECONDS = 30
 DEAF_MILLISECONDS = 100
@@ -103,6 +103,10 @@ def _commit(connection: Connection) -> None:
         fault = place_fault(error, connection.get_execution_options()["popug_database"])
         if fault is not None and error.sqlite_errorcode in UNSYNCED and not _is_withdrawn(driver):
             raise in_doubt(fault) from error
+        raise
+    except KeyboardInterrupt as interrupt:  # it came while the disk was waited for
+        if may_write(connection) and not driver.in_transaction:
+            raise KeyboardInterrupt(STAYS) from interrupt
         raise
 
 

@@ -11,6 +11,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,4 +96,4 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    show(figures(quick="--quick" in sys.argv))
+    deque(show(figures(quick="--quick" in sys.argv)), maxlen=0)

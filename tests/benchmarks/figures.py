@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,23 +70,21 @@ def process(*arguments: str, environment: dict[str, str] | None = None) -> Way:
     return run
 
 
-def show(figures: Iterable[Figure]) -> list[Figure]:
-    """Print a line for each figure as it comes."""
+def show(figures: Iterable[Figure]) -> Iterator[Figure]:
+    """Print a line for each figure as it comes, and pass it on."""
     sys.stdout.write(f"{machine()}\n\n{'':<54}{'goal':>8}{'median':>8}{'lowest':>8}{'highest':>8}\n")
-    shown = []
     for figure in figures:
         bound = f"{'>=' if figure.more_is_better else '<='} {figure.goal:.2f}"
-        verdict = "" if figure.is_met else "  MISSED"
+        verdict = "  met" if figure.is_met else "  MISSED"
         low, high = min(figure.ratios), max(figure.ratios)
         sys.stdout.write(f"{figure.name:<54}{bound:>8}{figure.median:>8.2f}{low:>8.2f}{high:>8.2f}{verdict}\n")
         if figure.note:
             sys.stdout.write(f"    {figure.note}\n")
         sys.stdout.flush()
-        shown.append(figure)
-    return shown
+        yield figure
 
 
-def write_json(figures: Sequence[Figure], path: Path) -> None:
-    """Keep the figures as JSON, each with all its rounds."""
+def write_json(figures: Sequence[Figure], path: Path, **tables: object) -> None:
+    """Keep the figures as JSON, each with all its rounds, and tables without a goal."""
     rows = [figure._asdict() | {"median": figure.median, "met": figure.is_met} for figure in figures]
-    path.write_text(json.dumps({"machine": machine(), "figures": rows}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"machine": machine(), "figures": rows} | tables, indent=1) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ who share 1,000,000.
 """
 
 import sys
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -96,4 +97,4 @@ def asker(home: Path, message: Message[Any]) -> Way:
 
 
 if __name__ == "__main__":
-    show(figures(quick="--quick" in sys.argv))
+    deque(show(figures(quick="--quick" in sys.argv)), maxlen=0)

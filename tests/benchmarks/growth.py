@@ -33,19 +33,22 @@ def commands(home: Path) -> dict[str, Way]:
     return {line.removesuffix(" Feed"): process(POPUG, *line.split(), environment=who) for line in lines}
 
 
-def table(*, quick: bool) -> None:
-    """Print the milliseconds of each command by size."""
+def table(*, quick: bool) -> dict[str, dict[int, float]]:
+    """Print the milliseconds of each command by size, and tell them."""
     rounds = 3 if quick else 9
     sizes = [size for size in SIZES if size <= LARGEST[quick]]
     columns = {size: _column(size, rounds) for size in sizes}
     sys.stdout.write(f"\n{'milliseconds, by tasks':<28}{''.join(f'{size:>12,}' for size in sizes)}\n")
     for name in next(iter(columns.values())):
         sys.stdout.write(f"popug {name:<22}{''.join(f'{columns[size][name]:>12.0f}' for size in sizes)}\n")
+    ours = {f"popug {name}": {size: columns[size][name] for size in sizes} for name in next(iter(columns.values()))}
     if shutil.which("task") is None:
         sys.stdout.write("Taskwarrior is missing: apt-get install taskwarrior\n")
-        return
-    peers = "".join(f"{size:>9,}: {_taskwarrior(size, rounds):.0f}" for size in TASKWARRIOR_SIZES)
+        return ours
+    theirs = {size: _taskwarrior(size, rounds) for size in TASKWARRIOR_SIZES}
+    peers = "".join(f"{size:>9,}: {taken:.0f}" for size, taken in theirs.items())
     sys.stdout.write(f"Taskwarrior's task add, by tasks {peers}\n")
+    return ours | {"Taskwarrior's task add": theirs}
 
 
 def _column(size: int, rounds: int) -> dict[str, float]:

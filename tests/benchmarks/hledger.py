@@ -1,9 +1,7 @@
 """``popug balance`` beside ``hledger balance`` of the same ledger, as whole processes."""
 
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +15,6 @@ ENTRIES, QUICK_ENTRIES = 100_000, 1_000
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Faster is below one."""
-    if shutil.which("hledger") is None:
-        sys.stdout.write("hledger is missing: apt-get install hledger\n")
-        return
     entries = QUICK_ENTRIES if quick else ENTRIES
     home = home_of(entries=entries)
     who = {"POPUG_TOKEN": token_of(home), "POPUG_HOME": str(home), "POPUG_SERVER": ""}

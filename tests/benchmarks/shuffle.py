@@ -9,6 +9,7 @@ import resource
 import statistics
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -68,8 +69,9 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     """A shuffle beside its rows, and a large one beside a smaller one by the task; by the processor's time."""
     small, large, rounds = (2_000, 20_000, 2) if quick else (100_000, 1_000_000, 3)
     few = costs(small, rounds)
-    note = f"{_a_task(few, small)}; memory {peak_mib():.0f} MiB"
+    note = _a_task(few, small)
     yield Figure(f"shuffle of {small:,} / row floor", [a.cpu_seconds / b.cpu_seconds for a, b in few], 2.5, note=note)
+    yield Figure(f"memory of a shuffle of {small:,} / 1 GiB", [peak_mib() / 1024], 1.0)
     many = costs(large, 1)
     ratios = [many[0][0].cpu_seconds / large / (ours.cpu_seconds / small) for ours, _ in few]
     note = f"{_a_task(many, large)}; memory {peak_mib():.0f} MiB"
@@ -87,4 +89,4 @@ def _a_task(taken: Sequence[tuple[Cost, Cost]], tasks: int) -> str:
 
 
 if __name__ == "__main__":
-    show(figures(quick="--quick" in sys.argv))
+    deque(show(figures(quick="--quick" in sys.argv)), maxlen=0)

@@ -1,7 +1,7 @@
 """How consumers are brought up to date: in which portions, until when, and what is left for later."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -430,6 +430,38 @@ def test_what_cannot_heal_any_more_is_a_dead_letter_at_its_next_failure(toy: Toy
     toy.error = Unhealable("for good")
     toy.catch_up(whenever=True)
     assert aside(toy) == [(1, "dead", 2)]
+
+
+def told_of(toy: Toy, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
+    """What is told of catching up from now on, where so many positions are worth it."""
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(consumers, "TOLD_POSITIONS", positions)
+    toy.runtime = replace(toy.runtime, progress=lambda label, done, total: told.append((label, done, total)))
+    return told
+
+
+def test_a_long_way_is_told_from_where_they_begin_to_its_end(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.publish("a", "b")
+    toy.catch_up()
+    told = told_of(toy, monkeypatch, 6)
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("c", "d", "e", "f")
+    catch_up(toy.runtime, [toy.consumer, Ear("ear").consumer])
+    assert told == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
+
+
+def test_a_short_way_is_not_told(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_of(toy, monkeypatch, 3)
+    toy.publish("a", "b")
+    toy.catch_up()
+    assert told == []
+
+
+def test_a_way_that_is_not_gone_to_its_end_is_told_to_be_over(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_of(toy, monkeypatch, 1)
+    toy.publish("ann")
+    catch_up(toy.runtime, [Ear("stuck", fault=NO_SPACE).consumer])
+    assert told == [("Catching up", 0, 1), ("Catching up", 0, 1), ("Catching up", 1, 1)]
 
 
 def test_before_the_first_event_there_is_no_last_one(toy: Toy) -> None:

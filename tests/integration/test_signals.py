@@ -9,13 +9,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from popug_cli.app import local
 from popug_cli.cli import signals
 from popug_cli.cli.main import run
 from popug_cli.cli.signals import Ended, in_order
+from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
+from popug_cli.storage import engine
+from popug_cli.storage.faults import STAYS
 from tests.integration.fake_server import FakeServer
+from tests.integration.support import InProcess
 
 WAITING = """
 import os, signal, sys, time
@@ -134,6 +140,40 @@ def test_what_fails_while_a_signal_is_put_into_effect_is_no_fault_of_its_own(
     with pytest.raises(Ended):
         run(["balance"], Program(Ended(signal.SIGTERM)))
     assert run(["balance"], Program(ValueError())) == 1
+
+
+def test_who_interrupts_what_follows_from_a_command_is_told_that_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    company = InProcess(tmp_path / "home")
+    company.hire("kesha")
+    with monkeypatch.context() as impatient:
+        impatient.setattr(local, "catch_up", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="what was written until then stays"):
+            company.act("boss", AddTask(title="Sweep"))
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            company.act("boss", ListTasks())
+        assert str(interrupt.value) == ""
+    assert company.act("boss", ListTasks(status=StatusFilter.ALL)).total == 1
+
+
+@pytest.mark.parametrize(
+    ("writes", "in_transaction", "said"), [(True, False, STAYS), (True, True, ""), (False, False, "")]
+)
+def test_who_interrupts_a_commit_is_told_whether_it_was_made(
+    monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
+) -> None:
+    """The interrupt comes while the disk is waited for."""
+    connection, driver = Mock(), Mock(in_transaction=in_transaction)
+    driver.execute.side_effect = KeyboardInterrupt
+    monkeypatch.setattr(engine, "driver_of", lambda _: driver)
+    monkeypatch.setattr(engine, "may_write", lambda _: writes)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        engine._commit(connection)
+    assert str(interrupt.value) == said
 
 
 @pytest.mark.parametrize(

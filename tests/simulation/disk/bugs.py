@@ -96,7 +96,13 @@ DISK_BUGS: dict[str, Bug] = {
     ),
     "half-done-refused": Bug(
         "a command that met a fault after its first transaction is told to have changed nothing",
-        (Change("app/local.py", "if self._has_changed and fault.code in FAULTS:", "if False:"),),
+        (
+            Change(
+                "app/local.py",
+                "if self._has_changed and isinstance(error, Unavailable) and error.code in FAULTS:",
+                "if False:",
+            ),
+        ),
     ),
     "key-left-behind": Bug(
         "a key signs though its rotation was rolled back",
