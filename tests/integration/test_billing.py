@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from popug_cli.billing.balances import Account, find_account
 from popug_cli.billing.consumers import consume
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.kernel.draws import ALGORITHM, draw_price_cents
@@ -14,9 +15,10 @@ from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted, TaskPriced
 from popug_cli.messages.envelope import decode
-from popug_cli.messages.principal import OPERATOR
+from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreatedV1
 from tests.integration.billing_support import CountingHouse, assigned, check_books, completed_by, created
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -330,3 +332,15 @@ def test_an_entry_is_reversed_once(house: CountingHouse) -> None:
         reverse("second")
     assert house.cents("kesha") == 0
     check_books(house.rows)
+
+
+# --- whose account --------------------------------------------------------------------------------
+
+
+def test_ones_own_account_is_there_before_billing_has_heard_of_oneself(house: CountingHouse) -> None:
+    newcomer = Principal("vera", user_id="v1")
+    with house.runtime.reading(newcomer) as context:
+        assert find_account(None, context) == Account("v1", "vera", 0)
+        assert find_account("Vera", context) == Account("v1", "vera", 0)
+        with refused("user_not_found", 3, {"username": "nobody"}):
+            find_account("nobody", context)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from popug_cli.billing import rules
 from popug_cli.billing.rules import Movement, OpenFigures
-from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.billing import EntryKind
 from tests.refusals import refused
 
@@ -21,13 +19,6 @@ cents = st.integers(-5000, 5000)
 
 def day(offset: int) -> date:
     return MONDAY + timedelta(days=offset)
-
-
-def refusal(check: Callable[..., object], *arguments: Any, **named: Any) -> str:
-    with pytest.raises(InvalidInput) as caught:
-        check(*arguments, **named)
-    assert caught.value.hint
-    return caught.value.code
 
 
 # --- entries ------------------------------------------------------------------------------------
@@ -119,7 +110,10 @@ def test_a_day_that_never_was_is_named_with_the_zone() -> None:
 def test_a_month_at_once_is_closed_and_more_needs_a_yes() -> None:
     rules.check_days_at_once(31, confirmed=False)
     rules.check_days_at_once(3_000_000, confirmed=True)
-    assert refusal(rules.check_days_at_once, 32, confirmed=False) == "needs_yes"
+    with refused("needs_yes", 2, {"days": 32}) as error:
+        rules.check_days_at_once(32, confirmed=False)
+    assert error.value.message == "This closes 32 days at once, more than 31."
+    assert error.value.hint == "Check the clock, then give --yes to say that you mean it."
 
 
 # --- ranges -------------------------------------------------------------------------------------
@@ -163,7 +157,10 @@ def test_an_income_is_a_week_where_nothing_else_is_said(
 
 @pytest.mark.parametrize("range_of", [rules.statement_range, rules.income_range])
 def test_a_range_that_ends_before_it_begins_is_refused(range_of: Callable[..., object]) -> None:
-    assert refusal(range_of, day(1), day(0), MONDAY) == "invalid_range"
+    with refused("invalid_range", 2, {"from": "2026-03-03", "to": "2026-03-02"}) as error:
+        range_of(day(1), day(0), MONDAY)
+    assert error.value.message == "The range begins on 2026-03-03, after its end on 2026-03-02."
+    assert error.value.hint == "Give the earlier date to --from and the later one to --to."
 
 
 def test_ranges_reach_the_ends_of_the_calendar() -> None:
