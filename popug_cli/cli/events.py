@@ -10,8 +10,8 @@ import typer
 
 from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.out_file import unwritable
 from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.disk import unwritable
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_file
 from popug_cli.kernel.money import format_cents

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import mkstemp
 
-from popug_cli.kernel.disk import NO_SPACE, disk_full
-from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError
+from popug_cli.kernel.disk import unwritable
+from popug_cli.kernel.errors import Conflict, InvalidInput
 
 STDOUT = Path("-")
 
@@ -77,12 +77,3 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
             hint="Give --force to replace it, or name another file.",
             details={"path": str(path)},
         )
-
-
-def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
-    """Why a file or directory that was asked for cannot be written."""
-    if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return disk_full(path)
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    hint = "Name a file in a directory that you may write to."
-    return InvalidInput("unwritable_file", f"{path} cannot be written: {reason}.", hint=hint)

@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
 
 OWNER_ONLY_DIRECTORY = 0o700
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -117,6 +117,16 @@ def of_system(error: OSError, where: str) -> PopugError | None:
         sentence = f"The system gives popug no more of what it needs: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
     return _unusable(error, where)
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
+    """Why a file or directory that was asked for cannot be written: a fault of the place, or no place to write to."""
+    fault = of_system(error, str(path)) if isinstance(error, OSError) else None
+    if fault is not None and fault.code in {"disk_full", "io_error"}:
+        return fault
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    hint = "Name a file in a directory that you may write to."
+    return InvalidInput("unwritable_file", f"{path} cannot be written: {reason}.", hint=hint)
 
 
 def _unusable(error: OSError, where: str) -> PopugError | None:

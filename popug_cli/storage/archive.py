@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from popug_cli.kernel.disk import NO_SPACE, disk_full, sync
+from popug_cli.kernel.disk import NO_SPACE, disk_full, sync, unwritable
 from popug_cli.kernel.errors import IntegrityFault, InvalidInput
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.storage.mounts import MARK_OF_A_COPY
@@ -31,7 +31,7 @@ def workplace(beside: Path) -> Iterator[Home]:
     try:
         folder = Path(mkdtemp(prefix=f".{beside.name[:100]}.", dir=beside.parent))
     except OSError as error:
-        raise (disk_full(beside) if error.errno in NO_SPACE else unwritable(beside, error)) from error
+        raise unwritable(beside, error) from error
     (folder / MARK).touch()
     try:
         yield Home(folder)
@@ -92,15 +92,6 @@ def not_a_backup(file: Path, why: str) -> IntegrityFault:
         f"{file} is damaged or no backup of popug: {why}.",
         hint="Nothing was changed. Name a file that `popug backup` wrote.",
         details={"path": str(file)},
-    )
-
-
-def unwritable(path: Path, error: OSError) -> InvalidInput:
-    """Nothing can be written there."""
-    return InvalidInput(
-        "unwritable_file",
-        f"{path} cannot be written: {error.strerror or error}.",
-        hint="Name a file in a directory that you may write to.",
     )
 
 

@@ -10,9 +10,8 @@ import pytest
 from popug_cli.app.resident import Resident
 from popug_cli.audit import rebuild
 from popug_cli.cli import demo, main
-from popug_cli.cli.out_file import unwritable
 from popug_cli.identity import keys, passwords
-from popug_cli.kernel.disk import disk_full
+from popug_cli.kernel.disk import disk_full, unwritable
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
 from popug_cli.kernel.home import Home, replaced_for_now
 from popug_cli.kernel.settings import load_settings
@@ -109,8 +108,18 @@ def test_a_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, mo
     assert refusal.value.code == "disk_full"
 
 
-def test_a_file_that_may_not_grow_has_no_space_left() -> None:
-    assert unwritable(Path("out"), OSError(errno.EFBIG, "File too large")).code == "disk_full"
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EFBIG, "disk_full"),
+        (errno.EIO, "io_error"),
+        (errno.EMFILE, "io_error"),
+        (errno.EACCES, "unwritable_file"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_the_places_fault_or_the_askers(number: int, code: str) -> None:
+    refusal = unwritable(Path("out"), OSError(number, os.strerror(number)))
+    assert (refusal.code, refusal.exit_status) == (code, 2 if code == "unwritable_file" else 8)
 
 
 @pytest.mark.parametrize("odd", ["\v", "\r", "\x1c", "\x85", "\u2028"])
