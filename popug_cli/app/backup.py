@@ -1,6 +1,5 @@
 """Backups: one instant of the database and the settings, verified by the doctor before it is called a backup."""
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -61,8 +60,7 @@ def verify(place: "Local", copy: Home) -> None:
 def _next_path(place: "Local") -> Path:
     with translated(place.home.database):
         place.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
-        if not os.access(place.home.backups, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place.home.backups))
+        disk.check_writable(place.home.backups)
     return place.home.backups / f"popug-{place.runtime.clock.now():%Y%m%dT%H%M%S%fZ}.zip"
 
 

@@ -34,6 +34,8 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
     home = Path(os.path.realpath(place.home.root))
     check_locks(home, home / "popug.db")
     home.parent.mkdir(parents=True, exist_ok=True)
+    with translated(home / "popug.db"):
+        disk.check_writable(home.parent)
     with translated(home / "popug.db"), archive.workplace(home) as fresh:
         archive.unpack(file, fresh)
         _verify(place, file, fresh)

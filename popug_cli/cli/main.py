@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 NO_THREAD = "can't start new thread"  # Python's words
+NO_ROOM = "failed to map segment"  # the loader's, where there is no memory for a library
 
 
 def run(arguments: list[str], program: Any = None) -> int:
@@ -83,7 +84,8 @@ def _fail(error: PopugError, *, as_json: bool) -> int:
 
     try:
         Printer().error(error, as_json=as_json)
-    except BrokenPipeError:
+        sys.stderr.flush()
+    except OSError:  # nobody listens, or the disk is full that it goes to
         _closed(sys.stderr)
     return error.exit_status
 
@@ -104,7 +106,11 @@ def _unwritable(error: Exception) -> PopugError | None:
 
 def _interrupted(stop: BaseException) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.stderr.write(f"\nInterrupted; {signals.said_behind(stop) or 'nothing was left half done.'}\n")
+    try:
+        sys.stderr.write(f"\nInterrupted; {signals.said_behind(stop) or 'nothing was left half done.'}\n")
+        sys.stderr.flush()
+    except OSError:
+        _closed(sys.stderr)
     return INTERRUPTED
 
 
@@ -127,6 +133,8 @@ def _own_fault(error: Exception) -> PopugError:
     _trace(error)
     if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
         error = OSError(errno.EAGAIN, NO_THREAD)
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_ROOM in str(error)):
+        error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if isinstance(error, OSError):
         from popug_cli.kernel.disk import of_system
 

@@ -76,7 +76,7 @@ class Printer(msgspec.Struct):
 
     def warn(self, sentence: str) -> None:
         """A warning, beside the answer."""
-        self.err.write(_wrapped(f"warning: {visible(sentence)}", self.err) + "\n")
+        self._beside(_wrapped(f"warning: {visible(sentence)}", self.err) + "\n")
 
     def trace(self, report: str) -> None:
         """The lines of a traceback, for who asked for it."""
@@ -84,7 +84,17 @@ class Printer(msgspec.Struct):
 
     def note(self, sentence: str) -> None:
         """A remark, beside the answer."""
-        self.err.write(_wrapped(visible(sentence), self.err) + "\n")
+        self._beside(_wrapped(visible(sentence), self.err) + "\n")
+
+    def _beside(self, text: str) -> None:
+        """What goes beside an answer; where it cannot be written, as to a full disk, the answer matters more."""
+        try:
+            self.err.write(text)
+            self.err.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            self.err = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
 
     def ask(self, question: str) -> None:
         """A question at a terminal, whose answer is typed behind it."""

@@ -1,5 +1,6 @@
 """The session file: one token a home or server, readable by its owner only."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -83,7 +84,9 @@ def _key(company: Home | str) -> str:
 def _read() -> dict[str, str]:
     file = path()
     try:
-        mode = stat.S_IMODE(file.stat().st_mode)
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no file")
         content = file.read_bytes()
     except FileNotFoundError:
         return {}

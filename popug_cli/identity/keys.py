@@ -38,8 +38,8 @@ def signing_key(home: Home) -> SigningKey:
     """The key that signs now; raises ``key_invalid`` or ``insecure_file``."""
     mark = _mark(home)
     try:
-        kid = mark.read_text(encoding="ascii").strip()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
+        kid = mark.read_text(encoding="ascii").strip() if mark.is_file() else ""  # a pipe would have no end
+    except (FileNotFoundError, ValueError):
         kid = ""
     if not _KID.fullmatch(kid):
         raise _invalid(mark, "does not name the key that signs")
@@ -163,8 +163,8 @@ def _load(file: Path) -> "Ed25519PrivateKey":
 
 def _read(file: Path) -> bytes:
     try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-        content = file.read_bytes()
+        mode = file.stat().st_mode
+        content = file.read_bytes() if stat.S_ISREG(mode) else b""  # a pipe would have no end
     except OSError as error:
         raise _invalid(file, "is missing or cannot be read") from error
     if mode & 0o077:

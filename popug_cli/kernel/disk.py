@@ -39,6 +39,12 @@ def make_directory(directory: Path) -> None:
     sync_names(directory.parent)
 
 
+def check_writable(directory: Path) -> None:
+    """Raise ``PermissionError`` for a directory in which nothing may be made."""
+    if not os.access(directory, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+
+
 def refusal(place: Path) -> int | None:
     """The error with which the disk refuses a little more at a place; None where it takes it."""
     from tempfile import TemporaryFile

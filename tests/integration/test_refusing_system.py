@@ -2,23 +2,29 @@
 
 import errno
 import os
+import sqlite3
 import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from popug_cli.app.resident import Resident
 from popug_cli.audit import rebuild
-from popug_cli.cli import demo, main
+from popug_cli.cli import demo, main, session_file
+from popug_cli.cli.render import Printer
 from popug_cli.identity import keys, passwords
 from popug_cli.kernel.disk import disk_full, unwritable
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
 from popug_cli.kernel.home import Home, replaced_for_now
 from popug_cli.kernel.settings import load_settings
-from popug_cli.messages.company import BackUp, CheckHealth
+from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage import archive
+from popug_cli.storage.heartbeat import beat
 from popug_cli.storage.mounts import kind_without_locks
 from tests.integration.support import InProcess
 from tests.refusals import refused
@@ -208,3 +214,98 @@ def test_backups_that_may_not_be_written_are_the_places_fault_and_another_file_t
     with pytest.raises(InvalidInput) as refused:
         company.place.perform(BackUp(path=str(tmp_path / "nowhere" / "file.zip")))
     assert refused.value.code == "unwritable_file"
+
+
+def cut(log: Path) -> None:
+    os.truncate(log, 0)
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, cut])
+def test_a_server_whose_log_was_taken_away_acknowledges_nothing_more(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    company = InProcess(tmp_path / "home")
+    company.hire("kesha")
+    company.place.close()
+    resident = Resident(company.place.home, threads=1)
+    place = resident.place(lambda _: None)
+    place.perform_as(company.people["boss"], AddTask(title="Sweep"))
+    resident.check()
+    lose(company.root / "popug.db-wal")
+    with pytest.raises(Unavailable) as refusal:
+        resident.perform(AddTask(title="Polish"), None)
+    assert refusal.value.code == "server_unavailable"
+    resident.close()
+
+
+def test_a_log_that_was_begun_anew_is_the_same(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    resident = Resident(company.place.home, threads=1)
+    with company.place.runtime.writing(OPERATOR) as context:
+        beat(context.connection, "kesha", context.now)
+    with closing(sqlite3.connect(company.root / "popug.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert (company.root / "popug.db-wal").stat().st_size == 0
+    resident.check()
+    resident.close()
+
+
+class FullDisk(StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fileno(self) -> int:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def test_an_error_that_cannot_be_written_keeps_its_code_and_a_warning_spoils_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", FullDisk())
+    assert main.run(["nosuch"]) == 2
+    printer = Printer(err=FullDisk())
+    printer.warn("Mail could not be sent.")
+    printer.note("This works on the home.")
+    printer.line("done")
+    assert capsys.readouterr().out == "done\n"
+
+
+@pytest.mark.parametrize("want", [MemoryError(), ImportError(f"_rust.so: {main.NO_ROOM} from shared object")])
+def test_a_want_of_memory_is_one_of_the_system(
+    want: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def starved(*_: object) -> int:
+        raise want
+
+    monkeypatch.setattr(main, "_run", starved)
+    assert main.run(["balance", "--json"]) == 8
+    assert "Cannot allocate memory" in capsys.readouterr().err
+
+
+def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = InProcess(tmp_path / "home")
+    for file in (company.root / "keys").iterdir():
+        file.unlink()
+        os.mkfifo(file, 0o600)
+    with refused("key_invalid", 4):
+        keys.signing_key(company.place.home)
+    with refused("key_invalid", 4):
+        keys._load(next((company.root / "keys").glob("*.pem")))
+    os.mkfifo(tmp_path / "session", 0o600)
+    monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session"))
+    monkeypatch.delenv("POPUG_TOKEN", raising=False)
+    with refused("not_logged_in", 4):
+        session_file.check()
+
+
+def test_a_restore_to_where_nothing_may_be_written_is_no_fault_of_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = InProcess(tmp_path / "home")
+    backup = company.place.perform(BackUp())
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Unavailable) as refusal:
+        company.place.perform(Restore(path=backup.path))
+    assert refusal.value.code == "read_only"
