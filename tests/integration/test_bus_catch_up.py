@@ -329,7 +329,7 @@ def test_who_has_passed_by_what_another_consumer_published_has_no_turn(
     toy.publish("ann")
     toy.catch_up()
     names = advanced(monkeypatch)
-    catch_up(toy.runtime, [Consumer("talker", (UserRegistered,), talk), toy.consumer])
+    assert catch_up(toy.runtime, [Consumer("talker", (UserRegistered,), talk), toy.consumer]) == CatchUp()
     assert names == ["talker"]
 
 

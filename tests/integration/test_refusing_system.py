@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -82,6 +83,23 @@ def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
         passwords.is_password("a password of some length", "a hash", context)
     assert "(Memory allocation error)" in error.value.message
     assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
+
+
+def test_a_password_that_cannot_be_hashed_is_a_want_of_the_system_only_where_it_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from argon2.exceptions import HashingError
+
+    company, hasher = InProcess(tmp_path / "home"), Mock()
+    monkeypatch.setattr(passwords, "_hasher", lambda context: hasher)
+    with company.place.runtime.reading(OPERATOR) as context:
+        for words in passwords.REFUSED:
+            hasher.hash.side_effect = HashingError(words)
+            with refused("io_error", 8):
+                passwords.hash_password("a password of some length", context)
+        hasher.hash.side_effect = HashingError("Encoding failed")
+        with pytest.raises(HashingError):
+            passwords.hash_password("a password of some length", context)
 
 
 def test_what_is_no_hash_is_nobodys_password(tmp_path: Path) -> None:

@@ -234,3 +234,14 @@ def test_failures_are_forgotten_after_a_day() -> None:
 )
 def test_roles_are_named_in_a_sentence(roles: set[Role], words: str) -> None:
     assert rules.name_roles(roles) == words
+
+
+def test_a_role_that_is_none_is_told_those_that_there_are() -> None:
+    with refused("invalid_role", 2, {"role": "boss"}) as error:
+        rules.parse_role("boss")
+    assert error.value.hint.endswith("The roles are admin, manager, accountant, worker.")
+
+
+def test_a_short_name_within_a_word_is_let_pass_where_enough_is_left_without_it() -> None:
+    assert not rules._names_owner("sevenabcdefghij", "eve")
+    assert rules._names_owner("sevenabcdefghi", "eve")
