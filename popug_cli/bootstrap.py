@@ -70,7 +70,8 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
     check_locks(home.root, home.database)
     migrate.create(home)
     now = clock.now()
-    with transaction(open_engine(home.database), writes=True) as connection:
+    engine = open_engine(home.database)
+    with transaction(engine, writes=True) as connection:
         connection.execute(
             text(
                 "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
@@ -78,6 +79,7 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
             ),
             {"home_id": uuid7(now, chance), "zone": time_zone, "now": stamp(now)},
         )
+    engine.dispose()
 
 
 def not_initialised(home: Home) -> NotFound:
