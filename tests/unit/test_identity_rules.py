@@ -245,3 +245,11 @@ def test_a_role_that_is_none_is_told_those_that_there_are() -> None:
 def test_a_short_name_within_a_word_is_let_pass_where_enough_is_left_without_it() -> None:
     assert not rules._names_owner("sevenabcdefghij", "eve")
     assert rules._names_owner("sevenabcdefghi", "eve")
+
+
+@pytest.mark.parametrize("name", sorted(rules.RESERVED_USERNAMES))
+def test_a_reserved_name_is_refused_with_another_way_out(name: str) -> None:
+    with refused("invalid_username", 2, {"username": name.upper()}) as error:
+        rules.parse_username(name.upper())
+    assert error.value.message == f"The username {name} is reserved."
+    assert error.value.hint == "Choose another."
