@@ -10,6 +10,7 @@ from popug_cli.identity import rules
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import is_hidden
 from popug_cli.messages.base import Role
+from popug_cli.messages.principal import RESERVED_USERNAMES
 from tests.refusals import refused
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -247,7 +248,7 @@ def test_a_short_name_within_a_word_is_let_pass_where_enough_is_left_without_it(
     assert rules._names_owner("sevenabcdefghi", "eve")
 
 
-@pytest.mark.parametrize("name", sorted(rules.RESERVED_USERNAMES))
+@pytest.mark.parametrize("name", sorted(RESERVED_USERNAMES))
 def test_a_reserved_name_is_refused_with_another_way_out(name: str) -> None:
     with refused("invalid_username", 2, {"username": name.upper()}) as error:
         rules.parse_username(name.upper())
