@@ -19,7 +19,7 @@ from popug_cli.identity.rules import check_newcomer
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable
+from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable, behind
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
@@ -151,7 +151,7 @@ class Local:
         try:
             return self._perform_as(principal, message)
         except (Exception, KeyboardInterrupt) as error:
-            if self._has_changed and _is_interrupt(error):
+            if self._has_changed and behind(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(STAYS) from error
             if self._has_changed and isinstance(error, Unavailable) and error.code in FAULTS:
                 raise begun_already(error) from error
@@ -250,11 +250,3 @@ class Local:
             self.runtime  # noqa: B018 - a home that is not there is said first
             raise NotAuthenticated("not_logged_in", "You are not logged in.", hint="Run `popug login NAME`.")
         return self._identify(token, self.runtime)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is an interrupt, or came up while one was on its way, as in SQLAlchemy's cleaning up."""
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, KeyboardInterrupt):
-        behind = behind.__context__
-    return behind is not None

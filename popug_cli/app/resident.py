@@ -20,7 +20,7 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import NOBODY
-from popug_cli.storage import journal
+from popug_cli.storage import wal
 
 Mark = tuple[int, ...]
 
@@ -46,7 +46,7 @@ class Resident:
         self._database = _stat(home.database)
         self._config = _mark(home)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), turn=self._crew.transaction)
-        self._log = journal.log_of(home.database)
+        self._log = wal.log_of(home.database)
 
     @property
     def home_id(self) -> str:
@@ -102,7 +102,7 @@ class Resident:
     def check(self) -> None:
         """Raise ``server_unavailable`` where the database is no more the file that was opened, or lost a part of it."""
         known, found = self._database, _stat(self.home.database)
-        is_cut = found[2:3] < known[2:3] or not journal.is_same(self.home.database, self._log)
+        is_cut = found[2:3] < known[2:3] or not wal.is_same(self.home.database, self._log)
         if found[:2] != known[:2] or is_cut:
             raise Unavailable(
                 "server_unavailable",

@@ -33,8 +33,8 @@ def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(place.home.root))
     check_locks(home, home / "popug.db")
-    home.parent.mkdir(parents=True, exist_ok=True)
     with translated(home / "popug.db"):
+        home.parent.mkdir(parents=True, exist_ok=True)
         disk.check_writable(home.parent)
     with translated(home / "popug.db"), archive.workplace(home) as fresh:
         archive.unpack(file, fresh)

@@ -99,7 +99,7 @@ def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool 
         way.end()
 
 
-def _catch_up(runtime: Runtime, consumers: Sequence[Consumer], way: "Way", *, whenever: bool) -> CatchUp:
+def _catch_up(runtime: Runtime, consumers: Sequence[Consumer], way: Way, *, whenever: bool) -> CatchUp:
     report = CatchUp()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
     due_by = FOREVER if whenever else stamp(runtime.clock.now())
@@ -307,7 +307,7 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
     )
 
 
-def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str, way: "Way") -> list[Consumer]:
+def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str, way: Way) -> list[Consumer]:
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
     with runtime.reading(NOBODY) as context:
         positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))

@@ -5,6 +5,8 @@ import signal
 import time
 from collections.abc import Callable
 
+from popug_cli.kernel.errors import behind
+
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 IMPATIENCE_SECONDS = 2.0
 
@@ -40,18 +42,15 @@ def in_order(work: Callable[[], int]) -> int:
 
 def stop_behind(error: BaseException) -> BaseException | None:
     """The signal or Ctrl-C amidst which an error came up, as one does in SQLAlchemy's own cleaning up; else None."""
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, KeyboardInterrupt | Ended):
-        behind = behind.__context__
-    return behind
+    return behind(error, (KeyboardInterrupt, Ended))
 
 
 def said_behind(stop: BaseException) -> str:
     """What was said of an interrupt where it came; empty where nothing was."""
-    behind: BaseException | None = stop
-    while behind is not None and not (isinstance(behind, KeyboardInterrupt) and str(behind)):
-        behind = behind.__context__
-    return str(behind or "")
+    said: BaseException | None = stop
+    while said is not None and not (isinstance(said, KeyboardInterrupt) and str(said)):
+        said = said.__context__
+    return str(said or "")
 
 
 def _interrupt(*_: object) -> None:

@@ -1,7 +1,9 @@
 """The tree of errors: raised in the core, turned into words and exit codes in one place of each face."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+Raised = TypeVar("Raised", bound=BaseException)
 
 
 class PopugError(Exception):
@@ -67,3 +69,11 @@ class Unavailable(PopugError):
     """Not possible now; nothing was changed, unless the code is ``in_doubt``."""
 
     exit_status = 8
+
+
+def behind(error: BaseException, kinds: type[Raised] | tuple[type[Raised], ...]) -> Raised | None:
+    """The error itself or the nearest amidst which it came up that is of some kinds, as in SQLAlchemy's cleaning up."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kinds):
+        found = found.__context__
+    return found

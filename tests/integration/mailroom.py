@@ -146,7 +146,13 @@ class Scripted:
 Use = Callable[..., Scripted]
 
 
-def use_of(monkeypatch: pytest.MonkeyPatch) -> Use:
+@pytest.fixture
+def room(tmp_path: Path) -> Mailroom:
+    return Mailroom(tmp_path / "home")
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
     """A way to have mail go over a transport that does as it is told."""
 
     def use(*script: Outcome | Callable[[], Outcome], often: bool = True) -> Scripted:

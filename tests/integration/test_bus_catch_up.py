@@ -1,14 +1,13 @@
 """How consumers are brought up to date: in which portions, until when, and what is left for later."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from popug_cli.bus import consumers
 from popug_cli.bus.consumers import CatchUp, Consumer, catch_up, is_current, mark_rebuilt, retry_due
-from popug_cli.bus.retry import Unhealable
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.bus.set_aside import describe
 from popug_cli.kernel.clock import stamp
@@ -16,7 +15,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR
-from tests.integration.toy import Toy
+from tests.integration.toy import NO_SPACE, Ear, Toy, aside, cursors
 
 FAR = 100
 LATER = "9999"
@@ -25,24 +24,6 @@ LATER = "9999"
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
     return Toy(tmp_path / "home")
-
-
-@dataclass
-class Ear:
-    """A consumer that remembers the portions in which it was given events, and the position that it was told."""
-
-    name: str
-    kinds: tuple[type[Event], ...] = (UserRegistered,)
-    fault: Exception | None = None
-    portions: list[tuple[list[int], int]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.consumer = Consumer(self.name, self.kinds, self._consume)
-
-    def _consume(self, events: Sequence[Delivered[Event]], context: Context) -> None:
-        if self.fault:
-            raise self.fault
-        self.portions.append(([each.sequence for each in events], context.position))
 
 
 class Watch:
@@ -54,14 +35,6 @@ class Watch:
     def monotonic(self) -> float:
         self.now += self.seconds
         return self.now
-
-
-def cursors(toy: Toy) -> dict[object, object]:
-    return {row["consumer"]: row["position"] for row in toy.rows("SELECT consumer, position FROM bus_cursors")}
-
-
-def aside(toy: Toy) -> list[tuple[object, ...]]:
-    return [tuple(row.values()) for row in toy.rows("SELECT sequence, state, attempts FROM bus_set_aside ORDER BY id")]
 
 
 def test_who_is_up_to_date_has_nothing_to_report(toy: Toy) -> None:
@@ -133,15 +106,6 @@ def test_whenever_tries_what_waits_for_later_once_and_no_more(toy: Toy) -> None:
     assert aside(toy) == [(1, "retrying", 1)]
     toy.catch_up(whenever=True)
     assert aside(toy) == [(1, "retrying", 2)]
-
-
-def test_a_fault_of_the_place_stops_its_consumer_and_nobody_else(toy: Toy) -> None:
-    stuck, ear = Ear("stuck", fault=OSError(28, "No space left on device", "popug.db")), Ear("ear")
-    toy.publish("ann")
-    report = catch_up(toy.runtime, [stuck.consumer, ear.consumer])
-    assert ([fault.code for fault in report.faults], report.failures) == (["disk_full"], {})
-    assert ear.portions == [([1], 1)]
-    assert cursors(toy) == {"ear": 1}
 
 
 def test_retries_stop_when_their_time_is_over_after_some_of_them(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,67 +333,6 @@ def test_a_portion_ends_with_its_last_event(toy: Toy, monkeypatch: pytest.Monkey
     toy.publish("a", "b", "c", "d", "e")
     consumers.advance(toy.runtime, toy.consumer)
     assert cursors(toy) == {"toy": 3}
-
-
-NO_SPACE = OSError(28, "No space left on device")
-
-
-def test_a_fault_of_the_place_is_met_once_and_is_nobodys_failure(toy: Toy) -> None:
-    tries: list[int] = []
-
-    def refuse(events: Sequence[Delivered[Event]], context: Context) -> None:
-        tries.append(len(events))
-        raise NO_SPACE
-
-    toy.publish("ann", "bob")
-    report = catch_up(toy.runtime, [Consumer("ear", (UserRegistered,), refuse)])
-    assert [fault.code for fault in report.faults] == ["disk_full"]
-    assert (tries, aside(toy)) == ([2], [])
-
-
-def test_a_fault_of_the_place_amid_a_retry_counts_as_no_attempt(toy: Toy) -> None:
-    toy.failing = {"ann"}
-    toy.publish("ann")
-    toy.catch_up()
-    toy.error = NO_SPACE
-    assert [fault.code for fault in toy.catch_up(whenever=True).faults] == ["disk_full"]
-    assert aside(toy) == [(1, "retrying", 1)]
-
-
-def test_a_fault_of_the_place_while_an_event_is_given_up_is_no_failure_of_giving_it_up(toy: Toy) -> None:
-    def refuse(event: Delivered[Event], error: str, context: Context) -> bool:
-        raise NO_SPACE
-
-    toy.failing = {"ann"}
-    toy.publish("ann")
-    resigned = Consumer("toy", (UserRegistered,), toy.consumer.consume, refuse)
-    assert [fault.code for fault in catch_up(toy.runtime, [resigned]).faults] == ["disk_full"]
-    assert aside(toy) == []
-
-
-def test_nobody_is_asked_to_give_up_what_cannot_be_read(toy: Toy) -> None:
-    asked: list[object] = []
-
-    def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
-        asked.append(event)
-        return True
-
-    toy.append_from_outside(
-        '{"specversion":"1.0","id":"odd","source":"/popug/identity","type":"popug.identity.user_registered.v1",'
-        '"subject":"ann","time":"2026-03-02T09:00:00Z","data":{"user_id":7}}'
-    )
-    catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
-    assert asked == []
-    assert [state for _, state, _ in aside(toy)] == ["dead"]
-
-
-def test_what_cannot_heal_any_more_is_a_dead_letter_at_its_next_failure(toy: Toy) -> None:
-    toy.failing = {"ann"}
-    toy.publish("ann")
-    toy.catch_up()
-    toy.error = Unhealable("for good")
-    toy.catch_up(whenever=True)
-    assert aside(toy) == [(1, "dead", 2)]
 
 
 def told_of(toy: Toy, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:

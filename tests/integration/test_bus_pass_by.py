@@ -76,6 +76,16 @@ def envelope(toy: Toy, subject: str, **data: object) -> str:
     return json.dumps(told | {"id": f"from-outside-{subject}", "subject": subject, "data": told["data"] | data})
 
 
+def complete_from_outside(toy: Toy, assignee_id: str) -> None:
+    completed = json.loads(envelope(toy, "t1")) | {
+        "source": "/popug/tasks",
+        "type": "popug.tasks.task_completed.v1",
+        "data": {"task_id": "t1", "assignee_id": assignee_id, "completed_at": "2026-03-02T09:00:00Z"},
+    }
+    completed.pop("dataschema", None)
+    toy.append_from_outside(json.dumps(completed))
+
+
 def odd(toy: Toy) -> list[str]:
     with toy.runtime.reading(OPERATOR) as context:
         return list(oddities(context))
@@ -94,13 +104,7 @@ def test_what_is_odd_about_an_event_from_outside_is_said_with_its_place(toy: Toy
 
 def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: Toy) -> None:
     toy.publish("ann")
-    completed = json.loads(envelope(toy, "t1")) | {
-        "source": "/popug/tasks",
-        "type": "popug.tasks.task_completed.v1",
-        "data": {"task_id": "t1", "assignee_id": "zoe", "completed_at": "2026-03-02T09:00:00Z"},
-    }
-    completed.pop("dataschema", None)
-    toy.append_from_outside(json.dumps(completed))
+    complete_from_outside(toy, "zoe")
     assert odd(toy) == [
         "The event at 2 names zoe, whom no event has registered.",
         "The event at 2 names the task t1, which no event has created.",
@@ -111,13 +115,7 @@ def test_an_event_from_outside_about_somebody_and_a_task_that_were_told_of_is_no
     toy.publish("ann")
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(created("t1", 1, "ann"))
-    completed = json.loads(envelope(toy, "t1")) | {
-        "source": "/popug/tasks",
-        "type": "popug.tasks.task_completed.v1",
-        "data": {"task_id": "t1", "assignee_id": "ann", "completed_at": "2026-03-02T09:00:00Z"},
-    }
-    completed.pop("dataschema", None)
-    toy.append_from_outside(json.dumps(completed))
+    complete_from_outside(toy, "ann")
     assert odd(toy) == []
 
 

@@ -27,19 +27,12 @@ from tests.integration.mailroom import (
     read,
     receiver,
     registered,
-    use_of,
+    room,
+    scripted,
 )
 from tests.integration.support import InProcess
 
-
-@pytest.fixture
-def room(tmp_path: Path) -> Mailroom:
-    return Mailroom(tmp_path / "home")
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
-    return use_of(monkeypatch)
+__all__ = ["room", "scripted"]
 
 
 # --- queued once ------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +14,9 @@ from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 from popug_cli.messages.scheduler import RunDue
-from tests.integration.mailroom import Mailroom, Use, use_of
+from tests.integration.mailroom import Mailroom, Use, room, scripted
 
-
-@pytest.fixture
-def room(tmp_path: Path) -> Mailroom:
-    return Mailroom(tmp_path / "home")
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
-    return use_of(monkeypatch)
+__all__ = ["room", "scripted"]
 
 
 def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: Mailroom) -> None:

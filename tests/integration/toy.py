@@ -73,3 +73,32 @@ class Toy:
 def registration(subject: str) -> UserRegistered:
     """Somebody whose id and name are the subject."""
     return UserRegistered(user_id=subject, username=subject, email=f"{subject}@example.com", role=Role.WORKER)
+
+
+NO_SPACE = OSError(28, "No space left on device")
+
+
+@dataclass
+class Ear:
+    """A consumer that remembers the portions in which it was given events, and the position that it was told."""
+
+    name: str
+    kinds: tuple[type[Event], ...] = (UserRegistered,)
+    fault: Exception | None = None
+    portions: list[tuple[list[int], int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.consumer = Consumer(self.name, self.kinds, self._consume)
+
+    def _consume(self, events: Sequence[Delivered[Event]], context: Context) -> None:
+        if self.fault:
+            raise self.fault
+        self.portions.append(([each.sequence for each in events], context.position))
+
+
+def aside(toy: Toy) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in toy.rows("SELECT sequence, state, attempts FROM bus_set_aside ORDER BY id")]
+
+
+def cursors(toy: Toy) -> dict[object, object]:
+    return {row["consumer"]: row["position"] for row in toy.rows("SELECT consumer, position FROM bus_cursors")}
