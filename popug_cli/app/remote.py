@@ -13,7 +13,7 @@ from popug_cli.app.http1 import Connection, Head, Nonsense
 from popug_cli.app.trouble import Trouble, rebuilt
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.progress import Progress, silent
-from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message
+from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -319,11 +319,22 @@ def _request(declaration: Declaration, message: Message[Any], token: str | None)
         method="POST",
         target=f"/v1/{declaration.module}/{declaration.name}",
         fields=fields,
-        body=msgspec.json.encode(message),
+        body=msgspec.json.encode(message, enc_hook=_encode_lines),
         changes=declaration.is_command,
         repeatable=has_key or not declaration.is_command,
         limit_seconds=LONG_ANSWER_SECONDS if declaration.name in LONG else ANSWER_SECONDS,
     )
+
+
+def _encode_lines(lines: Any) -> msgspec.Raw:
+    """The lines of an import, which may be a file of any size; raises ``usage`` beyond what a server takes."""
+    encoded = bytearray(b"[")
+    for line in lines:
+        encoded += msgspec.json.encode(line) + b","
+        if len(encoded) > MAX_MESSAGE_BYTES:
+            sentence = f"All that is to be sent is larger than {MAX_MESSAGE_BYTES:,} bytes."
+            raise InvalidInput("usage", sentence, hint="Send less at once.")
+    return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
 
 
 def _stream_request(message: "ListEvents", after: int, token: str | None) -> Request:

@@ -1,43 +1,106 @@
 """Files of JSON lines, as imports take them."""
 
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from popug_cli.kernel.disk import NO_SPACE, disk_full
 from popug_cli.kernel.errors import InvalidInput
 
+MAX_LINE_BYTES = 1024 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 Shape = TypeVar("Shape")
 
 
-def read_json_lines(source: str, shape: type[Shape]) -> list[Shape | None]:
-    """A place for each line of a file (``-`` is stdin), None where the line is blank.
+class JsonLines(Collection[Shape | None]):
+    """A place for each line of a file, None where it is blank; the file is read whenever they are gone through.
 
     Raises ``unreadable_file``, or ``invalid_line`` with the number of the first bad line.
     """
-    decode = msgspec.json.Decoder(shape).decode
-    parsed: list[Shape | None] = []
-    for number, line in enumerate(_content(source).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+
+    def __init__(self, file: BinaryIO, source: str, shape: type[Shape]) -> None:
+        self._file = file
+        self._source = source
+        self._start = file.tell()
+        self._decode = msgspec.json.Decoder(shape).decode
+        self._count = sum(1 for _ in self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Shape | None]:
+        self._file.seek(self._start)
+        number = 0
+        while line := self._next_line():
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise _bad_line(number, f"it has more than {MAX_LINE_BYTES:,} bytes")
+            try:
+                yield self._read(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise _bad_line(number, str(error)) from error
+
+    def __contains__(self, line: object) -> bool:
+        return any(each == line for each in self)
+
+    def _next_line(self) -> bytes:
         try:
-            parsed.append(decode(line) if line.strip() else None)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInput(
-                "invalid_line",
-                f"Line {number} does not fit: {error}.",
-                hint="Nothing was imported. Mend that line and import the file again.",
-                details={"line": number},
-            ) from error
-    return parsed
+            return self._file.readline(MAX_LINE_BYTES + 1)
+        except OSError as error:
+            raise _unreadable(self._source, error) from error
+
+    def _read(self, line: bytes) -> Shape | None:
+        return self._decode(line) if line.strip() else None
 
 
-def _content(source: str) -> bytes:
-    if source == "-":
-        return sys.stdin.buffer.read()
+@contextmanager
+def json_lines(source: str, shape: type[Shape]) -> Iterator[JsonLines[Shape]]:
+    """The lines of a file of any size (``-`` is stdin); raises as going through them does."""
+    with ExitStack() as opened:
+        file: BinaryIO = sys.stdin.buffer if source == "-" else opened.enter_context(_open(source))
+        if not file.seekable():
+            file = opened.enter_context(_kept(file, source))
+        yield JsonLines(file, source, shape)
+
+
+def _open(source: str) -> BinaryIO:
     try:
-        return Path(source).read_bytes()
+        return Path(source).open("rb")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InvalidInput(
-            "unreadable_file", f"{source} cannot be read: {reason}.", hint="Name a file of JSON lines, or - for stdin."
-        ) from error
+        raise _unreadable(source, error) from error
+
+
+def _kept(file: BinaryIO, source: str) -> BinaryIO:
+    """What comes from a pipe or a terminal, in a file without a name, so that it can be read more than once."""
+    import tempfile
+    from shutil import copyfileobj
+
+    try:
+        kept = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        copyfileobj(file, kept)
+        kept.flush()
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise disk_full(Path(tempfile.gettempdir())) from error
+        raise _unreadable(source, error) from error
+    kept.seek(0)
+    return kept
+
+
+def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    sentence = f"{source} cannot be read: {reason}."
+    return InvalidInput("unreadable_file", sentence, hint="Name a file of JSON lines, or - for stdin.")
+
+
+def _bad_line(number: int, why: str) -> InvalidInput:
+    return InvalidInput(
+        "invalid_line",
+        f"Line {number} does not fit: {why}.",
+        hint="Nothing was imported. Mend that line and import the file again.",
+        details={"line": number},
+    )

@@ -10,7 +10,7 @@ import typer
 from popug_cli.cli import task_list
 from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.json_lines import read_json_lines
+from popug_cli.cli.json_lines import json_lines
 from popug_cli.cli.out_file import is_stdout, write_new_file
 from popug_cli.cli.render import to_json
 from popug_cli.cli.task import PANEL
@@ -90,7 +90,8 @@ def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
 ) -> None:
     """Create the tasks of a file, all or none; what was imported before is skipped."""
-    done = face.perform(ImportTasks(lines=read_json_lines(file, NewTask)))
+    with json_lines(file, NewTask) as lines:
+        done = face.perform(ImportTasks(lines=lines))
     face.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
 
 

@@ -6,7 +6,7 @@ import typer
 
 from popug_cli.cli.blocks import Column, Hint, Table
 from popug_cli.cli.face import Face, command
-from popug_cli.cli.json_lines import read_json_lines
+from popug_cli.cli.json_lines import json_lines
 from popug_cli.cli.passwords import FromStdin, read_password
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import (
@@ -80,7 +80,8 @@ def import_(
     file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
 ) -> None:
     """Register many people, all or none; who is there already is skipped. None of them has a password yet."""
-    answer = face.perform(ImportUsers(people=read_json_lines(file, NewPerson)))
+    with json_lines(file, NewPerson) as people:
+        answer = face.perform(ImportUsers(people=people))
     face.show(
         answer,
         lambda: [

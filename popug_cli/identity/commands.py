@@ -1,8 +1,9 @@
 """What may be done about people, sessions, tokens and keys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import islice
 
 import msgspec
 
@@ -38,6 +39,8 @@ from popug_cli.messages.identity import (
     UserReactivated,
     UserRoleChanged,
 )
+
+PEOPLE_AT_ONCE = 5_000
 
 
 def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
@@ -110,23 +113,13 @@ def add_user(message: AddUser, context: Context) -> User:
 
 def import_users(message: ImportUsers, context: Context) -> Imported:
     """Register many people, all or none; who is there with the same address and role is skipped."""
-    known = {user.username: user for user in people.everybody(context)}
-    holders = {rules.email_key(user.email): user for user in known.values()}
-    fresh: list[User] = []
-    lines = [(number, person) for number, person in enumerate(message.people, 1) if person is not None]
-    for number, person in lines:
-        with _naming_line(number):
-            user = _newcomer(context, person)
-            there = known.get(user.username)
-            if there is not None and _is_same(there, user):
-                continue
-            people.refuse_taken_username(user.username, [there] if there else [])
-            key = rules.email_key(user.email)
-            people.refuse_taken_email(user.email, [holders[key]] if key in holders else [])
-            known[user.username] = holders[key] = user
-            fresh.append(user)
-    people.register(context, fresh)
-    return Imported(imported=len(fresh), skipped=len(lines) - len(fresh))
+    numbered = ((number, person) for number, person in enumerate(message.people, 1) if person is not None)
+    read = imported = 0
+    while lines := [*islice(numbered, PEOPLE_AT_ONCE)]:
+        imported += _register_lines(context, lines)
+        read += len(lines)
+        context.progress("Registering people", read, len(message.people))
+    return Imported(imported=imported, skipped=read - imported)
 
 
 def set_role(message: SetRole, context: Context) -> User:
@@ -226,6 +219,25 @@ def _newcomer(context: Context, person: NewPerson) -> User:
 
 def _is_same(there: User, line: User) -> bool:
     return (rules.email_key(there.email), there.role) == (rules.email_key(line.email), line.role)
+
+
+def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) -> int:
+    """Register who is not there yet; how many they are comes back. Raises what is wrong with the first bad line."""
+    known, holders = people.among(context, [person for _, person in lines])
+    fresh = []
+    for number, person in lines:
+        with _naming_line(number):
+            user = _newcomer(context, person)
+            there = known.get(user.username)
+            if there is not None and _is_same(there, user):
+                continue
+            people.refuse_taken_username(user.username, [there] if there else [])
+            key = rules.email_key(user.email)
+            people.refuse_taken_email(user.email, [holders[key]] if key in holders else [])
+            known[user.username] = holders[key] = user
+            fresh.append(user)
+    people.register(context, fresh)
+    return len(fresh)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The people as rows: found, written, refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import RowMapping, text
@@ -9,10 +10,11 @@ from popug_cli.bus.runtime import Context
 from popug_cli.identity.rules import email_key, lower_username
 from popug_cli.kernel.clock import stamp
 from popug_cli.kernel.errors import Conflict, NotFound
-from popug_cli.messages.identity import User, UserRegistered
-from popug_cli.storage.engine import insert_many, scalar
+from popug_cli.messages.identity import NewPerson, User, UserRegistered
+from popug_cli.storage.engine import insert_many, scalar, select_among
 
-_USERS = "SELECT user_id, username, email, role, active FROM identity_users"
+_COLUMNS = ("user_id", "username", "email", "role", "active")
+_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
 
 
 def everybody(context: Context) -> list[User]:
@@ -134,7 +136,22 @@ def having(context: Context, username: str, email: str) -> list[User]:
     return [_user(row) for row in rows.mappings()]
 
 
-def _user(row: RowMapping) -> User:
+def among(context: Context, newcomers: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
+    """Who has a name of theirs already, by username, and who an address of theirs, by what makes it unique."""
+    names = [lower_username(each.username) for each in newcomers if each.username.isascii()]
+    keys = [email_key(each.email) for each in newcomers if each.email.isascii()]
+    return (
+        {user.username: user for user in _where(context, "username", names)},
+        {email_key(user.email): user for user in _where(context, "email_key", keys)},
+    )
+
+
+def _where(context: Context, column: str, values: Sequence[str]) -> Iterator[User]:
+    rows = select_among(context.connection, f"{_USERS} WHERE {column} IN", values)
+    return (_user(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+
+
+def _user(row: RowMapping | dict[str, Any]) -> User:
     return msgspec.convert(dict(row), User, strict=False)
 
 

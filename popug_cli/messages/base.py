@@ -34,6 +34,7 @@ SHUFFLERS = frozenset({Role.MANAGER, Role.ADMIN})
 ACCOUNTING = frozenset({Role.ACCOUNTANT, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 NOT_ASSIGNABLE = frozenset({Role.MANAGER, Role.ADMIN})
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class Message(msgspec.Struct, Generic[Answer], frozen=True, forbid_unknown_fields=True):

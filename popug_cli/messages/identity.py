@@ -1,5 +1,6 @@
 """What is said to and by identity: people, roles, sessions, tokens."""
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 
@@ -151,7 +152,7 @@ class ImportUsers(Command[Imported], frozen=True, kw_only=True):
     ``people`` has a place for each line of the file, with None where the line was blank.
     """
 
-    people: list[NewPerson | None]
+    people: Collection[NewPerson | None]
 
 
 @declare("user list", by=ADMINS)

@@ -1,5 +1,6 @@
 """What is said to and by tasks: creating, drawing, shuffling, completing."""
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -159,7 +160,7 @@ class ImportTasks(Command[Imported], frozen=True, kw_only=True):
     ``lines`` has a place for each line of the file, with None where the line was blank.
     """
 
-    lines: list[NewTask | None]
+    lines: Collection[NewTask | None]
 
 
 @declare("task show", by=EVERYONE)

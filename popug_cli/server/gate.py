@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.server import problems, refusals
 from popug_cli.server.refusals import Refused
 
@@ -21,7 +22,6 @@ Prove = Callable[[str | None], Awaitable[None]]
 MAX_HEADER_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
-MAX_BODY_BYTES = 64 * 1024 * 1024
 LARGE_BODIES = 2
 BODY_SECONDS = 30.0
 SEND_SECONDS = 60.0
@@ -100,7 +100,7 @@ class Gate:
 
     async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, held: AsyncExitStack) -> bytes:
         """The whole body; a large one only of who has a token, and not many until they are answered."""
-        limit = MAX_BODY_BYTES if path in self._large else SMALL_BODY_BYTES
+        limit = MAX_MESSAGE_BYTES if path in self._large else SMALL_BODY_BYTES
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
             raise refusals.too_large(limit)

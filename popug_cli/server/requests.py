@@ -1,7 +1,7 @@
 """What is read of a request: the message, who sends it, and under which key; and what is written of an answer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, get_origin
 
 import msgspec
@@ -33,7 +33,7 @@ def path_of(declaration: Declaration) -> str:
 
 def is_bulk(declaration: Declaration) -> bool:
     """Whether a message holds as much as somebody likes, as the lines of a file."""
-    return any(get_origin(each.type) is list for each in msgspec.structs.fields(declaration.message))
+    return any(get_origin(each.type) is Collection for each in msgspec.structs.fields(declaration.message))
 
 
 def header(request: Web, name: bytes) -> str | None:

@@ -1,10 +1,8 @@
 """Drawing who gets a task, and handing open tasks over."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
-from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import new_seed
@@ -12,10 +10,14 @@ from popug_cli.kernel.draws import ALGORITHM, draw_assignee
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
-from popug_cli.storage.engine import driver_of, insert_many
+from popug_cli.storage.engine import insert_many, scalar, select
 from popug_cli.tasks import people
 
-PROGRESS_TASKS = 5_000
+TASKS_AT_ONCE = 10_000
+_ORPHANS = (
+    "FROM tasks_people AS p JOIN tasks_tasks AS t ON t.assignee_id = p.user_id AND t.status = 'open'"
+    " WHERE p.assignable = 0"
+)
 ASSIGN = "UPDATE tasks_tasks SET assignee_id = lot.column1 FROM (VALUES (?, ?)) AS lot WHERE number = lot.column2"
 
 
@@ -57,52 +59,63 @@ def new_lot(context: Context) -> Lot:
     return Lot(draw, people.assignable(context))
 
 
-def open_tasks(context: Context) -> list[OpenTask]:
-    """Every open task, by number."""
-    statement = "SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open' ORDER BY number"
-    return list(map(OpenTask._make, driver_of(context.connection).execute(statement)))
+def count_open_tasks(context: Context) -> int:
+    """How many tasks are open."""
+    return int(scalar(context.connection, "SELECT count(*) FROM tasks_tasks WHERE status = 'open'"))
+
+
+def open_tasks(context: Context) -> Iterator[list[OpenTask]]:
+    """Every open task by number, some thousands at a time."""
+    statement = (
+        "SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open' AND number > :last"
+        " ORDER BY number LIMIT :limit"
+    )
+    last = 0
+    while rows := select(context.connection, statement, last=last, limit=TASKS_AT_ONCE):
+        yield list(map(OpenTask._make, rows))
+        last = rows[-1][0]
 
 
 def has_open_tasks(context: Context) -> bool:
     """Whether there is any open task."""
-    statement = text("SELECT 1 FROM tasks_tasks WHERE status = 'open' LIMIT 1")
-    return context.connection.execute(statement).first() is not None
+    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_tasks WHERE status = 'open')"))
 
 
-def orphaned_tasks(context: Context) -> list[OpenTask]:
-    """The open tasks of those who may not hold any, by number."""
-    statement = text(
-        "SELECT t.number, t.task_id, t.assignee_id FROM tasks_people AS p"
-        " JOIN tasks_tasks AS t ON t.assignee_id = p.user_id AND t.status = 'open' WHERE p.assignable = 0"
-    )
-    return sorted(OpenTask(*row) for row in context.connection.execute(statement))
-
-
-def hand_over(tasks: Sequence[OpenTask], lot: Lot, why: HandOver, context: Context) -> None:
-    """Draw a new assignee for each of the open tasks and say so in an event each."""
-    drawn = []
-    for done, task in enumerate(tasks, start=1):
-        assignee_id = lot.assignee_of(task.task_id)
-        drawn.append((assignee_id, task.number))
-        context.events.publish(
-            TaskAssigned(
-                task_id=task.task_id,
-                assignee_id=assignee_id,
-                previous_assignee_id=task.assignee_id,
-                reason=why.reason,
-                shuffle_id=why.shuffle_id,
-                draw=lot.draw,
-            ),
-            cause=why.cause,
-        )
-        if done % PROGRESS_TASKS == 0 or done == len(tasks):
-            context.progress(why.label, done, len(tasks))
-    insert_many(context.connection, ASSIGN, drawn)
+def hand_over(portions: Iterable[Sequence[OpenTask]], count: int, lot: Lot, why: HandOver, context: Context) -> None:
+    """Draw a new assignee for each of ``count`` open tasks and say so in an event each."""
+    done = 0
+    for tasks in portions:
+        drawn = []
+        for task in tasks:
+            assignee_id = lot.assignee_of(task.task_id)
+            drawn.append((assignee_id, task.number))
+            context.events.publish(
+                TaskAssigned(
+                    task_id=task.task_id,
+                    assignee_id=assignee_id,
+                    previous_assignee_id=task.assignee_id,
+                    reason=why.reason,
+                    shuffle_id=why.shuffle_id,
+                    draw=lot.draw,
+                ),
+                cause=why.cause,
+            )
+        insert_many(context.connection, ASSIGN, drawn)
+        done += len(tasks)
+        context.progress(why.label, done, count)
 
 
 def hand_on_orphans(cause: Delivered[Event], context: Context) -> None:
     """Give the open tasks of those who may not hold any to somebody who may; they stay while there is nobody."""
-    orphans = orphaned_tasks(context)
+    count = int(scalar(context.connection, f"SELECT count(*) {_ORPHANS}"))
     lot = new_lot(context)
-    if orphans and lot.candidates:
-        hand_over(orphans, lot, HandOver("Handing on", AssignmentReason.ASSIGNEE_LEFT, cause), context)
+    if count and lot.candidates:
+        why = HandOver("Handing on", AssignmentReason.ASSIGNEE_LEFT, cause)
+        hand_over(_orphans(context), count, lot, why, context)
+
+
+def _orphans(context: Context) -> Iterator[list[OpenTask]]:
+    """The open tasks of those who may not hold any, some thousands at a time, until all are handed on."""
+    statement = f"SELECT t.number, t.task_id, t.assignee_id {_ORPHANS} LIMIT :limit"
+    while rows := select(context.connection, statement, limit=TASKS_AT_ONCE):
+        yield sorted(map(OpenTask._make, rows))

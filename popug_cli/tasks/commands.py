@@ -1,5 +1,9 @@
 """What may be done with tasks."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
@@ -11,23 +15,25 @@ from popug_cli.messages.tasks import (
     GetShuffle,
     GetTask,
     ImportTasks,
+    NewTask,
     ShuffleRequested,
     ShuffleTasks,
     Task,
     TaskCompleted,
     TaskStatus,
 )
-from popug_cli.storage.engine import insert_many, scalar
+from popug_cli.storage.engine import insert_many, scalar, select_among
+from popug_cli.storage.tally import tally
 from popug_cli.tasks import people, refusals, rules, shuffles
-from popug_cli.tasks.assignments import has_open_tasks
-from popug_cli.tasks.creation import create
+from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
+from popug_cli.tasks.creation import create, lot_for_new_tasks
 from popug_cli.tasks.queries import get_task
 
 
 def add_task(message: AddTask, context: Context) -> GetTask:
     """Create a task; chance assigns it. Raises ``nobody_assignable``."""
     titled = rules.read_title(message.title, message.jira_id)
-    (number,) = create([titled], context)
+    (number,) = create([titled], lot_for_new_tasks(context), context)
     return GetTask(number=number)
 
 
@@ -56,23 +62,42 @@ def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
 
 def import_tasks(message: ImportTasks, context: Context) -> Imported:
     """Create the tasks of a file, all or none; a line that was imported before is skipped."""
-    lines = rules.read_lines(message.lines)
+    lines, read, imported, lot = message.lines, 0, 0, None
+    _check(lines)
+    with tally() as times_seen:
+        for portion in _portions(rules.read_lines(lines, times_seen)):
+            fresh = _fresh(portion, context)
+            if fresh:
+                lot = lot or lot_for_new_tasks(context)
+                _remember_import(fresh, create(fresh.values(), lot, context), context)
+            read += len(portion)
+            imported += len(fresh)
+            context.progress("Creating tasks", read, len(lines))
+    return Imported(imported=imported, skipped=read - imported)
+
+
+def _check(lines: Iterable[NewTask | None]) -> None:
+    """Refuse a bad line before the work on good ones, which may take minutes."""
+    deque(rules.read_lines(lines, lambda _: 1), maxlen=0)
+
+
+def _portions(lines: Iterator[rules.ImportLine]) -> Iterator[list[rules.ImportLine]]:
+    while portion := [*islice(lines, TASKS_AT_ONCE)]:
+        yield portion
+
+
+def _fresh(lines: Sequence[rules.ImportLine], context: Context) -> dict[str, rules.Titled]:
+    """Those of the lines that were not imported before, in this file or in another, by identity."""
     titles: dict[str, rules.Titled] = {}
     for line in lines:
         titles.setdefault(line.identity, line.titled)
-    known = _imported_before([*titles], context)
-    fresh = {identity: titled for identity, titled in titles.items() if identity not in known}
-    if fresh:
-        _remember_import([*fresh], create([*fresh.values()], context), context)
-    return Imported(imported=len(fresh), skipped=len(lines) - len(fresh))
+    statement = "SELECT identity FROM tasks_imported WHERE identity IN"
+    for (known,) in select_among(context.connection, statement, [*titles]):
+        del titles[known]
+    return titles
 
 
-def _imported_before(identities: list[str], context: Context) -> set[str]:
-    statement = "SELECT identity FROM tasks_imported WHERE identity IN :values"
-    return {row.identity for row in people.look_up(context, statement, identities)}
-
-
-def _remember_import(identities: list[str], numbers: range, context: Context) -> None:
+def _remember_import(identities: Iterable[str], numbers: range, context: Context) -> None:
     insert_many(
         context.connection,
         "INSERT INTO tasks_imported (identity, number) VALUES (?, ?)",

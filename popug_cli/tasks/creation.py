@@ -1,6 +1,6 @@
 """Bringing tasks into being, each with its first assignee."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from popug_cli.bus.runtime import Context
@@ -8,7 +8,7 @@ from popug_cli.kernel.clock import stamp
 from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, TaskCreated
 from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks import refusals
-from popug_cli.tasks.assignments import PROGRESS_TASKS, Lot, new_lot
+from popug_cli.tasks.assignments import Lot, new_lot
 from popug_cli.tasks.rules import Titled
 
 _INSERT = (
@@ -33,12 +33,17 @@ class Draft:
         return (self.number, self.task_id, *told, creator_id, self.assignee_id, created_at)
 
 
-def create(titles: Sequence[Titled], context: Context) -> range:
-    """Create tasks and assign each by chance; their numbers come back. Raises ``nobody_assignable``."""
-    assert context.principal.user_id, "tasks are created by people"
+def lot_for_new_tasks(context: Context) -> Lot:
+    """The draw for tasks that are about to be; raises ``nobody_assignable``."""
     lot = new_lot(context)
     if not lot.candidates:
         raise refusals.nobody_assignable()
+    return lot
+
+
+def create(titles: Iterable[Titled], lot: Lot, context: Context) -> range:
+    """Create some thousands of tasks at most and assign each by chance; their numbers come back."""
+    assert context.principal.user_id, "tasks are created by people"
     first = (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
     drafts = [_draft(number, titled, lot, context) for number, titled in enumerate(titles, start=first)]
     _insert(drafts, context)
@@ -59,13 +64,11 @@ def _insert(drafts: Sequence[Draft], context: Context) -> None:
 def _publish(drafts: Sequence[Draft], lot: Lot, context: Context) -> None:
     """Say of all that they were created, then of each to whom it went and by which of those events."""
     created = [context.events.publish(_created(draft, context)) for draft in drafts]
-    for done, (draft, created_id) in enumerate(zip(drafts, created, strict=True), start=1):
+    for draft, created_id in zip(drafts, created, strict=True):
         assigned = TaskAssigned(
             task_id=draft.task_id, assignee_id=draft.assignee_id, reason=AssignmentReason.CREATED, draw=lot.draw
         )
         context.events.publish(assigned, causation_id=created_id)
-        if done % PROGRESS_TASKS == 0 or done == len(drafts):
-            context.progress("Creating tasks", done, len(drafts))
 
 
 def _created(draft: Draft, context: Context) -> TaskCreated:

@@ -2,8 +2,7 @@
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from popug_cli.kernel.errors import InvalidInput
@@ -122,31 +121,31 @@ def read_jira_id(typed: str) -> str:
     return text.upper()
 
 
-def read_lines(lines: Sequence[NewTask | None]) -> list[ImportLine]:
-    """The lines of a file, of which blank ones are None; raises the first bad line's error, with its number from 1."""
-    seen: Counter[str] = Counter()
-    found = []
+def read_lines(lines: Iterable[NewTask | None], times_seen: Callable[[str], int]) -> Iterator[ImportLine]:
+    """The lines of a file, of which blank ones are None; raises the first bad line's error, with its number from 1.
+
+    ``times_seen`` counts how often it was asked for a title.
+    """
     for number, line in enumerate(lines, start=1):
         if line is None:
             continue
         try:
-            found.append(_read_line(line, seen))
+            yield _read_line(line, times_seen)
         except InvalidInput as error:
             raise InvalidInput(
                 error.code, f"Line {number}: {error.message}", hint=error.hint, details=error.details | {"line": number}
             ) from error
-    return found
 
 
-def _read_line(line: NewTask, seen: Counter[str]) -> ImportLine:
+def _read_line(line: NewTask, times_seen: Callable[[str], int]) -> ImportLine:
     titled = read_title(line.title, line.jira_id)
-    seen[titled.title] += 1
+    nth = times_seen(titled.title)
     if line.task_id is not None:
         identity = f"task_id {_read_task_id(line.task_id)}"
     elif titled.jira_id is not None:
         identity = f"jira_id {titled.jira_id}"
     else:
-        identity = f"title {seen[titled.title]} {titled.title}"
+        identity = f"title {nth} {titled.title}"
     return ImportLine(titled, identity)
 
 

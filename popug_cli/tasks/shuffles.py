@@ -10,7 +10,7 @@ from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssignmentReason, ShuffleFailed, ShuffleRequested, TasksShuffled
-from popug_cli.tasks.assignments import HandOver, Lot, hand_over, new_lot, open_tasks
+from popug_cli.tasks.assignments import HandOver, Lot, count_open_tasks, hand_over, new_lot, open_tasks
 
 NOBODY_ASSIGNABLE = "nobody is assignable"
 
@@ -19,22 +19,23 @@ def carry_out(request: Delivered[ShuffleRequested], context: Context) -> None:
     """Draw a new assignee for every open task; does nothing to a request that has its end already."""
     if not _is_waiting(request, context):
         return
-    tasks, lot = open_tasks(context), new_lot(context)
-    if tasks and not lot.candidates:
+    count, lot = count_open_tasks(context), new_lot(context)
+    if count and not lot.candidates:
         fail(request, NOBODY_ASSIGNABLE, context)
         return
     shuffle_id = request.data.shuffle_id
     context.events.flush()
     before = context.log.head()
-    hand_over(tasks, lot, HandOver("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id), context)
-    _record(shuffle_id, lot, len(tasks), before, context)
+    why = HandOver("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)
+    hand_over(open_tasks(context), count, lot, why, context)
+    _record(shuffle_id, lot, count, before, context)
     context.events.publish(
         TasksShuffled(
             shuffle_id=shuffle_id,
             requested_by=request.data.requested_by,
             draw=lot.draw,
             candidates_count=len(lot.candidates),
-            task_count=len(tasks),
+            task_count=count,
         ),
         cause=request,
     )

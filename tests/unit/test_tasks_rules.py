@@ -13,6 +13,7 @@ from popug_cli.messages.base import Role
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import NewTask
+from popug_cli.storage.tally import tally
 from popug_cli.tasks.consumers import told
 from popug_cli.tasks.rules import (
     MAX_SEARCH_CHARACTERS,
@@ -195,7 +196,7 @@ def test_of_all_characters_only_surrogates_cannot_be_stored() -> None:
             {"reason": "it has a line break or another control character"},
         ),
         (
-            lambda: read_lines([None, NewTask(title="Feed", task_id="7" * 201)]),
+            lambda: list(read_lines([None, NewTask(title="Feed", task_id="7" * 201)], len)),
             f"Line 2: “{'7' * 60}…” is no task id.",
             "A task id is a UUID; leave it out where there is none.",
             {"task_id": "7" * 200, "line": 2},
@@ -227,7 +228,8 @@ def test_the_reason_is_a_whole_sentence(title: str, reason: str) -> None:
 
 
 def identities(*lines: NewTask | None) -> list[str]:
-    return [line.identity for line in read_lines(lines)]
+    with tally() as times_seen:
+        return [line.identity for line in read_lines(lines, times_seen)]
 
 
 def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_equal_titles() -> None:
@@ -251,7 +253,7 @@ def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_eq
 )
 def test_a_bad_line_is_named_by_its_number_with_blank_lines_counted(bad: NewTask, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")])
+        list(read_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")], len))
     assert (caught.value.code, caught.value.details["line"]) == (code, 4)
     assert caught.value.message.startswith("Line 4: ")
 
