@@ -333,7 +333,7 @@ def _encode_lines(lines: Any) -> msgspec.Raw:
         encoded += msgspec.json.encode(line) + b","
         if len(encoded) > MAX_MESSAGE_BYTES:
             sentence = f"All that is to be sent is larger than {MAX_MESSAGE_BYTES:,} bytes."
-            raise InvalidInput("usage", sentence, hint="Send less at once.")
+            raise InvalidInput("usage", sentence, hint="Import it in several files, or on the machine of the server.")
     return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
 
 
