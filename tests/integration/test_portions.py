@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import Local, remote
+from popug_cli.app.address import parse
 from popug_cli.bus import publisher
 from popug_cli.cli import json_lines as files
 from popug_cli.cli.json_lines import JsonLines, json_lines
@@ -180,6 +181,16 @@ def test_a_line_without_end_is_no_line(tmp_path: Path, monkeypatch: pytest.Monke
         json_lines(str(file), NewTask),
     ):
         pass
+
+
+def test_more_than_a_server_takes_is_not_sent(written: JsonLines[NewTask], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = remote.Remote(parse("unix:///nowhere.sock"))
+    with pytest.raises(Unavailable, match="No server can be reached"):
+        place.perform(ImportTasks(lines=written), "t")
+    monkeypatch.setattr(remote, "MAX_MESSAGE_BYTES", 50)
+    with pytest.raises(InvalidInput, match="larger than 50 bytes") as caught:
+        place.perform(ImportTasks(lines=written), "t")
+    assert caught.value.hint == "Import it in several files, or on the machine of the server."
 
 
 def test_a_full_disk_for_what_comes_from_a_pipe_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
