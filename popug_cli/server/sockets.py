@@ -35,9 +35,14 @@ class Listener:
 
 @contextmanager
 def holding(home: Home) -> Iterator[None]:
-    """Hold the home against other servers; raises ``server_unavailable`` where one has it."""
+    """Hold the home against other servers; raises ``server_unavailable`` where one has it.
+
+    Raises ``read_only`` where something else is in the place of its lock.
+    """
     descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unavailable("read_only", f"{home.serve_lock} is no file.", hint="Remove it; a server makes its own.")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -44,6 +44,8 @@ def check_version(home: Home) -> None:
             hint="Install the newer popug; nothing was touched.",
             details={"found": found, "known": NEWEST},
         )
+    if found is None and any(home.keys.glob("*.pem")):
+        raise corrupt(home.database, "it is empty, but there are keys of a company")
     if found is not None:
         _back_up(home, found)
     migrate(home.database)

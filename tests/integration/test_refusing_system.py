@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -199,6 +199,35 @@ def test_a_database_that_is_no_file_is_none(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "popug.db").symlink_to("/dev/full")
     assert main.run(["--home", str(tmp_path), "balance", "--json"]) == 7
     assert "it is no file" in capsys.readouterr().err
+
+
+def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = InProcess(tmp_path / "home").place.home
+    home.database.write_bytes(b"")
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"correct horse battery\n")))
+    init = ["init", "--admin", "ada", "--email", "ada@example.com", "--time-zone", "UTC", "--password-stdin"]
+    for line in (["today"], ["doctor"], init):
+        assert main.run([*line, "--home", str(home.root)]) == 7
+        assert "it is empty, but there are keys of a company" in capsys.readouterr().err
+        assert home.database.stat().st_size == 0
+
+
+def test_a_founding_that_was_interrupted_before_the_first_table_goes_on(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    home.database.write_bytes(b"")
+    assert InProcess(home.root).act("boss", CheckHealth()).ok
+
+
+def test_a_pipe_in_the_place_of_the_servers_lock_is_the_places_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = InProcess(tmp_path / "home").place.home
+    os.mkfifo(home.serve_lock)
+    assert main.run(["serve", "--home", str(home.root)]) == 8
+    assert f"{home.serve_lock} is no file." in capsys.readouterr().err
 
 
 def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
