@@ -41,13 +41,15 @@ class Consumer:
 
     ``consume`` takes events of the kinds it subscribes to, in the order of the log, any number at once, and works in
     the transaction it is given. ``give_up`` may answer for an event that failed once and for all, by publishing
-    something else; then the event is done.
+    something else; then the event is done. ``at_once`` is how many events it is given at most: so few that they stay in
+    the processor's cache, so many that there is something to add up.
     """
 
     name: str
     subscribes: tuple[type[Event], ...]
     consume: Consume
     give_up: GiveUp = never_gives_up
+    at_once: int = 2_000
     types: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,10 +146,12 @@ def advance(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] 
     ``everybody`` passes by what it publishes.
     """
     with runtime.writing(NOBODY) as context:
-        position = _position(context, consumer.name)
-        rows = context.log.after(position, consumer.types, BATCH_EVENTS)
-        reached = rows[-1][0] if len(rows) == BATCH_EVENTS else context.position
-        failures = _take(consumer, rows, context.at(reached))
+        reached, failures, left = _position(context, consumer.name), 0, BATCH_EVENTS
+        while left:
+            most = min(left, consumer.at_once)
+            rows = context.log.after(reached, consumer.types, most)
+            reached, left = (rows[-1][0], left - most) if len(rows) == most else (context.position, 0)
+            failures += _take(consumer, rows, context.at(reached))
         _move(context, consumer.name, reached)
         pass_by(context, everybody)
         return failures

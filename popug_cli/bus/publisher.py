@@ -16,7 +16,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
 from popug_cli.storage.engine import driver_of, insert_many
 
-BUFFER_EVENTS = 10_000
+BUFFER_EVENTS = 1_000
 LAST_POSITION = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 

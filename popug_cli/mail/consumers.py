@@ -67,6 +67,7 @@ CONSUMER = Consumer(
     "mail",
     (UserRegistered, UserEmailChanged, UserRoleChanged, UserDeactivated, UserReactivated, PayoutMade, DayClosed),
     consume,
+    at_once=500,  # each becomes a row of its own
 )
 
 

@@ -69,6 +69,28 @@ def test_events_come_in_portions_each_with_the_position_that_it_reaches(
     assert cursors(toy) == {"ear": 4}
 
 
+def test_a_batch_is_taken_in_slices_of_one_transaction(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 5)
+    toy.publish("a", "b", "c", "d", "e", "f")
+    ear = Ear("ear")
+    ear.consumer = replace(ear.consumer, at_once=2)
+    assert consumers.advance(toy.runtime, ear.consumer) == 0
+    assert ear.portions == [([1, 2], 2), ([3, 4], 4), ([5], 5)]
+    assert cursors(toy) == {"ear": 5}
+    assert consumers.advance(toy.runtime, ear.consumer) == 0
+    assert ear.portions[3:] == [([6], 6)]
+
+
+def test_what_fails_in_one_slice_waits_while_the_others_are_taken(toy: Toy) -> None:
+    toy.failing = {"b"}
+    toy.publish("a", "b", "c", "b", "d")
+    toy.consumer = replace(toy.consumer, at_once=2)
+    assert toy.catch_up().failures == {"toy": 1}
+    assert [row[0] for row in aside(toy)] == [2, 4]
+    assert sorted(toy.effects()) == ["a", "c", "d"]
+    assert cursors(toy)["toy"] == 5
+
+
 def test_the_last_portion_may_be_full(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
     toy.publish("a", "b")

@@ -43,7 +43,7 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "        failures = _take(consumer, rows, context.at(reached))\n"
+                "            failures += _take(consumer, rows, context.at(reached))\n"
                 "        _move(context, consumer.name, reached)\n"
                 "        pass_by(context, everybody)\n        return failures\n",
                 "        _move(context, consumer.name, reached)\n"

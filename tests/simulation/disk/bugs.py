@@ -1,5 +1,7 @@
 """Bugs that only a disk brings to light, beside some that the simulation knows."""
 
+from textwrap import indent
+
 from tests.simulation.bugs import BUGS, Bug, Change
 
 COMMIT_AMIDST = (
@@ -34,8 +36,8 @@ DISK_BUGS: dict[str, Bug] = {
         (
             Change(
                 "billing/closing.py",
-                "    _pay(payees, day, context)\n    figures = _record(day, payees, context)\n",
-                f"    _pay(payees, day, context)\n{COMMIT_AMIDST}    figures = _record(day, payees, context)\n",
+                "    _pay(outcome.payees, day, context)\n",
+                f"    _pay(outcome.payees, day, context)\n{COMMIT_AMIDST}",
             ),
         ),
     ),
@@ -45,8 +47,8 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
             Change(
                 "tasks/assignments.py",
-                "    insert_many(context.connection, ASSIGN, drawn)\n",
-                f"    insert_many(context.connection, ASSIGN, drawn)\n{COMMIT_AMIDST}",
+                "        insert_many(context.connection, ASSIGN, drawn)\n",
+                f"        insert_many(context.connection, ASSIGN, drawn)\n{indent(COMMIT_AMIDST, ' ' * 4)}",
             ),
         ),
     ),
