@@ -1,0 +1,77 @@
+"""A company with hooks, and what the tests of hooks do with it."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.messages.hooks import Hook, HookRun, ListHooks, RunHooks
+from popug_cli.messages.principal import SCHEDULER
+from popug_cli.messages.tasks import AddTask
+from tests.integration.scheduling import founded
+from tests.integration.support import InProcess, SetClock
+
+KEEP = 'cat >> "$POPUG_HOME/got.jsonl"; echo >> "$POPUG_HOME/got.jsonl"'
+PATIENCE_SECONDS = 20
+
+
+def company_with_hooks(root: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    """A company with an empty folder of hooks, whose passwords are hashed quickly."""
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
+    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
+    company = founded(root, "UTC", SetClock(datetime.now(UTC)))
+    (company.root / "hooks").mkdir(mode=0o755)
+    return company
+
+
+def hook(company: InProcess, name: str, script: str, mode: int = 0o755) -> Path:
+    """Put a hook into the home; what happens from now on is for it."""
+    path = company.root / "hooks" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(mode)
+    company.clock.advance(seconds=30)
+    return path
+
+
+def look(company: InProcess, seconds: int = 60) -> HookRun:
+    return company.place.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
+
+
+def add(company: InProcess, *titles: str) -> None:
+    for title in titles:
+        company.act("boss", AddTask(title=title))
+
+
+def listed(company: InProcess, name: str = "") -> Hook:
+    found: list[Hook] = company.place.perform(ListHooks()).hooks
+    return next(each for each in found if name in {"", each.name})
+
+
+def got(company: InProcess, file: str = "got.jsonl") -> list[dict[str, Any]]:
+    path = company.root / file
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def titles(company: InProcess) -> list[str]:
+    return [event["data"]["title"] for event in got(company)]
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not come"
+        time.sleep(0.01)
+
+
+def is_gone(file: Path) -> bool:
+    """Whether a process is not there any more; one that nobody has buried is gone, too."""
+    status = Path(f"/proc/{file.read_text().strip()}/status")
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return True
+        time.sleep(0.01)
+    return False
