@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.mutation import table
 from tests.mutation.equivalent import named
-from tests.mutation.results import ALIVE, UNDECIDED, Mutant, mutants
+from tests.mutation.results import ALIVE, UNDECIDED, mutants
 from tests.mutation.selection import ENOUGH_SECONDS, SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     patterns = [chosen.mutant] if chosen.mutant else [_pattern(module) for module in chosen.modules or ALL]
     if not chosen.again and not chosen.mutant:
         shutil.rmtree(WORK, ignore_errors=True)
-    wanted = [mutant.name for mutant in mutants(patterns) if _is_open(mutant)] if chosen.again else patterns
+    wanted = _open(patterns) if chosen.again else patterns
     if wanted and (ended := _run_mutmut(wanted, patterns, chosen)):
         print(f"mutmut ended with {ended}; what it said is in {LOG}", file=sys.stderr)
         return 2
@@ -64,8 +64,11 @@ def _pattern(module: str) -> str:
     return "popug_cli.*.rules.*" if module == "rules" else f"popug_cli.{module}.*"
 
 
-def _is_open(mutant: Mutant) -> bool:
-    return mutant.verdict in UNDECIDED | ALIVE
+def _open(patterns: list[str]) -> list[str]:
+    """Those that were not tried, and those that no test noticed and that are not named as equivalent."""
+    found = [*mutants(patterns)]
+    unnoticed = table.sort_out(found, named()).survivors
+    return [mutant.name for mutant in found if mutant.verdict in UNDECIDED] + [mutant.name for mutant in unnoticed]
 
 
 def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespace) -> int:
