@@ -2,10 +2,11 @@
 
 import errno
 import os
+import signal
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from unittest.mock import Mock
@@ -29,6 +30,22 @@ from popug_cli.storage.heartbeat import beat
 from popug_cli.storage.mounts import kind_without_locks
 from tests.integration.support import InProcess
 from tests.refusals import refused
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Fail where something waits, as one does who opens a pipe that nobody writes to."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +208,7 @@ def test_a_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, mon
 
 def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.toml")
-    with pytest.raises(InvalidInput, match="pipe"):
+    with without_waiting(), pytest.raises(InvalidInput, match="pipe"):
         load_settings(tmp_path / "config.toml")
 
 
@@ -336,14 +353,14 @@ def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
     for file in (company.root / "keys").iterdir():
         file.unlink()
         os.mkfifo(file, 0o600)
-    with refused("key_invalid", 4):
+    with without_waiting(), refused("key_invalid", 4):
         keys.signing_key(company.place.home)
-    with refused("key_invalid", 4):
+    with without_waiting(), refused("key_invalid", 4):
         keys._load(next((company.root / "keys").glob("*.pem")))
     os.mkfifo(tmp_path / "session", 0o600)
     monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session"))
     monkeypatch.delenv("POPUG_TOKEN", raising=False)
-    with refused("not_logged_in", 4):
+    with without_waiting(), refused("not_logged_in", 4):
         session_file.check()
 
 
