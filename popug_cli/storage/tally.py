@@ -1,10 +1,15 @@
 """Counting texts of which there may be more than memory should hold."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
+
+from popug_cli.kernel.disk import disk_full
 
 _PAGES_IN_MEMORY_KIB = 16 * 1024
+COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times"
 
 
 @contextmanager
@@ -12,7 +17,7 @@ def tally() -> Iterator[Callable[[str], int]]:
     """How often it was asked for a text, this time included.
 
     The counts lie in a nameless database of SQLite, which goes to a temporary file where it grows beyond a few MiB and
-    is gone at the end. Raises ``sqlite3.Error``.
+    is gone at the end. Raises ``disk_full`` where there is no room for that.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")
@@ -21,10 +26,18 @@ def tally() -> Iterator[Callable[[str], int]]:
         scratch.execute("BEGIN")
 
         def count(text: str) -> int:
-            counted = scratch.execute(
-                "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times",
-                (text,),
-            )
-            return int(counted.fetchone()[0])
+            try:
+                (times,) = scratch.execute(COUNT, (text,)).fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise disk_full(_temporary_directory()) from error
+                raise
+            return int(times)
 
         yield count
+
+
+def _temporary_directory() -> Path:
+    """Where SQLite puts what has no name: https://www.sqlite.org/tempfiles.html, section 5."""
+    chosen = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR")
+    return Path(chosen or next((each for each in ("/var/tmp", "/usr/tmp") if os.access(each, os.W_OK)), "/tmp"))  # noqa: S108

@@ -1,8 +1,9 @@
 """What is done to thousands is done in portions: all of it or nothing, in memory that does not grow with it."""
 
 import os
+import sqlite3
 import tracemalloc
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.base import Command
 from popug_cli.messages.identity import ActivateUser, DeactivateUser, ImportUsers, ListUsers, NewPerson
 from popug_cli.messages.tasks import ImportTasks, NewTask, ShuffleTasks, TaskAssigned, VerifyShuffle
+from popug_cli.storage.tally import tally
 from popug_cli.tasks import assignments, commands
 from tests.integration.support import InProcess
 from tests.integration.tasks_support import ALL, company_at, events, refused
@@ -146,6 +148,20 @@ def test_all_tasks_of_who_leaves_are_handed_on(company: InProcess) -> None:
     assert {task.assignee for task in company.act("boss", ALL).tasks} == {"vera"}
     assert told[:4] == [("Handing on", done, MANY) for done in (3, 6, 9, MANY)]
     assert len(events(company, TaskAssigned)) == 2 * MANY
+
+
+def test_no_room_for_counting_is_a_full_disk_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = sqlite3.connect
+
+    def small(place: str, isolation_level: None) -> sqlite3.Connection:
+        connection = connect(place, isolation_level=isolation_level)
+        connection.execute("PRAGMA max_page_count = 5")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", small)
+    monkeypatch.setenv("SQLITE_TMPDIR", "/dev/shm")
+    with pytest.raises(Unavailable, match=r"^The disk is full .* /dev/shm\)\.$"), tally() as times_seen:
+        deque(map(times_seen, map(str, range(10_000))), maxlen=0)
 
 
 @pytest.fixture
