@@ -102,7 +102,7 @@ def _outcome(day: date, context: Context) -> Outcome:
     payees, fees_cents, rewards_cents, in_red_count = [], 0, 0, 0
     rows = driver_of(context.connection).execute(STANDING, {"day": day.isoformat()})
     for employee_id, username, balance_cents, fees, rewards, payouts in rows:
-        assert payouts == 0, "nobody was paid for a day that is open"
+        assert payouts == 0  # nobody is paid for a day that is open
         fees_cents += fees
         rewards_cents += rewards
         if balance_cents > 0:
