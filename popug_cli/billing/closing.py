@@ -13,6 +13,7 @@ from popug_cli.billing.days import first_open
 from popug_cli.billing.figures import recorded_day
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.messages.billing import (
     ClosedDay,
@@ -24,7 +25,7 @@ from popug_cli.messages.billing import (
     PayslipLine,
     TaskRef,
 )
-from popug_cli.storage.engine import driver_of, insert_many
+from popug_cli.storage.engine import driver_of, insert_many, scalar
 
 PAYEES_AT_ONCE = 1_000
 # Who has entries of the day has a row of it; of others the last before holds.
@@ -32,9 +33,13 @@ STANDING = (
     "SELECT a.account_id, coalesce(a.username, a.account_id),"
     " coalesce(d.balance_cents, (SELECT e.balance_cents FROM billing_account_days e WHERE e.employee_id = a.account_id"
     " AND e.business_date < :day ORDER BY e.business_date DESC LIMIT 1), 0),"
-    " coalesce(d.fees_cents, 0), coalesce(d.rewards_cents, 0), coalesce(d.payouts_cents, 0)"
+    " coalesce(d.fees_cents, 0), coalesce(d.rewards_cents, 0)"
     " FROM billing_accounts a LEFT JOIN billing_account_days d"
     " ON d.employee_id = a.account_id AND d.business_date = :day WHERE a.kind = 'employee' ORDER BY a.account_id"
+)
+PAID_OUT = (
+    "SELECT coalesce(sum(d.payouts_cents), 0) FROM billing_accounts a CROSS JOIN billing_account_days d"
+    " WHERE d.employee_id = a.account_id AND d.business_date = :day"
 )
 KINDS = {kind.value: kind for kind in EntryKind}
 
@@ -101,8 +106,7 @@ def _outcome(day: date, context: Context) -> Outcome:
     """Who is to be paid, and the day's figures; in one pass, for there may be a hundred thousand accounts."""
     payees, fees_cents, rewards_cents, in_red_count = [], 0, 0, 0
     rows = driver_of(context.connection).execute(STANDING, {"day": day.isoformat()})
-    for employee_id, username, balance_cents, fees, rewards, payouts in rows:
-        assert payouts == 0  # nobody is paid for a day that is open
+    for employee_id, username, balance_cents, fees, rewards in rows:
         fees_cents += fees
         rewards_cents += rewards
         if balance_cents > 0:
@@ -115,7 +119,7 @@ def _outcome(day: date, context: Context) -> Outcome:
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
     """Enter all payouts, then tell of each with the head of the chain that has them in it."""
-    some = [payees[start : start + PAYEES_AT_ONCE] for start in range(0, len(payees), PAYEES_AT_ONCE)]
+    some = [*batched(payees, PAYEES_AT_ONCE)]
     for each in some:
         _enter(each, day, context)
     head = context.events.end_run()
@@ -172,6 +176,7 @@ def _lines(first_id: str, last_id: str, day: date, context: Context) -> dict[str
 
 def _record(day: date, outcome: Outcome, context: Context) -> Day:
     payouts_cents = sum([each.amount_cents for each in outcome.payees])
+    assert scalar(context.connection, PAID_OUT, day=day.isoformat()) == payouts_cents
     event = DayClosed(
         business_date=day,
         fees_cents=outcome.fees_cents,

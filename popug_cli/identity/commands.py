@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import islice
 
 import msgspec
 
 from popug_cli.bus.runtime import Context
 from popug_cli.identity import grants, keys, passwords, people, rules, throttle
+from popug_cli.kernel.batches import batched
 from popug_cli.kernel.errors import Conflict, NotAuthenticated, NotFound, PopugError
 from popug_cli.messages.base import Done, Imported, Role
 from popug_cli.messages.identity import (
@@ -115,7 +115,7 @@ def import_users(message: ImportUsers, context: Context) -> Imported:
     """Register many people, all or none; who is there with the same address and role is skipped."""
     numbered = ((number, person) for number, person in enumerate(message.people, 1) if person is not None)
     read = imported = 0
-    while lines := [*islice(numbered, PEOPLE_AT_ONCE)]:
+    for lines in batched(numbered, PEOPLE_AT_ONCE):
         imported += _register_lines(context, lines)
         read += len(lines)
         context.progress("Registering people", read, len(message.people))

@@ -1,12 +1,12 @@
 """What may be done with tasks."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
+from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Imported
 from popug_cli.messages.tasks import (
@@ -65,7 +65,7 @@ def import_tasks(message: ImportTasks, context: Context) -> Imported:
     lines, read, imported, lot = message.lines, 0, 0, None
     _check(lines)
     with tally() as times_seen:
-        for portion in _portions(rules.read_lines(lines, times_seen)):
+        for portion in batched(rules.read_lines(lines, times_seen), TASKS_AT_ONCE):
             fresh = _fresh(portion, context)
             if fresh:
                 lot = lot or lot_for_new_tasks(context)
@@ -79,11 +79,6 @@ def import_tasks(message: ImportTasks, context: Context) -> Imported:
 def _check(lines: Iterable[NewTask | None]) -> None:
     """Refuse a bad line before the work on good ones, which may take minutes."""
     deque(rules.read_lines(lines, lambda _: 1), maxlen=0)
-
-
-def _portions(lines: Iterator[rules.ImportLine]) -> Iterator[list[rules.ImportLine]]:
-    while portion := [*islice(lines, TASKS_AT_ONCE)]:
-        yield portion
 
 
 def _fresh(lines: Sequence[rules.ImportLine], context: Context) -> dict[str, rules.Titled]:

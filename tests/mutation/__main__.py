@@ -3,6 +3,7 @@
 python -m tests.mutation                               the rules of all packages, and all of billing, bus and identity
 python -m tests.mutation bus billing.closing rules     of these only
 python -m tests.mutation bus --again                   what no test noticed the last time, after tests were added
+python -m tests.mutation bus --untried                 what the last run did not come to
 python -m tests.mutation --mutant NAME                 one of them: what it changes, and whether it is noticed now
 """
 
@@ -40,9 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     os.chdir(ROOT)
     patterns = [chosen.mutant] if chosen.mutant else [_pattern(module) for module in chosen.modules or ALL]
-    if not chosen.again and not chosen.mutant:
+    if not (chosen.again or chosen.untried or chosen.mutant):
         shutil.rmtree(WORK, ignore_errors=True)
-    wanted = _open(patterns) if chosen.again else patterns
+    tried_again = UNDECIDED | ALIVE if chosen.again else UNDECIDED
+    goes_on = chosen.again or chosen.untried
+    wanted = [mutant.name for mutant in mutants(patterns) if mutant.verdict in tried_again] if goes_on else patterns
     if wanted and (ended := _run_mutmut(wanted, patterns, chosen)):
         print(f"mutmut ended with {ended}; what it said is in {LOG}", file=sys.stderr)
         return 2
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Let the tests prove themselves.")
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="within popug_cli, such as bus or billing.days")
     parser.add_argument("--again", action="store_true", help="only what was not noticed in the last run")
+    parser.add_argument("--untried", action="store_true", help="only what the last run did not come to")
     parser.add_argument("--mutant", metavar="NAME", help="replay: this mutant of the last run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seconds", type=float, default=ENOUGH_SECONDS, help="of tests for a mutant, the likely first")
@@ -62,13 +66,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pattern(module: str) -> str:
     return "popug_cli.*.rules.*" if module == "rules" else f"popug_cli.{module}.*"
-
-
-def _open(patterns: list[str]) -> list[str]:
-    """Those that were not tried, and those that no test noticed and that are not named as equivalent."""
-    found = [*mutants(patterns)]
-    unnoticed = table.sort_out(found, named()).survivors
-    return [mutant.name for mutant in found if mutant.verdict in UNDECIDED] + [mutant.name for mutant in unnoticed]
 
 
 def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespace) -> int:

@@ -1,0 +1,14 @@
+"""Many things, some at a time."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in their order, at most ``size`` at once; what ``itertools.batched`` of Python 3.12 does."""
+    left = iter(items)
+    while some := [*islice(left, size)]:
+        yield some
