@@ -18,6 +18,7 @@ from popug_cli.cli import json_lines as files
 from popug_cli.cli.json_lines import JsonLines, json_lines
 from popug_cli.identity import commands as identity
 from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.progress import Progress, silent
 from popug_cli.messages.base import Command
 from popug_cli.messages.identity import ActivateUser, DeactivateUser, ImportUsers, ListUsers, NewPerson
 from popug_cli.messages.tasks import ImportTasks, NewTask, ShuffleTasks, TaskAssigned, VerifyShuffle
@@ -45,15 +46,14 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
 def watched(company: InProcess) -> list[tuple[str, int, int]]:
     """What is told of the progress of its work from now on."""
     told: list[tuple[str, int, int]] = []
-    place = company.place
-    company.place = Local(
-        place.home,
-        warn=company.warnings.append,
-        clock=company.clock,
-        chance=company.chance,
-        progress=lambda label, done, total: told.append((label, done, total)),
-    )
+    show_to(company, lambda label, done, total: told.append((label, done, total)))
     return told
+
+
+def show_to(company: InProcess, progress: Progress) -> None:
+    """Tell somebody how far its work has come from now on."""
+    home, warn, clock, chance = company.place.home, company.warnings.append, company.clock, company.chance
+    company.place = Local(home, warn=warn, clock=clock, chance=chance, progress=progress)
 
 
 def chores(count: int) -> list[NewTask | None]:
@@ -249,12 +249,9 @@ def _peak_kib(company: InProcess, by: str, message: Command[Any]) -> tuple[str, 
         if done == total and label not in peaks:
             peaks[label] = tracemalloc.get_traced_memory()[1] / 1024
 
-    place = company.place
-    company.place = Local(
-        place.home, warn=company.warnings.append, clock=company.clock, chance=company.chance, progress=note
-    )
+    show_to(company, note)
     tracemalloc.start()
     company.act(by, message)
     tracemalloc.stop()
-    company.place = place
+    show_to(company, silent)
     return next(iter(peaks.items()))
