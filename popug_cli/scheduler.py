@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apscheduler.triggers.interval import IntervalTrigger
 
 LOOK_SECONDS = 30
-WATCH_SECONDS = 5
+WATCH_SECONDS = 0.5  # and not longer: a signal that the system gives to another thread does not wake the one that waits
 CLOCK_STEP_SECONDS = 3
 GRACE_SECONDS = 1.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What holds for every test: where it runs, and that Ctrl-C reaches the programs that it starts."""
+"""What holds for every test: where it runs, and that signals reach the programs that it starts."""
 
 import os
 import signal
@@ -9,6 +9,9 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell lets what it starts in the background ignore the interrupt, and programs inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # So does nohup with the hangup.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

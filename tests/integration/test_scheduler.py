@@ -1,8 +1,13 @@
 """The scheduler: what is due is asked of the database, and told in one line a run."""
 
+import signal
+import threading
+import time
 from datetime import UTC, date, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,7 +20,7 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
-from popug_cli.scheduler import Stopped, Work
+from popug_cli.scheduler import Stopped, Work, _watch
 from popug_cli.storage import heartbeat
 from tests.integration.billing_support import check_books
 from tests.integration.scheduling import FIVE_PAST, closed, due, earn, founded, weak_hash
@@ -321,3 +326,22 @@ def test_an_order_to_stop_ends_a_run_between_two_steps_with_nothing_half_done(co
     assert company.rows("SELECT * FROM billing_days") == []
     check_books(company.rows)
     assert closed(due(company)) == ["2026-03-02"]
+
+
+def test_a_signal_that_another_thread_is_given_is_heard_soon() -> None:
+    """The system may do that with several threads, and it wakes nobody who waits in the main one."""
+    orders: SimpleQueue[int | BaseException] = SimpleQueue()
+    before = signal.signal(signal.SIGTERM, lambda number, _: orders.put(number))
+
+    def be_given() -> None:
+        time.sleep(0.3)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        time.sleep(6)
+
+    threading.Thread(target=be_given, daemon=True).start()
+    began = time.monotonic()
+    try:
+        _watch(Mock(), Mock(), orders)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - began < 2
