@@ -1,7 +1,7 @@
 """Closing a day: everybody with a positive balance is paid, the figures are recorded, and nothing is added any more."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
 from typing import NamedTuple
@@ -44,7 +44,7 @@ PAID_OUT = (
 KINDS = {kind.value: kind for kind in EntryKind}
 
 
-class Payee(NamedTuple):
+class Payee(msgspec.Struct, frozen=True, gc=False):
     """Somebody with a positive balance at the end of a day; ``event_id`` was chosen for the event of the payout."""
 
     employee_id: str
@@ -120,12 +120,13 @@ def _outcome(day: date, context: Context) -> Outcome:
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
     """Enter all payouts, then tell of each with the head of the chain that has them in it."""
     some = [*batched(payees, PAYEES_AT_ONCE)]
+    last_position = scalar(context.connection, "SELECT max(position) FROM billing_entries")
     for each in some:
         _enter(each, day, context)
     head = context.events.end_run()
     for number, each in enumerate(some):
         context.progress(f"Closing {day}", number * PAYEES_AT_ONCE, len(payees))
-        _tell(each, day, head, context)
+        _tell(each, _lines(each, day, last_position, context), day, head, context)
     context.progress(f"Closing {day}", len(payees), len(payees))
 
 
@@ -137,8 +138,9 @@ def _enter(payees: Sequence[Payee], day: date, context: Context) -> None:
     post(entries, context)
 
 
-def _tell(payees: Sequence[Payee], day: date, head: str, context: Context) -> None:
-    lines = _lines(payees[0].employee_id, payees[-1].employee_id, day, context)
+def _tell(
+    payees: Sequence[Payee], lines: Mapping[str, list[PayslipLine]], day: date, head: str, context: Context
+) -> None:
     for each in payees:
         own = lines[each.employee_id]
         assert each.opening_cents + sum([line.signed_cents for line in own]) == each.amount_cents
@@ -155,16 +157,21 @@ def _tell(payees: Sequence[Payee], day: date, head: str, context: Context) -> No
         )
 
 
-def _lines(first_id: str, last_id: str, day: date, context: Context) -> dict[str, list[PayslipLine]]:
-    """The day's entries but the payouts, of all employees from the first to the last id."""
+def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Context) -> Mapping[str, list[PayslipLine]]:
+    """The day's entries up to the last before the payouts, of all employees from the first payee to the last by id."""
     rows = driver_of(context.connection).execute(
         "SELECT a.account_id, e.occurred_at, e.kind,"
         " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
         " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
         " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
         " WHERE a.account_id BETWEEN :first AND :last AND e.employee_id = a.account_id"
-        " AND e.business_date = :day AND e.kind <> 'payout' ORDER BY a.account_id, e.position",
-        {"first": first_id, "last": last_id, "day": day.isoformat()},
+        " AND e.business_date = :day AND e.position <= :before ORDER BY a.account_id, e.position",
+        {
+            "first": payees[0].employee_id,
+            "last": payees[-1].employee_id,
+            "day": day.isoformat(),
+            "before": last_position,
+        },
     )
     lines: dict[str, list[PayslipLine]] = defaultdict(list)
     instant = cache(parse_stamp)

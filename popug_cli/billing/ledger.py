@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from functools import cache
-from typing import NamedTuple
 
-from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, sides, signed_cents
+import msgspec
+
+from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, sides
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import stamp
 from popug_cli.messages.base import Event
@@ -14,7 +15,7 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 from popug_cli.storage.engine import insert_many, select_among
 
-FEES, REWARDS, PAID, NET = range(4)
+FEES, REWARDS, PAID = range(3)
 PLACES = {
     EntryKind.FEE: (FEES, 1),
     EntryKind.FEE_REVERSAL: (FEES, -1),
@@ -48,7 +49,7 @@ CARRY_FORWARD = (
 )
 
 
-class NewEntry(NamedTuple):
+class NewEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry to be written; ``event_id`` is the event that caused it, ``cause`` that event where it is in the log."""
 
     event_id: str
@@ -92,7 +93,7 @@ def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
 
 
 def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
-    recorded_at, stamped = stamp(context.now), cache(stamp)
+    recorded_at, stamped, dated = stamp(context.now), cache(stamp), cache(date.isoformat)
     insert_many(
         context.connection,
         "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents,"
@@ -106,7 +107,7 @@ def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
                 *sides(entry.kind, entry.employee_id),
                 entry.amount_cents,
                 entry.kind.value,
-                entry.business_date.isoformat(),
+                dated(entry.business_date),
                 stamped(entry.occurred_at),
                 recorded_at,
                 entry.task_id,
@@ -137,16 +138,17 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
 
 
 def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
-    moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
+    moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0]))
     for entry in entries:
-        move = moves[entry.business_date][entry.employee_id]
         place, sign = PLACES[entry.kind]
-        move[place] += sign * entry.amount_cents
-        move[NET] += signed_cents(entry.kind, entry.amount_cents)
+        moves[entry.business_date][entry.employee_id][place] += sign * entry.amount_cents
     # Oldest first, for each day's balance begins with the one before.
     for day in sorted(moves):
         stamped = day.isoformat()
-        rows = [(employee_id, stamped, *move) for employee_id, move in moves[day].items()]
+        rows = [
+            (employee_id, stamped, fees, rewards, paid, rewards - fees - paid)
+            for employee_id, (fees, rewards, paid) in moves[day].items()
+        ]
         if insert_many(context.connection, MOVE_DAY, rows) < len(rows):
             insert_many(context.connection, BEGIN_DAY, rows)
         insert_many(context.connection, CARRY_FORWARD, rows)

@@ -92,6 +92,8 @@ class Publisher:
                 time=self._time,
                 data=event,
                 sequence=str(self._last),
+                specversion="1.0",
+                datacontenttype="application/json",
                 dataschema=event.SCHEMA,
                 causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,

@@ -54,6 +54,6 @@ def rising_uuids(now: datetime, chance: Chance) -> Iterator[str]:
     while True:
         front = f"{time[:8]}-{time[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
         while low < LOW_END:
-            yield f"{front}{low:012x}"
+            yield front + hex(LOW_END | low)[3:]
             low += 1 + next(steps)
         high, low = high + 1, low - LOW_END

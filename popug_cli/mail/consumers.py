@@ -1,7 +1,10 @@
 """What mail does about events: it knows everybody's address, queues each payslip and notes each day to sum up."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar, cast
+from datetime import date
+from functools import cache
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -47,17 +50,17 @@ _encode = msgspec.json.Encoder().encode
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take events; a person is registered before their address changes, since both are of one subject."""
-    registered = _of(UserRegistered, events)
+    heard = _Heard(events)
+    registered = heard.of(UserRegistered)
     insert_many(context.connection, MEET, [(each.user_id, each.username, each.email, each.role) for each in registered])
-    moved = {each.user_id: each.email for each in _of(UserEmailChanged, events)}
+    moved = {each.user_id: each.email for each in heard.of(UserEmailChanged)}
     insert_many(context.connection, MOVE, [(email, user_id) for user_id, email in moved.items()])
-    roles = {each.user_id: each.new_role for each in _of(UserRoleChanged, events)}
+    roles = {each.user_id: each.new_role for each in heard.of(UserRoleChanged)}
     insert_many(context.connection, PROMOTE, [(role, user_id) for user_id, role in roles.items()])
-    insert_many(context.connection, LET_GO, [(there, user_id) for user_id, there in _presence(events).items()])
-    now = stamp(context.now)
-    insert_many(context.connection, QUEUE, [_mail(each, now, context) for each in _delivered(PayoutMade, events)])
+    insert_many(context.connection, LET_GO, [(there, user_id) for user_id, there in _presence(heard).items()])
+    _queue(heard.delivered(PayoutMade), context)
     if context.settings.flag("mail.summary"):
-        closed = _of(DayClosed, events)
+        closed = heard.of(DayClosed)
         insert_many(
             context.connection, NOTE_DAY, [(each.business_date.isoformat(), _encode(each).decode()) for each in closed]
         )
@@ -71,31 +74,49 @@ CONSUMER = Consumer(
 )
 
 
-def _delivered(kind: type[E], events: Sequence[Delivered[Event]]) -> list[Delivered[E]]:
-    return cast("list[Delivered[E]]", [event for event in events if isinstance(event.data, kind)])
+class _Heard:
+    """Events by kind, those of each in the order of the log."""
+
+    def __init__(self, events: Sequence[Delivered[Event]]) -> None:
+        self._by_kind: dict[type[Event], list[Delivered[Any]]] = defaultdict(list)
+        for event in events:
+            self._by_kind[type(event.data)].append(event)
+
+    def delivered(self, kind: type[E]) -> list[Delivered[E]]:
+        """Those of a kind."""
+        return self._by_kind[kind]
+
+    def of(self, kind: type[E]) -> list[E]:
+        """What those of a kind say."""
+        return [event.data for event in self.delivered(kind)]
 
 
-def _of(kind: type[E], events: Sequence[Delivered[Event]]) -> list[E]:
-    return [event.data for event in _delivered(kind, events)]
-
-
-def _presence(events: Sequence[Delivered[Event]]) -> dict[str, int]:
+def _presence(heard: _Heard) -> dict[str, int]:
     """Who left and who came back, as it stands after the events."""
-    told = [event.data for event in events if isinstance(event.data, UserDeactivated | UserReactivated)]
-    return {each.user_id: int(isinstance(each, UserReactivated)) for each in told}
+    told = [
+        *((event.sequence, event.data.user_id, 0) for event in heard.delivered(UserDeactivated)),
+        *((event.sequence, event.data.user_id, 1) for event in heard.delivered(UserReactivated)),
+    ]
+    return {user_id: there for _, user_id, there in sorted(told)}
 
 
-def _mail(event: Delivered[PayoutMade], now: str, context: Context) -> tuple[str | int, ...]:
-    payout, mail_id = event.data, context.events.new_id()
-    return (
-        mail_id,
-        message_id_of(mail_id),
-        payout.user_id,
-        payout.business_date.isoformat(),
-        PAYSLIP,
-        payout.amount_cents,
-        _encode(payout).decode(),
-        event.id,
-        now,
-        now,
-    )
+def _queue(payouts: Sequence[Delivered[PayoutMade]], context: Context) -> None:
+    now, dated = stamp(context.now), cache(date.isoformat)
+    rows = []
+    for event in payouts:
+        payout, mail_id = event.data, context.events.new_id()
+        rows.append(
+            (
+                mail_id,
+                message_id_of(mail_id),
+                payout.user_id,
+                dated(payout.business_date),
+                PAYSLIP,
+                payout.amount_cents,
+                _encode(payout).decode(),
+                event.id,
+                now,
+                now,
+            )
+        )
+    insert_many(context.connection, QUEUE, rows)

@@ -22,10 +22,10 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str
     time: str
     data: Any
-    sequence: str = ""
-    specversion: str = msgspec.field(default_factory=lambda: "1.0")
-    datacontenttype: str = msgspec.field(default_factory=lambda: "application/json")
-    dataschema: str | None = None
+    sequence: str
+    specversion: str
+    datacontenttype: str
+    dataschema: str
     causationid: str | None = None
     correlationid: str | None = None
     actor: str | None = None
