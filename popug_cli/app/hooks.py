@@ -11,7 +11,6 @@ from popug_cli.app.hook_process import run_hook
 from popug_cli.app.hook_sample import sample
 from popug_cli.app.hook_terms import environment, lease_of
 from popug_cli.bus import hooks
-from popug_cli.bus.log import Row
 from popug_cli.bus.queries import document, show_event
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import parse_stamp
@@ -155,7 +154,7 @@ def _event_for(file: HookFile, event_id: str | None, context: Context) -> tuple[
                 hint=f"Name an event from `popug events list --type {file.event}`, or none.",
             )
         return event, False
-    row: Row | None = hooks.last_event(context, file.types)
+    row = hooks.last_event(context, file.types)
     if row is None:
         assert file.types
         return sample(file.types[-1], context.now), True

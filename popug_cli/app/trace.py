@@ -38,7 +38,7 @@ def trace_task(place: "Local", message: TraceTask, principal: Principal) -> Trac
 def _causes(context: Context, own: list[Delivered[Event]]) -> Iterator[Delivered[Event]]:
     known = {each.id for each in own}
     for each in own:
-        cause = document(each.sequence, context.log.at(each.sequence)[1]).get("causationid")
+        cause = document(each.sequence, context.log.at(each.sequence)[-1]).get("causationid")
         if cause and cause not in known:
             known.add(cause)
             found = context.log.by_id(cause)
@@ -59,7 +59,7 @@ def _money(context: Context, own: list[Delivered[Event]], task_id: str) -> Itera
 
 
 def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
-    _, envelope = context.log.at(event.sequence)
+    *_, envelope = context.log.at(event.sequence)
     stored: dict[str, Any] = document(event.sequence, envelope)
     listeners = [each.name for each in consumers if stored["type"] in each.types]
     states = states_of(context, event.sequence)

@@ -202,9 +202,9 @@ def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
     seen = _seen(context, consumer.name, rows)
     blocked = set_aside.blocked_subjects(context, consumer.name)
     fresh = [row for row in rows if row[0] not in seen] if seen else rows
-    free = [row for row in fresh if subject_of(*row) not in blocked] if blocked else fresh
+    free = [row for row in fresh if _subject(row) not in blocked] if blocked else fresh
     if len(free) < len(fresh):
-        behind = [(row[0], subject_of(*row)) for row in fresh if subject_of(*row) in blocked]
+        behind = [(row[0], _subject(row)) for row in fresh if _subject(row) in blocked]
         set_aside.queue_behind(context, consumer.name, behind)
     if free and not _take_together(consumer, free, context):
         return _take_singly(consumer, free, blocked, context)
@@ -214,8 +214,8 @@ def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
 def _take_together(consumer: Consumer, rows: Sequence[Row], context: Context) -> bool:
     try:
         with _savepoint(context):
-            consumer.consume([decode(sequence, envelope) for sequence, envelope in rows], context)
-            _mark_done(context, consumer.name, [sequence for sequence, _ in rows])
+            consumer.consume([decode(*row) for row in rows], context)
+            _mark_done(context, consumer.name, [sequence for sequence, *_ in rows])
     except Exception as error:
         if place_fault(error, context.home.database):
             raise
@@ -226,7 +226,7 @@ def _take_together(consumer: Consumer, rows: Sequence[Row], context: Context) ->
 def _take_singly(consumer: Consumer, rows: Sequence[Row], blocked: set[str], context: Context) -> int:
     failures = 0
     for row in rows:
-        sequence, subject = row[0], subject_of(*row)
+        sequence, subject = row[0], _subject(row)
         if subject in blocked:
             set_aside.queue_behind(context, consumer.name, [(sequence, subject)])
             continue
@@ -243,7 +243,7 @@ def _attempt(consumer: Consumer, sequence: int, context: Context) -> Exception |
     event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
-            event = decode(sequence, context.log.at(sequence)[1])
+            event = decode(*context.log.at(sequence))
             consumer.consume([event], context)
             _mark_done(context, consumer.name, [sequence])
     except Exception as error:
@@ -277,6 +277,11 @@ def _savepoint(context: Context) -> Iterator[None]:
     except BaseException:
         context.events.restore(mark)
         raise
+
+
+def _subject(row: Row) -> str:
+    sequence, _, envelope = row
+    return subject_of(sequence, envelope)
 
 
 def _position(context: Context, consumer: str) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from popug_cli.bus.log import ENVELOPE, Row, readable
+from popug_cli.bus.log import ENVELOPE, readable
 from popug_cli.bus.retry import Policy, next_try
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import unit_interval
@@ -15,6 +15,7 @@ MAX_ERROR_CHARACTERS = 500
 IDLE_EVENTS = 100
 FORGOTTEN_AFTER = timedelta(minutes=10)
 Types = Sequence[str] | None
+Stored = tuple[int, str]
 
 
 class Place(NamedTuple):
@@ -177,7 +178,7 @@ def letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
     return dead, len(rows) - dead, rows[-1][1] if rows else None
 
 
-def last_event(context: Context, types: Types) -> Row | None:
+def last_event(context: Context, types: Types) -> Stored | None:
     """The last event of some types, or of any."""
     return _first_row(context, f"WHERE true{_of(types)} ORDER BY sequence DESC", tuple(types or ()))
 
@@ -192,16 +193,16 @@ def _is_ahead(instant: str | None, now: datetime, longest: timedelta) -> bool:
     return instant is not None and now < parse_stamp(instant) <= now + longest
 
 
-def _next_letter(context: Context, name: str) -> Row | None:
+def _next_letter(context: Context, name: str) -> Stored | None:
     rest = "JOIN bus_hook_letters letter USING (sequence) WHERE hook = ? AND state = 'queued' ORDER BY sequence"
     return _first_row(context, rest, (name,))
 
 
-def _next_event(context: Context, position: int, types: Types) -> Row | None:
+def _next_event(context: Context, position: int, types: Types) -> Stored | None:
     return _first_row(context, f"WHERE sequence > ?{_of(types)} ORDER BY sequence", (position, *(types or ())))
 
 
-def _first_row(context: Context, rest: str, parameters: tuple[object, ...]) -> Row | None:
+def _first_row(context: Context, rest: str, parameters: tuple[object, ...]) -> Stored | None:
     statement = f"SELECT sequence, {ENVELOPE} FROM bus_log {rest} LIMIT 1"
     found = driver_of(context.connection).execute(statement, parameters).fetchone()
     return (found[0], readable(found[1])) if found else None

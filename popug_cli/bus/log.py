@@ -1,5 +1,6 @@
 """Reading the log."""
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -10,13 +11,13 @@ from popug_cli.messages.envelope import Delivered, decode
 from popug_cli.messages.upcasters import versions
 from popug_cli.storage.engine import driver_of, scalar
 
-Row = tuple[int, str]
+Row = tuple[int, str, str]
 READ_ROWS = 1_000
 ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # to be made readable: bytes that are no text are the event's fault
 
 
 class Log:
-    """The events as a transaction sees them; a row is (sequence, envelope)."""
+    """The events as a transaction sees them; a row is (sequence, type, envelope)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -91,15 +92,20 @@ class Log:
             position = rows[-1][0]
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[Row]:
-        statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE {where}"
-        rows = driver_of(self._connection).execute(statement, parameters).fetchall()
-        return [(sequence, readable(envelope)) for sequence, envelope in rows]
+        driver = driver_of(self._connection)
+        try:
+            statement = f"SELECT sequence, ifnull(type, ''), ifnull(envelope, '') FROM bus_log WHERE {where}"
+            return driver.execute(statement, parameters).fetchall()
+        except sqlite3.OperationalError:  # among them is one that is no text, or this is raised again
+            statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log WHERE {where}"
+            rows = driver.execute(statement, parameters).fetchall()
+            return [(sequence, readable(type_), readable(envelope)) for sequence, type_, envelope in rows]
 
     def known(self, rows: Sequence[Row], kinds: tuple[type[Event], ...] = ()) -> Iterator[Delivered[Event]]:
         """The events of rows, without those of unknown types and those that do not fit their schema."""
-        for sequence, envelope in rows:
+        for row in rows:
             try:
-                delivered = decode(sequence, envelope)
+                delivered = decode(*row)
             except msgspec.MsgspecError:
                 continue
             if not kinds or isinstance(delivered.data, kinds):

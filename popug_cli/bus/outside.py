@@ -41,11 +41,11 @@ def oddities(context: Context) -> Iterator[str]:
     """
     is_told = cache(lambda subject, told: _is_told(context, subject, told))
     for sequence in not_linked(context):
-        _, envelope = context.log.at(sequence)
+        row = context.log.at(sequence)
         try:
-            event = decode(sequence, envelope)
+            event = decode(*row)
         except msgspec.MsgspecError as error:
-            if context.log.types_after(sequence - 1, 1)[0][1] in EVENTS:
+            if row[1] in EVENTS:
                 yield f"The event at {sequence} does not fit its schema: {describe(error)}."
             continue
         if event.data.subject != event.subject:

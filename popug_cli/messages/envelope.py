@@ -1,7 +1,8 @@
 """The envelope that every event travels in: a CloudEvents 1.0 event in JSON with popug's extensions."""
 
+from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -31,14 +32,13 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     actor: str | None = None
 
 
-class RawEnvelope(msgspec.Struct, frozen=True):
-    """What a consumer needs of an envelope, the data still encoded."""
+class Told(msgspec.Struct, Generic[E_co], frozen=True):
+    """What a consumer needs of an envelope."""
 
     id: str
-    type: str
     subject: str
     time: str
-    data: msgspec.Raw
+    data: E_co
     correlationid: str | None = None
     actor: str | None = None
 
@@ -61,26 +61,26 @@ class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
     data: E_co
 
 
-_decode_raw = msgspec.json.Decoder(RawEnvelope).decode
 _decode_subject = msgspec.json.Decoder(Subject).decode
-_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
 
 
-def decode(sequence: int, envelope: str) -> Delivered[Event]:
+def decode(sequence: int, type_: str, envelope: str) -> Delivered[Event]:
     """The event of a row of the log, upcast to its newest version.
 
     Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` where the row does not fit the schema of its type.
     """
-    raw = _decode_raw(envelope)
-    shape = EVENTS.get(raw.type)
+    told = _decoder_of(type_)(envelope)
+    time = _instant(told.time)
+    correlation_id, actor = told.correlationid or told.id, told.actor or "unknown"
+    return Delivered(sequence, told.id, told.subject, time, correlation_id, actor, upcast(told.data))
+
+
+@cache
+def _decoder_of(type_: str) -> Callable[[str], Told[Event]]:
+    shape = EVENTS.get(type_)
     if shape is None:
-        raise msgspec.ValidationError(f"unknown type {raw.type}")
-    decoder = _decoders.get(raw.type)
-    if decoder is None:
-        decoder = _decoders[raw.type] = msgspec.json.Decoder(shape)
-    time = _instant(raw.time)
-    data = upcast(decoder.decode(raw.data))
-    return Delivered(sequence, raw.id, raw.subject, time, raw.correlationid or raw.id, raw.actor or "unknown", data)
+        raise msgspec.ValidationError(f"unknown type {type_}")
+    return msgspec.json.Decoder(Told[shape]).decode  # type: ignore[valid-type]
 
 
 def subject_of(sequence: int, envelope: str) -> str:

@@ -309,8 +309,8 @@ def test_reversals_take_back_what_the_day_came_to(house: CountingHouse) -> None:
 
 def test_a_batch_of_one_event_twice_is_one_entry(house: CountingHouse) -> None:
     house.publish(assigned("a", "kesha"))
-    row: dict[str, Any] = house.rows("SELECT sequence, envelope FROM bus_log ORDER BY sequence DESC LIMIT 1")[0]
-    event = decode(row["sequence"], row["envelope"])
+    row: dict[str, Any] = house.rows("SELECT sequence, type, envelope FROM bus_log ORDER BY sequence DESC LIMIT 1")[0]
+    event = decode(*row.values())
     with house.runtime.writing(OPERATOR) as context:
         consume([event], context)
         consume([event], context)

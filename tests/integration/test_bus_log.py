@@ -164,8 +164,8 @@ def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Toy
         context.events.publish(UserDeactivated(user_id="ann"))
     with toy.runtime.reading(OPERATOR) as context:
         log = context.log
-        assert [sequence for sequence, _ in log.after(1, [registered], 1)] == [2]
-        assert [sequence for sequence, _ in log.after(0, [registered, changed], 9)] == [1, 2, 3, 4]
+        assert [sequence for sequence, *_ in log.after(1, [registered], 1)] == [2]
+        assert [sequence for sequence, *_ in log.after(0, [registered, changed], 9)] == [1, 2, 3, 4]
         assert log.after(1, [changed], 9) == [log.at(4)]
         assert log.types_after(2, 9) == [(3, registered), (4, changed)]
         assert log.types_after(0, 1) == [(1, registered)]

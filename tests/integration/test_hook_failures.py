@@ -156,7 +156,7 @@ def test_a_trial_is_of_the_event_that_is_named_the_last_of_its_kind_or_a_sample(
 @pytest.mark.parametrize("event_type", EVENTS)
 def test_a_sample_fits_its_schema(event_type: str) -> None:
     now = datetime.now(UTC)
-    assert decode(1, json.dumps(sample(event_type, now))).time == now
+    assert decode(1, event_type, json.dumps(sample(event_type, now))).time == now
     assert any(event_type in types for types in events().values())
 
 

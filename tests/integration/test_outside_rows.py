@@ -23,6 +23,7 @@ from tests.integration.support import InProcess
 COMPLETED = "popug.tasks.task_completed.v1"
 LAST_POSITION = 2**63 - 1
 USUAL_ID = "0199a0b0-1111-7222-8333-000000000001"
+DONE = {"task_id": "t", "assignee_id": "a", "completed_at": "2026-03-04T12:00:00Z"}
 NOTHING_TO_DO_WITH_IT: tuple[Message[Any], ...] = (
     ListTasks(),
     GetTask(number=1),
@@ -84,12 +85,18 @@ ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     "half a surrogate pair as type": (envelope(type="\ud800"), "unknown \\xed"),
     "data of an event that nobody consumes": (envelope("popug.mail.mail_sent.v1"), "missing required field `mail_id`"),
     "no data at all": (envelope("popug.tasks.tasks_shuffled.v1", []), "Expected `object`, got `array`"),
-    "no time": (envelope(time=...), "required field `time`"),
-    "a leap second": (envelope(time="2026-06-30T23:59:60Z"), "no RFC 3339 instant: '2026-06-30T23:59:60Z'"),
-    "a time without a zone": (envelope(time="2026-06-30T23:59:59"), "no RFC 3339 instant: '2026-06-30T23:59:59'"),
-    "a time before the calendar": (envelope(time="0001-01-01T00:00:00+23:00"), "no RFC 3339 instant: '0001"),
+    "no time": (envelope(data=DONE, time=...), "required field `time`"),
+    "a leap second": (
+        envelope(data=DONE, time="2026-06-30T23:59:60Z"),
+        "no RFC 3339 instant: '2026-06-30T23:59:60Z'",
+    ),
+    "a time without a zone": (
+        envelope(data=DONE, time="2026-06-30T23:59:59"),
+        "no RFC 3339 instant: '2026-06-30T23:59:59'",
+    ),
+    "a time before the calendar": (envelope(data=DONE, time="0001-01-01T00:00:00+23:00"), "no RFC 3339 instant: '0001"),
     "a number as id": (envelope(id=5), "Expected `str`, got `int`"),
-    "no id": (envelope(id=...), "required field `id`"),
+    "no id": (envelope(data=DONE, id=...), "required field `id`"),
     "an object as subject": (envelope(subject={"a": 1}), "Expected `str`, got `object`"),
     "a NUL in its subject": (
         envelope("popug.tasks.tasks_shuffled.v1", subject="a\x00b"),
