@@ -27,7 +27,7 @@ from popug_cli.messages.billing import (
 )
 from popug_cli.storage.engine import driver_of, insert_many, scalar
 
-PAYEES_AT_ONCE = 1_000
+PAYEES_AT_ONCE = 500
 # Who has entries of the day has a row of it; of others the last before holds.
 STANDING = (
     "SELECT a.account_id, coalesce(a.username, a.account_id),"
