@@ -96,7 +96,9 @@ class Log:
         try:
             statement = f"SELECT sequence, ifnull(type, ''), ifnull(envelope, '') FROM bus_log WHERE {where}"
             return driver.execute(statement, parameters).fetchall()
-        except sqlite3.OperationalError:  # among them is one that is no text, or this is raised again
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):  # it is SQLite's; the driver's own is that something is no text
+                raise
             statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log WHERE {where}"
             rows = driver.execute(statement, parameters).fetchall()
             return [(sequence, readable(type_), readable(envelope)) for sequence, type_, envelope in rows]

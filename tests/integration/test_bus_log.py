@@ -1,6 +1,7 @@
 """How the log is written and read."""
 
 import json
+import sqlite3
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCreated
-from popug_cli.storage.engine import insert_many
+from popug_cli.storage.engine import driver_of, insert_many
 from tests.integration.toy import Toy, registration
 
 MANY = 1_001
@@ -172,6 +173,24 @@ def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Toy
         assert (log.first_from(2), log.first_from(-1), log.first_from(5)) == (log.at(2), log.at(1), None)
         with pytest.raises(LookupError, match=r"^the log has a hole at 5$"):
             log.at(5)
+
+
+def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_for_twice(toy: Toy) -> None:
+    toy.publish("ann")
+    toy.append_from_outside(json.dumps({"type": "\ud800", "id": "half", "subject": "ann"}))
+    asked: list[str] = []
+    with toy.runtime.reading(OPERATOR) as context:
+        (first, (sequence, type_, envelope)) = context.log.at(1), context.log.at(2)
+        assert (sequence, type_, json.loads(first[-1])["subject"]) == (2, "\\xed\\xa0\\x80", "ann")
+        assert json.loads(envelope)["id"] == "half"
+        driver = driver_of(context.connection)
+        driver.set_trace_callback(asked.append)
+        driver.set_progress_handler(lambda: 1, 1)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            context.log.at(2)
+        driver.set_progress_handler(None, 0)
+        driver.set_trace_callback(None)
+    assert len(asked) == 1
 
 
 def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: Toy) -> None:
