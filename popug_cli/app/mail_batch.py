@@ -26,11 +26,11 @@ from popug_cli.messages.principal import Principal
 
 @dataclass(slots=True)
 class Run:
-    """How a run goes: ``after`` is the last mail that was tried, ``down`` why it cannot go on."""
+    """How a run goes: ``waiting`` are the ids of what it has not tried, ``down`` is why it cannot go on."""
 
     whenever: bool
+    waiting: deque[str] = field(default_factory=deque)
     total: int = 0
-    after: str = ""
     sent: int = 0
     failed: int = 0
     down: str = ""
@@ -59,7 +59,6 @@ class Desk:
 
 def send_batch(runtime: Runtime, principal: Principal, transport: Transport, batch: list[Claimed], run: Run) -> None:
     """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
-    before = run.after
     with runtime.noting() as note, ThreadPoolExecutor(1, "popug-clerk") as clerk:
         desk = Desk(runtime, transport, run, note, deque(batch), clerk)
         try:
@@ -67,7 +66,7 @@ def send_batch(runtime: Runtime, principal: Principal, transport: Transport, bat
         finally:
             _begin_marking(desk)
             _end_marking(desk)
-            _conclude(desk, principal, before)
+            _conclude(desk, principal, [mail.mail_id for mail in batch])
 
 
 def _send_all(desk: Desk, first: Claimed) -> None:
@@ -121,9 +120,8 @@ def _written(runtime: Runtime, mail: Claimed) -> Letter | Outcome:
 
 
 def _note(desk: Desk, mail: Claimed, outcome: Outcome) -> None:
-    """Two broken connections in a row are no accident."""
+    """Two broken connections in a row are no accident, though perhaps the fault of the two mails."""
     run = desk.run
-    run.after = mail.mail_id
     if outcome.verdict is Verdict.TAKEN:
         desk.taken.append(mail)
     else:
@@ -166,7 +164,7 @@ def _mark(desk: Desk) -> None:
     desk.taken = []
 
 
-def _conclude(desk: Desk, principal: Principal, before: str) -> None:
+def _conclude(desk: Desk, principal: Principal, batch: list[str]) -> None:
     """Write down what became of the batch, tell of what was sent, and give back what was not tried."""
     run = desk.run
     with desk.runtime.writing(principal) as context:
@@ -175,7 +173,8 @@ def _conclude(desk: Desk, principal: Principal, before: str) -> None:
                 outbox.mark_failed(context, mail, outcome.error)
             else:
                 outbox.put_back(context, mail, outcome.error)
-        outbox.tell_sent(context, after=before, up_to=run.after)
+        outbox.tell_sent(context, batch)
         outbox.give_back(context, list(desk.waiting))
         if run.down:
-            outbox.postpone(context, run.after)
+            outbox.postpone_all(context, run.down, sum(outcome.error == run.down for _, outcome in desk.other))
+    run.waiting.extendleft(mail.mail_id for mail in reversed(desk.waiting))

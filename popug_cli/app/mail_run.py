@@ -1,5 +1,6 @@
 """Sending mail: claim with a lease in one transaction, hand over outside any, mark in another."""
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from popug_cli.app.mail_batch import Run, send_batch
@@ -69,8 +70,9 @@ def _deliver(place: "Local", principal: Principal, message: SendMail, *, wheneve
     payslip.check_sender(place.runtime.settings.text("mail.from"))
     with open_transport(place.runtime.settings, place.home) as transport:
         place.write("mail", principal, lambda context: _begin(context, message, run))
-        while not run.down and (batch := _claim(place, principal, message, run, transport)):
-            send_batch(place.runtime, principal, transport, batch, run)
+        while run.waiting and not run.down:
+            if batch := _claim(place, principal, message, run, transport):
+                send_batch(place.runtime, principal, transport, batch, run)
     place.catch_up()
     return run
 
@@ -80,18 +82,20 @@ def _begin(context: Context, message: SendMail, run: Run) -> None:
     outbox.tell_sent(context)
     if message.release:
         outbox.release_held(context)
-    run.total = outbox.count_claimable(context, whenever=run.whenever)
+    run.waiting = deque(outbox.claimable(context, whenever=run.whenever))
+    run.total = len(run.waiting)
 
 
 def _claim(place: "Local", principal: Principal, message: SendMail, run: Run, transport: Transport) -> list[Claimed]:
-    """The next mails of the one pass that a run makes through the outbox."""
+    """The next mails of the one pass that a run makes through what it found in the outbox."""
+    mail_ids = [run.waiting.popleft() for _ in range(min(BATCH_MAILS, len(run.waiting)))]
 
     def work(context: Context) -> list[Claimed]:
         _admit(context, message)
         lease_until = context.now + lease_of(transport.step_seconds)
-        return outbox.claim(context, after=run.after, limit=BATCH_MAILS, lease_until=lease_until, whenever=run.whenever)
+        return outbox.claim(context, mail_ids, lease_until=lease_until, whenever=run.whenever)
 
-    return place.write("mail", principal, work) if run.total else []
+    return place.write("mail", principal, work)
 
 
 def _admit(context: Context, message: SendMail) -> None:

@@ -61,6 +61,7 @@ def _typed(raw: object, default: Value) -> Value | None:
     return raw if isinstance(raw, str) else None
 
 
+LONGEST_STEP_SECONDS = 600
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -73,7 +74,13 @@ SETTINGS = {
         Setting("mail.smtp_ca_file", "", "a file of certificates to trust beside the machine's own; none if empty"),
         Setting("mail.smtp_username", "", "the name to log in with; none if empty"),
         Setting("mail.smtp_password_file", "", "a file that holds the password"),
-        Setting("mail.smtp_timeout_seconds", 30, "the longest that one step may take", minimum=1, maximum=600),
+        Setting(
+            "mail.smtp_timeout_seconds",
+            30,
+            "the longest that one step may take",
+            minimum=1,
+            maximum=LONGEST_STEP_SECONDS,
+        ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it removes none"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
         Setting("identity.argon2_time_cost", 3, "passes of argon2id", minimum=1, maximum=100),

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import smtplib
     import ssl
 
-OK, WILL_FORWARD, GO_ON, CLOSING = 250, 251, 354, 421
+OK, WILL_FORWARD, GO_ON, CLOSING, TOO_LARGE = 250, 251, 354, 421, 552
+TOO_LARGE_IN_FULL = ("5.2.3", "5.3.4")  # RFC 3463
 MAILDIR_STEP_SECONDS = 1
 _DOT_FIRST = re.compile(rb"^\.", re.MULTILINE)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
@@ -34,7 +35,7 @@ class Verdict(Enum):
     DEFERRED = "not now"
     REFUSED = "never"
     BROKEN = "the connection broke, so that nobody knows whether it was taken"
-    UNAVAILABLE = "there is no connection"
+    UNAVAILABLE = "there is no connection, or no mail of ours is taken"
 
 
 class Outcome(NamedTuple):
@@ -244,14 +245,14 @@ def _announce(client: "smtplib.SMTP", letter: Letter, mark: Work) -> Outcome | N
         mark()
         code, reason = client.getreply()
         if code != OK:
-            return _refused(client, code, reason, concerns_all=True)
+            return _refused(client, code, reason, for_good=_of_sender(code, reason))
         code, reason = client.docmd("RCPT", f"TO:<{letter.receiver}>")
         if code not in {OK, WILL_FORWARD}:
             return _refused(client, code, reason)
         code, reason = client.docmd("DATA")
         return None if code == GO_ON else _refused(client, code, reason)
     except smtplib.SMTPResponseException as refusal:
-        return _refused(client, refusal.smtp_code, refusal.smtp_error, concerns_all=True)
+        return _refused(client, refusal.smtp_code, refusal.smtp_error, for_good=Verdict.UNAVAILABLE)
     except OSError as error:
         return _broken(error)
 
@@ -269,8 +270,17 @@ def _hand_over(client: "smtplib.SMTP", letter: Letter, marked: Work, meanwhile: 
     return TAKEN if code == OK else _refused(client, code, reason)
 
 
-def _refused(client: "smtplib.SMTP", code: int, reason: bytes | str, *, concerns_all: bool = False) -> Outcome:
-    """Leave the connection ready for another mail, or closed where the server said that it closes it."""
+def _of_sender(code: int, reason: bytes) -> Verdict:
+    """What a 5xx to the sender means, with whom the size of the mail is told (RFC 1870)."""
+    is_too_large = code == TOO_LARGE or _words(code, reason).partition(" ")[2].startswith(TOO_LARGE_IN_FULL)
+    return Verdict.REFUSED if is_too_large else Verdict.UNAVAILABLE
+
+
+def _refused(client: "smtplib.SMTP", code: int, reason: bytes | str, *, for_good: Verdict = Verdict.REFUSED) -> Outcome:
+    """Leave the connection ready for another mail, or closed where the server said that it closes it.
+
+    A refusal means: 4xx may pass, 5xx will not, and some servers hang up with it.
+    """
     try:
         if code == CLOSING:
             client.close()
@@ -278,21 +288,13 @@ def _refused(client: "smtplib.SMTP", code: int, reason: bytes | str, *, concerns
             client.rset()
     except OSError:
         client.close()
-    return _answered(client, code, reason, concerns_all=concerns_all)
+    if code >= 500:
+        return Outcome(for_good, _words(code, reason))
+    return Outcome(Verdict.BROKEN if client.sock is None else Verdict.DEFERRED, _words(code, reason))
 
 
 def _broken(error: OSError) -> Outcome:
     return Outcome(Verdict.BROKEN, one_line(str(error) or type(error).__name__))
-
-
-def _answered(client: "smtplib.SMTP", code: int, reason: bytes | str, *, concerns_all: bool = False) -> Outcome:
-    """What a refusal means: 4xx may pass, 5xx will not, and some servers hang up with it.
-
-    A 5xx to the greeting or to the sender ``concerns_all`` mail, so it is not this one's fault.
-    """
-    if code >= 500:
-        return Outcome(Verdict.UNAVAILABLE if concerns_all else Verdict.REFUSED, _words(code, reason))
-    return Outcome(Verdict.BROKEN if client.sock is None else Verdict.DEFERRED, _words(code, reason))
 
 
 def _words(code: int, reason: bytes | str) -> str:

@@ -118,6 +118,7 @@ class Scripted:
         self.script = list(script)
         self.often = often
         self.handed_over: list[str] = []
+        self.sickening: dict[str, Outcome] = {}
         self.settled = TAKEN
 
     def __enter__(self) -> "Scripted":
@@ -136,7 +137,7 @@ class Scripted:
             marked()
         meanwhile()
         self.handed_over.append(letter.receiver.partition("@")[0])
-        step = self.script.pop(0) if self.script else TAKEN
+        step = self.script.pop(0) if self.script else self.sickening.get(self.handed_over[-1], TAKEN)
         return step if isinstance(step, Outcome) else step()
 
     def settle(self) -> Outcome:

@@ -1,6 +1,7 @@
 """Payout mail on a file: queued once, sent at least once under one Message-ID, to the address of the moment."""
 
 import stat
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from popug_cli.app.mail_run import send_due
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound, Unavailable
 from popug_cli.mail import outbox
-from popug_cli.mail.transport import TAKEN, Maildir, Verdict
+from popug_cli.mail.transport import TAKEN, Maildir, Outcome, Verdict
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import UserEmailChanged
 from popug_cli.messages.mail import ListMails, MailStatus, RetryMail, ShowMail
@@ -252,6 +253,58 @@ def test_one_broken_connection_is_replaced_and_two_in_a_row_end_the_run(room: Ma
     assert sorted(room.statuses().values()) == ["queued"] * 4 + ["sent"]
 
 
+@pytest.mark.parametrize("fault", [BROKEN, DOWN])
+def test_mails_that_end_each_run_keep_no_others_from_being_sent(room: Mailroom, scripted: Use, fault: Outcome) -> None:
+    names = [f"w{number}" for number in range(6)]
+    room.hire(*names)
+    room.pay(*names)
+    for whenever in (True, False):
+        transport = scripted()
+        transport.sickening = {"w0": fault, "w1": fault}
+        for _ in range(3):
+            with suppress(Unavailable):
+                room.send() if whenever else send_due(room.place, OPERATOR)
+            room.clock.advance(seconds=61)
+        assert room.statuses() == dict.fromkeys(names, "sent") | {"w0": "queued", "w1": "queued"}
+        room.pay(*names[2:], day=DAY + timedelta(days=1))
+
+
+def test_while_nobody_is_there_all_wait_longer_and_longer(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+    transport = scripted(*[DOWN] * 99)
+    for _ in range(120):
+        send_due(room.place, OPERATOR)
+        room.clock.advance(seconds=30)
+    assert 5 <= len(transport.handed_over) <= 9
+    assert {mail.attempts for mail in room.mails()} == {
+        len(transport.handed_over) // 2,
+        (len(transport.handed_over) + 1) // 2,
+    }
+
+
+def test_a_maildir_that_cannot_be_made_certain_is_one_failure_of_many_mails(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha", "gosha", "vera")
+    room.pay("kesha", "gosha", "vera")
+    transport = scripted(often=False)
+    transport.settled = DOWN
+    assert send_due(room.place, OPERATOR).queued == 3
+    transport.settled = TAKEN
+    room.clock.advance(seconds=61)
+    assert send_due(room.place, OPERATOR).sent == 3
+
+
+def test_a_wait_that_a_clock_gave_which_was_set_back_is_over(room: Mailroom, scripted: Use) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted(BUSY)
+    room.clock.advance(days=20)
+    send_due(room.place, OPERATOR)
+    assert send_due(room.place, OPERATOR).queued == 1
+    room.clock.advance(days=-20)
+    assert send_due(room.place, OPERATOR).sent == 1
+
+
 # --- held back --------------------------------------------------------------------------------------
 
 
@@ -290,12 +343,16 @@ def test_a_mail_that_is_not_there_is_not_found(room: Mailroom) -> None:
 
 
 def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: Mailroom) -> None:
-    parameters = {"after": "", "limit": 10, "now": "", "whenever": True}
+    parameters = dict.fromkeys(("now", "whenever", "beyond_waits", "beyond_leases", "mail_ids"), "")
     with room.place.runtime.reading(OPERATOR) as context:
-        plan = context.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {outbox.NEXT}", parameters)
-        steps = [str(row[-1]) for row in plan]
-    assert steps[0] == "SEARCH mail_outbox USING INDEX mail_outbox_untold (mail_id>?)"
-    assert not any("TEMP B-TREE" in step for step in steps)
+        first_steps = [
+            str(next(iter(context.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)))[-1])
+            for statement in (outbox.ALL_CLAIMABLE, outbox.CLAIM)
+        ]
+    assert first_steps == [
+        "SCAN mail_outbox USING INDEX mail_outbox_untold",
+        "SEARCH mail_outbox USING INDEX sqlite_autoindex_mail_outbox_1 (mail_id=?)",
+    ]
 
 
 # --- the whole way ----------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ import pytest
 from popug_cli.app import mail_batch, mail_run
 from popug_cli.identity import gate
 from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.settings import LONGEST_STEP_SECONDS
 from popug_cli.mail import outbox
+from popug_cli.mail.rules import lease_of
 from popug_cli.mail.transport import TAKEN, Outcome
 from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.mail import SendMail
@@ -24,12 +26,23 @@ def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: Mailroom)
     room.pay("kesha")
     with room.place.runtime.writing(OPERATOR) as context:
         lease = context.now + timedelta(seconds=90)
-        (mail,) = outbox.claim(context, after="", limit=10, lease_until=lease, whenever=False)
+        (mail,) = outbox.claim(context, outbox.claimable(context, whenever=False), lease_until=lease, whenever=False)
     assert room.statuses() == {"kesha": "sending"}
     assert (room.send().sent, room.send().queued) == (0, 1)
     room.clock.advance(seconds=91)
     assert room.send().sent == 1
     assert room.delivered()[0]["Message-ID"] == mail.message_id
+
+
+def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: Mailroom) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    with room.place.runtime.writing(OPERATOR) as context:
+        lease = context.now + lease_of(LONGEST_STEP_SECONDS)
+        outbox.claim(context, outbox.claimable(context, whenever=False), lease_until=lease, whenever=False)
+    assert (room.send().sent, room.send().queued) == (0, 1)
+    room.clock.advance(seconds=-1)
+    assert room.send().sent == 1
 
 
 def test_what_a_dead_sender_did_not_tell_is_told_once_by_whoever_comes_next(
@@ -64,7 +77,9 @@ def test_two_processes_never_hold_the_same_mail(room: Mailroom) -> None:
     def claim(limit: int) -> set[str]:
         with room.place.runtime.writing(OPERATOR) as context:
             lease = context.now + timedelta(seconds=90)
-            mails = outbox.claim(context, after="", limit=limit, lease_until=lease, whenever=True)
+            found = outbox.claimable(context, whenever=True)
+            mails = outbox.claim(context, found[:limit], lease_until=lease, whenever=True)
+            assert outbox.claim(context, found[:limit], lease_until=lease, whenever=True) == []
         return {mail.mail_id for mail in mails}
 
     first, second = claim(2), claim(10)
@@ -109,7 +124,8 @@ def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: M
     def claim() -> list[outbox.Claimed]:
         with room.place.runtime.writing(OPERATOR) as context:
             lease = context.now + timedelta(seconds=90)
-            return outbox.claim(context, after="", limit=10, lease_until=lease, whenever=True)
+            found = outbox.claimable(context, whenever=True)
+            return outbox.claim(context, found, lease_until=lease, whenever=True)
 
     late = claim()
     room.clock.advance(seconds=100)

@@ -116,6 +116,14 @@ def test_a_server_that_only_dies_ends_the_run(post: Post, open_room: Open) -> No
     assert set(room.statuses().values()) == {"queued"}
 
 
+@pytest.mark.parametrize("words", ["552 too large", "550 5.3.4 too large for us", "554 5.2.3 too large for them"])
+def test_a_mail_too_large_is_set_aside_and_the_rest_goes_out(post: Post, open_room: Open, words: str) -> None:
+    post.mood.to_sender = [words]
+    room = open_room()
+    assert (room.send().failed, len(post.taken)) == (1, 2)
+    assert [mail.last_error for mail in room.mails() if mail.last_error] == [words]
+
+
 def test_a_server_that_is_not_there_is_unavailable(post: Post, open_room: Open) -> None:
     room = open_room(smtp_port="1")
     with pytest.raises(Unavailable) as refusal:
