@@ -7,6 +7,7 @@ from popug_cli.app.mail_run import count_unsent, send_due
 from popug_cli.app.summaries import count_rehearsed, queue_summaries
 from popug_cli.billing import closing, days, rules
 from popug_cli.billing.stakes import stake_cents
+from popug_cli.bus.consumers import rehearsal, retry_within
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import held_events
 from popug_cli.bus.runtime import Context
@@ -35,7 +36,8 @@ def close_day(place: "Local", message: CloseDay, principal: Principal) -> CloseR
         mail = MailCount(run.sent, run.queued)
     else:
         mail = MailCount(0, count_unsent(place, principal))
-    return CloseReport(closed, mail, _set_aside(place, principal))
+    with place.runtime.reading(principal) as context:
+        return CloseReport(closed, mail, _set_aside(context))
 
 
 def _asked_day(message: CloseDay, context: Context) -> date:
@@ -66,15 +68,19 @@ def _close_days(place: "Local", message: CloseDay, principal: Principal, up_to: 
 
 
 def _rehearse(place: "Local", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
-    def work(context: Context) -> list[ClosedDay]:
-        _admit(message, context)
-        return closing.rehearse(up_to, context)
+    """What a close would come to; it would try first what waits for a retry, and so that is rehearsed with it."""
 
-    rehearsed = place.write(MODULE, principal, work)
+    def work(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
+        _admit(message, context)
+        with rehearsal(context):
+            retry_within(place.consumers, context)
+            return closing.rehearse(up_to, context), _set_aside(context)
+
+    rehearsed, held = place.write(MODULE, principal, work)
     summaries = count_rehearsed(place, principal, len(rehearsed))
     mail = MailCount(0, sum(day.paid_count for day in rehearsed) + summaries)
     every_day = rehearsed + _closed_before(place, principal, up_to, rehearsed)
-    return CloseReport(every_day, mail, _set_aside(place, principal))
+    return CloseReport(every_day, mail, held)
 
 
 def _closed_before(place: "Local", principal: Principal, day: date, reported: list[ClosedDay]) -> list[ClosedDay]:
@@ -85,17 +91,9 @@ def _closed_before(place: "Local", principal: Principal, day: date, reported: li
     return [found] if found else []
 
 
-def _set_aside(place: "Local", principal: Principal) -> list[SetAside]:
+def _set_aside(context: Context) -> list[SetAside]:
     """What consumers could not take, with the money at stake."""
-    with place.runtime.reading(principal) as context:
-        return [
-            SetAside(
-                event_id_of(held),
-                held.consumer,
-                stake_cents(held, context),
-            )
-            for held in held_events(context)
-        ]
+    return [SetAside(event_id_of(held), held.consumer, stake_cents(held, context)) for held in held_events(context)]
 
 
 def _admit(message: CloseDay, context: Context) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from popug_cli.billing.days import first_open
 from popug_cli.billing.figures import recorded_day
 from popug_cli.billing.ledger import NewEntry, post
+from popug_cli.bus.consumers import rehearsal
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import parse_stamp, stamp
@@ -93,12 +94,10 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
 
 def rehearse(up_to: date, context: Context) -> list[ClosedDay]:
     """The days that a close up to a date would close, as they would be; nothing of it stays."""
-    mark, days = context.events.mark(), []
-    savepoint = context.connection.begin_nested()
-    while (day := close_next(up_to, context)) is not None:
-        days.append(msgspec.structs.replace(day, closed=False))
-    savepoint.rollback()
-    context.events.restore(mark)
+    days = []
+    with rehearsal(context):
+        while (day := close_next(up_to, context)) is not None:
+            days.append(msgspec.structs.replace(day, closed=False))
     return days
 
 

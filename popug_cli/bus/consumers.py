@@ -174,6 +174,24 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
     return failures
 
 
+def retry_within(consumers: Sequence[Consumer], context: Context) -> None:
+    """Try once, in the transaction of the context, whatever waits for a retry, due or not."""
+    for consumer in consumers:
+        for subject in set_aside.due_subjects(context, consumer.name, FOREVER):
+            drain(consumer, subject, context)
+
+
+@contextmanager
+def rehearsal(context: Context) -> Iterator[None]:
+    """What is done within is taken back at its end."""
+    mark, savepoint = context.events.mark(), context.connection.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()
+        context.events.restore(mark)
+
+
 def drain(consumer: Consumer, subject: str, context: Context) -> int:
     """Do what is set aside of one subject in order, up to the first that fails; 1 comes back if one did."""
     for held in set_aside.held_of(context, consumer.name, subject):

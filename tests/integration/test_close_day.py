@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from popug_cli.app import Local
@@ -252,17 +253,21 @@ def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company
     assert {each.amount_cents for each in held if each.event == "named"} == {0}
 
 
-def test_what_waits_for_a_later_retry_is_taken_before_the_close(
+def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_rehearsal(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = company.act("kesha", AddTask(title="Wipe the glass"))
     with monkeypatch.context() as broken:
         broken.setattr("popug_cli.billing.consumers.post", lambda entries, context: 1 / 0)
         company.act("kesha", CompleteTask(number=task.number))
+        held = company.rows("SELECT * FROM bus_set_aside")
+        unhealed = close(company, dry_run=True)
+        assert [each.amount_cents for each in unhealed.set_aside] == [task.reward_cents]
     rehearsed = close(company, dry_run=True)
-    assert [held.amount_cents for held in rehearsed.set_aside] == [task.reward_cents]
+    assert company.rows("SELECT * FROM bus_set_aside") == held
     report = close(company)
     assert (report.set_aside, report.days[0].rewards_cents) == ([], task.reward_cents)
+    assert (rehearsed.set_aside, rehearsed.days) == ([], [msgspec.structs.replace(report.days[0], closed=False)])
 
 
 def test_what_another_consumer_could_not_take_has_no_money_at_stake(
