@@ -34,6 +34,8 @@ def send_mail(place: "Local", message: SendMail, principal: Principal) -> MailRu
         )
     if run.down:
         place.warn(f"Not all mail could be sent: {_sentence(run.down)}")
+    elif not run.total and (until := _claimed_until(place, principal)):
+        place.warn(f"Another process is sending mail, or was when it ended; what it has claimed is free at {until}.")
     return answer
 
 
@@ -57,6 +59,12 @@ def count_unsent(place: "Local", principal: Principal) -> int:
     """How many mails are still to be sent."""
     with place.runtime.reading(principal) as context:
         return outbox.count_unsent(context)[0]
+
+
+def _claimed_until(place: "Local", principal: Principal) -> str:
+    with place.runtime.reading(principal) as context:
+        until = outbox.claimed_until(context)
+    return f"{place.runtime.calendar.local(until):%H:%M:%S}" if until else ""
 
 
 def _answer(place: "Local", run: Run, principal: Principal) -> MailRun:

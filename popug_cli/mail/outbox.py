@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context, Note
 from popug_cli.kernel.chance import unit_interval
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import parse_stamp, stamp
 from popug_cli.kernel.settings import LONGEST_STEP_SECONDS
 from popug_cli.mail.rules import LONGEST_WAIT_SECONDS, lease_of, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
@@ -114,6 +114,12 @@ def count_unsent(context: Context) -> tuple[int, int]:
     )
     unsent, held = context.connection.execute(statement).one()
     return int(unsent), int(held)
+
+
+def claimed_until(context: Context) -> datetime | None:
+    """When the last of the leases ends by which mails are being sent; None where none is."""
+    found = scalar(context.connection, "SELECT max(lease_until) FROM mail_outbox WHERE told = 0 AND status = 'sending'")
+    return parse_stamp(found) if found else None
 
 
 def release_held(context: Context) -> None:
