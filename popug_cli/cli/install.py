@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import Home, locate, replace_file
+from popug_cli.kernel.home import Home, default_home, locate, replace_file
 
-TOKEN_FILE = "~/.config/popug/close-day.token"  # noqa: S105 - a path
 UNIT = "popug-close-day"
 CRONTAB_SECONDS = 30
 
@@ -28,10 +27,15 @@ class Night:
 
     @property
     def name(self) -> str:
-        """A name for it that no other home has."""
-        if self.home == locate(None):
+        """A name for it that no other home has, however the home was chosen."""
+        if self.home == default_home():
             return UNIT
         return f"{UNIT}-{sha256(str(self.home.root).encode()).hexdigest()[:8]}"
+
+    @property
+    def token_file(self) -> str:
+        """Where a shell finds the token of this home."""
+        return f"~/.config/popug/{self.name.removeprefix('popug-')}.token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class CronPlan:
 
     mark: str
     line: str
+    making_token: str
 
     def texts(self) -> Iterator[str]:
         """What is installed."""
@@ -48,7 +53,7 @@ class CronPlan:
 
     def hints(self, *, written: bool) -> Iterator[str]:
         """What else is to be done."""
-        yield f"Make its token: popug token issue NAME --ttl 365d --scope close-day | head -1 > {TOKEN_FILE}"
+        yield f"Make its token: {self.making_token}"
         yield "It stands in your crontab." if written else "Add it with `crontab -e`, or run this again with --write."
 
     def answer(self, *, written: bool) -> dict[str, Any]:
@@ -107,8 +112,14 @@ def cron_plan(night: Night) -> CronPlan:
     hour, minute = divmod(night.at_minute, 60)
     when = f"{minute} {hour} * * *" if night.company_zone == night.machine_zone else f"{minute} * * * *"
     program = " ".join(shlex.quote(word) for word in program_of(night.home))
-    command = f'POPUG_TOKEN="$(cat {TOKEN_FILE})" {program} close-day --date yesterday'
-    return CronPlan(f"# {night.name}", f"{when}  " + command.replace("%", "\\%"))
+    command = f'POPUG_TOKEN="$(cat {night.token_file})" {program} close-day --date yesterday'
+    return CronPlan(f"# {night.name}", f"{when}  " + command.replace("%", "\\%"), _making_token(night))
+
+
+def _making_token(night: Night) -> str:
+    is_plain = night.home == default_home() == locate(None)
+    popug = "popug" if is_plain else f"popug --home {shlex.quote(str(night.home.root))}"
+    return f"{popug} token issue NAME --ttl 365d --scope close-day | head -1 > {night.token_file}"
 
 
 def systemd_plan(night: Night) -> SystemdPlan:

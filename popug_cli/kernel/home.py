@@ -78,11 +78,14 @@ def locate(chosen: Path | None) -> Home:
     """The home that was chosen, else ``POPUG_HOME``, else the platform's user data directory."""
     if chosen is None and os.environ.get("POPUG_HOME"):
         chosen = Path(os.environ["POPUG_HOME"])
-    if chosen is None:
-        from platformdirs import user_data_path
+    return Home(Path(os.path.abspath(chosen.expanduser()))) if chosen else default_home()
 
-        chosen = user_data_path("popug", appauthor=False)
-    return Home(Path(os.path.abspath(chosen.expanduser())))
+
+def default_home() -> Home:
+    """The home of whoever chose none: the platform's user data directory."""
+    from platformdirs import user_data_path
+
+    return Home(Path(os.path.abspath(user_data_path("popug", appauthor=False))))
 
 
 def runtime_directory() -> Path:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.install import CronPlan, Night, SystemdPlan, cron_plan, systemd_plan
+from popug_cli.cli.install import Night, SystemdPlan, cron_plan, systemd_plan
 from popug_cli.cli.main import run as run_popug
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import Home
+from popug_cli.kernel.home import Home, default_home
 from popug_cli.messages.identity import IssueToken, Scope
 from tests.integration.scheduling import earn, founded, weak_hash
 from tests.integration.support import InProcess, SetClock
@@ -60,10 +60,38 @@ def test_a_path_with_control_characters_is_refused() -> None:
             plan(night("/srv/a\nb"))
 
 
-def test_two_homes_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POPUG_HOME", "/srv/popug")
-    assert night().name == "popug-close-day"
-    assert len({night().name, night("/srv/a").name, night("/srv/b").name}) == 3
+def test_a_name_depends_on_the_homes_directory_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    homes = [str(default_home().root), "/srv/a", "/srv/b"]
+    names = [night(home).name for home in homes]
+    assert (names[0], len(set(names))) == ("popug-close-day", 3)
+    for chosen in homes:
+        monkeypatch.setenv("POPUG_HOME", chosen)
+        assert [night(home).name for home in homes] == names
+
+
+def test_each_home_has_a_token_file_of_its_own_by_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert night(str(default_home().root)).token_file == "~/.config/popug/close-day.token"
+    monkeypatch.setenv("POPUG_HOME", "/srv/a")
+    for home in ("/srv/a", "/srv/b"):
+        plan, file = cron_plan(night(home)), f"~/.config/popug/{night(home).name.removeprefix('popug-')}.token"
+        assert f'POPUG_TOKEN="$(cat {file})"' in plan.line
+        assert next(plan.hints(written=False)).endswith(f" > {file}")
+
+
+def test_the_hint_about_the_token_names_the_home_unless_it_is_the_one_that_popug_takes_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def making(home: str) -> str:
+        return next(cron_plan(night(home)).hints(written=False))
+
+    usual = str(default_home().root)
+    monkeypatch.delenv("POPUG_HOME", raising=False)
+    assert making(usual).startswith("Make its token: popug token issue NAME ")
+    assert making("/srv/a b").startswith("Make its token: popug --home '/srv/a b' token issue NAME ")
+    monkeypatch.setenv("POPUG_HOME", "/srv/a b")
+    assert making("/srv/a b").startswith("Make its token: popug --home '/srv/a b' token issue NAME ")
+    assert making(usual).startswith(f"Make its token: popug --home {usual} token issue NAME ")
 
 
 @pytest.fixture
@@ -89,6 +117,20 @@ def test_written_twice_it_stands_there_once_and_what_else_was_there_stays(cronta
     assert lines[2:] == [*cron_plan(night(at_minute=10)).texts()]
 
 
+def test_homes_that_popug_home_names_stand_in_the_crontab_beside_each_other(
+    company: InProcess, crontab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = founded(company.root.with_name("other"), "UTC", company.clock)
+    for each in (company, other):
+        monkeypatch.setenv("POPUG_HOME", str(each.root))
+        assert run_popug(["scheduler", "install", "--cron", "--write"]) == 0
+    written = crontab.read_text()
+    assert [f"--home {each.root} " in written for each in (company, other)] == [True, True]
+    monkeypatch.delenv("POPUG_HOME")
+    assert run_popug(["--home", str(company.root), "scheduler", "install", "--cron", "--write"]) == 0
+    assert sorted(crontab.read_text().splitlines()) == sorted(written.splitlines())
+
+
 def test_an_empty_crontab_is_begun(crontab: Path) -> None:
     cron_plan(night()).write()
     assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
@@ -97,7 +139,7 @@ def test_an_empty_crontab_is_begun(crontab: Path) -> None:
 def test_without_cron_nothing_is_written_and_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable) as refusal:
-        CronPlan("# popug", "5 0 * * *  true").write()
+        cron_plan(night()).write()
     assert refusal.value.code == "no_crontab"
 
 
@@ -177,7 +219,8 @@ def real_cron() -> None:
 def test_a_real_cron_closes_yesterday_by_the_line_that_was_written(company: InProcess, tmp_path: Path) -> None:
     real_cron()
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token
-    token_file = tmp_path / ".config" / "popug" / "close-day.token"
+    file = night(str(company.root)).token_file
+    token_file = tmp_path / file.removeprefix("~/")
     token_file.parent.mkdir(parents=True)
     token_file.write_text(token + "\n")
     for name in ("tables", "system"):
