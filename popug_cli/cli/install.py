@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import Home, default_home, locate, replace_file
 
 UNIT = "popug-close-day"
+CLOSING = ("close-day", "--date", "yesterday")
 CRONTAB_SECONDS = 30
 
 
@@ -40,10 +42,11 @@ class Night:
 
 @dataclass(frozen=True, slots=True)
 class CronPlan:
-    """A line for the crontab, with a comment by which it is found again."""
+    """A line for the crontab; it is found again by the comment above it and the ``call`` of this home at its end."""
 
     mark: str
     line: str
+    call: str
     making_token: str
 
     def texts(self) -> Iterator[str]:
@@ -61,12 +64,16 @@ class CronPlan:
         return {"kind": "cron", "written": written, "line": self.line}
 
     def write(self) -> None:
-        """Put it into the user's crontab, in the place of an earlier one of the same home."""
-        lines = _crontab("-l", missing_is_empty=True).splitlines()
-        if self.mark in lines:
-            place = lines.index(self.mark)
-            del lines[place : place + 2]
-        _crontab("-", content="\n".join([*lines, self.mark, self.line]) + "\n")
+        """Put it into the user's crontab, in the place of an earlier one of the same home; all else stays as it is."""
+        lines = _whole_lines(_crontab("-l", missing_is_empty=True))
+        places = [place for place, pair in enumerate(pairwise(lines)) if self._is_own(*pair)]
+        place = places[0] if places else len(lines)
+        lines[place : place + 2] = [text.encode() for text in self.texts()]
+        _crontab("-", content=b"".join(line + b"\n" for line in lines))
+
+    def _is_own(self, comment: bytes, line: bytes) -> bool:
+        is_ours = comment.decode(errors="replace") in {self.mark, f"# {UNIT}"}
+        return is_ours and not line.lstrip().startswith(b"#") and line.endswith(self.call.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +118,17 @@ def cron_plan(night: Night) -> CronPlan:
     """A line that closes up to yesterday; every hour where cron's zone is not the company's, which does no harm."""
     hour, minute = divmod(night.at_minute, 60)
     when = f"{minute} {hour} * * *" if night.company_zone == night.machine_zone else f"{minute} * * * *"
-    program = " ".join(shlex.quote(word) for word in program_of(night.home))
-    command = f'POPUG_TOKEN="$(cat {night.token_file})" {program} close-day --date yesterday'
-    return CronPlan(f"# {night.name}", f"{when}  " + command.replace("%", "\\%"), _making_token(night))
+    command = _cron_words([*program_of(night.home), *CLOSING])
+    return CronPlan(
+        mark=f"# {night.name}",
+        line=f'{when}  POPUG_TOKEN="$(cat {night.token_file})" {command}',
+        call=f" {_cron_words([*_chosen(night.home), *CLOSING])}",
+        making_token=_making_token(night),
+    )
+
+
+def _cron_words(words: list[str]) -> str:
+    return " ".join(shlex.quote(word) for word in words).replace("%", "\\%")
 
 
 def _making_token(night: Night) -> str:
@@ -143,10 +158,14 @@ def systemd_plan(night: Night) -> SystemdPlan:
 
 def program_of(home: Home) -> list[str]:
     """How this very program is called for this home, from anywhere."""
-    words = [*_called(), "--home", str(home.root)]
+    words = [*_called(), *_chosen(home)]
     if any(not character.isprintable() for word in words for character in word):
         raise InvalidInput("usage", f"{home.root!s} cannot be written into such a file.", hint="Move it elsewhere.")
     return words
+
+
+def _chosen(home: Home) -> list[str]:
+    return ["--home", str(home.root)]
 
 
 def beside_python() -> Path | None:
@@ -166,21 +185,25 @@ def unit_word(word: str) -> str:
     return f'"{plain}"' if plain != word or any(c in word for c in " '\t;") else word
 
 
-def _crontab(argument: str, *, content: str = "", missing_is_empty: bool = False) -> str:
+def _whole_lines(table: bytes) -> list[bytes]:
+    """The lines of a crontab, which a line feed ends and nothing else does."""
+    return table.removesuffix(b"\n").split(b"\n") if table else []
+
+
+def _crontab(argument: str, *, content: bytes = b"", missing_is_empty: bool = False) -> bytes:
     try:
         done = subprocess.run(  # noqa: S603 - the user's own crontab
             ["crontab", argument],  # noqa: S607 - wherever it is installed
             input=content,
             capture_output=True,
-            text=True,
             timeout=CRONTAB_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _no_crontab(str(error)) from error
-    if done.returncode and not (missing_is_empty and "no crontab" in done.stderr):
-        raise _no_crontab(done.stderr.strip())
-    return done.stdout if not done.returncode else ""
+    if done.returncode and not (missing_is_empty and b"no crontab" in done.stderr):
+        raise _no_crontab(done.stderr.decode(errors="replace").strip())
+    return done.stdout if not done.returncode else b""
 
 
 def _no_crontab(reason: str) -> Unavailable:

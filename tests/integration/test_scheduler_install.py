@@ -131,6 +131,64 @@ def test_homes_that_popug_home_names_stand_in_the_crontab_beside_each_other(
     assert sorted(crontab.read_text().splitlines()) == sorted(written.splitlines())
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "0 4 * * *  echo a\u2028b \x85 c \u2029\n".encode(),
+        b"0 4 * * *  echo a\x0cb\x0bc\x1cd\x1ee\rf\n",
+        b"# caf\xe9\n\n\n",
+        b"MAILTO=ada\r\n",
+        b"\n",
+    ],
+)
+def test_what_others_wrote_into_a_crontab_stays_byte_for_byte(crontab: Path, foreign: bytes) -> None:
+    crontab.write_bytes(foreign)
+    cron_plan(night()).write()
+    own = crontab.read_bytes().removeprefix(foreign)
+    assert own == "".join(f"{text}\n" for text in cron_plan(night()).texts()).encode()
+    crontab.write_bytes(foreign + own + foreign)
+    cron_plan(night()).write()
+    assert crontab.read_bytes() == foreign + own + foreign
+
+
+def test_a_last_line_without_an_end_gets_one(crontab: Path) -> None:
+    crontab.write_bytes(b"0 4 * * *  true")
+    cron_plan(night()).write()
+    assert crontab.read_text().splitlines() == ["0 4 * * *  true", *cron_plan(night()).texts()]
+
+
+@pytest.mark.parametrize(
+    "beneath",
+    [
+        "0 4 * * *  true",
+        f" #{cron_plan(night()).line}",
+        cron_plan(night("/srv/popug2")).line,
+        f"{cron_plan(night()).line} && mine",
+    ],
+)
+def test_only_a_line_of_this_home_is_replaced_whatever_stands_beneath_the_comment(crontab: Path, beneath: str) -> None:
+    plan = cron_plan(night())
+    foreign = [plan.mark, beneath, "0 5 * * *  true"]
+    crontab.write_text("\n".join(foreign) + "\n")
+    for _ in range(2):
+        plan.write()
+        assert crontab.read_text().splitlines() == [*foreign, *plan.texts()]
+
+
+def test_a_comment_of_the_users_own_is_not_replaced(crontab: Path) -> None:
+    plan = cron_plan(night())
+    crontab.write_text(f"# popug-close-day, by Ada\n{plan.line}\n")
+    plan.write()
+    assert crontab.read_text().splitlines() == ["# popug-close-day, by Ada", plan.line, *plan.texts()]
+
+
+def test_a_line_that_was_written_under_the_name_of_another_home_is_replaced_where_it_stands(crontab: Path) -> None:
+    plan = cron_plan(night())
+    crontab.write_text(f"# popug-close-day\n{plan.line.replace('5', '9', 1)}\nMAILTO=ada\n")
+    plan.write()
+    assert crontab.read_text().splitlines() == [*plan.texts(), "MAILTO=ada"]
+
+
 def test_an_empty_crontab_is_begun(crontab: Path) -> None:
     cron_plan(night()).write()
     assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
