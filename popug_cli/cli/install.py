@@ -5,17 +5,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import Home, default_home, locate, replace_file
 
 UNIT = "popug-close-day"
 CLOSING = ("close-day", "--date", "yesterday")
 CRONTAB_SECONDS = 30
+AGAIN_AFTER_HOURS = 3  # no zone leaves out so much of a night: the most is two, at Antarctica/Troll
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +118,37 @@ class SystemdPlan:
 
 
 def cron_plan(night: Night) -> CronPlan:
-    """A line that closes up to yesterday; every hour where cron's zone is not the company's, which does no harm."""
+    """A line that closes up to yesterday; where cron's zone is not the company's, it looks every hour whether to."""
     hour, minute = divmod(night.at_minute, 60)
-    when = f"{minute} {hour} * * *" if night.company_zone == night.machine_zone else f"{minute} * * * *"
+    when = f"{minute} {hour} * * *  "
+    if night.company_zone != night.machine_zone:
+        when = f"{_minutes(night)} * * * *  {_from_its_hour_on(night)} && "
     command = _cron_words([*program_of(night.home), *CLOSING])
     return CronPlan(
         mark=f"# {night.name}",
-        line=f'{when}  POPUG_TOKEN="$(cat {night.token_file})" {command}',
+        line=f'{when}POPUG_TOKEN="$(cat {night.token_file})" {command}',
         call=f" {_cron_words([*_chosen(night.home), *CLOSING])}",
         making_token=_making_token(night),
     )
+
+
+def _minutes(night: Night) -> str:
+    """At which minutes of the machine's hours the company's clocks show the asked one, in winter and in summer."""
+    year = datetime.now(UTC).year
+    seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
+    company, machine = (Calendar(name) for name in (night.company_zone, night.machine_zone))
+    ahead = [_offset_minutes(company, season) - _offset_minutes(machine, season) for season in seasons]
+    return ",".join(str(minute) for minute in sorted({(night.at_minute - each) % 60 for each in ahead}))
+
+
+def _offset_minutes(calendar: Calendar, instant: datetime) -> int:
+    offset = calendar.local(instant).utcoffset() or timedelta(0)
+    return offset // timedelta(minutes=1)
+
+
+def _from_its_hour_on(night: Night) -> str:
+    hour, minute = divmod(night.at_minute, 60)
+    return f'[ "$(TZ={night.company_zone} date +\\%H\\%M)" -ge {hour:02}{minute:02} ]'
 
 
 def _cron_words(words: list[str]) -> str:
@@ -138,22 +162,31 @@ def _making_token(night: Night) -> str:
 
 
 def systemd_plan(night: Night) -> SystemdPlan:
-    """A service that does what is due, and a timer that makes up for a machine that was off."""
+    """A service that does what is due, and a timer that makes up for a machine that was off.
+
+    It looks again some hours later, for in a night in which the clocks are put forward its hour may not exist.
+    """
     from platformdirs import user_config_path
 
-    hour, minute = divmod(night.at_minute, 60)
-    command = " ".join(unit_word(word) for word in [*program_of(night.home), "scheduler", "--once"])
+    times = [_clock(night.at_minute + 60 * hours) for hours in (0, AGAIN_AFTER_HOURS)]
+    words = [*program_of(night.home), "scheduler", "--once", "--at", times[0]]
+    command = " ".join(unit_word(word) for word in words)
     service = (
         "[Unit]\nDescription=Close the days of popug up to yesterday and send its mail\n\n"
         f"[Service]\nType=oneshot\nExecStart={command}\nUMask=0077\n"
     )
+    elapses = "".join(f"OnCalendar=*-*-* {time}:00 {night.company_zone}\n" for time in times)
     timer = (
         "[Unit]\nDescription=Close the days of popug every night\n\n"
-        f"[Timer]\nOnCalendar=*-*-* {hour:02}:{minute:02}:00 {night.company_zone}\nPersistent=true\n\n"
+        f"[Timer]\n{elapses}Persistent=true\n\n"
         "[Install]\nWantedBy=timers.target\n"
     )
     files = {f"{night.name}.service": service, f"{night.name}.timer": timer}
     return SystemdPlan(user_config_path() / "systemd" / "user", files, f"{night.name}.timer")
+
+
+def _clock(minute: int) -> str:
+    return "{:02}:{:02}".format(*divmod(minute % 1440, 60))
 
 
 def program_of(home: Home) -> list[str]:

@@ -36,19 +36,28 @@ def register(program: typer.Typer) -> None:
 
 def scheduler(
     face: Face,
-    at: AtOption = DEFAULT_TIME,
-    once: Annotated[bool, typer.Option("--once", help="Do what is due, at any hour, and end.")] = False,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="HH:MM",
+            help="When yesterday is closed, by the company's clocks: 00:05, with --once any time.",
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due, and end.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
 ) -> None:
     """Close each day, send mail, retry events and run hooks by itself, in the foreground until SIGINT or SIGTERM."""
     from popug_cli import hooks
     from popug_cli.scheduler import run_forever, run_once
 
-    minute, report, folder = parse_minute(at), Report(face), face.home.hooks
+    usual = "00:00" if once else DEFAULT_TIME
+    minute = parse_minute(usual if at is None else at)
+    report, folder = Report(face), face.home.hooks
     if not once:
         beside = hooks.running_beside(report.open_place, folder, report)
         return run_forever(report.open_place, RunDue(at_minute=minute, confirmed=yes), report, beside)
-    run = run_once(report.open_place, RunDue(confirmed=yes), report)
+    run = run_once(report.open_place, RunDue(at_minute=minute, confirmed=yes), report)
     report.ran_hooks(hooks.run_once(report.open_place, folder, report))
     if run.next.needs_yes:
         raise InvalidInput(

@@ -115,6 +115,20 @@ def test_years_are_closed_with_a_yes_and_the_doctor_says_that_they_wait(tmp_path
     assert (done.returncode, len(json.loads(done.stdout)["days"])) == (0, 40)
 
 
+def test_once_closes_from_its_hour_on_and_a_second_time_does_nothing(tmp_path: Path) -> None:
+    wall = WallClock(tmp_path, ZONE)
+    company = founded(tmp_path / "home", ZONE)
+    earn(company)
+    runs = []
+    for now in ("2026-03-03 02:29", "2026-03-03 02:30", "2026-03-03 05:30"):
+        wall.set(now)
+        done = popug(company.root, wall, "scheduler", "--once", "--at", "02:30")
+        run = json.loads(done.stdout)
+        runs.append((done.returncode, [day["business_date"] for day in run["days"]], run["mail"]["sent"]))
+    assert runs == [(0, [], 0), (0, ["2026-03-02"], 1), (0, [], 0)]
+    assert len(list(company.root.glob("mail/new/*"))) == 1
+
+
 @pytest.mark.parametrize(
     ("zone", "morning", "at", "before", "closes"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,9 +42,51 @@ def company(tmp_path: Path) -> InProcess:
 # --- cron ---------------------------------------------------------------------------------------
 
 
-def test_the_line_fires_at_its_minute_in_the_companys_zone_else_every_hour() -> None:
+def test_the_line_fires_at_its_minute_in_the_companys_zone_else_every_hour_and_looks_whether_its_hour_has_come() -> (
+    None
+):
     assert cron_plan(night(at_minute=65)).line.startswith("5 1 * * *  POPUG_TOKEN=")
-    assert cron_plan(night(machine_zone="UTC", at_minute=65)).line.startswith("5 * * * *  POPUG_TOKEN=")
+    elsewhere = cron_plan(night(machine_zone="UTC", at_minute=65)).line
+    assert elsewhere.startswith('5 * * * *  [ "$(TZ=Europe/Berlin date +\\%H\\%M)" -ge 0105 ] && POPUG_TOKEN=')
+
+
+@pytest.mark.parametrize(
+    ("company_zone", "machine_zone", "at_minute", "minutes"),
+    [
+        (BERLIN, "America/New_York", 210, "30"),
+        ("Asia/Kolkata", "UTC", 23 * 60 + 40, "10"),
+        ("UTC", "Asia/Kathmandu", 5, "50"),
+        ("Australia/Lord_Howe", "UTC", 5, "5,35"),  # its summer is half an hour ahead of its winter
+    ],
+)
+def test_the_machines_minute_is_that_at_which_the_companys_clocks_show_the_asked_one(
+    company_zone: str, machine_zone: str, at_minute: int, minutes: str
+) -> None:
+    plan = cron_plan(Night(Home(Path("/srv/popug")), at_minute, company_zone, machine_zone))
+    assert plan.line.startswith(f"{minutes} * * * *  ")
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "instants", "does"),
+    [
+        (BERLIN, 210, ["2026-03-28T23:30", "2026-03-29T00:30", "2026-03-29T01:30"], [False, False, True]),
+        (BERLIN, 150, ["2026-03-28T23:30", "2026-03-29T00:30", "2026-03-29T01:30"], [False, False, True]),  # no 02:30
+        ("Africa/Cairo", 5, ["2024-04-25T21:05", "2024-04-25T22:05"], [True, True]),  # no midnight
+        ("America/New_York", 1430, ["2026-01-10T04:50", "2026-01-10T05:50"], [True, False]),
+        (BERLIN, 540, ["2026-01-10T07:00", "2026-01-10T08:00"], [False, True]),
+    ],
+)
+def test_elsewhere_the_line_does_nothing_before_its_hour_by_the_companys_clocks(
+    zone: str, at: int, instants: list[str], does: list[bool]
+) -> None:
+    line = cron_plan(Night(Home(Path("/srv/popug")), at, zone, "Etc/UTC")).line
+    guard = line.partition("  ")[2].partition(" && ")[0].replace("\\%", "%")
+    found = []
+    for instant in instants:
+        date = f'date() {{ command date -d "$ASKED" "$@"; }}; {guard}'
+        done = subprocess.run(["sh", "-c", date], env=os.environ | {"ASKED": f"{instant}+00:00"}, check=False)
+        found.append(done.returncode == 0)
+    assert found == does
 
 
 def test_a_percent_sign_in_a_crontab_is_escaped_and_a_shell_reads_the_path_as_it_is() -> None:
@@ -228,6 +271,32 @@ def test_systemd_takes_both_files(tmp_path: Path, home: str) -> None:
     assert f"*-*-* 00:05:00 {BERLIN}" in calendar.stdout
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize(
+    ("zone", "at_minute", "after", "first"),
+    [
+        ("Africa/Cairo", 5, "2024-04-25 12:00", "2024-04-26 03:05"),
+        (BERLIN, 150, "2026-03-28 12:00", "2026-03-29 05:30"),
+        ("America/Nuuk", 23 * 60 + 30, "2026-03-28 12:00", "2026-03-29 02:30"),
+        ("Antarctica/Troll", 90, "2026-03-28 12:00", "2026-03-29 04:30"),
+        (BERLIN, 5, "2026-06-10 12:00", "2026-06-11 00:05"),
+    ],
+)
+def test_the_timer_fires_also_in_a_night_without_its_hour(zone: str, at_minute: int, after: str, first: str) -> None:
+    plan = systemd_plan(Night(Home(Path("/srv/popug")), at_minute, zone, "UTC"))
+    timer = plan.files[plan.timer].splitlines()
+    calendar = subprocess.run(
+        ["systemd-analyze", "calendar", f"--base-time={after}:00"]
+        + [line.partition("=")[2] for line in timer if line.startswith("OnCalendar=")],
+        env=os.environ | {"TZ": zone, "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    elapses = re.findall(r"(?:Next elapse|Iter\. #\d+): \w+ (\S+ \d\d:\d\d)", calendar.stdout)
+    assert min(elapses) == first
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable):
@@ -248,7 +317,7 @@ def test_it_prints_and_writes_only_when_told(
     assert run_popug([*asked, "--write"]) == 0
     written = {file.name: file.read_text() for file in (tmp_path / "config" / "systemd" / "user").iterdir()}
     assert written == printed["files"]
-    assert f'--home {company.root} scheduler --once"'.rstrip('"') in "".join(written.values())
+    assert f'--home {company.root} scheduler --once --at 00:05"'.rstrip('"') in "".join(written.values())
 
 
 def test_either_cron_or_systemd_is_named(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,7 +353,7 @@ def test_a_real_cron_closes_yesterday_by_the_line_that_was_written(company: InPr
     for name in ("tables", "system"):
         (tmp_path / name).mkdir()
     (tmp_path / "crontab").touch()
-    install = f"{sys.executable} -m popug_cli --home {company.root} scheduler install --cron --write"
+    install = f"{sys.executable} -m popug_cli --home {company.root} scheduler install --cron --at 00:00 --write"
     corner = f"""
         set -e
         mount --bind {tmp_path}/tables /var/spool/cron/crontabs
@@ -292,7 +361,7 @@ def test_a_real_cron_closes_yesterday_by_the_line_that_was_written(company: InPr
         mount --bind {tmp_path}/crontab /etc/crontab
         mount -t tmpfs none /run
         {install} >&2
-        crontab -l | sed 's/^5 [0-9*]* /* * /; 1i HOME={tmp_path}' | crontab -
+        crontab -l | sed 's/^[0-9,]* [0-9*]* /* * /; 1i HOME={tmp_path}' | crontab -
         crontab -l >&2
         exec cron -f
     """
