@@ -71,12 +71,12 @@ class Way:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._begun = -1
+        self._begun: int | None = None
         self._is_open = False
 
     def tell(self, reached: int, end: int) -> None:
         """Say where they stand and where they are to come, all of them added up."""
-        if self._begun < 0:
+        if self._begun is None:
             self._begun = reached
         if end - self._begun >= TOLD_POSITIONS:
             self._is_open = reached < end

@@ -375,6 +375,16 @@ def test_a_long_way_is_told_from_where_they_begin_to_its_end(toy: Toy, monkeypat
     assert told == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
 
 
+def test_a_way_is_as_long_as_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "TOLD_POSITIONS", 6)
+    told: list[tuple[str, int, int]] = []
+    for steps in ((0, 4), (5, 6)):
+        way = consumers.Way(lambda label, done, total: told.append((label, done, total)))
+        for reached in steps:
+            way.tell(reached, 10)
+    assert told == [("Catching up", 0, 10), ("Catching up", 4, 10)]
+
+
 def test_a_short_way_is_not_told(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     told = told_of(toy, monkeypatch, 3)
     toy.publish("a", "b")
