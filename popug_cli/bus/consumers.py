@@ -183,13 +183,11 @@ def retry_within(consumers: Sequence[Consumer], context: Context) -> None:
 
 @contextmanager
 def rehearsal(context: Context) -> Iterator[None]:
-    """What is done within is taken back at its end."""
+    """What is done within is taken back at its end; what fails within takes back the whole transaction."""
     mark, savepoint = context.events.mark(), context.connection.begin_nested()
-    try:
-        yield
-    finally:
-        savepoint.rollback()
-        context.events.restore(mark)
+    yield
+    savepoint.rollback()
+    context.events.restore(mark)
 
 
 def drain(consumer: Consumer, subject: str, context: Context) -> int:

@@ -18,13 +18,14 @@ KEEP = 'cat >> "$POPUG_HOME/got.jsonl"; echo >> "$POPUG_HOME/got.jsonl"'
 PATIENCE_SECONDS = 20
 
 
-def company_with_hooks(root: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+@pytest.fixture
+def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """A company with an empty folder of hooks, whose passwords are hashed quickly."""
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
-    company = founded(root, "UTC", SetClock(datetime.now(UTC)))
-    (company.root / "hooks").mkdir(mode=0o755)
-    return company
+    made = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC)))
+    (made.root / "hooks").mkdir(mode=0o755)
+    return made
 
 
 def hook(company: InProcess, name: str, script: str, mode: int = 0o755) -> Path:

@@ -11,10 +11,12 @@ from popug_cli.bus.consumers import CatchUp, Consumer, catch_up, is_current, mar
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.bus.set_aside import describe
 from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR
+from popug_cli.storage.engine import driver_of
 from tests.integration.toy import NO_SPACE, Ear, Toy, aside, cursors
 
 FAR = 100
@@ -357,48 +359,18 @@ def test_a_portion_ends_with_its_last_event(toy: Toy, monkeypatch: pytest.Monkey
     assert cursors(toy) == {"toy": 3}
 
 
-def told_of(toy: Toy, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
-    """What is told of catching up from now on, where so many positions are worth it."""
-    told: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(consumers, "TOLD_POSITIONS", positions)
-    toy.runtime = replace(toy.runtime, progress=lambda label, done, total: told.append((label, done, total)))
-    return told
-
-
-def test_a_long_way_is_told_from_where_they_begin_to_its_end(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    toy.publish("a", "b")
-    toy.catch_up()
-    told = told_of(toy, monkeypatch, 6)
-    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
-    toy.publish("c", "d", "e", "f")
-    catch_up(toy.runtime, [toy.consumer, Ear("ear").consumer])
-    assert told == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
-
-
-def test_a_way_is_as_long_as_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "TOLD_POSITIONS", 6)
-    told: list[tuple[str, int, int]] = []
-    for steps in ((0, 4), (5, 6)):
-        way = consumers.Way(lambda label, done, total: told.append((label, done, total)))
-        for reached in steps:
-            way.tell(reached, 10)
-    assert told == [("Catching up", 0, 10), ("Catching up", 4, 10)]
-
-
-def test_a_short_way_is_not_told(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = told_of(toy, monkeypatch, 3)
-    toy.publish("a", "b")
-    toy.catch_up()
-    assert told == []
-
-
-def test_a_way_that_is_not_gone_to_its_end_is_told_to_be_over(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = told_of(toy, monkeypatch, 1)
-    toy.publish("ann")
-    catch_up(toy.runtime, [Ear("stuck", fault=NO_SPACE).consumer])
-    assert told == [("Catching up", 0, 1), ("Catching up", 0, 1), ("Catching up", 1, 1)]
-
-
 def test_before_the_first_event_there_is_no_last_one(toy: Toy) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         assert context.events.last == -1
+
+
+def test_what_fails_amid_a_rehearsal_comes_out_though_sqlite_has_rolled_back_already(toy: Toy) -> None:
+    def rehearse() -> None:
+        with toy.runtime.writing(OPERATOR) as context, consumers.rehearsal(context):
+            context.events.publish(UserDeactivated(user_id="ann"))
+            driver_of(context.connection).execute("ROLLBACK")
+            raise NO_SPACE
+
+    with pytest.raises(Unavailable, match="The disk is full"):
+        rehearse()
+    assert toy.rows("SELECT 1 FROM bus_log") == []

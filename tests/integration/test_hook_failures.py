@@ -3,7 +3,6 @@
 import json
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ from popug_cli.messages.tasks import AddTask
 from tests.integration.hooks_support import (
     KEEP,
     add,
-    company_with_hooks,
+    company,
     got,
     hook,
     is_gone,
@@ -35,10 +34,7 @@ from tests.integration.hooks_support import (
 )
 from tests.integration.support import InProcess, SeededChance
 
-
-@pytest.fixture
-def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    return company_with_hooks(tmp_path / "home", monkeypatch)
+__all__ = ["company"]
 
 
 # --- when it fails ------------------------------------------------------------------------------

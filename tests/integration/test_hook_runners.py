@@ -26,7 +26,7 @@ from tests.integration.hooks_support import (
     KEEP,
     PATIENCE_SECONDS,
     add,
-    company_with_hooks,
+    company,
     hook,
     is_gone,
     listed,
@@ -36,12 +36,9 @@ from tests.integration.hooks_support import (
 )
 from tests.integration.support import InProcess, SeededChance
 
+__all__ = ["company"]
+
 EXAMPLES = Path(__file__).parents[2] / ".github/examples/hooks"
-
-
-@pytest.fixture
-def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    return company_with_hooks(tmp_path / "home", monkeypatch)
 
 
 # --- what runs them -----------------------------------------------------------------------------

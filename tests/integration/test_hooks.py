@@ -16,7 +16,7 @@ from popug_cli.messages.principal import SCHEDULER
 from tests.integration.hooks_support import (
     KEEP,
     add,
-    company_with_hooks,
+    company,
     got,
     hook,
     listed,
@@ -25,10 +25,7 @@ from tests.integration.hooks_support import (
 )
 from tests.integration.support import InProcess
 
-
-@pytest.fixture
-def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    return company_with_hooks(tmp_path / "home", monkeypatch)
+__all__ = ["company"]
 
 
 # --- what is given ------------------------------------------------------------------------------
