@@ -29,6 +29,7 @@ def open_runtime(
     chance: Chance | None = None,
     progress: Progress = silent,
     threads: int = 1,
+    while_waiting: Callable[[], None] = lambda: None,
 ) -> Runtime:
     """The wired parts of the company that lives in ``home``; raises ``not_initialised`` where there is none."""
     from sqlalchemy import text
@@ -37,7 +38,7 @@ def open_runtime(
         raise not_initialised(home)
     check_locks(home.root, home.database)
     migrate.check_version(home)
-    engine = open_engine(home.database, threads=threads)
+    engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
     with transaction(engine, writes=False) as connection:
         row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()
     if row is None:

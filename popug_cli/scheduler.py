@@ -62,6 +62,7 @@ class Work:
     tell: Tell
     stopping: threading.Event = field(default_factory=threading.Event)
     busy: threading.Lock = field(default_factory=threading.Lock)
+    orders: "SimpleQueue[int | BaseException]" = field(default_factory=SimpleQueue)
     _trouble: str = ""
     _held_days: bool = False
 
@@ -101,7 +102,7 @@ class Work:
         self._trouble, self._held_days = "", run.next.needs_yes
 
     def _step(self, label: str, done: int, total: int) -> None:
-        if self.stopping.is_set():
+        if self.stopping.is_set() or not self.orders.empty():
             raise Stopped
 
 
@@ -117,22 +118,29 @@ def run_forever(
 ) -> None:
     """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM; ``beside`` runs as long."""
     gc.enable()
-    orders: SimpleQueue[int | BaseException] = SimpleQueue()
-    before = {number: signal.signal(number, lambda number, frame: orders.put(number)) for number in SIGNALS}
     work = Work(open_place, message, tell)
-    schedule = work.schedule()
-    tell.comes_next(schedule)
-    scheduler = _timetable(work, schedule.time_zone, orders)
-    scheduler.start()
+    before = {number: signal.signal(number, lambda number, frame: work.orders.put(number)) for number in SIGNALS}
     try:
-        with beside or nullcontext():
-            _watch(scheduler, work, orders)
+        schedule = work.schedule()
+        tell.comes_next(schedule)
+        _run_scheduler(work, schedule.time_zone, beside or nullcontext())
+    except Stopped:
+        return
     finally:
-        work.stopping.set()
-        scheduler.shutdown(wait=False)
-        _leave(work)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _run_scheduler(work: Work, time_zone: str, beside: AbstractContextManager[None]) -> None:
+    scheduler = _timetable(work, time_zone, work.orders)
+    scheduler.start()
+    try:
+        with beside:
+            _watch(scheduler, work, work.orders)
+    finally:
+        work.stopping.set()
+        _shut_down(scheduler)
+        _leave(work)
 
 
 @contextmanager
@@ -151,7 +159,7 @@ def running_beside(open_place: Open, message: RunDue, tell: Tell) -> Iterator[No
     finally:
         orders.put(0)
         work.stopping.set()
-        scheduler.shutdown(wait=False)
+        _shut_down(scheduler)
         watch.join(GRACE_SECONDS)
         work.busy.acquire(timeout=GRACE_SECONDS)
 
@@ -178,6 +186,12 @@ def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseExcept
     scheduler.add_job(work.run, _now_and_then(), kwargs={"aloud": False}, id="look")
     scheduler.add_listener(lambda event: orders.put(event.exception), EVENT_JOB_ERROR)
     return scheduler
+
+
+def _shut_down(scheduler: "BackgroundScheduler") -> None:
+    """Stop the timetable. Without its jobs first: its thread complains of one that is done while it is stopped."""
+    scheduler.remove_all_jobs()
+    scheduler.shutdown(wait=False)
 
 
 def _watch(scheduler: "BackgroundScheduler", work: Work, orders: "SimpleQueue[int | BaseException]") -> None:

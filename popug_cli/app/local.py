@@ -42,6 +42,8 @@ def _nothing(context: Context, result: Any) -> None:
 class Local:
     """A company on this machine. ``warn`` is told what went wrong beside the answer.
 
+    ``while_waiting`` is called several times a second of a wait for the write lock; what it raises ends the wait.
+
     One that is given a runtime shares it with others, in the order of ``turns``, and leaves it open. ``on_write`` sees
     in each write's transaction what it came to.
     """
@@ -52,6 +54,7 @@ class Local:
         *,
         warn: Callable[[str], None] = lambda sentence: None,
         progress: Progress = silent,
+        while_waiting: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
         chance: Chance | None = None,
         runtime: Runtime | None = None,
@@ -65,6 +68,7 @@ class Local:
         self._identify = identify
         self.on_write: OnWrite = _nothing
         self._progress = progress
+        self._while_waiting = while_waiting
         self._clock = clock
         self._chance = chance
         self._has_changed = False
@@ -79,7 +83,11 @@ class Local:
     def runtime(self) -> Runtime:
         """The company, opened at the first use."""
         found = self._shared or bootstrap.open_runtime(
-            self.home, clock=self._clock, chance=self._chance, progress=self._progress
+            self.home,
+            clock=self._clock,
+            chance=self._chance,
+            progress=self._progress,
+            while_waiting=self._while_waiting,
         )
         return dataclasses.replace(found, on_change=self._note_change)
 

@@ -59,6 +59,7 @@ class Desk:
 
 def send_batch(runtime: Runtime, principal: Principal, transport: Transport, batch: list[Claimed], run: Run) -> None:
     """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
+    runtime = runtime.patient()  # what the mail server took must be marked, also when the process is to end
     with runtime.noting() as note, ThreadPoolExecutor(1, "popug-clerk") as clerk:
         desk = Desk(runtime, transport, run, note, deque(batch), clerk)
         try:

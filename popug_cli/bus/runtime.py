@@ -54,6 +54,10 @@ class Context:
 Note = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
+def _go_on() -> None:
+    """Wait on."""
+
+
 def _unheard(principal: Principal) -> None:
     """Nobody asks who has changed something."""
 
@@ -89,6 +93,10 @@ class Runtime:
                 has_changed = driver.total_changes != changes
             if has_changed:
                 self.on_change(principal)
+
+    def patient(self) -> "Runtime":
+        """Return the runtime for what must be written down: a stop request does not end its wait for the write lock."""
+        return replace(self, engine=self.engine.execution_options(popug_while_waiting=_go_on))
 
     @contextmanager
     def noting(self) -> Iterator[Note]:

@@ -56,7 +56,7 @@ def scheduler(
     report, folder = Report(face), face.home.hooks
     if not once:
         beside = hooks.running_beside(report.open_place, folder, report)
-        return run_forever(report.open_place, RunDue(at_minute=minute, confirmed=yes), report, beside)
+        return run_forever(report.open_stoppable_place, RunDue(at_minute=minute, confirmed=yes), report, beside)
     run = run_once(report.open_place, RunDue(at_minute=minute, confirmed=yes), report)
     report.ran_hooks(hooks.run_once(report.open_place, folder, report))
     if run.next.needs_yes:
@@ -112,6 +112,15 @@ class Report:
         from popug_cli.app import Local
 
         return Local(self.face.home, warn=self._warn, progress=progress)
+
+    def open_stoppable_place(self, progress: Progress) -> Any:
+        """Return the company, newly opened; ``progress`` may also end a wait for the write lock."""
+        from popug_cli.app import Local
+
+        def while_waiting() -> None:
+            progress("Waiting for the database", 0, 0)
+
+        return Local(self.face.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
 
     def comes_next(self, schedule: Schedule) -> None:
         """What will be done, and when."""

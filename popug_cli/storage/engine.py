@@ -3,7 +3,7 @@
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -36,10 +36,11 @@ PRAGMAS = (
 )
 
 
-def open_engine(database: Path, *, threads: int = 1) -> Engine:
+def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[], None] = lambda: None) -> Engine:
     """An engine over the file, which must exist, with the settings that keep what was acknowledged.
 
-    It keeps a connection open for each of so many threads, which share the memory for its cache.
+    It keeps a connection open for each of so many threads, which share the memory for its cache. ``while_waiting`` is
+    called several times a second while a transaction waits for the write lock; what it raises ends the wait.
     """
     engine = create_engine(
         URL.create("sqlite", database=str(database)),
@@ -47,7 +48,11 @@ def open_engine(database: Path, *, threads: int = 1) -> Engine:
         poolclass=QueuePool,
         pool_size=max(threads, POOL_CONNECTIONS),
         pool_reset_on_return=None,
-        execution_options={"popug_database": database, "popug_identity": queue.identity_of(database)},
+        execution_options={
+            "popug_database": database,
+            "popug_identity": queue.identity_of(database),
+            "popug_while_waiting": while_waiting,
+        },
     )
     event.listen(engine, "begin", _begin)
     event.listen(engine, "commit", _commit)
@@ -72,7 +77,7 @@ def _begin(connection: Connection) -> None:
         return
     give_up = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while not _has_write_lock(driver_of(connection), is_last=time.monotonic() > give_up):
-        pass
+        connection.get_execution_options()["popug_while_waiting"]()
 
 
 def _has_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
@@ -156,8 +161,9 @@ def begun(connection: Connection) -> Iterator[ExitStack]:
     """
     options = connection.get_execution_options()
     database, identity = options["popug_database"], options["popug_identity"]
+    while_waiting = options["popug_while_waiting"]
     with (
-        queue.turn(database, identity) if may_write(connection) else nullcontext(),
+        queue.turn(database, identity, while_waiting) if may_write(connection) else nullcontext(),
         ExitStack() as beside,
         connection.begin(),
     ):

@@ -9,7 +9,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from popug_cli.kernel.home import OWNER_ONLY_FILE
 from popug_cli.storage.faults import busy, replaced
 
 PATIENCE_SECONDS = 30.0
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.1
 NAME = "write.lock"
 Identity = tuple[int, int]
 Mark = tuple[int, int]
@@ -33,16 +33,17 @@ def identity_of(file: Path) -> Identity | None:
 
 
 @contextmanager
-def turn(database: Path, expected: Identity | None) -> Iterator[None]:
+def turn(database: Path, expected: Identity | None, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Held around a write: nobody else writes to this home meanwhile who has come by this queue, too.
 
     Raises ``database_busy`` where nothing has moved for a while, ``home_replaced`` where another database has the
-    place of the one that was opened.
+    place of the one that was opened. ``while_waiting`` is called every ``LOOK_SECONDS`` of a wait; what it raises ends
+    the wait.
     """
     descriptor = None if expected is None else _open(database.with_name(NAME))
     try:
         if descriptor is not None and not _is_free(descriptor):
-            _wait(descriptor, database)
+            _wait(descriptor, database, while_waiting)
         if identity_of(database) != expected:
             raise replaced(database)
         yield
@@ -69,7 +70,7 @@ def _is_free(descriptor: int) -> bool:
     return True
 
 
-def _wait(descriptor: int, database: Path) -> None:
+def _wait(descriptor: int, database: Path, while_waiting: Callable[[], None]) -> None:
     """Wait for the lock in a thread: who is blocked keeps its place, and a signal is heard at once here.
 
     Who gives up leaves the thread behind, which lets go of the lock when it gets it.
@@ -78,6 +79,7 @@ def _wait(descriptor: int, database: Path) -> None:
     threading.Thread(target=_block, args=(os.dup(descriptor), granted), name="popug-queue", daemon=True).start()
     moved, seen = time.monotonic(), _mark(database)
     while not granted.wait(LOOK_SECONDS):
+        while_waiting()
         if (mark := _mark(database)) != seen:
             moved, seen = time.monotonic(), mark
         elif time.monotonic() - moved > PATIENCE_SECONDS:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.app import Local
 from popug_cli.bus.runtime import Runtime
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
@@ -145,6 +146,34 @@ def test_where_nothing_moves_a_wait_ends_and_where_others_write_it_goes_on(
     assert len(looks) > 10
     company.act("boss", AddTask(title="Polish the perch"))
     assert titles(company) == ["Polish the perch"]
+
+
+class Stopped(BaseException):
+    """The caller is to end."""
+
+
+def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        raise Stopped
+
+    runtime = Local(company.place.home, while_waiting=stop).runtime
+    with held(company):
+        with pytest.raises(Stopped), runtime.writing(OPERATOR):
+            pass
+        monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0.05)
+        with pytest.raises(Unavailable), runtime.patient().writing(OPERATOR):
+            pass
+    with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Stopped), runtime.writing(OPERATOR):
+            pass
+        monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
+        with pytest.raises(Unavailable), runtime.patient().writing(OPERATOR):
+            pass
+    with runtime.writing(OPERATOR):
+        pass
 
 
 def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InProcess, tmp_path: Path) -> None:

@@ -82,7 +82,9 @@ DISK_BUGS: dict[str, Bug] = {
         "a write takes no turn, and its lock only when it first writes, on a snapshot that may be old by then",
         (
             Change("storage/engine.py", '"BEGIN IMMEDIATE"', '"BEGIN"'),
-            Change("storage/engine.py", "queue.turn(database, identity) if may_write(connection) else ", ""),
+            Change(
+                "storage/engine.py", "queue.turn(database, identity, while_waiting) if may_write(connection) else ", ""
+            ),
         ),
     ),
     "torn-entry": Bug(
