@@ -16,6 +16,7 @@ from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.billing_support import check_books
 from tests.integration.scheduling import founded, weak_hash
+from tests.integration.served import PATIENCE_SECONDS
 from tests.integration.support import InProcess, SetClock
 
 __all__ = ["weak_hash"]
@@ -75,7 +76,7 @@ def test_a_long_close_that_is_told_to_end_stops_between_two_days_and_the_next_go
     environment = os.environ | {"POPUG_TOKEN": token}
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         signal_amidst(company, process, number, waiting=waiting)
-        _, told = process.communicate(timeout=10)
+        _, told = process.communicate(timeout=PATIENCE_SECONDS)
     assert "Traceback" not in told, told
     assert process.returncode == code or (not waiting and process.returncode == 0)
     assert 0 < closed_days(company) < DAYS_MISSED or not waiting

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -41,7 +42,7 @@ IDS = {
     "HEAD": "SELECT hash FROM bus_links ORDER BY last_sequence",
 }
 A_DAY = 24 * 3600
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 
 
 class Typist(io.TextIOBase):
@@ -189,9 +190,8 @@ def last_a_while(line: str) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
-        try:
-            process.communicate(timeout=2)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], WAIT_SECONDS)[0], "it shows nothing"
+        process.send_signal(signal.SIGINT)
         shown = process.communicate(timeout=WAIT_SECONDS)
         assert process.returncode in {0, 130}, shown

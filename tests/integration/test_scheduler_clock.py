@@ -53,7 +53,7 @@ class Running:
     def end(self) -> None:
         """Have it end, in time and without a complaint."""
         self._process.send_signal(signal.SIGTERM)
-        _, complaint = self._process.communicate(timeout=2)
+        _, complaint = self._process.communicate(timeout=LONGEST_SECONDS)
         assert (self._process.returncode, complaint) == (0, b"")
 
 

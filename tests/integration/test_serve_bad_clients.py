@@ -71,7 +71,9 @@ def connect(served: Served) -> socket.socket:
 
 
 def send_without_end(client: socket.socket, piece: bytes) -> None:
-    while True:
+    """Send until the server closes, or until it has taken for a minute what it should refuse."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
         client.sendall(piece)
 
 
@@ -101,18 +103,19 @@ def test_who_says_nothing_is_left(served: Served) -> None:
 def test_headers_that_trickle_in_are_given_up(served: Served) -> None:
     with connect(served) as client:
         client.sendall(HEAD)
-        began = time.monotonic()
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
         client.settimeout(0.1)
-        found = b""
-        while time.monotonic() - began < 10 and not found:
+        found, is_left = b"", False
+        while time.monotonic() < give_up_at and not is_left:
             try:
                 client.sendall(b"X-Slow: 1\r\n")
                 found = client.recv(10_000)
+                is_left = True
             except TimeoutError:
                 continue
             except ConnectionError:
-                break
-        assert time.monotonic() - began < 5
+                is_left = True
+        assert is_left
         assert not found or code_of(found) == "408 usage"
 
 
@@ -133,9 +136,7 @@ def test_a_request_after_the_first_has_no_more_time_than_that(served: Served) ->
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(10_000).startswith(b"HTTP/1.1 200")
         client.sendall(b"GET /heal")
-        began = time.monotonic()
-        all_of(client)
-        assert time.monotonic() - began < 10
+        all_of(client)  # raises TimeoutError where the server goes on waiting
 
 
 @pytest.mark.parametrize(
@@ -206,12 +207,10 @@ def test_a_large_body_of_who_has_a_token_is_read_where_it_may_be_a_file(served: 
 
 
 def test_who_goes_on_sending_what_was_refused_is_left(served: Served) -> None:
-    began = time.monotonic()
     with connect(served) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
             send_without_end(client, b"2710\r\n" + b"x" * 10_000 + b"\r\n")
-        assert time.monotonic() - began < 10
         assert code_of(all_of(client)) == "413 usage"
 
 
@@ -253,7 +252,8 @@ def test_who_closes_its_half_behind_a_command_is_answered_too(served: Served, co
 def test_who_never_speaks_tls_keeps_nobody_out(company: Residence, tmp_path: Path) -> None:
     home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
     file = str(self_signed(tmp_path / "server.pem"))
-    with Served(home, "--listen", "localhost:0", "--tls-cert", file, "--tls-key", file, patch=SHORT) as served:
+    patch = f"{SHORT}\nrunning.GRACE_SECONDS = 600\n"
+    with Served(home, "--listen", "localhost:0", "--tls-cert", file, "--tls-key", file, patch=patch) as served:
         silent = [socket.create_connection(("localhost", served.port)) for _ in range(60)]
         assert served.request("GET", "/healthz").status == 200
         began = time.monotonic()
@@ -261,7 +261,7 @@ def test_who_never_speaks_tls_keeps_nobody_out(company: Residence, tmp_path: Pat
             client.settimeout(PATIENCE_SECONDS)
             all_of(client)
             client.close()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30, "who never speaks is left long before asyncio would leave it"
         trusting = ssl.create_default_context(cafile=file)
         connection = http.client.HTTPSConnection("localhost", served.port, timeout=PATIENCE_SECONDS, context=trusting)
         for _ in range(2):
@@ -269,7 +269,7 @@ def test_who_never_speaks_tls_keeps_nobody_out(company: Residence, tmp_path: Pat
             assert connection.getresponse().read() == b'{"status":"ok"}'
         began = time.monotonic()
         assert (served.end(), served.err) == (0, "")
-        assert time.monotonic() - began < 5, "who is idle and would not say goodbye is left"
+        assert time.monotonic() - began < 25, "who is idle and would not say goodbye is left"
         connection.close()
 
 

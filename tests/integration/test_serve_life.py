@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,12 @@ from tests.integration.residence import Residence
 from tests.integration.served import Answer, Served, eventually, founded
 
 SLOW_WRITES = """
-import time
+import os, time
 from popug_cli.bus.publisher import Publisher
 end_run = Publisher.end_run
 def slow(self):
-    time.sleep({seconds})
+    open({begun!r}, "w").close()
+    {wait}
     return end_run(self)
 Publisher.end_run = slow
 """
@@ -171,12 +171,14 @@ def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_
 def test_it_finishes_what_has_begun_and_takes_nothing_new(company: Residence) -> None:
     answers: list[Answer] = []
     token = company.tokens["kesha"]
-    with Served(company.home.root, patch=SLOW_WRITES.format(seconds=0.4)) as served:
+    begun, until_it_ends = company.home.root / "begun", "while os.path.exists({!r}): time.sleep(0.05)"
+    wait = until_it_ends.format(str(company.home.root / "popug.sock"))
+    with Served(company.home.root, patch=SLOW_WRITES.format(begun=str(begun), wait=wait)) as served:
         adding = threading.Thread(
             target=lambda: answers.append(served.post("tasks/add_task", {"title": "Begun"}, token))
         )
         adding.start()
-        time.sleep(0.3)
+        eventually(begun.exists)
         served.process.send_signal(signal.SIGTERM)
         eventually(lambda: not served.socket.exists())
         with pytest.raises((FileNotFoundError, ConnectionError)):
@@ -188,17 +190,17 @@ def test_it_finishes_what_has_begun_and_takes_nothing_new(company: Residence) ->
 
 
 def test_what_never_ends_is_left_undone_in_the_end(company: Residence) -> None:
-    patch = SLOW_WRITES.format(seconds=60) + "from popug_cli.server import running\nrunning.GRACE_SECONDS = 1\n"
+    begun = company.home.root / "begun"
+    patch = SLOW_WRITES.format(begun=str(begun), wait="time.sleep(600)")
+    patch += "from popug_cli.server import running\nrunning.GRACE_SECONDS = 1\n"
     with Served(company.home.root, patch=patch) as served:
         answers: list[Answer] = []
         sent = threading.Thread(
             target=lambda: answers.append(served.post("tasks/add_task", {"title": "Never"}, company.tokens["kesha"]))
         )
         sent.start()
-        time.sleep(0.3)
-        began = time.monotonic()
+        eventually(begun.exists)
         assert served.end() == 0
-        assert time.monotonic() - began < 10
         sent.join()
         assert [(each.status, each.document["code"]) for each in answers] == [(503, "in_doubt")]
         assert not served.socket.exists()

@@ -31,7 +31,7 @@ from popug_cli.cli.signals import in_order
 def work() -> int:
     try:
         print("begun", flush=True)
-        time.sleep(20)
+        time.sleep(600)
     finally:
         Path(sys.argv[1]).unlink()
     return 0
@@ -58,7 +58,7 @@ def test_what_was_begun_is_put_away_before_a_signal_ends_the_process(tmp_path: P
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(number)
-        _, told = process.communicate(timeout=10)
+        _, told = process.communicate(timeout=60)
     assert (process.returncode, told) == (-number, "")
     assert not begun.exists()
 
