@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-START_SECONDS = 30
-END_SECONDS = 20
+START_SECONDS = 60
+END_SECONDS = 60
 
 
 class Residence:

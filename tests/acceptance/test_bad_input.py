@@ -280,7 +280,7 @@ def test_a_closed_stdout_is_no_error(staff: Company, command: tuple[str, ...]) -
     try:
         done = subprocess.run(
             [*PROGRAM, *command], env=environment, stdin=subprocess.DEVNULL, stdout=writer,
-            stderr=subprocess.PIPE, timeout=30, check=False,
+            stderr=subprocess.PIPE, timeout=60, check=False,
         )  # fmt: skip
     finally:
         os.close(writer)
@@ -311,7 +311,7 @@ def on_a_terminal(company: Company, *args: str) -> Iterator[tuple[subprocess.Pop
 def wait_for_a_hidden_prompt(person: int) -> None:
     """Return when the terminal has asked for a password and shows no more what is typed."""
     seen = b""
-    deadline = monotonic() + 30
+    deadline = monotonic() + 60
     while b"password" not in seen.lower() or termios.tcgetattr(person)[3] & termios.ECHO:
         assert monotonic() < deadline, seen
         if select.select([person], [], [], 0.01)[0]:

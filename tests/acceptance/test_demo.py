@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.company import PROGRAM, Company, snapshot
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 120
 
 Played = tuple[subprocess.CompletedProcess[str], bool, Path]
 

@@ -15,7 +15,7 @@ from tests.integration.scheduling import founded
 from tests.integration.support import InProcess, SetClock
 
 KEEP = 'cat >> "$POPUG_HOME/got.jsonl"; echo >> "$POPUG_HOME/got.jsonl"'
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from tests.integration.identity_support import CHEAP
 from tests.integration.support import InProcess, SetClock
 
 EVIL = "$(touch owned) `touch owned` \"quoted\" 'titles' : ; (x)"
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 
 
 @dataclass

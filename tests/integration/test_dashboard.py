@@ -37,7 +37,7 @@ from tests.integration.served import Served, founded
 from tests.integration.support import InProcess
 from tests.integration.tasks_support import company_at
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 60
 Walk = Callable[[Pilot[None]], Awaitable[None]]
 
 
