@@ -20,7 +20,7 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import NOBODY
-from popug_cli.storage import wal
+from popug_cli.storage.wal_check import DatabaseFiles
 
 Mark = tuple[int, ...]
 
@@ -43,10 +43,9 @@ class Resident:
         self._once = Once()
         self._proofs = Proofs()
         self._refreshing = Lock()
-        self._database = _stat(home.database)
         self._config = _mark(home)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), turn=self._crew.transaction)
-        self._log = wal.log_of(home.database)
+        self._files = DatabaseFiles(self._runtime.engine)
 
     @property
     def home_id(self) -> str:
@@ -100,16 +99,13 @@ class Resident:
             pass
 
     def check(self) -> None:
-        """Raise ``server_unavailable`` where the database is no more the file that was opened, or lost a part of it."""
-        known, found = self._database, _stat(self.home.database)
-        is_cut = found[2:3] < known[2:3] or not wal.is_same(self.home.database, self._log)
-        if found[:2] != known[:2] or is_cut:
+        """Raise ``server_unavailable`` where the files of the database are not those that were opened, or were cut."""
+        if not self._files.are_intact():
             raise Unavailable(
                 "server_unavailable",
                 f"The database of {self.home.root} was replaced while it was served; this server serves it no more.",
                 hint="Start `popug serve` again.",
             )
-        self._database = found
 
     def close(self) -> None:
         """Let go of the database, with what is to be written down yet."""

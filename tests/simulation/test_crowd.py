@@ -23,6 +23,14 @@ def test_eight_processes_at_once_fail_in_nothing_and_the_books_balance_all_the_t
     assert done.stdout.rstrip().endswith(" snapshots of the bank, 0 faults")
 
 
+def test_server_survives_operator_at_work() -> None:
+    asked = ("--server", "--processes", "4", "--commands", "12", "--no-progress")
+    line = [sys.executable, "-m", "tests.simulation.crowd", *asked]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith(" snapshots of the bank, 0 faults")
+
+
 def test_a_reader_of_the_bank_sees_what_does_not_add_up(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")

@@ -1,6 +1,7 @@
 """``python -m tests.simulation.crowd``: many processes at once on one home, with every command.
 
 python -m tests.simulation.crowd --processes 50 --commands 100     the long run
+python -m tests.simulation.crowd --server --seconds 60 --processes 8   commands over a server, an operator at work
 python -m tests.simulation.crowd --bug torn-entry                  with a bug planted
 
 The seed decides what each process asks for; which of them comes first, the machine decides.
@@ -29,6 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=50)
     parser.add_argument("--commands", type=int, default=100, help="how often each of them acts")
+    parser.add_argument("--seconds", type=float, help="how long they act, instead of how often")
+    parser.add_argument(
+        "--server",
+        action="store_true",
+        help="serve the home, so that commands go over the server; an operator runs doctor, ledger verify, backup and"
+        " scheduler --once on the home all the time",
+    )
     parser.add_argument("--bug", choices=sorted(BUGS | DISK_BUGS), help="plant a bug in a copy of the program")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
     chosen = parser.parse_args(arguments)
@@ -37,15 +45,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from tests.simulation.crowd.gathering import gather
+    from tests.simulation.crowd.gathering import Load, gather
 
     total = chosen.processes * chosen.commands
+    load = Load(chosen.processes, chosen.commands, chosen.seconds, chosen.server)
 
     def watch(done: int) -> None:
         if chosen.progress:
-            print(f"\r{bar(done, total)} of {total:,}", end="", file=sys.stderr)
+            shown = f"{done:,}" if chosen.seconds else f"{bar(done, total)} of {total:,}"
+            print(f"\r{shown}", end="", file=sys.stderr)
 
-    tally = gather(chosen.seed, chosen.processes, chosen.commands, watch)
+    tally = gather(chosen.seed, load, watch)
     if chosen.progress:
         print(file=sys.stderr)
     print(f"seed {chosen.seed}: {_figures(tally)}, {len(tally.faults)} faults")
@@ -59,7 +69,8 @@ def _run(chosen: argparse.Namespace) -> int:
 def replay_line(chosen: argparse.Namespace) -> str:
     """The command that lets the same crowd come again."""
     line = f"python -m tests.simulation.crowd --seed {chosen.seed} --processes {chosen.processes}"
-    line += f" --commands {chosen.commands}"
+    line += f" --seconds {chosen.seconds}" if chosen.seconds else f" --commands {chosen.commands}"
+    line += " --server" if chosen.server else ""
     return line + (f" --bug {chosen.bug}" if chosen.bug else "")
 
 

@@ -1,28 +1,34 @@
 """A gathering: a company is founded, the crowd comes, readers watch the bank, and then everything is looked at."""
 
+import json
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+import popug_cli
 from tests.simulation.crowd import bank, visitor
 from tests.simulation.crowd.bank import Readings
 from tests.simulation.crowd.visitor import WORD, Report, Visitor, give
 
 WORKERS, EXTRAS, TASKS = 6, 4, 8
-READERS = 2
+READERS, OPERATORS = 2, 2
 FOUNDING = "init --admin ada --email ada@popug.example --password-stdin"
 READING_EVERY_SECONDS = 0.05
 WATCHED_EVERY_SECONDS = 0.5
+SERVER_ENDS_WITHIN_SECONDS = 60
 
 
 @dataclass
@@ -36,15 +42,31 @@ class Tally:
     seconds: float = 0.0
 
 
-def gather(seed: int, processes: int, commands: int, watch: Callable[[int], None]) -> Tally:
-    """Let so many processes give so many commands each."""
+class Load(NamedTuple):
+    """How many processes give how many commands each, or for how long.
+
+    ``with_server`` has ``popug serve`` hold the home meanwhile, and an operator work on it without a pause.
+    """
+
+    processes: int
+    commands: int
+    seconds: float | None = None
+    with_server: bool = False
+
+
+def gather(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
+    """Found a company and put the load on it."""
     visitor.warm_up()
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
         shop = Path(name)
         tokens = _in_a_child(shop, lambda: _found(shop / "home"))
         began = time.perf_counter()
-        reports, readings = _crowd(shop, seed, processes, commands, tokens, watch)
+        if load.with_server:
+            with _server(shop, tally.faults):
+                reports, readings = _crowd(shop, seed, load, tokens, watch)
+        else:
+            reports, readings = _crowd(shop, seed, load, tokens, watch)
         tally.seconds = time.perf_counter() - began
         for report in reports:
             tally.faults += report.faults
@@ -83,7 +105,7 @@ def _must(answer: visitor.Answer) -> Any:
 
 
 def _crowd(
-    shop: Path, seed: int, processes: int, commands: int, tokens: dict[str, str], watch: Callable[[int], None]
+    shop: Path, seed: int, load: Load, tokens: dict[str, str], watch: Callable[[int], None]
 ) -> tuple[list[Report], list[Readings]]:
     context = get_context("fork")
     done, over = context.Value("q", 0), context.Event()
@@ -92,8 +114,14 @@ def _crowd(
         with done.get_lock():
             done.value += 1
 
+    give_up_at = None if load.seconds is None else time.monotonic() + load.seconds
+
     def visit(number: int) -> None:
-        report = Visitor(number, seed, shop / "home", tokens).visit(commands, count)
+        report = Visitor(number, seed, shop / "home", tokens).visit(load.commands, give_up_at, count)
+        (shop / f"report-{number}").write_bytes(msgspec.json.encode(report))
+
+    def operate(number: int) -> None:
+        report = Visitor(number, seed, shop / "home", tokens).operate(over.is_set)
         (shop / f"report-{number}").write_bytes(msgspec.json.encode(report))
 
     def look(number: int) -> None:
@@ -102,19 +130,48 @@ def _crowd(
             bank.read(shop / "home" / "popug.db", readings)
         (shop / f"readings-{number}").write_bytes(msgspec.json.encode(readings))
 
-    visitors = [context.Process(target=visit, args=(number,)) for number in range(processes)]
+    operators = OPERATORS if load.with_server else 0
+    everyone = range(load.processes + operators)
+    visitors = [context.Process(target=visit, args=(number,)) for number in everyone[: load.processes]]
+    attendants = [context.Process(target=operate, args=(number,)) for number in everyone[load.processes :]]
     readers = [context.Process(target=look, args=(number,)) for number in range(READERS)]
-    for process in (*readers, *visitors):
+    for process in (*readers, *attendants, *visitors):
         process.start()
     _wait(visitors, done, watch)
     over.set()
-    _wait(readers, done, watch)
-    if any(process.exitcode for process in (*visitors, *readers)):
-        raise RuntimeError(f"one of the crowd died: {[process.exitcode for process in (*visitors, *readers)]}")
+    _wait([*readers, *attendants], done, watch)
+    codes = [process.exitcode for process in (*visitors, *attendants, *readers)]
+    if any(codes):
+        raise RuntimeError(f"one of the crowd died: {codes}")
     return (
-        [msgspec.json.decode((shop / f"report-{n}").read_bytes(), type=Report) for n in range(processes)],
+        [msgspec.json.decode((shop / f"report-{n}").read_bytes(), type=Report) for n in everyone],
         [msgspec.json.decode((shop / f"readings-{n}").read_bytes(), type=Readings) for n in range(READERS)],
     )
+
+
+@contextmanager
+def _server(shop: Path, faults: list[str]) -> Iterator[None]:
+    """Serve the home; a server that does not go on to the end, and then ends as it should, is a fault."""
+    line = [sys.executable, "-m", "popug_cli", "serve", "--home", str(shop / "home"), "--json"]
+    program = {"PYTHONPATH": str(Path(popug_cli.__file__).parents[1])}
+    with (shop / "server-errors").open("w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            line, env={**os.environ, **visitor.ENVIRONMENT, **program}, stdout=subprocess.PIPE, stderr=errors
+        )
+        try:
+            assert process.stdout is not None
+            while (said := process.stdout.readline()) and json.loads(said)["event"] != "listening":
+                pass
+            yield
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            code = process.wait(SERVER_ENDS_WITHIN_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+        if code:
+            errors.seek(0)
+            faults.append(f"the server ended with {code}: {errors.read()}")
 
 
 def _wait(processes: list[Any], done: "Synchronized[int]", watch: Callable[[int], None]) -> None:
