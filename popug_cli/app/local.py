@@ -19,7 +19,7 @@ from popug_cli.identity.rules import check_newcomer
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.chance import Chance
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated, PopugError, Unavailable, behind
+from popug_cli.kernel.errors import NotAuthenticated, PopugError, behind
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, silent
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
@@ -161,7 +161,7 @@ class Local:
         except (Exception, KeyboardInterrupt) as error:
             if self._has_changed and behind(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(STAYS) from error
-            if self._has_changed and isinstance(error, Unavailable) and error.code in FAULTS:
+            if self._has_changed and isinstance(error, PopugError) and error.code in FAULTS:
                 raise begun_already(error) from error
             raise
 

@@ -10,7 +10,7 @@ import msgspec
 
 from popug_cli.bus import replies
 from popug_cli.bus.runtime import Context, Runtime
-from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.errors import IntegrityFault, Unavailable
 from popug_cli.messages.base import DECLARATIONS, Message, Query
 from popug_cli.messages.principal import NOBODY, Principal
 from popug_cli.storage.faults import begun_already
@@ -103,7 +103,7 @@ def _keep(place: "Local", request: replies.Request, answer: Any) -> None:
     try:
         with place.runtime.writing(NOBODY) as context:
             replies.keep(context, request, answer)
-    except Unavailable as fault:
+    except (IntegrityFault, Unavailable) as fault:
         raise begun_already(fault) from fault
 
 

@@ -20,6 +20,7 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import NOBODY
+from popug_cli.storage.engine import refuse_newer
 from popug_cli.storage.wal_check import DatabaseFiles
 
 Mark = tuple[int, ...]
@@ -93,10 +94,10 @@ class Resident:
         self.place(warn, is_command=False).catch_up()
 
     def probe(self) -> None:
-        """Read something; raises what keeps this company from being worked with."""
+        """Read something; raises what keeps this company from being worked with, such as ``newer_database``."""
         self.check()
-        with self._fresh_runtime().reading(NOBODY):
-            pass
+        with self._fresh_runtime().reading(NOBODY) as context:
+            refuse_newer(context.connection)
 
     def check(self) -> None:
         """Raise ``server_unavailable`` where the files of the database are not those that were opened, or were cut."""

@@ -110,6 +110,7 @@ def serve(home: Home, places: Places, tell: Tell, version: str, beside: Beside =
         resident = Resident(home, threads=THREADS)
         stack.callback(resident.close)
         stack.enter_context(sockets.holding(home))
+        resident.probe()  # a newer popug may have migrated the home before it was held
         resident.follow(tell.warn)
         for listener in (listeners := listen(home, places)):
             stack.callback(listener.remove)

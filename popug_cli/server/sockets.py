@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from popug_cli.kernel import serve_lock
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_ours_alone, socket_url
 
@@ -37,21 +38,14 @@ class Listener:
 def holding(home: Home) -> Iterator[None]:
     """Hold the home against other servers; raises ``server_unavailable`` where one has it.
 
-    Raises ``read_only`` where something else is in the place of its lock.
+    Raises ``database_busy`` during a migration, ``read_only`` where something else is in the place of its lock.
     """
-    descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unavailable("read_only", f"{home.serve_lock} is no file.", hint="Remove it; a server makes its own.")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise _held(home, os.pread(descriptor, 20, 0).decode(errors="replace").strip()) from None
+    with serve_lock.opened(home) as descriptor:
+        if not serve_lock.take(descriptor, fcntl.LOCK_EX):
+            raise _held(home, descriptor)
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def listen_in_home(home: Home) -> Listener:
@@ -142,11 +136,15 @@ def _taken(path: Path) -> Unavailable:
     return Unavailable("server_unavailable", f"Somebody listens on {path} already.", hint="Name another --socket.")
 
 
-def _held(home: Home, process: str) -> Unavailable:
-    who = f" (process {process})" if process.isdecimal() else ""
+def _held(home: Home, descriptor: int) -> Unavailable:
+    if serve_lock.take(descriptor, fcntl.LOCK_SH):  # only a migration shares the lock
+        sentence = f"Another process upgrades the database of {home.root}."
+        return Unavailable("database_busy", sentence, hint="Try again in a moment.")
+    process = serve_lock.server_of(descriptor)
+    who = f" (process {process})" if process is not None else ""
     return Unavailable(
         "server_unavailable",
         f"Another popug serves {home.root} already{who}.",
         hint="End it first, or use it: commands on this home go through it by themselves.",
-        details={"process": int(process) if process.isdecimal() else None},
+        details={"process": process},
     )

@@ -15,6 +15,7 @@ from sqlalchemy.pool import QueuePool
 from popug_cli.kernel.disk import in_doubt
 from popug_cli.storage import queue
 from popug_cli.storage.faults import STAYS, place_fault, replaced, translated, understood
+from popug_cli.storage.migrate import NEWEST, migrated_since
 
 BUSY_TIMEOUT_SECONDS = 30
 DEAF_MILLISECONDS = 100
@@ -24,6 +25,7 @@ VALUES_AT_ONCE = 1_000
 POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 32_768
 UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
 PATIENT = f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -136,8 +138,9 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
-    """A writing ``transaction``, and what hears how it ended, as of ``begun``."""
+    """A writing ``transaction``, and what hears how it ended, as of ``begun``; raises ``newer_database``."""
     with open_connection(engine, writes=True) as connection, begun(connection) as beside:
+        refuse_newer(connection)
         yield connection, beside
 
 
@@ -179,6 +182,7 @@ def write_alone(connection: Connection, statement: str, rows: Sequence[Sequence[
         try:
             _begin(connection)
             _refuse_replaced(connection)
+            refuse_newer(connection)
             driver.executemany(statement, rows)
             _commit(connection)
         finally:
@@ -191,6 +195,13 @@ def _refuse_replaced(connection: Connection) -> None:
     options = connection.get_execution_options()
     if queue.identity_of(options["popug_database"]) != options["popug_identity"]:
         raise replaced(options["popug_database"])
+
+
+def refuse_newer(connection: Connection) -> None:
+    """Raise ``newer_database`` where a newer popug has migrated the database since this process opened it."""
+    found = scalar(connection, SCHEMA_VERSION)
+    if found is not None and found > NEWEST:
+        raise migrated_since(connection.get_execution_options()["popug_database"], found)
 
 
 def may_write(connection: Connection) -> bool:

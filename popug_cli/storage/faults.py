@@ -15,7 +15,7 @@ from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
 
 _PRIMARY = 0xFF
 UNOPENED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
-FAULTS = frozenset({"database_busy", "disk_full", "home_replaced", "io_error", "read_only"})
+FAULTS = frozenset({"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"})
 STAYS = "what was written until then stays, and the next command goes on with it; look before you repeat it."
 SIGNS_OF_DAMAGE = (
     "malformed JSON",

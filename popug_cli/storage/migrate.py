@@ -7,9 +7,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from popug_cli.kernel import serve_lock
 from popug_cli.kernel.disk import sync_names
 from popug_cli.kernel.errors import IntegrityFault
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
+from popug_cli.storage import queue
 from popug_cli.storage.faults import corrupt, translated
 
 NEWEST = "0010"
@@ -31,10 +33,23 @@ def version_of(database: Path) -> str | None:
 
 
 def check_version(home: Home) -> None:
-    """Bring an older database up to date; raises ``newer_database`` for one from a newer program."""
+    """Bring an older database up to date; raises ``newer_database`` for one from a newer program.
+
+    Raises ``server_unavailable`` where a server holds the home. None starts, and no writer of popug has its turn, until
+    the migration ends. A process that waits for another one's migration finds it done.
+    """
+    database = home.database
+    if not _is_older(home):
+        return
+    with translated(database), queue.turn(database, queue.identity_of(database)):
+        if _is_older(home):
+            _upgrade(home)
+
+
+def _is_older(home: Home) -> bool:
     found = version_of(home.database)
     if found == NEWEST:
-        return
+        return False
     if found is not None and not (found.isdecimal() and len(found) == len(NEWEST)):
         raise corrupt(home.database, f"it says of itself that its version is {found!r}")
     if found is not None and found > NEWEST:
@@ -46,9 +61,28 @@ def check_version(home: Home) -> None:
         )
     if found is None and any(home.keys.glob("*.pem")):
         raise corrupt(home.database, "it is empty, but there are keys of a company")
-    if found is not None:
+    return True
+
+
+def _upgrade(home: Home) -> None:
+    found = version_of(home.database)
+    if found is None:  # there is no company yet that could be served
+        migrate(home.database)
+        return
+    with serve_lock.migrating(home):
         _back_up(home, found)
-    migrate(home.database)
+        migrate(home.database)
+
+
+def migrated_since(database: Path, found: str) -> IntegrityFault:
+    """Return the error for a write to a database that a newer popug has migrated since this process opened it."""
+    return IntegrityFault(
+        "newer_database",
+        f"{database} was upgraded by a newer popug (its version is {found}, this program knows {NEWEST}),"
+        " so this process does not write to it any more.",
+        hint="Stop this process, be it a server or a scheduler, and start it again with the newer popug.",
+        details={"found": found, "known": NEWEST},
+    )
 
 
 def create(home: Home) -> None:

@@ -1,0 +1,60 @@
+"""The lock on a home that keeps a server and a migration apart: flock(2) on ``serve.lock``.
+
+A server holds the lock exclusively as long as it serves the home, a migration holds it shared. The kernel releases it
+when the process ends, also after ``kill -9``.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
+
+
+@contextmanager
+def opened(home: Home) -> Iterator[int]:
+    """Yield a descriptor of the lock's file, and release the lock with it; raise ``read_only`` if it is not a file."""
+    descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Unavailable("read_only", f"{home.serve_lock} is no file.", hint="Remove it; a server makes its own.")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def take(descriptor: int, mode: int) -> bool:
+    """Try to take the lock, ``LOCK_EX`` or ``LOCK_SH``, without waiting; return whether it is held now."""
+    try:
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def server_of(descriptor: int) -> int | None:
+    """Return the process id that the server which holds the lock has written into its file, or None."""
+    written = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+    return int(written) if written.isdecimal() else None
+
+
+@contextmanager
+def migrating(home: Home) -> Iterator[None]:
+    """Keep servers from the home during a migration; raise ``server_unavailable`` where one holds it already."""
+    with opened(home) as descriptor:
+        if not take(descriptor, fcntl.LOCK_SH):
+            raise _served(home, server_of(descriptor))
+        yield
+
+
+def _served(home: Home, process: int | None) -> Unavailable:
+    server = f"a popug server (process {process})" if process is not None else "a popug server"
+    return Unavailable(
+        "server_unavailable",
+        f"{home.database} is of an older popug and cannot be upgraded now, because {server} serves it.",
+        hint="Stop that server, run this command again to upgrade, then start the server with this popug.",
+        details={"process": process},
+    )
