@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,6 @@ from popug_cli.cli.blocks import Hint
 from popug_cli.cli.face import Face, command, group_command
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.scheduler import RunDue
-
-if TYPE_CHECKING:
-    pass
 
 PANEL = "The home"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
