@@ -77,11 +77,6 @@ def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
     return _text(payout, username, _lines(payout, calendar))
 
 
-def html_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
-    """The payslip in HTML."""
-    return _html(payout, username, _lines(payout, calendar))
-
-
 def _html(payout: PayoutMade, username: str, lines: list[Line]) -> str:
     return page(
         "payslip.html.j2",
