@@ -17,7 +17,7 @@ from popug_cli.messages.billing import GetIncome
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "analytics", panel="Money")(analytics)
+    command(program, "analytics")(analytics)
 
 
 def analytics(

@@ -9,13 +9,11 @@ from popug_cli.cli.blocks import Hint
 from popug_cli.cli.face import Face, command
 from popug_cli.messages.company import BackUp, Restore
 
-PANEL = "The home"
-
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "backup", panel=PANEL)(backup)
-    command(program, "restore", panel=PANEL)(restore)
+    command(program, "backup")(backup)
+    command(program, "restore")(restore)
 
 
 def backup(

@@ -19,17 +19,15 @@ from popug_cli.messages.company import (
     ShowSettings,
 )
 
-PANEL = "The home"
-
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     config = typer.Typer(help="See and write the settings of the home.", no_args_is_help=True)
-    program.add_typer(config, name="config", rich_help_panel=PANEL)
+    program.add_typer(config, name="config")
     command(config, "show")(show)
     command(config, "set")(set_)
-    command(program, "doctor", panel=PANEL)(doctor)
-    command(program, "permissions", panel=PANEL)(permissions)
+    command(program, "doctor")(doctor)
+    command(program, "permissions")(permissions)
 
 
 def show(face: Face) -> None:

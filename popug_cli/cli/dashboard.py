@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "dashboard", panel="Start here")(dashboard)
+    command(program, "dashboard")(dashboard)
 
 
 def dashboard(face: Face) -> None:

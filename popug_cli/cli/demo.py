@@ -46,7 +46,7 @@ CHORES = (
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "demo", panel="Start here")(demo)
+    command(program, "demo")(demo)
 
 
 def demo(face: Face) -> None:

@@ -33,8 +33,6 @@ from popug_cli.messages.bus import (
     TraceTask,
 )
 
-PANEL = "Behind the scenes"
-
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, full or by its middle name.")]
 SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what is about this id.")]
 ActorOption = Annotated[str | None, typer.Option("--actor", help="Only what this person did.")]
@@ -44,7 +42,7 @@ AfterOption = Annotated[int, typer.Option("--after", min=0, max=2**53, help="Onl
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     events = typer.Typer(help="Look into the log of events and help its consumers.", no_args_is_help=True)
-    program.add_typer(events, name="events", rich_help_panel=PANEL)
+    program.add_typer(events, name="events")
     command(events, "list")(list_)
     command(events, "show")(show)
     command(events, "follow")(follow)

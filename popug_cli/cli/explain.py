@@ -11,13 +11,11 @@ from popug_cli.cli.face import Face, command
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
 
-PANEL = "Money"
-
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
-    program.add_typer(explain, name="explain", rich_help_panel=PANEL)
+    program.add_typer(explain, name="explain")
     command(explain, "balance")(balance)
     command(explain, "income")(income)
     command(explain, "task")(task)

@@ -33,26 +33,22 @@ Answer = TypeVar("Answer")
 Line = TypeVar("Line")
 TOLD_LINES = 1_000
 
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.", rich_help_panel="Everywhere")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel="Everywhere")
-]
+HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 PlainOption = Annotated[
     bool,
-    typer.Option(
-        "--plain",
-        help="No boxes, no colour, no pictures; one record a line (or POPUG_PLAIN=1).",
-        rich_help_panel="Everywhere",
-    ),
+    typer.Option("--plain", help="No boxes, no colour, no pictures; one record a line (or POPUG_PLAIN=1)."),
 ]
 ServerOption = Annotated[
     str | None,
-    typer.Option(
-        "--server", metavar="URL", help="The company's server (or POPUG_SERVER).", rich_help_panel="Everywhere"
-    ),
+    typer.Option("--server", metavar="URL", help="The company's server (or POPUG_SERVER)."),
 ]
+COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation and default, by parameter
+    "as_json": (JsonOption, False),
+    "plain": (PlainOption, False),
+    "home": (HomeOption, None),
+    "server": (ServerOption, None),
+}
 
 
 class Chosen(msgspec.Struct):
@@ -225,13 +221,11 @@ class Face:
             self._bar.end()
 
 
-def command(
-    group: typer.Typer, name: str, *, panel: str | None = None, epilog: str | None = None
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command: its first parameter, the face, becomes the options that all have."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        group.command(name, rich_help_panel=panel, epilog=epilog)(_with_face(function))
+        group.command(name)(_with_face(function))
         return function
 
     return register
@@ -272,10 +266,10 @@ def _with_face(function: Callable[..., None]) -> Callable[..., None]:
 
     common = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
-        inspect.Parameter("plain", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=PlainOption),
-        inspect.Parameter("home", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=HomeOption),
-        inspect.Parameter("server", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ServerOption),
+        *(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+            for name, (option, default) in COMMON_OPTIONS.items()
+        ),
     ]
     parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

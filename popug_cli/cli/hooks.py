@@ -17,7 +17,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's fi
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     hooks = typer.Typer(help="Programs of your own that hear of events.", no_args_is_help=True)
-    program.add_typer(hooks, name="hooks", rich_help_panel="The home")
+    program.add_typer(hooks, name="hooks")
     command(hooks, "list")(list_)
     command(hooks, "test")(try_)
     command(hooks, "retry")(retry)

@@ -23,7 +23,6 @@ from popug_cli.messages.billing import (
 )
 from popug_cli.messages.company import LedgerProof, VerifyLedger
 
-PANEL = "Money"
 INTEGRITY_FAILED = 7
 ENTRIES_AT_ONCE = 5_000
 
@@ -38,7 +37,7 @@ class Exported(msgspec.Struct, frozen=True):
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     ledger = typer.Typer(help="Prove, correct and export the ledger.", no_args_is_help=True)
-    program.add_typer(ledger, name="ledger", rich_help_panel=PANEL)
+    program.add_typer(ledger, name="ledger")
     command(ledger, "verify")(verify)
     command(ledger, "correct")(correct)
     command(ledger, "export")(export)

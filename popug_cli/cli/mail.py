@@ -26,7 +26,7 @@ MailIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The mail's id
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     mail = typer.Typer(help="See and send payout mail.", no_args_is_help=True)
-    program.add_typer(mail, name="mail", rich_help_panel="Money")
+    program.add_typer(mail, name="mail")
     command(mail, "list")(list_)
     command(mail, "show")(show)
     command(mail, "send")(send)

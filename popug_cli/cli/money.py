@@ -28,7 +28,6 @@ from popug_cli.messages.billing import (
     Statement,
 )
 
-PANEL = "Money"
 PAYOUTS_SHOWN = 50
 INCOME_CHART_WIDTH = 16
 
@@ -44,10 +43,10 @@ AsOfOption = Annotated[
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "balance", panel=PANEL)(balance)
-    command(program, "statement", panel=PANEL)(statement)
-    command(program, "income", panel=PANEL)(income)
-    command(program, "close-day", panel=PANEL)(close_day)
+    command(program, "balance")(balance)
+    command(program, "statement")(statement)
+    command(program, "income")(income)
+    command(program, "close-day")(close_day)
 
 
 def balance(

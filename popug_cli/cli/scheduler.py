@@ -17,7 +17,6 @@ from popug_cli.kernel.progress import Progress
 from popug_cli.messages.hooks import HookRun
 from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
 
-PANEL = "Money"
 DEFAULT_TIME = "00:05"
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
@@ -30,7 +29,7 @@ def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     group = typer.Typer(help=scheduler.__doc__)
     group_command(group)(scheduler)
-    program.add_typer(group, name="scheduler", rich_help_panel=PANEL)
+    program.add_typer(group, name="scheduler")
     command(group, "install")(install)
 
 

@@ -18,7 +18,6 @@ from popug_cli.cli.face import Face, command, group_command
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.scheduler import RunDue
 
-PANEL = "The home"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
 Beside = Callable[[Any], AbstractContextManager[None]]
@@ -36,7 +35,7 @@ def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     group = typer.Typer(help=serve.__doc__)
     group_command(group)(serve)
-    program.add_typer(group, name="serve", rich_help_panel=PANEL)
+    program.add_typer(group, name="serve")
     command(group, "install")(install)
 
 

@@ -17,18 +17,16 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Done
 from popug_cli.messages.identity import LogIn, LogOut, RecoverAdmin, Session, User, WhoAmI
 
-START_PANEL = "Start here"
-PANEL = "People and sessions"
 OVER_ALREADY = frozenset({"token_expired", "token_revoked", "token_invalid", "key_invalid"})
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "init", panel=START_PANEL)(init)
-    command(program, "login", panel=START_PANEL)(login)
-    command(program, "logout", panel=PANEL)(logout)
-    command(program, "whoami", panel=PANEL)(whoami)
-    command(program, "recover", panel="The home")(recover)
+    command(program, "init")(init)
+    command(program, "login")(login)
+    command(program, "logout")(logout)
+    command(program, "whoami")(whoami)
+    command(program, "recover")(recover)
 
 
 def init(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from popug_cli.messages.billing import Entry
     from popug_cli.messages.company import HistoryLine, TaskDetails
 
-PANEL = "Work"
 task = typer.Typer(help="Create, complete and look at a task.", no_args_is_help=True)
 
 
@@ -34,7 +33,7 @@ Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    program.add_typer(task, name="task", rich_help_panel=PANEL)
+    program.add_typer(task, name="task")
 
 
 @command(task, "add")

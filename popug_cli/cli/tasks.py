@@ -13,7 +13,6 @@ from popug_cli.cli.face import Face, command
 from popug_cli.cli.json_lines import json_lines
 from popug_cli.cli.out_file import is_stdout, write_new_file
 from popug_cli.cli.render import to_json
-from popug_cli.cli.task import PANEL
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -42,7 +41,7 @@ class Exported(msgspec.Struct, frozen=True):
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    program.add_typer(tasks, name="tasks", rich_help_panel=PANEL)
+    program.add_typer(tasks, name="tasks")
 
 
 command(tasks, "list")(task_list.list_)

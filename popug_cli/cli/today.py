@@ -27,7 +27,7 @@ SENTENCES = {
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "today", panel="Start here")(today)
+    command(program, "today")(today)
 
 
 def today(

@@ -20,7 +20,6 @@ from popug_cli.messages.identity import (
     TokenLine,
 )
 
-PANEL = "People and sessions"
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 COLUMNS = (
     Column("token"),
@@ -38,7 +37,7 @@ _TTL = re.compile(r"([0-9]{1,9})([smhdw])")
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     token = typer.Typer(help="Tokens for machines, and the keys that sign all tokens.", no_args_is_help=True)
-    program.add_typer(token, name="token", rich_help_panel=PANEL)
+    program.add_typer(token, name="token")
     command(token, "issue")(issue)
     command(token, "list")(list_)
     command(token, "revoke")(revoke)

@@ -24,7 +24,6 @@ from popug_cli.messages.identity import (
     WhoAmI,
 )
 
-PANEL = "People and sessions"
 COLUMNS = (Column("username"), Column("role"), Column("e-mail", flexible=True), Column("active"))
 
 Name = Annotated[str, typer.Argument(help="A username.")]
@@ -34,7 +33,7 @@ ROLES = ", ".join(Role)
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
     user = typer.Typer(help="Who belongs to the company, and in which role.", no_args_is_help=True)
-    program.add_typer(user, name="user", rich_help_panel=PANEL)
+    program.add_typer(user, name="user")
     command(user, "add")(add)
     command(user, "list")(list_)
     command(user, "show")(show)

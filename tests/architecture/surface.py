@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from popug_cli import messages
+from popug_cli.cli.face import COMMON_OPTIONS
 from popug_cli.cli.program import FILES, build
 from popug_cli.cli.surface import FILE, Command, Group, Parameter, Surface
 from popug_cli.messages.base import Access, Role, declarations
@@ -125,7 +126,7 @@ def _parameter(words: str, each: Any) -> Parameter:
         default="" if each.default is None or not value else str(each.default),
         choices=choices,
         completes=COMPLETES.get(value.strip("[]"), "") if known is None else known,
-        everywhere=getattr(each, "rich_help_panel", None) == "Everywhere",
+        everywhere=each.name in COMMON_OPTIONS,
     )
 
 
