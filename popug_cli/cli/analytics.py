@@ -8,18 +8,21 @@ import typer
 
 from popug_cli.cli.blocks import Block, Heading
 from popug_cli.cli.dates import day_option, parse_time
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.kernel import charts
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics, MostExpensive
 from popug_cli.messages.billing import GetIncome
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "analytics")(analytics)
+    add_commands(program, commands)
 
 
+@command(commands, "analytics")
 def analytics(
     face: Face,
     date_: Annotated[

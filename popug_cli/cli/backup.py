@@ -6,16 +6,18 @@ from typing import Annotated
 import typer
 
 from popug_cli.cli.blocks import Hint
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.messages.company import BackUp, Restore
+
+commands = typer.Typer()
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "backup")(backup)
-    command(program, "restore")(restore)
+    add_commands(program, commands)
 
 
+@command(commands, "backup")
 def backup(
     face: Face,
     file: Annotated[
@@ -27,6 +29,7 @@ def backup(
     face.show(answer, lambda: [f"The backup is {answer.path} ({answer.bytes:,} bytes), verified."])
 
 
+@command(commands, "restore")
 def restore(
     face: Face,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `popug backup` wrote.")],

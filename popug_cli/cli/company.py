@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from popug_cli.cli.blocks import Block, Column, Hint, Table
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.messages.base import Access, Role
 from popug_cli.messages.company import (
     CheckHealth,
@@ -19,23 +19,24 @@ from popug_cli.messages.company import (
     ShowSettings,
 )
 
+commands = typer.Typer()
+config = typer.Typer(help="See and write the settings of the home.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    config = typer.Typer(help="See and write the settings of the home.", no_args_is_help=True)
+    add_commands(program, commands)
     program.add_typer(config, name="config")
-    command(config, "show")(show)
-    command(config, "set")(set_)
-    command(program, "doctor")(doctor)
-    command(program, "permissions")(permissions)
 
 
+@command(config, "show")
 def show(face: Face) -> None:
     """Show every setting, its value and where that comes from."""
     settings = face.perform(ShowSettings())
     face.show(settings, lambda: _settings(settings))
 
 
+@command(config, "set")
 def set_(
     face: Face,
     key: Annotated[str, typer.Argument(help="The setting, such as mail.transport.")],
@@ -47,6 +48,7 @@ def set_(
     face.show(settings, lambda: [f"{key} is {_words(written.value)} now (from {written.source})."])
 
 
+@command(commands, "doctor")
 def doctor(face: Face) -> None:
     """Check that everything the books promise holds."""
     health = face.perform(CheckHealth())
@@ -55,6 +57,7 @@ def doctor(face: Face) -> None:
         raise typer.Exit(7)
 
 
+@command(commands, "permissions")
 def permissions(face: Face) -> None:
     """Show who may do what."""
     answer = face.perform(ShowPermissions())

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from popug_cli.cli import analytics, money, today
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.cli.render import Printer
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.analytics import GetAnalytics
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "dashboard")(dashboard)
+    add_commands(program, commands)
 
 
+@command(commands, "dashboard")
 def dashboard(face: Face) -> None:
     """Show tasks, money and analytics live, on the whole terminal; q ends it. Without a terminal, show them once."""
     user = face.perform(WhoAmI())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from popug_cli.cli.blocks import Heading, Hint
-from popug_cli.cli.face import Chosen, Face, command
+from popug_cli.cli.face import Chosen, Face, add_commands, command
 from popug_cli.cli.render import Printer
 from popug_cli.cli.welcome import how_to_be_found
 from popug_cli.kernel.calendar import machine_zone_name
@@ -43,12 +43,15 @@ CHORES = (
     "Label the feeders",
 )
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "demo")(demo)
+    add_commands(program, commands)
 
 
+@command(commands, "demo")
 def demo(face: Face) -> None:
     """Play one day of a sample company in a home of its own, and show every screen."""
     if face.chosen.home is not None:

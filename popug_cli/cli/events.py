@@ -38,23 +38,15 @@ SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what 
 ActorOption = Annotated[str | None, typer.Option("--actor", help="Only what this person did.")]
 AfterOption = Annotated[int, typer.Option("--after", min=0, max=2**53, help="Only what comes after this sequence.")]
 
+events = typer.Typer(help="Look into the log of events and help its consumers.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    events = typer.Typer(help="Look into the log of events and help its consumers.", no_args_is_help=True)
     program.add_typer(events, name="events")
-    command(events, "list")(list_)
-    command(events, "show")(show)
-    command(events, "follow")(follow)
-    command(events, "status")(status)
-    command(events, "dead")(dead)
-    command(events, "retry")(retry)
-    command(events, "drop")(drop)
-    command(events, "replay")(replay)
-    command(events, "trace")(trace)
-    command(events, "schemas")(schemas)
 
 
+@command(events, "list")
 def list_(
     face: Face,
     type_: TypeOption = None,
@@ -68,12 +60,14 @@ def list_(
     face.show(page, lambda: [_events(face, page)])
 
 
+@command(events, "show")
 def show(face: Face, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
     """Show one event as it stands in the log."""
     envelope = face.perform(ShowEvent(event_id=event_id))
     face.show(envelope, lambda: [json.dumps(envelope, indent=2)])
 
 
+@command(events, "follow")
 def follow(face: Face, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0) -> None:
     """Print events as they happen, one JSON line each, until interrupted."""
     for events in face.place.follow(ListEvents(type=type_, subject=subject, after=after), face.token):
@@ -82,18 +76,21 @@ def follow(face: Face, type_: TypeOption = None, subject: SubjectOption = None, 
         face.printer.out.flush()
 
 
+@command(events, "status")
 def status(face: Face) -> None:
     """Show how far every consumer has read, and what it has set aside."""
     answer = face.perform(ShowBusStatus())
     face.show(answer, lambda: _status(answer))
 
 
+@command(events, "dead")
 def dead(face: Face) -> None:
     """List the events that a consumer could not take, why, and the money that hangs on them."""
     letters = face.perform(ListDeadLetters())
     face.show(letters, lambda: _dead(letters))
 
 
+@command(events, "retry")
 def retry(
     face: Face,
     dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
@@ -108,6 +105,7 @@ def retry(
     face.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
 
 
+@command(events, "drop")
 def drop(
     face: Face,
     dead_id: Annotated[int, typer.Argument(help="The number that `popug events dead` shows.")],
@@ -118,6 +116,7 @@ def drop(
     face.show(dropped, lambda: _dropped(dropped))
 
 
+@command(events, "replay")
 def replay(
     face: Face, verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False
 ) -> None:
@@ -134,6 +133,7 @@ def replay(
         raise typer.Exit(7)
 
 
+@command(events, "trace")
 def trace(
     face: Face, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
 ) -> None:
@@ -142,6 +142,7 @@ def trace(
     face.show(answer, lambda: [_trace(face, answer)])
 
 
+@command(events, "schemas")
 def schemas(
     face: Face,
     out: Annotated[Path | None, typer.Option("--out", help="Write one file each into this directory.")] = None,

@@ -11,16 +11,15 @@ from popug_cli.cli.face import Face, command
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
 
+explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
     program.add_typer(explain, name="explain")
-    command(explain, "balance")(balance)
-    command(explain, "income")(income)
-    command(explain, "task")(task)
 
 
+@command(explain, "balance")
 def balance(
     face: Face,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")] = None,
@@ -29,6 +28,7 @@ def balance(
     _show(face, face.perform(ExplainBalance(username=name)), f"The balance of {name}" if name else "Your balance")
 
 
+@command(explain, "income")
 def income(
     face: Face,
     date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
@@ -38,6 +38,7 @@ def income(
     _show(face, answer, f"Management income of {date or 'today'}")
 
 
+@command(explain, "task")
 def task(face: Face, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]) -> None:
     """Say what a task did to the balances that you may see, and why."""
     _show(face, face.perform(ExplainTask(number=number)), f"What #{number} came to")

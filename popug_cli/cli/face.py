@@ -231,6 +231,11 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Ca
     return register
 
 
+def add_commands(program: typer.Typer, commands: typer.Typer) -> None:
+    """Add the commands of one file to the program, in their order."""
+    program.registered_commands += commands.registered_commands
+
+
 def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as what a group does where none of its commands is named."""
 

@@ -13,22 +13,22 @@ from popug_cli.messages.hooks import Hook, Hooks, HookTrial, ListHooks, RetryHoo
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's file name, from `popug hooks list`.")]
 
+hooks = typer.Typer(help="Programs of your own that hear of events.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    hooks = typer.Typer(help="Programs of your own that hear of events.", no_args_is_help=True)
     program.add_typer(hooks, name="hooks")
-    command(hooks, "list")(list_)
-    command(hooks, "test")(try_)
-    command(hooks, "retry")(retry)
 
 
+@command(hooks, "list")
 def list_(face: Face) -> None:
     """List the hooks in the home, how far each has come, and what it could not take."""
     hooks = face.perform(ListHooks())
     face.show(hooks, lambda: _list(face, hooks))
 
 
+@command(hooks, "test")
 def try_(
     face: Face,
     name: NameArgument,
@@ -41,6 +41,7 @@ def try_(
     face.show(trial, lambda: _trial(name, trial))
 
 
+@command(hooks, "retry")
 def retry(face: Face, name: NameArgument) -> None:
     """Have a hook given once more what it could not take, by the scheduler or the server."""
     answer = face.perform(RetryHook(name=name))

@@ -34,15 +34,15 @@ class Exported(msgspec.Struct, frozen=True):
     bytes: int
 
 
+ledger = typer.Typer(help="Prove, correct and export the ledger.", no_args_is_help=True)
+
+
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    ledger = typer.Typer(help="Prove, correct and export the ledger.", no_args_is_help=True)
     program.add_typer(ledger, name="ledger")
-    command(ledger, "verify")(verify)
-    command(ledger, "correct")(correct)
-    command(ledger, "export")(export)
 
 
+@command(ledger, "verify")
 def verify(
     face: Face,
     head: Annotated[
@@ -56,6 +56,7 @@ def verify(
         raise typer.Exit(INTEGRITY_FAILED)
 
 
+@command(ledger, "correct")
 def correct(
     face: Face,
     entry_id: Annotated[str, typer.Argument(metavar="ENTRY_ID", help="The entry that is wrong.")],
@@ -72,6 +73,7 @@ def _reversal(entry: Entry) -> str:
     return f"{entry.business_date}: {kind}{task}, {format_cents(entry.signed_cents)}, as entry {entry.entry_id}."
 
 
+@command(ledger, "export")
 def export(
     face: Face,
     format_: Annotated[JournalFormat, typer.Option("--format", help="Whose format it is written in.")],

@@ -22,17 +22,15 @@ from popug_cli.messages.mail import (
 
 MailIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The mail's id, from `popug mail list`.")]
 
+mail = typer.Typer(help="See and send payout mail.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    mail = typer.Typer(help="See and send payout mail.", no_args_is_help=True)
     program.add_typer(mail, name="mail")
-    command(mail, "list")(list_)
-    command(mail, "show")(show)
-    command(mail, "send")(send)
-    command(mail, "retry")(retry)
 
 
+@command(mail, "list")
 def list_(
     face: Face,
     status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails that stand there.")] = None,
@@ -42,12 +40,14 @@ def list_(
     face.show(mails, lambda: [_table(mails)])
 
 
+@command(mail, "show")
 def show(face: Face, mail_id: MailIdArgument) -> None:
     """Show one payout mail with its text."""
     mail = face.perform(ShowMail(mail_id=mail_id))
     face.show(mail, lambda: _details(face, mail))
 
 
+@command(mail, "send")
 def send(
     face: Face,
     yes: Annotated[bool, typer.Option("--yes", help="Send also what was held back by a restore.")] = False,
@@ -61,6 +61,7 @@ def send(
     face.show(run, lambda: _run(run))
 
 
+@command(mail, "retry")
 def retry(face: Face, mail_id: MailIdArgument) -> None:
     """Queue a failed mail again."""
     mail = face.perform(RetryMail(mail_id=mail_id))

@@ -7,7 +7,7 @@ from shutil import which
 
 import typer
 
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.cli.help import name_of, told, usage
 from popug_cli.cli.passwords import is_terminal
 from popug_cli.cli.surface import Command, Parameter, surface
@@ -36,12 +36,15 @@ VARIABLES = (
     ("POPUG_TRACEBACK", "Shows where a fault of popug's own happened."),
 )
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "man")(man)
+    add_commands(program, commands)
 
 
+@command(commands, "man")
 def man(face: Face) -> None:
     """Show the manual page, or print its source where there is no terminal; `man popug` shows it, too."""
     if face.as_json:

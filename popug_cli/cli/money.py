@@ -10,7 +10,7 @@ import typer
 from popug_cli.cli.balance_history import balances, history_table
 from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.kernel import charts
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
@@ -40,15 +40,15 @@ AsOfOption = Annotated[
     typer.Option("--as-of", metavar="DATE_OR_TIME", help="Only what is dated up to DATE, or was recorded by TIME."),
 ]
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "balance")(balance)
-    command(program, "statement")(statement)
-    command(program, "income")(income)
-    command(program, "close-day")(close_day)
+    add_commands(program, commands)
 
 
+@command(commands, "balance")
 def balance(
     face: Face,
     name: NameArgument = None,
@@ -72,6 +72,7 @@ def balance(
     )
 
 
+@command(commands, "statement")
 def statement(
     face: Face, name: NameArgument = None, first: FromOption = None, last: ToOption = None, as_of: AsOfTimeOption = None
 ) -> None:
@@ -86,6 +87,7 @@ def statement(
     face.show(answer, lambda: _statement(face, answer))
 
 
+@command(commands, "income")
 def income(face: Face, first: FromOption = None, last: ToOption = None, as_of: AsOfOption = None) -> None:
     """Show management's income by day; today and the six days before by default."""
     day, time = parse_day_or_time(as_of, company_today(face)) if as_of is not None else (None, None)
@@ -96,6 +98,7 @@ def income(face: Face, first: FromOption = None, last: ToOption = None, as_of: A
     face.show(answer, lambda: [_income(face, answer)], paged=True)
 
 
+@command(commands, "close-day")
 def close_day(
     face: Face,
     day: Annotated[

@@ -24,15 +24,15 @@ AtOption = Annotated[
     str, typer.Option("--at", metavar="HH:MM", help="When yesterday is closed, by the company's clocks.")
 ]
 
+group = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    group = typer.Typer(help=scheduler.__doc__)
-    group_command(group)(scheduler)
     program.add_typer(group, name="scheduler")
-    command(group, "install")(install)
 
 
+@group_command(group)
 def scheduler(
     face: Face,
     at: Annotated[
@@ -68,6 +68,7 @@ def scheduler(
     return None
 
 
+@command(group, "install")
 def install(
     face: Face,
     cron: Annotated[bool, typer.Option("--cron", help="A line for the crontab.")] = False,

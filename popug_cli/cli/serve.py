@@ -30,15 +30,15 @@ GroupOption = Annotated[
     str | None, typer.Option("--group", metavar="NAME", help="The system's group that may use that socket.")
 ]
 
+group = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    group = typer.Typer(help=serve.__doc__)
-    group_command(group)(serve)
     program.add_typer(group, name="serve")
-    command(group, "install")(install)
 
 
+@group_command(group)
 def serve(
     face: Face,
     socket: SocketOption = None,
@@ -81,6 +81,7 @@ def serve(
     running.serve(face.home, places, report, __version__, _beside(face, scheduler=scheduler))
 
 
+@command(group, "install")
 def install(
     face: Face,
     systemd: Annotated[bool, typer.Option("--systemd", help="A service and a socket of systemd.")] = False,

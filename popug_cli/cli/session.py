@@ -9,7 +9,7 @@ import typer
 
 from popug_cli.cli import session_file
 from popug_cli.cli.blocks import Hint
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.cli.interview import first_admin
 from popug_cli.cli.passwords import FromStdin, read_password
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, PopugError, Unavailable
@@ -19,16 +19,15 @@ from popug_cli.messages.identity import LogIn, LogOut, RecoverAdmin, Session, Us
 
 OVER_ALREADY = frozenset({"token_expired", "token_revoked", "token_invalid", "key_invalid"})
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    command(program, "init")(init)
-    command(program, "login")(login)
-    command(program, "logout")(logout)
-    command(program, "whoami")(whoami)
-    command(program, "recover")(recover)
+    add_commands(program, commands)
 
 
+@command(commands, "init")
 def init(
     face: Face,
     admin: Annotated[str | None, typer.Option("--admin", metavar="NAME", help="The first admin's username.")] = None,
@@ -68,6 +67,7 @@ def init(
     )
 
 
+@command(commands, "login")
 def login(
     face: Face,
     name: Annotated[str, typer.Argument(help="Your username.")],
@@ -94,6 +94,7 @@ def login(
     face.show(_without_token(session), lambda: [_welcome(face, session)])
 
 
+@command(commands, "logout")
 def logout(face: Face) -> None:
     """End the present login."""
     stored = not os.environ.get("POPUG_TOKEN")
@@ -108,12 +109,14 @@ def logout(face: Face) -> None:
     face.show(answer, lambda: ["You are logged out."])
 
 
+@command(commands, "whoami")
 def whoami(face: Face) -> None:
     """Show who you are."""
     user = face.perform(WhoAmI())
     face.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
 
 
+@command(commands, "recover")
 def recover(
     face: Face,
     name: Annotated[str, typer.Argument(help="Who is to be an active admin again.")],

@@ -8,7 +8,7 @@ import typer
 from popug_cli.cli.ago import clock, when
 from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.dates import start_of
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import Face, add_commands, command
 from popug_cli.cli.looked import Looked
 from popug_cli.cli.task_list import table
 from popug_cli.kernel.money import format_cents
@@ -24,12 +24,15 @@ SENTENCES = {
     News.ROLE_CHANGED: "You are {role} now",
 }
 
+commands = typer.Typer()
+
 
 def register(program: typer.Typer) -> None:
     """Add the command to the program."""
-    command(program, "today")(today)
+    add_commands(program, commands)
 
 
+@command(commands, "today")
 def today(
     face: Face,
     since: Annotated[

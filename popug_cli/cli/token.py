@@ -33,18 +33,15 @@ COLUMNS = (
 
 _TTL = re.compile(r"([0-9]{1,9})([smhdw])")
 
+token = typer.Typer(help="Tokens for machines, and the keys that sign all tokens.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    token = typer.Typer(help="Tokens for machines, and the keys that sign all tokens.", no_args_is_help=True)
     program.add_typer(token, name="token")
-    command(token, "issue")(issue)
-    command(token, "list")(list_)
-    command(token, "revoke")(revoke)
-    command(token, "keys")(keys)
-    command(token, "rotate")(rotate)
 
 
+@command(token, "issue")
 def issue(
     face: Face,
     name: Annotated[str, typer.Argument(help="Who the machine acts as.")],
@@ -56,6 +53,7 @@ def issue(
     face.show(issued, lambda: [issued.token, Hint(_how_to_use(face, issued))])
 
 
+@command(token, "list")
 def list_(face: Face) -> None:
     """List the tokens that have not expired, sessions included."""
     tokens = face.perform(ListTokens()).tokens
@@ -63,6 +61,7 @@ def list_(face: Face) -> None:
     face.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="No token is good now.")])
 
 
+@command(token, "revoke")
 def revoke(
     face: Face, token_id: Annotated[str, typer.Argument(help="The token's id, from `popug token list`.")]
 ) -> None:
@@ -71,6 +70,7 @@ def revoke(
     face.show(done, lambda: [f"The token {token_id} is no good any more."])
 
 
+@command(token, "keys")
 def keys(face: Face) -> None:
     """Show the public keys, the one that signs first; with --json as a JWK set."""
     found = face.perform(ShowKeys())
@@ -79,6 +79,7 @@ def keys(face: Face) -> None:
     face.show(found, lambda: [Table(columns, rows), Hint("The first one signs. As a JWK set: --json.")])
 
 
+@command(token, "rotate")
 def rotate(face: Face) -> None:
     """Sign with a new key from now on; tokens of the old one stay good until they expire."""
     rotated = face.perform(RotateKey())

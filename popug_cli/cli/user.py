@@ -29,22 +29,15 @@ COLUMNS = (Column("username"), Column("role"), Column("e-mail", flexible=True), 
 Name = Annotated[str, typer.Argument(help="A username.")]
 ROLES = ", ".join(Role)
 
+user = typer.Typer(help="Who belongs to the company, and in which role.", no_args_is_help=True)
+
 
 def register(program: typer.Typer) -> None:
     """Add the commands to the program."""
-    user = typer.Typer(help="Who belongs to the company, and in which role.", no_args_is_help=True)
     program.add_typer(user, name="user")
-    command(user, "add")(add)
-    command(user, "list")(list_)
-    command(user, "show")(show)
-    command(user, "import")(import_)
-    command(user, "set-role")(set_role)
-    command(user, "set-email")(set_email)
-    command(user, "deactivate")(deactivate)
-    command(user, "activate")(activate)
-    command(user, "passwd")(passwd)
 
 
+@command(user, "add")
 def add(
     face: Face,
     name: Annotated[str, typer.Argument(help="The username: a-z 0-9 . _ -, at most 32 characters.")],
@@ -62,18 +55,21 @@ def add(
     )
 
 
+@command(user, "list")
 def list_(face: Face) -> None:
     """List everybody."""
     users = face.perform(ListUsers())
     face.show(users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There is nobody.")])
 
 
+@command(user, "show")
 def show(face: Face, name: Name) -> None:
     """Show one person."""
     user = face.perform(ShowUser(username=name))
     face.show(user, lambda: [Table(COLUMNS, [_row(user)])])
 
 
+@command(user, "import")
 def import_(
     face: Face,
     file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
@@ -90,30 +86,35 @@ def import_(
     )
 
 
+@command(user, "set-role")
 def set_role(face: Face, name: Name, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]) -> None:
     """Give a person another role; all their logins and tokens end."""
     user = face.perform(SetRole(username=name, role=role))
     face.show(user, lambda: [f"{user.username} is {user.role}.", _log_in_again(user)])
 
 
+@command(user, "set-email")
 def set_email(face: Face, name: Name, email: Annotated[str, typer.Argument(help="The new address.")]) -> None:
     """Give a person another e-mail address."""
     user = face.perform(SetEmail(username=name, email=email))
     face.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
 
 
+@command(user, "deactivate")
 def deactivate(face: Face, name: Name) -> None:
     """Take a person out of the game: their open tasks go to others, their logins and tokens end."""
     user = face.perform(DeactivateUser(username=name))
     face.show(user, lambda: [f"{user.username} is out of the game; what they have is still paid."])
 
 
+@command(user, "activate")
 def activate(face: Face, name: Name) -> None:
     """Take a person back into the game."""
     user = face.perform(ActivateUser(username=name))
     face.show(user, lambda: [f"{user.username} is in the game.", _log_in_again(user)])
 
 
+@command(user, "passwd")
 def passwd(
     face: Face,
     name: Annotated[str | None, typer.Argument(help="Whose password; your own if left out.")] = None,
