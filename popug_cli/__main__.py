@@ -11,9 +11,9 @@ def main() -> None:
 
     try:
         from popug_cli.cli.main import run
-        from popug_cli.cli.signals import in_order
+        from popug_cli.cli.signals import run_with_signal_handling
 
-        code = in_order(lambda: run(sys.argv[1:]))
+        code = run_with_signal_handling(lambda: run(sys.argv[1:]))
     except KeyboardInterrupt:
         code = 130
     gc.freeze()

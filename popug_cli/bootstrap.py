@@ -6,18 +6,18 @@ from typing import Any
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context, Runtime
-from popug_cli.kernel.calendar import Calendar, zone
-from popug_cli.kernel.chance import Chance, SystemChance, uuid7
-from popug_cli.kernel.clock import Clock, SystemClock, stamp
+from popug_cli.kernel.calendar import Calendar, load_zone
+from popug_cli.kernel.chance import RandomSource, SystemRandomSource, uuid7
+from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.progress import Progress, silent
+from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Declaration
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.faults import corrupt
-from popug_cli.storage.mounts import check_locks
+from popug_cli.storage.mounts import require_lock_support
 
 Handler = Callable[[Any, Context], Any]
 
@@ -26,8 +26,8 @@ def open_runtime(
     home: Home,
     *,
     clock: Clock | None = None,
-    chance: Chance | None = None,
-    progress: Progress = silent,
+    randomness: RandomSource | None = None,
+    progress: Progress = no_progress,
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Runtime:
@@ -36,7 +36,7 @@ def open_runtime(
 
     if not home.database.exists():
         raise not_initialised(home)
-    check_locks(home.root, home.database)
+    require_lock_support(home.root, home.database)
     migrate.check_version(home)
     engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
     with transaction(engine, writes=False) as connection:
@@ -50,7 +50,7 @@ def open_runtime(
         calendar=_calendar(row.time_zone, home),
         settings=load_settings(home.config),
         clock=clock or SystemClock(),
-        chance=chance or SystemChance(),
+        randomness=randomness or SystemRandomSource(),
         progress=progress,
     )
 
@@ -62,13 +62,15 @@ def _calendar(time_zone: str, home: Home) -> Calendar:
         raise corrupt(home.database, refusal.message) from refusal
 
 
-def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, chance: Chance | None = None) -> None:
+def found_company(
+    home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
+) -> None:
     """Make the home and its database; does nothing to one that is there."""
     from sqlalchemy import text
 
-    clock, chance = clock or SystemClock(), chance or SystemChance()
-    zone(time_zone)
-    check_locks(home.root, home.database)
+    clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
+    load_zone(time_zone)
+    require_lock_support(home.root, home.database)
     migrate.create(home)
     now = clock.now()
     engine = open_engine(home.database)
@@ -78,7 +80,7 @@ def found_company(home: Home, time_zone: str, *, clock: Clock | None = None, cha
                 "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
                 " ON CONFLICT (id) DO NOTHING"
             ),
-            {"home_id": uuid7(now, chance), "zone": time_zone, "now": stamp(now)},
+            {"home_id": uuid7(now, randomness), "zone": time_zone, "now": to_rfc3339(now)},
         )
     engine.dispose()
 

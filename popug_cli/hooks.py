@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.progress import Progress
-from popug_cli.messages.hooks import HookRun, RunHooks
+from popug_cli.messages.hooks import HookRunResult, RunHooks
 from popug_cli.messages.principal import SCHEDULER
 
-LOOK_SECONDS = 1.0
-ROUND_SECONDS = 20
+POLL_SECONDS = 1.0
+HOOK_ROUND_LIMIT_SECONDS = 20
 GRACE_SECONDS = 1.0
-HOME_IS_GONE = "server_unavailable"
+HOME_TAKEN_CODE = "server_unavailable"
 
-Open = Callable[[Progress], Local]
+OpenForHooks = Callable[[Progress], LocalBackend]
 
 
-class Tell(Protocol):
+class HookReporter(Protocol):
     """Hears of what keeps hooks from being run."""
 
     def failed(self, error: PopugError) -> None:
@@ -30,78 +30,80 @@ class Tell(Protocol):
         ...
 
 
-class Stopped(BaseException):
+class HooksStopped(BaseException):
     """No hook is to run any longer."""
 
 
 @dataclass
-class Looks:
+class HookPoller:
     """One look after another; ``stopping`` ends the present one with every hook that is running.
 
     Where there is no folder of hooks and none is known, the company is not even opened.
     """
 
-    open_place: Open
+    open_backend: OpenForHooks
     folder: Path
-    tell: Tell
+    reporter: HookReporter
     stopping: threading.Event = field(default_factory=threading.Event)
-    _known: bool = True
-    _trouble: str = ""
+    _has_hooks: bool = True
+    _last_error: str = ""
 
-    def look(self, seconds: int) -> HookRun:
-        """Run what is due; nothing is begun after so many seconds. Raises ``Stopped``."""
-        place = self.open_place(self._step)
+    def poll(self, seconds: int) -> HookRunResult:
+        """Run what is due; nothing is begun after so many seconds. Raises ``HooksStopped``."""
+        backend = self.open_backend(self._check_stopping)
         try:
-            run = place.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
+            run = backend.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
         finally:
-            place.close()
-        self._known = run.hooks > 0
+            backend.close()
+        self._has_hooks = run.hooks > 0
         return run
 
     def run(self) -> None:
         """Look again and again, until it is to end or the home that is served is another's (who serves it says so)."""
-        while not self.stopping.wait(LOOK_SECONDS):
-            if not self._known and not self.folder.is_dir():
+        while not self.stopping.wait(POLL_SECONDS):
+            if not self._has_hooks and not self.folder.is_dir():
                 continue
             try:
-                self.look(ROUND_SECONDS)
-                self._trouble = ""
+                self.poll(HOOK_ROUND_LIMIT_SECONDS)
+                self._last_error = ""
             except PopugError as error:
-                if error.code == HOME_IS_GONE:
+                if error.code == HOME_TAKEN_CODE:
                     return
-                if error.message != self._trouble:
-                    self._trouble = error.message
-                    self.tell.failed(error)
-            except Stopped:
+                if error.message != self._last_error:
+                    self._last_error = error.message
+                    self.reporter.failed(error)
+            except HooksStopped:
                 return
 
-    def _step(self, label: str, done: int, total: int) -> None:
+    def _check_stopping(self, label: str, done: int, total: int) -> None:
         if self.stopping.is_set():
-            raise Stopped
+            raise HooksStopped
 
 
 @contextmanager
-def running_beside(open_place: Open, folder: Path, tell: Tell) -> Iterator[None]:
+def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> Iterator[None]:
     """Run hooks as long as something else runs in this process, which hears the signals."""
-    looks = Looks(open_place, folder, tell)
-    thread = threading.Thread(target=looks.run, name="popug-hooks", daemon=True)
+    poller = HookPoller(open_backend, folder, reporter)
+    thread = threading.Thread(target=poller.run, name="popug-hooks", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        looks.stopping.set()
+        poller.stopping.set()
         thread.join(GRACE_SECONDS)
 
 
-def run_once(open_place: Open, folder: Path, tell: Tell) -> HookRun:
+def run_once(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> HookRunResult:
     """Run what is due and end, with every hook on SIGINT or SIGTERM."""
-    looks = Looks(open_place, folder, tell)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, frame: looks.stopping.set()) for number in numbers}
+    poller = HookPoller(open_backend, folder, reporter)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous_handlers = {
+        number: signal.signal(number, lambda number, frame: poller.stopping.set()) for number in signals
+    }
     try:
-        return looks.look(RunHooks().seconds)
-    except Stopped:
-        return HookRun(0, 0, 0, 0)
+        return poller.poll(RunHooks().seconds)
+    except HooksStopped:
+        return HookRunResult(0, 0, 0, 0)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

@@ -14,33 +14,35 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.principal import SCHEDULER
-from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
+from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
     from apscheduler.triggers.interval import IntervalTrigger
 
-LOOK_SECONDS = 30
-WATCH_SECONDS = 0.5  # and not longer: a signal that the system gives to another thread does not wake the one that waits
-CLOCK_STEP_SECONDS = 3
+POLL_SECONDS = 30
+SIGNAL_POLL_SECONDS = (
+    0.5  # and not longer: a signal that the system gives to another thread does not wake the one that waits
+)
+CLOCK_CHANGE_SECONDS = 3
 GRACE_SECONDS = 1.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Open = Callable[[Progress], Local]
+OpenForScheduler = Callable[[Progress], LocalBackend]
 
 
-class Tell(Protocol):
+class SchedulerReporter(Protocol):
     """Hears of what the scheduler does, in words or JSON."""
 
     def comes_next(self, schedule: Schedule) -> None:
         """What will be done, and when."""
         ...
 
-    def ran(self, run: DueRun) -> None:
+    def ran(self, run: ScheduledRunResult) -> None:
         """One run is done."""
         ...
 
@@ -49,90 +51,95 @@ class Tell(Protocol):
         ...
 
 
-class Stopped(BaseException):
+class SchedulerStopped(BaseException):
     """The scheduler is to end: what is being done is given up between two of its steps."""
 
 
 @dataclass
-class Work:
+class ScheduledRun:
     """One run after another, never two at once; ``stopping`` ends the present one at its next step."""
 
-    open_place: Open
+    open_backend: OpenForScheduler
     message: RunDue
-    tell: Tell
+    reporter: SchedulerReporter
     stopping: threading.Event = field(default_factory=threading.Event)
     busy: threading.Lock = field(default_factory=threading.Lock)
     orders: "SimpleQueue[int | BaseException]" = field(default_factory=SimpleQueue)
-    _trouble: str = ""
-    _held_days: bool = False
+    _last_error: str = ""
+    _needed_yes: bool = False
 
     def schedule(self) -> Schedule:
         """What comes next."""
-        place = self.open_place(self._step)
+        backend = self.open_backend(self._check_stopping)
         try:
-            asked = ShowSchedule(at_minute=self.message.at_minute, confirmed=self.message.confirmed)
-            return place.perform(asked, actor=SCHEDULER)
+            query = ShowSchedule(at_minute=self.message.at_minute, confirmed=self.message.confirmed)
+            return backend.perform(query, actor=SCHEDULER)
         finally:
-            place.close()
+            backend.close()
 
-    def do(self) -> DueRun:
+    def do(self) -> ScheduledRunResult:
         """What is due, in a company opened for it, so that settings and file are those of now."""
-        place = self.open_place(self._step)
+        backend = self.open_backend(self._check_stopping)
         try:
-            return place.perform(self.message, actor=SCHEDULER)
+            return backend.perform(self.message, actor=SCHEDULER)
         finally:
-            place.close()
+            backend.close()
 
-    def run(self, *, aloud: bool) -> None:
-        """Do what is due and tell of it: ``aloud`` in any case, else where something was done or is new."""
+    def run(self, *, always_report: bool) -> None:
+        """Do what is due and tell of it: ``always_report`` in any case, else where something was done or is new."""
         with self.busy:
             try:
-                self._tell(self.do(), aloud=aloud)
+                self._report(self.do(), always_report=always_report)
             except PopugError as error:
-                if aloud or error.message != self._trouble:
-                    self._trouble = error.message
-                    self.tell.failed(error)
-            except Stopped:
+                if always_report or error.message != self._last_error:
+                    self._last_error = error.message
+                    self.reporter.failed(error)
+            except SchedulerStopped:
                 return
 
-    def _tell(self, run: DueRun, *, aloud: bool) -> None:
-        news = self._trouble or run.next.needs_yes != self._held_days
-        if aloud or news or run.days or run.mail.sent or run.mail.failed or run.backup:
-            self.tell.ran(run)
-        self._trouble, self._held_days = "", run.next.needs_yes
+    def _report(self, run: ScheduledRunResult, *, always_report: bool) -> None:
+        has_news = self._last_error or run.next.needs_yes != self._needed_yes
+        if always_report or has_news or run.days or run.mail.sent or run.mail.failed or run.backup:
+            self.reporter.ran(run)
+        self._last_error, self._needed_yes = "", run.next.needs_yes
 
-    def _step(self, label: str, done: int, total: int) -> None:
+    def _check_stopping(self, label: str, done: int, total: int) -> None:
         if self.stopping.is_set() or not self.orders.empty():
-            raise Stopped
+            raise SchedulerStopped
 
 
-def run_once(open_place: Open, message: RunDue, tell: Tell) -> DueRun:
+def run_once(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> ScheduledRunResult:
     """Do what is due and end."""
-    run = Work(open_place, message, tell).do()
-    tell.ran(run)
+    run = ScheduledRun(open_backend, message, reporter).do()
+    reporter.ran(run)
     return run
 
 
 def run_forever(
-    open_place: Open, message: RunDue, tell: Tell, beside: AbstractContextManager[None] | None = None
+    open_backend: OpenForScheduler,
+    message: RunDue,
+    reporter: SchedulerReporter,
+    background: AbstractContextManager[None] | None = None,
 ) -> None:
-    """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM; ``beside`` runs as long."""
+    """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM; ``background`` runs as long."""
     gc.enable()
-    work = Work(open_place, message, tell)
-    before = {number: signal.signal(number, lambda number, frame: work.orders.put(number)) for number in SIGNALS}
+    work = ScheduledRun(open_backend, message, reporter)
+    previous_handlers = {
+        number: signal.signal(number, lambda number, frame: work.orders.put(number)) for number in SIGNALS
+    }
     try:
         schedule = work.schedule()
-        tell.comes_next(schedule)
-        _run_scheduler(work, schedule.time_zone, beside or nullcontext())
-    except Stopped:
+        reporter.comes_next(schedule)
+        _run_scheduler(work, schedule.time_zone, background or nullcontext())
+    except SchedulerStopped:
         return
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
-def _run_scheduler(work: Work, time_zone: str, beside: AbstractContextManager[None]) -> None:
-    scheduler = _timetable(work, time_zone, work.orders)
+def _run_scheduler(work: ScheduledRun, time_zone: str, beside: AbstractContextManager[None]) -> None:
+    scheduler = _build_scheduler(work, time_zone, work.orders)
     scheduler.start()
     try:
         with beside:
@@ -140,31 +147,33 @@ def _run_scheduler(work: Work, time_zone: str, beside: AbstractContextManager[No
     finally:
         work.stopping.set()
         _shut_down(scheduler)
-        _leave(work)
+        _wait_or_exit(work)
 
 
 @contextmanager
-def running_beside(open_place: Open, message: RunDue, tell: Tell) -> Iterator[None]:
+def run_in_background(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> Iterator[None]:
     """Do what is due as long as something else runs in this process, which hears the signals."""
-    orders: SimpleQueue[int | BaseException] = SimpleQueue()
-    work = Work(open_place, message, tell)
+    signals: SimpleQueue[int | BaseException] = SimpleQueue()
+    work = ScheduledRun(open_backend, message, reporter)
     schedule = work.schedule()
-    tell.comes_next(schedule)
-    scheduler = _timetable(work, schedule.time_zone, orders)
+    reporter.comes_next(schedule)
+    scheduler = _build_scheduler(work, schedule.time_zone, signals)
     scheduler.start()
-    watch = threading.Thread(target=_watch, args=(scheduler, work, orders), name="popug-watch", daemon=True)
+    watch = threading.Thread(target=_watch, args=(scheduler, work, signals), name="popug-watch", daemon=True)
     watch.start()
     try:
         yield
     finally:
-        orders.put(0)
+        signals.put(0)
         work.stopping.set()
         _shut_down(scheduler)
         watch.join(GRACE_SECONDS)
         work.busy.acquire(timeout=GRACE_SECONDS)
 
 
-def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseException]") -> "BackgroundScheduler":
+def _build_scheduler(
+    work: ScheduledRun, time_zone: str, signals: "SimpleQueue[int | BaseException]"
+) -> "BackgroundScheduler":
     """Look at once, at the hour, and now and then, for clocks jump and machines sleep; one thread does it all."""
     from apscheduler.events import EVENT_JOB_ERROR
     from apscheduler.executors.pool import ThreadPoolExecutor
@@ -180,11 +189,11 @@ def _timetable(work: Work, time_zone: str, orders: "SimpleQueue[int | BaseExcept
         timezone=time_zone,
     )
     hour, minute = divmod(work.message.at_minute, 60)
-    at_its_hour = CronTrigger(hour=hour, minute=minute, timezone=time_zone)
-    scheduler.add_job(work.run, kwargs={"aloud": True}, id="now")
-    scheduler.add_job(work.run, at_its_hour, kwargs={"aloud": True}, id="hour")
-    scheduler.add_job(work.run, _now_and_then(), kwargs={"aloud": False}, id="look")
-    scheduler.add_listener(lambda event: orders.put(event.exception), EVENT_JOB_ERROR)
+    daily_trigger = CronTrigger(hour=hour, minute=minute, timezone=time_zone)
+    scheduler.add_job(work.run, kwargs={"always_report": True}, id="now")
+    scheduler.add_job(work.run, daily_trigger, kwargs={"always_report": True}, id="hour")
+    scheduler.add_job(work.run, _poll_trigger(), kwargs={"always_report": False}, id="look")
+    scheduler.add_listener(lambda event: signals.put(event.exception), EVENT_JOB_ERROR)
     return scheduler
 
 
@@ -194,43 +203,43 @@ def _shut_down(scheduler: "BackgroundScheduler") -> None:
     scheduler.shutdown(wait=False)
 
 
-def _watch(scheduler: "BackgroundScheduler", work: Work, orders: "SimpleQueue[int | BaseException]") -> None:
+def _watch(scheduler: "BackgroundScheduler", work: ScheduledRun, signals: "SimpleQueue[int | BaseException]") -> None:
     """Wait for the order to end; raises what a run failed of. A moved clock makes the timetable anew."""
-    ahead = _clock_ahead()
+    offset = _wall_clock_offset()
     while True:
         try:
-            order = orders.get(timeout=WATCH_SECONDS)
+            received = signals.get(timeout=SIGNAL_POLL_SECONDS)
         except Empty:
-            if abs(_clock_ahead() - ahead) > CLOCK_STEP_SECONDS:
-                ahead = _clock_ahead()
-                _set_anew(scheduler, work)
+            if abs(_wall_clock_offset() - offset) > CLOCK_CHANGE_SECONDS:
+                offset = _wall_clock_offset()
+                _reschedule_after_clock_change(scheduler, work)
             continue
-        if isinstance(order, BaseException):
-            raise order
+        if isinstance(received, BaseException):
+            raise received
         return
 
 
-def _clock_ahead() -> float:
+def _wall_clock_offset() -> float:
     """How far the wall clock is ahead of the one that nobody sets, in seconds."""
     return datetime.now(UTC).timestamp() - timer.monotonic()
 
 
-def _set_anew(scheduler: "BackgroundScheduler", work: Work) -> None:
+def _reschedule_after_clock_change(scheduler: "BackgroundScheduler", work: ScheduledRun) -> None:
     """Let every job be due by the clock as it is now, look at once and tell of it."""
     hour = scheduler.get_job("hour")
     hour.reschedule(hour.trigger)
-    scheduler.reschedule_job("look", trigger=_now_and_then())
-    scheduler.add_job(work.run, kwargs={"aloud": True}, id="now", replace_existing=True)
+    scheduler.reschedule_job("look", trigger=_poll_trigger())
+    scheduler.add_job(work.run, kwargs={"always_report": True}, id="now", replace_existing=True)
 
 
-def _now_and_then() -> "IntervalTrigger":
+def _poll_trigger() -> "IntervalTrigger":
     """One that begins now: an old one would wait until a clock that was set back has caught up with its beginning."""
     from apscheduler.triggers.interval import IntervalTrigger
 
-    return IntervalTrigger(seconds=LOOK_SECONDS, timezone=UTC)
+    return IntervalTrigger(seconds=POLL_SECONDS, timezone=UTC)
 
 
-def _leave(work: Work) -> None:
+def _wait_or_exit(work: ScheduledRun) -> None:
     """Wait for the present run to end; one that hangs is left as a crash would leave it, which undoes it."""
     if not work.busy.acquire(timeout=GRACE_SECONDS):
         sys.stdout.flush()

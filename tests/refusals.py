@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.cli.surface import read, surface
+from popug_cli.cli.surface import parse, surface
 from popug_cli.kernel.errors import PopugError
 
 COMMAND_LINE = re.compile(r"`([^`]+)`")
@@ -36,5 +36,5 @@ def assert_helpful(error: PopugError) -> None:
         assert sum(map(str.isupper, told)) < sum(map(str.islower, told)), told
     for line in COMMAND_LINE.findall(error.hint):
         program, *arguments = shlex.split(line)
-        assert program != "popug" or read(arguments).words in surface().commands, line
+        assert program != "popug" or parse(arguments).words in surface().commands, line
     assert all(re.fullmatch("[a-z_]+", name) for name in error.details), error.details

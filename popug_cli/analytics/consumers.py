@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from popug_cli.analytics.rules import Changes, changes_of
+from popug_cli.analytics.rules import Changes, accumulate
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import DayClosed, EntryPosted, TaskPriced
 from popug_cli.messages.envelope import Delivered
@@ -15,16 +15,16 @@ from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.tasks import TaskCompleted, TaskCreated
 from popug_cli.storage.engine import insert_many
 
-ADD_TO_PERSON = (
+ADD_BALANCE = (
     "INSERT INTO analytics_people (user_id, balance_cents) VALUES (?, ?)"
     " ON CONFLICT (user_id) DO UPDATE SET balance_cents = analytics_people.balance_cents + excluded.balance_cents"
 )
-ADD_TO_CHANGE = (
+ADD_BALANCE_CHANGE = (
     "INSERT INTO analytics_balance_changes (business_date, user_id, change_cents) VALUES (?, ?, ?)"
     " ON CONFLICT (business_date, user_id) DO UPDATE"
     " SET change_cents = analytics_balance_changes.change_cents + excluded.change_cents"
 )
-ADD_TO_DAY = (
+ADD_DAY_SUMS = (
     "INSERT INTO analytics_days (business_date, fees_cents, rewards_cents, closed) VALUES (?, ?, ?, 0)"
     " ON CONFLICT (business_date) DO UPDATE SET fees_cents = analytics_days.fees_cents + excluded.fees_cents,"
     " rewards_cents = analytics_days.rewards_cents + excluded.rewards_cents"
@@ -34,7 +34,7 @@ CLOSE_DAY = (
     " VALUES (?, 0, 0, 1, ?)"
     " ON CONFLICT (business_date) DO UPDATE SET closed = 1, in_red_count = excluded.in_red_count"
 )
-SAY_OF_TASK = (
+UPSERT_TASK = (
     "INSERT INTO analytics_tasks (task_id, number, title, reward_cents, completed_at, business_date)"
     " VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (task_id) DO UPDATE SET number = coalesce(excluded.number, analytics_tasks.number),"
@@ -47,7 +47,7 @@ SAY_OF_TASK = (
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take events."""
-    changes = changes_of(event.data for event in events)
+    changes = accumulate(event.data for event in events)
     _write_balances(changes, context.connection)
     _write_days(changes, context.connection)
     _write_tasks(changes, context.connection)
@@ -62,16 +62,18 @@ def _write_balances(changes: Changes, connection: Connection) -> None:
     totals = dict.fromkeys(changes.people, 0)
     for (_, user_id), cents in changes.balances.items():
         totals[user_id] = totals.get(user_id, 0) + cents
-    insert_many(connection, ADD_TO_PERSON, list(totals.items()))
+    insert_many(connection, ADD_BALANCE, list(totals.items()))
     insert_many(
-        connection, ADD_TO_CHANGE, [(day.isoformat(), user, cents) for (day, user), cents in changes.balances.items()]
+        connection,
+        ADD_BALANCE_CHANGE,
+        [(day.isoformat(), user, cents) for (day, user), cents in changes.balances.items()],
     )
 
 
 def _write_days(changes: Changes, connection: Connection) -> None:
     insert_many(
         connection,
-        ADD_TO_DAY,
+        ADD_DAY_SUMS,
         [(day.isoformat(), sums.fees_cents, sums.rewards_cents) for day, sums in changes.days.items()],
     )
     insert_many(connection, CLOSE_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
@@ -84,9 +86,9 @@ def _write_tasks(changes: Changes, connection: Connection) -> None:
             task.number,
             task.title,
             task.reward_cents,
-            stamp(task.completed_at) if task.completed_at else None,
+            to_rfc3339(task.completed_at) if task.completed_at else None,
             task.business_date.isoformat() if task.business_date else None,
         )
         for task_id, task in changes.tasks.items()
     ]
-    insert_many(connection, SAY_OF_TASK, rows)
+    insert_many(connection, UPSERT_TASK, rows)

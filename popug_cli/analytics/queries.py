@@ -7,25 +7,25 @@ from typing import NamedTuple
 from sqlalchemy import text
 
 from popug_cli.analytics import rules
-from popug_cli.analytics.rules import Candidate, Period
+from popug_cli.analytics.rules import MostExpensiveCandidate, Period
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import parse_stamp
-from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics, MostExpensive
+from popug_cli.kernel.clock import from_rfc3339
+from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
 from popug_cli.messages.billing import TaskRef
 
-DEAREST_BY_DAY = """
+SELECT_MOST_EXPENSIVE_BY_DAY = """
     SELECT task.business_date, task.reward_cents, task.completed_at, task.number, task.title
     FROM analytics_days AS day
     JOIN analytics_tasks AS task ON task.task_id = (
-        SELECT each.task_id FROM analytics_tasks AS each
-        WHERE each.business_date = day.business_date AND each.business_date IS NOT NULL
-            AND each.reward_cents IS NOT NULL AND each.completed_at IS NOT NULL AND each.number IS NOT NULL
-        ORDER BY each.reward_cents DESC, each.completed_at, each.number LIMIT 1
+        SELECT best.task_id FROM analytics_tasks AS best
+        WHERE best.business_date = day.business_date AND best.business_date IS NOT NULL
+            AND best.reward_cents IS NOT NULL AND best.completed_at IS NOT NULL AND best.number IS NOT NULL
+        ORDER BY best.reward_cents DESC, best.completed_at, best.number LIMIT 1
     )
     WHERE day.business_date BETWEEN :first AND :last
 """
-IN_RED_NOW = "SELECT count(*) FROM analytics_people WHERE balance_cents < 0"
-IN_RED_AT_THE_END = """
+COUNT_IN_RED_NOW = "SELECT count(*) FROM analytics_people WHERE balance_cents < 0"
+COUNT_IN_RED_AT_DAY_END = """
     SELECT count(*) FROM analytics_people AS person
     LEFT JOIN (
         SELECT user_id, sum(change_cents) AS later_cents FROM analytics_balance_changes
@@ -53,7 +53,7 @@ def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
         business_date=day,
         income_cents=figures.income_cents,
         in_red_count=_in_red(day, today, context) if at_the_close is None else at_the_close,
-        most_expensive=most_expensive(day, list(_candidates(rules.periods_around(day), context))),
+        most_expensive=most_expensive_tasks(day, list(_candidates(rules.periods_around(day), context))),
     )
 
 
@@ -65,49 +65,53 @@ def _figures(day: date, context: Context) -> Figures:
 
 def _in_red(day: date, today: date, context: Context) -> int:
     """How many are below zero now or, for a past date that is still open, at its end."""
-    statement, parameters = (IN_RED_NOW, {}) if day >= today else (IN_RED_AT_THE_END, {"day": day.isoformat()})
+    statement, parameters = (
+        (COUNT_IN_RED_NOW, {}) if day >= today else (COUNT_IN_RED_AT_DAY_END, {"day": day.isoformat()})
+    )
     return int(context.connection.execute(text(statement), parameters).scalar_one())
 
 
-def most_expensive(day: date, found: Sequence[Candidate]) -> MostExpensive:
+def most_expensive_tasks(day: date, candidates: Sequence[MostExpensiveCandidate]) -> MostExpensive:
     """The dearest tasks around a date, from the dearest one of each date of its week and month."""
     week, month = rules.week_of(day), rules.month_of(day)
     to_date = (month[0], day)
-    in_month = sorted((each for each in found if month[0] <= each.business_date <= day), key=_date, reverse=True)
+    in_month = sorted(
+        (candidate for candidate in candidates if month[0] <= candidate.business_date <= day), key=_date, reverse=True
+    )
     return MostExpensive(
-        day=_dearest(found, (day, day)),
-        week=_dearest(found, week),
-        month=_dearest(found, month),
-        month_to_date=_dearest(found, to_date),
-        by_day=[_answer(each, (each.business_date, each.business_date)) for each in in_month],
+        day=_most_expensive_of(candidates, (day, day)),
+        week=_most_expensive_of(candidates, week),
+        month=_most_expensive_of(candidates, month),
+        month_to_date=_most_expensive_of(candidates, to_date),
+        by_day=[_answer(candidate, (candidate.business_date, candidate.business_date)) for candidate in in_month],
     )
 
 
-def _date(candidate: Candidate) -> date:
+def _date(candidate: MostExpensiveCandidate) -> date:
     return candidate.business_date
 
 
-def _candidates(period: Period, context: Context) -> Iterator[Candidate]:
+def _candidates(period: Period, context: Context) -> Iterator[MostExpensiveCandidate]:
     parameters = {"first": period[0].isoformat(), "last": period[1].isoformat()}
-    for row in context.connection.execute(text(DEAREST_BY_DAY), parameters):
-        yield Candidate(
+    for row in context.connection.execute(text(SELECT_MOST_EXPENSIVE_BY_DAY), parameters):
+        yield MostExpensiveCandidate(
             minus_reward_cents=-row.reward_cents,
-            completed_at=parse_stamp(row.completed_at),
+            completed_at=from_rfc3339(row.completed_at),
             number=row.number,
             title=row.title,
             business_date=date.fromisoformat(row.business_date),
         )
 
 
-def _dearest(candidates: Sequence[Candidate], period: Period) -> Dearest | None:
-    found = rules.dearest(candidates, period)
-    return _answer(found, period) if found else None
+def _most_expensive_of(candidates: Sequence[MostExpensiveCandidate], period: Period) -> MostExpensiveTask | None:
+    candidate = rules.most_expensive(candidates, period)
+    return _answer(candidate, period) if candidate else None
 
 
-def _answer(found: Candidate, period: Period) -> Dearest:
-    return Dearest(
+def _answer(candidate: MostExpensiveCandidate, period: Period) -> MostExpensiveTask:
+    return MostExpensiveTask(
         from_date=period[0],
         to_date=period[1],
-        task=TaskRef(found.number, found.title),
-        reward_cents=-found.minus_reward_cents,
+        task=TaskRef(candidate.number, candidate.title),
+        reward_cents=-candidate.minus_reward_cents,
     )

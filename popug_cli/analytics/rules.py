@@ -25,7 +25,7 @@ TO_REWARDS = {EntryKind.REWARD: 1, EntryKind.REWARD_REVERSAL: -1}
 
 
 @dataclass(slots=True)
-class TaskFacts:
+class TaskColumns:
     """What some events said of a task; the rest is None."""
 
     number: int | None = None
@@ -51,11 +51,11 @@ class Changes:
     balances: defaultdict[tuple[date, str], int] = field(default_factory=lambda: defaultdict(int))
     days: defaultdict[date, DaySums] = field(default_factory=lambda: defaultdict(DaySums))
     closed: dict[date, int] = field(default_factory=dict)
-    tasks: defaultdict[str, TaskFacts] = field(default_factory=lambda: defaultdict(TaskFacts))
+    tasks: defaultdict[str, TaskColumns] = field(default_factory=lambda: defaultdict(TaskColumns))
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Candidate:
+class MostExpensiveCandidate:
     """The dearest task of a business date; the smaller, the dearer."""
 
     minus_reward_cents: int
@@ -65,18 +65,18 @@ class Candidate:
     business_date: date = field(compare=False)
 
 
-def changes_of(events: Iterable[Event]) -> Changes:
+def accumulate(events: Iterable[Event]) -> Changes:
     """What events add up to, whatever their order."""
     changes = Changes()
     for event in events:
-        _take(event, changes)
+        _apply(event, changes)
     return changes
 
 
-def _take(event: Event, changes: Changes) -> None:
+def _apply(event: Event, changes: Changes) -> None:
     match event:
         case EntryPosted():
-            _take_entry(event, changes)
+            _apply_entry(event, changes)
         case TaskCreated():
             task = changes.tasks[event.task_id]
             task.number, task.title = event.number, event.title
@@ -92,7 +92,7 @@ def _take(event: Event, changes: Changes) -> None:
             raise AssertionError(f"analytics does not listen to {event.NAME}")
 
 
-def _take_entry(entry: EntryPosted, changes: Changes) -> None:
+def _apply_entry(entry: EntryPosted, changes: Changes) -> None:
     kind, day = entry.kind, entry.business_date
     changes.balances[day, entry.user_id] += TO_BALANCE[kind] * entry.amount_cents
     sums = changes.days[day]
@@ -119,7 +119,7 @@ def periods_around(day: date) -> Period:
     return min(week[0], month[0]), max(week[1], month[1])
 
 
-def dearest(candidates: Sequence[Candidate], period: Period) -> Candidate | None:
+def most_expensive(candidates: Sequence[MostExpensiveCandidate], period: Period) -> MostExpensiveCandidate | None:
     """The task with the highest reward of a period; on a tie the one completed first."""
     first, last = period
-    return min((each for each in candidates if first <= each.business_date <= last), default=None)
+    return min((candidate for candidate in candidates if first <= candidate.business_date <= last), default=None)

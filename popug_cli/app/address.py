@@ -6,7 +6,7 @@ import msgspec
 
 from popug_cli.kernel.errors import InvalidInput
 
-LONGEST_PART = 63
+MAX_LABEL_CHARACTERS = 63
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -30,7 +30,7 @@ class Address(msgspec.Struct, frozen=True):
         return host if self.path or self.port == DEFAULT_PORTS[self._scheme] else f"{host}:{self.port}"
 
     @property
-    def is_in_the_clear(self) -> bool:
+    def is_unencrypted_remote(self) -> bool:
         """Whether what is sent there can be read on its way."""
         at_home = self.path or self.host in {"localhost", "::1"} or self.host.startswith("127.")
         return not at_home and not self.has_tls
@@ -42,19 +42,19 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse(url: str) -> Address:
     """The address that a URL names; raises ``invalid_server``."""
-    scheme, _, rest = url.partition(":")
+    scheme, _, location = url.partition(":")
     if scheme.lower() == "unix" and url.isprintable():
-        return _socket_file(url, rest)
+        return _socket_file(url, location)
     if scheme.lower() in DEFAULT_PORTS and url.isascii() and url.isprintable() and " " not in url:
         return _host(url)
     raise _refused(url, "is no address of a server")
 
 
-def _socket_file(url: str, rest: str) -> Address:
+def _socket_file(url: str, location: str) -> Address:
     from pathlib import PurePosixPath
     from urllib.parse import unquote_to_bytes
 
-    path = os.fsdecode(unquote_to_bytes(rest.removeprefix("//")))
+    path = os.fsdecode(unquote_to_bytes(location.removeprefix("//")))
     if not path.startswith("/") or "\0" in path:
         raise _refused(url, "names no socket by its whole path")
     return Address(path="/" + os.fspath(PurePosixPath(path)).lstrip("/"))
@@ -77,7 +77,7 @@ def _host(url: str) -> Address:
 
 def _is_name(host: str) -> bool:
     """Whether every part of a name is as long as parts may be, which is asked only deep inside of looking it up."""
-    return ":" in host or all(0 < len(part) <= LONGEST_PART for part in host.removesuffix(".").split("."))
+    return ":" in host or all(0 < len(part) <= MAX_LABEL_CHARACTERS for part in host.removesuffix(".").split("."))
 
 
 def _refused(url: str, why: str) -> InvalidInput:

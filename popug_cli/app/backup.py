@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING
 
 from popug_cli.app.health import KEYS
 from popug_cli.kernel import disk
-from popug_cli.kernel.errors import Conflict, IntegrityFault
+from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home
 from popug_cli.messages.company import BackUp, Backup, CheckHealth, Health
 from popug_cli.messages.principal import Principal
 from popug_cli.storage import archive
-from popug_cli.storage.faults import translated
+from popug_cli.storage.faults import translate_errors
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 
-def back_up(place: "Local", message: BackUp, principal: Principal) -> Backup:
+def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> Backup:
     """Write a new file; raises ``file_exists``, ``unwritable_file``, or ``integrity`` where the copy is not healthy."""
-    place.catch_up()
-    path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _next_path(place)
+    backend.catch_up()
+    path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _next_path(backend)
     _refuse_existing(path)
-    with translated(place.home.database), archive.workplace(path) as copy:
-        archive.copy_database(place.home.database, copy.database)
-        if place.home.config.exists():
-            shutil.copyfile(place.home.config, copy.config)
+    with translate_errors(backend.home.database), archive.temporary_home(path) as copy:
+        archive.copy_database(backend.home.database, copy.database)
+        if backend.home.config.exists():
+            shutil.copyfile(backend.home.config, copy.config)
         packed = copy.root / "packed"
         archive.pack(copy, packed)
-        verify(place, copy)
+        verify(backend, copy)
         _refuse_existing(path)
         packed.replace(path)
         try:
@@ -40,16 +40,16 @@ def back_up(place: "Local", message: BackUp, principal: Principal) -> Backup:
     return Backup(str(path), path.stat().st_size)
 
 
-def verify(place: "Local", copy: Home) -> None:
+def verify(backend: "LocalBackend", copy: Home) -> None:
     """Let the doctor examine a copy that is not the live one; raises ``integrity`` with what is wrong."""
-    apart = place.elsewhere(copy)
+    apart = backend.for_home(copy)
     try:
         health: Health = apart.perform(CheckHealth())
     finally:
         apart.close()
     wrong = next((check for check in health.checks if not check.ok and check.name != KEYS), None)
     if wrong is not None:
-        raise IntegrityFault(
+        raise IntegrityViolation(
             "integrity",
             f"The copy is not healthy: {wrong.name}: {wrong.detail}",
             hint="Nothing was changed. Run `popug doctor` for all that is wrong.",
@@ -57,11 +57,11 @@ def verify(place: "Local", copy: Home) -> None:
         )
 
 
-def _next_path(place: "Local") -> Path:
-    with translated(place.home.database):
-        place.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
-        disk.check_writable(place.home.backups)
-    return place.home.backups / f"popug-{place.runtime.clock.now():%Y%m%dT%H%M%S%fZ}.zip"
+def _next_path(backend: "LocalBackend") -> Path:
+    with translate_errors(backend.home.database):
+        backend.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
+        disk.check_writable(backend.home.backups)
+    return backend.home.backups / f"popug-{backend.runtime.clock.now():%Y%m%dT%H%M%S%fZ}.zip"
 
 
 def _refuse_existing(path: Path) -> None:

@@ -7,15 +7,15 @@ import msgspec
 
 from popug_cli.bus.queries import list_events, show_event
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import Entry, EntryCorrected, EntryKind, TaskPriced
 from popug_cli.messages.bus import ListEvents, ShowEvent
-from popug_cli.messages.company import Reason
+from popug_cli.messages.company import ExplanationNode
 from popug_cli.tasks.people import usernames
 
-MOST_CAUSES = 16
+MAX_CAUSES = 16
 RULES = {
     EntryKind.FEE: "each assignment costs the assignee the task's fee",
     EntryKind.REWARD: "a completion brings the one who completed the task its reward",
@@ -35,25 +35,25 @@ WORDS: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
 }
 
 
-class Causes:
+class CauseLookup:
     """Looks up causes on one snapshot, each person, price and event once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._names: dict[str, str] = {}
-        self._prices: dict[str, Reason | None] = {}
+        self._prices: dict[str, ExplanationNode | None] = {}
         self._events: dict[str, dict[str, Any] | None] = {}
 
-    def of_entry(self, entry: Entry, amount_cents: int) -> Reason:
+    def of_entry(self, entry: Entry, amount_cents: int) -> ExplanationNode:
         """An entry, its rule, and because of what it was posted."""
         task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
         event = self._event(entry.event_id)
-        because = [self._reason(event, entry.event_id, MOST_CAUSES)]
+        because = [self._node(event, entry.event_id, MAX_CAUSES)]
         if entry.kind in {EntryKind.FEE, EntryKind.REWARD} and event and (price := self.of_price(event["subject"])):
             because.append(price)
         if entry.kind in {EntryKind.FEE_REVERSAL, EntryKind.REWARD_REVERSAL} and event:
             because += self._corrections(event["data"]["entry_id"])
-        return Reason(
+        return ExplanationNode(
             what=f"{entry.kind.replace('_', ' ')}{task}, {entry.business_date}",
             because=because,
             amount_cents=amount_cents,
@@ -64,31 +64,31 @@ class Causes:
             recorded_at=entry.recorded_at if entry.recorded_at != entry.occurred_at else None,
         )
 
-    def of_price(self, task_id: str) -> Reason | None:
+    def of_price(self, task_id: str) -> ExplanationNode | None:
         """How a task got its price; None where it has none yet."""
         if task_id not in self._prices:
             self._prices[task_id] = self._price(task_id)
         return self._prices[task_id]
 
-    def _price(self, task_id: str) -> Reason | None:
+    def _price(self, task_id: str) -> ExplanationNode | None:
         """A task is priced once, when it is new: that event is found soon, however many there are about it."""
         asked = ListEvents(subject=task_id, type=TaskPriced.TYPE, limit=1)
         for event in list_events(asked, self._context).events:
             priced = msgspec.convert(event["data"], TaskPriced)
             fee, reward = format_cents(priced.fee_cents), format_cents(priced.reward_cents)
-            return Reason(
+            return ExplanationNode(
                 what=f"priced: fee {fee}, reward {reward}",
                 because=[_draw_of_price(priced)],
                 event_id=event["id"],
                 rule="fee of $10 to $20, reward of $20 to $40, in whole dollars, once and for good",
-                occurred_at=parse_stamp(event["time"]),
+                occurred_at=from_rfc3339(event["time"]),
             )
         return None
 
-    def _corrections(self, entry_id: str) -> list[Reason]:
+    def _corrections(self, entry_id: str) -> list[ExplanationNode]:
         return [
-            Reason(what=f"corrected by {event.actor}: {event.data.reason}", because=[], event_id=event.id)
-            for event in self._context.log.of_subject(entry_id, EntryCorrected)
+            ExplanationNode(what=f"corrected by {event.actor}: {event.data.reason}", because=[], event_id=event.id)
+            for event in self._context.log.by_subject(entry_id, EntryCorrected)
             if isinstance(event.data, EntryCorrected)
         ]
 
@@ -100,17 +100,17 @@ class Causes:
                 self._events[event_id] = None
         return self._events[event_id]
 
-    def _reason(self, event: dict[str, Any] | None, event_id: str, depth: int) -> Reason:
+    def _node(self, event: dict[str, Any] | None, event_id: str, depth: int) -> ExplanationNode:
         if event is None:
-            return Reason(what="an event that is not in the log", because=[], event_id=event_id)
+            return ExplanationNode(what="an event that is not in the log", because=[], event_id=event_id)
         data = event["data"]
         because = [_draw_of_assignee(data)] if "draw" in data else []
         cause = event.get("causationid")
         if cause and depth:
-            because.append(self._reason(self._event(cause), cause, depth - 1))
+            because.append(self._node(self._event(cause), cause, depth - 1))
         name = event["type"].split(".")[2]
-        told = WORDS[name](data, self._name) if name in WORDS else name.replace("_", " ")
-        return Reason(what=told, because=because, event_id=event_id, occurred_at=parse_stamp(event["time"]))
+        what = WORDS[name](data, self._name) if name in WORDS else name.replace("_", " ")
+        return ExplanationNode(what=what, because=because, event_id=event_id, occurred_at=from_rfc3339(event["time"]))
 
     def _name(self, user_id: str) -> str:
         if user_id not in self._names:
@@ -118,10 +118,10 @@ class Causes:
         return self._names[user_id]
 
 
-def _draw_of_assignee(data: dict[str, Any]) -> Reason:
+def _draw_of_assignee(data: dict[str, Any]) -> ExplanationNode:
     draw, shuffle_id = data["draw"], data.get("shuffle_id")
     check = f"`popug tasks verify {shuffle_id}`" if shuffle_id else "`popug ledger verify`"
-    return Reason(
+    return ExplanationNode(
         what=f"drawn by {draw['algorithm']} from the seed {draw['seed']}, among all who were assignable as of"
         f" position {draw['candidates_as_of']} of the log",
         because=[],
@@ -129,8 +129,8 @@ def _draw_of_assignee(data: dict[str, Any]) -> Reason:
     )
 
 
-def _draw_of_price(priced: TaskPriced) -> Reason:
-    return Reason(
+def _draw_of_price(priced: TaskPriced) -> ExplanationNode:
+    return ExplanationNode(
         what=f"drawn by {priced.draw.algorithm} from the seed {priced.draw.seed}",
         because=[],
         rule="the SHA-256 of seed:task:fee and seed:task:reward, modulo the number of prices",

@@ -4,10 +4,10 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from popug_cli.app.mail_run import count_unsent, send_due
-from popug_cli.app.summaries import count_rehearsed, queue_summaries
+from popug_cli.app.summaries import count_dry_run, queue_summaries
 from popug_cli.billing import closing, days, rules
-from popug_cli.billing.stakes import stake_cents
-from popug_cli.bus.consumers import rehearsal, retry_within
+from popug_cli.billing.stakes import amount_at_stake_cents
+from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import held_events
 from popug_cli.bus.runtime import Context
@@ -17,26 +17,26 @@ from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCou
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 MODULE = "billing"
 
 
-def close_day(place: "Local", message: CloseDay, principal: Principal) -> CloseReport:
+def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
     """Close every open day up to the one asked for, oldest first; raises what ``billing.rules`` refuses."""
-    place.catch_up(whenever=not message.dry_run)
-    up_to = place.write(MODULE, principal, lambda context: _asked_day(message, context))
+    backend.catch_up(include_not_due=not message.dry_run)
+    up_to = backend.write(MODULE, principal, lambda context: _asked_day(message, context))
     if message.dry_run:
-        return _rehearse(place, message, principal, up_to)
-    closed = _close_days(place, message, principal, up_to)
-    place.catch_up()
-    queue_summaries(place, principal)
+        return _dry_run(backend, message, principal, up_to)
+    closed = _close_days(backend, message, principal, up_to)
+    backend.catch_up()
+    queue_summaries(backend, principal)
     if message.send_mail:
-        run = send_due(place, principal)
+        run = send_due(backend, principal)
         mail = MailCount(run.sent, run.queued)
     else:
-        mail = MailCount(0, count_unsent(place, principal))
-    with place.runtime.reading(principal) as context:
+        mail = MailCount(0, count_unsent(backend, principal))
+    with backend.runtime.reading(principal) as context:
         return CloseReport(closed, mail, _set_aside(context))
 
 
@@ -45,16 +45,16 @@ def _asked_day(message: CloseDay, context: Context) -> date:
     _admit(message, context)
     calendar, today = context.calendar, context.calendar.date_of(context.now)
     if message.day is not None:
-        rules.check_asked_day(message.day, today, days.first_day(context))
+        rules.validate_close_date(message.day, today, days.first_day(context))
         if not calendar.exists(message.day):
-            raise rules.no_such_day(message.day, calendar.time_zone)
+            raise rules.nonexistent_day(message.day, calendar.time_zone)
     up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
     if not message.dry_run:
         rules.check_days_at_once(len(days.open_days(up_to, context)), confirmed=message.confirmed)
     return up_to
 
 
-def _close_days(place: "Local", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
+def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
     """The days that this close closed, and the last one where somebody else closed it before."""
 
     def work(context: Context) -> ClosedDay | None:
@@ -62,39 +62,44 @@ def _close_days(place: "Local", message: CloseDay, principal: Principal, up_to: 
         return closing.close_next(up_to, context)
 
     closed: list[ClosedDay] = []
-    while (day := place.write(MODULE, principal, work)) is not None:
+    while (day := backend.write(MODULE, principal, work)) is not None:
         closed.append(day)
-    return closed + _closed_before(place, principal, up_to, closed)
+    return closed + _closed_before(backend, principal, up_to, closed)
 
 
-def _rehearse(place: "Local", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
+def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
     """What a close would come to; it would try first what waits for a retry, and so that is rehearsed with it."""
 
     def work(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
         _admit(message, context)
-        with rehearsal(context):
-            retry_within(place.consumers, context)
-            return closing.rehearse(up_to, context), _set_aside(context)
+        with rolled_back(context):
+            retry_in_transaction(backend.consumers, context)
+            return closing.dry_run(up_to, context), _set_aside(context)
 
-    rehearsed, held = place.write(MODULE, principal, work)
-    summaries = count_rehearsed(place, principal, len(rehearsed))
-    mail = MailCount(0, sum(day.paid_count for day in rehearsed) + summaries)
-    every_day = rehearsed + _closed_before(place, principal, up_to, rehearsed)
+    closed, held = backend.write(MODULE, principal, work)
+    summaries = count_dry_run(backend, principal, len(closed))
+    mail = MailCount(0, sum(day.paid_count for day in closed) + summaries)
+    every_day = closed + _closed_before(backend, principal, up_to, closed)
     return CloseReport(every_day, mail, held)
 
 
-def _closed_before(place: "Local", principal: Principal, day: date, reported: list[ClosedDay]) -> list[ClosedDay]:
-    if any(each.business_date == day for each in reported):
+def _closed_before(
+    backend: "LocalBackend", principal: Principal, day: date, reported: list[ClosedDay]
+) -> list[ClosedDay]:
+    if any(closed_day.business_date == day for closed_day in reported):
         return []
-    with place.runtime.reading(principal) as context:
-        found = closing.closed_day(day, context)
-    return [found] if found else []
+    with backend.runtime.reading(principal) as context:
+        closed = closing.closed_day(day, context)
+    return [closed] if closed else []
 
 
 def _set_aside(context: Context) -> list[SetAside]:
     """What consumers could not take, with the money at stake."""
-    return [SetAside(event_id_of(held), held.consumer, stake_cents(held, context)) for held in held_events(context)]
+    return [
+        SetAside(event_id_of(held), held.consumer, amount_at_stake_cents(held, context))
+        for held in held_events(context)
+    ]
 
 
 def _admit(message: CloseDay, context: Context) -> None:
-    gate.admit(context.principal, DECLARATIONS[CloseDay], message, context)
+    gate.authorize(context.principal, DECLARATIONS[CloseDay], message, context)

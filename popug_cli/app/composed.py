@@ -36,11 +36,11 @@ from popug_cli.messages.scheduler import RunDue, ShowSchedule
 from popug_cli.messages.today import ShowToday
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
-Compose = Callable[["Local", Any, Principal], Any]
+ComposedHandler = Callable[["LocalBackend", Any, Principal], Any]
 
-PLACES: dict[type[Message[Any]], str] = {
+HANDLER_MODULES: dict[type[Message[Any]], str] = {
     BackUp: "backup",
     CheckHealth: "health",
     DropDeadLetter: "events",
@@ -72,10 +72,10 @@ PLACES: dict[type[Message[Any]], str] = {
 }
 
 
-def handler_of(message: type[Message[Any]], name: str) -> Compose | None:
+def find_handler(message: type[Message[Any]], name: str) -> ComposedHandler | None:
     """The function of that name in the file of ``app`` that composes the message; None for all other messages."""
-    place = PLACES.get(message)
-    if place is None:
+    module = HANDLER_MODULES.get(message)
+    if module is None:
         return None
-    handler: Compose = getattr(import_module(f"popug_cli.app.{place}"), name)
+    handler: ComposedHandler = getattr(import_module(f"popug_cli.app.{module}"), name)
     return handler

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.billing.stakes import stake_cents
+from popug_cli.billing.stakes import amount_at_stake_cents
 from popug_cli.bus import dead_letters
 from popug_cli.bus.queries import document, held_events
 from popug_cli.bus.runtime import Context
@@ -14,10 +14,10 @@ from popug_cli.messages.bus import (
     DeadLetter,
     DeadLetters,
     DropDeadLetter,
-    Dropped,
+    DroppedLetter,
     ListDeadLetters,
-    Retried,
     RetryDeadLetters,
+    RetryResult,
     Schemas,
     ShowBusStatus,
     ShowSchemas,
@@ -25,26 +25,28 @@ from popug_cli.messages.bus import (
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 MODULE = "bus"
 
 
-def show_bus_status(place: "Local", message: ShowBusStatus, principal: Principal) -> BusStatus:
+def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
     """How far every consumer has come."""
-    place.catch_up()
-    with place.runtime.reading(principal) as context:
-        return bus_status(context, sorted(place.consumers, key=lambda each: each.name))
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
 
 
-def list_dead_letters(place: "Local", message: ListDeadLetters, principal: Principal) -> DeadLetters:
+def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, principal: Principal) -> DeadLetters:
     """What is set aside, with what waits behind it and the money that hangs on both."""
-    place.catch_up()
-    with place.runtime.reading(principal) as context:
-        held = held_events(context)
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        parked_events = held_events(context)
         letters = []
-        for head in [each for each in held if each.state != "waiting"]:
-            behind = [e for e in held if (e.consumer, e.subject) == (head.consumer, head.subject)]
+        for head in [parked for parked in parked_events if parked.state != "waiting"]:
+            behind = [
+                event for event in parked_events if (event.consumer, event.subject) == (head.consumer, head.subject)
+            ]
             letters.append(
                 DeadLetter(
                     dead_id=head.id,
@@ -54,39 +56,39 @@ def list_dead_letters(place: "Local", message: ListDeadLetters, principal: Princ
                     error=head.error,
                     attempts=head.attempts,
                     waiting=len(behind) - 1,
-                    amount_cents=sum(stake_cents(each, context) for each in behind),
+                    amount_cents=sum(amount_at_stake_cents(parked, context) for parked in behind),
                 )
             )
     return DeadLetters(letters)
 
 
-def retry_dead_letters(place: "Local", message: RetryDeadLetters, principal: Principal) -> Retried:
+def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, principal: Principal) -> RetryResult:
     """Try again now, then let everybody catch up with what came of it."""
 
-    def work(context: Context) -> Retried:
-        gate.admit(principal, DECLARATIONS[type(message)], message, context)
-        return dead_letters.retry(context, place.consumers, message.dead_id)
+    def work(context: Context) -> RetryResult:
+        gate.authorize(principal, DECLARATIONS[type(message)], message, context)
+        return dead_letters.retry(context, backend.consumers, message.dead_id)
 
-    answer = place.write(MODULE, principal, work)
-    place.catch_up()
+    answer = backend.write(MODULE, principal, work)
+    backend.catch_up()
     return answer
 
 
-def drop_dead_letter(place: "Local", message: DropDeadLetter, principal: Principal) -> Dropped:
+def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal: Principal) -> DroppedLetter:
     """Give one up, then let what waited behind it go on."""
 
-    def work(context: Context) -> Dropped:
-        gate.admit(principal, DECLARATIONS[type(message)], message, context)
+    def work(context: Context) -> DroppedLetter:
+        gate.authorize(principal, DECLARATIONS[type(message)], message, context)
         held = dead_letters.drop(context, message.dead_id, message.reason)
         type_ = str(document(held.sequence, held.envelope).get("type"))
-        return Dropped(dead_letters.event_id_of(held), type_, held.consumer, stake_cents(held, context))
+        return DroppedLetter(dead_letters.event_id_of(held), type_, held.consumer, amount_at_stake_cents(held, context))
 
-    dropped = place.write(MODULE, principal, work)
-    place.catch_up()
+    dropped = backend.write(MODULE, principal, work)
+    backend.catch_up()
     return dropped
 
 
-def show_schemas(place: "Local", message: ShowSchemas, principal: Principal) -> Schemas:
+def show_schemas(backend: "LocalBackend", message: ShowSchemas, principal: Principal) -> Schemas:
     """The JSON Schema of every version of every event."""
     from popug_cli.messages.schema import all_schemas
 

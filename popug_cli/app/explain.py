@@ -4,24 +4,24 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from popug_cli.app.causes import Causes
+from popug_cli.app.causes import CauseLookup
 from popug_cli.billing import days
 from popug_cli.billing.balances import balance_at, find_account
-from popug_cli.billing.explaining import KindOfDay, kinds_of_day, latest_entries
+from popug_cli.billing.explaining import EntriesOfKind, entries_by_kind, latest_entries
 from popug_cli.billing.figures import company_days
 from popug_cli.billing.queries import list_task_entries
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import DayClosed, Entry, EntryKind, ListTaskEntries
-from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
+from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import GetTask
 from popug_cli.tasks.queries import get_task
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 ENTRIES_SHOWN = 100
 PLURALS = {
@@ -33,10 +33,10 @@ PLURALS = {
 INCOME = {EntryKind.FEE, EntryKind.REWARD_REVERSAL}
 
 
-def explain_balance(place: "Local", message: ExplainBalance, principal: Principal) -> Explanation:
+def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
     """A balance from the end of the last closed day and the entries since; raises ``user_not_found``."""
-    place.catch_up()
-    with place.runtime.reading(principal) as context:
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
         account = find_account(message.username, context)
         closed = days.last_closed(context)
         base_cents = balance_at(account.account_id, closed, None, context)
@@ -45,44 +45,44 @@ def explain_balance(place: "Local", message: ExplainBalance, principal: Principa
         because = [
             *([_brought_forward(base_cents, closed, context)] if closed else []),
             *_earlier(len(entries), rest_cents),
-            *_reasons(entries, Causes(context), 1),
+            *_nodes(entries, CauseLookup(context), 1),
         ]
         return Explanation(account.balance_cents, because)
 
 
-def explain_income(place: "Local", message: ExplainIncome, principal: Principal) -> Explanation:
+def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: Principal) -> Explanation:
     """Management's income of a date, by kind of entry; 0 of a date that the company has not had."""
-    place.catch_up()
-    with place.runtime.reading(principal) as context:
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
         day = message.day or context.calendar.date_of(context.now)
-        found = company_days(day, day, None, context)
-        figure_cents = found[0].income_cents if found else 0
-        causes = Causes(context)
-        kinds = [_kind(each, causes) for each in kinds_of_day(day, ENTRIES_SHOWN, context)]
-        if found and found[0].closed:
+        days_of_company = company_days(day, day, None, context)
+        figure_cents = days_of_company[0].income_cents if days_of_company else 0
+        causes = CauseLookup(context)
+        kinds = [_kind(entries, causes) for entries in entries_by_kind(day, ENTRIES_SHOWN, context)]
+        if days_of_company and days_of_company[0].closed:
             kinds = [_recorded(day, figure_cents, kinds, context)]
         return Explanation(figure_cents, kinds)
 
 
-def explain_task(place: "Local", message: ExplainTask, principal: Principal) -> Explanation:
+def explain_task(backend: "LocalBackend", message: ExplainTask, principal: Principal) -> Explanation:
     """What a task did to the balances that the principal may see, and its price; raises ``task_not_found``."""
-    place.catch_up()
-    whose = None if principal.role in ACCOUNTING else principal.username
-    with place.runtime.reading(principal) as context:
+    backend.catch_up()
+    owner = None if principal.role in ACCOUNTING else principal.username
+    with backend.runtime.reading(principal) as context:
         task = get_task(GetTask(number=message.number), context)
-        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=whose), context).entries
-        causes = Causes(context)
+        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner), context).entries
+        causes = CauseLookup(context)
         price = causes.of_price(task.task_id)
-        because = [*([price] if price else []), *_reasons(entries, causes, 1)]
+        because = [*([price] if price else []), *_nodes(entries, causes, 1)]
         return Explanation(sum(entry.signed_cents for entry in entries), because)
 
 
-def _reasons(entries: Iterable[Entry], causes: Causes, sign: int) -> list[Reason]:
+def _nodes(entries: Iterable[Entry], causes: CauseLookup, sign: int) -> list[ExplanationNode]:
     return [causes.of_entry(entry, sign * entry.signed_cents) for entry in entries]
 
 
-def _brought_forward(base_cents: int, closed: date, context: Context) -> Reason:
-    return Reason(
+def _brought_forward(base_cents: int, closed: date, context: Context) -> ExplanationNode:
+    return ExplanationNode(
         what=f"brought forward from the end of {closed}",
         because=[],
         amount_cents=base_cents,
@@ -91,8 +91,8 @@ def _brought_forward(base_cents: int, closed: date, context: Context) -> Reason:
     )
 
 
-def _recorded(day: date, figure_cents: int, because: list[Reason], context: Context) -> Reason:
-    return Reason(
+def _recorded(day: date, figure_cents: int, because: list[ExplanationNode], context: Context) -> ExplanationNode:
+    return ExplanationNode(
         what=f"recorded when {day} was closed",
         because=because,
         amount_cents=figure_cents,
@@ -102,27 +102,27 @@ def _recorded(day: date, figure_cents: int, because: list[Reason], context: Cont
 
 
 def _closing(day: date, context: Context) -> str | None:
-    told = context.log.of_subject(day.isoformat(), DayClosed)
-    return told[0].id if told else None
+    events = context.log.by_subject(day.isoformat(), DayClosed)
+    return events[0].id if events else None
 
 
-def _kind(found: KindOfDay, causes: Causes) -> Reason:
-    sign = 1 if found.kind in INCOME else -1
-    rest_cents = found.amount_cents - sum(entry.amount_cents for entry in found.latest)
-    name = found.kind.replace("_", " ") if found.entries_count == 1 else PLURALS[found.kind]
-    return Reason(
-        what=f"{found.entries_count:,} {name}",
-        because=[*_earlier(len(found.latest), sign * rest_cents), *_reasons(found.latest, causes, -1)],
-        amount_cents=sign * found.amount_cents,
+def _kind(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
+    sign = 1 if entries.kind in INCOME else -1
+    rest_cents = entries.amount_cents - sum(entry.amount_cents for entry in entries.latest)
+    name = entries.kind.replace("_", " ") if entries.entries_count == 1 else PLURALS[entries.kind]
+    return ExplanationNode(
+        what=f"{entries.entries_count:,} {name}",
+        because=[*_earlier(len(entries.latest), sign * rest_cents), *_nodes(entries.latest, causes, -1)],
+        amount_cents=sign * entries.amount_cents,
         rule="income is fees less rewards, reversals counted in; payouts are no part of it",
     )
 
 
-def _earlier(shown: int, rest_cents: int) -> Sequence[Reason]:
+def _earlier(shown: int, rest_cents: int) -> Sequence[ExplanationNode]:
     """What stands for the entries before those that are shown one by one; ``integrity`` where they do not add up."""
     if shown < ENTRIES_SHOWN:
         if rest_cents:
-            raise IntegrityFault(
+            raise IntegrityViolation(
                 "integrity",
                 f"The entries do not come to the figure: {format_cents(rest_cents)} of it cannot be explained.",
                 hint="Run `popug doctor` for all that is wrong.",
@@ -130,4 +130,4 @@ def _earlier(shown: int, rest_cents: int) -> Sequence[Reason]:
             )
         return []
     what = f"all before the last {shown} entries; `popug statement` lists each"
-    return [Reason(what=what, because=[], amount_cents=rest_cents)]
+    return [ExplanationNode(what=what, because=[], amount_cents=rest_cents)]

@@ -12,38 +12,38 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from popug_cli.identity import glance as people
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
 from popug_cli.tasks import glance as tasks
 
 if TYPE_CHECKING:
-    from popug_cli.app.place import Place
+    from popug_cli.app.place import Backend
 
-WAIT_SECONDS = 0.2
-ANSWER_SECONDS = 1.5
+DATABASE_TIMEOUT_SECONDS = 0.2
+SERVER_TIMEOUT_SECONDS = 1.5
 TASKS_ASKED_FOR = 200
-Found = list[tuple[str, str]]
+CompletionItems = list[tuple[str, str]]
 
 
-class TooLong(LookupError):
+class CompletionTimeout(LookupError):
     """Nobody waits that long for a completion; a server's client knows nothing of it, and so does not try again."""
 
 
-def look(home: Home, token: str, kind: str, start: str) -> Found:
+def from_database(home: Home, token: str, kind: str, start: str) -> CompletionItems:
     """Words of a kind that begin so, each with what it means; nothing where anything is missing."""
     if not home.database.exists():
         return []
     address = f"{home.database.absolute().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS)) as database:
-            viewer = people.holder(database, token, stamp(datetime.now(UTC)))
+        with closing(sqlite3.connect(address, uri=True, timeout=DATABASE_TIMEOUT_SECONDS)) as database:
+            viewer = people.viewer_of(database, token, to_rfc3339(datetime.now(UTC)))
             return _find(database, viewer, kind, start) if viewer else []
     except sqlite3.Error:
         return []
 
 
-def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start: str) -> Found:
+def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start: str) -> CompletionItems:
     if kind == "own-task":
         return tasks.open_tasks(database, viewer.user_id, start)
     if kind == "task":
@@ -51,36 +51,36 @@ def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start:
     if kind == "shuffle":
         return tasks.shuffles(database, start)
     if kind == "person" and viewer.role == Role.ADMIN:
-        return people.everybody(database, start)
+        return people.all_users(database, start)
     if kind in {"person", "player"}:
-        return tasks.players(database, start)
+        return tasks.assignable_users(database, start)
     return []
 
 
-def ask(place: "Place", token: str, kind: str, start: str) -> Found:
+def from_server(backend: "Backend", token: str, kind: str, start: str) -> CompletionItems:
     """The same of a server's company; nothing where it does not answer at once."""
     from popug_cli.messages.identity import WhoAmI
     from popug_cli.messages.tasks import ListTasks, StatusFilter
 
-    with _at_most(ANSWER_SECONDS):
-        mine = place.perform(WhoAmI(), token).username if kind == "own-task" else None
+    with time_limit(SERVER_TIMEOUT_SECONDS):
+        mine = backend.perform(WhoAmI(), token).username if kind == "own-task" else None
         status = StatusFilter.OPEN if mine else StatusFilter.ALL
         asked = ListTasks(status=status, assignee=mine, backwards=mine is None, limit=TASKS_ASKED_FOR)
-        found = place.perform(asked, token).tasks
+        listed = backend.perform(asked, token).tasks
     if kind in {"person", "player"}:
-        names = {name for task in found for name in (task.assignee, task.creator)}
+        names = {name for task in listed for name in (task.assignee, task.creator)}
         return [(name, "") for name in sorted(names) if name.startswith(start)]
     if kind in {"task", "own-task"}:
-        return [(str(task.number), task.title) for task in found if str(task.number).startswith(start)]
+        return [(str(task.number), task.title) for task in listed if str(task.number).startswith(start)]
     return []
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raises ``TooLong`` in whatever takes longer."""
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises ``CompletionTimeout`` in whatever takes longer."""
 
     def too_long(number: int, frame: object) -> None:
-        raise TooLong
+        raise CompletionTimeout
 
     before = signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)

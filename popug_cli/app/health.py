@@ -3,36 +3,36 @@
 import stat
 from typing import TYPE_CHECKING
 
-from popug_cli.kernel.errors import IntegrityFault, PopugError
+from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, Home
 from popug_cli.messages.company import Check, CheckHealth, Health, LedgerProof, VerifyLedger
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 KEYS = "keys"
 
 
-def check_health(place: "Local", message: CheckHealth, principal: Principal) -> Health:
+def check_health(backend: "LocalBackend", message: CheckHealth, principal: Principal) -> Health:
     """Check every invariant on one snapshot, once all consumers are up to date."""
     from popug_cli.audit.doctor import examine
 
-    _catch_up(place)
-    with place.runtime.reading(principal) as context:
-        found = examine(context)
-    keys = _keys(place.home)
-    if not keys.ok and _is_nobody_here(place, principal):
+    _catch_up(backend)
+    with backend.runtime.reading(principal) as context:
+        health = examine(context)
+    keys = _keys(backend.home)
+    if not keys.ok and _has_no_users(backend, principal):
         keys = Check(KEYS, True, "nobody is here yet; `popug init` makes the first key with the first admin")
-    return Health(ok=found.ok and keys.ok, checks=[*found.checks, keys], head=found.head)
+    return Health(ok=health.ok and keys.ok, checks=[*health.checks, keys], head=health.head)
 
 
-def verify_ledger(place: "Local", message: VerifyLedger, principal: Principal) -> LedgerProof:
+def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Principal) -> LedgerProof:
     """Prove log, ledger and draws on one snapshot, once all consumers are up to date."""
     from popug_cli.audit.doctor import prove
 
-    _catch_up(place)
-    with place.runtime.reading(principal) as context:
+    _catch_up(backend)
+    with backend.runtime.reading(principal) as context:
         return prove(context, message.head)
 
 
@@ -52,20 +52,20 @@ def _keys(home: Home) -> Check:
     return Check(KEYS, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
 
 
-def _is_nobody_here(place: "Local", principal: Principal) -> bool:
+def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
     """Whether the founding was cut short before there was anybody; a database that cannot say so is no such."""
-    from popug_cli.identity.people import is_anybody
+    from popug_cli.identity.people import has_users
 
     try:
-        with place.runtime.reading(principal) as context:
-            return not is_anybody(context)
+        with backend.runtime.reading(principal) as context:
+            return not has_users(context)
     except PopugError:
         return False
 
 
-def _catch_up(place: "Local") -> None:
+def _catch_up(backend: "LocalBackend") -> None:
     """Let all consumers catch up; what keeps them from it is for the checks to find."""
     try:
-        place.catch_up()
-    except (IntegrityFault, UnicodeError) as fault:
-        place.warn(f"Not everybody could catch up: {fault}")
+        backend.catch_up()
+    except (IntegrityViolation, UnicodeError) as fault:
+        backend.warn(f"Not everybody could catch up: {fault}")

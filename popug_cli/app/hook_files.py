@@ -16,7 +16,7 @@ from popug_cli.messages.base import EVENTS
 
 ANY = "any"
 MAX_HOOKS = 100
-OTHERS_WRITE = 0o022
+WRITABLE_BY_OTHERS = 0o022
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ def find(home: Home) -> list[HookFile]:
     folder = home.hooks
     try:
         owner = home.root.stat().st_uid
-        found = folder.lstat()
+        status = folder.lstat()
         names = sorted(path.name for path in folder.iterdir())
     except OSError:
         return []
-    common = _unsafe_folder(folder, found, owner)
+    common = _unsafe_folder(folder, status, owner)
     names = [name for name in names if not name.startswith(".") and not name.endswith("~")]
     return [*_files(folder, names, owner, common)]
 
@@ -83,14 +83,14 @@ def _files(folder: Path, names: list[str], owner: int, common: str) -> Iterator[
             yield HookFile(path, event, types, changed_at, problem, off)
 
 
-def _unsafe_folder(folder: Path, found: os.stat_result, owner: int) -> str:
+def _unsafe_folder(folder: Path, status: os.stat_result, owner: int) -> str:
     if owner != os.geteuid():
         return "the home is another user's, and hooks are run by its owner only"
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         return f"{folder} is no directory"
-    if found.st_uid != owner:
+    if status.st_uid != owner:
         return f"{folder} belongs to another user than the home"
-    if found.st_mode & OTHERS_WRITE:
+    if status.st_mode & WRITABLE_BY_OTHERS:
         return f"others may write to {folder}: chmod go-w {folder}"
     return ""
 
@@ -100,7 +100,7 @@ def _unsafe(path: Path, file: os.stat_result, owner: int) -> str:
         return "it is no regular file (a link is none): copy the program here"
     if file.st_uid != owner:
         return "it belongs to another user than the home"
-    if file.st_mode & OTHERS_WRITE:
+    if file.st_mode & WRITABLE_BY_OTHERS:
         return f"others may write to it: chmod go-w {path}"
     if not file.st_mode & stat.S_IXUSR:
         return f"it is switched off: chmod u+x {path}"

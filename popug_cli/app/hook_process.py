@@ -16,16 +16,16 @@ from popug_cli.kernel.errors import Unavailable
 
 KEPT_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
-STEP_SECONDS = 0.05
+POLL_SECONDS = 0.05
 GRACE_SECONDS = 0.3
 TIMED_OUT = 124
 NOT_STARTED = 126
-BY_A_SIGNAL = 128
-OF_THE_MACHINE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+SIGNAL_EXIT_BASE = 128
+MACHINE_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProcessResult:
     """How a run ended: the exit status as a shell would tell it, and the end of what was written."""
 
     exit: int
@@ -41,7 +41,7 @@ class Outcome:
 
 def run_hook(
     path: Path, document: bytes, environment: Mapping[str, str], *, seconds: int, step: Callable[[], None]
-) -> Outcome:
+) -> ProcessResult:
     """Run a program to its end, or until so many seconds are over; what it leaves running is ended, too.
 
     ``step`` is called now and then; whatever it raises ends the run. Raises ``hook_not_run`` where it is the machine
@@ -71,17 +71,17 @@ def run_hook(
         status = process.returncode
         assert process.stdout is not None
         process.stdout.close()
-    status = TIMED_OUT if timed_out else BY_A_SIGNAL - status if status < 0 else status
-    return Outcome(status, tail.decode(errors="replace").replace("\0", "\ufffd"))
+    status = TIMED_OUT if timed_out else SIGNAL_EXIT_BASE - status if status < 0 else status
+    return ProcessResult(status, tail.decode(errors="replace").replace("\0", "\ufffd"))
 
 
-def _not_started(path: Path, error: OSError) -> Outcome:
-    if error.errno in OF_THE_MACHINE:
+def _not_started(path: Path, error: OSError) -> ProcessResult:
+    if error.errno in MACHINE_ERRORS:
         raise Unavailable(
             "hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be tried again."
         ) from error
     lacks = "; its first line is to name what runs it, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
-    return Outcome(NOT_STARTED, f"{error.strerror}{lacks}")
+    return ProcessResult(NOT_STARTED, f"{error.strerror}{lacks}")
 
 
 def _watch(process: "subprocess.Popen[bytes]", tail: bytearray, deadline: float, step: Callable[[], None]) -> bool:
@@ -94,9 +94,9 @@ def _watch(process: "subprocess.Popen[bytes]", tail: bytearray, deadline: float,
     is_open = True
     while time.monotonic() < deadline:
         step()
-        if is_open and poller.poll(STEP_SECONDS * 1000):
+        if is_open and poller.poll(POLL_SECONDS * 1000):
             is_open = _read(pipe, tail)
-        elif _has_ended(process, 0 if is_open else STEP_SECONDS):
+        elif _has_ended(process, 0 if is_open else POLL_SECONDS):
             while is_open and poller.poll(0) and len(tail) < KEPT_BYTES:
                 is_open = _read(pipe, tail)
             return True

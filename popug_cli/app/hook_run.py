@@ -9,37 +9,37 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from popug_cli.app.hook_files import HookFile
-from popug_cli.app.hook_process import Outcome, run_hook
+from popug_cli.app.hook_process import ProcessResult, run_hook
 from popug_cli.app.hook_terms import environment, lease_of
 from popug_cli.bus import hooks
-from popug_cli.bus.hooks import Claimed
+from popug_cli.bus.hooks import ClaimedEvent
 from popug_cli.bus.queries import document
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
-IDLE_SECONDS = 0.2
-SIGNAL_SECONDS = 0.1  # a signal that another thread was given is heard of no sooner by one that waits
+IDLE_POLL_SECONDS = 0.2
+SIGNAL_POLL_SECONDS = 0.1  # a signal that another thread was given is heard of no sooner by one that waits
 
 
-class Halted(BaseException):
+class Cancelled(BaseException):
     """Somebody else's trouble ends this hook's run, too."""
 
 
 @dataclass(slots=True)
-class Desk:
+class HookRunner:
     """What the threads share; nothing is begun after ``seconds``."""
 
-    place: "Local"
+    backend: "LocalBackend"
     principal: Principal
     seconds: float
     done: int = 0
     failed: int = 0
     dead: int = 0
-    busy: int = 0
-    halt: Event = field(default_factory=Event)
+    active: int = 0
+    cancel: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)
     began: float = field(default_factory=time.monotonic)
 
@@ -48,85 +48,85 @@ class Desk:
         with ThreadPoolExecutor(len(files), thread_name_prefix="popug-hook") as pool:
             futures = [pool.submit(self._serve, file) for file in files]
             try:
-                while _are_at_work(futures):
-                    wait(futures, SIGNAL_SECONDS, return_when=FIRST_EXCEPTION)
+                while _are_running(futures):
+                    wait(futures, SIGNAL_POLL_SECONDS, return_when=FIRST_EXCEPTION)
             finally:
-                self.halt.set()
-        troubles = [trouble for future in futures if (trouble := future.exception()) is not None]
-        for trouble in troubles:
-            if not isinstance(trouble, Halted):
-                raise trouble
+                self.cancel.set()
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, Cancelled):
+                raise error
 
     def _serve(self, file: HookFile) -> None:
         """One event after the other; where there is none, look again as long as another hook is at work."""
-        claimed: Claimed | None = None
+        claimed: ClaimedEvent | None = None
         while claimed or not self._is_over():
-            claimed = claimed or self._claim(file)
+            claimed = claimed or self._lease_next(file)
             if claimed is not None:
-                claimed = self._give(file, claimed)
-            elif not self.busy or self.halt.wait(IDLE_SECONDS):
+                claimed = self._run_and_settle(file, claimed)
+            elif not self.active or self.cancel.wait(IDLE_POLL_SECONDS):
                 return
 
     def _is_over(self) -> bool:
-        return self.halt.is_set() or time.monotonic() - self.began >= self.seconds
+        return self.cancel.is_set() or time.monotonic() - self.began >= self.seconds
 
-    def _claim(self, file: HookFile) -> Claimed | None:
-        runtime = self.place.runtime
+    def _lease_next(self, file: HookFile) -> ClaimedEvent | None:
+        runtime = self.backend.runtime
         lease = lease_of(runtime.settings)
         with runtime.reading(self.principal) as context:
             if not hooks.is_due(context, file.name, file.types, lease):
                 return None
         with runtime.writing(self.principal) as context:
-            return hooks.claim(context, file.name, file.types, lease)
+            return hooks.lease_next(context, file.name, file.types, lease)
 
-    def _give(self, file: HookFile, claimed: Claimed) -> Claimed | None:
+    def _run_and_settle(self, file: HookFile, claimed: ClaimedEvent) -> ClaimedEvent | None:
         """Run the hook outside any transaction; the mark and the next claim are one."""
         with self.lock:
-            self.busy += 1
+            self.active += 1
         try:
-            outcome = self._run(file, claimed)
-            with self.place.runtime.writing(self.principal) as context:
-                self._settle(context, claimed, outcome)
+            result = self._run(file, claimed)
+            with self.backend.runtime.writing(self.principal) as context:
+                self._settle(context, claimed, result)
                 if self._is_over():
                     return None
-                return hooks.claim(context, file.name, file.types, lease_of(context.settings))
+                return hooks.lease_next(context, file.name, file.types, lease_of(context.settings))
         finally:
             with self.lock:
-                self.busy -= 1
+                self.active -= 1
 
-    def _run(self, file: HookFile, claimed: Claimed) -> Outcome:
+    def _run(self, file: HookFile, claimed: ClaimedEvent) -> ProcessResult:
         event = document(claimed.sequence, claimed.envelope)
-        seconds = self.place.runtime.settings.number("hooks.timeout_seconds")
-        variables = environment(self.place.home, event)
+        seconds = self.backend.runtime.settings.number("hooks.timeout_seconds")
+        variables = environment(self.backend.home, event)
         try:
             return run_hook(file.path, msgspec.json.encode(event), variables, seconds=seconds, step=self._step)
         except BaseException:
-            with self.place.runtime.writing(self.principal) as context:
-                hooks.give_back(context, claimed)
+            with self.backend.runtime.writing(self.principal) as context:
+                hooks.release(context, claimed)
             raise
 
     def _step(self) -> None:
-        if self.halt.is_set():
-            raise Halted
-        self.place.runtime.progress("Running hooks", self.done + self.failed, self.done + self.failed + self.busy)
+        if self.cancel.is_set():
+            raise Cancelled
+        self.backend.runtime.progress("Running hooks", self.done + self.failed, self.done + self.failed + self.active)
 
-    def _settle(self, context: Context, claimed: Claimed, outcome: Outcome) -> None:
+    def _settle(self, context: Context, claimed: ClaimedEvent, outcome: ProcessResult) -> None:
         if outcome.exit == 0:
-            hooks.succeeded(context, claimed)
+            hooks.mark_done(context, claimed)
             self._count(done=1)
             return
         error = outcome.sentence(context.settings.number("hooks.timeout_seconds"))
-        is_dead = hooks.failed(context, claimed, error)
+        is_dead = hooks.mark_failed(context, claimed, error)
         self._count(failed=1, dead=int(is_dead))
         what = "sets the event aside" if is_dead else "is tried again"
-        self.place.warn(f"The hook {claimed.hook} {what} ({error}); see `popug hooks list`.")
+        self.backend.warn(f"The hook {claimed.hook} {what} ({error}); see `popug hooks list`.")
 
     def _count(self, *, done: int = 0, failed: int = 0, dead: int = 0) -> None:
         with self.lock:
             self.done, self.failed, self.dead = self.done + done, self.failed + failed, self.dead + dead
 
 
-def _are_at_work(futures: "list[Future[None]]") -> bool:
+def _are_running(futures: "list[Future[None]]") -> bool:
     """Whether none has failed and some have not ended."""
     return not all(future.done() for future in futures) and not any(
         future.exception() for future in futures if future.done()

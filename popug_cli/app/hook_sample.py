@@ -6,14 +6,14 @@ from typing import Any
 
 from msgspec import inspect
 
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import EnvelopeDocument
 
 SAMPLE_ID = "00000000-0000-7000-8000-000000000000"
 
 
-def sample(event_type: str, now: datetime) -> EnvelopeDocument:
+def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
     """The envelope of an event of a type, its data made up to fit the type's schema."""
     shape = EVENTS[event_type]
     data = _value(inspect.type_info(shape), "data", now)
@@ -22,8 +22,8 @@ def sample(event_type: str, now: datetime) -> EnvelopeDocument:
         "id": SAMPLE_ID,
         "source": shape.SOURCE,
         "type": event_type,
-        "subject": str(data.get(shape.KEY, SAMPLE_ID)),
-        "time": stamp(now),
+        "subject": str(data.get(shape.SUBJECT_FIELD, SAMPLE_ID)),
+        "time": to_rfc3339(now),
         "datacontenttype": "application/json",
         "dataschema": shape.SCHEMA,
         "sequence": "0",
@@ -37,7 +37,7 @@ def _value(kind: Any, name: str, now: datetime) -> Any:
     """Something that fits a type; None where nothing is known of it."""
     text = SAMPLE_ID if name.endswith("_id") else f"sample {name}"
     makers: dict[type[inspect.Type], Callable[[], Any]] = {
-        inspect.StructType: lambda: {each.encode_name: _value(each.type, each.name, now) for each in kind.fields},
+        inspect.StructType: lambda: {field.encode_name: _value(field.type, field.name, now) for field in kind.fields},
         inspect.UnionType: lambda: _value(kind.types[0], name, now),
         inspect.ListType: lambda: [_value(kind.item_type, name, now)],
         inspect.EnumType: lambda: next(iter(kind.cls)).value,
@@ -46,7 +46,7 @@ def _value(kind: Any, name: str, now: datetime) -> Any:
         inspect.BoolType: lambda: True,
         inspect.DictType: dict,
         inspect.DateType: lambda: now.date().isoformat(),
-        inspect.DateTimeType: lambda: stamp(now),
+        inspect.DateTimeType: lambda: to_rfc3339(now),
         inspect.StrType: lambda: text,
     }
     return makers.get(type(kind), lambda: None)()

@@ -13,7 +13,7 @@ PASSED_ON = frozenset({
     *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
 })  # fmt: skip
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
-SPARE_SECONDS = 15
+LEASE_MARGIN_SECONDS = 15
 
 
 def environment(home: Home, event: Mapping[str, Any]) -> dict[str, str]:
@@ -30,4 +30,4 @@ def environment(home: Home, event: Mapping[str, Any]) -> dict[str, str]:
 
 def lease_of(settings: Settings) -> timedelta:
     """How long an event is one process's to give to a hook."""
-    return timedelta(seconds=settings.number("hooks.timeout_seconds") + SPARE_SECONDS)
+    return timedelta(seconds=settings.number("hooks.timeout_seconds") + LEASE_MARGIN_SECONDS)

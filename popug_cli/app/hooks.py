@@ -8,102 +8,102 @@ import msgspec
 from popug_cli.app import hook_files
 from popug_cli.app.hook_files import HookFile
 from popug_cli.app.hook_process import run_hook
-from popug_cli.app.hook_sample import sample
+from popug_cli.app.hook_sample import make_sample_event
 from popug_cli.app.hook_terms import environment, lease_of
 from popug_cli.bus import hooks
 from popug_cli.bus.queries import document, show_event
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.messages.bus import EnvelopeDocument, ShowEvent
 from popug_cli.messages.hooks import (
     Hook,
-    HookRun,
+    HookRunResult,
     Hooks,
     HooksRetried,
-    HookTrial,
     ListHooks,
     RetryHook,
     RunHooks,
     TryHook,
+    TryHookResult,
 )
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 
-def run_hooks(place: "Local", message: RunHooks, principal: Principal) -> HookRun:
+def run_hooks(backend: "LocalBackend", message: RunHooks, principal: Principal) -> HookRunResult:
     """Let each hook have what it has not had yet, one event after the other; the hooks side by side."""
-    from popug_cli.app.hook_run import Desk
+    from popug_cli.app.hook_run import HookRunner
 
-    files = hook_files.find(place.home)
-    register(place, principal, files)
-    with place.runtime.reading(principal) as context:
+    files = hook_files.find(backend.home)
+    sync_hooks(backend, principal, files)
+    with backend.runtime.reading(principal) as context:
         lease = lease_of(context.settings)
-        known = len(hooks.places(context))
+        known = len(hooks.cursors(context))
         ready = [file for file in files if not file.problem]
         if not any(hooks.is_due(context, file.name, file.types, lease) for file in ready):
-            return HookRun(known, 0, 0, 0)
-    desk = Desk(place, principal, message.seconds)
-    desk.work(ready)
-    return HookRun(known, desk.done, desk.failed, desk.dead)
+            return HookRunResult(known, 0, 0, 0)
+    runner = HookRunner(backend, principal, message.seconds)
+    runner.work(ready)
+    return HookRunResult(known, runner.done, runner.failed, runner.dead)
 
 
-def register(place: "Local", principal: Principal, files: list[HookFile]) -> None:
+def sync_hooks(backend: "LocalBackend", principal: Principal, files: list[HookFile]) -> None:
     """Know the hooks that are there from now on, and in time no more those that are gone."""
-    there = {file.name: file.changed_at for file in files if file.types != () and not file.is_off}
-    with place.runtime.reading(principal) as context:
-        if not hooks.has_changed(context, there):
+    changed_at = {file.name: file.changed_at for file in files if file.types != () and not file.is_off}
+    with backend.runtime.reading(principal) as context:
+        if not hooks.needs_sync(context, changed_at):
             return
-    with place.runtime.writing(principal) as context:
-        hooks.keep_up(context, there)
+    with backend.runtime.writing(principal) as context:
+        hooks.sync(context, changed_at)
 
 
-def list_hooks(place: "Local", message: ListHooks, principal: Principal) -> Hooks:
+def list_hooks(backend: "LocalBackend", message: ListHooks, principal: Principal) -> Hooks:
     """Every file in ``hooks/``, with what keeps it from being run or how far it has come."""
-    files = hook_files.find(place.home)
-    with place.runtime.reading(principal) as context:
-        known = hooks.places(context)
-        found = [_hook(context, file, known.get(file.name)) for file in files]
-    return Hooks(str(place.home.hooks), found)
+    files = hook_files.find(backend.home)
+    with backend.runtime.reading(principal) as context:
+        known = hooks.cursors(context)
+        listed = [_hook(context, file, known.get(file.name)) for file in files]
+    return Hooks(str(backend.home.hooks), listed)
 
 
-def _hook(context: Context, file: HookFile, place: hooks.Place | None) -> Hook:
-    start = place.position if place else hooks.position_before(context, file.changed_at)
-    dead, queued, letter_error = hooks.letters_of(context, file.name)
-    waiting = hooks.count_waiting(context, start, file.types) + queued if file.types != () else 0
+def _hook(context: Context, file: HookFile, cursor: hooks.HookCursor | None) -> Hook:
+    start = cursor.position if cursor else hooks.position_before(context, file.changed_at)
+    dead, queued, letter_error = hooks.dead_letters_of(context, file.name)
+    waiting = hooks.count_pending(context, start, file.types) + queued if file.types != () else 0
     return Hook(
         name=file.name,
         event=file.event,
-        state=_state(context, file, place),
+        state=_state(context, file, cursor),
         problem=file.problem,
-        position=place.position if place else None,
+        position=cursor.position if cursor else None,
         waiting=waiting,
-        attempts=place.attempts if place else 0,
+        attempts=cursor.attempts if cursor else 0,
         dead=dead,
-        next_try_at=_instant(place.due_at) if place else None,
-        last_run_at=_instant(place.last_run_at) if place else None,
-        last_error=(place.last_error if place else None) or letter_error,
+        next_try_at=_instant(cursor.due_at) if cursor else None,
+        last_run_at=_instant(cursor.last_run_at) if cursor else None,
+        last_error=(cursor.last_error if cursor else None) or letter_error,
     )
 
 
-def _state(context: Context, file: HookFile, place: hooks.Place | None) -> str:
+def _state(context: Context, file: HookFile, cursor: hooks.HookCursor | None) -> str:
     if file.problem:
         return "refused"
-    if place and hooks.is_leased(place, context.now, lease_of(context.settings)):
+    if cursor and hooks.is_leased(cursor, context.now, lease_of(context.settings)):
         return "running"
-    return "retrying" if place and place.due_at else "ready"
+    return "retrying" if cursor and cursor.due_at else "ready"
 
 
 def _instant(text: str | None) -> datetime | None:
-    return parse_stamp(text) if text else None
+    return from_rfc3339(text) if text else None
 
 
-def try_hook(place: "Local", message: TryHook, principal: Principal) -> HookTrial:
+def try_hook(backend: "LocalBackend", message: TryHook, principal: Principal) -> TryHookResult:
     """Run a hook once, whatever it has had; nothing is remembered of it. Raises ``hook_refused``."""
-    file = _named(place.home, message.name)
+    file = _named(backend.home, message.name)
     if file.problem:
         raise Conflict(
             "hook_refused",
@@ -111,37 +111,37 @@ def try_hook(place: "Local", message: TryHook, principal: Principal) -> HookTria
             hint="`popug hooks list` says what each hook lacks.",
             details={"hook": file.name, "problem": file.problem},
         )
-    with place.runtime.reading(principal) as context:
+    with backend.runtime.reading(principal) as context:
         event, is_sample = _event_for(file, message.event_id, context)
         settings = context.settings
     seconds = settings.number("hooks.timeout_seconds")
 
     def step() -> None:
-        place.runtime.progress(f"Running {file.name}", 0, 1)
+        backend.runtime.progress(f"Running {file.name}", 0, 1)
 
     outcome = run_hook(
-        file.path, msgspec.json.encode(event), environment(place.home, event), seconds=seconds, step=step
+        file.path, msgspec.json.encode(event), environment(backend.home, event), seconds=seconds, step=step
     )
-    return HookTrial(outcome.exit, outcome.output, event, is_sample)
+    return TryHookResult(outcome.exit, outcome.output, event, is_sample)
 
 
-def retry_hook(place: "Local", message: RetryHook, principal: Principal) -> HooksRetried:
+def retry_hook(backend: "LocalBackend", message: RetryHook, principal: Principal) -> HooksRetried:
     """Put what a hook has set aside before it once more."""
-    file = _named(place.home, message.name)
-    with place.runtime.writing(principal) as context:
-        return HooksRetried(hooks.queue_letters(context, file.name))
+    file = _named(backend.home, message.name)
+    with backend.runtime.writing(principal) as context:
+        return HooksRetried(hooks.requeue_dead_letters(context, file.name))
 
 
 def _named(home: Home, name: str) -> HookFile:
     """The hook of a name; raises ``hook_not_found``."""
-    found = {file.name: file for file in hook_files.find(home)}
-    if name in found:
-        return found[name]
+    files = {file.name: file for file in hook_files.find(home)}
+    if name in files:
+        return files[name]
     folder = home.hooks
-    there = (
-        f"There are {', '.join(found)}." if found else f"Put an executable called any or task_assigned into {folder}."
+    hint = (
+        f"There are {', '.join(files)}." if files else f"Put an executable called any or task_assigned into {folder}."
     )
-    raise NotFound("hook_not_found", f"There is no hook {name!r} in {folder}.", hint=there, details={"hook": name})
+    raise NotFound("hook_not_found", f"There is no hook {name!r} in {folder}.", hint=hint, details={"hook": name})
 
 
 def _event_for(file: HookFile, event_id: str | None, context: Context) -> tuple[EnvelopeDocument, bool]:
@@ -157,5 +157,5 @@ def _event_for(file: HookFile, event_id: str | None, context: Context) -> tuple[
     row = hooks.last_event(context, file.types)
     if row is None:
         assert file.types
-        return sample(file.types[-1], context.now), True
+        return make_sample_event(file.types[-1], context.now), True
     return document(*row), False

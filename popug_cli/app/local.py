@@ -11,41 +11,41 @@ from msgspec.structs import replace
 
 from popug_cli import bootstrap
 from popug_cli.app import composed
-from popug_cli.app.turns import NobodyElse, Turns
-from popug_cli.bus.consumers import CatchUp, Consumer, advance, catch_up, is_current, pass_by
-from popug_cli.bus.runtime import Context, Prepared, Runtime
+from popug_cli.app.turns import Coordinator, SingleThreaded
+from popug_cli.bus.consumers import CatchUpResult, Consumer, catch_up, is_current, process_next_batch, skip_unrelated
+from popug_cli.bus.runtime import Context, PasswordWork, Runtime
 from popug_cli.identity import gate
-from popug_cli.identity.rules import check_newcomer
+from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
-from popug_cli.kernel.chance import Chance
+from popug_cli.kernel.chance import RandomSource
 from popug_cli.kernel.clock import Clock
-from popug_cli.kernel.errors import NotAuthenticated, PopugError, behind
+from popug_cli.kernel.errors import NotAuthenticated, PopugError, find_in_context
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.progress import Progress, silent
+from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
 from popug_cli.messages.bus import EnvelopeDocument, ListEvents
 from popug_cli.messages.identity import RegisterFirstAdmin
-from popug_cli.messages.principal import NOBODY, OPERATOR, Principal
-from popug_cli.storage.faults import FAULTS, STAYS, begun_already
+from popug_cli.messages.principal import ANONYMOUS, OPERATOR, Principal
+from popug_cli.storage.faults import ENVIRONMENT_CODES, PARTIAL_WORK_KEPT, partly_done
 
 Answer = TypeVar("Answer")
 OnWrite = Callable[[Context, Any], None]
-FOLLOW_SECONDS = 0.5
-Identify = Callable[[str, Runtime], Principal]
+FOLLOW_POLL_SECONDS = 0.5
+Authenticate = Callable[[str, Runtime], Principal]
 LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
 
 
-def _nothing(context: Context, result: Any) -> None:
+def _ignore(context: Context, result: Any) -> None:
     """Nobody wants to see what a write came to."""
 
 
-class Local:
+class LocalBackend:
     """A company on this machine. ``warn`` is told what went wrong beside the answer.
 
     ``while_waiting`` is called several times a second of a wait for the write lock; what it raises ends the wait.
 
-    One that is given a runtime shares it with others, in the order of ``turns``, and leaves it open. ``on_write`` sees
-    in each write's transaction what it came to.
+    One that is given a runtime shares it with others, in the order of ``coordinator``, and leaves it open. ``on_write``
+    sees in each write's transaction what it came to.
     """
 
     def __init__(
@@ -53,43 +53,43 @@ class Local:
         home: Home,
         *,
         warn: Callable[[str], None] = lambda sentence: None,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         while_waiting: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
-        chance: Chance | None = None,
+        randomness: RandomSource | None = None,
         runtime: Runtime | None = None,
-        turns: Turns | None = None,
-        identify: Identify = gate.identify,
+        coordinator: Coordinator | None = None,
+        authenticate: Authenticate = gate.authenticate,
     ) -> None:
         self.home = home
         self.warn = warn
         self._shared = runtime
-        self._turns = turns or NobodyElse()
-        self._identify = identify
-        self.on_write: OnWrite = _nothing
+        self._coordinator = coordinator or SingleThreaded()
+        self._authenticate = authenticate
+        self.on_write: OnWrite = _ignore
         self._progress = progress
         self._while_waiting = while_waiting
         self._clock = clock
-        self._chance = chance
+        self._randomness = randomness
         self._has_changed = False
 
-    def found(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
+    def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Make the home and its database where they are missing, unless the admin to come would be refused."""
         if admin is not None:
-            check_newcomer(admin.username, admin.email, Role.ADMIN, admin.password)
-        bootstrap.found_company(self.home, time_zone, clock=self._clock, chance=self._chance)
+            check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
+        bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
 
     @cached_property
     def runtime(self) -> Runtime:
         """The company, opened at the first use."""
-        found = self._shared or bootstrap.open_runtime(
+        runtime = self._shared or bootstrap.open_runtime(
             self.home,
             clock=self._clock,
-            chance=self._chance,
+            randomness=self._randomness,
             progress=self._progress,
             while_waiting=self._while_waiting,
         )
-        return dataclasses.replace(found, on_change=self._note_change)
+        return dataclasses.replace(runtime, on_change=self._record_change)
 
     @property
     def calendar(self) -> Calendar:
@@ -100,9 +100,11 @@ class Local:
         """The present instant by the company's clock, in UTC."""
         return self.runtime.clock.now()
 
-    def elsewhere(self, home: Home) -> "Local":
+    def for_home(self, home: Home) -> "LocalBackend":
         """A way into another home, such as a copy of this one; with the same clock and chance."""
-        return Local(home, warn=self.warn, progress=self._progress, clock=self._clock, chance=self._chance)
+        return LocalBackend(
+            home, warn=self.warn, progress=self._progress, clock=self._clock, randomness=self._randomness
+        )
 
     def close(self) -> None:
         """Let go of the database; the next use opens it anew."""
@@ -119,26 +121,26 @@ class Local:
 
         ``actor`` is who is meant where the message is the operator's own. Raises a ``PopugError`` for every refusal.
         """
-        return self.perform_as(self.admit(message, token, actor=actor), message)
+        return self.perform_as(self.authorize(message, token, actor=actor), message)
 
-    def ask(self, message: Query[Answer], token: str | None) -> Answer:
+    def query(self, message: Query[Answer], token: str | None) -> Answer:
         """What ``perform`` answers to a query; on one snapshot, where nobody has to be waited for."""
         declaration = DECLARATIONS[type(message)]
-        if declaration.access is Access.TOKEN and composed.handler_of(type(message), declaration.name) is None:
+        if declaration.access is Access.TOKEN and composed.find_handler(type(message), declaration.name) is None:
             principal = self._principal(declaration, token, OPERATOR)
             with self.runtime.reading(principal) as context:
-                gate.admit(principal, declaration, message, context)
-                if self._turns.is_done(context.position):
+                gate.authorize(principal, declaration, message, context)
+                if self._coordinator.is_caught_up(context.position):
                     return bootstrap.handler_of(declaration)(message, context)  # type: ignore[no-any-return]
         return self.perform(message, token)
 
-    def admit(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
+    def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
         """Who sends the message, once they are found to be allowed to; raises errors of exit 4 and 5."""
         declaration = DECLARATIONS[type(message)]
         principal = self._principal(declaration, token, actor)
         if declaration.access is Access.TOKEN:
             with self.runtime.reading(principal) as context:
-                gate.admit(principal, declaration, message, context)
+                gate.authorize(principal, declaration, message, context)
         return principal
 
     def follow(self, message: ListEvents, token: str | None = None) -> Iterator[list[EnvelopeDocument]]:
@@ -147,7 +149,7 @@ class Local:
             if events := self.perform(message, token).events:
                 yield events
                 message = replace(message, after=int(events[-1]["sequence"]))
-            sleep(FOLLOW_SECONDS)
+            sleep(FOLLOW_POLL_SECONDS)
 
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Do what the message asks for on behalf of somebody who was let in.
@@ -159,41 +161,41 @@ class Local:
         try:
             return self._perform_as(principal, message)
         except (Exception, KeyboardInterrupt) as error:
-            if self._has_changed and behind(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(STAYS) from error
-            if self._has_changed and isinstance(error, PopugError) and error.code in FAULTS:
-                raise begun_already(error) from error
+            if self._has_changed and find_in_context(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from error
+            if self._has_changed and isinstance(error, PopugError) and error.code in ENVIRONMENT_CODES:
+                raise partly_done(error) from error
             raise
 
-    def _note_change(self, principal: Principal) -> None:
-        self._has_changed = self._has_changed or principal is not NOBODY
+    def _record_change(self, principal: Principal) -> None:
+        self._has_changed = self._has_changed or principal is not ANONYMOUS
 
     def _perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         declaration = DECLARATIONS[type(message)]
-        compose = composed.handler_of(type(message), declaration.name)
-        if compose is not None:
-            answer: Answer = compose(self, message, principal)
+        composed_handler = composed.find_handler(type(message), declaration.name)
+        if composed_handler is not None:
+            answer: Answer = composed_handler(self, message, principal)
             return answer
         if declaration.is_command:
             return self._command(declaration, message, principal)
         self.catch_up()
         return self._query(declaration, message, principal)
 
-    def catch_up(self, *, whenever: bool = False) -> CatchUp:
+    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
         """Bring every consumer up to date; what goes wrong is a warning."""
-        work = partial(catch_up, self.runtime, self.consumers, whenever=whenever)
-        report = self._turns.catch_up(work, thoroughly=whenever)
-        for consumer, failures in report.failures.items():
+        work = partial(catch_up, self.runtime, self.consumers, include_not_due=include_not_due)
+        result = self._coordinator.catch_up(work, force=include_not_due)
+        for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
-        for fault in report.faults:
+        for fault in result.faults:
             self.warn(f"What follows from this is not done yet: {fault.message} {fault.hint}")
-        if not report.complete:
+        if not result.complete:
             self.warn("There is more to catch up with; the next command goes on with it.")
-        return report
+        return result
 
     def write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
         """Do some work in one write transaction, once the module has taken in all that was said to it."""
-        with self._turns.command():
+        with self._coordinator.command():
             return self._write(module, principal, work)
 
     def _write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
@@ -203,10 +205,10 @@ class Local:
                 if consumer is None or is_current(context, consumer):
                     result = work(context)
                     self.on_write(context, result)
-                    pass_by(context, self.consumers)
+                    skip_unrelated(context, self.consumers)
                     return result
             assert consumer is not None
-            if failures := advance(self.runtime, consumer):
+            if failures := process_next_batch(self.runtime, consumer):
                 self._warn_of_failures(consumer.name, failures)
 
     def _warn_of_failures(self, consumer: str, failures: int) -> None:
@@ -220,7 +222,7 @@ class Local:
         def work(context: Context) -> Any:
             context.prepared = prepared
             if declaration.access is Access.TOKEN:
-                gate.admit(principal, declaration, message, context)
+                gate.authorize(principal, declaration, message, context)
             return handler(message, context)
 
         answer: Any = self.write(declaration.module, principal, work)
@@ -232,16 +234,16 @@ class Local:
         final: Answer = answer
         return final
 
-    def _prepare(self, declaration: Declaration, message: Message[Any], principal: Principal) -> Prepared:
+    def _prepare(self, declaration: Declaration, message: Message[Any], principal: Principal) -> PasswordWork:
         """What takes long and can be done before the transaction."""
         preparation = bootstrap.preparation_of(declaration)
         if preparation is None:
             return {}
         with self.runtime.reading(principal) as context:
             if declaration.access is Access.TOKEN:
-                gate.admit(principal, declaration, message, context)
+                gate.authorize(principal, declaration, message, context)
             work = preparation(message, context)
-        prepared: Prepared = work()
+        prepared: PasswordWork = work()
         return prepared
 
     def _query(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
@@ -251,10 +253,10 @@ class Local:
 
     def _principal(self, declaration: Declaration, token: str | None, actor: Principal) -> Principal:
         if declaration.access is Access.PUBLIC:
-            return NOBODY
+            return ANONYMOUS
         if declaration.access is Access.OPERATOR:
             return actor
         if token is None:
             self.runtime  # noqa: B018 - a home that is not there is said first
             raise NotAuthenticated("not_logged_in", "You are not logged in.", hint="Run `popug login NAME`.")
-        return self._identify(token, self.runtime)
+        return self._authenticate(token, self.runtime)

@@ -12,94 +12,96 @@ from typing import Any
 
 from msgspec import MsgspecError
 
-from popug_cli.bus.runtime import Note, Runtime
-from popug_cli.kernel.clock import parse_stamp
+from popug_cli.bus.runtime import Runtime, WriteStatement
+from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.mail import outbox, payslip, summary
-from popug_cli.mail.letter import Letter
-from popug_cli.mail.outbox import Claimed
-from popug_cli.mail.rules import one_line, reserve_of
-from popug_cli.mail.transport import Outcome, Transport, Verdict
+from popug_cli.mail.letter import RenderedMail
+from popug_cli.mail.outbox import ClaimedMail
+from popug_cli.mail.rules import lease_margin, one_line
+from popug_cli.mail.transport import DeliveryResult, MailTransport, Verdict
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import PayoutMade
 from popug_cli.messages.principal import Principal
 
 
 @dataclass(slots=True)
-class Run:
+class DeliveryRun:
     """How a run goes: ``waiting`` are the ids of what it has not tried, ``down`` is why it cannot go on."""
 
-    whenever: bool
+    include_not_due: bool
     waiting: deque[str] = field(default_factory=deque)
     total: int = 0
     sent: int = 0
     failed: int = 0
     down: str = ""
-    broken_before: bool = False
+    disconnected_before: bool = False
 
 
 @dataclass(slots=True)
-class Desk:
+class DeliveryBatch:
     """Where the mails of a batch are sent from.
 
-    ``taken`` are those that the transport took and that are not marked (nothing is added while ``marking`` runs),
-    ``other`` those that it did not take, and ``written`` those that were written ahead, by their ids.
+    ``accepted`` are those that the transport took and that are not marked (nothing is added while ``marking`` runs),
+    ``not_accepted`` those that it did not take, and ``rendered`` those that were rendered ahead, by id.
     """
 
     runtime: Runtime
-    transport: Transport
-    run: Run
-    note: Note
-    waiting: deque[Claimed]
-    clerk: ThreadPoolExecutor
+    transport: MailTransport
+    run: DeliveryRun
+    write_statement: WriteStatement
+    waiting: deque[ClaimedMail]
+    marker: ThreadPoolExecutor
     marking: Future[None] | None = None
-    taken: list[Claimed] = field(default_factory=list)
-    other: list[tuple[Claimed, Outcome]] = field(default_factory=list)
-    written: dict[str, Letter | Outcome] = field(default_factory=dict)
+    accepted: list[ClaimedMail] = field(default_factory=list)
+    not_accepted: list[tuple[ClaimedMail, DeliveryResult]] = field(default_factory=list)
+    rendered: dict[str, RenderedMail | DeliveryResult] = field(default_factory=dict)
 
 
-def send_batch(runtime: Runtime, principal: Principal, transport: Transport, batch: list[Claimed], run: Run) -> None:
+def send_batch(
+    runtime: Runtime, principal: Principal, transport: MailTransport, batch: list[ClaimedMail], run: DeliveryRun
+) -> None:
     """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
     runtime = runtime.patient()  # what the mail server took must be marked, also when the process is to end
-    with runtime.noting() as note, ThreadPoolExecutor(1, "popug-clerk") as clerk:
-        desk = Desk(runtime, transport, run, note, deque(batch), clerk)
+    with runtime.statement_writer() as write_statement, ThreadPoolExecutor(1, "popug-mail-marker") as marker:
+        delivery = DeliveryBatch(runtime, transport, run, write_statement, deque(batch), marker)
         try:
-            _send_all(desk, batch[0])
+            _send_all(delivery, batch[0])
         finally:
-            _begin_marking(desk)
-            _end_marking(desk)
-            _conclude(desk, principal, [mail.mail_id for mail in batch])
+            _start_marking(delivery)
+            _finish_marking(delivery)
+            _finish_batch(delivery, principal, [mail.mail_id for mail in batch])
 
 
-def _send_all(desk: Desk, first: Claimed) -> None:
-    run, runtime, reserve = desk.run, desk.runtime, reserve_of(desk.transport.step_seconds)
-    while desk.waiting and not run.down:
-        outcome = _send(desk, desk.waiting[0])
-        _note(desk, desk.waiting.popleft(), outcome)
-        done = run.sent + run.failed + len(desk.taken)
+def _send_all(delivery: DeliveryBatch, first: ClaimedMail) -> None:
+    run, runtime, reserve = delivery.run, delivery.runtime, lease_margin(delivery.transport.step_seconds)
+    while delivery.waiting and not run.down:
+        result = _send(delivery, delivery.waiting[0])
+        _record_outcome(delivery, delivery.waiting.popleft(), result)
+        done = run.sent + run.failed + len(delivery.accepted)
         runtime.progress("Sending mail", min(done, run.total), run.total)
         if runtime.clock.now() + reserve > first.lease_until:
             break
 
 
-def _send(desk: Desk, mail: Claimed) -> Outcome:
-    letter = desk.written.pop(mail.mail_id, None) or _written(desk.runtime, mail)
-    if isinstance(letter, Outcome):
+def _send(delivery: DeliveryBatch, mail: ClaimedMail) -> DeliveryResult:
+    letter = delivery.rendered.pop(mail.mail_id, None) or _render(delivery.runtime, mail)
+    if isinstance(letter, DeliveryResult):
         return letter
-    return desk.transport.send(
+    return delivery.transport.send(
         letter,
-        mark=partial(_begin_marking, desk),
-        marked=partial(_end_marking, desk),
-        meanwhile=partial(_write_ahead, desk),
+        start_marking=partial(_start_marking, delivery),
+        finish_marking=partial(_finish_marking, delivery),
+        prepare_next=partial(_render_next, delivery),
     )
 
 
-def _write_ahead(desk: Desk) -> None:
-    if len(desk.waiting) > 1:
-        following = desk.waiting[1]
-        desk.written[following.mail_id] = _written(desk.runtime, following)
+def _render_next(delivery: DeliveryBatch) -> None:
+    if len(delivery.waiting) > 1:
+        next_mail = delivery.waiting[1]
+        delivery.rendered[next_mail.mail_id] = _render(delivery.runtime, next_mail)
 
 
-def _written(runtime: Runtime, mail: Claimed) -> Letter | Outcome:
+def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResult:
     """The mail as it goes out, or why it may not go to its receiver or cannot be written."""
     try:
         about: dict[str, Any] = {
@@ -107,75 +109,75 @@ def _written(runtime: Runtime, mail: Claimed) -> Letter | Outcome:
             "to": mail.email,
             "sender": runtime.settings.text("mail.from"),
             "message_id": mail.message_id,
-            "queued_at": parse_stamp(mail.queued_at),
+            "queued_at": from_rfc3339(mail.queued_at),
             "calendar": runtime.calendar,
         }
         content = summary.content_of(mail.kind, mail.payload)
         if isinstance(content, PayoutMade):
             return payslip.message_of(content, **about)
-        if not summary.may_read(Role(mail.role), active=bool(mail.active)):
-            return Outcome(Verdict.REFUSED, f"{mail.username} is not of management any more")
+        if not summary.may_receive(Role(mail.role), active=bool(mail.active)):
+            return DeliveryResult(Verdict.REJECTED, f"{mail.username} is not of management any more")
         return summary.message_of(content, **about)
     except (ValueError, MsgspecError) as error:
-        return Outcome(Verdict.REFUSED, one_line(str(error)))
+        return DeliveryResult(Verdict.REJECTED, one_line(str(error)))
 
 
-def _note(desk: Desk, mail: Claimed, outcome: Outcome) -> None:
+def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: DeliveryResult) -> None:
     """Two broken connections in a row are no accident, though perhaps the fault of the two mails."""
-    run = desk.run
-    if outcome.verdict is Verdict.TAKEN:
-        desk.taken.append(mail)
+    run = delivery.run
+    if result.verdict is Verdict.ACCEPTED:
+        delivery.accepted.append(mail)
     else:
-        desk.other.append((mail, outcome))
-        run.failed += outcome.verdict is Verdict.REFUSED
-    broken = outcome.verdict is Verdict.BROKEN
-    if outcome.verdict is Verdict.UNAVAILABLE or (broken and run.broken_before):
-        run.down = outcome.error
-    run.broken_before = broken
+        delivery.not_accepted.append((mail, result))
+        run.failed += result.verdict is Verdict.REJECTED
+    is_disconnected = result.verdict is Verdict.DISCONNECTED
+    if result.verdict is Verdict.UNAVAILABLE or (is_disconnected and run.disconnected_before):
+        run.down = result.error
+    run.disconnected_before = is_disconnected
 
 
-def _begin_marking(desk: Desk) -> None:
+def _start_marking(delivery: DeliveryBatch) -> None:
     """Let the thread mark; where the interpreter is ending, which takes no new work, it is done at once."""
-    _end_marking(desk)
-    if desk.taken:
+    _finish_marking(delivery)
+    if delivery.accepted:
         try:
-            desk.marking = desk.clerk.submit(_mark, desk)
+            delivery.marking = delivery.marker.submit(_mark_accepted, delivery)
         except RuntimeError:
-            _mark(desk)
+            _mark_accepted(delivery)
 
 
-def _end_marking(desk: Desk) -> None:
+def _finish_marking(delivery: DeliveryBatch) -> None:
     """Wait for the mark that is being made; what it failed with is raised, and what was taken is still to be marked."""
-    if desk.marking is not None:
-        failure = desk.marking.exception()
-        desk.marking = None
+    if delivery.marking is not None:
+        failure = delivery.marking.exception()
+        delivery.marking = None
         if failure is not None:
             raise failure
 
 
-def _mark(desk: Desk) -> None:
+def _mark_accepted(delivery: DeliveryBatch) -> None:
     """Mark what was taken; what the transport cannot answer for any more ends the run."""
-    settled = desk.transport.settle()
-    if settled.verdict is Verdict.TAKEN:
-        outbox.mark_sent(desk.note, desk.taken, desk.runtime.clock.now())
-        desk.run.sent += len(desk.taken)
+    settled = delivery.transport.settle()
+    if settled.verdict is Verdict.ACCEPTED:
+        outbox.mark_sent(delivery.write_statement, delivery.accepted, delivery.runtime.clock.now())
+        delivery.run.sent += len(delivery.accepted)
     else:
-        desk.other += [(mail, settled) for mail in desk.taken]
-        desk.run.down = settled.error
-    desk.taken = []
+        delivery.not_accepted += [(mail, settled) for mail in delivery.accepted]
+        delivery.run.down = settled.error
+    delivery.accepted = []
 
 
-def _conclude(desk: Desk, principal: Principal, batch: list[str]) -> None:
+def _finish_batch(delivery: DeliveryBatch, principal: Principal, batch: list[str]) -> None:
     """Write down what became of the batch, tell of what was sent, and give back what was not tried."""
-    run = desk.run
-    with desk.runtime.writing(principal) as context:
-        for mail, outcome in desk.other:
-            if outcome.verdict is Verdict.REFUSED:
-                outbox.mark_failed(context, mail, outcome.error)
+    run = delivery.run
+    with delivery.runtime.writing(principal) as context:
+        for mail, result in delivery.not_accepted:
+            if result.verdict is Verdict.REJECTED:
+                outbox.mark_failed(context, mail, result.error)
             else:
-                outbox.put_back(context, mail, outcome.error)
-        outbox.tell_sent(context, batch)
-        outbox.give_back(context, list(desk.waiting))
+                outbox.reschedule(context, mail, result.error)
+        outbox.publish_sent(context, batch)
+        outbox.release(context, list(delivery.waiting))
         if run.down:
-            outbox.postpone_all(context, run.down, sum(outcome.error == run.down for _, outcome in desk.other))
-    run.waiting.extendleft(mail.mail_id for mail in reversed(desk.waiting))
+            outbox.postpone_all(context, run.down, sum(result.error == run.down for _, result in delivery.not_accepted))
+    run.waiting.extendleft(mail.mail_id for mail in reversed(delivery.waiting))

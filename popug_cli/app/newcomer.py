@@ -1,9 +1,9 @@
 """What may be asked before there is a company: whether an answer about its first admin would do."""
 
 from popug_cli.identity import rules
-from popug_cli.kernel.calendar import zone
+from popug_cli.kernel.calendar import load_zone
 
-LEAST_CHARACTERS = rules.MIN_PASSWORD_CHARACTERS
+MIN_PASSWORD_CHARACTERS = rules.MIN_PASSWORD_CHARACTERS
 
 
 def check_username(name: str) -> None:
@@ -18,7 +18,7 @@ def check_email(address: str) -> None:
 
 def check_time_zone(name: str) -> None:
     """Raises ``invalid_time_zone``."""
-    zone(name)
+    load_zone(name)
 
 
 def check_password(password: str, username: str, email: str) -> None:

@@ -10,18 +10,18 @@ import msgspec
 
 from popug_cli.bus import replies
 from popug_cli.bus.runtime import Context, Runtime
-from popug_cli.kernel.errors import IntegrityFault, Unavailable
+from popug_cli.kernel.errors import IntegrityViolation, Unavailable
 from popug_cli.messages.base import DECLARATIONS, Message, Query
-from popug_cli.messages.principal import NOBODY, Principal
-from popug_cli.storage.faults import begun_already
+from popug_cli.messages.principal import ANONYMOUS, Principal
+from popug_cli.storage.faults import partly_done
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 STRIPES = 64
 
 
-class Once:
+class IdempotencyGuard:
     """Lets no two commands of one key be performed at the same time, and remembers what is to be written down yet.
 
     An answer that a query found after the effect is written down a little later, with others; until then a crash
@@ -30,52 +30,54 @@ class Once:
 
     def __init__(self) -> None:
         self._locks = [Lock() for _ in range(STRIPES)]
-        self._unwritten: dict[replies.Request, Any] = {}
+        self._unsaved: dict[replies.IdempotentCommand, Any] = {}
 
-    def remember(self, request: replies.Request, answer: Any) -> None:
+    def remember(self, request: replies.IdempotentCommand, answer: Any) -> None:
         """Keep an answer until it is written down."""
-        self._unwritten[request] = answer
+        self._unsaved[request] = answer
 
-    def remembered(self, request: replies.Request) -> Any:
+    def remembered(self, request: replies.IdempotentCommand) -> Any:
         """The answer, if it is not written down yet."""
-        return self._unwritten.get(request)
+        return self._unsaved.get(request)
 
-    def write_down(self, runtime: Runtime) -> None:
+    def flush(self, runtime: Runtime) -> None:
         """Write down all that is remembered, in one transaction."""
-        if not self._unwritten:
+        if not self._unsaved:
             return
-        writing = dict(self._unwritten)
-        with runtime.writing(NOBODY) as context:
-            for request, answer in writing.items():
-                replies.keep(context, request, answer)
-        for request in writing:
-            self._unwritten.pop(request, None)
+        unsaved = dict(self._unsaved)
+        with runtime.writing(ANONYMOUS) as context:
+            for request, answer in unsaved.items():
+                replies.save(context, request, answer)
+        for request in unsaved:
+            self._unsaved.pop(request, None)
 
     @contextmanager
-    def alone(self, request: replies.Request) -> Iterator[None]:
+    def lock(self, request: replies.IdempotentCommand) -> Iterator[None]:
         """Held while a command of this key is performed."""
         with self._locks[hash((request.user_id, request.message, request.request_key)) % STRIPES]:
             yield
 
 
 @dataclass(slots=True)
-class Receipt:
+class AnswerRecorder:
     """Keeps what a command answers, in the very transaction of its effect if it is known there."""
 
-    request: replies.Request
+    request: replies.IdempotentCommand
     answer: Any
-    is_kept: bool = False
+    is_saved: bool = False
     is_final: bool = False
 
-    def note(self, context: Context, result: Any) -> None:
+    def record(self, context: Context, result: Any) -> None:
         """See what came of a write of the command."""
         self.is_final = isinstance(self.answer, type) and isinstance(result, self.answer)
         if self.is_final or isinstance(result, Query):
-            replies.keep(context, self.request, result)
-            self.is_kept = True
+            replies.save(context, self.request, result)
+            self.is_saved = True
 
 
-def perform_once(place: "Local", once: Once, principal: Principal, message: Message[Any], key: str) -> tuple[Any, bool]:
+def perform_idempotently(
+    backend: "LocalBackend", guard: IdempotencyGuard, principal: Principal, message: Message[Any], key: str
+) -> tuple[Any, bool]:
     """The answer of a command, and whether it had been given before under the same key.
 
     What needs several transactions (closing days, sending mail) is taken up where a crash left it. Raises
@@ -83,31 +85,31 @@ def perform_once(place: "Local", once: Once, principal: Principal, message: Mess
     """
     declaration = DECLARATIONS[type(message)]
     request = replies.request_of(principal.user_id, declaration, message, key)
-    with once.alone(request):
-        remembered = once.remembered(request)  # asked first: what is written down meanwhile is found
-        with place.runtime.reading(principal) as context:
-            reply = replies.find(context, request)
-        if reply is not None:
-            return remembered or _replayed(place, principal, reply), True
-        receipt = Receipt(request, declaration.answer)
-        place.on_write = receipt.note
-        answer = place.perform_as(principal, message)
-        if receipt.is_kept and not receipt.is_final:
-            once.remember(request, answer)
-        elif not receipt.is_kept:
-            _keep(place, request, answer)
+    with guard.lock(request):
+        remembered = guard.remembered(request)  # asked first: what is written down meanwhile is found
+        with backend.runtime.reading(principal) as context:
+            stored = replies.find(context, request)
+        if stored is not None:
+            return remembered or _replayed(backend, principal, stored), True
+        recorder = AnswerRecorder(request, declaration.answer)
+        backend.on_write = recorder.record
+        answer = backend.perform_as(principal, message)
+        if recorder.is_saved and not recorder.is_final:
+            guard.remember(request, answer)
+        elif not recorder.is_saved:
+            _save(backend, request, answer)
         return answer, False
 
 
-def _keep(place: "Local", request: replies.Request, answer: Any) -> None:
+def _save(backend: "LocalBackend", request: replies.IdempotentCommand, answer: Any) -> None:
     try:
-        with place.runtime.writing(NOBODY) as context:
-            replies.keep(context, request, answer)
-    except (IntegrityFault, Unavailable) as fault:
-        raise begun_already(fault) from fault
+        with backend.runtime.writing(ANONYMOUS) as context:
+            replies.save(context, request, answer)
+    except (IntegrityViolation, Unavailable) as fault:
+        raise partly_done(fault) from fault
 
 
-def _replayed(place: "Local", principal: Principal, reply: replies.Reply) -> Any:
-    if reply.answer is not None:
-        return msgspec.Raw(reply.answer.encode())
-    return place.perform_as(principal, reply.next_query())
+def _replayed(backend: "LocalBackend", principal: Principal, stored: replies.StoredAnswer) -> Any:
+    if stored.answer is not None:
+        return msgspec.Raw(stored.answer.encode())
+    return backend.perform_as(principal, stored.next_query())

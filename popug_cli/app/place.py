@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """Where messages are performed."""
 
     @property

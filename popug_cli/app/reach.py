@@ -10,34 +10,34 @@ from popug_cli.kernel.progress import Progress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from popug_cli.app.remote import Remote
+    from popug_cli.app.remote import RemoteBackend
 
 
-def server_at(url: str, warn: Callable[[str], None], progress: Progress) -> "Remote":
+def connect_to_url(url: str, warn: Callable[[str], None], progress: Progress) -> "RemoteBackend":
     """The server of that address; raises ``invalid_server``."""
     from popug_cli.app.address import parse
-    from popug_cli.app.remote import Remote
+    from popug_cli.app.remote import RemoteBackend
 
-    return Remote(parse(url), warn=warn, progress=progress)
+    return RemoteBackend(parse(url), warn=warn, progress=progress)
 
 
-def server_of(home: Home, warn: Callable[[str], None], progress: Progress) -> "Remote | None":
+def find_local_server(home: Home, warn: Callable[[str], None], progress: Progress) -> "RemoteBackend | None":
     """The server that holds this home, if there is one: somebody listens on its socket."""
     path = home.socket
     if not _is_trusted(path, home.root):
         return None
     from popug_cli.app.address import Address
     from popug_cli.app.http1 import connect
-    from popug_cli.app.remote import Remote
+    from popug_cli.app.remote import RemoteBackend
 
     address = Address(path=os.fspath(path))
     try:
         opened = connect(address)
     except TimeoutError:  # it is there, and asking will say what is wrong with it
-        return Remote(address, warn=warn, progress=progress)
+        return RemoteBackend(address, warn=warn, progress=progress)
     except OSError:
         return None
-    return Remote(address, warn=warn, progress=progress, opened=opened)
+    return RemoteBackend(address, warn=warn, progress=progress, opened=opened)
 
 
 def _is_trusted(socket: "Path", root: "Path") -> bool:

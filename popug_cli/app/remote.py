@@ -9,10 +9,10 @@ import msgspec
 
 from popug_cli import __version__
 from popug_cli.app.address import Address
-from popug_cli.app.http1 import Connection, Head, Nonsense
-from popug_cli.app.trouble import Trouble, rebuilt
+from popug_cli.app.http1 import Connection, Head, ProtocolError
+from popug_cli.app.trouble import ServerErrors, error_from_problem
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.progress import Progress, silent
+from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-PAUSES_SECONDS = (0.0, 0.2, 1.0)
-ANSWER_SECONDS = 150.0
-LONG_ANSWER_SECONDS = 3600.0
-LONG = {
+RETRY_DELAYS_SECONDS = (0.0, 0.2, 1.0)
+ANSWER_TIMEOUT_SECONDS = 150.0
+SLOW_ANSWER_TIMEOUT_SECONDS = 3600.0
+SLOW_MESSAGES = {
     "shuffle_tasks",
     "close_day",
     "replay_events",
@@ -36,18 +36,18 @@ LONG = {
     "send_mail",
     "retry_dead_letters",
 }
-SILENCE_SECONDS = 10.0
-SIGN_OF_LIFE_SECONDS = 5.0
-HEARTBEATS_SECONDS = 45.0
-TOKEN_CHARACTERS = 8_000
+PROBE_AFTER_SECONDS = 10.0
+HEALTH_TIMEOUT_SECONDS = 5.0
+STREAM_TIMEOUT_SECONDS = 45.0
+MAX_TOKEN_CHARACTERS = 8_000
 GATEWAY_FAULTS = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
-GOES_ON = "the server goes on with what was sent, so it may be done yet. Look before you repeat it."
+STILL_RUNNING = "the server goes on with what was sent, so it may be done yet. Look before you repeat it."
 JSON_TYPES = {"application/json", "application/problem+json"}
 
 
-class Request(msgspec.Struct, frozen=True):
+class HttpRequest(msgspec.Struct, frozen=True):
     """What is asked of the server; one that is not ``repeatable`` reaches it once or never."""
 
     method: str
@@ -56,10 +56,10 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes = b""
     changes: bool = False
     repeatable: bool = True
-    limit_seconds: float = ANSWER_SECONDS
+    limit_seconds: float = ANSWER_TIMEOUT_SECONDS
 
 
-class Remote:
+class RemoteBackend:
     """A company that a server holds. ``warn`` is told what went wrong beside the answer."""
 
     def __init__(
@@ -67,13 +67,13 @@ class Remote:
         address: Address,
         *,
         warn: Callable[[str], None] = lambda sentence: None,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         opened: "socket | None" = None,
     ) -> None:
         self.address = address
         self.warn = warn
         self._progress = progress
-        self._trouble = Trouble(address.url)
+        self._errors = ServerErrors(address.url)
         self._connection = Connection(address, opened) if opened else None
         self._is_waiting = False
         self._is_sent = False
@@ -86,26 +86,26 @@ class Remote:
         from popug_cli.kernel.calendar import Calendar
 
         if not self._time_zone:
-            self._see()
+            self._fetch_server_info()
         try:
             return Calendar(self._time_zone)
         except InvalidInput as error:
-            raise self._trouble.nonsense(f"it names a time zone that is none, {self._time_zone!r}") from error
+            raise self._errors.malformed(f"it names a time zone that is none, {self._time_zone!r}") from error
 
     def now(self) -> "datetime":
         """The present instant by the server's clock, which every answer tells to the second; ours, if that agrees."""
         from datetime import UTC, datetime
 
-        from popug_cli.app.http_date import AGREEMENT, instant_of
+        from popug_cli.app.http_date import CLOCK_TOLERANCE, instant_of
 
         if not self._date:
-            self._see()
+            self._fetch_server_info()
         try:
-            told = instant_of(self._date, later_seconds=monotonic() - self._read_at)
+            server_time = instant_of(self._date, later_seconds=monotonic() - self._read_at)
         except ValueError as error:
-            raise self._trouble.nonsense("it does not tell the time") from error
-        ours = datetime.now(UTC)
-        return ours if told <= ours < told + AGREEMENT else told
+            raise self._errors.malformed("it does not tell the time") from error
+        local_time = datetime.now(UTC)
+        return local_time if server_time <= local_time < server_time + CLOCK_TOLERANCE else server_time
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
         """Have the server do what the message asks for; raises a ``PopugError`` for every refusal."""
@@ -116,7 +116,7 @@ class Remote:
         try:
             answer: Answer = msgspec.json.decode(body, type=declaration.answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._trouble.nonsense("its answer is not what was asked for", in_doubt=request.changes) from error
+            raise self._errors.malformed("its answer is not what was asked for", in_doubt=request.changes) from error
         return answer
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
@@ -131,97 +131,97 @@ class Remote:
             except (ConnectionError, TimeoutError) as error:
                 failure = error
             except (KeyError, TypeError, ValueError) as error:
-                raise self._trouble.nonsense("its stream of events holds something else") from error
-            failures = 0 if monotonic() - began > SILENCE_SECONDS else failures + 1
-            if failures >= len(PAUSES_SECONDS):
-                raise self._trouble.broken(failure) from failure
-            sleep(PAUSES_SECONDS[failures])
+                raise self._errors.malformed("its stream of events holds something else") from error
+            failures = 0 if monotonic() - began > PROBE_AFTER_SECONDS else failures + 1
+            if failures >= len(RETRY_DELAYS_SECONDS):
+                raise self._errors.disconnected(failure) from failure
+            sleep(RETRY_DELAYS_SECONDS[failures])
 
-    def _see(self) -> None:
+    def _fetch_server_info(self) -> None:
         """Ask for no more than what every answer tells."""
-        self._answer(Request("GET", "/readyz", _fields(None)))
+        self._answer(HttpRequest("GET", "/readyz", _fields(None)))
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: HttpRequest) -> bytes:
         """The body of the answer to a request that was taken; raises what the server says, or what is wrong with it."""
         self._is_sent = False
         try:
             head, body = self._exchange(request)
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(GOES_ON if request.changes and self._is_sent else "") from interrupt
+            raise KeyboardInterrupt(STILL_RUNNING if request.changes and self._is_sent else "") from interrupt
         if head.status == OK:
             return body
-        raise rebuilt(body) or self._trouble.nonsense(
+        raise error_from_problem(body) or self._errors.malformed(
             f"it answers {head.status} and does not say why", in_doubt=request.changes and not 400 <= head.status < 500
         )
 
-    def _exchange(self, request: Request) -> tuple[Head, bytes]:
+    def _exchange(self, request: HttpRequest) -> tuple[Head, bytes]:
         """Ask, and ask again after a broken connection where that changes nothing twice."""
         failure: Exception | None = None
-        for pause in PAUSES_SECONDS:
+        for pause in RETRY_DELAYS_SECONDS:
             sleep(pause)
             try:
                 connection = self._open(request)
             except OSError as error:
                 if failure is None:
-                    raise self._trouble.unreachable(error) from error
+                    raise self._errors.unreachable(error) from error
                 failure = error
                 continue
             try:
-                return self._ask(connection, request)
+                return self._send_and_receive(connection, request)
             except TimeoutError as error:
-                raise self._trouble.silent(error, in_doubt=request.changes) from error
+                raise self._errors.timed_out(error, in_doubt=request.changes) from error
             except OSError as error:
                 failure = error
             finally:
                 self._stop_waiting()
-                self._settle(connection)
+                self._keep_or_close(connection)
             if not request.repeatable:
                 break
         assert failure is not None
-        raise self._trouble.broken(failure, in_doubt=request.changes) from failure
+        raise self._errors.disconnected(failure, in_doubt=request.changes) from failure
 
-    def _open(self, request: Request) -> Connection:
+    def _open(self, request: HttpRequest) -> Connection:
         """The connection that there is, if it is still good; one that must not break is not taken up again."""
-        found, self._connection = self._connection, None
-        if found is not None:
-            if found.is_unused or (request.repeatable and found.is_fresh()):
-                return found
-            found.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if connection.is_new or (request.repeatable and connection.is_reusable()):
+                return connection
+            connection.close()
         return Connection(self.address)
 
-    def _settle(self, connection: Connection) -> None:
+    def _keep_or_close(self, connection: Connection) -> None:
         """Keep a connection for the next request if all of the answer was read, else hang up."""
-        if connection.is_done:
+        if connection.is_complete:
             self._connection = connection
         else:
             connection.close()
 
-    def _ask(self, connection: Connection, request: Request) -> tuple[Head, bytes]:
+    def _send_and_receive(self, connection: Connection, request: HttpRequest) -> tuple[Head, bytes]:
         self._is_sent = True
         connection.send(request.method, request.target, request.fields, request.body)
         try:
-            head = connection.head(self._patience(request.limit_seconds))
-        except Nonsense as error:
-            raise self._trouble.nonsense(str(error)) from error
-        self._check(head)
+            head = connection.read_head(self._wait_callback(request.limit_seconds))
+        except ProtocolError as error:
+            raise self._errors.malformed(str(error)) from error
+        self._check_version(head)
         try:
-            body = connection.body(head)
-        except Nonsense as error:
-            raise self._trouble.nonsense(str(error), in_doubt=request.changes) from error
-        self._take_note(head)
+            body = connection.read_body(head)
+        except ProtocolError as error:
+            raise self._errors.malformed(str(error), in_doubt=request.changes) from error
+        self._read_response_headers(head)
         if _content_type(head) not in JSON_TYPES:
-            raise self._trouble.nonsense("its answer is not what was asked for", in_doubt=request.changes)
+            raise self._errors.malformed("its answer is not what was asked for", in_doubt=request.changes)
         return head, body
 
-    def _check(self, head: Head) -> None:
+    def _check_version(self, head: Head) -> None:
         """A server of another version, and what is no server of popug, is not believed."""
         version = head.fields.get("popug-version", "")
         if not version and head.status in GATEWAY_FAULTS:
             raise ConnectionError(f"something in between answers {head.status}")
         if _release(version) != _release(__version__):
-            raise self._trouble.stranger(head.status, head.fields.get("location", ""), version)
+            raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 
-    def _take_note(self, head: Head) -> None:
+    def _read_response_headers(self, head: Head) -> None:
         self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
         self._date, self._read_at = head.fields.get("date", ""), monotonic()
         try:
@@ -231,7 +231,7 @@ class Remote:
         for sentence in sentences:
             self.warn(sentence)
 
-    def _patience(self, limit_seconds: float) -> Callable[[], None]:
+    def _wait_callback(self, limit_seconds: float) -> Callable[[], None]:
         """What is called while nothing comes: it shows that time passes, and looks whether anybody is there."""
         began = looked_at = monotonic()
 
@@ -242,8 +242,8 @@ class Remote:
             self._progress(WAITING, int(now - began), 0)
             if now - began > limit_seconds:
                 raise TimeoutError(f"no answer after {limit_seconds:.0f} seconds")
-            if now - looked_at > SILENCE_SECONDS:
-                self._look()
+            if now - looked_at > PROBE_AFTER_SECONDS:
+                self._probe_health()
                 looked_at = monotonic()
 
         return wait
@@ -253,12 +253,12 @@ class Remote:
             self._is_waiting = False
             self._progress(WAITING, 1, 1)
 
-    def _look(self) -> None:
+    def _probe_health(self) -> None:
         """See on a connection of its own whether the server lives; raises ``TimeoutError`` where it does not."""
         began = monotonic()
 
         def wait() -> None:
-            if monotonic() - began > SIGN_OF_LIFE_SECONDS:
+            if monotonic() - began > HEALTH_TIMEOUT_SECONDS:
                 raise TimeoutError("it gives no sign of life")
 
         try:
@@ -267,18 +267,18 @@ class Remote:
             raise TimeoutError("it gives no sign of life") from error
         try:
             connection.send("GET", "/healthz", _fields(None))
-            connection.head(wait)
-        except (ConnectionError, Nonsense) as error:
+            connection.read_head(wait)
+        except (ConnectionError, ProtocolError) as error:
             raise TimeoutError("it gives no sign of life") from error
         finally:
             connection.close()
 
-    def _stream(self, request: Request) -> "Iterator[EnvelopeDocument]":
+    def _stream(self, request: HttpRequest) -> "Iterator[EnvelopeDocument]":
         """The events of one stream, as long as it lasts."""
-        heard_at = monotonic()
+        received_at = monotonic()
 
         def wait() -> None:
-            if monotonic() - heard_at > HEARTBEATS_SECONDS:
+            if monotonic() - received_at > STREAM_TIMEOUT_SECONDS:
                 raise TimeoutError("the stream fell silent")
 
         try:
@@ -287,42 +287,44 @@ class Remote:
             raise ConnectionError(str(error)) from error
         try:
             connection.send(request.method, request.target, request.fields)
-            head = connection.head(wait)
-            self._check(head)
+            head = connection.read_head(wait)
+            self._check_version(head)
             if head.status != OK:
-                raise rebuilt(connection.body(head)) or self._trouble.nonsense(f"it answers {head.status}")
+                raise error_from_problem(connection.read_body(head)) or self._errors.malformed(
+                    f"it answers {head.status}"
+                )
             if _content_type(head) != "text/event-stream":
-                raise Nonsense("it streams no events")
-            self._take_note(head)
+                raise ProtocolError("it streams no events")
+            self._read_response_headers(head)
             kind = b""
             for line in connection.lines(head):
-                heard_at = monotonic()
-                name, _, said = line.partition(b":")
+                received_at = monotonic()
+                name, _, value = line.partition(b":")
                 if name == b"event":
-                    kind = said.strip()
+                    kind = value.strip()
                 elif name == b"data" and kind == b"problem":
-                    raise rebuilt(said) or self._trouble.nonsense("its stream ends and does not say why")
+                    raise error_from_problem(value) or self._errors.malformed("its stream ends and does not say why")
                 elif name == b"data":
-                    yield msgspec.json.decode(said.strip(), type=dict[str, Any])
+                    yield msgspec.json.decode(value.strip(), type=dict[str, Any])
         except OSError as error:
             raise error if isinstance(error, TimeoutError) else ConnectionError(str(error)) from error
         finally:
             connection.close()
 
 
-def _request(declaration: Declaration, message: Message[Any], token: str | None) -> Request:
+def _request(declaration: Declaration, message: Message[Any], token: str | None) -> HttpRequest:
     fields = {"Content-Type": "application/json", **_fields(None if declaration.access is Access.PUBLIC else token)}
     has_key = declaration.is_command and not declaration.is_secret
     if has_key:
         fields["Idempotency-Key"] = _random_uuid()
-    return Request(
+    return HttpRequest(
         method="POST",
         target=f"/v1/{declaration.module}/{declaration.name}",
         fields=fields,
         body=msgspec.json.encode(message, enc_hook=_encode_lines),
         changes=declaration.is_command,
         repeatable=has_key or not declaration.is_command,
-        limit_seconds=LONG_ANSWER_SECONDS if declaration.name in LONG else ANSWER_SECONDS,
+        limit_seconds=SLOW_ANSWER_TIMEOUT_SECONDS if declaration.name in SLOW_MESSAGES else ANSWER_TIMEOUT_SECONDS,
     )
 
 
@@ -337,19 +339,19 @@ def _encode_lines(lines: Any) -> msgspec.Raw:
     return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
 
 
-def _stream_request(message: "ListEvents", after: int, token: str | None) -> Request:
+def _stream_request(message: "ListEvents", after: int, token: str | None) -> HttpRequest:
     from urllib.parse import urlencode
 
     asked = {"type": message.type, "subject": message.subject, "after": after}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
-    return Request("GET", f"/v1/events?{query}", _fields(token) | {"Accept": "text/event-stream"})
+    return HttpRequest("GET", f"/v1/events?{query}", _fields(token) | {"Accept": "text/event-stream"})
 
 
 def _fields(token: str | None) -> dict[str, str]:
     """The fields of every request. A token of characters that no token has is sent as one that is no good."""
     fields = {"Accept": "application/json, application/problem+json", "Popug-Version": __version__}
     if token is not None:
-        fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:TOKEN_CHARACTERS])}"
+        fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:MAX_TOKEN_CHARACTERS])}"
     return fields
 
 

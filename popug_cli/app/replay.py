@@ -3,7 +3,15 @@
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed, held_back, rows_of, tables_of
+from popug_cli.audit.rebuild import (
+    cursor_of,
+    differences,
+    empty_copy,
+    parked_positions,
+    replay_into,
+    rows_of,
+    tables_of,
+)
 from popug_cli.bootstrap import consumer_of
 from popug_cli.bus.consumers import Consumer, mark_rebuilt
 from popug_cli.bus.runtime import Context
@@ -16,36 +24,38 @@ from popug_cli.storage.engine import insert_many, transaction
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 READ_MODEL = "analytics"
 COPY_ROWS = 10_000
 
 
-def replay_events(place: "Local", message: ReplayEvents, principal: Principal) -> ReplayReport:
+def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
     """Compare analytics with a rebuild up to its cursor, or let a rebuild take its place."""
     consumer = consumer_of(READ_MODEL)
-    place.catch_up()
+    backend.catch_up()
     while True:
-        report = _replay(place, message, principal, consumer)
-        if report is not None:
-            return report
+        result = _replay(backend, message, principal, consumer)
+        if result is not None:
+            return result
 
 
-def _replay(place: "Local", message: ReplayEvents, principal: Principal, consumer: Consumer) -> ReplayReport | None:
+def _replay(
+    backend: "LocalBackend", message: ReplayEvents, principal: Principal, consumer: Consumer
+) -> ReplayReport | None:
     """One try; None where what is set aside has changed meanwhile, so that the copy is of no use."""
     with ExitStack() as stack:
-        with place.runtime.reading(principal) as context:
+        with backend.runtime.reading(principal) as context:
             copy = stack.enter_context(empty_copy(context, consumer))
-            reached, aside = cursor_of(context, consumer), held_back(context, consumer)
-            events = feed(context, consumer, copy, after=0, up_to=reached)
+            reached, aside = cursor_of(context, consumer), parked_positions(context, consumer)
+            events = replay_into(context, consumer, copy, after=0, up_to=reached)
             if message.verify:
                 return ReplayReport(events, differences(context, consumer, copy))
-        with place.runtime.writing(principal) as live:
-            gate.admit(principal, DECLARATIONS[type(message)], message, live)
-            if {n for n in held_back(live, consumer) if n <= reached} != aside:
+        with backend.runtime.writing(principal) as live:
+            gate.authorize(principal, DECLARATIONS[type(message)], message, live)
+            if {n for n in parked_positions(live, consumer) if n <= reached} != aside:
                 return None
-            events += feed(live, consumer, copy, after=reached, up_to=live.position)
+            events += replay_into(live, consumer, copy, after=reached, up_to=live.position)
             _swap(live, consumer, copy)
             live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events))
     return ReplayReport(events, [])
@@ -72,5 +82,5 @@ def _copy_rows(live: Context, rebuilt: "Connection", table: str) -> None:
 
 def _insert(live: Context, table: str, rows: list[tuple[object, ...]]) -> None:
     if rows:
-        places = ",".join("?" * len(rows[0]))
-        insert_many(live.connection, f"INSERT INTO {table} VALUES ({places})", rows)
+        placeholders = ",".join("?" * len(rows[0]))
+        insert_many(live.connection, f"INSERT INTO {table} VALUES ({placeholders})", rows)

@@ -11,66 +11,66 @@ from popug_cli.kernel import disk
 from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.mail import outbox
-from popug_cli.messages.company import Restore, Restored
+from popug_cli.messages.company import Restore, RestoreResult
 from popug_cli.messages.principal import Principal
 from popug_cli.storage import archive, queue
-from popug_cli.storage.faults import translated
-from popug_cli.storage.mounts import check_locks
-from popug_cli.storage.swap import take_place
+from popug_cli.storage.faults import translate_errors
+from popug_cli.storage.mounts import TEMP_HOME_MARKER, require_lock_support
+from popug_cli.storage.swap import replace_directory
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 ANOTHER_FILE = "Nothing was changed. Name another file that `popug backup` wrote."
 
 
-def restore(place: "Local", message: Restore, principal: Principal) -> Restored:
+def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
     """Put a backup in the place of the home, whatever state that is in; nothing is changed unless all went well.
 
     Every token is revoked and what mail is not sent is held. Raises ``unreadable_file``, ``corrupt_database``,
     ``newer_database``, ``integrity`` or ``no_locks``.
     """
     file = Path(message.path).expanduser()
-    home = Path(os.path.realpath(place.home.root))
-    check_locks(home, home / "popug.db")
-    with translated(home / "popug.db"):
+    home = Path(os.path.realpath(backend.home.root))
+    require_lock_support(home, home / "popug.db")
+    with translate_errors(home / "popug.db"):
         home.parent.mkdir(parents=True, exist_ok=True)
         disk.check_writable(home.parent)
-    with translated(home / "popug.db"), archive.workplace(home) as fresh:
+    with translate_errors(home / "popug.db"), archive.temporary_home(home) as fresh:
         archive.unpack(file, fresh)
-        _verify(place, file, fresh)
+        _verify(backend, file, fresh)
         fresh.make()
-        _make_safe(place, fresh, principal)
+        _make_safe(backend, fresh, principal)
         disk.sync(fresh.database)
         disk.sync(fresh.root)
-        place.close()
+        backend.close()
         aside = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
         live = home / fresh.database.name
-        with queue.turn(live, queue.identity_of(live)):
-            return Restored(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
+        with queue.acquire(live, queue.file_id(live)):
+            return RestoreResult(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
 
 
-def _verify(place: "Local", file: Path, fresh: Home) -> None:
+def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
     """Let the doctor examine what was unpacked; what is wrong is said of the file that it came from."""
     try:
-        verify(place, fresh)
+        verify(backend, fresh)
     except NotFound as refusal:
         raise archive.not_a_backup(file, "there is no company in it") from refusal
     except PopugError as refusal:
-        told = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
-        told = told.replace(str(fresh.database), str(file))
+        sentence = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
+        sentence = sentence.replace(str(fresh.database), str(file))
         is_elsewhere = isinstance(refusal, Unavailable) or refusal.code == "newer_database"
         hint = refusal.hint if is_elsewhere else ANOTHER_FILE
-        raise type(refusal)(refusal.code, told, hint=hint, details=refusal.details) from refusal
+        raise type(refusal)(refusal.code, sentence, hint=hint, details=refusal.details) from refusal
 
 
-def _make_safe(place: "Local", fresh: Home, principal: Principal) -> None:
+def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> None:
     """What was good for the company as it was then is good no more: tokens, keys, and mail that may have gone out."""
-    apart = place.elsewhere(fresh)
+    apart = backend.for_home(fresh)
     try:
         with apart.runtime.writing(principal) as context:
-            keys.make_first_key(fresh, context.chance, context.beside)
-            grants.revoke_everybodys(context, "restored")
+            keys.create_first_key(fresh, context.randomness, context.on_rollback)
+            grants.revoke_all_tokens(context, "restored")
             outbox.hold_all(context)
     finally:
         apart.close()
@@ -78,8 +78,8 @@ def _make_safe(place: "Local", fresh: Home, principal: Principal) -> None:
 
 def _swap(fresh: Path, home: Path, aside: Path) -> bool:
     try:
-        replaced = take_place(fresh, home, aside)
-        (home / archive.MARK).unlink(missing_ok=True)
+        replaced = replace_directory(fresh, home, aside)
+        (home / TEMP_HOME_MARKER).unlink(missing_ok=True)
         disk.sync(home.parent)
     except OSError as error:
         raise Unavailable(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.kernel.home import replaced_for_now
+from popug_cli.kernel.home import replaced_until_error
 from popug_cli.kernel.settings import SETTINGS, find_setting, load_settings
 from popug_cli.messages.base import Role, declarations
 from popug_cli.messages.company import (
@@ -18,15 +18,15 @@ from popug_cli.messages.identity import SettingChanged
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 
-def show_settings(place: "Local", message: ShowSettings, principal: Principal) -> SettingList:
+def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Principal) -> SettingList:
     """Every setting with its value and where that comes from."""
-    settings = load_settings(place.home.config)
+    settings = load_settings(backend.home.config)
     return SettingList(
-        home=str(place.home.root),
-        time_zone=place.runtime.calendar.time_zone,
+        home=str(backend.home.root),
+        time_zone=backend.runtime.calendar.time_zone,
         settings=[
             SettingLine(key, settings.values[key], settings.sources[key], setting.help)
             for key, setting in sorted(SETTINGS.items())
@@ -34,7 +34,7 @@ def show_settings(place: "Local", message: ShowSettings, principal: Principal) -
     )
 
 
-def set_setting(place: "Local", message: SetSetting, principal: Principal) -> SettingList:
+def set_setting(backend: "LocalBackend", message: SetSetting, principal: Principal) -> SettingList:
     """Write one setting into the file, keeping what else stands there; who did it is an event."""
     import tomlkit
 
@@ -44,29 +44,29 @@ def set_setting(place: "Local", message: SetSetting, principal: Principal) -> Se
     value = setting.parse(message.value)
     if setting.key == "mail.from":
         check_sender(str(value))
-    file = place.home.config
-    with place.runtime.writing(principal) as context:
+    file = backend.home.config
+    with backend.runtime.writing(principal) as context:
         load_settings(file, {})
         document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
         table, _, name = message.key.partition(".")
         document.setdefault(table, tomlkit.table())[name] = value
-        context.beside.enter_context(replaced_for_now(file, tomlkit.dumps(document).encode()))
+        context.on_rollback.enter_context(replaced_until_error(file, tomlkit.dumps(document).encode()))
         context.events.publish(SettingChanged(key=message.key, value=value))
-    return show_settings(place, ShowSettings(), principal)
+    return show_settings(backend, ShowSettings(), principal)
 
 
-def show_permissions(place: "Local", message: ShowPermissions, principal: Principal) -> Permissions:
+def show_permissions(backend: "LocalBackend", message: ShowPermissions, principal: Principal) -> Permissions:
     """Who may send which message, from the declarations themselves."""
     return Permissions(
         [
             PermissionLine(
-                message=each.name,
-                command=each.line,
-                access=each.access,
-                roles=[role for role in Role if role in each.roles],
-                others=[role for role in Role if role in each.others and each.names_a_person],
-                scopes=sorted(each.scopes),
+                message=declaration.name,
+                command=declaration.command_line,
+                access=declaration.access,
+                roles=[role for role in Role if role in declaration.roles],
+                others=[role for role in Role if role in declaration.roles_for_others and declaration.has_username],
+                scopes=sorted(declaration.scopes),
             )
-            for each in declarations()
+            for declaration in declarations()
         ]
     )

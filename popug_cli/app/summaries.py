@@ -8,23 +8,23 @@ from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 
-def queue_summaries(place: "Local", principal: Principal) -> None:
+def queue_summaries(backend: "LocalBackend", principal: Principal) -> None:
     """Queue the summary of every closed day that is still to be told; what a crash left out is told by the next."""
-    with place.runtime.reading(principal) as context:
+    with backend.runtime.reading(principal) as context:
         if not summary.due_days(context):
             return
-    with place.runtime.writing(principal) as context:
+    with backend.runtime.writing(principal) as context:
         for figures in summary.due_days(context):
             analytics = get_analytics(GetAnalytics(day=figures.business_date), context)
-            summary.queue(summary.Summary(figures, analytics.most_expensive.day), context)
+            summary.enqueue(summary.Summary(figures, analytics.most_expensive.day), context)
 
 
-def count_rehearsed(place: "Local", principal: Principal, days: int) -> int:
+def count_dry_run(backend: "LocalBackend", principal: Principal, days: int) -> int:
     """How many summaries a close of so many days would queue."""
-    if not place.runtime.settings.flag("mail.summary"):
+    if not backend.runtime.settings.flag("mail.summary"):
         return 0
-    with place.runtime.reading(principal) as context:
-        return days * len(summary.readers(context))
+    with backend.runtime.reading(principal) as context:
+        return days * len(summary.recipients(context))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from popug_cli.app.local import Local
+from popug_cli.app.local import LocalBackend
 from popug_cli.billing.queries import list_task_entries
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import ACCOUNTING, Event
@@ -17,18 +17,18 @@ from popug_cli.tasks.queries import get_task
 Names = dict[str, str]
 
 
-def show_task(place: Local, message: ShowTask, principal: Principal) -> TaskDetails:
+def show_task(backend: LocalBackend, message: ShowTask, principal: Principal) -> TaskDetails:
     """A task, its history, and of its entries those that the principal may see; raises ``task_not_found``."""
-    place.catch_up()
-    whose = None if principal.role in ACCOUNTING else principal.username
-    with place.runtime.reading(principal) as context:
+    backend.catch_up()
+    owner = None if principal.role in ACCOUNTING else principal.username
+    with backend.runtime.reading(principal) as context:
         task = get_task(GetTask(number=message.number), context)
-        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=whose), context)
+        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner), context)
         return TaskDetails(task, _history(task.task_id, context), entries.entries)
 
 
 def _history(task_id: str, context: Context) -> list[HistoryLine]:
-    events = context.log.of_subject(task_id, TaskCreated, TaskAssigned, TaskPriced, TaskCompleted)
+    events = context.log.by_subject(task_id, TaskCreated, TaskAssigned, TaskPriced, TaskCompleted)
     names = usernames(context, {user_id for event in events for user_id in _people(event.data)})
     return [_line(event, names) for event in events]
 
@@ -40,11 +40,11 @@ def _people(event: Event) -> list[str]:
 
 def _line(event: Delivered[Event], names: Names) -> HistoryLine:
     return HistoryLine(
-        at=event.time, event=event.data.NAME, actor=event.actor, event_id=event.id, **_told(event.data, names)
+        at=event.time, event=event.data.NAME, actor=event.actor, event_id=event.id, **_details_of(event.data, names)
     )
 
 
-def _told(event: Event, names: Names) -> dict[str, Any]:
+def _details_of(event: Event, names: Names) -> dict[str, Any]:
     """What the event says that a line of a history has a place for."""
     match event:
         case TaskAssigned():

@@ -15,16 +15,16 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserRoleChanged
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import ListTasks, Task, TaskAssigned, TaskPage, TaskSort
-from popug_cli.messages.today import Happening, News, ShowToday, Today
+from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
 from popug_cli.tasks.people import anybody_assignable, usernames
 from popug_cli.tasks.queries import list_tasks, tasks_by_id
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 TASKS_SHOWN = 20
-HAPPENINGS_SHOWN = 20
-MOST_EVENTS = 200_000
+ACTIVITIES_SHOWN = 20
+MAX_EVENTS = 200_000
 READ_EVENTS = 1_000
 DAYS_LOOKED_BACK = 31
 KINDS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
@@ -37,14 +37,14 @@ class Timed(msgspec.Struct, frozen=True):
     time: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-def show_today(place: "Local", message: ShowToday, principal: Principal) -> Today:
+def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal) -> Today:
     """The day of whoever asks."""
-    place.catch_up()
-    with place.runtime.reading(principal) as context:
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
         balance = get_balance(GetBalance(), context)
         page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=TASKS_SHOWN), context)
         since, after = _beginning(message, context)
-        happened = [*_happenings(after, context)]
+        happened = [*_activities(after, context)]
         return Today(
             username=principal.username,
             role=cast(Role, principal.role),
@@ -56,16 +56,16 @@ def show_today(place: "Local", message: ShowToday, principal: Principal) -> Toda
             fees_cents=page.fees_cents,
             rewards_cents=page.rewards_cents,
             since=since,
-            happened=happened[-HAPPENINGS_SHOWN:],
+            happened=happened[-ACTIVITIES_SHOWN:],
             happened_count=len(happened),
             last_sequence=context.position,
-            waiting=[*_waiting(page, context)],
+            waiting=[*_suggested_commands(page, context)],
         )
 
 
 def _beginning(message: ShowToday, context: Context) -> tuple[datetime, int]:
     """From when on, and after which position of the log, something is news."""
-    since = message.since or context.calendar.instant(context.calendar.date_of(context.now), time())
+    since = message.since or context.calendar.first_instant_of(context.calendar.date_of(context.now), time())
     if message.after is None or message.after > context.position:
         return since, _position_before(since, context)
     return since, message.after
@@ -76,8 +76,8 @@ def _position_before(instant: datetime, context: Context) -> int:
     low, high = 0, context.position
     while low < high:
         middle = (low + high + 1) // 2
-        found = _time_from(middle, context)
-        if found is not None and found < instant:
+        time_found = _time_from(middle, context)
+        if time_found is not None and time_found < instant:
             low = middle
         else:
             high = middle - 1
@@ -93,66 +93,68 @@ def _time_from(sequence: int, context: Context) -> datetime | None:
     return None
 
 
-def _happenings(after: int, context: Context) -> Iterator[Happening]:
-    events = [*_about_me(after, context)]
+def _activities(after: int, context: Context) -> Iterator[Activity]:
+    events = [*_my_events(after, context)]
     assigned = [event.data for event in events if isinstance(event.data, TaskAssigned)]
     posted = [event.data.task_id for event in events if isinstance(event.data, EntryPosted) and event.data.task_id]
-    tasks = tasks_by_id([*{*(each.task_id for each in assigned), *posted}], context)
-    names = usernames(context, {each.assignee_id for each in assigned})
+    tasks = tasks_by_id([*{*(assignment.task_id for assignment in assigned), *posted}], context)
+    names = usernames(context, {assignment.assignee_id for assignment in assigned})
     for event in events:
-        if (happening := _told(event, tasks, names, context)) is not None:
-            yield happening
+        if (activity := _activity(event, tasks, names, context)) is not None:
+            yield activity
 
 
-def _about_me(after: int, context: Context) -> Iterator[Delivered[Event]]:
+def _my_events(after: int, context: Context) -> Iterator[Delivered[Event]]:
     """The events after a position in which somebody's id stands, of the last that may be looked through."""
     me, types = context.principal.user_id, [kind.TYPE for kind in KINDS]
-    after = max(after, context.position - MOST_EVENTS)
+    after = max(after, context.position - MAX_EVENTS)
     while rows := context.log.after(after, types, READ_EVENTS):
-        yield from context.log.known([row for row in rows if me in row[-1]])
+        yield from context.log.decode_known([row for row in rows if me in row[-1]])
         after = rows[-1][0]
 
 
-def _told(event: Delivered[Event], tasks: dict[str, Task], names: dict[str, str], context: Context) -> Happening | None:
+def _activity(
+    event: Delivered[Event], tasks: dict[str, Task], names: dict[str, str], context: Context
+) -> Activity | None:
     me, data = context.principal.user_id, event.data
     match data:
         case TaskAssigned():
-            what = _change_of_hands(data, me)
+            what = _assignment_kind(data, me)
             task = tasks.get(data.task_id)
-            fee_cents = -task.fee_cents if task and task.fee_cents and what is not News.TAKEN else None
-            assignee = names[data.assignee_id] if what is News.TAKEN else None
-            told = Happening(event.time, what, event.actor, _ref(task), fee_cents, assignee, data.shuffle_id)
-            return told if me in {data.assignee_id, data.previous_assignee_id} else None
+            fee_cents = -task.fee_cents if task and task.fee_cents and what is not ActivityKind.TAKEN else None
+            assignee = names[data.assignee_id] if what is ActivityKind.TAKEN else None
+            activity = Activity(event.time, what, event.actor, _task_ref(task), fee_cents, assignee, data.shuffle_id)
+            return activity if me in {data.assignee_id, data.previous_assignee_id} else None
         case EntryPosted(user_id=owner, task_id=str(task_id)) if owner == me:
-            return _entry(event, data, _ref(tasks.get(task_id)))
+            return _entry(event, data, _task_ref(tasks.get(task_id)))
         case PayoutMade(user_id=owner) if owner == me:
-            return Happening(event.time, News.PAID, event.actor, signed_cents=-data.amount_cents)
+            return Activity(event.time, ActivityKind.PAID, event.actor, signed_cents=-data.amount_cents)
         case UserRoleChanged(user_id=owner) if owner == me:
-            return Happening(event.time, News.ROLE_CHANGED, event.actor, role=data.new_role)
+            return Activity(event.time, ActivityKind.ROLE_CHANGED, event.actor, role=data.new_role)
     return None
 
 
-def _change_of_hands(assigned: TaskAssigned, me: str) -> News:
+def _assignment_kind(assigned: TaskAssigned, me: str) -> ActivityKind:
     if assigned.assignee_id != me:
-        return News.TAKEN
-    return News.KEPT if assigned.previous_assignee_id == me else News.GIVEN
+        return ActivityKind.TAKEN
+    return ActivityKind.KEPT if assigned.previous_assignee_id == me else ActivityKind.GIVEN
 
 
-def _entry(event: Delivered[Event], entry: EntryPosted, task: TaskRef | None) -> Happening | None:
+def _entry(event: Delivered[Event], entry: EntryPosted, task: TaskRef | None) -> Activity | None:
     """Of the entries those that no other event tells: rewards and corrections."""
     if entry.kind is EntryKind.REWARD:
-        return Happening(event.time, News.COMPLETED, event.actor, task, entry.amount_cents)
+        return Activity(event.time, ActivityKind.COMPLETED, event.actor, task, entry.amount_cents)
     if entry.kind in CORRECTIONS:
         signed_cents = CORRECTIONS[entry.kind] * entry.amount_cents
-        return Happening(event.time, News.CORRECTED, event.actor, task, signed_cents)
+        return Activity(event.time, ActivityKind.CORRECTED, event.actor, task, signed_cents)
     return None
 
 
-def _ref(task: Task | None) -> TaskRef | None:
+def _task_ref(task: Task | None) -> TaskRef | None:
     return TaskRef(task.number, task.title) if task else None
 
 
-def _waiting(page: TaskPage, context: Context) -> Iterable[str]:
+def _suggested_commands(page: TaskPage, context: Context) -> Iterable[str]:
     """The commands that are likely next, the most urgent first."""
     role = context.principal.role
     if page.tasks:

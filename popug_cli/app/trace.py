@@ -10,7 +10,7 @@ from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.queries import document
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import states_of
-from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryPosted, PayoutMade
@@ -21,51 +21,51 @@ from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import GetTask, TaskAssigned, TaskCompleted
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
+    from popug_cli.app.local import LocalBackend
 
 
-def trace_task(place: "Local", message: TraceTask, principal: Principal) -> Trace:
+def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal) -> Trace:
     """Every event of the chain in the order of the log; raises ``task_not_found``."""
-    task = place.perform_as(principal, GetTask(number=message.number))
-    with place.runtime.reading(principal) as context:
-        own = context.log.of_subject(task.task_id)
-        causes = list(_causes(context, own))
-        chain = {each.sequence: each for each in [*causes, *own, *_money(context, own, task.task_id)]}
-        steps = [_step(context, place.consumers, each) for _, each in sorted(chain.items())]
+    task = backend.perform_as(principal, GetTask(number=message.number))
+    with backend.runtime.reading(principal) as context:
+        events = context.log.by_subject(task.task_id)
+        causes = list(_causes(context, events))
+        chain = {event.sequence: event for event in [*causes, *events, *_money(context, events, task.task_id)]}
+        steps = [_step(context, backend.consumers, event) for _, event in sorted(chain.items())]
     return Trace(message.number, steps)
 
 
-def _causes(context: Context, own: list[Delivered[Event]]) -> Iterator[Delivered[Event]]:
-    known = {each.id for each in own}
-    for each in own:
-        cause = document(each.sequence, context.log.at(each.sequence)[-1]).get("causationid")
+def _causes(context: Context, events: list[Delivered[Event]]) -> Iterator[Delivered[Event]]:
+    known = {event.id for event in events}
+    for event in events:
+        cause = document(event.sequence, context.log.row_at(event.sequence)[-1]).get("causationid")
         if cause and cause not in known:
             known.add(cause)
-            found = context.log.by_id(cause)
-            if found is not None:
-                yield found
+            cause_event = context.log.by_id(cause)
+            if cause_event is not None:
+                yield cause_event
 
 
-def _money(context: Context, own: list[Delivered[Event]], task_id: str) -> Iterator[Delivered[Event]]:
-    holders = {each.data.assignee_id for each in own if isinstance(each.data, TaskAssigned | TaskCompleted)}
+def _money(context: Context, events: list[Delivered[Event]], task_id: str) -> Iterator[Delivered[Event]]:
+    holders = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
     for holder in sorted(holders):
-        about = context.log.of_subject(holder, EntryPosted, PayoutMade, MailSent, MailFailed)
+        about = context.log.by_subject(holder, EntryPosted, PayoutMade, MailSent, MailFailed)
         entries = [e for e in about if isinstance(e.data, EntryPosted) and e.data.task_id == task_id]
         days = {e.data.business_date for e in entries if isinstance(e.data, EntryPosted)}
         yield from entries
-        for each in about:
-            if isinstance(each.data, PayoutMade | MailSent | MailFailed) and each.data.business_date in days:
-                yield each
+        for event in about:
+            if isinstance(event.data, PayoutMade | MailSent | MailFailed) and event.data.business_date in days:
+                yield event
 
 
 def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
-    *_, envelope = context.log.at(event.sequence)
+    *_, envelope = context.log.row_at(event.sequence)
     stored: dict[str, Any] = document(event.sequence, envelope)
-    listeners = [each.name for each in consumers if stored["type"] in each.types]
+    listeners = [consumer.name for consumer in consumers if stored["type"] in consumer.types]
     states = states_of(context, event.sequence)
     return TraceLine(
         sequence=event.sequence,
-        at=parse_stamp(stored["time"]),
+        at=from_rfc3339(stored["time"]),
         event=type(event.data).NAME,
         actor=event.actor,
         event_id=event.id,

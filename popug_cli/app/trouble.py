@@ -5,12 +5,12 @@ import msgspec
 from popug_cli import __version__
 from popug_cli.kernel.errors import (
     Conflict,
-    IntegrityFault,
+    IntegrityViolation,
+    InternalError,
     InvalidInput,
     NotAllowed,
     NotAuthenticated,
     NotFound,
-    OwnFault,
     PopugError,
     Unavailable,
 )
@@ -18,13 +18,13 @@ from popug_cli.kernel.errors import (
 BY_EXIT_STATUS: dict[int, type[PopugError]] = {
     kind.exit_status: kind
     for kind in (
-        OwnFault,
+        InternalError,
         InvalidInput,
         NotFound,
         NotAuthenticated,
         NotAllowed,
         Conflict,
-        IntegrityFault,
+        IntegrityViolation,
         Unavailable,
     )
 }
@@ -32,7 +32,7 @@ MAY_BE_DONE = "what was asked for may have been done"
 LOOK_FIRST = "Look with another command before you repeat it."
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ReceivedProblem(msgspec.Struct, frozen=True):
     """A problem document (RFC 9457), as far as an error is made of it."""
 
     code: str
@@ -42,10 +42,10 @@ class Problem(msgspec.Struct, frozen=True):
     details: dict[str, msgspec.Raw] = {}
 
 
-def rebuilt(document: bytes) -> PopugError | None:
+def error_from_problem(document: bytes) -> PopugError | None:
     """The error that a problem document tells of; None where it is no such document."""
     try:
-        problem = msgspec.json.decode(document, type=Problem)
+        problem = msgspec.json.decode(document, type=ReceivedProblem)
         details = {name: msgspec.json.decode(value) for name, value in problem.details.items()}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
@@ -53,7 +53,7 @@ def rebuilt(document: bytes) -> PopugError | None:
     return kind(problem.code, problem.detail, hint=problem.hint, details=details) if kind else None
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class ServerErrors(msgspec.Struct, frozen=True):
     """The errors about the server at one address."""
 
     url: str
@@ -71,19 +71,19 @@ class Trouble(msgspec.Struct, frozen=True):
             "Check the address, and whether `popug serve` runs there.",
         )
 
-    def broken(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
+    def disconnected(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
         """The connection broke, also when it was tried again."""
         return self._failed(f"The connection to {self.url} broke before the answer came ({_reason(error)})", in_doubt)
 
-    def silent(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
+    def timed_out(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
         """The server takes too long."""
         return self._failed(f"The server at {self.url} does not answer ({_reason(error)})", in_doubt)
 
-    def nonsense(self, what: str, *, in_doubt: bool = False) -> PopugError:
+    def malformed(self, what: str, *, in_doubt: bool = False) -> PopugError:
         """What came is not what a server says."""
         return self._failed(f"The server at {self.url} cannot be understood: {what}", in_doubt)
 
-    def stranger(self, status: int, location: str, version: str) -> PopugError:
+    def version_mismatch(self, status: int, location: str, version: str) -> PopugError:
         """What answers is no server of this version."""
         if version:
             sentence = f"The server at {self.url} is popug {version[:40]}, and this is popug {__version__}."

@@ -6,20 +6,20 @@ from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
-from popug_cli.audit.reading import Told, normal, rows, told
-from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, feed
-from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.audit.reading import ProvedEvent, normalize_time, read_events, stream_rows
+from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, replay_into
+from popug_cli.audit.verdict import MAX_SHOWN, check_result
 from popug_cli.billing.consumers import CONSUMER as BILLING
-from popug_cli.billing.rules import sides
+from popug_cli.billing.rules import debit_and_credit
 from popug_cli.bus.runtime import Context
-from popug_cli.bus.status import untaken_problems
+from popug_cli.bus.status import skipped_problems
 from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
 from popug_cli.tasks.consumers import CONSUMER as TASKS
 
 
-class Proved(NamedTuple):
+class EntrySnapshot(NamedTuple):
     """All that is proved of an entry, as texts and numbers of the database."""
 
     entry_id: str
@@ -35,9 +35,9 @@ class Proved(NamedTuple):
     recorded_at: str
 
 
-UNREADABLE = Proved("unreadable", "", "", 0, "", None, None, None, "", "", "")
+UNREADABLE_ENTRY = EntrySnapshot("unreadable", "", "", 0, "", None, None, None, "", "", "")
 PROGRESS_EVENTS = 1_000
-ODD_CAUSES = """
+SELECT_WRONG_CAUSES = """
     SELECT * FROM (
         SELECT entry.entry_id, entry.kind, CASE entry.kind
                 WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
@@ -52,14 +52,14 @@ ODD_CAUSES = """
 
 def entries_as_posted(context: Context) -> Check:
     """Whether ledger and log tell the same entries in the same order."""
-    holds = "every entry is as its entry_posted told it, in the same order"
-    return verdict("entries_equal_events", holds, list(islice(_unlike_entries(context), SHOWN + 1)))
+    statement = "every entry is as its entry_posted told it, in the same order"
+    return check_result("entries_match_events", statement, list(islice(_entry_mismatches(context), MAX_SHOWN + 1)))
 
 
 def entries_have_causes(context: Context) -> Check:
     """Whether each entry was caused by what may cause its kind, and occurred when that did."""
-    holds = "each entry was caused by an assignment, a completion, its payout_made, or what it corrects, and then"
-    return verdict("every_entry_has_its_cause", holds, list(islice(_wrong_causes(context), SHOWN + 1)))
+    statement = "each entry was caused by an assignment, a completion, its payout_made, or what it corrects, and then"
+    return check_result("entry_causes_exist", statement, list(islice(_wrong_causes(context), MAX_SHOWN + 1)))
 
 
 def closed_days(context: Context) -> Check:
@@ -71,60 +71,66 @@ def closed_days(context: Context) -> Check:
         for day in connection.exec_driver_sql("SELECT business_date FROM billing_days ORDER BY business_date").scalars()
     ]
     expected = list(context.calendar.days(date.fromisoformat(first), closed[-1])) if first and closed else []
-    odd = sorted(set(closed).symmetric_difference(expected))
-    return verdict("closed_days_without_gaps", "the closed days have no gap", [str(day) for day in odd])
+    differing = sorted(set(closed).symmetric_difference(expected))
+    return check_result("closed_days_without_gaps", "the closed days have no gap", [str(day) for day in differing])
 
 
-def nothing_passed_over(context: Context) -> Check:
+def no_event_skipped(context: Context) -> Check:
     """Whether every event up to a consumer's cursor is done by it or set aside."""
     consumers = (ANALYTICS, BILLING, MAIL, TASKS)
-    holds = "every event that a cursor has passed is done or set aside"
-    return verdict("nothing_passed_over", holds, list(untaken_problems(context, consumers)))
+    statement = "every event that a cursor has passed is done or set aside"
+    return check_result("no_event_skipped", statement, list(skipped_problems(context, consumers)))
 
 
 def read_models(context: Context) -> Check:
     """Whether analytics is what a rebuild from the log would be."""
     with empty_copy(context, ANALYTICS) as copy:
-        feed(context, ANALYTICS, copy, after=0, up_to=cursor_of(context, ANALYTICS))
-        found = [f"{each.table} ({each.example})" for each in differences(context, ANALYTICS, copy)]
-    return verdict("read_models_equal_rebuild", "analytics equals a rebuild from the log", found)
+        replay_into(context, ANALYTICS, copy, after=0, up_to=cursor_of(context, ANALYTICS))
+        mismatches = [
+            f"{difference.table} ({difference.example})" for difference in differences(context, ANALYTICS, copy)
+        ]
+    return check_result("read_models_match_replay", "analytics equals a rebuild from the log", mismatches)
 
 
-def _unlike_entries(context: Context) -> Iterator[str]:
+def _entry_mismatches(context: Context) -> Iterator[str]:
     for entry, posted in zip_longest(_entries(context), _posted(context)):
         if entry != posted:
-            yield f"entry {(entry or posted or UNREADABLE).entry_id} ({_odd_fields(entry, posted)})"
+            yield f"entry {(entry or posted or UNREADABLE_ENTRY).entry_id} ({_differing_fields(entry, posted)})"
 
 
-def _odd_fields(entry: Proved | None, posted: Proved | None) -> str:
+def _differing_fields(entry: EntrySnapshot | None, posted: EntrySnapshot | None) -> str:
     if entry is None:
         return "told and not in the ledger"
     if posted is None:
         return "in the ledger and never told"
-    fields = zip(Proved._fields, entry, posted, strict=True)
-    return ", ".join(f"{name} is {one}, told as {other}" for name, one, other in fields if one != other)
+    fields = zip(EntrySnapshot._fields, entry, posted, strict=True)
+    return ", ".join(
+        f"{name} is {stored_value}, told as {published_value}"
+        for name, stored_value, published_value in fields
+        if stored_value != published_value
+    )
 
 
-def _entries(context: Context) -> Iterator[Proved]:
+def _entries(context: Context) -> Iterator[EntrySnapshot]:
     """Every entry as it stands, in the order of the ledger."""
     statement = (
         "SELECT entry_id, employee_id, kind, amount_cents, business_date, task_id, corrects, event_id, debit_account,"
         " credit_account, recorded_at FROM billing_entries ORDER BY position"
     )
-    return map(Proved._make, rows(context, statement))
+    return map(EntrySnapshot._make, stream_rows(context, statement))
 
 
-def _posted(context: Context) -> Iterator[Proved]:
+def _posted(context: Context) -> Iterator[EntrySnapshot]:
     """Every entry as its ``entry_posted`` told it."""
-    for sequence, event in told(context, EntryPosted):
-        yield UNREADABLE if event is None else _proved(event)
+    for sequence, event in read_events(context, EntryPosted):
+        yield UNREADABLE_ENTRY if event is None else _snapshot(event)
         if not sequence % PROGRESS_EVENTS:
             context.progress("Proving entries", sequence, context.position)
 
 
-def _proved(event: Told[EntryPosted]) -> Proved:
+def _snapshot(event: ProvedEvent[EntryPosted]) -> EntrySnapshot:
     posted = event.data
-    return Proved(
+    return EntrySnapshot(
         posted.entry_id,
         posted.user_id,
         posted.kind.value,
@@ -133,15 +139,15 @@ def _proved(event: Told[EntryPosted]) -> Proved:
         posted.task_id,
         posted.corrects,
         event.causationid,
-        *sides(posted.kind, posted.user_id),
-        normal(event.time),
+        *debit_and_credit(posted.kind, posted.user_id),
+        normalize_time(event.time),
     )
 
 
 def _wrong_causes(context: Context) -> Iterator[str]:
     """An entry occurred when its cause did; a correction when it was made."""
-    for entry_id, kind, wanted, found, occurred_at, caused_at in rows(context, ODD_CAUSES):
-        if found != wanted:
-            yield f"entry {entry_id} (a {kind} caused by {found or 'nothing that is in the log'})"
-        elif occurred_at != normal(str(caused_at)):
+    for entry_id, kind, wanted, cause_type, occurred_at, caused_at in stream_rows(context, SELECT_WRONG_CAUSES):
+        if cause_type != wanted:
+            yield f"entry {entry_id} (a {kind} caused by {cause_type or 'nothing that is in the log'})"
+        elif occurred_at != normalize_time(str(caused_at)):
             yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"

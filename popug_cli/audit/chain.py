@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from hashlib import sha256
 from itertools import islice
 
-from popug_cli.audit.cut import own_among
-from popug_cli.audit.reading import rows
-from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.audit.cut import own_unlinked
+from popug_cli.audit.reading import stream_rows
+from popug_cli.audit.verdict import MAX_SHOWN, check_result
 from popug_cli.bus.chain import ORIGIN
-from popug_cli.bus.outside import not_linked
+from popug_cli.bus.outside import unlinked_positions
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.company import Check
 
@@ -18,15 +18,19 @@ Link = tuple[int, int, str]
 
 def chain(context: Context) -> Check:
     """Whether every link has the hash that its events and the link before it give, and none is gone; names the head."""
-    wrong = list(islice(broken_links(context), SHOWN + 1))
+    wrong = list(islice(broken_links(context), MAX_SHOWN + 1))
     head = context.log.head_hash() or ORIGIN
-    found = verdict("hash_chain", f"the chain over the log is unbroken; its head is {head}", wrong)
-    if found.ok and (loose := not_linked(context)):
-        if own := list(islice(own_among(context, loose), SHOWN + 1)):
-            cut = f"links were taken away: nothing covers what popug told at {_in_words(own)}"
-            return Check(found.name, False, cut)
-        return Check(found.name, True, f"{found.detail}; not linked, since appended from outside: {_in_words(loose)}")
-    return found
+    result = check_result("hash_chain", f"the chain over the log is unbroken; its head is {head}", wrong)
+    if result.ok and (unlinked := unlinked_positions(context)):
+        if removed := list(islice(own_unlinked(context, unlinked), MAX_SHOWN + 1)):
+            detail = f"links were taken away: nothing covers what popug told at {_format_positions(removed)}"
+            return Check(result.name, False, detail)
+        return Check(
+            result.name,
+            True,
+            f"{result.detail}; not linked, since appended from outside: {_format_positions(unlinked)}",
+        )
+    return result
 
 
 def is_part_of_history(context: Context, head: str) -> bool:
@@ -39,13 +43,13 @@ def broken_links(context: Context) -> Iterator[str]:
     """The links whose hash is not that of their events, in the order of the log."""
     events = _Events(context)
     before, end = ORIGIN, 0
-    for last, first, told in _links(context):
+    for last, first, recorded in _links(context):
         if first <= end:
             yield f"link {last} overlaps the one before"
-        count, found = events.hashed(first, last, before)
-        if count != last - first + 1 or found != told:
+        count, actual_hash = events.hash_between(first, last, before)
+        if count != last - first + 1 or actual_hash != recorded:
             yield f"the events {first} to {last}"
-        before, end = told, last
+        before, end = recorded, last
 
 
 class _Events:
@@ -53,11 +57,11 @@ class _Events:
 
     def __init__(self, context: Context) -> None:
         statement = "SELECT sequence, CAST(envelope AS BLOB) FROM bus_log ORDER BY sequence"
-        self._rows = rows(context, statement)
+        self._rows = stream_rows(context, statement)
         self._next = next(self._rows, None)
         self._context, self._end = context, context.position
 
-    def hashed(self, first: int, last: int, before: str) -> tuple[int, str]:
+    def hash_between(self, first: int, last: int, before: str) -> tuple[int, str]:
         """How many events there are from one position to another, and the hash of their link after the one before."""
         digest, count, parts = sha256(before.encode()), 0, list[bytes]()
         while self._next is not None and self._next[0] <= last:
@@ -74,10 +78,10 @@ class _Events:
         return count, digest.hexdigest()
 
 
-def _in_words(positions: list[int]) -> str:
-    more = " and more" if len(positions) > SHOWN else ""
-    return ", ".join(map(str, positions[:SHOWN])) + more
+def _format_positions(positions: list[int]) -> str:
+    more = " and more" if len(positions) > MAX_SHOWN else ""
+    return ", ".join(map(str, positions[:MAX_SHOWN])) + more
 
 
 def _links(context: Context) -> Iterator[Link]:
-    return rows(context, "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")
+    return stream_rows(context, "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")

@@ -5,11 +5,11 @@ An event from outside has no such trace: of whatever it says popug has nothing b
 
 from collections.abc import Iterator
 
-from popug_cli.audit.reading import rows
+from popug_cli.audit.reading import stream_rows
 from popug_cli.bus.runtime import Context
 
 # Of each event that comes with something written down: where that is.
-TRACES = {
+WITNESS_ROWS = {
     "popug.identity.user_registered.v1": "identity_users WHERE user_id = log.subject",
     "popug.identity.token_issued.v1": "identity_tokens WHERE token_id = log.subject",
     "popug.tasks.task_created.v2": "tasks_tasks WHERE task_id = log.subject",
@@ -22,23 +22,23 @@ TRACES = {
     "popug.billing.entry_posted.v1": ("billing_entries WHERE entry_id = json_extract(log.envelope, '$.data.entry_id')"),
     "popug.billing.day_closed.v1": "billing_days WHERE business_date = log.subject",
 }
-TOLD_OFTEN = ("popug.billing.payout_made.v1", "popug.billing.entry_posted.v1")
-HAS_A_TRACE = (
+REPEATED_TYPES = ("popug.billing.payout_made.v1", "popug.billing.entry_posted.v1")
+HAS_WITNESS = (
     "SELECT 1 FROM bus_log log WHERE sequence = ? AND CASE type "
-    + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {trace})" for type_, trace in TRACES.items())
+    + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {trace})" for type_, trace in WITNESS_ROWS.items())
     + " END"
 )
-OF_THE_SAME = (
+SAME_EVENT = (
     "SELECT other.sequence FROM bus_log log JOIN bus_log other ON other.subject = log.subject AND other.type = log.type"
-    f" WHERE log.sequence = ? AND log.type NOT IN {TOLD_OFTEN}"
+    f" WHERE log.sequence = ? AND log.type NOT IN {REPEATED_TYPES}"
 )
 
 
-def own_among(context: Context, loose: list[int]) -> Iterator[int]:
+def own_unlinked(context: Context, unlinked: list[int]) -> Iterator[int]:
     """Those of the positions without a link at which stands what popug told itself, and told but there."""
-    outside = set(loose)
-    for sequence in loose:
-        if any(rows(context, HAS_A_TRACE, (sequence,))):
-            told = {same for (same,) in rows(context, OF_THE_SAME, (sequence,))}
-            if told <= outside:
+    outside = set(unlinked)
+    for sequence in unlinked:
+        if any(stream_rows(context, HAS_WITNESS, (sequence,))):
+            repeated = {same for (same,) in stream_rows(context, SAME_EVENT, (sequence,))}
+            if repeated <= outside:
                 yield sequence

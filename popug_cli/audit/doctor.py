@@ -14,45 +14,54 @@ from typing import NamedTuple
 from msgspec import MsgspecError
 from sqlalchemy.exc import DBAPIError
 
-from popug_cli.audit.agreements import AGREEMENTS, tasks_as_created
-from popug_cli.audit.beside import beside
-from popug_cli.audit.books import closed_days, entries_as_posted, entries_have_causes, nothing_passed_over, read_models
+from popug_cli.audit.agreements import CROSS_MODULE_INVARIANTS, tasks_as_created
+from popug_cli.audit.beside import parallel_checks
+from popug_cli.audit.books import closed_days, entries_as_posted, entries_have_causes, no_event_skipped, read_models
 from popug_cli.audit.chain import chain, is_part_of_history
-from popug_cli.audit.draws import draws
+from popug_cli.audit.draws import draws_reproducible
 from popug_cli.audit.invariants import INVARIANTS, Invariant
-from popug_cli.audit.nights import days_to_close, scheduler
-from popug_cli.audit.verdict import SHOWN, verdict
+from popug_cli.audit.nights import overdue_days, scheduler
+from popug_cli.audit.verdict import MAX_SHOWN, check_result
 from popug_cli.bus.chain import ORIGIN
-from popug_cli.bus.outside import first_few, oddities
+from popug_cli.bus.outside import limit_with_ellipsis, problems_of_unlinked
 from popug_cli.bus.runtime import Context
 from popug_cli.bus.status import log_problems
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.engine import scalar
-from popug_cli.storage.faults import place_fault
+from popug_cli.storage.faults import environment_error
 
-Examine = Callable[[Context], Check]
+CheckFunction = Callable[[Context], Check]
 STEPS = 1_000
-WAIT_SECONDS = 0.2
+PROGRESS_POLL_SECONDS = 0.2
 # What reading stored data that was damaged may raise; that is what a check is there to find.
-DAMAGE = (DBAPIError, sqlite3.Error, MsgspecError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
+CORRUPTION_ERRORS = (
+    DBAPIError,
+    sqlite3.Error,
+    MsgspecError,
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
-class Where(IntEnum):
+class RunIn(IntEnum):
     """Where a check is carried out, in the order of their beginning beside the others."""
 
-    HERE = 0
-    BESIDE = 1
-    BESIDE_WITH_FACTS = 2
-    ANYWHERE = 3
+    MAIN = 0
+    THREAD = 1
+    THREAD_WITH_FIELDS = 2
+    EITHER = 3
 
 
-class Examination(NamedTuple):
+class NamedCheck(NamedTuple):
     """A named check; what is SQL alone may run beside the others, and what reads facts only where they are."""
 
     name: str
-    check: Examine
-    where: Where = Where.HERE
+    check: CheckFunction
+    run_in: RunIn = RunIn.MAIN
 
 
 def examine(context: Context) -> Health:
@@ -60,71 +69,84 @@ def examine(context: Context) -> Health:
 
     Raises ``Unavailable`` where the machine, and not the company, is what keeps a check from being carried out.
     """
-    others = [
-        Examination("nothing_passed_over", nothing_passed_over, Where.ANYWHERE),
-        Examination("read_models_equal_rebuild", read_models),
-        Examination("set_aside", _set_aside),
-        Examination("appended_from_outside", _outside),
-        Examination("days_to_close", days_to_close),
-        Examination("scheduler", scheduler),
+    other_checks = [
+        NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
+        NamedCheck("read_models_match_replay", read_models),
+        NamedCheck("parked_events", _parked_events),
+        NamedCheck("unlinked_events", _unlinked_events),
+        NamedCheck("overdue_days", overdue_days),
+        NamedCheck("scheduler", scheduler),
     ]
-    checks = _carried_out([*_proofs(), *others], context)
+    checks = _run_all([*_proof_checks(), *other_checks], context)
     return Health(ok=all(check.ok for check in checks), checks=checks, head=_head(context))
 
 
 def prove(context: Context, head: str | None = None) -> LedgerProof:
     """Check log, ledger and draws; the first thing that is wrong is named, also a head that this history never had."""
-    wrong = next((check for check in _carried_out(_proofs(), context) if not check.ok), None)
-    found = (f"{wrong.name}: {wrong.detail}" if wrong else None, _unknown_head(context, head))
-    told = "; ".join(each for each in found if each) or None
-    return LedgerProof(ok=told is None, head=_head(context), entries=_count_entries(context), first_wrong=told)
+    wrong = next((check for check in _run_all(_proof_checks(), context) if not check.ok), None)
+    problems = (f"{wrong.name}: {wrong.detail}" if wrong else None, _unknown_head(context, head))
+    violations = "; ".join(problem for problem in problems if problem) or None
+    return LedgerProof(
+        ok=violations is None, head=_head(context), entries=_count_entries(context), first_wrong=violations
+    )
 
 
-def _proofs() -> list[Examination]:
+def _proof_checks() -> list[NamedCheck]:
     """What proves the log, the ledger and the draws, in the order in which one leans on the other."""
     return [
-        Examination("database", _database, Where.BESIDE),
-        Examination("foreign_keys", _foreign_keys, Where.ANYWHERE),
-        Examination("log_without_gaps", _log),
-        Examination("hash_chain", chain),
-        Examination("entries_equal_events", entries_as_posted),
-        Examination("every_entry_has_its_cause", entries_have_causes, Where.ANYWHERE),
+        NamedCheck("database", _database, RunIn.THREAD),
+        NamedCheck("foreign_keys", _foreign_keys, RunIn.EITHER),
+        NamedCheck("log_without_gaps", _log),
+        NamedCheck("hash_chain", chain),
+        NamedCheck("entries_match_events", entries_as_posted),
+        NamedCheck("entry_causes_exist", entries_have_causes, RunIn.EITHER),
         *(
-            Examination(each.name, _statement(each), Where.BESIDE_WITH_FACTS if each.reads_facts else Where.ANYWHERE)
-            for each in (*INVARIANTS, *AGREEMENTS)
+            NamedCheck(
+                invariant.name,
+                _check_of(invariant),
+                RunIn.THREAD_WITH_FIELDS if invariant.reads_event_fields else RunIn.EITHER,
+            )
+            for invariant in (*INVARIANTS, *CROSS_MODULE_INVARIANTS)
         ),
-        Examination("tasks_equal_events", tasks_as_created),
-        Examination("closed_days_without_gaps", closed_days),
-        Examination("draws", draws),
+        NamedCheck("tasks_match_events", tasks_as_created),
+        NamedCheck("closed_days_without_gaps", closed_days),
+        NamedCheck("draws_reproducible", draws_reproducible),
     ]
 
 
-def _carried_out(examinations: Sequence[Examination], context: Context) -> list[Check]:
+def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check]:
     """The checks in their order; some run beside the others, and whatever has not begun by the end is done here."""
-    answers: dict[str, Check] = {}
-    with beside(context) as begin:
-        by_place = sorted(examinations, key=lambda each: each.where)
-        running = {each: begin(partial(_guarded, each)) for each in by_place if each.where is not Where.HERE}
+    results: dict[str, Check] = {}
+    with parallel_checks(context) as submit:
+        ordered = sorted(named_checks, key=lambda named_check: named_check.run_in)
+        running = {
+            named_check: submit(partial(_run_safely, named_check))
+            for named_check in ordered
+            if named_check.run_in is not RunIn.MAIN
+        }
 
         def report(label: str, done: int, total: int) -> None:
-            steps = sum(check.done() for check in running.values()) + len(answers) + done / max(total, 1)
-            context.progress("Checking", int(STEPS * steps), STEPS * len(examinations))
+            steps = sum(check.done() for check in running.values()) + len(results) + done / max(total, 1)
+            context.progress("Checking", int(STEPS * steps), STEPS * len(named_checks))
 
-        here = [each for each in by_place if each.where is Where.HERE]
-        for each in (*here, *reversed([each for each in by_place if each.where is Where.ANYWHERE])):
-            report(each.name, 0, 1)
-            if each.where is Where.HERE or running[each].cancel():
-                answers[each.name] = _guarded(each, replace(context, progress=report))
-        while wait(running.values(), timeout=WAIT_SECONDS).not_done:
+        main_checks = [named_check for named_check in ordered if named_check.run_in is RunIn.MAIN]
+        for named_check in (
+            *main_checks,
+            *reversed([named_check for named_check in ordered if named_check.run_in is RunIn.EITHER]),
+        ):
+            report(named_check.name, 0, 1)
+            if named_check.run_in is RunIn.MAIN or running[named_check].cancel():
+                results[named_check.name] = _run_safely(named_check, replace(context, progress=report))
+        while wait(running.values(), timeout=PROGRESS_POLL_SECONDS).not_done:
             report("", 0, 1)
-    return [answers.get(each.name) or running[each].result() for each in examinations]
+    return [results.get(named_check.name) or running[named_check].result() for named_check in named_checks]
 
 
 def _unknown_head(context: Context, head: str | None) -> str | None:
     try:
         if head is None or is_part_of_history(context, head.strip().lower()):
             return None
-    except DAMAGE:
+    except CORRUPTION_ERRORS:
         return f"head: the links that could tell of {head} cannot be read"
     return f"head: {head} is no part of this history; it was rewritten or cut since, or the head is of another company"
 
@@ -132,69 +154,75 @@ def _unknown_head(context: Context, head: str | None) -> str | None:
 def _head(context: Context) -> str:
     try:
         return context.log.head_hash() or ORIGIN
-    except DAMAGE:
+    except CORRUPTION_ERRORS:
         return ORIGIN
 
 
 def _count_entries(context: Context) -> int:
     try:
         return scalar(context.connection, "SELECT count(*) FROM billing_entries") or 0
-    except DAMAGE:
+    except CORRUPTION_ERRORS:
         return 0
 
 
-def _guarded(examination: Examination, context: Context) -> Check:
-    name = examination.name
+def _run_safely(named_check: NamedCheck, context: Context) -> Check:
+    name = named_check.name
     try:
-        return examination.check(context)
+        return named_check.check(context)
     except Unavailable:
         raise
     except PopugError as refusal:
         return Check(name, False, refusal.message)
-    except DAMAGE as error:
-        fault = place_fault(error, context.home.database)
+    except CORRUPTION_ERRORS as error:
+        fault = environment_error(error, context.home.database)
         if isinstance(fault, Unavailable):
             raise fault from error
-        told = getattr(error, "orig", error)
+        cause = getattr(error, "orig", error)
         return Check(
-            name, False, fault.message if fault else f"it cannot be carried out: {type(told).__name__}: {told}"
+            name, False, fault.message if fault else f"it cannot be carried out: {type(cause).__name__}: {cause}"
         )
 
 
-def _statement(invariant: Invariant) -> Examine:
+def _check_of(invariant: Invariant) -> CheckFunction:
     def check(context: Context) -> Check:
-        statement = f"SELECT * FROM ({invariant.statement(context)}) AS found LIMIT {SHOWN + 1}"
+        statement = f"SELECT * FROM ({invariant.sql(context)}) AS found LIMIT {MAX_SHOWN + 1}"
         rows = context.connection.exec_driver_sql(statement).scalars().all()
-        return verdict(invariant.name, invariant.holds, [str(row) for row in rows])
+        return check_result(invariant.name, invariant.statement, [str(row) for row in rows])
 
     return check
 
 
 def _database(context: Context) -> Check:
-    rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({SHOWN})").scalars().all()
-    return verdict("database", "the file is a sound database", [row for row in rows if row != "ok"])
+    rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({MAX_SHOWN})").scalars().all()
+    return check_result("database", "the file is a sound database", [row for row in rows if row != "ok"])
 
 
 def _foreign_keys(context: Context) -> Check:
     rows = context.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     wrong = [f"row {row[1]} of {row[0]}" for row in rows]
-    return verdict("foreign_keys", "every reference leads to a row", wrong)
+    return check_result("foreign_keys", "every reference leads to a row", wrong)
 
 
 def _log(context: Context) -> Check:
-    return verdict("log_without_gaps", f"all positions up to {context.position} are there", list(log_problems(context)))
+    return check_result(
+        "log_without_gaps", f"all positions up to {context.position} are there", list(log_problems(context))
+    )
 
 
-def _set_aside(context: Context) -> Check:
-    return Check("set_aside", True, "; ".join(_counts(context)) or "nothing is set aside")
+def _parked_events(context: Context) -> Check:
+    return Check("parked_events", True, "; ".join(_parked_counts(context)) or "nothing is set aside")
 
 
-def _outside(context: Context) -> Check:
+def _unlinked_events(context: Context) -> Check:
     """What was appended from outside is an event like any other, and no failure however odd it is."""
-    return Check("appended_from_outside", True, " ".join(first_few(oddities(context))) or "nothing odd was appended")
+    return Check(
+        "unlinked_events",
+        True,
+        " ".join(limit_with_ellipsis(problems_of_unlinked(context))) or "nothing odd was appended",
+    )
 
 
-def _counts(context: Context) -> Iterator[str]:
+def _parked_counts(context: Context) -> Iterator[str]:
     rows = context.connection.exec_driver_sql(
         "SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state ORDER BY consumer, state"
     )

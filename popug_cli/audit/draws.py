@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from popug_cli.audit.reading import told
-from popug_cli.audit.verdict import SHOWN, verdict
-from popug_cli.bus.outside import not_linked
+from popug_cli.audit.reading import read_events
+from popug_cli.audit.verdict import MAX_SHOWN, check_result
+from popug_cli.bus.outside import unlinked_positions
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.draws import ALGORITHM, draw_assignee, draw_price_cents
 from popug_cli.messages.billing import TaskPriced
@@ -18,7 +18,7 @@ from popug_cli.tasks.people import Candidates
 PROGRESS_EVENTS = 1_000
 
 
-class Drawn(NamedTuple):
+class RecordedShuffle(NamedTuple):
     """What a shuffle told of its draw, among whom, and between which positions its assignments stand."""
 
     draw: AssigneeDraw
@@ -28,15 +28,17 @@ class Drawn(NamedTuple):
     last: int
 
 
-def draws(context: Context) -> Check:
+def draws_reproducible(context: Context) -> Check:
     """Whether every price and every assignee came out as the seeds say."""
-    return verdict("draws", "every draw comes out again", list(islice(_wrong_draws(context), SHOWN + 1)))
+    return check_result(
+        "draws_reproducible", "every draw comes out again", list(islice(_wrong_draws(context), MAX_SHOWN + 1))
+    )
 
 
 def _wrong_draws(context: Context) -> Iterator[str]:
     yield from _wrong_prices(context)
-    candidates, outside = Candidates(context), set(not_linked(context))
-    shuffles: dict[str, Drawn] = {}
+    candidates, outside = Candidates(context), set(unlinked_positions(context))
+    shuffles: dict[str, RecordedShuffle] = {}
     for shuffle_id, drawn, wrong in _shuffles(candidates, outside, context):
         if wrong:
             yield f"shuffle {shuffle_id} ({wrong})"
@@ -46,7 +48,7 @@ def _wrong_draws(context: Context) -> Iterator[str]:
 
 
 def _wrong_prices(context: Context) -> Iterator[str]:
-    for _, event in told(context, TaskPriced):
+    for _, event in read_events(context, TaskPriced):
         if event is None:
             continue
         priced = event.data
@@ -57,11 +59,11 @@ def _wrong_prices(context: Context) -> Iterator[str]:
 
 def _shuffles(
     candidates: Candidates, outside: set[int], context: Context
-) -> Iterator[tuple[str, Drawn | None, str | None]]:
+) -> Iterator[tuple[str, RecordedShuffle | None, str | None]]:
     """Each shuffle that was done: its id, its draw as the log tells it, and what is wrong about that."""
     events = {
         event.data.shuffle_id: event.data
-        for sequence, event in told(context, TasksShuffled)
+        for sequence, event in read_events(context, TasksShuffled)
         if event is not None and sequence not in outside
     }
     statement = (
@@ -75,20 +77,22 @@ def _shuffles(
             yield shuffle_id, None, "the log tells otherwise of it"
         elif AssigneeDraw(*draw) != event.draw or event.draw.algorithm != ALGORITHM:
             yield shuffle_id, None, "its draw is not as the log tells it"
-        elif len(among := candidates.as_of(event.draw.candidates_as_of)) != candidates_count or (tasks and not among):
-            yield shuffle_id, None, f"it was drawn among {candidates_count}, but {len(among)} are known"
+        elif len(eligible := candidates.as_of(event.draw.candidates_as_of)) != candidates_count or (
+            tasks and not eligible
+        ):
+            yield shuffle_id, None, f"it was drawn among {candidates_count}, but {len(eligible)} are known"
         else:
-            yield shuffle_id, Drawn(event.draw, among, tasks, first, last), None
+            yield shuffle_id, RecordedShuffle(event.draw, eligible, tasks, first, last), None
     for shuffle_id in events:
         yield shuffle_id, None, "the log tells of it, and nothing else does"
 
 
 def _wrong_assignees(
-    shuffles: dict[str, Drawn], candidates: Candidates, outside: set[int], context: Context
+    shuffles: dict[str, RecordedShuffle], candidates: Candidates, outside: set[int], context: Context
 ) -> Iterator[str]:
     """What does not come out again; what was appended from outside is none of popug's."""
     checked: Counter[str] = Counter()
-    for sequence, event in told(context, TaskAssigned):
+    for sequence, event in read_events(context, TaskAssigned):
         if not sequence % PROGRESS_EVENTS:
             context.progress("Drawing again", sequence, context.position)
         if event is None or sequence in outside:
@@ -96,26 +100,26 @@ def _wrong_assignees(
         assigned = event.data
         if assigned.reason is AssignmentReason.SHUFFLED:
             checked[assigned.shuffle_id or ""] += 1
-            right = _is_as_shuffled(sequence, assigned, shuffles.get(assigned.shuffle_id or ""))
+            is_reproduced = _matches_shuffle(sequence, assigned, shuffles.get(assigned.shuffle_id or ""))
         else:
-            right = _comes_out(assigned, candidates.as_of(assigned.draw.candidates_as_of))
-        if not right:
+            is_reproduced = _is_reproduced(assigned, candidates.as_of(assigned.draw.candidates_as_of))
+        if not is_reproduced:
             yield f"the assignee of task {assigned.task_id} at {sequence}"
     for shuffle_id, drawn in shuffles.items():
         if checked[shuffle_id] != drawn.task_count:
             yield f"shuffle {shuffle_id} ({checked[shuffle_id]} of its {drawn.task_count} assignments are in the log)"
 
 
-def _is_as_shuffled(sequence: int, assigned: TaskAssigned, drawn: Drawn | None) -> bool:
+def _matches_shuffle(sequence: int, assigned: TaskAssigned, drawn: RecordedShuffle | None) -> bool:
     return (
         drawn is not None
         and drawn.first <= sequence <= drawn.last
         and assigned.draw == drawn.draw
-        and _comes_out(assigned, drawn.candidates)
+        and _is_reproduced(assigned, drawn.candidates)
     )
 
 
-def _comes_out(assigned: TaskAssigned, among: list[str]) -> bool:
-    if not among or assigned.draw.algorithm != ALGORITHM:
+def _is_reproduced(assigned: TaskAssigned, candidates: list[str]) -> bool:
+    if not candidates or assigned.draw.algorithm != ALGORITHM:
         return False
-    return draw_assignee(assigned.draw.seed, assigned.task_id, among) == assigned.assignee_id
+    return draw_assignee(assigned.draw.seed, assigned.task_id, candidates) == assigned.assignee_id

@@ -1,25 +1,25 @@
 """The invariants that are statements: each selects, in words, what contradicts it.
 
-Statements read several modules' tables and the log; nothing else in popug may. ``done`` narrows events to those that
-billing has taken: what it has set aside has no effects yet and is no contradiction. ``log_facts`` are the fields of all
-events: of the log itself or, where that is long, of a table into which they were read once.
+Statements read several modules' tables and the log; nothing else in popug may. ``done`` restricts events to those that
+billing has processed: parked events have no effects yet and are not violations. ``event_fields`` are the fields of
+all events: of the log itself or, where that is long, of a table into which they were read once.
 """
 
 from typing import NamedTuple
 
 from popug_cli.bus.runtime import Context
 
-DONE = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
-ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
-COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
-POSTED = "log.type = 'popug.billing.entry_posted.v1'"
+PROCESSED_BY_BILLING = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
+IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
+IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
+IS_POSTED = "log.type = 'popug.billing.entry_posted.v1'"
 SIGNED = "CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END"
 
 
-FIELDS = ("task_id", "assignee_id", "kind", "business_date", "amount_cents", "fee_cents", "reward_cents")
-FACTS = (
+EVENT_FIELDS = ("task_id", "assignee_id", "kind", "business_date", "amount_cents", "fee_cents", "reward_cents")
+SELECT_EVENT_FIELDS = (
     "SELECT sequence, type, subject, "
-    + ", ".join(f"json_extract(envelope, '$.data.{field}') AS {field}" for field in FIELDS)
+    + ", ".join(f"json_extract(envelope, '$.data.{field}') AS {field}" for field in EVENT_FIELDS)
     + " FROM bus_log"
 )
 
@@ -28,40 +28,44 @@ class Invariant(NamedTuple):
     """A name, what holds, and the statement whose rows (one text each) would contradict it."""
 
     name: str
-    holds: str
-    contradictions: str
+    statement: str
+    select_violations: str
 
     @property
-    def reads_facts(self) -> bool:
+    def reads_event_fields(self) -> bool:
         """Whether it reads the fields of very many events."""
-        return "log_facts" in self.contradictions
+        return "event_fields" in self.select_violations
 
-    def statement(self, context: Context) -> str:
+    def sql(self, context: Context) -> str:
         """What to run."""
-        return self.contradictions if has_facts(context) else self.contradictions.replace("log_facts", f"({FACTS})")
+        return (
+            self.select_violations
+            if has_event_fields(context)
+            else self.select_violations.replace("event_fields", f"({SELECT_EVENT_FIELDS})")
+        )
 
 
-def has_facts(context: Context) -> bool:
+def has_event_fields(context: Context) -> bool:
     """Whether the fields of the events were read into a table of this connection's own."""
-    found = context.connection.exec_driver_sql("SELECT 1 FROM sqlite_temp_master WHERE name = 'log_facts'")
-    return found.first() is not None
+    row = context.connection.exec_driver_sql("SELECT 1 FROM sqlite_temp_master WHERE name = 'event_fields'")
+    return row.first() is not None
 
 
-def gather_facts(context: Context) -> None:
+def materialize_event_fields(context: Context) -> None:
     """Read the fields of the events into a temporary table; it is gone with the connection."""
-    columns = ", ".join(("type", "subject", *FIELDS))
-    context.connection.exec_driver_sql(f"CREATE TEMP TABLE log_facts (sequence INTEGER PRIMARY KEY, {columns})")
-    context.connection.exec_driver_sql(f"INSERT INTO log_facts {FACTS}")
+    columns = ", ".join(("type", "subject", *EVENT_FIELDS))
+    context.connection.exec_driver_sql(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
+    context.connection.exec_driver_sql(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
 
 
 INVARIANTS = (
     Invariant(
-        "types_as_told",
+        "event_types_match_envelopes",
         "every event is listed under the type that it tells",
         "SELECT 'the event at ' || sequence FROM bus_log WHERE type IS NOT json_extract(envelope, '$.type')",
     ),
     Invariant(
-        "accounts_are_known",
+        "accounts_belong_to_users",
         "every account is management's, that of the payouts, or under the name of a registered person",
         """
         SELECT 'account ' || account.account_id FROM billing_accounts account
@@ -72,7 +76,7 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "two_accounts_an_entry",
+        "entries_are_double_entry",
         "each entry names two different accounts and a positive amount",
         "SELECT 'entry ' || entry_id FROM billing_entries WHERE debit_account = credit_account OR amount_cents <= 0"
         " OR employee_id NOT IN (debit_account, credit_account)",
@@ -135,25 +139,25 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "one_price_a_task",
+        "one_price_per_task",
         "every task was priced once, within bounds, and the price never changed",
         """
         SELECT 'task ' || task.task_id FROM billing_tasks task
         LEFT JOIN (
             SELECT CAST(task_id AS TEXT) AS task_id, count(*) AS times,
                 min(fee_cents) AS fee_cents, min(reward_cents) AS reward_cents
-            FROM log_facts WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
+            FROM event_fields WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
         ) AS priced ON priced.task_id = task.task_id
         WHERE priced.times IS NOT 1 OR priced.fee_cents IS NOT task.fee_cents
             OR priced.reward_cents IS NOT task.reward_cents
             OR task.fee_cents NOT BETWEEN 1000 AND 2000 OR task.reward_cents NOT BETWEEN 2000 AND 4000
         UNION ALL
-        SELECT 'the event at ' || sequence FROM log_facts WHERE type = 'popug.billing.task_priced.v1'
+        SELECT 'the event at ' || sequence FROM event_fields WHERE type = 'popug.billing.task_priced.v1'
             AND task_id NOT IN (SELECT task_id FROM billing_tasks)
         """,
     ),
     Invariant(
-        "tasks_know_their_price",
+        "task_prices_match_billing",
         "the prices that tasks show are billing's",
         """
         SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks priced ON priced.task_id = task.task_id
@@ -165,31 +169,31 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "one_debit_an_assignment",
+        "one_fee_per_assignment",
         "each assignment cost its assignee that task's fee, once",
         f"""
-        SELECT 'assignment at ' || log.sequence FROM bus_log log {DONE}
+        SELECT 'assignment at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'fee'
         LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
-        WHERE {ASSIGNED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.fee_cents
+        WHERE {IS_ASSIGNED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.fee_cents
             OR entry.task_id <> task.task_id
             OR entry.employee_id <> json_extract(log.envelope, '$.data.assignee_id'))
         """,
     ),
     Invariant(
-        "one_credit_a_completion",
+        "one_reward_per_completion",
         "each completion brought the one who held the task its reward, once",
         f"""
-        SELECT 'completion at ' || log.sequence FROM bus_log log {DONE}
+        SELECT 'completion at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'reward'
         LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
-        WHERE {COMPLETED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.reward_cents
+        WHERE {IS_COMPLETED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.reward_cents
             OR entry.task_id <> task.task_id
             OR entry.employee_id <> json_extract(log.envelope, '$.data.assignee_id'))
         """,
     ),
     Invariant(
-        "reversals_mirror",
+        "reversals_match_originals",
         "each reversal undoes exactly the entry that it corrects, once, for a recorded reason",
         """
         SELECT 'entry ' || entry.entry_id FROM billing_entries entry
@@ -207,25 +211,26 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "completed_once_by_the_holder",
+        "completed_once_by_assignee",
         "a task is completed exactly where one completion says so, by the one who held it",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task LEFT JOIN (
             SELECT subject, count(*) AS times, min(assignee_id) AS by_whom
-            FROM log_facts log WHERE {COMPLETED} GROUP BY subject
+            FROM event_fields log WHERE {IS_COMPLETED} GROUP BY subject
         ) AS completion ON completion.subject = task.task_id
         WHERE (task.status = 'completed') <> (coalesce(completion.times, 0) = 1)
             OR coalesce(completion.times, 0) > 1 OR completion.by_whom <> task.assignee_id
         """,
     ),
     Invariant(
-        "assignees_equal_events",
+        "assignees_match_events",
         "every task is held by the one whom its last assignment names",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task
-        LEFT JOIN (SELECT subject, max(sequence) AS last FROM log_facts log WHERE {ASSIGNED} GROUP BY subject) AS latest
+        LEFT JOIN (SELECT subject, max(sequence) AS last FROM event_fields log
+            WHERE {IS_ASSIGNED} GROUP BY subject) AS latest
             ON latest.subject = task.task_id
-        LEFT JOIN log_facts log ON log.sequence = latest.last
+        LEFT JOIN event_fields log ON log.sequence = latest.last
         WHERE log.assignee_id IS NOT task.assignee_id
         """,
     ),
@@ -264,7 +269,7 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "closed_days_equal_events",
+        "closed_days_match_events",
         "every closed day was told once, with its figures",
         """
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN bus_log told
@@ -276,15 +281,15 @@ INVARIANTS = (
             OR json_extract(told.envelope, '$.data.in_red_count') IS NOT day.in_red_count
             OR json_extract(told.envelope, '$.time') IS NOT day.closed_at
         UNION ALL
-        SELECT 'the event at ' || sequence FROM log_facts told WHERE type = 'popug.billing.day_closed.v1'
+        SELECT 'the event at ' || sequence FROM event_fields told WHERE type = 'popug.billing.day_closed.v1'
             AND NOT EXISTS (SELECT 1 FROM billing_days day WHERE day.business_date = told.subject)
         UNION ALL
-        SELECT 'day ' || subject || ' is told twice' FROM log_facts WHERE type = 'popug.billing.day_closed.v1'
+        SELECT 'day ' || subject || ' is told twice' FROM event_fields WHERE type = 'popug.billing.day_closed.v1'
         GROUP BY subject HAVING count(*) > 1
         """,
     ),
     Invariant(
-        "income_three_ways",
+        "income_sources_agree",
         "income by day from entries, from events and in analytics is the same",
         f"""
         WITH entries AS (
@@ -296,11 +301,11 @@ INVARIANTS = (
             SELECT business_date,
                 sum(CASE kind WHEN 'fee' THEN 1 WHEN 'reward_reversal' THEN 1
                 WHEN 'reward' THEN -1 WHEN 'fee_reversal' THEN -1 ELSE 0 END * amount_cents) AS income
-            FROM log_facts log WHERE {POSTED} GROUP BY business_date
+            FROM event_fields log WHERE {IS_POSTED} GROUP BY business_date
         ), seen AS (
             SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
                 OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
-                < (SELECT max(sequence) FROM bus_log log WHERE {POSTED}) AS incomplete
+                < (SELECT max(sequence) FROM bus_log log WHERE {IS_POSTED}) AS incomplete
         )
         SELECT 'day ' || entries.business_date FROM entries
         LEFT JOIN events ON events.business_date = entries.business_date
@@ -310,7 +315,7 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "payouts_equal_mails",
+        "one_payslip_per_payout",
         "every payout that mail has heard of is one mail, of the same person, day and sum",
         """
         SELECT 'payout ' || log.sequence FROM bus_log log
@@ -338,7 +343,7 @@ INVARIANTS = (
         """,
     ),
     Invariant(
-        "cursors_within_the_log",
+        "cursors_within_log",
         "no consumer's cursor is beyond the log, and none has done what is not there yet",
         """
         SELECT consumer || ' is at ' || position FROM bus_cursors

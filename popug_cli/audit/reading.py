@@ -9,13 +9,13 @@ import msgspec
 
 from popug_cli.bus.log import ENVELOPE
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Event
 
 E = TypeVar("E", bound=Event)
 
 
-class Told(msgspec.Struct, Generic[E], frozen=True):
+class ProvedEvent(msgspec.Struct, Generic[E], frozen=True):
     """What is proved of an event; ``time`` is as it was spelled."""
 
     id: str
@@ -24,7 +24,7 @@ class Told(msgspec.Struct, Generic[E], frozen=True):
     causationid: str | None = None
 
 
-def rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def stream_rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The rows of a statement with ``?`` places, in the context's own transaction; few are in memory at a time."""
     driver = context.connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
@@ -32,18 +32,18 @@ def rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) 
 
 
 @lru_cache(maxsize=1024)
-def normal(instant: str) -> str:
+def normalize_time(instant: str) -> str:
     """An instant as the database spells it; what is none is left as it is."""
     try:
-        return stamp(parse_stamp(instant))
+        return to_rfc3339(from_rfc3339(instant))
     except ValueError:
         return instant
 
 
-def told(context: Context, kind: type[E]) -> Iterator[tuple[int, Told[E] | None]]:
+def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, ProvedEvent[E] | None]]:
     """Every event of a kind in its newest version, by position; None for one that does not fit its schema."""
     read = _decoder(kind).decode
-    for sequence, envelope in rows(
+    for sequence, envelope in stream_rows(
         context, f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE type = ? ORDER BY sequence", (kind.TYPE,)
     ):
         try:
@@ -53,5 +53,5 @@ def told(context: Context, kind: type[E]) -> Iterator[tuple[int, Told[E] | None]
 
 
 @cache
-def _decoder(kind: type[E]) -> "msgspec.json.Decoder[Told[E]]":
-    return msgspec.json.Decoder(Told[kind])  # type: ignore[valid-type]
+def _decoder(kind: type[E]) -> "msgspec.json.Decoder[ProvedEvent[E]]":
+    return msgspec.json.Decoder(ProvedEvent[kind])  # type: ignore[valid-type]

@@ -29,21 +29,21 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
         " AND type IN ('table', 'index') ORDER BY type = 'index'"
     )
     schema = context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars().all()
-    with tempfile.TemporaryDirectory(prefix="popug-rebuild-", dir=_room(context.home.root)) as directory:
+    with tempfile.TemporaryDirectory(prefix="popug-rebuild-", dir=_temporary_directory(context.home.root)) as directory:
         file = Path(directory) / "rebuilt.db"
         with sqlite3.connect(file) as database:
             for sql in schema:
                 database.execute(sql)
         database.close()
         engine = open_engine(file)
-        event.listen(engine, "connect", _needs_no_durability)
+        event.listen(engine, "connect", _turn_off_sync)
         try:
             yield engine
         finally:
             engine.dispose()
 
 
-def _room(home: Path) -> str:
+def _temporary_directory(home: Path) -> str:
     """The system's place for temporary files; where that takes none, as a full ``/tmp``, the home."""
     try:
         return tempfile.gettempdir()
@@ -51,28 +51,30 @@ def _room(home: Path) -> str:
         return str(home)
 
 
-def feed(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
+def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
     """Let the consumer take the events between two positions into the copy; how many it took comes back.
 
     What the consumer has set aside in the live database is left out here, too, and what cannot be read.
     """
-    aside = held_back(context, consumer)
-    taken = 0
+    parked = parked_positions(context, consumer)
+    events_count = 0
     while rows := [row for row in context.log.after(after, consumer.types, BATCH_EVENTS) if row[0] <= up_to]:
-        events = list(context.log.known([row for row in rows if row[0] not in aside]))
+        events = list(context.log.decode_known([row for row in rows if row[0] not in parked]))
         with transaction(copy, writes=True) as connection:
             consumer.consume(events, replace(context, connection=connection, position=rows[-1][0]))
-        taken += len(events)
+        events_count += len(events)
         after = rows[-1][0]
         context.progress("Reading events", after, up_to)
-    return taken
+    return events_count
 
 
 def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Difference]:
     """The tables of which live and rebuilt rows differ, row by row in the order of their keys."""
     with transaction(copy, writes=False) as rebuilt:
-        found = [_difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)]
-    return [each for each in found if each is not None]
+        differences_by_table = [
+            _difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)
+        ]
+    return [difference for difference in differences_by_table if difference is not None]
 
 
 def tables_of(context: Context, consumer: Consumer) -> list[str]:
@@ -91,16 +93,16 @@ def rows_of(connection: Connection, table: str) -> Iterator[tuple[object, ...]]:
 
 
 def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference | None:
-    unlike = 0
+    differing_count = 0
     example = ""
-    for one, other in zip_longest(rows_of(live, table), rows_of(rebuilt, table)):
-        if one != other:
-            unlike += 1
-            example = example or f"{one} where the log gives {other}"
-    return Difference(table, unlike, example) if unlike else None
+    for live_row, rebuilt_row in zip_longest(rows_of(live, table), rows_of(rebuilt, table)):
+        if live_row != rebuilt_row:
+            differing_count += 1
+            example = example or f"{live_row} where the log gives {rebuilt_row}"
+    return Difference(table, differing_count, example) if differing_count else None
 
 
-def held_back(context: Context, consumer: Consumer) -> set[int]:
+def parked_positions(context: Context, consumer: Consumer) -> set[int]:
     """The positions of what the consumer has set aside, dropped ones included."""
     statement = "SELECT sequence FROM bus_set_aside WHERE consumer = ?"
     return set(context.connection.exec_driver_sql(statement, (consumer.name,)).scalars())
@@ -108,9 +110,9 @@ def held_back(context: Context, consumer: Consumer) -> set[int]:
 
 def cursor_of(context: Context, consumer: Consumer) -> int:
     """How far the live consumer has come."""
-    found = scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
-    return min(found or 0, context.position)
+    position = scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
+    return min(position or 0, context.position)
 
 
-def _needs_no_durability(connection: sqlite3.Connection, record: object) -> None:
+def _turn_off_sync(connection: sqlite3.Connection, record: object) -> None:
     connection.execute("PRAGMA synchronous=OFF")

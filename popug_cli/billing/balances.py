@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
-from popug_cli.billing.rules import Movement, day_before
+from popug_cli.billing.rules import DayMovement, day_before
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import NotFound
 from popug_cli.storage.engine import scalar
 
@@ -20,30 +20,30 @@ class Account(NamedTuple):
     balance_cents: int
 
 
-class Moved(NamedTuple):
+class BalanceChange(NamedTuple):
     """What entries do to a balance, and what of it are rewards, reversals counted in; in cents."""
 
     change_cents: int
     earned_cents: int
 
 
-OWN_SEGMENTS = "employee_id = :account AND business_date BETWEEN :first AND :last"
-WHOLE_SEGMENTS = (
+IN_ACCOUNT_AND_DATES = "employee_id = :account AND business_date BETWEEN :first AND :last"
+SELECT_WHOLE_SEGMENTS = (
     "SELECT coalesce(sum(change_cents), 0) AS change_cents, coalesce(sum(earned_cents), 0) AS earned_cents"
-    f" FROM billing_segments WHERE {OWN_SEGMENTS} AND last_recorded_at <= :known_at"
+    f" FROM billing_segments WHERE {IN_ACCOUNT_AND_DATES} AND last_recorded_at <= :as_of"
 )
-OTHER_ENTRIES = f"""
+SELECT_REMAINING_ENTRIES = f"""
     SELECT coalesce(sum(CASE WHEN entry.credit_account = entry.employee_id THEN entry.amount_cents
             ELSE -entry.amount_cents END), 0) AS change_cents,
         coalesce(sum(CASE entry.kind WHEN 'reward' THEN entry.amount_cents WHEN 'reward_reversal'
             THEN -entry.amount_cents ELSE 0 END), 0) AS earned_cents
     FROM (
         SELECT segment, business_date AS first_date, business_date AS last_date FROM billing_segments
-        WHERE {OWN_SEGMENTS} AND first_recorded_at <= :known_at AND last_recorded_at > :known_at
+        WHERE {IN_ACCOUNT_AND_DATES} AND first_recorded_at <= :as_of AND last_recorded_at > :as_of
         UNION ALL SELECT coalesce(max(position), 0) / 1024, :first, :last FROM billing_entries
     ) AS part CROSS JOIN billing_entries entry
     WHERE entry.position BETWEEN part.segment * 1024 + 1 AND part.segment * 1024 + 1024
-        AND entry.employee_id || '' = :account AND entry.recorded_at <= :known_at
+        AND entry.employee_id || '' = :account AND entry.recorded_at <= :as_of
         AND entry.business_date BETWEEN part.first_date AND part.last_date
 """
 
@@ -68,37 +68,37 @@ def find_account(username: str | None, context: Context) -> Account:
     )
 
 
-def balance_at(account_id: str, day: date | None, known_at: datetime | None, context: Context) -> int:
+def balance_at(account_id: str, day: date | None, as_of: datetime | None, context: Context) -> int:
     """The balance at the end of a date in cents; 0 for None, the day before all days.
 
-    With ``known_at`` only what was recorded by then counts.
+    With ``as_of`` only what was recorded by then counts.
     """
     if day is None:
         return 0
-    if known_at is None:
-        return _end_of(account_id, day, context)
-    return moved_by(account_id, (date.min, day), known_at, context).change_cents
+    if as_of is None:
+        return _balance_at_day_end(account_id, day, context)
+    return balance_change(account_id, (date.min, day), as_of, context).change_cents
 
 
-def opening_balance(account_id: str, day: date, known_at: datetime | None, context: Context) -> int:
+def opening_balance(account_id: str, day: date, as_of: datetime | None, context: Context) -> int:
     """The balance with which a date begins, in cents."""
-    return balance_at(account_id, day_before(day), known_at, context)
+    return balance_at(account_id, day_before(day), as_of, context)
 
 
-def earned_on(account_id: str, day: date, known_at: datetime | None, context: Context) -> int:
+def earned_on(account_id: str, day: date, as_of: datetime | None, context: Context) -> int:
     """The rewards of a business date, reversals counted in, in cents."""
-    if known_at is not None:
-        return moved_by(account_id, (day, day), known_at, context).earned_cents
-    found = scalar(
+    if as_of is not None:
+        return balance_change(account_id, (day, day), as_of, context).earned_cents
+    rewards_cents = scalar(
         context.connection,
         "SELECT rewards_cents FROM billing_account_days WHERE employee_id = :account AND business_date = :day",
         account=account_id,
         day=day.isoformat(),
     )
-    return found or 0
+    return rewards_cents or 0
 
 
-def moved_by(account_id: str, days: tuple[date, date], known_at: datetime, context: Context) -> Moved:
+def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, context: Context) -> BalanceChange:
     """What somebody's entries of some dates come to as far as they were recorded by an instant.
 
     Whole segments of the ledger are added up from their sums; one by one are read only the segments in which the
@@ -109,64 +109,64 @@ def moved_by(account_id: str, days: tuple[date, date], known_at: datetime, conte
         "account": account_id,
         "first": days[0].isoformat(),
         "last": days[1].isoformat(),
-        "known_at": stamp(known_at),
+        "as_of": to_rfc3339(as_of),
     }
-    whole = _first(context, WHOLE_SEGMENTS, **parameters)
-    rest = _first(context, OTHER_ENTRIES, **parameters)
-    return Moved(whole.change_cents + rest.change_cents, whole.earned_cents + rest.earned_cents)
+    whole = _first(context, SELECT_WHOLE_SEGMENTS, **parameters)
+    remaining = _first(context, SELECT_REMAINING_ENTRIES, **parameters)
+    return BalanceChange(whole.change_cents + remaining.change_cents, whole.earned_cents + remaining.earned_cents)
 
 
-def closed_by(known_at: datetime, context: Context, *, up_to: date = date.max) -> date | None:
+def closed_by(as_of: datetime, context: Context, *, up_to: date = date.max) -> date | None:
     """The latest day up to a date that was closed at an instant."""
-    found = scalar(
+    closed_day = scalar(
         context.connection,
-        "SELECT max(business_date) FROM billing_days WHERE business_date <= :up_to AND closed_at <= :known_at",
+        "SELECT max(business_date) FROM billing_days WHERE business_date <= :up_to AND closed_at <= :as_of",
         up_to=up_to.isoformat(),
-        known_at=stamp(known_at),
+        as_of=to_rfc3339(as_of),
     )
-    return date.fromisoformat(found) if found else None
+    return date.fromisoformat(closed_day) if closed_day else None
 
 
-def open_movements(closed: date | None, known_at: datetime | None, context: Context) -> list[Movement]:
+def open_day_movements(closed: date | None, as_of: datetime | None, context: Context) -> list[DayMovement]:
     """What moved after the last closed day, by date and person."""
     parameters = {"closed": closed.isoformat() if closed else ""}
-    if known_at is None:
-        statement = _MOVEMENTS_NOW
+    if as_of is None:
+        statement = _SELECT_MOVEMENTS
     else:
-        statement = _MOVEMENTS_THEN
-        parameters["known_at"] = stamp(known_at)
+        statement = _SELECT_MOVEMENTS_AS_OF
+        parameters["as_of"] = to_rfc3339(as_of)
     rows = context.connection.execute(text(statement), parameters)
-    return [Movement(employee, date.fromisoformat(day), *cents) for employee, day, *cents in rows]
+    return [DayMovement(employee, date.fromisoformat(day), *cents) for employee, day, *cents in rows]
 
 
-_BASE = (
+_BALANCE_AT_CLOSE = (
     "coalesce((SELECT past.balance_cents FROM billing_account_days past WHERE past.employee_id = a.account_id"
     " AND past.business_date <= :closed ORDER BY past.business_date DESC LIMIT 1), 0)"
 )
-_MOVEMENTS_NOW = (
+_SELECT_MOVEMENTS = (
     "SELECT a.account_id, d.business_date, d.fees_cents, d.rewards_cents,"
-    f" {_BASE} FROM billing_accounts a CROSS JOIN billing_account_days d"
+    f" {_BALANCE_AT_CLOSE} FROM billing_accounts a CROSS JOIN billing_account_days d"
     " WHERE d.employee_id = a.account_id AND d.business_date > :closed ORDER BY d.business_date"
 )
-_MOVEMENTS_THEN = (
+_SELECT_MOVEMENTS_AS_OF = (
     "SELECT a.account_id, e.business_date,"
     " sum(CASE e.kind WHEN 'fee' THEN e.amount_cents WHEN 'fee_reversal' THEN -e.amount_cents ELSE 0 END),"
     " sum(CASE e.kind WHEN 'reward' THEN e.amount_cents WHEN 'reward_reversal' THEN -e.amount_cents ELSE 0 END),"
-    f" {_BASE} FROM billing_accounts a CROSS JOIN billing_entries e"
-    " WHERE e.employee_id = a.account_id AND e.business_date > :closed AND e.recorded_at <= :known_at"
+    f" {_BALANCE_AT_CLOSE} FROM billing_accounts a CROSS JOIN billing_entries e"
+    " WHERE e.employee_id = a.account_id AND e.business_date > :closed AND e.recorded_at <= :as_of"
     " GROUP BY a.account_id, e.business_date ORDER BY e.business_date"
 )
 
 
-def _end_of(account_id: str, day: date, context: Context) -> int:
-    found = scalar(
+def _balance_at_day_end(account_id: str, day: date, context: Context) -> int:
+    balance_cents = scalar(
         context.connection,
         "SELECT balance_cents FROM billing_account_days WHERE employee_id = :account AND business_date <= :day"
         " ORDER BY business_date DESC LIMIT 1",
         account=account_id,
         day=day.isoformat(),
     )
-    return found or 0
+    return balance_cents or 0
 
 
 def _first(context: Context, statement: str, **parameters: Any) -> Any:

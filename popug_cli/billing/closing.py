@@ -12,10 +12,10 @@ from sqlalchemy import text
 from popug_cli.billing.days import first_open
 from popug_cli.billing.figures import recorded_day
 from popug_cli.billing.ledger import NewEntry, post
-from popug_cli.bus.consumers import rehearsal
+from popug_cli.bus.consumers import rolled_back
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.batches import batched
-from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.billing import (
     ClosedDay,
     Day,
@@ -26,11 +26,11 @@ from popug_cli.messages.billing import (
     PayslipLine,
     TaskRef,
 )
-from popug_cli.storage.engine import driver_of, insert_many, scalar
+from popug_cli.storage.engine import insert_many, raw_connection, scalar
 
 PAYEES_AT_ONCE = 500
 # Who has entries of the day has a row of it; of others the last before holds.
-STANDING = (
+SELECT_BALANCES_AT_DAY_END = (
     "SELECT a.account_id, coalesce(a.username, a.account_id),"
     " coalesce(d.balance_cents, (SELECT e.balance_cents FROM billing_account_days e WHERE e.employee_id = a.account_id"
     " AND e.business_date < :day ORDER BY e.business_date DESC LIMIT 1), 0),"
@@ -38,11 +38,11 @@ STANDING = (
     " FROM billing_accounts a LEFT JOIN billing_account_days d"
     " ON d.employee_id = a.account_id AND d.business_date = :day WHERE a.kind = 'employee' ORDER BY a.account_id"
 )
-PAID_OUT = (
+SELECT_TOTAL_PAYOUTS = (
     "SELECT coalesce(sum(d.payouts_cents), 0) FROM billing_accounts a CROSS JOIN billing_account_days d"
     " WHERE d.employee_id = a.account_id AND d.business_date = :day"
 )
-KINDS = {kind.value: kind for kind in EntryKind}
+KIND_BY_VALUE = {kind.value: kind for kind in EntryKind}
 
 
 class Payee(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +55,7 @@ class Payee(msgspec.Struct, frozen=True, gc=False):
     event_id: str
 
 
-class Outcome(NamedTuple):
+class DayTotals(NamedTuple):
     """What a day came to before anybody is paid for it."""
 
     payees: list[Payee]
@@ -69,11 +69,11 @@ def close_next(up_to: date, context: Context) -> ClosedDay | None:
     day = first_open(context)
     if day is None or day > up_to:
         return None
-    outcome = _outcome(day, context)
-    _pay(outcome.payees, day, context)
-    figures = _record(day, outcome, context)
-    payouts = [Payout(each.username, each.amount_cents) for each in outcome.payees]
-    return _report(figures, payouts, already_closed=False)
+    totals = _day_totals(day, context)
+    _pay(totals.payees, day, context)
+    figures = _close(day, totals, context)
+    payouts = [Payout(payee.username, payee.amount_cents) for payee in totals.payees]
+    return _result(figures, payouts, already_closed=False)
 
 
 def closed_day(day: date, context: Context) -> ClosedDay | None:
@@ -89,22 +89,22 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
         ),
         {"day": day.isoformat()},
     )
-    return _report(figures, [Payout(*row) for row in rows], already_closed=True)
+    return _result(figures, [Payout(*row) for row in rows], already_closed=True)
 
 
-def rehearse(up_to: date, context: Context) -> list[ClosedDay]:
+def dry_run(up_to: date, context: Context) -> list[ClosedDay]:
     """The days that a close up to a date would close, as they would be; nothing of it stays."""
     days = []
-    with rehearsal(context):
+    with rolled_back(context):
         while (day := close_next(up_to, context)) is not None:
             days.append(msgspec.structs.replace(day, closed=False))
     return days
 
 
-def _outcome(day: date, context: Context) -> Outcome:
+def _day_totals(day: date, context: Context) -> DayTotals:
     """Who is to be paid, and the day's figures; in one pass, for there may be a hundred thousand accounts."""
     payees, fees_cents, rewards_cents, in_red_count = [], 0, 0, 0
-    rows = driver_of(context.connection).execute(STANDING, {"day": day.isoformat()})
+    rows = raw_connection(context.connection).execute(SELECT_BALANCES_AT_DAY_END, {"day": day.isoformat()})
     for employee_id, username, balance_cents, fees, rewards in rows:
         fees_cents += fees
         rewards_cents += rewards
@@ -113,52 +113,52 @@ def _outcome(day: date, context: Context) -> Outcome:
             payees.append(Payee(employee_id, username, opening_cents, balance_cents, context.events.new_id()))
         elif balance_cents < 0:
             in_red_count += 1
-    return Outcome(payees, fees_cents, rewards_cents, in_red_count)
+    return DayTotals(payees, fees_cents, rewards_cents, in_red_count)
 
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
     """Enter all payouts, then tell of each with the head of the chain that has them in it."""
-    some = [*batched(payees, PAYEES_AT_ONCE)]
+    batches = [*batched(payees, PAYEES_AT_ONCE)]
     last_position = scalar(context.connection, "SELECT max(position) FROM billing_entries")
-    for each in some:
-        _enter(each, day, context)
-    head = context.events.end_run()
-    for number, each in enumerate(some):
+    for batch in batches:
+        _post_payouts(batch, day, context)
+    head = context.events.close_link()
+    for number, batch in enumerate(batches):
         context.progress(f"Closing {day}", number * PAYEES_AT_ONCE, len(payees))
-        _tell(each, _lines(each, day, last_position, context), day, head, context)
+        _publish_payouts(batch, _lines(batch, day, last_position, context), day, head, context)
     context.progress(f"Closing {day}", len(payees), len(payees))
 
 
-def _enter(payees: Sequence[Payee], day: date, context: Context) -> None:
+def _post_payouts(payees: Sequence[Payee], day: date, context: Context) -> None:
     entries = [
-        NewEntry(each.event_id, each.employee_id, EntryKind.PAYOUT, each.amount_cents, day, context.now)
-        for each in payees
+        NewEntry(payee.event_id, payee.employee_id, EntryKind.PAYOUT, payee.amount_cents, day, context.now)
+        for payee in payees
     ]
     post(entries, context)
 
 
-def _tell(
+def _publish_payouts(
     payees: Sequence[Payee], lines: Mapping[str, list[PayslipLine]], day: date, head: str, context: Context
 ) -> None:
-    for each in payees:
-        own = lines[each.employee_id]
-        assert each.opening_cents + sum([line.signed_cents for line in own]) == each.amount_cents
+    for payee in payees:
+        payee_lines = lines[payee.employee_id]
+        assert payee.opening_cents + sum([line.signed_cents for line in payee_lines]) == payee.amount_cents
         context.events.publish(
             PayoutMade(
-                user_id=each.employee_id,
+                user_id=payee.employee_id,
                 business_date=day,
-                amount_cents=each.amount_cents,
-                opening_balance_cents=each.opening_cents,
-                lines=own,
+                amount_cents=payee.amount_cents,
+                opening_balance_cents=payee.opening_cents,
+                lines=payee_lines,
                 log_head=head,
             ),
-            event_id=each.event_id,
+            event_id=payee.event_id,
         )
 
 
 def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Context) -> Mapping[str, list[PayslipLine]]:
     """The day's entries up to the last before the payouts, of all employees from the first payee to the last by id."""
-    rows = driver_of(context.connection).execute(
+    rows = raw_connection(context.connection).execute(
         "SELECT a.account_id, e.occurred_at, e.kind,"
         " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
         " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
@@ -173,36 +173,36 @@ def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Cont
         },
     )
     lines: dict[str, list[PayslipLine]] = defaultdict(list)
-    instant = cache(parse_stamp)
+    instant = cache(from_rfc3339)
     for employee_id, occurred_at, kind, signed_cents, number, title in rows:
         task = TaskRef(number, title) if number is not None else None
-        lines[employee_id].append(PayslipLine(instant(occurred_at), KINDS[kind], signed_cents, task))
+        lines[employee_id].append(PayslipLine(instant(occurred_at), KIND_BY_VALUE[kind], signed_cents, task))
     return lines
 
 
-def _record(day: date, outcome: Outcome, context: Context) -> Day:
-    payouts_cents = sum([each.amount_cents for each in outcome.payees])
-    assert scalar(context.connection, PAID_OUT, day=day.isoformat()) == payouts_cents
+def _close(day: date, totals: DayTotals, context: Context) -> Day:
+    payouts_cents = sum([payee.amount_cents for payee in totals.payees])
+    assert scalar(context.connection, SELECT_TOTAL_PAYOUTS, day=day.isoformat()) == payouts_cents
     event = DayClosed(
         business_date=day,
-        fees_cents=outcome.fees_cents,
-        rewards_cents=outcome.rewards_cents,
-        income_cents=outcome.fees_cents - outcome.rewards_cents,
+        fees_cents=totals.fees_cents,
+        rewards_cents=totals.rewards_cents,
+        income_cents=totals.fees_cents - totals.rewards_cents,
         payouts_cents=payouts_cents,
-        paid_count=len(outcome.payees),
-        in_red_count=outcome.in_red_count,
+        paid_count=len(totals.payees),
+        in_red_count=totals.in_red_count,
     )
     figures = (event.fees_cents, event.rewards_cents, payouts_cents, event.paid_count, event.in_red_count)
     insert_many(
         context.connection,
         "INSERT INTO billing_days (business_date, fees_cents, rewards_cents, payouts_cents, paid_count, in_red_count,"
         " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(day.isoformat(), *figures, stamp(context.now))],
+        [(day.isoformat(), *figures, to_rfc3339(context.now))],
     )
     context.events.publish(event)
     return Day(closed=True, **msgspec.structs.asdict(event))
 
 
-def _report(figures: Day, payouts: Sequence[Payout], *, already_closed: bool) -> ClosedDay:
+def _result(figures: Day, payouts: Sequence[Payout], *, already_closed: bool) -> ClosedDay:
     by_name = sorted(payouts, key=lambda payout: payout.username)
     return ClosedDay(**msgspec.structs.asdict(figures), already_closed=already_closed, payouts=by_name)

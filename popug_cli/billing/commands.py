@@ -4,14 +4,14 @@ from typing import Any
 
 from sqlalchemy import text
 
-from popug_cli.billing.days import dating
+from popug_cli.billing.days import business_date_resolver
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.billing.queries import entry_of
-from popug_cli.billing.rules import checked_reason, entry_not_found, reversal_of
+from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
 
-FIND = (
+SELECT_ENTRY = (
     "SELECT employee_id, kind, amount_cents, task_id, EXISTS (SELECT 1 FROM billing_entries later"
     " WHERE later.corrects = wrong.entry_id) AS is_corrected FROM billing_entries wrong WHERE entry_id = :entry_id"
 )
@@ -19,15 +19,15 @@ FIND = (
 
 def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     """Reverse an entry in the open day; raises ``entry_not_found``, ``not_correctable`` or ``invalid_reason``."""
-    reason = checked_reason(message.reason)
+    reason = validate_reason(message.reason)
     wrong = _find(message.entry_id, context)
     kind = reversal_of(EntryKind(wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
     reversal = NewEntry(
-        event_id=_posted(message.entry_id, wrong.employee_id, context),
+        event_id=_posted_event_id(message.entry_id, wrong.employee_id, context),
         employee_id=wrong.employee_id,
         kind=kind,
         amount_cents=wrong.amount_cents,
-        business_date=dating(context)(context.now),
+        business_date=business_date_resolver(context)(context.now),
         occurred_at=context.now,
         task_id=wrong.task_id,
         corrects=message.entry_id,
@@ -40,15 +40,15 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
 
 
 def _find(entry_id: str, context: Context) -> Any:
-    row = context.connection.execute(text(FIND), {"entry_id": entry_id}).first() if entry_id.isascii() else None
+    row = context.connection.execute(text(SELECT_ENTRY), {"entry_id": entry_id}).first() if entry_id.isascii() else None
     if row is None:
         raise entry_not_found(entry_id)
     return row
 
 
-def _posted(entry_id: str, employee_id: str, context: Context) -> str:
+def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:
     """The id of the event that told of an entry: it is the cause of the correction."""
-    for event in context.log.of_subject(employee_id, EntryPosted):
+    for event in context.log.by_subject(employee_id, EntryPosted):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
             return event.id
     raise LookupError(f"no event tells of the entry {entry_id}")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from popug_cli.billing.days import begin_company, dating
-from popug_cli.billing.ledger import NewEntry, entered, post
+from popug_cli.billing.days import business_date_resolver, record_first_day
+from popug_cli.billing.ledger import NewEntry, already_posted, post
 from popug_cli.billing.prices import Price, price_tasks
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind
 from popug_cli.messages.envelope import Delivered
@@ -18,12 +18,12 @@ from popug_cli.storage.engine import insert_many
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Open accounts, price tasks that are new, charge assignments and credit completions."""
-    begin_company(context.calendar.date_of(events[0].time), context)
+    record_first_day(context.calendar.date_of(events[0].time), context)
     _open_accounts(events, context)
     prices = price_tasks(events, context)
-    moving = [event for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)]
-    done = entered((event.id for event in moving), context)
-    post([*_entries([event for event in moving if event.id not in done], prices, context)], context)
+    chargeable = [event for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)]
+    posted_ids = already_posted((event.id for event in chargeable), context)
+    post([*_entries([event for event in chargeable if event.id not in posted_ids], prices, context)], context)
 
 
 def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None:
@@ -34,7 +34,7 @@ def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None
         " DO UPDATE SET username = excluded.username,"
         " registered_at = coalesce(billing_accounts.registered_at, excluded.registered_at)",
         [
-            (event.data.user_id, event.data.username, stamp(event.time))
+            (event.data.user_id, event.data.username, to_rfc3339(event.time))
             for event in events
             if isinstance(event.data, UserRegistered)
         ],
@@ -42,7 +42,7 @@ def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None
 
 
 def _entries(events: Sequence[Delivered[Event]], prices: Mapping[str, Price], context: Context) -> Iterator[NewEntry]:
-    business_date = dating(context)
+    business_date = business_date_resolver(context)
     for event in events:
         assert isinstance(event.data, TaskAssigned | TaskCompleted)
         price = prices[event.data.task_id]

@@ -9,7 +9,7 @@ from popug_cli.bus.runtime import Context
 from popug_cli.storage.engine import insert_many, scalar
 
 
-def begin_company(day: date, context: Context) -> None:
+def record_first_day(day: date, context: Context) -> None:
     """Remember the company's first day; does nothing where it is known."""
     insert_many(
         context.connection,
@@ -40,7 +40,7 @@ def open_days(up_to: date, context: Context) -> list[date]:
     return list(context.calendar.days(first, up_to)) if first else []
 
 
-def dating(context: Context) -> Callable[[datetime], date]:
+def business_date_resolver(context: Context) -> Callable[[datetime], date]:
     """A function that gives what occurred at an instant its business date, as the days stand now."""
     first = first_open(context)
     assert first is not None, "the company has begun"

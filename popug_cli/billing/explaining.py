@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
-from popug_cli.billing.queries import ENTRY, entry_from
+from popug_cli.billing.queries import ENTRY_COLUMNS, entry_from
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.billing import Entry, EntryKind
 
 
-class KindOfDay(NamedTuple):
+class EntriesOfKind(NamedTuple):
     """The entries of one kind of a business date: how many, what they come to, and the latest of them."""
 
     kind: EntryKind
@@ -22,7 +22,7 @@ class KindOfDay(NamedTuple):
 def latest_entries(account_id: str, closed: date | None, limit: int, context: Context) -> list[Entry]:
     """The last entries after a day, in the order (business date, position); their balances are not computed."""
     statement = (
-        f"SELECT {ENTRY} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+        f"SELECT {ENTRY_COLUMNS} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
         " WHERE e.employee_id = :account AND e.business_date > :closed"
         " ORDER BY e.business_date DESC, e.position DESC LIMIT :limit"
     )
@@ -31,7 +31,7 @@ def latest_entries(account_id: str, closed: date | None, limit: int, context: Co
     return [entry_from(row, 0) for row in reversed(rows)]
 
 
-def kinds_of_day(day: date, limit: int, context: Context) -> list[KindOfDay]:
+def entries_by_kind(day: date, limit: int, context: Context) -> list[EntriesOfKind]:
     """What moved management's account on a date, by kind."""
     statement = (
         "SELECT e.kind, count(*), sum(e.amount_cents) FROM billing_accounts a CROSS JOIN billing_entries e"
@@ -42,13 +42,15 @@ def kinds_of_day(day: date, limit: int, context: Context) -> list[KindOfDay]:
         for kind, count, cents in context.connection.execute(text(statement), {"day": day.isoformat()})
     }
     return [
-        KindOfDay(kind, *rows[kind], _latest_of_kind(day, kind, limit, context)) for kind in EntryKind if kind in rows
+        EntriesOfKind(kind, *rows[kind], _latest_of_kind(day, kind, limit, context))
+        for kind in EntryKind
+        if kind in rows
     ]
 
 
 def _latest_of_kind(day: date, kind: EntryKind, limit: int, context: Context) -> list[Entry]:
     statement = (
-        f"SELECT {ENTRY} FROM billing_accounts a CROSS JOIN billing_entries e"
+        f"SELECT {ENTRY_COLUMNS} FROM billing_accounts a CROSS JOIN billing_entries e"
         " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
         " WHERE e.employee_id = a.account_id AND e.business_date = :day AND e.kind = :kind"
         " ORDER BY e.position DESC LIMIT :limit"

@@ -16,7 +16,7 @@ from popug_cli.messages.billing import DayEnd, DayEnds, ExportDayEnds, LedgerLin
 from popug_cli.storage.engine import scalar
 
 DAY_ENDS_AT_ONCE = 5_000
-LINES = text(
+SELECT_LEDGER_LINES = text(
     "SELECT e.position, e.entry_id, e.event_id, e.business_date, e.occurred_at, e.recorded_at, e.kind,"
     " coalesce(a.username, a.account_id) AS person, e.amount_cents, e.corrects, t.number, t.title,"
     " CASE WHEN e.debit_account = e.employee_id THEN e.credit_account ELSE e.debit_account END AS other_account"
@@ -24,23 +24,23 @@ LINES = text(
     " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
     " WHERE e.position > :after AND e.position <= :up_to ORDER BY e.position LIMIT :limit"
 )
-PEOPLE = text(
+SELECT_EMPLOYEES = text(
     "SELECT account_id, coalesce(username, account_id) AS name FROM billing_accounts"
     " WHERE kind = 'employee' AND account_id > :after ORDER BY account_id LIMIT :limit"
 )
-ENDS = text(
+SELECT_DAY_ENDS = text(
     "SELECT employee_id, business_date, balance_cents FROM billing_account_days"
     " WHERE employee_id BETWEEN :first AND :last"
 )
-SINCE = text(
+SELECT_CHANGES_SINCE = text(
     "SELECT employee_id, business_date, sum(CASE WHEN credit_account = employee_id THEN amount_cents"
     " ELSE -amount_cents END) AS cents FROM billing_entries WHERE position > :up_to GROUP BY employee_id, business_date"
 )
-COMPANY = text(
+SELECT_COMPANY_CHANGES = text(
     "SELECT business_date, sum(fees_cents - rewards_cents) AS management, sum(payouts_cents) AS payouts"
     " FROM billing_account_days GROUP BY business_date"
 )
-COMPANY_SINCE = text(
+SELECT_COMPANY_CHANGES_SINCE = text(
     "SELECT business_date, CASE kind WHEN 'payout' THEN 'payouts' ELSE 'management' END AS account,"
     " sum(CASE WHEN credit_account = employee_id THEN -amount_cents ELSE amount_cents END) AS cents"
     " FROM billing_entries WHERE position > :up_to GROUP BY 1, 2"
@@ -54,7 +54,7 @@ def last_position(context: Context) -> int:
 
 def lines(after: int, up_to: int, limit: int, context: Context) -> list[LedgerLine]:
     """The next entries after a position."""
-    rows = context.connection.execute(LINES, {"after": after, "up_to": up_to, "limit": limit})
+    rows = context.connection.execute(SELECT_LEDGER_LINES, {"after": after, "up_to": up_to, "limit": limit})
     return [_line(row) for row in rows.mappings()]
 
 
@@ -62,11 +62,11 @@ def day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
     """The ends of every day of the next people, and after all people those of management and payouts."""
     days = _days(context)
     limit = max(1, DAY_ENDS_AT_ONCE // max(1, len(days)))
-    found = context.connection.execute(PEOPLE, {"after": message.after, "limit": limit}).all()
-    ends = [DayEnd(name, True, *each) for name, each in _people_ends(found, days, message.up_to, context)]
-    if len(found) < limit:
+    employees = context.connection.execute(SELECT_EMPLOYEES, {"after": message.after, "limit": limit}).all()
+    ends = [DayEnd(name, True, *day_end) for name, day_end in _employee_ends(employees, days, message.up_to, context)]
+    if len(employees) < limit:
         return DayEnds([*ends, *_company_ends(days, message.up_to, context)], None)
-    return DayEnds(ends, found[-1].account_id)
+    return DayEnds(ends, employees[-1].account_id)
 
 
 def _line(row: RowMapping) -> LedgerLine:
@@ -81,35 +81,35 @@ def _days(context: Context) -> list[date]:
     return [*context.calendar.days(first, max(today, opened or today))] if first else []
 
 
-def _people_ends(
-    people: Sequence[Any], days: Sequence[date], up_to: int, context: Context
+def _employee_ends(
+    employees: Sequence[Any], days: Sequence[date], up_to: int, context: Context
 ) -> Iterator[tuple[str, tuple[date, int]]]:
     """The balances by day, less what was entered after the position."""
-    if not people:
+    if not employees:
         return
-    kept: dict[str, dict[str, int]] = defaultdict(dict)
-    parameters = {"first": people[0].account_id, "last": people[-1].account_id}
-    for employee_id, day, cents in context.connection.execute(ENDS, parameters):
-        kept[employee_id][day] = cents
+    balances: dict[str, dict[str, int]] = defaultdict(dict)
+    parameters = {"first": employees[0].account_id, "last": employees[-1].account_id}
+    for employee_id, day, cents in context.connection.execute(SELECT_DAY_ENDS, parameters):
+        balances[employee_id][day] = cents
     since: dict[str, dict[str, int]] = defaultdict(dict)
-    for employee_id, day, cents in context.connection.execute(SINCE, {"up_to": up_to}):
+    for employee_id, day, cents in context.connection.execute(SELECT_CHANGES_SINCE, {"up_to": up_to}):
         since[employee_id][day] = cents
-    for account_id, name in people:
-        own, later = kept[account_id], since[account_id]
+    for account_id, name in employees:
+        own_balances, later_changes = balances[account_id], since[account_id]
         balance_cents = later_cents = 0
         for day in days:
-            balance_cents = own.get(day.isoformat(), balance_cents)
-            later_cents += later.get(day.isoformat(), 0)
+            balance_cents = own_balances.get(day.isoformat(), balance_cents)
+            later_cents += later_changes.get(day.isoformat(), 0)
             yield name, (day, balance_cents - later_cents)
 
 
 def _company_ends(days: Sequence[date], up_to: int, context: Context) -> Iterator[DayEnd]:
-    moved: dict[tuple[str, str], int] = defaultdict(int)
-    for day, management, payouts in context.connection.execute(COMPANY):
-        moved[day, MANAGEMENT], moved[day, PAYOUTS] = management, payouts
-    for day, account, cents in context.connection.execute(COMPANY_SINCE, {"up_to": up_to}):
-        moved[day, account] -= cents
+    changes: dict[tuple[str, str], int] = defaultdict(int)
+    for day, management, payouts in context.connection.execute(SELECT_COMPANY_CHANGES):
+        changes[day, MANAGEMENT], changes[day, PAYOUTS] = management, payouts
+    for day, account, cents in context.connection.execute(SELECT_COMPANY_CHANGES_SINCE, {"up_to": up_to}):
+        changes[day, account] -= cents
     for account in (MANAGEMENT, PAYOUTS):
-        sums = accumulate(moved[day.isoformat(), account] for day in days)
+        sums = accumulate(changes[day.isoformat(), account] for day in days)
         for day, cents in zip(days, sums, strict=True):
             yield DayEnd(account, False, day, cents)

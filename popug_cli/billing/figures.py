@@ -5,29 +5,29 @@ from datetime import date, datetime
 
 from sqlalchemy import RowMapping, text
 
-from popug_cli.billing.balances import closed_by, open_movements
+from popug_cli.billing.balances import closed_by, open_day_movements
 from popug_cli.billing.days import first_day, last_closed
 from popug_cli.billing.rules import day_by_day, open_figures
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.billing import Day
 
 
-def company_days(first: date, last: date, known_at: datetime | None, context: Context) -> list[Day]:
+def company_days(first: date, last: date, as_of: datetime | None, context: Context) -> list[Day]:
     """Each day of the company in the range, oldest first: up to today, or to the last day that has entries.
 
-    With ``known_at`` the days are as they were known at that instant.
+    With ``as_of`` the days are as they were known at that instant.
     """
     began = first_day(context)
     if began is None:
         return []
     first = max(first, began)
-    closed = last_closed(context) if known_at is None else closed_by(known_at, context)
+    closed = last_closed(context) if as_of is None else closed_by(as_of, context)
     if closed is None:
-        return [*_open_days(first, last, None, known_at, context)]
+        return [*_open_days(first, last, None, as_of, context)]
     past = recorded_days(first, min(last, closed), context)
     if last <= closed:
         return past
-    return [*past, *_open_days(max(first, context.calendar.next_day(closed)), last, closed, known_at, context)]
+    return [*past, *_open_days(max(first, context.calendar.next_day(closed)), last, closed, as_of, context)]
 
 
 def recorded_days(first: date, last: date, context: Context) -> list[Day]:
@@ -42,15 +42,13 @@ def recorded_day(day: date, context: Context) -> Day | None:
     return next(iter(recorded_days(day, day, context)), None)
 
 
-def _open_days(
-    first: date, last: date, closed: date | None, known_at: datetime | None, context: Context
-) -> Iterator[Day]:
-    found = recorded_day(closed, context) if closed else None
-    in_red_count = found.in_red_count if found else 0
-    moved = open_figures(open_movements(closed, known_at, context), in_red_count)
-    today = context.calendar.date_of(known_at or context.now)
-    days = context.calendar.days(first, min(last, max([today, *moved])))
-    for day, figures in day_by_day(days, moved, in_red_count):
+def _open_days(first: date, last: date, closed: date | None, as_of: datetime | None, context: Context) -> Iterator[Day]:
+    last_recorded = recorded_day(closed, context) if closed else None
+    in_red_count = last_recorded.in_red_count if last_recorded else 0
+    figures_by_day = open_figures(open_day_movements(closed, as_of, context), in_red_count)
+    today = context.calendar.date_of(as_of or context.now)
+    days = context.calendar.days(first, min(last, max([today, *figures_by_day])))
+    for day, figures in day_by_day(days, figures_by_day, in_red_count):
         yield Day(
             business_date=day,
             closed=False,

@@ -7,16 +7,16 @@ from functools import cache
 
 import msgspec
 
-from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, sides
+from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, debit_and_credit
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
-from popug_cli.storage.engine import insert_many, select_among
+from popug_cli.storage.engine import insert_many, select_in
 
 FEES, REWARDS, PAID = range(3)
-PLACES = {
+DAY_COLUMN_AND_SIGN = {
     EntryKind.FEE: (FEES, 1),
     EntryKind.FEE_REVERSAL: (FEES, -1),
     EntryKind.REWARD: (REWARDS, 1),
@@ -24,27 +24,27 @@ PLACES = {
     EntryKind.PAYOUT: (PAID, 1),
 }
 
-MOVES = (
+MOVES_VALUES = (
     "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
     " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS given) AS move"
 )
-MOVE_DAY = (
+UPDATE_DAY = (
     "UPDATE billing_account_days AS day SET fees_cents = day.fees_cents + move.fees_cents,"
     " rewards_cents = day.rewards_cents + move.rewards_cents, payouts_cents = day.payouts_cents + move.payouts_cents,"
-    f" balance_cents = day.balance_cents + move.net_cents FROM {MOVES}"
+    f" balance_cents = day.balance_cents + move.net_cents FROM {MOVES_VALUES}"
     " WHERE day.employee_id = move.employee_id AND day.business_date = move.business_date"
 )
-BEGIN_DAY = (
+INSERT_DAY = (
     "INSERT INTO billing_account_days"
     " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents)"
     " SELECT move.employee_id, move.business_date, move.fees_cents, move.rewards_cents, move.payouts_cents,"
     " move.net_cents + coalesce((SELECT day.balance_cents FROM billing_account_days day"
     " WHERE day.employee_id = move.employee_id AND day.business_date < move.business_date"
-    f" ORDER BY day.business_date DESC LIMIT 1), 0) FROM {MOVES}"
+    f" ORDER BY day.business_date DESC LIMIT 1), 0) FROM {MOVES_VALUES}"
     " WHERE true ON CONFLICT (employee_id, business_date) DO NOTHING"
 )
 CARRY_FORWARD = (
-    f"UPDATE billing_account_days AS day SET balance_cents = day.balance_cents + move.net_cents FROM {MOVES}"
+    f"UPDATE billing_account_days AS day SET balance_cents = day.balance_cents + move.net_cents FROM {MOVES_VALUES}"
     " WHERE day.employee_id = move.employee_id AND day.business_date > move.business_date"
 )
 
@@ -63,10 +63,10 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
     cause: Delivered[Event] | None = None
 
 
-def entered(event_ids: Iterable[str], context: Context) -> set[str]:
+def already_posted(event_ids: Iterable[str], context: Context) -> set[str]:
     """Those of the events (at most a consumer's batch) that have an entry already."""
     statement = "SELECT event_id FROM billing_entries WHERE event_id IN"
-    return {event_id for (event_id,) in select_among(context.connection, statement, list(event_ids))}
+    return {event_id for (event_id,) in select_in(context.connection, statement, list(event_ids))}
 
 
 def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
@@ -93,7 +93,7 @@ def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
 
 
 def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
-    recorded_at, stamped, dated = stamp(context.now), cache(stamp), cache(date.isoformat)
+    recorded_at, stored_time, stored_date = to_rfc3339(context.now), cache(to_rfc3339), cache(date.isoformat)
     insert_many(
         context.connection,
         "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents,"
@@ -104,11 +104,11 @@ def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
                 entry_id,
                 entry.event_id,
                 entry.employee_id,
-                *sides(entry.kind, entry.employee_id),
+                *debit_and_credit(entry.kind, entry.employee_id),
                 entry.amount_cents,
                 entry.kind.value,
-                dated(entry.business_date),
-                stamped(entry.occurred_at),
+                stored_date(entry.business_date),
+                stored_time(entry.occurred_at),
                 recorded_at,
                 entry.task_id,
                 entry.corrects,
@@ -122,7 +122,7 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
     """Accounts come into being by what is entered, so that an entry never waits for a registration."""
     change_cents: dict[str, int] = defaultdict(int)
     for entry in entries:
-        debit, credit = sides(entry.kind, entry.employee_id)
+        debit, credit = debit_and_credit(entry.kind, entry.employee_id)
         change_cents[debit] -= entry.amount_cents
         change_cents[credit] += entry.amount_cents
     assert sum(change_cents.values()) == 0
@@ -140,8 +140,8 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
 def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
     moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0]))
     for entry in entries:
-        place, sign = PLACES[entry.kind]
-        moves[entry.business_date][entry.employee_id][place] += sign * entry.amount_cents
+        column, sign = DAY_COLUMN_AND_SIGN[entry.kind]
+        moves[entry.business_date][entry.employee_id][column] += sign * entry.amount_cents
     # Oldest first, for each day's balance begins with the one before.
     for day in sorted(moves):
         stamped = day.isoformat()
@@ -149,6 +149,6 @@ def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
             (employee_id, stamped, fees, rewards, paid, rewards - fees - paid)
             for employee_id, (fees, rewards, paid) in moves[day].items()
         ]
-        if insert_many(context.connection, MOVE_DAY, rows) < len(rows):
-            insert_many(context.connection, BEGIN_DAY, rows)
+        if insert_many(context.connection, UPDATE_DAY, rows) < len(rows):
+            insert_many(context.connection, INSERT_DAY, rows)
         insert_many(context.connection, CARRY_FORWARD, rows)

@@ -10,7 +10,7 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
-from popug_cli.storage.engine import insert_many, select_among
+from popug_cli.storage.engine import insert_many, select_in
 
 
 class Price(NamedTuple):
@@ -23,28 +23,32 @@ class Price(NamedTuple):
 def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
     """The prices of those of the tasks that have one."""
     statement = "SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN"
-    rows = select_among(context.connection, statement, list(task_ids))
+    rows = select_in(context.connection, statement, list(task_ids))
     return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
 
 
 def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[str, Price]:
     """The prices of the tasks that the events tell of, drawn for those that had none; names are kept by the way."""
-    heard: dict[str, Delivered[Event]] = {}
-    named: dict[str, TaskCreated] = {}
+    first_events: dict[str, Delivered[Event]] = {}
+    created_tasks: dict[str, TaskCreated] = {}
     for event in events:
         if isinstance(event.data, TaskCreated | TaskAssigned | TaskCompleted):
-            heard.setdefault(event.data.task_id, event)
+            first_events.setdefault(event.data.task_id, event)
         if isinstance(event.data, TaskCreated):
-            named[event.data.task_id] = event.data
-    known = prices_of(heard, context)
-    drawn = {task_id: _draw(task_id, event, context) for task_id, event in heard.items() if task_id not in known}
+            created_tasks[event.data.task_id] = event.data
+    known = prices_of(first_events, context)
+    drawn = {task_id: _draw(task_id, event, context) for task_id, event in first_events.items() if task_id not in known}
     prices = known | drawn
-    _store({task_id: prices[task_id] for task_id in heard if task_id in drawn or task_id in named}, named, context)
+    _store(
+        {task_id: prices[task_id] for task_id in first_events if task_id in drawn or task_id in created_tasks},
+        created_tasks,
+        context,
+    )
     return prices
 
 
 def _draw(task_id: str, cause: Delivered[Event], context: Context) -> Price:
-    seed = new_seed(context.chance)
+    seed = new_seed(context.randomness)
     price = Price(*draw_price_cents(seed, task_id))
     draw = PriceDraw(seed=seed, algorithm=ALGORITHM)
     context.events.publish(
@@ -54,11 +58,11 @@ def _draw(task_id: str, cause: Delivered[Event], context: Context) -> Price:
     return price
 
 
-def _store(prices: dict[str, Price], named: dict[str, TaskCreated], context: Context) -> None:
+def _store(prices: dict[str, Price], created_tasks: dict[str, TaskCreated], context: Context) -> None:
     rows = []
     for task_id, price in prices.items():
-        name = named.get(task_id)
-        rows.append((task_id, name.number if name else None, name.title if name else None, *price))
+        created = created_tasks.get(task_id)
+        rows.append((task_id, created.number if created else None, created.title if created else None, *price))
     insert_many(
         context.connection,
         "INSERT INTO billing_tasks (task_id, number, title, fee_cents, reward_cents) VALUES (?, ?, ?, ?, ?)"

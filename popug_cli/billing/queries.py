@@ -11,7 +11,7 @@ from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.figures import company_days
 from popug_cli.billing.rules import income_range, statement_range
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import (
     Balance,
@@ -26,21 +26,21 @@ from popug_cli.messages.billing import (
     GetStatement,
     Income,
     InRed,
-    LedgerRun,
+    LedgerChunk,
     ListInRed,
     ListTaskEntries,
     Statement,
 )
 from popug_cli.storage.engine import scalar
 
-ENTRY = (
+ENTRY_COLUMNS = (
     "e.entry_id, e.occurred_at, e.recorded_at, e.business_date, e.kind, e.amount_cents,"
     " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END AS signed_cents,"
     " e.event_id, t.number, t.title"
 )
 
-WITH_BALANCE = (
-    f"SELECT {ENTRY}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
+SELECT_ENTRIES_WITH_BALANCE = (
+    f"SELECT {ENTRY_COLUMNS}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
     " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"
     " ORDER BY past.business_date DESC LIMIT 1), 0)"
     " + (SELECT sum(CASE WHEN same.credit_account = same.employee_id THEN same.amount_cents"
@@ -53,34 +53,34 @@ WITH_BALANCE = (
 def get_balance(message: GetBalance, context: Context) -> Balance:
     """What somebody has: now, at the end of a date, or as it was known at an instant."""
     account = find_account(message.username, context)
-    known_at = message.as_of_time
-    day = message.as_of_date or context.calendar.date_of(known_at or context.now)
-    if message.as_of_date is None and known_at is None:
+    as_of = message.as_of_time
+    day = message.as_of_date or context.calendar.date_of(as_of or context.now)
+    if message.as_of_date is None and as_of is None:
         balance_cents = account.balance_cents
     else:
-        balance_cents = balance_at(account.account_id, message.as_of_date or date.max, known_at, context)
-    earned_cents = earned_on(account.account_id, day, known_at, context)
+        balance_cents = balance_at(account.account_id, message.as_of_date or date.max, as_of, context)
+    earned_cents = earned_on(account.account_id, day, as_of, context)
     return Balance(account.username, balance_cents, earned_cents, day)
 
 
 def get_statement(message: GetStatement, context: Context) -> Statement:
     """The entries of some dates, each with the balance after it in the order (business date, position)."""
     account = find_account(message.username, context)
-    known_at = message.as_of_time
-    today = context.calendar.date_of(known_at or context.now)
+    as_of = message.as_of_time
+    today = context.calendar.date_of(as_of or context.now)
     first, last = statement_range(message.from_date, message.to_date, today)
-    opening_cents = opening_balance(account.account_id, first, known_at, context)
+    opening_cents = opening_balance(account.account_id, first, as_of, context)
     rows = context.connection.execute(
         text(
-            f"SELECT {ENTRY} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+            f"SELECT {ENTRY_COLUMNS} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
             " WHERE e.employee_id = :account AND e.business_date BETWEEN :first AND :last"
-            " AND (:known_at IS NULL OR e.recorded_at <= :known_at) ORDER BY e.business_date, e.position"
+            " AND (:as_of IS NULL OR e.recorded_at <= :as_of) ORDER BY e.business_date, e.position"
         ),
         {
             "account": account.account_id,
             "first": first.isoformat(),
             "last": last.isoformat(),
-            "known_at": stamp(known_at) if known_at else None,
+            "as_of": to_rfc3339(as_of) if as_of else None,
         },
     )
     entries = [*_running(rows.mappings(), opening_cents)]
@@ -107,30 +107,34 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         only = find_account(message.username, context).account_id
     where = "e.task_id = :task AND (:only IS NULL OR e.employee_id = :only) ORDER BY e.position"
-    rows = context.connection.execute(text(f"{WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "only": only})
+    rows = context.connection.execute(
+        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "only": only}
+    )
     return Entries([entry_from(row, row["balance_cents"]) for row in rows.mappings()])
 
 
 def entry_of(entry_id: str, context: Context) -> Entry:
     """The entry of an id that is there."""
-    rows = context.connection.execute(text(f"{WITH_BALANCE} WHERE e.entry_id = :entry_id"), {"entry_id": entry_id})
+    rows = context.connection.execute(
+        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE e.entry_id = :entry_id"), {"entry_id": entry_id}
+    )
     row = rows.mappings().one()
     return entry_from(row, row["balance_cents"])
 
 
 def get_income(message: GetIncome, context: Context) -> Income:
     """Management's income day by day: the recorded figures of closed days, those of open days as they are so far."""
-    known_at = message.as_of_time
-    today = message.as_of_date or context.calendar.date_of(known_at or context.now)
+    as_of = message.as_of_time
+    today = message.as_of_date or context.calendar.date_of(as_of or context.now)
     first, last = income_range(message.from_date, message.to_date, today)
-    days = company_days(first, min(last, message.as_of_date or last), known_at, context)
+    days = company_days(first, min(last, message.as_of_date or last), as_of, context)
     return Income(days, sum(day.income_cents for day in days))
 
 
-def export_ledger(message: ExportLedger, context: Context) -> LedgerRun:
+def export_ledger(message: ExportLedger, context: Context) -> LedgerChunk:
     """The next entries after a position, by position."""
     up_to = last_position(context) if message.up_to is None else message.up_to
-    return LedgerRun(up_to, lines(message.after, up_to, message.limit, context))
+    return LedgerChunk(up_to, lines(message.after, up_to, message.limit, context))
 
 
 def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
@@ -145,6 +149,6 @@ def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
 
 
 def entry_from(row: RowMapping, balance_cents: int) -> Entry:
-    """The entry of a row of ``ENTRY``, with the balance after it."""
+    """The entry of a row of ``ENTRY_COLUMNS``, with the balance after it."""
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
     return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry)

@@ -17,7 +17,7 @@ MAX_REASON_CHARACTERS = 500
 REVERSALS = {EntryKind.FEE: EntryKind.FEE_REVERSAL, EntryKind.REWARD: EntryKind.REWARD_REVERSAL}
 
 
-class Movement(NamedTuple):
+class DayMovement(NamedTuple):
     """What one employee's entries of an open business date come to.
 
     ``base_cents`` is the employee's balance at the end of the last closed day.
@@ -43,10 +43,10 @@ def signed_cents(kind: EntryKind, amount_cents: int) -> int:
     return amount_cents if kind in CREDITS else -amount_cents
 
 
-def sides(kind: EntryKind, employee_id: str) -> tuple[str, str]:
+def debit_and_credit(kind: EntryKind, employee_id: str) -> tuple[str, str]:
     """The account that an entry debits, and the account that it credits."""
-    other = PAYOUTS if kind is EntryKind.PAYOUT else MANAGEMENT
-    return (other, employee_id) if kind in CREDITS else (employee_id, other)
+    counterpart = PAYOUTS if kind is EntryKind.PAYOUT else MANAGEMENT
+    return (counterpart, employee_id) if kind in CREDITS else (employee_id, counterpart)
 
 
 def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryKind:
@@ -63,16 +63,16 @@ def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryK
     return reversal
 
 
-def checked_reason(reason: str) -> str:
+def validate_reason(reason: str) -> str:
     """The reason without the space around it; raises ``invalid_reason``."""
-    told = reason.strip()
-    if not told or len(told) > MAX_REASON_CHARACTERS or any(is_hidden(character) for character in told):
+    stripped = reason.strip()
+    if not stripped or len(stripped) > MAX_REASON_CHARACTERS or any(is_hidden(character) for character in stripped):
         raise InvalidInput(
             "invalid_reason",
             f"A reason is a line of 1 to {MAX_REASON_CHARACTERS} characters.",
             hint="Say with --reason why the entry is wrong.",
         )
-    return told
+    return stripped
 
 
 def entry_not_found(entry_id: str) -> NotFound:
@@ -90,7 +90,7 @@ def business_date(occurred_on: date, first_open_day: date) -> date:
     return max(occurred_on, first_open_day)
 
 
-def check_asked_day(asked: date, today: date, first_day: date | None) -> None:
+def validate_close_date(asked: date, today: date, first_day: date | None) -> None:
     """Refuse to close a day that is not over yet by any clock, or that was before the company."""
     if asked > today:
         raise InvalidInput(
@@ -109,7 +109,7 @@ def check_asked_day(asked: date, today: date, first_day: date | None) -> None:
         )
 
 
-def no_such_day(asked: date, time_zone: str) -> InvalidInput:
+def nonexistent_day(asked: date, time_zone: str) -> InvalidInput:
     """The zone went from the day before to the day after (Pacific/Apia in 2011)."""
     return InvalidInput(
         "no_such_day",
@@ -133,20 +133,20 @@ def check_days_at_once(days_count: int, *, confirmed: bool) -> None:
 def statement_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
     """The dates of a statement: today's where none is given, the one that is given where one is beyond today."""
     found_first = first or min(today, last or today)
-    return _in_order(found_first, last or max(today, found_first))
+    return _check_order(found_first, last or max(today, found_first))
 
 
 def income_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
     """The dates of an income: a week up to today where none is given."""
     found_last = last or max(today, first or today)
-    return _in_order(first or _week_before(found_last), found_last)
+    return _check_order(first or _week_before(found_last), found_last)
 
 
 def _week_before(last: date) -> date:
     return date.fromordinal(max(1, last.toordinal() - INCOME_DAYS + 1))
 
 
-def _in_order(first: date, last: date) -> tuple[date, date]:
+def _check_order(first: date, last: date) -> tuple[date, date]:
     if first > last:
         raise InvalidInput(
             "invalid_range",
@@ -157,7 +157,7 @@ def _in_order(first: date, last: date) -> tuple[date, date]:
     return first, last
 
 
-def open_figures(movements: Iterable[Movement], in_red_before: int) -> dict[date, OpenFigures]:
+def open_figures(movements: Iterable[DayMovement], in_red_before: int) -> dict[date, OpenFigures]:
     """The figures of each open day on which something moved.
 
     ``movements`` come by date, one for each employee and date; ``in_red_before`` is the number of people in the red at
@@ -166,35 +166,35 @@ def open_figures(movements: Iterable[Movement], in_red_before: int) -> dict[date
     balances: dict[str, int] = {}
     days: dict[date, OpenFigures] = {}
     in_red = in_red_before
-    for each in movements:
-        before = balances.get(each.employee_id, each.base_cents)
-        after = before + each.rewards_cents - each.fees_cents
-        balances[each.employee_id] = after
+    for movement in movements:
+        before = balances.get(movement.employee_id, movement.base_cents)
+        after = before + movement.rewards_cents - movement.fees_cents
+        balances[movement.employee_id] = after
         in_red += (after < 0) - (before < 0)
-        day = days.get(each.business_date, OpenFigures())
-        days[each.business_date] = OpenFigures(
-            day.fees_cents + each.fees_cents,
-            day.rewards_cents + each.rewards_cents,
+        day = days.get(movement.business_date, OpenFigures())
+        days[movement.business_date] = OpenFigures(
+            day.fees_cents + movement.fees_cents,
+            day.rewards_cents + movement.rewards_cents,
             in_red,
         )
     return days
 
 
 def day_by_day(
-    days: Iterable[date], moved: Mapping[date, OpenFigures], in_red_before: int
+    days: Iterable[date], figures_by_day: Mapping[date, OpenFigures], in_red_before: int
 ) -> Iterator[tuple[date, OpenFigures]]:
     """The figures of each of some open days in a row; on a day on which nothing moved the people in the red stay there.
 
-    ``moved`` are the figures of all open days on which something moved, by date.
+    ``figures_by_day`` are the figures of all open days on which something moved, by date.
     """
-    moved_on = sorted(moved)
+    days_with_changes = sorted(figures_by_day)
     for day in days:
-        place = bisect_right(moved_on, day)
-        latest = moved_on[place - 1] if place else None
+        index = bisect_right(days_with_changes, day)
+        latest = days_with_changes[index - 1] if index else None
         if latest == day:
-            yield day, moved[day]
+            yield day, figures_by_day[day]
         else:
-            yield day, OpenFigures(in_red_count=moved[latest].in_red_count if latest else in_red_before)
+            yield day, OpenFigures(in_red_count=figures_by_day[latest].in_red_count if latest else in_red_before)
 
 
 def day_before(day: date) -> date | None:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from popug_cli.billing.prices import prices_of
-from popug_cli.bus.queries import HeldEvent, document
+from popug_cli.bus.queries import ParkedEvent, document
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import Event
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted
 from popug_cli.messages.upcasters import versions
 
 
-def stake_cents(held: HeldEvent, context: Context) -> int:
+def amount_at_stake_cents(held: ParkedEvent, context: Context) -> int:
     """The fee of an assignment or the reward of a completion that billing has set aside; 0 of anything else.
 
     The task is read from the ordering key, for the data may be what could not be taken.

@@ -10,7 +10,7 @@ from hashlib import sha256
 ORIGIN = "0" * 64
 
 
-class Run:
+class LinkHasher:
     """The hash of a run of events that is still being written."""
 
     def __init__(self, previous_hash: str) -> None:
@@ -21,11 +21,11 @@ class Run:
         for sequence, envelope in events:
             self._digest.update(b"%d:%d:%b" % (sequence, len(envelope), envelope))
 
-    def copy(self) -> "Run":
+    def copy(self) -> "LinkHasher":
         """The same run so far, to come back to."""
-        other = Run.__new__(Run)
-        other._digest = self._digest.copy()
-        return other
+        copy = LinkHasher.__new__(LinkHasher)
+        copy._digest = self._digest.copy()
+        return copy
 
     def hash(self) -> str:
         """The link's hash in hexadecimal."""

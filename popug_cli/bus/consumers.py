@@ -6,31 +6,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from popug_cli.bus import set_aside
-from popug_cli.bus.log import Row
-from popug_cli.bus.retry import Unhealable
+from popug_cli.bus.log import StoredEvent
+from popug_cli.bus.retry import PermanentFailure
 from popug_cli.bus.runtime import Context, Runtime
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
-from popug_cli.messages.principal import NOBODY
+from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.engine import change, insert_many, scalar, select
-from popug_cli.storage.faults import place_fault
+from popug_cli.storage.engine import execute, insert_many, scalar, select
+from popug_cli.storage.faults import environment_error
 
 BATCH_EVENTS = 10_000
 IDLE_EVENTS = 100
-RETRIES_AT_ONCE = 100
-TOLD_POSITIONS = 10_000
+RETRIES_PER_TRANSACTION = 100
+MIN_REPORTED_POSITIONS = 10_000
 CATCHING_UP = "Catching up"
-FOREVER = "9999"
+END_OF_TIME = "9999"
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
 
 
-def never_gives_up(event: Delivered[Event], error: str, context: Context) -> bool:
+def default_give_up(event: Delivered[Event], error: str, context: Context) -> bool:
     """A failure is always tried again or set aside."""
     return False
 
@@ -48,8 +48,8 @@ class Consumer:
     name: str
     subscribes: tuple[type[Event], ...]
     consume: Consume
-    give_up: GiveUp = never_gives_up
-    at_once: int = 2_000
+    give_up: GiveUp = default_give_up
+    max_batch: int = 2_000
     types: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Consumer:
 
 
 @dataclass(slots=True)
-class CatchUp:
+class CatchUpResult:
     """How catching up went: failures set aside in it, faults of the place, and whether it is complete."""
 
     failures: dict[str, int] = field(default_factory=dict)
@@ -66,69 +66,75 @@ class CatchUp:
     complete: bool = True
 
 
-class Way:
+class CatchUpProgress:
     """How far the consumers have come since they began, in positions of the log; told where it is far."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._begun: int | None = None
+        self._start: int | None = None
         self._is_open = False
 
-    def tell(self, reached: int, end: int) -> None:
+    def report(self, reached: int, end: int) -> None:
         """Say where they stand and where they are to come, all of them added up."""
-        if self._begun is None:
-            self._begun = reached
-        if end - self._begun >= TOLD_POSITIONS:
+        if self._start is None:
+            self._start = reached
+        if end - self._start >= MIN_REPORTED_POSITIONS:
             self._is_open = reached < end
-            self._progress(CATCHING_UP, reached - self._begun, end - self._begun)
+            self._progress(CATCHING_UP, reached - self._start, end - self._start)
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """There is no more to tell."""
         if self._is_open:
             self._progress(CATCHING_UP, 1, 1)
 
 
-def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, whenever: bool = False) -> CatchUp:
+def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
     """Let the consumers take all that is in the log and all retries that are due, within a bound of time.
 
-    Due is what was due when it began; ``whenever`` tries what waits for a later retry once, too. Never raises for a
-    consumer's failure or for a fault of the place: both are in the answer.
+    Due is what was due when it began; ``include_not_due`` tries what waits for a later retry once, too. Never
+    raises for a consumer's failure or for a fault of the place: both are in the answer.
     """
-    way = Way(runtime.progress)
+    progress = CatchUpProgress(runtime.progress)
     try:
-        return _catch_up(runtime, consumers, way, whenever=whenever)
+        return _catch_up(runtime, consumers, progress, include_not_due=include_not_due)
     finally:
-        way.end()
+        progress.finish()
 
 
-def _catch_up(runtime: Runtime, consumers: Sequence[Consumer], way: Way, *, whenever: bool) -> CatchUp:
-    report = CatchUp()
+def _catch_up(
+    runtime: Runtime, consumers: Sequence[Consumer], progress: CatchUpProgress, *, include_not_due: bool
+) -> CatchUpResult:
+    result = CatchUpResult()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
-    due_by = FOREVER if whenever else stamp(runtime.clock.now())
-    stuck: set[str] = set()
-    while busy := [c for c in _with_work(runtime, consumers, due_by, way) if c.name not in stuck]:
+    due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
+    faulted: set[str] = set()
+    while busy := [c for c in _consumers_with_work(runtime, consumers, due_by, progress) if c.name not in faulted]:
         for consumer in busy:
             try:
-                failures = advance(runtime, consumer, consumers) + retry_due(runtime, consumer, due_by, deadline)
+                failures = process_next_batch(runtime, consumer, consumers) + retry_due(
+                    runtime, consumer, due_by, deadline
+                )
             except PopugError as fault:
-                report.faults.append(fault)
-                stuck.add(consumer.name)
+                result.faults.append(fault)
+                faulted.add(consumer.name)
                 continue
             if failures:
-                report.failures[consumer.name] = report.failures.get(consumer.name, 0) + failures
+                result.failures[consumer.name] = result.failures.get(consumer.name, 0) + failures
             if time.monotonic() > deadline:
-                report.complete = False
-                return report
-        due_by = stamp(runtime.clock.now()) if due_by == FOREVER else due_by
-    return report
+                result.complete = False
+                return result
+        due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
+    return result
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
     """Whether a consumer has taken (or set aside) everything that is in the log up to the context's position."""
-    return not context.log.has(consumer.types, after=_position(context, consumer.name), up_to=context.position)
+    return not context.log.contains(
+        consumer.types, after=_cursor_position(context, consumer.name), up_to=context.position
+    )
 
 
-def pass_by(context: Context, consumers: Sequence[Consumer]) -> None:
+def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
     """Move those that were current past the events of this transaction, if it has many and none for them.
 
     Whoever is moved need not look for their events among a hundred thousand of others'.
@@ -136,24 +142,24 @@ def pass_by(context: Context, consumers: Sequence[Consumer]) -> None:
     if context.events.last - context.position < IDLE_EVENTS:
         return
     for consumer in consumers:
-        if not context.events.may_have(consumer.types) and is_current(context, consumer):
-            _move(context, consumer.name, context.events.last)
+        if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
+            _set_cursor(context, consumer.name, context.events.last)
 
 
-def advance(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> int:
+def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
     """Let a consumer take its next batch in one transaction; the number of events that failed comes back.
 
-    ``everybody`` passes by what it publishes.
+    ``all_consumers`` passes by what it publishes.
     """
-    with runtime.writing(NOBODY) as context:
-        reached, failures, left = _position(context, consumer.name), 0, BATCH_EVENTS
+    with runtime.writing(ANONYMOUS) as context:
+        reached, failures, left = _cursor_position(context, consumer.name), 0, BATCH_EVENTS
         while left:
-            most = min(left, consumer.at_once)
-            rows = context.log.after(reached, consumer.types, most)
-            reached, left = (rows[-1][0], left - most) if len(rows) == most else (context.position, 0)
-            failures += _take(consumer, rows, context.at(reached))
-        _move(context, consumer.name, reached)
-        pass_by(context, everybody)
+            limit = min(left, consumer.max_batch)
+            rows = context.log.after(reached, consumer.types, limit)
+            reached, left = (rows[-1][0], left - limit) if len(rows) == limit else (context.position, 0)
+            failures += _process(consumer, rows, context.at_position(reached))
+        _set_cursor(context, consumer.name, reached)
+        skip_unrelated(context, all_consumers)
         return failures
 
 
@@ -162,114 +168,116 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
 
     Each success lets what waits behind it go, in order. Failures come back as a number.
     """
-    with runtime.reading(NOBODY) as context:
+    with runtime.reading(ANONYMOUS) as context:
         subjects = set_aside.due_subjects(context, consumer.name, due_by)
     failures = 0
-    for start in range(0, len(subjects), RETRIES_AT_ONCE):
-        with runtime.writing(NOBODY) as context:
-            for subject in subjects[start : start + RETRIES_AT_ONCE]:
+    for start in range(0, len(subjects), RETRIES_PER_TRANSACTION):
+        with runtime.writing(ANONYMOUS) as context:
+            for subject in subjects[start : start + RETRIES_PER_TRANSACTION]:
                 failures += drain(consumer, subject, context)
         if time.monotonic() > deadline:
             break
     return failures
 
 
-def retry_within(consumers: Sequence[Consumer], context: Context) -> None:
+def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> None:
     """Try once, in the transaction of the context, whatever waits for a retry, due or not."""
     for consumer in consumers:
-        for subject in set_aside.due_subjects(context, consumer.name, FOREVER):
+        for subject in set_aside.due_subjects(context, consumer.name, END_OF_TIME):
             drain(consumer, subject, context)
 
 
 @contextmanager
-def rehearsal(context: Context) -> Iterator[None]:
+def rolled_back(context: Context) -> Iterator[None]:
     """What is done within is taken back at its end; what fails within takes back the whole transaction."""
-    mark, savepoint = context.events.mark(), context.connection.begin_nested()
+    events_savepoint, savepoint = context.events.savepoint(), context.connection.begin_nested()
     yield
     savepoint.rollback()
-    context.events.restore(mark)
+    context.events.restore(events_savepoint)
 
 
 def drain(consumer: Consumer, subject: str, context: Context) -> int:
     """Do what is set aside of one subject in order, up to the first that fails; 1 comes back if one did."""
-    for held in set_aside.held_of(context, consumer.name, subject):
-        error = _attempt(consumer, held.sequence, context)
+    for item in set_aside.parked_items_of(context, consumer.name, subject):
+        error = _process_one(consumer, item.sequence, context)
         if error is not None:
-            set_aside.failed_again(context, held, error)
+            set_aside.record_failure(context, item, error)
             return 1
-        set_aside.forget(context, held)
+        set_aside.unpark(context, item)
     return 0
 
 
 def mark_rebuilt(context: Context, consumer: Consumer) -> None:
     """Mark all events up to the context's position as done by a rebuild, but for those that are set aside."""
-    places = ",".join("?" * len(consumer.types))
+    placeholders = ",".join("?" * len(consumer.types))
     context.connection.exec_driver_sql(
         "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
-        f" WHERE type IN ({places})"
+        f" WHERE type IN ({placeholders})"
         " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
         " ON CONFLICT (consumer, sequence) DO NOTHING",
         (consumer.name, *consumer.types, consumer.name),
     )
-    _move(context, consumer.name, context.position)
+    _set_cursor(context, consumer.name, context.position)
 
 
-def _take(consumer: Consumer, rows: Sequence[Row], context: Context) -> int:
-    seen = _seen(context, consumer.name, rows)
+def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
+    processed = _processed_sequences(context, consumer.name, rows)
     blocked = set_aside.blocked_subjects(context, consumer.name)
-    fresh = [row for row in rows if row[0] not in seen] if seen else rows
-    free = [row for row in fresh if _subject(row) not in blocked] if blocked else fresh
+    fresh = [row for row in rows if row[0] not in processed] if processed else rows
+    free = [row for row in fresh if _subject_of_row(row) not in blocked] if blocked else fresh
     if len(free) < len(fresh):
-        behind = [(row[0], _subject(row)) for row in fresh if _subject(row) in blocked]
-        set_aside.queue_behind(context, consumer.name, behind)
-    if free and not _take_together(consumer, free, context):
-        return _take_singly(consumer, free, blocked, context)
+        behind = [(row[0], _subject_of_row(row)) for row in fresh if _subject_of_row(row) in blocked]
+        set_aside.park_behind(context, consumer.name, behind)
+    if free and not _process_batch(consumer, free, context):
+        return _process_one_by_one(consumer, free, blocked, context)
     return 0
 
 
-def _take_together(consumer: Consumer, rows: Sequence[Row], context: Context) -> bool:
+def _process_batch(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> bool:
     try:
         with _savepoint(context):
             consumer.consume([decode(*row) for row in rows], context)
             _mark_done(context, consumer.name, [sequence for sequence, *_ in rows])
     except Exception as error:
-        if place_fault(error, context.home.database):
+        if environment_error(error, context.home.database):
             raise
         return False
     return True
 
 
-def _take_singly(consumer: Consumer, rows: Sequence[Row], blocked: set[str], context: Context) -> int:
+def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked: set[str], context: Context) -> int:
     failures = 0
     for row in rows:
-        sequence, subject = row[0], _subject(row)
+        sequence, subject = row[0], _subject_of_row(row)
         if subject in blocked:
-            set_aside.queue_behind(context, consumer.name, [(sequence, subject)])
+            set_aside.park_behind(context, consumer.name, [(sequence, subject)])
             continue
-        error = _attempt(consumer, sequence, context.at(sequence))
+        error = _process_one(consumer, sequence, context.at_position(sequence))
         if error is not None:
-            set_aside.set_aside(context, consumer.name, sequence, subject, error)
+            set_aside.park(context, consumer.name, sequence, subject, error)
             blocked.add(subject)
             failures += 1
     return failures
 
 
-def _attempt(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
+def _process_one(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
     """Let the consumer take one event; what it failed with comes back, unless it gave the event up."""
     event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
-            event = decode(*context.log.at(sequence))
+            event = decode(*context.log.row_at(sequence))
             consumer.consume([event], context)
             _mark_done(context, consumer.name, [sequence])
     except Exception as error:
-        if place_fault(error, context.home.database):
+        if environment_error(error, context.home.database):
             raise
-        return error if event is None else _after_failure(consumer, event, error, context)
+        return error if event is None else _try_to_give_up(consumer, event, error, context)
     return None
 
 
-def _after_failure(consumer: Consumer, event: Delivered[Event], error: Exception, context: Context) -> Exception | None:
+def _try_to_give_up(
+    consumer: Consumer, event: Delivered[Event], error: Exception, context: Context
+) -> Exception | None:
     """What is left of a failure once the consumer was asked to give the event up; nothing if it did."""
     try:
         with _savepoint(context):
@@ -277,42 +285,42 @@ def _after_failure(consumer: Consumer, event: Delivered[Event], error: Exception
                 return error
             _mark_done(context, consumer.name, [event.sequence])
     except Exception as failure:
-        if place_fault(failure, context.home.database):
+        if environment_error(failure, context.home.database):
             raise
-        return Unhealable(f"it could not even be given up: {set_aside.describe(failure)}")
+        return PermanentFailure(f"it could not even be given up: {set_aside.describe(failure)}")
     return None
 
 
 @contextmanager
 def _savepoint(context: Context) -> Iterator[None]:
-    mark = context.events.mark()
+    events_savepoint = context.events.savepoint()
     try:
         with context.connection.begin_nested():
             yield
             context.events.flush()
     except BaseException:
-        context.events.restore(mark)
+        context.events.restore(events_savepoint)
         raise
 
 
-def _subject(row: Row) -> str:
+def _subject_of_row(row: StoredEvent) -> str:
     sequence, _, envelope = row
     return subject_of(sequence, envelope)
 
 
-def _position(context: Context, consumer: str) -> int:
+def _cursor_position(context: Context, consumer: str) -> int:
     return scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer) or 0
 
 
-def _move(context: Context, consumer: str, position: int) -> None:
+def _set_cursor(context: Context, consumer: str, position: int) -> None:
     statement = (
         "INSERT INTO bus_cursors (consumer, position) VALUES (:c, :p)"
         " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
     )
-    change(context.connection, statement, c=consumer, p=position)
+    execute(context.connection, statement, c=consumer, p=position)
 
 
-def _seen(context: Context, consumer: str, rows: Sequence[Row]) -> set[int]:
+def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEvent]) -> set[int]:
     if not rows:
         return set()
     statement = (
@@ -320,8 +328,8 @@ def _seen(context: Context, consumer: str, rows: Sequence[Row]) -> set[int]:
         " UNION ALL SELECT sequence FROM bus_set_aside"
         " WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'"
     )
-    found = select(context.connection, statement, c=consumer, first=rows[0][0], last=rows[-1][0])
-    return {sequence for (sequence,) in found}
+    sequences = select(context.connection, statement, c=consumer, first=rows[0][0], last=rows[-1][0])
+    return {sequence for (sequence,) in sequences}
 
 
 def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
@@ -332,20 +340,22 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
     )
 
 
-def _with_work(runtime: Runtime, consumers: Sequence[Consumer], due_by: str, way: Way) -> list[Consumer]:
+def _consumers_with_work(
+    runtime: Runtime, consumers: Sequence[Consumer], due_by: str, progress: CatchUpProgress
+) -> list[Consumer]:
     """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
-    with runtime.reading(NOBODY) as context:
+    with runtime.reading(ANONYMOUS) as context:
         positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
         reached = [positions.get(c.name, 0) for c in consumers]
-        way.tell(sum(reached), len(reached) * context.position)
+        progress.report(sum(reached), len(reached) * context.position)
         due = set_aside.consumers_due(context, due_by)
         start = min(reached, default=0)
         window = context.log.types_after(start, IDLE_EVENTS)
         full = len(window) == IDLE_EVENTS
-        return [c for c in consumers if c.name in due or _pending(c, positions.get(c.name, 0), window, context, full)]
+        return [c for c in consumers if c.name in due or _has_work(c, positions.get(c.name, 0), window, context, full)]
 
 
-def _pending(
+def _has_work(
     consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, full: bool
 ) -> bool:
     if full:

@@ -5,79 +5,83 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer, drain
-from popug_cli.bus.queries import HeldEvent, document, held_events
+from popug_cli.bus.queries import ParkedEvent, document, held_events
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.text import is_blank
-from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, Retried
+from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, RetryResult
 
 MAX_REASON_CHARACTERS = 500
 MAX_ID_CHARACTERS = 64
 
 
-def heads(context: Context) -> list[HeldEvent]:
+def blocking_events(context: Context) -> list[ParkedEvent]:
     """What holds others up: the first event of each consumer and subject that is set aside."""
-    return [held for held in held_events(context) if held.state != "waiting"]
+    return [event for event in held_events(context) if event.state != "waiting"]
 
 
-def retry(context: Context, consumers: Sequence[Consumer], dead_id: int | None) -> Retried:
+def retry(context: Context, consumers: Sequence[Consumer], dead_id: int | None) -> RetryResult:
     """Drain one dead letter's subject, or all; raises ``dead_letter_not_found``."""
-    chosen = heads(context) if dead_id is None else [find(context, dead_id)]
+    chosen = blocking_events(context) if dead_id is None else [find(context, dead_id)]
     by_name = {consumer.name: consumer for consumer in consumers}
     before = len(held_events(context))
-    still_dead = sum(_retry_one(held, by_name[held.consumer], context) for held in chosen)
-    return Retried(retried=before - len(held_events(context)), still_dead=still_dead)
+    still_dead = sum(_retry_one(event, by_name[event.consumer], context) for event in chosen)
+    return RetryResult(retried=before - len(held_events(context)), still_dead=still_dead)
 
 
-def _retry_one(held: HeldEvent, consumer: Consumer, context: Context) -> int:
+def _retry_one(event: ParkedEvent, consumer: Consumer, context: Context) -> int:
     """Drain the subject of a dead letter; 1 comes back if something of it is dead still."""
-    still_dead = drain(consumer, held.subject, context)
-    done = all(each.id != held.id for each in heads(context))
-    event_id = event_id_of(held)
+    still_dead = drain(consumer, event.subject, context)
+    done = all(blocking.id != event.id for blocking in blocking_events(context))
+    event_id = event_id_of(event)
     context.events.publish(
-        DeadLetterRetried(event_id=event_id, consumer=held.consumer, sequence=held.sequence, done=done)
+        DeadLetterRetried(event_id=event_id, consumer=event.consumer, sequence=event.sequence, done=done)
     )
     return still_dead
 
 
-def drop(context: Context, dead_id: int, reason: str) -> HeldEvent:
+def drop(context: Context, dead_id: int, reason: str) -> ParkedEvent:
     """Give a dead letter up for good, as an event; what waits behind it is due at once."""
     reason = " ".join(reason.split())
     if len(reason) > MAX_REASON_CHARACTERS or is_blank(reason):
         sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
         raise InvalidInput("invalid_reason", sentence, hint="Say in a sentence why: --reason '…'.")
-    held = find(context, dead_id)
+    event = find(context, dead_id)
     connection = context.connection
     connection.execute(
         text("UPDATE bus_set_aside SET state = 'dropped', due_at = NULL, error = :reason WHERE id = :id"),
-        {"reason": reason, "id": held.id},
+        {"reason": reason, "id": event.id},
     )
     connection.execute(
         text(
             "UPDATE bus_set_aside SET state = 'retrying', due_at = :now WHERE consumer = :c AND sequence ="
             " (SELECT min(sequence) FROM bus_set_aside WHERE consumer = :c AND subject = :s AND state = 'waiting')"
         ),
-        {"now": stamp(context.now), "c": held.consumer, "s": held.subject},
+        {"now": to_rfc3339(context.now), "c": event.consumer, "s": event.subject},
     )
-    event_id = event_id_of(held)
+    event_id = event_id_of(event)
     context.events.publish(
-        DeadLetterDropped(event_id=event_id, consumer=held.consumer, sequence=held.sequence, reason=reason)
+        DeadLetterDropped(event_id=event_id, consumer=event.consumer, sequence=event.sequence, reason=reason)
     )
-    return held
+    return event
 
 
-def event_id_of(held: HeldEvent) -> str:
+def event_id_of(event: ParkedEvent) -> str:
     """The id of what is set aside, or its place in the log where it came without one."""
-    found = document(held.sequence, held.envelope).get("id")
-    return found if isinstance(found, str) and 1 <= len(found) <= MAX_ID_CHARACTERS else f"sequence-{held.sequence}"
+    event_id = document(event.sequence, event.envelope).get("id")
+    return (
+        event_id
+        if isinstance(event_id, str) and 1 <= len(event_id) <= MAX_ID_CHARACTERS
+        else f"sequence-{event.sequence}"
+    )
 
 
-def find(context: Context, dead_id: int) -> HeldEvent:
+def find(context: Context, dead_id: int) -> ParkedEvent:
     """The dead letter (or what is retried by itself) of an id; raises ``dead_letter_not_found``."""
-    for held in heads(context):
-        if held.id == dead_id:
-            return held
+    for event in blocking_events(context):
+        if event.id == dead_id:
+            return event
     raise NotFound(
         "dead_letter_not_found",
         f"There is no dead letter {dead_id}.",

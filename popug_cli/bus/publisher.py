@@ -7,14 +7,14 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection
 
-from popug_cli.bus.chain import ORIGIN, Run
+from popug_cli.bus.chain import ORIGIN, LinkHasher
 from popug_cli.bus.log import Log
-from popug_cli.kernel.chance import Chance, rising_uuids
-from popug_cli.kernel.clock import stamp
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.chance import RandomSource, monotonic_uuid7s
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
-from popug_cli.storage.engine import driver_of, insert_many
+from popug_cli.storage.engine import insert_many, raw_connection
 
 BUFFER_EVENTS = 1_000
 LAST_POSITION = 2**63 - 1
@@ -22,12 +22,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PublisherSavepoint:
     """A place in a publisher to come back to when a savepoint is rolled back."""
 
     last: int
     first: int
-    run: Run | None
+    link_hasher: LinkHasher | None
 
 
 class Publisher:
@@ -37,17 +37,19 @@ class Publisher:
     one inherits both from it.
     """
 
-    def __init__(self, connection: Connection, now: datetime, chance: Chance, actor: str, correlation_id: str) -> None:
+    def __init__(
+        self, connection: Connection, now: datetime, randomness: RandomSource, actor: str, correlation_id: str
+    ) -> None:
         self._connection = connection
-        self._time = stamp(now)
+        self._time = to_rfc3339(now)
         self._actor = actor
         self._correlation_id = correlation_id
         self._last = -1
         self._first = 0
-        self._run: Run | None = None
+        self._link_hasher: LinkHasher | None = None
         self._unwritten: list[bytes] = []
         self._types: set[str] = set()
-        self._ids = rising_uuids(now, chance)
+        self._ids = monotonic_uuid7s(now, randomness)
 
     def new_id(self) -> str:
         """A fresh UUIDv7."""
@@ -58,11 +60,11 @@ class Publisher:
         """The position of the last event published here; -1 before the first."""
         return self._last
 
-    def may_have(self, types: Iterable[str]) -> bool:
+    def may_have_published(self, types: Iterable[str]) -> bool:
         """Whether an event of one of these types was published here, and perhaps taken back."""
         return not self._types.isdisjoint(types)
 
-    def act_as(self, username: str) -> None:
+    def set_actor(self, username: str) -> None:
         """What is published from now on without a cause was done by this person."""
         self._actor = username
 
@@ -79,8 +81,8 @@ class Publisher:
         ``causation_id`` names as its cause an event that was published in this very transaction.
         """
         event_id = event_id or next(self._ids)
-        if self._run is None:
-            self._open_run()
+        if self._link_hasher is None:
+            self._start_link()
         self._last += 1
         self._types.add(event.TYPE)
         encoded = _encode(
@@ -109,50 +111,54 @@ class Publisher:
         """Write what is buffered, so that it can be read."""
         if not self._unwritten:
             return
-        assert self._run is not None
+        assert self._link_hasher is not None
         if self._last > LAST_POSITION:
             raise _full()
         first = self._last - len(self._unwritten) + 1
-        self._run.extend(enumerate(self._unwritten, start=first))
+        self._link_hasher.extend(enumerate(self._unwritten, start=first))
         rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
         # One at a time: what has neither references nor triggers needs nothing prepared to be undone then.
-        driver_of(self._connection).executemany("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
+        raw_connection(self._connection).executemany("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
         self._unwritten = []
 
-    def end_run(self) -> str:
+    def close_link(self) -> str:
         """Link what was appended since the last link; the head of the chain comes back."""
         self.flush()
-        if self._run is None:
+        if self._link_hasher is None:
             return Log(self._connection).head_hash() or ORIGIN
-        head = self._run.hash()
+        head = self._link_hasher.hash()
         insert_many(
             self._connection,
             "INSERT INTO bus_links (last_sequence, first_sequence, hash) VALUES (?, ?, ?)",
             [(self._last, self._first, head)],
         )
-        self._run = None
+        self._link_hasher = None
         return head
 
-    def mark(self) -> Mark:
+    def savepoint(self) -> PublisherSavepoint:
         """The place to come back to, taken before a savepoint."""
         self.flush()
-        return Mark(self._last, self._first, self._run.copy() if self._run else None)
+        return PublisherSavepoint(self._last, self._first, self._link_hasher.copy() if self._link_hasher else None)
 
-    def restore(self, mark: Mark) -> None:
+    def restore(self, savepoint: PublisherSavepoint) -> None:
         """Forget what was published since the mark."""
         self._unwritten = []
-        self._last, self._first, self._run = mark.last, mark.first, mark.run.copy() if mark.run else None
+        self._last, self._first, self._link_hasher = (
+            savepoint.last,
+            savepoint.first,
+            savepoint.link_hasher.copy() if savepoint.link_hasher else None,
+        )
 
-    def _open_run(self) -> None:
+    def _start_link(self) -> None:
         log = Log(self._connection)
         if self._last < 0:
-            self._last = log.head()
+            self._last = log.last_position()
         self._first = self._last + 1
-        self._run = Run(log.head_hash() or ORIGIN)
+        self._link_hasher = LinkHasher(log.head_hash() or ORIGIN)
 
 
-def _full() -> IntegrityFault:
-    return IntegrityFault(
+def _full() -> IntegrityViolation:
+    return IntegrityViolation(
         "integrity",
         f"The log has an event at the last position that there is, or close to it: {LAST_POSITION}.",
         hint="Nothing can be appended after it; restore a backup from before that event.",

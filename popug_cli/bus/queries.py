@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.log import ENVELOPE, readable
+from popug_cli.bus.log import ENVELOPE, decode_text
 from popug_cli.bus.runtime import Context
-from popug_cli.bus.set_aside import HOLDING
+from popug_cli.bus.set_aside import BLOCKING_STATES
 from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
 
 DEFAULT_LIMIT = 1_000_000
 
 
-class HeldEvent(NamedTuple):
+class ParkedEvent(NamedTuple):
     """An event that a consumer has set aside, or that waits behind one (state ``waiting``)."""
 
     id: int
@@ -48,7 +48,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         "limit": min(message.limit or DEFAULT_LIMIT, DEFAULT_LIMIT),
     }
     rows = context.connection.execute(text(statement), parameters)
-    return EventPage([document(sequence, readable(envelope)) for sequence, envelope in rows])
+    return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])
 
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
@@ -62,18 +62,18 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
             hint="Run `popug events list` for all of them.",
             details={"event_id": message.event_id},
         )
-    return document(row.sequence, readable(row.envelope))
+    return document(row.sequence, decode_text(row.envelope))
 
 
-def held_events(context: Context) -> list[HeldEvent]:
+def held_events(context: Context) -> list[ParkedEvent]:
     """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
     statement = (
         "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
         f" coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside held LEFT JOIN bus_log USING (sequence)"
-        f" WHERE held.state IN {HOLDING} ORDER BY held.sequence, held.consumer"
+        f" WHERE held.state IN {BLOCKING_STATES} ORDER BY held.sequence, held.consumer"
     )
     rows = context.connection.execute(text(statement))
-    return [HeldEvent._make((*held, readable(envelope))) for *held, envelope in rows]
+    return [ParkedEvent._make((*columns, decode_text(envelope))) for *columns, envelope in rows]
 
 
 def document(sequence: int, envelope: str) -> EnvelopeDocument:

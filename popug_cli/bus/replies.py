@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, InvalidInput
 from popug_cli.messages.base import DECLARATIONS, Declaration, Message, Query
 
@@ -16,7 +16,7 @@ KEPT = timedelta(hours=24)
 MAX_KEY_CHARACTERS = 255
 
 
-class Request(msgspec.Struct, frozen=True):
+class IdempotentCommand(msgspec.Struct, frozen=True):
     """A command with a key: whose it is, of which kind, and a digest of what it says."""
 
     user_id: str
@@ -25,7 +25,7 @@ class Request(msgspec.Struct, frozen=True):
     digest: str
 
 
-class Reply(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True):
     """What was kept of an answer: itself, or the query that gives it."""
 
     digest: str
@@ -36,49 +36,53 @@ class Reply(msgspec.Struct, frozen=True):
     def next_query(self) -> Query[Any]:
         """The query that gives the answer."""
         assert self.query is not None
-        kind = next(each.message for each in DECLARATIONS.values() if each.name == self.query_message)
-        found = msgspec.json.decode(self.query, type=kind)
-        assert isinstance(found, Query)
-        return found
+        kind = next(
+            declaration.message for declaration in DECLARATIONS.values() if declaration.name == self.query_message
+        )
+        query = msgspec.json.decode(self.query, type=kind)
+        assert isinstance(query, Query)
+        return query
 
 
-def request_of(user_id: str, declaration: Declaration, message: Message[Any], key: str) -> Request:
+def request_of(user_id: str, declaration: Declaration, message: Message[Any], key: str) -> IdempotentCommand:
     """A command that may come again; raises ``invalid_idempotency_key``."""
     if declaration.is_secret:
-        raise _refused(f"`popug {declaration.line}` carries or answers a secret, which is not kept", "Send it without.")
+        raise _refused(
+            f"`popug {declaration.command_line}` carries or answers a secret, which is not kept", "Send it without."
+        )
     if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
         raise _refused("the key is no text of 1 to 255 visible characters", "Use a fresh UUID for each command.")
     digest = sha256(msgspec.json.encode(message)).hexdigest()
-    return Request(user_id, declaration.name, key, digest)
+    return IdempotentCommand(user_id, declaration.name, key, digest)
 
 
-def find(context: Context, request: Request) -> Reply | None:
+def find(context: Context, request: IdempotentCommand) -> StoredAnswer | None:
     """What was answered to it in the last 24 hours; raises ``idempotency_conflict`` where it said something else."""
     statement = (
         "SELECT digest, answer, query_message, query FROM bus_replies"
         " WHERE user_id = :user_id AND message = :message AND request_key = :request_key AND kept_at >= :since"
     )
-    parameters = msgspec.structs.asdict(request) | {"since": stamp(context.now - KEPT)}
+    parameters = msgspec.structs.asdict(request) | {"since": to_rfc3339(context.now - KEPT)}
     row = context.connection.execute(text(statement), parameters).mappings().first()
     if row is None:
         return None
-    reply = msgspec.convert(dict(row), Reply)
-    if reply.digest != request.digest:
+    stored = msgspec.convert(dict(row), StoredAnswer)
+    if stored.digest != request.digest:
         raise Conflict(
             "idempotency_conflict",
             "Something else was sent under the same Idempotency-Key before.",
             hint="Use a fresh key for each command, and the same one only to send the same command again.",
             details={"idempotency_key": request.request_key},
         )
-    return reply
+    return stored
 
 
-def keep(context: Context, request: Request, answer: Any) -> None:
+def save(context: Context, request: IdempotentCommand, answer: Any) -> None:
     """Keep an answer, or the query that gives it, in the transaction of the effect; forget what is too old."""
     is_query = isinstance(answer, Query)
     encoded = msgspec.json.encode(answer).decode()
     context.connection.execute(
-        text("DELETE FROM bus_replies WHERE kept_at < :before"), {"before": stamp(context.now - KEPT)}
+        text("DELETE FROM bus_replies WHERE kept_at < :before"), {"before": to_rfc3339(context.now - KEPT)}
     )
     context.connection.execute(
         text(
@@ -89,7 +93,7 @@ def keep(context: Context, request: Request, answer: Any) -> None:
         ),
         msgspec.structs.asdict(request)
         | {
-            "kept_at": stamp(context.now),
+            "kept_at": to_rfc3339(context.now),
             "answer": None if is_query else encoded,
             "query_message": DECLARATIONS[type(answer)].name if is_query else None,
             "query": encoded if is_query else None,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 
 
-class Unhealable(Exception):
+class PermanentFailure(Exception):
     """A failure that another try must not follow."""
 
 
@@ -16,7 +16,7 @@ class Policy:
 
     max_attempts: int
     first_wait_seconds: int
-    longest_wait_seconds: int
+    max_wait_seconds: int
 
 
 def next_try(attempts: int, error: Exception, policy: Policy, jitter: float) -> timedelta | None:
@@ -29,7 +29,7 @@ def next_try(attempts: int, error: Exception, policy: Policy, jitter: float) -> 
     """
     assert attempts >= 1
     assert 0 <= jitter < 1
-    if isinstance(error, msgspec.MsgspecError | Unhealable) or attempts >= policy.max_attempts:
+    if isinstance(error, msgspec.MsgspecError | PermanentFailure) or attempts >= policy.max_attempts:
         return None
-    wait = min(policy.longest_wait_seconds, policy.first_wait_seconds * 2 ** min(attempts - 1, 32))
+    wait = min(policy.max_wait_seconds, policy.first_wait_seconds * 2 ** min(attempts - 1, 32))
     return timedelta(seconds=wait * (1 - jitter / 2))

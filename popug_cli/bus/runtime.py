@@ -11,15 +11,21 @@ from sqlalchemy import Connection, Engine
 from popug_cli.bus.log import Log
 from popug_cli.bus.publisher import Publisher
 from popug_cli.kernel.calendar import Calendar
-from popug_cli.kernel.chance import Chance, uuid7
+from popug_cli.kernel.chance import RandomSource, uuid7
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.engine import driver_of, open_connection, transaction, write_alone, write_transaction
+from popug_cli.storage.engine import (
+    execute_in_own_transaction,
+    open_connection,
+    raw_connection,
+    transaction,
+    write_transaction,
+)
 
-Prepared = Mapping[tuple[str, str | None], str | bool]
+PasswordWork = Mapping[tuple[str, str | None], str | bool]
 
 
 @dataclass(slots=True)
@@ -27,8 +33,8 @@ class Context:
     """All that a handler works with, inside one transaction.
 
     ``now`` is read after the write lock is held. ``position`` is the log position up to which the handler's own
-    module has taken in what others said. ``prepared`` is what was worked out before the transaction began. ``beside``
-    hears how the transaction ended.
+    module has taken in what others said. ``prepared`` is what was worked out before the transaction began.
+    ``on_rollback`` hears how the transaction ended.
     """
 
     connection: Connection
@@ -37,28 +43,28 @@ class Context:
     principal: Principal
     log: Log
     events: Publisher
-    chance: Chance
+    randomness: RandomSource
     calendar: Calendar
     settings: Settings
     home: Home
     home_id: str
     progress: Progress
-    beside: ExitStack
-    prepared: Prepared = field(default_factory=dict)
+    on_rollback: ExitStack
+    prepared: PasswordWork = field(default_factory=dict)
 
-    def at(self, position: int) -> "Context":
+    def at_position(self, position: int) -> "Context":
         """The same context at another position."""
         return replace(self, position=position)
 
 
-Note = Callable[[str, Sequence[Sequence[Any]]], None]
+WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
 def _go_on() -> None:
     """Wait on."""
 
 
-def _unheard(principal: Principal) -> None:
+def _ignore(principal: Principal) -> None:
     """Nobody asks who has changed something."""
 
 
@@ -75,21 +81,21 @@ class Runtime:
     calendar: Calendar
     settings: Settings
     clock: Clock
-    chance: Chance
+    randomness: RandomSource
     progress: Progress
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext
-    on_change: Callable[[Principal], None] = _unheard
+    write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
+    on_change: Callable[[Principal], None] = _ignore
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
         """One transaction under the write lock; what was published is linked into the chain before the commit."""
-        with self.turn():
-            with write_transaction(self.engine) as (connection, beside):
-                driver = driver_of(connection)
+        with self.write_lock():
+            with write_transaction(self.engine) as (connection, on_rollback):
+                driver = raw_connection(connection)
                 changes = driver.total_changes
-                context = self._context(connection, principal, beside)
+                context = self._context(connection, principal, on_rollback)
                 yield context
-                context.events.end_run()
+                context.events.close_link()
                 has_changed = driver.total_changes != changes
             if has_changed:
                 self.on_change(principal)
@@ -99,18 +105,18 @@ class Runtime:
         return replace(self, engine=self.engine.execution_options(popug_while_waiting=_go_on))
 
     @contextmanager
-    def noting(self) -> Iterator[Note]:
+    def statement_writer(self) -> Iterator[WriteStatement]:
         """A way to change rows by a statement at a fraction of the cost of ``writing``, again and again.
 
         Each time is a transaction of its own, in which nothing is published; what follows from it is owed.
         """
         with open_connection(self.engine, writes=True) as connection:
 
-            def note(statement: str, rows: Sequence[Sequence[Any]]) -> None:
-                with self.turn():
-                    write_alone(connection, statement, rows)
+            def write(statement: str, rows: Sequence[Sequence[Any]]) -> None:
+                with self.write_lock():
+                    execute_in_own_transaction(connection, statement, rows)
 
-            yield note
+            yield write
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
@@ -118,9 +124,9 @@ class Runtime:
         with transaction(self.engine, writes=False) as connection:
             yield self._context(connection, principal, ExitStack())
 
-    def _context(self, connection: Connection, principal: Principal, beside: ExitStack) -> Context:
+    def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:
         log = Log(connection)
-        position = log.head()
+        position = log.last_position()
         now = self.clock.now()
         return Context(
             connection=connection,
@@ -128,12 +134,12 @@ class Runtime:
             position=position,
             principal=principal,
             log=log,
-            events=Publisher(connection, now, self.chance, principal.username, uuid7(now, self.chance)),
-            chance=self.chance,
+            events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
+            randomness=self.randomness,
             calendar=self.calendar,
             settings=self.settings,
             home=self.home,
             home_id=self.home_id,
             progress=self.progress,
-            beside=beside,
+            on_rollback=on_rollback,
         )

@@ -5,15 +5,15 @@ from typing import NamedTuple
 
 from popug_cli.bus.retry import Policy, next_try
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.chance import unit_interval
-from popug_cli.kernel.clock import stamp
-from popug_cli.storage.engine import change, select
+from popug_cli.kernel.chance import random_unit
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.storage.engine import execute, select
 
 MAX_ERROR_CHARACTERS = 500
-HOLDING = "('retrying', 'waiting', 'dead')"
+BLOCKING_STATES = "('retrying', 'waiting', 'dead')"
 
 
-class Held(NamedTuple):
+class ParkedItem(NamedTuple):
     """A row of what is set aside."""
 
     id: int
@@ -25,34 +25,36 @@ class Held(NamedTuple):
 
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
     """The subjects whose later events have to wait."""
-    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {HOLDING}"
+    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {BLOCKING_STATES}"
     return {subject for (subject,) in select(context.connection, statement, c=consumer)}
 
 
-def queue_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
+def park_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
     """Let events, given as (sequence, subject), wait behind what is set aside of their subject."""
-    _insert(context, [(consumer, n, subject, "waiting", 0, None, "waits", stamp(context.now)) for n, subject in rows])
+    _insert(
+        context, [(consumer, n, subject, "waiting", 0, None, "waits", to_rfc3339(context.now)) for n, subject in rows]
+    )
 
 
-def set_aside(context: Context, consumer: str, sequence: int, subject: str, error: Exception) -> None:
+def park(context: Context, consumer: str, sequence: int, subject: str, error: Exception) -> None:
     """Keep an event that failed for the first time, for a later try or as a dead letter."""
-    state, due_at = _verdict(context, 1, error)
-    _insert(context, [(consumer, sequence, subject, state, 1, due_at, describe(error), stamp(context.now))])
+    state, due_at = _next_state(context, 1, error)
+    _insert(context, [(consumer, sequence, subject, state, 1, due_at, describe(error), to_rfc3339(context.now))])
 
 
-def failed_again(context: Context, held: Held, error: Exception) -> None:
+def record_failure(context: Context, item: ParkedItem, error: Exception) -> None:
     """Count one more failure of what is set aside."""
-    state, due_at = _verdict(context, held.attempts + 1, error)
+    state, due_at = _next_state(context, item.attempts + 1, error)
     statement = (
         "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
         " WHERE id = :id"
     )
-    change(context.connection, statement, state=state, due_at=due_at, error=describe(error), id=held.id)
+    execute(context.connection, statement, state=state, due_at=due_at, error=describe(error), id=item.id)
 
 
-def forget(context: Context, held: Held) -> None:
+def unpark(context: Context, item: ParkedItem) -> None:
     """The event is done."""
-    change(context.connection, "DELETE FROM bus_set_aside WHERE id = :id", id=held.id)
+    execute(context.connection, "DELETE FROM bus_set_aside WHERE id = :id", id=item.id)
 
 
 def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
@@ -70,13 +72,13 @@ def consumers_due(context: Context, due_by: str) -> set[str]:
     return {consumer for (consumer,) in select(context.connection, statement, due_by=due_by)}
 
 
-def held_of(context: Context, consumer: str, subject: str) -> list[Held]:
+def parked_items_of(context: Context, consumer: str, subject: str) -> list[ParkedItem]:
     """What is set aside of one subject, in order."""
     statement = (
-        f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {HOLDING}"
+        f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {BLOCKING_STATES}"
         " AND consumer = :c AND subject = :s ORDER BY sequence"
     )
-    return [Held(*row) for row in select(context.connection, statement, c=consumer, s=subject)]
+    return [ParkedItem(*row) for row in select(context.connection, statement, c=consumer, s=subject)]
 
 
 def describe(error: Exception) -> str:
@@ -85,14 +87,14 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {words}"[:MAX_ERROR_CHARACTERS]
 
 
-def _verdict(context: Context, attempts: int, error: Exception) -> tuple[str, str | None]:
+def _next_state(context: Context, attempts: int, error: Exception) -> tuple[str, str | None]:
     policy = Policy(
         context.settings.number("bus.max_attempts"),
         context.settings.number("bus.retry_seconds"),
         context.settings.number("bus.retry_cap_seconds"),
     )
-    wait = next_try(attempts, error, policy, unit_interval(context.chance))
-    return ("dead", None) if wait is None else ("retrying", stamp(context.now + wait))
+    wait = next_try(attempts, error, policy, random_unit(context.randomness))
+    return ("dead", None) if wait is None else ("retrying", to_rfc3339(context.now + wait))
 
 
 def _insert(context: Context, rows: list[tuple[str, int, str, str, int, str | None, str, str]]) -> None:

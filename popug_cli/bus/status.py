@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.log import readable
-from popug_cli.bus.outside import first_few, oddities
+from popug_cli.bus.log import decode_text
+from popug_cli.bus.outside import limit_with_ellipsis, problems_of_unlinked
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
@@ -18,19 +18,21 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
     """The state of the log and of every consumer."""
     cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
     positions: dict[str, int] = {row.consumer: row.position for row in cursors}
-    held = context.connection.execute(
+    parked = context.connection.execute(
         text("SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state")
     )
-    states = Counter({(row.consumer, row.state): row.held for row in held})
+    states = Counter({(row.consumer, row.state): row.held for row in parked})
     return BusStatus(
         last_sequence=context.position,
-        consumers=[_consumer_status(context, each, positions.get(each.name, 0), states) for each in consumers],
+        consumers=[
+            _consumer_status(context, consumer, positions.get(consumer.name, 0), states) for consumer in consumers
+        ],
         unknown=_unknown_types(context),
         problems=[
             *log_problems(context),
             *cursor_problems(context, positions),
-            *untaken_problems(context, consumers),
-            *first_few(oddities(context)),
+            *skipped_problems(context, consumers),
+            *limit_with_ellipsis(problems_of_unlinked(context)),
         ],
     )
 
@@ -62,20 +64,20 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
             yield f"The cursor of {consumer} is at {position}, beyond the end of the log at {context.position}."
 
 
-def untaken_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
+def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
     """Events that a consumer's cursor has passed though it has neither done them nor set them aside."""
-    conditions = [f"count(*) FILTER (WHERE {_untaken(each)})" for each in consumers]
-    parameters = [value for each in consumers for value in _untaken_values(each)]
+    conditions = [f"count(*) FILTER (WHERE {_skipped_condition(consumer)})" for consumer in consumers]
+    parameters = [value for consumer in consumers for value in _skipped_parameters(consumer)]
     statement = f"SELECT {', '.join(conditions)} FROM bus_log log"
     counts = context.connection.exec_driver_sql(statement, tuple(parameters)).one()
     for consumer, count in zip(consumers, counts, strict=True):
         if count:
-            first = f"SELECT min(log.sequence) FROM bus_log log WHERE {_untaken(consumer)}"
-            found = context.connection.exec_driver_sql(first, _untaken_values(consumer)).scalar_one()
-            yield f"{consumer.name} has passed {count} events without taking them, the first at {found}."
+            first = f"SELECT min(log.sequence) FROM bus_log log WHERE {_skipped_condition(consumer)}"
+            first_sequence = context.connection.exec_driver_sql(first, _skipped_parameters(consumer)).scalar_one()
+            yield f"{consumer.name} has passed {count} events without taking them, the first at {first_sequence}."
 
 
-def _untaken(consumer: Consumer) -> str:
+def _skipped_condition(consumer: Consumer) -> str:
     return (
         f"log.type IN ({','.join('?' * len(consumer.types))})"
         " AND log.sequence <= (SELECT position FROM bus_cursors WHERE consumer = ?)"
@@ -84,7 +86,7 @@ def _untaken(consumer: Consumer) -> str:
     )
 
 
-def _untaken_values(consumer: Consumer) -> tuple[str, ...]:
+def _skipped_parameters(consumer: Consumer) -> tuple[str, ...]:
     return (*consumer.types, *(consumer.name,) * 3)
 
 
@@ -101,8 +103,8 @@ def states_of(context: Context, sequence: int) -> dict[str, str]:
 def _consumer_status(
     context: Context, consumer: Consumer, position: int, states: "Counter[tuple[str, str]]"
 ) -> ConsumerStatus:
-    places = ",".join("?" * len(consumer.types))
-    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({places})"
+    placeholders = ",".join("?" * len(consumer.types))
+    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({placeholders})"
     lag = context.connection.exec_driver_sql(statement, (position, *consumer.types)).scalar_one()
     return ConsumerStatus(
         consumer=consumer.name,
@@ -114,10 +116,10 @@ def _consumer_status(
 
 
 def _unknown_types(context: Context) -> list[UnknownType]:
-    places = ",".join("?" * len(EVENTS))
+    placeholders = ",".join("?" * len(EVENTS))
     statement = (
         "SELECT CAST(type AS BLOB), count(*) FROM bus_log"
-        f" WHERE type IS NULL OR type NOT IN ({places}) GROUP BY type ORDER BY type"
+        f" WHERE type IS NULL OR type NOT IN ({placeholders}) GROUP BY type ORDER BY type"
     )
     rows = context.connection.exec_driver_sql(statement, tuple(EVENTS))
-    return [UnknownType(readable(type_) or "none", count) for type_, count in rows]
+    return [UnknownType(decode_text(type_) or "none", count) for type_, count in rows]

@@ -13,12 +13,12 @@ class Column(msgspec.Struct, frozen=True):
     """
 
     name: str
-    right: bool = False
-    flexible: bool = False
+    align_right: bool = False
+    shrinks: bool = False
     style: str = ""
-    spare: int = 0
-    picture: bool = False
-    spoken: str = ""
+    drop_priority: int = 0
+    is_chart: bool = False
+    accessible_name: str = ""
 
 
 class Table(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from popug_cli.cli import analytics, money, today
-from popug_cli.cli.face import Face, add_commands, command
+from popug_cli.cli.face import CommandContext, add_commands, command
 from popug_cli.cli.render import Printer
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.analytics import GetAnalytics
@@ -35,11 +35,11 @@ def register(program: typer.Typer) -> None:
 
 
 @command(commands, "dashboard")
-def dashboard(face: Face) -> None:
+def dashboard(context: CommandContext) -> None:
     """Show tasks, money and analytics live, on the whole terminal; q ends it. Without a terminal, show them once."""
-    user = face.perform(WhoAmI())
-    if face.as_json or not _is_live(face.printer):
-        _show_once(face, user)
+    user = context.perform(WhoAmI())
+    if context.as_json or not _is_live(context.printer):
+        _show_once(context, user)
         return
     try:
         from popug_cli.dashboard import application
@@ -50,7 +50,7 @@ def dashboard(face: Face) -> None:
             f"popug dashboard needs a package that is not installed ({missing}).",
             hint="Install popug with its extra: pip install 'popug[tui]'. `popug today` does without.",
         ) from error
-    application.run(_company(face, user))
+    application.run(_company(context, user))
 
 
 def _is_live(printer: Printer) -> bool:
@@ -59,74 +59,74 @@ def _is_live(printer: Printer) -> bool:
     return is_terminal and not printer.plain and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
 
 
-def _company(face: Face, user: User) -> "Company":
+def _company(context: CommandContext, user: User) -> "Company":
     """The company as the application sees it; what is said beside answers is shown by it, not printed."""
     from popug_cli.dashboard.desk import Company
 
-    said = io.StringIO()
-    chosen = msgspec.structs.replace(face.chosen, printer=Printer(out=said, err=said, plain=True))
-    quiet = Face(face.home, False, chosen, face.words)
-    calendar, only_ascii = quiet.place.calendar, face.printer.only_ascii
-    return Company(WayIn(quiet), user, calendar, today.told, partial(_taken, said), only_ascii)
+    buffer = io.StringIO()
+    options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
+    quiet = CommandContext(context.home, False, options, context.command_path)
+    calendar, only_ascii = quiet.backend.calendar, context.printer.only_ascii
+    return Company(ReconnectingBackend(quiet), user, calendar, today.describe, partial(_drain, buffer), only_ascii)
 
 
 @dataclass
-class WayIn:
+class ReconnectingBackend:
     """Performs messages for as long as somebody looks, while servers come and go and backups are restored."""
 
-    face: Face
-    database: tuple[int, int] | None = None
+    context: CommandContext
+    database_id: tuple[int, int] | None = None
 
     def __call__(self, message: Message[Answer], /) -> Answer:
         """Perform a message; raises a ``PopugError`` for every refusal."""
-        if self.face.server is None:
-            self._see_which_file()
+        if self.context.server is None:
+            self._reopen_if_replaced()
         try:
-            return self.face.perform(message)
+            return self.context.perform(message)
         except Unavailable:
-            vars(self.face).pop("server", None)  # by the next time another may hold the home, or nobody
+            vars(self.context).pop("server", None)  # by the next time another may hold the home, or nobody
             raise
 
-    def _see_which_file(self) -> None:
+    def _reopen_if_replaced(self) -> None:
         """A restore puts another file in the place of the one that is open."""
-        before, self.database = self.database, _identity(self.face.home.database)
-        if before not in {None, self.database}:
-            self.face.here.close()
+        opened_id, self.database_id = self.database_id, _identity(self.context.home.database)
+        if opened_id not in {None, self.database_id}:
+            self.context.local.close()
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        info = file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return info.st_dev, info.st_ino
 
 
-def _taken(said: io.StringIO) -> list[str]:
+def _drain(buffer: io.StringIO) -> list[str]:
     """The lines that were written there since this was last asked."""
-    lines = said.getvalue().splitlines()
-    said.seek(0)
-    said.truncate()
+    lines = buffer.getvalue().splitlines()
+    buffer.seek(0)
+    buffer.truncate()
     return lines
 
 
-def _show_once(face: Face, user: User) -> None:
+def _show_once(context: CommandContext, user: User) -> None:
     """The views one after the other, as text or as one document."""
-    if face.as_json:
-        asked: dict[str, Message[Any]] = {
+    if context.as_json:
+        messages: dict[str, Message[Any]] = {
             "today": ShowToday(),
             "statement": GetStatement(),
             "income": GetIncome(),
             "analytics": GetAnalytics(),
         }
-        seen = {name: message for name, message in asked.items() if _may(user, message)}
-        face.printer.document({name: face.perform(message) for name, message in seen.items()})
+        allowed = {name: message for name, message in messages.items() if _may(user, message)}
+        context.printer.document({name: context.perform(message) for name, message in allowed.items()})
         return
-    today.show_day(face, peek=True)
+    today.show_day(context, peek=True)
     if _may(user, GetIncome()):
-        money.income(face)
+        money.income(context)
     if _may(user, GetAnalytics()):
-        analytics.analytics(face)
+        analytics.analytics(context)
 
 
 def _may(user: User, message: Message[Any]) -> bool:

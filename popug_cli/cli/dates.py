@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, date, datetime, time, timedelta
 
-from popug_cli.cli.face import Face
+from popug_cli.cli.face import CommandContext
 from popug_cli.kernel.errors import InvalidInput
 
 RFC_3339 = re.compile(
@@ -23,11 +23,11 @@ def parse_day(text: str, today: date) -> date:
     """An ISO date, ``today``, ``yesterday``, the last ``monday`` or ``3 days ago``; raises ``invalid_date``."""
     words = " ".join(text.lower().split())
     if words in {"today", "yesterday"}:
-        return _back(today, 1 if words == "yesterday" else 0)
-    if found := _WEEKDAY.fullmatch(words):
-        return _back(today, (today.weekday() - SHORT_WEEKDAYS.index(found[1])) % 7)
-    if found := _AGO.fullmatch(words):
-        return _back(today, int(found[1]) * DAYS_OF_UNIT[found[2]])
+        return _days_before(today, 1 if words == "yesterday" else 0)
+    if match := _WEEKDAY.fullmatch(words):
+        return _days_before(today, (today.weekday() - SHORT_WEEKDAYS.index(match[1])) % 7)
+    if match := _AGO.fullmatch(words):
+        return _days_before(today, int(match[1]) * DAYS_OF_UNIT[match[2]])
     return parse_date(text)
 
 
@@ -49,7 +49,7 @@ def parse_date(text: str) -> date:
 
 def parse_time(text: str) -> datetime:
     """An instant in the way of RFC 3339, or the next to it that every zone has a date for; raises ``invalid_time``."""
-    instant = _instant(text) if RFC_3339.fullmatch(text) else None
+    instant = _parse_rfc_3339(text) if RFC_3339.fullmatch(text) else None
     if instant is None:
         raise InvalidInput(
             "invalid_time",
@@ -65,57 +65,59 @@ def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | N
     return (None, parse_time(text)) if ":" in text else (parse_day(text, today), None)
 
 
-def start_of(face: Face, text: str) -> datetime:
+def start_of(context: CommandContext, text: str) -> datetime:
     """The first instant that a date or an instant stands for; raises ``invalid_date`` or ``invalid_time``."""
-    return _first_instant(face, text, days_later=0)
+    return _first_instant(context, text, days_later=0)
 
 
-def end_of(face: Face, text: str) -> datetime:
+def end_of(context: CommandContext, text: str) -> datetime:
     """The first instant after a date, or an instant; raises ``invalid_date`` or ``invalid_time``."""
-    return _first_instant(face, text, days_later=1)
+    return _first_instant(context, text, days_later=1)
 
 
-def company_today(face: Face) -> date:
+def company_today(context: CommandContext) -> date:
     """The present date in the company's zone."""
-    now = face.place.now()
-    return face.place.calendar.date_of(now)
+    now = context.backend.now()
+    return context.backend.calendar.date_of(now)
 
 
-def day_option(face: Face, text: str | None) -> date | None:
+def day_option(context: CommandContext, text: str | None) -> date | None:
     """The value of an option that takes a date; None where it was not given."""
-    return None if text is None else parse_day(text, company_today(face))
+    return None if text is None else parse_day(text, company_today(context))
 
 
-def _first_instant(face: Face, text: str, *, days_later: int) -> datetime:
+def _first_instant(context: CommandContext, text: str, *, days_later: int) -> datetime:
     words = " ".join(text.lower().split())
-    if found := _TIME_AGO.fullmatch(words):
-        ago = timedelta(hours=int(found[1])) if found[2].startswith("h") else timedelta(minutes=int(found[1]))
-        return max(face.place.now() - ago, datetime.combine(EARLIEST, time(), UTC))
-    if (found := _CLOCK.fullmatch(words)) and (shown := _clock_time(found[2])) is not None:
-        return face.place.calendar.instant(_within(parse_day(found[1] or "today", company_today(face))), shown)
-    day, instant = parse_day_or_time(text, company_today(face))
+    if match := _TIME_AGO.fullmatch(words):
+        ago = timedelta(hours=int(match[1])) if match[2].startswith("h") else timedelta(minutes=int(match[1]))
+        return max(context.backend.now() - ago, datetime.combine(EARLIEST, time(), UTC))
+    if (match := _CLOCK.fullmatch(words)) and (clock_time := _parse_clock_time(match[2])) is not None:
+        return context.backend.calendar.first_instant_of(
+            _clamp(parse_day(match[1] or "today", company_today(context))), clock_time
+        )
+    day, instant = parse_day_or_time(text, company_today(context))
     if instant is not None:
         return instant
     assert day is not None
-    return face.place.calendar.instant(_within(day) + timedelta(days=days_later), time())
+    return context.backend.calendar.first_instant_of(_clamp(day) + timedelta(days=days_later), time())
 
 
-def _within(day: date) -> date:
+def _clamp(day: date) -> date:
     return max(EARLIEST, min(day, LATEST))
 
 
-def _clock_time(text: str) -> time | None:
+def _parse_clock_time(text: str) -> time | None:
     try:
         return time.fromisoformat(text.zfill(5))
     except ValueError:
         return None
 
 
-def _back(today: date, days: int) -> date:
+def _days_before(today: date, days: int) -> date:
     return date.fromordinal(max(1, today.toordinal() - days))
 
 
-def _instant(text: str) -> datetime | None:
+def _parse_rfc_3339(text: str) -> datetime | None:
     try:
         instant = datetime.fromisoformat(text.upper())
     except ValueError:

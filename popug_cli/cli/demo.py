@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from popug_cli.cli.blocks import Heading, Hint
-from popug_cli.cli.face import Chosen, Face, add_commands, command
+from popug_cli.cli.face import CommandContext, GlobalOptions, add_commands, command
 from popug_cli.cli.render import Printer
-from popug_cli.cli.welcome import how_to_be_found
+from popug_cli.cli.welcome import path_hints
 from popug_cli.kernel.calendar import machine_zone_name
 from popug_cli.kernel.errors import Conflict, PopugError
-from popug_cli.kernel.home import Home, locate
+from popug_cli.kernel.home import Home, find_home
 from popug_cli.messages.identity import IssueToken, LogIn, RegisterFirstAdmin
 from popug_cli.messages.mail import ListMails
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
 
 if TYPE_CHECKING:
-    from popug_cli.app import Local
+    from popug_cli.app import LocalBackend
 
 PASSWORD = "every popug for itself"  # noqa: S105 - of a sample company, and shown to whoever runs the demo
-TOKEN_SECONDS = 24 * 3600
+TOKEN_LIFETIME_SECONDS = 24 * 3600
 ADMIN, MANAGER, ACCOUNTANT = "polly", "mango", "pepper"
 WORKERS = ("aria", "basil", "coco", "dusty", "ember", "figaro", "gigi", "hugo", "iris")
 CHORES = (
@@ -52,14 +52,14 @@ def register(program: typer.Typer) -> None:
 
 
 @command(commands, "demo")
-def demo(face: Face) -> None:
+def demo(context: CommandContext) -> None:
     """Play one day of a sample company in a home of its own, and show every screen."""
-    if face.chosen.home is not None:
-        _play(Stage(_fresh_home(face.chosen.home), face))
+    if context.options.home is not None:
+        _play(Stage(_fresh_home(context.options.home), context))
         return
     folder = Path(tempfile.mkdtemp(prefix="popug-demo-"))
     try:
-        _play(Stage(Home(folder), face))
+        _play(Stage(Home(folder), context))
     except BaseException:
         rmtree(folder, ignore_errors=True)  # nobody was told where it is
         raise
@@ -73,8 +73,8 @@ def _play(stage: "Stage") -> None:
     stage.end()
 
 
-def _fresh_home(chosen: Path) -> Home:
-    home = locate(chosen)
+def _fresh_home(folder: Path) -> Home:
+    home = find_home(folder)
     if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
         raise Conflict(
             "already_initialised",
@@ -89,7 +89,7 @@ class Stage:
     """Where the demo plays: a home, the people's tokens, and the screens shown so far."""
 
     home: Home
-    face: Face
+    context: CommandContext
     tokens: dict[str, str] = field(default_factory=dict)
     screens: list[dict[str, Any]] = field(default_factory=list)
 
@@ -97,47 +97,49 @@ class Stage:
         from popug_cli import app
         from popug_cli.cli.program import build
 
-        self.place: Local = app.Local(self.home, warn=self.face.printer.warn)
+        self.backend: LocalBackend = app.LocalBackend(self.home, warn=self.context.printer.warn)
         self.program = build()
 
-    def tell(self, sentence: str) -> None:
+    def announce(self, sentence: str) -> None:
         """Say what happens next."""
-        if not self.face.as_json:
-            self.face.printer.blocks(["", Heading(sentence)])
+        if not self.context.as_json:
+            self.context.printer.blocks(["", Heading(sentence)])
 
-    def run(self, who: str, line: str) -> None:
+    def run(self, username: str, line: str) -> None:
         """Run one command line as somebody and show its screen."""
-        printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.face.as_json else self.face.printer
-        if not self.face.as_json:
-            printer.blocks(["", Hint(f"{who} $ popug {line}")])
-        chosen = Chosen(self.home.root, self.face.as_json, self.tokens[who], self.place, printer)
+        printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.context.as_json else self.context.printer
+        if not self.context.as_json:
+            printer.blocks(["", Hint(f"{username} $ popug {line}")])
+        options = GlobalOptions(self.home.root, self.context.as_json, self.tokens[username], self.backend, printer)
         try:
-            with self.program.make_context("popug", shlex.split(line), obj=chosen) as context:
+            with self.program.make_context("popug", shlex.split(line), obj=options) as context:
                 self.program.invoke(context)
         except PopugError as error:
-            Printer(out=printer.out, err=printer.out).error(error, as_json=self.face.as_json)
-        if self.face.as_json:
+            Printer(out=printer.out, err=printer.out).error(error, as_json=self.context.as_json)
+        if self.context.as_json:
             screen = json.loads(printer.out.getvalue())  # type: ignore[attr-defined]
-            self.screens.append({"as": who, "command": f"popug {line}", "answer": screen})
+            self.screens.append({"as": username, "command": f"popug {line}", "answer": screen})
 
     def tasks(self) -> list[Task]:
         """The open tasks, by number."""
-        return self.place.perform(ListTasks(status=StatusFilter.OPEN), self.tokens[ADMIN]).tasks
+        return self.backend.perform(ListTasks(status=StatusFilter.OPEN), self.tokens[ADMIN]).tasks
 
-    def let_act(self, *names: str) -> None:
+    def issue_tokens(self, *names: str) -> None:
         """Give people tokens, so that the demo can play them."""
         for name in names:
-            issued = self.place.perform(IssueToken(username=name, ttl_seconds=TOKEN_SECONDS), self.tokens[ADMIN])
+            issued = self.backend.perform(
+                IssueToken(username=name, ttl_seconds=TOKEN_LIFETIME_SECONDS), self.tokens[ADMIN]
+            )
             self.tokens[name] = issued.token
 
     def end(self) -> None:
         """Say where the company is and what to try next."""
-        self.face.show(
+        self.context.show(
             {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
             lambda: [
                 "",
                 Heading("That was a day. Look around in it:"),
-                *how_to_be_found(),
+                *path_hints(),
                 f"  export POPUG_HOME={shlex.quote(str(self.home.root))}",
                 f"  popug login {ADMIN}            # the password is: {PASSWORD}",
                 "  popug events trace 1         # one task from command to mail",
@@ -150,53 +152,53 @@ class Stage:
 
 
 def _open_company(stage: Stage) -> None:
-    stage.tell(f"A company is founded in {stage.home.root}")
-    stage.place.found(machine_zone_name())
-    stage.place.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
-    stage.tokens[ADMIN] = stage.place.perform(LogIn(username=ADMIN, password=PASSWORD)).token
-    stage.tell("The admin brings in a manager, an accountant and nine workers")
+    stage.announce(f"A company is founded in {stage.home.root}")
+    stage.backend.create_company(machine_zone_name())
+    stage.backend.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
+    stage.tokens[ADMIN] = stage.backend.perform(LogIn(username=ADMIN, password=PASSWORD)).token
+    stage.announce("The admin brings in a manager, an accountant and nine workers")
     stage.run(ADMIN, f"user add {MANAGER} --email {MANAGER}@popug.example --role manager")
     people = [(ACCOUNTANT, "accountant"), *((name, "worker") for name in WORKERS)]
     lines = [{"username": name, "email": f"{name}@popug.example", "role": role} for name, role in people]
     stage.run(ADMIN, f"user import {_file(stage, 'people.jsonl', lines)}")
-    stage.let_act(MANAGER, ACCOUNTANT, *WORKERS)
+    stage.issue_tokens(MANAGER, ACCOUNTANT, *WORKERS)
 
 
 def _morning(stage: Stage) -> None:
-    stage.tell("Tasks are created; chance assigns each, and that costs its assignee a fee")
+    stage.announce("Tasks are created; chance assigns each, and that costs its assignee a fee")
     stage.run(MANAGER, "task add '[POPUG-7] Feed the cage'")
     stage.run(MANAGER, f"tasks import {_file(stage, 'chores.jsonl', [{'title': title} for title in CHORES])}")
     stage.run(MANAGER, "tasks list --all")
-    stage.tell("Who completes a task earns its reward")
+    stage.announce("Who completes a task earns its reward")
     for task in stage.tasks()[:4]:
         stage.run(task.assignee, f"task complete {task.number}")
 
 
 def _afternoon(stage: Stage) -> None:
-    before = {task.number: task.assignee for task in stage.tasks()}
-    stage.tell("The manager presses the button: every open task is drawn anew, and charged anew")
+    assignees_before = {task.number: task.assignee for task in stage.tasks()}
+    stage.announce("The manager presses the button: every open task is drawn anew, and charged anew")
     stage.run(MANAGER, "tasks shuffle --yes")
-    moved = [task for task in stage.tasks() if before[task.number] != task.assignee]
+    moved = [task for task in stage.tasks() if assignees_before[task.number] != task.assignee]
     if moved:
-        stage.tell("Somebody comes too late: the shuffle was faster")
-        stage.run(before[moved[0].number], f"task complete {moved[0].number}")
-    stage.tell("The others go on")
+        stage.announce("Somebody comes too late: the shuffle was faster")
+        stage.run(assignees_before[moved[0].number], f"task complete {moved[0].number}")
+    stage.announce("The others go on")
     for task in stage.tasks()[:3]:
         stage.run(task.assignee, f"task complete {task.number}")
     richest = stage.tasks()[0].assignee
-    stage.tell("Everybody sees what concerns them")
+    stage.announce("Everybody sees what concerns them")
     stage.run(richest, "balance")
     stage.run(richest, "statement")
 
 
 def _evening(stage: Stage) -> None:
-    stage.tell("The day is closed: who has something is paid and gets a mail, debts are carried over")
+    stage.announce("The day is closed: who has something is paid and gets a mail, debts are carried over")
     stage.run(ACCOUNTANT, "close-day --dry-run")
     stage.run(ACCOUNTANT, "close-day")
     stage.run(ACCOUNTANT, "mail list")
-    for mail in stage.place.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
+    for mail in stage.backend.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
         stage.run(ACCOUNTANT, f"mail show {mail.mail_id}")
-    stage.tell("Management sees what it earned, and the books are checked")
+    stage.announce("Management sees what it earned, and the books are checked")
     stage.run(ACCOUNTANT, "income")
     stage.run(ADMIN, "analytics")
     stage.run(ADMIN, "doctor")

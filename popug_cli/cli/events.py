@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from popug_cli.cli.blocks import Block, Column, Hint, Table
-from popug_cli.cli.face import Face, command
-from popug_cli.kernel.clock import parse_stamp
+from popug_cli.cli.face import CommandContext, command
+from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.disk import unwritable
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_file
@@ -19,7 +19,7 @@ from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
     DropDeadLetter,
-    Dropped,
+    DroppedLetter,
     EventPage,
     ListDeadLetters,
     ListEvents,
@@ -48,7 +48,7 @@ def register(program: typer.Typer) -> None:
 
 @command(events, "list")
 def list_(
-    face: Face,
+    context: CommandContext,
     type_: TypeOption = None,
     subject: SubjectOption = None,
     actor: ActorOption = None,
@@ -56,43 +56,45 @@ def list_(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
 ) -> None:
     """List events in the order of the log."""
-    page = face.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
-    face.show(page, lambda: [_events(face, page)])
+    page = context.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    context.show(page, lambda: [_events(context, page)])
 
 
 @command(events, "show")
-def show(face: Face, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
+def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
     """Show one event as it stands in the log."""
-    envelope = face.perform(ShowEvent(event_id=event_id))
-    face.show(envelope, lambda: [json.dumps(envelope, indent=2)])
+    envelope = context.perform(ShowEvent(event_id=event_id))
+    context.show(envelope, lambda: [json.dumps(envelope, indent=2)])
 
 
 @command(events, "follow")
-def follow(face: Face, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0) -> None:
+def follow(
+    context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
+) -> None:
     """Print events as they happen, one JSON line each, until interrupted."""
-    for events in face.place.follow(ListEvents(type=type_, subject=subject, after=after), face.token):
+    for events in context.backend.follow(ListEvents(type=type_, subject=subject, after=after), context.token):
         for envelope in events:
-            face.printer.document(envelope)
-        face.printer.out.flush()
+            context.printer.document(envelope)
+        context.printer.out.flush()
 
 
 @command(events, "status")
-def status(face: Face) -> None:
+def status(context: CommandContext) -> None:
     """Show how far every consumer has read, and what it has set aside."""
-    answer = face.perform(ShowBusStatus())
-    face.show(answer, lambda: _status(answer))
+    answer = context.perform(ShowBusStatus())
+    context.show(answer, lambda: _status(answer))
 
 
 @command(events, "dead")
-def dead(face: Face) -> None:
+def dead(context: CommandContext) -> None:
     """List the events that a consumer could not take, why, and the money that hangs on them."""
-    letters = face.perform(ListDeadLetters())
-    face.show(letters, lambda: _dead(letters))
+    letters = context.perform(ListDeadLetters())
+    context.show(letters, lambda: _dead_letters(letters))
 
 
 @command(events, "retry")
 def retry(
-    face: Face,
+    context: CommandContext,
     dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Try all of them.")] = False,
 ) -> None:
@@ -101,32 +103,36 @@ def retry(
         raise InvalidInput(
             "usage", "Name one dead letter, or say --all.", hint="Run `popug events dead` for the numbers."
         )
-    answer = face.perform(RetryDeadLetters(dead_id=dead_id))
-    face.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
+    answer = context.perform(RetryDeadLetters(dead_id=dead_id))
+    context.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
 
 
 @command(events, "drop")
 def drop(
-    face: Face,
+    context: CommandContext,
     dead_id: Annotated[int, typer.Argument(help="The number that `popug events dead` shows.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept for ever.")],
 ) -> None:
     """Give a dead letter up: what it should have done will never be done."""
-    dropped = face.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
-    face.show(dropped, lambda: _dropped(dropped))
+    dropped = context.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
+    context.show(dropped, lambda: _dropped(dropped))
 
 
 @command(events, "replay")
 def replay(
-    face: Face, verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False
+    context: CommandContext,
+    verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False,
 ) -> None:
     """Build the read models anew from the log, or compare them with it."""
-    report = face.perform(ReplayEvents(verify=verify))
-    face.show(
+    report = context.perform(ReplayEvents(verify=verify))
+    context.show(
         report,
         lambda: (
             [f"{report.events} events read, {len(report.differences)} differences."]
-            + [f"{each.table}: {each.rows} rows differ, such as {each.example}" for each in report.differences]
+            + [
+                f"{difference.table}: {difference.rows} rows differ, such as {difference.example}"
+                for difference in report.differences
+            ]
         ),
     )
     if verify and report.differences:
@@ -135,22 +141,22 @@ def replay(
 
 @command(events, "trace")
 def trace(
-    face: Face, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
+    context: CommandContext, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
 ) -> None:
     """Show the whole chain of a task: every event, its cause, and who has taken it."""
-    answer = face.perform(TraceTask(number=number))
-    face.show(answer, lambda: [_trace(face, answer)])
+    answer = context.perform(TraceTask(number=number))
+    context.show(answer, lambda: [_trace(context, answer)])
 
 
 @command(events, "schemas")
 def schemas(
-    face: Face,
+    context: CommandContext,
     out: Annotated[Path | None, typer.Option("--out", help="Write one file each into this directory.")] = None,
 ) -> None:
     """Print the JSON Schema of every event, or write them to files."""
-    answer = face.perform(ShowSchemas())
+    answer = context.perform(ShowSchemas())
     if out is None:
-        face.printer.document(answer)
+        context.printer.document(answer)
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -158,31 +164,31 @@ def schemas(
             replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
     except OSError as error:
         raise unwritable(out, error) from error
-    face.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
+    context.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
 
 
-def _events(face: Face, page: EventPage) -> Table:
+def _events(context: CommandContext, page: EventPage) -> Table:
     columns = [
-        Column("seq", right=True, spoken="sequence"),
-        Column("time", spare=1),
-        Column("event", flexible=True),
-        Column("actor", flexible=True, spare=2),
-        Column("subject", spare=3),
+        Column("seq", align_right=True, accessible_name="sequence"),
+        Column("time", drop_priority=1),
+        Column("event", shrinks=True),
+        Column("actor", shrinks=True, drop_priority=2),
+        Column("subject", drop_priority=3),
         Column("id"),
     ]
-    return Table(columns, [_event_row(face, envelope) for envelope in page.events], empty="No events fit.")
+    return Table(columns, [_event_row(context, envelope) for envelope in page.events], empty="No events fit.")
 
 
-def _event_row(face: Face, envelope: dict[str, Any]) -> list[str]:
-    wanted = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
-    sequence, at, type_, actor, subject, event_id = wanted
+def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
+    values = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
+    sequence, at, type_, actor, subject, event_id = values
     with suppress(ValueError):
-        at = face.local_time(parse_stamp(at))
+        at = context.local_time(from_rfc3339(at))
     return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
 
 
 def _status(answer: BusStatus) -> Iterator[Block]:
-    columns = [Column("consumer"), *(Column(name, right=True) for name in ("position", "lag", "dead", "waiting"))]
+    columns = [Column("consumer"), *(Column(name, align_right=True) for name in ("position", "lag", "dead", "waiting"))]
     rows = [[c.consumer, *map(str, (c.position, c.lag, c.dead, c.waiting))] for c in answer.consumers]
     yield f"The log ends at {answer.last_sequence}."
     yield Table(columns, rows)
@@ -193,16 +199,16 @@ def _status(answer: BusStatus) -> Iterator[Block]:
         yield Hint("Next: popug events dead")
 
 
-def _dead(letters: DeadLetters) -> Iterator[Block]:
+def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
     columns = [
-        Column("no.", right=True),
+        Column("no.", align_right=True),
         Column("consumer"),
         Column("event"),
         Column("state"),
-        Column("tries", right=True),
-        Column("behind it", right=True),
-        Column("at stake", right=True),
-        Column("why", flexible=True),
+        Column("tries", align_right=True),
+        Column("behind it", align_right=True),
+        Column("at stake", align_right=True),
+        Column("why", shrinks=True),
     ]
     rows = [
         [
@@ -222,38 +228,38 @@ def _dead(letters: DeadLetters) -> Iterator[Block]:
         yield Hint("Next: popug events retry NO, or popug events drop NO --reason WHY")
 
 
-def _dropped(dropped: Dropped) -> Iterator[Block]:
+def _dropped(dropped: DroppedLetter) -> Iterator[Block]:
     yield "Dropped; the reason is in the log."
     stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
     yield f"Left undone for good: what {dropped.consumer} would have made of {dropped.type}{stake}."
 
 
-def _occurred(face: Face, step: TraceLine) -> str:
+def _occurred(context: CommandContext, step: TraceLine) -> str:
     """When that happened for which an entry was posted, where that was at another minute."""
-    if step.occurred_at is None or face.local_time(step.occurred_at) == face.local_time(step.at):
+    if step.occurred_at is None or context.local_time(step.occurred_at) == context.local_time(step.at):
         return ""
-    return f", occurred {face.local_time(step.occurred_at)}"
+    return f", occurred {context.local_time(step.occurred_at)}"
 
 
-def _trace(face: Face, answer: Trace) -> Table:
+def _trace(context: CommandContext, answer: Trace) -> Table:
     columns = [
-        Column("seq", right=True, spoken="sequence"),
-        Column("time", spare=1),
+        Column("seq", align_right=True, accessible_name="sequence"),
+        Column("time", drop_priority=1),
         Column("event"),
-        Column("actor", flexible=True, spare=2),
+        Column("actor", shrinks=True, drop_priority=2),
         Column("because of"),
-        Column("what", flexible=True),
-        Column("taken by", flexible=True),
+        Column("what", shrinks=True),
+        Column("taken by", shrinks=True),
     ]
     numbers = {step.event_id: str(step.sequence) for step in answer.steps}
     rows = [
         [
             str(step.sequence),
-            face.local_time(step.at),
+            context.local_time(step.at),
             step.event,
             step.actor,
             numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
-            step.detail + _occurred(face, step),
+            step.detail + _occurred(context, step),
             ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
         ]
         for step in answer.steps

@@ -7,9 +7,9 @@ import typer
 
 from popug_cli.cli.blocks import Block, Heading
 from popug_cli.cli.dates import day_option
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import CommandContext, command
 from popug_cli.kernel.money import format_cents
-from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason
+from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
 
 explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
 
@@ -21,55 +21,57 @@ def register(program: typer.Typer) -> None:
 
 @command(explain, "balance")
 def balance(
-    face: Face,
+    context: CommandContext,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")] = None,
 ) -> None:
     """Say why a balance is what it is: what was brought forward, and each entry since with its causes."""
-    _show(face, face.perform(ExplainBalance(username=name)), f"The balance of {name}" if name else "Your balance")
+    _show(context, context.perform(ExplainBalance(username=name)), f"The balance of {name}" if name else "Your balance")
 
 
 @command(explain, "income")
 def income(
-    face: Face,
+    context: CommandContext,
     date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
 ) -> None:
     """Say why management's income of a date is what it is."""
-    answer = face.perform(ExplainIncome(day=day_option(face, date)))
-    _show(face, answer, f"Management income of {date or 'today'}")
+    answer = context.perform(ExplainIncome(day=day_option(context, date)))
+    _show(context, answer, f"Management income of {date or 'today'}")
 
 
 @command(explain, "task")
-def task(face: Face, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]) -> None:
+def task(
+    context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]
+) -> None:
     """Say what a task did to the balances that you may see, and why."""
-    _show(face, face.perform(ExplainTask(number=number)), f"What #{number} came to")
+    _show(context, context.perform(ExplainTask(number=number)), f"What #{number} came to")
 
 
-def _show(face: Face, answer: Explanation, figure: str) -> None:
-    face.show(answer, lambda: _tree(face, answer, figure))
+def _show(context: CommandContext, answer: Explanation, figure: str) -> None:
+    context.show(answer, lambda: _tree(context, answer, figure))
 
 
-def _tree(face: Face, answer: Explanation, figure: str) -> Iterator[Block]:
+def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator[Block]:
     yield Heading(f"{figure} is {format_cents(answer.figure_cents)}")
     for reason in answer.because:
-        yield from _lines(face, reason, "  ")
+        yield from _lines(context, reason, "  ")
     if not answer.because:
         yield "  There is nothing behind it."
 
 
-def _lines(face: Face, reason: Reason, indent: str) -> Iterator[Block]:
+def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Iterator[Block]:
     amount = f"{format_cents(reason.amount_cents)}  " if reason.amount_cents is not None else ""
-    yield f"{indent}{amount}{reason.what}{_when(face, reason)}"
+    yield f"{indent}{amount}{reason.what}{_when(context, reason)}"
     if reason.rule:
         yield f"{indent}    rule: {reason.rule}"
     if reason.event_id and not reason.entry_id:
         yield f"{indent}    event {reason.event_id}"
-    for each in reason.because:
-        yield from _lines(face, each, indent + "    ")
+    for cause in reason.because:
+        yield from _lines(context, cause, indent + "    ")
 
 
-def _when(face: Face, reason: Reason) -> str:
+def _when(context: CommandContext, reason: ExplanationNode) -> str:
     if reason.occurred_at is None:
         return ""
-    occurred = face.local_time(reason.occurred_at)
-    recorded = face.local_time(reason.recorded_at) if reason.recorded_at else occurred
+    occurred = context.local_time(reason.occurred_at)
+    recorded = context.local_time(reason.recorded_at) if reason.recorded_at else occurred
     return f" ({occurred})" if recorded == occurred else f" ({occurred}, recorded {recorded})"

@@ -19,19 +19,19 @@ from popug_cli.cli.blocks import Block, Hint
 from popug_cli.cli.render import Printer
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, NotFound
-from popug_cli.kernel.home import Home, locate
+from popug_cli.kernel.home import Home, find_home
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import Local
-    from popug_cli.app.place import Place
-    from popug_cli.app.remote import Remote
+    from popug_cli.app.local import LocalBackend
+    from popug_cli.app.place import Backend
+    from popug_cli.app.remote import RemoteBackend
     from popug_cli.cli.progress import Bar
     from popug_cli.kernel.progress import Progress
 
 Answer = TypeVar("Answer")
 Line = TypeVar("Line")
-TOLD_LINES = 1_000
+PROGRESS_EVERY = 1_000
 
 HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
@@ -51,18 +51,18 @@ COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation a
 }
 
 
-class Chosen(msgspec.Struct):
+class GlobalOptions(msgspec.Struct):
     """Options given before the command, and what a program that runs commands itself (the demo) brings along."""
 
     home: Path | None = None
     as_json: bool = False
     token: str | None = None
-    place: Any = None
+    backend: Any = None
     printer: Printer = msgspec.field(default_factory=Printer)
     server: str | None = None
 
 
-class Fields(dict[str, Any]):
+class AnswerFields(dict[str, Any]):
     """The fields of an answer, by name."""
 
     def __init__(self, answer: Any) -> None:
@@ -73,82 +73,82 @@ class Fields(dict[str, Any]):
         return getattr(self._answer, name)
 
 
-class Face:
+class CommandContext:
     """One command's way to the core and back."""
 
-    def __init__(self, home: Home, as_json: bool, chosen: Chosen | None = None, words: str = "") -> None:
+    def __init__(self, home: Home, as_json: bool, options: GlobalOptions | None = None, command_path: str = "") -> None:
         self.home = home
         self.as_json = as_json
-        self.chosen = chosen or Chosen()
-        self.words = words
+        self.options = options or GlobalOptions()
+        self.command_path = command_path
 
     @property
     def printer(self) -> Printer:
         """What prints."""
-        return self.chosen.printer
+        return self.options.printer
 
     @cached_property
-    def here(self) -> "Local":
+    def local(self) -> "LocalBackend":
         """The home in this process, where the operator's messages are performed."""
-        from popug_cli.app.local import Local
+        from popug_cli.app.local import LocalBackend
 
-        return self.chosen.place or Local(self.home, warn=self.printer.warn, progress=self.progress)
+        return self.options.backend or LocalBackend(self.home, warn=self.printer.warn, progress=self.progress)
 
     @cached_property
-    def server(self) -> "Remote | None":
+    def server(self) -> "RemoteBackend | None":
         """The server that was chosen, else the one that holds the home, if any."""
-        from popug_cli.app.reach import server_at, server_of
+        from popug_cli.app.reach import connect_to_url, find_local_server
 
-        if self.chosen.place:
+        if self.options.backend:
             return None
         if url := self.server_url:
-            return server_at(url, self.printer.warn, self.progress)
-        return server_of(self.home, self.printer.warn, self.progress)
+            return connect_to_url(url, self.printer.warn, self.progress)
+        return find_local_server(self.home, self.printer.warn, self.progress)
 
     @property
     def server_url(self) -> str | None:
         """The server that was chosen by ``--server`` or ``POPUG_SERVER``."""
-        return self.chosen.server or os.environ.get("POPUG_SERVER")
+        return self.options.server or os.environ.get("POPUG_SERVER")
 
     @property
-    def place(self) -> "Place":
+    def backend(self) -> "Backend":
         """Where messages are performed that are not the operator's."""
-        return self.server or self.here
+        return self.server or self.local
 
     @property
-    def company(self) -> Home | str:
+    def session_key(self) -> Home | str:
         """What one is logged in to: the home, or the address of a server that was chosen."""
-        chosen = self.server if self.server_url else None
-        return chosen.address.url if chosen else self.home
+        server = self.server if self.server_url else None
+        return server.address.url if server else self.home
 
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
         """Perform a message as whoever is logged in, or as the holder of a token."""
         if DECLARATIONS[type(message)].access is Access.OPERATOR:
-            self._say_where()
-            return self.here.perform(message)
+            self._warn_about_server()
+            return self.local.perform(message)
         try:
-            return self.place.perform(message, token or self.token)
+            return self.backend.perform(message, token or self.token)
         except NotFound as error:
             if error.code != "user_not_found" or self.server_url:
                 raise
-            from popug_cli.cli.suggestions import of_people
+            from popug_cli.cli.suggestions import suggest_people
 
-            raise of_people(error, self.home, token or self.token) from error
+            raise suggest_people(error, self.home, token or self.token) from error
         except NotAuthenticated as error:
-            error.hint = self._with_server(error.hint)
+            error.hint = self._hint_with_server(error.hint)
             raise
 
     @property
     def token(self) -> str | None:
         """The token of whoever is logged in."""
-        return self.chosen.token or session_file.token_for(self.company)
+        return self.options.token or session_file.token_for(self.session_key)
 
     def show(
-        self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False, then: str | None = None
+        self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False, next_step: str | None = None
     ) -> None:
         """Print the answer: as JSON, or as sentences and tables, by the pager if they may be long.
 
-        ``then`` is the next step where it is another than usual.
+        ``next_step`` is the next step where it is another than usual.
         """
         if self.as_json:
             self.printer.document(answer)
@@ -156,17 +156,17 @@ class Face:
             self.printer.pages(blocks())
         else:
             self.printer.blocks(blocks())
-            self.printer.blocks(self._next_step(answer, then))
+            self.printer.blocks(self._next_step(answer, next_step))
 
     def local_time(self, instant: datetime) -> str:
         """An instant as the company's clocks show it, to the minute; in UTC at the ends of the calendar."""
         with suppress(OverflowError):
-            instant = self.place.calendar.local(instant)
+            instant = self.backend.calendar.local(instant)
         return f"{instant:%Y-%m-%d %H:%M}"
 
     def when(self, instant: datetime) -> str:
         """An instant as one speaks of it now: ``5 min ago``, ``yesterday 14:05``."""
-        return when(instant, self.place.now(), self.place.calendar)
+        return when(instant, self.backend.now(), self.backend.calendar)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask before something that cannot be undone; raises ``needs_yes`` where nobody can be asked."""
@@ -178,28 +178,28 @@ class Face:
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
 
-    def _next_step(self, answer: Any, then: str | None) -> Iterator[Block]:
-        found = surface().commands.get(self.words)
-        usual = found.then.format_map(Fields(answer)) if found and found.then else ""
-        if step := usual if then is None else then:
+    def _next_step(self, answer: Any, next_step: str | None) -> Iterator[Block]:
+        command = surface().commands.get(self.command_path)
+        default = command.then.format_map(AnswerFields(answer)) if command and command.then else ""
+        if step := default if next_step is None else next_step:
             yield Hint(f"Next: {step}")
 
-    def _with_server(self, hint: str) -> str:
+    def _hint_with_server(self, hint: str) -> str:
         """A hint to log in, for the server that was named."""
-        server = self.chosen.server
+        server = self.options.server
         return hint.replace("popug login NAME", f"popug login NAME --server {server}") if server else hint
 
-    def _say_where(self) -> None:
+    def _warn_about_server(self) -> None:
         """The operator works on the home's own files; whoever names a server has to know that."""
-        if self.chosen.server and not self.as_json:
+        if self.options.server and not self.as_json:
             self.printer.warn(f"This works on the home {self.home.root} of this machine, never over a server.")
 
     @cached_property
     def progress(self) -> "Progress":
         """A bar where people look on, else silence."""
-        from popug_cli.kernel.progress import silent
+        from popug_cli.kernel.progress import no_progress
 
-        return self._bar or silent
+        return self._bar or no_progress
 
     @cached_property
     def _bar(self) -> "Bar | None":
@@ -207,15 +207,15 @@ class Face:
 
         return Bar(self.printer.err) if self.printer.err.isatty() and not self.printer.plain else None
 
-    def watched(self, label: str, lines: Iterable[Line]) -> Iterator[Line]:
+    def with_progress(self, label: str, lines: Iterable[Line]) -> Iterator[Line]:
         """What goes into a file, with a pulse while it is made."""
         for done, line in enumerate(lines, start=1):
-            if done % TOLD_LINES == 0:
+            if done % PROGRESS_EVERY == 0:
                 self.progress(label, done, 0)
             yield line
         self.progress(label, 1, 1)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Leave the terminal as it was found, however a command ended."""
         if self._bar:
             self._bar.end()
@@ -225,7 +225,7 @@ def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Ca
     """Register a function as a command: its first parameter, the face, becomes the options that all have."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        group.command(name)(_with_face(function))
+        group.command(name)(_with_context(function))
         return function
 
     return register
@@ -240,34 +240,34 @@ def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callabl
     """Register a function as what a group does where none of its commands is named."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        group.callback(invoke_without_command=True)(_with_face(function))
+        group.callback(invoke_without_command=True)(_with_context(function))
         return function
 
     return register
 
 
-def _with_face(function: Callable[..., None]) -> Callable[..., None]:
-    own = [*inspect.signature(function).parameters.values()][1:]
+def _with_context(function: Callable[..., None]) -> Callable[..., None]:
+    own_parameters = [*inspect.signature(function).parameters.values()][1:]
     hints = get_type_hints(function, include_extras=True)
 
     @wraps(function)
     def run(
         *, context: typer.Context, home: Path | None, as_json: bool, plain: bool, server: str | None, **arguments: Any
     ) -> None:
-        chosen: Chosen = context.obj or Chosen()
-        chosen.home = home or chosen.home
-        chosen.server = server or chosen.server
-        chosen.printer.plain = plain or chosen.printer.plain
-        as_json = as_json or chosen.as_json
+        options: GlobalOptions = context.obj or GlobalOptions()
+        options.home = home or options.home
+        options.server = server or options.server
+        options.printer.plain = plain or options.printer.plain
+        as_json = as_json or options.as_json
         if context.invoked_subcommand is None:
-            words = context.command_path.partition(" ")[2]
-            face = Face(locate(chosen.home), as_json, chosen, words)
+            command_path = context.command_path.partition(" ")[2]
+            command_context = CommandContext(find_home(options.home), as_json, options, command_path)
             try:
-                function(face, **arguments)
+                function(command_context, **arguments)
             finally:
-                face.end()
+                command_context.close()
         else:
-            chosen.as_json = as_json
+            options.as_json = as_json
 
     common = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
@@ -276,7 +276,9 @@ def _with_face(function: Callable[..., None]) -> Callable[..., None]:
             for name, (option, default) in COMMON_OPTIONS.items()
         ),
     ]
-    parameters = [p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + common
+    parameters = [
+        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own_parameters
+    ] + common
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     del run.__wrapped__  # else Typer reads the annotations of the function inside

@@ -3,27 +3,27 @@
 from collections.abc import Iterable, Iterator
 
 from popug_cli.cli.blocks import Block, Heading, Hint, Panel
-from popug_cli.cli.surface import Command, Group, Parameter, surface
+from popug_cli.cli.surface import CommandSpec, Group, Parameter, surface
 
 MORE = "COMMAND --help shows what a command takes, with examples; popug man prints the whole manual."
 
 
 def blocks(words: str) -> Iterator[Block]:
     """The help of a command, of a group, or of ``popug`` itself."""
-    known = surface()
-    command, group = known.commands.get(words), known.groups.get(words)
+    program = surface()
+    command, group = program.commands.get(words), program.groups.get(words)
     yield Heading(f"Usage: {usage(words)}")
     yield ""
-    yield (command or group or known).help
+    yield (command or group or program).help
     if command:
-        yield from _takes(command)
+        yield from _parameter_panels(command)
     if not command or group:
-        yield from _panels(known.below(words))
-    yield from _panel("Everywhere" if words else "Options", map(_term, _everywhere(words)))
+        yield from _panels(program.children_of(words))
+    yield from _panel("Everywhere" if words else "Options", map(_term, _common_options(words)))
     if command and command.examples:
         yield ""
         yield Heading("Examples")
-        yield "\n".join(f"  {what}\n    $ {line}" for line, what in command.examples)
+        yield "\n".join(f"  {description}\n    $ {line}" for line, description in command.examples)
     else:
         yield Hint(" ".join(["popug", *words.split(), MORE]))
 
@@ -34,62 +34,70 @@ def usage(words: str) -> str:
     if words in surface().groups or not words:
         return " ".join(["popug", *words.split(), "[OPTIONS]", "COMMAND ..."])
     assert command is not None
-    own = [each for each in command.takes if not each.everywhere]
-    required = [f"{each.names[0]} {each.value}" for each in own if each.is_option and each.required]
-    arguments = [each.value if each.required else f"[{each.value}]" for each in own if not each.is_option]
+    own_parameters = [parameter for parameter in command.takes if not parameter.everywhere]
+    required = [
+        f"{parameter.names[0]} {parameter.value}"
+        for parameter in own_parameters
+        if parameter.is_option and parameter.required
+    ]
+    arguments = [
+        parameter.value if parameter.required else f"[{parameter.value}]"
+        for parameter in own_parameters
+        if not parameter.is_option
+    ]
     return " ".join(["popug", words, *arguments, *required, "[OPTIONS]"])
 
 
-def told(each: Parameter) -> str:
+def describe(parameter: Parameter) -> str:
     """What a parameter is for, with what it may be and what it is unless said."""
-    marks = []
+    notes = []
     if (
-        each.choices
-        and "|".join(each.choices) != each.value
-        and not all(choice in each.help for choice in each.choices)
+        parameter.choices
+        and "|".join(parameter.choices) != parameter.value
+        and not all(choice in parameter.help for choice in parameter.choices)
     ):
-        marks.append(", ".join(each.choices))
-    if each.default and each.default not in {"None", "[]"}:
-        marks.append(f"default: {each.default}")
-    if each.required and each.is_option:
-        marks.append("required")
-    return " ".join([each.help, *(f"[{mark}]" for mark in marks)])
+        notes.append(", ".join(parameter.choices))
+    if parameter.default and parameter.default not in {"None", "[]"}:
+        notes.append(f"default: {parameter.default}")
+    if parameter.required and parameter.is_option:
+        notes.append("required")
+    return " ".join([parameter.help, *(f"[{note}]" for note in notes)])
 
 
-def name_of(each: Parameter) -> str:
+def name_of(parameter: Parameter) -> str:
     """How a parameter is typed."""
-    if not each.is_option:
-        return each.value
-    names = ", ".join(sorted(each.names, key=len))
-    return f"{names} {each.value}" if each.value else names
+    if not parameter.is_option:
+        return parameter.value
+    names = ", ".join(sorted(parameter.names, key=len))
+    return f"{names} {parameter.value}" if parameter.value else names
 
 
-def _takes(command: Command) -> Iterator[Block]:
-    own = [each for each in command.takes if not each.everywhere]
-    yield from _panel("Arguments", (_term(each) for each in own if not each.is_option))
-    yield from _panel("Options", (_term(each) for each in own if each.is_option))
+def _parameter_panels(command: CommandSpec) -> Iterator[Block]:
+    own_parameters = [parameter for parameter in command.takes if not parameter.everywhere]
+    yield from _panel("Arguments", (_term(parameter) for parameter in own_parameters if not parameter.is_option))
+    yield from _panel("Options", (_term(parameter) for parameter in own_parameters if parameter.is_option))
 
 
-def _everywhere(words: str) -> Iterator[Parameter]:
+def _common_options(words: str) -> Iterator[Parameter]:
     common = surface().commands[words].takes if words in surface().commands else surface().options
-    yield from (each for each in common if each.everywhere or not words)
+    yield from (parameter for parameter in common if parameter.everywhere or not words)
     yield Parameter(help="Show this and leave.", names=("--help", "-h"))
 
 
-def _panels(below: dict[str, Command | Group]) -> Iterator[Block]:
+def _panels(children: dict[str, CommandSpec | Group]) -> Iterator[Block]:
     for panel in surface().panels:
-        rows = ((word, _sentence(each.help)) for word, each in below.items() if each.panel == panel)
+        rows = ((word, _sentence(child.help)) for word, child in children.items() if child.panel == panel)
         yield from _panel(panel, rows)
 
 
 def _panel(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[Panel]:
-    found = [*rows]
-    if found:
-        yield Panel(title, found)
+    terms = [*rows]
+    if terms:
+        yield Panel(title, terms)
 
 
-def _term(each: Parameter) -> tuple[str, str]:
-    return name_of(each), told(each)
+def _term(parameter: Parameter) -> tuple[str, str]:
+    return name_of(parameter), describe(parameter)
 
 
 def _sentence(text: str) -> str:

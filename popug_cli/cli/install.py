@@ -13,16 +13,16 @@ from typing import Any
 
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import Home, default_home, locate, replace_file
+from popug_cli.kernel.home import Home, default_home, find_home, replace_file
 
 UNIT = "popug-close-day"
-CLOSING = ("close-day", "--date", "yesterday")
-CRONTAB_SECONDS = 30
-AGAIN_AFTER_HOURS = 3  # no zone leaves out so much of a night: the most is two, at Antarctica/Troll
+CLOSE_COMMAND = ("close-day", "--date", "yesterday")
+CRONTAB_TIMEOUT_SECONDS = 30
+SECOND_RUN_AFTER_HOURS = 3  # no zone leaves out so much of a night: the most is two, at Antarctica/Troll
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
+class CloseSchedule:
     """What is to happen: this home's days are closed at a minute of the day in the company's zone."""
 
     home: Home
@@ -47,19 +47,19 @@ class Night:
 class CronPlan:
     """A line for the crontab; it is found again by the comment above it and the ``call`` of this home at its end."""
 
-    mark: str
+    comment: str
     line: str
     call: str
-    making_token: str
+    token_command: str
 
     def texts(self) -> Iterator[str]:
         """What is installed."""
-        yield self.mark
+        yield self.comment
         yield self.line
 
     def hints(self, *, written: bool) -> Iterator[str]:
         """What else is to be done."""
-        yield f"Make its token: {self.making_token}"
+        yield f"Make its token: {self.token_command}"
         yield "It stands in your crontab." if written else "Add it with `crontab -e`, or run this again with --write."
 
     def answer(self, *, written: bool) -> dict[str, Any]:
@@ -68,14 +68,14 @@ class CronPlan:
 
     def write(self) -> None:
         """Put it into the user's crontab, in the place of an earlier one of the same home; all else stays as it is."""
-        lines = _whole_lines(_crontab("-l", missing_is_empty=True))
-        places = [place for place, pair in enumerate(pairwise(lines)) if self._is_own(*pair)]
-        place = places[0] if places else len(lines)
-        lines[place : place + 2] = [text.encode() for text in self.texts()]
+        lines = _split_lines(_crontab("-l", missing_is_empty=True))
+        positions = [position for position, pair in enumerate(pairwise(lines)) if self._is_line_of_home(*pair)]
+        position = positions[0] if positions else len(lines)
+        lines[position : position + 2] = [text.encode() for text in self.texts()]
         _crontab("-", content=b"".join(line + b"\n" for line in lines))
 
-    def _is_own(self, comment: bytes, line: bytes) -> bool:
-        is_ours = comment.decode(errors="replace") in {self.mark, f"# {UNIT}"}
+    def _is_line_of_home(self, comment: bytes, line: bytes) -> bool:
+        is_ours = comment.decode(errors="replace") in {self.comment, f"# {UNIT}"}
         return is_ours and not line.lstrip().startswith(b"#") and line.endswith(self.call.encode())
 
 
@@ -117,28 +117,28 @@ class SystemdPlan:
             ) from error
 
 
-def cron_plan(night: Night) -> CronPlan:
+def cron_plan(schedule: CloseSchedule) -> CronPlan:
     """A line that closes up to yesterday; where cron's zone is not the company's, it looks every hour whether to."""
-    hour, minute = divmod(night.at_minute, 60)
+    hour, minute = divmod(schedule.at_minute, 60)
     when = f"{minute} {hour} * * *  "
-    if night.company_zone != night.machine_zone:
-        when = f"{_minutes(night)} * * * *  {_from_its_hour_on(night)} && "
-    command = _cron_words([*program_of(night.home), *CLOSING])
+    if schedule.company_zone != schedule.machine_zone:
+        when = f"{_minutes(schedule)} * * * *  {_time_reached_test(schedule)} && "
+    command = _cron_words([*program_of(schedule.home), *CLOSE_COMMAND])
     return CronPlan(
-        mark=f"# {night.name}",
-        line=f'{when}POPUG_TOKEN="$(cat {night.token_file})" {command}',
-        call=f" {_cron_words([*_chosen(night.home), *CLOSING])}",
-        making_token=_making_token(night),
+        comment=f"# {schedule.name}",
+        line=f'{when}POPUG_TOKEN="$(cat {schedule.token_file})" {command}',
+        call=f" {_cron_words([*_home_option(schedule.home), *CLOSE_COMMAND])}",
+        token_command=_token_command(schedule),
     )
 
 
-def _minutes(night: Night) -> str:
+def _minutes(schedule: CloseSchedule) -> str:
     """At which minutes of the machine's hours the company's clocks show the asked one, in winter and in summer."""
     year = datetime.now(UTC).year
     seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
-    company, machine = (Calendar(name) for name in (night.company_zone, night.machine_zone))
+    company, machine = (Calendar(name) for name in (schedule.company_zone, schedule.machine_zone))
     ahead = [_offset_minutes(company, season) - _offset_minutes(machine, season) for season in seasons]
-    return ",".join(str(minute) for minute in sorted({(night.at_minute - each) % 60 for each in ahead}))
+    return ",".join(str(minute) for minute in sorted({(schedule.at_minute - offset) % 60 for offset in ahead}))
 
 
 def _offset_minutes(calendar: Calendar, instant: datetime) -> int:
@@ -146,70 +146,70 @@ def _offset_minutes(calendar: Calendar, instant: datetime) -> int:
     return offset // timedelta(minutes=1)
 
 
-def _from_its_hour_on(night: Night) -> str:
-    hour, minute = divmod(night.at_minute, 60)
-    return f'[ "$(TZ={night.company_zone} date +\\%H\\%M)" -ge {hour:02}{minute:02} ]'
+def _time_reached_test(schedule: CloseSchedule) -> str:
+    hour, minute = divmod(schedule.at_minute, 60)
+    return f'[ "$(TZ={schedule.company_zone} date +\\%H\\%M)" -ge {hour:02}{minute:02} ]'
 
 
 def _cron_words(words: list[str]) -> str:
     return " ".join(shlex.quote(word) for word in words).replace("%", "\\%")
 
 
-def _making_token(night: Night) -> str:
-    is_plain = night.home == default_home() == locate(None)
-    popug = "popug" if is_plain else f"popug --home {shlex.quote(str(night.home.root))}"
-    return f"{popug} token issue NAME --ttl 365d --scope close-day | head -1 > {night.token_file}"
+def _token_command(schedule: CloseSchedule) -> str:
+    is_plain = schedule.home == default_home() == find_home(None)
+    popug = "popug" if is_plain else f"popug --home {shlex.quote(str(schedule.home.root))}"
+    return f"{popug} token issue NAME --ttl 365d --scope close-day | head -1 > {schedule.token_file}"
 
 
-def systemd_plan(night: Night) -> SystemdPlan:
+def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
     """A service that does what is due, and a timer that makes up for a machine that was off.
 
     It looks again some hours later, for in a night in which the clocks are put forward its hour may not exist.
     """
     from platformdirs import user_config_path
 
-    times = [_clock(night.at_minute + 60 * hours) for hours in (0, AGAIN_AFTER_HOURS)]
-    words = [*program_of(night.home), "scheduler", "--once", "--at", times[0]]
+    times = [_clock_text(schedule.at_minute + 60 * hours) for hours in (0, SECOND_RUN_AFTER_HOURS)]
+    words = [*program_of(schedule.home), "scheduler", "--once", "--at", times[0]]
     command = " ".join(unit_word(word) for word in words)
     service = (
         "[Unit]\nDescription=Close the days of popug up to yesterday and send its mail\n\n"
         f"[Service]\nType=oneshot\nExecStart={command}\nUMask=0077\n"
     )
-    elapses = "".join(f"OnCalendar=*-*-* {time}:00 {night.company_zone}\n" for time in times)
+    elapses = "".join(f"OnCalendar=*-*-* {time}:00 {schedule.company_zone}\n" for time in times)
     timer = (
         "[Unit]\nDescription=Close the days of popug every night\n\n"
         f"[Timer]\n{elapses}Persistent=true\n\n"
         "[Install]\nWantedBy=timers.target\n"
     )
-    files = {f"{night.name}.service": service, f"{night.name}.timer": timer}
-    return SystemdPlan(user_config_path() / "systemd" / "user", files, f"{night.name}.timer")
+    files = {f"{schedule.name}.service": service, f"{schedule.name}.timer": timer}
+    return SystemdPlan(user_config_path() / "systemd" / "user", files, f"{schedule.name}.timer")
 
 
-def _clock(minute: int) -> str:
+def _clock_text(minute: int) -> str:
     return "{:02}:{:02}".format(*divmod(minute % 1440, 60))
 
 
 def program_of(home: Home) -> list[str]:
     """How this very program is called for this home, from anywhere."""
-    words = [*_called(), *_chosen(home)]
+    words = [*_program_words(), *_home_option(home)]
     if any(not character.isprintable() for word in words for character in word):
         raise InvalidInput("usage", f"{home.root!s} cannot be written into such a file.", hint="Move it elsewhere.")
     return words
 
 
-def _chosen(home: Home) -> list[str]:
+def _home_option(home: Home) -> list[str]:
     return ["--home", str(home.root)]
 
 
-def beside_python() -> Path | None:
+def program_next_to_python() -> Path | None:
     """The program as it was installed beside this Python, if it was."""
-    beside = Path(sys.executable).with_name("popug")
-    return beside if beside.is_file() else None
+    program = Path(sys.executable).with_name("popug")
+    return program if program.is_file() else None
 
 
-def _called() -> list[str]:
-    beside = beside_python()
-    return [str(beside)] if beside else [sys.executable, "-m", "popug_cli"]
+def _program_words() -> list[str]:
+    program = program_next_to_python()
+    return [str(program)] if program else [sys.executable, "-m", "popug_cli"]
 
 
 def unit_word(word: str) -> str:
@@ -218,7 +218,7 @@ def unit_word(word: str) -> str:
     return f'"{plain}"' if plain != word or any(c in word for c in " '\t;") else word
 
 
-def _whole_lines(table: bytes) -> list[bytes]:
+def _split_lines(table: bytes) -> list[bytes]:
     """The lines of a crontab, which a line feed ends and nothing else does."""
     return table.removesuffix(b"\n").split(b"\n") if table else []
 
@@ -229,7 +229,7 @@ def _crontab(argument: str, *, content: bytes = b"", missing_is_empty: bool = Fa
             ["crontab", argument],  # noqa: S607 - wherever it is installed
             input=content,
             capture_output=True,
-            timeout=CRONTAB_SECONDS,
+            timeout=CRONTAB_TIMEOUT_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -12,8 +12,8 @@ from enum import StrEnum
 from io import StringIO
 from itertools import groupby
 
-from popug_cli.kernel.clock import stamp
-from popug_cli.kernel.text import visible
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.text import escape_hidden
 from popug_cli.messages.billing import DayEnd, LedgerLine
 
 HEADER = "The ledger of a popug company; amounts as popug shows them: what is above zero is owed to the account."
@@ -22,7 +22,7 @@ CSV_COLUMNS = (
     *("task_title", "entry_id", "event_id", "occurred_at", "recorded_at", "corrects"),
 )
 RECORDED = '  recorded: "{}"\n'
-DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class JournalFormat(StrEnum):
@@ -39,8 +39,8 @@ def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str
     for line in lines:
         yield (
             f"\n{line.business_date} * {_title(line).replace(';', ',')}\n"
-            f"    ; entry {_plain(line.entry_id)}, event {_plain(line.event_id)}\n"
-            f"    ; occurred {stamp(line.occurred_at)}{_if_later(line, ', recorded {}')}\n"
+            f"    ; entry {_safe_id(line.entry_id)}, event {_safe_id(line.event_id)}\n"
+            f"    ; occurred {to_rfc3339(line.occurred_at)}{_if_later(line, ', recorded {}')}\n"
             f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
             f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
         )
@@ -58,7 +58,7 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
         yield (
             f'\n{line.business_date} * "{_quoted(_title(line))}"\n'
             f'  entry: "{line.entry_id}"\n  event: "{_quoted(line.event_id)}"\n'
-            f'  occurred: "{stamp(line.occurred_at)}"\n{_if_later(line, RECORDED)}'
+            f'  occurred: "{to_rfc3339(line.occurred_at)}"\n{_if_later(line, RECORDED)}'
             f"  {_bean_account(line.person, is_person=True)}  {_dollars(line.signed_cents)} USD\n"
             f"  {_bean_account(line.other_account, is_person=False)}  {_dollars(-line.signed_cents)} USD\n"
         )
@@ -81,7 +81,7 @@ def comma_separated(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iter
             (
                 *("entry", str(line.business_date), line.person, line.other_account, line.kind),
                 *(_side(line.signed_cents), str(line.amount_cents), *task, line.entry_id, line.event_id),
-                *(stamp(line.occurred_at), stamp(line.recorded_at), line.corrects or ""),
+                *(to_rfc3339(line.occurred_at), to_rfc3339(line.recorded_at), line.corrects or ""),
             )
         )
     for end in ends:
@@ -99,26 +99,26 @@ WRITERS: dict[JournalFormat, Writer] = {
 
 def _title(line: LedgerLine) -> str:
     kind = line.kind.replace("_", " ")
-    return visible(f"{kind} #{line.task.number} {line.task.title}" if line.task else kind)
+    return escape_hidden(f"{kind} #{line.task.number} {line.task.title}" if line.task else kind)
 
 
 def _if_later(line: LedgerLine, words: str) -> str:
     """Words about when it was recorded, where that is not when it occurred."""
-    return words.format(stamp(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
+    return words.format(to_rfc3339(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
 
 
-def _plain(identifier: str) -> str:
+def _safe_id(identifier: str) -> str:
     """An id without anything that a comment could be taken apart by."""
     return re.sub("[^A-Za-z0-9-]", "?", identifier)
 
 
 def _dollars(cents: int) -> str:
-    dollars, rest = divmod(abs(cents), 100)
-    return f"{'-' if cents < 0 else ''}{dollars}.{rest:02}"
+    dollars, remainder = divmod(abs(cents), 100)
+    return f"{'-' if cents < 0 else ''}{dollars}.{remainder:02}"
 
 
 def _quoted(text: str) -> str:
-    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
+    return escape_hidden(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _bean_account(name: str, *, is_person: bool) -> str:
@@ -133,11 +133,11 @@ def _side(cents: int) -> str:
 
 def _csv_row(cells: Iterable[str]) -> str:
     row = StringIO()
-    csv.writer(row, lineterminator="\n").writerow([_defused(cell) for cell in cells])
+    csv.writer(row, lineterminator="\n").writerow([_escape_formula(cell) for cell in cells])
     return row.getvalue()
 
 
-def _defused(cell: str) -> str:
+def _escape_formula(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    shown = visible(cell)
-    return f"'{shown}" if shown.lstrip().startswith(DANGEROUS) else shown
+    text = escape_hidden(cell)
+    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text

@@ -45,7 +45,7 @@ class JsonLines(Collection[Shape | None]):
                 raise _bad_line(number, str(error)) from error
 
     def __contains__(self, line: object) -> bool:
-        return any(each == line for each in self)
+        return any(item == line for item in self)
 
     def _next_line(self) -> bytes:
         try:
@@ -63,7 +63,7 @@ def json_lines(source: str, shape: type[Shape]) -> Iterator[JsonLines[Shape]]:
     with ExitStack() as opened:
         file: BinaryIO = sys.stdin.buffer if source == "-" else opened.enter_context(_open(source))
         if not file.seekable():
-            file = opened.enter_context(_kept(file, source))
+            file = opened.enter_context(_copy_to_file(file, source))
         yield JsonLines(file, source, shape)
 
 
@@ -74,21 +74,21 @@ def _open(source: str) -> BinaryIO:
         raise _unreadable(source, error) from error
 
 
-def _kept(file: BinaryIO, source: str) -> BinaryIO:
+def _copy_to_file(file: BinaryIO, source: str) -> BinaryIO:
     """What comes from a pipe or a terminal, in a file without a name, so that it can be read more than once."""
     import tempfile
     from shutil import copyfileobj
 
     try:
-        kept = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        copyfileobj(file, kept)
-        kept.flush()
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        copyfileobj(file, copy)
+        copy.flush()
     except OSError as error:
         if error.errno in NO_SPACE:
             raise disk_full(Path(tempfile.gettempdir())) from error
         raise _unreadable(source, error) from error
-    kept.seek(0)
-    return kept
+    copy.seek(0)
+    return copy
 
 
 def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
@@ -97,10 +97,10 @@ def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
     return InvalidInput("unreadable_file", sentence, hint="Name a file of JSON lines, or - for stdin.")
 
 
-def _bad_line(number: int, why: str) -> InvalidInput:
+def _bad_line(number: int, reason: str) -> InvalidInput:
     return InvalidInput(
         "invalid_line",
-        f"Line {number} does not fit: {why}.",
+        f"Line {number} does not fit: {reason}.",
         hint="Nothing was imported. Mend that line and import the file again.",
         details={"line": number},
     )

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from popug_cli.cli.blocks import Block, Hint
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import CommandContext, command
 from popug_cli.cli.journals import WRITERS, JournalFormat
 from popug_cli.cli.out_file import is_stdout, write_new_file
 from popug_cli.kernel.money import format_cents
@@ -18,8 +18,8 @@ from popug_cli.messages.billing import (
     Entry,
     ExportDayEnds,
     ExportLedger,
+    LedgerChunk,
     LedgerLine,
-    LedgerRun,
 )
 from popug_cli.messages.company import LedgerProof, VerifyLedger
 
@@ -27,7 +27,7 @@ INTEGRITY_FAILED = 7
 ENTRIES_AT_ONCE = 5_000
 
 
-class Exported(msgspec.Struct, frozen=True):
+class LedgerExport(msgspec.Struct, frozen=True):
     """Where an export went and how large it is."""
 
     path: str
@@ -44,27 +44,27 @@ def register(program: typer.Typer) -> None:
 
 @command(ledger, "verify")
 def verify(
-    face: Face,
+    context: CommandContext,
     head: Annotated[
         str | None, typer.Option("--head", metavar="HASH", help="A head that was kept, such as a payout mail's.")
     ] = None,
 ) -> None:
     """Prove the log's hash chain, every entry and every draw; exit 7 and the first wrong thing if they are not so."""
-    proof = face.perform(VerifyLedger(head=head))
-    face.show(proof, lambda: _proof(proof, head))
+    proof = context.perform(VerifyLedger(head=head))
+    context.show(proof, lambda: _proof(proof, head))
     if not proof.ok:
         raise typer.Exit(INTEGRITY_FAILED)
 
 
 @command(ledger, "correct")
 def correct(
-    face: Face,
+    context: CommandContext,
     entry_id: Annotated[str, typer.Argument(metavar="ENTRY_ID", help="The entry that is wrong.")],
     reason: Annotated[str, typer.Option("--reason", metavar="R", help="Why it is wrong, for the record.")],
 ) -> None:
     """Post the entry that reverses a wrong fee or reward, in the open day; nothing is changed or removed."""
-    entry = face.perform(CorrectEntry(entry_id=entry_id, reason=reason))
-    face.show(entry, lambda: [_reversal(entry)])
+    entry = context.perform(CorrectEntry(entry_id=entry_id, reason=reason))
+    context.show(entry, lambda: [_reversal(entry)])
 
 
 def _reversal(entry: Entry) -> str:
@@ -75,39 +75,39 @@ def _reversal(entry: Entry) -> str:
 
 @command(ledger, "export")
 def export(
-    face: Face,
+    context: CommandContext,
     format_: Annotated[JournalFormat, typer.Option("--format", help="Whose format it is written in.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write the whole ledger for another program, with every account's balance at every day's end to check it by."""
     if out is None or is_stdout(out):
-        for chunk in _journal(face, format_):
-            face.printer.raw(chunk)
+        for chunk in _journal(context, format_):
+            context.printer.write(chunk)
         return
-    written = write_new_file(out, face.watched("Exporting", _journal(face, format_)), force=force)
-    exported = Exported(str(out), out.stat().st_size)
-    face.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
+    written = write_new_file(out, context.with_progress("Exporting", _journal(context, format_)), force=force)
+    exported = LedgerExport(str(out), out.stat().st_size)
+    context.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
 
 
-def _journal(face: Face, format_: JournalFormat) -> Iterator[str]:
+def _journal(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
     """The chunks of a journal, made as they are taken; what is entered meanwhile is left out."""
-    run = face.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
-    return WRITERS[format_](_lines(face, run), _ends(face, run.up_to))
+    chunk = context.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
+    return WRITERS[format_](_lines(context, chunk), _ends(context, chunk.up_to))
 
 
-def _lines(face: Face, run: LedgerRun) -> Iterator[LedgerLine]:
-    while run.lines:
-        yield from run.lines
-        run = face.perform(ExportLedger(after=run.lines[-1].position, up_to=run.up_to, limit=ENTRIES_AT_ONCE))
+def _lines(context: CommandContext, chunk: LedgerChunk) -> Iterator[LedgerLine]:
+    while chunk.lines:
+        yield from chunk.lines
+        chunk = context.perform(ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=ENTRIES_AT_ONCE))
 
 
-def _ends(face: Face, up_to: int) -> Iterator[DayEnd]:
+def _ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
     after: str | None = ""
     while after is not None:
-        found = face.perform(ExportDayEnds(up_to=up_to, after=after))
-        yield from found.ends
-        after = found.after
+        page = context.perform(ExportDayEnds(up_to=up_to, after=after))
+        yield from page.ends
+        after = page.after
 
 
 def _proof(proof: LedgerProof, head: str | None) -> Iterator[Block]:

@@ -9,41 +9,41 @@ import sys
 from typing import IO, TYPE_CHECKING, Any
 
 from popug_cli.cli import shortcuts, signals
-from popug_cli.kernel.errors import InvalidInput, OwnFault, PopugError, Unavailable
-from popug_cli.kernel.text import spelled
+from popug_cli.kernel.errors import InternalError, InvalidInput, PopugError, Unavailable
+from popug_cli.kernel.text import ascii_fallback
 
 if TYPE_CHECKING:
     from typer._click import exceptions as click
 
 INTERRUPTED = 130
 NO_THREAD = "can't start new thread"  # Python's words
-NO_ROOM = "failed to map segment"  # the loader's, where there is no memory for a library
+NO_MEMORY = "failed to map segment"  # the loader's, where there is no memory for a library
 
 
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line, with a program that was built before or a new one; the exit code comes back."""
     os.umask(0o077)
     _open_closed_streams()
-    codecs.register_error("spelled", spelled)
+    codecs.register_error("ascii_fallback", ascii_fallback)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="spelled")
+            stream.reconfigure(errors="ascii_fallback")
     as_json = "--json" in arguments
     try:
         code = _run(arguments, program)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit when stdout is closed; nothing else does
-        code = _closed(sys.stdout)
+        code = _to_devnull(sys.stdout)
     except KeyboardInterrupt as interrupt:
         code = _interrupted(interrupt)
     except PopugError as error:
-        _trace(error.__cause__)
+        _print_traceback(error.__cause__)
         code = _fail(error, as_json=as_json)
     except Exception as error:
-        stop = signals.stop_behind(error)
-        if isinstance(stop, signals.Ended):
+        stop = signals.find_interrupt(error)
+        if isinstance(stop, signals.Terminated):
             raise stop from None
-        code = _interrupted(stop) if stop else _fail(_unwritable(error) or _own_fault(error), as_json=as_json)
+        code = _interrupted(stop) if stop else _fail(_stdout_error(error) or _internal_error(error), as_json=as_json)
     return code
 
 
@@ -55,7 +55,7 @@ def _open_closed_streams() -> None:
 
 
 def _run(arguments: list[str], program: Any) -> int:
-    if program is None and (code := shortcuts.take(arguments)) is not None:
+    if program is None and (code := shortcuts.try_answer(arguments)) is not None:
         return code
     import typer
     from typer._click import exceptions as click  # Typer 0.28 carries a click of its own
@@ -86,20 +86,20 @@ def _fail(error: PopugError, *, as_json: bool) -> int:
         Printer().error(error, as_json=as_json)
         sys.stderr.flush()
     except OSError:  # nobody listens, or the disk is full that it goes to
-        _closed(sys.stderr)
+        _to_devnull(sys.stderr)
     return error.exit_status
 
 
-def _closed(stream: IO[str]) -> int:
+def _to_devnull(stream: IO[str]) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 0
 
 
-def _unwritable(error: Exception) -> PopugError | None:
+def _stdout_error(error: Exception) -> PopugError | None:
     """The refusal of stdout to take the answer, which has no file name; None for every other error."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
-    _closed(sys.stdout)
+    _to_devnull(sys.stdout)
     sentence = f"The answer could not be written ({error.strerror}); what was asked for may have been done."
     return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
 
@@ -107,51 +107,51 @@ def _unwritable(error: Exception) -> PopugError | None:
 def _interrupted(stop: BaseException) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        sys.stderr.write(f"\nInterrupted; {signals.said_behind(stop) or 'nothing was left half done.'}\n")
+        sys.stderr.write(f"\nInterrupted; {signals.interrupt_message(stop) or 'nothing was left half done.'}\n")
         sys.stderr.flush()
     except OSError:
-        _closed(sys.stderr)
+        _to_devnull(sys.stderr)
     return INTERRUPTED
 
 
 def _usage(error: "click.ClickException") -> InvalidInput:
-    from popug_cli.cli.suggestions import of_choices, of_commands, of_examples
+    from popug_cli.cli.suggestions import suggest_choices, suggest_commands, suggest_examples
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
-    said = error.format_message()
+    message = error.format_message()
     is_of_shape = type(error).__name__ in {"MissingParameter", "UsageError"}  # not of one value, nor of a word
-    way_out = of_choices(said) or of_commands(said) or (of_examples(path) if is_of_shape else "")
-    return InvalidInput("usage", said, hint=f"{way_out}Run `{path} --help` for what it takes.")
+    way_out = suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_of_shape else "")
+    return InvalidInput("usage", message, hint=f"{way_out}Run `{path} --help` for what it takes.")
 
 
-def _own_fault(error: Exception) -> PopugError:
+def _internal_error(error: Exception) -> PopugError:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
             "usage", f"{error.object!r} holds bytes that are no text in UTF-8.", hint="Write it in UTF-8."
         )
-    _trace(error)
+    _print_traceback(error)
     if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
         error = OSError(errno.EAGAIN, NO_THREAD)
-    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_ROOM in str(error)):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY in str(error)):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if isinstance(error, OSError):
-        from popug_cli.kernel.disk import of_system
+        from popug_cli.kernel.disk import from_os_error
 
-        if fault := of_system(error, error.filename or "This machine"):
+        if fault := from_os_error(error, error.filename or "This machine"):
             return fault
-    return OwnFault(
+    return InternalError(
         "internal",
         f"popug failed by a fault of its own ({type(error).__name__}: {error}).",
         hint="Run it again with POPUG_TRACEBACK=1 to see where, and report that.",
     )
 
 
-def _trace(error: BaseException | None) -> None:
+def _print_traceback(error: BaseException | None) -> None:
     """Show where an error comes from to whoever asked for that."""
     if error is not None and os.environ.get("POPUG_TRACEBACK"):
         from traceback import format_exception
 
         from popug_cli.cli.render import Printer
 
-        Printer().trace("".join(format_exception(error)))
+        Printer().traceback("".join(format_exception(error)))

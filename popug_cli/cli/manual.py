@@ -7,10 +7,10 @@ from shutil import which
 
 import typer
 
-from popug_cli.cli.face import Face, add_commands, command
-from popug_cli.cli.help import name_of, told, usage
+from popug_cli.cli.face import CommandContext, add_commands, command
+from popug_cli.cli.help import describe, name_of, usage
 from popug_cli.cli.passwords import is_terminal
-from popug_cli.cli.surface import Command, Parameter, surface
+from popug_cli.cli.surface import CommandSpec, Parameter, surface
 
 PAGE = Path(__file__).with_name("popug.1")
 EXITS = (
@@ -45,44 +45,50 @@ def register(program: typer.Typer) -> None:
 
 
 @command(commands, "man")
-def man(face: Face) -> None:
+def man(context: CommandContext) -> None:
     """Show the manual page, or print its source where there is no terminal; `man popug` shows it, too."""
-    if face.as_json:
-        face.printer.document({"page": PAGE.read_text(encoding="utf-8")})
-    elif face.printer.plain:
-        face.printer.raw(text())
-    elif not (is_terminal() and face.printer.out.isatty()):
-        face.printer.raw(PAGE.read_text(encoding="utf-8"))
+    if context.as_json:
+        context.printer.document({"page": PAGE.read_text(encoding="utf-8")})
+    elif context.printer.plain:
+        context.printer.write(text())
+    elif not (is_terminal() and context.printer.out.isatty()):
+        context.printer.write(PAGE.read_text(encoding="utf-8"))
     elif which("man") is None or subprocess.run(["man", str(PAGE)], check=False).returncode:  # noqa: S603, S607
-        face.printer.pages(text().split("\n"))
+        context.printer.pages(text().split("\n"))
 
 
 def roff() -> str:
     """The manual page in the language of man."""
-    known = surface()
-    lines = ['.TH POPUG 1 "" "popug" "User Commands"', ".SH NAME", f"popug \\- {_roff(known.help.partition(': ')[2])}"]
+    program = surface()
+    lines = [
+        '.TH POPUG 1 "" "popug" "User Commands"',
+        ".SH NAME",
+        f"popug \\- {_roff(program.help.partition(': ')[2])}",
+    ]
     lines += [".SH SYNOPSIS", ".B popug", "[OPTIONS] COMMAND ..."]
-    lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".SH OPTIONS", *_terms(known.options)]
+    lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".SH OPTIONS", *_terms(program.options)]
     lines += [".SH COMMANDS"]
-    for panel in known.panels:
-        of_panel = {words: each for words, each in known.commands.items() if each.panel == panel}
+    for panel in program.panels:
+        of_panel = {words: entry for words, entry in program.commands.items() if entry.panel == panel}
         if of_panel:
             lines += [f".SS {_roff(panel)}"]
-            lines += [line for words, each in of_panel.items() for line in _command(words, each)]
+            lines += [line for words, entry in of_panel.items() for line in _command(words, entry)]
     for title, pairs in (("ENVIRONMENT", VARIABLES), ("EXIT STATUS", EXITS)):
         lines += [f".SH {title}"]
-        lines += [line for term, what in pairs for line in (".TP", f".B {_roff(term)}", _roff(what))]
+        lines += [line for term, meaning in pairs for line in (".TP", f".B {_roff(term)}", _roff(meaning))]
     return "\n".join(_without_empty_paragraphs(lines)) + "\n"
 
 
 def text() -> str:
     """The manual page as plain text, for a screen reader."""
-    known = surface()
+    program = surface()
     lines = ["popug: manual", "", DESCRIPTION, ""]
-    for words, each in known.commands.items():
-        lines += [usage(words), each.help]
-        lines += [f"{name_of(taken)}: {told(taken)}" for taken in each.takes if not taken.everywhere]
-        lines += [f"Example, {what} {line}" for line, what in each.examples]
+    for words, entry in program.commands.items():
+        lines += [usage(words), entry.help]
+        lines += [
+            f"{name_of(parameter)}: {describe(parameter)}" for parameter in entry.takes if not parameter.everywhere
+        ]
+        lines += [f"Example, {description} {line}" for line, description in entry.examples]
         lines += [""]
     return "\n".join(lines)
 
@@ -101,18 +107,18 @@ def _without_empty_paragraphs(lines: list[str]) -> Iterator[str]:
             yield line
 
 
-def _command(words: str, each: Command) -> Iterator[str]:
+def _command(words: str, command: CommandSpec) -> Iterator[str]:
     yield from (".PP", f".B {_roff(usage(words))}", ".RS")
-    yield from _paragraphs(each.help)
-    yield from _terms(tuple(taken for taken in each.takes if not taken.everywhere))
-    for line, what in each.examples:
-        yield from (".PP", _roff(what), ".RS", ".nf", _roff(f"$ {line}"), ".fi", ".RE")
+    yield from _paragraphs(command.help)
+    yield from _terms(tuple(parameter for parameter in command.takes if not parameter.everywhere))
+    for line, description in command.examples:
+        yield from (".PP", _roff(description), ".RS", ".nf", _roff(f"$ {line}"), ".fi", ".RE")
     yield ".RE"
 
 
-def _terms(taken: tuple[Parameter, ...]) -> Iterator[str]:
-    for each in taken:
-        yield from (".TP", f".B {_roff(name_of(each))}", _roff(told(each)))
+def _terms(parameters: tuple[Parameter, ...]) -> Iterator[str]:
+    for parameter in parameters:
+        yield from (".TP", f".B {_roff(name_of(parameter))}", _roff(describe(parameter)))
 
 
 def _paragraphs(help_: str) -> Iterator[str]:

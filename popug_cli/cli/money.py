@@ -10,7 +10,7 @@ import typer
 from popug_cli.cli.balance_history import balances, history_table
 from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
-from popug_cli.cli.face import Face, add_commands, command
+from popug_cli.cli.face import CommandContext, add_commands, command
 from popug_cli.kernel import charts
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
@@ -50,7 +50,7 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "balance")
 def balance(
-    face: Face,
+    context: CommandContext,
     name: NameArgument = None,
     as_of: AsOfOption = None,
     history: Annotated[bool, typer.Option("--history", help="Show how it went, day by day, as a chart.")] = False,
@@ -59,48 +59,52 @@ def balance(
     ] = 14,
 ) -> None:
     """Show a balance, and what was earned today."""
-    day, time = parse_day_or_time(as_of, company_today(face)) if as_of is not None else (None, None)
-    answer = face.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
+    day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
+    answer = context.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
     if not history:
-        face.show(answer, lambda: _balance(answer))
+        context.show(answer, lambda: _balance(answer))
         return
-    course = balances(face, name, answer.business_date, days, time, with_next=day is None)
-    face.show(
-        msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": course},
-        lambda: [*_balance(answer), history_table(face, course)],
+    daily_balances = balances(context, name, answer.business_date, days, time, with_next=day is None)
+    context.show(
+        msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": daily_balances},
+        lambda: [*_balance(answer), history_table(context, daily_balances)],
         paged=True,
     )
 
 
 @command(commands, "statement")
 def statement(
-    face: Face, name: NameArgument = None, first: FromOption = None, last: ToOption = None, as_of: AsOfTimeOption = None
+    context: CommandContext,
+    name: NameArgument = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    as_of: AsOfTimeOption = None,
 ) -> None:
     """Show the entries of some dates, each with the balance after it; today's by default."""
     message = GetStatement(
         username=name,
-        from_date=day_option(face, first),
-        to_date=day_option(face, last),
+        from_date=day_option(context, first),
+        to_date=day_option(context, last),
         as_of_time=None if as_of is None else parse_time(as_of),
     )
-    answer = face.perform(message)
-    face.show(answer, lambda: _statement(face, answer))
+    answer = context.perform(message)
+    context.show(answer, lambda: _statement(context, answer))
 
 
 @command(commands, "income")
-def income(face: Face, first: FromOption = None, last: ToOption = None, as_of: AsOfOption = None) -> None:
+def income(context: CommandContext, first: FromOption = None, last: ToOption = None, as_of: AsOfOption = None) -> None:
     """Show management's income by day; today and the six days before by default."""
-    day, time = parse_day_or_time(as_of, company_today(face)) if as_of is not None else (None, None)
+    day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
     message = GetIncome(
-        from_date=day_option(face, first), to_date=day_option(face, last), as_of_date=day, as_of_time=time
+        from_date=day_option(context, first), to_date=day_option(context, last), as_of_date=day, as_of_time=time
     )
-    answer = face.perform(message)
-    face.show(answer, lambda: [_income(face, answer)], paged=True)
+    answer = context.perform(message)
+    context.show(answer, lambda: [_income(context, answer)], paged=True)
 
 
 @command(commands, "close-day")
 def close_day(
-    face: Face,
+    context: CommandContext,
     day: Annotated[
         str, typer.Option("--date", metavar="DATE|today|yesterday", help="Close every open day up to this one.")
     ] = "today",
@@ -116,25 +120,25 @@ def close_day(
         send_mail=not no_mail,
         confirmed=yes,
     )
-    report = _close(face, message)
-    face.show(report, lambda: _report(report, dry_run=dry_run), then=_after_close(report, message, day))
+    report = _close(context, message)
+    context.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
 
 
 def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
     """What comes after a close: after a rehearsal the close itself, and no mail where nobody was paid."""
-    if message.dry_run and any(not each.already_closed for each in report.days):
+    if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
         return "popug close-day" + ("" if day == "today" else f" --date {day}")
-    return None if any(each.payouts for each in report.days) else "popug income"
+    return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
 
 
-def _close(face: Face, message: CloseDay) -> CloseReport:
+def _close(context: CommandContext, message: CloseDay) -> CloseReport:
     try:
-        return face.perform(message)
+        return context.perform(message)
     except InvalidInput as error:
         if error.code != "needs_yes":
             raise
-        face.confirm(error.message, yes=False)
-        return face.perform(msgspec.structs.replace(message, confirmed=True))
+        context.confirm(error.message, yes=False)
+        return context.perform(msgspec.structs.replace(message, confirmed=True))
 
 
 def _balance(answer: Balance) -> Iterator[Block]:
@@ -143,25 +147,25 @@ def _balance(answer: Balance) -> Iterator[Block]:
     yield f"Earned on {answer.business_date}: {format_cents(answer.earned_today_cents)}."
 
 
-def _statement(face: Face, answer: Statement) -> Iterator[Block]:
-    late = any(_minute(face, entry)[1] for entry in answer.entries)
+def _statement(context: CommandContext, answer: Statement) -> Iterator[Block]:
+    late = any(_occurred_and_recorded(context, entry)[1] for entry in answer.entries)
     columns = [
         Column("date"),
         Column("when"),
         *([Column("recorded")] if late else []),
         Column("what"),
-        Column("task", flexible=True),
-        Column("amount", right=True),
-        Column("balance", right=True),
+        Column("task", shrinks=True),
+        Column("amount", align_right=True),
+        Column("balance", align_right=True),
     ]
     yield Heading(f"Statement of {answer.username}")
     yield f"Brought forward: {format_cents(answer.opening_balance_cents)}."
-    yield Table(columns, [_entry(face, entry, late=late) for entry in answer.entries], empty="There are no entries.")
+    yield Table(columns, [_entry(context, entry, late=late) for entry in answer.entries], empty="There are no entries.")
     yield f"Balance: {format_cents(answer.closing_balance_cents)}."
 
 
-def _entry(face: Face, entry: Entry, *, late: bool) -> list[str]:
-    occurred, recorded = _minute(face, entry)
+def _entry(context: CommandContext, entry: Entry, *, late: bool) -> list[str]:
+    occurred, recorded = _occurred_and_recorded(context, entry)
     return [
         str(entry.business_date),
         occurred,
@@ -173,26 +177,26 @@ def _entry(face: Face, entry: Entry, *, late: bool) -> list[str]:
     ]
 
 
-def _minute(face: Face, entry: Entry) -> tuple[str, str]:
+def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
     """When it occurred, with the date where that is not the business date; and when it was recorded, if not then."""
-    occurred, recorded = face.local_time(entry.occurred_at), face.local_time(entry.recorded_at)
+    occurred, recorded = context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)
     day = str(entry.business_date)
     return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
 
 
-def _income(face: Face, answer: Income) -> Table:
+def _income(context: CommandContext, answer: Income) -> Table:
     values = [day.income_cents for day in answer.days]
-    pictures = charts.bars(values, INCOME_CHART_WIDTH, ascii_only=face.printer.only_ascii)
+    pictures = charts.bars(values, INCOME_CHART_WIDTH, ascii_only=context.printer.only_ascii)
     columns = [
         Column("date"),
-        Column("fees", right=True),
-        Column("rewards", right=True),
-        Column("income", right=True),
-        Column("payouts", right=True),
-        Column("paid", right=True, spare=2),
-        Column("in the red", right=True, spare=3),
+        Column("fees", align_right=True),
+        Column("rewards", align_right=True),
+        Column("income", align_right=True),
+        Column("payouts", align_right=True),
+        Column("paid", align_right=True, drop_priority=2),
+        Column("in the red", align_right=True, drop_priority=3),
         Column(""),
-        *([Column("income by day", picture=True, spare=1)] if len(values) > 1 else []),
+        *([Column("income by day", is_chart=True, drop_priority=1)] if len(values) > 1 else []),
     ]
     return Table(
         columns,
@@ -225,7 +229,7 @@ def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
     else:
         yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent."
     if report.set_aside:
-        yield from _set_aside(report)
+        yield from _parked_events(report)
 
 
 def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
@@ -236,24 +240,24 @@ def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
         f" (fees {format_cents(day.fees_cents)}, rewards {format_cents(day.rewards_cents)});"
         f" {day.in_red_count} in the red at its end."
     )
-    more = len(day.payouts) - PAYOUTS_SHOWN
+    hidden_count = len(day.payouts) - PAYOUTS_SHOWN
     yield Table(
-        [Column("paid to"), Column("amount", right=True)],
+        [Column("paid to"), Column("amount", align_right=True)],
         [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:PAYOUTS_SHOWN]],
         empty="Nobody is paid.",
-        footer=(f"and {more} more; " if more > 0 else "")
+        footer=(f"and {hidden_count} more; " if hidden_count > 0 else "")
         + f"{_count(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
     )
 
 
-def _set_aside(report: CloseReport) -> Iterator[Block]:
+def _parked_events(report: CloseReport) -> Iterator[Block]:
     yield Table(
-        [Column("event"), Column("not taken by"), Column("at stake", right=True)],
-        [[each.event, each.consumer, format_cents(each.amount_cents)] for each in report.set_aside],
+        [Column("event"), Column("not taken by"), Column("at stake", align_right=True)],
+        [[parked.event, parked.consumer, format_cents(parked.amount_cents)] for parked in report.set_aside],
         title="Not counted in",
     )
     yield Hint("See `popug events dead`; once retried, these fall on the first open day.")
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}" + ("" if count == 1 else "s")
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

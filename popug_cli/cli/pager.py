@@ -7,7 +7,7 @@ import subprocess
 from typing import IO
 
 LESS = "FRX"
-NOT_RUN = (126, 127)  # what a shell ends with that could not run a program
+CANNOT_RUN_CODES = (126, 127)  # what a shell ends with that could not run a program
 
 
 def show(text: str, pager: str, out: IO[str]) -> None:
@@ -17,10 +17,10 @@ def show(text: str, pager: str, out: IO[str]) -> None:
         return
     out.flush()
     environment = {"LESS": LESS, **os.environ}
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the pager's while it shows something
+    previous_handler = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the pager's while it shows something
     try:
         done = subprocess.run(pager, shell=True, input=text, text=True, env=environment, check=False)  # noqa: S602 - the user's own
     finally:
-        signal.signal(signal.SIGINT, before)
-    if done.returncode in NOT_RUN:
+        signal.signal(signal.SIGINT, previous_handler)
+    if done.returncode in CANNOT_RUN_CODES:
         out.write(text)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from popug_cli.cli.face import Face
+from popug_cli.cli.face import CommandContext
 from popug_cli.kernel.errors import InvalidInput
 
 MAX_LINE_BYTES = 16 * 1024
@@ -12,7 +12,7 @@ MAX_LINE_BYTES = 16 * 1024
 FromStdin = typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
 
 
-def read_password(face: Face, *, from_stdin: bool, new: bool) -> str:
+def read_password(context: CommandContext, *, from_stdin: bool, new: bool) -> str:
     """A password; a new one is typed twice. Raises ``usage`` where there is neither the option nor a terminal."""
     if from_stdin:
         return _first_line()
@@ -22,17 +22,17 @@ def read_password(face: Face, *, from_stdin: bool, new: bool) -> str:
             "A password is needed, and there is no terminal to type it at.",
             hint="Give --password-stdin and write the password to stdin, as its first line.",
         )
-    password = _typed(f"New password ({_rule()}): " if new else "Password: ")
-    if new and _typed("The same password again: ") != password:
+    password = _prompt_hidden(f"New password ({_requirement()}): " if new else "Password: ")
+    if new and _prompt_hidden("The same password again: ") != password:
         raise InvalidInput("password_mismatch", "The two passwords differ.", hint="Nothing was done; try again.")
     return password
 
 
-def ask(face: Face, question: str, option: str) -> str:
+def prompt_line(context: CommandContext, question: str, option: str) -> str:
     """A line typed at a terminal; raises ``usage`` with the option that answers where there is none."""
     if not is_terminal():
         raise InvalidInput("usage", f"{option} is missing.", hint=f"Give {option}, or run this at a terminal.")
-    face.printer.ask(f"{question}:")
+    context.printer.ask(f"{question}:")
     line = sys.stdin.readline()
     if not line:
         raise typer.Abort
@@ -44,13 +44,13 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _rule() -> str:
-    from popug_cli.app.newcomer import LEAST_CHARACTERS
+def _requirement() -> str:
+    from popug_cli.app.newcomer import MIN_PASSWORD_CHARACTERS
 
-    return f"{LEAST_CHARACTERS} characters or more"
+    return f"{MIN_PASSWORD_CHARACTERS} characters or more"
 
 
-def _typed(prompt: str) -> str:
+def _prompt_hidden(prompt: str) -> str:
     from getpass import getpass
 
     try:

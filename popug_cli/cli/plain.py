@@ -21,9 +21,9 @@ def _records(table: Table) -> Iterator[str]:
         yield f"{table.title}:"
     for row in table.rows:
         named = [
-            f"{column.spoken or column.name.lower()} {cell}".strip()
+            f"{column.accessible_name or column.name.lower()} {cell}".strip()
             for column, cell in zip(table.columns, row, strict=True)
-            if cell and not column.picture
+            if cell and not column.is_chart
         ]
         yield ", ".join(named)
     if not table.rows and table.empty:

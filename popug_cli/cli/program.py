@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from popug_cli.cli import shells
-from popug_cli.cli.face import Chosen, Face, HomeOption, JsonOption, PlainOption, ServerOption
+from popug_cli.cli.face import CommandContext, GlobalOptions, HomeOption, JsonOption, PlainOption, ServerOption
 from popug_cli.cli.render import Printer
 from popug_cli.cli.version import version_line
-from popug_cli.kernel.home import locate
+from popug_cli.kernel.home import find_home
 
 FILES = (
     "session",
@@ -51,20 +51,20 @@ def build(only: str | None = None) -> Any:
     return typer.main.get_command(program)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         Printer().line(version_line())
         raise typer.Exit
 
 
-def _show_completion(asked: bool) -> None:
-    if asked:
-        Printer().raw(shells.script(None))
+def _show_completion(requested: bool) -> None:
+    if requested:
+        Printer().write(shells.script(None))
         raise typer.Exit
 
 
-def _install_completion(asked: bool) -> None:
-    if asked:
+def _install_completion(requested: bool) -> None:
+    if requested:
         Printer().line(shells.install(None))
         raise typer.Exit
 
@@ -97,10 +97,10 @@ def _callback(
         ),
     ] = False,
 ) -> None:
-    context.obj = context.obj or Chosen(home, as_json, server=server)
+    context.obj = context.obj or GlobalOptions(home, as_json, server=server)
     if plain:
         context.obj.printer.plain = True
     if context.invoked_subcommand is None:
         from popug_cli.cli.welcome import welcome
 
-        welcome(Face(locate(context.obj.home), context.obj.as_json, context.obj))
+        welcome(CommandContext(find_home(context.obj.home), context.obj.as_json, context.obj))

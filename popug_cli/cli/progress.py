@@ -16,7 +16,7 @@ class Bar:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._started = self._told_at = time.monotonic()
+        self._started = self._shown_at = time.monotonic()
         self._drawn_at = 0.0
         self._label = ""
         self._live: Any = None
@@ -25,9 +25,9 @@ class Bar:
     def __call__(self, label: str, done: int, total: int) -> None:
         """Draw, at most ten times a second. Without a total there is only a pulse."""
         now = time.monotonic()
-        if now - self._told_at > IDLE_SECONDS:
+        if now - self._shown_at > IDLE_SECONDS:
             self._started = now
-        self._told_at = now
+        self._shown_at = now
         if label != self._label:
             self.end()
             self._label = label

@@ -9,13 +9,13 @@ import typer
 
 from popug_cli.cli import install as installing
 from popug_cli.cli.blocks import Hint
-from popug_cli.cli.face import Face, command, group_command
+from popug_cli.cli.face import CommandContext, command, group_command
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.progress import Progress
-from popug_cli.messages.hooks import HookRun
-from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
+from popug_cli.messages.hooks import HookRunResult
+from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 
 DEFAULT_TIME = "00:05"
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
@@ -34,7 +34,7 @@ def register(program: typer.Typer) -> None:
 
 @group_command(group)
 def scheduler(
-    face: Face,
+    context: CommandContext,
     at: Annotated[
         str | None,
         typer.Option(
@@ -50,14 +50,14 @@ def scheduler(
     from popug_cli import hooks
     from popug_cli.scheduler import run_forever, run_once
 
-    usual = "00:00" if once else DEFAULT_TIME
-    minute = parse_minute(usual if at is None else at)
-    report, folder = Report(face), face.home.hooks
+    default_time = "00:00" if once else DEFAULT_TIME
+    minute = parse_minute(default_time if at is None else at)
+    reporter, folder = SchedulerReportPrinter(context), context.home.hooks
     if not once:
-        beside = hooks.running_beside(report.open_place, folder, report)
-        return run_forever(report.open_stoppable_place, RunDue(at_minute=minute, confirmed=yes), report, beside)
-    run = run_once(report.open_place, RunDue(at_minute=minute, confirmed=yes), report)
-    report.ran_hooks(hooks.run_once(report.open_place, folder, report))
+        background = hooks.run_in_background(reporter.open_backend, folder, reporter)
+        return run_forever(reporter.open_stoppable_place, RunDue(at_minute=minute, confirmed=yes), reporter, background)
+    run = run_once(reporter.open_backend, RunDue(at_minute=minute, confirmed=yes), reporter)
+    reporter.ran_hooks(hooks.run_once(reporter.open_backend, folder, reporter))
     if run.next.needs_yes:
         raise InvalidInput(
             "needs_yes",
@@ -70,7 +70,7 @@ def scheduler(
 
 @command(group, "install")
 def install(
-    face: Face,
+    context: CommandContext,
     cron: Annotated[bool, typer.Option("--cron", help="A line for the crontab.")] = False,
     systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of systemd.")] = False,
     at: AtOption = DEFAULT_TIME,
@@ -82,12 +82,14 @@ def install(
     if cron == systemd:
         raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
     minute = parse_minute(at)
-    schedule = face.here.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
-    night = installing.Night(face.home, minute, schedule.time_zone, machine_zone_name())
-    plan = installing.cron_plan(night) if cron else installing.systemd_plan(night)
+    schedule = context.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
+    close_schedule = installing.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
+    plan = installing.cron_plan(close_schedule) if cron else installing.systemd_plan(close_schedule)
     if write:
         plan.write()
-    face.show(plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))])
+    context.show(
+        plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
+    )
 
 
 def parse_minute(text: str) -> int:
@@ -101,36 +103,36 @@ def parse_minute(text: str) -> int:
 
 
 @dataclass
-class Report:
+class SchedulerReportPrinter:
     """Tells each thing in one line, as words or JSON; a warning that was the last one's is not said again."""
 
-    face: Face
+    context: CommandContext
     _warned: str = ""
 
-    def open_place(self, progress: Progress) -> Any:
+    def open_backend(self, progress: Progress) -> Any:
         """The company, opened anew."""
-        from popug_cli.app import Local
+        from popug_cli.app import LocalBackend
 
-        return Local(self.face.home, warn=self._warn, progress=progress)
+        return LocalBackend(self.context.home, warn=self._warn, progress=progress)
 
     def open_stoppable_place(self, progress: Progress) -> Any:
         """Return the company, newly opened; ``progress`` may also end a wait for the write lock."""
-        from popug_cli.app import Local
+        from popug_cli.app import LocalBackend
 
         def while_waiting() -> None:
             progress("Waiting for the database", 0, 0)
 
-        return Local(self.face.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
+        return LocalBackend(self.context.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
 
     def comes_next(self, schedule: Schedule) -> None:
         """What will be done, and when."""
         self._line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next(schedule)))
 
-    def ran(self, run: DueRun) -> None:
+    def ran(self, run: ScheduledRunResult) -> None:
         """One run is done."""
         self._line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run(run))
 
-    def ran_hooks(self, run: HookRun) -> None:
+    def ran_hooks(self, run: HookRunResult) -> None:
         """The hooks were looked after once; nothing is said where there was nothing to do."""
         if run.done or run.failed:
             words = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
@@ -138,22 +140,22 @@ class Report:
 
     def failed(self, error: PopugError) -> None:
         """A run could not be done."""
-        self.face.printer.error(error, as_json=self.face.as_json)
+        self.context.printer.error(error, as_json=self.context.as_json)
 
     def _line(self, document: dict[str, Any], words: Any) -> None:
-        if self.face.as_json:
-            self.face.printer.document(document)
+        if self.context.as_json:
+            self.context.printer.document(document)
         else:
-            self.face.printer.line(words())
-        self.face.printer.out.flush()
+            self.context.printer.line(words())
+        self.context.printer.out.flush()
 
     def _warn(self, sentence: str) -> None:
         if sentence != self._warned:
             self._warned = sentence
-            self.face.printer.warn(sentence)
+            self.context.printer.warn(sentence)
 
 
-def _run(run: DueRun) -> str:
+def _run(run: ScheduledRunResult) -> str:
     local = Calendar(run.next.time_zone).local(run.at)
     sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
     done = [f"closed {_days(run)}" if run.days else "no day closed", sent]
@@ -168,7 +170,7 @@ def _run(run: DueRun) -> str:
     return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next(run.next)}."
 
 
-def _days(run: DueRun) -> str:
+def _days(run: ScheduledRunResult) -> str:
     first, last = run.days[0].business_date, run.days[-1].business_date
     which = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
     payouts, cents = sum(day.paid_count for day in run.days), sum(day.payouts_cents for day in run.days)

@@ -14,13 +14,13 @@ import typer
 from popug_cli import __version__
 from popug_cli.cli import units
 from popug_cli.cli.blocks import Hint
-from popug_cli.cli.face import Face, command, group_command
+from popug_cli.cli.face import CommandContext, command, group_command
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.scheduler import RunDue
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
-Beside = Callable[[Any], AbstractContextManager[None]]
+BackgroundWork = Callable[[Any], AbstractContextManager[None]]
 
 SocketOption = Annotated[
     Path | None,
@@ -40,7 +40,7 @@ def register(program: typer.Typer) -> None:
 
 @group_command(group)
 def serve(
-    face: Face,
+    context: CommandContext,
     socket: SocketOption = None,
     group: GroupOption = None,
     listen: Annotated[
@@ -61,7 +61,7 @@ def serve(
 ) -> None:
     """Serve this company to many people and programs, in the foreground until SIGINT or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit_now)
     try:
         from popug_cli.server import running
     except ImportError as error:
@@ -72,18 +72,18 @@ def serve(
         ) from error
     address = _address(listen) if listen is not None else None
     tls = _tls(tls_cert, tls_key, address)
-    path, group = _socket(face, socket, group)
+    path, group = _socket_outside_home(context, socket, group)
     host, port = address or (None, 0)
-    hosts = _names(address, is_safe=tls is not None or behind_proxy)
+    hosts = _host_names(address, is_safe=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
-    places = running.Places(path, group, host, port, certificate, key, hosts)
-    report = Report(face)
-    running.serve(face.home, places, report, __version__, _beside(face, scheduler=scheduler))
+    options = running.ListenOptions(path, group, host, port, certificate, key, hosts)
+    reporter = ServerReportPrinter(context)
+    running.serve(context.home, options, reporter, __version__, _background(context, scheduler=scheduler))
 
 
 @command(group, "install")
 def install(
-    face: Face,
+    context: CommandContext,
     systemd: Annotated[bool, typer.Option("--systemd", help="A service and a socket of systemd.")] = False,
     socket: SocketOption = None,
     group: GroupOption = None,
@@ -91,77 +91,82 @@ def install(
     """Print what has systemd serve this company: the service, locked in as far as it can be, and its socket."""
     if not systemd:
         raise InvalidInput("usage", "Say --systemd; there is nothing else yet.", hint="`popug serve install --systemd`")
-    plan = units.plan(face.home, socket or units.SOCKET, group or units.GROUP)
-    face.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
+    plan = units.plan(context.home, socket or units.SOCKET, group or units.GROUP)
+    context.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
 @dataclass
-class Report:
+class ServerReportPrinter:
     """Tells what the server does, in words or JSON."""
 
-    face: Face
+    context: CommandContext
 
     def listening(self, urls: list[str]) -> None:
         """It answers from now on."""
-        if self.face.as_json:
-            home, process = str(self.face.home.root), os.getpid()
-            self.face.printer.document({"event": "listening", "home": home, "urls": urls, "process": process})
+        if self.context.as_json:
+            home, process = str(self.context.home.root), os.getpid()
+            self.context.printer.document({"event": "listening", "home": home, "urls": urls, "process": process})
         else:
-            self.face.printer.line(f"Serving {self.face.home.root} at {' and '.join(urls)}. Ctrl-C ends it.")
-        self.face.printer.out.flush()
+            self.context.printer.line(f"Serving {self.context.home.root} at {' and '.join(urls)}. Ctrl-C ends it.")
+        self.context.printer.out.flush()
 
     def warn(self, sentence: str) -> None:
         """Something went wrong beside any answer."""
-        self.face.printer.warn(sentence)
-        self.face.printer.err.flush()
+        self.context.printer.warn(sentence)
+        self.context.printer.err.flush()
 
     def fault(self, error: Exception) -> None:
         """A fault of the program's own, or of stored data."""
         if os.environ.get("POPUG_TRACEBACK"):
             from traceback import format_exception
 
-            self.face.printer.trace("".join(format_exception(error)))
+            self.context.printer.traceback("".join(format_exception(error)))
         else:
             self.warn(f"A request failed ({type(error).__name__}: {error}); POPUG_TRACEBACK=1 shows where.")
 
 
-def _leave(number: int, frame: object) -> None:
+def _exit_now(number: int, frame: object) -> None:
     """End at once: nothing is listened on yet, and what the file holds is whole."""
     os._exit(0)
 
 
-def _beside(face: Face, *, scheduler: bool) -> Beside:
+def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
     """What else runs in the server's process: hooks, and the scheduler if asked for."""
     from popug_cli import hooks
-    from popug_cli.cli.hooks import Report as Hooks
+    from popug_cli.cli.hooks import HookReportPrinter
 
-    run_hooks = partial(hooks.running_beside, folder=face.home.hooks, tell=Hooks(face))
+    run_hooks = partial(hooks.run_in_background, folder=context.home.hooks, reporter=HookReportPrinter(context))
     if not scheduler:
         return run_hooks
-    from popug_cli.cli.scheduler import DEFAULT_TIME, parse_minute
-    from popug_cli.cli.scheduler import Report as Nights
-    from popug_cli.scheduler import running_beside
+    from popug_cli.cli.scheduler import DEFAULT_TIME, SchedulerReportPrinter, parse_minute
+    from popug_cli.scheduler import run_in_background
 
-    run_due = partial(running_beside, message=RunDue(at_minute=parse_minute(DEFAULT_TIME)), tell=Nights(face))
+    run_due = partial(
+        run_in_background,
+        message=RunDue(at_minute=parse_minute(DEFAULT_TIME)),
+        reporter=SchedulerReportPrinter(context),
+    )
 
     @contextmanager
-    def both(open_place: Any) -> Iterator[None]:
-        with run_due(open_place), run_hooks(open_place):
+    def both(open_backend: Any) -> Iterator[None]:
+        with run_due(open_backend), run_hooks(open_backend):
             yield
 
     return both
 
 
-def _socket(face: Face, path: Path | None, group: str | None) -> tuple[Path | None, str | None]:
+def _socket_outside_home(
+    context: CommandContext, path: Path | None, group: str | None
+) -> tuple[Path | None, str | None]:
     """Where to listen beside the home; raises ``usage`` for a place that the group could not reach."""
     if path is None:
         if group is not None:
             raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
         return None, None
     path = Path(os.path.abspath(path.expanduser()))
-    if path == face.home.socket and group is None:
+    if path == context.home.socket and group is None:
         return None, None
-    if path.is_relative_to(face.home.root) or path.resolve().is_relative_to(face.home.root.resolve()):
+    if path.is_relative_to(context.home.root) or path.resolve().is_relative_to(context.home.root.resolve()):
         raise InvalidInput(
             "usage",
             f"{path} is in the home, which is for its owner only.",
@@ -190,16 +195,16 @@ def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | 
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
-        why = error.strerror or getattr(error, "reason", None) or error if isinstance(error, OSError) else error
+        reason = error.strerror or getattr(error, "reason", None) or error if isinstance(error, OSError) else error
         raise InvalidInput(
             "usage",
-            f"{certificate} and {key} cannot be used for TLS: {why}.",
+            f"{certificate} and {key} cannot be used for TLS: {reason}.",
             hint="Give a certificate and its private key without a password, in PEM.",
         ) from error
     return certificate, key
 
 
-def _names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
+def _host_names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
     """The names that the server has there, none where any will do; raises ``usage`` for an address that is not safe."""
     if address is None or is_safe:
         return frozenset()
@@ -218,7 +223,7 @@ def _is_loopback(host: str) -> bool:
     import socket as network
 
     try:
-        found = network.getaddrinfo(host, None, type=network.SOCK_STREAM)
-        return all(ipaddress.ip_address(each[4][0]).is_loopback for each in found)
+        addresses = network.getaddrinfo(host, None, type=network.SOCK_STREAM)
+        return all(ipaddress.ip_address(address[4][0]).is_loopback for address in addresses)
     except (OSError, ValueError):
         return False

@@ -9,15 +9,15 @@ import typer
 
 from popug_cli.cli import session_file
 from popug_cli.cli.blocks import Hint
-from popug_cli.cli.face import Face, add_commands, command
+from popug_cli.cli.face import CommandContext, add_commands, command
 from popug_cli.cli.interview import first_admin
 from popug_cli.cli.passwords import FromStdin, read_password
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.messages.base import Done
+from popug_cli.messages.base import Nothing
 from popug_cli.messages.identity import LogIn, LogOut, RecoverAdmin, Session, User, WhoAmI
 
-OVER_ALREADY = frozenset({"token_expired", "token_revoked", "token_invalid", "key_invalid"})
+ENDED_LOGIN_CODES = frozenset({"token_expired", "token_revoked", "token_invalid", "key_invalid"})
 
 commands = typer.Typer()
 
@@ -29,7 +29,7 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "init")
 def init(
-    face: Face,
+    context: CommandContext,
     admin: Annotated[str | None, typer.Option("--admin", metavar="NAME", help="The first admin's username.")] = None,
     email: Annotated[str | None, typer.Option("--email", metavar="ADDRESS", help="The first admin's address.")] = None,
     time_zone: Annotated[
@@ -42,21 +42,21 @@ def init(
 ) -> None:
     """Found a company: make its home, register its first admin and log them in."""
     session_file.check()
-    if face.home.root.is_file():
+    if context.home.root.is_file():
         raise InvalidInput(
-            "usage", f"{face.home.root} is a file, and a home is a directory.", hint="Name another with --home DIR."
+            "usage", f"{context.home.root} is a file, and a home is a directory.", hint="Name another with --home DIR."
         )
-    message, zone_name = first_admin(face, admin, email, time_zone, from_stdin=password_stdin)
-    with _room(face, face.home) as keep:
-        face.here.found(zone_name, message)
-        user = face.perform(message)
-        with _founded(user):
-            keep(face.here.perform(LogIn(username=user.username, password=message.password)))
-    zone = face.here.calendar.time_zone
-    face.show(
-        {"home": str(face.home.root), "time_zone": zone, "admin": user},
+    message, zone_name = first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
+    with _saved_login(context, context.home) as save:
+        context.local.create_company(zone_name, message)
+        user = context.perform(message)
+        with _after_founding(user):
+            save(context.local.perform(LogIn(username=user.username, password=message.password)))
+    zone = context.local.calendar.time_zone
+    context.show(
+        {"home": str(context.home.root), "time_zone": zone, "admin": user},
         lambda: [
-            f"The company lives in {face.home.root}; its clocks are those of {zone}.",
+            f"The company lives in {context.home.root}; its clocks are those of {zone}.",
             f"{user.username} is its first admin and logged in.",
             Hint(
                 "Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`;"
@@ -69,7 +69,7 @@ def init(
 
 @command(commands, "login")
 def login(
-    face: Face,
+    context: CommandContext,
     name: Annotated[str, typer.Argument(help="Your username.")],
     password_stdin: Annotated[bool, FromStdin] = False,
     print_token: Annotated[
@@ -77,48 +77,50 @@ def login(
     ] = False,
 ) -> None:
     """Log in with a password."""
-    if (damaged := session_file.put_damaged_aside()) is not None:
-        face.printer.warn(f"The session file was damaged and is kept as {damaged}; other logins in it are lost.")
-    if face.server and face.server.address.is_in_the_clear:
-        face.printer.warn("Over http:// others can read your password and all that follows; use https://.")
-    password = read_password(face, from_stdin=password_stdin, new=False)
+    if (damaged_file := session_file.move_damaged_file()) is not None:
+        context.printer.warn(
+            f"The session file was damaged and is kept as {damaged_file}; other logins in it are lost."
+        )
+    if context.server and context.server.address.is_unencrypted_remote:
+        context.printer.warn("Over http:// others can read your password and all that follows; use https://.")
+    password = read_password(context, from_stdin=password_stdin, new=False)
     message = LogIn(username=name, password=password)
     if print_token:
-        face.printer.line(face.perform(message).token)
+        context.printer.line(context.perform(message).token)
         return
-    with _room(face, face.company) as keep:
-        session = face.perform(message)
-        keep(session)
+    with _saved_login(context, context.session_key) as save:
+        session = context.perform(message)
+        save(session)
     if os.environ.get("POPUG_TOKEN"):
-        face.printer.warn("POPUG_TOKEN is set and goes before this login.")
-    face.show(_without_token(session), lambda: [_welcome(face, session)])
+        context.printer.warn("POPUG_TOKEN is set and goes before this login.")
+    context.show(_without_token(session), lambda: [_login_sentence(context, session)])
 
 
 @command(commands, "logout")
-def logout(face: Face) -> None:
+def logout(context: CommandContext) -> None:
     """End the present login."""
     stored = not os.environ.get("POPUG_TOKEN")
     try:
-        answer = face.perform(LogOut())
+        answer = context.perform(LogOut())
     except NotAuthenticated as error:
-        if not stored or error.code not in OVER_ALREADY:
+        if not stored or error.code not in ENDED_LOGIN_CODES:
             raise
-        answer = Done()
+        answer = Nothing()
     if stored:
-        _forget(face)
-    face.show(answer, lambda: ["You are logged out."])
+        _drop_token(context)
+    context.show(answer, lambda: ["You are logged out."])
 
 
 @command(commands, "whoami")
-def whoami(face: Face) -> None:
+def whoami(context: CommandContext) -> None:
     """Show who you are."""
-    user = face.perform(WhoAmI())
-    face.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
+    user = context.perform(WhoAmI())
+    context.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
 
 
 @command(commands, "recover")
 def recover(
-    face: Face,
+    context: CommandContext,
     name: Annotated[str, typer.Argument(help="Who is to be an active admin again.")],
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
@@ -126,9 +128,9 @@ def recover(
 
     It needs the rights over the home's files and no login. All tokens of that person end, and an event records it.
     """
-    password = read_password(face, from_stdin=password_stdin, new=True)
-    user: User = face.perform(RecoverAdmin(username=name, password=password))
-    face.show(
+    password = read_password(context, from_stdin=password_stdin, new=True)
+    user: User = context.perform(RecoverAdmin(username=name, password=password))
+    context.show(
         user,
         lambda: [
             f"{user.username} is an active admin with the new password; older logins of theirs have ended.",
@@ -138,56 +140,56 @@ def recover(
 
 
 @contextmanager
-def _room(face: Face, company: Home | str) -> Iterator[Callable[[Session], None]]:
+def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Callable[[Session], None]]:
     """Room for the token of a login; where it cannot be kept all the same, the login ends."""
-    lost: list[Session] = []
+    unsaved: list[Session] = []
     try:
-        with session_file.room(company) as keep_token:
+        with session_file.reserve(company) as save_token:
 
-            def keep(session: Session) -> None:
-                lost.append(session)
-                keep_token(session.token)
-                lost.clear()
+            def save(session: Session) -> None:
+                unsaved.append(session)
+                save_token(session.token)
+                unsaved.clear()
 
-            yield keep
+            yield save
     except Unavailable as fault:
-        if lost:
-            raise _not_kept(face, lost[0], fault) from fault
+        if unsaved:
+            raise _login_not_saved(context, unsaved[0], fault) from fault
         raise
 
 
-def _not_kept(face: Face, session: Session, fault: Unavailable) -> Unavailable:
+def _login_not_saved(context: CommandContext, session: Session, fault: Unavailable) -> Unavailable:
     with suppress(PopugError):  # nobody knows the token in any case
-        face.place.perform(LogOut(), session.token)
+        context.backend.perform(LogOut(), session.token)
     sentence = f"{fault.message} The login could not be kept, and is good for nothing."
-    return Unavailable("in_doubt", sentence, hint=_log_in_later(session.user), details=fault.details)
+    return Unavailable("in_doubt", sentence, hint=_login_hint(session.user), details=fault.details)
 
 
 @contextmanager
-def _founded(admin: User) -> Iterator[None]:
+def _after_founding(admin: User) -> Iterator[None]:
     """What fails from now on does not undo the founding."""
     try:
         yield
     except Unavailable as fault:
         sentence = f"{fault.message} The company is founded all the same."
-        raise Unavailable("in_doubt", sentence, hint=_log_in_later(admin), details=fault.details) from fault
+        raise Unavailable("in_doubt", sentence, hint=_login_hint(admin), details=fault.details) from fault
 
 
-def _log_in_later(user: User) -> str:
+def _login_hint(user: User) -> str:
     return f"Once that is mended, run `popug login {user.username}`."
 
 
-def _forget(face: Face) -> None:
+def _drop_token(context: CommandContext) -> None:
     """Drop the token of a login that is over; where that fails, it is good for nothing all the same."""
     try:
-        session_file.forget(face.company)
+        session_file.forget(context.session_key)
     except Unavailable as fault:
-        face.printer.warn(f"{fault.message} The token stays there; it is good for nothing any more.")
+        context.printer.warn(f"{fault.message} The token stays there; it is good for nothing any more.")
 
 
 def _without_token(session: Session) -> dict[str, Any]:
     return {"user": session.user, "expires_at": session.expires_at}
 
 
-def _welcome(face: Face, session: Session) -> str:
-    return f"{session.user.username} ({session.user.role}) is logged in until {face.local_time(session.expires_at)}."
+def _login_sentence(context: CommandContext, session: Session) -> str:
+    return f"{session.user.username} ({session.user.role}) is logged in until {context.local_time(session.expires_at)}."

@@ -11,9 +11,9 @@ import msgspec
 
 from popug_cli.kernel.disk import NO_SPACE, disk_full, make_directory
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
-from popug_cli.kernel.home import Home, replace_file, replacement
+from popug_cli.kernel.home import Home, replace_file, reserve_replacement
 
-ROOM_BYTES = 8192  # a token has 4,096 characters, and its home a path
+RESERVED_BYTES = 8192  # a token has 4,096 characters, and its home a path
 
 
 def token_for(company: Home | str) -> str | None:
@@ -22,32 +22,32 @@ def token_for(company: Home | str) -> str | None:
 
 
 @contextmanager
-def room(company: Home | str) -> Iterator[Callable[[str], None]]:
+def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
     """Room for the token of a home, or of the server of that address; what is yielded keeps it there.
 
     It is made before the token is asked for, so that on a full disk none is given out. Both raise ``disk_full`` or
     ``read_only``.
     """
     file = path()
-    size_bytes = len(_written(_read())) + ROOM_BYTES
+    size_bytes = len(_serialize(_read())) + RESERVED_BYTES
     with ExitStack() as stack:
-        with _told(file):
+        with _translate_errors(file):
             make_directory(file.parent)
-            put = stack.enter_context(replacement(file, size_bytes))
+            replace = stack.enter_context(reserve_replacement(file, size_bytes))
 
-        def keep(token: str) -> None:
-            with _told(file):
-                put(_written(_read() | {_key(company): token}))
+        def save(token: str) -> None:
+            with _translate_errors(file):
+                replace(_serialize(_read() | {_key(company): token}))
 
-        yield keep
+        yield save
 
 
 def forget(company: Home | str) -> None:
     """Drop the token of a home or server."""
     tokens = _read()
     if tokens.pop(_key(company), None) is not None:
-        with _told(path()):
-            replace_file(path(), _written(tokens))
+        with _translate_errors(path()):
+            replace_file(path(), _serialize(tokens))
 
 
 def check() -> None:
@@ -55,16 +55,16 @@ def check() -> None:
     _read()
 
 
-def put_damaged_aside() -> Path | None:
+def move_damaged_file() -> Path | None:
     """Move a session file that holds no tokens out of the way; where to, or None if there is nothing wrong with it."""
     try:
         _read()
     except NotAuthenticated as error:
         if "damaged" not in error.details:
             raise
-        aside = path().with_suffix(".damaged.json")
-        path().replace(aside)
-        return aside
+        damaged_file = path().with_suffix(".damaged.json")
+        path().replace(damaged_file)
+        return damaged_file
     return None
 
 
@@ -104,7 +104,7 @@ def _read() -> dict[str, str]:
             hint=f"Run `chmod 600 {file}`, then log in again if it may have been read.",
             details={"path": str(file)},
         )
-    tokens = _parsed(content)
+    tokens = _parse(content)
     if tokens is None:
         raise NotAuthenticated(
             "not_logged_in",
@@ -115,15 +115,15 @@ def _read() -> dict[str, str]:
     return tokens
 
 
-def _parsed(content: bytes) -> dict[str, str] | None:
+def _parse(content: bytes) -> dict[str, str] | None:
     """The tokens; None where the file does not hold them."""
     try:
         return msgspec.json.decode(content, type=dict[str, str])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _of_any_path(content)
+        return _parse_non_utf8(content)
 
 
-def _of_any_path(content: bytes) -> dict[str, str] | None:
+def _parse_non_utf8(content: bytes) -> dict[str, str] | None:
     """The same where the path of a home is no text, which only Python's own, slower to load, takes for JSON."""
     import json
 
@@ -131,18 +131,18 @@ def _of_any_path(content: bytes) -> dict[str, str] | None:
         tokens = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    is_whole = isinstance(tokens, dict) and all(isinstance(token, str) for token in tokens.values())
-    return tokens if is_whole else None
+    is_valid = isinstance(tokens, dict) and all(isinstance(token, str) for token in tokens.values())
+    return tokens if is_valid else None
 
 
-def _written(tokens: dict[str, str]) -> bytes:
+def _serialize(tokens: dict[str, str]) -> bytes:
     import json
 
     return json.dumps(tokens, indent=1).encode()
 
 
 @contextmanager
-def _told(file: Path) -> Iterator[None]:
+def _translate_errors(file: Path) -> Iterator[None]:
     """Say what keeps the session file from being written."""
     try:
         yield

@@ -36,12 +36,12 @@ ZSH_START = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
 
 def script(shell: str | None) -> str:
     """What a shell has to run; the present shell's where none is named."""
-    return SCRIPTS[_known(shell)]
+    return SCRIPTS[_supported_shell(shell)]
 
 
 def install(shell: str | None) -> str:
     """Put the script where the shell finds it; what was done is told."""
-    name = _known(shell)
+    name = _supported_shell(shell)
     home = Path.home()
     file, start, line = {
         "bash": (
@@ -67,20 +67,22 @@ def install(shell: str | None) -> str:
 
 
 def _add_line(start: Path, line: str) -> None:
-    there = start.read_text(encoding="utf-8") if start.exists() else ""
-    if line not in there.splitlines():
-        start.write_text(there + ("" if there.endswith("\n") or not there else "\n") + line + "\n", encoding="utf-8")
+    content = start.read_text(encoding="utf-8") if start.exists() else ""
+    if line not in content.splitlines():
+        start.write_text(
+            content + ("" if content.endswith("\n") or not content else "\n") + line + "\n", encoding="utf-8"
+        )
 
 
-def _known(shell: str | None) -> str:
-    name = shell or _present()
+def _supported_shell(shell: str | None) -> str:
+    name = shell or _current_shell()
     if name not in SCRIPTS:
-        said = f"popug cannot complete in {name!r}." if name else "Your shell could not be found out."
-        raise InvalidInput("usage", said, hint="Name one: --show-completion bash, zsh or fish.")
+        sentence = f"popug cannot complete in {name!r}." if name else "Your shell could not be found out."
+        raise InvalidInput("usage", sentence, hint="Name one: --show-completion bash, zsh or fish.")
     return name
 
 
-def _present() -> str:
+def _current_shell() -> str:
     """The shell that this was called from, else the login shell."""
     try:
         parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()

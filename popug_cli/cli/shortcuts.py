@@ -7,7 +7,7 @@ COMPLETE = "_POPUG_COMPLETE"
 COMPLETION_OPTIONS = ("--show-completion", "--install-completion")
 
 
-def take(arguments: list[str]) -> int | None:
+def try_answer(arguments: list[str]) -> int | None:
     """Answer if it can be done here, with an exit code; else None."""
     if COMPLETE in os.environ:
         from popug_cli.cli.completion import answer
@@ -22,9 +22,9 @@ def take(arguments: list[str]) -> int | None:
     if arguments and arguments[0].partition("=")[0] in COMPLETION_OPTIONS:
         return _completion(arguments)
     if _asks_for_help(arguments):
-        from popug_cli.cli.surface import read
+        from popug_cli.cli.surface import parse
 
-        show_help(read(arguments).words, plain="--plain" in arguments)
+        show_help(parse(arguments).words, plain="--plain" in arguments)
         return 0
     return None
 
@@ -41,21 +41,21 @@ def show_help(words: str, *, plain: bool = False) -> None:
 
 def file_of(arguments: list[str]) -> str | None:
     """The file that holds the command of a command line; None where all have to be looked through."""
-    from popug_cli.cli.surface import read, surface
+    from popug_cli.cli.surface import parse, surface
 
-    words, known = read(arguments).words, surface()
-    found = known.commands.get(words) or known.groups.get(words)
-    return found.file if found else None
+    words, program = parse(arguments).words, surface()
+    entry = program.commands.get(words) or program.groups.get(words)
+    return entry.file if entry else None
 
 
 def _completion(arguments: list[str]) -> int | None:
     from popug_cli.cli import shells
 
     option, _, value = arguments[0].partition("=")
-    behind = [value] if value else arguments[1:]
-    if len(behind) > 1:
+    arguments_after = [value] if value else arguments[1:]
+    if len(arguments_after) > 1:
         return None
-    shell = behind[0] if behind else None
+    shell = arguments_after[0] if arguments_after else None
     text = shells.script(shell) if option == COMPLETION_OPTIONS[0] else f"{shells.install(shell)}\n"
     sys.stdout.write(text)
     return 0
@@ -64,6 +64,6 @@ def _completion(arguments: list[str]) -> int | None:
 def _asks_for_help(arguments: list[str]) -> bool:
     if not {"--help", "-h"} & set(arguments):
         return False
-    from popug_cli.cli.surface import read
+    from popug_cli.cli.surface import parse
 
-    return bool({"--help", "-h"} & read(arguments).options.keys())
+    return bool({"--help", "-h"} & parse(arguments).options.keys())

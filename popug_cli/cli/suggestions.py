@@ -5,36 +5,38 @@ import re
 from popug_cli.cli.surface import surface
 from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.text import meant
+from popug_cli.kernel.text import did_you_mean
 
 COMMANDS_NAMED = 3
 _NO_COMMAND = re.compile(r"No such command '([^']*)'")
 _NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)\.")
 
 
-def of_choices(said: str) -> str:
+def suggest_choices(message: str) -> str:
     """The nearest of the choices that a refusal names, as a sentence with a space behind it."""
-    found = _NOT_A_CHOICE.search(said)
-    return meant(found[1], re.findall(r"'([^']*)'", found[2])) if found else ""
+    match = _NOT_A_CHOICE.search(message)
+    return did_you_mean(match[1], re.findall(r"'([^']*)'", match[2])) if match else ""
 
 
-def of_examples(path: str) -> str:
+def suggest_examples(path: str) -> str:
     """The first example of a command that was called wrongly, as a sentence with a space behind it."""
-    found = surface().commands.get(path.partition(" ")[2])
-    return f"For example: `{found.examples[0][0]}`. " if found and found.examples else ""
+    command = surface().commands.get(path.partition(" ")[2])
+    return f"For example: `{command.examples[0][0]}`. " if command and command.examples else ""
 
 
-def of_commands(said: str) -> str:
+def suggest_commands(message: str) -> str:
     """The commands elsewhere that end in a word that is none, as a sentence with a space behind it."""
-    found = _NO_COMMAND.search(said)
-    paths = [path for path in surface().commands if found and path.split(" ")[-1] == found[1]]
+    match = _NO_COMMAND.search(message)
+    paths = [path for path in surface().commands if match and path.split(" ")[-1] == match[1]]
     return f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:COMMANDS_NAMED])}? " if paths else ""
 
 
-def of_people(error: NotFound, home: Home, token: str | None) -> NotFound:
+def suggest_people(error: NotFound, home: Home, token: str | None) -> NotFound:
     """The refusal of a name, with those of the names that one may see that are near."""
-    from popug_cli.app.glance import look
+    from popug_cli.app.glance import from_database
 
     typed = str(error.details.get("username", ""))
-    seen = [name for name, _ in look(home, token, "person", "")] if token else []
-    return NotFound(error.code, error.message, hint=meant(typed, seen) + error.hint, details=error.details)
+    visible_names = [name for name, _ in from_database(home, token, "person", "")] if token else []
+    return NotFound(
+        error.code, error.message, hint=did_you_mean(typed, visible_names) + error.hint, details=error.details
+    )

@@ -30,7 +30,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
         return bool(self.names)
 
 
-class Command(msgspec.Struct, frozen=True, omit_defaults=True):
+class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A command: its file, its help, the panel it stands in, what it takes.
 
     ``examples`` are command lines with what they do; ``then`` is the next step after a change, with places for the
@@ -60,28 +60,28 @@ class Surface(msgspec.Struct, frozen=True):
     panels: tuple[str, ...]
     options: tuple[Parameter, ...]
     groups: dict[str, Group]
-    commands: dict[str, Command]
+    commands: dict[str, CommandSpec]
 
-    def below(self, words: str) -> dict[str, Command | Group]:
+    def children_of(self, words: str) -> dict[str, CommandSpec | Group]:
         """What may follow some words, by the next word, in the order of the help."""
         prefix = f"{words} " if words else ""
-        everything: dict[str, Command | Group] = {**self.commands, **self.groups}
-        ordered = sorted(everything, key=lambda path: (self._place(everything[path]), path))
+        entries: dict[str, CommandSpec | Group] = {**self.commands, **self.groups}
+        ordered = sorted(entries, key=lambda path: (self._panel_index(entries[path]), path))
         return {
-            path.removeprefix(prefix): everything[path]
+            path.removeprefix(prefix): entries[path]
             for path in ordered
             if path.startswith(prefix) and " " not in path.removeprefix(prefix)
         }
 
-    def takes(self, words: str) -> tuple[Parameter, ...]:
+    def parameters_of(self, words: str) -> tuple[Parameter, ...]:
         """What a command takes, or ``popug`` itself where there are no words; nothing for what there is not."""
         if not words:
             return self.options
         command = self.commands.get(words)
-        return command.takes if command else tuple(each for each in self.options if each.everywhere)
+        return command.takes if command else tuple(parameter for parameter in self.options if parameter.everywhere)
 
-    def _place(self, of: "Command | Group") -> int:
-        return self.panels.index(of.panel)
+    def _panel_index(self, entry: "CommandSpec | Group") -> int:
+        return self.panels.index(entry.panel)
 
 
 @cache
@@ -90,34 +90,41 @@ def surface() -> Surface:
     return msgspec.json.decode(FILE.read_bytes(), type=Surface)
 
 
-class Line(msgspec.Struct, frozen=True):
+class ParsedCommandLine(msgspec.Struct, frozen=True):
     """A command line taken apart: the words that name a command, the options, what an option waits for, the rest."""
 
     words: str
     options: dict[str, str]
     waiting: Parameter | None
-    rest: list[str]
-    only_rest: bool
+    positional: list[str]
+    options_ended: bool
 
 
-def read(arguments: list[str]) -> Line:
+def parse(arguments: list[str]) -> ParsedCommandLine:
     """Take a command line apart as far as it goes; a flag's value is empty."""
-    known, words, options, rest = surface(), "", dict[str, str](), list[str]()
-    behind = list(arguments)
-    while behind:
-        word = behind.pop(0)
+    program, words, options, positional = surface(), "", dict[str, str](), list[str]()
+    remaining = list(arguments)
+    while remaining:
+        word = remaining.pop(0)
         if word == "--":
-            return Line(words, options, None, rest + behind, only_rest=True)
+            return ParsedCommandLine(words, options, None, positional + remaining, options_ended=True)
         if word.startswith("-") and word != "-":
             name, equals, value = word.partition("=")
             options[name] = value
-            taking = next((each for each in known.takes(words) if name in each.names and each.value), None)
-            if taking and not equals:
-                if not behind:
-                    return Line(words, options, taking, rest, only_rest=False)
-                options[name] = behind.pop(0)
-        elif not rest and (further := f"{words} {word}".strip()) in {**known.commands, **known.groups}:
-            words = further
+            option = next(
+                (
+                    parameter
+                    for parameter in program.parameters_of(words)
+                    if name in parameter.names and parameter.value
+                ),
+                None,
+            )
+            if option and not equals:
+                if not remaining:
+                    return ParsedCommandLine(words, options, option, positional, options_ended=False)
+                options[name] = remaining.pop(0)
+        elif not positional and (longer := f"{words} {word}".strip()) in {**program.commands, **program.groups}:
+            words = longer
         else:
-            rest.append(word)
-    return Line(words, options, None, rest, only_rest=False)
+            positional.append(word)
+    return ParsedCommandLine(words, options, None, positional, options_ended=False)

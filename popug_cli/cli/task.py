@@ -9,7 +9,7 @@ import typer
 
 from popug_cli.cli.ago import age
 from popug_cli.cli.blocks import Block, Column, Heading, Hint, Table
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import CommandContext, command
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.tasks import AddTask, CompleteTask, Task
 
@@ -38,30 +38,30 @@ def register(program: typer.Typer) -> None:
 
 @command(task, "add")
 def add(
-    face: Face,
+    context: CommandContext,
     title: Annotated[str, typer.Argument(metavar="TITLE", help="One line; [POPUG-7] in front is its jira id.")],
     jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Its jira id, such as POPUG-7.")] = None,
 ) -> None:
     """Create a task; chance assigns it and it costs its assignee the fee."""
-    created = face.perform(AddTask(title=title, jira_id=jira))
-    face.show(created, lambda: _added(created, title))
+    created = context.perform(AddTask(title=title, jira_id=jira))
+    context.show(created, lambda: _added(created, title))
 
 
 @command(task, "complete")
-def complete(face: Face, number: Number) -> None:
+def complete(context: CommandContext, number: Number) -> None:
     """Complete an open task of one's own and earn the reward."""
-    done = face.perform(CompleteTask(number=number))
+    done = context.perform(CompleteTask(number=number))
     reward = f" and earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
-    face.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
+    context.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
 
 
 @command(task, "show")
-def show(face: Face, number: Number) -> None:
+def show(context: CommandContext, number: Number) -> None:
     """Show a task, what happened to it, and of the money what one may see."""
     from popug_cli.messages.company import ShowTask
 
-    details = face.perform(ShowTask(number=number))
-    face.show(details, lambda: _details(face, details))
+    details = context.perform(ShowTask(number=number))
+    context.show(details, lambda: _details(context, details))
 
 
 def price(cents: int | None) -> str:
@@ -77,35 +77,35 @@ def _added(created: Task, typed: str) -> Iterator[Block]:
     yield f"Fee {price(created.fee_cents)}, reward {price(created.reward_cents)}."
 
 
-def _details(face: Face, details: "TaskDetails") -> Iterator[Block]:
+def _details(context: CommandContext, details: "TaskDetails") -> Iterator[Block]:
     yield Heading(f"#{details.task.number} {details.task.title}")
-    yield "\n".join(f"{label:<10} {value}" for label, value in _facts(face, details.task))
+    yield "\n".join(f"{label:<10} {value}" for label, value in _facts(context, details.task))
     yield Table(
-        (Column("When"), Column("What", flexible=True), Column("By")),
-        [(face.local_time(line.at), _sentence(line), line.actor) for line in details.history],
+        (Column("When"), Column("What", shrinks=True), Column("By")),
+        [(context.local_time(line.at), _sentence(line), line.actor) for line in details.history],
         title="History",
     )
-    yield _entries(face, details.entries)
+    yield _entries(context, details.entries)
     shuffles = [line.shuffle_id for line in details.history if line.shuffle_id]
     if shuffles:
         yield Hint(f"Check the last shuffle's draws: popug tasks verify {shuffles[-1]}")
 
 
-def _facts(face: Face, shown: Task) -> Iterator[tuple[str, str]]:
-    if shown.jira_id:
-        yield "Jira id", shown.jira_id
-    yield "Status", shown.status
-    yield "Assignee", shown.assignee
-    yield "Creator", shown.creator
-    yield "Fee", price(shown.fee_cents)
-    yield "Reward", price(shown.reward_cents)
-    yield "Created", _at(face, shown.created_at)
-    if shown.completed_at:
-        yield "Completed", _at(face, shown.completed_at)
+def _facts(context: CommandContext, shown_task: Task) -> Iterator[tuple[str, str]]:
+    if shown_task.jira_id:
+        yield "Jira id", shown_task.jira_id
+    yield "Status", shown_task.status
+    yield "Assignee", shown_task.assignee
+    yield "Creator", shown_task.creator
+    yield "Fee", price(shown_task.fee_cents)
+    yield "Reward", price(shown_task.reward_cents)
+    yield "Created", _at(context, shown_task.created_at)
+    if shown_task.completed_at:
+        yield "Completed", _at(context, shown_task.completed_at)
 
 
-def _at(face: Face, instant: datetime) -> str:
-    return f"{face.local_time(instant)}, {age(instant, face.place.now())} ago"
+def _at(context: CommandContext, instant: datetime) -> str:
+    return f"{context.local_time(instant)}, {age(instant, context.backend.now())} ago"
 
 
 def _sentence(line: "HistoryLine") -> str:
@@ -114,27 +114,27 @@ def _sentence(line: "HistoryLine") -> str:
         ("task_completed", None): f"completed by {line.assignee}",
         ("task_priced", None): f"priced: fee {price(line.fee_cents)}, reward {price(line.reward_cents)}",
         ("task_assigned", "created"): f"goes to {line.assignee}",
-        ("task_assigned", "shuffled"): f"shuffled {_moved(line)}",
+        ("task_assigned", "shuffled"): f"shuffled {_shuffle_result(line)}",
         ("task_assigned", "assignee_left"): f"goes to {line.assignee}, for {line.previous_assignee} may not hold tasks",
     }
     return sentences[line.event, line.reason]
 
 
-def _moved(line: "HistoryLine") -> str:
-    same = line.previous_assignee == line.assignee
-    return f"and drawn by {line.assignee} again" if same else f"from {line.previous_assignee} to {line.assignee}"
+def _shuffle_result(line: "HistoryLine") -> str:
+    is_same = line.previous_assignee == line.assignee
+    return f"and drawn by {line.assignee} again" if is_same else f"from {line.previous_assignee} to {line.assignee}"
 
 
-def _entries(face: Face, entries: "list[Entry]") -> Table:
+def _entries(context: CommandContext, entries: "list[Entry]") -> Table:
     """The entries, each with when it was recorded where that is another minute than that in which it occurred."""
-    times = [(face.local_time(entry.occurred_at), face.local_time(entry.recorded_at)) for entry in entries]
+    times = [(context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)) for entry in entries]
     late = any(occurred != recorded for occurred, recorded in times)
     kinds = [entry.kind.replace("_", " ") for entry in entries]
     return Table(
         [
             Column("When"),
             *([Column("Recorded")] if late else []),
-            *(Column("Business date"), Column("Kind"), Column("Amount", right=True)),
+            *(Column("Business date"), Column("Kind"), Column("Amount", align_right=True)),
         ],
         [
             [

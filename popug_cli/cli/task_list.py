@@ -9,7 +9,7 @@ import typer
 from popug_cli.cli.ago import age
 from popug_cli.cli.blocks import Block, Column, Hint, Table
 from popug_cli.cli.dates import end_of, start_of
-from popug_cli.cli.face import Face
+from popug_cli.cli.face import CommandContext
 from popug_cli.cli.task import price
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
@@ -20,9 +20,9 @@ WHEN = "monday, '2 hours ago', 09:30, 2026-03-02 or an instant"
 
 
 def list_(
-    face: Face,
+    context: CommandContext,
     mine: Annotated[bool, typer.Option("--mine", help="One's own (the default).")] = False,
-    everybody: Annotated[bool, typer.Option("--all", help="Everybody's, of every status.")] = False,
+    all_users: Annotated[bool, typer.Option("--all", help="Everybody's, of every status.")] = False,
     assignee: Annotated[str | None, typer.Option("--assignee", metavar="NAME", help="This person's.")] = None,
     creator: Annotated[
         str | None, typer.Option("--creator", metavar="NAME", help="Created by this person, whoever has them.")
@@ -49,52 +49,61 @@ def list_(
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="After so many.")] = 0,
 ) -> None:
     """List tasks by number: one's own open ones, unless asked otherwise."""
-    everybodys = everybody or creator is not None or jira is not None
+    of_all_users = all_users or creator is not None or jira is not None
     message = ListTasks(
-        status=status or (StatusFilter.ALL if everybody else StatusFilter.OPEN),
-        assignee=_whose(face, mine=mine, everybody=everybodys, assignee=assignee),
+        status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
+        assignee=_assignee(context, mine=mine, all_users=of_all_users, assignee=assignee),
         creator=creator,
         jira_id=jira,
         search=search,
-        since=None if since is None else start_of(face, since),
-        until=None if until is None else end_of(face, until),
+        since=None if since is None else start_of(context, since),
+        until=None if until is None else end_of(context, until),
         sort=sort,
         backwards=reverse,
         limit=limit,
         offset=offset,
     )
-    page = face.perform(message)
-    face.show(page, lambda: _screen(face, page, message), paged=True)
+    page = context.perform(message)
+    context.show(page, lambda: _screen(context, page, message), paged=True)
 
 
-def table(face: Face, tasks: list[Task], *, footer: str = "", empty: str = "", of_one: bool = False) -> Table:
+def table(
+    context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", of_one_person: bool = False
+) -> Table:
     """Tasks as a table that gives up columns before it gives up numbers; those of one person do not name them."""
-    now = face.place.now()
+    now = context.backend.now()
     has_jira = any(task.jira_id for task in tasks)
     columns = [
-        Column("#", right=True, spoken="number"),
-        *([Column("Jira", spare=4)] if has_jira else []),
-        Column("Title", flexible=True),
-        *([] if of_one else [Column("Status", spare=1), Column("Assignee", flexible=True, spare=2)]),
-        Column("Fee", right=True),
-        Column("Reward", right=True),
-        Column("Age", right=True, spare=3),
+        Column("#", align_right=True, accessible_name="number"),
+        *([Column("Jira", drop_priority=4)] if has_jira else []),
+        Column("Title", shrinks=True),
+        *(
+            []
+            if of_one_person
+            else [Column("Status", drop_priority=1), Column("Assignee", shrinks=True, drop_priority=2)]
+        ),
+        Column("Fee", align_right=True),
+        Column("Reward", align_right=True),
+        Column("Age", align_right=True, drop_priority=3),
     ]
     return Table(
-        columns, [_row(task, now, of_one=of_one, has_jira=has_jira) for task in tasks], footer=footer, empty=empty
+        columns,
+        [_row(task, now, of_one_person=of_one_person, has_jira=has_jira) for task in tasks],
+        footer=footer,
+        empty=empty,
     )
 
 
 def totals(page: TaskPage) -> str:
     """How many tasks, and what all of them cost and bring."""
     count = f"{page.total:,} task{'' if page.total == 1 else 's'}"
-    shown = f"{len(page.tasks):,} of {count}" if len(page.tasks) < page.total else count
-    return f"{shown}; fees {format_cents(page.fees_cents)}, rewards {format_cents(page.rewards_cents)} in all."
+    count_shown = f"{len(page.tasks):,} of {count}" if len(page.tasks) < page.total else count
+    return f"{count_shown}; fees {format_cents(page.fees_cents)}, rewards {format_cents(page.rewards_cents)} in all."
 
 
-def _screen(face: Face, page: TaskPage, message: ListTasks) -> Iterator[Block]:
+def _screen(context: CommandContext, page: TaskPage, message: ListTasks) -> Iterator[Block]:
     empty = "There are no such tasks." if not page.total else f"There are {page.total}, but none after that many."
-    yield table(face, page.tasks, footer=totals(page), empty=empty)
+    yield table(context, page.tasks, footer=totals(page), empty=empty)
     mine = next((task for task in page.tasks if task.status is TaskStatus.OPEN), None)
     if mine and message.assignee is not None and message.status is StatusFilter.OPEN:
         yield Hint(f"Next: popug task complete {mine.number}")
@@ -102,17 +111,17 @@ def _screen(face: Face, page: TaskPage, message: ListTasks) -> Iterator[Block]:
         yield Hint("Next: popug task add TITLE, or popug tasks list --all for everybody's.")
 
 
-def _whose(face: Face, *, mine: bool, everybody: bool, assignee: str | None) -> str | None:
+def _assignee(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
     """The username to list the tasks of; None for everybody."""
     if assignee is not None and mine:
         raise InvalidInput("usage", "--mine and --assignee name two people.", hint="Give one of them.")
-    if assignee is not None or (everybody and not mine):
+    if assignee is not None or (all_users and not mine):
         return assignee
-    return face.perform(WhoAmI()).username
+    return context.perform(WhoAmI()).username
 
 
-def _row(task: Task, now: datetime, *, of_one: bool, has_jira: bool) -> tuple[str, ...]:
+def _row(task: Task, now: datetime, *, of_one_person: bool, has_jira: bool) -> tuple[str, ...]:
     jira = (task.jira_id or "",) if has_jira else ()
-    whose = () if of_one else (task.status, task.assignee)
+    owner = () if of_one_person else (task.status, task.assignee)
     prices = (price(task.fee_cents), price(task.reward_cents))
-    return (str(task.number), *jira, task.title, *whose, *prices, age(task.created_at, now))
+    return (str(task.number), *jira, task.title, *owner, *prices, age(task.created_at, now))

@@ -9,7 +9,7 @@ import typer
 
 from popug_cli.cli import task_list
 from popug_cli.cli.blocks import Block, Column, Hint, Table
-from popug_cli.cli.face import Face, command
+from popug_cli.cli.face import CommandContext, command
 from popug_cli.cli.json_lines import json_lines
 from popug_cli.cli.out_file import is_stdout, write_new_file
 from popug_cli.cli.render import to_json
@@ -32,7 +32,7 @@ EXPORT_TASKS_AT_ONCE = 2_000
 tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
 
 
-class Exported(msgspec.Struct, frozen=True):
+class TaskExport(msgspec.Struct, frozen=True):
     """Where an export went and how many tasks it holds."""
 
     path: str
@@ -49,14 +49,14 @@ command(tasks, "list")(task_list.list_)
 
 @command(tasks, "shuffle")
 def shuffle(
-    face: Face, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False
+    context: CommandContext, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False
 ) -> None:
     """Draw a new assignee for every open task; each pays the fee again."""
     if not yes:
-        face.perform(WhoAmI())
-    face.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
-    done = face.perform(ShuffleTasks())
-    face.show(
+        context.perform(WhoAmI())
+    context.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
+    done = context.perform(ShuffleTasks())
+    context.show(
         done,
         lambda: [
             f"Shuffled {_count(done.task_count)} among {done.candidates_count} people.",
@@ -67,77 +67,77 @@ def shuffle(
 
 @command(tasks, "verify")
 def verify(
-    face: Face, shuffle_id: Annotated[str, typer.Argument(metavar="SHUFFLE_ID", help="The shuffle's id.")]
+    context: CommandContext, shuffle_id: Annotated[str, typer.Argument(metavar="SHUFFLE_ID", help="The shuffle's id.")]
 ) -> None:
     """Do the draws of a shuffle again; exit 7 if any differs."""
-    check = face.perform(VerifyShuffle(shuffle_id=shuffle_id))
-    face.show(check, lambda: _checked(check))
+    check = context.perform(VerifyShuffle(shuffle_id=shuffle_id))
+    context.show(check, lambda: _check_result(check))
     if check.different:
         raise typer.Exit(INTEGRITY_FAILED)
 
 
 @command(tasks, "fairness")
-def fairness(face: Face) -> None:
+def fairness(context: CommandContext) -> None:
     """Compare what each person got with what chance would give, over all draws."""
-    answer = face.perform(GetFairness())
-    face.show(answer, lambda: _fairness(answer))
+    answer = context.perform(GetFairness())
+    context.show(answer, lambda: _fairness(answer))
 
 
 @command(tasks, "import")
 def import_(
-    face: Face,
+    context: CommandContext,
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
 ) -> None:
     """Create the tasks of a file, all or none; what was imported before is skipped."""
     with json_lines(file, NewTask) as lines:
-        done = face.perform(ImportTasks(lines=lines))
-    face.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
+        done = context.perform(ImportTasks(lines=lines))
+    context.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
 
 
 @command(tasks, "export")
 def export(
-    face: Face,
+    context: CommandContext,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write every task as a JSON line, by number."""
     if out is None or is_stdout(out):
-        for task in _every_task(face):
-            face.printer.raw(_line(task))
+        for task in _every_task(context):
+            context.printer.write(_line(task))
         return
-    lines = face.watched("Exporting", map(_line, _every_task(face)))
-    exported = Exported(str(out), write_new_file(out, lines, force=force))
-    face.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
+    lines = context.with_progress("Exporting", map(_line, _every_task(context)))
+    exported = TaskExport(str(out), write_new_file(out, lines, force=force))
+    context.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
 
 
-def _every_task(face: Face) -> Iterator[Task]:
+def _every_task(context: CommandContext) -> Iterator[Task]:
     """All tasks by number, in memory some thousands at a time."""
-    after, run = 0, face.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
-    while run:
-        yield from run
-        after = run[-1].number
-        run = face.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
+    after, chunk = 0, context.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
+    while chunk:
+        yield from chunk
+        after = chunk[-1].number
+        chunk = context.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
 
 
 def _line(task: Task) -> str:
     return to_json(task) + "\n"
 
 
-def _checked(check: ShuffleCheck) -> Iterator[Block]:
+def _check_result(check: ShuffleCheck) -> Iterator[Block]:
     if not check.different:
         yield f"All {_count(check.checked)} went to whom the draw says."
         return
     yield f"Of {_count(check.checked)}, {len(check.different)} went to somebody else than the draw says."
     yield Table(
-        (Column("#", right=True), Column("Went to"), Column("The draw says")),
+        (Column("#", align_right=True), Column("Went to"), Column("The draw says")),
         [(str(wrong.number), wrong.recorded, wrong.expected) for wrong in check.different],
     )
 
 
 def _fairness(answer: Fairness) -> Iterator[Block]:
     yield Table(
-        (Column("Person"), Column("Assigned", right=True), Column("Expected", right=True)),
-        [(each.username, f"{each.assigned:,}", f"{each.expected:,.1f}") for each in answer.people],
+        (Column("Person"), Column("Assigned", align_right=True), Column("Expected", align_right=True)),
+        [(person.username, f"{person.assigned:,}", f"{person.expected:,.1f}") for person in answer.people],
         empty="Nobody may hold tasks yet.",
     )
     yield f"Chance alone is at least as uneven with a probability of {answer.p_value:.1%}."

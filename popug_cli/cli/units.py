@@ -14,8 +14,8 @@ SOCKET = Path("/run/popug/popug.sock")
 GROUP = "popug"
 FOLDER = Path("/etc/systemd/system")
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-STOP_SECONDS = 20
-LOCKS = (
+STOP_TIMEOUT_SECONDS = 20
+SANDBOX_OPTIONS = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
     "AmbientCapabilities=",
@@ -85,8 +85,10 @@ def plan(home: Home, socket: Path, group: str) -> ServePlan:
     service = (
         "[Unit]\nDescription=Serve a company of popug\nRequires=popug.socket\nAfter=popug.socket network.target\n\n"
         f"[Service]\nType=notify\nExecStart={command}\nUser={user}\n"
-        f"Restart=on-failure\nRestartSec=2\nTimeoutStopSec={STOP_SECONDS}\n"
-        f"ReadWritePaths={unit_word(str(home.root))}\nProtectHome={_protect_home(home)}\n" + "\n".join(LOCKS) + "\n\n"
+        f"Restart=on-failure\nRestartSec=2\nTimeoutStopSec={STOP_TIMEOUT_SECONDS}\n"
+        f"ReadWritePaths={unit_word(str(home.root))}\nProtectHome={_protect_home(home)}\n"
+        + "\n".join(SANDBOX_OPTIONS)
+        + "\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
     path = str(socket).replace("%", "%%")
@@ -100,13 +102,13 @@ def plan(home: Home, socket: Path, group: str) -> ServePlan:
 
 
 def _owner(home: Home) -> str:
-    found = home.root.stat() if home.root.exists() else None
+    info = home.root.stat() if home.root.exists() else None
     try:
-        return pwd.getpwuid(found.st_uid).pw_name if found else GROUP
+        return pwd.getpwuid(info.st_uid).pw_name if info else GROUP
     except KeyError:
-        return str(found.st_uid) if found else GROUP
+        return str(info.st_uid) if info else GROUP
 
 
 def _protect_home(home: Home) -> str:
     """A home of popug that lies in somebody's home directory has to stay visible."""
-    return "read-only" if any(home.root.is_relative_to(each) for each in HOMES) else "yes"
+    return "read-only" if any(home.root.is_relative_to(folder) for folder in HOMES) else "yes"

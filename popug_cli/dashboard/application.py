@@ -15,19 +15,19 @@ from textual.worker import Worker, WorkerFailed
 
 from popug_cli.dashboard.analytics_view import AnalyticsView
 from popug_cli.dashboard.confirm import Confirm
-from popug_cli.dashboard.desk import Company, Desk
+from popug_cli.dashboard.desk import Company, MessageWorker
 from popug_cli.dashboard.money_view import MoneyView
 from popug_cli.dashboard.tasks_view import TasksView
-from popug_cli.dashboard.text import beside, plain, wrapped
+from popug_cli.dashboard.text import justify, plain, wrapped
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message
 from popug_cli.messages.tasks import CompleteTask, ListTasks, ShuffleTasks, StatusFilter
-from popug_cli.messages.today import Happening, News, ShowToday, Today
+from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
 
 Answer = TypeVar("Answer")
-Work = Callable[[], Coroutine[None, None, None]]
+ScreenUpdate = Callable[[], Coroutine[None, None, None]]
 View = TasksView | MoneyView | AnalyticsView
 STYLES = """
 Screen { layout: vertical; }
@@ -36,14 +36,14 @@ Screen { layout: vertical; }
 ContentSwitcher { height: 1fr; padding: 0 1; }
 #news, #said { height: auto; max-height: 4; padding: 0 1; }
 #said.error { color: ansi_red; }
-.told { height: auto; }
-Sheet { height: 1fr; background: ansi_default; }
-Sheet, VerticalScroll { scrollbar-size: 1 1; scrollbar-background: ansi_default; }
-Sheet, VerticalScroll { scrollbar-background-hover: ansi_default; scrollbar-background-active: ansi_default; }
-Sheet:nocolor, VerticalScroll:nocolor { scrollbar-size: 0 0; }
-Sheet > .datatable--header { background: ansi_default; color: ansi_default; text-style: bold; }
-Sheet > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
-Sheet > .datatable--hover { background: ansi_default; }
+.header { height: auto; }
+FittedTable { height: 1fr; background: ansi_default; }
+FittedTable, VerticalScroll { scrollbar-size: 1 1; scrollbar-background: ansi_default; }
+FittedTable, VerticalScroll { scrollbar-background-hover: ansi_default; scrollbar-background-active: ansi_default; }
+FittedTable:nocolor, VerticalScroll:nocolor { scrollbar-size: 0 0; }
+FittedTable > .datatable--header { background: ansi_default; color: ansi_default; text-style: bold; }
+FittedTable > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
+FittedTable > .datatable--hover { background: ansi_default; }
 #charts { height: auto; margin-bottom: 1; }
 #charts Static { width: 1fr; height: auto; }
 Footer { background: ansi_default; }
@@ -77,38 +77,38 @@ class Dashboard(App[None]):
     def __init__(self, company: Company) -> None:
         super().__init__(ansi_color=True)
         self.theme = "ansi-dark"
-        self.company, self.desk = company, Desk(company.perform)
-        self.tasks = TasksView(company, self.desk)
-        self.views: dict[str, View] = {"tasks": self.tasks, "money": MoneyView(company, self.desk)}
+        self.company, self.worker = company, MessageWorker(company.perform)
+        self.tasks = TasksView(company, self.worker)
+        self.views: dict[str, View] = {"tasks": self.tasks, "money": MoneyView(company, self.worker)}
         if company.may(GetAnalytics):
-            self.views["analytics"] = AnalyticsView(company, self.desk)
+            self.views["analytics"] = AnalyticsView(company, self.worker)
         self.switcher = ContentSwitcher(*self.views.values(), initial="tasks")
-        self.who, self.names = Static(id="who"), Static(id="views")
-        self.news, self.said = Static(id="news"), Static(id="said")
+        self.user_line, self.tabs = Static(id="who"), Static(id="views")
+        self.news, self.message_line = Static(id="news"), Static(id="said")
         self.day: Today | None = None
         self.fault: BaseException | None = None
-        self._is_at_work = self._is_troubled = self._is_loading = self._is_stale = False
+        self._is_sending = self._has_error = self._is_loading = self._is_stale = False
 
     def compose(self) -> ComposeResult:
         """A head of two lines, the views of which one is seen, what happened, what was said, and the keys."""
-        yield from (self.who, self.names, self.switcher, self.news, self.said, Footer())
+        yield from (self.user_line, self.tabs, self.switcher, self.news, self.message_line, Footer())
 
     def on_mount(self) -> None:
         """Begin with the tasks, and look from then on; a signal ends it like a key."""
         for number in (signal.SIGINT, signal.SIGTERM):
             get_running_loop().add_signal_handler(number, self.leave)
-        self.news.display = self.said.display = False
-        self._head()
-        self.view.query("Sheet, VerticalScroll").first().focus()
-        self._begin(self._pulse)
+        self.news.display = self.message_line.display = False
+        self._update_header()
+        self.view.query("FittedTable, VerticalScroll").first().focus()
+        self._run_in_background(self._refresh_loop)
 
     def on_unmount(self) -> None:
         """Ask for nothing more."""
-        self.desk.close()
+        self.worker.close()
 
     def on_resize(self) -> None:
         """Fit the head to the new width."""
-        self._head()
+        self._update_header()
 
     @property
     def shown(self) -> str:
@@ -131,8 +131,8 @@ class Dashboard(App[None]):
     def action_show(self, name: str) -> None:
         """Show another view."""
         self.switcher.current = name
-        self._head()
-        self.view.query("Sheet, VerticalScroll").first().focus()
+        self._update_header()
+        self.view.query("FittedTable, VerticalScroll").first().focus()
         self.action_look()
 
     def action_turn(self, views: int) -> None:
@@ -144,7 +144,7 @@ class Dashboard(App[None]):
         """Ask anew for what the view shows, once what it is being asked for is there."""
         self._is_stale = True
         if not self._is_loading:
-            self._begin(self._load)
+            self._run_in_background(self._load)
 
     def action_leave(self) -> None:
         """End it."""
@@ -159,14 +159,14 @@ class Dashboard(App[None]):
         """Complete the task that the cursor is on."""
         task = self.tasks.chosen
         if task is None:
-            self.say("There is no task to complete here.")
-        elif not self._is_at_work:
-            self._begin(partial(self._complete, task.number))
+            self.show_message("There is no task to complete here.")
+        elif not self._is_sending:
+            self._run_in_background(partial(self._complete, task.number))
 
     def action_detail(self) -> None:
         """Tell everything about the task that the cursor is on, its title in full."""
         if (task := self.tasks.chosen) is not None:
-            self.say(self.tasks.detail(task))
+            self.show_message(self.tasks.detail(task))
 
     def on_data_table_row_selected(self) -> None:
         """The Enter key tells about a task."""
@@ -175,18 +175,18 @@ class Dashboard(App[None]):
 
     def action_shuffle(self) -> None:
         """Ask whether it is meant, then draw a new assignee for every open task."""
-        if not self._is_at_work:
-            self._begin(self._shuffle)
+        if not self._is_sending:
+            self._run_in_background(self._shuffle)
 
-    def say(self, sentence: str, *, is_error: bool = False) -> None:
+    def show_message(self, sentence: str, *, is_error: bool = False) -> None:
         """Show a sentence until there is another."""
-        self.said.set_class(is_error, "error")
-        self.said.display = bool(sentence)
-        self.said.update(wrapped(sentence))
+        self.message_line.set_class(is_error, "error")
+        self.message_line.display = bool(sentence)
+        self.message_line.update(wrapped(sentence))
 
-    def complain(self, error: PopugError) -> None:
+    def show_error(self, error: PopugError) -> None:
         """Show why something was not done, and what to do."""
-        self.say(f"! {error.message} {error.hint}".rstrip(), is_error=True)
+        self.show_message(f"! {error.message} {error.hint}".rstrip(), is_error=True)
 
     def _fatal_error(self) -> None:
         """Leave on a fault of the program's own, without the traceback that Textual would print."""
@@ -194,58 +194,65 @@ class Dashboard(App[None]):
         self.fault = error.error if isinstance(error, WorkerFailed) else error
         self._close_messages_no_wait()
 
-    def _begin(self, work: Work) -> None:
+    def _run_in_background(self, work: ScreenUpdate) -> None:
         """Have something done while the screen goes on."""
         _: Worker[None] = self.run_worker(work)
 
     async def _complete(self, number: int) -> None:
-        if (done := await self._attempt(CompleteTask(number=number))) is not None:
-            self.say(f"#{done.number} {done.title} is completed; it brought {format_cents(done.reward_cents or 0)}.")
+        if (done := await self._send(CompleteTask(number=number))) is not None:
+            self.show_message(
+                f"#{done.number} {done.title} is completed; it brought {format_cents(done.reward_cents or 0)}."
+            )
 
     async def _shuffle(self) -> None:
-        page = await self._attempt(ListTasks(status=StatusFilter.OPEN, limit=1))
+        page = await self._send(ListTasks(status=StatusFilter.OPEN, limit=1))
         if page is None:
             return
         count = f"{page.total:,} open task" + ("" if page.total == 1 else "s")
         question = f"Draw a new assignee for {count}? Whoever gets one pays its fee; this cannot be undone."
         if not await self.push_screen_wait(Confirm(question, only_ascii=self.company.only_ascii)):
-            self.say("Nothing was shuffled.")
-        elif (done := await self._attempt(ShuffleTasks(), f"Shuffling {count} …")) is not None:
-            self.say(f"{done.task_count:,} shuffled among {done.candidates_count:,} people.")
+            self.show_message("Nothing was shuffled.")
+        elif (done := await self._send(ShuffleTasks(), f"Shuffling {count} …")) is not None:
+            self.show_message(f"{done.task_count:,} shuffled among {done.candidates_count:,} people.")
 
-    async def _attempt(self, message: Message[Answer], meanwhile: str = "") -> Answer | None:
+    async def _send(self, message: Message[Answer], progress_text: str = "") -> Answer | None:
         """The answer to a message that a key sends; None where it was refused, which is shown."""
-        self._is_at_work = True
-        self.say(meanwhile)
+        self._is_sending = True
+        self.show_message(progress_text)
         try:
-            return await self.desk.ask(message)
+            return await self.worker.ask(message)
         except PopugError as error:
-            self.complain(error)
+            self.show_error(error)
             return None
         finally:
-            self._is_at_work = False
+            self._is_sending = False
             self.action_look()
 
-    async def _pulse(self) -> None:
+    async def _refresh_loop(self) -> None:
         while True:
-            await self._look_around()
-            await sleep(self.company.pulse_seconds)
+            await self._check_for_news()
+            await sleep(self.company.refresh_seconds)
 
-    async def _look_around(self) -> None:
+    async def _check_for_news(self) -> None:
         """See whether anything has happened since; then the view is asked for anew."""
-        before = self.day
+        previous_day = self.day
         try:
-            self.day = day = await self.desk.ask(ShowToday(after=before.last_sequence if before else None))
+            self.day = day = await self.worker.ask(
+                ShowToday(after=previous_day.last_sequence if previous_day else None)
+            )
         except PopugError as error:
-            self._is_troubled = True
-            self.complain(error)
+            self._has_error = True
+            self.show_error(error)
             return
-        if self._is_troubled:
-            self._is_troubled = False
-            self.say("")
-        self._tell(day.happened if before else [], self.company.warnings())
-        self._head()
-        if before is None or (before.last_sequence, before.business_date) != (day.last_sequence, day.business_date):
+        if self._has_error:
+            self._has_error = False
+            self.show_message("")
+        self._announce(day.happened if previous_day else [], self.company.warnings())
+        self._update_header()
+        if previous_day is None or (previous_day.last_sequence, previous_day.business_date) != (
+            day.last_sequence,
+            day.business_date,
+        ):
             self.action_look()
 
     async def _load(self) -> None:
@@ -255,26 +262,30 @@ class Dashboard(App[None]):
                 self._is_stale = False
                 await self.view.load(self.day)
         except PopugError as error:
-            self.complain(error)
+            self.show_error(error)
         finally:
             self._is_loading = False
 
-    def _tell(self, happened: list[Happening], warnings: list[str]) -> None:
+    def _announce(self, happened: list[Activity], warnings: list[str]) -> None:
         """Show the last of what happened to who looks, unless they did it here."""
-        told = [(each.at, self.company.told(each)) for each in happened if each.what is not News.COMPLETED]
-        if told:
-            more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-            instant, sentence = told[-1]
+        activities = [
+            (activity.at, self.company.describe(activity))
+            for activity in happened
+            if activity.what is not ActivityKind.COMPLETED
+        ]
+        if activities:
+            more_text = f" (and {len(activities) - 1} more)" if len(activities) > 1 else ""
+            instant, sentence = activities[-1]
             at = f"{self.company.calendar.local(instant):%H:%M}"
-            self._hear(f"{at} {sentence}{more}")
+            self._show_news(f"{at} {sentence}{more_text}")
         if warnings:
-            self._hear(warnings[-1])
+            self._show_news(warnings[-1])
 
-    def _hear(self, sentence: str) -> None:
+    def _show_news(self, sentence: str) -> None:
         self.news.display = True
         self.news.update(wrapped(sentence))
 
-    def _head(self) -> None:
+    def _update_header(self) -> None:
         """Who looks, the date and the balance; the views with the one that is seen set apart."""
         user, day, width = self.company.user, self.day, self.size.width - 2
         left, right = f"{user.username} ({user.role})", "…"
@@ -283,14 +294,16 @@ class Dashboard(App[None]):
             left += f"  {day.business_date:%a} {day.business_date}"
             earned = f"earned today {format_cents(day.earned_today_cents)}"
             right = f"balance {format_cents(day.balance_cents)}{in_red}, {earned}"
-        self.who.update(plain(beside(left, right, width)))
-        self.names.update(self._named())
+        self.user_line.update(plain(justify(left, right, width)))
+        self.tabs.update(self._view_tabs())
 
-    def _named(self) -> Text:
+    def _view_tabs(self) -> Text:
         names = Text()
         for number, name in enumerate(self.views, start=1):
-            seen = name == self.shown
-            names.append(f"[{number} {name}]" if seen else f" {number} {name} ", style="bold reverse" if seen else "")
+            is_shown = name == self.shown
+            names.append(
+                f"[{number} {name}]" if is_shown else f" {number} {name} ", style="bold reverse" if is_shown else ""
+            )
             names.append("  ")
         return names
 

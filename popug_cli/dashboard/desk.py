@@ -13,10 +13,10 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import DECLARATIONS, Message
 from popug_cli.messages.identity import User
-from popug_cli.messages.today import Happening
+from popug_cli.messages.today import Activity
 
 Answer = TypeVar("Answer")
-PULSE_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 
 
 class Perform(Protocol):
@@ -37,37 +37,37 @@ class Company:
     perform: Perform
     user: User
     calendar: Calendar
-    told: Callable[[Happening], str]
+    describe: Callable[[Activity], str]
     warnings: Callable[[], list[str]] = list
     only_ascii: bool = False
-    pulse_seconds: float = PULSE_SECONDS
+    refresh_seconds: float = REFRESH_SECONDS
 
     def may(self, message: type[Message[Any]]) -> bool:
         """Whether whoever looks may send such a message."""
         return self.user.role in DECLARATIONS[message].roles
 
 
-class Desk:
+class MessageWorker:
     """Performs messages in a thread that nobody waits for at the end."""
 
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
-        self._errands: SimpleQueue[tuple[Message[Any], Future[Any]] | None] = SimpleQueue()
-        Thread(target=self._work, name="desk", daemon=True).start()
+        self._queue: SimpleQueue[tuple[Message[Any], Future[Any]] | None] = SimpleQueue()
+        Thread(target=self._work_loop, name="desk", daemon=True).start()
 
     async def ask(self, message: Message[Answer]) -> Answer:
         """Wait for the answer to a message; raises a ``PopugError`` for every refusal."""
         answer: Future[Answer] = Future()
-        self._errands.put((message, answer))
+        self._queue.put((message, answer))
         return await wrap_future(answer)
 
     def close(self) -> None:
         """Take no more errands; the one at hand is done to its end."""
-        self._errands.put(None)
+        self._queue.put(None)
 
-    def _work(self) -> None:
-        while (errand := self._errands.get()) is not None:
-            message, answer = errand
+    def _work_loop(self) -> None:
+        while (request := self._queue.get()) is not None:
+            message, answer = request
             if answer.set_running_or_notify_cancel():
                 self._run(message, answer)
 

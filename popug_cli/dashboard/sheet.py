@@ -10,23 +10,23 @@ from textual.widgets import DataTable
 
 from popug_cli.dashboard.text import plain
 
-BESIDE_CELL = 2
-BAR = 2
-LEAST_WIDTH, LEAST_WORD = 30, 10
-Row = Sequence[str]
+CELL_PADDING = 2
+SCROLLBAR_CELLS = 2
+MIN_WIDTH, MIN_WORD = 30, 10
+TextCells = Sequence[str]
 
 
 @dataclass(frozen=True)
 class Rows:
     """Names of columns and rows of cells; ``flexible`` is the place of the column that is cut, ``right`` of numbers."""
 
-    names: Row
-    rows: Sequence[Row]
+    names: TextCells
+    rows: Sequence[TextCells]
     flexible: int
     right: frozenset[int]
 
 
-class Sheet(DataTable[Text]):
+class FittedTable(DataTable[Text]):
     """Shows rows; the cursor stays with the row whose first cell it is on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,16 +39,16 @@ class Sheet(DataTable[Text]):
         self.shown: Rows | None = None
         self._shown_width = 0
 
-    def show(self, shown: Rows) -> None:
+    def show(self, rows: Rows) -> None:
         """Show these rows in place of those that are there."""
-        if (shown, self.size.width) == (self.shown, self._shown_width):
+        if (rows, self.size.width) == (self.shown, self._shown_width):
             return
-        self.shown, self._shown_width = shown, self.size.width
+        self.shown, self._shown_width = rows, self.size.width
         chosen, at, top = self.chosen, self.cursor_row, self.scroll_y
         with self.app.batch_update():
-            self._fill(shown)
-            same = (place for place, row in enumerate(shown.rows) if row[0] == chosen)
-            self.move_cursor(row=min(next(same, at), max(0, len(shown.rows) - 1)), scroll=False)
+            self._fill(rows)
+            matching = (index for index, row in enumerate(rows.rows) if row[0] == chosen)
+            self.move_cursor(row=min(next(matching, at), max(0, len(rows.rows) - 1)), scroll=False)
             self.scroll_to(y=top, animate=False)
 
     @property
@@ -62,13 +62,13 @@ class Sheet(DataTable[Text]):
             self.show(self.shown)
             self.call_after_refresh(self.move_cursor, row=self.cursor_row)
 
-    def _fill(self, shown: Rows) -> None:
-        widths = _widths(shown, self.size.width)
+    def _fill(self, rows: Rows) -> None:
+        widths = _widths(rows, self.size.width)
         self.clear(columns=True)
-        for place, name in enumerate(shown.names):
-            self.add_column(_cell(name, widths[place], right=place in shown.right), width=widths[place])
-        for row in shown.rows:
-            self.add_row(*(_cell(text, widths[place], right=place in shown.right) for place, text in enumerate(row)))
+        for index, name in enumerate(rows.names):
+            self.add_column(_cell(name, widths[index], right=index in rows.right), width=widths[index])
+        for row in rows.rows:
+            self.add_row(*(_cell(text, widths[index], right=index in rows.right) for index, text in enumerate(row)))
 
 
 def _cell(text: str, width: int, *, right: bool) -> Text:
@@ -77,13 +77,13 @@ def _cell(text: str, width: int, *, right: bool) -> Text:
     return cell
 
 
-def _widths(shown: Rows, available: int) -> list[int]:
-    columns = ([name, *(row[place] for row in shown.rows)] for place, name in enumerate(shown.names))
+def _widths(rows: Rows, available: int) -> list[int]:
+    columns = ([name, *(row[index] for row in rows.rows)] for index, name in enumerate(rows.names))
     widths = [max(plain(text).cell_len for text in column) for column in columns]
-    widths[shown.flexible] = LEAST_WIDTH
-    room = available - BAR - BESIDE_CELL * len(widths)
-    words = [place for place in range(len(widths)) if place not in shown.right | {shown.flexible}]
-    while sum(widths) > room and any(widths[place] > LEAST_WORD for place in words):
+    widths[rows.flexible] = MIN_WIDTH
+    room = available - SCROLLBAR_CELLS - CELL_PADDING * len(widths)
+    words = [index for index in range(len(widths)) if index not in rows.right | {rows.flexible}]
+    while sum(widths) > room and any(widths[index] > MIN_WORD for index in words):
         widths[max(words, key=widths.__getitem__)] -= 1
-    widths[shown.flexible] += max(0, room - sum(widths))
+    widths[rows.flexible] += max(0, room - sum(widths))
     return widths

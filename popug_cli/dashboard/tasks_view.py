@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from popug_cli.dashboard.desk import Company, Desk
-from popug_cli.dashboard.sheet import Rows, Sheet
+from popug_cli.dashboard.desk import Company, MessageWorker
+from popug_cli.dashboard.sheet import FittedTable, Rows
 from popug_cli.dashboard.text import heading
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage
@@ -32,37 +32,37 @@ class TasksView(Vertical):
         Binding("s", "app.shuffle", "Shuffle"),
     ]
 
-    def __init__(self, company: Company, desk: Desk) -> None:
+    def __init__(self, company: Company, worker: MessageWorker) -> None:
         super().__init__(id="tasks")
-        self.company, self.desk = company, desk
-        self.told, self.sheet = Static(classes="told"), Sheet()
-        self.everybodys, self.status, self.page = False, StatusFilter.OPEN, 0
+        self.company, self.worker = company, worker
+        self.header, self.table = Static(classes="header"), FittedTable()
+        self.shows_everyone, self.status, self.page = False, StatusFilter.OPEN, 0
         self.tasks: list[Task] = []
         self.total = 0
 
     def compose(self) -> ComposeResult:
         """A sentence and a table."""
-        yield from (self.told, self.sheet)
+        yield from (self.header, self.table)
 
     @property
     def chosen(self) -> Task | None:
         """The task that the cursor is on."""
-        return next((task for task in self.tasks if str(task.number) == self.sheet.chosen), None)
+        return next((task for task in self.tasks if str(task.number) == self.table.chosen), None)
 
     async def load(self, day: Today) -> None:
         """Ask for the page and show it; the last one where there is none so late any more."""
-        found = await self.desk.ask(self._message())
-        if not found.tasks and self.page:
-            self.page = max(0, found.total - 1) // PAGE_TASKS
-            found = await self.desk.ask(self._message())
-        self.tasks, self.total = found.tasks, found.total
-        self.told.update(heading(self._told(found)))
-        self.sheet.show(self._rows())
+        task_page = await self.worker.ask(self._message())
+        if not task_page.tasks and self.page:
+            self.page = max(0, task_page.total - 1) // PAGE_TASKS
+            task_page = await self.worker.ask(self._message())
+        self.tasks, self.total = task_page.tasks, task_page.total
+        self.header.update(heading(self._summary(task_page)))
+        self.table.show(self._rows())
         self.refresh_bindings()
 
     async def action_whose(self) -> None:
         """Change between one's own tasks and everybody's."""
-        self.everybodys, self.page = not self.everybodys, 0
+        self.shows_everyone, self.page = not self.shows_everyone, 0
         await self.app.run_action("app.look")
 
     async def action_status(self) -> None:
@@ -74,7 +74,7 @@ class TasksView(Vertical):
     async def action_turn(self, pages: int) -> None:
         """Turn over so many pages."""
         self.page += pages
-        self.sheet.move_cursor(row=0)
+        self.table.move_cursor(row=0)
         await self.app.run_action("app.look")
 
     def detail(self, task: Task) -> str:
@@ -94,23 +94,23 @@ class TasksView(Vertical):
         return True
 
     def _message(self) -> ListTasks:
-        whose = None if self.everybodys else self.company.user.username
-        return ListTasks(status=self.status, assignee=whose, limit=PAGE_TASKS, offset=self.page * PAGE_TASKS)
+        owner = None if self.shows_everyone else self.company.user.username
+        return ListTasks(status=self.status, assignee=owner, limit=PAGE_TASKS, offset=self.page * PAGE_TASKS)
 
-    def _told(self, found: TaskPage) -> str:
-        whose = "Everybody's" if self.everybodys else "My"
-        what = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
-        if not found.total:
-            return f"{whose} {what}: none."
+    def _summary(self, task_page: TaskPage) -> str:
+        owner = "Everybody's" if self.shows_everyone else "My"
+        kind = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
+        if not task_page.total:
+            return f"{owner} {kind}: none."
         first = self.page * PAGE_TASKS + 1
-        part = f"{first:,}-{first + len(found.tasks) - 1:,} of " if found.total > PAGE_TASKS else ""
-        sums = f"fees {format_cents(found.fees_cents)}, rewards {format_cents(found.rewards_cents)}"
-        return f"{whose} {what}: {part}{found.total:,}; {sums} in all."
+        part = f"{first:,}-{first + len(task_page.tasks) - 1:,} of " if task_page.total > PAGE_TASKS else ""
+        sums = f"fees {format_cents(task_page.fees_cents)}, rewards {format_cents(task_page.rewards_cents)}"
+        return f"{owner} {kind}: {part}{task_page.total:,}; {sums} in all."
 
     def _rows(self) -> Rows:
-        status = ["status"] if self.status is StatusFilter.ALL else []
-        whose = ["assignee"] if self.everybodys else []
-        names = ["#", "task", *status, *whose, "fee", "reward"]
+        status_column = ["status"] if self.status is StatusFilter.ALL else []
+        owner = ["assignee"] if self.shows_everyone else []
+        names = ["#", "task", *status_column, *owner, "fee", "reward"]
         return Rows(
             names, [[*self._cells(task)] for task in self.tasks], 1, frozenset({0, len(names) - 1, len(names) - 2})
         )
@@ -120,7 +120,7 @@ class TasksView(Vertical):
         yield f"{task.jira_id} {task.title}" if task.jira_id else task.title
         if self.status is StatusFilter.ALL:
             yield task.status
-        if self.everybodys:
+        if self.shows_everyone:
             yield task.assignee
         yield price(task.fee_cents)
         yield price(task.reward_cents)

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 from rich.text import Text
 
-from popug_cli.kernel.text import visible
+from popug_cli.kernel.text import escape_hidden
 
 
 def plain(text: str, *, style: str = "", right: bool = False) -> Text:
     """Text as it stands: hidden characters spelled out, nothing in it read as markup."""
-    return Text(visible(text), style=style, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+    return Text(
+        escape_hidden(text), style=style, justify="right" if right else "left", no_wrap=True, overflow="ellipsis"
+    )
 
 
 def heading(text: str) -> Text:
@@ -22,7 +24,7 @@ def lines(texts: Iterable[str | Text]) -> Text:
     return Text("\n").join(text if isinstance(text, Text) else plain(text) for text in texts)
 
 
-def beside(left: str, right: str, width: int) -> str:
+def justify(left: str, right: str, width: int) -> str:
     """Two texts at the ends of a line, the left one cut where there is no room for both."""
     room = max(0, width - len(right) - 2)
     return f"{left[:room]:<{room}}  {right}"
@@ -30,4 +32,4 @@ def beside(left: str, right: str, width: int) -> str:
 
 def wrapped(text: str) -> Text:
     """A sentence that takes as many lines as it needs."""
-    return Text(visible(text), overflow="fold")
+    return Text(escape_hidden(text), overflow="fold")

@@ -10,7 +10,7 @@ from popug_cli.bus.runtime import Context
 from popug_cli.identity import grants, keys, passwords, people, rules, throttle
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.errors import Conflict, NotAuthenticated, NotFound, PopugError
-from popug_cli.messages.base import Done, Imported, Role
+from popug_cli.messages.base import ImportResult, Nothing, Role
 from popug_cli.messages.identity import (
     ActivateUser,
     AddUser,
@@ -45,7 +45,7 @@ PEOPLE_AT_ONCE = 5_000
 
 def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
     """Register an admin while there is nobody; raises ``already_initialised`` otherwise."""
-    if people.is_anybody(context):
+    if people.has_users(context):
         raise Conflict(
             "already_initialised",
             f"The company in {context.home.root} has its people already.",
@@ -54,19 +54,19 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
         )
     admin = NewPerson(username=message.username, email=message.email, role=Role.ADMIN)
     user = _register(context, admin, message.password)
-    keys.make_first_key(context.home, context.chance, context.beside)
+    keys.create_first_key(context.home, context.randomness, context.on_rollback)
     return user
 
 
 def recover_admin(message: RecoverAdmin, context: Context) -> User:
     """Make somebody an active admin with a new password, whatever they were; also mends a lost key."""
-    user = people.require(context, message.username)
+    user = people.get(context, message.username)
     rules.check_password(message.password, user.username, user.email)
     grants.revoke_all(context, user, "recovered")
     recovered = msgspec.structs.replace(user, role=Role.ADMIN, active=True)
-    _change(context, user, recovered)
+    _update(context, user, recovered)
     _set_password(context, user, message.password)
-    kid = keys.mend_signing_key(context.home, context.chance, context.beside)
+    kid = keys.ensure_signing_key(context.home, context.randomness, context.on_rollback)
     if kid is not None:
         context.events.publish(KeyRotated(kid=kid))
     context.events.publish(AdminRecovered(user_id=user.user_id, username=user.username))
@@ -79,30 +79,30 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
     Raises ``too_many_attempts``. An unknown name is answered with the same words after the same work.
     """
     username = rules.lower_username(message.username)
-    throttle.refuse_locked(context, username)
+    throttle.check_not_locked(context, username)
     user = people.find(context, username)
     password_hash = people.password_hash_of(context, user) if user and user.active else None
-    known = passwords.is_password(message.password, password_hash, context)
-    if not known or user is None or password_hash is None:
-        throttle.count_failure(context, username)
+    is_correct = passwords.is_password(message.password, password_hash, context)
+    if not is_correct or user is None or password_hash is None:
+        throttle.record_failure(context, username)
         return NotAuthenticated(
             "bad_credentials",
             "The name or the password is wrong.",
             hint="Try again, or let an admin set a new password with `popug user passwd NAME`.",
         )
-    throttle.forgive(context, username)
-    if passwords.is_outdated(password_hash, context):
-        people.keep_password_hash(context, user, passwords.hash_password(message.password, context))
-    context.events.act_as(user.username)
+    throttle.reset(context, username)
+    if passwords.needs_rehash(password_hash, context):
+        people.set_password_hash(context, user, passwords.hash_password(message.password, context))
+    context.events.set_actor(user.username)
     lifetime = timedelta(hours=context.settings.number("identity.session_hours"))
-    issued = grants.grant(context, user, grants.SESSION, lifetime)
+    issued = grants.issue(context, user, grants.SESSION, lifetime)
     return Session(user=user, token=issued.token, expires_at=issued.expires_at)
 
 
-def log_out(message: LogOut, context: Context) -> Done:
+def log_out(message: LogOut, context: Context) -> Nothing:
     """End one's own token."""
     grants.revoke(context, context.principal.token_id, "logged_out")
-    return Done()
+    return Nothing()
 
 
 def add_user(message: AddUser, context: Context) -> User:
@@ -111,7 +111,7 @@ def add_user(message: AddUser, context: Context) -> User:
     return _register(context, person, message.password)
 
 
-def import_users(message: ImportUsers, context: Context) -> Imported:
+def import_users(message: ImportUsers, context: Context) -> ImportResult:
     """Register many people, all or none; who is there with the same address and role is skipped."""
     numbered = ((number, person) for number, person in enumerate(message.people, 1) if person is not None)
     read = imported = 0
@@ -119,43 +119,45 @@ def import_users(message: ImportUsers, context: Context) -> Imported:
         imported += _register_lines(context, lines)
         read += len(lines)
         context.progress("Registering people", read, len(message.people))
-    return Imported(imported=imported, skipped=read - imported)
+    return ImportResult(imported=imported, skipped=read - imported)
 
 
 def set_role(message: SetRole, context: Context) -> User:
     """Give a person another role; raises ``last_admin``."""
-    user = people.require(context, message.username)
-    return _change_standing(context, user, rules.parse_role(message.role), active=user.active, reason="role_changed")
+    user = people.get(context, message.username)
+    return _change_permissions(context, user, rules.parse_role(message.role), active=user.active, reason="role_changed")
 
 
 def set_email(message: SetEmail, context: Context) -> User:
     """Give a person another address; raises ``email_taken``."""
-    user = people.require(context, message.username)
+    user = people.get(context, message.username)
     email = rules.parse_email(message.email)
-    others = [each for each in people.having(context, user.username, email) if each.user_id != user.user_id]
-    people.refuse_taken_email(email, others)
+    others = [
+        holder for holder in people.with_name_or_email(context, user.username, email) if holder.user_id != user.user_id
+    ]
+    people.check_email_free(email, others)
     changed = msgspec.structs.replace(user, email=email)
-    _change(context, user, changed)
+    _update(context, user, changed)
     return changed
 
 
 def deactivate_user(message: DeactivateUser, context: Context) -> User:
     """Take a person out of the game; raises ``last_admin``."""
-    user = people.require(context, message.username)
-    return _change_standing(context, user, user.role, active=False, reason="deactivated")
+    user = people.get(context, message.username)
+    return _change_permissions(context, user, user.role, active=False, reason="deactivated")
 
 
 def activate_user(message: ActivateUser, context: Context) -> User:
     """Take a person back into the game."""
-    user = people.require(context, message.username)
+    user = people.get(context, message.username)
     changed = msgspec.structs.replace(user, active=True)
-    _change(context, user, changed)
+    _update(context, user, changed)
     return changed
 
 
 def set_password(message: SetPassword, context: Context) -> User:
     """Set a password, one's own where nobody is named; ends that person's sessions."""
-    user = people.require(context, message.username or context.principal.username)
+    user = people.get(context, message.username or context.principal.username)
     rules.check_password(message.password, user.username, user.email)
     grants.revoke_sessions(context, user, "password_changed")
     _set_password(context, user, message.password)
@@ -165,7 +167,7 @@ def set_password(message: SetPassword, context: Context) -> User:
 def issue_token(message: IssueToken, context: Context) -> IssuedToken:
     """Make a token for a machine; raises ``invalid_ttl``, or ``user_inactive`` for who is out of the game."""
     lifetime = rules.check_lifetime(message.ttl_seconds)
-    user = people.require(context, message.username)
+    user = people.get(context, message.username)
     if not user.active:
         raise Conflict(
             "user_inactive",
@@ -173,10 +175,10 @@ def issue_token(message: IssueToken, context: Context) -> IssuedToken:
             hint=f"Run `popug user activate {user.username}` first.",
             details={"username": user.username},
         )
-    return grants.grant(context, user, grants.MACHINE, lifetime, message.scope)
+    return grants.issue(context, user, grants.MACHINE, lifetime, message.scope)
 
 
-def revoke_token(message: RevokeToken, context: Context) -> Done:
+def revoke_token(message: RevokeToken, context: Context) -> Nothing:
     """End one token; raises ``token_not_found``."""
     if grants.find(context, message.token_id) is None:
         raise NotFound(
@@ -186,28 +188,28 @@ def revoke_token(message: RevokeToken, context: Context) -> Done:
             details={"token_id": message.token_id},
         )
     grants.revoke(context, message.token_id, "revoked")
-    return Done()
+    return Nothing()
 
 
 def rotate_key(message: RotateKey, context: Context) -> RotatedKey:
     """Sign with a new key from now on; what the old ones signed stays good."""
-    kid = keys.make_signing_key(context.home, context.chance, context.beside)
+    kid = keys.make_signing_key(context.home, context.randomness, context.on_rollback)
     context.events.publish(KeyRotated(kid=kid))
     return RotatedKey(kid)
 
 
 def _register(context: Context, person: NewPerson, password: str | None) -> User:
-    rules.check_newcomer(person.username, person.email, person.role, password)
-    user = _newcomer(context, person)
-    taken = people.having(context, user.username, user.email)
-    people.refuse_taken_username(user.username, taken)
-    people.refuse_taken_email(user.email, taken)
+    rules.check_new_user(person.username, person.email, person.role, password)
+    user = _new_user(context, person)
+    taken = people.with_name_or_email(context, user.username, user.email)
+    people.check_username_free(user.username, taken)
+    people.check_email_free(user.email, taken)
     password_hash = None if password is None else passwords.hash_password(password, context)
     people.register(context, [user], password_hash)
     return user
 
 
-def _newcomer(context: Context, person: NewPerson) -> User:
+def _new_user(context: Context, person: NewPerson) -> User:
     return User(
         user_id=context.events.new_id(),
         username=rules.parse_username(person.username),
@@ -217,23 +219,23 @@ def _newcomer(context: Context, person: NewPerson) -> User:
     )
 
 
-def _is_same(there: User, line: User) -> bool:
-    return (rules.email_key(there.email), there.role) == (rules.email_key(line.email), line.role)
+def _is_same(existing: User, line: User) -> bool:
+    return (rules.email_key(existing.email), existing.role) == (rules.email_key(line.email), line.role)
 
 
 def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) -> int:
     """Register who is not there yet; how many they are comes back. Raises what is wrong with the first bad line."""
-    known, holders = people.among(context, [person for _, person in lines])
+    known, holders = people.existing_for(context, [person for _, person in lines])
     fresh = []
     for number, person in lines:
-        with _naming_line(number):
-            user = _newcomer(context, person)
-            there = known.get(user.username)
-            if there is not None and _is_same(there, user):
+        with _with_line_number(number):
+            user = _new_user(context, person)
+            existing = known.get(user.username)
+            if existing is not None and _is_same(existing, user):
                 continue
-            people.refuse_taken_username(user.username, [there] if there else [])
+            people.check_username_free(user.username, [existing] if existing else [])
             key = rules.email_key(user.email)
-            people.refuse_taken_email(user.email, [holders[key]] if key in holders else [])
+            people.check_email_free(user.email, [holders[key]] if key in holders else [])
             known[user.username] = holders[key] = user
             fresh.append(user)
     people.register(context, fresh)
@@ -241,7 +243,7 @@ def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) ->
 
 
 @contextmanager
-def _naming_line(number: int) -> Iterator[None]:
+def _with_line_number(number: int) -> Iterator[None]:
     """Let a refusal say which line of the file it is about."""
     try:
         yield
@@ -250,7 +252,7 @@ def _naming_line(number: int) -> Iterator[None]:
         raise type(error)(error.code, f"Line {number}: {error.message}", hint=error.hint, details=details) from error
 
 
-def _change_standing(context: Context, user: User, role: Role, *, active: bool, reason: str) -> User:
+def _change_permissions(context: Context, user: User, role: Role, *, active: bool, reason: str) -> User:
     """Change what a person may do; no token outlives it."""
     changed = msgspec.structs.replace(user, role=role, active=active)
     if changed == user:
@@ -263,15 +265,15 @@ def _change_standing(context: Context, user: User, role: Role, *, active: bool, 
             details={"username": user.username},
         )
     grants.revoke_all(context, user, reason)
-    _change(context, user, changed)
+    _update(context, user, changed)
     return changed
 
 
-def _change(context: Context, before: User, after: User) -> None:
+def _update(context: Context, before: User, after: User) -> None:
     """Write down what has changed of a person, and tell of it."""
     if before == after:
         return
-    people.change(context, after)
+    people.update(context, after)
     user_id = after.user_id
     if before.role != after.role:
         context.events.publish(UserRoleChanged(user_id=user_id, old_role=before.role, new_role=after.role))
@@ -282,6 +284,6 @@ def _change(context: Context, before: User, after: User) -> None:
 
 
 def _set_password(context: Context, user: User, password: str) -> None:
-    people.keep_password_hash(context, user, passwords.hash_password(password, context))
-    throttle.forgive(context, user.username)
+    people.set_password_hash(context, user, passwords.hash_password(password, context))
+    throttle.reset(context, user.username)
     context.events.publish(PasswordChanged(user_id=user.user_id))

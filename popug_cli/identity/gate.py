@@ -11,10 +11,10 @@ from popug_cli.messages.base import Declaration, Message
 from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 
 
-def identify(token: str, runtime: Runtime) -> Principal:
+def authenticate(token: str, runtime: Runtime) -> Principal:
     """The holder of a token, proved without the database; raises errors of exit 4."""
     find_key = partial(keys.public_key, runtime.home)
-    claims = tokens.prove(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
     return principal_of(claims)
 
 
@@ -23,7 +23,7 @@ def principal_of(claims: tokens.Claims) -> Principal:
     return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope)
 
 
-def admit(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
+def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
     """Let a principal send a message; raises ``token_revoked`` (exit 4) or ``forbidden`` (exit 5).
 
     Who comes without a token is trusted to be who they say, for only this process can say so; the operator of the home
@@ -32,45 +32,45 @@ def admit(principal: Principal, declaration: Declaration, message: Message[Any],
     if principal in (OPERATOR, SCHEDULER):
         return
     if principal.token_id:
-        _look_up(principal, context)
-    _judge_scope(principal, declaration)
-    _judge_role(principal, declaration, message)
+        _check_not_revoked(principal, context)
+    _check_scope(principal, declaration)
+    _check_role(principal, declaration, message)
 
 
-def _look_up(principal: Principal, context: Context) -> None:
-    found = grants.find(context, principal.token_id)
+def _check_not_revoked(principal: Principal, context: Context) -> None:
+    stored = grants.find(context, principal.token_id)
     if (
-        found is None
-        or found.revoked_at is not None
-        or not found.active
-        or Principal(found.username, found.user_id, found.role, found.token_id, found.scope) != principal
+        stored is None
+        or stored.revoked_at is not None
+        or not stored.active
+        or Principal(stored.username, stored.user_id, stored.role, stored.token_id, stored.scope) != principal
     ):
         raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
-    if found.expires_at <= context.now:
+    if stored.expires_at <= context.now:
         raise tokens.expired()
-    grants.note_use(context, found)
+    grants.record_use(context, stored)
 
 
-def _judge_scope(principal: Principal, declaration: Declaration) -> None:
+def _check_scope(principal: Principal, declaration: Declaration) -> None:
     if principal.scope is not None and principal.scope not in declaration.scopes:
         raise NotAllowed(
             "forbidden",
-            f"This token is good for {principal.scope} only, not for `popug {declaration.line}`.",
+            f"This token is good for {principal.scope} only, not for `popug {declaration.command_line}`.",
             hint="Log in, or issue a token without that scope.",
-            details={"command": declaration.line, "scope": principal.scope},
+            details={"command": declaration.command_line, "scope": principal.scope},
         )
 
 
-def _judge_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
+def _check_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
     named: str | None = getattr(message, "username", None)
     concerns_another = named is not None and lower_username(named) != principal.username
-    allowed = declaration.others if concerns_another else declaration.roles
+    allowed = declaration.roles_for_others if concerns_another else declaration.roles
     if principal.role in allowed:
         return
     for_another = " for somebody else" if principal.role in declaration.roles else ""
     raise NotAllowed(
         "forbidden",
-        f"Only {name_roles(allowed)} may use `popug {declaration.line}`{for_another}.",
+        f"Only {name_roles(allowed)} may use `popug {declaration.command_line}`{for_another}.",
         hint="Run `popug permissions` to see who may do what.",
-        details={"command": declaration.line, "roles": sorted(allowed)},
+        details={"command": declaration.command_line, "roles": sorted(allowed)},
     )

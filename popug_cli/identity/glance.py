@@ -5,7 +5,7 @@ import sqlite3
 from base64 import urlsafe_b64decode
 from typing import NamedTuple
 
-MOST_PEOPLE = 200
+MAX_PEOPLE = 200
 
 
 class Viewer(NamedTuple):
@@ -15,7 +15,7 @@ class Viewer(NamedTuple):
     role: str
 
 
-def holder(database: sqlite3.Connection, token: str, now: str) -> Viewer | None:
+def viewer_of(database: sqlite3.Connection, token: str, now: str) -> Viewer | None:
     """Who holds a token that is good now (a stamp) for everything; its signature is not looked at."""
     row = database.execute(
         "SELECT u.user_id, u.role FROM identity_tokens t JOIN identity_users u ON u.user_id = t.user_id"
@@ -25,11 +25,11 @@ def holder(database: sqlite3.Connection, token: str, now: str) -> Viewer | None:
     return Viewer(*row) if row else None
 
 
-def everybody(database: sqlite3.Connection, start: str) -> list[tuple[str, str]]:
+def all_users(database: sqlite3.Connection, start: str) -> list[tuple[str, str]]:
     """All usernames that begin so, with roles."""
     rows = database.execute(
         "SELECT username, role FROM identity_users WHERE substr(username, 1, length(?)) = ? ORDER BY username LIMIT ?",
-        (start, start, MOST_PEOPLE),
+        (start, start, MAX_PEOPLE),
     )
     return list(rows)
 

@@ -13,17 +13,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from popug_cli.kernel.chance import Chance
+from popug_cli.kernel.chance import RandomSource
 from popug_cli.kernel.disk import make_directory
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.home import Home, replace_file, replaced_for_now
+from popug_cli.kernel.home import Home, replace_file, replaced_until_error
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 KEY_BYTES = 32
 ALGORITHM = "EdDSA"
-Mark = tuple[int, ...]
+FileFingerprint = tuple[int, ...]
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -36,13 +36,13 @@ class SigningKey(NamedTuple):
 
 def signing_key(home: Home) -> SigningKey:
     """The key that signs now; raises ``key_invalid`` or ``insecure_file``."""
-    mark = _mark(home)
+    file = _active_key_file(home)
     try:
-        kid = mark.read_text(encoding="ascii").strip() if mark.is_file() else ""  # a pipe would have no end
+        kid = file.read_text(encoding="ascii").strip() if file.is_file() else ""  # a pipe would have no end
     except (FileNotFoundError, ValueError):
         kid = ""
     if not _KID.fullmatch(kid):
-        raise _invalid(mark, "does not name the key that signs")
+        raise _invalid(file, "does not name the key that signs")
     return SigningKey(kid, _load(_file(home, kid)))
 
 
@@ -55,15 +55,15 @@ def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
     return None
 
 
-def mark_of(home: Home, kid: str) -> Mark:
+def key_file_fingerprint(home: Home, kid: str) -> FileFingerprint:
     """How the file of a key looks, so that a change of it is seen; nothing where it is gone."""
     if not _KID.fullmatch(kid):
         return ()
     try:
-        found = os.stat(_file(home, kid))  # noqa: PTH116 - on the way of every request
+        status = os.stat(_file(home, kid))  # noqa: PTH116 - on the way of every request
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode
 
 
 def public_keys(home: Home) -> list[dict[str, str]]:
@@ -73,50 +73,50 @@ def public_keys(home: Home) -> list[dict[str, str]]:
     return [_jwk(_load(file).public_key()) | {"kid": file.stem, "use": "sig", "alg": ALGORITHM} for file in files]
 
 
-def make_signing_key(home: Home, chance: Chance, beside: ExitStack) -> str:
+def make_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str:
     """Make a key that signs from now on, beside those that are there; its id comes back.
 
-    Where the transaction fails that ``beside`` listens to, all is again as it was.
+    Where the transaction fails that ``on_rollback`` listens to, all is again as it was.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    key = Ed25519PrivateKey.from_private_bytes(chance.bytes(KEY_BYTES))
+    key = Ed25519PrivateKey.from_private_bytes(randomness.bytes(KEY_BYTES))
     content = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     kid = thumbprint(key.public_key())
     make_directory(home.keys)
-    beside.enter_context(_signs_for_now(home, kid, content))
+    on_rollback.enter_context(_activated_until_error(home, kid, content))
     return kid
 
 
 @contextmanager
-def _signs_for_now(home: Home, kid: str, content: bytes) -> Iterator[None]:
+def _activated_until_error(home: Home, kid: str, content: bytes) -> Iterator[None]:
     """Let a new key sign; where what follows fails it is gone again, unless it still signs all the same."""
     try:
         replace_file(_file(home, kid), content)
-        with replaced_for_now(_mark(home), kid.encode()):
+        with replaced_until_error(_active_key_file(home), kid.encode()):
             yield
     except BaseException:
         with suppress(OSError):
-            if not _mark(home).exists() or _mark(home).read_text(encoding="ascii") != kid:
+            if not _active_key_file(home).exists() or _active_key_file(home).read_text(encoding="ascii") != kid:
                 _file(home, kid).unlink()
         raise
 
 
-def make_first_key(home: Home, chance: Chance, beside: ExitStack) -> None:
+def create_first_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> None:
     """Make a key in a home that never had one."""
-    if not _mark(home).exists():
-        make_signing_key(home, chance, beside)
+    if not _active_key_file(home).exists():
+        make_signing_key(home, randomness, on_rollback)
 
 
-def mend_signing_key(home: Home, chance: Chance, beside: ExitStack) -> str | None:
+def ensure_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str | None:
     """Make a key where none can sign; its id comes back, None where nothing was amiss."""
     try:
         signing_key(home)
     except NotAuthenticated:
-        return make_signing_key(home, chance, beside)
+        return make_signing_key(home, randomness, on_rollback)
     return None
 
 
@@ -135,7 +135,7 @@ def _base64url(content: bytes) -> str:
     return urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def _mark(home: Home) -> Path:
+def _active_key_file(home: Home) -> Path:
     return home.keys / "signing"
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.bus.runtime import Context, Prepared
+from popug_cli.bus.runtime import Context, PasswordWork
 from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normal_password
 from popug_cli.kernel.errors import Unavailable
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 SALT_BYTES = 16
 HASH = "hash"
-REFUSED = ("Memory allocation error", "Threading failure")  # argon2's words for what the system does not give it
+RESOURCE_ERRORS = (
+    "Memory allocation error",
+    "Threading failure",
+)  # argon2's words for what the system does not give it
 
 
 def hash_password(password: str, context: Context) -> str:
@@ -22,10 +25,10 @@ def hash_password(password: str, context: Context) -> str:
     from argon2.exceptions import HashingError
 
     try:
-        return _hasher(context).hash(_encoded(password), salt=context.chance.bytes(SALT_BYTES))
+        return _hasher(context).hash(_encoded(password), salt=context.randomness.bytes(SALT_BYTES))
     except HashingError as error:
-        if str(error) in REFUSED:
-            raise _refused(error) from error
+        if str(error) in RESOURCE_ERRORS:
+            raise _resource_error(error) from error
         raise
 
 
@@ -44,12 +47,12 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
     except InvalidHashError:
         return False
     except VerificationError as error:
-        if str(error) in REFUSED:
-            raise _refused(error) from error
+        if str(error) in RESOURCE_ERRORS:
+            raise _resource_error(error) from error
         return False
 
 
-def _refused(error: Exception) -> Unavailable:
+def _resource_error(error: Exception) -> Unavailable:
     return Unavailable(
         "io_error",
         f"There is not enough memory, or no thread, to look at a password ({error}).",
@@ -57,17 +60,17 @@ def _refused(error: Exception) -> Unavailable:
     )
 
 
-def hashed(password: str | None, context: Context) -> Prepared:
+def hash_ahead(password: str | None, context: Context) -> PasswordWork:
     """What ``hash_password`` will give, worked out now."""
     return {} if password is None else {(password, HASH): hash_password(password, context)}
 
 
-def compared(password: str, password_hash: str | None, context: Context) -> Prepared:
+def compare_ahead(password: str, password_hash: str | None, context: Context) -> PasswordWork:
     """What ``is_password`` will give, worked out now."""
     return {(password, password_hash): is_password(password, password_hash, context)}
 
 
-def is_outdated(password_hash: str, context: Context) -> bool:
+def needs_rehash(password_hash: str, context: Context) -> bool:
     """Whether a hash was made with other parameters than those of the settings."""
     return _hasher(context).check_needs_rehash(password_hash)
 

@@ -8,16 +8,16 @@ from sqlalchemy import RowMapping, text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.identity.rules import email_key, lower_username
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.messages.identity import NewPerson, User, UserRegistered
-from popug_cli.storage.engine import insert_many, scalar, select_among
+from popug_cli.storage.engine import insert_many, scalar, select_in
 
 _COLUMNS = ("user_id", "username", "email", "role", "active")
 _USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
 
 
-def everybody(context: Context) -> list[User]:
+def all_users(context: Context) -> list[User]:
     """All people, by username."""
     rows = context.connection.execute(text(f"{_USERS} ORDER BY username")).mappings()
     return [_user(row) for row in rows]
@@ -27,14 +27,14 @@ def find(context: Context, username: str) -> User | None:
     """The person of that name in any case, or None."""
     if not username.isascii():
         return None
-    found = context.connection.execute(
+    result = context.connection.execute(
         text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
     )
-    row = found.mappings().first()
+    row = result.mappings().first()
     return None if row is None else _user(row)
 
 
-def require(context: Context, username: str) -> User:
+def get(context: Context, username: str) -> User:
     """The person of that name; raises ``user_not_found``."""
     user = find(context, username)
     if user is None:
@@ -47,7 +47,7 @@ def require(context: Context, username: str) -> User:
     return user
 
 
-def is_anybody(context: Context) -> bool:
+def has_users(context: Context) -> bool:
     """Whether somebody was ever registered."""
     return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
 
@@ -61,8 +61,8 @@ def is_last_admin(context: Context, user: User) -> bool:
 def password_hash_of(context: Context, user: User) -> str | None:
     """What is kept of a person's password; None where there is none."""
     statement = "SELECT password_hash FROM identity_users WHERE user_id = :user_id"
-    found: str | None = scalar(context.connection, statement, user_id=user.user_id)
-    return found
+    password_hash: str | None = scalar(context.connection, statement, user_id=user.user_id)
+    return password_hash
 
 
 def register(context: Context, users: Sequence[User], password_hash: str | None = None) -> None:
@@ -71,7 +71,7 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
         context.connection,
         "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
         " VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
-        [_row(user, password_hash, stamp(context.now)) for user in users],
+        [_row(user, password_hash, to_rfc3339(context.now)) for user in users],
     )
     for user in users:
         context.events.publish(
@@ -79,7 +79,7 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
         )
 
 
-def change(context: Context, user: User) -> None:
+def update(context: Context, user: User) -> None:
     """Write down what may change of a person: address, role, being active."""
     context.connection.execute(
         text(
@@ -96,7 +96,7 @@ def change(context: Context, user: User) -> None:
     )
 
 
-def keep_password_hash(context: Context, user: User, password_hash: str) -> None:
+def set_password_hash(context: Context, user: User, password_hash: str) -> None:
     """Replace what is kept of a person's password."""
     context.connection.execute(
         text("UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id"),
@@ -104,7 +104,7 @@ def keep_password_hash(context: Context, user: User, password_hash: str) -> None
     )
 
 
-def refuse_taken_username(username: str, taken: Iterable[User]) -> None:
+def check_username_free(username: str, taken: Iterable[User]) -> None:
     """Raise ``username_taken`` where one of these people has the name."""
     if any(user.username == username for user in taken):
         raise Conflict(
@@ -115,7 +115,7 @@ def refuse_taken_username(username: str, taken: Iterable[User]) -> None:
         )
 
 
-def refuse_taken_email(email: str, taken: Iterable[User]) -> None:
+def check_email_free(email: str, taken: Iterable[User]) -> None:
     """Raise ``email_taken`` where one of these people has the address."""
     for user in taken:
         if email_key(user.email) == email_key(email):
@@ -127,7 +127,7 @@ def refuse_taken_email(email: str, taken: Iterable[User]) -> None:
             )
 
 
-def having(context: Context, username: str, email: str) -> list[User]:
+def with_name_or_email(context: Context, username: str, email: str) -> list[User]:
     """The people who have that name or that address."""
     rows = context.connection.execute(
         text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
@@ -136,18 +136,18 @@ def having(context: Context, username: str, email: str) -> list[User]:
     return [_user(row) for row in rows.mappings()]
 
 
-def among(context: Context, newcomers: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
+def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
     """Who has a name of theirs already, by username, and who an address of theirs, by what makes it unique."""
-    names = [lower_username(each.username) for each in newcomers if each.username.isascii()]
-    keys = [email_key(each.email) for each in newcomers if each.email.isascii()]
+    names = [lower_username(person.username) for person in new_people if person.username.isascii()]
+    keys = [email_key(person.email) for person in new_people if person.email.isascii()]
     return (
-        {user.username: user for user in _where(context, "username", names)},
-        {email_key(user.email): user for user in _where(context, "email_key", keys)},
+        {user.username: user for user in _select_where(context, "username", names)},
+        {email_key(user.email): user for user in _select_where(context, "email_key", keys)},
     )
 
 
-def _where(context: Context, column: str, values: Sequence[str]) -> Iterator[User]:
-    rows = select_among(context.connection, f"{_USERS} WHERE {column} IN", values)
+def _select_where(context: Context, column: str, values: Sequence[str]) -> Iterator[User]:
+    rows = select_in(context.connection, f"{_USERS} WHERE {column} IN", values)
     return (_user(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
 
 

@@ -6,33 +6,33 @@ Each function looks at a snapshot and gives back the work that is left to do whe
 from collections.abc import Callable
 from functools import partial
 
-from popug_cli.bus.runtime import Context, Prepared
+from popug_cli.bus.runtime import Context, PasswordWork
 from popug_cli.identity import passwords, people, rules, throttle
 from popug_cli.messages.identity import AddUser, LogIn, RecoverAdmin, SetPassword
 
-Work = Callable[[], Prepared]
+PreparedWork = Callable[[], PasswordWork]
 
 
-def log_in(message: LogIn, context: Context) -> Work:
+def log_in(message: LogIn, context: Context) -> PreparedWork:
     """Compare the password with what is kept now; the command compares again what it finds then."""
     username = rules.lower_username(message.username)
-    throttle.refuse_locked(context, username)
+    throttle.check_not_locked(context, username)
     user = people.find(context, username)
     password_hash = people.password_hash_of(context, user) if user and user.active else None
-    return partial(passwords.compared, message.password, password_hash, context)
+    return partial(passwords.compare_ahead, message.password, password_hash, context)
 
 
-def add_user(message: AddUser, context: Context) -> Work:
+def add_user(message: AddUser, context: Context) -> PreparedWork:
     """Hash the password of somebody who would be taken, as far as can be said without looking at others."""
-    rules.check_newcomer(message.username, message.email, message.role, message.password)
-    return partial(passwords.hashed, message.password, context)
+    rules.check_new_user(message.username, message.email, message.role, message.password)
+    return partial(passwords.hash_ahead, message.password, context)
 
 
-def set_password(message: SetPassword, context: Context) -> Work:
+def set_password(message: SetPassword, context: Context) -> PreparedWork:
     """Hash the new password."""
-    return partial(passwords.hashed, message.password, context)
+    return partial(passwords.hash_ahead, message.password, context)
 
 
-def recover_admin(message: RecoverAdmin, context: Context) -> Work:
+def recover_admin(message: RecoverAdmin, context: Context) -> PreparedWork:
     """Hash the new password."""
-    return partial(passwords.hashed, message.password, context)
+    return partial(passwords.hash_ahead, message.password, context)

@@ -10,38 +10,42 @@ from popug_cli.bus.runtime import Runtime
 from popug_cli.identity import gate, keys, tokens
 from popug_cli.messages.principal import Principal
 
-MOST_PROOFS = 1_000
+MAX_TOKENS = 1_000
 
 
-class Proof(NamedTuple):
+class VerifiedToken(NamedTuple):
     """What a token said, and how the file of its key looked then."""
 
     claims: tokens.Claims
     kid: str
-    mark: keys.Mark
+    key_fingerprint: keys.FileFingerprint
 
 
-class Proofs:
+class VerifiedTokenCache:
     """Proofs of one company's tokens; safe to share between threads."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Proof] = {}
+        self._verified: dict[str, VerifiedToken] = {}
 
-    def identify(self, token: str, runtime: Runtime) -> Principal:
+    def authenticate(self, token: str, runtime: Runtime) -> Principal:
         """The holder of a token; raises errors of exit 4."""
-        proof = self._known.get(token)
+        verified = self._verified.get(token)
         now = runtime.clock.now()
-        if proof is None or keys.mark_of(runtime.home, proof.kid) != proof.mark or now.timestamp() >= proof.claims.exp:
-            proof = _prove(token, runtime)
-            if len(self._known) >= MOST_PROOFS:
-                self._known.clear()
-            self._known[token] = proof
-        return gate.principal_of(proof.claims)
+        if (
+            verified is None
+            or keys.key_file_fingerprint(runtime.home, verified.kid) != verified.key_fingerprint
+            or now.timestamp() >= verified.claims.exp
+        ):
+            verified = _verify(token, runtime)
+            if len(self._verified) >= MAX_TOKENS:
+                self._verified.clear()
+            self._verified[token] = verified
+        return gate.principal_of(verified.claims)
 
 
-def _prove(token: str, runtime: Runtime) -> Proof:
+def _verify(token: str, runtime: Runtime) -> VerifiedToken:
     kid = tokens.kid_of(token)
-    mark = keys.mark_of(runtime.home, kid)
+    key_fingerprint = keys.key_file_fingerprint(runtime.home, kid)
     find_key = partial(keys.public_key, runtime.home)
-    claims = tokens.prove(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
-    return Proof(claims, kid, mark)
+    claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    return VerifiedToken(claims, kid, key_fingerprint)

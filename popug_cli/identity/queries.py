@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.identity import keys, people
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.identity import (
     KeySet,
     ListTokens,
@@ -22,17 +22,17 @@ from popug_cli.messages.identity import (
 
 def who_am_i(message: WhoAmI, context: Context) -> User:
     """Who the token belongs to."""
-    return people.require(context, context.principal.username)
+    return people.get(context, context.principal.username)
 
 
 def list_users(message: ListUsers, context: Context) -> Users:
     """Everybody, by username."""
-    return Users(people.everybody(context))
+    return Users(people.all_users(context))
 
 
 def show_user(message: ShowUser, context: Context) -> User:
     """One person; raises ``user_not_found``."""
-    return people.require(context, message.username)
+    return people.get(context, message.username)
 
 
 def list_tokens(message: ListTokens, context: Context) -> Tokens:
@@ -43,7 +43,7 @@ def list_tokens(message: ListTokens, context: Context) -> Tokens:
             " FROM identity_tokens JOIN identity_users USING (user_id)"
             " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC"
         ),
-        {"now": stamp(context.now)},
+        {"now": to_rfc3339(context.now)},
     )
     return Tokens([msgspec.convert(dict(row), TokenLine) for row in rows.mappings()])
 

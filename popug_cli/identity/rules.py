@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import meant
+from popug_cli.kernel.text import did_you_mean
 from popug_cli.messages.base import Role
 from popug_cli.messages.principal import RESERVED_USERNAMES
 
@@ -16,10 +16,10 @@ MAX_EMAIL_LOCAL_CHARACTERS = 64
 MIN_PASSWORD_CHARACTERS = 12
 MAX_PASSWORD_CHARACTERS = 1024
 MIN_NAME_CHARACTERS = 3
-MIN_TELLING_NAME_CHARACTERS = 5
+MIN_DISTINCTIVE_NAME_LENGTH = 5
 MAX_TOKEN_LIFETIME = timedelta(days=366)
 FREE_FAILURES = 5
-LONGEST_WAIT = timedelta(minutes=15)
+MAX_LOCKOUT = timedelta(minutes=15)
 FORGET_FAILURES_AFTER = timedelta(days=1)
 
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
@@ -84,7 +84,7 @@ def parse_role(role: str) -> Role:
         raise InvalidInput(
             "invalid_role",
             f"There is no role called {role!r}.",
-            hint=f"{meant(role, Role)}The roles are {', '.join(Role)}.",
+            hint=f"{did_you_mean(role, Role)}The roles are {', '.join(Role)}.",
             details={"role": role},
         ) from None
 
@@ -101,21 +101,21 @@ def check_password(password: str, username: str, email: str) -> None:
         raise _too_weak(f"The password has fewer than {MIN_PASSWORD_CHARACTERS} characters.")
     if len(password) > MAX_PASSWORD_CHARACTERS:
         raise _too_weak(f"The password has more than {MAX_PASSWORD_CHARACTERS} characters.")
-    if email_key(email) in lowered or _names_owner(lowered, username):
+    if email_key(email) in lowered or _contains_owner(lowered, username):
         raise _too_weak("The password contains the name or the address of its owner.")
 
 
-def _names_owner(password: str, name: str) -> bool:
+def _contains_owner(password: str, name: str) -> bool:
     """Whether a name stands in a password; a short one must stand as a word, for ``eve`` is in ``seven`` by chance."""
     if len(name) < MIN_NAME_CHARACTERS or name not in password:
         return False
-    if len(name) >= MIN_TELLING_NAME_CHARACTERS or len(password.replace(name, "")) < MIN_PASSWORD_CHARACTERS:
+    if len(name) >= MIN_DISTINCTIVE_NAME_LENGTH or len(password.replace(name, "")) < MIN_PASSWORD_CHARACTERS:
         return True
     letter = r"[^\W\d_]"
     return re.search(rf"(?<!{letter}){re.escape(name)}(?!{letter})", password) is not None
 
 
-def check_newcomer(username: str, email: str, role: str, password: str | None) -> None:
+def check_new_user(username: str, email: str, role: str, password: str | None) -> None:
     """Raise what is wrong with somebody new, whoever is there already."""
     name, address = parse_username(username), parse_email(email)
     parse_role(role)
@@ -143,21 +143,21 @@ def check_lifetime(ttl_seconds: int) -> timedelta:
     return timedelta(seconds=ttl_seconds)
 
 
-def wait_after(failures: int) -> timedelta:
+def lockout_after(failures: int) -> timedelta:
     """How long an account waits after that many failed logins in a row: five are free, then it doubles."""
     if failures <= FREE_FAILURES:
         return timedelta(0)
-    return min(LONGEST_WAIT, timedelta(seconds=2 ** min(failures - FREE_FAILURES - 1, 32)))
+    return min(MAX_LOCKOUT, timedelta(seconds=2 ** min(failures - FREE_FAILURES - 1, 32)))
 
 
-def still_locked(locked_until: datetime, now: datetime) -> bool:
+def is_locked(locked_until: datetime, now: datetime) -> bool:
     """Whether an account has to wait; a lock longer than any was made before the clock was set back."""
-    return now < locked_until <= now + LONGEST_WAIT
+    return now < locked_until <= now + MAX_LOCKOUT
 
 
-def may_forget_failures_before(now: datetime) -> str:
+def expired_before(now: datetime) -> str:
     """Locks that ended before this instant (a stamp) are as good as none."""
-    return stamp(now - FORGET_FAILURES_AFTER)
+    return to_rfc3339(now - FORGET_FAILURES_AFTER)
 
 
 def name_roles(roles: Iterable[Role]) -> str:

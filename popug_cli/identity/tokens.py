@@ -53,7 +53,7 @@ def sign(claims: Claims, key: SigningKey) -> str:
     return jwt.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
 
 
-def prove(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
+def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     """What a token says, once nothing speaks against it; raises ``token_invalid`` or ``token_expired``."""
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise invalid("it is too long")

@@ -9,6 +9,6 @@ Item = TypeVar("Item")
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """The items in their order, at most ``size`` at once; what ``itertools.batched`` of Python 3.12 does."""
-    left = iter(items)
-    while some := [*islice(left, size)]:
-        yield some
+    iterator = iter(items)
+    while batch := [*islice(iterator, size)]:
+        yield batch

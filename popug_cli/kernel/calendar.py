@@ -16,7 +16,7 @@ class Calendar:
 
     def __init__(self, time_zone: str) -> None:
         self.time_zone = time_zone
-        self._zone = zone(time_zone)
+        self._zone = load_zone(time_zone)
 
     def local(self, instant: datetime) -> datetime:
         """The instant as the company's clocks show it."""
@@ -26,7 +26,7 @@ class Calendar:
         """The calendar date of an instant in the company's zone."""
         return self.local(instant).date()
 
-    def instant(self, day: date, at: time) -> datetime:
+    def first_instant_of(self, day: date, at: time) -> datetime:
         """The first instant, in UTC, at which the company's clocks show a time of a day, or would if they had it."""
         return datetime.combine(day, at, self._zone).astimezone(UTC)
 
@@ -53,27 +53,27 @@ class Calendar:
                 yield day
 
 
-def zone(name: str) -> ZoneInfo:
+def load_zone(name: str) -> ZoneInfo:
     """The IANA zone of that name; raises ``invalid_time_zone`` for any other."""
     try:
-        found = ZoneInfo(name)
+        zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        found = None
-    if found is None or name in {"", "localtime", "posixrules", "Factory"} or name.startswith(("right/", "posix/")):
+        zone = None
+    if zone is None or name in {"", "localtime", "posixrules", "Factory"} or name.startswith(("right/", "posix/")):
         raise InvalidInput(
             "invalid_time_zone",
             f"There is no time zone called {name!r}.",
-            hint=f"{_meant(name)}Use an IANA name such as Europe/Berlin or America/New_York.",
+            hint=f"{_suggest_zones(name)}Use an IANA name such as Europe/Berlin or America/New_York.",
             details={"time_zone": name},
         )
-    return found
+    return zone
 
 
-def _meant(name: str) -> str:
+def _suggest_zones(name: str) -> str:
     """The zones that end, in whatever case, in what was typed, as a sentence with a space behind it."""
     typed = "/" + name.strip().replace(" ", "_").lower()
-    found = sorted(each for each in available_timezones() if f"/{each.lower()}".endswith(typed))
-    return f"Did you mean {' or '.join(found[:3])}? " if found and len(typed) > 1 else ""
+    matches = sorted(zone_name for zone_name in available_timezones() if f"/{zone_name.lower()}".endswith(typed))
+    return f"Did you mean {' or '.join(matches[:3])}? " if matches and len(typed) > 1 else ""
 
 
 def machine_zone_name() -> str:
@@ -95,7 +95,7 @@ def _read(path: str) -> str:
 
 def _is_zone(name: str) -> bool:
     try:
-        zone(name)
+        load_zone(name)
     except InvalidInput:
         return False
     return True

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from typing import Protocol
 
 
-class Chance(Protocol):
+class RandomSource(Protocol):
     """The one source of randomness."""
 
     def bytes(self, count: int) -> bytes:
@@ -15,7 +15,7 @@ class Chance(Protocol):
         ...
 
 
-class SystemChance:
+class SystemRandomSource:
     """The operating system's source of randomness."""
 
     def bytes(self, count: int) -> bytes:
@@ -28,29 +28,29 @@ LOW_END = 2**48
 STEPS_AT_ONCE = 64
 
 
-def new_seed(chance: Chance) -> str:
+def new_seed(randomness: RandomSource) -> str:
     """A fresh seed for a draw: 128 bits in hexadecimal."""
-    return chance.bytes(SEED_BYTES).hex()
+    return randomness.bytes(SEED_BYTES).hex()
 
 
-def unit_interval(chance: Chance) -> float:
+def random_unit(randomness: RandomSource) -> float:
     """A number in [0, 1), for jitter only."""
-    return int.from_bytes(chance.bytes(4), "big") / 2**32
+    return int.from_bytes(randomness.bytes(4), "big") / 2**32
 
 
-def uuid7(now: datetime, chance: Chance) -> str:
+def uuid7(now: datetime, randomness: RandomSource) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970, then random bits."""
-    return next(rising_uuids(now, chance))
+    return next(monotonic_uuid7s(now, randomness))
 
 
-def rising_uuids(now: datetime, chance: Chance) -> Iterator[str]:
+def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
     """UUIDs of version 7 of one instant, each above the one before (RFC 9562, section 6.2, method 2), without an end.
 
     The first has 74 random bits, and each next is further by a random step, so that an index grows at its end only.
     """
     time = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
-    high, low = divmod(int.from_bytes(chance.bytes(10), "big"), LOW_END)
-    steps = chain.from_iterable(reversed(chance.bytes(STEPS_AT_ONCE)) for _ in repeat(None))
+    high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_END)
+    steps = chain.from_iterable(reversed(randomness.bytes(STEPS_AT_ONCE)) for _ in repeat(None))
     while True:
         front = f"{time[:8]}-{time[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
         while low < LOW_END:

@@ -33,17 +33,17 @@ def _around_axis(value: int, below: tuple[int, int], above: tuple[int, int], *, 
     return f"{left:>{below[1]}}{'|' if ascii_only else '│'}{right}"
 
 
-def _forward(value: int, most: int, width: int, *, ascii_only: bool) -> str:
-    if not most or value <= 0:
+def _forward(value: int, highest: int, width: int, *, ascii_only: bool) -> str:
+    if not highest or value <= 0:
         return ""
     if ascii_only:
-        return ASCII_BLOCK * max(1, round(width * value / most))
-    eighths = max(1, round(8 * width * value / most))
+        return ASCII_BLOCK * max(1, round(width * value / highest))
+    eighths = max(1, round(8 * width * value / highest))
     return (EIGHTHS[-1] * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
 
 
-def _backward(value: int, most: int, width: int, *, ascii_only: bool) -> str:
+def _backward(value: int, highest: int, width: int, *, ascii_only: bool) -> str:
     if ascii_only:
-        return ASCII_BLOCK * max(1, round(width * value / most))
-    halves = max(1, round(2 * width * value / most))
+        return ASCII_BLOCK * max(1, round(width * value / highest))
+    halves = max(1, round(2 * width * value / highest))
     return HALF_FROM_RIGHT * (halves % 2) + EIGHTHS[-1] * (halves // 2)

@@ -20,13 +20,13 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-def stamp(instant: datetime) -> str:
+def to_rfc3339(instant: datetime) -> str:
     """RFC 3339 in UTC with microseconds, so that the order of texts is the order of instants."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-def parse_stamp(text: str) -> datetime:
-    """The instant that ``stamp`` spelled; raises ``ValueError`` for what is none."""
+def from_rfc3339(text: str) -> datetime:
+    """The instant that ``to_rfc3339`` spelled; raises ``ValueError`` for what is none."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except OverflowError as error:

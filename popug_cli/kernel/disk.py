@@ -9,7 +9,7 @@ from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
 OWNER_ONLY_DIRECTORY = 0o700
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PROBE_BYTES = 16 * 1024
-MOST_AT_ONCE_BYTES = 64 * 1024
+MAX_WRITE_BYTES = 64 * 1024
 
 
 def sync(path: Path) -> None:
@@ -21,7 +21,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_names(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Have the file system keep the names in a directory, where it can and we may."""
     try:
         sync(directory)
@@ -36,7 +36,7 @@ def make_directory(directory: Path) -> None:
         return
     make_directory(directory.parent)
     directory.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
-    sync_names(directory.parent)
+    sync_directory(directory.parent)
 
 
 def check_writable(directory: Path) -> None:
@@ -45,12 +45,12 @@ def check_writable(directory: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
 
-def refusal(place: Path) -> int | None:
+def probe_write_error(path: Path) -> int | None:
     """The error with which the disk refuses a little more at a place; None where it takes it."""
     from tempfile import TemporaryFile
 
     try:
-        with TemporaryFile(dir=_nearest(place)) as probe:
+        with TemporaryFile(dir=_nearest_directory(path)) as probe:
             probe.write(bytes(PROBE_BYTES))
             probe.flush()
     except OSError as error:
@@ -58,11 +58,11 @@ def refusal(place: Path) -> int | None:
     return None
 
 
-def disk_full(place: Path) -> Unavailable:
+def disk_full(path: Path) -> Unavailable:
     """A full disk, with the space that is left; or a file as large as this process may make one."""
     import shutil
 
-    directory = _nearest(place)
+    directory = _nearest_directory(path)
     try:
         free_bytes = shutil.disk_usage(directory).free
         free = f"{free_bytes // 1024:,} KiB"
@@ -82,7 +82,7 @@ def io_error(where: str, why: str) -> Unavailable:
     return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
 
 
-def fault_at(file: Path, error: OSError) -> Unavailable:
+def write_error(file: Path, error: OSError) -> Unavailable:
     """What the disk has against a file."""
     return disk_full(file) if error.errno in NO_SPACE else io_error(str(file), str(error.strerror))
 
@@ -105,15 +105,15 @@ def is_at_limit(*files: Path) -> bool:
     """Whether one of some files is as large as this process may make it, but for less than is written at once."""
     limit_bytes = file_size_limit()
     sizes = [file.stat().st_size for file in files if file.exists()]
-    return limit_bytes is not None and max(sizes, default=0) > limit_bytes - MOST_AT_ONCE_BYTES
+    return limit_bytes is not None and max(sizes, default=0) > limit_bytes - MAX_WRITE_BYTES
 
 
-def _nearest(place: Path) -> Path:
+def _nearest_directory(start: Path) -> Path:
     """The directory that is there, of a path that may not be."""
-    return next((each for each in (place, *place.parents) if each.is_dir()), Path.cwd())
+    return next((directory for directory in (start, *start.parents) if directory.is_dir()), Path.cwd())
 
 
-def of_system(error: OSError, where: str) -> PopugError | None:
+def from_os_error(error: OSError, where: str) -> PopugError | None:
     """What the system refuses of a place, as a fault of that place; None for what is none of it."""
     if error.errno in NO_SPACE:
         return disk_full(Path(where))
@@ -122,12 +122,12 @@ def of_system(error: OSError, where: str) -> PopugError | None:
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
         sentence = f"The system gives popug no more of what it needs: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
-    return _unusable(error, where)
+    return _unusable_path(error, where)
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     """Why a file or directory that was asked for cannot be written: a fault of the place, or no place to write to."""
-    fault = of_system(error, str(path)) if isinstance(error, OSError) else None
+    fault = from_os_error(error, str(path)) if isinstance(error, OSError) else None
     if fault is not None and fault.code in {"disk_full", "io_error"}:
         return fault
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -135,7 +135,7 @@ def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     return InvalidInput("unwritable_file", f"{path} cannot be written: {reason}.", hint=hint)
 
 
-def _unusable(error: OSError, where: str) -> PopugError | None:
+def _unusable_path(error: OSError, where: str) -> PopugError | None:
     """A place that cannot be used as what it is."""
     elsewhere = "Choose another with --home."
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:

@@ -23,7 +23,7 @@ class PopugError(Exception):
         self.details = dict(details or {})
 
 
-class OwnFault(PopugError):
+class InternalError(PopugError):
     """A fault of the program's own."""
 
     exit_status = 1
@@ -59,7 +59,7 @@ class Conflict(PopugError):
     exit_status = 6
 
 
-class IntegrityFault(PopugError):
+class IntegrityViolation(PopugError):
     """Stored data contradicts itself."""
 
     exit_status = 7
@@ -71,9 +71,9 @@ class Unavailable(PopugError):
     exit_status = 8
 
 
-def behind(error: BaseException, kinds: type[Raised] | tuple[type[Raised], ...]) -> Raised | None:
+def find_in_context(error: BaseException, kinds: type[Raised] | tuple[type[Raised], ...]) -> Raised | None:
     """The error itself or the nearest amidst which it came up that is of some kinds, as in SQLAlchemy's cleaning up."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, kinds):
-        found = found.__context__
-    return found
+    current: BaseException | None = error
+    while current is not None and not isinstance(current, kinds):
+        current = current.__context__
+    return current

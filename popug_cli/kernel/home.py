@@ -13,7 +13,7 @@ from popug_cli.kernel import disk
 
 OWNER_ONLY_DIRECTORY = disk.OWNER_ONLY_DIRECTORY
 OWNER_ONLY_FILE = 0o600
-LONGEST_SOCKET_PATH_BYTES = 100
+MAX_SOCKET_PATH_BYTES = 100
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class Home(msgspec.Struct, frozen=True):
     def socket(self) -> Path:
         """Where a server of the home listens: in it, or in the user's runtime directory where that path is too long."""
         inside = self.root / "popug.sock"
-        if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH_BYTES:
+        if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
             return inside
         from hashlib import sha256
 
@@ -74,7 +74,7 @@ class Home(msgspec.Struct, frozen=True):
             disk.make_directory(directory)
 
 
-def locate(chosen: Path | None) -> Home:
+def find_home(chosen: Path | None) -> Home:
     """The home that was chosen, else ``POPUG_HOME``, else the platform's user data directory."""
     if chosen is None and os.environ.get("POPUG_HOME"):
         chosen = Path(os.environ["POPUG_HOME"])
@@ -90,8 +90,8 @@ def default_home() -> Home:
 
 def runtime_directory() -> Path:
     """Where sockets of this user lie: ``XDG_RUNTIME_DIR``, else ``/tmp/popug-UID``; it may not be there yet."""
-    own = Path(f"/tmp/popug-{os.getuid()}")  # noqa: S108 - who makes it or connects in it checks whose it is
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or own)
+    fallback = Path(f"/tmp/popug-{os.getuid()}")  # noqa: S108 - who makes it or connects in it checks whose it is
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or fallback)
 
 
 def socket_url(path: Path) -> str:
@@ -99,17 +99,17 @@ def socket_url(path: Path) -> str:
     return "unix" + path.as_uri().removeprefix("file")
 
 
-def is_ours_alone(directory: Path) -> bool:
+def is_private_directory(directory: Path) -> bool:
     """Whether a directory is there that belongs to this user, and in which nobody else can put anything."""
     try:
-        found = directory.lstat()
+        status = directory.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 @contextmanager
-def replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
+def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
     """Room on the disk for so large a file; what is yielded puts a content in the file's place, whole or not at all.
 
     The file is its owner's only: a synced temporary beside it, a rename, and that synced.
@@ -119,14 +119,14 @@ def replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], N
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
 
-            def put(content: bytes) -> None:
-                _fill(file, content)
+            def write(content: bytes) -> None:
+                _write_all(file, content)
                 temporary.replace(path)
-                disk.sync_names(path.parent)
+                disk.sync_directory(path.parent)
 
             if size_bytes:
-                _fill(file, bytes(size_bytes))
-            yield put
+                _write_all(file, bytes(size_bytes))
+            yield write
     finally:
         with suppress(OSError):  # what is left then is hidden, and the next to have this process id takes it over
             temporary.unlink(missing_ok=True)
@@ -134,46 +134,46 @@ def replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], N
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file for its owner only, whole or not at all."""
-    with replacement(path) as put:
-        put(content)
+    with reserve_replacement(path) as write:
+        write(content)
 
 
-def _fill(file: FileIO, content: bytes) -> None:
+def _write_all(file: FileIO, content: bytes) -> None:
     """Let a file have this content and keep it; where it had room for that, the disk cannot be too full."""
     file.seek(0)
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
+    remaining = memoryview(content)
+    while remaining:
+        remaining = remaining[file.write(remaining) :]
     file.truncate()
     os.fsync(file.fileno())
 
 
 @contextmanager
-def replaced_for_now(path: Path, content: bytes) -> Iterator[None]:
+def replaced_until_error(path: Path, content: bytes) -> Iterator[None]:
     """Write a file like ``replace_file``; where what follows fails, it is again as it was, on a full disk, too.
 
     Raises ``in_doubt`` where it cannot be put back.
     """
-    kept = path.with_name(f".{path.name}.{os.getpid()}.before")
+    backup = path.with_name(f".{path.name}.{os.getpid()}.before")
     with suppress(FileNotFoundError):
-        os.link(path, kept)
+        os.link(path, backup)
     try:
         replace_file(path, content)
         yield
     except BaseException:
-        _put_back(kept, path)
+        _restore(backup, path)
         raise
     finally:
         with suppress(OSError):
-            kept.unlink(missing_ok=True)
+            backup.unlink(missing_ok=True)
 
 
-def _put_back(kept: Path, path: Path) -> None:
+def _restore(backup: Path, path: Path) -> None:
     try:
-        if not kept.exists():
+        if not backup.exists():
             if path.exists():  # where nothing may be written, nothing may be removed that is not there either
                 path.unlink(missing_ok=True)
-        elif not kept.samefile(path):
-            kept.replace(path)
+        elif not backup.samefile(path):
+            backup.replace(path)
     except OSError as error:
-        raise disk.in_doubt(disk.fault_at(path, error)) from error
+        raise disk.in_doubt(disk.write_error(path, error)) from error

@@ -11,5 +11,5 @@ class Progress(Protocol):
         ...
 
 
-def silent(label: str, done: int, total: int) -> None:
+def no_progress(label: str, done: int, total: int) -> None:
     """Shows nothing."""

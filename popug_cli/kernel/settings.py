@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import meant
+from popug_cli.kernel.text import did_you_mean
 
 Value = str | int | bool
 
@@ -45,7 +45,7 @@ class Setting:
         return InvalidInput(
             "invalid_setting",
             f"{raw!r} is no value for {self.key}: it is {wanted}.",
-            hint=f"{meant(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
+            hint=f"{did_you_mean(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
             details={"key": self.key},
         )
 
@@ -61,7 +61,7 @@ def _typed(raw: object, default: Value) -> Value | None:
     return raw if isinstance(raw, str) else None
 
 
-LONGEST_STEP_SECONDS = 600
+MAX_STEP_SECONDS = 600
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -79,7 +79,7 @@ SETTINGS = {
             30,
             "the longest that one step may take",
             minimum=1,
-            maximum=LONGEST_STEP_SECONDS,
+            maximum=MAX_STEP_SECONDS,
         ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it removes none"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
@@ -143,7 +143,7 @@ def find_setting(key: str) -> Setting:
         raise InvalidInput(
             "unknown_setting",
             f"There is no setting called {key!r}.",
-            hint=f"{meant(key, SETTINGS)}Run `popug config show` for all settings.",
+            hint=f"{did_you_mean(key, SETTINGS)}Run `popug config show` for all settings.",
             details={"key": key},
         )
     return SETTINGS[key]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
-CLOSE_ENOUGH = 0.6
-IN_ASCII = {"…": "...", "“": '"', "”": '"'}
+MIN_SIMILARITY = 0.6
+ASCII_REPLACEMENTS = {"…": "...", "“": '"', "”": '"'}
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
 
@@ -21,7 +21,7 @@ def is_blank(text: str) -> bool:
     return all(character.isspace() or is_hidden(character) for character in text)
 
 
-def visible(text: str, *, keep: str = "") -> str:
+def escape_hidden(text: str, *, keep: str = "") -> str:
     """The text with control, format, bidi, surrogate, private and unassigned characters spelled as escapes."""
     if _PLAIN.match(text):
         return text
@@ -35,23 +35,23 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def meant(typed: str, words: Iterable[str]) -> str:
+def did_you_mean(typed: str, words: Iterable[str]) -> str:
     """The nearest of some words, as a sentence with a space behind it; nothing where none is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(typed.lower(), [*words], n=2, cutoff=CLOSE_ENOUGH)
+    near = get_close_matches(typed.lower(), [*words], n=2, cutoff=MIN_SIMILARITY)
     return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
-def spelled(error: UnicodeError) -> tuple[str, int]:
+def ascii_fallback(error: UnicodeError) -> tuple[str, int]:
     """What a stream gets that cannot carry a character: popug's own signs as ASCII has them, all else as escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]
-    return "".join(IN_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), error.end
+    return "".join(ASCII_REPLACEMENTS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), error.end
 
 
-def visible_json(document: str, *, only_ascii: bool = False) -> str:
+def escape_hidden_json(document: str, *, only_ascii: bool = False) -> str:
     """A JSON document with every hidden character escaped, or all but ASCII; it decodes to the same values."""
     if _PLAIN.match(document):
         return document

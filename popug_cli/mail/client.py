@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-LONGEST_REPLY_BYTES = 65_536
+MAX_REPLY_BYTES = 65_536
 
 
-class Replies(io.RawIOBase):
+class BoundedReplies(io.RawIOBase):
     """What a server says; one reply may last as long, in all, as the socket waits for one byte."""
 
     def __init__(self, connected: socket.socket) -> None:
@@ -22,7 +22,7 @@ class Replies(io.RawIOBase):
 
     def begin(self) -> None:
         """A reply is waited for."""
-        self._until, self._left, self._has_begun = time.monotonic() + self._seconds, LONGEST_REPLY_BYTES, False
+        self._deadline, self._bytes_left, self._has_begun = time.monotonic() + self._seconds, MAX_REPLY_BYTES, False
 
     def readable(self) -> bool:
         """It is."""
@@ -32,15 +32,15 @@ class Replies(io.RawIOBase):
         """The next bytes; raises ``TimeoutError`` or another ``OSError`` for a reply without an end."""
         count = self._receive(buffer) if self._has_begun else self._socket.recv_into(buffer)
         self._has_begun = True
-        self._left -= count
+        self._bytes_left -= count
         return count
 
     def _receive(self, buffer: "WriteableBuffer") -> int:
         """What comes in the rest of the time; most replies come whole, so that their socket's own time is enough."""
-        remaining = self._until - time.monotonic()
+        remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             raise TimeoutError("its answer does not end in time")
-        if self._left <= 0:
+        if self._bytes_left <= 0:
             raise OSError("its answer does not end")
         self._socket.settimeout(remaining)
         try:
@@ -56,7 +56,7 @@ class Client(smtplib.SMTP):
         """The next reply."""
         if self.file is None:
             assert self.sock is not None
-            self._replies = Replies(self.sock)
+            self._replies = BoundedReplies(self.sock)
             self.file = io.BufferedReader(self._replies)
         self._replies.begin()
         return super().getreply()

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict
 from popug_cli.mail.queries import find, line_of
 from popug_cli.messages.mail import MailLine, MailRequeued, MailStatus, RetryMail
@@ -24,7 +24,7 @@ def retry_mail(message: RetryMail, context: Context) -> MailLine:
         "UPDATE mail_outbox SET status = 'queued', due_at = :now WHERE mail_id = :mail_id AND status = 'failed'"
         " RETURNING mail_id, user_id, business_date"
     )
-    parameters = {"mail_id": message.mail_id, "now": stamp(context.now)}
+    parameters = {"mail_id": message.mail_id, "now": to_rfc3339(context.now)}
     for row in context.connection.execute(text(statement), parameters).mappings():
         context.events.publish(msgspec.convert(dict(row), MailRequeued))
     return line_of(message.mail_id, context)

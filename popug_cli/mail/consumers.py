@@ -10,7 +10,7 @@ import msgspec
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.mail.rules import message_id_of
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import DayClosed, PayoutMade
@@ -28,18 +28,18 @@ from popug_cli.storage.engine import insert_many
 PAYSLIP = MailKind.PAYSLIP.value
 E = TypeVar("E", bound=Event)
 
-MEET = (
+UPSERT_RECEIVER = (
     "INSERT INTO mail_receivers (user_id, username, email, role, active) VALUES (?, ?, ?, ?, 1)"
     " ON CONFLICT (user_id) DO UPDATE SET username = excluded.username, email = excluded.email"
 )
-PROMOTE = "UPDATE mail_receivers SET role = ? WHERE user_id = ?"
-LET_GO = "UPDATE mail_receivers SET active = ? WHERE user_id = ?"
-NOTE_DAY = (
+SET_ROLE = "UPDATE mail_receivers SET role = ? WHERE user_id = ?"
+SET_ACTIVE = "UPDATE mail_receivers SET active = ? WHERE user_id = ?"
+INSERT_DAY = (
     "INSERT INTO mail_summaries (business_date, payload, queued) VALUES (?, ?, 0)"
     " ON CONFLICT (business_date) DO NOTHING"
 )
-MOVE = "UPDATE mail_receivers SET email = ? WHERE user_id = ?"
-QUEUE = (
+SET_EMAIL = "UPDATE mail_receivers SET email = ? WHERE user_id = ?"
+INSERT_MAIL = (
     "INSERT INTO mail_outbox (mail_id, message_id, user_id, business_date, kind, amount_cents, payload, cause_id,"
     " status, held, attempts, due_at, queued_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?, ?)"
     " ON CONFLICT (user_id, business_date, kind) DO NOTHING"
@@ -50,19 +50,25 @@ _encode = msgspec.json.Encoder().encode
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take events; a person is registered before their address changes, since both are of one subject."""
-    heard = _Heard(events)
-    registered = heard.of(UserRegistered)
-    insert_many(context.connection, MEET, [(each.user_id, each.username, each.email, each.role) for each in registered])
-    moved = {each.user_id: each.email for each in heard.of(UserEmailChanged)}
-    insert_many(context.connection, MOVE, [(email, user_id) for user_id, email in moved.items()])
-    roles = {each.user_id: each.new_role for each in heard.of(UserRoleChanged)}
-    insert_many(context.connection, PROMOTE, [(role, user_id) for user_id, role in roles.items()])
-    insert_many(context.connection, LET_GO, [(there, user_id) for user_id, there in _presence(heard).items()])
-    _queue(heard.delivered(PayoutMade), context)
+    by_kind = _ByKind(events)
+    registered = by_kind.data_of(UserRegistered)
+    insert_many(
+        context.connection,
+        UPSERT_RECEIVER,
+        [(event.user_id, event.username, event.email, event.role) for event in registered],
+    )
+    emails = {event.user_id: event.email for event in by_kind.data_of(UserEmailChanged)}
+    insert_many(context.connection, SET_EMAIL, [(email, user_id) for user_id, email in emails.items()])
+    roles = {event.user_id: event.new_role for event in by_kind.data_of(UserRoleChanged)}
+    insert_many(context.connection, SET_ROLE, [(role, user_id) for user_id, role in roles.items()])
+    insert_many(context.connection, SET_ACTIVE, [(active, user_id) for user_id, active in _activity(by_kind).items()])
+    _queue_payslips(by_kind.delivered(PayoutMade), context)
     if context.settings.flag("mail.summary"):
-        closed = heard.of(DayClosed)
+        closed = by_kind.data_of(DayClosed)
         insert_many(
-            context.connection, NOTE_DAY, [(each.business_date.isoformat(), _encode(each).decode()) for each in closed]
+            context.connection,
+            INSERT_DAY,
+            [(event.business_date.isoformat(), _encode(event).decode()) for event in closed],
         )
 
 
@@ -70,11 +76,11 @@ CONSUMER = Consumer(
     "mail",
     (UserRegistered, UserEmailChanged, UserRoleChanged, UserDeactivated, UserReactivated, PayoutMade, DayClosed),
     consume,
-    at_once=500,  # each becomes a row of its own
+    max_batch=500,  # each becomes a row of its own
 )
 
 
-class _Heard:
+class _ByKind:
     """Events by kind, those of each in the order of the log."""
 
     def __init__(self, events: Sequence[Delivered[Event]]) -> None:
@@ -86,22 +92,22 @@ class _Heard:
         """Those of a kind."""
         return self._by_kind[kind]
 
-    def of(self, kind: type[E]) -> list[E]:
+    def data_of(self, kind: type[E]) -> list[E]:
         """What those of a kind say."""
         return [event.data for event in self.delivered(kind)]
 
 
-def _presence(heard: _Heard) -> dict[str, int]:
+def _activity(events: _ByKind) -> dict[str, int]:
     """Who left and who came back, as it stands after the events."""
-    told = [
-        *((event.sequence, event.data.user_id, 0) for event in heard.delivered(UserDeactivated)),
-        *((event.sequence, event.data.user_id, 1) for event in heard.delivered(UserReactivated)),
+    changes = [
+        *((event.sequence, event.data.user_id, 0) for event in events.delivered(UserDeactivated)),
+        *((event.sequence, event.data.user_id, 1) for event in events.delivered(UserReactivated)),
     ]
-    return {user_id: there for _, user_id, there in sorted(told)}
+    return {user_id: active for _, user_id, active in sorted(changes)}
 
 
-def _queue(payouts: Sequence[Delivered[PayoutMade]], context: Context) -> None:
-    now, dated = stamp(context.now), cache(date.isoformat)
+def _queue_payslips(payouts: Sequence[Delivered[PayoutMade]], context: Context) -> None:
+    now, dated = to_rfc3339(context.now), cache(date.isoformat)
     rows = []
     for event in payouts:
         payout, mail_id = event.data, context.events.new_id()
@@ -119,4 +125,4 @@ def _queue(payouts: Sequence[Delivered[PayoutMade]], context: Context) -> None:
                 now,
             )
         )
-    insert_many(context.connection, QUEUE, rows)
+    insert_many(context.connection, INSERT_MAIL, rows)

@@ -11,16 +11,16 @@ from email.utils import format_datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from popug_cli.kernel.text import visible
+from popug_cli.kernel.text import escape_hidden
 
 POLICY = SMTP.clone(cte_type="7bit")
-LONGEST_LINE = 990
+MAX_LINE_CHARACTERS = 990
 _MESSAGE_ID = re.compile(r"<([A-Za-z0-9-]+)@[A-Za-z0-9.-]+>")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 
 
-class Letter(NamedTuple):
+class RenderedMail(NamedTuple):
     """A mail with its envelope: bare addresses, and the whole content with CRLF ends of lines."""
 
     sender: str
@@ -29,9 +29,9 @@ class Letter(NamedTuple):
     content: bytes
 
 
-def write(
+def render(
     *, username: str, to: str, sender: str, message_id: str, date: datetime, subject: str, text: str, html: str
-) -> Letter:
+) -> RenderedMail:
     """The same arguments give the same bytes; raises ``ValueError`` for what is no Message-ID or receiver's address.
 
     ``subject`` is plain ASCII on one line.
@@ -48,12 +48,12 @@ def write(
         f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'
     )
     parts = f"--{boundary}\r\n{_part('plain', text)}--{boundary}\r\n{_part('html', html)}--{boundary}--\r\n"
-    return Letter(address, to, message_id, (head + parts).encode("ascii"))
+    return RenderedMail(address, to, message_id, (head + parts).encode("ascii"))
 
 
 def _part(kind: str, body: str) -> str:
     lines = body.splitlines()
-    plain = body.isascii() and max(map(len, lines), default=0) <= LONGEST_LINE
+    plain = body.isascii() and max(map(len, lines), default=0) <= MAX_LINE_CHARACTERS
     if plain:
         encoded = "\r\n".join(lines) + "\r\n"
     else:
@@ -63,11 +63,11 @@ def _part(kind: str, body: str) -> str:
 
 
 def _to_line(username: str, to: str) -> str:
-    if _PLAIN_NAME.fullmatch(username) and _PLAIN_ADDRESS.fullmatch(to) and len(to) < LONGEST_LINE:
+    if _PLAIN_NAME.fullmatch(username) and _PLAIN_ADDRESS.fullmatch(to) and len(to) < MAX_LINE_CHARACTERS:
         return f"To: {username}\r\n <{to}>\r\n"
     message = EmailMessage(policy=POLICY)
     try:
-        message["To"] = Address(display_name=visible(username), addr_spec=to)
+        message["To"] = Address(display_name=escape_hidden(username), addr_spec=to)
     except (ValueError, IndexError, MessageError) as error:
         raise ValueError(f"{to!r} is no address") from error
     if not to.isascii():

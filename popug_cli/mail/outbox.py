@@ -12,52 +12,52 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context, Note
-from popug_cli.kernel.chance import unit_interval
-from popug_cli.kernel.clock import parse_stamp, stamp
-from popug_cli.kernel.settings import LONGEST_STEP_SECONDS
-from popug_cli.mail.rules import LONGEST_WAIT_SECONDS, lease_of, wait_after
+from popug_cli.bus.runtime import Context, WriteStatement
+from popug_cli.kernel.chance import random_unit
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.kernel.settings import MAX_STEP_SECONDS
+from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
-from popug_cli.storage.engine import change, driver_of, insert_many, scalar
+from popug_cli.storage.engine import execute, insert_many, raw_connection, scalar
 
 # No wait and no lease is as long as what is beyond: those were given by a clock that has been set back since.
 CLAIMABLE = (
     "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
     " WHERE told = 0 AND (status = 'queued' AND held = 0"
-    " AND (:whenever OR due_at <= :now OR due_at > :beyond_waits)"
+    " AND (:include_not_due OR due_at <= :now OR due_at > :beyond_waits)"
     " OR status = 'sending' AND (lease_until <= :now OR lease_until > :beyond_leases))"
 )
-FAIRLY = "ORDER BY attempts, due_at, mail_id"
+RETRY_ORDER = "ORDER BY attempts, due_at, mail_id"
 COUNT_CLAIMABLE = f"SELECT count(*) {CLAIMABLE}"
-ALL_CLAIMABLE = f"SELECT mail_id {CLAIMABLE} {FAIRLY}"
-AMONG = "mail_id IN (SELECT value FROM json_each(:mail_ids))"
-CLAIM = (
+SELECT_CLAIMABLE_IDS = f"SELECT mail_id {CLAIMABLE} {RETRY_ORDER}"
+IN_MAIL_IDS = "mail_id IN (SELECT value FROM json_each(:mail_ids))"
+SELECT_CLAIMABLE = (
     "SELECT mail_id, message_id, mail_outbox.user_id, business_date, kind, payload, cause_id, attempts, queued_at,"
-    f" username, email, role, active {CLAIMABLE} AND {AMONG} {FAIRLY}"
+    f" username, email, role, active {CLAIMABLE} AND {IN_MAIL_IDS} {RETRY_ORDER}"
 )
-DAY = 3
-LEASE = "UPDATE mail_outbox SET status = 'sending', lease_until = ? WHERE mail_id = ?"
+DATE_COLUMN = 3
+SET_LEASE = "UPDATE mail_outbox SET status = 'sending', lease_until = ? WHERE mail_id = ?"
 MARK_SENT = (
     "UPDATE mail_outbox SET status = 'sent', attempts = attempts + 1, lease_until = NULL, last_error = NULL,"
     " sent_at = ?, sent_to = ? WHERE mail_id = ? AND status <> 'sent'"
 )
-OWED = "FROM mail_outbox WHERE told = 0 AND status = 'sent'"
-TO_TELL = f"SELECT mail_id, user_id, business_date, cause_id {OWED}"
+UNPUBLISHED = "FROM mail_outbox WHERE told = 0 AND status = 'sent'"
+SELECT_UNPUBLISHED = f"SELECT mail_id, user_id, business_date, cause_id {UNPUBLISHED}"
 MARK_FAILED = (
     "UPDATE mail_outbox SET status = 'failed', attempts = attempts + 1, lease_until = NULL, last_error = :error"
     " WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
 )
-PUT_BACK = (
+RESCHEDULE = (
     "UPDATE mail_outbox SET status = 'queued', attempts = attempts + 1, lease_until = NULL, last_error = :error,"
     " due_at = :due_at WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
 )
-UNTOUCHED = (
+RELEASE = (
     "UPDATE mail_outbox SET status = 'queued', lease_until = NULL"
     " WHERE mail_id = :mail AND status = 'sending' AND lease_until = :lease_until"
 )
 
 
-class Claimed(NamedTuple):
+class ClaimedMail(NamedTuple):
     """A mail that is this process's to send until ``lease_until``; time and payload are as they are stored."""
 
     mail_id: str
@@ -76,34 +76,43 @@ class Claimed(NamedTuple):
     lease_until: datetime
 
 
-def claimable(context: Context, *, whenever: bool) -> list[str]:
+def claimable(context: Context, *, include_not_due: bool) -> list[str]:
     """The ids of the mails that could be claimed now; what has failed comes after what was never tried.
 
-    So no mail that ends a run keeps the others from going out. ``whenever`` takes what is not due yet, too.
+    So no mail that ends a run keeps the others from going out. ``include_not_due`` takes what is not due yet, too.
     """
-    rows = driver_of(context.connection).execute(ALL_CLAIMABLE, _limits(context, whenever=whenever))
+    rows = raw_connection(context.connection).execute(
+        SELECT_CLAIMABLE_IDS, _limits(context, include_not_due=include_not_due)
+    )
     return [mail_id for (mail_id,) in rows]
 
 
-def claim(context: Context, mail_ids: Sequence[str], *, lease_until: datetime, whenever: bool) -> list[Claimed]:
+def claim(
+    context: Context, mail_ids: Sequence[str], *, lease_until: datetime, include_not_due: bool
+) -> list[ClaimedMail]:
     """Lease those of the mails that can be claimed still."""
-    parameters = _limits(context, whenever=whenever) | {"mail_ids": json.dumps(mail_ids)}
-    rows = driver_of(context.connection).execute(CLAIM, parameters).fetchall()
-    insert_many(context.connection, LEASE, [(stamp(lease_until), row[0]) for row in rows])
-    return [Claimed._make((*row[:DAY], date.fromisoformat(row[DAY]), *row[DAY + 1 :], lease_until)) for row in rows]
+    parameters = _limits(context, include_not_due=include_not_due) | {"mail_ids": json.dumps(mail_ids)}
+    rows = raw_connection(context.connection).execute(SELECT_CLAIMABLE, parameters).fetchall()
+    insert_many(context.connection, SET_LEASE, [(to_rfc3339(lease_until), row[0]) for row in rows])
+    return [
+        ClaimedMail._make(
+            (*row[:DATE_COLUMN], date.fromisoformat(row[DATE_COLUMN]), *row[DATE_COLUMN + 1 :], lease_until)
+        )
+        for row in rows
+    ]
 
 
-def count_claimable(context: Context, *, whenever: bool) -> int:
+def count_claimable(context: Context, *, include_not_due: bool) -> int:
     """How many mails could be claimed now."""
-    return int(scalar(context.connection, COUNT_CLAIMABLE, **_limits(context, whenever=whenever)))
+    return int(scalar(context.connection, COUNT_CLAIMABLE, **_limits(context, include_not_due=include_not_due)))
 
 
-def _limits(context: Context, *, whenever: bool) -> dict[str, Any]:
+def _limits(context: Context, *, include_not_due: bool) -> dict[str, Any]:
     return {
-        "whenever": whenever,
-        "now": stamp(context.now),
-        "beyond_waits": stamp(context.now + timedelta(seconds=LONGEST_WAIT_SECONDS)),
-        "beyond_leases": stamp(context.now + lease_of(LONGEST_STEP_SECONDS)),
+        "include_not_due": include_not_due,
+        "now": to_rfc3339(context.now),
+        "beyond_waits": to_rfc3339(context.now + timedelta(seconds=MAX_WAIT_SECONDS)),
+        "beyond_leases": to_rfc3339(context.now + lease_duration(MAX_STEP_SECONDS)),
     }
 
 
@@ -118,8 +127,10 @@ def count_unsent(context: Context) -> tuple[int, int]:
 
 def claimed_until(context: Context) -> datetime | None:
     """When the last of the leases ends by which mails are being sent; None where none is."""
-    found = scalar(context.connection, "SELECT max(lease_until) FROM mail_outbox WHERE told = 0 AND status = 'sending'")
-    return parse_stamp(found) if found else None
+    lease_until = scalar(
+        context.connection, "SELECT max(lease_until) FROM mail_outbox WHERE told = 0 AND status = 'sending'"
+    )
+    return from_rfc3339(lease_until) if lease_until else None
 
 
 def release_held(context: Context) -> None:
@@ -141,20 +152,24 @@ def hold_all(context: Context) -> None:
     context.connection.execute(text(statement))
 
 
-def mark_sent(note: Note, mails: Sequence[Claimed], now: datetime) -> None:
+def mark_sent(write: WriteStatement, mails: Sequence[ClaimedMail], now: datetime) -> None:
     """The transport has taken them; to be told."""
-    note(MARK_SENT, [(stamp(now), mail.email, mail.mail_id) for mail in mails])
+    write(MARK_SENT, [(to_rfc3339(now), mail.email, mail.mail_id) for mail in mails])
 
 
-def owes(context: Context) -> bool:
+def has_unpublished(context: Context) -> bool:
     """Whether there are mails that were sent and not told of."""
-    return bool(scalar(context.connection, f"SELECT EXISTS (SELECT 1 {OWED})"))
+    return bool(scalar(context.connection, f"SELECT EXISTS (SELECT 1 {UNPUBLISHED})"))
 
 
-def tell_sent(context: Context, mail_ids: Sequence[str] | None = None) -> None:
+def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> None:
     """Tell of the mails that were sent and not told of, those of some ids or all."""
-    statement = f"{TO_TELL} ORDER BY mail_id" if mail_ids is None else f"{TO_TELL} AND {AMONG} ORDER BY mail_id"
-    rows = driver_of(context.connection).execute(statement, {"mail_ids": json.dumps(mail_ids)}).fetchall()
+    statement = (
+        f"{SELECT_UNPUBLISHED} ORDER BY mail_id"
+        if mail_ids is None
+        else f"{SELECT_UNPUBLISHED} AND {IN_MAIL_IDS} ORDER BY mail_id"
+    )
+    rows = raw_connection(context.connection).execute(statement, {"mail_ids": json.dumps(mail_ids)}).fetchall()
     causes = context.log.by_ids([cause_id for *_, cause_id in rows if cause_id])
     for mail_id, user_id, day, cause_id in rows:
         sent = MailSent(mail_id=mail_id, user_id=user_id, business_date=date.fromisoformat(day))
@@ -162,20 +177,22 @@ def tell_sent(context: Context, mail_ids: Sequence[str] | None = None) -> None:
     insert_many(context.connection, "UPDATE mail_outbox SET told = 1 WHERE mail_id = ?", [row[:1] for row in rows])
 
 
-def mark_failed(context: Context, mail: Claimed, error: str) -> None:
+def mark_failed(context: Context, mail: ClaimedMail, error: str) -> None:
     """The transport refuses it for good."""
-    lease = stamp(mail.lease_until)
-    if change(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
+    lease = to_rfc3339(mail.lease_until)
+    if execute(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
         cause = context.log.by_id(mail.cause_id) if mail.cause_id else None
         failed = MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error)
         context.events.publish(failed, cause=cause)
 
 
-def put_back(context: Context, mail: Claimed, error: str) -> None:
+def reschedule(context: Context, mail: ClaimedMail, error: str) -> None:
     """It could not be sent now and is due again after a while."""
-    due_at = context.now + wait_after(mail.attempts + 1, unit_interval(context.chance))
-    lease = stamp(mail.lease_until)
-    change(context.connection, PUT_BACK, mail=mail.mail_id, error=error, due_at=stamp(due_at), lease_until=lease)
+    due_at = context.now + wait_after(mail.attempts + 1, random_unit(context.randomness))
+    lease = to_rfc3339(mail.lease_until)
+    execute(
+        context.connection, RESCHEDULE, mail=mail.mail_id, error=error, due_at=to_rfc3339(due_at), lease_until=lease
+    )
 
 
 def postpone_all(context: Context, error: str, times: int) -> None:
@@ -185,15 +202,15 @@ def postpone_all(context: Context, error: str, times: int) -> None:
     """
     counted = "SELECT sum(attempts) FROM mail_outbox WHERE told = 0 AND status = 'queued' AND last_error = :error"
     runs = int(scalar(context.connection, counted, error=error) or 0) // max(1, times)
-    due_at = context.now + wait_after(max(1, runs), unit_interval(context.chance))
+    due_at = context.now + wait_after(max(1, runs), random_unit(context.randomness))
     statement = (
         "UPDATE mail_outbox SET due_at = :due_at WHERE told = 0 AND status = 'queued' AND due_at < :due_at"
         " AND (due_at <= :now OR last_error = :error)"
     )
-    change(context.connection, statement, due_at=stamp(due_at), now=stamp(context.now), error=error)
+    execute(context.connection, statement, due_at=to_rfc3339(due_at), now=to_rfc3339(context.now), error=error)
 
 
-def give_back(context: Context, mails: Sequence[Claimed]) -> None:
+def release(context: Context, mails: Sequence[ClaimedMail]) -> None:
     """They were not tried."""
     for mail in mails:
-        change(context.connection, UNTOUCHED, mail=mail.mail_id, lease_until=stamp(mail.lease_until))
+        execute(context.connection, RELEASE, mail=mail.mail_id, lease_until=to_rfc3339(mail.lease_until))

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
-from popug_cli.kernel.text import visible
+from popug_cli.kernel.text import escape_hidden
 from popug_cli.mail.html import page
-from popug_cli.mail.letter import POLICY, Letter, write
+from popug_cli.mail.letter import POLICY, RenderedMail, render
 from popug_cli.mail.rules import subject_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 
@@ -26,7 +26,7 @@ TEXT_COLUMNS, NARROWEST_COLUMNS = 72, 24
 HEAD_SENTENCE = "The head of the log's chain, to prove that nothing was rewritten since"
 
 
-class Line(NamedTuple):
+class PrintedLine(NamedTuple):
     """A row of the payslip's table, in words."""
 
     time: str
@@ -37,13 +37,13 @@ class Line(NamedTuple):
 
 def message_of(
     payout: PayoutMade, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
-) -> Letter:
+) -> RenderedMail:
     """The whole mail; the same arguments give the same bytes.
 
     Raises ``ValueError`` where the receiver's address is none.
     """
     lines = _lines(payout, calendar)
-    return write(
+    return render(
         username=username,
         to=to,
         sender=sender,
@@ -77,40 +77,40 @@ def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
     return _text(payout, username, _lines(payout, calendar))
 
 
-def _html(payout: PayoutMade, username: str, lines: list[Line]) -> str:
+def _html(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> str:
     return page(
         "payslip.html.j2",
         lines=lines,
         subject=subject_of(payout.amount_cents, payout.business_date),
-        username=visible(username),
+        username=escape_hidden(username),
         day=payout.business_date.isoformat(),
         amount=format_cents(payout.amount_cents),
         opening=format_cents(payout.opening_balance_cents),
         head_sentence=HEAD_SENTENCE,
-        log_head=visible(payout.log_head),
+        log_head=escape_hidden(payout.log_head),
     )
 
 
-def _text(payout: PayoutMade, username: str, lines: list[Line]) -> str:
+def _text(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> str:
     return "\n".join(_text_lines(payout, username, lines)) + "\n"
 
 
-def _text_lines(payout: PayoutMade, username: str, lines: list[Line]) -> Iterator[str]:
+def _text_lines(payout: PayoutMade, username: str, lines: list[PrintedLine]) -> Iterator[str]:
     yield f"You are paid {format_cents(payout.amount_cents)} for {payout.business_date}."
     yield ""
-    yield f"Hello {visible(username)}, this is how it came about:"
+    yield f"Hello {escape_hidden(username)}, this is how it came about:"
     yield ""
     opening, amount = format_cents(payout.opening_balance_cents), format_cents(payout.amount_cents)
-    rows = [Line("", "brought forward", opening, ""), *lines, Line("", "paid out", amount, "")]
+    rows = [PrintedLine("", "brought forward", opening, ""), *lines, PrintedLine("", "paid out", amount, "")]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    beside = " " * (sum(widths) + 8)
+    indent = " " * (sum(widths) + 8)
     for time, what, figure, task in rows:
-        first, *more = _wrapped(task, TEXT_COLUMNS - len(beside))
+        first, *more = _wrapped(task, TEXT_COLUMNS - len(indent))
         yield f"  {time:<{widths[0]}}  {what:<{widths[1]}}  {figure:>{widths[2]}}  {first}".rstrip()
-        yield from (beside + each for each in more)
+        yield from (indent + continuation for continuation in more)
     yield ""
     yield from _wrapped(f"{HEAD_SENTENCE}:", TEXT_COLUMNS)
-    yield visible(payout.log_head)
+    yield escape_hidden(payout.log_head)
 
 
 def _wrapped(text: str, columns: int) -> list[str]:
@@ -121,15 +121,15 @@ def _wrapped(text: str, columns: int) -> list[str]:
     return wrap(text, max(columns, NARROWEST_COLUMNS), break_on_hyphens=False) or [text]
 
 
-def _lines(payout: PayoutMade, calendar: Calendar) -> list[Line]:
+def _lines(payout: PayoutMade, calendar: Calendar) -> list[PrintedLine]:
     return [_line(line, payout.business_date, calendar) for line in payout.lines]
 
 
-def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> Line:
+def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> PrintedLine:
     """A row; what happened on another date than it is entered under says so."""
     local = calendar.local(line.occurred_at)
     time = f"{local.hour:02}:{local.minute:02}"
     if local.date() != business_date:
         time = f"{local.month:02}-{local.day:02} {time}"
-    task = f"#{line.task.number} {visible(line.task.title)}" if line.task else ""
-    return Line(time, WORDS[line.kind], format_cents(line.signed_cents), task)
+    task = f"#{line.task.number} {escape_hidden(line.task.title)}" if line.task else ""
+    return PrintedLine(time, WORDS[line.kind], format_cents(line.signed_cents), task)

@@ -10,19 +10,19 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.mail.rules import subject_of, summary_subject_of
 from popug_cli.messages.mail import ListMails, MailDetails, MailKind, MailLine, Mails, ShowMail
 
-MAILS = (
+SELECT_MAILS = (
     "SELECT mail.mail_id, coalesce(mail.sent_to, receiver.email, '') AS \"to\", mail.status, mail.attempts,"
     " mail.last_error, mail.business_date, mail.kind, mail.amount_cents, mail.held, mail.message_id, mail.queued_at,"
     " mail.due_at, mail.sent_at, mail.payload, coalesce(receiver.username, '') AS username"
     " FROM mail_outbox AS mail LEFT JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
 )
-ALL_MAILS = text(f"{MAILS} WHERE (:status IS NULL OR mail.status = :status) ORDER BY mail.mail_id")
-ONE_MAIL = text(f"{MAILS} WHERE mail.mail_id = :mail_id")
+SELECT_ALL_MAILS = text(f"{SELECT_MAILS} WHERE (:status IS NULL OR mail.status = :status) ORDER BY mail.mail_id")
+SELECT_ONE_MAIL = text(f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id")
 
 
 def list_mails(message: ListMails, context: Context) -> Mails:
     """Payout mails, oldest first."""
-    rows = context.connection.execute(ALL_MAILS, {"status": message.status})
+    rows = context.connection.execute(SELECT_ALL_MAILS, {"status": message.status})
     return Mails([_line(row) for row in rows.mappings()])
 
 
@@ -46,7 +46,7 @@ def line_of(mail_id: str, context: Context) -> MailLine:
 
 def find(mail_id: str, context: Context) -> dict[str, Any]:
     """The row of one payout mail; raises ``mail_not_found``."""
-    row = context.connection.execute(ONE_MAIL, {"mail_id": mail_id}).mappings().first()
+    row = context.connection.execute(SELECT_ONE_MAIL, {"mail_id": mail_id}).mappings().first()
     if row is None:
         raise NotFound(
             "mail_not_found",

@@ -5,9 +5,9 @@ from datetime import date, timedelta
 from popug_cli.kernel.money import format_cents
 
 FIRST_WAIT_SECONDS = 60
-LONGEST_WAIT_SECONDS = 3600
+MAX_WAIT_SECONDS = 3600
 BATCH_SECONDS = 10
-STEPS_OF_A_MAIL = 6
+SMTP_STEPS = 6
 MAX_ERROR_CHARACTERS = 500
 
 
@@ -15,23 +15,23 @@ def wait_after(attempts: int, jitter: float) -> timedelta:
     """How long a mail waits after that many failed attempts: doubled up to an hour, cut by up to a half."""
     assert attempts >= 1
     assert 0 <= jitter < 1
-    wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, 16))
+    wait = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, 16))
     return timedelta(seconds=wait * (1 - jitter / 2))
 
 
-def lease_of(step_seconds: int) -> timedelta:
+def lease_duration(step_seconds: int) -> timedelta:
     """How long a batch is claimed for, where one step of the transport takes up to ``step_seconds``."""
-    return timedelta(seconds=BATCH_SECONDS) + reserve_of(step_seconds)
+    return timedelta(seconds=BATCH_SECONDS) + lease_margin(step_seconds)
 
 
-def reserve_of(step_seconds: int) -> timedelta:
+def lease_margin(step_seconds: int) -> timedelta:
     """What must be left of the lease for another mail to be begun: twice what it may take."""
-    return 2 * longest_mail(step_seconds)
+    return 2 * max_send_time(step_seconds)
 
 
-def longest_mail(step_seconds: int) -> timedelta:
+def max_send_time(step_seconds: int) -> timedelta:
     """The longest that the sending of one mail may take, connecting included."""
-    return timedelta(seconds=STEPS_OF_A_MAIL * step_seconds)
+    return timedelta(seconds=SMTP_STEPS * step_seconds)
 
 
 def message_id_of(mail_id: str) -> str:

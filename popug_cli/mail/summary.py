@@ -7,15 +7,15 @@ from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.calendar import Calendar
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.money import format_cents
-from popug_cli.kernel.text import visible
+from popug_cli.kernel.text import escape_hidden
 from popug_cli.mail import payslip
-from popug_cli.mail.consumers import QUEUE
+from popug_cli.mail.consumers import INSERT_MAIL
 from popug_cli.mail.html import page
-from popug_cli.mail.letter import Letter, write
+from popug_cli.mail.letter import RenderedMail, render
 from popug_cli.mail.rules import message_id_of, summary_subject_of
-from popug_cli.messages.analytics import Dearest
+from popug_cli.messages.analytics import MostExpensiveTask
 from popug_cli.messages.base import ACCOUNTING, Role
 from popug_cli.messages.billing import DayClosed, PayoutMade
 from popug_cli.messages.mail import MailKind
@@ -26,7 +26,7 @@ class Summary(msgspec.Struct, frozen=True):
     """What a summary tells: the day's figures, and the dearest of its completed tasks."""
 
     figures: DayClosed
-    dearest: Dearest | None
+    dearest: MostExpensiveTask | None
 
 
 def content_of(kind: str, payload: str) -> PayoutMade | Summary:
@@ -36,7 +36,7 @@ def content_of(kind: str, payload: str) -> PayoutMade | Summary:
     return msgspec.json.decode(payload, type=PayoutMade)
 
 
-def may_read(role: Role, *, active: bool) -> bool:
+def may_receive(role: Role, *, active: bool) -> bool:
     """Whether somebody is of management now, so that the figures are for them."""
     return active and role in ACCOUNTING
 
@@ -44,33 +44,33 @@ def may_read(role: Role, *, active: bool) -> bool:
 def due_days(context: Context) -> list[DayClosed]:
     """The closed days that management has not been told of, oldest first."""
     statement = text("SELECT payload FROM mail_summaries WHERE queued = 0 ORDER BY business_date")
-    return [msgspec.json.decode(each, type=DayClosed) for each in context.connection.execute(statement).scalars()]
+    return [msgspec.json.decode(payload, type=DayClosed) for payload in context.connection.execute(statement).scalars()]
 
 
-def readers(context: Context) -> list[str]:
+def recipients(context: Context) -> list[str]:
     """The ids of those whom summaries are for."""
     rows = context.connection.execute(text("SELECT user_id, role, active FROM mail_receivers ORDER BY user_id"))
-    return [row.user_id for row in rows if may_read(Role(row.role), active=bool(row.active))]
+    return [row.user_id for row in rows if may_receive(Role(row.role), active=bool(row.active))]
 
 
-def queue(summary: Summary, context: Context) -> None:
+def enqueue(summary: Summary, context: Context) -> None:
     """Queue a day's summary for each who may read it, once."""
     day, payload, now = summary.figures.business_date.isoformat(), msgspec.json.encode(summary).decode(), context.now
     mails = []
-    for user_id in readers(context):
+    for user_id in recipients(context):
         mail_id, income_cents = context.events.new_id(), summary.figures.income_cents
         about = (message_id_of(mail_id), user_id, day, MailKind.SUMMARY, income_cents, payload, None)
-        mails.append((mail_id, *about, stamp(now), stamp(now)))
-    insert_many(context.connection, QUEUE, mails)
+        mails.append((mail_id, *about, to_rfc3339(now), to_rfc3339(now)))
+    insert_many(context.connection, INSERT_MAIL, mails)
     insert_many(context.connection, "UPDATE mail_summaries SET queued = 1 WHERE business_date = ?", [(day,)])
 
 
 def message_of(
     summary: Summary, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
-) -> Letter:
+) -> RenderedMail:
     """The whole mail; the same arguments give the same bytes."""
     figures = summary.figures
-    return write(
+    return render(
         username=username,
         to=to,
         sender=sender,
@@ -89,7 +89,9 @@ def text_of(content: PayoutMade | Summary, username: str, calendar: Calendar) ->
     rows = _rows(content)
     names, values = max(len(name) for name, _, _ in rows), max(len(value) for _, value, _ in rows)
     lines = [f"  {name:<{names}}  {value:>{values}}  {more}".rstrip() for name, value, more in rows]
-    return "\n".join([_first_line(content), "", f"Hello {visible(username)}, this was the day:", "", *lines]) + "\n"
+    return (
+        "\n".join([_first_line(content), "", f"Hello {escape_hidden(username)}, this was the day:", "", *lines]) + "\n"
+    )
 
 
 def _html_of(summary: Summary, username: str) -> str:
@@ -98,7 +100,7 @@ def _html_of(summary: Summary, username: str) -> str:
         "summary.html.j2",
         rows=_rows(summary),
         subject=summary_subject_of(figures.income_cents, figures.business_date),
-        username=visible(username),
+        username=escape_hidden(username),
         day=figures.business_date.isoformat(),
         income=format_cents(figures.income_cents),
     )
@@ -111,7 +113,7 @@ def _first_line(summary: Summary) -> str:
 def _rows(summary: Summary) -> list[tuple[str, str, str]]:
     """Name, value and what belongs to it."""
     figures, dearest = summary.figures, summary.dearest
-    task = f"#{dearest.task.number} {visible(dearest.task.title)}" if dearest else "nothing was completed"
+    task = f"#{dearest.task.number} {escape_hidden(dearest.task.title)}" if dearest else "nothing was completed"
     return [
         ("fees", format_cents(figures.fees_cents), ""),
         ("rewards", format_cents(-figures.rewards_cents), ""),

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 from popug_cli.kernel.disk import make_directory
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.settings import Settings
-from popug_cli.mail.letter import Letter
+from popug_cli.mail.letter import RenderedMail
 from popug_cli.mail.rules import one_line
-from popug_cli.storage.faults import place_fault
+from popug_cli.storage.faults import environment_error
 
 if TYPE_CHECKING:
     import smtplib
     import ssl
 
-OK, WILL_FORWARD, GO_ON, CLOSING, TOO_LARGE = 250, 251, 354, 421, 552
-TOO_LARGE_IN_FULL = ("5.2.3", "5.3.4")  # RFC 3463
+OK, WILL_FORWARD, START_INPUT, CLOSING, TOO_LARGE = 250, 251, 354, 421, 552
+TOO_LARGE_ENHANCED = ("5.2.3", "5.3.4")  # RFC 3463
 MAILDIR_STEP_SECONDS = 1
 _DOT_FIRST = re.compile(rb"^\.", re.MULTILINE)
 _SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
@@ -31,27 +31,27 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
 class Verdict(Enum):
     """What became of a mail that was handed over."""
 
-    TAKEN = "taken"
+    ACCEPTED = "taken"
     DEFERRED = "not now"
-    REFUSED = "never"
-    BROKEN = "the connection broke, so that nobody knows whether it was taken"
+    REJECTED = "never"
+    DISCONNECTED = "the connection broke, so that nobody knows whether it was taken"
     UNAVAILABLE = "there is no connection, or no mail of ours is taken"
 
 
-class Outcome(NamedTuple):
-    """A verdict, and the reason where it is not ``TAKEN``."""
+class DeliveryResult(NamedTuple):
+    """A verdict, and the reason where it is not ``ACCEPTED``."""
 
     verdict: Verdict
     error: str = ""
 
 
-TAKEN = Outcome(Verdict.TAKEN)
+ACCEPTED = DeliveryResult(Verdict.ACCEPTED)
 
 
-Work = Callable[[], None]
+MarkingStep = Callable[[], None]
 
 
-class Transport(Protocol):
+class MailTransport(Protocol):
     """Takes mails, each to its one receiver.
 
     What was taken is certain once ``settle`` said so; one step lasts up to ``step_seconds``.
@@ -69,21 +69,23 @@ class Transport(Protocol):
         """Let go of what was held."""
         ...
 
-    def send(self, letter: Letter, *, mark: Work, marked: Work, meanwhile: Work) -> Outcome:
+    def send(
+        self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
+    ) -> DeliveryResult:
         """Hand over one mail.
 
-        One that keeps nothing back calls ``mark`` as soon as it has begun, which begins to mark those before,
-        ``marked`` before this one could be taken, which waits for that (what it raises comes out, and the mail was not
-        taken), and ``meanwhile`` while it waits.
+        A transport that settles each mail calls ``start_marking`` as soon as it has begun, which begins to mark the
+        mails before this one. It calls ``finish_marking``, which waits for that, before the server could accept this
+        one; what that raises is raised here, and the mail was not accepted. It calls ``prepare_next`` while it waits.
         """
         ...
 
-    def settle(self) -> Outcome:
+    def settle(self) -> DeliveryResult:
         """Make certain what was taken."""
         ...
 
 
-def open_transport(settings: Settings, home: Home) -> Transport:
+def open_transport(settings: Settings, home: Home) -> MailTransport:
     """The transport that the settings choose."""
     return Smtp(settings) if settings.text("mail.transport") == "smtp" else Maildir(home.maildir)
 
@@ -108,19 +110,21 @@ class Maildir:
     ) -> None:
         """Nothing is held."""
 
-    def send(self, letter: Letter, *, mark: Work, marked: Work, meanwhile: Work) -> Outcome:
+    def send(
+        self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
+    ) -> DeliveryResult:
         """Write a file under ``tmp``, synced, then move it to ``new``."""
-        name = _name_of(letter)
-        content = letter.content.replace(b"\r\n", b"\n")
+        name = _file_name(mail)
+        content = mail.content.replace(b"\r\n", b"\n")
         try:
             self._make()
             _write_synced(self._root / "tmp" / name, content)
             (self._root / "tmp" / name).replace(self._root / "new" / name)
         except OSError as error:
-            return _refused_by_disk(error, self._root)
-        return TAKEN
+            return _disk_error(error, self._root)
+        return ACCEPTED
 
-    def settle(self) -> Outcome:
+    def settle(self) -> DeliveryResult:
         """Sync the directory, so that the files keep their names."""
         try:
             descriptor = os.open(self._root / "new", os.O_RDONLY)
@@ -129,8 +133,8 @@ class Maildir:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            return _refused_by_disk(error, self._root)
-        return TAKEN
+            return _disk_error(error, self._root)
+        return ACCEPTED
 
     def _make(self) -> None:
         for folder in ("cur", "new", "tmp"):
@@ -158,42 +162,44 @@ class Smtp:
                 self._client.quit()
         self._drop()
 
-    def send(self, letter: Letter, *, mark: Work, marked: Work, meanwhile: Work) -> Outcome:
+    def send(
+        self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
+    ) -> DeliveryResult:
         """Hand one mail to the server, which takes it by the dot that ends its content, and not before."""
         if self._client is None:
-            mark()
-            marked()
+            start_marking()
+            finish_marking()
         try:
             client = self._client or self._connect()
         except (OSError, UnicodeError) as error:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
-            return Outcome(Verdict.UNAVAILABLE, one_line(f"{where}: {_reason(error)}"))
+            return DeliveryResult(Verdict.UNAVAILABLE, one_line(f"{where}: {_connection_error(error)}"))
         try:
-            outcome = _announce(client, letter, mark) or _hand_over(client, letter, marked, meanwhile)
+            outcome = _envelope(client, mail, start_marking) or _data(client, mail, finish_marking, prepare_next)
         except BaseException:
             self._drop()
             raise
-        if outcome.verdict is Verdict.BROKEN or client.sock is None:
+        if outcome.verdict is Verdict.DISCONNECTED or client.sock is None:
             self._drop()
         return outcome
 
-    def settle(self) -> Outcome:
+    def settle(self) -> DeliveryResult:
         """The server answers for what it took."""
-        return TAKEN
+        return ACCEPTED
 
     def _connect(self) -> "smtplib.SMTP":
         from popug_cli.mail.client import Client, TlsClient
 
         host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
-        security, me = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
+        security, local_name = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
         if not host:
             raise OSError("mail.smtp_host is empty")
         password = self._password()
         if security == "tls":
             trust = self._trust()
-            client: Client = TlsClient(host, port, me, timeout=self.step_seconds, context=trust)
+            client: Client = TlsClient(host, port, local_name, timeout=self.step_seconds, context=trust)
         else:
-            client = Client(host, port, me, timeout=self.step_seconds)
+            client = Client(host, port, local_name, timeout=self.step_seconds)
         self._client = client
         try:
             if security == "starttls":
@@ -234,49 +240,53 @@ class Smtp:
             self._client = None
 
 
-def _announce(client: "smtplib.SMTP", letter: Letter, mark: Work) -> Outcome | None:
+def _envelope(client: "smtplib.SMTP", mail: RenderedMail, start_marking: MarkingStep) -> DeliveryResult | None:
     """Say whose mail comes; nothing comes back where the server waits for its content."""
     import smtplib
 
     try:
         client.ehlo_or_helo_if_needed()
-        size = f" SIZE={len(letter.content)}" if client.has_extn("size") else ""
-        client.putcmd("MAIL", f"FROM:<{letter.sender}>{size}")
-        mark()
+        size = f" SIZE={len(mail.content)}" if client.has_extn("size") else ""
+        client.putcmd("MAIL", f"FROM:<{mail.sender}>{size}")
+        start_marking()
         code, reason = client.getreply()
         if code != OK:
-            return _refused(client, code, reason, for_good=_of_sender(code, reason))
-        code, reason = client.docmd("RCPT", f"TO:<{letter.receiver}>")
+            return _rejected(client, code, reason, permanent=_sender_rejection(code, reason))
+        code, reason = client.docmd("RCPT", f"TO:<{mail.receiver}>")
         if code not in {OK, WILL_FORWARD}:
-            return _refused(client, code, reason)
+            return _rejected(client, code, reason)
         code, reason = client.docmd("DATA")
-        return None if code == GO_ON else _refused(client, code, reason)
+        return None if code == START_INPUT else _rejected(client, code, reason)
     except smtplib.SMTPResponseException as refusal:
-        return _refused(client, refusal.smtp_code, refusal.smtp_error, for_good=Verdict.UNAVAILABLE)
+        return _rejected(client, refusal.smtp_code, refusal.smtp_error, permanent=Verdict.UNAVAILABLE)
     except OSError as error:
-        return _broken(error)
+        return _disconnected(error)
 
 
-def _hand_over(client: "smtplib.SMTP", letter: Letter, marked: Work, meanwhile: Work) -> Outcome:
+def _data(
+    client: "smtplib.SMTP", mail: RenderedMail, finish_marking: MarkingStep, prepare_next: MarkingStep
+) -> DeliveryResult:
     """Give the content, with every dot doubled that begins a line."""
-    assert letter.content.endswith(b"\r\n")
-    marked()
+    assert mail.content.endswith(b"\r\n")
+    finish_marking()
     try:
-        client.send(_DOT_FIRST.sub(b"..", letter.content) + b".\r\n")
-        meanwhile()
+        client.send(_DOT_FIRST.sub(b"..", mail.content) + b".\r\n")
+        prepare_next()
         code, reason = client.getreply()
     except OSError as error:
-        return _broken(error)
-    return TAKEN if code == OK else _refused(client, code, reason)
+        return _disconnected(error)
+    return ACCEPTED if code == OK else _rejected(client, code, reason)
 
 
-def _of_sender(code: int, reason: bytes) -> Verdict:
+def _sender_rejection(code: int, reason: bytes) -> Verdict:
     """What a 5xx to the sender means, with whom the size of the mail is told (RFC 1870)."""
-    is_too_large = code == TOO_LARGE or _words(code, reason).partition(" ")[2].startswith(TOO_LARGE_IN_FULL)
-    return Verdict.REFUSED if is_too_large else Verdict.UNAVAILABLE
+    is_too_large = code == TOO_LARGE or _reply_text(code, reason).partition(" ")[2].startswith(TOO_LARGE_ENHANCED)
+    return Verdict.REJECTED if is_too_large else Verdict.UNAVAILABLE
 
 
-def _refused(client: "smtplib.SMTP", code: int, reason: bytes | str, *, for_good: Verdict = Verdict.REFUSED) -> Outcome:
+def _rejected(
+    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict = Verdict.REJECTED
+) -> DeliveryResult:
     """Leave the connection ready for another mail, or closed where the server said that it closes it.
 
     A refusal means: 4xx may pass, 5xx will not, and some servers hang up with it.
@@ -289,25 +299,25 @@ def _refused(client: "smtplib.SMTP", code: int, reason: bytes | str, *, for_good
     except OSError:
         client.close()
     if code >= 500:
-        return Outcome(for_good, _words(code, reason))
-    return Outcome(Verdict.BROKEN if client.sock is None else Verdict.DEFERRED, _words(code, reason))
+        return DeliveryResult(permanent, _reply_text(code, reason))
+    return DeliveryResult(Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED, _reply_text(code, reason))
 
 
-def _broken(error: OSError) -> Outcome:
-    return Outcome(Verdict.BROKEN, one_line(str(error) or type(error).__name__))
+def _disconnected(error: OSError) -> DeliveryResult:
+    return DeliveryResult(Verdict.DISCONNECTED, one_line(str(error) or type(error).__name__))
 
 
-def _words(code: int, reason: bytes | str) -> str:
+def _reply_text(code: int, reason: bytes | str) -> str:
     return one_line(f"{code} {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}")
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def _connection_error(error: OSError | UnicodeError) -> str:
     """Why there is no connection, in words."""
     import smtplib
     import ssl
 
     if isinstance(error, smtplib.SMTPResponseException):
-        return _words(error.smtp_code, error.smtp_error)
+        return _reply_text(error.smtp_code, error.smtp_error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, socket.gaierror | UnicodeError):
@@ -317,17 +327,17 @@ def _reason(error: OSError | UnicodeError) -> str:
     return (error.strerror if error.errno else str(error)) or str(error) or type(error).__name__
 
 
-def _refused_by_disk(error: OSError, root: Path) -> Outcome:
-    fault = place_fault(error, root / "new")
+def _disk_error(error: OSError, root: Path) -> DeliveryResult:
+    fault = environment_error(error, root / "new")
     return (
-        Outcome(Verdict.UNAVAILABLE, fault.message)
+        DeliveryResult(Verdict.UNAVAILABLE, fault.message)
         if fault
-        else Outcome(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
+        else DeliveryResult(Verdict.UNAVAILABLE, one_line(str(error) or type(error).__name__))
     )
 
 
-def _name_of(letter: Letter) -> str:
-    name = letter.message_id.strip("<>").partition("@")[0]
+def _file_name(mail: RenderedMail) -> str:
+    name = mail.message_id.strip("<>").partition("@")[0]
     assert _SAFE_NAME.fullmatch(name)
     return f"{name}.popug"
 

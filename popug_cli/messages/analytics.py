@@ -8,7 +8,7 @@ from popug_cli.messages.base import ADMINS, Query, declare
 from popug_cli.messages.billing import TaskRef
 
 
-class Dearest(msgspec.Struct, frozen=True):
+class MostExpensiveTask(msgspec.Struct, frozen=True):
     """The completed task with the highest reward of a period."""
 
     from_date: date = msgspec.field(name="from")
@@ -23,11 +23,11 @@ class MostExpensive(msgspec.Struct, frozen=True):
     ``month_to_date`` is that of the days of ``by_day`` together.
     """
 
-    day: Dearest | None
-    week: Dearest | None
-    month: Dearest | None
-    month_to_date: Dearest | None
-    by_day: list[Dearest]
+    day: MostExpensiveTask | None
+    week: MostExpensiveTask | None
+    month: MostExpensiveTask | None
+    month_to_date: MostExpensiveTask | None
+    by_day: list[MostExpensiveTask]
 
 
 class Analytics(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Analytics(msgspec.Struct, frozen=True):
     most_expensive: MostExpensive
 
 
-@declare("analytics", by=ADMINS)
+@declare("analytics", roles=ADMINS)
 class GetAnalytics(Query[Analytics], frozen=True, kw_only=True):
     """Ask for the figures of a date, today by default."""
 

@@ -59,10 +59,10 @@ class Declaration(msgspec.Struct, frozen=True):
 
     message: "type[Message[Any]]"
     module: str
-    line: str
+    command_line: str
     access: Access
     roles: frozenset[Role]
-    others: frozenset[Role]
+    roles_for_others: frozenset[Role]
     scopes: frozenset[str]
 
     @property
@@ -76,7 +76,7 @@ class Declaration(msgspec.Struct, frozen=True):
         return issubclass(self.message, Command)
 
     @property
-    def names_a_person(self) -> bool:
+    def has_username(self) -> bool:
         """Whether it says whom it is about, so that oneself and others make a difference."""
         return "username" in self.message.__struct_fields__
 
@@ -95,19 +95,27 @@ DECLARATIONS: "dict[type[Message[Any]], Declaration]" = {}
 
 
 def declare(
-    line: str,
+    command_line: str,
     *,
-    by: frozenset[Role] = frozenset(),
-    others: frozenset[Role] | None = None,
+    roles: frozenset[Role] = frozenset(),
+    roles_for_others: frozenset[Role] | None = None,
     access: Access = Access.TOKEN,
     scopes: frozenset[str] = frozenset(),
 ) -> Callable[[MessageType], MessageType]:
     """Say once of a message which command line sends it and who may; its module is the file it stands in."""
-    assert bool(by) == (access is Access.TOKEN), "roles belong to messages that need a token"
+    assert bool(roles) == (access is Access.TOKEN), "roles belong to messages that need a token"
 
     def register(message: MessageType) -> MessageType:
         module = message.__module__.rpartition(".")[2]
-        DECLARATIONS[message] = Declaration(message, module, line, access, by, by if others is None else others, scopes)
+        DECLARATIONS[message] = Declaration(
+            message,
+            module,
+            command_line,
+            access,
+            roles,
+            roles if roles_for_others is None else roles_for_others,
+            scopes,
+        )
         return message
 
     return register
@@ -121,12 +129,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     NAME: ClassVar[str]
     VERSION: ClassVar[int]
     SOURCE: ClassVar[str]
-    KEY: ClassVar[str]
+    SUBJECT_FIELD: ClassVar[str]
 
     @property
     def subject(self) -> str:
         """The ordering key: events of one subject are delivered in the order in which they were published."""
-        return str(getattr(self, self.KEY))
+        return str(getattr(self, self.SUBJECT_FIELD))
 
 
 EVENTS: "dict[str, type[Event]]" = {}
@@ -137,12 +145,12 @@ def schema_uri(event_type: str) -> str:
     return f"urn:popug:schema:{event_type}"
 
 
-def event(publisher: str, version: int, *, key: str) -> Callable[[EventType], EventType]:
+def event(publisher: str, version: int, *, subject_field: str) -> Callable[[EventType], EventType]:
     """Say once of an event who publishes it, in which version, and which field orders it."""
 
     def register(shape: EventType) -> EventType:
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", shape.__name__).lower().removesuffix(f"_v{version}")
-        shape.NAME, shape.VERSION, shape.KEY = name, version, key
+        shape.NAME, shape.VERSION, shape.SUBJECT_FIELD = name, version, subject_field
         shape.TYPE = f"popug.{publisher}.{name}.v{version}"
         shape.SCHEMA = schema_uri(shape.TYPE)
         shape.SOURCE = f"/popug/{publisher}"
@@ -154,14 +162,14 @@ def event(publisher: str, version: int, *, key: str) -> Callable[[EventType], Ev
 
 def declarations() -> Iterator[Declaration]:
     """Every declared message, by module and name."""
-    yield from sorted(DECLARATIONS.values(), key=lambda each: (each.module, each.name))
+    yield from sorted(DECLARATIONS.values(), key=lambda declaration: (declaration.module, declaration.name))
 
 
-class Done(msgspec.Struct, frozen=True):
+class Nothing(msgspec.Struct, frozen=True):
     """The answer where there is nothing to say."""
 
 
-class Imported(msgspec.Struct, frozen=True):
+class ImportResult(msgspec.Struct, frozen=True):
     """What an import did: lines taken, and lines skipped because they had been taken before."""
 
     imported: int

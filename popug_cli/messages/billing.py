@@ -174,7 +174,7 @@ class LedgerLine(msgspec.Struct, frozen=True):
         return self.amount_cents if self.kind in CREDITS else -self.amount_cents
 
 
-class LedgerRun(msgspec.Struct, frozen=True):
+class LedgerChunk(msgspec.Struct, frozen=True):
     """Some entries that follow each other by position, of a ledger that ends at ``up_to``."""
 
     up_to: int
@@ -197,7 +197,7 @@ class DayEnds(msgspec.Struct, frozen=True):
     after: str | None
 
 
-@declare("balance", by=EVERYONE, others=ACCOUNTING)
+@declare("balance", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetBalance(Query[Balance], frozen=True, kw_only=True):
     """Ask for a balance, one's own where nobody is named."""
 
@@ -206,7 +206,7 @@ class GetBalance(Query[Balance], frozen=True, kw_only=True):
     as_of_time: datetime | None = None
 
 
-@declare("statement", by=EVERYONE, others=ACCOUNTING)
+@declare("statement", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetStatement(Query[Statement], frozen=True, kw_only=True):
     """Ask for the entries of some dates, today's by default; one's own where nobody is named."""
 
@@ -216,7 +216,7 @@ class GetStatement(Query[Statement], frozen=True, kw_only=True):
     as_of_time: datetime | None = None
 
 
-@declare("income", by=ACCOUNTING)
+@declare("income", roles=ACCOUNTING)
 class GetIncome(Query[Income], frozen=True, kw_only=True):
     """Ask for management's income by day, today and the six days before by default."""
 
@@ -226,14 +226,14 @@ class GetIncome(Query[Income], frozen=True, kw_only=True):
     as_of_time: datetime | None = None
 
 
-@declare("analytics", by=ADMINS)
+@declare("analytics", roles=ADMINS)
 class ListInRed(Query[InRed], frozen=True, kw_only=True):
     """Ask who is in the red now."""
 
     limit: Limit = 20
 
 
-@declare("task show", by=EVERYONE, others=ACCOUNTING)
+@declare("task show", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
     """Ask for the entries of a task, one's own where one may not see others'."""
 
@@ -241,7 +241,7 @@ class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
     username: str | None = None
 
 
-@declare("close-day", by=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
+@declare("close-day", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
 class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
     """Close every open day up to a date and pay what people have; today by default.
 
@@ -255,7 +255,7 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
     confirmed: bool = False
 
 
-@declare("ledger correct", by=ADMINS)
+@declare("ledger correct", roles=ADMINS)
 class CorrectEntry(Command[Entry], frozen=True, kw_only=True):
     """Post the entry that reverses another, in the open day, for a reason that is recorded."""
 
@@ -263,8 +263,8 @@ class CorrectEntry(Command[Entry], frozen=True, kw_only=True):
     reason: str
 
 
-@declare("ledger export", by=ACCOUNTING)
-class ExportLedger(Query[LedgerRun], frozen=True, kw_only=True):
+@declare("ledger export", roles=ACCOUNTING)
+class ExportLedger(Query[LedgerChunk], frozen=True, kw_only=True):
     """Ask for the next entries after a position; ``up_to`` holds the end of the ledger still between requests."""
 
     after: Count = 0
@@ -272,7 +272,7 @@ class ExportLedger(Query[LedgerRun], frozen=True, kw_only=True):
     limit: Limit = 5_000
 
 
-@declare("ledger export", by=ACCOUNTING)
+@declare("ledger export", roles=ACCOUNTING)
 class ExportDayEnds(Query[DayEnds], frozen=True, kw_only=True):
     """Ask for the balances at the ends of days, of the next accounts after one, of a ledger that ends at a position."""
 
@@ -296,7 +296,7 @@ class PayslipLine(msgspec.Struct, frozen=True):
     task: TaskRef | None = None
 
 
-@event("billing", 1, key="task_id")
+@event("billing", 1, subject_field="task_id")
 class TaskPriced(Event, frozen=True, kw_only=True):
     """A task has its price, for good."""
 
@@ -306,7 +306,7 @@ class TaskPriced(Event, frozen=True, kw_only=True):
     draw: PriceDraw
 
 
-@event("billing", 1, key="user_id")
+@event("billing", 1, subject_field="user_id")
 class EntryPosted(Event, frozen=True, kw_only=True):
     """An entry stands in the ledger."""
 
@@ -319,7 +319,7 @@ class EntryPosted(Event, frozen=True, kw_only=True):
     corrects: Id | None = None
 
 
-@event("billing", 1, key="corrects")
+@event("billing", 1, subject_field="corrects")
 class EntryCorrected(Event, frozen=True, kw_only=True):
     """An admin had an entry reversed: ``entry_id`` is the one that reverses ``corrects``; its actor is who did it."""
 
@@ -329,7 +329,7 @@ class EntryCorrected(Event, frozen=True, kw_only=True):
     reason: str
 
 
-@event("billing", 1, key="user_id")
+@event("billing", 1, subject_field="user_id")
 class PayoutMade(Event, frozen=True, kw_only=True):
     """Somebody was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries."""
 
@@ -341,7 +341,7 @@ class PayoutMade(Event, frozen=True, kw_only=True):
     log_head: str
 
 
-@event("billing", 1, key="business_date")
+@event("billing", 1, subject_field="business_date")
 class DayClosed(Event, frozen=True, kw_only=True):
     """A day is over: its figures."""
 

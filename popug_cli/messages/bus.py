@@ -78,7 +78,7 @@ class DeadLetters(msgspec.Struct, frozen=True):
     dead: list[DeadLetter]
 
 
-class Dropped(msgspec.Struct, frozen=True):
+class DroppedLetter(msgspec.Struct, frozen=True):
     """A dead letter that was given up: what its consumer will never do, and the money that hung on it alone."""
 
     event_id: str
@@ -87,7 +87,7 @@ class Dropped(msgspec.Struct, frozen=True):
     amount_cents: int
 
 
-class Retried(msgspec.Struct, frozen=True):
+class RetryResult(msgspec.Struct, frozen=True):
     """Events that are done now, and events that are dead letters still."""
 
     retried: int
@@ -141,7 +141,7 @@ class Schemas(msgspec.Struct, frozen=True):
     schemas: dict[str, dict[str, Any]]
 
 
-@declare("events list", by=ADMINS)
+@declare("events list", roles=ADMINS)
 class ListEvents(Query[EventPage], frozen=True, kw_only=True):
     """Ask for events after a position; ``type`` is a full type or its middle name."""
 
@@ -152,46 +152,46 @@ class ListEvents(Query[EventPage], frozen=True, kw_only=True):
     limit: Limit | None = None
 
 
-@declare("events show", by=ADMINS)
+@declare("events show", roles=ADMINS)
 class ShowEvent(Query[EnvelopeDocument], frozen=True, kw_only=True):
     """Ask for one event."""
 
     event_id: str
 
 
-@declare("events status", by=ADMINS)
+@declare("events status", roles=ADMINS)
 class ShowBusStatus(Query[BusStatus], frozen=True):
     """Ask how far every consumer has come."""
 
 
-@declare("events dead", by=ADMINS)
+@declare("events dead", roles=ADMINS)
 class ListDeadLetters(Query[DeadLetters], frozen=True):
     """Ask for what is set aside."""
 
 
-@declare("events retry", by=ADMINS)
-class RetryDeadLetters(Command[Retried], frozen=True, kw_only=True):
+@declare("events retry", roles=ADMINS)
+class RetryDeadLetters(Command[RetryResult], frozen=True, kw_only=True):
     """Try one dead letter again and drain what waits behind it; all of them where none is named."""
 
     dead_id: int | None = None
 
 
-@declare("events drop", by=ADMINS)
-class DropDeadLetter(Command[Dropped], frozen=True, kw_only=True):
+@declare("events drop", roles=ADMINS)
+class DropDeadLetter(Command[DroppedLetter], frozen=True, kw_only=True):
     """Give one dead letter up, for a reason; what waits behind it goes on."""
 
     dead_id: int
     reason: str
 
 
-@declare("events replay", by=ADMINS)
+@declare("events replay", roles=ADMINS)
 class ReplayEvents(Command[ReplayReport], frozen=True, kw_only=True):
     """Build the read models anew from the log, or only compare."""
 
     verify: bool = False
 
 
-@declare("events trace", by=ADMINS)
+@declare("events trace", roles=ADMINS)
 class TraceTask(Query[Trace], frozen=True, kw_only=True):
     """Ask for the whole chain of a task."""
 
@@ -203,7 +203,7 @@ class ShowSchemas(Query[Schemas], frozen=True):
     """Ask for the JSON Schema of every event."""
 
 
-@event("bus", 1, key="event_id")
+@event("bus", 1, subject_field="event_id")
 class DeadLetterRetried(Event, frozen=True, kw_only=True):
     """Somebody had a dead letter tried again; ``done`` where its consumer took it this time."""
 
@@ -213,7 +213,7 @@ class DeadLetterRetried(Event, frozen=True, kw_only=True):
     done: bool
 
 
-@event("bus", 1, key="consumer")
+@event("bus", 1, subject_field="consumer")
 class ReadModelsRebuilt(Event, frozen=True, kw_only=True):
     """Somebody had the read models of a consumer built anew from so many events."""
 
@@ -221,7 +221,7 @@ class ReadModelsRebuilt(Event, frozen=True, kw_only=True):
     events: int
 
 
-@event("bus", 1, key="event_id")
+@event("bus", 1, subject_field="event_id")
 class DeadLetterDropped(Event, frozen=True, kw_only=True):
     """A dead letter was given up; its effects will never be."""
 

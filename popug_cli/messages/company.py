@@ -74,11 +74,11 @@ class LedgerProof(msgspec.Struct, frozen=True):
     first_wrong: str | None
 
 
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+class ExplanationNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a figure, an entry or an event is as it is; ``recorded_at`` only where that is not when it occurred."""
 
     what: str
-    because: "list[Reason]"
+    because: "list[ExplanationNode]"
     amount_cents: int | None = None
     entry_id: str | None = None
     event_id: str | None = None
@@ -91,7 +91,7 @@ class Explanation(msgspec.Struct, frozen=True):
     """A figure and what it is made of: the amounts of ``because`` add up to it."""
 
     figure_cents: int
-    because: list[Reason]
+    because: list[ExplanationNode]
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class Backup(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class Restored(msgspec.Struct, frozen=True):
+class RestoreResult(msgspec.Struct, frozen=True):
     """The home that was restored, and where the one that it replaced is kept."""
 
     path: str
@@ -125,7 +125,7 @@ class Permissions(msgspec.Struct, frozen=True):
     permissions: list[PermissionLine]
 
 
-@declare("task show", by=EVERYONE)
+@declare("task show", roles=EVERYONE)
 class ShowTask(Query[TaskDetails], frozen=True, kw_only=True):
     """Ask for a task with its history and entries."""
 
@@ -157,21 +157,21 @@ class VerifyLedger(Query[LedgerProof], frozen=True, kw_only=True):
     head: str | None = None
 
 
-@declare("explain balance", by=EVERYONE, others=ACCOUNTING)
+@declare("explain balance", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class ExplainBalance(Query[Explanation], frozen=True, kw_only=True):
     """Ask why a balance is what it is, one's own where nobody is named."""
 
     username: str | None = None
 
 
-@declare("explain income", by=ACCOUNTING)
+@declare("explain income", roles=ACCOUNTING)
 class ExplainIncome(Query[Explanation], frozen=True, kw_only=True):
     """Ask why management's income of a date is what it is, today's by default."""
 
     day: date | None = None
 
 
-@declare("explain task", by=EVERYONE)
+@declare("explain task", roles=EVERYONE)
 class ExplainTask(Query[Explanation], frozen=True, kw_only=True):
     """Ask what a task did to the balances that one may see, and why."""
 
@@ -186,7 +186,7 @@ class BackUp(Command[Backup], frozen=True, kw_only=True):
 
 
 @declare("restore", access=Access.OPERATOR)
-class Restore(Command[Restored], frozen=True, kw_only=True):
+class Restore(Command[RestoreResult], frozen=True, kw_only=True):
     """Put the company of a backup in the place of the home's, which is kept beside it."""
 
     path: str

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from popug_cli.kernel.clock import parse_stamp
+from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.upcasters import upcast
 
@@ -32,7 +32,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     actor: str | None = None
 
 
-class Told(msgspec.Struct, Generic[E_co], frozen=True):
+class EventFields(msgspec.Struct, Generic[E_co], frozen=True):
     """What a consumer needs of an envelope."""
 
     id: str
@@ -69,18 +69,18 @@ def decode(sequence: int, type_: str, envelope: str) -> Delivered[Event]:
 
     Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` where the row does not fit the schema of its type.
     """
-    told = _decoder_of(type_)(envelope)
-    time = _instant(told.time)
-    correlation_id, actor = told.correlationid or told.id, told.actor or "unknown"
-    return Delivered(sequence, told.id, told.subject, time, correlation_id, actor, upcast(told.data))
+    fields = _decoder_of(type_)(envelope)
+    time = _instant(fields.time)
+    correlation_id, actor = fields.correlationid or fields.id, fields.actor or "unknown"
+    return Delivered(sequence, fields.id, fields.subject, time, correlation_id, actor, upcast(fields.data))
 
 
 @cache
-def _decoder_of(type_: str) -> Callable[[str], Told[Event]]:
+def _decoder_of(type_: str) -> Callable[[str], EventFields[Event]]:
     shape = EVENTS.get(type_)
     if shape is None:
         raise msgspec.ValidationError(f"unknown type {type_}")
-    return msgspec.json.Decoder(Told[shape]).decode  # type: ignore[valid-type]
+    return msgspec.json.Decoder(EventFields[shape]).decode  # type: ignore[valid-type]
 
 
 def subject_of(sequence: int, envelope: str) -> str:
@@ -95,7 +95,7 @@ def subject_of(sequence: int, envelope: str) -> str:
 def _instant(text: str) -> datetime:
     try:
         if datetime.fromisoformat(text).tzinfo is not None:
-            return parse_stamp(text)
+            return from_rfc3339(text)
     except ValueError:
         pass
     raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {text!r}")

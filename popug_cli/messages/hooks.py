@@ -36,7 +36,7 @@ class Hooks(msgspec.Struct, frozen=True):
     hooks: list[Hook]
 
 
-class HookTrial(msgspec.Struct, frozen=True):
+class TryHookResult(msgspec.Struct, frozen=True):
     """How one run of a hook went: its exit status (124: it took too long, 126: it could not be started), what it wrote.
 
     ``is_sample`` where the event was made up, because none of its kind has happened yet.
@@ -48,7 +48,7 @@ class HookTrial(msgspec.Struct, frozen=True):
     is_sample: bool
 
 
-class HookRun(msgspec.Struct, frozen=True):
+class HookRunResult(msgspec.Struct, frozen=True):
     """What one look after the hooks came to: runs that went well, that failed, and events that were set aside.
 
     ``hooks`` counts those that the database knows of.
@@ -72,7 +72,7 @@ class ListHooks(Query[Hooks], frozen=True):
 
 
 @declare("hooks test", access=Access.OPERATOR)
-class TryHook(Query[HookTrial], frozen=True, kw_only=True):
+class TryHook(Query[TryHookResult], frozen=True, kw_only=True):
     """Run a hook once, now, with an event of the log (the last of its kind where none is named) or a sample."""
 
     name: str
@@ -87,7 +87,7 @@ class RetryHook(Command[HooksRetried], frozen=True, kw_only=True):
 
 
 @declare("scheduler", access=Access.OPERATOR)
-class RunHooks(Command[HookRun], frozen=True, kw_only=True):
+class RunHooks(Command[HookRunResult], frozen=True, kw_only=True):
     """Give the hooks the events that they have not had yet; nothing new is begun after ``seconds``."""
 
     seconds: int = 60

@@ -11,10 +11,10 @@ from popug_cli.messages.base import (
     EVERYONE,
     Access,
     Command,
-    Done,
     Event,
     Id,
-    Imported,
+    ImportResult,
+    Nothing,
     Query,
     Role,
     declare,
@@ -125,17 +125,17 @@ class LogIn(Command[Session], frozen=True, kw_only=True):
     password: str
 
 
-@declare("logout", by=EVERYONE)
-class LogOut(Command[Done], frozen=True):
+@declare("logout", roles=EVERYONE)
+class LogOut(Command[Nothing], frozen=True):
     """Revoke one's own token."""
 
 
-@declare("whoami", by=EVERYONE)
+@declare("whoami", roles=EVERYONE)
 class WhoAmI(Query[User], frozen=True):
     """Ask who the token belongs to."""
 
 
-@declare("user add", by=ADMINS)
+@declare("user add", roles=ADMINS)
 class AddUser(Command[User], frozen=True, kw_only=True):
     """Register a person; without a password they cannot log in until they have one."""
 
@@ -145,8 +145,8 @@ class AddUser(Command[User], frozen=True, kw_only=True):
     password: str | None = None
 
 
-@declare("user import", by=ADMINS)
-class ImportUsers(Command[Imported], frozen=True, kw_only=True):
+@declare("user import", roles=ADMINS)
+class ImportUsers(Command[ImportResult], frozen=True, kw_only=True):
     """Register many people at once, all or none; those who are there just so are skipped.
 
     ``people`` has a place for each line of the file, with None where the line was blank.
@@ -155,19 +155,19 @@ class ImportUsers(Command[Imported], frozen=True, kw_only=True):
     people: Collection[NewPerson | None]
 
 
-@declare("user list", by=ADMINS)
+@declare("user list", roles=ADMINS)
 class ListUsers(Query[Users], frozen=True):
     """Ask for everybody."""
 
 
-@declare("user show", by=ADMINS)
+@declare("user show", roles=ADMINS)
 class ShowUser(Query[User], frozen=True, kw_only=True):
     """Ask for one person."""
 
     username: str
 
 
-@declare("user set-role", by=ADMINS)
+@declare("user set-role", roles=ADMINS)
 class SetRole(Command[User], frozen=True, kw_only=True):
     """Give a person another role; all their tokens are revoked."""
 
@@ -175,7 +175,7 @@ class SetRole(Command[User], frozen=True, kw_only=True):
     role: str
 
 
-@declare("user set-email", by=ADMINS)
+@declare("user set-email", roles=ADMINS)
 class SetEmail(Command[User], frozen=True, kw_only=True):
     """Give a person another address."""
 
@@ -183,21 +183,21 @@ class SetEmail(Command[User], frozen=True, kw_only=True):
     email: str
 
 
-@declare("user deactivate", by=ADMINS)
+@declare("user deactivate", roles=ADMINS)
 class DeactivateUser(Command[User], frozen=True, kw_only=True):
     """Take a person out of the game; all their tokens are revoked."""
 
     username: str
 
 
-@declare("user activate", by=ADMINS)
+@declare("user activate", roles=ADMINS)
 class ActivateUser(Command[User], frozen=True, kw_only=True):
     """Take a person back into the game."""
 
     username: str
 
 
-@declare("user passwd", by=EVERYONE, others=ADMINS)
+@declare("user passwd", roles=EVERYONE, roles_for_others=ADMINS)
 class SetPassword(Command[User], frozen=True, kw_only=True):
     """Set a password, one's own where nobody is named; the sessions of that person end."""
 
@@ -205,7 +205,7 @@ class SetPassword(Command[User], frozen=True, kw_only=True):
     username: str | None = None
 
 
-@declare("token issue", by=ADMINS)
+@declare("token issue", roles=ADMINS)
 class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
     """Make a token for a machine that acts as a person."""
 
@@ -214,13 +214,13 @@ class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
     scope: Scope | None = None
 
 
-@declare("token list", by=ADMINS)
+@declare("token list", roles=ADMINS)
 class ListTokens(Query[Tokens], frozen=True):
     """Ask for the tokens that are not expired."""
 
 
-@declare("token revoke", by=ADMINS)
-class RevokeToken(Command[Done], frozen=True, kw_only=True):
+@declare("token revoke", roles=ADMINS)
+class RevokeToken(Command[Nothing], frozen=True, kw_only=True):
     """End one token."""
 
     token_id: str
@@ -231,12 +231,12 @@ class ShowKeys(Query[KeySet], frozen=True):
     """Ask for the public keys."""
 
 
-@declare("token rotate", by=ADMINS)
+@declare("token rotate", roles=ADMINS)
 class RotateKey(Command[RotatedKey], frozen=True):
     """Sign with a new key from now on; tokens of the old one stay good until they expire."""
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class UserRegistered(Event, frozen=True, kw_only=True):
     """Somebody joined."""
 
@@ -246,7 +246,7 @@ class UserRegistered(Event, frozen=True, kw_only=True):
     role: Role
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class UserRoleChanged(Event, frozen=True, kw_only=True):
     """Somebody has another role now."""
 
@@ -255,7 +255,7 @@ class UserRoleChanged(Event, frozen=True, kw_only=True):
     new_role: Role
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class UserEmailChanged(Event, frozen=True, kw_only=True):
     """Somebody has another address now."""
 
@@ -263,28 +263,28 @@ class UserEmailChanged(Event, frozen=True, kw_only=True):
     email: str
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class UserDeactivated(Event, frozen=True, kw_only=True):
     """Somebody left the game."""
 
     user_id: Id
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class UserReactivated(Event, frozen=True, kw_only=True):
     """Somebody is back in the game."""
 
     user_id: Id
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class PasswordChanged(Event, frozen=True, kw_only=True):
     """Somebody's password was set; by whom is the actor."""
 
     user_id: Id
 
 
-@event("identity", 1, key="user_id")
+@event("identity", 1, subject_field="user_id")
 class AdminRecovered(Event, frozen=True, kw_only=True):
     """The operator made somebody an active admin with a new password."""
 
@@ -292,7 +292,7 @@ class AdminRecovered(Event, frozen=True, kw_only=True):
     username: str
 
 
-@event("identity", 1, key="token_id")
+@event("identity", 1, subject_field="token_id")
 class TokenIssued(Event, frozen=True, kw_only=True):
     """A token was made; ``kind`` is session or machine."""
 
@@ -303,7 +303,7 @@ class TokenIssued(Event, frozen=True, kw_only=True):
     scope: str | None = None
 
 
-@event("identity", 1, key="token_id")
+@event("identity", 1, subject_field="token_id")
 class TokenRevoked(Event, frozen=True, kw_only=True):
     """A token ended before its time."""
 
@@ -312,14 +312,14 @@ class TokenRevoked(Event, frozen=True, kw_only=True):
     reason: str
 
 
-@event("identity", 1, key="kid")
+@event("identity", 1, subject_field="kid")
 class KeyRotated(Event, frozen=True, kw_only=True):
     """Tokens are signed with another key from now on."""
 
     kid: Id
 
 
-@event("identity", 1, key="key")
+@event("identity", 1, subject_field="key")
 class SettingChanged(Event, frozen=True, kw_only=True):
     """A setting of the home was written."""
 

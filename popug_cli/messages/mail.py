@@ -59,7 +59,7 @@ class Mails(msgspec.Struct, frozen=True):
     mails: list[MailLine]
 
 
-class MailRun(msgspec.Struct, frozen=True):
+class MailRunResult(msgspec.Struct, frozen=True):
     """Mails sent by this run, still to be sent, and set aside for good by it; ``held`` are those held back."""
 
     sent: int
@@ -68,35 +68,35 @@ class MailRun(msgspec.Struct, frozen=True):
     held: int = 0
 
 
-@declare("mail list", by=ACCOUNTING)
+@declare("mail list", roles=ACCOUNTING)
 class ListMails(Query[Mails], frozen=True, kw_only=True):
     """Ask for payout mails, of one status or all."""
 
     status: MailStatus | None = None
 
 
-@declare("mail show", by=ACCOUNTING)
+@declare("mail show", roles=ACCOUNTING)
 class ShowMail(Query[MailDetails], frozen=True, kw_only=True):
     """Ask for one payout mail with its text."""
 
     mail_id: str
 
 
-@declare("mail send", by=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
-class SendMail(Command[MailRun], frozen=True, kw_only=True):
+@declare("mail send", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
+class SendMail(Command[MailRunResult], frozen=True, kw_only=True):
     """Send what is queued, due or not; ``release`` also frees what a restore holds back."""
 
     release: bool = False
 
 
-@declare("mail retry", by=ACCOUNTING)
+@declare("mail retry", roles=ACCOUNTING)
 class RetryMail(Command[MailLine], frozen=True, kw_only=True):
     """Queue a failed mail again."""
 
     mail_id: str
 
 
-@event("mail", 1, key="user_id")
+@event("mail", 1, subject_field="user_id")
 class MailSent(Event, frozen=True, kw_only=True):
     """A mail was taken by the transport."""
 
@@ -105,7 +105,7 @@ class MailSent(Event, frozen=True, kw_only=True):
     business_date: date
 
 
-@event("mail", 1, key="user_id")
+@event("mail", 1, subject_field="user_id")
 class MailRequeued(Event, frozen=True, kw_only=True):
     """Somebody has queued a failed mail again."""
 
@@ -114,7 +114,7 @@ class MailRequeued(Event, frozen=True, kw_only=True):
     business_date: date
 
 
-@event("mail", 1, key="user_id")
+@event("mail", 1, subject_field="user_id")
 class MailReleased(Event, frozen=True, kw_only=True):
     """Somebody let a mail go that was held back since a restore."""
 
@@ -123,7 +123,7 @@ class MailReleased(Event, frozen=True, kw_only=True):
     business_date: date
 
 
-@event("mail", 1, key="user_id")
+@event("mail", 1, subject_field="user_id")
 class MailFailed(Event, frozen=True, kw_only=True):
     """A mail was refused for good."""
 

@@ -21,5 +21,5 @@ class Principal:
 
 OPERATOR = Principal("operator")
 SCHEDULER = Principal("scheduler")
-NOBODY = Principal("nobody")
+ANONYMOUS = Principal("nobody")
 RESERVED_USERNAMES = frozenset({OPERATOR.username, SCHEDULER.username})

@@ -6,7 +6,7 @@ import msgspec
 
 from popug_cli.messages.base import Access, Command, Query, declare
 from popug_cli.messages.billing import ClosedDay
-from popug_cli.messages.mail import MailRun
+from popug_cli.messages.mail import MailRunResult
 
 
 class Schedule(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class Schedule(msgspec.Struct, frozen=True):
     mail_queued: int
 
 
-class DueRun(msgspec.Struct, frozen=True):
+class ScheduledRunResult(msgspec.Struct, frozen=True):
     """What one run of the scheduler did, and what comes next.
 
     ``set_aside`` counts what no consumer could take, ``backup`` is the path of the backup that was taken.
@@ -31,7 +31,7 @@ class DueRun(msgspec.Struct, frozen=True):
 
     at: datetime
     days: list[ClosedDay]
-    mail: MailRun
+    mail: MailRunResult
     set_aside: int
     backup: str | None
     next: Schedule
@@ -46,7 +46,7 @@ class ShowSchedule(Query[Schedule], frozen=True, kw_only=True):
 
 
 @declare("scheduler", access=Access.OPERATOR)
-class RunDue(Command[DueRun], frozen=True, kw_only=True):
+class RunDue(Command[ScheduledRunResult], frozen=True, kw_only=True):
     """Do what is due: close days up to yesterday, send mail, retry events.
 
     ``at_minute`` is the local minute of the day from which on yesterday is closed; ``confirmed`` allows more than 31

@@ -14,7 +14,7 @@ from popug_cli.messages.base import (
     Count,
     Event,
     Id,
-    Imported,
+    ImportResult,
     Limit,
     Query,
     declare,
@@ -80,7 +80,7 @@ class TaskPage(msgspec.Struct, frozen=True):
     rewards_cents: int = 0
 
 
-class TaskRun(msgspec.Struct, frozen=True):
+class TaskChunk(msgspec.Struct, frozen=True):
     """Some tasks that follow each other by number."""
 
     tasks: list[Task]
@@ -110,7 +110,7 @@ class ShuffleCheck(msgspec.Struct, frozen=True):
     different: list[WrongDraw]
 
 
-class PersonalLuck(msgspec.Struct, frozen=True):
+class PersonFairness(msgspec.Struct, frozen=True):
     """How many draws gave a task to somebody, and how many chance gives on average to who took part in as many."""
 
     username: str
@@ -121,7 +121,7 @@ class PersonalLuck(msgspec.Struct, frozen=True):
 class Fairness(msgspec.Struct, frozen=True):
     """What each person got beside what chance would give, and the probability of a result at least as uneven."""
 
-    people: list[PersonalLuck]
+    people: list[PersonFairness]
     p_value: float
 
 
@@ -133,7 +133,7 @@ class NewTask(msgspec.Struct, frozen=True):
     task_id: str | None = None
 
 
-@declare("task add", by=EVERYONE)
+@declare("task add", roles=EVERYONE)
 class AddTask(Command[Task], frozen=True, kw_only=True):
     """Create a task; chance assigns it."""
 
@@ -141,20 +141,20 @@ class AddTask(Command[Task], frozen=True, kw_only=True):
     jira_id: str | None = None
 
 
-@declare("task complete", by=EVERYONE)
+@declare("task complete", roles=EVERYONE)
 class CompleteTask(Command[Task], frozen=True, kw_only=True):
     """Complete an open task that is one's own."""
 
     number: int
 
 
-@declare("tasks shuffle", by=SHUFFLERS)
+@declare("tasks shuffle", roles=SHUFFLERS)
 class ShuffleTasks(Command[Shuffle], frozen=True):
     """Draw a new assignee for every open task."""
 
 
-@declare("tasks import", by=EVERYONE)
-class ImportTasks(Command[Imported], frozen=True, kw_only=True):
+@declare("tasks import", roles=EVERYONE)
+class ImportTasks(Command[ImportResult], frozen=True, kw_only=True):
     """Create many tasks at once, all or none; lines that were imported before are skipped.
 
     ``lines`` has a place for each line of the file, with None where the line was blank.
@@ -163,14 +163,14 @@ class ImportTasks(Command[Imported], frozen=True, kw_only=True):
     lines: Collection[NewTask | None]
 
 
-@declare("task show", by=EVERYONE)
+@declare("task show", roles=EVERYONE)
 class GetTask(Query[Task], frozen=True, kw_only=True):
     """Ask for one task."""
 
     number: int
 
 
-@declare("tasks list", by=EVERYONE)
+@declare("tasks list", roles=EVERYONE)
 class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
     """Ask for tasks that pass every filter that is set; people are usernames.
 
@@ -191,29 +191,29 @@ class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
     offset: Count = 0
 
 
-@declare("tasks export", by=EVERYONE)
-class ExportTasks(Query[TaskRun], frozen=True, kw_only=True):
+@declare("tasks export", roles=EVERYONE)
+class ExportTasks(Query[TaskChunk], frozen=True, kw_only=True):
     """Ask for the next tasks after a number."""
 
     after: Count = 0
     limit: Limit = 1000
 
 
-@declare("tasks shuffle", by=SHUFFLERS)
+@declare("tasks shuffle", roles=SHUFFLERS)
 class GetShuffle(Query[Shuffle], frozen=True, kw_only=True):
     """Ask what came of a shuffle."""
 
     shuffle_id: str
 
 
-@declare("tasks verify", by=EVERYONE)
+@declare("tasks verify", roles=EVERYONE)
 class VerifyShuffle(Query[ShuffleCheck], frozen=True, kw_only=True):
     """Do the draws of a shuffle again."""
 
     shuffle_id: str
 
 
-@declare("tasks fairness", by=EVERYONE)
+@declare("tasks fairness", roles=EVERYONE)
 class GetFairness(Query[Fairness], frozen=True):
     """Ask how evenly all draws of assignees turned out."""
 
@@ -226,7 +226,7 @@ class AssigneeDraw(msgspec.Struct, frozen=True):
     candidates_as_of: int
 
 
-@event("tasks", 1, key="task_id")
+@event("tasks", 1, subject_field="task_id")
 class TaskCreatedV1(Event, frozen=True, kw_only=True):
     """A task came into being; the jira id, if any, stands in brackets in the title. No longer written."""
 
@@ -237,7 +237,7 @@ class TaskCreatedV1(Event, frozen=True, kw_only=True):
     assignee_id: Id
 
 
-@event("tasks", 2, key="task_id")
+@event("tasks", 2, subject_field="task_id")
 class TaskCreated(Event, frozen=True, kw_only=True):
     """A task came into being."""
 
@@ -249,7 +249,7 @@ class TaskCreated(Event, frozen=True, kw_only=True):
     jira_id: str | None = None
 
 
-@event("tasks", 1, key="shuffle_id")
+@event("tasks", 1, subject_field="shuffle_id")
 class ShuffleRequested(Event, frozen=True, kw_only=True):
     """Somebody pressed the reassign button."""
 
@@ -257,7 +257,7 @@ class ShuffleRequested(Event, frozen=True, kw_only=True):
     requested_by: Id
 
 
-@event("tasks", 1, key="task_id")
+@event("tasks", 1, subject_field="task_id")
 class TaskAssigned(Event, frozen=True, kw_only=True):
     """A task has this assignee now, and it costs them the fee."""
 
@@ -269,7 +269,7 @@ class TaskAssigned(Event, frozen=True, kw_only=True):
     shuffle_id: Id | None = None
 
 
-@event("tasks", 1, key="shuffle_id")
+@event("tasks", 1, subject_field="shuffle_id")
 class TasksShuffled(Event, frozen=True, kw_only=True):
     """Every open task was drawn anew."""
 
@@ -280,7 +280,7 @@ class TasksShuffled(Event, frozen=True, kw_only=True):
     task_count: Count
 
 
-@event("tasks", 1, key="shuffle_id")
+@event("tasks", 1, subject_field="shuffle_id")
 class ShuffleFailed(Event, frozen=True, kw_only=True):
     """A shuffle could not be done and was dropped."""
 
@@ -289,7 +289,7 @@ class ShuffleFailed(Event, frozen=True, kw_only=True):
     error: str
 
 
-@event("tasks", 1, key="task_id")
+@event("tasks", 1, subject_field="task_id")
 class TaskCompleted(Event, frozen=True, kw_only=True):
     """The assignee completed a task."""
 

@@ -10,7 +10,7 @@ from popug_cli.messages.billing import TaskRef
 from popug_cli.messages.tasks import Task
 
 
-class News(StrEnum):
+class ActivityKind(StrEnum):
     """What may happen to somebody."""
 
     GIVEN = "given"
@@ -22,14 +22,14 @@ class News(StrEnum):
     ROLE_CHANGED = "role_changed"
 
 
-class Happening(msgspec.Struct, frozen=True, omit_defaults=True):
+class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened to somebody.
 
     ``signed_cents`` is what it did to the balance, ``actor`` who did it, ``assignee`` who has a taken task now.
     """
 
     at: datetime
-    what: News
+    what: ActivityKind
     actor: str
     task: TaskRef | None = None
     signed_cents: int | None = None
@@ -55,13 +55,13 @@ class Today(msgspec.Struct, frozen=True):
     fees_cents: int
     rewards_cents: int
     since: datetime
-    happened: list[Happening]
+    happened: list[Activity]
     happened_count: int
     last_sequence: int
     waiting: list[str]
 
 
-@declare("today", by=EVERYONE)
+@declare("today", roles=EVERYONE)
 class ShowToday(Query[Today], frozen=True, kw_only=True):
     """Ask for one's own day.
 

@@ -10,30 +10,30 @@ from typing import Any
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.server import problems, refusals
-from popug_cli.server.refusals import Refused
+from popug_cli.server.refusals import HttpError
 
-Scope = MutableMapping[str, Any]
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Prove = Callable[[str | None], Awaitable[None]]
+AsgiScope = MutableMapping[str, Any]
+AsgiEvent = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiEvent]]
+Send = Callable[[AsgiEvent], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+VerifyToken = Callable[[str | None], Awaitable[None]]
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
 LARGE_BODIES = 2
-BODY_SECONDS = 30.0
-SEND_SECONDS = 60.0
+BODY_TIMEOUT_SECONDS = 30.0
+SEND_TIMEOUT_SECONDS = 60.0
 HEADERS = "headers"
 BODY = "body"
-SAID_ONCE = frozenset(
+SINGLE_VALUE_HEADERS = frozenset(
     (b"authorization", b"idempotency-key", b"content-type", b"popug-version", b"last-event-id", b"origin")
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ServerIdentity:
     """What a server says of itself in every answer; ``hosts`` are its names, none where any will do."""
 
     version: str
@@ -52,94 +52,96 @@ class Identity:
         ]
 
 
-class Gate:
+class RequestGuard:
     """The application inside, behind what is checked of each request; only ``large`` paths take large bodies."""
 
-    def __init__(self, inside: App, identity: Identity, prove: Prove, *, large: frozenset[str]) -> None:
-        self._inside = inside
+    def __init__(
+        self, app: App, identity: ServerIdentity, verify_token: VerifyToken, *, large_paths: frozenset[str]
+    ) -> None:
+        self._app = app
         self._identity = identity
-        self._prove = prove
-        self._large = large
-        self._room = asyncio.Semaphore(LARGE_BODIES)
+        self._verify_token = verify_token
+        self._large_paths = large_paths
+        self._large_body_slots = asyncio.Semaphore(LARGE_BODIES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         assert scope["type"] == "http"
 
         is_answered = False
 
-        async def answer(event: Event) -> None:
+        async def answer(event: AsgiEvent) -> None:
             nonlocal is_answered
             is_answered = True
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await send(event)
 
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as stack:
             try:
-                await self._take(scope, receive, held)
+                await self._validate(scope, receive, stack)
             except PopugError as error:
                 await refuse(answer, error, problems.status_of(error))
                 return
-            except Refused as refused:
+            except HttpError as refused:
                 await refuse(answer, refused.error, refused.status, closes=refused.closes)
                 return
             except ConnectionResetError:
                 return
             try:
-                await self._inside(scope, receive, answer)
+                await self._app(scope, receive, answer)
             except asyncio.CancelledError:  # by the end of the server's patience with what was begun
                 if not is_answered:
-                    await refuse(answer, refusals.left_at_the_end(), 503, closes=True)
+                    await refuse(answer, refusals.shutdown_in_doubt(), 503, closes=True)
 
-    async def _take(self, scope: Scope, receive: Receive, held: AsyncExitStack) -> None:
+    async def _validate(self, scope: AsgiScope, receive: Receive, stack: AsyncExitStack) -> None:
         headers = dict(scope["headers"])
         self._check_size(scope, headers)
-        self._check(scope, headers)
-        body = await self._body(scope["path"], headers, receive, held) if scope["method"] == "POST" else b""
+        self._check_headers(scope, headers)
+        body = await self._body(scope["path"], headers, receive, stack) if scope["method"] == "POST" else b""
         scope["state"] |= {HEADERS: headers, BODY: body}
 
-    async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, held: AsyncExitStack) -> bytes:
+    async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack) -> bytes:
         """The whole body; a large one only of who has a token, and not many until they are answered."""
-        limit = MAX_MESSAGE_BYTES if path in self._large else SMALL_BODY_BYTES
+        limit = MAX_MESSAGE_BYTES if path in self._large_paths else SMALL_BODY_BYTES
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
             raise refusals.too_large(limit)
         parts: list[bytes] = []
         is_whole = await _read(receive, parts, SMALL_BODY_BYTES)
         if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
-            await self._prove(bearer(headers))
-            await self._enter(held)
+            await self._verify_token(bearer(headers))
+            await self._acquire_slot(stack)
             is_whole = is_whole or await _read(receive, parts, limit)
         if not is_whole or _size(parts) > limit:
             raise refusals.too_large(limit)
         return b"".join(parts)
 
-    async def _enter(self, held: AsyncExitStack) -> None:
+    async def _acquire_slot(self, stack: AsyncExitStack) -> None:
         """Wait for room for a large body, which is held as long as the body may be."""
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                await held.enter_async_context(self._room)
+            async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+                await stack.enter_async_context(self._large_body_slots)
         except TimeoutError:
             raise refusals.busy() from None
 
-    def _check_size(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
         """Refuse a head that is too large, or says twice what can be one thing only."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-            raise refusals.large_head(MAX_HEADER_BYTES)
+            raise refusals.headers_too_large(MAX_HEADER_BYTES)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
-            raise refusals.long_target(MAX_TARGET_BYTES)
+            raise refusals.target_too_long(MAX_TARGET_BYTES)
         if len(headers) < len(scope["headers"]):
             for name, count in Counter(name for name, _ in scope["headers"]).items():
-                if count > 1 and name in SAID_ONCE:
-                    raise refusals.said_twice(name.decode().title())
+                if count > 1 and name in SINGLE_VALUE_HEADERS:
+                    raise refusals.duplicate_header(name.decode().title())
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check_headers(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if self._identity.hosts and scope["client"] and _name(host) not in self._identity.hosts:
-            raise refusals.foreign_host(host)
+        if self._identity.hosts and scope["client"] and _host_name(host) not in self._identity.hosts:
+            raise refusals.unknown_host(host)
         origin = headers.get(b"origin")
-        if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in FOREIGN:
-            raise refusals.foreign_page()
+        if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in CROSS_SITE:
+            raise refusals.cross_origin()
         theirs = headers.get(b"popug-version")
         if theirs is not None and _series(theirs.decode("latin-1")) != _series(self._identity.version):
             raise refusals.other_version(theirs.decode("latin-1"), self._identity.version)
@@ -147,7 +149,7 @@ class Gate:
             raise refusals.not_json()
 
 
-FOREIGN = (b"cross-site", b"same-site")
+CROSS_SITE = (b"cross-site", b"same-site")
 
 
 async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = False) -> None:
@@ -170,7 +172,7 @@ async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
     """
     size = _size(parts)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             while size <= limit_bytes:
                 event = await receive()
                 if event["type"] == "http.disconnect":
@@ -180,7 +182,7 @@ async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
                 if not event.get("more_body", False):
                     return True
     except TimeoutError:
-        raise refusals.too_slow(BODY_SECONDS) from None
+        raise refusals.too_slow(BODY_TIMEOUT_SECONDS) from None
     return False
 
 
@@ -203,7 +205,7 @@ def _series(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _name(host: str) -> str:
+def _host_name(host: str) -> str:
     name = host.lower()
     if name.startswith("["):
         return name.partition("]")[0] + "]"

@@ -12,20 +12,20 @@ td, th { border-bottom: 1px solid #ddd; padding: .2rem 1rem .2rem 0; text-align:
 .method { color: #06c; font-weight: 600; } .lock { color: #888; }
 @media (prefers-color-scheme: dark) { body { background: #1b1b1b; color: #ddd; } .method { color: #6af; } }
 """
-Document = dict[str, Any]
+OpenApiDocument = dict[str, Any]
 
 
-def shown(document: Document) -> str:
+def shown(document: OpenApiDocument) -> str:
     """The page."""
     return "\n".join(_lines(document))
 
 
-def _lines(document: Document) -> Iterator[str]:
+def _lines(document: OpenApiDocument) -> Iterator[str]:
     info = document["info"]
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<title>popug {escape(info['version'])}</title><style>{STYLE}</style></head><body>"
-    yield f"<h1>popug {escape(info['version'])}</h1><p>{_words(info['description'])}</p>"
+    yield f"<h1>popug {escape(info['version'])}</h1><p>{_paragraph(info['description'])}</p>"
     yield '<p>For programs: <a href="/schema/openapi.json">openapi.json</a></p>'
     for tag in document["tags"]:
         yield f"<h2>{escape(tag['name'])}</h2>"
@@ -36,11 +36,11 @@ def _lines(document: Document) -> Iterator[str]:
     yield "</body></html>"
 
 
-def _operation(path: str, method: str, operation: Document, schemas: Document) -> Iterator[str]:
+def _operation(path: str, method: str, operation: OpenApiDocument, schemas: OpenApiDocument) -> Iterator[str]:
     lock = ' <span class="lock">needs a token</span>' if operation["security"] else ""
     yield f'<h3 id="{escape(operation["operationId"])}"><span class="method">{method.upper()}</span>'
     yield f"<code>{escape(path)}</code>{lock}</h3>"
-    yield f"<p>{_words(operation.get('description') or operation['summary'])}</p>"
+    yield f"<p>{_paragraph(operation.get('description') or operation['summary'])}</p>"
     rows = [*_fields(operation, schemas), *_parameters(operation)]
     if rows:
         yield "<table><tr><th>takes</th><th>is</th><th></th></tr>"
@@ -51,30 +51,30 @@ def _operation(path: str, method: str, operation: Document, schemas: Document) -
         yield f"<p>Answers {escape(kind_of(content['schema']))} <span class='lock'>{escape(media_type)}</span></p>"
 
 
-def _fields(operation: Document, schemas: Document) -> Iterator[tuple[str, str, str]]:
+def _fields(operation: OpenApiDocument, schemas: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
     for content in operation.get("requestBody", {}).get("content", {}).values():
         shape = schemas[content["schema"]["$ref"].rpartition("/")[2]]
         for name, kind in shape.get("properties", {}).items():
             yield name, kind_of(kind), "required" if name in shape.get("required", ()) else ""
 
 
-def _parameters(operation: Document) -> Iterator[tuple[str, str, str]]:
+def _parameters(operation: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
     for parameter in operation.get("parameters", ()):
         yield parameter["name"], f"{parameter['in']}: {parameter['description']}", ""
 
 
-def kind_of(shape: Document) -> str:
+def kind_of(shape: OpenApiDocument) -> str:
     """A JSON Schema in a word or two."""
     if "$ref" in shape:
         return str(shape["$ref"].rpartition("/")[2])
     if "anyOf" in shape:
-        return " or ".join(kind_of(each) for each in shape["anyOf"])
+        return " or ".join(kind_of(option) for option in shape["anyOf"])
     if shape.get("type") == "array":
         return f"list of {kind_of(shape.get('items', {}))}"
     return str(shape.get("format") or shape.get("type") or "anything")
 
 
-def _words(text: str) -> str:
+def _paragraph(text: str) -> str:
     """A paragraph, with what stands between backticks as code."""
     parts = escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))

@@ -22,7 +22,7 @@ TITLES = {
 TOO_MANY = 429
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ProblemDocument(msgspec.Struct, frozen=True):
     """A refusal: RFC 9457's members, and ``code``, ``hint``, ``details`` and ``exit_status`` of the command line."""
 
     type: str
@@ -35,9 +35,9 @@ class Problem(msgspec.Struct, frozen=True):
     exit_status: int
 
 
-def problem_of(error: PopugError, status: int | None = None) -> Problem:
+def problem_of(error: PopugError, status: int | None = None) -> ProblemDocument:
     """What is told of an error; its status follows from its kind where none is given."""
-    return Problem(
+    return ProblemDocument(
         type=URN + error.code,
         title=TITLES[error.exit_status],
         status=status or status_of(error),
@@ -54,7 +54,7 @@ def status_of(error: PopugError) -> int:
     return TOO_MANY if error.code == "too_many_attempts" else STATUS[error.exit_status]
 
 
-def encode(problem: Problem) -> bytes:
+def encode(problem: ProblemDocument) -> bytes:
     """The document; what cannot be JSON in it is told as text."""
     try:
         return msgspec.json.encode(problem, enc_hook=str)
@@ -68,8 +68,8 @@ def headers_of(error: PopugError, status: int) -> dict[str, str]:
     if status == TOO_MANY:
         return {"Retry-After": str(error.details.get("wait_seconds", 1))}
     if status == STATUS[4]:
-        told = ', error="invalid_token"' if error.code.startswith("token_") else ""
-        return {"WWW-Authenticate": f'Bearer realm="popug"{told}'}
+        error_parameter = ', error="invalid_token"' if error.code.startswith("token_") else ""
+        return {"WWW-Authenticate": f'Bearer realm="popug"{error_parameter}'}
     return {}
 
 

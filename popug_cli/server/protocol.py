@@ -15,95 +15,95 @@ from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.server import problems, refusals
 from popug_cli.server.gate import MAX_HEADER_BYTES
 
-HEADER_SECONDS = 10.0
-KEEP_ALIVE_SECONDS = 15
-UNREAD_SECONDS = 60.0
-FREE_PIECES = 1_000
-SMALLEST_PIECE_BYTES = 64
+HEADER_TIMEOUT_SECONDS = 10.0
+KEEP_ALIVE_TIMEOUT_SECONDS = 15
+UNREAD_TIMEOUT_SECONDS = 60.0
+FREE_FRAGMENTS = 1_000
+MIN_FRAGMENT_BYTES = 64
 
 
-class Pieces(h11.Connection):
+class FragmentLimit(h11.Connection):
     """What comes over a connection, as long as the pieces of a body are worth the work that each of them is."""
 
-    _pieces = 0
+    _fragments = 0
     _bytes = 0
 
     def next_event(self) -> Any:
         """What comes next; a body of too many small pieces is no HTTP."""
         event = super().next_event()
         if isinstance(event, h11.Request):
-            self._pieces = self._bytes = 0
+            self._fragments = self._bytes = 0
         elif isinstance(event, h11.Data):
-            self._pieces += 1
+            self._fragments += 1
             self._bytes += len(event.data)
-            if self._pieces > FREE_PIECES + self._bytes // SMALLEST_PIECE_BYTES:
+            if self._fragments > FREE_FRAGMENTS + self._bytes // MIN_FRAGMENT_BYTES:
                 raise h11.RemoteProtocolError("a body in crumbs")
         return event
 
 
-class Protocol(H11Protocol):
+class LimitedConnection(H11Protocol):
     """HTTP/1.1, with ``most`` connections at a time and a bound on the time in which a request has to begin.
 
     ``underneath`` is the transport that carries what TLS has made unreadable.
     """
 
-    underneath: asyncio.Transport | None = None
+    raw_transport: asyncio.Transport | None = None
     _deadline: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
     _is_half_closed = False
 
-    def __init__(self, *arguments: Any, most: int, **rest: Any) -> None:
-        super().__init__(*arguments, **rest)
-        self._most = most
-        self.conn = Pieces(h11.SERVER, MAX_HEADER_BYTES)
+    def __init__(self, *arguments: Any, max_connections: int, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._max_connections = max_connections
+        self.conn = FragmentLimit(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection, or refuse it where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self._most:
+        if len(self.connections) > self._max_connections:
             self._refuse(503, refusals.busy())
             return
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+        self._deadline = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
-        self._stop_waiting()
-        self._stop_watching()
+        self._cancel_deadline()
+        self._stop_unread_timer()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
         """Work on what came in; from the end of a request's headers on its time is the gate's affair."""
-        before = self.cycle
+        cycle_before = self.cycle
         super().handle_events()
-        if self.cycle is not before:
-            self._stop_waiting()
+        if self.cycle is not cycle_before:
+            self._cancel_deadline()
 
     def on_response_complete(self) -> None:
         """Wait for the next request, for no longer than for the first one."""
-        self._stop_waiting()
+        self._cancel_deadline()
         cycle = self.cycle
         super().on_response_complete()
         if self.cycle is not cycle:
             return
         if self._is_half_closed:
             self.transport.close()
-        self._deadline = self.loop.call_later(KEEP_ALIVE_SECONDS + HEADER_SECONDS, self._too_slow)
+        self._deadline = self.loop.call_later(KEEP_ALIVE_TIMEOUT_SECONDS + HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def pause_writing(self) -> None:
         """Wait for who does not read what it is answered, and not for ever."""
         super().pause_writing()
-        self._watch()
+        self._start_unread_timer()
 
     def resume_writing(self) -> None:
         """Go on with who reads again."""
         super().resume_writing()
         if not self.transport.is_closing():
-            self._stop_watching()
+            self._stop_unread_timer()
 
     def shutdown(self) -> None:
         """End with the server: who is idle is left at once, for it would not hear that TLS says goodbye."""
         super().shutdown()
-        if self.underneath is not None and self.transport.is_closing() and not self._unsent:
+        if self.raw_transport is not None and self.transport.is_closing() and not self._unsent_bytes:
             self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -118,44 +118,44 @@ class Protocol(H11Protocol):
         fault = sys.exception()
         status = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            self._refuse(status, refusals.large_head(MAX_HEADER_BYTES).error)
+            self._refuse(status, refusals.headers_too_large(MAX_HEADER_BYTES).error)
         else:
             error = InvalidInput("usage", "This is no HTTP request.", hint="Speak HTTP/1.1.")
             self._refuse(HTTPStatus.BAD_REQUEST, error)
 
     @property
-    def _unsent(self) -> int:
+    def _unsent_bytes(self) -> int:
         """How many bytes are on their way to who has not read them yet."""
-        below = self.underneath.get_write_buffer_size() if self.underneath else 0
-        return self.transport.get_write_buffer_size() + below
+        raw_unsent = self.raw_transport.get_write_buffer_size() if self.raw_transport else 0
+        return self.transport.get_write_buffer_size() + raw_unsent
 
-    def _too_slow(self) -> None:
+    def _on_deadline(self) -> None:
         if self.transport.is_closing():
-            self._watch()
+            self._start_unread_timer()
         else:
-            refused = refusals.too_slow(HEADER_SECONDS)
+            refused = refusals.too_slow(HEADER_TIMEOUT_SECONDS)
             self._refuse(refused.status, refused.error)
 
-    def _watch(self) -> None:
+    def _start_unread_timer(self) -> None:
         """Leave who reads nothing for a while of what is on its way; else a connection waits for that for ever."""
-        self._stop_watching()
-        self._unread = self.loop.call_later(UNREAD_SECONDS, self._look, self._unsent)
+        self._stop_unread_timer()
+        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_SECONDS, self._check_progress, self._unsent_bytes)
 
-    def _look(self, unsent: int) -> None:
-        if self._unsent < unsent:
-            self._watch()
+    def _check_progress(self, unsent_before: int) -> None:
+        if self._unsent_bytes < unsent_before:
+            self._start_unread_timer()
         else:
             self.transport.abort()
 
-    def _stop_waiting(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _stop_watching(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _refuse(self, status: int, error: PopugError) -> None:
         """Say why, if that is still possible, and close."""
@@ -176,48 +176,52 @@ class Protocol(H11Protocol):
         except h11.LocalProtocolError:
             pass
         self.transport.close()
-        self._watch()
+        self._start_unread_timer()
 
 
-class Door(asyncio.Protocol):
+class TlsHandshake(asyncio.Protocol):
     """Lets in who speaks TLS: until then a connection counts, and has as little time, as one that needs none."""
 
-    def __init__(self, context: ssl.SSLContext, *, most: int, server_state: ServerState, **rest: Any) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, *, max_connections: int, server_state: ServerState, **options: Any
+    ) -> None:
         self._context = context
-        self._most = most
+        self._max_connections = max_connections
         self._connections: set[Any] = server_state.connections
-        self._make_inside = partial(Protocol, most=most, server_state=server_state, **rest)
-        self._inside: Protocol | None = None
-        self._heard = bytearray()
+        self._make_connection = partial(
+            LimitedConnection, max_connections=max_connections, server_state=server_state, **options
+        )
+        self._connection: LimitedConnection | None = None
+        self._received = bytearray()
         self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have a new connection shake hands, or drop it where there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if len(self._connections) >= self._most:
+        if len(self._connections) >= self._max_connections:
             transport.abort()
             return
         self._connections.add(self)
         transport.pause_reading()
-        self._shaking = asyncio.get_running_loop().create_task(self._shake_hands())
+        self._handshake_task = asyncio.get_running_loop().create_task(self._handshake())
 
     def data_received(self, data: bytes) -> None:
         """Keep what is said with the last of the handshake."""
-        self._heard += data
+        self._received += data
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
         self._is_lost = True
         self._connections.discard(self)
-        if self._inside is not None:
-            self._inside.connection_lost(exc)
+        if self._connection is not None:
+            self._connection.connection_lost(exc)
 
     def shutdown(self) -> None:
         """End with the server."""
         self._transport.abort()
 
-    async def _shake_hands(self) -> None:
+    async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             secured = await loop.start_tls(
@@ -225,8 +229,8 @@ class Door(asyncio.Protocol):
                 self,
                 self._context,
                 server_side=True,
-                ssl_handshake_timeout=HEADER_SECONDS,
-                ssl_shutdown_timeout=UNREAD_SECONDS,
+                ssl_handshake_timeout=HEADER_TIMEOUT_SECONDS,
+                ssl_shutdown_timeout=UNREAD_TIMEOUT_SECONDS,
             )
         except OSError:
             return
@@ -234,9 +238,9 @@ class Door(asyncio.Protocol):
             self._connections.discard(self)
         if secured is None or self._is_lost:
             return
-        self._inside = self._make_inside()
-        self._inside.underneath = self._transport
-        secured.set_protocol(self._inside)
-        self._inside.connection_made(secured)
-        if self._heard:
-            self._inside.data_received(bytes(self._heard))
+        self._connection = self._make_connection()
+        self._connection.raw_transport = self._transport
+        secured.set_protocol(self._connection)
+        self._connection.connection_made(secured)
+        if self._received:
+            self._connection.data_received(bytes(self._received))

@@ -6,7 +6,7 @@ from popug_cli.kernel.errors import InvalidInput, NotAllowed, NotFound, PopugErr
 
 
 @dataclass(slots=True)
-class Refused(Exception):
+class HttpError(Exception):
     """An answer with a status of its own; with ``closes`` the connection is of no more use.
 
     Else what still comes of the request is let pass for a while, so that who is sending it can read the answer.
@@ -18,73 +18,73 @@ class Refused(Exception):
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def too_large(limit_bytes: int) -> Refused:
+def too_large(limit_bytes: int) -> HttpError:
     """A body over the limit."""
     sentence = f"The body is larger than {limit_bytes:,} bytes."
-    return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."))
+    return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
-def too_many_lines(limit: int) -> Refused:
+def too_many_lines(limit: int) -> HttpError:
     """A body that is mostly structure, which costs far more than its size."""
     sentence = f"The body holds more than {limit:,} lines."
-    return Refused(413, InvalidInput("usage", sentence, hint="Send less at once."))
+    return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
-def large_head(limit_bytes: int) -> Refused:
+def headers_too_large(limit_bytes: int) -> HttpError:
     """Headers over the limit."""
     sentence = f"The headers are larger than {limit_bytes:,} bytes."
-    return Refused(431, InvalidInput("usage", sentence, hint="Send fewer and shorter ones."))
+    return HttpError(431, InvalidInput("usage", sentence, hint="Send fewer and shorter ones."))
 
 
-def long_target(limit_bytes: int) -> Refused:
+def target_too_long(limit_bytes: int) -> HttpError:
     """A path and query over the limit."""
     sentence = f"The address is longer than {limit_bytes:,} bytes."
-    return Refused(414, InvalidInput("usage", sentence, hint="GET /schema lists every route."))
+    return HttpError(414, InvalidInput("usage", sentence, hint="GET /schema lists every route."))
 
 
-def said_twice(name: str) -> Refused:
+def duplicate_header(name: str) -> HttpError:
     """A header of which two would say two things."""
     sentence = f"There are several headers {name}."
-    return Refused(400, InvalidInput("usage", sentence, hint="Send it once."))
+    return HttpError(400, InvalidInput("usage", sentence, hint="Send it once."))
 
 
-def too_slow(limit_seconds: float) -> Refused:
+def too_slow(limit_seconds: float) -> HttpError:
     """A request that does not come to its end."""
     sentence = f"The request was not complete after {limit_seconds:g} s."
-    return Refused(408, InvalidInput("usage", sentence, hint="Send it in one go."), closes=True)
+    return HttpError(408, InvalidInput("usage", sentence, hint="Send it in one go."), closes=True)
 
 
-def not_json() -> Refused:
+def not_json() -> HttpError:
     """A body that is not declared to be JSON, as a form of a page would be."""
     sentence = "The body has to be JSON, sent as Content-Type: application/json, and not packed."
-    return Refused(415, InvalidInput("usage", sentence, hint="Send that header, and no Content-Encoding."))
+    return HttpError(415, InvalidInput("usage", sentence, hint="Send that header, and no Content-Encoding."))
 
 
-def foreign_host(host: str) -> Refused:
+def unknown_host(host: str) -> HttpError:
     """A name that a server on this machine alone does not have: a page may have been led here by it."""
     sentence = f"This server is not called {host!r}."
-    return Refused(421, InvalidInput("usage", sentence, hint="Use localhost or 127.0.0.1."))
+    return HttpError(421, InvalidInput("usage", sentence, hint="Use localhost or 127.0.0.1."))
 
 
-def foreign_page() -> Refused:
+def cross_origin() -> HttpError:
     """A request that a page of somebody else made in a browser."""
     sentence = "Pages of other origins may not send requests to popug."
-    return Refused(403, NotAllowed("forbidden", sentence, hint="Use a client that is no page."))
+    return HttpError(403, NotAllowed("forbidden", sentence, hint="Use a client that is no page."))
 
 
-def no_such_route(path: str) -> Refused:
+def no_such_route(path: str) -> HttpError:
     """A path that leads nowhere."""
     hint = "GET /schema lists every route; what is the operator's has none."
-    return Refused(404, NotFound("route_not_found", f"There is nothing at {path}.", hint=hint))
+    return HttpError(404, NotFound("route_not_found", f"There is nothing at {path}.", hint=hint))
 
 
-def wrong_method(method: str, path: str, allowed: str) -> Refused:
+def wrong_method(method: str, path: str, allowed: str) -> HttpError:
     """A path that takes another method."""
     error = InvalidInput("usage", f"{path} does not take {method}.", hint=f"It takes {allowed}.")
-    return Refused(405, error, headers={"Allow": allowed})
+    return HttpError(405, error, headers={"Allow": allowed})
 
 
-def other_version(theirs: str, ours: str) -> Refused:
+def other_version(theirs: str, ours: str) -> HttpError:
     """A client that may mean something else by the same words."""
     error = Unavailable(
         "server_version",
@@ -92,7 +92,7 @@ def other_version(theirs: str, ours: str) -> Refused:
         hint="Install the same version on both sides.",
         details={"server": ours, "client": theirs},
     )
-    return Refused(503, error)
+    return HttpError(503, error)
 
 
 def busy() -> Unavailable:
@@ -102,17 +102,17 @@ def busy() -> Unavailable:
     )
 
 
-def ending() -> Unavailable:
+def shutting_down() -> Unavailable:
     """A server that takes nothing new."""
     return Unavailable("server_unavailable", "The server is ending; nothing was done.", hint="Try again in a moment.")
 
 
-def not_ready(error: PopugError) -> Refused:
+def not_ready(error: PopugError) -> HttpError:
     """A company that cannot be worked with now, whatever the reason."""
-    return Refused(503, error)
+    return HttpError(503, error)
 
 
-def left_at_the_end() -> Unavailable:
+def shutdown_in_doubt() -> Unavailable:
     """Work that was not done when the server's time was over."""
     return Unavailable(
         "in_doubt",

@@ -7,23 +7,23 @@ from typing import Any, get_origin
 import msgspec
 from litestar import Request, Response
 
-from popug_cli.app.resident import Performed
+from popug_cli.app.resident import PerformResult
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Access, Declaration, declarations
 from popug_cli.server import gate, refusals
 from popug_cli.server.gate import BODY, HEADERS
-from popug_cli.server.refusals import Refused
+from popug_cli.server.refusals import HttpError
 
 MAX_WARNING_BYTES = 8 * 1024
 MAX_LINES = 1_000_000
-LONGEST_INTEGER = 2**63 - 1
+MAX_INTEGER_DIGITS = 2**63 - 1
 JSON = "application/json"
-Web = Request[Any, Any, Any]
+WebRequest = Request[Any, Any, Any]
 
 
-def served() -> Iterator[Declaration]:
+def public_messages() -> Iterator[Declaration]:
     """Every message that goes over a network."""
-    return (each for each in declarations() if each.access is not Access.OPERATOR)
+    return (declaration for declaration in declarations() if declaration.access is not Access.OPERATOR)
 
 
 def path_of(declaration: Declaration) -> str:
@@ -31,23 +31,23 @@ def path_of(declaration: Declaration) -> str:
     return f"/v1/{declaration.module}/{declaration.name}"
 
 
-def is_bulk(declaration: Declaration) -> bool:
+def has_large_body(declaration: Declaration) -> bool:
     """Whether a message holds as much as somebody likes, as the lines of a file."""
-    return any(get_origin(each.type) is Collection for each in msgspec.structs.fields(declaration.message))
+    return any(get_origin(field.type) is Collection for field in msgspec.structs.fields(declaration.message))
 
 
-def header(request: Web, name: bytes) -> str | None:
+def header(request: WebRequest, name: bytes) -> str | None:
     """A header of a request; None where it has none."""
     value: bytes | None = request.scope["state"][HEADERS].get(name)
     return None if value is None else value.decode("latin-1").strip()
 
 
-def bearer(request: Web) -> str | None:
+def bearer(request: WebRequest) -> str | None:
     """The token of a request; None where it has none."""
     return gate.bearer(request.scope["state"][HEADERS])
 
 
-def idempotency_key(request: Web) -> str | None:
+def idempotency_key(request: WebRequest) -> str | None:
     """The key under which a command may be sent again; as a text of RFC 9651 its quotes are none of it."""
     key = header(request, b"idempotency-key")
     if key is None:
@@ -55,7 +55,7 @@ def idempotency_key(request: Web) -> str | None:
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
 
 
-def message_of(decoder: "msgspec.json.Decoder[Any]", request: Web) -> Any:
+def message_of(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any:
     """The message in the body; raises ``usage``, with status 400 where the body is no JSON at all."""
     body: bytes = request.scope["state"].pop(BODY)
     if len(body) > MAX_LINES and body.count(b"{") > MAX_LINES:
@@ -66,24 +66,24 @@ def message_of(decoder: "msgspec.json.Decoder[Any]", request: Web) -> Any:
         raise invalid_message(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         sentence = f"The body is no JSON: {error}."
-        raise Refused(400, InvalidInput("usage", sentence, hint="Send one JSON object.")) from None
+        raise HttpError(400, InvalidInput("usage", sentence, hint="Send one JSON object.")) from None
 
 
-def invalid_message(why: str) -> InvalidInput:
+def invalid_message(reason: str) -> InvalidInput:
     """A message that is not of its shape."""
-    return InvalidInput("usage", f"The message is not valid: {why}.", hint="GET /schema says what it takes.")
+    return InvalidInput("usage", f"The message is not valid: {reason}.", hint="GET /schema says what it takes.")
 
 
-def answer_of(performed: Performed) -> Response[bytes]:
+def answer_of(performed: PerformResult) -> Response[bytes]:
     """What was performed, as an answer."""
-    headers = {"Popug-Warnings": _told(performed.warnings)} if performed.warnings else {}
-    if performed.is_replay:
+    headers = {"Popug-Warnings": _warnings_header(performed.warnings)} if performed.warnings else {}
+    if performed.is_replayed:
         headers["Idempotency-Replayed"] = "true"
     return Response(msgspec.json.encode(performed.answer), status_code=200, media_type=JSON, headers=headers)
 
 
-def _told(warnings: list[str]) -> str:
+def _warnings_header(warnings: list[str]) -> str:
     """The sentences as one header: ASCII, and as many as it can hold."""
-    while len(told := json.dumps(warnings)) > MAX_WARNING_BYTES:
+    while len(header := json.dumps(warnings)) > MAX_WARNING_BYTES:
         warnings = warnings[:-1]
-    return told
+    return header

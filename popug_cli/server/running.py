@@ -19,32 +19,31 @@ from typing import Any, Protocol, cast
 
 import uvicorn
 
-from popug_cli.app import Local
-from popug_cli.app.resident import Resident
+from popug_cli.app import LocalBackend
+from popug_cli.app.resident import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.kernel.progress import Progress
 from popug_cli.server import sockets, systemd, web
-from popug_cli.server.gate import App, Gate, Identity
-from popug_cli.server.protocol import KEEP_ALIVE_SECONDS, Door
-from popug_cli.server.protocol import Protocol as Connection
+from popug_cli.server.gate import App, RequestGuard, ServerIdentity
+from popug_cli.server.protocol import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
 from popug_cli.server.sockets import Listener
-from popug_cli.server.work import THREADS, Workers
+from popug_cli.server.work import THREADS, ThreadPools
 
 GRACE_SECONDS = 10
-FOLLOW_SECONDS = 1.0
+FOLLOW_POLL_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 1000
 MIN_CONNECTIONS = 8
 SPARE_FILES = 64
-SENTENCES = 100
+REMEMBERED_WARNINGS = 100
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Open = Callable[[Progress], Local]
-Beside = Callable[[Open], AbstractContextManager[None]]
+OpenForServer = Callable[[Progress], LocalBackend]
+BackgroundWork = Callable[[OpenForServer], AbstractContextManager[None]]
 
 
-class Tell(Protocol):
+class ServerReporter(Protocol):
     """Hears of what the server does."""
 
     def listening(self, urls: list[str]) -> None:
@@ -61,7 +60,7 @@ class Tell(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ListenOptions:
     """Where to listen beside the home's own socket; ``hosts`` are the names it has there, none where any will do."""
 
     socket: Path | None = None
@@ -74,17 +73,17 @@ class Places:
 
 
 @dataclass
-class Ending:
+class Shutdown:
     """The order to end, and because of what, if nobody gave it."""
 
     loop: asyncio.AbstractEventLoop
-    order: asyncio.Event = field(default_factory=asyncio.Event)
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
     fault: PopugError | None = None
 
-    def because_of(self, fault: PopugError) -> None:
+    def request_because_of(self, fault: PopugError) -> None:
         """End, from any thread."""
         self.fault = fault
-        self.loop.call_soon_threadsafe(self.order.set)
+        self.loop.call_soon_threadsafe(self.requested.set)
 
 
 class Server(uvicorn.Server):
@@ -96,127 +95,140 @@ class Server(uvicorn.Server):
         yield
 
 
-def nothing_beside(open_place: Open) -> AbstractContextManager[None]:
+def no_background(open_backend: OpenForServer) -> AbstractContextManager[None]:
     """Nothing else runs in the process."""
     return nullcontext()
 
 
-def serve(home: Home, places: Places, tell: Tell, version: str, beside: Beside = nothing_beside) -> None:
-    """Serve a home until SIGINT or SIGTERM; raises what keeps it from it. ``beside`` runs as long."""
+def serve(
+    home: Home,
+    options: ListenOptions,
+    reporter: ServerReporter,
+    version: str,
+    background: BackgroundWork = no_background,
+) -> None:
+    """Serve a home until SIGINT or SIGTERM; raises what keeps it from it. ``background`` runs as long."""
     gc.enable()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # what clients do wrong is told to them
     sys.setswitchinterval(SWITCH_SECONDS)
     with ExitStack() as stack:
-        resident = Resident(home, threads=THREADS)
-        stack.callback(resident.close)
-        stack.enter_context(sockets.holding(home))
-        resident.probe()  # a newer popug may have migrated the home before it was held
-        resident.follow(tell.warn)
-        for listener in (listeners := listen(home, places)):
+        company = ServedCompany(home, threads=THREADS)
+        stack.callback(company.close)
+        stack.enter_context(sockets.exclusive_lock(home))
+        company.probe()  # a newer popug may have migrated the home before it was held
+        company.follow(reporter.warn)
+        for listener in (listeners := listen(home, options)):
             stack.callback(listener.remove)
-        stack.enter_context(beside(lambda progress: resident.place(tell.warn, progress=progress)))
-        asyncio.run(_run(resident, listeners, places, tell, version, stack))
+        stack.enter_context(background(lambda progress: company.open_backend(reporter.warn, progress=progress)))
+        asyncio.run(_run(company, listeners, options, reporter, version, stack))
 
 
-def listen(home: Home, places: Places) -> list[Listener]:
+def listen(home: Home, options: ListenOptions) -> list[Listener]:
     """Every socket; none is left where one of them cannot be had."""
     with ExitStack() as stack:
-        found: list[Listener] = []
-        for listener in _listeners(home, places):
+        listeners: list[Listener] = []
+        for listener in _listeners(home, options):
             stack.callback(listener.remove)
-            found.append(listener)
+            listeners.append(listener)
         stack.pop_all()
-        return found
+        return listeners
 
 
-def _listeners(home: Home, places: Places) -> Iterator[Listener]:
+def _listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
     yield sockets.listen_in_home(home)
     passed = systemd.passed_sockets()
     yield from passed
-    if places.socket is not None and not passed:
-        mode = sockets.GROUP_FILE if places.group else OWNER_ONLY_FILE
-        yield sockets.listen_at(places.socket, mode, places.group)
-    if places.host is not None:
-        yield sockets.listen_on(places.host, places.port, secure=places.certificate is not None)
+    if options.socket is not None and not passed:
+        mode = sockets.GROUP_FILE if options.group else OWNER_ONLY_FILE
+        yield sockets.listen_at(options.socket, mode, options.group)
+    if options.host is not None:
+        yield sockets.listen_on(options.host, options.port, secure=options.certificate is not None)
 
 
 async def _run(
-    resident: Resident, listeners: list[Listener], places: Places, tell: Tell, version: str, stack: ExitStack
+    company: ServedCompany,
+    listeners: list[Listener],
+    options: ListenOptions,
+    reporter: ServerReporter,
+    version: str,
+    stack: ExitStack,
 ) -> None:
     loop = asyncio.get_running_loop()
-    ending, workers = Ending(loop), Workers()
+    shutdown, pools = Shutdown(loop), ThreadPools()
     for number in SIGNALS:
-        loop.add_signal_handler(number, ending.order.set)
-    identity = Identity(version, resident.home_id, resident.time_zone, places.hosts)
-    application = web.build(resident, workers, ending.order, identity, tell.fault)
+        loop.add_signal_handler(number, shutdown.requested.set)
+    identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
+    application = web.build(company, pools, shutdown.requested, identity, reporter.fault)
 
-    async def prove(token: str | None) -> None:
-        await workers.run(None, lambda: resident.identify(token))
+    async def verify_token(token: str | None) -> None:
+        await pools.run(None, lambda: company.authenticate(token))
 
-    gate = Gate(cast("App", application), identity, prove, large=web.large_paths())
-    servers = _servers(gate, identity, listeners, places)
-    with following(resident, tell, ending):
-        tasks = [asyncio.create_task(server.serve([each.socket for each in group])) for server, group in servers]
+    guard = RequestGuard(cast("App", application), identity, verify_token, large_paths=web.large_paths())
+    servers = _servers(guard, identity, listeners, options)
+    with background_catch_up(company, reporter, shutdown):
+        tasks = [
+            asyncio.create_task(server.serve([listener.socket for listener in group])) for server, group in servers
+        ]
         gc.freeze()
-        tell.listening([each.url for each in listeners])
+        reporter.listening([listener.url for listener in listeners])
         systemd.notify("READY=1")
-        await ending.order.wait()
+        await shutdown.requested.wait()
         systemd.notify("STOPPING=1")
         for listener in listeners:
             listener.remove()
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*tasks)
-    if not await workers.drain(GRACE_SECONDS):
-        _leave(stack)
-    if ending.fault is not None:
-        raise ending.fault
+    if not await pools.drain(GRACE_SECONDS):
+        _exit_now(stack)
+    if shutdown.fault is not None:
+        raise shutdown.fault
 
 
 @contextmanager
-def following(resident: Resident, tell: Tell, ending: Ending) -> Iterator[None]:
+def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdown: Shutdown) -> Iterator[None]:
     """A thread that lets the consumers catch up now and then, and sees when the home is another's."""
-    over = threading.Event()
-    told: deque[str] = deque(maxlen=SENTENCES)
+    stop = threading.Event()
+    warned: deque[str] = deque(maxlen=REMEMBERED_WARNINGS)
 
     def warn(sentence: str) -> None:
-        if sentence not in told:
-            told.append(sentence)
-            tell.warn(sentence)
+        if sentence not in warned:
+            warned.append(sentence)
+            reporter.warn(sentence)
 
-    def follow() -> None:
-        while not over.wait(FOLLOW_SECONDS):
+    def catch_up() -> None:
+        while not stop.wait(FOLLOW_POLL_SECONDS):
             try:
-                resident.check()
+                company.check()
             except PopugError as fault:
-                ending.because_of(fault)
+                shutdown.request_because_of(fault)
                 return
             try:
-                resident.follow(warn)
+                company.follow(warn)
             except PopugError as fault:
                 warn(f"{fault.message} {fault.hint}")
 
-    thread = threading.Thread(target=follow, name="popug-follow", daemon=True)
+    thread = threading.Thread(target=catch_up, name="popug-follow", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join(GRACE_SECONDS)
 
 
 def allowed_connections() -> int:
     """How many connections there may be, with TLS and without, for as many files as the system lets us open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MAX_CONNECTIONS + SPARE_FILES
-    if soft < wanted:
+    needed = 2 * MAX_CONNECTIONS + SPARE_FILES
+    if soft < needed:
         with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - SPARE_FILES) // 2))
 
 
-def _leave(stack: ExitStack) -> None:
+def _exit_now(stack: ExitStack) -> None:
     """End although something is still at work; what it has not committed is undone when the file is next opened."""
     stack.pop_all()
     sys.stdout.flush()
@@ -225,26 +237,33 @@ def _leave(stack: ExitStack) -> None:
 
 
 def _servers(
-    app: App, identity: Identity, listeners: list[Listener], places: Places
+    app: App, identity: ServerIdentity, listeners: list[Listener], options: ListenOptions
 ) -> list[tuple[Server, list[Listener]]]:
     """One server for the sockets without TLS, one for those with it."""
-    plain = [each for each in listeners if not each.url.startswith("https:")]
-    secure = [each for each in listeners if each.url.startswith("https:")]
-    most = allowed_connections()
-    made = [(Server(_config(app, identity, partial(Connection, most=most))), plain)]
+    plain = [listener for listener in listeners if not listener.url.startswith("https:")]
+    secure = [listener for listener in listeners if listener.url.startswith("https:")]
+    max_connections = allowed_connections()
+    servers = [(Server(_config(app, identity, partial(LimitedConnection, max_connections=max_connections))), plain)]
     if secure:
-        made.append((Server(_config(app, identity, partial(Door, _context(places), most=most))), secure))
-    return made
+        servers.append(
+            (
+                Server(
+                    _config(app, identity, partial(TlsHandshake, _context(options), max_connections=max_connections))
+                ),
+                secure,
+            )
+        )
+    return servers
 
 
-def _context(places: Places) -> ssl.SSLContext:
-    assert places.certificate is not None
+def _context(options: ListenOptions) -> ssl.SSLContext:
+    assert options.certificate is not None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(places.certificate, places.key)
+    context.load_cert_chain(options.certificate, options.key)
     return context
 
 
-def _config(app: App, identity: Identity, connection: Callable[..., asyncio.Protocol]) -> uvicorn.Config:
+def _config(app: App, identity: ServerIdentity, connection: Callable[..., asyncio.Protocol]) -> uvicorn.Config:
     config = uvicorn.Config(
         cast("Any", app),
         http=cast("Any", connection),
@@ -256,7 +275,7 @@ def _config(app: App, identity: Identity, connection: Callable[..., asyncio.Prot
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_TIMEOUT_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         headers=identity.headers(),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from popug_cli.kernel import serve_lock
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_ours_alone, socket_url
+from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_private_directory, socket_url
 
 BACKLOG = 1024
 GROUP_FILE = 0o660
@@ -35,14 +35,14 @@ class Listener:
 
 
 @contextmanager
-def holding(home: Home) -> Iterator[None]:
+def exclusive_lock(home: Home) -> Iterator[None]:
     """Hold the home against other servers; raises ``server_unavailable`` where one has it.
 
     Raises ``database_busy`` during a migration, ``read_only`` where something else is in the place of its lock.
     """
     with serve_lock.opened(home) as descriptor:
         if not serve_lock.take(descriptor, fcntl.LOCK_EX):
-            raise _held(home, descriptor)
+            raise _home_in_use(home, descriptor)
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -54,7 +54,7 @@ def listen_in_home(home: Home) -> Listener:
     if path.parent != home.root:
         with suppress(FileExistsError):
             path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY)
-        if not is_ours_alone(path.parent):
+        if not is_private_directory(path.parent):
             raise InvalidInput(
                 "insecure_directory",
                 f"{path.parent} is not yours alone, so no socket is put there.",
@@ -65,9 +65,9 @@ def listen_in_home(home: Home) -> Listener:
 
 def listen_at(path: Path, mode: int, group: str | None) -> Listener:
     """A socket at a path; takes the place of one that nobody listens on. Raises ``file_exists`` for anything else."""
-    _clear(path)
+    _remove_stale_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
+    previous_umask = os.umask(0o177)
     try:
         listener.bind(os.fspath(path))
     except OSError as error:
@@ -75,9 +75,9 @@ def listen_at(path: Path, mode: int, group: str | None) -> Listener:
             "usage", f"{path} cannot be listened on: {error.strerror or error}.", hint="Name another --socket."
         ) from error
     finally:
-        os.umask(before)
+        os.umask(previous_umask)
     if group is not None:
-        _give_to(path, group)
+        _set_group(path, group)
     path.chmod(mode)
     listener.listen(BACKLOG)
     return Listener(listener, socket_url(path), path, path.lstat().st_ino)
@@ -91,17 +91,17 @@ def listen_on(host: str, port: int, *, secure: bool) -> Listener:
     try:
         listener.bind((host, port))
     except (OSError, OverflowError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         listener.close()
         raise Unavailable(
-            "server_unavailable", f"{host}:{port} cannot be listened on: {why}.", hint="Choose another --listen."
+            "server_unavailable", f"{host}:{port} cannot be listened on: {reason}.", hint="Choose another --listen."
         ) from error
     listener.listen(BACKLOG)
-    shown = f"[{host}]" if ":" in host else host
-    return Listener(listener, f"{'https' if secure else 'http'}://{shown}:{listener.getsockname()[1]}")
+    url_host = f"[{host}]" if ":" in host else host
+    return Listener(listener, f"{'https' if secure else 'http'}://{url_host}:{listener.getsockname()[1]}")
 
 
-def _clear(path: Path) -> None:
+def _remove_stale_socket(path: Path) -> None:
     """Remove the socket of a server that is gone."""
     try:
         is_socket = stat.S_ISSOCK(path.lstat().st_mode)
@@ -117,34 +117,34 @@ def _clear(path: Path) -> None:
             path.unlink()
             return
         except OSError as error:
-            raise _taken(path) from error
-    raise _taken(path)
+            raise _socket_in_use(path) from error
+    raise _socket_in_use(path)
 
 
-def _give_to(path: Path, group: str) -> None:
+def _set_group(path: Path, group: str) -> None:
     try:
         shutil.chown(path, group=group)
     except (LookupError, PermissionError) as error:
         path.unlink()
-        why = "there is no such group" if isinstance(error, LookupError) else "you are not in it"
+        reason = "there is no such group" if isinstance(error, LookupError) else "you are not in it"
         raise InvalidInput(
-            "usage", f"The socket cannot be given to the group {group}: {why}.", hint="Name another --group."
+            "usage", f"The socket cannot be given to the group {group}: {reason}.", hint="Name another --group."
         ) from error
 
 
-def _taken(path: Path) -> Unavailable:
+def _socket_in_use(path: Path) -> Unavailable:
     return Unavailable("server_unavailable", f"Somebody listens on {path} already.", hint="Name another --socket.")
 
 
-def _held(home: Home, descriptor: int) -> Unavailable:
+def _home_in_use(home: Home, descriptor: int) -> Unavailable:
     if serve_lock.take(descriptor, fcntl.LOCK_SH):  # only a migration shares the lock
         sentence = f"Another process upgrades the database of {home.root}."
         return Unavailable("database_busy", sentence, hint="Try again in a moment.")
     process = serve_lock.server_of(descriptor)
-    who = f" (process {process})" if process is not None else ""
+    process_note = f" (process {process})" if process is not None else ""
     return Unavailable(
         "server_unavailable",
-        f"Another popug serves {home.root} already{who}.",
+        f"Another popug serves {home.root} already{process_note}.",
         hint="End it first, or use it: commands on this home go through it by themselves.",
         details={"process": process},
     )

@@ -16,8 +16,12 @@ def passed_sockets() -> list[Listener]:
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return []
     count = int(os.environ.pop("LISTEN_FDS", "0"))
-    found = [socket.socket(fileno=number) for number in range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)]
-    return [Listener(each, _url(each.getsockname())) for each in found if each.family == socket.AF_UNIX]
+    passed = [socket.socket(fileno=number) for number in range(FIRST_PASSED_FD, FIRST_PASSED_FD + count)]
+    return [
+        Listener(passed_socket, _url(passed_socket.getsockname()))
+        for passed_socket in passed
+        if passed_socket.family == socket.AF_UNIX
+    ]
 
 
 def notify(state: str) -> None:

@@ -9,93 +9,99 @@ from litestar import Litestar, Response, post
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from popug_cli.app.resident import Resident
-from popug_cli.kernel.errors import OwnFault, PopugError
+from popug_cli.app.resident import ServedCompany
+from popug_cli.kernel.errors import InternalError, PopugError
 from popug_cli.messages.base import Declaration
 from popug_cli.server import about, problems, refusals
-from popug_cli.server.gate import Identity
-from popug_cli.server.refusals import Refused
+from popug_cli.server.gate import ServerIdentity
+from popug_cli.server.refusals import HttpError
 from popug_cli.server.requests import (
     JSON,
-    Web,
+    WebRequest,
     answer_of,
     bearer,
+    has_large_body,
     idempotency_key,
     invalid_message,
-    is_bulk,
     message_of,
     path_of,
-    served,
+    public_messages,
 )
-from popug_cli.server.work import Workers
+from popug_cli.server.work import ThreadPools
 
 NOT_FOUND, WRONG_METHOD = 404, 405
-Report = Callable[[Exception], None]
+ReportFault = Callable[[Exception], None]
 
 
-def build(resident: Resident, workers: Workers, ending: asyncio.Event, identity: Identity, report: Report) -> Litestar:
-    """The application, until it is ``ending``; ``report`` hears of faults of its own."""
+def build(
+    company: ServedCompany,
+    pools: ThreadPools,
+    ending: asyncio.Event,
+    identity: ServerIdentity,
+    report_fault: ReportFault,
+) -> Litestar:
+    """The application, until it is ``ending``; ``report_fault`` hears of faults of its own."""
 
-    def refuse(request: Web, error: Exception) -> Response[bytes]:
-        return _refusal(_refused(error, request, report))
+    def handle_error(request: WebRequest, error: Exception) -> Response[bytes]:
+        return _problem_response(_http_error_of(error, request, report_fault))
 
     return Litestar(
         route_handlers=[
-            *(_route(each, resident, workers) for each in served()),
-            *about.routes(resident, workers, ending, identity),
+            *(_route(declaration, company, pools) for declaration in public_messages()),
+            *about.routes(company, pools, ending, identity),
         ],
         openapi_config=None,
-        exception_handlers={Exception: refuse, HTTPException: refuse},
+        exception_handlers={Exception: handle_error, HTTPException: handle_error},
         logging_config=None,
     )
 
 
 def large_paths() -> frozenset[str]:
     """Where a message may be as large as a file that somebody imports."""
-    return frozenset(path_of(each) for each in served() if is_bulk(each))
+    return frozenset(path_of(declaration) for declaration in public_messages() if has_large_body(declaration))
 
 
-def _route(declaration: Declaration, resident: Resident, workers: Workers) -> HTTPRouteHandler:
+def _route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> HTTPRouteHandler:
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
 
-    async def perform(request: Web) -> Response[bytes]:
+    async def perform(request: WebRequest) -> Response[bytes]:
         token, key = bearer(request), idempotency_key(request)
 
         def work() -> Response[bytes]:
             message = message_of(decoder, request)
             try:
-                return answer_of(resident.perform(message, token, key=key))
+                return answer_of(company.perform(message, token, key=key))
             except OverflowError:
                 raise invalid_message("a number in it is too large") from None
 
-        return await workers.run(declaration, work)
+        return await pools.run(declaration, work)
 
     perform.__name__ = declaration.name
     return post(path_of(declaration), status_code=200, media_type=JSON, name=declaration.name)(perform)
 
 
-def _refused(error: Exception, request: Web, report: Report) -> Refused:
-    if isinstance(error, Refused):
+def _http_error_of(error: Exception, request: WebRequest, report_fault: ReportFault) -> HttpError:
+    if isinstance(error, HttpError):
         return error
     if isinstance(error, PopugError):
         if error.exit_status in {1, 7}:
-            report(error)
-        return Refused(problems.status_of(error), error)
+            report_fault(error)
+        return HttpError(problems.status_of(error), error)
     if isinstance(error, HTTPException) and error.status_code == NOT_FOUND:
         return refusals.no_such_route(request.scope["path"])
     if isinstance(error, HTTPException) and error.status_code == WRONG_METHOD:
         allowed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "POST")
         return refusals.wrong_method(request.method, request.scope["path"], allowed)
-    report(error)
-    fault = OwnFault("internal", "popug failed by a fault of its own.", hint="Its server's log says more.")
-    return Refused(500, fault)
+    report_fault(error)
+    fault = InternalError("internal", "popug failed by a fault of its own.", hint="Its server's log says more.")
+    return HttpError(500, fault)
 
 
-def _refusal(refused: Refused) -> Response[bytes]:
-    document = problems.problem_of(refused.error, refused.status)
+def _problem_response(error: HttpError) -> Response[bytes]:
+    document = problems.problem_of(error.error, error.status)
     return Response(
         problems.encode(document),
-        status_code=refused.status,
+        status_code=error.status,
         media_type=problems.MEDIA_TYPE,
-        headers=problems.headers_of(refused.error, refused.status) | refused.headers,
+        headers=problems.headers_of(error.error, error.status) | error.headers,
     )

@@ -13,14 +13,14 @@ Result = TypeVar("Result")
 WRITERS = 8
 READERS = 4
 HASHERS = 1
-BEHIND = 2  # who lets the consumers catch up, and the scheduler
-THREADS = WRITERS + READERS + HASHERS + BEHIND
-LOOK_SECONDS = 0.05
-WAIT_SECONDS = 30.0
-WORK_SECONDS = 3600.0
+BACKGROUND = 2  # who lets the consumers catch up, and the scheduler
+THREADS = WRITERS + READERS + HASHERS + BACKGROUND
+POLL_SECONDS = 0.05
+QUEUE_TIMEOUT_SECONDS = 30.0
+WORK_TIMEOUT_SECONDS = 3600.0
 
 
-class Workers:
+class ThreadPools:
     """Bounded pools of threads; what waits too long for one is refused undone."""
 
     def __init__(self) -> None:
@@ -31,21 +31,21 @@ class Workers:
 
     async def run(self, declaration: Declaration | None, work: Callable[[], Result]) -> Result:
         """Do some work in a thread of its kind; raises what it raises, ``server_unavailable`` or ``in_doubt``."""
-        give_up_at = time.monotonic() + WAIT_SECONDS
+        give_up_at = time.monotonic() + QUEUE_TIMEOUT_SECONDS
 
-        def in_time() -> Result:
+        def work_in_time() -> Result:
             if time.monotonic() > give_up_at:
                 raise refusals.busy()
             return work()
 
-        future = asyncio.get_running_loop().run_in_executor(self._pool(declaration), in_time)
+        future = asyncio.get_running_loop().run_in_executor(self._pool(declaration), work_in_time)
         self.pending += 1
         future.add_done_callback(self._done)
         try:
-            async with asyncio.timeout(WORK_SECONDS):
+            async with asyncio.timeout(WORK_TIMEOUT_SECONDS):
                 return await asyncio.shield(future)
         except TimeoutError:
-            raise refusals.in_doubt(WORK_SECONDS) from None
+            raise refusals.in_doubt(WORK_TIMEOUT_SECONDS) from None
 
     async def drain(self, seconds: float) -> bool:
         """Wait for what has begun; whether all of it is done in time. What waits for a thread is given up."""
@@ -53,7 +53,7 @@ class Workers:
             pool.shutdown(wait=False, cancel_futures=True)
         give_up_at = time.monotonic() + seconds
         while self.pending and time.monotonic() < give_up_at:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         return not self.pending
 
     def _done(self, future: "asyncio.Future[Result]") -> None:

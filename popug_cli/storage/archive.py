@@ -11,11 +11,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from popug_cli.kernel.disk import NO_SPACE, disk_full, sync, unwritable
-from popug_cli.kernel.errors import IntegrityFault, InvalidInput
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
-from popug_cli.storage.mounts import MARK_OF_A_COPY
+from popug_cli.storage.mounts import TEMP_HOME_MARKER
 
-MARK = MARK_OF_A_COPY
 DATABASE = "popug.db"
 SETTINGS = "config.toml"
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -23,20 +22,20 @@ COMPRESSION_LEVEL = 1
 
 
 @contextmanager
-def workplace(beside: Path) -> Iterator[Home]:
+def temporary_home(next_to: Path) -> Iterator[Home]:
     """An empty home on the same file system; only its owner can see it.
 
     It is removed at the end, unless it was moved away: what lies in its place then has no mark and is left alone.
     """
     try:
-        folder = Path(mkdtemp(prefix=f".{beside.name[:100]}.", dir=beside.parent))
+        folder = Path(mkdtemp(prefix=f".{next_to.name[:100]}.", dir=next_to.parent))
     except OSError as error:
-        raise unwritable(beside, error) from error
-    (folder / MARK).touch()
+        raise unwritable(next_to, error) from error
+    (folder / TEMP_HOME_MARKER).touch()
     try:
         yield Home(folder)
     finally:
-        if (folder / MARK).exists():
+        if (folder / TEMP_HOME_MARKER).exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -80,14 +79,14 @@ def unpack(file: Path, home: Home) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = "Name a file that `popug backup` wrote."
         raise InvalidInput("unreadable_file", f"{file} cannot be read: {reason}.", hint=hint) from error
-    for each in (home.database, home.config):
-        if each.exists():
-            each.chmod(OWNER_ONLY_FILE)
+    for path in (home.database, home.config):
+        if path.exists():
+            path.chmod(OWNER_ONLY_FILE)
 
 
-def not_a_backup(file: Path, why: str) -> IntegrityFault:
+def not_a_backup(file: Path, why: str) -> IntegrityViolation:
     """Nothing that a company could be restored from."""
-    return IntegrityFault(
+    return IntegrityViolation(
         "corrupt_database",
         f"{file} is damaged or no backup of popug: {why}.",
         hint="Nothing was changed. Name a file that `popug backup` wrote.",

@@ -14,19 +14,25 @@ from sqlalchemy.pool import QueuePool
 
 from popug_cli.kernel.disk import in_doubt
 from popug_cli.storage import queue
-from popug_cli.storage.faults import STAYS, place_fault, replaced, translated, understood
+from popug_cli.storage.faults import (
+    PARTIAL_WORK_KEPT,
+    environment_error,
+    replaced,
+    translate_errors,
+    treat_garbage_as_corruption,
+)
 from popug_cli.storage.migrate import NEWEST, migrated_since
 
 BUSY_TIMEOUT_SECONDS = 30
-DEAF_MILLISECONDS = 100
-ROWS_AT_ONCE = (500, 60)
+LOCK_POLL_MILLISECONDS = 100
+ROWS_PER_STATEMENT = (500, 60)
 _ONE_ROW_OF_VALUES = re.compile(r"([^?]*\bVALUES )(\([^()]*\))([^?]*)")
-VALUES_AT_ONCE = 1_000
+VALUES_PER_STATEMENT = 1_000
 POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 32_768
-UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+FSYNC_ERRORS = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
-PATIENT = f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
+BUSY_TIMEOUT_PRAGMA = f"PRAGMA busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}"
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -34,7 +40,7 @@ PRAGMAS = (
     "PRAGMA recursive_triggers=ON",
     "PRAGMA trusted_schema=ON",
     "PRAGMA cache_size=-16384",
-    PATIENT,
+    BUSY_TIMEOUT_PRAGMA,
 )
 
 
@@ -52,7 +58,7 @@ def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[],
         pool_reset_on_return=None,
         execution_options={
             "popug_database": database,
-            "popug_identity": queue.identity_of(database),
+            "popug_identity": queue.file_id(database),
             "popug_while_waiting": while_waiting,
         },
     )
@@ -75,16 +81,16 @@ def _connect(database: Path, threads: int) -> sqlite3.Connection:
 
 def _begin(connection: Connection) -> None:
     if not may_write(connection):
-        driver_of(connection).execute("BEGIN")
+        raw_connection(connection).execute("BEGIN")
         return
-    give_up = time.monotonic() + BUSY_TIMEOUT_SECONDS
-    while not _has_write_lock(driver_of(connection), is_last=time.monotonic() > give_up):
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while not _try_write_lock(raw_connection(connection), is_last=time.monotonic() > deadline):
         connection.get_execution_options()["popug_while_waiting"]()
 
 
-def _has_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
+def _try_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
     """Whether the write lock is held now; SQLite waits for it a little while, during which no signal is heard."""
-    driver.execute(f"PRAGMA busy_timeout={DEAF_MILLISECONDS}")
+    driver.execute(f"PRAGMA busy_timeout={LOCK_POLL_MILLISECONDS}")
     try:
         driver.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
@@ -92,7 +98,7 @@ def _has_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
             raise
         return False
     finally:
-        driver.execute(PATIENT)
+        driver.execute(BUSY_TIMEOUT_PRAGMA)
     return True
 
 
@@ -101,23 +107,23 @@ def _commit(connection: Connection) -> None:
 
     Where the sync fails that ends a commit, it is written already: the next to open the file may find it done.
     """
-    driver = driver_of(connection)
+    driver = raw_connection(connection)
     try:
         driver.execute("COMMIT")
     except sqlite3.Error as error:
         if driver.in_transaction:
             driver.execute("ROLLBACK")
-        fault = place_fault(error, connection.get_execution_options()["popug_database"])
-        if fault is not None and error.sqlite_errorcode in UNSYNCED and not _is_withdrawn(driver):
+        fault = environment_error(error, connection.get_execution_options()["popug_database"])
+        if fault is not None and error.sqlite_errorcode in FSYNC_ERRORS and not _truncate_wal(driver):
             raise in_doubt(fault) from error
         raise
     except KeyboardInterrupt as interrupt:  # it came while the disk was waited for
         if may_write(connection) and not driver.in_transaction:
-            raise KeyboardInterrupt(STAYS) from interrupt
+            raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from interrupt
         raise
 
 
-def _is_withdrawn(driver: sqlite3.Connection) -> bool:
+def _truncate_wal(driver: sqlite3.Connection) -> bool:
     """Cut off what was written beyond the last commit; whether that was possible."""
     try:
         busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -132,16 +138,16 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
     A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``faults``.
     """
-    with open_connection(engine, writes=writes) as connection, begun(connection):
+    with open_connection(engine, writes=writes) as connection, transaction_scope(connection):
         yield connection
 
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
-    """A writing ``transaction``, and what hears how it ended, as of ``begun``; raises ``newer_database``."""
-    with open_connection(engine, writes=True) as connection, begun(connection) as beside:
+    """Yield a writing ``transaction`` and the compensations of its roll-back; raise ``newer_database``."""
+    with open_connection(engine, writes=True) as connection, transaction_scope(connection) as on_rollback:
         refuse_newer(connection)
-        yield connection, beside
+        yield connection, on_rollback
 
 
 @contextmanager
@@ -149,15 +155,15 @@ def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """A connection for transactions of one kind, one after the other; raises the errors of ``faults``."""
     database = engine.get_execution_options()["popug_database"]
     with (
-        translated(database),
-        understood(database),
+        translate_errors(database),
+        treat_garbage_as_corruption(database),
         engine.connect().execution_options(popug_writes=writes) as connection,
     ):
         yield connection
 
 
 @contextmanager
-def begun(connection: Connection) -> Iterator[ExitStack]:
+def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
     """One transaction of a connection; a writing one takes its turn in the queue.
 
     What is yielded hears how it ended before anybody else has a turn: for what has to be put back beside the database.
@@ -166,22 +172,22 @@ def begun(connection: Connection) -> Iterator[ExitStack]:
     database, identity = options["popug_database"], options["popug_identity"]
     while_waiting = options["popug_while_waiting"]
     with (
-        queue.turn(database, identity, while_waiting) if may_write(connection) else nullcontext(),
-        ExitStack() as beside,
+        queue.acquire(database, identity, while_waiting) if may_write(connection) else nullcontext(),
+        ExitStack() as on_rollback,
         connection.begin(),
     ):
         if may_write(connection):
-            _refuse_replaced(connection)
-        yield beside
+            _check_not_replaced(connection)
+        yield on_rollback
 
 
-def write_alone(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+def execute_in_own_transaction(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """Run one statement with ``?`` places for many rows in a write transaction of its own, past SQLAlchemy."""
-    options, driver = connection.get_execution_options(), driver_of(connection)
-    with queue.turn(options["popug_database"], options["popug_identity"]):
+    options, driver = connection.get_execution_options(), raw_connection(connection)
+    with queue.acquire(options["popug_database"], options["popug_identity"]):
         try:
             _begin(connection)
-            _refuse_replaced(connection)
+            _check_not_replaced(connection)
             refuse_newer(connection)
             driver.executemany(statement, rows)
             _commit(connection)
@@ -190,10 +196,10 @@ def write_alone(connection: Connection, statement: str, rows: Sequence[Sequence[
                 driver.execute("ROLLBACK")
 
 
-def _refuse_replaced(connection: Connection) -> None:
+def _check_not_replaced(connection: Connection) -> None:
     """Raise ``home_replaced`` where another file took the database's place while SQLite's own lock was waited for."""
     options = connection.get_execution_options()
-    if queue.identity_of(options["popug_database"]) != options["popug_identity"]:
+    if queue.file_id(options["popug_database"]) != options["popug_identity"]:
         raise replaced(options["popug_database"])
 
 
@@ -215,12 +221,12 @@ def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[
     Raises ``sqlite3.Error``. Where all places stand in one ``VALUES (…)``, hundreds of rows are taken at once: that
     costs SQLite half as much where a table has references or triggers, whose undoing it prepares for each statement.
     """
-    driver, done, changed = driver_of(connection), 0, 0
-    for size in ROWS_AT_ONCE:
+    driver, done, changed = raw_connection(connection), 0, 0
+    for size in ROWS_PER_STATEMENT:
         if len(rows) - done >= size and (parts := _ONE_ROW_OF_VALUES.fullmatch(statement)):
-            many = f"{parts[1]}{', '.join([parts[2]] * size)}{parts[3]}"
+            bulk_statement = f"{parts[1]}{', '.join([parts[2]] * size)}{parts[3]}"
             while len(rows) - done >= size:
-                changed += driver.execute(many, [*chain.from_iterable(rows[done : done + size])]).rowcount
+                changed += driver.execute(bulk_statement, [*chain.from_iterable(rows[done : done + size])]).rowcount
                 done += size
     if done < len(rows):
         changed += driver.executemany(statement, rows[done:]).rowcount
@@ -229,7 +235,7 @@ def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[
 
 def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
     """The first column of the first row of a statement with ``:name`` places, or None; raises ``sqlite3.Error``."""
-    cursor = driver_of(connection).execute(statement, parameters)
+    cursor = raw_connection(connection).execute(statement, parameters)
     row = cursor.fetchone()
     cursor.close()
     return row[0] if row else None
@@ -237,28 +243,30 @@ def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
 
 def select(connection: Connection, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
     """All rows of a statement with ``:name`` places; raises ``sqlite3.Error``."""
-    return driver_of(connection).execute(statement, parameters).fetchall()
+    return raw_connection(connection).execute(statement, parameters).fetchall()
 
 
-def driver_of(connection: Connection) -> sqlite3.Connection:
+def raw_connection(connection: Connection) -> sqlite3.Connection:
     """The driver's own connection, for what is done very often: SQLAlchemy costs ten times what SQLite does."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     return driver
 
 
-def change(connection: Connection, statement: str, **parameters: Any) -> int:
+def execute(connection: Connection, statement: str, **parameters: Any) -> int:
     """Run a statement with ``:name`` places; how many rows it changed comes back. Raises ``sqlite3.Error``."""
-    return driver_of(connection).execute(statement, parameters).rowcount
+    return raw_connection(connection).execute(statement, parameters).rowcount
 
 
-def select_among(connection: Connection, statement: str, values: Sequence[str], *before: str) -> list[tuple[Any, ...]]:
+def select_in(
+    connection: Connection, statement: str, values: Sequence[str], *leading_values: str
+) -> list[tuple[Any, ...]]:
     """The rows of a statement that ends in ``IN``, for values a thousand at a time; raises ``sqlite3.Error``.
 
-    ``before`` are the values of the ``?`` places that the statement has itself.
+    ``leading_values`` are the values of the ``?`` places that the statement has itself.
     """
-    driver, rows = driver_of(connection), []
-    for start in range(0, len(values), VALUES_AT_ONCE):
-        some = values[start : start + VALUES_AT_ONCE]
-        rows += driver.execute(f"{statement} ({','.join('?' * len(some))})", [*before, *some]).fetchall()
+    driver, rows = raw_connection(connection), []
+    for start in range(0, len(values), VALUES_PER_STATEMENT):
+        chunk = values[start : start + VALUES_PER_STATEMENT]
+        rows += driver.execute(f"{statement} ({','.join('?' * len(chunk))})", [*leading_values, *chunk]).fetchall()
     return rows

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from popug_cli.kernel import serve_lock
-from popug_cli.kernel.disk import sync_names
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.disk import sync_directory
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
 from popug_cli.storage import queue
-from popug_cli.storage.faults import corrupt, translated
+from popug_cli.storage.faults import corrupt, translate_errors
 
 NEWEST = "0010"
 SCRIPTS = Path(__file__).with_name("migrations")
@@ -22,7 +22,10 @@ def version_of(database: Path) -> str | None:
     """The number of the last migration that a file had; None for an empty one. One cheap look, no lock taken."""
     if not database.is_file():
         raise corrupt(database, "it is no file")
-    with translated(database), closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as file:
+    with (
+        translate_errors(database),
+        closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as file,
+    ):
         tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:
             if tables:
@@ -41,7 +44,7 @@ def check_version(home: Home) -> None:
     database = home.database
     if not _is_older(home):
         return
-    with translated(database), queue.turn(database, queue.identity_of(database)):
+    with translate_errors(database), queue.acquire(database, queue.file_id(database)):
         if _is_older(home):
             _upgrade(home)
 
@@ -53,7 +56,7 @@ def _is_older(home: Home) -> bool:
     if found is not None and not (found.isdecimal() and len(found) == len(NEWEST)):
         raise corrupt(home.database, f"it says of itself that its version is {found!r}")
     if found is not None and found > NEWEST:
-        raise IntegrityFault(
+        raise IntegrityViolation(
             "newer_database",
             f"{home.database} was written by a newer popug (its version is {found}, this program knows {NEWEST}).",
             hint="Install the newer popug; nothing was touched.",
@@ -74,9 +77,9 @@ def _upgrade(home: Home) -> None:
         migrate(home.database)
 
 
-def migrated_since(database: Path, found: str) -> IntegrityFault:
+def migrated_since(database: Path, found: str) -> IntegrityViolation:
     """Return the error for a write to a database that a newer popug has migrated since this process opened it."""
-    return IntegrityFault(
+    return IntegrityViolation(
         "newer_database",
         f"{database} was upgraded by a newer popug (its version is {found}, this program knows {NEWEST}),"
         " so this process does not write to it any more.",
@@ -87,10 +90,10 @@ def migrated_since(database: Path, found: str) -> IntegrityFault:
 
 def create(home: Home) -> None:
     """Make the database with every table, or bring it up to date."""
-    with translated(home.database):
+    with translate_errors(home.database):
         home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
-        sync_names(home.root)
+        sync_directory(home.root)
     check_version(home)
 
 
@@ -102,13 +105,13 @@ def migrate(database: Path, target: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     config.attributes["database"] = database
-    with translated(database):
+    with translate_errors(database):
         command.upgrade(config, target)
 
 
-def _back_up(home: Home, found: str) -> None:
+def _back_up(home: Home, version: str) -> None:
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    copy = home.backups / f"before-migration-from-{found}-{moment}.db"
+    copy = home.backups / f"before-migration-from-{version}-{moment}.db"
     partial = copy.with_name(f".{copy.name}.{os.getpid()}")
     home.backups.mkdir(mode=0o700, exist_ok=True)
     partial.touch(mode=OWNER_ONLY_FILE)
@@ -116,4 +119,4 @@ def _back_up(home: Home, found: str) -> None:
         source.backup(target)
     shutil.copymode(home.database, partial)
     partial.replace(copy)
-    sync_names(home.backups)
+    sync_directory(home.backups)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from popug_cli.kernel.errors import Unavailable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-OF_A_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse", "fuseblk"})
-OF_A_PROGRAM = "fuse."
-MARK_OF_A_COPY = ".workplace"
-LOCAL_ALL_THE_SAME = frozenset({"fuse.fuse-overlayfs"})
+NETWORK_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse", "fuseblk"})
+FUSE_PREFIX = "fuse."
+TEMP_HOME_MARKER = ".workplace"
+LOCAL_FUSE_TYPES = frozenset({"fuse.fuse-overlayfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -25,7 +25,7 @@ class Mount(NamedTuple):
     kind: str
 
 
-def check_locks(place: Path, database: Path) -> None:
+def require_lock_support(home: Path, database: Path) -> None:
     """Raise ``no_locks`` where the file system of a place is known to be without locks that can be trusted.
 
     A marked copy, such as that of a backup, is taken anywhere: only the process that makes it opens it.
@@ -34,14 +34,14 @@ def check_locks(place: Path, database: Path) -> None:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:  # not a Linux, or one that does not tell
         return
-    kinds = (kind_without_locks(os.path.realpath(each), mounts) for each in (place, database))
-    kind = next((each for each in kinds if each is not None), None)
-    if kind is not None and not (place / MARK_OF_A_COPY).exists():
+    kinds = (kind_without_locks(os.path.realpath(path), mounts) for path in (home, database))
+    kind = next((kind for kind in kinds if kind is not None), None)
+    if kind is not None and not (home / TEMP_HOME_MARKER).exists():
         raise Unavailable(
             "no_locks",
-            f"{place} lies on a file system ({kind}) on which SQLite cannot keep two processes apart.",
+            f"{home} lies on a file system ({kind}) on which SQLite cannot keep two processes apart.",
             hint="Choose a home on a disk of this machine with --home DIR; others reach it over `popug serve`.",
-            details={"home": str(place), "file_system": kind},
+            details={"home": str(home), "file_system": kind},
         )
 
 
@@ -51,14 +51,14 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
     The way is the kernel's: from the root into the mount that is met first on what is mounted there, and on from that
     one. What lies hidden below a later mount is never met.
     """
-    holding = [mount for mount in _mounts(mounts) if _holds(mount.point, path)]
-    numbers = {mount.number for mount in holding}
-    met = [mount for mount in holding if mount.parent not in numbers - {mount.number}]
+    containing = [mount for mount in _mounts(mounts) if _contains(mount.point, path)]
+    numbers = {mount.number for mount in containing}
+    candidates = [mount for mount in containing if mount.parent not in numbers - {mount.number}]
     kind = ""
-    while met:
-        here = min(met, key=lambda mount: len(mount.point))
-        kind = here.kind
-        met = [mount for mount in holding if mount.parent == here.number != mount.number]
+    while candidates:
+        nearest = min(candidates, key=lambda mount: len(mount.point))
+        kind = nearest.kind
+        candidates = [mount for mount in containing if mount.parent == nearest.number != mount.number]
     return kind if _is_without_locks(kind) else None
 
 
@@ -71,9 +71,9 @@ def _mounts(text: str) -> Iterator[Mount]:
             yield Mount(fields[0], fields[1], point, after.split(" ", 1)[0])
 
 
-def _holds(point: str, path: str) -> bool:
+def _contains(point: str, path: str) -> bool:
     return path == point or path.startswith(point.rstrip("/") + "/")
 
 
 def _is_without_locks(kind: str) -> bool:
-    return kind in OF_A_NETWORK or (kind.startswith(OF_A_PROGRAM) and kind not in LOCAL_ALL_THE_SAME)
+    return kind in NETWORK_TYPES or (kind.startswith(FUSE_PREFIX) and kind not in LOCAL_FUSE_TYPES)

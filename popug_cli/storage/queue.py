@@ -16,35 +16,37 @@ from pathlib import Path
 from popug_cli.kernel.home import OWNER_ONLY_FILE
 from popug_cli.storage.faults import busy, replaced
 
-PATIENCE_SECONDS = 30.0
-LOOK_SECONDS = 0.1
-NAME = "write.lock"
-Identity = tuple[int, int]
-Mark = tuple[int, int]
+LOCK_TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 0.1
+LOCK_FILE_NAME = "write.lock"
+FileId = tuple[int, int]
+WalState = tuple[int, int]
 
 
-def identity_of(file: Path) -> Identity | None:
+def file_id(file: Path) -> FileId | None:
     """Which file it is that has this name now; None where there is none."""
     try:
-        found = os.stat(file)  # noqa: PTH116 - on the way of every write
+        status = os.stat(file)  # noqa: PTH116 - on the way of every write
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
-def turn(database: Path, expected: Identity | None, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def acquire(
+    database: Path, expected: FileId | None, while_waiting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Held around a write: nobody else writes to this home meanwhile who has come by this queue, too.
 
     Raises ``database_busy`` where nothing has moved for a while, ``home_replaced`` where another database has the
-    place of the one that was opened. ``while_waiting`` is called every ``LOOK_SECONDS`` of a wait; what it raises ends
+    place of the one that was opened. ``while_waiting`` is called every ``POLL_SECONDS`` of a wait; what it raises ends
     the wait.
     """
-    descriptor = None if expected is None else _open(database.with_name(NAME))
+    descriptor = None if expected is None else _open_lock_file(database.with_name(LOCK_FILE_NAME))
     try:
-        if descriptor is not None and not _is_free(descriptor):
-            _wait(descriptor, database, while_waiting)
-        if identity_of(database) != expected:
+        if descriptor is not None and not _try_lock(descriptor):
+            _wait_for_lock(descriptor, database, while_waiting)
+        if file_id(database) != expected:
             raise replaced(database)
         yield
     finally:
@@ -52,14 +54,14 @@ def turn(database: Path, expected: Identity | None, while_waiting: Callable[[], 
             os.close(descriptor)
 
 
-def _open(file: Path) -> int | None:
+def _open_lock_file(file: Path) -> int | None:
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
     except OSError:
         return None
 
 
-def _is_free(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     """Whether the lock could be taken at once, and now is; also where the file system has no such locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,23 +72,23 @@ def _is_free(descriptor: int) -> bool:
     return True
 
 
-def _wait(descriptor: int, database: Path, while_waiting: Callable[[], None]) -> None:
+def _wait_for_lock(descriptor: int, database: Path, while_waiting: Callable[[], None]) -> None:
     """Wait for the lock in a thread: who is blocked keeps its place, and a signal is heard at once here.
 
     Who gives up leaves the thread behind, which lets go of the lock when it gets it.
     """
     granted = threading.Event()
-    threading.Thread(target=_block, args=(os.dup(descriptor), granted), name="popug-queue", daemon=True).start()
-    moved, seen = time.monotonic(), _mark(database)
-    while not granted.wait(LOOK_SECONDS):
+    threading.Thread(target=_lock_blocking, args=(os.dup(descriptor), granted), name="popug-queue", daemon=True).start()
+    changed_at, last_state = time.monotonic(), _wal_state(database)
+    while not granted.wait(POLL_SECONDS):
         while_waiting()
-        if (mark := _mark(database)) != seen:
-            moved, seen = time.monotonic(), mark
-        elif time.monotonic() - moved > PATIENCE_SECONDS:
+        if (state := _wal_state(database)) != last_state:
+            changed_at, last_state = time.monotonic(), state
+        elif time.monotonic() - changed_at > LOCK_TIMEOUT_SECONDS:
             raise busy()
 
 
-def _block(descriptor: int, granted: threading.Event) -> None:
+def _lock_blocking(descriptor: int, granted: threading.Event) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     finally:
@@ -94,10 +96,10 @@ def _block(descriptor: int, granted: threading.Event) -> None:
         granted.set()
 
 
-def _mark(database: Path) -> Mark | None:
+def _wal_state(database: Path) -> WalState | None:
     """What changes whenever somebody has written."""
     try:
-        found = database.with_name(f"{database.name}-wal").stat()
+        status = database.with_name(f"{database.name}-wal").stat()
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns

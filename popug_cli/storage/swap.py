@@ -9,28 +9,28 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 
 
-def take_place(new: Path, home: Path, aside: Path) -> bool:
-    """Move ``new`` to ``home``; whether something was there, which is at ``aside`` then.
+def replace_directory(new: Path, home: Path, old_home: Path) -> bool:
+    """Move ``new`` to ``home``; whether something was there, which is at ``old_home`` then.
 
     Where the system can exchange two names, there is a home at every instant. Elsewhere a crash between the two renames
-    leaves both whole, the old one at ``aside``.
+    leaves both whole, the old one at ``old_home``.
     """
     if not home.exists() or not any(home.iterdir()):
         new.rename(home)
         return False
     if not exchange(new, home):
-        home.rename(aside)
+        home.rename(old_home)
         new.rename(home)
         return True
     try:
-        new.rename(aside)
+        new.rename(old_home)
     except OSError:
         exchange(new, home)
         raise
     return True
 
 
-def exchange(one: Path, other: Path) -> bool:
+def exchange(first: Path, second: Path) -> bool:
     """Exchange two names in one step; False where the system or the file system cannot, and nothing was done."""
     if not sys.platform.startswith("linux"):
         return False
@@ -38,4 +38,4 @@ def exchange(one: Path, other: Path) -> bool:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
-    return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
+    return bool(rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0)

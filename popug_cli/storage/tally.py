@@ -9,11 +9,11 @@ from pathlib import Path
 from popug_cli.kernel.disk import disk_full
 
 _PAGES_IN_MEMORY_KIB = 16 * 1024
-COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times"
+UPSERT_COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times"
 
 
 @contextmanager
-def tally() -> Iterator[Callable[[str], int]]:
+def count_on_disk() -> Iterator[Callable[[str], int]]:
     """How often it was asked for a text, this time included.
 
     The counts lie in a nameless database of SQLite, which goes to a temporary file where it grows beyond a few MiB and
@@ -27,7 +27,7 @@ def tally() -> Iterator[Callable[[str], int]]:
 
         def count(text: str) -> int:
             try:
-                (times,) = scratch.execute(COUNT, (text,)).fetchone()
+                (times,) = scratch.execute(UPSERT_COUNT, (text,)).fetchone()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                     raise disk_full(_temporary_directory()) from error
@@ -40,4 +40,4 @@ def tally() -> Iterator[Callable[[str], int]]:
 def _temporary_directory() -> Path:
     """Where SQLite puts what has no name: https://www.sqlite.org/tempfiles.html, section 5."""
     chosen = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR")
-    return Path(chosen or next((each for each in ("/var/tmp", "/usr/tmp") if os.access(each, os.W_OK)), "/tmp"))  # noqa: S108
+    return Path(chosen or next((path for path in ("/var/tmp", "/usr/tmp") if os.access(path, os.W_OK)), "/tmp"))  # noqa: S108

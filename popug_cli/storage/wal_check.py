@@ -10,7 +10,7 @@ import sqlite3
 
 from sqlalchemy import Engine
 
-from popug_cli.storage.engine import driver_of
+from popug_cli.storage.engine import raw_connection
 
 FileState = tuple[int, int, int]
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walformat.html
@@ -49,7 +49,7 @@ class DatabaseFiles:
     def _is_log_whole(self, states: list[FileState]) -> bool:
         """Return whether a log that became shorter still holds all frames that SQLite counts in it."""
         with self._engine.connect() as connection:
-            driver = driver_of(connection)
+            driver = raw_connection(connection)
             try:
                 is_busy, frames, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 (page_bytes,) = driver.execute("PRAGMA page_size").fetchone()

@@ -14,11 +14,13 @@ from popug_cli.storage.engine import insert_many, scalar, select
 from popug_cli.tasks import people
 
 TASKS_AT_ONCE = 10_000
-_ORPHANS = (
+_UNASSIGNABLE_OPEN_TASKS = (
     "FROM tasks_people AS p JOIN tasks_tasks AS t ON t.assignee_id = p.user_id AND t.status = 'open'"
     " WHERE p.assignable = 0"
 )
-ASSIGN = "UPDATE tasks_tasks SET assignee_id = lot.column1 FROM (VALUES (?, ?)) AS lot WHERE number = lot.column2"
+UPDATE_ASSIGNEE = (
+    "UPDATE tasks_tasks SET assignee_id = drawn.column1 FROM (VALUES (?, ?)) AS drawn WHERE number = drawn.column2"
+)
 
 
 class OpenTask(NamedTuple):
@@ -30,19 +32,19 @@ class OpenTask(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class DrawWithCandidates:
     """A fresh draw and those among whom it is drawn, by user id."""
 
-    draw: AssigneeDraw
+    parameters: AssigneeDraw
     candidates: Sequence[str]
 
     def assignee_of(self, task_id: str) -> str:
         """Who gets a task; there must be candidates."""
-        return draw_assignee(self.draw.seed, task_id, self.candidates)
+        return draw_assignee(self.parameters.seed, task_id, self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
-class HandOver:
+class Reassignment:
     """Why tasks change hands: an event, and the shuffle if it is one."""
 
     label: str
@@ -51,12 +53,12 @@ class HandOver:
     shuffle_id: str | None = None
 
 
-def new_lot(context: Context) -> Lot:
+def new_draw(context: Context) -> DrawWithCandidates:
     """A draw with a fresh seed among all who are assignable now."""
-    draw = AssigneeDraw(
-        seed=new_seed(context.chance), algorithm=ALGORITHM, candidates_as_of=people.known_as_of(context)
+    parameters = AssigneeDraw(
+        seed=new_seed(context.randomness), algorithm=ALGORITHM, candidates_as_of=people.known_up_to(context)
     )
-    return Lot(draw, people.assignable(context))
+    return DrawWithCandidates(parameters, people.assignable(context))
 
 
 def count_open_tasks(context: Context) -> int:
@@ -81,41 +83,47 @@ def has_open_tasks(context: Context) -> bool:
     return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_tasks WHERE status = 'open')"))
 
 
-def hand_over(portions: Iterable[Sequence[OpenTask]], count: int, lot: Lot, why: HandOver, context: Context) -> None:
+def reassign(
+    chunks: Iterable[Sequence[OpenTask]],
+    count: int,
+    draw: DrawWithCandidates,
+    reassignment: Reassignment,
+    context: Context,
+) -> None:
     """Draw a new assignee for each of ``count`` open tasks and say so in an event each."""
     done = 0
-    for tasks in portions:
+    for tasks in chunks:
         drawn = []
         for task in tasks:
-            assignee_id = lot.assignee_of(task.task_id)
+            assignee_id = draw.assignee_of(task.task_id)
             drawn.append((assignee_id, task.number))
             context.events.publish(
                 TaskAssigned(
                     task_id=task.task_id,
                     assignee_id=assignee_id,
                     previous_assignee_id=task.assignee_id,
-                    reason=why.reason,
-                    shuffle_id=why.shuffle_id,
-                    draw=lot.draw,
+                    reason=reassignment.reason,
+                    shuffle_id=reassignment.shuffle_id,
+                    draw=draw.parameters,
                 ),
-                cause=why.cause,
+                cause=reassignment.cause,
             )
-        insert_many(context.connection, ASSIGN, drawn)
+        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)
         done += len(tasks)
-        context.progress(why.label, done, count)
+        context.progress(reassignment.label, done, count)
 
 
-def hand_on_orphans(cause: Delivered[Event], context: Context) -> None:
+def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
     """Give the open tasks of those who may not hold any to somebody who may; they stay while there is nobody."""
-    count = int(scalar(context.connection, f"SELECT count(*) {_ORPHANS}"))
-    lot = new_lot(context)
-    if count and lot.candidates:
-        why = HandOver("Handing on", AssignmentReason.ASSIGNEE_LEFT, cause)
-        hand_over(_orphans(context), count, lot, why, context)
+    count = int(scalar(context.connection, f"SELECT count(*) {_UNASSIGNABLE_OPEN_TASKS}"))
+    draw = new_draw(context)
+    if count and draw.candidates:
+        reassignment = Reassignment("Handing on", AssignmentReason.ASSIGNEE_LEFT, cause)
+        reassign(_unassignable_open_tasks(context), count, draw, reassignment, context)
 
 
-def _orphans(context: Context) -> Iterator[list[OpenTask]]:
+def _unassignable_open_tasks(context: Context) -> Iterator[list[OpenTask]]:
     """The open tasks of those who may not hold any, some thousands at a time, until all are handed on."""
-    statement = f"SELECT t.number, t.task_id, t.assignee_id {_ORPHANS} LIMIT :limit"
+    statement = f"SELECT t.number, t.task_id, t.assignee_id {_UNASSIGNABLE_OPEN_TASKS} LIMIT :limit"
     while rows := select(context.connection, statement, limit=TASKS_AT_ONCE):
         yield sorted(map(OpenTask._make, rows))

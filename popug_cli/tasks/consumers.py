@@ -13,7 +13,7 @@ from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRe
 from popug_cli.messages.tasks import ShuffleRequested
 from popug_cli.storage.engine import insert_many
 from popug_cli.tasks import people, shuffles
-from popug_cli.tasks.assignments import hand_on_orphans
+from popug_cli.tasks.assignments import reassign_unassignable
 from popug_cli.tasks.rules import Person
 
 PersonEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivated
@@ -21,11 +21,11 @@ PersonEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivat
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Take in who may hold tasks and what tasks cost, then carry out the shuffles that were asked for."""
-    _take_in_people([cast(Delivered[PersonEvent], e) for e in events if isinstance(e.data, PersonEvent)], context)
-    _take_in_prices([e.data for e in events if isinstance(e.data, TaskPriced)], context)
+    _update_people([cast(Delivered[PersonEvent], e) for e in events if isinstance(e.data, PersonEvent)], context)
+    _update_prices([e.data for e in events if isinstance(e.data, TaskPriced)], context)
     for event in events:
         if isinstance(event.data, ShuffleRequested):
-            shuffles.carry_out(cast(Delivered[ShuffleRequested], event), context)
+            shuffles.run_shuffle(cast(Delivered[ShuffleRequested], event), context)
 
 
 def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
@@ -36,7 +36,7 @@ def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
     return True
 
 
-def told(person: Person | None, event: Delivered[PersonEvent]) -> Person:
+def apply_event(person: Person | None, event: Delivered[PersonEvent]) -> Person:
     """What is known of somebody after an event about them; one that is known already changes nothing."""
     if person is not None and event.sequence <= person.last_sequence:
         return person
@@ -57,37 +57,37 @@ def _known(person: Person | None, event: Delivered[PersonEvent]) -> Person:
     return person
 
 
-def _take_in_people(events: Sequence[Delivered[PersonEvent]], context: Context) -> None:
+def _update_people(events: Sequence[Delivered[PersonEvent]], context: Context) -> None:
     if not events:
         return
-    before = people.people(context, {event.data.user_id for event in events})
-    after, turning_point = _fold(before, events)
+    before = people.load(context, {event.data.user_id for event in events})
+    after, last_change = _apply_events(before, events)
     people.save(context, [person for user_id, person in after.items() if person != before.get(user_id)])
     changed = [p for user_id, p in after.items() if p.assignable != _was_assignable(before.get(user_id))]
     if changed:
-        assert turning_point is not None
-        people.note_assignability(context, changed)
-        hand_on_orphans(turning_point, context)
+        assert last_change is not None
+        people.record_assignability(context, changed)
+        reassign_unassignable(last_change, context)
 
 
-def _fold(
+def _apply_events(
     before: dict[str, Person], events: Iterable[Delivered[PersonEvent]]
 ) -> tuple[dict[str, Person], Delivered[Event] | None]:
     """What is known of people after the events, and the last event that changed whether somebody may hold tasks."""
-    after, turning_point = dict(before), None
+    after, last_change = dict(before), None
     for event in events:
         known = after.get(event.data.user_id)
-        person = after[event.data.user_id] = told(known, event)
+        person = after[event.data.user_id] = apply_event(known, event)
         if person.assignable != _was_assignable(known):
-            turning_point = event
-    return after, cast(Delivered[Event] | None, turning_point)
+            last_change = event
+    return after, cast(Delivered[Event] | None, last_change)
 
 
 def _was_assignable(person: Person | None) -> bool:
     return person is not None and person.assignable
 
 
-def _take_in_prices(prices: Sequence[TaskPriced], context: Context) -> None:
+def _update_prices(prices: Sequence[TaskPriced], context: Context) -> None:
     insert_many(
         context.connection,
         "UPDATE tasks_tasks SET fee_cents = ?, reward_cents = ? WHERE task_id = ? AND fee_cents IS NULL",

@@ -15,27 +15,27 @@ from collections.abc import Mapping, Sequence
 from math import exp, lgamma, log
 from typing import NamedTuple
 
-MOST_OVERLAP_WORK = 20_000_000
+MAX_OVERLAP_WORK = 20_000_000
 EPSILON = 1e-12
 STEPS = 100_000
 TINY = 1e-300
 
 
-class Pool(NamedTuple):
+class CandidatePool(NamedTuple):
     """How many draws there were among some people."""
 
     candidates: Sequence[str]
     draws_count: int
 
 
-class Luck(NamedTuple):
+class FairnessResult(NamedTuple):
     """What each person could expect, and the probability of a result at least as uneven as the one there was."""
 
     expected: dict[str, float]
     p_value: float
 
 
-def judge(pools: Mapping[int, Pool], assigned: Mapping[str, int]) -> Luck:
+def chi_squared_test(pools: Mapping[int, CandidatePool], assigned: Mapping[str, int]) -> FairnessResult:
     """Compare what people got in some pools with what chance would give; 1 where chance had no choice."""
     drawn = [pool for pool in pools.values() if pool.draws_count and pool.candidates]
     expected: defaultdict[str, float] = defaultdict(float)
@@ -45,12 +45,12 @@ def judge(pools: Mapping[int, Pool], assigned: Mapping[str, int]) -> Luck:
     statistic = sum((assigned.get(person, 0) - mean) ** 2 / mean for person, mean in expected.items())
     mean, variance = _moments(drawn, expected)
     if mean < EPSILON or variance < EPSILON:
-        return Luck(dict(expected), 1.0)
+        return FairnessResult(dict(expected), 1.0)
     scale, freedom = variance / (2 * mean), 2 * mean**2 / variance
-    return Luck(dict(expected), chi_squared_tail(statistic / scale, freedom))
+    return FairnessResult(dict(expected), chi_squared_tail(statistic / scale, freedom))
 
 
-def _moments(pools: Sequence[Pool], expected: Mapping[str, float]) -> tuple[float, float]:
+def _moments(pools: Sequence[CandidatePool], expected: Mapping[str, float]) -> tuple[float, float]:
     """Mean and variance of the statistic: of the trace of I - B and twice that of (I - B)^2.
 
     B is the sum over pools of draws * v v', where v holds 1 / (candidates * sqrt(expected)) for each candidate.
@@ -62,52 +62,52 @@ def _moments(pools: Sequence[Pool], expected: Mapping[str, float]) -> tuple[floa
     return people - trace, 2 * (people - 2 * trace + _trace_of_square(pools, expected, trace))
 
 
-def _trace_of_square(pools: Sequence[Pool], expected: Mapping[str, float], trace: float) -> float:
+def _trace_of_square(pools: Sequence[CandidatePool], expected: Mapping[str, float], trace: float) -> float:
     """The trace of B^2; of a great many pools its bound, the trace of B, which is small beside the number of people."""
-    if len(pools) ** 2 * len(expected) > MOST_OVERLAP_WORK:
+    if len(pools) ** 2 * len(expected) > MAX_OVERLAP_WORK:
         return trace
     members = [frozenset(pool.candidates) for pool in pools]
     total = 0.0
-    for one, mine in zip(pools, members, strict=True):
-        for other, theirs in zip(pools, members, strict=True):
-            overlap = sum(1 / expected[person] for person in mine & theirs)
-            overlap /= len(mine) * len(theirs)
-            total += one.draws_count * other.draws_count * overlap**2
+    for left, left_members in zip(pools, members, strict=True):
+        for right, right_members in zip(pools, members, strict=True):
+            overlap = sum(1 / expected[person] for person in left_members & right_members)
+            overlap /= len(left_members) * len(right_members)
+            total += left.draws_count * right.draws_count * overlap**2
     return total
 
 
 def chi_squared_tail(statistic: float, freedom: float) -> float:
     """The probability that a chi-squared variable is at least as large as the statistic."""
-    shape, at = freedom / 2, statistic / 2
-    if at <= 0:
+    shape, x = freedom / 2, statistic / 2
+    if x <= 0:
         return 1.0
-    leading = exp(shape * log(at) - at - lgamma(shape))
-    below = 1 - _series(shape, at) * leading if at < shape + 1 else _fraction(shape, at) * leading
+    leading = exp(shape * log(x) - x - lgamma(shape))
+    below = 1 - _series(shape, x) * leading if x < shape + 1 else _fraction(shape, x) * leading
     return min(1.0, max(0.0, below))
 
 
-def _series(shape: float, at: float) -> float:
+def _series(shape: float, x: float) -> float:
     """The lower incomplete gamma function over its leading term, by its power series."""
     term = total = 1 / shape
     for step in range(1, STEPS):
-        term *= at / (shape + step)
+        term *= x / (shape + step)
         total += term
         if term < total * EPSILON:
             break
     return total
 
 
-def _fraction(shape: float, at: float) -> float:
+def _fraction(shape: float, x: float) -> float:
     """The upper incomplete gamma function over its leading term, by its continued fraction (Lentz's method)."""
-    b = at + 1 - shape
+    b = x + 1 - shape
     c, d = 1 / TINY, 1 / b
-    found = d
+    fraction = d
     for step in range(1, STEPS):
         factor = -step * (step - shape)
         b += 2
         d = 1 / (factor * d + b or TINY)
         c = b + factor / c or TINY
-        found *= d * c
+        fraction *= d * c
         if abs(d * c - 1) < EPSILON:
             break
-    return found
+    return fraction

@@ -11,7 +11,7 @@ from popug_cli.messages.base import Role
 from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks.rules import Person
 
-LOOK_UP_AT_ONCE = 500
+VALUES_PER_QUERY = 500
 CANDIDATE_SETS_KEPT = 64
 
 
@@ -40,14 +40,14 @@ class Candidates:
         self._changes = list(context.connection.execute(statement).scalars())
         self._known: dict[int, list[str]] = {}
 
-    def turning_point(self, position: int) -> int:
+    def last_change(self, position: int) -> int:
         """The position of the last change up to a position; 0 before any."""
-        place = bisect_right(self._changes, position)
-        return self._changes[place - 1] if place else 0
+        index = bisect_right(self._changes, position)
+        return self._changes[index - 1] if index else 0
 
     def as_of(self, position: int) -> list[str]:
         """The ids of those who might hold tasks then, in ascending order."""
-        change = self.turning_point(position)
+        change = self.last_change(position)
         if change not in self._known:
             if len(self._known) >= CANDIDATE_SETS_KEPT:
                 self._known.clear()
@@ -55,7 +55,7 @@ class Candidates:
         return self._known[change]
 
 
-def known_as_of(context: Context) -> int:
+def known_up_to(context: Context) -> int:
     """The position in the log up to which people are known.
 
     It is the context's own, unless a change that was set aside once was taken in later than others.
@@ -67,16 +67,16 @@ def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
     """The usernames of those ids; who is not known is called by the id."""
     statement = "SELECT user_id, username FROM tasks_people WHERE user_id IN :values"
     return dict(zip(user_ids, user_ids, strict=True)) | {
-        row.user_id: row.username for row in look_up(context, statement, [*user_ids])
+        row.user_id: row.username for row in select_in_chunks(context, statement, [*user_ids])
     }
 
 
-def people(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
+def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
     """What is known of those who are known."""
     statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN :values"
     return {
         row.user_id: Person(row.user_id, row.username, Role(row.role), bool(row.active), row.last_sequence)
-        for row in look_up(context, statement, [*user_ids])
+        for row in select_in_chunks(context, statement, [*user_ids])
     }
 
 
@@ -91,7 +91,7 @@ def save(context: Context, changed: Sequence[Person]) -> None:
     )
 
 
-def note_assignability(context: Context, changed: Sequence[Person]) -> None:
+def record_assignability(context: Context, changed: Sequence[Person]) -> None:
     """Keep from which position on people may hold tasks, or may no more.
 
     No draw may be done again with people it did not know: where the context's position is not after the last change,
@@ -100,7 +100,7 @@ def note_assignability(context: Context, changed: Sequence[Person]) -> None:
     position = context.position
     if position <= _last_change(context):
         context.events.flush()
-        position = context.log.head()
+        position = context.log.last_position()
     insert_many(
         context.connection,
         "INSERT INTO tasks_people_history (user_id, from_position, assignable) VALUES (?, ?, ?)"
@@ -114,11 +114,11 @@ def anybody_assignable(context: Context) -> bool:
     return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_people WHERE assignable = 1)"))
 
 
-def look_up(context: Context, statement: str, values: Sequence[str]) -> Iterator[Any]:
+def select_in_chunks(context: Context, statement: str, values: Sequence[str]) -> Iterator[Any]:
     """The rows of a statement that asks for ``:values``, a bounded number of them at once."""
     prepared = text(statement).bindparams(bindparam("values", expanding=True))
-    for start in range(0, len(values), LOOK_UP_AT_ONCE):
-        yield from context.connection.execute(prepared, {"values": values[start : start + LOOK_UP_AT_ONCE]})
+    for start in range(0, len(values), VALUES_PER_QUERY):
+        yield from context.connection.execute(prepared, {"values": values[start : start + VALUES_PER_QUERY]})
 
 
 def _last_change(context: Context) -> int:

@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM, draw_assignee
-from popug_cli.kernel.errors import IntegrityFault, OwnFault, Unavailable
+from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -19,14 +19,14 @@ from popug_cli.messages.tasks import (
     GetShuffle,
     GetTask,
     ListTasks,
-    PersonalLuck,
+    PersonFairness,
     Shuffle,
     ShuffleCheck,
     StatusFilter,
     Task,
     TaskAssigned,
+    TaskChunk,
     TaskPage,
-    TaskRun,
     TaskSort,
     TasksShuffled,
     VerifyShuffle,
@@ -34,10 +34,10 @@ from popug_cli.messages.tasks import (
 )
 from popug_cli.storage.engine import scalar
 from popug_cli.tasks import people, refusals, rules, shuffles
-from popug_cli.tasks.fairness import Pool, judge
+from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
 MAX_ROWS = 2**53
-_SELECT = (
+_SELECT_TASKS = (
     "SELECT t.task_id, t.number, t.title, t.jira_id, t.status, coalesce(c.username, t.creator_id) AS creator,"
     " a.username AS assignee, t.fee_cents, t.reward_cents, t.created_at, t.completed_at FROM tasks_tasks AS t"
     " JOIN tasks_people AS a ON a.user_id = t.assignee_id LEFT JOIN tasks_people AS c ON c.user_id = t.creator_id"
@@ -46,11 +46,11 @@ _SELECT = (
 
 def get_task(message: GetTask, context: Context) -> Task:
     """One task; raises ``task_not_found``."""
-    known = 1 <= message.number <= rules.MAX_NUMBER
-    found = _tasks("t.number = :number", {"number": message.number}, context) if known else []
-    if not found:
+    is_storable = 1 <= message.number <= rules.MAX_NUMBER
+    tasks = _tasks("t.number = :number", {"number": message.number}, context) if is_storable else []
+    if not tasks:
         raise refusals.task_not_found(message.number)
-    return found[0]
+    return tasks[0]
 
 
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
@@ -59,28 +59,28 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     statement = f"SELECT count(*), sum(t.fee_cents), sum(t.reward_cents) FROM tasks_tasks AS t WHERE {where}"
     total, fees_cents, rewards_cents = context.connection.execute(text(statement), values).one()
     values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
-    found = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
-    return TaskPage(found, total, fees_cents or 0, rewards_cents or 0)
+    tasks = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
+    return TaskPage(tasks, total, fees_cents or 0, rewards_cents or 0)
 
 
 def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
     """Those of the tasks that are there, by id."""
-    rows = people.look_up(context, f"{_SELECT} WHERE t.task_id IN :values", task_ids)
-    found = [msgspec.convert(dict(row._mapping), Task, strict=False) for row in rows]
-    return {task.task_id: task for task in found}
+    rows = people.select_in_chunks(context, f"{_SELECT_TASKS} WHERE t.task_id IN :values", task_ids)
+    tasks = [msgspec.convert(dict(row._mapping), Task, strict=False) for row in rows]
+    return {task.task_id: task for task in tasks}
 
 
-def export_tasks(message: ExportTasks, context: Context) -> TaskRun:
+def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:
     """The next tasks after a number, by number."""
     values = {"after": message.after, "limit": message.limit}
-    return TaskRun(_tasks("t.number > :after ORDER BY t.number LIMIT :limit", values, context))
+    return TaskChunk(_tasks("t.number > :after ORDER BY t.number LIMIT :limit", values, context))
 
 
 def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
     """What came of a shuffle; raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` while it waits."""
     row = _shuffle(message.shuffle_id, context)
     if row.state == "failed":
-        raise OwnFault(
+        raise InternalError(
             "shuffle_failed",
             f"The shuffle could not be done and was dropped: {row.error}.",
             hint="Nothing was changed; try `popug tasks shuffle` again.",
@@ -103,20 +103,22 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     """
     done = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
     row = _shuffle(message.shuffle_id, context)
-    told = _told(row.shuffle_id, done, context)
-    candidates = people.assignable_as_of(context, told.draw.candidates_as_of)
-    if len(candidates) != told.candidates_count:
-        raise _broken(row.shuffle_id, f"it was drawn among {told.candidates_count}, but {len(candidates)} are known")
+    shuffled = _shuffle_event(row.shuffle_id, done, context)
+    candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
+    if len(candidates) != shuffled.candidates_count:
+        raise _not_verifiable(
+            row.shuffle_id, f"it was drawn among {shuffled.candidates_count}, but {len(candidates)} are known"
+        )
     checked, wrong = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
         assigned = cast(Delivered[TaskAssigned], event).data
-        expected = draw_assignee(told.draw.seed, assigned.task_id, candidates)
+        expected = draw_assignee(shuffled.draw.seed, assigned.task_id, candidates)
         checked += assigned.shuffle_id == row.shuffle_id
-        if (assigned.assignee_id, assigned.draw) != (expected, told.draw):
+        if (assigned.assignee_id, assigned.draw) != (expected, shuffled.draw):
             wrong.append((assigned.task_id, assigned.assignee_id, expected))
-    if checked != told.task_count:
-        raise _broken(row.shuffle_id, f"{checked} of its {told.task_count} assignments are in the log")
-    return ShuffleCheck(row.shuffle_id, checked, _named(wrong, context))
+    if checked != shuffled.task_count:
+        raise _not_verifiable(row.shuffle_id, f"{checked} of its {shuffled.task_count} assignments are in the log")
+    return ShuffleCheck(row.shuffle_id, checked, _wrong_draws(wrong, context))
 
 
 def get_fairness(message: GetFairness, context: Context) -> Fairness:
@@ -124,30 +126,36 @@ def get_fairness(message: GetFairness, context: Context) -> Fairness:
     candidates = people.Candidates(context)
     drawn: Counter[int] = Counter()
     assigned: Counter[str] = Counter()
-    for event in context.log.of_type(TaskAssigned):
-        told = cast(Delivered[TaskAssigned], event).data
-        drawn[candidates.turning_point(told.draw.candidates_as_of)] += 1
-        assigned[told.assignee_id] += 1
-    luck = judge({change: Pool(candidates.as_of(change), count) for change, count in drawn.items()}, assigned)
-    everybody = {*luck.expected, *people.assignable(context)}
-    names = people.usernames(context, everybody)
-    found = [PersonalLuck(names[user], assigned[user], round(luck.expected.get(user, 0.0), 6)) for user in everybody]
-    return Fairness(sorted(found, key=lambda each: each.username), luck.p_value)
+    for event in context.log.by_type(TaskAssigned):
+        assignment = cast(Delivered[TaskAssigned], event).data
+        drawn[candidates.last_change(assignment.draw.candidates_as_of)] += 1
+        assigned[assignment.assignee_id] += 1
+    result = chi_squared_test(
+        {change: CandidatePool(candidates.as_of(change), count) for change, count in drawn.items()}, assigned
+    )
+    all_users = {*result.expected, *people.assignable(context)}
+    names = people.usernames(context, all_users)
+    people_fairness = [
+        PersonFairness(names[user], assigned[user], round(result.expected.get(user, 0.0), 6)) for user in all_users
+    ]
+    return Fairness(sorted(people_fairness, key=lambda person: person.username), result.p_value)
 
 
-def _told(shuffle_id: str, done: Shuffle, context: Context) -> TasksShuffled:
+def _shuffle_event(shuffle_id: str, done: Shuffle, context: Context) -> TasksShuffled:
     """What the log says of a shuffle that was done."""
-    events = context.log.of_subject(shuffle_id, TasksShuffled)
-    told = cast(Delivered[TasksShuffled], events[0]).data if events else None
-    if told is None or (told.task_count, told.candidates_count) != (done.task_count, done.candidates_count):
-        raise _broken(shuffle_id, "the log tells otherwise of it")
-    if told.draw.algorithm != ALGORITHM or (told.task_count and not told.candidates_count):
-        raise _broken(shuffle_id, f"no {told.draw.algorithm} among {told.candidates_count} can be done again")
-    return told
+    events = context.log.by_subject(shuffle_id, TasksShuffled)
+    shuffled = cast(Delivered[TasksShuffled], events[0]).data if events else None
+    if shuffled is None or (shuffled.task_count, shuffled.candidates_count) != (done.task_count, done.candidates_count):
+        raise _not_verifiable(shuffle_id, "the log tells otherwise of it")
+    if shuffled.draw.algorithm != ALGORITHM or (shuffled.task_count and not shuffled.candidates_count):
+        raise _not_verifiable(
+            shuffle_id, f"no {shuffled.draw.algorithm} among {shuffled.candidates_count} can be done again"
+        )
+    return shuffled
 
 
-def _broken(shuffle_id: str, why: str) -> IntegrityFault:
-    return IntegrityFault(
+def _not_verifiable(shuffle_id: str, why: str) -> IntegrityViolation:
+    return IntegrityViolation(
         "integrity",
         f"The shuffle {shuffle_id} cannot be proved: {why}.",
         hint="Run `popug doctor`.",
@@ -155,9 +163,11 @@ def _broken(shuffle_id: str, why: str) -> IntegrityFault:
     )
 
 
-def _named(wrong: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
+def _wrong_draws(wrong: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
     statement = "SELECT task_id, number FROM tasks_tasks WHERE task_id IN :values"
-    numbers = {row.task_id: row.number for row in people.look_up(context, statement, [task for task, _, _ in wrong])}
+    numbers = {
+        row.task_id: row.number for row in people.select_in_chunks(context, statement, [task for task, _, _ in wrong])
+    }
     names = people.usernames(context, {user for _, *users in wrong for user in users})
     return [WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong]
 
@@ -182,12 +192,12 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
         values["creator_id"] = _user_id(message.creator, context)
     if message.jira_id is not None:
         conditions.append("t.jira_id = :jira_id")
-        values["jira_id"] = rules.read_jira_id(message.jira_id)
+        values["jira_id"] = rules.parse_jira_id(message.jira_id)
     when = "t.completed_at" if message.status is StatusFilter.COMPLETED else "t.created_at"
     for name, condition, instant in (("since", ">=", message.since), ("until", "<", message.until)):
         if instant is not None:
             conditions.append(f"{when} {condition} :{name}")
-            values[name] = stamp(instant)
+            values[name] = to_rfc3339(instant)
     if message.search:
         conditions.append("t.search_text LIKE :pattern ESCAPE '\\'")
         values["pattern"] = rules.search_pattern(message.search)
@@ -196,24 +206,24 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
 
 def _order(message: ListTasks) -> str:
     """How a list is sorted; what has no reward yet comes last either way."""
-    way, back = ("DESC", "ASC") if message.backwards else ("ASC", "DESC")
+    direction, opposite = ("DESC", "ASC") if message.backwards else ("ASC", "DESC")
     return {
-        TaskSort.NUMBER: f"t.number {way}",
-        TaskSort.REWARD: f"t.reward_cents IS NULL, t.reward_cents {back}, t.number {way}",
-        TaskSort.AGE: f"t.created_at {way}, t.number {way}",
+        TaskSort.NUMBER: f"t.number {direction}",
+        TaskSort.REWARD: f"t.reward_cents IS NULL, t.reward_cents {opposite}, t.number {direction}",
+        TaskSort.AGE: f"t.created_at {direction}, t.number {direction}",
     }[message.sort]
 
 
 def _user_id(username: str, context: Context) -> str:
     statement = "SELECT user_id FROM tasks_people WHERE username = :username"
     lowered = username.lower() if username.isascii() else username
-    found = scalar(context.connection, statement, username=lowered) if rules.is_storable(lowered) else None
-    if found is None:
+    user_id = scalar(context.connection, statement, username=lowered) if rules.is_storable(lowered) else None
+    if user_id is None:
         raise refusals.user_not_found(username)
-    return str(found)
+    return str(user_id)
 
 
 def _tasks(condition: str, values: Mapping[str, Any], context: Context) -> list[Task]:
     """Tasks of a condition that is made of constants here."""
-    rows = context.connection.execute(text(f"{_SELECT} WHERE {condition}"), values)
+    rows = context.connection.execute(text(f"{_SELECT_TASKS} WHERE {condition}"), values)
     return [msgspec.convert(dict(row), Task, strict=False) for row in rows.mappings()]

@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import cast
 
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, NotAllowed, NotFound, PopugError
-from popug_cli.kernel.text import visible
+from popug_cli.kernel.text import escape_hidden
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import Task, TaskAssigned
 from popug_cli.tasks.rules import MAX_NUMBER, quoted
 
-WHAT_IS_MINE = "Run `popug tasks list` for what is yours and open."
+LIST_OWN_TASKS = "Run `popug tasks list` for what is yours and open."
 
 
 def task_not_found(number: int) -> NotFound:
@@ -30,7 +30,7 @@ def user_not_found(username: str) -> NotFound:
         "user_not_found",
         f"There is nobody called {quoted(username)}.",
         hint="Check the spelling; `popug tasks list --all` shows who has tasks.",
-        details={"username": visible(username)},
+        details={"username": escape_hidden(username)},
     )
 
 
@@ -40,7 +40,7 @@ def shuffle_not_found(shuffle_id: str) -> NotFound:
         "shuffle_not_found",
         f"There is no shuffle {quoted(shuffle_id)}.",
         hint="`popug task show NUMBER` names the shuffles of a task.",
-        details={"shuffle_id": visible(shuffle_id)},
+        details={"shuffle_id": escape_hidden(shuffle_id)},
     )
 
 
@@ -53,51 +53,51 @@ def nobody_assignable() -> Conflict:
     )
 
 
-def completed(task: Task, context: Context) -> Conflict:
+def already_completed(task: Task, context: Context) -> Conflict:
     """Somebody was faster."""
     assert task.completed_at is not None
     return Conflict(
         "task_completed",
         f"#{task.number} was completed by {task.assignee} at {_local(task.completed_at, context)}.",
-        hint=WHAT_IS_MINE,
-        details={"number": task.number, "assignee": task.assignee, "completed_at": stamp(task.completed_at)},
+        hint=LIST_OWN_TASKS,
+        details={"number": task.number, "assignee": task.assignee, "completed_at": to_rfc3339(task.completed_at)},
     )
 
 
-def not_mine(task: Task, context: Context) -> PopugError:
+def not_assignee(task: Task, context: Context) -> PopugError:
     """The task is somebody else's: it was taken from the one who asks, or never theirs."""
-    taken = _taken(task, context)
-    if taken is not None:
-        return _reassigned(task, taken, context)
+    reassignment = _reassignment(task, context)
+    if reassignment is not None:
+        return _reassigned(task, reassignment, context)
     return NotAllowed(
         "not_your_task",
         f"#{task.number} is not yours; it is {task.assignee}'s.",
-        hint=WHAT_IS_MINE,
+        hint=LIST_OWN_TASKS,
         details={"number": task.number, "assignee": task.assignee},
     )
 
 
-def _reassigned(task: Task, taken: Delivered[TaskAssigned], context: Context) -> Conflict:
-    shuffle_id, when = taken.data.shuffle_id, _local(taken.time, context)
+def _reassigned(task: Task, reassignment: Delivered[TaskAssigned], context: Context) -> Conflict:
+    shuffle_id, when = reassignment.data.shuffle_id, _local(reassignment.time, context)
     how = f"shuffle {shuffle_id} took it from you" if shuffle_id else "it was taken when you could not hold tasks"
     return Conflict(
         "task_reassigned",
         f"#{task.number} is not yours any more; it is {task.assignee}'s: {how} at {when}.",
-        hint=WHAT_IS_MINE,
+        hint=LIST_OWN_TASKS,
         details={
             "number": task.number,
             "assignee": task.assignee,
             "shuffle_id": shuffle_id,
-            "reason": taken.data.reason,
-            "reassigned_at": stamp(taken.time),
+            "reason": reassignment.data.reason,
+            "reassigned_at": to_rfc3339(reassignment.time),
         },
     )
 
 
-def _taken(task: Task, context: Context) -> Delivered[TaskAssigned] | None:
+def _reassignment(task: Task, context: Context) -> Delivered[TaskAssigned] | None:
     """The last assignment that took the task from the one who asks."""
     me = context.principal.user_id
-    for event in reversed(context.log.of_subject(task.task_id, TaskAssigned)):
+    for event in reversed(context.log.by_subject(task.task_id, TaskAssigned)):
         assigned = cast(Delivered[TaskAssigned], event)
         if assigned.data.previous_assignee_id == me != assigned.data.assignee_id:
             return assigned

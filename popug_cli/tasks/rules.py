@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import is_hidden, visible
+from popug_cli.kernel.text import escape_hidden, is_hidden
 from popug_cli.messages.base import NOT_ASSIGNABLE, Role
 from popug_cli.messages.tasks import NewTask
 
@@ -25,7 +25,7 @@ _NOT_ON_A_LINE = {"Cc", "Zl", "Zp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Titled:
+class ParsedTitle:
     """A title that holds, and the jira id that belongs to it."""
 
     title: str
@@ -39,10 +39,10 @@ class Titled:
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A line of an import that holds; ``identity`` is the same whenever the same line is imported."""
+    """A line of an import that holds; ``import_key`` is the same whenever the same line is imported."""
 
-    titled: Titled
-    identity: str
+    parsed_title: ParsedTitle
+    import_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,28 +86,28 @@ def is_storable(text: str) -> bool:
 def quoted(typed: str) -> str:
     """What somebody typed, made visible, in quotation marks and not too long for a sentence."""
     short = typed if len(typed) <= MAX_QUOTED_CHARACTERS else typed[:MAX_QUOTED_CHARACTERS] + "…"
-    return f"“{visible(short)}”"
+    return f"“{escape_hidden(short)}”"
 
 
-def read_title(typed: str, jira_id: str | None = None) -> Titled:
+def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
     """A title as a person typed it, parted from a jira id in front of it.
 
     ``jira_id`` is one that was given apart. Raises ``invalid_title`` or ``invalid_jira_id``.
     """
-    given = None if jira_id is None else read_jira_id(jira_id)
-    own, title = _split(typed.strip())
+    given = None if jira_id is None else parse_jira_id(jira_id)
+    prefixed, title = _split(typed.strip())
     _check_title(title, typed)
-    if given and own and given != own:
+    if given and prefixed and given != prefixed:
         raise InvalidInput(
             "invalid_jira_id",
-            f"The title says {own}, but {given} is given as its jira id.",
+            f"The title says {prefixed}, but {given} is given as its jira id.",
             hint="Give one of them, or twice the same.",
-            details={"in_title": own, "jira_id": given},
+            details={"in_title": prefixed, "jira_id": given},
         )
-    return Titled(title, given or own)
+    return ParsedTitle(title, given or prefixed)
 
 
-def read_jira_id(typed: str) -> str:
+def parse_jira_id(typed: str) -> str:
     """A jira id in capitals; raises ``invalid_jira_id``."""
     text = typed.strip()
     if not _JIRA_ID.fullmatch(text) or len(text) > MAX_JIRA_ID_CHARACTERS:
@@ -116,12 +116,12 @@ def read_jira_id(typed: str) -> str:
             f"{quoted(typed)} is no jira id.",
             hint="A jira id is letters and digits, a hyphen and a number, such as POPUG-7,"
             f" and has at most {MAX_JIRA_ID_CHARACTERS} characters.",
-            details={"jira_id": visible(typed[:MAX_TITLE_CHARACTERS])},
+            details={"jira_id": escape_hidden(typed[:MAX_TITLE_CHARACTERS])},
         )
     return text.upper()
 
 
-def read_lines(lines: Iterable[NewTask | None], times_seen: Callable[[str], int]) -> Iterator[ImportLine]:
+def parse_import_lines(lines: Iterable[NewTask | None], times_seen: Callable[[str], int]) -> Iterator[ImportLine]:
     """The lines of a file, of which blank ones are None; raises the first bad line's error, with its number from 1.
 
     ``times_seen`` counts how often it was asked for a title.
@@ -130,33 +130,33 @@ def read_lines(lines: Iterable[NewTask | None], times_seen: Callable[[str], int]
         if line is None:
             continue
         try:
-            yield _read_line(line, times_seen)
+            yield _parse_import_line(line, times_seen)
         except InvalidInput as error:
             raise InvalidInput(
                 error.code, f"Line {number}: {error.message}", hint=error.hint, details=error.details | {"line": number}
             ) from error
 
 
-def _read_line(line: NewTask, times_seen: Callable[[str], int]) -> ImportLine:
-    titled = read_title(line.title, line.jira_id)
-    nth = times_seen(titled.title)
+def _parse_import_line(line: NewTask, times_seen: Callable[[str], int]) -> ImportLine:
+    parsed_title = parse_title(line.title, line.jira_id)
+    occurrence = times_seen(parsed_title.title)
     if line.task_id is not None:
-        identity = f"task_id {_read_task_id(line.task_id)}"
-    elif titled.jira_id is not None:
-        identity = f"jira_id {titled.jira_id}"
+        import_key = f"task_id {_parse_task_id(line.task_id)}"
+    elif parsed_title.jira_id is not None:
+        import_key = f"jira_id {parsed_title.jira_id}"
     else:
-        identity = f"title {nth} {titled.title}"
-    return ImportLine(titled, identity)
+        import_key = f"title {occurrence} {parsed_title.title}"
+    return ImportLine(parsed_title, import_key)
 
 
-def _read_task_id(typed: str) -> str:
+def _parse_task_id(typed: str) -> str:
     text = typed.strip().lower()
     if not _TASK_ID.fullmatch(text):
         raise InvalidInput(
             "invalid_task_id",
             f"{quoted(typed)} is no task id.",
             hint="A task id is a UUID; leave it out where there is none.",
-            details={"task_id": visible(typed[:MAX_TITLE_CHARACTERS])},
+            details={"task_id": escape_hidden(typed[:MAX_TITLE_CHARACTERS])},
         )
     return text
 
@@ -165,7 +165,7 @@ def _split(text: str) -> tuple[str | None, str]:
     match = _IN_BRACKETS.fullmatch(text) or _BEFORE_A_DASH.fullmatch(text)
     if match is None:
         return None, text
-    return read_jira_id(match[1]), (match[2] or "").strip()
+    return parse_jira_id(match[1]), (match[2] or "").strip()
 
 
 def _check_title(title: str, typed: str) -> None:

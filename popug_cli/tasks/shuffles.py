@@ -7,34 +7,41 @@ from typing import Any
 from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssignmentReason, ShuffleFailed, ShuffleRequested, TasksShuffled
-from popug_cli.tasks.assignments import HandOver, Lot, count_open_tasks, hand_over, new_lot, open_tasks
+from popug_cli.tasks.assignments import (
+    DrawWithCandidates,
+    Reassignment,
+    count_open_tasks,
+    new_draw,
+    open_tasks,
+    reassign,
+)
 
 NOBODY_ASSIGNABLE = "nobody is assignable"
 
 
-def carry_out(request: Delivered[ShuffleRequested], context: Context) -> None:
+def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
     """Draw a new assignee for every open task; does nothing to a request that has its end already."""
-    if not _is_waiting(request, context):
+    if not _is_pending(request, context):
         return
-    count, lot = count_open_tasks(context), new_lot(context)
-    if count and not lot.candidates:
+    count, draw = count_open_tasks(context), new_draw(context)
+    if count and not draw.candidates:
         fail(request, NOBODY_ASSIGNABLE, context)
         return
     shuffle_id = request.data.shuffle_id
     context.events.flush()
-    before = context.log.head()
-    why = HandOver("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)
-    hand_over(open_tasks(context), count, lot, why, context)
-    _record(shuffle_id, lot, count, before, context)
+    before = context.log.last_position()
+    reassignment = Reassignment("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)
+    reassign(open_tasks(context), count, draw, reassignment, context)
+    _record(shuffle_id, draw, count, before, context)
     context.events.publish(
         TasksShuffled(
             shuffle_id=shuffle_id,
             requested_by=request.data.requested_by,
-            draw=lot.draw,
-            candidates_count=len(lot.candidates),
+            draw=draw.parameters,
+            candidates_count=len(draw.candidates),
             task_count=count,
         ),
         cause=request,
@@ -43,23 +50,23 @@ def carry_out(request: Delivered[ShuffleRequested], context: Context) -> None:
 
 def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> None:
     """Drop a request for good and say why; does nothing to one that has its end already."""
-    if not _is_waiting(request, context):
+    if not _is_pending(request, context):
         return
     shuffle_id = request.data.shuffle_id
-    _end(shuffle_id, "state = 'failed', error = :error", {"error": error}, context)
+    _finish(shuffle_id, "state = 'failed', error = :error", {"error": error}, context)
     context.events.publish(
         ShuffleFailed(shuffle_id=shuffle_id, requested_by=request.data.requested_by, error=error), cause=request
     )
 
 
-def note_request(shuffle_id: str, requested_by: str, requested_at: datetime, context: Context) -> None:
+def record_request(shuffle_id: str, requested_by: str, requested_at: datetime, context: Context) -> None:
     """Keep that a shuffle was asked for; what is kept of it already stays."""
     context.connection.execute(
         text(
             "INSERT INTO tasks_shuffles (shuffle_id, requested_by, requested_at, state)"
             " VALUES (:shuffle_id, :requested_by, :requested_at, 'requested') ON CONFLICT (shuffle_id) DO NOTHING"
         ),
-        {"shuffle_id": shuffle_id, "requested_by": requested_by, "requested_at": stamp(requested_at)},
+        {"shuffle_id": shuffle_id, "requested_by": requested_by, "requested_at": to_rfc3339(requested_at)},
     )
 
 
@@ -69,23 +76,23 @@ def find(shuffle_id: str, context: Context) -> Any:
     return context.connection.execute(statement, {"shuffle_id": shuffle_id}).first()
 
 
-def _is_waiting(request: Delivered[ShuffleRequested], context: Context) -> bool:
+def _is_pending(request: Delivered[ShuffleRequested], context: Context) -> bool:
     shuffle_id = request.data.shuffle_id
-    note_request(shuffle_id, request.data.requested_by, request.time, context)
+    record_request(shuffle_id, request.data.requested_by, request.time, context)
     return bool(find(shuffle_id, context).state == "requested")
 
 
-def _record(shuffle_id: str, lot: Lot, task_count: int, before: int, context: Context) -> None:
-    _end(
+def _record(shuffle_id: str, draw: DrawWithCandidates, task_count: int, before: int, context: Context) -> None:
+    _finish(
         shuffle_id,
         "state = 'done', seed = :seed, algorithm = :algorithm, candidates_as_of = :candidates_as_of,"
         " candidates_count = :candidates_count, task_count = :task_count,"
         " first_sequence = :first_sequence, last_sequence = :last_sequence",
         {
-            "seed": lot.draw.seed,
-            "algorithm": lot.draw.algorithm,
-            "candidates_as_of": lot.draw.candidates_as_of,
-            "candidates_count": len(lot.candidates),
+            "seed": draw.parameters.seed,
+            "algorithm": draw.parameters.algorithm,
+            "candidates_as_of": draw.parameters.candidates_as_of,
+            "candidates_count": len(draw.candidates),
             "task_count": task_count,
             "first_sequence": before + 1 if task_count else None,
             "last_sequence": before + task_count if task_count else None,
@@ -94,6 +101,6 @@ def _record(shuffle_id: str, lot: Lot, task_count: int, before: int, context: Co
     )
 
 
-def _end(shuffle_id: str, change: str, values: Mapping[str, object], context: Context) -> None:
+def _finish(shuffle_id: str, change: str, values: Mapping[str, object], context: Context) -> None:
     statement = text(f"UPDATE tasks_shuffles SET {change} WHERE shuffle_id = :shuffle_id")
     context.connection.execute(statement, {**values, "shuffle_id": shuffle_id})

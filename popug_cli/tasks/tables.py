@@ -27,7 +27,7 @@ class PersonRow(SQLModel, table=True):
     last_sequence: int
 
 
-class AssignableSinceRow(SQLModel, table=True):
+class AssignabilityRow(SQLModel, table=True):
     """From this position in the log on somebody was assignable, or was so no more."""
 
     __tablename__ = "tasks_people_history"

@@ -55,9 +55,9 @@ class Result:
     @property
     def error(self) -> Json:
         """The error on stderr, as `--json` gives it."""
-        found = json.loads(self.stderr)["error"]
-        assert isinstance(found, dict)
-        return found
+        error = json.loads(self.stderr)["error"]
+        assert isinstance(error, dict)
+        return error
 
     def ok(self) -> Any:
         """The JSON answer of a command that must have succeeded."""
@@ -226,12 +226,12 @@ class Company:
     def token(self, name: str) -> str:
         """A token of this person, got by logging in once at each setting of the clock."""
         with self._lock:
-            known = self._tokens.get(name)
-        if known is None:
-            known = self.log_in(name)
+            token = self._tokens.get(name)
+        if token is None:
+            token = self.log_in(name)
             with self._lock:
-                self._tokens[name] = known
-        return known
+                self._tokens[name] = token
+        return token
 
     def log_in(self, name: str, password: str = PASSWORD) -> str:
         """A new token of this person; nothing is stored by it."""
@@ -346,9 +346,9 @@ def payouts_of(day: Json) -> list[tuple[str, int]]:
 
 def day_of(income: Json, date: str) -> Json:
     """The figures of one day out of the answer of `income`."""
-    found = [day for day in income["days"] if day["business_date"] == date]
-    assert len(found) == 1, income
-    return day_figures(found[0])
+    days = [day for day in income["days"] if day["business_date"] == date]
+    assert len(days) == 1, income
+    return day_figures(days[0])
 
 
 def receiver_of(mail: EmailMessage) -> str:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from rich.console import Console
 from rich.text import Text
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.cli.main import run
 from popug_cli.kernel.home import Home
 from popug_cli.messages.identity import AddUser, IssueToken, RegisterFirstAdmin
@@ -40,19 +40,19 @@ SESSION = (
 def play() -> Iterator[tuple[str, str, str]]:
     """Who typed what, and what it showed."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Local(Home(Path(folder) / "home"))
-        place.found("Europe/Berlin")
-        place.perform(RegisterFirstAdmin(username="ada", email="ada@example.com", password=PASSWORD), actor=OPERATOR)
+        backend = LocalBackend(Home(Path(folder) / "home"))
+        backend.create_company("Europe/Berlin")
+        backend.perform(RegisterFirstAdmin(username="ada", email="ada@example.com", password=PASSWORD), actor=OPERATOR)
         tokens = {}
         for name, role in {"mira": "manager", "asya": "accountant", "kesha": "worker"}.items():
-            place.perform_as(OPERATOR, AddUser(username=name, email=f"{name}@example.com", role=role))
-            tokens[name] = place.perform_as(OPERATOR, IssueToken(username=name, ttl_seconds=3600)).token
+            backend.perform_as(OPERATOR, AddUser(username=name, email=f"{name}@example.com", role=role))
+            tokens[name] = backend.perform_as(OPERATOR, IssueToken(username=name, ttl_seconds=3600)).token
         for title in CHORES:
-            place.perform(AddTask(title=title), tokens["mira"])
+            backend.perform(AddTask(title=title), tokens["mira"])
         for name, line in SESSION:
-            mine = place.perform(ListTasks(assignee="kesha"), tokens["kesha"]).tasks
+            mine = backend.perform(ListTasks(assignee="kesha"), tokens["kesha"]).tasks
             for task in mine if line == "popug close-day" else ():
-                place.perform(CompleteTask(number=task.number), tokens["kesha"])
+                backend.perform(CompleteTask(number=task.number), tokens["kesha"])
             typed = line.replace("MINE", str(mine[0].number) if mine else "1")
             environment = {"POPUG_HOME": f"{folder}/home", "POPUG_SESSION": f"{folder}/session.json"}
             terminal = {

@@ -41,8 +41,8 @@ class Block:
 def blocks(text: str) -> list[Block]:
     """Every fenced block of a page."""
     return [
-        Block(found["language"], found["text"], found["note"] or "", text.count("\n", 0, found.start("text")))
-        for found in FENCED.finditer(text)
+        Block(match["language"], match["text"], match["note"] or "", text.count("\n", 0, match.start("text")))
+        for match in FENCED.finditer(text)
     ]
 
 
@@ -107,11 +107,15 @@ def _first_sentence(text: str) -> str:
 
 def permissions() -> str:
     """The table of permissions: commands that the same roles may run share a row."""
-    there = dict(program())
+    commands = dict(program())
     rows: dict[tuple[str, ...], list[str]] = {}
-    for words in there:
+    for words in commands:
         line = SENT_AS.get(words, words)
-        of_command = [each for each in declarations() if each.line == line and each.access is Access.TOKEN]
+        of_command = [
+            declaration
+            for declaration in declarations()
+            if declaration.command_line == line and declaration.access is Access.TOKEN
+        ]
         if of_command:
             rows.setdefault(tuple(_may(of_command, role) for role in ROLES), []).append(words)
     lines = [f"| may run | {' | '.join(ROLES)} |", "| --- |" + " --- |" * len(ROLES)]
@@ -121,18 +125,24 @@ def permissions() -> str:
 
 
 def _may(of_command: list[Declaration], role: Role) -> str:
-    if not any(role in each.roles for each in of_command):
+    if not any(role in declaration.roles for declaration in of_command):
         return ""
-    limited = any("username" in each.message.__struct_fields__ and role not in each.others for each in of_command)
+    limited = any(
+        "username" in declaration.message.__struct_fields__ and role not in declaration.roles_for_others
+        for declaration in of_command
+    )
     return "own" if limited else "yes"
 
 
 def without_token() -> str:
     """Who may run what needs no token."""
-    there = dict(program())
-    lines = {access: {each.line for each in declarations() if each.access is access} for access in Access}
-    anyone = [words for words in there if words in lines[Access.PUBLIC] | FOR_ANYBODY]
-    operator = [words for words in there if words in lines[Access.OPERATOR] | OWN_HOME]
+    commands = dict(program())
+    lines = {
+        access: {declaration.command_line for declaration in declarations() if declaration.access is access}
+        for access in Access
+    }
+    anyone = [words for words in commands if words in lines[Access.PUBLIC] | FOR_ANYBODY]
+    operator = [words for words in commands if words in lines[Access.OPERATOR] | OWN_HOME]
     return (
         f"Without a token: {_listed(anyone)}. For whoever holds the home on disk (the operator), also without one:"
         f" {_listed(operator)}."

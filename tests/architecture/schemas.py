@@ -18,8 +18,8 @@ import msgspec
 from popug_cli import messages
 from popug_cli.messages.base import EVENTS, Event, schema_uri
 
-for found in iter_modules(messages.__path__):
-    import_module(f"{messages.__name__}.{found.name}")
+for module in iter_modules(messages.__path__):
+    import_module(f"{messages.__name__}.{module.name}")
 
 FOLDER = Path(messages.__path__[0]) / "schemas"
 RELEASED = FOLDER / "released.json"
@@ -65,16 +65,16 @@ def fingerprint(schema: Schema) -> str:
 def binding(schema: Any) -> Any:
     """The schema without what only explains it."""
     if isinstance(schema, list):
-        return [binding(each) for each in schema]
+        return [binding(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     explains = {key for key in ANNOTATIONS if isinstance(schema.get(key), str)}
     return {key: binding(value) for key, value in schema.items() if key not in explains}
 
 
-def changes(name: str, before: Schema, after: Schema) -> Iterator[str]:
+def changes(name: str, old_schema: Schema, new_schema: Schema) -> Iterator[str]:
     """What became of the fields of an object, or of anything else about it, one sentence each."""
-    old, new = binding(before), binding(after)
+    old, new = binding(old_schema), binding(new_schema)
     fields, new_fields = old.pop("properties", {}), new.pop("properties", {})
     required, new_required = set(old.pop("required", [])), set(new.pop("required", []))
     shapes, new_shapes = old.pop("$defs", {}), new.pop("$defs", {})

@@ -12,11 +12,11 @@ import msgspec
 from popug_cli import messages
 from popug_cli.cli.face import COMMON_OPTIONS
 from popug_cli.cli.program import FILES, build
-from popug_cli.cli.surface import FILE, Command, Group, Parameter, Surface
+from popug_cli.cli.surface import FILE, CommandSpec, Group, Parameter, Surface
 from popug_cli.messages.base import Access, Role, declarations
 
-for found in iter_modules(messages.__path__):
-    import_module(f"{messages.__name__}.{found.name}")
+for module in iter_modules(messages.__path__):
+    import_module(f"{messages.__name__}.{module.name}")
 
 GUIDE = FILE.with_name("guide.toml")
 START = "Start here"
@@ -64,11 +64,11 @@ EXCEPTIONS = {
 ROLES = {("user add", "role"), ("user set-role", "role")}
 
 
-def made() -> Surface:
+def generated() -> Surface:
     """The surface, from the commands."""
     program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
     files = _files()
-    commands: dict[str, Command] = {}
+    commands: dict[str, CommandSpec] = {}
     groups: dict[str, Group] = {}
     for words, command in _below("", program, click.Context(program)):
         if hasattr(command, "commands"):
@@ -77,7 +77,7 @@ def made() -> Surface:
             guide = guides.get(words, {"examples": ()})
             examples = tuple(map(tuple, guide["examples"]))
             takes, then = _takes(words, command), guide.get("then", "")
-            commands[words] = Command(
+            commands[words] = CommandSpec(
                 files[words.partition(" ")[0]], _text(command.help), _panel(words), takes, examples, then
             )
     return Surface(_text(program.help), tuple(PANELS), _takes("", program), groups, commands)
@@ -85,7 +85,7 @@ def made() -> Surface:
 
 def document() -> str:
     """The file."""
-    return msgspec.json.format(msgspec.json.encode(made()), indent=1).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(generated()), indent=1).decode() + "\n"
 
 
 def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str, Any]]:
@@ -108,40 +108,48 @@ def _text(help_: str | None) -> str:
 
 
 def _takes(words: str, command: Any) -> tuple[Parameter, ...]:
-    return tuple(_parameter(words, each) for each in command.params if not each.hidden and "--help" not in each.opts)
-
-
-def _parameter(words: str, each: Any) -> Parameter:
-    is_option = each.param_type_name == "option"
-    choices = tuple(map(str, getattr(each.type, "choices", ())))
-    if (words, each.name) in ROLES:
-        choices = tuple(Role)
-    value = "" if is_option and each.is_flag else _value(each, choices)
-    known = EXCEPTIONS.get((words, each.name))
-    return Parameter(
-        help=each.help or "",
-        names=tuple(each.opts) if is_option else (),
-        value=value,
-        required=bool(each.required),
-        default="" if each.default is None or not value else str(each.default),
-        choices=choices,
-        completes=COMPLETES.get(value.strip("[]"), "") if known is None else known,
-        everywhere=each.name in COMMON_OPTIONS,
+    return tuple(
+        _parameter(words, parameter)
+        for parameter in command.params
+        if not parameter.hidden and "--help" not in parameter.opts
     )
 
 
-def _value(each: Any, choices: tuple[str, ...]) -> str:
-    if each.metavar:
-        return str(each.metavar).strip("[]")
+def _parameter(words: str, parameter: Any) -> Parameter:
+    is_option = parameter.param_type_name == "option"
+    choices = tuple(map(str, getattr(parameter.type, "choices", ())))
+    if (words, parameter.name) in ROLES:
+        choices = tuple(Role)
+    value = "" if is_option and parameter.is_flag else _value(parameter, choices)
+    completes = EXCEPTIONS.get((words, parameter.name))
+    return Parameter(
+        help=parameter.help or "",
+        names=tuple(parameter.opts) if is_option else (),
+        value=value,
+        required=bool(parameter.required),
+        default="" if parameter.default is None or not value else str(parameter.default),
+        choices=choices,
+        completes=COMPLETES.get(value.strip("[]"), "") if completes is None else completes,
+        everywhere=parameter.name in COMMON_OPTIONS,
+    )
+
+
+def _value(parameter: Any, choices: tuple[str, ...]) -> str:
+    if parameter.metavar:
+        return str(parameter.metavar).strip("[]")
     if choices:
         return "|".join(choices)
-    kind = each.type.name
-    return "N" if kind.startswith("int") else "PATH" if kind == "path" else str(each.name).strip("_").upper()
+    kind = parameter.type.name
+    return "N" if kind.startswith("int") else "PATH" if kind == "path" else str(parameter.name).strip("_").upper()
 
 
 def _roles(words: str) -> frozenset[Role]:
     line = SENT_AS.get(words, words)
-    guarded = [each.roles for each in declarations() if each.line == line and each.access is Access.TOKEN]
+    guarded = [
+        declaration.roles
+        for declaration in declarations()
+        if declaration.command_line == line and declaration.access is Access.TOKEN
+    ]
     return frozenset.intersection(*guarded) if guarded else frozenset()
 
 
@@ -151,11 +159,13 @@ def _panel(words: str) -> str:
     roles = _roles(words)
     if roles:
         return next(name for name, may in PANELS.items() if may == roles)
-    lines = {each.line for each in declarations() if each.access is Access.PUBLIC} | FOR_ANYBODY
+    lines = {
+        declaration.command_line for declaration in declarations() if declaration.access is Access.PUBLIC
+    } | FOR_ANYBODY
     return list(PANELS)[-2 if words in lines else -1]
 
 
-def _panel_of_group(words: str, commands: dict[str, Command]) -> str:
+def _panel_of_group(words: str, commands: dict[str, CommandSpec]) -> str:
     """Where a group stands: with those who may run the most of it."""
     panels = [command.panel for path, command in commands.items() if f"{path} ".startswith(f"{words} ")]
     return max(PANELS, key=panels.count) if panels else _panel(words)

@@ -28,7 +28,7 @@ def classes_below(root: type[Any]) -> Iterator[type[Any]]:
 
 
 def handler_of(declaration: Declaration) -> Any:
-    return composed.handler_of(declaration.message, declaration.name) or bootstrap.handler_of(declaration)
+    return composed.find_handler(declaration.message, declaration.name) or bootstrap.handler_of(declaration)
 
 
 every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)
@@ -73,7 +73,7 @@ def test_a_message_is_a_documented_frozen_struct_that_travels_as_json(declaratio
 def test_an_event_is_a_documented_frozen_struct_ordered_by_one_of_its_fields(shape: type[Event]) -> None:
     assert (shape.__doc__ or "").rstrip().endswith(".")
     assert shape.__struct_config__.frozen
-    assert shape.KEY in {field.name for field in msgspec.structs.fields(shape)}
+    assert shape.SUBJECT_FIELD in {field.name for field in msgspec.structs.fields(shape)}
 
 
 def _follow_ups(declaration: Declaration) -> set[str]:

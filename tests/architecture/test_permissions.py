@@ -16,7 +16,7 @@ from popug_cli.identity import gate
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Role, declarations
 from popug_cli.messages.identity import DeactivateUser, IssueToken, RevokeToken, Scope
-from popug_cli.messages.principal import NOBODY, OPERATOR, SCHEDULER, Principal
+from popug_cli.messages.principal import ANONYMOUS, OPERATOR, SCHEDULER, Principal
 from tests.integration.support import InProcess
 
 for found in iter_modules(messages.__path__):
@@ -93,7 +93,7 @@ CLOSE_DAY_MAY = {"close-day", "mail send"}
 every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)
 GUARDED = [each for each in declarations() if each.access is Access.TOKEN]
 every_guarded = pytest.mark.parametrize("declaration", GUARDED, ids=lambda each: each.name)
-IN_A_TRANSACTION = [each for each in GUARDED if each.is_command and each.message not in composed.PLACES]
+IN_A_TRANSACTION = [each for each in GUARDED if each.is_command and each.message not in composed.HANDLER_MODULES]
 NO_TRANSACTION = cast(Context, None)
 
 
@@ -111,7 +111,7 @@ def names_a_person(declaration: Declaration) -> bool:
 
 def is_admitted(principal: Principal, declaration: Declaration, message: Message[Any]) -> bool:
     try:
-        gate.admit(principal, declaration, message, NO_TRANSACTION)
+        gate.authorize(principal, declaration, message, NO_TRANSACTION)
     except NotAllowed:
         return False
     return True
@@ -131,7 +131,7 @@ def test_a_message_is_guarded_as_the_rules_say(declaration: Declaration) -> None
         **dict.fromkeys(WITHOUT_A_TOKEN, Access.PUBLIC),
         **dict.fromkeys(OPERATORS, Access.OPERATOR),
     }
-    assert declaration.access is expected[declaration.line]
+    assert declaration.access is expected[declaration.command_line]
 
 
 @pytest.mark.parametrize("role", [W, A, M, D])
@@ -139,26 +139,26 @@ def test_a_message_is_guarded_as_the_rules_say(declaration: Declaration) -> None
 def test_a_role_may_do_what_the_table_says_about_oneself(declaration: Declaration, role: str) -> None:
     for name in ("kesha", "KeSha", None):
         admitted = is_admitted(holder(role), declaration, example(declaration, name))
-        assert admitted is (role in MAY[declaration.line])
+        assert admitted is (role in MAY[declaration.command_line])
 
 
 @pytest.mark.parametrize("role", [W, A, M, D])
 @pytest.mark.parametrize("declaration", [each for each in GUARDED if names_a_person(each)], ids=lambda each: each.name)
 def test_a_role_may_do_what_the_table_says_about_others(declaration: Declaration, role: str) -> None:
-    allowed = MAY_FOR_OTHERS.get(declaration.line, MAY[declaration.line])
+    allowed = MAY_FOR_OTHERS.get(declaration.command_line, MAY[declaration.command_line])
     assert is_admitted(holder(role), declaration, example(declaration, "gosha")) is (role in allowed)
 
 
 @every_guarded
 def test_a_scoped_token_does_what_its_scope_says_and_nothing_else(declaration: Declaration) -> None:
-    admitted = {role for role in MAY[declaration.line] if is_admitted(
+    admitted = {role for role in MAY[declaration.command_line] if is_admitted(
         holder(role, Scope.CLOSE_DAY), declaration, example(declaration, "kesha"))}  # fmt: skip
-    assert admitted == (set(MAY[declaration.line]) if declaration.line in CLOSE_DAY_MAY else set())
+    assert admitted == (set(MAY[declaration.command_line]) if declaration.command_line in CLOSE_DAY_MAY else set())
 
 
 @every_guarded
 def test_a_scope_gives_no_right_that_the_role_has_not(declaration: Declaration) -> None:
-    for role in {W, A, M, D} - set(MAY[declaration.line]):
+    for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         assert not is_admitted(holder(role, Scope.CLOSE_DAY), declaration, example(declaration, "kesha"))
 
 
@@ -170,7 +170,7 @@ def test_an_unknown_scope_gives_nothing(declaration: Declaration) -> None:
 @every_guarded
 def test_the_operator_and_the_scheduler_may_and_nobody_may_not(declaration: Declaration) -> None:
     message = example(declaration, "kesha")
-    admitted = [is_admitted(principal, declaration, message) for principal in (OPERATOR, SCHEDULER, NOBODY)]
+    admitted = [is_admitted(principal, declaration, message) for principal in (OPERATOR, SCHEDULER, ANONYMOUS)]
     assert admitted == [True, True, False]
 
 
@@ -203,7 +203,7 @@ class Tokens:
     def refusal(self, message: Message[Any], token: str | None) -> str:
         """The code of the error with which a message is refused at the door."""
         with pytest.raises((NotAllowed, NotAuthenticated)) as error:
-            self.company.place.perform(message, token)
+            self.company.backend.perform(message, token)
         return error.value.code
 
 
@@ -225,16 +225,16 @@ def test_no_message_passes_without_a_good_token(tokens: Tokens, declaration: Dec
 
 @every_guarded
 def test_no_message_passes_with_the_token_of_another_role_or_scope(tokens: Tokens, declaration: Declaration) -> None:
-    for role in {W, A, M, D} - set(MAY[declaration.line]):
+    for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         assert tokens.refusal(example(declaration, f"a-{role}"), tokens.good[role]) == "forbidden"
-    if declaration.line not in CLOSE_DAY_MAY:
+    if declaration.command_line not in CLOSE_DAY_MAY:
         for role in (W, A, M, D):
             assert tokens.refusal(example(declaration, f"a-{role}"), tokens.scoped[role]) == "forbidden"
 
 
 @pytest.mark.parametrize("declaration", IN_A_TRANSACTION, ids=lambda each: each.name)
 def test_a_command_in_process_is_judged_by_its_role_too(tokens: Tokens, declaration: Declaration) -> None:
-    for role in {W, A, M, D} - set(MAY[declaration.line]):
+    for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         with pytest.raises(NotAllowed) as error:
             tokens.company.act(f"a-{role}", example(declaration, f"a-{role}"))
         assert (error.value.code, error.value.exit_status) == ("forbidden", 5)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.surface import read
+from popug_cli.cli.surface import parse
 from tests.architecture import picture, readme
 from tests.architecture.readme import CONTRIBUTING, OPERATING, README, Block
 from tests.architecture.terminal import type_into_shell
@@ -125,7 +125,7 @@ def test_the_picture_shows_the_session_of_its_script() -> None:
     assert -1 not in places
     assert places == sorted(places), "run `python -m tests.architecture.picture --write`"
     known = {words for words, _ in readme.program()}
-    assert {read(line.split()[1:]).words for _, line in picture.SESSION} <= known
+    assert {parse(line.split()[1:]).words for _, line in picture.SESSION} <= known
 
 
 @every_page

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tests.benchmarks.figures import Figure, ratios_in_turn
 from tests.benchmarks.homes import copy_of, home_of, token_of
 from tests.benchmarks.start_up import PEOPLE, QUICK_ROUNDS, ROUNDS, TASKS, TYPER, WORKER, everyday
-from tests.integration.served import Served
+from tests.integration.served import RunningServer
 
 GOAL = 1.35
 
@@ -18,7 +18,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     """Each command, in turn with the import."""
     kept = home_of(tasks=TASKS, people=PEOPLE)
     token = token_of(kept, WORKER)
-    with copy_of(kept) as home, Served(home):
+    with copy_of(kept) as home, RunningServer(home):
         for name, way in everyday(home, token).items():
             ratios = ratios_in_turn(way, TYPER, QUICK_ROUNDS if quick else ROUNDS)
             yield Figure(f"popug {name} over a server / import typer", ratios, GOAL)

@@ -45,13 +45,13 @@ def company(folder: Path, payees: int) -> InProcess:
     made.clock.advance(days=1)
     for first in range(0, payees, CROWD):
         publish(made, range(first + 100, min(first + CROWD, payees) + 100))
-    made.place.close()
+    made.backend.close()
     return made
 
 
 def publish(made: InProcess, numbers: range) -> None:
     """Somebody new for each number, with a task that they have completed."""
-    with made.place.runtime.writing(OPERATOR) as context:
+    with made.backend.runtime.writing(OPERATOR) as context:
         for n in numbers:
             who = f"p{n:06}"
             context.events.publish(
@@ -60,21 +60,21 @@ def publish(made: InProcess, numbers: range) -> None:
             context.events.publish(created(f"t{n}", n, who))
             context.events.publish(assigned(f"t{n}", who))
             context.events.publish(completed_by(f"t{n}", who, made.clock.now()))
-    made.place.catch_up()
+    made.backend.catch_up()
 
 
 def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost, int]:
     """The cost of the close, and of its rows, and how many were paid; both are made in a fresh copy of ``kept.db``."""
     before, after, kept = folder / "before.db", folder / "after.db", folder / KEPT
-    shutil.copyfile(kept, made.place.home.database)
+    shutil.copyfile(kept, made.backend.home.database)
     shutil.copyfile(kept, before)
-    made.place.catch_up()
+    made.backend.catch_up()
     with costing() as spent:
         report = made.act("boss", CloseDay(send_mail=False))
-        made.place.catch_up()
+        made.backend.catch_up()
         ours = spent()
-    made.place.close()
-    copy_database(made.place.home.database, after)
+    made.backend.close()
+    copy_database(made.backend.home.database, after)
     return ours, row_floor(before, after, added=ADDED, changed=CHANGED), report.days[0].paid_count
 
 
@@ -85,7 +85,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     gc.disable()  # as the command itself does
     with tempfile.TemporaryDirectory() as folder:
         made = company(Path(folder), payees)
-        copy_database(made.place.home.database, Path(folder) / KEPT)
+        copy_database(made.backend.home.database, Path(folder) / KEPT)
         costs = [one_round(made, Path(folder)) for _ in range(rounds)]
     paid = costs[0][2]
     ours_us = statistics.median(ours.cpu_seconds for ours, _, _ in costs) / paid * 1e6

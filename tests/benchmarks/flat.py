@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message
@@ -86,12 +86,12 @@ def whole(home: Path, command: tuple[str, ...]) -> Way:
 
 def asker(home: Path, message: Message[Any]) -> Way:
     """The question a few times in this process, the company open."""
-    place = Local(Home(home))
-    boss = principal_of(place, "boss")
+    backend = LocalBackend(Home(home))
+    boss = principal_of(backend, "boss")
 
     def ask() -> None:
         for _ in range(ASKED_AT_ONCE):
-            place.perform_as(boss, message)
+            backend.perform_as(boss, message)
 
     return ask
 

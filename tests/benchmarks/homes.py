@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.home import Home
 from popug_cli.messages.billing import CloseDay
@@ -73,16 +73,18 @@ def token_of(home: Path, username: str = "boss") -> str:
     """A token of somebody who lives in a home, good by the clock of the machine."""
     with_token = home / (TOKEN_FILE if username == "boss" else f"{username}.token")
     if not with_token.exists():
-        place = Local(Home(home))
-        issued = place.perform_as(principal_of(place, "boss"), IssueToken(username=username, ttl_seconds=365 * 86400))
-        place.close()
+        backend = LocalBackend(Home(home))
+        issued = backend.perform_as(
+            principal_of(backend, "boss"), IssueToken(username=username, ttl_seconds=365 * 86400)
+        )
+        backend.close()
         with_token.write_text(issued.token)
     return with_token.read_text()
 
 
-def principal_of(place: Local, username: str) -> Principal:
+def principal_of(backend: LocalBackend, username: str) -> Principal:
     """Somebody of a company, to perform as."""
-    with place.runtime.reading(OPERATOR) as context:
+    with backend.runtime.reading(OPERATOR) as context:
         statement = "SELECT username, user_id, role FROM identity_users WHERE username = ?"
         row = context.connection.exec_driver_sql(statement, (username,)).one()
     return Principal(username=row.username, user_id=row.user_id, role=row.role)
@@ -159,7 +161,7 @@ def _complete_half(company: InProcess, chance: random.Random) -> None:
         if chance.random() < 0.5:
             held[row["username"]].append(row["number"])
     for username, numbers in sorted(held.items()):
-        company.place.write("tasks", company.people[username], lambda context, n=numbers: _complete(n, context))  # type: ignore[misc]
+        company.backend.write("tasks", company.people[username], lambda context, n=numbers: _complete(n, context))  # type: ignore[misc]
     _settle(company)
 
 
@@ -169,7 +171,7 @@ def _complete(numbers: Sequence[int], context: Context) -> None:
 
 
 def _settle(company: InProcess) -> None:
-    while not company.place.catch_up().complete:
+    while not company.backend.catch_up().complete:
         pass
 
 
@@ -178,13 +180,13 @@ def _finish(company: InProcess) -> None:
     _settle(company)
     odd = [warning for warning in company.warnings if not warning.startswith("There is more to catch up with")]
     assert odd == []
-    company.place.close()
+    company.backend.close()
     token_of(company.root)
-    place = Local(Home(company.root))
-    driver = place.runtime.engine.raw_connection()
+    backend = LocalBackend(Home(company.root))
+    driver = backend.runtime.engine.raw_connection()
     driver.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
     driver.close()
-    place.close()
+    backend.close()
 
 
 def _shelf() -> Path:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask
-from tests.integration.served import Served, founded
+from tests.integration.served import RunningServer, create_home
 
 CONNECTIONS = 64
 READERS = 8
@@ -47,9 +47,9 @@ class Bench:
     """One home that is served, and its copy that is written to in process."""
 
     def __init__(self, folder: Path) -> None:
-        self.residence = founded(folder / "home")
+        self.residence = create_home(folder / "home")
         shutil.copytree(folder / "home", folder / "copy")
-        self.copy = Local(Home(folder / "copy"))
+        self.copy = LocalBackend(Home(folder / "copy"))
         self.folder = folder
 
     def in_process(self, seconds: float) -> float:
@@ -60,7 +60,7 @@ class Bench:
             done += 1
         return done / (time.perf_counter() - began)
 
-    def load(self, served: Served, route: str, body: str, connections: int, seconds: float) -> Load:
+    def load(self, served: RunningServer, route: str, body: str, connections: int, seconds: float) -> Load:
         """Let wrk send one message over and over."""
         token = self.residence.tokens["asya" if body == READ else "kesha"]
         script = self.folder / f"{route.rpartition('/')[2]}.lua"
@@ -89,13 +89,13 @@ def _percentile(report: str, which: int) -> float:
     return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[found[2]]
 
 
-def memory_mib(served: Served) -> float:
+def memory_mib(served: RunningServer) -> float:
     """The memory that the server's process has in use."""
     status = Path(f"/proc/{served.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
-def rounds(bench: Bench, served: Served, seconds: float, count: int) -> None:
+def rounds(bench: Bench, served: RunningServer, seconds: float, count: int) -> None:
     """Interleaved rounds: in process, 64 connections that write, 56 that write beside 8 that read."""
     rows: list[tuple[float, Load, Load, Load]] = []
     for _ in range(count):
@@ -117,7 +117,7 @@ def rounds(bench: Bench, served: Served, seconds: float, count: int) -> None:
     say(f"reads beside writes                {read:8.0f} a second, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
-def memory(bench: Bench, served: Served, requests: int) -> None:
+def memory(bench: Bench, served: RunningServer, requests: int) -> None:
     """Memory over many requests, half of them writes."""
     done, began = 0.0, time.monotonic()
     while done < requests:
@@ -156,7 +156,7 @@ def main() -> None:
     say(machine())
     with TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        with Served(bench.residence.home.root, "--listen", "127.0.0.1:0") as served:
+        with RunningServer(bench.residence.home.root, "--listen", "127.0.0.1:0") as served:
             say(f"at the start                       {memory_mib(served):8.0f} MiB")
             rounds(bench, served, options.seconds, options.rounds)
             say(f"after all rounds                   {memory_mib(served):8.0f} MiB")

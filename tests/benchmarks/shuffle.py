@@ -37,22 +37,22 @@ def company(folder: Path, tasks: int, people: int) -> InProcess:
     for start in range(0, tasks, 50_000):
         lines = [NewTask(title=f"Task {n}") for n in range(start, min(start + 50_000, tasks))]
         made.act("boss", ImportTasks(lines=[*lines]))
-        made.place.catch_up()
+        made.backend.catch_up()
     return made
 
 
 def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost]:
     """The cost of one more shuffle, and of its rows."""
     before, after = folder / "before.db", folder / "after.db"
-    made.place.close()
-    copy_database(made.place.home.database, before)
-    made.place.catch_up()
+    made.backend.close()
+    copy_database(made.backend.home.database, before)
+    made.backend.catch_up()
     with costing() as spent:
         made.act("boss", ShuffleTasks())
-        made.place.catch_up()
+        made.backend.catch_up()
         ours = spent()
-    made.place.close()
-    copy_database(made.place.home.database, after)
+    made.backend.close()
+    copy_database(made.backend.home.database, after)
     return ours, row_floor(before, after, added=ADDED, changed=CHANGED)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from popug_cli.mail import payslip
 from tests.benchmarks.figures import machine
-from tests.integration.mailroom import Mailroom, payout, registered
+from tests.integration.mailroom import MailCompany, payout, registered
 from tests.integration.smtp_server import free_port
 
 GOAL = 0.8
@@ -50,7 +50,7 @@ def bare(port: int, mails: list[tuple[str, bytes]]) -> float:
     return len(mails) / (time.perf_counter() - since)
 
 
-def ours(room: Mailroom) -> float:
+def ours(room: MailCompany) -> float:
     """Mails a second of ``popug mail send``, process start left out."""
     since = time.perf_counter()
     run = room.send()
@@ -58,11 +58,11 @@ def ours(room: Mailroom) -> float:
     return run.sent / (time.perf_counter() - since)
 
 
-def prepared(folder: Path, count: int) -> tuple[Mailroom, list[tuple[str, bytes]]]:
+def prepared(folder: Path, count: int) -> tuple[MailCompany, list[tuple[str, bytes]]]:
     """A company with that many payouts queued, and the same mails as bytes."""
-    room = Mailroom(folder)
+    room = MailCompany(folder)
     names = [f"p{n:05}" for n in range(count)]
-    room.tell(*(registered(name) for name in names))
+    room.publish(*(registered(name) for name in names))
     room.pay(*names)
     mails = []
     for name in names:
@@ -73,7 +73,7 @@ def prepared(folder: Path, count: int) -> tuple[Mailroom, list[tuple[str, bytes]
             sender="popug@localhost",
             message_id=f"<{name}@popug.invalid>",
             queued_at=room.clock.now(),
-            calendar=room.place.runtime.calendar,
+            calendar=room.backend.runtime.calendar,
         )
         mails.append((f"{name}@example.com", content.content))
     return room, mails

@@ -43,20 +43,20 @@ def main(count: int, rounds: int) -> None:
 
 def prepared(company: InProcess) -> dict[str, Callable[[], object]]:
     """The ways to be measured, by name."""
-    runtime = company.place.runtime
+    runtime = company.backend.runtime
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=3600)).token
     body, _, signature = token.rpartition(".")
     raw, signed = urlsafe_b64decode(signature + "=="), body.encode()
-    public = keys.signing_key(company.place.home).private.public_key()
+    public = keys.signing_key(company.backend.home).private.public_key()
 
     def admitted() -> None:
-        principal = gate.identify(token, runtime)
+        principal = gate.authenticate(token, runtime)
         with runtime.reading(principal) as context:
-            gate.admit(principal, DECLARATIONS[WhoAmI], WhoAmI(), context)
+            gate.authorize(principal, DECLARATIONS[WhoAmI], WhoAmI(), context)
 
     return {
         "bare": lambda: public.verify(raw, signed),
-        "proved": lambda: gate.identify(token, runtime),
+        "proved": lambda: gate.authenticate(token, runtime),
         "admitted": admitted,
     }
 

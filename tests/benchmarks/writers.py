@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from tests.benchmarks.figures import Figure
@@ -38,12 +38,12 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 def in_process(home: Path, commands: int, ready: Callable[[], None]) -> None:
     """Add tasks, everything imported and the company open; no garbage is collected, as in the command itself."""
     gc.disable()
-    place = Local(Home(home))
-    boss = principal_of(place, "boss")
-    place.perform_as(boss, AddTask(title="First"))
+    backend = LocalBackend(Home(home))
+    boss = principal_of(backend, "boss")
+    backend.perform_as(boss, AddTask(title="First"))
     ready()
     for number in range(commands):
-        place.perform_as(boss, AddTask(title=f"Task {os.getpid()} {number}"))
+        backend.perform_as(boss, AddTask(title=f"Task {os.getpid()} {number}"))
 
 
 def as_processes(home: Path, commands: int, ready: Callable[[], None]) -> None:
@@ -87,7 +87,7 @@ def _rate(work: Work, writers: int, commands: int) -> float:
 
 
 def _count(home: Path) -> int:
-    place = Local(Home(home))
-    total = place.perform_as(principal_of(place, "boss"), ListTasks(status=StatusFilter.ALL)).total
-    place.close()
+    backend = LocalBackend(Home(home))
+    total = backend.perform_as(principal_of(backend, "boss"), ListTasks(status=StatusFilter.ALL)).total
+    backend.close()
     return total

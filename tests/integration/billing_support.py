@@ -15,7 +15,7 @@ from popug_cli.billing.closing import close_next
 from popug_cli.billing.consumers import CONSUMER
 from popug_cli.billing.prices import Price
 from popug_cli.billing.queries import get_balance, get_income, get_statement, list_task_entries
-from popug_cli.bus.consumers import CatchUp, catch_up
+from popug_cli.bus.consumers import CatchUpResult, catch_up
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import (
@@ -49,7 +49,7 @@ def migrated() -> bytes:
             return database.serialize()
 
 
-class CountingHouse:
+class BillingCompany:
     """Billing on a file of its own; people are called as their ids, tasks as their ids."""
 
     def __init__(self, folder: Path, time_zone: str = "Europe/Berlin", clock: SetClock | None = None) -> None:
@@ -57,11 +57,11 @@ class CountingHouse:
         home = Home(folder)
         home.make()
         home.database.write_bytes(migrated())
-        bootstrap.found_company(home, time_zone, clock=self.clock, chance=SeededChance())
-        self.runtime = bootstrap.open_runtime(home, clock=self.clock, chance=SeededChance())
+        bootstrap.found_company(home, time_zone, clock=self.clock, randomness=SeededChance())
+        self.runtime = bootstrap.open_runtime(home, clock=self.clock, randomness=SeededChance())
         self.tasks = 0
 
-    def it_is(self, local: str) -> None:
+    def set_local_time(self, local: str) -> None:
         """Move the clock to a local time of the company, such as ``2026-03-02 10:00``."""
         self.clock.instant = self.instant(local)
 
@@ -72,52 +72,54 @@ class CountingHouse:
         with self.runtime.writing(OPERATOR) as context:
             return [context.events.publish(event) for event in events]
 
-    def tell(self, *events: Event) -> CatchUp:
+    def publish_and_catch_up(self, *events: Event) -> CatchUpResult:
         self.publish(*events)
-        report = self.listen()
+        report = self.catch_up()
         assert (report.failures, report.faults) == ({}, [])
         return report
 
-    def listen(self) -> CatchUp:
+    def catch_up(self) -> CatchUpResult:
         return catch_up(self.runtime, [CONSUMER])
 
     def register(self, *names: str) -> None:
-        self.tell(*(UserRegistered(user_id=n, username=n, email=f"{n}@example.com", role=Role.WORKER) for n in names))
+        self.publish_and_catch_up(
+            *(UserRegistered(user_id=n, username=n, email=f"{n}@example.com", role=Role.WORKER) for n in names)
+        )
 
     def task(self, assignee: str, *, completed: bool = False) -> str:
         self.tasks += 1
         task_id = f"task-{self.tasks}"
         events = [created(task_id, self.tasks, assignee), assigned(task_id, assignee)]
-        self.tell(*events, *([completed_by(task_id, assignee, self.clock.now())] if completed else []))
+        self.publish_and_catch_up(*events, *([completed_by(task_id, assignee, self.clock.now())] if completed else []))
         return task_id
 
     def complete(self, task_id: str, assignee: str) -> None:
-        self.tell(completed_by(task_id, assignee, self.clock.now()))
+        self.publish_and_catch_up(completed_by(task_id, assignee, self.clock.now()))
 
     def close(self, up_to: str) -> list[ClosedDay]:
-        found: list[ClosedDay] = []
+        closed_days: list[ClosedDay] = []
         while True:
             with self.runtime.writing(OPERATOR) as context:
                 day = close_next(date.fromisoformat(up_to), context)
             if day is None:
-                return found
-            found.append(day)
+                return closed_days
+            closed_days.append(day)
 
-    def balance(self, username: str, **asked: Any) -> Balance:
+    def balance(self, username: str, **parameters: Any) -> Balance:
         with self.runtime.reading(OPERATOR) as context:
-            return get_balance(GetBalance(username=username, **asked), context)
+            return get_balance(GetBalance(username=username, **parameters), context)
 
-    def cents(self, username: str, **asked: Any) -> int:
-        return self.balance(username, **asked).balance_cents
+    def cents(self, username: str, **parameters: Any) -> int:
+        return self.balance(username, **parameters).balance_cents
 
-    def statement(self, username: str, first: str, last: str, **asked: Any) -> Statement:
-        asked |= {"from_date": date.fromisoformat(first), "to_date": date.fromisoformat(last)}
+    def statement(self, username: str, first: str, last: str, **parameters: Any) -> Statement:
+        parameters |= {"from_date": date.fromisoformat(first), "to_date": date.fromisoformat(last)}
         with self.runtime.reading(OPERATOR) as context:
-            return get_statement(GetStatement(username=username, **asked), context)
+            return get_statement(GetStatement(username=username, **parameters), context)
 
-    def income(self, **asked: Any) -> Income:
+    def income(self, **parameters: Any) -> Income:
         with self.runtime.reading(OPERATOR) as context:
-            return get_income(GetIncome(**asked), context)
+            return get_income(GetIncome(**parameters), context)
 
     def task_entries(self, task_id: str, username: str | None = None, asker: Principal = OPERATOR) -> list[Entry]:
         with self.runtime.reading(asker) as context:
@@ -131,7 +133,7 @@ class CountingHouse:
         with self.runtime.reading(OPERATOR) as context:
             return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
 
-    def run(self, statement: str) -> None:
+    def execute(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql(statement)
 

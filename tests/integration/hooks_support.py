@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from popug_cli.messages.hooks import Hook, HookRun, ListHooks, RunHooks
+from popug_cli.messages.hooks import Hook, HookRunResult, ListHooks, RunHooks
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.tasks import AddTask
-from tests.integration.scheduling import founded
+from tests.integration.scheduling import create_company
 from tests.integration.support import InProcess, SetClock
 
 KEEP = 'cat >> "$POPUG_HOME/got.jsonl"; echo >> "$POPUG_HOME/got.jsonl"'
@@ -23,9 +23,9 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """A company with an empty folder of hooks, whose passwords are hashed quickly."""
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
-    made = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC)))
-    (made.root / "hooks").mkdir(mode=0o755)
-    return made
+    in_process = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC)))
+    (in_process.root / "hooks").mkdir(mode=0o755)
+    return in_process
 
 
 def hook(company: InProcess, name: str, script: str, mode: int = 0o755) -> Path:
@@ -37,8 +37,8 @@ def hook(company: InProcess, name: str, script: str, mode: int = 0o755) -> Path:
     return path
 
 
-def look(company: InProcess, seconds: int = 60) -> HookRun:
-    return company.place.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
+def run_hooks(company: InProcess, seconds: int = 60) -> HookRunResult:
+    return company.backend.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
 
 
 def add(company: InProcess, *titles: str) -> None:
@@ -46,18 +46,18 @@ def add(company: InProcess, *titles: str) -> None:
         company.act("boss", AddTask(title=title))
 
 
-def listed(company: InProcess, name: str = "") -> Hook:
-    found: list[Hook] = company.place.perform(ListHooks()).hooks
-    return next(each for each in found if name in {"", each.name})
+def find_hook(company: InProcess, name: str = "") -> Hook:
+    hooks: list[Hook] = company.backend.perform(ListHooks()).hooks
+    return next(entry for entry in hooks if name in {"", entry.name})
 
 
-def got(company: InProcess, file: str = "got.jsonl") -> list[dict[str, Any]]:
+def received(company: InProcess, file: str = "got.jsonl") -> list[dict[str, Any]]:
     path = company.root / file
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def titles(company: InProcess) -> list[str]:
-    return [event["data"]["title"] for event in got(company)]
+    return [event["data"]["title"] for event in received(company)]
 
 
 def wait_for(path: Path) -> None:

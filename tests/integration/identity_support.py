@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.identity import IssueToken, ListUsers, LogIn, Session, SetPassword, WhoAmI
@@ -23,8 +23,10 @@ class People(InProcess):
     def __post_init__(self) -> None:
         if self.root.exists():
             self.chance = SeededChance(self.chance.seed + 1)
-            self.place = Local(Home(self.root), warn=self.warnings.append, clock=self.clock, chance=self.chance)
-            for user in self.place.perform_as(OPERATOR, ListUsers()).users:
+            self.backend = LocalBackend(
+                Home(self.root), warn=self.warnings.append, clock=self.clock, randomness=self.chance
+            )
+            for user in self.backend.perform_as(OPERATOR, ListUsers()).users:
                 self._remember(user)
             return
         super().__post_init__()
@@ -33,14 +35,14 @@ class People(InProcess):
         self.act("boss", SetPassword(username="kesha", password=PASSWORD))
 
     def log_in(self, name: str = "kesha", password: str = PASSWORD) -> Session:
-        return self.place.perform(LogIn(username=name, password=password))
+        return self.backend.perform(LogIn(username=name, password=password))
 
     def machine_token(self, name: str, ttl_seconds: int = 3600) -> str:
         return self.act("boss", IssueToken(username=name, ttl_seconds=ttl_seconds)).token
 
     def is_good(self, token: str) -> bool:
         try:
-            return bool(self.place.perform(WhoAmI(), token))
+            return bool(self.backend.perform(WhoAmI(), token))
         except PopugError as error:
             if error.code != "token_revoked":
                 raise
@@ -56,11 +58,11 @@ class People(InProcess):
             )
         ]
 
-    def told(self, after: int) -> list[tuple[str, dict[str, Any]]]:
+    def published_events(self, after: int) -> list[tuple[str, dict[str, Any]]]:
         """Name and data of each event after a position, the module's own only."""
         rows = self.rows(f"SELECT type, envelope FROM bus_log WHERE sequence > {after} ORDER BY sequence")
-        found = [(row["type"].split("."), msgspec.json.decode(row["envelope"])["data"]) for row in rows]
-        return [(kind[2], data) for kind, data in found if kind[1] == "identity"]
+        events = [(row["type"].split("."), msgspec.json.decode(row["envelope"])["data"]) for row in rows]
+        return [(kind[2], data) for kind, data in events if kind[1] == "identity"]
 
     def head(self) -> int:
         return int(self.rows("SELECT coalesce(max(sequence), 0) AS head FROM bus_log")[0]["head"])
@@ -71,6 +73,6 @@ def settle(root: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Peopl
     for variable, value in CHEAP.items():
         monkeypatch.setenv(variable, value)
     if not template.exists():
-        People(template).place.runtime.engine.dispose()
+        People(template).backend.runtime.engine.dispose()
     shutil.copytree(template, root)
     return People(root)

@@ -6,7 +6,7 @@ from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ShuffleTasks
@@ -41,10 +41,10 @@ def copy_of(company: InProcess, root: Path) -> InProcess:
         closing(sqlite3.connect(root / "popug.db")) as target,
     ):
         source.backup(target)
-    other = copy(company)
-    other.root, other.clock = root, SetClock(company.clock.instant)
-    other.place = Local(Home(root), clock=other.clock, chance=SeededChance(2))
-    return other
+    copied = copy(company)
+    copied.root, copied.clock = root, SetClock(company.clock.instant)
+    copied.backend = LocalBackend(Home(root), clock=copied.clock, randomness=SeededChance(2))
+    return copied
 
 
 def complete(company: InProcess, number: int) -> None:
@@ -54,7 +54,7 @@ def complete(company: InProcess, number: int) -> None:
 
 def tamper(company: InProcess, *statements: str) -> None:
     """What the shell can do: no trigger and no foreign key stands in the way."""
-    company.place.runtime.engine.dispose()
+    company.backend.runtime.engine.dispose()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
         triggers = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
         for trigger in triggers:

@@ -11,58 +11,58 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local, mail_run
+from popug_cli.app import LocalBackend, mail_run
 from popug_cli.kernel.home import Home
-from popug_cli.mail.letter import Letter
-from popug_cli.mail.transport import TAKEN, Outcome, Verdict
+from popug_cli.mail.letter import RenderedMail
+from popug_cli.mail.transport import ACCEPTED, DeliveryResult, Verdict
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine, TaskRef
 from popug_cli.messages.identity import UserRegistered
-from popug_cli.messages.mail import ListMails, MailLine, MailRun, SendMail
+from popug_cli.messages.mail import ListMails, MailLine, MailRunResult, SendMail
 from popug_cli.messages.principal import OPERATOR
 from tests.integration.support import SeededChance, SetClock
 
 DAY = date(2026, 3, 2)
 
 
-class Mailroom:
+class MailCompany:
     """The company; ``warnings`` is what was said beside the answers."""
 
-    def __init__(self, folder: Path, *, found: bool = True) -> None:
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
         self.clock = SetClock()
         self.warnings: list[str] = []
         self.home = Home(folder)
-        self.place = Local(self.home, warn=self.warnings.append, clock=self.clock, chance=SeededChance())
-        if found:
-            self.place.found("Europe/Berlin")
+        self.backend = LocalBackend(self.home, warn=self.warnings.append, clock=self.clock, randomness=SeededChance())
+        if create:
+            self.backend.create_company("Europe/Berlin")
 
-    def tell(self, *events: Event) -> None:
-        with self.place.runtime.writing(OPERATOR) as context:
+    def publish(self, *events: Event) -> None:
+        with self.backend.runtime.writing(OPERATOR) as context:
             for event in events:
                 context.events.publish(event)
-        self.place.catch_up()
+        self.backend.catch_up()
 
     def hire(self, *names: str) -> None:
-        self.tell(*(registered(name) for name in names))
+        self.publish(*(registered(name) for name in names))
 
     def pay(self, *names: str, day: date = DAY) -> None:
-        self.tell(*(payout(name, day) for name in names))
+        self.publish(*(payout(name, day) for name in names))
 
-    def send(self, *, release: bool = False) -> MailRun:
-        return self.place.perform_as(OPERATOR, SendMail(release=release))
+    def send(self, *, release: bool = False) -> MailRunResult:
+        return self.backend.perform_as(OPERATOR, SendMail(release=release))
 
     def mails(self) -> list[MailLine]:
-        return self.place.perform_as(OPERATOR, ListMails()).mails
+        return self.backend.perform_as(OPERATOR, ListMails()).mails
 
     def statuses(self) -> dict[str, str]:
         return {mail.to.partition("@")[0]: str(mail.status) for mail in self.mails()}
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        with self.place.runtime.reading(OPERATOR) as context:
+        with self.backend.runtime.reading(OPERATOR) as context:
             return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
 
     def execute(self, statement: str) -> None:
-        with self.place.runtime.writing(OPERATOR) as context:
+        with self.backend.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql(statement)
 
     def published(self, kind: str) -> int:
@@ -103,25 +103,25 @@ def receiver(mail: EmailMessage) -> str:
     return str(address.addr_spec)
 
 
-DOWN = Outcome(Verdict.UNAVAILABLE, "nobody is there")
-BUSY = Outcome(Verdict.DEFERRED, "451 later")
-NEVER = Outcome(Verdict.REFUSED, "550 unknown")
-BROKEN = Outcome(Verdict.BROKEN, "the line is dead")
+DOWN = DeliveryResult(Verdict.UNAVAILABLE, "nobody is there")
+BUSY = DeliveryResult(Verdict.DEFERRED, "451 later")
+NEVER = DeliveryResult(Verdict.REJECTED, "550 unknown")
+BROKEN = DeliveryResult(Verdict.DISCONNECTED, "the line is dead")
 
 
-class Scripted:
+class ScriptedTransport:
     """A transport that does as it is told, then takes everything."""
 
     step_seconds = 1
 
-    def __init__(self, *script: Outcome | Callable[[], Outcome], often: bool = True) -> None:
+    def __init__(self, *script: DeliveryResult | Callable[[], DeliveryResult], with_marking: bool = True) -> None:
         self.script = list(script)
-        self.often = often
+        self.with_marking = with_marking
         self.handed_over: list[str] = []
-        self.sickening: dict[str, Outcome] = {}
-        self.settled = TAKEN
+        self.by_receiver: dict[str, DeliveryResult] = {}
+        self.settled = ACCEPTED
 
-    def __enter__(self) -> "Scripted":
+    def __enter__(self) -> "ScriptedTransport":
         return self
 
     def __exit__(
@@ -130,34 +130,39 @@ class Scripted:
         pass
 
     def send(
-        self, letter: Letter, *, mark: Callable[[], None], marked: Callable[[], None], meanwhile: Callable[[], None]
-    ) -> Outcome:
-        if self.often:
-            mark()
-            marked()
-        meanwhile()
-        self.handed_over.append(letter.receiver.partition("@")[0])
-        step = self.script.pop(0) if self.script else self.sickening.get(self.handed_over[-1], TAKEN)
-        return step if isinstance(step, Outcome) else step()
+        self,
+        mail: RenderedMail,
+        *,
+        start_marking: Callable[[], None],
+        finish_marking: Callable[[], None],
+        prepare_next: Callable[[], None],
+    ) -> DeliveryResult:
+        if self.with_marking:
+            start_marking()
+            finish_marking()
+        prepare_next()
+        self.handed_over.append(mail.receiver.partition("@")[0])
+        step = self.script.pop(0) if self.script else self.by_receiver.get(self.handed_over[-1], ACCEPTED)
+        return step if isinstance(step, DeliveryResult) else step()
 
-    def settle(self) -> Outcome:
+    def settle(self) -> DeliveryResult:
         return self.settled
 
 
-Use = Callable[..., Scripted]
+Use = Callable[..., ScriptedTransport]
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Mailroom:
-    return Mailroom(tmp_path / "home")
+def room(tmp_path: Path) -> MailCompany:
+    return MailCompany(tmp_path / "home")
 
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
     """A way to have mail go over a transport that does as it is told."""
 
-    def use(*script: Outcome | Callable[[], Outcome], often: bool = True) -> Scripted:
-        transport = Scripted(*script, often=often)
+    def use(*script: DeliveryResult | Callable[[], DeliveryResult], with_marking: bool = True) -> ScriptedTransport:
+        transport = ScriptedTransport(*script, with_marking=with_marking)
         monkeypatch.setattr(mail_run, "open_transport", lambda settings, home: transport)
         return transport
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home
 from popug_cli.messages.analytics import GetAnalytics
@@ -39,7 +39,7 @@ NOT_IN_SO_SMALL_A_HOME = {
 }
 
 
-def kept() -> list[str]:
+def kept_releases() -> list[str]:
     """The releases of which a home is kept, by their last migration."""
     return sorted(file.stem.removeprefix("home-") for file in FIXTURES.glob("home-*.sql"))
 
@@ -53,25 +53,25 @@ def unpack(release: str, home: Home) -> None:
         database.executescript((FIXTURES / f"home-{release}.sql").read_text(encoding="utf-8"))
 
 
-def told_by(release: str) -> dict[str, Any]:
+def recorded_answers(release: str) -> dict[str, Any]:
     """What the program of a release answered in its home."""
     answers: dict[str, Any] = msgspec.json.decode((FIXTURES / f"home-{release}.json").read_bytes())
     return answers
 
 
-def answers(place: Local, boss: Principal) -> dict[str, Any]:
+def answers(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
     """What a home answers to the questions that every release must answer alike."""
-    asked: dict[str, Message[Any]] = {
+    messages: dict[str, Message[Any]] = {
         "income": GetIncome(from_date=FIRST, to_date=LAST),
         "analytics": GetAnalytics(day=LAST),
         "tasks": ListTasks(status=StatusFilter.ALL),
         "mails": ListMails(),
     }
     for name in PEOPLE:
-        asked[f"balance of {name}"] = GetBalance(username=name)
-        asked[f"statement of {name}"] = GetStatement(username=name, from_date=FIRST, to_date=LAST)
-    found = {name: place.perform_as(boss, message) for name, message in asked.items()}
-    return {**msgspec.to_builtins(found), **_history(place, boss)}
+        messages[f"balance of {name}"] = GetBalance(username=name)
+        messages[f"statement of {name}"] = GetStatement(username=name, from_date=FIRST, to_date=LAST)
+    replies = {name: backend.perform_as(boss, message) for name, message in messages.items()}
+    return {**msgspec.to_builtins(replies), **_history(backend, boss)}
 
 
 def without_news(now: Any, then: Any) -> Any:
@@ -79,19 +79,19 @@ def without_news(now: Any, then: Any) -> Any:
     if isinstance(now, dict) and isinstance(then, dict):
         return {key: without_news(value, then[key]) for key, value in now.items() if key in then}
     if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
-        return [without_news(one, other) for one, other in zip(now, then, strict=True)]
+        return [without_news(new, old) for new, old in zip(now, then, strict=True)]
     return now
 
 
-def boss_of(place: Local) -> Principal:
+def boss_of(backend: LocalBackend) -> Principal:
     """The admin of a home that was unpacked."""
-    with place.runtime.reading(Principal("test")) as context:
+    with backend.runtime.reading(Principal("test")) as context:
         statement = "SELECT user_id FROM identity_users WHERE username = 'boss'"
         return Principal("boss", context.connection.exec_driver_sql(statement).scalar_one(), Role.ADMIN)
 
 
-def _history(place: Local, boss: Principal) -> dict[str, Any]:
-    with place.runtime.reading(boss) as context:
+def _history(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
+    with backend.runtime.reading(boss) as context:
         envelopes = context.connection.exec_driver_sql("SELECT envelope FROM bus_log ORDER BY sequence")
         return {"head": context.log.head_hash(), "log": [*envelopes.scalars()]}
 
@@ -106,18 +106,18 @@ def eventful(root: Path) -> InProcess:
     company.act("boss", IssueToken(username="kesha", ttl_seconds=86_400))
     company.act("boss", DeactivateUser(username="nobody.here"))
     with suppress(NotAuthenticated):
-        company.place.perform(LogIn(username="boss", password="a wrong password"))
+        company.backend.perform(LogIn(username="boss", password="a wrong password"))
     _append_what_nobody_can_take(company)
     company.act("boss", CloseDay())
-    company.place.perform(RunDue())
+    company.backend.perform(RunDue())
     assert [table for table in tables(company) if not company.rows(f"SELECT 1 FROM {table} LIMIT 1")] == []
     return company
 
 
 def tables(company: InProcess) -> list[str]:
     """The tables of every module."""
-    found = company.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%!_%' ESCAPE '!'")
-    return [row["name"] for row in found if row["name"] not in NOT_IN_SO_SMALL_A_HOME]
+    rows = company.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%!_%' ESCAPE '!'")
+    return [row["name"] for row in rows if row["name"] not in NOT_IN_SO_SMALL_A_HOME]
 
 
 def _append_what_nobody_can_take(company: InProcess) -> None:
@@ -126,10 +126,10 @@ def _append_what_nobody_can_take(company: InProcess) -> None:
         **{"specversion": "1.0", "id": "01950000-0000-7000-8000-000000000001", "source": "/popug/tasks"},
         **{"type": "popug.tasks.task_created.v2", "subject": "odd", "time": "2026-03-04T10:00:00Z", "data": {"odd": 1}},
     }
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         statement = "INSERT INTO bus_log (envelope) VALUES (?)"
         context.connection.exec_driver_sql(statement, (msgspec.json.encode(envelope).decode(),))
-    company.place.catch_up()
+    company.backend.catch_up()
 
 
 def make() -> Path:
@@ -138,13 +138,13 @@ def make() -> Path:
     FIXTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder:
         company = eventful(Path(folder) / "home")
-        said = answers(company.place, company.people["boss"])
-        company.place.close()
+        recorded = answers(company.backend, company.people["boss"])
+        company.backend.close()
         with closing(sqlite3.connect(company.root / "popug.db")) as database:
             dump = "\n".join(database.iterdump()) + "\n"
     with (FIXTURES / f"home-{NEWEST}.sql").open("x", encoding="utf-8") as file:
         file.write(dump)
-    (FIXTURES / f"home-{NEWEST}.json").write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=1))
+    (FIXTURES / f"home-{NEWEST}.json").write_bytes(msgspec.json.format(msgspec.json.encode(recorded), indent=1))
     return FIXTURES / f"home-{NEWEST}.sql"
 
 

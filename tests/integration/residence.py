@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from popug_cli.app import Local
-from popug_cli.app.resident import Performed, Resident
+from popug_cli.app import LocalBackend
+from popug_cli.app.resident import PerformResult, ServedCompany
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message
 from popug_cli.messages.identity import AddUser, IssueToken, LogIn, RegisterFirstAdmin
@@ -18,21 +18,21 @@ STAFF = {"kesha": "worker", "asya": "accountant", "mango": "manager"}
 CHEAP_HASHES = "[identity]\nargon2_time_cost = 1\nargon2_memory_kib = 8192\nargon2_parallelism = 1\n"
 
 
-class Residence:
+class ServerFixture:
     """A founded home, or a copy of one, a token for each of its people, and the company held open on demand."""
 
     def __init__(self, root: Path, template: Path | None = None) -> None:
         self.home = Home(root)
-        self.local = Local(self.home)
+        self.local = LocalBackend(self.home)
         if template is None:
-            (root / TOKENS).write_bytes(msgspec.json.encode(self._found()))
+            (root / TOKENS).write_bytes(msgspec.json.encode(self._create_company()))
         else:
             shutil.copytree(template, root)
         self.tokens = msgspec.json.decode((root / TOKENS).read_bytes(), type=dict[str, str])
         self.open()
 
-    def _found(self) -> dict[str, str]:
-        self.local.found("Europe/Berlin")
+    def _create_company(self) -> dict[str, str]:
+        self.local.create_company("Europe/Berlin")
         self.home.config.write_text(CHEAP_HASHES)
         self.local.close()
         self.local.perform(RegisterFirstAdmin(username="ada", email="ada@example.com", password=PASSWORD))
@@ -45,14 +45,14 @@ class Residence:
         return tokens
 
     def open(self) -> None:
-        self.resident = Resident(self.home, threads=4)
+        self.served_company = ServedCompany(self.home, threads=4)
 
     def close(self) -> None:
-        self.resident.close()
+        self.served_company.close()
         self.local.close()
 
-    def perform(self, name: str, message: Message[Any], *, key: str | None = None) -> Performed:
-        return self.resident.perform(message, self.tokens[name], key=key)
+    def perform(self, name: str, message: Message[Any], *, key: str | None = None) -> PerformResult:
+        return self.served_company.perform(message, self.tokens[name], key=key)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.local.runtime.engine.connect() as connection:

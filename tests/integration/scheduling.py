@@ -6,7 +6,7 @@ import pytest
 
 from popug_cli.kernel.home import Home
 from popug_cli.messages.principal import SCHEDULER
-from popug_cli.messages.scheduler import DueRun, RunDue
+from popug_cli.messages.scheduler import RunDue, ScheduledRunResult
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.billing_support import migrated
 from tests.integration.support import InProcess, SetClock
@@ -21,7 +21,7 @@ def weak_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
 
 
-def founded(root: Path, zone: str = "Europe/Berlin", clock: SetClock | None = None) -> InProcess:
+def create_company(root: Path, zone: str = "Europe/Berlin", clock: SetClock | None = None) -> InProcess:
     Home(root).make()
     Home(root).database.write_bytes(migrated())
     company = InProcess(root, zone, clock or SetClock())
@@ -34,9 +34,9 @@ def earn(company: InProcess) -> None:
     company.act("kesha", CompleteTask(number=task.number))
 
 
-def due(company: InProcess, at_minute: int = FIVE_PAST, *, confirmed: bool = False) -> DueRun:
-    return company.place.perform(RunDue(at_minute=at_minute, confirmed=confirmed), actor=SCHEDULER)
+def run_due(company: InProcess, at_minute: int = FIVE_PAST, *, confirmed: bool = False) -> ScheduledRunResult:
+    return company.backend.perform(RunDue(at_minute=at_minute, confirmed=confirmed), actor=SCHEDULER)
 
 
-def closed(run: DueRun) -> list[str]:
+def closed_dates(run: ScheduledRunResult) -> list[str]:
     return [str(day.business_date) for day in run.days]

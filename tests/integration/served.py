@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
 
-from tests.integration.residence import Residence
+from tests.integration.residence import ServerFixture
 
 PATIENCE_SECONDS = 60
 JSON = {"Content-Type": "application/json"}
@@ -48,7 +48,7 @@ class Answer:
         return json.loads(self.body)
 
 
-class Served:
+class RunningServer:
     """A running ``popug serve`` of a home; ``patch`` are lines of Python that run in it first."""
 
     def __init__(self, home: Path, *options: str, patch: str = "", environment: dict[str, str] | None = None) -> None:
@@ -64,13 +64,13 @@ class Served:
         )
         assert self.process.stdout is not None
         self.started: dict[str, Any] = {}
-        self.heard: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         while self.started.get("event") != "listening":
             line = self.process.stdout.readline()
             if not line:
                 raise AssertionError(self.process.communicate()[1])
             self.started = json.loads(line)
-            self.heard.append(self.started)
+            self.events.append(self.started)
         self.urls: list[str] = self.started["urls"]
 
     @property
@@ -87,8 +87,10 @@ class Served:
         connection = UnixConnection(self.socket)
         try:
             connection.request(method, path, body=body, headers=headers or {})
-            found = connection.getresponse()
-            return Answer(found.status, {name.lower(): value for name, value in found.getheaders()}, found.read())
+            response = connection.getresponse()
+            return Answer(
+                response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+            )
         finally:
             connection.close()
 
@@ -117,9 +119,9 @@ class Served:
             self.process.communicate()
 
 
-def founded(root: Path) -> Residence:
+def create_home(root: Path) -> ServerFixture:
     """A home with people, held open by nobody."""
-    residence = Residence(root, template=_template())
+    residence = ServerFixture(root, template=_template())
     residence.close()
     return residence
 
@@ -129,13 +131,13 @@ def _template() -> Path:
     """A company that every test gets a copy of."""
     root = Path(mkdtemp(prefix="popug-template-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    Residence(root / "home").close()
+    ServerFixture(root / "home").close()
     return root / "home"
 
 
-def eventually(what: Any) -> None:
+def eventually(condition: Any) -> None:
     """Wait until something holds."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not what():
+    while not condition():
         assert time.monotonic() < give_up_at, "it never came to hold"
         time.sleep(0.05)

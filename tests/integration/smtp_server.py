@@ -78,26 +78,26 @@ class _Talk:
     def run(self) -> None:
         self._say(self._post.mood.greeting)
         while line := self._handler.rfile.readline().decode().strip():
-            word, _, rest = line.partition(" ")
+            word, _, argument = line.partition(" ")
             if word.upper() == "QUIT":
                 return self._say("221 bye")
-            if not self._answer(word.upper(), rest):
+            if not self._answer(word.upper(), argument):
                 return None
         return None
 
-    def _answer(self, word: str, rest: str) -> bool:
+    def _answer(self, word: str, argument: str) -> bool:
         mood = self._post.mood
         if word == "EHLO":
             self._say("250-here")
             self._say("250 AUTH PLAIN")
         elif word == "AUTH":
-            good = _password(rest) == mood.password
+            good = _password(argument) == mood.password
             self._post.logins += good
             self._say("235 welcome" if good else "535 who are you")
         elif word == "MAIL":
             self._say(mood.to_sender.pop(0) if mood.to_sender else "250 ok")
         elif word == "RCPT":
-            self._receiver = rest.partition("<")[2].partition(">")[0]
+            self._receiver = argument.partition("<")[2].partition(">")[0]
             self._say(mood.to_receiver.get(self._receiver, "250 ok"))
         elif word == "DATA":
             return self._data()
@@ -126,7 +126,7 @@ class _Talk:
         self._handler.wfile.write(f"{line}\r\n".encode())
 
 
-def _password(rest: str) -> str:
+def _password(argument: str) -> str:
     import base64
 
-    return base64.b64decode(rest.partition(" ")[2]).decode().split("\0")[-1]
+    return base64.b64decode(argument.partition(" ")[2]).decode().split("\0")[-1]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message
 from popug_cli.messages.identity import AddUser, RegisterFirstAdmin
@@ -80,12 +80,14 @@ class InProcess:
     people: dict[str, Principal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.place = Local(Home(self.root), warn=self.warnings.append, clock=self.clock, chance=self.chance)
-        _lay_tables(self.place.home)
-        self.place.found(self.time_zone)
+        self.backend = LocalBackend(
+            Home(self.root), warn=self.warnings.append, clock=self.clock, randomness=self.chance
+        )
+        _lay_tables(self.backend.home)
+        self.backend.create_company(self.time_zone)
         with _cheap_hashes():
-            self.place.runtime  # noqa: B018 - it reads the settings once, when it is opened
-        admin = self.place.perform(
+            self.backend.runtime  # noqa: B018 - it reads the settings once, when it is opened
+        admin = self.backend.perform(
             RegisterFirstAdmin(username="boss", email="boss@example.com", password=PASSWORD), actor=OPERATOR
         )
         self._remember(admin)
@@ -95,10 +97,10 @@ class InProcess:
         return self._remember(added)
 
     def act(self, username: str, message: Message[Answer]) -> Answer:
-        return self.place.perform_as(self.people[username], message)
+        return self.backend.perform_as(self.people[username], message)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        with self.place.runtime.reading(OPERATOR) as context:
+        with self.backend.runtime.reading(OPERATOR) as context:
             result = context.connection.exec_driver_sql(statement)
             return [dict(row) for row in result.mappings()]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.bus.consumers import catch_up
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
@@ -29,7 +29,9 @@ def company_at(root: Path) -> InProcess:
     company = copy.copy(founded)
     company.root, company.clock, company.chance = root, SetClock(), SeededChance(2)
     company.warnings, company.people = [], dict(founded.people)
-    company.place = Local(Home(root), warn=company.warnings.append, clock=company.clock, chance=company.chance)
+    company.backend = LocalBackend(
+        Home(root), warn=company.warnings.append, clock=company.clock, randomness=company.chance
+    )
     return company
 
 
@@ -37,16 +39,16 @@ def company_at(root: Path) -> InProcess:
 def _founded() -> InProcess:
     company = InProcess(Path(mkdtemp()) / "home")
     company.hire("kesha")
-    company.place.runtime.engine.dispose()
+    company.backend.runtime.engine.dispose()
     return company
 
 
 def refused(company: InProcess, username: str, message: Any) -> PopugError:
     """The error of a message that was refused without a trace in the log."""
-    before = log_head(company)
+    head_before = log_head(company)
     with pytest.raises(PopugError) as caught:
         company.act(username, message)
-    assert log_head(company) == before
+    assert log_head(company) == head_before
     return caught.value
 
 
@@ -59,24 +61,24 @@ def log_head(company: InProcess) -> int:
 
 def publish(company: InProcess, *events: Event) -> None:
     """Append events that nobody has taken yet."""
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         for event in events:
             context.events.publish(event)
 
 
-def take_in(company: InProcess) -> None:
+def catch_up_all(company: InProcess) -> None:
     """Let every consumer take what is there, all at once; none may fail."""
-    report = catch_up(company.place.runtime, company.place.consumers)
+    report = catch_up(company.backend.runtime, company.backend.consumers)
     assert (report.failures, report.faults, report.complete) == ({}, [], True)
 
 
 def events(company: InProcess, *kinds: type[Event], after: int = 0) -> Sequence[Any]:
     """What was published after a position, with what is around it."""
-    with company.place.runtime.reading(OPERATOR) as context:
+    with company.backend.runtime.reading(OPERATOR) as context:
         return [*context.log.between(after + 1, context.position, *kinds)]
 
 
-def taken_from(company: InProcess, loser: str) -> Task:
+def reassigned_from(company: InProcess, loser: str) -> Task:
     """A task that a shuffle has taken from somebody."""
     while True:
         task = company.act("kesha", AddTask(title="Feed the cage"))

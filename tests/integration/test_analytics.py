@@ -9,10 +9,10 @@ import pytest
 
 from popug_cli import bootstrap
 from popug_cli.analytics.consumers import CONSUMER
-from popug_cli.analytics.queries import DEAREST_BY_DAY, get_analytics
+from popug_cli.analytics.queries import SELECT_MOST_EXPENSIVE_BY_DAY, get_analytics
 from popug_cli.bus.consumers import catch_up
 from popug_cli.kernel.home import Home
-from popug_cli.messages.analytics import Analytics, Dearest, GetAnalytics
+from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensiveTask
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import CloseDay, DayClosed, EntryKind, EntryPosted, PriceDraw, TaskPriced
 from popug_cli.messages.identity import UserRegistered
@@ -30,10 +30,10 @@ class Newsroom:
     def __init__(self, folder: Path) -> None:
         self.clock = SetClock()
         home = Home(folder)
-        bootstrap.found_company(home, "Europe/Berlin", clock=self.clock, chance=SeededChance())
-        self.runtime = bootstrap.open_runtime(home, clock=self.clock, chance=SeededChance())
+        bootstrap.found_company(home, "Europe/Berlin", clock=self.clock, randomness=SeededChance())
+        self.runtime = bootstrap.open_runtime(home, clock=self.clock, randomness=SeededChance())
 
-    def tell(self, *events: Event) -> None:
+    def publish(self, *events: Event) -> None:
         with self.runtime.writing(OPERATOR) as context:
             for event in events:
                 context.events.publish(event)
@@ -100,20 +100,26 @@ def life_of(number: int, reward: int, day: date, *, hour: int = 12, user: str = 
     ]
 
 
-def number(found: Dearest | None) -> int | None:
-    return found.task.number if found else None
+def number(task: MostExpensiveTask | None) -> int | None:
+    return task.task.number if task else None
 
 
 def test_a_company_in_which_nothing_happened_shows_nothing(newsroom: Newsroom) -> None:
     answer = newsroom.ask()
     assert (answer.business_date, answer.income_cents, answer.in_red_count) == (MONDAY, 0, 0)
-    found = answer.most_expensive
-    assert (found.day, found.week, found.month, found.month_to_date, found.by_day) == (None, None, None, None, [])
+    most_expensive = answer.most_expensive
+    assert (
+        most_expensive.day,
+        most_expensive.week,
+        most_expensive.month,
+        most_expensive.month_to_date,
+        most_expensive.by_day,
+    ) == (None, None, None, None, [])
 
 
 def test_income_is_fees_less_rewards_of_the_date(newsroom: Newsroom) -> None:
-    newsroom.tell(*life_of(1, 28, MONDAY), entry(EntryKind.FEE, 7, MONDAY + timedelta(days=1)))
-    newsroom.tell(entry(EntryKind.FEE_REVERSAL, 10, MONDAY), entry(EntryKind.PAYOUT, 18, MONDAY))
+    newsroom.publish(*life_of(1, 28, MONDAY), entry(EntryKind.FEE, 7, MONDAY + timedelta(days=1)))
+    newsroom.publish(entry(EntryKind.FEE_REVERSAL, 10, MONDAY), entry(EntryKind.PAYOUT, 18, MONDAY))
     assert newsroom.ask(MONDAY).income_cents == -2800
     assert newsroom.ask(MONDAY + timedelta(days=1)).income_cents == 700
 
@@ -122,27 +128,30 @@ def test_the_red_is_now_for_today_at_the_end_for_an_open_past_day_and_recorded_f
     newsroom: Newsroom,
 ) -> None:
     tuesday = MONDAY + timedelta(days=1)
-    newsroom.tell(registered("kesha"), registered("gosha"), entry(EntryKind.FEE, 10, MONDAY))
+    newsroom.publish(registered("kesha"), registered("gosha"), entry(EntryKind.FEE, 10, MONDAY))
     newsroom.clock.advance(days=1)
-    newsroom.tell(entry(EntryKind.REWARD, 20, tuesday), entry(EntryKind.FEE, 5, tuesday, user="gosha"))
-    newsroom.tell(entry(EntryKind.FEE, 1, tuesday, user="nobody-registered"))
+    newsroom.publish(entry(EntryKind.REWARD, 20, tuesday), entry(EntryKind.FEE, 5, tuesday, user="gosha"))
+    newsroom.publish(entry(EntryKind.FEE, 1, tuesday, user="nobody-registered"))
     assert newsroom.ask().in_red_count == 2
     assert newsroom.ask(MONDAY).in_red_count == 1
-    newsroom.tell(closed(MONDAY, in_red=7))
+    newsroom.publish(closed(MONDAY, in_red=7))
     assert newsroom.ask(MONDAY).in_red_count == 7
 
 
 def test_the_dearest_task_of_day_week_and_month_are_whole_periods_around_the_date(newsroom: Newsroom) -> None:
     days = [date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 31)]
     for index, (day, reward) in enumerate(zip(days, (40, 30, 38, 28, 39), strict=True), start=1):
-        newsroom.tell(*life_of(index, reward, day))
-    found = newsroom.ask(date(2026, 3, 3)).most_expensive
-    assert [number(each) for each in (found.day, found.week, found.month, found.month_to_date)] == [4, 3, 5, 3]
-    assert found.week is not None
-    assert (found.week.from_date, found.week.to_date) == (date(2026, 3, 2), date(2026, 3, 8))
-    assert found.month is not None
-    assert (found.month.from_date, found.month.to_date) == (date(2026, 3, 1), date(2026, 3, 31))
-    assert [(each.from_date, each.to_date, number(each)) for each in found.by_day] == [
+        newsroom.publish(*life_of(index, reward, day))
+    most_expensive = newsroom.ask(date(2026, 3, 3)).most_expensive
+    assert [
+        number(task)
+        for task in (most_expensive.day, most_expensive.week, most_expensive.month, most_expensive.month_to_date)
+    ] == [4, 3, 5, 3]
+    assert most_expensive.week is not None
+    assert (most_expensive.week.from_date, most_expensive.week.to_date) == (date(2026, 3, 2), date(2026, 3, 8))
+    assert most_expensive.month is not None
+    assert (most_expensive.month.from_date, most_expensive.month.to_date) == (date(2026, 3, 1), date(2026, 3, 31))
+    assert [(task.from_date, task.to_date, number(task)) for task in most_expensive.by_day] == [
         (days[3], days[3], 4),
         (days[2], days[2], 3),
         (days[1], days[1], 2),
@@ -151,19 +160,19 @@ def test_the_dearest_task_of_day_week_and_month_are_whole_periods_around_the_dat
 
 
 def test_on_a_tie_the_earliest_completion_wins(newsroom: Newsroom) -> None:
-    newsroom.tell(*life_of(1, 30, MONDAY, hour=15), *life_of(2, 30, MONDAY, hour=9), *life_of(3, 20, MONDAY, hour=8))
+    newsroom.publish(*life_of(1, 30, MONDAY, hour=15), *life_of(2, 30, MONDAY, hour=9), *life_of(3, 20, MONDAY, hour=8))
     assert number(newsroom.ask().most_expensive.day) == 2
 
 
 def test_the_business_date_of_the_reward_decides_not_the_hour_of_completion(newsroom: Newsroom) -> None:
     events = life_of(1, 30, MONDAY)
-    newsroom.tell(*events[:-1], entry(EntryKind.REWARD, 30, MONDAY + timedelta(days=1), task="task-1"))
+    newsroom.publish(*events[:-1], entry(EntryKind.REWARD, 30, MONDAY + timedelta(days=1), task="task-1"))
     assert number(newsroom.ask(MONDAY).most_expensive.day) is None
     assert number(newsroom.ask(MONDAY + timedelta(days=1)).most_expensive.day) == 1
 
 
 def test_a_day_on_which_nothing_was_completed_is_left_out(newsroom: Newsroom) -> None:
-    newsroom.tell(entry(EntryKind.FEE, 10, MONDAY), closed(MONDAY, 1))
+    newsroom.publish(entry(EntryKind.FEE, 10, MONDAY), closed(MONDAY, 1))
     assert newsroom.ask().most_expensive.by_day == []
 
 
@@ -171,9 +180,9 @@ def test_a_task_is_not_shown_before_all_is_known_of_it(newsroom: Newsroom) -> No
     events = life_of(1, 30, MONDAY)
     for missing in range(5):
         if missing != 2:  # the fee
-            other = Newsroom(newsroom.runtime.home.root.parent / str(missing))
-            other.tell(*(event for place, event in enumerate(events) if place != missing))
-            assert other.ask(MONDAY).most_expensive.by_day == []
+            other_newsroom = Newsroom(newsroom.runtime.home.root.parent / str(missing))
+            other_newsroom.publish(*(event for place, event in enumerate(events) if place != missing))
+            assert other_newsroom.ask(MONDAY).most_expensive.by_day == []
 
 
 def test_the_last_date_of_all_can_be_asked_for(newsroom: Newsroom) -> None:
@@ -189,27 +198,27 @@ def test_the_order_between_subjects_and_the_cut_into_batches_do_not_matter(seed:
         day, user = MONDAY + timedelta(days=task % 3), chance.choice(["kesha", "gosha"])
         events += life_of(task, chance.randint(20, 40), day, user=user)
     straight, shuffled = Newsroom(tmp_path / "straight"), Newsroom(tmp_path / "shuffled")
-    straight.tell(*events)
+    straight.publish(*events)
     chance.shuffle(events)
     while events:
         count = chance.randint(1, 4)
-        shuffled.tell(*events[:count])
+        shuffled.publish(*events[:count])
         del events[:count]
     assert shuffled.tables() == straight.tables()
 
 
 def test_redelivery_changes_nothing(newsroom: Newsroom) -> None:
-    newsroom.tell(registered("kesha"), *life_of(1, 30, MONDAY), closed(MONDAY, 0))
+    newsroom.publish(registered("kesha"), *life_of(1, 30, MONDAY), closed(MONDAY, 0))
     before = newsroom.tables()
     newsroom.forget_the_cursor()
-    newsroom.tell()
+    newsroom.publish()
     assert newsroom.tables() == before
 
 
 def test_a_month_is_found_by_its_days_alone(newsroom: Newsroom) -> None:
     with newsroom.runtime.reading(OPERATOR) as context:
         plan = context.connection.exec_driver_sql(
-            "EXPLAIN QUERY PLAN " + DEAREST_BY_DAY, {"first": "2026-03-01", "last": "2026-03-31"}
+            "EXPLAIN QUERY PLAN " + SELECT_MOST_EXPENSIVE_BY_DAY, {"first": "2026-03-01", "last": "2026-03-31"}
         )
         steps = " | ".join(str(row[-1]) for row in plan)
     assert "analytics_tasks_dearest (business_date=?" in steps

@@ -55,30 +55,32 @@ def lived_through(company: InProcess) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[InProcess, list[tuple[datetime, list[Any]]]]:
+def recorded_answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[InProcess, list[tuple[datetime, list[Any]]]]:
     company = company_with_a_past(tmp_path_factory.mktemp("told"))
     said = [(company.clock.now(), answers(company)) for _ in lived_through(company)]
     return company, said
 
 
 def test_as_of_an_instant_everything_is_as_it_was_said_then(
-    told: tuple[InProcess, list[tuple[datetime, list[Any]]]],
+    recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
-    company, said = told
+    company, said = recorded_answers
     assert len({str(spoken) for _, spoken in said}) == len(said)
     for instant, spoken in said:
         assert answers(company, as_of_time=instant) == spoken
 
 
 def test_with_the_present_moment_it_equals_the_plain_answer(
-    told: tuple[InProcess, list[tuple[datetime, list[Any]]]],
+    recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
-    company, _ = told
+    company, _ = recorded_answers
     assert answers(company, as_of_time=company.clock.now()) == answers(company)
 
 
-def test_before_the_company_there_is_nothing(told: tuple[InProcess, list[tuple[datetime, list[Any]]]]) -> None:
-    company, _ = told
+def test_before_the_company_there_is_nothing(
+    recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
+) -> None:
+    company, _ = recorded_answers
     for instant in (datetime(2026, 3, 1, tzinfo=UTC), datetime(2, 1, 2, tzinfo=UTC)):
         analytics = company.act("boss", GetAnalytics(as_of_time=instant))
         assert (analytics.income_cents, analytics.in_red_count) == (0, 0)
@@ -87,9 +89,9 @@ def test_before_the_company_there_is_nothing(told: tuple[InProcess, list[tuple[d
 
 
 def test_an_instant_in_the_future_knows_no_more_than_now(
-    told: tuple[InProcess, list[tuple[datetime, list[Any]]]],
+    recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
-    company, _ = told
+    company, _ = recorded_answers
     later = company.clock.now() + timedelta(days=400)
     for day in DAYS:
         plain = company.act("boss", GetAnalytics(day=day))

@@ -22,7 +22,7 @@ STEPS = 22
 
 def answers(company: InProcess, **as_of: Any) -> dict[str, Any]:
     """Income, analytics, statement and balance, of today and of the days around it."""
-    today = company.place.runtime.calendar.date_of(company.clock.now())
+    today = company.backend.runtime.calendar.date_of(company.clock.now())
     asked: list[Message[Any]] = [GetIncome(**as_of), GetAnalytics(**as_of)]
     for days in (-3, -1, 0, 1):
         asked.append(GetAnalytics(day=today + timedelta(days=days), **as_of))
@@ -39,7 +39,7 @@ def step(company: InProcess, chance: random.Random) -> None:
     company.clock.advance(minutes=chance.choice((1, 30, 300, 1500)))
     kind = chance.choice(("add", "add", "shuffle", "complete", "complete", "close", "yesterday", "correct"))
     entries = [row["entry_id"] for row in company.rows("SELECT entry_id FROM billing_entries")]
-    open_tasks = [each.number for each in company.act("boss", ListTasks()).tasks]
+    open_tasks = [task.number for task in company.act("boss", ListTasks()).tasks]
     with suppress(PopugError):
         if kind == "complete" and open_tasks:
             complete(company, chance.choice(open_tasks))
@@ -48,8 +48,8 @@ def step(company: InProcess, chance: random.Random) -> None:
         elif kind in {"close", "yesterday"}:
             company.act("boss", CloseDay(yesterday=kind == "yesterday", send_mail=False))
         else:
-            other: Message[Any] = ShuffleTasks() if kind == "shuffle" else AddTask(title="Something")
-            company.act("boss", other)
+            message: Message[Any] = ShuffleTasks() if kind == "shuffle" else AddTask(title="Something")
+            company.act("boss", message)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

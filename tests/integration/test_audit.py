@@ -66,15 +66,15 @@ class Story:
         return answer
 
     def alter(self, statement: str) -> None:
-        with self.people.place.runtime.writing(OPERATOR) as context:
+        with self.people.backend.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql(statement)
 
     def _beginning(self) -> None:
-        first = self.people.place.perform_as(OPERATOR, ListEvents(limit=1)).events[0]
+        first = self.people.backend.perform_as(OPERATOR, ListEvents(limit=1)).events[0]
         self.told[RegisterFirstAdmin.__name__] = {(first["type"].split(".")[2], first["actor"])}
 
     def _identity(self) -> None:
-        perform = self.people.place.perform
+        perform = self.people.backend.perform
         self.give(AddUser(username="gosha", email="gosha@example.com", role="worker"))
         self.give(ImportUsers(people=[NewPerson(username="vera", email="vera@example.com", role="worker")]))
         self.give(SetRole(username="vera", role="manager"))
@@ -113,7 +113,7 @@ class Story:
 
     def _as(self, username: str, message: Command[Any]) -> Any:
         (user,) = self.people.rows(f"SELECT user_id, role FROM identity_users WHERE username = '{username}'")
-        return self.people.place.perform_as(Principal(username, user["user_id"], Role(user["role"])), message)
+        return self.people.backend.perform_as(Principal(username, user["user_id"], Role(user["role"])), message)
 
     def _mail(self) -> None:
         self.give(CloseDay(send_mail=False))
@@ -129,7 +129,7 @@ class Story:
                 "INSERT INTO bus_log (sequence, envelope) SELECT max(sequence) + 1,"
                 f" '{POISON % (number, number)}' FROM bus_log"
             )
-        self.people.place.catch_up()
+        self.people.backend.catch_up()
         (first, *_) = self.people.act("boss", ListDeadLetters()).dead
         self.give(RetryDeadLetters(dead_id=first.dead_id))
         self.give(DropDeadLetter(dead_id=first.dead_id, reason="nobody is called so"))
@@ -175,7 +175,7 @@ TOLD = {
 
 
 def test_every_command_is_in_the_audit() -> None:
-    commands = {each.message.__name__ for each in declarations() if each.is_command}
+    commands = {declaration.message.__name__ for declaration in declarations() if declaration.is_command}
     assert commands - ELSEWHERE == set(TOLD)
 
 

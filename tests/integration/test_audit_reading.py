@@ -16,11 +16,11 @@ def test_rows_that_nobody_reads_to_the_end_say_nothing_once_the_database_is_clos
     unheard: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", unheard.append)
     company = InProcess(tmp_path / "home")
-    with company.place.runtime.reading(OPERATOR) as context:
-        rows = reading.rows(context, "SELECT 1 UNION ALL SELECT 2")
+    with company.backend.runtime.reading(OPERATOR) as context:
+        rows = reading.stream_rows(context, "SELECT 1 UNION ALL SELECT 2")
         assert next(rows) == (1,)
         driver = context.connection.connection.driver_connection
-    company.place.close()
+    company.backend.close()
     assert driver is not None
     driver.close()
     del rows

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.app import Local
-from popug_cli.kernel.errors import Conflict, IntegrityFault, InvalidInput, NotAuthenticated, PopugError
+from popug_cli.app import LocalBackend
+from popug_cli.kernel.errors import Conflict, IntegrityViolation, InvalidInput, NotAuthenticated, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.company import BackUp, CheckHealth, Restore, VerifyLedger
@@ -19,6 +19,7 @@ from popug_cli.messages.identity import LogIn, WhoAmI
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.storage import archive, swap
+from popug_cli.storage.mounts import TEMP_HOME_MARKER
 from tests.integration.ledger_support import company_with_a_past, copy_of, tamper
 from tests.integration.support import PASSWORD, InProcess
 
@@ -26,14 +27,14 @@ from tests.integration.support import PASSWORD, InProcess
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
     company = company_with_a_past(tmp_path_factory.mktemp("original"))
-    company.place.home.config.write_text('[mail]\nfrom = "popug@example.com"\n')
+    company.backend.home.config.write_text('[mail]\nfrom = "popug@example.com"\n')
     return company
 
 
 @pytest.fixture
 def company(original: InProcess, tmp_path: Path) -> InProcess:
     company = copy_of(original, tmp_path / "home")
-    company.place.home.make()
+    company.backend.home.make()
     for part in ("keys", "config.toml"):
         source = original.root / part
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
@@ -44,7 +45,7 @@ def company(original: InProcess, tmp_path: Path) -> InProcess:
 
 
 def back_up(company: InProcess, path: Path | None = None) -> Path:
-    answer = company.place.perform(BackUp(path=str(path) if path else None))
+    answer = company.backend.perform(BackUp(path=str(path) if path else None))
     assert answer.bytes == Path(answer.path).stat().st_size
     return Path(answer.path)
 
@@ -59,7 +60,7 @@ def beside(company: InProcess) -> set[str]:
 
 def test_a_backup_holds_database_and_settings_and_no_keys(company: InProcess) -> None:
     file = back_up(company)
-    assert file.parent == company.place.home.backups
+    assert file.parent == company.backend.home.backups
     assert file.stat().st_mode & 0o777 == 0o600
     assert set(zipfile.ZipFile(file).namelist()) == {"popug.db", "config.toml"}
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -79,14 +80,14 @@ def test_a_backup_replaces_no_file_and_says_where_it_cannot_write(company: InPro
 
 def test_a_sick_company_is_not_backed_up_as_if_it_were_well(company: InProcess, tmp_path: Path) -> None:
     tamper(company, "UPDATE billing_entries SET amount_cents = amount_cents + 1 WHERE position = 2")
-    with pytest.raises(IntegrityFault) as fault:
+    with pytest.raises(IntegrityViolation) as fault:
         back_up(company, tmp_path / "sick")
     assert fault.value.code == "integrity"
     assert beside(company) == {"home"}
 
 
 def test_a_backup_is_one_instant_while_others_write(company: InProcess, tmp_path: Path) -> None:
-    stop, other = threading.Event(), company.place.elsewhere(company.place.home)
+    stop, other = threading.Event(), company.backend.for_home(company.backend.home)
 
     def work() -> None:
         while not stop.is_set():
@@ -102,45 +103,45 @@ def test_a_backup_is_one_instant_while_others_write(company: InProcess, tmp_path
     other.close()
     counts = []
     for number, file in enumerate(files):
-        place = Local(Home(tmp_path / f"restored-{number}"), clock=company.clock, chance=company.chance)
-        place.perform(Restore(path=str(file)))
-        assert place.perform(CheckHealth()).ok
-        counts.append(place.perform_as(company.people["boss"], ListTasks(status=StatusFilter.ALL)).total)
-        place.close()
+        backend = LocalBackend(Home(tmp_path / f"restored-{number}"), clock=company.clock, randomness=company.chance)
+        backend.perform(Restore(path=str(file)))
+        assert backend.perform(CheckHealth()).ok
+        counts.append(backend.perform_as(company.people["boss"], ListTasks(status=StatusFilter.ALL)).total)
+        backend.close()
     assert counts == sorted(counts)
 
 
 def test_a_restore_brings_back_what_was_and_keeps_what_it_replaced(company: InProcess) -> None:
     file = back_up(company)
-    before, head = titles(company), company.place.perform(VerifyLedger()).head
+    before, head = titles(company), company.backend.perform(VerifyLedger()).head
     company.act("boss", AddTask(title="Lost and kept"))
-    answer = company.place.perform(Restore(path=str(file)))
+    answer = company.backend.perform(Restore(path=str(file)))
     assert answer.path == str(company.root)
     assert titles(company) == before
-    assert company.place.perform(VerifyLedger(head=head)).ok
-    assert company.place.perform(CheckHealth()).ok
+    assert company.backend.perform(VerifyLedger(head=head)).ok
+    assert company.backend.perform(CheckHealth()).ok
     assert answer.replaced
     assert beside(company) == {"home", Path(answer.replaced).name}
-    kept = Local(Home(Path(answer.replaced)), clock=company.clock)
+    kept = LocalBackend(Home(Path(answer.replaced)), clock=company.clock)
     assert kept.perform_as(company.people["boss"], ListTasks(status=StatusFilter.ALL)).total == len(before) + 1
     kept.close()
-    assert "popug@example.com" in company.place.home.config.read_text()
-    assert not (company.root / archive.MARK).exists()
+    assert "popug@example.com" in company.backend.home.config.read_text()
+    assert not (company.root / TEMP_HOME_MARKER).exists()
     assert company.root.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_restore_ends_every_login_and_holds_queued_mail(company: InProcess) -> None:
-    token = company.place.perform(LogIn(username="boss", password=PASSWORD)).token
+    token = company.backend.perform(LogIn(username="boss", password=PASSWORD)).token
     company.act("boss", CloseDay(send_mail=False))
     (queued,) = company.rows("SELECT count(*) AS n FROM mail_outbox WHERE status = 'queued'")
     assert queued["n"]
-    assert company.place.perform(WhoAmI(), token).username == "boss"
-    company.place.perform(Restore(path=str(back_up(company))))
+    assert company.backend.perform(WhoAmI(), token).username == "boss"
+    company.backend.perform(Restore(path=str(back_up(company))))
     with pytest.raises(NotAuthenticated):
-        company.place.perform(WhoAmI(), token)
+        company.backend.perform(WhoAmI(), token)
     assert company.rows("SELECT count(*) AS n FROM identity_tokens WHERE revoked_at IS NULL") == [{"n": 0}]
-    again = company.place.perform(LogIn(username="boss", password=PASSWORD)).token
-    assert company.place.perform(WhoAmI(), again).username == "boss"
+    again = company.backend.perform(LogIn(username="boss", password=PASSWORD)).token
+    assert company.backend.perform(WhoAmI(), again).username == "boss"
     assert company.act("boss", SendMail()).sent == 0
     assert company.act("boss", SendMail(release=True)).sent == queued["n"]
 
@@ -152,19 +153,19 @@ def test_a_restore_works_on_an_empty_home(company: InProcess, tmp_path: Path, is
         home.make()
         for part in home.root.iterdir():
             part.rmdir()
-    place = Local(home, clock=company.clock, chance=company.chance)
-    assert place.perform(Restore(path=str(back_up(company)))).replaced is None
-    assert place.perform(CheckHealth()).ok
+    backend = LocalBackend(home, clock=company.clock, randomness=company.chance)
+    assert backend.perform(Restore(path=str(back_up(company)))).replaced is None
+    assert backend.perform(CheckHealth()).ok
     balance = GetBalance(username="kesha")
-    assert place.perform_as(company.people["boss"], balance) == company.act("boss", balance)
-    place.close()
+    assert backend.perform_as(company.people["boss"], balance) == company.act("boss", balance)
+    backend.close()
 
 
 def test_a_bare_copy_of_a_database_can_be_restored(company: InProcess, tmp_path: Path) -> None:
     before = titles(company)
-    archive.copy_database(company.place.home.database, tmp_path / "bare.db")
+    archive.copy_database(company.backend.home.database, tmp_path / "bare.db")
     company.act("boss", AddTask(title="Later"))
-    company.place.perform(Restore(path=str(tmp_path / "bare.db")))
+    company.backend.perform(Restore(path=str(tmp_path / "bare.db")))
     assert titles(company) == before
 
 
@@ -182,7 +183,7 @@ def test_what_is_no_good_backup_changes_nothing(company: InProcess, tmp_path: Pa
     before, names = titles(company), beside(company) - {"good"}
     for name in (*wrong, "other", "sqlite", "missing", "."):
         with pytest.raises(PopugError) as error:
-            company.place.perform(Restore(path=str(tmp_path / name)))
+            company.backend.perform(Restore(path=str(tmp_path / name)))
         assert error.value.exit_status in {2, 7}, name
     assert beside(company) - {"good"} == names
     assert titles(company) == before
@@ -203,8 +204,8 @@ def test_what_is_wrong_with_a_backup_is_said_of_that_file(
     with closing(sqlite3.connect(tmp_path / "given")) as database, database:
         database.execute("CREATE TABLE x (y)")
         database.execute(statement)
-    with pytest.raises(IntegrityFault, match=re.escape(str(tmp_path / "given"))) as refused:
-        company.place.perform(Restore(path=str(tmp_path / "given")))
+    with pytest.raises(IntegrityViolation, match=re.escape(str(tmp_path / "given"))) as refused:
+        company.backend.perform(Restore(path=str(tmp_path / "given")))
     assert refused.value.code == code
 
 
@@ -213,7 +214,7 @@ def test_settings_of_a_backup_that_cannot_be_read_are_said_to_be_its(company: In
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
     with pytest.raises(PopugError, match=r"config\.toml in .*given is no valid TOML"):
-        company.place.perform(Restore(path=str(tmp_path / "given")))
+        company.backend.perform(Restore(path=str(tmp_path / "given")))
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
@@ -232,21 +233,21 @@ def test_a_swap_that_fails_leaves_the_old_home_in_place(
 
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(PopugError) as error:
-        company.place.perform(Restore(path=str(file)))
+        company.backend.perform(Restore(path=str(file)))
     assert error.value.exit_status == 8
     assert titles(company) == before
     assert beside(company) == {"home", "good"}
     monkeypatch.undo()
-    company.place.perform(Restore(path=str(file)))
+    company.backend.perform(Restore(path=str(file)))
     assert titles(company) == before
 
 
 def test_without_an_exchange_two_renames_do(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swap, "exchange", lambda one, other: False)
-    answer = company.place.perform(Restore(path=str(back_up(company))))
+    answer = company.backend.perform(Restore(path=str(back_up(company))))
     assert answer.replaced
     assert beside(company) == {"home", Path(answer.replaced).name}
-    assert company.place.perform(CheckHealth()).ok
+    assert company.backend.perform(CheckHealth()).ok
 
 
 def test_a_home_that_may_not_be_written_is_said_where_the_folder_of_backups_is_missing(
@@ -257,5 +258,5 @@ def test_a_home_that_may_not_be_written_is_said_where_the_folder_of_backups_is_m
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(PopugError) as refusal:
-        company.place.perform(BackUp())
+        company.backend.perform(BackUp())
     assert (refusal.value.code, refusal.value.exit_status) == ("read_only", 8)

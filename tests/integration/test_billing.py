@@ -11,19 +11,19 @@ from popug_cli.billing.balances import Account, find_account
 from popug_cli.billing.consumers import consume
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.kernel.draws import ALGORITHM, draw_price_cents
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted, TaskPriced
 from popug_cli.messages.envelope import decode
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreatedV1
-from tests.integration.billing_support import CountingHouse, assigned, check_books, completed_by, created
+from tests.integration.billing_support import BillingCompany, assigned, check_books, completed_by, created
 from tests.refusals import refused
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> CountingHouse:
-    house = CountingHouse(tmp_path / "home")
+def house(tmp_path: Path) -> BillingCompany:
+    house = BillingCompany(tmp_path / "home")
     house.register("kesha", "gosha")
     return house
 
@@ -31,37 +31,37 @@ def house(tmp_path: Path) -> CountingHouse:
 # --- prices -------------------------------------------------------------------------------------
 
 
-def test_a_task_is_priced_once_by_a_draw_that_anyone_can_repeat(house: CountingHouse) -> None:
+def test_a_task_is_priced_once_by_a_draw_that_anyone_can_repeat(house: BillingCompany) -> None:
     task_id = house.task("kesha")
     (event,) = house.events(TaskPriced)
     draw = event["data"]["draw"]
     assert (event["data"]["fee_cents"], event["data"]["reward_cents"]) == house.price(task_id)
     assert draw["algorithm"] == ALGORITHM
     assert draw_price_cents(draw["seed"], task_id) == house.price(task_id)
-    house.tell(assigned(task_id, "gosha"), completed_by(task_id, "gosha", house.clock.now()))
+    house.publish_and_catch_up(assigned(task_id, "gosha"), completed_by(task_id, "gosha", house.clock.now()))
     assert len(house.events(TaskPriced)) == 1
 
 
-def test_a_price_is_caused_by_what_was_first_heard_of_the_task(house: CountingHouse) -> None:
-    first, _, other = house.publish(created("a", 1, "kesha"), assigned("a", "kesha"), assigned("b", "kesha"))
-    house.listen()
-    assert [event["causationid"] for event in house.events(TaskPriced)] == [first, other]
+def test_a_price_is_caused_by_what_was_first_heard_of_the_task(house: BillingCompany) -> None:
+    first, _, second = house.publish(created("a", 1, "kesha"), assigned("a", "kesha"), assigned("b", "kesha"))
+    house.catch_up()
+    assert [event["causationid"] for event in house.events(TaskPriced)] == [first, second]
 
 
-def test_an_assignment_may_be_heard_of_before_the_task(house: CountingHouse) -> None:
-    house.tell(assigned("a", "kesha"))
+def test_an_assignment_may_be_heard_of_before_the_task(house: BillingCompany) -> None:
+    house.publish_and_catch_up(assigned("a", "kesha"))
     price = house.price("a")
     (entry,) = house.task_entries("a")
     assert (entry.kind, entry.amount_cents, entry.task) == (EntryKind.FEE, price.fee_cents, None)
-    house.tell(created("a", 7, "kesha"))
+    house.publish_and_catch_up(created("a", 7, "kesha"))
     (entry,) = house.task_entries("a")
     assert entry.task is not None
     assert (entry.task.number, entry.task.title, house.price("a")) == (7, "Task 7", price)
 
 
-def test_a_task_of_the_first_version_is_charged_like_any(house: CountingHouse) -> None:
+def test_a_task_of_the_first_version_is_charged_like_any(house: BillingCompany) -> None:
     old = TaskCreatedV1(task_id="a", number=1, title="[POPUG-7] Feed", creator_id="kesha", assignee_id="kesha")
-    house.tell(old, assigned("a", "kesha"))
+    house.publish_and_catch_up(old, assigned("a", "kesha"))
     (entry,) = house.task_entries("a")
     assert entry.task is not None
     assert entry.task.title == "Feed"
@@ -70,7 +70,7 @@ def test_a_task_of_the_first_version_is_charged_like_any(house: CountingHouse) -
 # --- entries ------------------------------------------------------------------------------------
 
 
-def test_an_assignment_costs_the_fee_and_a_completion_brings_the_reward(house: CountingHouse) -> None:
+def test_an_assignment_costs_the_fee_and_a_completion_brings_the_reward(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
     rows = house.rows("SELECT * FROM billing_entries ORDER BY position")
@@ -82,16 +82,16 @@ def test_an_assignment_costs_the_fee_and_a_completion_brings_the_reward(house: C
     check_books(house.rows)
 
 
-def test_being_drawn_again_is_charged_again(house: CountingHouse) -> None:
+def test_being_drawn_again_is_charged_again(house: BillingCompany) -> None:
     task_id = house.task("kesha")
-    house.tell(assigned(task_id, "kesha"))
-    house.tell(assigned(task_id, "gosha"), assigned(task_id, "kesha"))
+    house.publish_and_catch_up(assigned(task_id, "kesha"))
+    house.publish_and_catch_up(assigned(task_id, "gosha"), assigned(task_id, "kesha"))
     fee = house.price(task_id).fee_cents
     assert (house.cents("kesha"), house.cents("gosha")) == (-3 * fee, -fee)
     check_books(house.rows)
 
 
-def test_every_entry_is_told_with_the_event_that_caused_it(house: CountingHouse) -> None:
+def test_every_entry_is_told_with_the_event_that_caused_it(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     rows = house.rows("SELECT * FROM billing_entries ORDER BY position")
     events = house.events(EntryPosted)
@@ -101,7 +101,7 @@ def test_every_entry_is_told_with_the_event_that_caused_it(house: CountingHouse)
     assert [[event["data"][name] for name in fields] for event in events] == [[r[n] for n in fields] for r in rows]
 
 
-def test_an_entry_is_told_as_done_by_whoever_did_what_caused_it(house: CountingHouse) -> None:
+def test_an_entry_is_told_as_done_by_whoever_did_what_caused_it(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     causes = {event["id"]: event for kind in (TaskAssigned, TaskCompleted) for event in house.events(kind)}
     for told in house.events(EntryPosted):
@@ -109,13 +109,13 @@ def test_an_entry_is_told_as_done_by_whoever_did_what_caused_it(house: CountingH
         assert (told["actor"], told["correlationid"]) == (cause["actor"], cause["correlationid"])
 
 
-def test_a_batch_may_tell_of_a_later_day_first(house: CountingHouse) -> None:
+def test_a_batch_may_tell_of_a_later_day_first(house: BillingCompany) -> None:
     names = [f"popug-{n}" for n in range(10)]
     house.register(*names)
     for moment in ("2026-03-04 10:00", "2026-03-03 10:00"):
-        house.it_is(moment)
+        house.set_local_time(moment)
         house.publish(*(assigned(f"{name} {moment}", name) for name in names))
-    house.listen()
+    house.catch_up()
     check_books(house.rows)
     assert {house.cents(name, as_of_date=date(2026, 3, 3)) for name in names} == {
         -house.price(f"{name} 2026-03-03 10:00").fee_cents for name in names
@@ -123,8 +123,8 @@ def test_a_batch_may_tell_of_a_later_day_first(house: CountingHouse) -> None:
 
 
 def test_somebody_whose_registration_was_not_heard_of_is_charged_all_the_same(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home")
-    house.tell(assigned("a", "kesha"))
+    house = BillingCompany(tmp_path / "home")
+    house.publish_and_catch_up(assigned("a", "kesha"))
     check_books(house.rows)
     fee = house.price("a").fee_cents
     house.register("kesha")
@@ -134,24 +134,24 @@ def test_somebody_whose_registration_was_not_heard_of_is_charged_all_the_same(tm
 # --- again and again ----------------------------------------------------------------------------
 
 
-def redeliver(house: CountingHouse, *, forget: bool) -> None:
-    house.run("UPDATE bus_cursors SET position = 0")
+def redeliver(house: BillingCompany, *, forget: bool) -> None:
+    house.execute("UPDATE bus_cursors SET position = 0")
     if forget:
-        house.run("DELETE FROM bus_inbox")
-    report = house.listen()
+        house.execute("DELETE FROM bus_inbox")
+    report = house.catch_up()
     assert (report.failures, report.faults) == ({}, [])
 
 
 @pytest.mark.parametrize("forget", [False, True], ids=["marked-in-the-inbox", "forgotten-by-the-inbox"])
-def test_redelivery_changes_nothing(house: CountingHouse, forget: bool) -> None:
+def test_redelivery_changes_nothing(house: BillingCompany, forget: bool) -> None:
     house.task("kesha", completed=True)
-    house.tell(assigned(house.task("gosha"), "kesha"))
+    house.publish_and_catch_up(assigned(house.task("gosha"), "kesha"))
     before, log = house.ledger(), house.rows("SELECT sequence FROM bus_log")
     redeliver(house, forget=forget)
     assert (house.ledger(), house.rows("SELECT sequence FROM bus_log")) == (before, log)
 
 
-def test_redelivery_after_a_close_changes_nothing(house: CountingHouse) -> None:
+def test_redelivery_after_a_close_changes_nothing(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     house.close("2026-03-02")
     before = house.ledger()
@@ -159,7 +159,7 @@ def test_redelivery_after_a_close_changes_nothing(house: CountingHouse) -> None:
     assert house.ledger() == before
 
 
-def story(house: CountingHouse) -> list[Event]:
+def story(house: BillingCompany) -> list[Event]:
     """Assignments and completions of twenty tasks among two people, in the order of each task."""
     chance, people, events = random.Random(5), ("kesha", "gosha"), list[Event]()
     for number in range(1, 21):
@@ -171,28 +171,28 @@ def story(house: CountingHouse) -> list[Event]:
     return events
 
 
-def test_one_batch_does_what_single_events_do(house: CountingHouse, tmp_path: Path) -> None:
-    single = CountingHouse(tmp_path / "other")
+def test_one_batch_does_what_single_events_do(house: BillingCompany, tmp_path: Path) -> None:
+    single = BillingCompany(tmp_path / "other")
     single.register("kesha", "gosha")
-    house.tell(*story(house))
+    house.publish_and_catch_up(*story(house))
     for event in story(single):
-        single.tell(event)
+        single.publish_and_catch_up(event)
     counts = "SELECT employee_id, kind, task_id, count(*) AS n FROM billing_entries GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     assert house.rows(counts) == single.rows(counts)
-    for each in (house, single):
-        check_books(each.rows)
-        causes = each.rows(
+    for counting_house in (house, single):
+        check_books(counting_house.rows)
+        causes = counting_house.rows(
             "SELECT l.sequence FROM billing_entries e JOIN bus_log l ON l.id = e.event_id ORDER BY position"
         )
         assert causes == sorted(causes, key=lambda row: row["sequence"])
 
 
-def test_a_batch_with_a_bad_event_is_charged_without_it(house: CountingHouse) -> None:
+def test_a_batch_with_a_bad_event_is_charged_without_it(house: BillingCompany) -> None:
     house.publish(created("a", 1, "kesha"), assigned("a", "kesha"))
     bad = '{"id":"bad","type":"popug.tasks.task_assigned.v1","subject":"b","time":"2026-03-02T09:00:00Z","data":{}}'
-    house.run(f"INSERT INTO bus_log (envelope) VALUES ('{bad}')")
+    house.execute(f"INSERT INTO bus_log (envelope) VALUES ('{bad}')")
     house.publish(created("c", 3, "gosha"), assigned("c", "gosha"))
-    assert house.listen().failures == {"billing": 1}
+    assert house.catch_up().failures == {"billing": 1}
     assert (house.cents("kesha"), house.cents("gosha")) == (-house.price("a").fee_cents, -house.price("c").fee_cents)
     check_books(house.rows)
 
@@ -229,15 +229,15 @@ SOUND = {
     ],
     ids=str,
 )
-def test_an_entry_that_cannot_be_is_refused(house: CountingHouse, wrong: dict[str, str]) -> None:
+def test_an_entry_that_cannot_be_is_refused(house: BillingCompany, wrong: dict[str, str]) -> None:
     house.task("kesha")
-    with pytest.raises(IntegrityFault, match="IntegrityError"):
-        house.run(INSERT.format(**SOUND | wrong))
+    with pytest.raises(IntegrityViolation, match="IntegrityError"):
+        house.execute(INSERT.format(**SOUND | wrong))
 
 
-def test_the_same_entry_is_taken_where_nothing_is_wrong_with_it(house: CountingHouse) -> None:
+def test_the_same_entry_is_taken_where_nothing_is_wrong_with_it(house: BillingCompany) -> None:
     house.task("kesha")
-    house.run(INSERT.format(**SOUND))
+    house.execute(INSERT.format(**SOUND))
 
 
 @pytest.mark.parametrize(
@@ -255,19 +255,19 @@ def test_the_same_entry_is_taken_where_nothing_is_wrong_with_it(house: CountingH
         "INSERT INTO billing_company VALUES (2, '2026-03-02')",
     ],
 )
-def test_history_cannot_be_rewritten(house: CountingHouse, statement: str) -> None:
+def test_history_cannot_be_rewritten(house: BillingCompany, statement: str) -> None:
     house.task("kesha", completed=True)
     house.close("2026-03-02")
-    with pytest.raises(IntegrityFault, match="IntegrityError"):
-        house.run(statement)
+    with pytest.raises(IntegrityViolation, match="IntegrityError"):
+        house.execute(statement)
 
 
-def test_nobody_is_paid_twice_for_a_day(house: CountingHouse) -> None:
+def test_nobody_is_paid_twice_for_a_day(house: BillingCompany) -> None:
     with house.runtime.writing(OPERATOR) as context:
         day = context.calendar.date_of(context.now)
         post([NewEntry("x", "kesha", EntryKind.PAYOUT, 100, day, context.now)], context)
     twice = [NewEntry("y", "kesha", EntryKind.PAYOUT, 100, day, house.clock.now())]
-    with pytest.raises(IntegrityFault, match="IntegrityError"), house.runtime.writing(OPERATOR) as context:
+    with pytest.raises(IntegrityViolation, match="IntegrityError"), house.runtime.writing(OPERATOR) as context:
         post(twice, context)
 
 
@@ -275,19 +275,19 @@ def test_nobody_is_paid_twice_for_a_day(house: CountingHouse) -> None:
 
 
 def test_the_first_day_is_that_of_the_first_event_in_the_companys_zone(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home", "Pacific/Auckland")
-    house.it_is("2026-03-03 00:30")
+    house = BillingCompany(tmp_path / "home", "Pacific/Auckland")
+    house.set_local_time("2026-03-03 00:30")
     house.register("kesha")
     assert house.rows("SELECT first_day FROM billing_company") == [{"first_day": "2026-03-03"}]
 
 
-def test_nothing_is_dated_before_the_company_though_the_clock_was_set_back(house: CountingHouse) -> None:
+def test_nothing_is_dated_before_the_company_though_the_clock_was_set_back(house: BillingCompany) -> None:
     house.clock.advance(days=-5)
     house.task("kesha")
     assert {row["business_date"] for row in house.rows("SELECT * FROM billing_entries")} == {"2026-03-02"}
 
 
-def test_reversals_take_back_what_the_day_came_to(house: CountingHouse) -> None:
+def test_reversals_take_back_what_the_day_came_to(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
     entries = house.rows("SELECT entry_id FROM billing_entries ORDER BY position")
@@ -307,7 +307,7 @@ def test_reversals_take_back_what_the_day_came_to(house: CountingHouse) -> None:
     check_books(house.rows)
 
 
-def test_a_batch_of_one_event_twice_is_one_entry(house: CountingHouse) -> None:
+def test_a_batch_of_one_event_twice_is_one_entry(house: BillingCompany) -> None:
     house.publish(assigned("a", "kesha"))
     row: dict[str, Any] = house.rows("SELECT sequence, type, envelope FROM bus_log ORDER BY sequence DESC LIMIT 1")[0]
     event = decode(*row.values())
@@ -317,7 +317,7 @@ def test_a_batch_of_one_event_twice_is_one_entry(house: CountingHouse) -> None:
     assert len(house.task_entries("a")) == 1
 
 
-def test_an_entry_is_reversed_once(house: CountingHouse) -> None:
+def test_an_entry_is_reversed_once(house: BillingCompany) -> None:
     fee = house.price(task_id := house.task("kesha")).fee_cents
     (entry,) = house.rows("SELECT entry_id FROM billing_entries")
 
@@ -328,7 +328,7 @@ def test_an_entry_is_reversed_once(house: CountingHouse) -> None:
             post([NewEntry(event_id, "kesha", kind, fee, day, context.now, task_id, corrects)], context)
 
     reverse("first")
-    with pytest.raises(IntegrityFault, match="IntegrityError"):
+    with pytest.raises(IntegrityViolation, match="IntegrityError"):
         reverse("second")
     assert house.cents("kesha") == 0
     check_books(house.rows)
@@ -337,7 +337,7 @@ def test_an_entry_is_reversed_once(house: CountingHouse) -> None:
 # --- whose account --------------------------------------------------------------------------------
 
 
-def test_ones_own_account_is_there_before_billing_has_heard_of_oneself(house: CountingHouse) -> None:
+def test_ones_own_account_is_there_before_billing_has_heard_of_oneself(house: BillingCompany) -> None:
     newcomer = Principal("vera", user_id="v1")
     with house.runtime.reading(newcomer) as context:
         assert find_account(None, context) == Account("v1", "vera", 0)

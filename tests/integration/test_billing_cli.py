@@ -10,7 +10,7 @@ import pytest
 
 from popug_cli.cli import dates, money
 from popug_cli.cli import task as task_screens
-from popug_cli.cli.face import Chosen, Face
+from popug_cli.cli.face import CommandContext, GlobalOptions
 from popug_cli.cli.render import Printer
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
@@ -31,24 +31,24 @@ class Desk:
         self.company = InProcess(root)
         self.company.hire("kesha")
 
-    def face(self, name: str, *, as_json: bool = False) -> tuple[Face, io.StringIO]:
+    def context_of(self, name: str, *, as_json: bool = False) -> tuple[CommandContext, io.StringIO]:
         out = io.StringIO()
-        place = SimpleNamespace(
+        backend = SimpleNamespace(
             perform=lambda message, token: self.company.act(name, message),
-            calendar=self.company.place.calendar,
-            now=self.company.place.now,
+            calendar=self.company.backend.calendar,
+            now=self.company.backend.now,
         )
-        chosen = Chosen(token="any", place=place, printer=Printer(out, io.StringIO()))
-        return Face(self.company.place.home, as_json, chosen), out
+        chosen = GlobalOptions(token="any", backend=backend, printer=Printer(out, io.StringIO()))
+        return CommandContext(self.company.backend.home, as_json, chosen), out
 
     def screen(self, name: str, command: Any, *arguments: Any, **options: Any) -> str:
-        face, out = self.face(name)
-        command(face, *arguments, **options)
+        context, out = self.context_of(name)
+        command(context, *arguments, **options)
         return out.getvalue()
 
     def answer(self, name: str, command: Any, *arguments: Any, **options: Any) -> Any:
-        face, out = self.face(name, as_json=True)
-        command(face, *arguments, **options)
+        context, out = self.context_of(name, as_json=True)
+        command(context, *arguments, **options)
         return json.loads(out.getvalue())
 
 
@@ -196,9 +196,9 @@ def test_other_refusals_of_a_close_are_not_asked_about(desk: Desk) -> None:
 
 
 def test_an_option_that_is_not_given_has_no_date(desk: Desk) -> None:
-    face, _ = desk.face("kesha")
-    assert dates.day_option(face, None) is None
-    assert str(dates.day_option(face, "today")) == "2026-03-02"
+    context, _ = desk.context_of("kesha")
+    assert dates.day_option(context, None) is None
+    assert str(dates.day_option(context, "today")) == "2026-03-02"
 
 
 def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pyt
     fee, reward = work(desk)
     desk.company.clock.advance(days=1)
     then = desk.answer("kesha", money.balance, history=True, days=3)
-    assert [(each["business_date"], each["balance_cents"], each["change_cents"]) for each in then["history"]] == [
+    assert [(day["business_date"], day["balance_cents"], day["change_cents"]) for day in then["history"]] == [
         ("2026-03-01", 0, 0),
         ("2026-03-02", reward - fee, reward - fee),
         ("2026-03-03", reward - fee, 0),
@@ -220,10 +220,10 @@ def test_a_balance_day_by_day_ends_with_what_it_is_now_also_after_the_close_of_t
     desk.company.act("boss", CloseDay(send_mail=False))
     work(desk, complete=False)
     now = desk.answer("kesha", money.balance, history=True, days=2)
-    assert [each["business_date"] for each in now["history"]] == ["2026-03-01", "2026-03-02", "2026-03-03"]
+    assert [day["business_date"] for day in now["history"]] == ["2026-03-01", "2026-03-02", "2026-03-03"]
     assert now["history"][-1]["balance_cents"] == now["balance_cents"] < 0
     then = desk.answer("kesha", money.balance, history=True, days=2, as_of="2026-03-02")
-    assert [each["business_date"] for each in then["history"]] == ["2026-03-01", "2026-03-02"]
+    assert [day["business_date"] for day in then["history"]] == ["2026-03-01", "2026-03-02"]
 
 
 def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(
@@ -234,8 +234,8 @@ def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reade
     assert "█" not in desk.screen("boss", money.income)
     desk.company.clock.advance(days=1)
     assert "█" in desk.screen("boss", money.income)
-    face, out = desk.face("boss")
-    face.printer.plain = True
-    money.income(face)
+    context, out = desk.context_of("boss")
+    context.printer.plain = True
+    money.income(context)
     assert "█" not in out.getvalue()
     assert out.getvalue().startswith("date 2026-03-02, fees $")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.billing.closing import closed_day, rehearse
+from popug_cli.billing.closing import closed_day, dry_run
 from popug_cli.billing.days import open_days
 from popug_cli.billing.queries import export_day_ends, export_ledger, list_in_red
 from popug_cli.bus.chain import ORIGIN
@@ -22,13 +22,13 @@ from popug_cli.messages.billing import (
     ExportDayEnds,
     ExportLedger,
     InRed,
-    LedgerRun,
+    LedgerChunk,
     ListInRed,
     PayoutMade,
 )
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.principal import OPERATOR, Principal
-from tests.integration.billing_support import CountingHouse, assigned, check_books
+from tests.integration.billing_support import BillingCompany, assigned, check_books
 from tests.integration.support import SetClock
 from tests.refusals import refused
 
@@ -37,20 +37,20 @@ TOMORROW = "2026-03-03"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> CountingHouse:
-    house = CountingHouse(tmp_path / "home")
+def house(tmp_path: Path) -> BillingCompany:
+    house = BillingCompany(tmp_path / "home")
     house.register("kesha", "gosha")
     return house
 
 
-def dates_of(house: CountingHouse) -> list[str]:
+def dates_of(house: BillingCompany) -> list[str]:
     return [row["business_date"] for row in house.rows("SELECT business_date FROM billing_entries ORDER BY position")]
 
 
 # --- closing ------------------------------------------------------------------------------------
 
 
-def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(house: CountingHouse) -> None:
+def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(house: BillingCompany) -> None:
     earned, owed = house.task("kesha", completed=True), house.task("gosha")
     fee, reward = house.price(earned)
     (day,) = house.close(TODAY)
@@ -62,7 +62,7 @@ def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(ho
     check_books(house.rows)
 
 
-def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_the_day(house: CountingHouse) -> None:
+def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_the_day(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     before = house.rows("SELECT max(sequence) AS n FROM bus_log")[0]["n"]
     (day,) = house.close(TODAY)
@@ -80,9 +80,9 @@ def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_t
     assert told["data"]["payouts_cents"] == day.payouts_cents
 
 
-def test_a_payslip_says_whose_day_it_was_and_of_each_line_when_and_for_what(house: CountingHouse) -> None:
+def test_a_payslip_says_whose_day_it_was_and_of_each_line_when_and_for_what(house: BillingCompany) -> None:
     task_id = house.task("kesha")
-    house.it_is("2026-03-02 15:00")
+    house.set_local_time("2026-03-02 15:00")
     house.complete(task_id, "kesha")
     house.close(TODAY)
     payslip = house.events(PayoutMade)[0]["data"]
@@ -93,15 +93,17 @@ def test_a_payslip_says_whose_day_it_was_and_of_each_line_when_and_for_what(hous
     ]
 
 
-def test_payouts_are_reported_by_name(house: CountingHouse) -> None:
+def test_payouts_are_reported_by_name(house: BillingCompany) -> None:
     for user_id, name in (("1", "zoe"), ("2", "ada")):
-        house.tell(UserRegistered(user_id=user_id, username=name, email=f"{name}@example.com", role=Role.WORKER))
+        house.publish_and_catch_up(
+            UserRegistered(user_id=user_id, username=name, email=f"{name}@example.com", role=Role.WORKER)
+        )
         house.task(user_id, completed=True)
     (day,) = house.close(TODAY)
     assert [payout.username for payout in day.payouts] == ["ada", "zoe"]
 
 
-def test_a_long_close_says_how_far_it_has_come(house: CountingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_close_says_how_far_it_has_come(house: BillingCompany, monkeypatch: pytest.MonkeyPatch) -> None:
     house.register("mira")
     for name in ("kesha", "gosha", "mira"):
         house.task(name, completed=True)
@@ -112,10 +114,10 @@ def test_a_long_close_says_how_far_it_has_come(house: CountingHouse, monkeypatch
     assert told == [("Closing 2026-03-02", paid, 3) for paid in (0, 2, 3)]
 
 
-def test_a_payslip_brings_yesterdays_debt_forward(house: CountingHouse) -> None:
+def test_a_payslip_brings_yesterdays_debt_forward(house: BillingCompany) -> None:
     debt = house.price(task_id := house.task("kesha")).fee_cents
     house.close(TODAY)
-    house.it_is("2026-03-03 10:00")
+    house.set_local_time("2026-03-03 10:00")
     house.complete(task_id, "kesha")
     house.close(TOMORROW)
     (payout,) = house.events(PayoutMade)
@@ -123,58 +125,58 @@ def test_a_payslip_brings_yesterdays_debt_forward(house: CountingHouse) -> None:
     assert payout["data"]["amount_cents"] == house.price(task_id).reward_cents - debt
 
 
-def test_a_payslip_names_an_unknown_task_by_nothing(house: CountingHouse) -> None:
-    house.tell(assigned("a", "kesha"))
+def test_a_payslip_names_an_unknown_task_by_nothing(house: BillingCompany) -> None:
+    house.publish_and_catch_up(assigned("a", "kesha"))
     house.complete("a", "kesha")
     house.close(TODAY)
     (payout,) = house.events(PayoutMade)
     assert all("task" not in line or line["task"] is None for line in payout["data"]["lines"])
 
 
-def test_an_empty_day_is_closed_with_empty_figures(house: CountingHouse) -> None:
+def test_an_empty_day_is_closed_with_empty_figures(house: BillingCompany) -> None:
     (day,) = house.close(TODAY)
     assert (day.fees_cents, day.rewards_cents, day.payouts_cents, day.paid_count, day.in_red_count) == (0,) * 5
     assert day.payouts == []
 
 
 def test_before_anything_was_heard_there_is_no_day(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home")
+    house = BillingCompany(tmp_path / "home")
     assert house.close(TODAY) == []
     assert house.income().days == []
     with house.runtime.reading(OPERATOR) as context:
-        assert export_ledger(ExportLedger(after=0, limit=10), context) == LedgerRun(0, [])
+        assert export_ledger(ExportLedger(after=0, limit=10), context) == LedgerChunk(0, [])
         assert export_day_ends(ExportDayEnds(up_to=0), context) == DayEnds([], None)
         assert open_days(date(2026, 3, 2), context) == []
 
 
-def test_a_closed_day_is_recorded_for_good(house: CountingHouse) -> None:
+def test_a_closed_day_is_recorded_for_good(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     (day,) = house.close(TODAY)
     assert house.close(TODAY) == []
     with house.runtime.reading(OPERATOR) as context:
-        found = closed_day(date(2026, 3, 2), context)
+        recorded = closed_day(date(2026, 3, 2), context)
         assert closed_day(date(2026, 3, 3), context) is None
-    assert found is not None
-    assert (found.already_closed, found.payouts, found.income_cents) == (True, day.payouts, day.income_cents)
-    assert (found.paid_count, house.income().days[0].paid_count) == (1, 1)
+    assert recorded is not None
+    assert (recorded.already_closed, recorded.payouts, recorded.income_cents) == (True, day.payouts, day.income_cents)
+    assert (recorded.paid_count, house.income().days[0].paid_count) == (1, 1)
 
 
-def test_missed_days_are_closed_each_as_itself(house: CountingHouse) -> None:
+def test_missed_days_are_closed_each_as_itself(house: BillingCompany) -> None:
     rewards = []
     for offset in range(3):
-        house.it_is(f"2026-03-0{2 + offset} 10:00")
+        house.set_local_time(f"2026-03-0{2 + offset} 10:00")
         fee, reward = house.price(house.task("kesha", completed=True))
         rewards.append(reward - fee)
-    house.it_is("2026-03-06 10:00")
+    house.set_local_time("2026-03-06 10:00")
     days = house.close("2026-03-06")
     assert [str(day.business_date) for day in days] == [f"2026-03-0{n}" for n in range(2, 7)]
     assert [day.payouts_cents for day in days] == [*rewards, 0, 0]
     check_books(house.rows)
 
 
-def test_a_late_close_of_yesterday_pays_what_was_there_at_its_end(house: CountingHouse) -> None:
+def test_a_late_close_of_yesterday_pays_what_was_there_at_its_end(house: BillingCompany) -> None:
     fee, reward = house.price(house.task("kesha", completed=True))
-    house.it_is("2026-03-03 00:10")
+    house.set_local_time("2026-03-03 00:10")
     today = house.price(house.task("kesha"))
     (day,) = house.close(TODAY)
     assert day.payouts_cents == reward - fee
@@ -188,7 +190,7 @@ def test_a_late_close_of_yesterday_pays_what_was_there_at_its_end(house: Countin
     check_books(house.rows)
 
 
-def test_what_follows_todays_close_falls_on_tomorrow(house: CountingHouse) -> None:
+def test_what_follows_todays_close_falls_on_tomorrow(house: BillingCompany) -> None:
     house.close(TODAY)
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
@@ -208,12 +210,12 @@ def test_what_follows_todays_close_falls_on_tomorrow(house: CountingHouse) -> No
     ]
 
 
-def test_a_rehearsal_shows_the_days_and_leaves_no_trace(house: CountingHouse) -> None:
+def test_a_rehearsal_shows_the_days_and_leaves_no_trace(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
-    house.it_is("2026-03-03 10:00")
+    house.set_local_time("2026-03-03 10:00")
     before = (house.ledger(), house.rows("SELECT * FROM bus_log"), house.rows("SELECT * FROM bus_links"))
     with house.runtime.writing(OPERATOR) as context:
-        rehearsed = rehearse(date(2026, 3, 3), context)
+        rehearsed = dry_run(date(2026, 3, 3), context)
     assert (house.ledger(), house.rows("SELECT * FROM bus_log"), house.rows("SELECT * FROM bus_links")) == before
     days = house.close(TOMORROW)
     assert [(day.payouts, day.income_cents) for day in rehearsed] == [(day.payouts, day.income_cents) for day in days]
@@ -221,8 +223,8 @@ def test_a_rehearsal_shows_the_days_and_leaves_no_trace(house: CountingHouse) ->
 
 
 def test_somebody_without_a_known_name_is_paid_by_id(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home")
-    house.tell(assigned("a", "kesha"))
+    house = BillingCompany(tmp_path / "home")
+    house.publish_and_catch_up(assigned("a", "kesha"))
     house.complete("a", "kesha")
     (day,) = house.close(TODAY)
     assert [payout.username for payout in day.payouts] == ["kesha"]
@@ -243,25 +245,25 @@ def test_somebody_without_a_known_name_is_paid_by_id(tmp_path: Path) -> None:
 )
 def test_days_of_23_and_25_hours_begin_and_end_at_the_zones_midnight(tmp_path: Path, zone: str, midnight: str) -> None:
     clock = SetClock()
-    house = CountingHouse(tmp_path / "home", zone, clock)
+    house = BillingCompany(tmp_path / "home", zone, clock)
     day = date.fromisoformat(midnight)
     before, after = house.runtime.calendar.previous_day(day), house.runtime.calendar.next_day(day)
-    house.it_is(f"{before} 12:00")
+    house.set_local_time(f"{before} 12:00")
     house.register("kesha")
     for moment in (f"{before} 23:59:59", f"{day} 01:30", f"{day} 23:59:59", f"{after} 00:00"):
-        house.it_is(moment)
+        house.set_local_time(moment)
         house.task("kesha")
     assert dates_of(house) == [str(before), midnight, midnight, str(after)]
     assert [str(closed.business_date) for closed in house.close(str(after))] == [str(before), midnight, str(after)]
 
 
 def test_a_date_that_the_zone_never_had_is_no_day(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home", "Pacific/Apia")
-    house.it_is("2011-12-29 12:00")
+    house = BillingCompany(tmp_path / "home", "Pacific/Apia")
+    house.set_local_time("2011-12-29 12:00")
     house.register("kesha")
     house.close("2011-12-29")
     house.task("kesha")
-    house.it_is("2011-12-31 08:00")
+    house.set_local_time("2011-12-31 08:00")
     house.task("kesha")
     assert dates_of(house) == ["2011-12-31", "2011-12-31"]
     assert [str(day.business_date) for day in house.close("2011-12-31")] == ["2011-12-31"]
@@ -272,14 +274,14 @@ def test_a_date_that_the_zone_never_had_is_no_day(tmp_path: Path) -> None:
 # --- questions ----------------------------------------------------------------------------------
 
 
-def test_a_name_is_found_however_it_is_written_and_nobody_else_is(house: CountingHouse) -> None:
+def test_a_name_is_found_however_it_is_written_and_nobody_else_is(house: BillingCompany) -> None:
     assert house.balance("KESHA").username == "kesha"
     for name in ("nobody", OPERATOR.username):
         with refused("user_not_found", 3, {"username": name}):
             house.balance(name)
 
 
-def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: CountingHouse) -> None:
+def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: BillingCompany) -> None:
     from popug_cli.billing.queries import get_balance
     from popug_cli.messages.billing import GetBalance
 
@@ -291,10 +293,10 @@ def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: Counti
         assert get_balance(GetBalance(), context).username == "kesha"
 
 
-def test_entries_of_a_task_are_shown_as_far_as_one_may_see(house: CountingHouse) -> None:
+def test_entries_of_a_task_are_shown_as_far_as_one_may_see(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     task_id = house.task("kesha")
-    house.tell(assigned(task_id, "gosha"))
+    house.publish_and_catch_up(assigned(task_id, "gosha"))
     house.complete(task_id, "gosha")
     house.close(TODAY)
     entries = house.task_entries(task_id)
@@ -309,12 +311,12 @@ def test_entries_of_a_task_are_shown_as_far_as_one_may_see(house: CountingHouse)
     assert house.task_entries(task_id, "gosha", accountant) == entries[1:]
 
 
-def test_a_statement_that_ends_before_it_begins_is_refused(house: CountingHouse) -> None:
+def test_a_statement_that_ends_before_it_begins_is_refused(house: BillingCompany) -> None:
     with pytest.raises(InvalidInput):
         house.statement("kesha", TOMORROW, TODAY)
 
 
-def test_ranges_outside_the_company_are_empty(house: CountingHouse) -> None:
+def test_ranges_outside_the_company_are_empty(house: BillingCompany) -> None:
     house.task("kesha")
     owed = -house.price("task-1").fee_cents
     old, new = (
@@ -328,11 +330,11 @@ def test_ranges_outside_the_company_are_empty(house: CountingHouse) -> None:
     assert house.income(from_date=date(9999, 1, 1), to_date=date.max).days == []
 
 
-def test_the_red_of_an_open_day_is_counted_at_its_end(house: CountingHouse) -> None:
+def test_the_red_of_an_open_day_is_counted_at_its_end(house: BillingCompany) -> None:
     first = house.task("kesha")
     house.task("gosha")
     house.close(TODAY)
-    house.it_is("2026-03-04 10:00")
+    house.set_local_time("2026-03-04 10:00")
     house.complete(first, "kesha")
     days = house.income().days
     assert [(str(day.business_date), day.in_red_count) for day in days] == [
@@ -344,7 +346,7 @@ def test_the_red_of_an_open_day_is_counted_at_its_end(house: CountingHouse) -> N
     assert [day.in_red_count for day in house.income(to_date=date(2026, 3, 2)).days] == [2]
 
 
-def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left(house: CountingHouse) -> None:
+def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left(house: BillingCompany) -> None:
     def in_red() -> list[int]:
         counts = [day.in_red_count for day in house.income().days]
         assert [day.in_red_count for day in house.income(as_of_time=house.clock.now()).days] == counts
@@ -356,12 +358,12 @@ def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left
     house.task("gosha")
     assert in_red() == [1]
     house.close(TODAY)
-    house.it_is("2026-03-03 10:00")
+    house.set_local_time("2026-03-03 10:00")
     house.task("kesha")
     assert in_red() == [1, 2]
 
 
-def test_the_deepest_in_the_red_come_first(house: CountingHouse) -> None:
+def test_the_deepest_in_the_red_come_first(house: BillingCompany) -> None:
     house.register("mira")
     for name in ("kesha", "gosha", "gosha", "gosha"):
         house.task(name)
@@ -373,9 +375,9 @@ def test_the_deepest_in_the_red_come_first(house: CountingHouse) -> None:
         assert list_in_red(ListInRed(limit=1), context) == InRed(debtors[:1], 2)
 
 
-def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: CountingHouse) -> None:
+def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: BillingCompany) -> None:
     house.task("kesha")
-    house.it_is("2026-03-04 10:00")
+    house.set_local_time("2026-03-04 10:00")
     house.task("kesha")
     shown = house.income(as_of_date=date(2026, 3, 3))
     assert [str(day.business_date) for day in shown.days] == [TODAY, TOMORROW]
@@ -383,7 +385,7 @@ def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: CountingHouse) 
 
 
 def test_a_late_registration_takes_over_the_account(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home")
-    house.tell(assigned("a", "u1"))
-    house.tell(UserRegistered(user_id="u1", username="kesha", email="k@example.com", role=Role.WORKER))
+    house = BillingCompany(tmp_path / "home")
+    house.publish_and_catch_up(assigned("a", "u1"))
+    house.publish_and_catch_up(UserRegistered(user_id="u1", username="kesha", email="k@example.com", role=Role.WORKER))
     assert house.cents("kesha") == -house.price("a").fee_cents

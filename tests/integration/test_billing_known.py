@@ -5,39 +5,39 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.billing.known import Rewarded, dearest_by_day, in_red_on
+from popug_cli.billing.known import HighestReward, highest_reward_by_day, in_red_as_of
 from popug_cli.billing.queries import export_day_ends
 from popug_cli.messages.billing import Balance, ExportDayEnds
 from popug_cli.messages.principal import OPERATOR
-from tests.integration.billing_support import CountingHouse, assigned
+from tests.integration.billing_support import BillingCompany, assigned
 
 TODAY = "2026-03-02"
 TOMORROW = "2026-03-03"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> CountingHouse:
-    house = CountingHouse(tmp_path / "home")
+def house(tmp_path: Path) -> BillingCompany:
+    house = BillingCompany(tmp_path / "home")
     house.register("kesha", "gosha")
     return house
 
 
-def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: CountingHouse) -> None:
-    house.it_is("2026-03-02 10:00")
+def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: BillingCompany) -> None:
+    house.set_local_time("2026-03-02 10:00")
     first = house.task("gosha")
     for _ in range(5):
         house.task("kesha", completed=True)
-    house.it_is("2026-03-03 10:00")
+    house.set_local_time("2026-03-03 10:00")
     house.task("kesha")
-    house.it_is("2026-03-03 11:00")
+    house.set_local_time("2026-03-03 11:00")
     house.close(TODAY)
-    house.it_is("2026-03-04 10:00")
+    house.set_local_time("2026-03-04 10:00")
     house.complete(first, "gosha")
 
     def in_red(at: str) -> list[int]:
         days = [date(2026, 3, day) for day in (1, 2, 3, 4, 5)]
         with house.runtime.reading(OPERATOR) as context:
-            return [in_red_on(day, house.instant(at), context) for day in days]
+            return [in_red_as_of(day, house.instant(at), context) for day in days]
 
     assert in_red("2026-03-02 09:00") == [0, 0, 0, 0, 0]
     assert in_red("2026-03-03 10:30") == [0, 1, 1, 1, 1]
@@ -45,42 +45,42 @@ def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: Count
     assert in_red("2026-03-04 11:00") == [0, 1, 2, 1, 1]
 
 
-def test_the_dearest_reward_of_a_date_is_known_with_its_task(house: CountingHouse) -> None:
+def test_the_dearest_reward_of_a_date_is_known_with_its_task(house: BillingCompany) -> None:
     tasks = [house.task("kesha", completed=True) for _ in range(5)]
     house.clock.advance(hours=1)
     house.task("gosha", completed=True)
     rewards = [house.price(task).reward_cents for task in tasks]
     number = rewards.index(max(rewards)) + 1
-    known_at = house.clock.now() - timedelta(minutes=1)
+    as_of = house.clock.now() - timedelta(minutes=1)
     with house.runtime.reading(OPERATOR) as context:
-        found = dearest_by_day(date(2026, 3, 1), date(2026, 3, 2), known_at, context)
+        highest_rewards = highest_reward_by_day(date(2026, 3, 1), date(2026, 3, 2), as_of, context)
     completed_at = datetime(2026, 3, 2, 9, tzinfo=UTC)
-    assert found == [Rewarded(date(2026, 3, 2), max(rewards), completed_at, number, f"Task {number}")]
+    assert highest_rewards == [HighestReward(date(2026, 3, 2), max(rewards), completed_at, number, f"Task {number}")]
 
 
-def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: CountingHouse) -> None:
-    house.it_is("2026-03-05 10:00")
+def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: BillingCompany) -> None:
+    house.set_local_time("2026-03-05 10:00")
     house.publish(assigned("a", "kesha"))
-    house.it_is("2026-03-04 10:00")
-    house.listen()
+    house.set_local_time("2026-03-04 10:00")
+    house.catch_up()
     with house.runtime.reading(OPERATOR) as context:
-        found = [in_red_on(date(2026, 3, day), house.clock.now(), context) for day in (3, 4, 5)]
-    assert found == [0, 1, 1]
+        in_red_counts = [in_red_as_of(date(2026, 3, day), house.clock.now(), context) for day in (3, 4, 5)]
+    assert in_red_counts == [0, 1, 1]
 
 
-def test_the_ends_of_days_are_those_of_a_ledger_that_ends_at_a_position(house: CountingHouse) -> None:
+def test_the_ends_of_days_are_those_of_a_ledger_that_ends_at_a_position(house: BillingCompany) -> None:
     def ends(up_to: int) -> dict[tuple[str, str], int]:
         with house.runtime.reading(OPERATOR) as context:
             told = export_day_ends(ExportDayEnds(up_to=up_to), context)
         assert told.after is None
         return {(end.account, str(end.business_date)): end.balance_cents for end in told.ends}
 
-    house.it_is("2026-03-03 10:00")
+    house.set_local_time("2026-03-03 10:00")
     house.task("kesha", completed=True)
     house.task("gosha")
     before = ends(3)
     for moment in ("2026-03-03 11:00", "2026-03-04 11:00"):
-        house.it_is(moment)
+        house.set_local_time(moment)
         for name in ("kesha", "gosha"):
             house.task(name, completed=name == "gosha")
     after = ends(3)
@@ -91,23 +91,23 @@ def test_the_ends_of_days_are_those_of_a_ledger_that_ends_at_a_position(house: C
 
 
 @pytest.fixture
-def told(house: CountingHouse) -> CountingHouse:
+def house_with_past(house: BillingCompany) -> BillingCompany:
     """Three days: the first closed on the second, the second open still on the third."""
     first = house.task("kesha", completed=True)
-    house.tell(assigned(first, "gosha"))
-    house.it_is("2026-03-03 09:00")
+    house.publish_and_catch_up(assigned(first, "gosha"))
+    house.set_local_time("2026-03-03 09:00")
     house.task("gosha")
-    house.it_is("2026-03-03 10:00")
+    house.set_local_time("2026-03-03 10:00")
     house.close(TODAY)
-    house.it_is("2026-03-03 11:00")
+    house.set_local_time("2026-03-03 11:00")
     house.task("kesha", completed=True)
-    house.it_is("2026-03-04 12:00")
+    house.set_local_time("2026-03-04 12:00")
     house.task("kesha")
     return house
 
 
 def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
-    house = CountingHouse(tmp_path / "home")
+    house = BillingCompany(tmp_path / "home")
     house.register("kesha", "gosha")
     answers = []
     for moment, name, close in (
@@ -120,7 +120,7 @@ def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
         ("2026-03-06 10:00", "kesha", None),
         ("2026-03-06 11:00", "kesha", None),
     ):
-        house.it_is(moment)
+        house.set_local_time(moment)
         house.task(name, completed=name == "kesha")
         if close:
             house.close(close)
@@ -134,19 +134,21 @@ def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
         assert house.income(as_of_time=instant) == income
 
 
-def test_with_the_present_moment_as_of_equals_the_plain_answer(told: CountingHouse) -> None:
-    now, today = told.clock.now(), date(2026, 3, 4)
+def test_with_the_present_moment_as_of_equals_the_plain_answer(house_with_past: BillingCompany) -> None:
+    now, today = house_with_past.clock.now(), date(2026, 3, 4)
     for name in ("kesha", "gosha"):
-        plain = told.balance(name)
-        assert told.balance(name, as_of_time=now) == told.balance(name, as_of_date=today) == plain
-        statement = told.statement(name, TODAY, "2026-03-04")
-        assert told.statement(name, TODAY, "2026-03-04", as_of_time=now) == statement
+        plain = house_with_past.balance(name)
+        assert house_with_past.balance(name, as_of_time=now) == house_with_past.balance(name, as_of_date=today) == plain
+        statement = house_with_past.statement(name, TODAY, "2026-03-04")
+        assert house_with_past.statement(name, TODAY, "2026-03-04", as_of_time=now) == statement
         assert statement.closing_balance_cents == plain.balance_cents
-    assert told.income(as_of_time=now) == told.income(as_of_date=today) == told.income()
+    assert (
+        house_with_past.income(as_of_time=now) == house_with_past.income(as_of_date=today) == house_with_past.income()
+    )
 
 
-def test_before_the_company_nothing_was_known(told: CountingHouse) -> None:
-    then = told.instant("2026-03-01 10:00")
-    assert told.balance("kesha", as_of_time=then) == Balance("kesha", 0, 0, date(2026, 3, 1))
-    assert told.income(as_of_time=then).days == []
-    assert told.statement("kesha", TODAY, TOMORROW, as_of_time=then).entries == []
+def test_before_the_company_nothing_was_known(house_with_past: BillingCompany) -> None:
+    then = house_with_past.instant("2026-03-01 10:00")
+    assert house_with_past.balance("kesha", as_of_time=then) == Balance("kesha", 0, 0, date(2026, 3, 1))
+    assert house_with_past.income(as_of_time=then).days == []
+    assert house_with_past.statement("kesha", TODAY, TOMORROW, as_of_time=then).entries == []

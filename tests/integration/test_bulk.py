@@ -12,10 +12,10 @@ from popug_cli.messages.base import Role
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.mail import MailSent
 from popug_cli.messages.principal import OPERATOR
-from popug_cli.storage.engine import ROWS_AT_ONCE, insert_many
+from popug_cli.storage.engine import ROWS_PER_STATEMENT, insert_many
 from tests.integration.support import InProcess
 
-MANY = 2 * max(ROWS_AT_ONCE) + sum(ROWS_AT_ONCE) + 7
+MANY = 2 * max(ROWS_PER_STATEMENT) + sum(ROWS_PER_STATEMENT) + 7
 MERGE = "INSERT INTO sums (name, cents) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET cents = cents + excluded.cents"
 MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS move WHERE name = move.column1"
 
@@ -45,7 +45,7 @@ def test_of_many_moves_those_are_counted_that_found_their_row(sums: Connection) 
 
 def test_a_row_that_is_refused_leaves_none_of_those_that_were_taken_with_it(sums: Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_AT_ONCE))])
+        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_PER_STATEMENT))])
     assert stored(sums) == {}
 
 
@@ -60,7 +60,7 @@ def tell_of_mails(context: Context) -> None:
 
 def test_consumers_pass_by_a_great_many_events_that_are_for_none_of_them(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
-    company.place.write("mail", OPERATOR, tell_of_mails)
+    company.backend.write("mail", OPERATOR, tell_of_mails)
     (head,) = company.rows("SELECT max(sequence) AS head FROM bus_log")
     assert cursors(company) == dict.fromkeys(("analytics", "billing", "mail", "tasks"), head["head"])
 
@@ -68,13 +68,13 @@ def test_consumers_pass_by_a_great_many_events_that_are_for_none_of_them(tmp_pat
 def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     before = cursors(company)
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         context.events.publish(UserRegistered(user_id="u", username="new", email="new@example.com", role=Role.WORKER))
-    company.place.write("mail", OPERATOR, tell_of_mails)
+    company.backend.write("mail", OPERATOR, tell_of_mails)
     assert {name: cursors(company)[name] for name in ("analytics", "billing", "tasks")} == {
         name: before[name] for name in ("analytics", "billing", "tasks")
     }
-    company.place.catch_up()
+    company.backend.catch_up()
     assert company.rows("SELECT username FROM billing_accounts WHERE account_id = 'u'") == [{"username": "new"}]
     assert company.rows("SELECT balance_cents FROM analytics_people WHERE user_id = 'u'") == [{"balance_cents": 0}]
 
@@ -86,7 +86,7 @@ def test_nobody_passes_by_their_own_event_among_many_others(tmp_path: Path) -> N
         tell_of_mails(context)
         context.events.publish(UserRegistered(user_id="u", username="new", email="new@example.com", role=Role.WORKER))
 
-    company.place.write("mail", OPERATOR, tell)
-    company.place.catch_up()
+    company.backend.write("mail", OPERATOR, tell)
+    company.backend.catch_up()
     assert company.rows("SELECT email FROM mail_receivers WHERE user_id = 'u'") == [{"email": "new@example.com"}]
     assert company.rows("SELECT username FROM billing_accounts WHERE account_id = 'u'") == [{"username": "new"}]

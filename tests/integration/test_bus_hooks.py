@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from popug_cli.bus import hooks
-from popug_cli.bus.hooks import IDLE_EVENTS, claim, is_due, keep_up
+from popug_cli.bus.hooks import IDLE_EVENTS, is_due, lease_next, sync
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.principal import OPERATOR
-from tests.integration.toy import Toy
+from tests.integration.toy import BusFixture
 
 LEASE = timedelta(minutes=1)
 TYPES = (UserRegistered.TYPE,)
@@ -17,31 +17,31 @@ OTHERS = ("popug.tasks.task_created.v1",)
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Toy:
+def toy(tmp_path: Path) -> BusFixture:
     """A home that knows a hook from its beginning, with an event for it."""
-    made = Toy(tmp_path / "home")
+    made = BusFixture(tmp_path / "home")
     with made.runtime.writing(OPERATOR) as context:
-        keep_up(context, {"hook": made.clock.instant})
+        sync(context, {"hook": made.clock.instant})
     made.publish("ann")
     return made
 
 
-def due(toy: Toy, types: tuple[str, ...] = TYPES) -> bool:
+def due(toy: BusFixture, types: tuple[str, ...] = TYPES) -> bool:
     with toy.runtime.reading(OPERATOR) as context:
         return is_due(context, "hook", types, LEASE)
 
 
-def claimed(toy: Toy, types: tuple[str, ...] = TYPES) -> hooks.Claimed | None:
+def claimed(toy: BusFixture, types: tuple[str, ...] = TYPES) -> hooks.ClaimedEvent | None:
     with toy.runtime.writing(OPERATOR) as context:
-        return claim(context, "hook", types, LEASE)
+        return lease_next(context, "hook", types, LEASE)
 
 
-def place(toy: Toy) -> hooks.Place:
+def cursor_of(toy: BusFixture) -> hooks.HookCursor:
     with toy.runtime.reading(OPERATOR) as context:
-        return hooks.places(context)["hook"]
+        return hooks.cursors(context)["hook"]
 
 
-def test_a_hook_that_somebody_runs_is_not_due(toy: Toy) -> None:
+def test_a_hook_that_somebody_runs_is_not_due(toy: BusFixture) -> None:
     assert due(toy)
     assert claimed(toy)
     assert not due(toy)
@@ -49,12 +49,12 @@ def test_a_hook_that_somebody_runs_is_not_due(toy: Toy) -> None:
     assert due(toy)
 
 
-def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: Toy) -> None:
+def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: BusFixture) -> None:
     taken = claimed(toy)
     assert taken
     with toy.runtime.writing(OPERATOR) as context:
-        hooks.failed(context, taken, "no luck")
-    assert place(toy).due_at
+        hooks.mark_failed(context, taken, "no luck")
+    assert cursor_of(toy).due_at
     assert not due(toy)
     assert claimed(toy) is None
     toy.clock.advance(hours=1)
@@ -63,7 +63,7 @@ def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: Toy) -> None:
 
 @pytest.mark.parametrize(("more", "is_far"), [(IDLE_EVENTS - 1, False), (IDLE_EVENTS, True)])
 def test_a_place_follows_the_log_when_it_is_far_behind_and_nothing_is_for_the_hook(
-    toy: Toy, more: int, is_far: bool
+    toy: BusFixture, more: int, is_far: bool
 ) -> None:
     before = IDLE_EVENTS // 2
     toy.publish(*(f"early{number}" for number in range(before - 1)))
@@ -71,4 +71,4 @@ def test_a_place_follows_the_log_when_it_is_far_behind_and_nothing_is_for_the_ho
     toy.publish(*(f"late{number}" for number in range(more)))
     assert due(toy, OTHERS) is is_far
     assert claimed(toy, OTHERS) is None
-    assert place(toy).position == (before + more if is_far else before)
+    assert cursor_of(toy).position == (before + more if is_far else before)

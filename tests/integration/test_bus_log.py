@@ -11,36 +11,36 @@ import pytest
 
 from popug_cli.bus import publisher
 from popug_cli.bus.chain import ORIGIN
-from popug_cli.bus.log import readable
-from popug_cli.bus.queries import HeldEvent, document, held_events, list_events, show_event
-from popug_cli.kernel.errors import IntegrityFault, NotFound
+from popug_cli.bus.log import decode_text
+from popug_cli.bus.queries import ParkedEvent, document, held_events, list_events, show_event
+from popug_cli.kernel.errors import IntegrityViolation, NotFound
 from popug_cli.messages.base import Event
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCreated
-from popug_cli.storage.engine import driver_of, insert_many
-from tests.integration.toy import Toy, registration
+from popug_cli.storage.engine import insert_many, raw_connection
+from tests.integration.toy import BusFixture, registration
 
 MANY = 1_001
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Toy:
-    return Toy(tmp_path / "home")
+def toy(tmp_path: Path) -> BusFixture:
+    return BusFixture(tmp_path / "home")
 
 
-def envelopes(toy: Toy) -> list[dict[str, Any]]:
+def envelopes(toy: BusFixture) -> list[dict[str, Any]]:
     return [json.loads(str(row["envelope"])) for row in toy.rows("SELECT envelope FROM bus_log ORDER BY sequence")]
 
 
-def links(toy: Toy) -> list[tuple[object, object, object]]:
+def links(toy: BusFixture) -> list[tuple[object, object, object]]:
     rows = toy.rows("SELECT first_sequence, last_sequence, hash FROM bus_links ORDER BY last_sequence")
     return [(row["first_sequence"], row["last_sequence"], row["hash"]) for row in rows]
 
 
-def linked(before: str, toy: Toy, first: int, last: int) -> str:
+def linked(before: str, toy: BusFixture, first: int, last: int) -> str:
     """The hash as ``popug_cli/bus/chain.py`` describes it to whoever wants to compute it anew."""
     digest = sha256(before.encode())
     for row in toy.rows(f"SELECT sequence, envelope FROM bus_log WHERE sequence BETWEEN {first} AND {last}"):
@@ -49,7 +49,7 @@ def linked(before: str, toy: Toy, first: int, last: int) -> str:
     return digest.hexdigest()
 
 
-def append_many(toy: Toy, subject: str, count: int) -> None:
+def append_many(toy: BusFixture, subject: str, count: int) -> None:
     """Append many registrations without their cost."""
     toy.publish(subject)
     with toy.runtime.writing(OPERATOR) as context:
@@ -58,7 +58,7 @@ def append_many(toy: Toy, subject: str, count: int) -> None:
         insert_many(context.connection, "INSERT INTO bus_log (envelope) VALUES (?)", rows)
 
 
-def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: Toy) -> None:
+def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         first = context.events.publish(registration("ann"))
         chosen = context.events.publish(UserDeactivated(user_id="ann"), event_id="chosen", causation_id=first)
@@ -82,10 +82,10 @@ def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: Toy) -> Non
     assert deactivated["correlationid"] == registered["correlationid"] != first
 
 
-def test_what_has_a_cause_inherits_whose_command_it_was(toy: Toy) -> None:
+def test_what_has_a_cause_inherits_whose_command_it_was(toy: BusFixture) -> None:
     cause = Delivered(7, "the cause", "ann", toy.clock.now(), "the command", "kesha", registration("ann"))
     with toy.runtime.writing(OPERATOR) as context:
-        context.events.act_as("ann")
+        context.events.set_actor("ann")
         context.events.publish(UserDeactivated(user_id="ann"), cause=cause, causation_id="not this")
         context.events.publish(UserDeactivated(user_id="bob"))
     caused, own = envelopes(toy)
@@ -93,7 +93,7 @@ def test_what_has_a_cause_inherits_whose_command_it_was(toy: Toy) -> None:
     assert (own.get("causationid"), own["actor"]) == (None, "ann")
 
 
-def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: Toy) -> None:
+def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: BusFixture) -> None:
     toy.publish("ann", "bob ✓")
     toy.publish()
     toy.publish("kim")
@@ -103,21 +103,21 @@ def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: Toy) -> 
     assert ORIGIN == "0" * 64
 
 
-def test_the_head_of_the_chain_is_told_also_where_nothing_was_appended(toy: Toy) -> None:
+def test_the_head_of_the_chain_is_told_also_where_nothing_was_appended(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
-        assert context.events.end_run() == ORIGIN
+        assert context.events.close_link() == ORIGIN
         context.events.publish(registration("ann"))
-        head = context.events.end_run()
-        assert context.events.end_run() == head == context.log.head_hash()
+        head = context.events.close_link()
+        assert context.events.close_link() == head == context.log.head_hash()
         context.events.publish(registration("bob"))
     assert [link[:2] for link in links(toy)] == [(1, 1), (2, 2)]
     assert links(toy)[1][2] == linked(head, toy, 2, 2)
 
 
-def test_what_is_forgotten_leaves_neither_event_nor_trace_in_the_chain(toy: Toy) -> None:
+def test_what_is_forgotten_leaves_neither_event_nor_trace_in_the_chain(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
-        mark = context.events.mark()
+        mark = context.events.savepoint()
         savepoint = context.connection.begin_nested()
         for _ in range(2):
             context.events.publish(registration("bob"))
@@ -131,7 +131,7 @@ def test_what_is_forgotten_leaves_neither_event_nor_trace_in_the_chain(toy: Toy)
     assert links(toy) == [(1, 2, linked(ORIGIN, toy, 1, 2))]
 
 
-def test_a_full_buffer_is_written(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "BUFFER_EVENTS", 3)
     with toy.runtime.writing(OPERATOR) as context:
         counts = []
@@ -143,10 +143,10 @@ def test_a_full_buffer_is_written(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> 
     assert links(toy) == [(1, 4, linked(ORIGIN, toy, 1, 4))]
 
 
-def test_behind_the_last_position_there_is_nothing_to_append(toy: Toy) -> None:
+def test_behind_the_last_position_there_is_nothing_to_append(toy: BusFixture) -> None:
     toy.execute(f"INSERT INTO bus_log (sequence, envelope) VALUES ({publisher.LAST_POSITION - 1}, '{{}}')")
     toy.publish("ann")
-    with pytest.raises(IntegrityFault) as refused:
+    with pytest.raises(IntegrityViolation) as refused:
         toy.publish("bob")
     assert refused.value.code == "integrity"
     assert refused.value.message.endswith(f"or close to it: {publisher.LAST_POSITION}.")
@@ -158,7 +158,7 @@ def subjects(events: Any) -> list[tuple[int, str]]:
     return [(each.sequence, each.subject) for each in events]
 
 
-def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Toy) -> None:
+def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: BusFixture) -> None:
     toy.publish("ann", "bob", "kim")
     registered, changed = "popug.identity.user_registered.v1", "popug.identity.user_deactivated.v1"
     with toy.runtime.writing(OPERATOR) as context:
@@ -167,37 +167,37 @@ def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Toy
         log = context.log
         assert [sequence for sequence, *_ in log.after(1, [registered], 1)] == [2]
         assert [sequence for sequence, *_ in log.after(0, [registered, changed], 9)] == [1, 2, 3, 4]
-        assert log.after(1, [changed], 9) == [log.at(4)]
+        assert log.after(1, [changed], 9) == [log.row_at(4)]
         assert log.types_after(2, 9) == [(3, registered), (4, changed)]
         assert log.types_after(0, 1) == [(1, registered)]
-        assert (log.first_from(2), log.first_from(-1), log.first_from(5)) == (log.at(2), log.at(1), None)
+        assert (log.first_from(2), log.first_from(-1), log.first_from(5)) == (log.row_at(2), log.row_at(1), None)
         with pytest.raises(LookupError, match=r"^the log has a hole at 5$"):
-            log.at(5)
+            log.row_at(5)
 
 
-def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_for_twice(toy: Toy) -> None:
+def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_for_twice(toy: BusFixture) -> None:
     toy.publish("ann")
-    toy.append_from_outside(json.dumps({"type": "\ud800", "id": "half", "subject": "ann"}))
+    toy.append_unlinked(json.dumps({"type": "\ud800", "id": "half", "subject": "ann"}))
     asked: list[str] = []
     with toy.runtime.reading(OPERATOR) as context:
-        (first, (sequence, type_, envelope)) = context.log.at(1), context.log.at(2)
+        (first, (sequence, type_, envelope)) = context.log.row_at(1), context.log.row_at(2)
         assert (sequence, type_, json.loads(first[-1])["subject"]) == (2, "\\xed\\xa0\\x80", "ann")
         assert json.loads(envelope)["id"] == "half"
-        driver = driver_of(context.connection)
+        driver = raw_connection(context.connection)
         driver.set_trace_callback(asked.append)
         driver.set_progress_handler(lambda: 1, 1)
         with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-            context.log.at(2)
+            context.log.row_at(2)
         driver.set_progress_handler(None, 0)
         driver.set_trace_callback(None)
     assert len(asked) == 1
 
 
-def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: Toy) -> None:
+def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: BusFixture) -> None:
     ann, bob, _ = toy.publish("ann", "bob", "ann")
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(UserDeactivated(user_id="ann"))
-    toy.append_from_outside(json.dumps({"type": "popug.weather.rain_fell.v1", "id": "rain", "subject": "ann"}))
+    toy.append_unlinked(json.dumps({"type": "popug.weather.rain_fell.v1", "id": "rain", "subject": "ann"}))
     with toy.runtime.reading(OPERATOR) as context:
         log = context.log
         found = log.by_id(bob)
@@ -206,11 +206,11 @@ def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: Toy)
         assert (log.by_id("rain"), log.by_id("none")) == (None, None)
         assert {key: each.sequence for key, each in log.by_ids([bob, "rain", ann, "none"]).items()} == {ann: 1, bob: 2}
         assert log.by_ids([]) == {}
-        assert subjects(log.of_subject("ann")) == [(1, "ann"), (3, "ann"), (4, "ann")]
-        assert subjects(log.of_subject("ann", UserDeactivated, UserRoleChanged)) == [(4, "ann")]
+        assert subjects(log.by_subject("ann")) == [(1, "ann"), (3, "ann"), (4, "ann")]
+        assert subjects(log.by_subject("ann", UserDeactivated, UserRoleChanged)) == [(4, "ann")]
 
 
-def test_between_reads_both_ends_and_all_that_lies_between_however_much(toy: Toy) -> None:
+def test_between_reads_both_ends_and_all_that_lies_between_however_much(toy: BusFixture) -> None:
     append_many(toy, "ann", 2 * MANY)
     with toy.runtime.reading(OPERATOR) as context:
         log = context.log
@@ -221,36 +221,36 @@ def test_between_reads_both_ends_and_all_that_lies_between_however_much(toy: Toy
         assert len([*log.between(1, 9, UserDeactivated, UserRegistered)]) == 9
 
 
-def test_of_one_kind_all_versions_are_read_however_many(toy: Toy) -> None:
+def test_of_one_kind_all_versions_are_read_however_many(toy: BusFixture) -> None:
     append_many(toy, "ann", MANY)
     old = envelopes(toy)[0] | {
         "id": "old",
         "type": "popug.tasks.task_created.v1",
         "data": {"task_id": "t", "number": 1, "title": "[POP-1] Feed", "creator_id": "ann", "assignee_id": "ann"},
     }
-    toy.append_from_outside(json.dumps(old))
+    toy.append_unlinked(json.dumps(old))
     with toy.runtime.reading(OPERATOR) as context:
-        assert [each.sequence for each in context.log.of_type(UserRegistered)] == list(range(1, MANY + 1))
-        (created,) = context.log.of_type(TaskCreated)
+        assert [each.sequence for each in context.log.by_type(UserRegistered)] == list(range(1, MANY + 1))
+        (created,) = context.log.by_type(TaskCreated)
         assert isinstance(created.data, TaskCreated)
         assert (created.sequence, created.data.jira_id) == (MANY + 1, "POP-1")
 
 
 def test_text_that_is_no_utf8_can_be_shown() -> None:
-    assert readable("žluť".encode()) == "žluť"
-    assert readable(b"half \xed\xa0\x80") == "half \\xed\\xa0\\x80"
-    assert readable(None) == ""
+    assert decode_text("žluť".encode()) == "žluť"
+    assert decode_text(b"half \xed\xa0\x80") == "half \\xed\\xa0\\x80"
+    assert decode_text(None) == ""
 
 
-def page(toy: Toy, asked: ListEvents) -> list[str]:
+def page(toy: BusFixture, asked: ListEvents) -> list[str]:
     with toy.runtime.reading(OPERATOR) as context:
         return [event["sequence"] for event in list_events(asked, context).events]
 
 
-def test_events_are_listed_by_every_filter_at_once(toy: Toy) -> None:
+def test_events_are_listed_by_every_filter_at_once(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     with toy.runtime.writing(OPERATOR) as context:
-        context.events.act_as("ann")
+        context.events.set_actor("ann")
         context.events.publish(UserDeactivated(user_id="ann"))
         context.events.publish(registration("ann"))
     type_ = "popug.identity.user_registered.v1"
@@ -264,18 +264,18 @@ def test_events_are_listed_by_every_filter_at_once(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["user%", "user_registere_", "%", "user\\_registered", "registered", "user"])
-def test_the_name_of_a_type_is_no_pattern(toy: Toy, pattern: str) -> None:
+def test_the_name_of_a_type_is_no_pattern(toy: BusFixture, pattern: str) -> None:
     toy.publish("ann")
     assert page(toy, ListEvents(type=pattern)) == []
 
 
 @pytest.mark.parametrize("name", ["50%_off", "back\\slash"])
-def test_a_name_may_have_the_characters_of_a_pattern(toy: Toy, name: str) -> None:
-    toy.append_from_outside(json.dumps({"type": f"popug.shop.{name}.v1"}))
+def test_a_name_may_have_the_characters_of_a_pattern(toy: BusFixture, name: str) -> None:
+    toy.append_unlinked(json.dumps({"type": f"popug.shop.{name}.v1"}))
     assert page(toy, ListEvents(type=name)) == ["1"]
 
 
-def test_an_event_is_shown_as_it_is_stored(toy: Toy) -> None:
+def test_an_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
     (ann,) = toy.publish("ann")
     with toy.runtime.reading(OPERATOR) as context:
         assert show_event(ShowEvent(event_id=ann), context) == envelopes(toy)[0]
@@ -299,7 +299,7 @@ def test_a_document_stands_at_its_place_whatever_it_says(envelope: str, shown: d
     assert document(7, envelope) == shown
 
 
-def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_lost_it(toy: Toy) -> None:
+def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_lost_it(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "ann")
     toy.catch_up()
@@ -313,16 +313,16 @@ def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_los
     with toy.runtime.reading(OPERATOR) as context:
         held = held_events(context)
     assert [each._replace(id=0) for each in held] == [
-        HeldEvent(0, "toy", 1, "ann", "retrying", 1, "RuntimeError: broken", str(first["envelope"])),
-        HeldEvent(0, "early", 2, "ann", "dead", 5, "no", "{}"),
-        HeldEvent(0, "toy", 2, "ann", "waiting", 0, "waits", "{}"),
+        ParkedEvent(0, "toy", 1, "ann", "retrying", 1, "RuntimeError: broken", str(first["envelope"])),
+        ParkedEvent(0, "early", 2, "ann", "dead", 5, "no", "{}"),
+        ParkedEvent(0, "toy", 2, "ann", "waiting", 0, "waits", "{}"),
     ]
 
 
-def test_an_event_that_does_not_fit_is_left_out_and_what_follows_is_not(toy: Toy) -> None:
-    toy.append_from_outside(json.dumps({"type": "popug.identity.user_registered.v1", "subject": "ann"}))
+def test_an_event_that_does_not_fit_is_left_out_and_what_follows_is_not(toy: BusFixture) -> None:
+    toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v1", "subject": "ann"}))
     toy.publish("ann")
     with toy.runtime.reading(OPERATOR) as context:
-        known: list[Delivered[Event]] = context.log.of_subject("ann")
+        known: list[Delivered[Event]] = context.log.by_subject("ann")
     assert subjects(known) == [(2, "ann")]
     assert msgspec.structs.asdict(known[0])["actor"] == "operator"

@@ -8,20 +8,20 @@ import msgspec
 import pytest
 
 from popug_cli.bus import dead_letters
-from popug_cli.bus.consumers import Consumer, advance
+from popug_cli.bus.consumers import Consumer, process_next_batch
 from popug_cli.bus.retry import Policy, next_try
 from popug_cli.bus.status import bus_status
 from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
-from tests.integration.toy import Toy, registration
+from tests.integration.toy import BusFixture, registration
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Toy:
-    return Toy(tmp_path / "home")
+def toy(tmp_path: Path) -> BusFixture:
+    return BusFixture(tmp_path / "home")
 
 
-def test_1_nothing_is_lost_a_change_and_its_events_are_one_transaction(toy: Toy) -> None:
+def test_1_nothing_is_lost_a_change_and_its_events_are_one_transaction(toy: BusFixture) -> None:
     def interrupted() -> None:
         with toy.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql("INSERT INTO toy_effects (subject) VALUES ('half done')")
@@ -36,7 +36,7 @@ def test_1_nothing_is_lost_a_change_and_its_events_are_one_transaction(toy: Toy)
     assert toy.rows("SELECT * FROM bus_links") == []
 
 
-def test_2_effects_happen_once_though_an_event_is_delivered_again(toy: Toy) -> None:
+def test_2_effects_happen_once_though_an_event_is_delivered_again(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.catch_up()
     toy.execute("UPDATE bus_cursors SET position = 0")
@@ -44,18 +44,18 @@ def test_2_effects_happen_once_though_an_event_is_delivered_again(toy: Toy) -> N
     assert toy.effects() == ["ann", "bob"]
 
 
-def test_2_a_unique_constraint_backs_the_mark(toy: Toy) -> None:
+def test_2_a_unique_constraint_backs_the_mark(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.catch_up()
     with sqlite3.connect(toy.root / "popug.db") as database, pytest.raises(sqlite3.IntegrityError):
         database.execute("INSERT INTO bus_inbox (consumer, sequence) VALUES ('toy', 1)")
 
 
-def test_2_a_crash_before_the_commit_leaves_neither_effect_nor_mark(toy: Toy) -> None:
+def test_2_a_crash_before_the_commit_leaves_neither_effect_nor_mark(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.failing, toy.error = {"ann"}, KeyboardInterrupt()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
-        advance(toy.runtime, toy.consumer)
+        process_next_batch(toy.runtime, toy.consumer)
     assert toy.effects() == []
     assert toy.rows("SELECT * FROM bus_inbox") == []
     assert toy.rows("SELECT * FROM bus_cursors") == []
@@ -64,7 +64,7 @@ def test_2_a_crash_before_the_commit_leaves_neither_effect_nor_mark(toy: Toy) ->
     assert toy.effects() == ["ann"]
 
 
-def test_3_events_of_one_key_arrive_in_the_order_of_the_log(toy: Toy) -> None:
+def test_3_events_of_one_key_arrive_in_the_order_of_the_log(toy: BusFixture) -> None:
     toy.publish("ann", "bob", "ann")
     toy.publish("ann")
     toy.catch_up()
@@ -76,7 +76,7 @@ def test_3_events_of_one_key_arrive_in_the_order_of_the_log(toy: Toy) -> None:
     assert len(log) == 3
 
 
-def test_4_a_bad_event_stops_nobody_else_but_holds_its_own_key_in_order(toy: Toy) -> None:
+def test_4_a_bad_event_stops_nobody_else_but_holds_its_own_key_in_order(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     ids = toy.publish("bad", "ann", "bad", "bob")
     report = toy.catch_up()
@@ -91,7 +91,7 @@ def test_4_a_bad_event_stops_nobody_else_but_holds_its_own_key_in_order(toy: Toy
         "waiting",
     ]
     toy.failing = set()
-    toy.catch_up(whenever=True)
+    toy.catch_up(include_not_due=True)
     assert toy.rows("SELECT * FROM bus_set_aside") == []
     taken = [
         row["event_id"] for row in toy.rows("SELECT event_id FROM toy_effects WHERE subject = 'bad' ORDER BY position")
@@ -99,7 +99,7 @@ def test_4_a_bad_event_stops_nobody_else_but_holds_its_own_key_in_order(toy: Toy
     assert taken == [ids[0], ids[2], ids[4]]
 
 
-def test_4_retries_wait_longer_each_time_and_end_as_a_dead_letter(toy: Toy) -> None:
+def test_4_retries_wait_longer_each_time_and_end_as_a_dead_letter(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad")
     attempts = []
@@ -112,7 +112,7 @@ def test_4_retries_wait_longer_each_time_and_end_as_a_dead_letter(toy: Toy) -> N
     assert attempts[5:] == [(5, "dead")] * 3
 
 
-def test_4_what_is_not_due_yet_is_left_alone(toy: Toy) -> None:
+def test_4_what_is_not_due_yet_is_left_alone(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad")
     toy.catch_up()
@@ -121,13 +121,13 @@ def test_4_what_is_not_due_yet_is_left_alone(toy: Toy) -> None:
     assert toy.rows("SELECT attempts FROM bus_set_aside") == [{"attempts": 1}]
 
 
-def test_4_a_retry_of_a_dead_letter_drains_what_waits_behind_it_up_to_the_next_failure(toy: Toy) -> None:
+def test_4_a_retry_of_a_dead_letter_drains_what_waits_behind_it_up_to_the_next_failure(toy: BusFixture) -> None:
     toy.failing = {"bad"}
-    toy.append_from_outside(envelope("bad", {"user_id": "bad"}))
+    toy.append_unlinked(envelope("bad", {"user_id": "bad"}))
     toy.publish("bad", "bad")
     toy.catch_up()
     with toy.runtime.writing(OPERATOR) as context:
-        dead = dead_letters.heads(context)
+        dead = dead_letters.blocking_events(context)
         assert [(each.state, each.attempts) for each in dead] == [("dead", 1)]
         assert dead_letters.retry(context, [toy.consumer], dead[0].id).still_dead == 1
     toy.failing = set()
@@ -138,7 +138,7 @@ def test_4_a_retry_of_a_dead_letter_drains_what_waits_behind_it_up_to_the_next_f
     assert toy.rows("SELECT state FROM bus_set_aside") == [{"state": "dropped"}]
 
 
-def test_4_a_fault_of_the_place_counts_no_attempt(toy: Toy) -> None:
+def test_4_a_fault_of_the_place_counts_no_attempt(toy: BusFixture) -> None:
     toy.failing, toy.error = {"ann"}, OSError(28, "No space left on device", "popug.db")
     toy.publish("ann")
     report = toy.catch_up()
@@ -149,19 +149,19 @@ def test_4_a_fault_of_the_place_counts_no_attempt(toy: Toy) -> None:
     assert toy.effects() == ["ann"]
 
 
-def test_4_an_event_that_cannot_heal_is_a_dead_letter_at_once(toy: Toy) -> None:
-    toy.append_from_outside(envelope("ann", {"user_id": 7}))
-    toy.append_from_outside(json.dumps({"type": "popug.identity.user_registered.v1", "id": "2"}))
+def test_4_an_event_that_cannot_heal_is_a_dead_letter_at_once(toy: BusFixture) -> None:
+    toy.append_unlinked(envelope("ann", {"user_id": 7}))
+    toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v1", "id": "2"}))
     toy.publish("bob")
     toy.catch_up()
     assert toy.effects() == ["bob"]
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
 
 
-def test_4_half_of_a_surrogate_pair_is_a_bad_event_and_no_damaged_file(toy: Toy) -> None:
-    toy.append_from_outside(envelope("half \ud800", {"user_id": "ann"}))
-    toy.append_from_outside(envelope("ann", {"user_id": "half \ud800"}))
-    toy.append_from_outside(json.dumps({"type": "popug.\ud800", "id": "3"}))
+def test_4_half_of_a_surrogate_pair_is_a_bad_event_and_no_damaged_file(toy: BusFixture) -> None:
+    toy.append_unlinked(envelope("half \ud800", {"user_id": "ann"}))
+    toy.append_unlinked(envelope("ann", {"user_id": "half \ud800"}))
+    toy.append_unlinked(json.dumps({"type": "popug.\ud800", "id": "3"}))
     toy.publish("bob")
     report = toy.catch_up()
     assert report.faults == []
@@ -169,28 +169,28 @@ def test_4_half_of_a_surrogate_pair_is_a_bad_event_and_no_damaged_file(toy: Toy)
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
 
 
-def test_4_a_time_without_a_zone_fits_no_envelope(toy: Toy) -> None:
+def test_4_a_time_without_a_zone_fits_no_envelope(toy: BusFixture) -> None:
     fields = json.loads(envelope("ann", json.loads(msgspec.json.encode(registration("ann")))))
-    toy.append_from_outside(json.dumps(fields | {"time": "2026-03-02T09:00:00"}))
-    toy.append_from_outside(json.dumps(fields | {"time": "2026-03-02T09:00:00+01:00", "id": "2", "subject": "bob"}))
+    toy.append_unlinked(json.dumps(fields | {"time": "2026-03-02T09:00:00"}))
+    toy.append_unlinked(json.dumps(fields | {"time": "2026-03-02T09:00:00+01:00", "id": "2", "subject": "bob"}))
     toy.catch_up()
     assert toy.effects() == ["bob"]
 
 
-def test_4_what_waits_for_a_retry_and_has_left_the_log_stops_nothing(toy: Toy) -> None:
+def test_4_what_waits_for_a_retry_and_has_left_the_log_stops_nothing(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad", "ann")
     toy.catch_up()
     toy.execute("DROP TRIGGER bus_log_no_delete")
     toy.execute("DELETE FROM bus_log WHERE sequence = 1")
-    toy.catch_up(whenever=True)
+    toy.catch_up(include_not_due=True)
     assert "hole at 1" in str(toy.rows("SELECT error FROM bus_set_aside")[0]["error"])
     toy.publish("bob")
     toy.catch_up()
     assert toy.effects() == ["ann", "bob"]
 
 
-def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: Toy) -> None:
+def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: BusFixture) -> None:
     def give_up(*_: object) -> bool:
         raise RuntimeError("no pen")
 
@@ -202,7 +202,7 @@ def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: Toy) -> No
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead"]
 
 
-def test_a_cursor_that_passed_events_is_named(toy: Toy) -> None:
+def test_a_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('toy', 2)")
     with toy.runtime.reading(OPERATOR) as context:
@@ -211,14 +211,14 @@ def test_a_cursor_that_passed_events_is_named(toy: Toy) -> None:
         ]
 
 
-def test_6_whatever_an_interrupted_process_left_is_picked_up_by_the_next(toy: Toy) -> None:
+def test_6_whatever_an_interrupted_process_left_is_picked_up_by_the_next(toy: BusFixture) -> None:
     toy.publish(*[f"user-{n}" for n in range(30)])
     assert toy.effects() == []
-    Toy.catch_up(toy)
+    BusFixture.catch_up(toy)
     assert len(toy.effects()) == 30
 
 
-def test_9_a_batch_that_fails_is_tried_one_event_at_a_time(toy: Toy) -> None:
+def test_9_a_batch_that_fails_is_tried_one_event_at_a_time(toy: BusFixture) -> None:
     toy.failing = {"user-500"}
     toy.publish(*[f"user-{n}" for n in range(1000)])
     toy.catch_up()
@@ -226,16 +226,16 @@ def test_9_a_batch_that_fails_is_tried_one_event_at_a_time(toy: Toy) -> None:
     assert [row["subject"] for row in toy.rows("SELECT subject FROM bus_set_aside")] == ["user-500"]
 
 
-def test_unknown_types_are_kept_and_skipped(toy: Toy) -> None:
-    toy.append_from_outside(json.dumps({"type": "popug.identity.user_registered.v9", "id": "1", "subject": "ann"}))
-    toy.append_from_outside(json.dumps({"type": "popug.weather.rain_fell.v1", "id": "2", "subject": "sky"}))
+def test_unknown_types_are_kept_and_skipped(toy: BusFixture) -> None:
+    toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v9", "id": "1", "subject": "ann"}))
+    toy.append_unlinked(json.dumps({"type": "popug.weather.rain_fell.v1", "id": "2", "subject": "sky"}))
     toy.publish("bob")
     toy.catch_up()
     assert toy.effects() == ["bob"]
     assert toy.rows("SELECT count(*) AS kept FROM bus_log") == [{"kept": 3}]
 
 
-def test_the_log_refuses_update_delete_and_replace(toy: Toy) -> None:
+def test_the_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
     toy.publish("ann")
     with sqlite3.connect(toy.root / "popug.db") as database:
         database.execute("PRAGMA recursive_triggers = ON")
@@ -249,7 +249,7 @@ def test_the_log_refuses_update_delete_and_replace(toy: Toy) -> None:
 
 
 def test_retry_is_a_pure_decision() -> None:
-    policy = Policy(max_attempts=3, first_wait_seconds=1, longest_wait_seconds=8)
+    policy = Policy(max_attempts=3, first_wait_seconds=1, max_wait_seconds=8)
     assert next_try(1, RuntimeError(), policy, 0.5) == next_try(1, RuntimeError(), policy, 0.5)
 
 

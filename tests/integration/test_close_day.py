@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.bus.consumers import Consumer
 from popug_cli.kernel.errors import InvalidInput, NotAllowed
 from popug_cli.kernel.home import Home
@@ -120,8 +120,8 @@ def test_missed_days_have_their_own_payouts_and_mails(company: InProcess) -> Non
     report = close(company, day=date(2026, 3, 4))
     assert [day.payouts_cents for day in report.days] == sums
     assert (report.mail.sent, len(mails(company))) == (3, 3)
-    rest = close(company)
-    assert [str(day.business_date) for day in rest.days] == ["2026-03-05"]
+    later_report = close(company)
+    assert [str(day.business_date) for day in later_report.days] == ["2026-03-05"]
 
 
 def test_more_than_a_month_at_once_needs_a_yes(company: InProcess) -> None:
@@ -163,8 +163,10 @@ def test_a_mail_server_that_is_down_is_a_warning(company: InProcess, monkeypatch
     monkeypatch.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("POPUG_MAIL_SMTP_PORT", "9")
     earn(company)
-    place = Local(company.place.home, warn=company.warnings.append, clock=company.clock, chance=SeededChance(2))
-    report = place.perform_as(company.people["boss"], CloseDay())
+    backend = LocalBackend(
+        company.backend.home, warn=company.warnings.append, clock=company.clock, randomness=SeededChance(2)
+    )
+    report = backend.perform_as(company.people["boss"], CloseDay())
     assert (report.days[0].paid_count, report.mail.sent, report.mail.queued) == (1, 0, 1)
     assert any("mail" in warning.lower() for warning in company.warnings)
 
@@ -196,10 +198,10 @@ def test_who_may_close(company: InProcess) -> None:
         with pytest.raises(NotAllowed):
             company.act(name, CloseDay())
     assert len(company.act("asya", CloseDay()).days) == 1
-    assert company.place.perform_as(SCHEDULER, CloseDay()).days[0].already_closed
+    assert company.backend.perform_as(SCHEDULER, CloseDay()).days[0].already_closed
     asya = company.people["asya"]
     scoped = Principal(asya.username, asya.user_id, asya.role, scope=Scope.CLOSE_DAY)
-    assert company.place.perform_as(scoped, CloseDay()).days[0].already_closed
+    assert company.backend.perform_as(scoped, CloseDay()).days[0].already_closed
 
 
 def test_two_closes_at_once_pay_once(company: InProcess) -> None:
@@ -207,8 +209,8 @@ def test_two_closes_at_once_pay_once(company: InProcess) -> None:
     company.clock.advance(days=1)
 
     def work(seed: int) -> CloseReport:
-        place = Local(company.place.home, clock=company.clock, chance=SeededChance(seed))
-        return place.perform_as(company.people["boss"], CloseDay())
+        backend = LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(seed))
+        return backend.perform_as(company.people["boss"], CloseDay())
 
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(work, range(10, 14)))
@@ -230,7 +232,7 @@ def append(company: InProcess, identity: str, kind: str, subject: str, data: str
         f'{{"id":"{identity}","type":"popug.tasks.{kind}.v1","subject":"{subject}",'
         f'"time":"2026-03-02T09:00:00Z","data":{data}}}'
     )
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
 
@@ -250,7 +252,7 @@ def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company
     assert close(company, dry_run=True).set_aside == report.set_aside
     append(company, "named", "task_created", task.task_id, "{}")
     held = close(company, dry_run=True).set_aside
-    assert {each.amount_cents for each in held if each.event == "named"} == {0}
+    assert {parked.amount_cents for parked in held if parked.event == "named"} == {0}
 
 
 def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_rehearsal(
@@ -262,7 +264,7 @@ def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_r
         company.act("kesha", CompleteTask(number=task.number))
         held = company.rows("SELECT * FROM bus_set_aside")
         unhealed = close(company, dry_run=True)
-        assert [each.amount_cents for each in unhealed.set_aside] == [task.reward_cents]
+        assert [parked.amount_cents for parked in unhealed.set_aside] == [task.reward_cents]
     rehearsed = close(company, dry_run=True)
     assert company.rows("SELECT * FROM bus_set_aside") == held
     report = close(company)
@@ -279,13 +281,13 @@ def test_what_another_consumer_could_not_take_has_no_money_at_stake(
         raise ValueError("broken")
 
     consumers = tuple(
-        Consumer(each.name, each.subscribes, fail, each.give_up) if each.name == "analytics" else each
-        for each in company.place.consumers
+        Consumer(item.name, item.subscribes, fail, item.give_up) if item.name == "analytics" else item
+        for item in company.backend.consumers
     )
-    monkeypatch.setitem(vars(company.place), "consumers", consumers)
+    monkeypatch.setitem(vars(company.backend), "consumers", consumers)
     company.act("kesha", CompleteTask(number=task.number))
     held = close(company, dry_run=True).set_aside
-    assert {(each.consumer, each.amount_cents) for each in held} == {("analytics", 0)}
+    assert {(item.consumer, item.amount_cents) for item in held} == {("analytics", 0)}
 
 
 # --- many ---------------------------------------------------------------------------------------
@@ -293,7 +295,7 @@ def test_what_another_consumer_could_not_take_has_no_money_at_stake(
 
 def test_a_thousand_people_are_paid_at_once(company: InProcess) -> None:
     people = [f"p{n:04}" for n in range(1000)]
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         for n, who in enumerate(people, 2):
             context.events.publish(
                 UserRegistered(user_id=who, username=who, email=f"{who}@example.com", role=Role.WORKER)
@@ -317,7 +319,7 @@ def test_a_thousand_people_are_paid_at_once(company: InProcess) -> None:
 
 
 def test_the_scheduler_closes_under_its_own_name(company: InProcess) -> None:
-    assert company.place.perform_as(SCHEDULER, CloseDay()).days[0].business_date == MONDAY
+    assert company.backend.perform_as(SCHEDULER, CloseDay()).days[0].business_date == MONDAY
     (told,) = company.rows(
         "SELECT json_extract(envelope, '$.actor') AS actor FROM bus_log WHERE type LIKE '%day_closed%'"
     )

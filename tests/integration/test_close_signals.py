@@ -15,7 +15,7 @@ from popug_cli.messages.identity import IssueToken
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask
 from tests.integration.billing_support import check_books
-from tests.integration.scheduling import founded, weak_hash
+from tests.integration.scheduling import create_company, weak_hash
 from tests.integration.served import PATIENCE_SECONDS
 from tests.integration.support import InProcess, SetClock
 
@@ -47,7 +47,7 @@ def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: 
     Writers take turns, so that between two of ours it gets no further than by one.
     """
     while process.poll() is None:
-        with company.place.runtime.writing(OPERATOR) as context:
+        with company.backend.runtime.writing(OPERATOR) as context:
             begun = context.connection.exec_driver_sql("SELECT count(*) FROM billing_days").scalar_one() > 0
             if begun and waiting:
                 process.send_signal(number)
@@ -69,7 +69,7 @@ def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: 
 def test_a_long_close_that_is_told_to_end_stops_between_two_days_and_the_next_goes_on(
     tmp_path: Path, command: str, number: int, code: int, waiting: bool
 ) -> None:
-    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=DAYS_MISSED)))
+    company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=DAYS_MISSED)))
     behind(company)
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=3600)).token
     line = [sys.executable, "-m", "popug_cli", "--home", str(company.root), *command.split()]
@@ -80,8 +80,8 @@ def test_a_long_close_that_is_told_to_end_stops_between_two_days_and_the_next_go
     assert "Traceback" not in told, told
     assert process.returncode == code or (not waiting and process.returncode == 0)
     assert 0 < closed_days(company) < DAYS_MISSED or not waiting
-    company.place.close()
-    assert [check.name for check in company.place.perform(CheckHealth()).checks if not check.ok] == []
+    company.backend.close()
+    assert [check.name for check in company.backend.perform(CheckHealth()).checks if not check.ok] == []
     company.clock.advance(minutes=2)
     company.act("boss", CloseDay(yesterday=True))
     assert closed_days(company) == DAYS_MISSED

@@ -16,7 +16,7 @@ from popug_cli.messages.identity import IssueToken, Scope, UserRegistered
 from popug_cli.messages.principal import OPERATOR, SCHEDULER
 from popug_cli.messages.scheduler import RunDue
 from tests.integration.billing_support import assigned, check_books, completed_by, created
-from tests.integration.scheduling import closed, earn, founded, weak_hash
+from tests.integration.scheduling import closed_dates, create_company, earn, weak_hash
 from tests.integration.support import InProcess, SetClock
 
 __all__ = ["weak_hash"]
@@ -27,7 +27,7 @@ CLOSES = 8
 
 def crowd(company: InProcess) -> None:
     """A thousand people, each with a task completed."""
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         for n in range(2, PEOPLE + 2):
             who = f"p{n:04}"
             context.events.publish(
@@ -39,7 +39,7 @@ def crowd(company: InProcess) -> None:
 
 
 def test_eight_closes_at_once_pay_and_mail_a_thousand_people_once(tmp_path: Path) -> None:
-    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
+    company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     crowd(company)
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token
     command = [sys.executable, "-m", "popug_cli", "--home", str(company.root), "close-day", "--date", "yesterday"]
@@ -67,7 +67,7 @@ def test_eight_closes_at_once_pay_and_mail_a_thousand_people_once(tmp_path: Path
 def test_a_close_cut_off_between_two_days_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done_before: int
 ) -> None:
-    company = founded(tmp_path / "home")
+    company = create_company(tmp_path / "home")
     for _ in range(3):
         earn(company)
         company.clock.advance(days=1)
@@ -84,17 +84,17 @@ def test_a_close_cut_off_between_two_days_is_gone_on_with(
         with pytest.raises(KeyboardInterrupt):
             company.act("boss", CloseDay(yesterday=True))
     assert len(company.rows("SELECT * FROM billing_days")) == done_before
-    run = company.place.perform(RunDue(), actor=SCHEDULER)
-    assert closed(run) == ["2026-03-02", "2026-03-03", "2026-03-04"][done_before:]
+    run = company.backend.perform(RunDue(), actor=SCHEDULER)
+    assert closed_dates(run) == ["2026-03-02", "2026-03-03", "2026-03-04"][done_before:]
     assert run.mail.sent == len(company.rows("SELECT * FROM mail_outbox")) == 3
     check_books(company.rows)
 
 
 def test_a_scheduler_and_a_hand_close_side_by_side(tmp_path: Path) -> None:
-    company = founded(tmp_path / "home")
+    company = create_company(tmp_path / "home")
     earn(company)
     company.clock.advance(days=1)
     by_hand = company.act("boss", CloseDay(yesterday=True)).days
-    run = company.place.perform(RunDue(), actor=SCHEDULER)
-    assert ([str(day.business_date) for day in by_hand], closed(run)) == (["2026-03-02"], [])
+    run = company.backend.perform(RunDue(), actor=SCHEDULER)
+    assert ([str(day.business_date) for day in by_hand], closed_dates(run)) == (["2026-03-02"], [])
     assert len(company.rows("SELECT * FROM billing_entries WHERE kind = 'payout'")) == 1

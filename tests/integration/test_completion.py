@@ -13,7 +13,7 @@ from select import select
 
 import pytest
 
-from popug_cli.app import Local, glance
+from popug_cli.app import LocalBackend, glance
 from popug_cli.cli.completion import answer, candidates
 from popug_cli.cli.main import run
 from popug_cli.cli.shells import SCRIPTS
@@ -60,7 +60,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
         tokens["machine"] = company.act(
             "boss", IssueToken(username="asya", ttl_seconds=3600, scope=Scope.CLOSE_DAY)
         ).token
-        company.place.close()
+        company.backend.close()
     return Office(root, tokens, shuffle_id)
 
 
@@ -192,12 +192,12 @@ def test_a_damaged_home_or_session_offers_nothing(
 def test_a_server_is_asked_and_one_that_is_silent_offers_nothing(
     seat: Office, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    place = Local(Home(seat.root))
-    assert [number for number, _ in glance.ask(place, seat.tokens["kesha"], "own-task", "1")] == ["10", "11"]
-    assert glance.ask(place, seat.tokens["kesha"], "task", "3") == [("3", "Polish the perch")]
-    assert glance.ask(place, seat.tokens["boss"], "player", "b") == [("boss", "")]
+    backend = LocalBackend(Home(seat.root))
+    assert [number for number, _ in glance.from_server(backend, seat.tokens["kesha"], "own-task", "1")] == ["10", "11"]
+    assert glance.from_server(backend, seat.tokens["kesha"], "task", "3") == [("3", "Polish the perch")]
+    assert glance.from_server(backend, seat.tokens["boss"], "player", "b") == [("boss", "")]
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(glance, "ANSWER_SECONDS", 0.1)
+        monkeypatch.setattr(glance, "SERVER_TIMEOUT_SECONDS", 0.1)
         monkeypatch.setenv("POPUG_SERVER", f"http://127.0.0.1:{silent.getsockname()[1]}")
         ask(monkeypatch, "popug task show ", 3)
     assert capfd.readouterr() == ("", "")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.app import LocalBackend
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CorrectEntry, GetIncome, GetStatement
@@ -39,7 +39,7 @@ def company(original: InProcess, tmp_path: Path) -> InProcess:
 
 def damage(company: InProcess, table: str, column: str, value: str, where: str = "true") -> None:
     """What the shell does once it was told to overlook constraints."""
-    company.place.close()
+    company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as file:
         file.execute("PRAGMA ignore_check_constraints=ON")
         file.execute("PRAGMA foreign_keys=OFF")
@@ -76,10 +76,10 @@ def test_a_value_that_makes_no_sense_is_named_as_damage(
 ) -> None:
     message = asked(company) if callable(asked) else asked
     damage(company, *place, value)
-    with pytest.raises(IntegrityFault, match="what it holds makes no sense") as refused:
+    with pytest.raises(IntegrityViolation, match="what it holds makes no sense") as refused:
         company.act("boss", message)
     assert refused.value.code == "corrupt_database"
-    assert not company.place.perform(CheckHealth()).ok
+    assert not company.backend.perform(CheckHealth()).ok
 
 
 def test_damage_of_what_a_consumer_holds_fails_no_other_command(company: InProcess) -> None:
@@ -90,7 +90,7 @@ def test_damage_of_what_a_consumer_holds_fails_no_other_command(company: InProce
             " VALUES ('nobody', 1, 'x', 'dead', 1, 'x', 'x')"
         )
     assert company.act("boss", ListTasks(status=StatusFilter.ALL)).total == 6
-    with pytest.raises(IntegrityFault, match="nobody"):
+    with pytest.raises(IntegrityViolation, match="nobody"):
         company.act("boss", RetryDeadLetters())
 
 
@@ -107,7 +107,7 @@ def test_a_mail_that_cannot_be_written_is_refused_and_says_why(company: InProces
 def test_a_version_that_is_none_is_damage_and_left_alone(company: InProcess, version: str) -> None:
     damage(company, "alembic_version", "version_num", f"'{version}'")
     before = (company.root / "popug.db").read_bytes()
-    with pytest.raises(IntegrityFault, match="its version is") as refused:
+    with pytest.raises(IntegrityViolation, match="its version is") as refused:
         company.act("boss", ListTasks())
     assert refused.value.code == "corrupt_database"
     assert (company.root / "popug.db").read_bytes() == before
@@ -123,10 +123,10 @@ def test_a_version_that_is_none_is_damage_and_left_alone(company: InProcess, ver
     ],
 )
 def test_a_table_or_column_that_is_gone_is_damage(company: InProcess, statement: str, asked: Message[Any]) -> None:
-    company.place.close()
+    company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db")) as file, file:
         file.execute(statement)
-    with pytest.raises(IntegrityFault, match=r"no such (table|column)|already exists") as refused:
+    with pytest.raises(IntegrityViolation, match=r"no such (table|column)|already exists") as refused:
         company.act("boss", asked)
     assert refused.value.code == "corrupt_database"
 
@@ -134,5 +134,5 @@ def test_a_table_or_column_that_is_gone_is_damage(company: InProcess, statement:
 def test_a_home_whose_zone_is_none_is_damaged(company: InProcess, tmp_path: Path) -> None:
     damage(company, "storage_home", "time_zone", "'Mars/Phobos'")
     shutil.copytree(company.root, tmp_path / "copy")
-    with pytest.raises(IntegrityFault, match="Mars/Phobos"):
-        Local(Home(tmp_path / "copy")).perform(CheckHealth())
+    with pytest.raises(IntegrityViolation, match="Mars/Phobos"):
+        LocalBackend(Home(tmp_path / "copy")).perform(CheckHealth())

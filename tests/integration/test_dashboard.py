@@ -20,10 +20,10 @@ import pytest
 from textual.pilot import Pilot
 
 from popug_cli.app.address import Address
-from popug_cli.app.remote import Remote
+from popug_cli.app.remote import RemoteBackend
 from popug_cli.cli import dashboard as command
 from popug_cli.cli import today
-from popug_cli.cli.face import Face
+from popug_cli.cli.face import CommandContext
 from popug_cli.cli.main import run
 from popug_cli.dashboard.application import Dashboard
 from popug_cli.dashboard.desk import Company
@@ -33,7 +33,7 @@ from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay, GetBalance
 from popug_cli.messages.identity import IssueToken, User, WhoAmI
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ListTasks, ShuffleTasks
-from tests.integration.served import Served, founded
+from tests.integration.served import RunningServer, create_home
 from tests.integration.support import InProcess
 from tests.integration.tasks_support import company_at
 
@@ -51,7 +51,7 @@ def dashboard_of(company: InProcess, name: str, perform: Callable[[Message[Any]]
     principal = company.people[name]
     user = User(principal.user_id, name, f"{name}@example.com", principal.role or Role.WORKER, active=True)
     way_in: Any = perform or (lambda message: company.act(name, message))
-    return Dashboard(Company(way_in, user, company.place.calendar, today.told, pulse_seconds=0.05))
+    return Dashboard(Company(way_in, user, company.backend.calendar, today.describe, refresh_seconds=0.05))
 
 
 def walk(dashboard: Dashboard, steps: Walk) -> None:
@@ -248,10 +248,10 @@ def test_a_fault_of_its_own_ends_it_without_a_traceback(company: InProcess, caps
 
 
 def test_over_a_server_it_works_and_says_when_the_server_is_gone(tmp_path: Path) -> None:
-    residence = founded(tmp_path / "home")
+    residence = create_home(tmp_path / "home")
     token = residence.tokens["kesha"]
-    with Served(residence.home.root) as served:
-        remote = Remote(Address(path=str(served.socket)))
+    with RunningServer(residence.home.root) as served:
+        remote = RemoteBackend(Address(path=str(served.socket)))
         user = remote.perform(WhoAmI(), token)
         remote.perform(AddTask(title="Feed the cage"), token)
 
@@ -263,7 +263,7 @@ def test_over_a_server_it_works_and_says_when_the_server_is_gone(tmp_path: Path)
             assert pilot.app.is_running
 
         way_in: Any = lambda message: remote.perform(message, token)  # noqa: E731
-        walk(Dashboard(Company(way_in, user, remote.calendar, today.told, pulse_seconds=0.05)), steps)
+        walk(Dashboard(Company(way_in, user, remote.calendar, today.describe, refresh_seconds=0.05)), steps)
 
 
 @pytest.fixture
@@ -310,16 +310,16 @@ def test_what_is_said_beside_an_answer_is_shown_and_not_printed(
 
 
 def test_after_a_restore_it_goes_on_with_the_restored_file(logged_in: InProcess, tmp_path: Path) -> None:
-    way_in = command.WayIn(Face(logged_in.place.home, as_json=False))
+    way_in = command.ReconnectingBackend(CommandContext(logged_in.backend.home, as_json=False))
     assert way_in(ListTasks()).total == 0
-    with closing(sqlite3.connect(logged_in.place.home.database)) as database:
+    with closing(sqlite3.connect(logged_in.backend.home.database)) as database:
         database.execute("VACUUM INTO ?", (str(tmp_path / "restored"),))
     logged_in.act("boss", AddTask(title="Feed the cage"))
     assert way_in(ListTasks()).total == 1
-    logged_in.place.close()
+    logged_in.backend.close()
     for left in logged_in.root.glob("popug.db-*"):
         left.unlink()
-    (tmp_path / "restored").replace(logged_in.place.home.database)
+    (tmp_path / "restored").replace(logged_in.backend.home.database)
     assert way_in(ListTasks()).total == 0
 
 

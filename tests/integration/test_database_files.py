@@ -13,7 +13,7 @@ import pytest
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage.engine import open_engine
 from popug_cli.storage.wal_check import DatabaseFiles
-from tests.integration.served import Served, founded
+from tests.integration.served import RunningServer, create_home
 from tests.integration.support import InProcess
 
 OPENED_BY_POPUG = """
@@ -61,7 +61,7 @@ assert not opened, opened
 
 
 def test_no_file_opened_while_sqlite_holds_it(tmp_path: Path) -> None:
-    company = founded(tmp_path / "home")
+    company = create_home(tmp_path / "home")
     code = OPENED_BY_POPUG + EVERY_WAY.format(root=str(tmp_path / "home"), token=company.tokens["ada"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -90,8 +90,8 @@ def posix_locks(process: int, file: Path) -> list[str]:
 
 
 def test_server_keeps_locks_on_wal_index(tmp_path: Path) -> None:
-    company = founded(tmp_path / "home")
-    with Served(company.home.root) as server:
+    company = create_home(tmp_path / "home")
+    with RunningServer(company.home.root) as server:
         index = company.home.root / "popug.db-shm"
         before = posix_locks(server.process.pid, index)
         answer = server.post("tasks/add_task", {"title": "Sweep"}, company.tokens["ada"])
@@ -105,7 +105,7 @@ def test_server_keeps_locks_on_wal_index(tmp_path: Path) -> None:
 def test_replaced_file_not_intact(tmp_path: Path, suffix: str) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.place.runtime.engine)
+    files = DatabaseFiles(company.backend.runtime.engine)
     assert files.are_intact()
     file = tmp_path / "home" / f"popug.db{suffix}"
     (tmp_path / "copy").write_bytes(file.read_bytes())
@@ -117,7 +117,7 @@ def test_replaced_file_not_intact(tmp_path: Path, suffix: str) -> None:
 def test_cut_log_not_intact(tmp_path: Path, kept_bytes: int) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.place.runtime.engine)
+    files = DatabaseFiles(company.backend.runtime.engine)
     os.truncate(tmp_path / "home" / "popug.db-wal", kept_bytes)
     assert not files.are_intact()
     assert not files.are_intact()
@@ -126,7 +126,7 @@ def test_cut_log_not_intact(tmp_path: Path, kept_bytes: int) -> None:
 def test_log_emptied_by_checkpoint_intact(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.place.runtime.engine)
+    files = DatabaseFiles(company.backend.runtime.engine)
     for _ in range(3):
         company.act("boss", AddTask(title="Sweep"))
         assert files.are_intact()
@@ -138,7 +138,7 @@ def test_log_emptied_by_checkpoint_intact(tmp_path: Path) -> None:
 def test_busy_checkpoint_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.place.runtime.engine)
+    files = DatabaseFiles(company.backend.runtime.engine)
     with closing(sqlite3.connect(tmp_path / "home" / "popug.db")) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     monkeypatch.setattr(files, "_is_log_whole", lambda states: True)
@@ -152,6 +152,6 @@ def test_busy_checkpoint_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_missing_side_files_refused(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
-    company.place.close()
+    company.backend.close()
     with pytest.raises(FileNotFoundError):
         DatabaseFiles(open_engine(tmp_path / "home" / "popug.db"))

@@ -38,7 +38,7 @@ def test_a_limit_on_the_size_of_files_is_named_and_when_it_is_lifted_everything_
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     before = company.act("boss", AddTask(title="Feed the cage"))
-    company.place.close()
+    company.backend.close()
     size = max(file.stat().st_size for file in company.root.glob("popug.db*"))
     done: list[int] = []
     with files_up_to(size + 8192), pytest.raises(Unavailable) as refused:
@@ -50,7 +50,7 @@ def test_a_limit_on_the_size_of_files_is_named_and_when_it_is_lifted_everything_
     listed = company.act("boss", ListTasks(status=StatusFilter.ALL))
     assert listed.total == len(done) + 2
     assert listed.tasks[0].fee_cents == before.fee_cents
-    assert company.place.perform(CheckHealth()).ok
+    assert company.backend.perform(CheckHealth()).ok
 
 
 def test_without_any_place_for_temporary_files_a_replay_takes_the_home(
@@ -82,7 +82,7 @@ def test_an_older_program_leaves_a_newer_home_as_it_is(
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that a program of the future has migrated."""
     company = InProcess(tmp_path_factory.mktemp("newer") / "home")
-    company.place.close()
+    company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     return company.root
@@ -102,7 +102,7 @@ def test_a_home_that_may_only_be_read_answers_and_refuses_what_would_change_it(t
     if setpriv is None:
         pytest.skip("there is no setpriv")
     company = InProcess(tmp_path / "home")
-    company.place.close()
+    company.backend.close()
     for path in sorted(company.root.rglob("*"), reverse=True):
         path.chmod(path.stat().st_mode & ~0o222)
     company.root.chmod(0o500)
@@ -126,12 +126,12 @@ def test_a_backup_may_lie_on_another_machine_and_no_home_is_restored_there(
     told = tmp_path / "mountinfo"
     told.write_text(f"27 1 254:0 / / rw - ext4 /dev/vda rw\n50 27 0:60 / {there} rw - nfs4 server:/ rw\n")
     monkeypatch.setattr(mounts, "MOUNTINFO", told)
-    company.place.close()
-    written = company.place.perform(BackUp(path=str(there / "backup.zip")))
-    place = company.place.elsewhere(Home(there / "home"))
+    company.backend.close()
+    written = company.backend.perform(BackUp(path=str(there / "backup.zip")))
+    backend = company.backend.for_home(Home(there / "home"))
     with pytest.raises(Unavailable) as refused:
-        place.perform(Restore(path=written.path))
+        backend.perform(Restore(path=written.path))
     assert (refused.value.code, refused.value.details["file_system"]) == ("no_locks", "nfs4")
     assert [path.name for path in there.iterdir()] == ["backup.zip"]
-    company.place.perform(Restore(path=written.path))
-    assert company.place.perform(CheckHealth()).ok
+    company.backend.perform(Restore(path=written.path))
+    assert company.backend.perform(CheckHealth()).ok

@@ -27,7 +27,7 @@ from popug_cli.messages.tasks import AddTask, CompleteTask, ShuffleTasks
 from tests.integration.identity_support import CHEAP
 from tests.integration.support import PASSWORD, InProcess, SetClock
 
-CHANGES = {each.line for each in declarations() if each.is_command} - {"mail send"}
+CHANGES = {each.command_line for each in declarations() if each.is_command} - {"mail send"}
 EXAMPLES = [(words, line) for words, each in surface().commands.items() for line, _ in each.examples]
 LASTING = {"popug scheduler", "popug events follow", "popug serve", "popug dashboard"}
 IDS = {
@@ -80,7 +80,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name: company.act("boss", IssueToken(username=name, ttl_seconds=A_DAY)).token for name in ("ada", "kesha")
         }
         ids = {word: str(next(iter(company.rows(statement)[0].values()))) for word, statement in IDS.items()}
-        company.place.close()
+        company.backend.close()
     (folder / "known.json").write_text(json.dumps({"tokens": tokens, "ids": ids}))
     (folder / "home/hooks").mkdir(mode=0o755)
     (folder / "home/hooks/task_assigned").write_text("#!/bin/sh\ncat\n")
@@ -100,16 +100,16 @@ def live(company: InProcess, clock: SetClock) -> None:
     company.act("boss", AddTask(title="Of today"))
     company.act("boss", ShuffleTasks())
     company._remember(company.act("boss", AddUser(username="asya", email="asya@example.com", role="accountant")))
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         context.connection.exec_driver_sql("UPDATE mail_outbox SET status = 'failed', last_error = 'no such mailbox'")
-        head = context.log.head()
+        head = context.log.last_position()
         envelope = {
             "specversion": "1.0", "id": "poison", "source": "/popug/identity", "datacontenttype": "application/json",
             "type": "popug.identity.user_registered.v1", "subject": "x", "time": "2026-01-01T00:00:00Z",
             "sequence": str(head + 1), "correlationid": "x", "actor": "x", "data": {"nothing": "of use"},
         }  # fmt: skip
         context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(envelope),))
-    company.place.catch_up()
+    company.backend.catch_up()
 
 
 @pytest.fixture

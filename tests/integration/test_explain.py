@@ -10,7 +10,14 @@ import pytest
 from popug_cli.app import explain
 from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetIncome, GetStatement
-from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, Reason, ShowTask
+from popug_cli.messages.company import (
+    ExplainBalance,
+    ExplainIncome,
+    ExplainTask,
+    Explanation,
+    ExplanationNode,
+    ShowTask,
+)
 from popug_cli.messages.tasks import AddTask, ShuffleTasks
 from tests.integration.ledger_support import company_with_a_past, copy_of
 from tests.integration.support import InProcess
@@ -28,7 +35,7 @@ def company(original: InProcess, tmp_path: Path) -> InProcess:
     return copy_of(original, tmp_path / "home")
 
 
-def nodes(reasons: list[Reason]) -> Iterator[Reason]:
+def nodes(reasons: list[ExplanationNode]) -> Iterator[ExplanationNode]:
     for reason in reasons:
         yield reason
         yield from nodes(reason.because)
@@ -101,8 +108,8 @@ def test_a_task_is_explained_by_the_entries_that_one_may_see(company: InProcess)
     assert adds_up(answer)
     assert "priced: fee" in answer.because[0].what
     for name in PEOPLE:
-        own = company.act(name, ShowTask(number=1)).entries
-        assert company.act(name, ExplainTask(number=1)).figure_cents == sum(entry.signed_cents for entry in own)
+        own_entries = company.act(name, ShowTask(number=1)).entries
+        assert company.act(name, ExplainTask(number=1)).figure_cents == sum(entry.signed_cents for entry in own_entries)
     with pytest.raises(NotFound):
         company.act("boss", ExplainTask(number=99))
 

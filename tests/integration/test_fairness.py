@@ -14,7 +14,7 @@ def test_every_draw_is_counted_among_those_who_took_part_in_it(tmp_path: Path) -
     company.hire("gosha", "accountant")
     company.act("boss", ImportTasks(lines=[NewTask(title=f"Task {n}") for n in range(20)]))
     company.hire("kesha")
-    nobody_drawn = {each.username: each.expected for each in company.act("boss", GetFairness()).people}
+    nobody_drawn = {person.username: person.expected for person in company.act("boss", GetFairness()).people}
     assert nobody_drawn == {"asya": 10, "gosha": 10, "kesha": 0}
     company.act("boss", ShuffleTasks())
     (held,) = company.rows(
@@ -23,12 +23,12 @@ def test_every_draw_is_counted_among_those_who_took_part_in_it(tmp_path: Path) -
     )
     company.act("boss", DeactivateUser(username="kesha"))
     answer = company.act("asya", GetFairness())
-    expected = {each.username: each.expected for each in answer.people}
+    expected = {person.username: person.expected for person in answer.people}
     half = held["n"] / 2
     assert expected == {
         "asya": round(10 + 20 / 3 + half, 6),
         "gosha": round(10 + 20 / 3 + half, 6),
         "kesha": round(20 / 3, 6),
     }
-    assert sum(each.assigned for each in answer.people) == 40 + held["n"]
+    assert sum(person.assigned for person in answer.people) == 40 + held["n"]
     assert 0 < answer.p_value <= 1

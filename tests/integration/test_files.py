@@ -31,15 +31,15 @@ from tests.integration.support import InProcess, SetClock
 root = Path(sys.argv[1])
 os.umask(int(sys.argv[2], 8))
 company = InProcess(root / "home", clock=SetClock(datetime.now(UTC)))
-with session_file.room(company.place.home) as keep:
-    keep("a token")
+with session_file.reserve(company.backend.home) as save:
+    save("a token")
 company.hire("kesha")
 company.act("boss", AddTask(title="Feed the cage"))
 company.act("kesha", CompleteTask(number=1))
 company.act("boss", RotateKey())
-company.place.perform(SetSetting(key="mail.from", value="popug@example.com"), actor=OPERATOR)
+company.backend.perform(SetSetting(key="mail.from", value="popug@example.com"), actor=OPERATOR)
 company.act("boss", CloseDay())
-migrate._back_up(company.place.home, "0001")
+migrate._back_up(company.backend.home, "0001")
 for path in sorted(root.rglob("*")):
     print(f"{path.stat().st_mode & 0o7777:o} {'d' if path.is_dir() else 'f'} {path.relative_to(root)}")
 """
@@ -87,7 +87,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def remember(home: Home, token: str) -> None:
-    with session_file.room(home) as keep:
+    with session_file.reserve(home) as keep:
         keep(token)
 
 

@@ -20,7 +20,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, Key, KeySet, OctKey, OKPKey, RSAKey
 
 from popug_cli.cli.main import run
-from popug_cli.messages.base import Done
+from popug_cli.messages.base import Nothing
 from popug_cli.messages.identity import IssueToken, LogOut, RotateKey, ShowKeys, ShowUser, WhoAmI
 from tests.integration.identity_support import People, settle
 from tests.refusals import refused
@@ -162,12 +162,12 @@ def forger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forger]:
         people = settle(root / "home", root / "template", patch)
         people.clock.instant = datetime.fromtimestamp(int(time.time()), people.clock.instant.tzinfo)
         session = people.log_in().token
-        (file,) = people.place.home.keys.glob("*.pem")
+        (file,) = people.backend.home.keys.glob("*.pem")
         key = OKPKey.import_key(file.read_bytes())
         yield Forger(people, jwt.decode(session, key, algorithms=["EdDSA"]).claims, file.stem, key)
 
 
-def told(forger: Forger, *arguments: str) -> tuple[int, str, str]:
+def run_command(forger: Forger, *arguments: str) -> tuple[int, str, str]:
     """What the program itself answers, on stdout and on stderr, with its exit code."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -179,15 +179,15 @@ def told(forger: Forger, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_token_that_says_the_truth_is_good_whoever_wrote_it_down(forger: Forger) -> None:
-    assert forger.people.place.perform(WhoAmI(), forger.say()).username == "kesha"
-    assert forger.people.place.perform(WhoAmI(), forger.say(scope=None)).username == "kesha"
+    assert forger.people.backend.perform(WhoAmI(), forger.say()).username == "kesha"
+    assert forger.people.backend.perform(WhoAmI(), forger.say(scope=None)).username == "kesha"
 
 
 def test_anybody_can_prove_our_tokens_with_the_published_keys_alone(forger: Forger) -> None:
     before = forger.people.log_in().token
     kid = forger.people.act("boss", RotateKey()).kid
     after = forger.people.log_in().token
-    published: Any = {"keys": forger.people.place.perform(ShowKeys()).keys}
+    published: Any = {"keys": forger.people.backend.perform(ShowKeys()).keys}
     for token, signer in ((before, forger.kid), (after, kid)):
         proved = jwt.decode(token, KeySet.import_key_set(published), algorithms=["EdDSA"])
         assert (proved.header["kid"], proved.claims["username"]) == (signer, "kesha")
@@ -196,7 +196,7 @@ def test_anybody_can_prove_our_tokens_with_the_published_keys_alone(forger: Forg
 
 
 def test_a_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
-    for key in forger.people.place.perform(ShowKeys()).keys:
+    for key in forger.people.backend.perform(ShowKeys()).keys:
         assert OKPKey.import_key(dict(key)).thumbprint() == key["kid"]
         assert "d" not in key
 
@@ -208,11 +208,11 @@ def test_a_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
 def test_a_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: pytest.MonkeyPatch) -> None:
     token = FORGERIES[forgery](forger)
     with refused("token_invalid", 4) as error:
-        forger.people.place.perform(WhoAmI(), token)
+        forger.people.backend.perform(WhoAmI(), token)
     assert error.value.message.count(".") == 1
     monkeypatch.setenv("POPUG_TOKEN", token)
-    assert told(forger, "whoami") == (4, "", f"error: {error.value.message}\n  {error.value.hint}\n")
-    code, out, err = told(forger, "whoami", "--json")
+    assert run_command(forger, "whoami") == (4, "", f"error: {error.value.message}\n  {error.value.hint}\n")
+    code, out, err = run_command(forger, "whoami", "--json")
     assert (code, out, json.loads(err)["error"]["code"]) == (4, "", "token_invalid")
 
 
@@ -220,19 +220,19 @@ def test_a_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: py
 @pytest.mark.parametrize("value", [..., None, [], {}], ids=["dropped", "null", "list", "object"])
 def test_every_claim_is_needed_in_its_own_type(forger: Forger, claim: str, value: Any) -> None:
     with refused("token_invalid", 4):
-        forger.people.place.perform(WhoAmI(), forger.say(**{claim: value}))
+        forger.people.backend.perform(WhoAmI(), forger.say(**{claim: value}))
 
 
 @pytest.mark.parametrize("claim", OTHER_HOLDERS)
 def test_what_the_company_did_not_say_is_found_out_in_its_list(forger: Forger, claim: str) -> None:
     """Even with the company's own key: the list of tokens has the last word about holder, role and id."""
     with refused("token_revoked", 4):
-        forger.people.place.perform(WhoAmI(), forger.say(**{claim: OTHER_HOLDERS[claim]}))
+        forger.people.backend.perform(WhoAmI(), forger.say(**{claim: OTHER_HOLDERS[claim]}))
 
 
 def test_another_name_in_the_token_makes_nobody_else_of_its_holder(forger: Forger) -> None:
     with refused("token_revoked", 4):
-        forger.people.place.perform(WhoAmI(), forger.say(username="boss"))
+        forger.people.backend.perform(WhoAmI(), forger.say(username="boss"))
 
 
 def test_a_scope_taken_out_of_a_token_is_found_out(forger: Forger) -> None:
@@ -240,7 +240,7 @@ def test_a_scope_taken_out_of_a_token_is_found_out(forger: Forger) -> None:
     claims = jwt.decode(issued.token, newest_key(forger), algorithms=["EdDSA"]).claims
     assert claims.pop("scope") == "close-day"
     with refused("token_revoked", 4):
-        forger.people.place.perform(ShowUser(username="kesha"), sign(forger.header, claims, forger.key))
+        forger.people.backend.perform(ShowUser(username="kesha"), sign(forger.header, claims, forger.key))
 
 
 def test_a_token_prolonged_with_the_companys_own_key_ends_when_the_list_says(forger: Forger) -> None:
@@ -251,23 +251,23 @@ def test_a_token_prolonged_with_the_companys_own_key_ends_when_the_list_says(for
     assert forger.people.is_good(prolonged)
     forger.people.clock.advance(seconds=1)
     with refused("token_expired", 4):
-        forger.people.place.perform(WhoAmI(), prolonged)
+        forger.people.backend.perform(WhoAmI(), prolonged)
     forger.people.clock.advance(seconds=-60)
 
 
 def test_an_expired_and_an_ended_token_are_told_apart_from_a_forged_one(forger: Forger) -> None:
     now = int(forger.people.clock.instant.timestamp())
     with refused("token_expired", 4):
-        forger.people.place.perform(WhoAmI(), forger.say(iat=now - 60, exp=now - 1))
+        forger.people.backend.perform(WhoAmI(), forger.say(iat=now - 60, exp=now - 1))
     token = forger.people.log_in().token
-    assert forger.people.place.perform(LogOut(), token) == Done()
+    assert forger.people.backend.perform(LogOut(), token) == Nothing()
     with refused("token_revoked", 4):
-        forger.people.place.perform(WhoAmI(), token)
+        forger.people.backend.perform(WhoAmI(), token)
 
 
 def newest_key(forger: Forger) -> OKPKey:
-    signing = (forger.people.place.home.keys / "signing").read_text(encoding="ascii")
-    return OKPKey.import_key((forger.people.place.home.keys / f"{signing}.pem").read_bytes())
+    signing = (forger.people.backend.home.keys / "signing").read_text(encoding="ascii")
+    return OKPKey.import_key((forger.people.backend.home.keys / f"{signing}.pem").read_bytes())
 
 
 # --- on Node -----------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_what_node_forges_is_refused(forger: Forger, node_folder: Path) -> None:
     assert len(forged) == 6
     for name, token in forged.items():
         with refused("token_invalid", 4):
-            forger.people.place.perform(WhoAmI(), token)
+            forger.people.backend.perform(WhoAmI(), token)
         assert jwt_header(token)["kid"] == forger.kid, name
 
 

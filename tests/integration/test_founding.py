@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth
 from tests.integration.support import InProcess
@@ -10,10 +10,10 @@ from tests.integration.support import InProcess
 
 def test_a_founding_that_was_cut_short_is_healthy_and_a_company_without_its_key_is_not(tmp_path: Path) -> None:
     """Found by the power-cut harness: the database was there, and nobody in it yet."""
-    place = Local(Home(tmp_path / "home"))
-    place.found("Europe/Berlin")
-    assert place.perform(CheckHealth()).ok
+    backend = LocalBackend(Home(tmp_path / "home"))
+    backend.create_company("Europe/Berlin")
+    assert backend.perform(CheckHealth()).ok
     company = InProcess(tmp_path / "other")
     (company.root / "keys" / "signing").unlink()
-    health = company.place.perform(CheckHealth())
+    health = company.backend.perform(CheckHealth())
     assert [check.name for check in health.checks if not check.ok] == ["keys"]

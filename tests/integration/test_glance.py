@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from popug_cli.identity import glance
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.identity import DeactivateUser, IssueToken, LogOut, Scope
 from tests.integration.identity_support import People, settle
 
@@ -22,7 +22,7 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> People:
 
 @pytest.fixture
 def database(people: People) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(people.place.home.database)) as database:
+    with closing(sqlite3.connect(people.backend.home.database)) as database:
         yield database
 
 
@@ -30,11 +30,11 @@ def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
     people: People, database: sqlite3.Connection
 ) -> None:
     def holder(token: str) -> glance.Viewer | None:
-        return glance.holder(database, token, stamp(people.clock.now()))
+        return glance.viewer_of(database, token, to_rfc3339(people.clock.now()))
 
     viewer = glance.Viewer(people.people["kesha"].user_id, "worker")
     session, ended = people.log_in().token, people.log_in().token
-    people.place.perform(LogOut(), ended)
+    people.backend.perform(LogOut(), ended)
     scoped = people.act("boss", IssueToken(username="kesha", ttl_seconds=60, scope=Scope.CLOSE_DAY)).token
     brief = people.machine_token("kesha", ttl_seconds=60)
     assert [holder(token) for token in (session, ended, scoped, brief)] == [viewer, None, None, viewer]
@@ -50,15 +50,15 @@ def test_a_token_is_read_whatever_its_length(people: People, database: sqlite3.C
     for length in range(20):
         claims = json.dumps({"jti": row["token_id"], "more": "x" * length}).encode()
         token = f"head.{urlsafe_b64encode(claims).decode().rstrip('=')}.signature"
-        assert glance.holder(database, token, stamp(people.clock.now())) is not None
+        assert glance.viewer_of(database, token, to_rfc3339(people.clock.now())) is not None
 
 
 def test_people_are_seen_by_the_beginning_of_their_names(
     people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]
-    assert glance.everybody(database, "") == everybody
-    assert glance.everybody(database, "ke") == everybody[2:3]
-    assert glance.everybody(database, "esha") == []
-    monkeypatch.setattr(glance, "MOST_PEOPLE", 2)
-    assert glance.everybody(database, "") == everybody[:2]
+    assert glance.all_users(database, "") == everybody
+    assert glance.all_users(database, "ke") == everybody[2:3]
+    assert glance.all_users(database, "esha") == []
+    monkeypatch.setattr(glance, "MAX_PEOPLE", 2)
+    assert glance.all_users(database, "") == everybody[:2]

@@ -13,24 +13,24 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local
-from popug_cli.app.resident import Resident
-from popug_cli.cli.face import Face
-from popug_cli.cli.hooks import Report
+from popug_cli.app import LocalBackend
+from popug_cli.app.resident import ServedCompany
+from popug_cli.cli.face import CommandContext
+from popug_cli.cli.hooks import HookReportPrinter
 from popug_cli.cli.main import run as run_popug
-from popug_cli.cli.serve import _beside as beside_server
-from popug_cli.hooks import Looks, run_once, running_beside
+from popug_cli.cli.serve import _background as beside_server
+from popug_cli.hooks import HookPoller, run_in_background, run_once
 from popug_cli.kernel.errors import PopugError, Unavailable
-from popug_cli.messages.hooks import HookRun, TryHook
+from popug_cli.messages.hooks import HookRunResult, TryHook
 from tests.integration.hooks_support import (
     KEEP,
     PATIENCE_SECONDS,
     add,
     company,
+    find_hook,
     hook,
     is_gone,
-    listed,
-    look,
+    run_hooks,
     titles,
     wait_for,
 )
@@ -44,7 +44,7 @@ EXAMPLES = Path(__file__).parents[2] / ".github/examples/hooks"
 # --- what runs them -----------------------------------------------------------------------------
 
 
-class Told:
+class RecordingReporter:
     """What was told."""
 
     def __init__(self) -> None:
@@ -57,75 +57,75 @@ class Told:
 def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_again(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("popug_cli.hooks.POLL_SECONDS", 0.01)
     monkeypatch.setattr("popug_cli.hooks.GRACE_SECONDS", PATIENCE_SECONDS)
     trap = "trap '' TERM; "
     hook(
         company, "task_created", f'{trap}echo $$ > "$POPUG_HOME/child"; test -e up && exit 0; while :; do sleep 1; done'
     )
     add(company, "One")
-    told = Told()
-    folder = company.place.home.hooks
+    reporter = RecordingReporter()
+    folder = company.backend.home.hooks
 
-    def open_place(progress: Any) -> Local:
-        return Local(company.place.home, clock=company.clock, chance=SeededChance(5), progress=progress)
+    def open_backend(progress: Any) -> LocalBackend:
+        return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(5), progress=progress)
 
-    with running_beside(open_place, folder, told):
+    with run_in_background(open_backend, folder, reporter):
         wait_for(company.root / "child")
     assert "popug-hooks" not in {thread.name for thread in threading.enumerate()}
     assert is_gone(company.root / "child")
-    assert (listed(company).attempts, listed(company).state, told.errors) == (0, "ready", [])
+    assert (find_hook(company).attempts, find_hook(company).state, reporter.errors) == (0, "ready", [])
     (company.root / "up").touch()
-    assert look(company).done == 1
+    assert run_hooks(company).done == 1
 
 
 @pytest.mark.parametrize("scheduler", [False, True])
 def test_a_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPatch, scheduler: bool) -> None:
-    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("popug_cli.hooks.POLL_SECONDS", 0.01)
     path = hook(company, "task_created", f"{KEEP}; touch done")
     company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
-    resident = Resident(company.place.home, threads=2)
-    with beside_server(Face(company.place.home, as_json=True), scheduler=scheduler)(
-        lambda progress: resident.place(company.warnings.append, progress=progress)
+    served_company = ServedCompany(company.backend.home, threads=2)
+    with beside_server(CommandContext(company.backend.home, as_json=True), scheduler=scheduler)(
+        lambda progress: served_company.open_backend(company.warnings.append, progress=progress)
     ):
         add(company, "One")
         wait_for(company.root / "done")
-    resident.close()
+    served_company.close()
     assert titles(company) == ["One"]
 
 
 def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
-    told, calls = Told(), []
+    monkeypatch.setattr("popug_cli.hooks.POLL_SECONDS", 0)
+    reporter, calls = RecordingReporter(), []
 
-    def busy(progress: Any) -> Local:
+    def busy(progress: Any) -> LocalBackend:
         calls.append(1)
         if len(calls) == 3:
             looks.stopping.set()
         raise Unavailable("database_busy", "Another process holds the database.")
 
-    looks = Looks(busy, company.place.home.hooks, told)
+    looks = HookPoller(busy, company.backend.home.hooks, reporter)
     looks.run()
-    assert (len(calls), [error.code for error in told.errors]) == (3, ["database_busy"])
+    assert (len(calls), [error.code for error in reporter.errors]) == (3, ["database_busy"])
 
 
 def test_a_served_home_that_was_replaced_is_left_alone_without_a_word(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def replaced(progress: Any) -> Local:
+    def replaced(progress: Any) -> LocalBackend:
         raise Unavailable("server_unavailable", "The database was replaced.")
 
-    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
-    told = Told()
-    Looks(replaced, company.place.home.hooks, told).run()
-    assert told.errors == []
+    monkeypatch.setattr("popug_cli.hooks.POLL_SECONDS", 0)
+    reporter = RecordingReporter()
+    HookPoller(replaced, company.backend.home.hooks, reporter).run()
+    assert reporter.errors == []
 
 
 def test_a_home_without_hooks_is_not_even_opened(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("popug_cli.hooks.LOOK_SECONDS", 0)
+    monkeypatch.setattr("popug_cli.hooks.POLL_SECONDS", 0)
     (company.root / "hooks").rmdir()
-    looks = Looks(lambda progress: company.place, company.place.home.hooks, Told())
-    looks.look(1)
+    looks = HookPoller(lambda progress: company.backend, company.backend.home.hooks, RecordingReporter())
+    looks.poll(1)
     asked: list[float] = []
 
     def waited(seconds: float) -> bool:
@@ -133,7 +133,7 @@ def test_a_home_without_hooks_is_not_even_opened(company: InProcess, monkeypatch
         return len(asked) > 3
 
     monkeypatch.setattr(looks.stopping, "wait", waited)
-    monkeypatch.setattr(looks, "look", lambda seconds: pytest.fail("it was opened"))
+    monkeypatch.setattr(looks, "poll", lambda seconds: pytest.fail("it was opened"))
     looks.run()
     assert len(asked) == 4
 
@@ -143,7 +143,7 @@ def test_a_signal_ends_the_scheduler_while_a_hook_hangs(company: InProcess) -> N
     hook(company, "task_created", "trap '' TERM; echo $$ > child; while :; do sleep 1; done")
     add(company, "One")
     line = ["--home", str(company.root), "scheduler"]
-    patch = f"from popug_cli import hooks\nhooks.GRACE_SECONDS = 600"
+    patch = "from popug_cli import hooks\nhooks.GRACE_SECONDS = 600"
     code = f"{patch}\nimport sys\nfrom popug_cli.cli.main import run\nsys.exit(run({line!r}))"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
@@ -154,7 +154,7 @@ def test_a_signal_ends_the_scheduler_while_a_hook_hangs(company: InProcess) -> N
         assert process.stderr.read() == ""
     assert is_gone(company.root / "child")
     company.clock.instant = datetime.now(UTC)
-    assert (listed(company).attempts, listed(company).state) == (0, "ready")
+    assert (find_hook(company).attempts, find_hook(company).state) == (0, "ready")
 
 
 def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +162,7 @@ def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: p
     path = hook(company, "task_created", KEEP)
     company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
     add(company, "One")
-    company.place.close()
+    company.backend.close()
     assert run_popug(["--home", str(company.root), "scheduler", "--once", "--json"]) == 0
     _, line = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (line["event"], line["done"], line["failed"]) == ("hooks", 1, 0)
@@ -173,19 +173,21 @@ def test_an_order_to_end_ends_a_single_look_and_the_event_is_run_again(company: 
     hook(company, "task_created", "test -e up && exit 0; kill -TERM $PPID; sleep 1000")
     add(company, "One")
 
-    def open_place(progress: Any) -> Local:
-        return Local(company.place.home, clock=company.clock, chance=SeededChance(6), progress=progress)
+    def open_backend(progress: Any) -> LocalBackend:
+        return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(6), progress=progress)
 
-    run = run_once(open_place, company.place.home.hooks, Told())
-    assert (run, listed(company).last_error) == (HookRun(0, 0, 0, 0), None)
+    run = run_once(open_backend, company.backend.home.hooks, RecordingReporter())
+    assert (run, find_hook(company).last_error) == (HookRunResult(0, 0, 0, 0), None)
     (company.root / "up").touch()
-    assert (listed(company).attempts, look(company).done) == (0, 1)
+    assert (find_hook(company).attempts, run_hooks(company).done) == (0, 1)
 
 
 def test_what_keeps_hooks_from_being_run_is_an_error_on_stderr(
     company: InProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Report(Face(company.place.home, as_json=True)).failed(Unavailable("database_busy", "It is held."))
+    HookReportPrinter(CommandContext(company.backend.home, as_json=True)).failed(
+        Unavailable("database_busy", "It is held.")
+    )
     told = capsys.readouterr()
     assert (told.out, json.loads(told.err)["error"]["code"]) == ("", "database_busy")
 
@@ -210,7 +212,7 @@ def test_the_commands_tell_people_and_programs(company: InProcess, capsys: pytes
     code, words = shown(company, capsys, "test", "task_created", "--json")
     assert (json.loads(words)["exit"], json.loads(words)["output"]) == (3, "task_created\n")
     for _ in range(5):
-        look(company)
+        run_hooks(company)
         company.clock.advance(hours=1)
     code, words = shown(company, capsys, "list")
     assert "any.bad is not run: others may write to it: chmod go-w" in words
@@ -246,7 +248,7 @@ def test_an_example_works(
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copy(EXAMPLES / name, company.root / "hooks" / name)
     add(company, 'Feed "the" cage')
-    trial = company.place.perform(TryHook(name=name))
+    trial = company.backend.perform(TryHook(name=name))
     assert trial.exit == 0, trial.output
     assert said in trial.output
     if program == "curl":

@@ -18,8 +18,8 @@ from popug_cli.cli.blocks import Column, Heading, Hint, Table
 from popug_cli.cli.main import run
 from popug_cli.cli.program import build
 from popug_cli.cli.render import Printer
-from popug_cli.kernel.chance import SystemChance, uuid7
-from popug_cli.kernel.clock import stamp
+from popug_cli.kernel.chance import SystemRandomSource, uuid7
+from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.identity import IssueToken
 from popug_cli.messages.principal import OPERATOR
@@ -109,7 +109,7 @@ def furnish(root: Path) -> Stage:
     names, titles, logged = TEXTS[:PEOPLE], TEXTS[:TASKS], TEXTS[PEOPLE:]
     tasks: list[NewTask | None] = [NewTask(title=f"Feed cage {number}") for number in range(TASKS)]
     company.act("boss", ImportTasks(lines=tasks))
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         context.connection.exec_driver_sql("PRAGMA ignore_check_constraints=ON")
         for table in ("tasks_tasks", "billing_tasks", "analytics_tasks"):
             ids = [row[0] for row in context.connection.execute(text(f"SELECT task_id FROM {table} ORDER BY task_id"))]
@@ -146,11 +146,11 @@ def poisonous(bad: str) -> dict[str, Any]:
 
 
 def append(company: InProcess, events: list[dict[str, Any]]) -> None:
-    with company.place.runtime.writing(OPERATOR) as context:
-        head = context.log.head()
-        common = {"specversion": "1.0", "time": stamp(context.now), "source": "/popug/cage"}
+    with company.backend.runtime.writing(OPERATOR) as context:
+        head = context.log.last_position()
+        common = {"specversion": "1.0", "time": to_rfc3339(context.now), "source": "/popug/cage"}
         rows = [
-            (n, json.dumps({"id": uuid7(context.now, SystemChance()), "sequence": str(n), **common, **event}))
+            (n, json.dumps({"id": uuid7(context.now, SystemRandomSource()), "sequence": str(n), **common, **event}))
             for n, event in enumerate(events, head + 1)
         ]
         insert_many(context.connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
@@ -183,7 +183,7 @@ def test_what_is_stored_is_shown_without_a_raw_character(stage: Stage, line: str
 def test_what_has_an_id_is_shown_without_a_raw_character(stage: Stage) -> None:
     stage.show("close-day", "--no-mail").is_safe()
     mail_id = stage.first("SELECT mail_id FROM mail_outbox")
-    with stage.company.place.runtime.writing(OPERATOR) as context:
+    with stage.company.backend.runtime.writing(OPERATOR) as context:
         context.connection.execute(text("UPDATE mail_outbox SET last_error = :bad"), {"bad": "".join(TEXTS[:100])})
         context.connection.execute(text("UPDATE mail_receivers SET username = :bad, email = :bad"), {"bad": TEXTS[0]})
     event_ids = [row["id"] for row in stage.company.rows("SELECT id FROM bus_log ORDER BY sequence DESC LIMIT 30")]
@@ -312,12 +312,12 @@ def test_a_bad_setting_is_quoted_without_a_raw_character(stage: Stage, monkeypat
 def test_the_printer_lets_nothing_through(texts: list[str]) -> None:
     printer = Printer(io.StringIO(), io.StringIO())
     bad = "\n".join(texts)
-    columns = [Column("x", flexible=True) for _ in texts]
+    columns = [Column("x", shrinks=True) for _ in texts]
     table = Table(columns, [texts], title=bad, footer=bad)
     printer.blocks([bad, Heading(bad), Hint(bad), table, Table(columns, [], empty=bad)])
     error = InvalidInput(bad, bad, hint=bad, details={bad: texts})
     printer.line(bad)
-    for tell in (printer.warn, printer.note, printer.ask, printer.trace):
+    for tell in (printer.warn, printer.remark, printer.ask, printer.traceback):
         tell(bad)
     printer.error(error, as_json=False)
     assert raw_characters(written(printer)) == set()

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Command, Message
@@ -57,7 +57,7 @@ def test_the_first_admin_is_registered_by_the_operator(people: People) -> None:
 
 def test_there_is_one_first_admin(people: People) -> None:
     with refused("already_initialised", 6, {"home": str(people.root)}):
-        people.place.perform(FIRST)
+        people.backend.perform(FIRST)
     assert "ada" not in {user.username for user in people.act("boss", ListUsers()).users}
 
 
@@ -73,17 +73,17 @@ def test_there_is_one_first_admin(people: People) -> None:
 def test_a_company_is_not_founded_for_a_bad_admin_or_zone(
     tmp_path: Path, changes: dict[str, str], zone: str, code: str
 ) -> None:
-    place = Local(Home(tmp_path / "home"))
+    backend = LocalBackend(Home(tmp_path / "home"))
     with refused(code, 2):
-        place.found(zone, msgspec.structs.replace(FIRST, **changes))
+        backend.create_company(zone, msgspec.structs.replace(FIRST, **changes))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_first_admin_with_a_weak_password_is_refused_in_a_company_that_is_there(tmp_path: Path) -> None:
-    place = Local(Home(tmp_path / "home"))
-    place.found("UTC")
+    backend = LocalBackend(Home(tmp_path / "home"))
+    backend.create_company("UTC")
     with refused("password_too_weak", 2):
-        place.perform(msgspec.structs.replace(FIRST, password="short"), actor=OPERATOR)
+        backend.perform(msgspec.structs.replace(FIRST, password="short"), actor=OPERATOR)
 
 
 # --- joining ------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_bad_newcomer_changes_nothing(people: People) -> None:
 def test_nobody_is_ever_deleted(people: People) -> None:
     with (
         pytest.raises(Exception, match="never deleted"),
-        people.place.runtime.writing(people.people["boss"]) as context,
+        people.backend.runtime.writing(people.people["boss"]) as context,
     ):
         context.connection.exec_driver_sql("DELETE FROM identity_users")
 
@@ -223,7 +223,7 @@ def test_what_is_told_of_a_change_says_what_has_changed(people: People) -> None:
         ActivateUser(username="kesha"),
     ):
         people.act("boss", message)
-    assert people.told(head) == [
+    assert people.published_events(head) == [
         ("user_role_changed", {"user_id": user_id, "old_role": "worker", "new_role": "manager"}),
         ("user_email_changed", {"user_id": user_id, "email": "new@example.com"}),
         ("password_changed", {"user_id": user_id}),
@@ -289,7 +289,7 @@ def test_the_last_active_admin_stays(people: People) -> None:
 def test_the_operator_brings_an_admin_back(people: People) -> None:
     people.act("boss", DeactivateUser(username="kesha"))
     head = people.head()
-    user = people.place.perform(RecoverAdmin(username="Kesha", password="a new beginning"))
+    user = people.backend.perform(RecoverAdmin(username="Kesha", password="a new beginning"))
     assert (user.role, user.active) == ("admin", True)
     assert people.events(head) == [
         "user_role_changed operator",
@@ -306,11 +306,11 @@ def test_the_way_back_ends_every_token_and_every_wait(people: People) -> None:
         with refused("bad_credentials", 4):
             people.log_in("kesha", "wrong")
     head = people.head()
-    people.place.perform(RecoverAdmin(username="kesha", password="a new beginning"))
-    reasons = [data["reason"] for name, data in people.told(head) if name == "token_revoked"]
+    people.backend.perform(RecoverAdmin(username="kesha", password="a new beginning"))
+    reasons = [data["reason"] for name, data in people.published_events(head) if name == "token_revoked"]
     assert reasons == ["recovered"] * 2
     recovered = {"user_id": people.people["kesha"].user_id, "username": "kesha"}
-    assert people.told(head)[-1] == ("admin_recovered", recovered)
+    assert people.published_events(head)[-1] == ("admin_recovered", recovered)
     assert not people.is_good(session)
     assert not people.is_good(machine)
     assert people.log_in("kesha", "a new beginning")
@@ -318,7 +318,7 @@ def test_the_way_back_ends_every_token_and_every_wait(people: People) -> None:
 
 def test_a_weak_password_brings_nobody_back(people: People) -> None:
     with refused("password_too_weak", 2):
-        people.place.perform(RecoverAdmin(username="kesha", password="kesha is back"))
+        people.backend.perform(RecoverAdmin(username="kesha", password="kesha is back"))
     assert people.act("boss", ShowUser(username="kesha")).role == "worker"
 
 
@@ -328,12 +328,12 @@ def test_a_weak_password_brings_nobody_back(people: People) -> None:
 def test_who_may_not_is_told_who_may(people: People) -> None:
     token = people.log_in().token
     with refused("forbidden", 5, {"command": "user set-role", "roles": ["admin"]}) as error:
-        people.place.perform(SetRole(username="kesha", role="admin"), token)
+        people.backend.perform(SetRole(username="kesha", role="admin"), token)
     assert error.value.message == "Only an admin may use `popug user set-role`."
     with refused("forbidden", 5, {"command": "balance", "roles": ["accountant", "admin"]}) as error:
-        people.place.perform(GetBalance(username="mira"), token)
+        people.backend.perform(GetBalance(username="mira"), token)
     assert error.value.message == "Only an accountant or an admin may use `popug balance` for somebody else."
-    assert people.place.perform(GetBalance(username="KESHA"), token).username == "kesha"
+    assert people.backend.perform(GetBalance(username="KESHA"), token).username == "kesha"
 
 
 # --- secrets ------------------------------------------------------------------------------------
@@ -353,4 +353,4 @@ def test_no_secret_stands_in_any_event_or_answer(people: People) -> None:
 
 def test_a_refusal_is_a_refusal_and_no_answer(people: People) -> None:
     with pytest.raises(PopugError):
-        people.place.perform(LogIn(username="kesha", password="wrong"))
+        people.backend.perform(LogIn(username="kesha", password="wrong"))

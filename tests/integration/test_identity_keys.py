@@ -30,7 +30,7 @@ def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def key_file(people: People) -> Path:
-    (file,) = people.place.home.keys.glob("*.pem")
+    (file,) = people.backend.home.keys.glob("*.pem")
     return file
 
 
@@ -43,13 +43,13 @@ def pem(key: Ed25519PrivateKey | object) -> bytes:
 
 
 def test_the_first_key_is_its_owners_alone(people: People) -> None:
-    files = list(people.place.home.keys.iterdir())
+    files = list(people.backend.home.keys.iterdir())
     assert len(files) == 2
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
 def test_the_public_keys_are_a_jwk_set_without_anything_private(people: People) -> None:
-    (key,) = people.place.perform(ShowKeys()).keys
+    (key,) = people.backend.perform(ShowKeys()).keys
     assert {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key_file(people).stem} == {
         name: value for name, value in key.items() if name != "x"
     }
@@ -71,9 +71,9 @@ def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, conte
     key_file(people).write_bytes(content)
     path = {"path": str(key_file(people))}
     for attempt in (
-        lambda: people.place.perform(WhoAmI(), token),
+        lambda: people.backend.perform(WhoAmI(), token),
         people.log_in,
-        lambda: people.place.perform(ShowKeys()),
+        lambda: people.backend.perform(ShowKeys()),
     ):
         with refused("key_invalid", 4, path) as error:
             attempt()
@@ -83,21 +83,21 @@ def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, conte
 
 def test_a_missing_key_is_not_made_anew_in_silence(people: People) -> None:
     token = people.log_in().token
-    missing, folder = key_file(people), people.place.home.keys
+    missing, folder = key_file(people), people.backend.home.keys
     missing.unlink()
     for attempt, path, why in (
         (people.log_in, missing, "is missing or cannot be read"),
-        (lambda: people.place.perform(WhoAmI(), token), folder, "holds no key"),
+        (lambda: people.backend.perform(WhoAmI(), token), folder, "holds no key"),
     ):
         with refused("key_invalid", 4, {"path": str(path)}) as error:
             attempt()
         assert error.value.message.startswith(f"{path} {why}, so no token")
-    assert list(people.place.home.keys.glob("*.pem")) == []
+    assert list(people.backend.home.keys.glob("*.pem")) == []
 
 
 @pytest.mark.parametrize("mark", [b"", b"../../etc/passwd", b"\xff\xfe", b"x" * 43])
 def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> None:
-    path = people.place.home.keys / "signing"
+    path = people.backend.home.keys / "signing"
     path.write_bytes(mark)
     with refused("key_invalid", 4) as error:
         people.log_in()
@@ -109,7 +109,7 @@ def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> Non
 def test_a_key_open_to_others_is_refused_with_the_command_that_mends_it(people: People, mode: int) -> None:
     token = people.log_in().token
     key_file(people).chmod(mode)
-    for attempt in (people.log_in, lambda: people.place.perform(WhoAmI(), token)):
+    for attempt in (people.log_in, lambda: people.backend.perform(WhoAmI(), token)):
         with refused("insecure_file", 4, {"path": str(key_file(people))}) as error:
             attempt()
         assert f"chmod 600 {key_file(people)}" in error.value.hint
@@ -127,18 +127,18 @@ def test_a_refused_login_leaves_no_session(people: People) -> None:
 
 
 def test_the_operators_way_back_makes_a_key_where_none_can_sign(people: People) -> None:
-    for file in people.place.home.keys.iterdir():
+    for file in people.backend.home.keys.iterdir():
         file.unlink()
     head = people.head()
-    people.place.perform(RecoverAdmin(username="boss", password=PASSWORD))
+    people.backend.perform(RecoverAdmin(username="boss", password=PASSWORD))
     assert "key_rotated operator" in people.events(head)
-    assert ("key_rotated", {"kid": key_file(people).stem}) in people.told(head)
+    assert ("key_rotated", {"kid": key_file(people).stem}) in people.published_events(head)
     assert people.is_good(people.log_in("boss").token)
 
 
 def test_the_way_back_leaves_a_good_key_alone(people: People) -> None:
     file = key_file(people)
-    people.place.perform(RecoverAdmin(username="boss", password=PASSWORD))
+    people.backend.perform(RecoverAdmin(username="boss", password=PASSWORD))
     assert key_file(people) == file
 
 
@@ -146,8 +146,8 @@ def test_rotation_makes_a_second_key(people: People) -> None:
     first = key_file(people)
     head = people.head()
     kid = people.act("boss", RotateKey()).kid
-    assert people.told(head) == [("key_rotated", {"kid": kid})]
-    assert {file.stem for file in people.place.home.keys.glob("*.pem")} == {first.stem, kid}
+    assert people.published_events(head) == [("key_rotated", {"kid": kid})]
+    assert {file.stem for file in people.backend.home.keys.glob("*.pem")} == {first.stem, kid}
 
 
 def test_a_key_whose_name_cannot_be_synced_is_not_left_behind(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,23 +155,23 @@ def test_a_key_whose_name_cannot_be_synced_is_not_left_behind(people: People, mo
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(directory))
 
     first, head = key_file(people), people.head()
-    monkeypatch.setattr(disk, "sync_names", fail)
+    monkeypatch.setattr(disk, "sync_directory", fail)
     with refused("io_error", 8):
         people.act("boss", RotateKey())
-    assert [*people.place.home.keys.glob("*.pem")] == [first]
-    assert people.told(head) == []
+    assert [*people.backend.home.keys.glob("*.pem")] == [first]
+    assert people.published_events(head) == []
 
 
 def test_the_key_that_signs_is_shown_first(people: People) -> None:
     kids = {key_file(people).stem}
     for _ in range(4):
         kid = people.act("boss", RotateKey()).kid
-        shown = [key["kid"] for key in people.place.perform(ShowKeys()).keys]
+        shown = [key["kid"] for key in people.backend.perform(ShowKeys()).keys]
         assert shown == [kid, *sorted(kids)]
         kids.add(kid)
 
 
 def test_founding_again_makes_no_second_key(people: People) -> None:
     with refused("already_initialised", 6):
-        people.place.perform(RegisterFirstAdmin(username="ada", email="a@b", password=PASSWORD))
+        people.backend.perform(RegisterFirstAdmin(username="ada", email="a@b", password=PASSWORD))
     assert key_file(people)

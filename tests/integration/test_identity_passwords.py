@@ -63,7 +63,7 @@ def test_a_new_password_is_hashed_once_and_before_anybody_has_to_wait(
     original = argon2.PasswordHasher.hash
 
     def watched(*args: Any, **kwargs: Any) -> str:
-        with closing(sqlite3.connect(people.place.home.database, timeout=0)) as database:
+        with closing(sqlite3.connect(people.backend.home.database, timeout=0)) as database:
             try:
                 database.execute("BEGIN IMMEDIATE")
                 others_wait.append(False)
@@ -72,7 +72,7 @@ def test_a_new_password_is_hashed_once_and_before_anybody_has_to_wait(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(argon2.PasswordHasher, "hash", watched)
-    people.place.perform_as(OPERATOR if isinstance(message, RecoverAdmin) else people.people["boss"], message)
+    people.backend.perform_as(OPERATOR if isinstance(message, RecoverAdmin) else people.people["boss"], message)
     assert others_wait == [False]
 
 
@@ -80,13 +80,13 @@ def test_the_salt_comes_of_the_chance_that_everything_comes_of(people: People) -
     hashes = set()
     for _ in range(2):
         people.chance._random.seed(5)
-        with people.place.runtime.reading(OPERATOR) as context:
+        with people.backend.runtime.reading(OPERATOR) as context:
             hashes.add(hash_password(PASSWORD, context))
     assert len(hashes) == 1
 
 
 def test_who_has_no_password_is_known_by_none(people: People) -> None:
-    with people.place.runtime.reading(OPERATOR) as context:
+    with people.backend.runtime.reading(OPERATOR) as context:
         assert not is_password(PASSWORD, None, context)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.identity import grants
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
@@ -67,7 +67,7 @@ def test_a_session_lasts_twelve_hours(people: People) -> None:
     assert people.is_good(session.token)
     people.clock.advance(seconds=1)
     with refused("token_expired", 4):
-        people.place.perform(WhoAmI(), session.token)
+        people.backend.perform(WhoAmI(), session.token)
 
 
 def test_a_session_lasts_as_long_as_the_setting_says(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_session_lasts_as_long_as_the_setting_says(people: People, monkeypatch
 def test_a_login_is_told_with_its_person_as_actor(people: People) -> None:
     head = people.head()
     token = people.log_in().token
-    people.place.perform(LogOut(), token)
+    people.backend.perform(LogOut(), token)
     assert people.events(head) == ["token_issued kesha", "token_revoked kesha"]
 
 
@@ -167,18 +167,18 @@ def test_what_can_be_no_name_is_not_kept(people: People) -> None:
 
 
 def _guess_thrice(root: Path) -> list[str]:
-    place = Local(Home(root), clock=SetClock())
+    backend = LocalBackend(Home(root), clock=SetClock())
     codes = []
     for _ in range(3):
         try:
-            place.perform(LogIn(username="kesha", password=WRONG))
+            backend.perform(LogIn(username="kesha", password=WRONG))
         except PopugError as error:
             codes.append(error.code)
     return codes
 
 
 def test_eight_processes_that_guess_at_once_have_six_tries_in_all(people: People) -> None:
-    people.place.runtime.engine.dispose()
+    people.backend.runtime.engine.dispose()
     with multiprocessing.get_context("fork").Pool(8) as pool:
         codes = [code for each in pool.map(_guess_thrice, [people.root] * 8, chunksize=1) for code in each]
     assert sorted(codes) == ["bad_credentials"] * 6 + ["too_many_attempts"] * 18
@@ -193,7 +193,7 @@ def test_what_is_told_of_a_token_is_whose_and_what_it_is_and_why_it_ended(people
     issued = people.act("boss", IssueToken(username="kesha", ttl_seconds=60, scope=Scope.CLOSE_DAY))
     token = {"token_id": issued.token_id, "user_id": user_id}
     people.act("boss", RevokeToken(token_id=issued.token_id))
-    assert people.told(head) == [
+    assert people.published_events(head) == [
         ("token_issued", token | {"kind": "machine", "expires_at": "2026-03-02T09:01:00Z", "scope": "close-day"}),
         ("token_revoked", token | {"reason": "revoked"}),
     ]
@@ -212,11 +212,11 @@ def test_what_is_told_of_a_token_is_whose_and_what_it_is_and_why_it_ended(people
 def test_the_end_of_a_session_is_told_with_its_reason(people: People, message: Message[Any], reason: str) -> None:
     token, head = people.log_in().token, people.head()
     if type(message) in {LogOut, SetPassword}:
-        people.place.perform(message, token)
+        people.backend.perform(message, token)
     else:
         people.act("boss", message)
-    (issued,) = [data["token_id"] for name, data in people.told(0) if name == "token_issued"]
-    told = [data for name, data in people.told(head) if name == "token_revoked"]
+    (issued,) = [data["token_id"] for name, data in people.published_events(0) if name == "token_issued"]
+    told = [data for name, data in people.published_events(head) if name == "token_revoked"]
     assert told == [{"token_id": issued, "user_id": people.people["kesha"].user_id, "reason": reason}]
 
 
@@ -254,16 +254,16 @@ def test_ending_tokens_is_told_of_those_that_were_good(people: People) -> None:
 @pytest.mark.parametrize("change", ["active = 0", "role = 'admin'", "username = 'gosha'"])
 def test_a_token_whose_holder_was_changed_past_popug_is_no_good(people: People, change: str) -> None:
     token = people.log_in().token
-    with people.place.runtime.writing(people.people["boss"]) as context:
+    with people.backend.runtime.writing(people.people["boss"]) as context:
         context.connection.exec_driver_sql(f"UPDATE identity_users SET {change} WHERE username = 'kesha'")
     assert not people.is_good(token)
 
 
 def test_every_token_can_be_ended_at_once(people: People) -> None:
     tokens, head = [people.log_in(name).token for name in ("kesha", "boss")], people.head()
-    with people.place.runtime.writing(people.people["boss"]) as context:
-        grants.revoke_everybodys(context, "restored")
-    assert [data["reason"] for _, data in people.told(head)] == ["restored"] * 2
+    with people.backend.runtime.writing(people.people["boss"]) as context:
+        grants.revoke_all_tokens(context, "restored")
+    assert [data["reason"] for _, data in people.published_events(head)] == ["restored"] * 2
     assert not any(people.is_good(token) for token in tokens)
 
 
@@ -276,15 +276,15 @@ def test_a_token_ended_before_does_not_come_back(people: People) -> None:
 
 def test_logging_out_ends_that_session_alone(people: People) -> None:
     first, second = people.log_in().token, people.log_in().token
-    people.place.perform(LogOut(), first)
+    people.backend.perform(LogOut(), first)
     assert (people.is_good(first), people.is_good(second)) == (False, True)
     with refused("token_revoked", 4):
-        people.place.perform(LogOut(), first)
+        people.backend.perform(LogOut(), first)
 
 
 def test_ones_own_new_password_ends_ones_sessions(people: People) -> None:
     token = people.log_in().token
-    people.place.perform(SetPassword(password="another good one"), token)
+    people.backend.perform(SetPassword(password="another good one"), token)
     assert not people.is_good(token)
     with refused("bad_credentials", 4):
         people.log_in()
@@ -315,9 +315,9 @@ def test_a_machines_token_is_listed_used_and_revoked(people: People) -> None:
 def test_the_last_use_of_a_machines_token_is_that_of_its_last_command(people: People) -> None:
     issued = people.act("boss", IssueToken(username="boss", ttl_seconds=86400))
     people.clock.advance(hours=1)
-    people.place.perform(WhoAmI(), issued.token)
+    people.backend.perform(WhoAmI(), issued.token)
     assert line_of(people, issued.token_id).last_used_at is None
-    people.place.perform(SetRole(username="mira", role="worker"), issued.token)
+    people.backend.perform(SetRole(username="mira", role="worker"), issued.token)
     assert line_of(people, issued.token_id).last_used_at == people.clock.instant
 
 
@@ -327,22 +327,22 @@ def test_the_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> No
     people.clock.advance(hours=1)
     others: list[Message[Any]] = [WhoAmI(), LogOut(), SetPassword(password="another one"), ListMails(), GetBalance()]
     for message in others:
-        command = DECLARATIONS[type(message)].line
+        command = DECLARATIONS[type(message)].command_line
         with refused("forbidden", 5, {"command": command, "scope": "close-day"}) as error:
-            people.place.perform(message, issued.token)
+            people.backend.perform(message, issued.token)
         assert f"`popug {command}`" in error.value.message
     assert line_of(people, issued.token_id).last_used_at is None
-    assert people.place.perform(CloseDay(), issued.token).days[0].closed
+    assert people.backend.perform(CloseDay(), issued.token).days[0].closed
     assert line_of(people, issued.token_id).last_used_at == people.clock.instant
     people.act("boss", RevokeToken(token_id=issued.token_id))
     with refused("token_revoked", 4):
-        people.place.perform(CloseDay(), issued.token)
+        people.backend.perform(CloseDay(), issued.token)
 
 
 def test_the_use_of_a_session_is_not_written_down(people: People) -> None:
     people.act("boss", SetPassword(username="boss", password=PASSWORD))
     token = people.log_in("boss").token
-    people.place.perform(SetRole(username="mira", role="worker"), token)
+    people.backend.perform(SetRole(username="mira", role="worker"), token)
     assert {line.last_used_at for line in people.act("boss", ListTokens()).tokens} == {None}
 
 
@@ -382,12 +382,12 @@ def test_an_unknown_token_is_not_revoked(people: People) -> None:
 
 
 def test_tokens_of_the_old_key_stay_good_after_a_rotation(people: People) -> None:
-    (old,) = people.place.perform(ShowKeys()).keys
+    (old,) = people.backend.perform(ShowKeys()).keys
     before, head = people.log_in().token, people.head()
     kid = people.act("boss", RotateKey()).kid
     after = people.log_in().token
     assert (people.is_good(before), people.is_good(after)) == (True, True)
-    assert [key["kid"] for key in people.place.perform(ShowKeys()).keys] == [kid, old["kid"]]
+    assert [key["kid"] for key in people.backend.perform(ShowKeys()).keys] == [kid, old["kid"]]
     assert people.events(head)[0] == "key_rotated boss"
 
 
@@ -395,12 +395,12 @@ def test_the_token_of_another_company_is_refused(people: People, tmp_path: Path)
     other = People(tmp_path / "other", chance=SeededChance(7))
     token = other.log_in().token
     with refused("token_invalid", 4):
-        people.place.perform(WhoAmI(), token)
+        people.backend.perform(WhoAmI(), token)
 
 
 def test_a_token_that_is_not_in_the_list_is_refused(people: People) -> None:
     token = people.log_in().token
-    with people.place.runtime.writing(people.people["boss"]) as context:
+    with people.backend.runtime.writing(people.people["boss"]) as context:
         context.connection.exec_driver_sql("DELETE FROM identity_tokens")
     assert not people.is_good(token)
 

@@ -32,7 +32,7 @@ def entry_of(company: InProcess, kind: str, which: str = "min") -> dict[str, Any
 
 
 def assert_healthy(company: InProcess) -> None:
-    assert [check for check in company.place.perform(CheckHealth()).checks if not check.ok] == []
+    assert [check for check in company.backend.perform(CheckHealth()).checks if not check.ok] == []
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("fee", 1), ("reward", -1)])
@@ -103,8 +103,8 @@ def test_corrections_are_paid_out_and_closed_like_any_entry(company: InProcess) 
     (day,) = company.act("boss", CloseDay(send_mail=False)).days
     assert not day.already_closed
     fee = entry_of(company, "fee", "max")
-    other = entry_of(company, EntryKind.FEE)
-    assert fee["entry_id"] != other["entry_id"]
-    late = company.act("boss", CorrectEntry(entry_id=other["entry_id"], reason="after the close"))
+    second_fee = entry_of(company, EntryKind.FEE)
+    assert fee["entry_id"] != second_fee["entry_id"]
+    late = company.act("boss", CorrectEntry(entry_id=second_fee["entry_id"], reason="after the close"))
     assert late.business_date.isoformat() == "2026-03-05"
     assert_healthy(company)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from popug_cli.cli import ledger
-from popug_cli.cli.face import Chosen, Face
+from popug_cli.cli.face import CommandContext, GlobalOptions
 from popug_cli.cli.journals import JournalFormat
 from popug_cli.cli.render import Printer
 from popug_cli.kernel.errors import Conflict
@@ -65,15 +65,19 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
     return company
 
 
-def face_of(place: Any) -> Face:
-    return Face(place.company.place.home, False, Chosen(place=place, printer=Printer(io.StringIO(), io.StringIO())))
+def context_of(backend: Any) -> CommandContext:
+    return CommandContext(
+        backend.company.backend.home,
+        False,
+        GlobalOptions(backend=backend, printer=Printer(io.StringIO(), io.StringIO())),
+    )
 
 
-def exported(company: InProcess, format_: str, place: AsBoss | None = None) -> str:
-    face = face_of(place or AsBoss(company))
-    ledger.export(face, JournalFormat(format_))
-    assert isinstance(face.printer.out, io.StringIO)
-    return face.printer.out.getvalue()
+def exported(company: InProcess, format_: str, backend: AsBoss | None = None) -> str:
+    context = context_of(backend or AsBoss(company))
+    ledger.export(context, JournalFormat(format_))
+    assert isinstance(context.printer.out, io.StringIO)
+    return context.printer.out.getvalue()
 
 
 def balances(company: InProcess) -> dict[str, int]:
@@ -131,14 +135,14 @@ def test_beancount_accepts_it_and_finds_the_same_balances(company: InProcess, tm
     assert run(str(BEAN_CHECK), str(journal)) == ""
     entries, errors, _ = loader.load_file(str(journal))
     assert errors == []
-    names = {each.account: each.meta["name"] for each in entries if type(each).__name__ == "Open"}
+    names = {directive.account: directive.meta["name"] for directive in entries if type(directive).__name__ == "Open"}
     assert set(names.values()) == {*PEOPLE, "boss", "management", "payouts"}
     tree = realization.realize(entries)
-    found = {}
+    actual_balances = {}
     for account, name in names.items():
         for position in realization.get(tree, account).balance:
-            found[name] = int(position.units.number * 100)
-    assert found == balances(company)
+            actual_balances[name] = int(position.units.number * 100)
+    assert actual_balances == balances(company)
 
 
 @pytest.mark.parametrize("format_", ["hledger", "beancount", "csv"])
@@ -184,12 +188,12 @@ def _work(company: InProcess, message: Message[Any]) -> None:
 
 
 def test_an_export_refuses_to_overwrite_without_force(company: InProcess, tmp_path: Path) -> None:
-    face, out = face_of(AsBoss(company)), tmp_path / "ledger.csv"
-    ledger.export(face, JournalFormat.CSV, out)
+    context, out = context_of(AsBoss(company)), tmp_path / "ledger.csv"
+    ledger.export(context, JournalFormat.CSV, out)
     written = out.read_text()
     with pytest.raises(Conflict) as refusal:
-        ledger.export(face, JournalFormat.HLEDGER, out)
+        ledger.export(context, JournalFormat.HLEDGER, out)
     assert refusal.value.code == "file_exists"
     assert out.read_text() == written
-    ledger.export(face, JournalFormat.HLEDGER, out, force=True)
+    ledger.export(context, JournalFormat.HLEDGER, out, force=True)
     assert out.read_text().startswith(";")

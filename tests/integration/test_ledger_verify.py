@@ -8,10 +8,10 @@ from shutil import copytree
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.audit.doctor import examine
 from popug_cli.bus.runtime import Context, Runtime
-from popug_cli.kernel.errors import IntegrityFault
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import CloseDay, CorrectEntry
@@ -40,7 +40,7 @@ def company(original: InProcess, tmp_path: Path) -> InProcess:
 
 
 def verify(company: InProcess, head: str | None = None) -> LedgerProof:
-    return company.place.perform(VerifyLedger(head=head))
+    return company.backend.perform(VerifyLedger(head=head))
 
 
 def test_a_true_history_is_believed_and_every_head_it_had_is_part_of_it(company: InProcess) -> None:
@@ -72,7 +72,7 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
     ("statements", "named"),
     [
         ([f"UPDATE billing_entries SET amount_cents = 1 WHERE position = {LAST_ENTRY}"], "amount_cents is 1, told as"),
-        (["DELETE FROM billing_entries WHERE position = 3"], "entries_equal_events"),
+        (["DELETE FROM billing_entries WHERE position = 3"], "entries_match_events"),
         ([f"DELETE FROM billing_entries WHERE position = {LAST_ENTRY}"], "told and not in the ledger"),
         (["UPDATE billing_entries SET business_date = '2026-03-09' WHERE position = 4"], "business_date is 2026-03-09"),
         (["UPDATE billing_entries SET recorded_at = '2026-03-09' WHERE position = 4"], "recorded_at is 2026-03-09"),
@@ -88,10 +88,10 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
         (["DELETE FROM bus_log WHERE sequence = 9"], "log_without_gaps"),
         (["DELETE FROM bus_log WHERE sequence > (SELECT max(sequence) - 2 FROM bus_log)"], "hash_chain"),
         (["UPDATE bus_links SET hash = replace(hash, 'a', 'b')"], "hash_chain"),
-        (["UPDATE billing_tasks SET fee_cents = 3000 - fee_cents WHERE fee_cents <> 1500"], "one_price_a_task"),
+        (["UPDATE billing_tasks SET fee_cents = 3000 - fee_cents WHERE fee_cents <> 1500"], "one_price_per_task"),
         (["UPDATE billing_days SET fees_cents = fees_cents + 1"], "closed_days_never_change"),
-        (["UPDATE tasks_people_history SET assignable = 1 - assignable WHERE rowid = 3"], "draws"),
-        (["UPDATE billing_days SET in_red_count = in_red_count + 1"], "closed_days_equal_events"),
+        (["UPDATE tasks_people_history SET assignable = 1 - assignable WHERE rowid = 3"], "draws_reproducible"),
+        (["UPDATE billing_days SET in_red_count = in_red_count + 1"], "closed_days_match_events"),
         (["UPDATE billing_days SET closed_at = '2026-03-02T09:00:00.000000Z'"], "closed_days"),
         (["INSERT INTO billing_account_days VALUES ('management', '2026-03-04', 0, 0, 0, 0)"], "balances_by_day"),
         (
@@ -100,29 +100,38 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
                 "UPDATE billing_accounts SET username = 'kesha' WHERE username = 'gosha'",
                 "UPDATE billing_accounts SET username = 'gosha' WHERE username = 'swap'",
             ],
-            "accounts_are_known",
+            "accounts_belong_to_users",
         ),
         (
             [
                 "UPDATE mail_outbox SET status = 'sent', sent_at = queued_at, sent_to = 'x'"
                 " WHERE mail_id = (SELECT min(mail_id) FROM mail_outbox)"
             ],
-            "sent_mail_was_told",
+            "sent_mail_has_event",
         ),
-        (["UPDATE billing_tasks SET title = 'Something else' WHERE number = 2"], "tasks_are_known_alike"),
-        (["UPDATE billing_tasks SET number = 77 WHERE number = 2"], "tasks_are_known_alike"),
-        (["UPDATE tasks_tasks SET title = 'Something else' WHERE number = 2"], "tasks_are_known_alike"),
+        (["UPDATE billing_tasks SET title = 'Something else' WHERE number = 2"], "task_copies_agree"),
+        (["UPDATE billing_tasks SET number = 77 WHERE number = 2"], "task_copies_agree"),
+        (["UPDATE tasks_tasks SET title = 'Something else' WHERE number = 2"], "task_copies_agree"),
         (["UPDATE tasks_tasks SET jira_id = 'POPUG-1' WHERE number = 2"], "task #2 (jira_id)"),
         (["DELETE FROM tasks_tasks WHERE number = 6"], "task #6 (told and not there)"),
-        (["UPDATE tasks_tasks SET completed_at = created_at WHERE status = 'completed'"], "completed_when_told"),
+        (
+            ["UPDATE tasks_tasks SET completed_at = created_at WHERE status = 'completed'"],
+            "completion_times_match_events",
+        ),
         (["UPDATE tasks_shuffles SET seed = 'other'"], "its draw is not as the log tells it"),
-        (["DELETE FROM mail_receivers WHERE username = 'kesha'"], "people_are_known_alike"),
-        (["UPDATE billing_accounts SET registered_at = '2001-01-01T00:00:00.000000Z'"], "people_are_known_alike"),
-        (["UPDATE mail_outbox SET payload = replace(payload, 'lines', 'limes')"], "payouts_equal_mails"),
-        (["UPDATE mail_outbox SET payload = json_set(payload, '$.opening_balance_cents', 1)"], "payouts_equal_mails"),
-        (["UPDATE tasks_tasks SET fee_cents = NULL, reward_cents = NULL WHERE number = 2"], "tasks_know_their_price"),
+        (["DELETE FROM mail_receivers WHERE username = 'kesha'"], "user_copies_agree"),
+        (["UPDATE billing_accounts SET registered_at = '2001-01-01T00:00:00.000000Z'"], "user_copies_agree"),
+        (["UPDATE mail_outbox SET payload = replace(payload, 'lines', 'limes')"], "one_payslip_per_payout"),
+        (
+            ["UPDATE mail_outbox SET payload = json_set(payload, '$.opening_balance_cents', 1)"],
+            "one_payslip_per_payout",
+        ),
+        (
+            ["UPDATE tasks_tasks SET fee_cents = NULL, reward_cents = NULL WHERE number = 2"],
+            "task_prices_match_billing",
+        ),
         (["UPDATE billing_accounts SET kind = 'employee' WHERE account_id = 'management'"], "account management"),
-        (["INSERT INTO billing_accounts VALUES ('x', 'employee', 'x', 0, '2026-03-02')"], "accounts_are_known"),
+        (["INSERT INTO billing_accounts VALUES ('x', 'employee', 'x', 0, '2026-03-02')"], "accounts_belong_to_users"),
         (["INSERT INTO bus_inbox VALUES ('billing', 99999)"], "billing has done 99999"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -132,7 +141,7 @@ def test_an_edited_file_is_named(company: InProcess, statements: list[str], name
     proof = verify(company)
     assert not proof.ok
     assert named in (proof.first_wrong or "")
-    assert not company.place.perform(CheckHealth()).ok
+    assert not company.backend.perform(CheckHealth()).ok
 
 
 @pytest.mark.parametrize("kind", ["user_registered", "task_assigned", "shuffle_requested", "day_closed"])
@@ -145,25 +154,25 @@ def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
     at = place[1] - 1
     database.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     assert not verify(company).ok
-    health = company.place.perform(CheckHealth())
-    assert "types_as_told" in {check.name for check in health.checks if not check.ok}
+    health = company.backend.perform(CheckHealth())
+    assert "event_types_match_envelopes" in {check.name for check in health.checks if not check.ok}
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE bus_log", "DROP TABLE storage_home", "DELETE FROM alembic_version"])
 def test_a_file_without_what_all_rests_on_is_damaged(company: InProcess, statement: str) -> None:
     tamper(company, statement)
-    damaged = pytest.raises(IntegrityFault, match=r"is damaged.*(no such table|already exists)")
-    place = Local(Home(company.root), clock=company.clock)
+    damaged = pytest.raises(IntegrityViolation, match=r"is damaged.*(no such table|already exists)")
+    backend = LocalBackend(Home(company.root), clock=company.clock)
     with damaged:
-        place.perform(CheckHealth())
+        backend.perform(CheckHealth())
     with damaged:
-        place.perform(VerifyLedger())
-    place.close()
+        backend.perform(VerifyLedger())
+    backend.close()
 
 
 def test_a_figure_that_the_entries_do_not_come_to_is_not_explained(company: InProcess) -> None:
     tamper(company, "UPDATE billing_accounts SET balance_cents = balance_cents + 1")
-    with pytest.raises(IntegrityFault, match="cannot be explained"):
+    with pytest.raises(IntegrityViolation, match="cannot be explained"):
         company.act("boss", ExplainBalance(username="kesha"))
 
 
@@ -225,7 +234,7 @@ def test_a_consistent_cut_is_noticed_by_nobody_but_who_kept_a_head(company: InPr
         for table in tables
     ]
     tamper(company, "PRAGMA foreign_keys=OFF", f"ATTACH '{before}' AS past", *"; ".join(back).split("; "))
-    assert company.place.perform(CheckHealth()).ok
+    assert company.backend.perform(CheckHealth()).ok
     assert verify(company).ok
     assert verify(company, earlier).ok
     assert "no part of this history" in (verify(company, kept).first_wrong or "")

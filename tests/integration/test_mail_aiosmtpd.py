@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from popug_cli.app import mail_batch
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.mail import outbox, transport
-from tests.integration.mailroom import Mailroom
+from tests.integration.mailroom import MailCompany
 from tests.integration.smtp_server import free_port
 
 NAMES = ("kesha", "gosha", "vera")
@@ -97,9 +97,9 @@ def open_office(office: Office, monkeypatch: pytest.MonkeyPatch, kind: type[SMTP
         server.stop()
 
 
-def filled(folder: Path) -> Mailroom:
+def filled(folder: Path) -> MailCompany:
     """Three payouts queued."""
-    room = Mailroom(folder / "home")
+    room = MailCompany(folder / "home")
     room.hire(*NAMES)
     room.pay(*NAMES)
     return room
@@ -206,7 +206,7 @@ def test_a_certificate_is_checked_and_may_be_trusted_by_a_setting(
             room.send()
         assert set(room.statuses().values()) == {"queued"}
         monkeypatch.setenv("POPUG_MAIL_SMTP_CA_FILE", str(certificate))
-        room.place.close()
+        room.backend.close()
         assert room.send().sent == 3
     assert len(office.taken) == 3
 
@@ -254,24 +254,24 @@ def test_it_logs_in_once_the_line_is_secure(
 STEPS = (
     (outbox, "claim"),
     (smtplib.SMTP, "send"),
-    (transport, "_announce"),
-    (transport, "_hand_over"),
+    (transport, "_envelope"),
+    (transport, "_data"),
     (outbox, "mark_sent"),
-    (mail_batch, "_mark"),
-    (mail_batch, "_conclude"),
-    (outbox, "tell_sent"),
-    (outbox, "give_back"),
+    (mail_batch, "_mark_accepted"),
+    (mail_batch, "_finish_batch"),
+    (outbox, "publish_sent"),
+    (outbox, "release"),
 )
 
 
-def killed_at(point: int, room: Mailroom) -> bool:
+def killed_at(point: int, room: MailCompany) -> bool:
     """Send in a process of its own that dies at the n-th boundary of a step; whether it came that far."""
     child = os.fork()
     if child == 0:
         counted = iter(range(10_000))
         for where, name in STEPS:
             _die_around(where, name, counted, point)
-        room.place.close()
+        room.backend.close()
         room.send()
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == KILLED
@@ -295,12 +295,12 @@ def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_coul
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office, point, repeated = Office(), 0, Counter[int]()
-    filled(tmp_path).place.close()
+    filled(tmp_path).backend.close()
     with open_office(office, monkeypatch):
         while True:
             office.taken.clear()
             shutil.copytree(tmp_path / "home", tmp_path / str(point))
-            room = Mailroom(tmp_path / str(point), found=False)
+            room = MailCompany(tmp_path / str(point), create=False)
             if not killed_at(point, room):
                 break
             room.clock.advance(hours=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popug_cli.cli.main import run
-from tests.integration.mailroom import Mailroom
+from tests.integration.mailroom import MailCompany
 from tests.integration.support import PASSWORD
 
 Shown = tuple[int, str, str]
@@ -37,14 +37,14 @@ def popug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 @pytest.fixture
-def room(popug: Popug, tmp_path: Path) -> Mailroom:
-    room = Mailroom(tmp_path / "home")
+def room(popug: Popug, tmp_path: Path) -> MailCompany:
+    room = MailCompany(tmp_path / "home")
     room.hire("kesha")
     room.pay("kesha")
     return room
 
 
-def test_mail_is_listed_shown_and_sent(popug: Popug, room: Mailroom) -> None:
+def test_mail_is_listed_shown_and_sent(popug: Popug, room: MailCompany) -> None:
     (mail,) = room.mails()
     code, out, _ = popug("mail", "list")
     assert code == 0
@@ -58,7 +58,7 @@ def test_mail_is_listed_shown_and_sent(popug: Popug, room: Mailroom) -> None:
     assert popug("mail", "list", "--status", "queued")[1].strip() == "There are no such mails."
 
 
-def test_mail_in_json_is_as_the_contract_names_it(popug: Popug, room: Mailroom) -> None:
+def test_mail_in_json_is_as_the_contract_names_it(popug: Popug, room: MailCompany) -> None:
     (mail,) = json.loads(popug("mail", "list", "--json")[1])["mails"]
     assert mail == {
         "mail_id": mail["mail_id"],
@@ -76,7 +76,7 @@ def test_mail_in_json_is_as_the_contract_names_it(popug: Popug, room: Mailroom) 
     assert sent == {"sent": 1, "queued": 0, "failed": 0, "held": 0}
 
 
-def test_held_mail_needs_a_yes(popug: Popug, room: Mailroom) -> None:
+def test_held_mail_needs_a_yes(popug: Popug, room: MailCompany) -> None:
     room.execute("UPDATE mail_outbox SET held = 1")
     assert "queued (held)" in popug("mail", "list")[1]
     code, out, err = popug("mail", "send", "--json")
@@ -84,7 +84,7 @@ def test_held_mail_needs_a_yes(popug: Popug, room: Mailroom) -> None:
     assert popug("mail", "send", "--yes")[1].startswith("1 mail was sent, 0 still to be sent.\n")
 
 
-def test_a_refused_mail_says_what_to_do(popug: Popug, room: Mailroom) -> None:
+def test_a_refused_mail_says_what_to_do(popug: Popug, room: MailCompany) -> None:
     room.execute("UPDATE mail_receivers SET email = 'no address' WHERE username = 'kesha'")
     code, out, err = popug("mail", "send")
     assert not err
@@ -103,11 +103,11 @@ def test_a_mail_that_is_not_there_ends_with_3_and_an_unknown_status_with_2(popug
 
 def test_analytics_shows_the_list_by_day(popug: Popug, tmp_path: Path) -> None:
     for day, reward, number, title in ((1, 20, 3, "Sweep"), (2, 38, 9, "Polish the perch"), (3, 28, 17, "Feed")):
-        Mailroom(tmp_path / "home").execute(
+        MailCompany(tmp_path / "home").execute(
             "INSERT INTO analytics_tasks (task_id, number, title, reward_cents, completed_at, business_date)"
             f" VALUES ('{day}', {number}, '{title}', {reward}00, '2026-03-0{day}T12:00:00.000000Z', '2026-03-0{day}')"
         )
-        Mailroom(tmp_path / "home").execute(
+        MailCompany(tmp_path / "home").execute(
             "INSERT INTO analytics_days (business_date, fees_cents, rewards_cents, closed)"
             f" VALUES ('2026-03-0{day}', 1400, {reward}00, 0)"
         )

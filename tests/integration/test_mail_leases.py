@@ -8,80 +8,84 @@ import pytest
 from popug_cli.app import mail_batch, mail_run
 from popug_cli.identity import gate
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.settings import LONGEST_STEP_SECONDS
+from popug_cli.kernel.settings import MAX_STEP_SECONDS
 from popug_cli.mail import outbox
-from popug_cli.mail.rules import lease_of
-from popug_cli.mail.transport import TAKEN, Outcome
+from popug_cli.mail.rules import lease_duration
+from popug_cli.mail.transport import ACCEPTED, DeliveryResult
 from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.mail import SendMail
 from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 from popug_cli.messages.scheduler import RunDue
-from tests.integration.mailroom import Mailroom, Use, room, scripted
+from tests.integration.mailroom import MailCompany, Use, room, scripted
 
 __all__ = ["room", "scripted"]
 
 
-def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: Mailroom) -> None:
+def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
-    with room.place.runtime.writing(OPERATOR) as context:
+    with room.backend.runtime.writing(OPERATOR) as context:
         lease = context.now + timedelta(seconds=90)
-        (mail,) = outbox.claim(context, outbox.claimable(context, whenever=False), lease_until=lease, whenever=False)
+        (mail,) = outbox.claim(
+            context, outbox.claimable(context, include_not_due=False), lease_until=lease, include_not_due=False
+        )
     assert room.statuses() == {"kesha": "sending"}
     assert room.send().queued == 1
     (said,) = room.warnings
-    assert said.endswith(f"is free at {room.place.runtime.calendar.local(lease):%H:%M:%S}.")
+    assert said.endswith(f"is free at {room.backend.runtime.calendar.local(lease):%H:%M:%S}.")
     room.clock.advance(seconds=91)
     assert room.send().sent == 1
     assert room.delivered()[0]["Message-ID"] == mail.message_id
 
 
-def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: Mailroom) -> None:
+def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
-    with room.place.runtime.writing(OPERATOR) as context:
-        lease = context.now + lease_of(LONGEST_STEP_SECONDS)
-        outbox.claim(context, outbox.claimable(context, whenever=False), lease_until=lease, whenever=False)
+    with room.backend.runtime.writing(OPERATOR) as context:
+        lease = context.now + lease_duration(MAX_STEP_SECONDS)
+        outbox.claim(
+            context, outbox.claimable(context, include_not_due=False), lease_until=lease, include_not_due=False
+        )
     assert (room.send().sent, room.send().queued) == (0, 1)
     room.clock.advance(seconds=-1)
     assert room.send().sent == 1
 
 
 def test_what_a_dead_sender_did_not_tell_is_told_once_by_whoever_comes_next(
-    room: Mailroom, scripted: Use, monkeypatch: pytest.MonkeyPatch
+    room: MailCompany, scripted: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
     def is_agreed() -> bool:
-        checks: list[Check] = room.place.perform_as(OPERATOR, CheckHealth()).checks
-        return next(check.ok for check in checks if check.name == "sent_mail_was_told")
+        checks: list[Check] = room.backend.perform_as(OPERATOR, CheckHealth()).checks
+        return next(check.ok for check in checks if check.name == "sent_mail_has_event")
 
     room.hire("kesha")
     room.pay("kesha")
     scripted()
     with monkeypatch.context() as dying:
-        dying.setattr(mail_batch, "_conclude", die)
+        dying.setattr(mail_batch, "_finish_batch", die)
         with pytest.raises(KeyboardInterrupt):
             room.send()
     assert (room.statuses(), room.published("mail_sent"), is_agreed()) == ({"kesha": "sent"}, 0, True)
     for _ in range(2):
-        room.place.perform(RunDue(), actor=SCHEDULER)
+        room.backend.perform(RunDue(), actor=SCHEDULER)
         assert (room.published("mail_sent"), is_agreed()) == (1, True)
     room.execute("UPDATE mail_outbox SET mail_id = 'another'")
     assert not is_agreed()
 
 
-def test_two_processes_never_hold_the_same_mail(room: Mailroom) -> None:
+def test_two_processes_never_hold_the_same_mail(room: MailCompany) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
 
     def claim(limit: int) -> set[str]:
-        with room.place.runtime.writing(OPERATOR) as context:
+        with room.backend.runtime.writing(OPERATOR) as context:
             lease = context.now + timedelta(seconds=90)
-            found = outbox.claimable(context, whenever=True)
-            mails = outbox.claim(context, found[:limit], lease_until=lease, whenever=True)
-            assert outbox.claim(context, found[:limit], lease_until=lease, whenever=True) == []
+            found = outbox.claimable(context, include_not_due=True)
+            mails = outbox.claim(context, found[:limit], lease_until=lease, include_not_due=True)
+            assert outbox.claim(context, found[:limit], lease_until=lease, include_not_due=True) == []
         return {mail.mail_id for mail in mails}
 
     first, second = claim(2), claim(10)
@@ -89,14 +93,14 @@ def test_two_processes_never_hold_the_same_mail(room: Mailroom) -> None:
     assert not first & second
 
 
-def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: Mailroom, scripted: Use) -> None:
+def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
 
-    def interrupt() -> Outcome:
+    def interrupt() -> DeliveryResult:
         raise KeyboardInterrupt
 
-    transport = scripted(TAKEN, interrupt, often=False)
+    transport = scripted(ACCEPTED, interrupt, with_marking=False)
     with pytest.raises(KeyboardInterrupt):
         room.send()
     assert room.statuses()[transport.handed_over[0]] == "sent"
@@ -104,14 +108,14 @@ def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: Ma
     assert room.send().sent == 2
 
 
-def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: Mailroom, scripted: Use) -> None:
+def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: MailCompany, scripted: Use) -> None:
     names = ("kesha", "gosha", "vera")
     room.hire(*names)
     room.pay(*names)
 
-    def slow() -> Outcome:
+    def slow() -> DeliveryResult:
         room.clock.advance(seconds=80)
-        return TAKEN
+        return ACCEPTED
 
     transport = scripted(slow, slow, slow)
     run = room.send()
@@ -119,34 +123,34 @@ def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: 
     assert sorted(transport.handed_over) == sorted(names)
 
 
-def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: Mailroom) -> None:
+def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: MailCompany) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
 
-    def claim() -> list[outbox.Claimed]:
-        with room.place.runtime.writing(OPERATOR) as context:
+    def claim() -> list[outbox.ClaimedMail]:
+        with room.backend.runtime.writing(OPERATOR) as context:
             lease = context.now + timedelta(seconds=90)
-            found = outbox.claimable(context, whenever=True)
-            return outbox.claim(context, found, lease_until=lease, whenever=True)
+            found = outbox.claimable(context, include_not_due=True)
+            return outbox.claim(context, found, lease_until=lease, include_not_due=True)
 
     late = claim()
     room.clock.advance(seconds=100)
     claim()
-    with room.place.runtime.writing(OPERATOR) as context:
+    with room.backend.runtime.writing(OPERATOR) as context:
         outbox.mark_failed(context, late[0], "550 unknown")
-        outbox.put_back(context, late[0], "451 later")
-        outbox.give_back(context, late)
+        outbox.reschedule(context, late[0], "451 later")
+        outbox.release(context, late)
     for _ in range(2):
-        with room.place.runtime.noting() as note:
+        with room.backend.runtime.statement_writer() as note:
             outbox.mark_sent(note, [late[1]], room.clock.now())
-        with room.place.runtime.writing(OPERATOR) as context:
-            outbox.tell_sent(context)
+        with room.backend.runtime.writing(OPERATOR) as context:
+            outbox.publish_sent(context)
     assert sorted(room.statuses().values()) == ["sending", "sent"]
     assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)
 
 
 def test_a_token_revoked_meanwhile_claims_no_more_but_what_was_sent_is_marked(
-    room: Mailroom, scripted: Use, monkeypatch: pytest.MonkeyPatch
+    room: MailCompany, scripted: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
@@ -156,9 +160,9 @@ def test_a_token_revoked_meanwhile_claims_no_more_but_what_was_sent_is_marked(
         if not next(verdicts):
             raise NotAuthenticated("token_revoked", "This token was revoked.")
 
-    monkeypatch.setattr(gate, "admit", admit)
-    monkeypatch.setattr(mail_run, "BATCH_MAILS", 1)
+    monkeypatch.setattr(gate, "authorize", admit)
+    monkeypatch.setattr(mail_run, "MAX_BATCH_MAILS", 1)
     scripted()
     with pytest.raises(NotAuthenticated):
-        room.place.perform_as(Principal("asya", token_id="t1"), SendMail())
+        room.backend.perform_as(Principal("asya", token_id="t1"), SendMail())
     assert sorted(room.statuses().values()) == ["queued", "sent"]

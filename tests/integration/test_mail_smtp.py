@@ -11,12 +11,12 @@ import pytest
 
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.identity import UserEmailChanged
-from tests.integration.mailroom import Mailroom
+from tests.integration.mailroom import MailCompany
 from tests.integration.served import PATIENCE_SECONDS
 from tests.integration.smtp_server import DIE, TAKE_AND_DIE, Mood, Post, smtp_server
 
 NAMES = ("kesha", "gosha", "vera")
-Open = Callable[..., Mailroom]
+Open = Callable[..., MailCompany]
 
 
 @pytest.fixture
@@ -29,11 +29,11 @@ def post() -> Iterator[Post]:
 def open_room(tmp_path: Path, post: Post, monkeypatch: pytest.MonkeyPatch) -> Open:
     """A company with three payouts queued, whose mail goes to the server."""
 
-    def open_(**settings: str) -> Mailroom:
+    def open_(**settings: str) -> MailCompany:
         chosen = {"transport": "smtp", "smtp_host": "127.0.0.1", "smtp_port": str(post.port), **settings}
         for name, value in chosen.items():
             monkeypatch.setenv(f"POPUG_MAIL_{name.upper()}", value)
-        room = Mailroom(tmp_path / "home")
+        room = MailCompany(tmp_path / "home")
         room.hire(*NAMES)
         room.pay(*NAMES)
         return room
@@ -197,7 +197,7 @@ def test_a_password_that_is_wrong_or_not_there_fails_no_mail(
 
 def test_an_address_that_the_server_cannot_take_is_set_aside(post: Post, open_room: Open) -> None:
     room = open_room()
-    room.tell(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
+    room.publish(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
     run = room.send()
     assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
 

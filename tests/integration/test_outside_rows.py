@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from popug_cli.bus import outside
-from popug_cli.kernel.errors import IntegrityFault, InvalidInput
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay, GetBalance, GetIncome
 from popug_cli.messages.bus import DropDeadLetter, ListDeadLetters, ListEvents, ReplayEvents, ShowBusStatus, TraceTask
@@ -72,9 +72,9 @@ def append(company: InProcess, row: dict[str, Any] | bytes, sequence: int | None
 
 def named(company: InProcess) -> str:
     """All that status and doctor say."""
-    status, health = company.act("boss", ShowBusStatus()), company.place.perform(CheckHealth())
+    status, health = company.act("boss", ShowBusStatus()), company.backend.perform(CheckHealth())
     dead = [f"{letter.consumer} {letter.error}" for letter in company.act("boss", ListDeadLetters()).dead]
-    unknown = [f"unknown {each.type}" for each in status.unknown]
+    unknown = [f"unknown {event_type.type}" for event_type in status.unknown]
     return "\n".join([*status.problems, *unknown, *dead, *(check.detail for check in health.checks)])
 
 
@@ -111,16 +111,16 @@ ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 
 
 def test_odd_rows_are_named_and_fail_nobody_else(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outside, "SHOWN", len(ODD))
+    monkeypatch.setattr(outside, "MAX_SHOWN", len(ODD))
     for number, (row, _) in enumerate(ODD.values()):
         is_usual = isinstance(row, dict) and row.get("id") == USUAL_ID
         append(company, {**row, "id": f"{USUAL_ID}-{number}"} if isinstance(row, dict) and is_usual else row)
     for message in NOTHING_TO_DO_WITH_IT:
         company.act("boss", message)
     assert company.act("boss", AddTask(title="Life goes on")).number == 7
-    found = named(company)
-    assert [case for case, (_, told) in ODD.items() if told not in found] == []
-    assert company.place.perform(CheckHealth()).ok
+    names = named(company)
+    assert [case for case, (_, told) in ODD.items() if told not in names] == []
+    assert company.backend.perform(CheckHealth()).ok
 
 
 def completion(company: InProcess, **changes: str) -> dict[str, str]:
@@ -184,12 +184,12 @@ def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
         company.act("boss", message)
     assert company.act("boss", AddTask(title="Life goes on")).number == 7
     assert told in named(company)
-    assert not company.place.perform(CheckHealth()).ok
+    assert not company.backend.perform(CheckHealth()).ok
 
 
 def test_after_the_last_position_nothing_can_be_said_and_everything_asked(company: InProcess) -> None:
     append(company, envelope("popug.tasks.task_renamed.v1"), LAST_POSITION)
-    with pytest.raises(IntegrityFault, match="at the last position that there is"):
+    with pytest.raises(IntegrityViolation, match="at the last position that there is"):
         company.act("boss", AddTask(title="One too many"))
     for message in NOTHING_TO_DO_WITH_IT:
         company.act("boss", message)

@@ -35,7 +35,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def login(company: InProcess, password: str) -> Any:
-    return company.place.perform(LogIn(username="boss", password=password))
+    return company.backend.perform(LogIn(username="boss", password=password))
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -45,7 +45,7 @@ def test_a_login_is_compared_outside(company: InProcess, watched: list[bool], *,
         login(company, PASSWORD)
     else:
         with pytest.raises(NotAuthenticated):
-            company.place.perform(LogIn(username="nobody", password=PASSWORD))
+            company.backend.perform(LogIn(username="nobody", password=PASSWORD))
     assert watched[0] is False
     assert watched.count(True) <= 1  # whether the hash is outdated is asked inside, which is no work
 
@@ -54,7 +54,7 @@ def test_passwords_are_hashed_outside(company: InProcess, watched: list[bool]) -
     watched.clear()
     company.act("boss", AddUser(username="kesha", email="kesha@example.com", role="worker", password=OTHER))
     company.act("boss", SetPassword(password=OTHER))
-    company.place.perform(RecoverAdmin(username="boss", password=PASSWORD))
+    company.backend.perform(RecoverAdmin(username="boss", password=PASSWORD))
     assert watched == [False] * 3
     assert login(company, PASSWORD).user.username == "boss"
 
@@ -63,15 +63,15 @@ def test_a_password_that_changes_meanwhile_does_not_let_anybody_in(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old password was compared with the old hash, and then a new one was set."""
-    compared = passwords.compared
+    compared = passwords.compare_ahead
 
     def late(*given: Any) -> Any:
         found = compared(*given)
-        monkeypatch.setattr(passwords, "compared", compared)
+        monkeypatch.setattr(passwords, "compare_ahead", compared)
         company.act("boss", SetPassword(password=OTHER))
         return found
 
-    monkeypatch.setattr(passwords, "compared", late)
+    monkeypatch.setattr(passwords, "compare_ahead", late)
     with pytest.raises(NotAuthenticated) as refused:
         login(company, PASSWORD)
     assert refused.value.code == "bad_credentials"

@@ -23,7 +23,7 @@ def test_a_command_stands_in_one_row(home: list[str], capsys: pytest.CaptureFixt
     ]
     by_command = {row[0]: row[1:] for row in rows if row}
     assert max(Counter(row[0] for row in rows if row).values()) == 1
-    assert {each.line for each in declarations()} <= set(by_command)
+    assert {each.command_line for each in declarations()} <= set(by_command)
     everybody = "all roles"
     assert by_command["task show"] == by_command["balance"] == [everybody, "admin, accountant"]
     assert by_command["task complete"] == [everybody]
@@ -37,4 +37,4 @@ def test_the_document_has_every_message(home: list[str], capsys: pytest.CaptureF
     lines = json.loads(capsys.readouterr().out)["permissions"]
     assert [line["message"] for line in lines] == [each.name for each in declarations()]
     named = {line["message"] for line in lines if line["others"]}
-    assert named == {each.name for each in declarations() if each.names_a_person and each.others}
+    assert named == {each.name for each in declarations() if each.has_username and each.roles_for_others}

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local, remote
+from popug_cli.app import LocalBackend, remote
 from popug_cli.app.address import parse
 from popug_cli.bus import publisher
 from popug_cli.cli import json_lines as files
 from popug_cli.cli.json_lines import JsonLines, json_lines
 from popug_cli.identity import commands as identity
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.progress import Progress, silent
+from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.messages.base import Command
 from popug_cli.messages.identity import ActivateUser, DeactivateUser, ImportUsers, ListUsers, NewPerson
 from popug_cli.messages.tasks import ImportTasks, NewTask, ShuffleTasks, TaskAssigned, VerifyShuffle
-from popug_cli.storage.tally import tally
+from popug_cli.storage.tally import count_on_disk
 from popug_cli.tasks import assignments, commands
 from tests.integration.support import InProcess
 from tests.integration.tasks_support import ALL, company_at, events, refused
@@ -52,8 +52,8 @@ def watched(company: InProcess) -> list[tuple[str, int, int]]:
 
 def show_to(company: InProcess, progress: Progress) -> None:
     """Tell somebody how far its work has come from now on."""
-    home, warn, clock, chance = company.place.home, company.warnings.append, company.clock, company.chance
-    company.place = Local(home, warn=warn, clock=clock, chance=chance, progress=progress)
+    home, warn, clock, chance = company.backend.home, company.warnings.append, company.clock, company.chance
+    company.backend = LocalBackend(home, warn=warn, clock=clock, randomness=chance, progress=progress)
 
 
 def chores(count: int) -> list[NewTask | None]:
@@ -131,7 +131,7 @@ def test_a_shuffle_over_portions_draws_once_for_each_open_task(company: InProces
     shuffle = company.act("boss", ShuffleTasks())
     assert told[:4] == [("Shuffling", done, MANY) for done in (3, 6, 9, MANY)]
     drawn = [event.data for event in events(company, TaskAssigned) if event.data.shuffle_id == shuffle.shuffle_id]
-    assert sorted(each.subject for each in drawn) == sorted(
+    assert sorted(assignment.subject for assignment in drawn) == sorted(
         task["task_id"] for task in company.rows("SELECT task_id FROM tasks_tasks")
     )
     check = company.act("boss", VerifyShuffle(shuffle_id=shuffle.shuffle_id))
@@ -160,7 +160,7 @@ def test_no_room_for_counting_is_a_full_disk_and_names_it(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sqlite3, "connect", small)
     monkeypatch.setenv("SQLITE_TMPDIR", "/dev/shm")
-    with pytest.raises(Unavailable, match=r"^The disk is full .* /dev/shm\)\.$"), tally() as times_seen:
+    with pytest.raises(Unavailable, match=r"^The disk is full .* /dev/shm\)\.$"), count_on_disk() as times_seen:
         deque(map(times_seen, map(str, range(10_000))), maxlen=0)
 
 
@@ -200,12 +200,12 @@ def test_a_line_without_end_is_no_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_more_than_a_server_takes_is_not_sent(written: JsonLines[NewTask], monkeypatch: pytest.MonkeyPatch) -> None:
-    place = remote.Remote(parse("unix:///nowhere.sock"))
+    backend = remote.RemoteBackend(parse("unix:///nowhere.sock"))
     with pytest.raises(Unavailable, match="No server can be reached"):
-        place.perform(ImportTasks(lines=written), "t")
+        backend.perform(ImportTasks(lines=written), "t")
     monkeypatch.setattr(remote, "MAX_MESSAGE_BYTES", 50)
     with pytest.raises(InvalidInput, match="larger than 50 bytes") as caught:
-        place.perform(ImportTasks(lines=written), "t")
+        backend.perform(ImportTasks(lines=written), "t")
     assert caught.value.hint == "Import it in several files, or on the machine of the server."
 
 
@@ -253,5 +253,5 @@ def _peak_kib(company: InProcess, by: str, message: Command[Any]) -> tuple[str, 
     tracemalloc.start()
     company.act(by, message)
     tracemalloc.stop()
-    show_to(company, silent)
+    show_to(company, no_progress)
     return next(iter(peaks.items()))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.bus.runtime import Runtime
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
@@ -27,10 +27,10 @@ from tests.integration.support import PASSWORD, InProcess
 HOLDER = """
 import sys
 from pathlib import Path
-from popug_cli.storage.queue import identity_of, turn
+from popug_cli.storage.queue import acquire, file_id
 
 database = Path(sys.argv[1])
-with turn(database, identity_of(database)):
+with acquire(database, file_id(database)):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -46,7 +46,7 @@ def company(tmp_path: Path) -> InProcess:
 @contextmanager
 def held(company: InProcess) -> Iterator["subprocess.Popen[str]"]:
     """Another process has its turn and does not end it."""
-    line = [sys.executable, "-c", HOLDER, str(company.place.home.database)]
+    line = [sys.executable, "-c", HOLDER, str(company.backend.home.database)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -56,7 +56,7 @@ def held(company: InProcess) -> Iterator["subprocess.Popen[str]"]:
 
 def are_waiting(company: InProcess, count: int) -> None:
     """Wait until so many are in the queue."""
-    inode = f":{(company.root / queue.NAME).stat().st_ino} "
+    inode = f":{(company.root / queue.LOCK_FILE_NAME).stat().st_ino} "
 
     def are_there() -> bool:
         told = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
@@ -70,11 +70,11 @@ def titles(company: InProcess) -> list[str]:
 
 
 def test_who_comes_first_is_served_first_whoever_dies(company: InProcess) -> None:
-    database = company.place.home.database
+    database = company.backend.home.database
     served: list[int] = []
 
     def write(number: int) -> None:
-        with queue.turn(database, queue.identity_of(database)):
+        with queue.acquire(database, queue.file_id(database)):
             served.append(number)
 
     with held(company) as holder:
@@ -86,7 +86,7 @@ def test_who_comes_first_is_served_first_whoever_dies(company: InProcess) -> Non
         for thread in threads:
             thread.join(PATIENCE_SECONDS)
     assert served == [0, 1, 2, 3, 4]
-    assert stat.S_IMODE((company.root / queue.NAME).stat().st_mode) == 0o600
+    assert stat.S_IMODE((company.root / queue.LOCK_FILE_NAME).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_where_nothing_moves_a_wait_ends_and_where_others_write_it_goes_on(
         looks.append(1)
         return (len(looks), 0) if len(looks) < 10 else (0, 0)
 
-    monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(queue, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(queue, "_mark", moving)
+    monkeypatch.setattr(queue, "LOCK_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "_wal_state", moving)
     with held(company), pytest.raises(Unavailable) as refused:
         company.act("boss", AddTask(title="Feed the cage"))
     assert refused.value.code == "database_busy"
@@ -158,11 +158,11 @@ def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
     def stop() -> None:
         raise Stopped
 
-    runtime = Local(company.place.home, while_waiting=stop).runtime
+    runtime = LocalBackend(company.backend.home, while_waiting=stop).runtime
     with held(company):
         with pytest.raises(Stopped), runtime.writing(OPERATOR):
             pass
-        monkeypatch.setattr(queue, "PATIENCE_SECONDS", 0.05)
+        monkeypatch.setattr(queue, "LOCK_TIMEOUT_SECONDS", 0.05)
         with pytest.raises(Unavailable), runtime.patient().writing(OPERATOR):
             pass
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
@@ -177,8 +177,8 @@ def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
 
 
 def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InProcess, tmp_path: Path) -> None:
-    backup = company.place.perform(BackUp(path=str(tmp_path / "backup.zip")))
-    other = company.place.elsewhere(company.place.home)
+    backup = company.backend.perform(BackUp(path=str(tmp_path / "backup.zip")))
+    other = company.backend.for_home(company.backend.home)
     other.runtime  # noqa: B018 - it is open before the restore
     faults: list[PopugError] = []
 
@@ -190,7 +190,7 @@ def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InPr
 
     with held(company) as holder:
         writer = threading.Thread(target=write)
-        restoring = threading.Thread(target=lambda: company.place.perform(Restore(path=backup.path)))
+        restoring = threading.Thread(target=lambda: company.backend.perform(Restore(path=backup.path)))
         restoring.start()
         are_waiting(company, 1)
         writer.start()
@@ -203,12 +203,12 @@ def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InPr
     other.close()
     other.perform_as(company.people["boss"], AddTask(title="Polish the perch"))
     assert titles(company) == ["Polish the perch"]
-    assert company.place.perform(CheckHealth()).ok
+    assert company.backend.perform(CheckHealth()).ok
 
 
 def test_the_queue_is_a_courtesy(company: InProcess) -> None:
     """Where its file cannot be had, SQLite keeps writers apart as ever; where it was taken away, it is made again."""
-    lock = company.root / queue.NAME
+    lock = company.root / queue.LOCK_FILE_NAME
     lock.unlink()
     lock.mkdir()
     company.act("boss", AddTask(title="Feed the cage"))
@@ -220,7 +220,7 @@ def test_the_queue_is_a_courtesy(company: InProcess) -> None:
 
 
 def note(runtime: Runtime) -> None:
-    with runtime.noting() as written:
+    with runtime.statement_writer() as written:
         written("INSERT INTO storage_heartbeats (name, seen_at) VALUES (?, ?)", [("kesha", "now")])
 
 
@@ -234,7 +234,7 @@ def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(
     tmp_path: Path, write: Callable[[Runtime], None]
 ) -> None:
     company = InProcess(tmp_path / "home")
-    runtime, database = company.place.runtime, company.root / "popug.db"
+    runtime, database = company.backend.runtime, company.root / "popug.db"
     with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as foreign:
         foreign.execute("BEGIN IMMEDIATE")
 

@@ -13,20 +13,20 @@ from unittest.mock import Mock
 
 import pytest
 
-from popug_cli.app.resident import Resident
+from popug_cli.app.resident import ServedCompany
 from popug_cli.audit import rebuild
 from popug_cli.cli import demo, main, session_file
 from popug_cli.cli.render import Printer
 from popug_cli.identity import keys, passwords
 from popug_cli.kernel.disk import disk_full, unwritable
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
-from popug_cli.kernel.home import Home, replaced_for_now
+from popug_cli.kernel.home import Home, replaced_until_error
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage import archive
-from popug_cli.storage.heartbeat import beat
+from popug_cli.storage.heartbeat import record
 from popug_cli.storage.mounts import kind_without_locks
 from tests.integration.support import InProcess
 from tests.refusals import refused
@@ -96,7 +96,7 @@ def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
 
     company = InProcess(tmp_path / "home")
     monkeypatch.setattr(passwords, "_hasher", lambda context: Starved())
-    with company.place.runtime.reading(OPERATOR) as context, refused("io_error", 8) as error:
+    with company.backend.runtime.reading(OPERATOR) as context, refused("io_error", 8) as error:
         passwords.is_password("a password of some length", "a hash", context)
     assert "(Memory allocation error)" in error.value.message
     assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
@@ -109,8 +109,8 @@ def test_a_password_that_cannot_be_hashed_is_a_want_of_the_system_only_where_it_
 
     company, hasher = InProcess(tmp_path / "home"), Mock()
     monkeypatch.setattr(passwords, "_hasher", lambda context: hasher)
-    with company.place.runtime.reading(OPERATOR) as context:
-        for words in passwords.REFUSED:
+    with company.backend.runtime.reading(OPERATOR) as context:
+        for words in passwords.RESOURCE_ERRORS:
             hasher.hash.side_effect = HashingError(words)
             with refused("io_error", 8) as refusal:
                 passwords.hash_password("a password of some length", context)
@@ -122,7 +122,7 @@ def test_a_password_that_cannot_be_hashed_is_a_want_of_the_system_only_where_it_
 
 def test_what_is_no_hash_is_nobodys_password(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
-    with company.place.runtime.reading(OPERATOR) as context:
+    with company.backend.runtime.reading(OPERATOR) as context:
         assert not passwords.is_password("a password of some length", "no hash", context)
 
 
@@ -134,7 +134,7 @@ def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monk
 
     monkeypatch.setattr(Path, "read_text", refused)
     with pytest.raises(OSError, match="Too many open files"):
-        keys.signing_key(company.place.home)
+        keys.signing_key(company.backend.home)
 
 
 def test_a_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,7 @@ def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_comp
         raise disk_full(tmp_path)
 
     monkeypatch.setattr(rebuild, "open_engine", full)
-    for perform in (lambda: company.place.perform(CheckHealth()), lambda: company.place.perform(BackUp())):
+    for perform in (lambda: company.backend.perform(CheckHealth()), lambda: company.backend.perform(BackUp())):
         with pytest.raises(Unavailable) as refusal:
             perform()
         assert refusal.value.code == "disk_full"
@@ -187,14 +187,14 @@ def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_comp
 
 def test_a_server_whose_database_was_cut_short_acknowledges_nothing_more(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
-    company.place.close()
-    resident = Resident(company.place.home, threads=1)
-    resident.check()
-    os.truncate(company.place.home.database, 4096)
+    company.backend.close()
+    served_company = ServedCompany(company.backend.home, threads=1)
+    served_company.check()
+    os.truncate(company.backend.home.database, 4096)
     with pytest.raises(Unavailable) as refusal:
-        resident.perform(AddTask(title="Sweep"), None)
+        served_company.perform(AddTask(title="Sweep"), None)
     assert refusal.value.code == "server_unavailable"
-    resident.close()
+    served_company.close()
 
 
 def test_a_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_a_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, mon
 
     monkeypatch.setattr("popug_cli.kernel.home.replace_file", refused)
     monkeypatch.setattr(Path, "unlink", refused)
-    with pytest.raises(OSError, match="Read-only"), replaced_for_now(tmp_path / "config.toml", b""):
+    with pytest.raises(OSError, match="Read-only"), replaced_until_error(tmp_path / "config.toml", b""):
         pass
 
 
@@ -222,7 +222,7 @@ def test_a_database_that_is_no_file_is_none(tmp_path: Path, capsys: pytest.Captu
 def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = InProcess(tmp_path / "home").place.home
+    home = InProcess(tmp_path / "home").backend.home
     home.database.write_bytes(b"")
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"correct horse battery\n")))
     init = ["init", "--admin", "ada", "--email", "ada@example.com", "--time-zone", "UTC", "--password-stdin"]
@@ -242,7 +242,7 @@ def test_a_founding_that_was_interrupted_before_the_first_table_goes_on(tmp_path
 def test_a_pipe_in_the_place_of_the_servers_lock_is_the_places_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home = InProcess(tmp_path / "home").place.home
+    home = InProcess(tmp_path / "home").backend.home
     os.mkfifo(home.serve_lock)
     assert main.run(["serve", "--home", str(home.root)]) == 8
     assert f"{home.serve_lock} is no file." in capsys.readouterr().err
@@ -265,10 +265,10 @@ def test_backups_that_may_not_be_written_are_the_places_fault_and_another_file_t
     company = InProcess(tmp_path / "home")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(Unavailable) as refusal:
-        company.place.perform(BackUp())
+        company.backend.perform(BackUp())
     assert refusal.value.code == "read_only"
     with pytest.raises(InvalidInput) as refused:
-        company.place.perform(BackUp(path=str(tmp_path / "nowhere" / "file.zip")))
+        company.backend.perform(BackUp(path=str(tmp_path / "nowhere" / "file.zip")))
     assert refused.value.code == "unwritable_file"
 
 
@@ -282,28 +282,28 @@ def test_a_server_whose_log_was_taken_away_acknowledges_nothing_more(
 ) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    company.place.close()
-    resident = Resident(company.place.home, threads=1)
-    place = resident.place(lambda _: None)
+    company.backend.close()
+    served_company = ServedCompany(company.backend.home, threads=1)
+    place = served_company.open_backend(lambda _: None)
     place.perform_as(company.people["boss"], AddTask(title="Sweep"))
-    resident.check()
+    served_company.check()
     lose(company.root / "popug.db-wal")
     with pytest.raises(Unavailable) as refusal:
-        resident.perform(AddTask(title="Polish"), None)
+        served_company.perform(AddTask(title="Polish"), None)
     assert refusal.value.code == "server_unavailable"
-    resident.close()
+    served_company.close()
 
 
 def test_a_log_that_was_begun_anew_is_the_same(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
-    resident = Resident(company.place.home, threads=1)
-    with company.place.runtime.writing(OPERATOR) as context:
-        beat(context.connection, "kesha", context.now)
+    served_company = ServedCompany(company.backend.home, threads=1)
+    with company.backend.runtime.writing(OPERATOR) as context:
+        record(context.connection, "kesha", context.now)
     with closing(sqlite3.connect(company.root / "popug.db")) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert (company.root / "popug.db-wal").stat().st_size == 0
-    resident.check()
-    resident.close()
+    served_company.check()
+    served_company.close()
 
 
 class FullDisk(StringIO):
@@ -321,7 +321,7 @@ def test_an_error_that_cannot_be_written_keeps_its_code_and_a_warning_spoils_no_
     assert main.run(["nosuch"]) == 2
     printer = Printer(err=FullDisk())
     printer.warn("Mail could not be sent.")
-    printer.note("This works on the home.")
+    printer.remark("This works on the home.")
     printer.line("done")
     assert capsys.readouterr().out == "done\n"
 
@@ -330,7 +330,7 @@ def test_an_error_that_cannot_be_written_keeps_its_code_and_a_warning_spoils_no_
     ("want", "said"),
     [
         (MemoryError(), "Cannot allocate memory"),
-        (ImportError(f"_rust.so: {main.NO_ROOM} from shared object"), "Cannot allocate memory"),
+        (ImportError(f"_rust.so: {main.NO_MEMORY} from shared object"), "Cannot allocate memory"),
         (RuntimeError(main.NO_THREAD), main.NO_THREAD),
     ],
 )
@@ -355,7 +355,7 @@ def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
         file.unlink()
         os.mkfifo(file, 0o600)
     with without_waiting(), refused("key_invalid", 4):
-        keys.signing_key(company.place.home)
+        keys.signing_key(company.backend.home)
     with without_waiting(), refused("key_invalid", 4):
         keys._load(next((company.root / "keys").glob("*.pem")))
     os.mkfifo(tmp_path / "session", 0o600)
@@ -369,8 +369,8 @@ def test_a_restore_to_where_nothing_may_be_written_is_no_fault_of_the_backup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company = InProcess(tmp_path / "home")
-    backup = company.place.perform(BackUp())
+    backup = company.backend.perform(BackUp())
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(Unavailable) as refusal:
-        company.place.perform(Restore(path=backup.path))
+        company.backend.perform(Restore(path=backup.path))
     assert refusal.value.code == "read_only"

@@ -17,7 +17,7 @@ import pytest
 from popug_cli import __version__
 from popug_cli.app import http1, remote
 from popug_cli.app.address import parse
-from popug_cli.app.remote import Remote
+from popug_cli.app.remote import RemoteBackend
 from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.identity import ListUsers, LogIn, SetPassword, User, Users, WhoAmI
@@ -41,7 +41,7 @@ Serve = Callable[..., FakeServer]
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Starts a server that gives these replies."""
-    monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.0, 0.01, 0.01))
+    monkeypatch.setattr(remote, "RETRY_DELAYS_SECONDS", (0.0, 0.01, 0.01))
     started: list[FakeServer] = []
 
     def start(*replies: Reply, health: Reply | None = None) -> FakeServer:
@@ -53,8 +53,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         server.__exit__()
 
 
-def reach(server: FakeServer, **more: Any) -> Remote:
-    return Remote(parse(server.url), **more)
+def reach(server: FakeServer, **more: Any) -> RemoteBackend:
+    return RemoteBackend(parse(server.url), **more)
 
 
 def refusal(work: Callable[[], Any]) -> PopugError:
@@ -87,10 +87,10 @@ def test_a_command_goes_to_its_route_with_token_key_and_version_and_its_answer_c
 
 def test_each_command_has_a_key_of_its_own_and_a_query_none(serve: Serve) -> None:
     server = serve(answer(TASK), answer(TASK), answer(ADA))
-    place = reach(server)
-    place.perform(COMMAND, "t")
-    place.perform(COMMAND, "t")
-    assert place.perform(QUERY) == User("u1", "ada", "ada@popug.example", "admin", True)  # type: ignore[arg-type]
+    backend = reach(server)
+    backend.perform(COMMAND, "t")
+    backend.perform(COMMAND, "t")
+    assert backend.perform(QUERY) == User("u1", "ada", "ada@popug.example", "admin", True)  # type: ignore[arg-type]
     first, second, query = server.asked
     assert first.fields["Idempotency-Key"] != second.fields["Idempotency-Key"]
     assert not {"Idempotency-Key", "Authorization"} & set(query.fields)
@@ -98,9 +98,9 @@ def test_each_command_has_a_key_of_its_own_and_a_query_none(serve: Serve) -> Non
 
 def test_what_carries_a_secret_has_no_key_and_a_login_no_token(serve: Serve) -> None:
     server = serve(answer(SESSION), answer(ADA))
-    place = reach(server)
-    assert place.perform(SECRET, "an.old.token").token == "a.b.c"
-    place.perform(SetPassword(password="eight cages"), "t")
+    backend = reach(server)
+    assert backend.perform(SECRET, "an.old.token").token == "a.b.c"
+    backend.perform(SetPassword(password="eight cages"), "t")
     assert ["Idempotency-Key" in asked.fields for asked in server.asked] == [False, False]
     assert ["Authorization" in asked.fields for asked in server.asked] == [False, True]
 
@@ -117,25 +117,25 @@ def test_no_token_gets_out_of_its_line(serve: Serve, token: str) -> None:
 
 def test_one_connection_serves_many_requests(serve: Serve) -> None:
     server = serve(answer(ADA))
-    place = reach(server)
+    backend = reach(server)
     for _ in range(5):
-        place.perform(QUERY, "t")
+        backend.perform(QUERY, "t")
     assert server.connections == 1
 
 
 def test_what_may_not_be_repeated_gets_a_connection_that_is_surely_open(serve: Serve) -> None:
     server = serve(answer(ADA))
-    place = reach(server)
-    place.perform(QUERY, "t")
-    place.perform(SetPassword(password="eight cages"), "t")
+    backend = reach(server)
+    backend.perform(QUERY, "t")
+    backend.perform(SetPassword(password="eight cages"), "t")
     assert [asked.connection for asked in server.asked] == [1, 2]
 
 
 def test_a_connection_that_the_server_has_closed_is_no_failure(serve: Serve) -> None:
     server = serve(saying(answer(ADA)))
-    place = reach(server)
+    backend = reach(server)
     for _ in range(4):
-        place.perform(QUERY, "t")
+        backend.perform(QUERY, "t")
         sleep(0.02)
     assert len(server.asked) == 4
 
@@ -145,8 +145,8 @@ def test_a_connection_that_the_server_has_closed_is_no_failure(serve: Serve) -> 
 
 def test_warnings_are_told(serve: Serve) -> None:
     told: list[str] = []
-    place = reach(serve(answer(ADA, Popug_Warnings='["One \\u2026","Two"]')), warn=told.append)
-    place.perform(QUERY, "t")
+    backend = reach(serve(answer(ADA, Popug_Warnings='["One \\u2026","Two"]')), warn=told.append)
+    backend.perform(QUERY, "t")
     assert told == ["One …", "Two"]
 
 
@@ -158,28 +158,28 @@ def test_warnings_that_are_none_are_passed_over(serve: Serve) -> None:
 
 def test_the_zone_is_the_company_s_and_needs_no_request_of_its_own_after_an_answer(serve: Serve) -> None:
     server = serve(answer(ADA))
-    place = reach(server)
-    place.perform(QUERY, "t")
-    assert place.calendar.date_of(datetime(2026, 3, 2, 23, 30, tzinfo=UTC)) == date(2026, 3, 3)
+    backend = reach(server)
+    backend.perform(QUERY, "t")
+    assert backend.calendar.date_of(datetime(2026, 3, 2, 23, 30, tzinfo=UTC)) == date(2026, 3, 3)
     assert len(server.asked) == 1
 
 
 def test_the_clock_is_the_company_s_too(serve: Serve) -> None:
     server = serve(answer(ADA, Date="Sun, 02 Mar 2031 23:30:00 GMT"))
-    place = reach(server)
-    now = place.now()
+    backend = reach(server)
+    now = backend.now()
     assert datetime(2031, 3, 2, 23, 30, tzinfo=UTC) <= now < datetime(2031, 3, 2, 23, 31, tzinfo=UTC)
-    assert place.calendar.date_of(now) == date(2031, 3, 3)
+    assert backend.calendar.date_of(now) == date(2031, 3, 3)
     assert [asked.target for asked in server.asked] == ["/readyz"]
-    place.perform(QUERY, "t")
-    assert place.now() - now < timedelta(minutes=1)
+    backend.perform(QUERY, "t")
+    assert backend.now() - now < timedelta(minutes=1)
     assert len(server.asked) == 2
 
 
 def test_a_zone_or_a_time_that_is_none_is_the_server_s_fault(serve: Serve) -> None:
-    place = reach(serve(answer({}, Popug_Time_Zone="Popug/Cage", Date="Sun, 33 Mar 2031 23:30:00 GMT")))
-    assert refusal(place.now).code == "server_unavailable"
-    assert refusal(lambda: place.calendar).code == "server_unavailable"
+    backend = reach(serve(answer({}, Popug_Time_Zone="Popug/Cage", Date="Sun, 33 Mar 2031 23:30:00 GMT")))
+    assert refusal(backend.now).code == "server_unavailable"
+    assert refusal(lambda: backend.calendar).code == "server_unavailable"
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -245,8 +245,8 @@ def test_what_a_proxy_says_for_a_server_that_fell_is_a_broken_connection(serve: 
 
 def test_a_server_that_is_gone_is_told_at_once(tmp_path: Path) -> None:
     for url in (f"unix://{tmp_path}/none.sock", "http://localhost:9", "https://127.0.0.1:9", "http://popug.invalid"):
-        place = Remote(parse(url))
-        assert refusal(lambda place=place: place.perform(SECRET)).code == "server_unavailable"  # type: ignore[misc]
+        backend = RemoteBackend(parse(url))
+        assert refusal(lambda place=backend: place.perform(SECRET)).code == "server_unavailable"  # type: ignore[misc]
 
 
 # --- nonsense -----------------------------------------------------------------------------------
@@ -348,11 +348,11 @@ def test_a_server_of_the_same_release_is_believed(serve: Serve) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "SLICE_SECONDS", 0.02)
-    monkeypatch.setattr(http1, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(remote, "SIGN_OF_LIFE_SECONDS", 1.5)
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 10.0)
+    monkeypatch.setattr(http1, "RECV_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(http1, "READ_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(remote, "PROBE_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(remote, "HEALTH_TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(remote, "ANSWER_TIMEOUT_SECONDS", 10.0)
 
 
 def silent(connection: socket.socket) -> None:
@@ -371,7 +371,7 @@ def late(connection: socket.socket) -> None:
 def test_a_server_that_gives_no_sign_of_life_is_given_up(
     serve: Serve, message: Any, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 600.0)
+    monkeypatch.setattr(remote, "ANSWER_TIMEOUT_SECONDS", 600.0)
     server = serve(silent)
     began = monotonic()
     assert refusal(lambda: reach(server).perform(message, "t")).code == code
@@ -381,13 +381,13 @@ def test_a_server_that_gives_no_sign_of_life_is_given_up(
 
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_is_at_work_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "READ_SECONDS", 30.0)
-    monkeypatch.setattr(remote, "SIGN_OF_LIFE_SECONDS", 60.0)
-    monkeypatch.setattr(remote, "ANSWER_SECONDS", 600.0)
+    monkeypatch.setattr(http1, "READ_TIMEOUT_SECONDS", 30.0)
+    monkeypatch.setattr(remote, "HEALTH_TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(remote, "ANSWER_TIMEOUT_SECONDS", 600.0)
     server = serve(late, health=answer({"status": "ok"}))
     told: list[tuple[str, int, int]] = []
-    place = reach(server, progress=lambda *how_far: told.append(how_far))
-    assert place.perform(COMMAND, "t").number == 1
+    backend = reach(server, progress=lambda *how_far: told.append(how_far))
+    assert backend.perform(COMMAND, "t").number == 1
     assert told[0] == ("Waiting for the server", 0, 0)
     assert told[-1] == ("Waiting for the server", 1, 1)
     told.clear()
@@ -398,7 +398,7 @@ def test_a_server_that_is_at_work_is_waited_for(serve: Serve, monkeypatch: pytes
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_is_at_work_is_not_waited_for_for_ever(serve: Serve) -> None:
     server = serve(silent, health=answer({"status": "ok"}))
-    request = remote.Request("GET", "/readyz", {}, limit_seconds=0.3)
+    request = remote.HttpRequest("GET", "/readyz", {}, limit_seconds=0.3)
     assert refusal(lambda: reach(server)._answer(request)).code == "server_unavailable"
 
 
@@ -406,13 +406,13 @@ def test_a_server_that_is_at_work_is_not_waited_for_for_ever(serve: Serve) -> No
 def test_an_answer_that_trickles_is_not_waited_for(serve: Serve) -> None:
     """All its bytes take several times as long as they may; a client that waited for them would have an answer."""
     slowly = saying(*(bytes([each]) for each in answer(ADA)), then=lambda: sleep(0.01))
-    assert len(answer(ADA)) * 0.01 > 5 * http1.READ_SECONDS
+    assert len(answer(ADA)) * 0.01 > 5 * http1.READ_TIMEOUT_SECONDS
     assert refusal(lambda: reach(serve(slowly)).perform(QUERY, "t")).code == "server_unavailable"
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_body_without_an_end_is_not_taken(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "BODY_BYTES", 1_000_000)
+    monkeypatch.setattr(http1, "MAX_BODY_BYTES", 1_000_000)
 
     def endless(connection: socket.socket) -> None:
         connection.sendall(head(200, PLAIN))
@@ -474,7 +474,7 @@ def test_a_stream_that_never_is_one_is_given_up(serve: Serve, said: Reply) -> No
 
 @pytest.mark.usefixtures("impatient")
 def test_a_stream_that_falls_silent_is_taken_up_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "HEARTBEATS_SECONDS", 0.5)
+    monkeypatch.setattr(remote, "STREAM_TIMEOUT_SECONDS", 0.5)
     server = serve(saying(STREAM + events(1), then=lambda: sleep(3)), saying(STREAM + events(2)))
     followed = reach(server).follow(ListEvents(), "t")
     assert [each["sequence"] for (each,) in islice(followed, 2)] == ["1", "2"]
@@ -511,7 +511,7 @@ def test_a_large_request_to_a_server_that_answers_early_is_refused_by_what_it_sa
     threading.Thread(target=accept, daemon=True).start()
     lines: list[NewTask | None] = [NewTask(title="x" * 100)] * 50_000
     with pytest.raises(PopugError) as caught:
-        Remote(parse(f"unix://{path}")).perform(ImportTasks(lines=lines), "t")
+        RemoteBackend(parse(f"unix://{path}")).perform(ImportTasks(lines=lines), "t")
     assert caught.value.code == "usage"
 
 
@@ -548,7 +548,7 @@ def secured(certificate: Path) -> Iterator[str]:
 
 
 def test_a_certificate_that_nobody_trusts_is_told_nothing(secured: str) -> None:
-    error = refusal(lambda: Remote(parse(f"https://localhost:{secured}")).perform(SECRET))
+    error = refusal(lambda: RemoteBackend(parse(f"https://localhost:{secured}")).perform(SECRET))
     assert error.code == "server_unavailable"
     assert "certificate" in error.message.lower()
     assert "SSL_CERT_FILE" in error.hint
@@ -558,15 +558,15 @@ def test_a_trusted_certificate_is_good_for_its_own_host_only(
     secured: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    place = Remote(parse(f"https://localhost:{secured}"))
-    assert [place.perform(QUERY, "t").username for _ in range(3)] == ["ada"] * 3
-    other = refusal(lambda: Remote(parse(f"https://127.0.0.1:{secured}")).perform(QUERY, "t"))
+    backend = RemoteBackend(parse(f"https://localhost:{secured}"))
+    assert [backend.perform(QUERY, "t").username for _ in range(3)] == ["ada"] * 3
+    other = refusal(lambda: RemoteBackend(parse(f"https://127.0.0.1:{secured}")).perform(QUERY, "t"))
     assert "127.0.0.1" in other.message
 
 
 def test_tls_where_there_is_none_and_none_where_there_is(secured: str) -> None:
     without = f"http://127.0.0.1:{secured}"
-    assert refusal(lambda: Remote(parse(without)).perform(QUERY, "t")).code == "server_unavailable"
+    assert refusal(lambda: RemoteBackend(parse(without)).perform(QUERY, "t")).code == "server_unavailable"
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def accept() -> None:
@@ -576,5 +576,5 @@ def test_tls_where_there_is_none_and_none_where_there_is(secured: str) -> None:
 
         threading.Thread(target=accept, daemon=True).start()
         url = f"https://localhost:{plain.getsockname()[1]}"
-        error = refusal(lambda: Remote(parse(url)).perform(QUERY, "t"))
+        error = refusal(lambda: RemoteBackend(parse(url)).perform(QUERY, "t"))
         assert (error.code, "no TLS" in error.message) == ("server_unavailable", True)

@@ -14,17 +14,17 @@ from popug_cli.kernel.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import AddUser, IssueToken, LogIn, SetPassword, SetRole
-from popug_cli.messages.principal import NOBODY
+from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, ShuffleTasks
-from tests.integration.residence import PASSWORD, Residence
-from tests.integration.served import founded
+from tests.integration.residence import PASSWORD, ServerFixture
+from tests.integration.served import create_home
 
 FEED = AddTask(title="Feed the cage")
 
 
 @pytest.fixture
-def residence(tmp_path: Path) -> Iterator[Residence]:
-    found = founded(tmp_path / "home")
+def residence(tmp_path: Path) -> Iterator[ServerFixture]:
+    found = create_home(tmp_path / "home")
     found.open()
     yield found
     found.close()
@@ -38,66 +38,66 @@ def die(*_: Any, **__: Any) -> None:
     raise KilledError
 
 
-def told(performed: Any) -> Any:
+def answer_of(performed: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode(performed.answer))
 
 
-def tasks(residence: Residence) -> int:
+def tasks(residence: ServerFixture) -> int:
     return int(residence.rows("SELECT count(*) AS n FROM tasks_tasks")[0]["n"])
 
 
-def test_a_command_sent_again_is_answered_again_and_not_done_again(residence: Residence) -> None:
+def test_a_command_sent_again_is_answered_again_and_not_done_again(residence: ServerFixture) -> None:
     first = residence.perform("kesha", FEED, key="k1")
     again = residence.perform("kesha", FEED, key="k1")
-    assert (first.is_replay, again.is_replay) == (False, True)
-    assert told(first) == told(again)
+    assert (first.is_replayed, again.is_replayed) == (False, True)
+    assert answer_of(first) == answer_of(again)
     assert tasks(residence) == 1
 
 
-def test_the_answer_stays_the_first_one_whatever_happens_since(residence: Residence) -> None:
-    first = told(residence.perform("kesha", FEED, key="k1"))
+def test_the_answer_stays_the_first_one_whatever_happens_since(residence: ServerFixture) -> None:
+    first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
-    assert told(residence.perform("kesha", FEED, key="k1")) == first
+    assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
 def test_an_answer_that_is_written_down_while_it_is_looked_for_is_the_first_one(
-    residence: Residence, monkeypatch: pytest.MonkeyPatch
+    residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = told(residence.perform("kesha", FEED, key="k1"))
+    first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
     find = replies.find
 
-    def find_slowly(context: Context, request: replies.Request) -> replies.Reply | None:
+    def find_slowly(context: Context, request: replies.IdempotentCommand) -> replies.StoredAnswer | None:
         found = find(context, request)
-        residence.resident.follow(print)
+        residence.served_company.follow(print)
         return found
 
     monkeypatch.setattr(replies, "find", find_slowly)
-    assert told(residence.perform("kesha", FEED, key="k1")) == first
+    assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
-def test_the_answer_is_written_down_when_the_server_ends(residence: Residence) -> None:
-    first = told(residence.perform("kesha", FEED, key="k1"))
+def test_the_answer_is_written_down_when_the_server_ends(residence: ServerFixture) -> None:
+    first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
-    residence.resident.close()
+    residence.served_company.close()
     residence.open()
-    assert told(residence.perform("kesha", FEED, key="k1")) == first
+    assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
-def test_the_answer_is_written_down_soon(residence: Residence) -> None:
+def test_the_answer_is_written_down_soon(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="k1")
-    residence.resident.follow(print)
+    residence.served_company.follow(print)
     assert [row["answer"] is None for row in residence.rows("SELECT answer FROM bus_replies")] == [False]
 
 
-def test_without_a_key_it_is_done_again(residence: Residence) -> None:
+def test_without_a_key_it_is_done_again(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED)
     residence.perform("kesha", FEED)
     residence.perform("kesha", FEED, key="another")
     assert tasks(residence) == 3
 
 
-def test_a_key_belongs_to_a_person_and_a_message(residence: Residence) -> None:
+def test_a_key_belongs_to_a_person_and_a_message(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="k")
     residence.perform("asya", FEED, key="k")
     residence.perform("mango", ShuffleTasks(), key="k")
@@ -105,7 +105,7 @@ def test_a_key_belongs_to_a_person_and_a_message(residence: Residence) -> None:
     assert len(residence.rows("SELECT * FROM bus_replies")) == 3
 
 
-def test_another_body_under_the_same_key_is_a_conflict(residence: Residence) -> None:
+def test_another_body_under_the_same_key_is_a_conflict(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="k")
     with pytest.raises(Conflict) as refused:
         residence.perform("kesha", AddTask(title="Polish the perch"), key="k")
@@ -126,7 +126,7 @@ def test_another_body_under_the_same_key_is_a_conflict(residence: Residence) -> 
         IssueToken(username="ada", ttl_seconds=60),
     ],
 )
-def test_what_is_secret_takes_no_key(residence: Residence, message: Message[Any]) -> None:
+def test_what_is_secret_takes_no_key(residence: ServerFixture, message: Message[Any]) -> None:
     with pytest.raises(InvalidInput) as refused:
         residence.perform("ada", message, key="k")
     assert refused.value.code == "invalid_idempotency_key"
@@ -135,13 +135,13 @@ def test_what_is_secret_takes_no_key(residence: Residence, message: Message[Any]
     assert residence.rows("SELECT * FROM bus_replies") == []
 
 
-def test_a_login_takes_no_key(residence: Residence) -> None:
+def test_a_login_takes_no_key(residence: ServerFixture) -> None:
     with pytest.raises(InvalidInput):
-        residence.resident.perform(LogIn(username="ada", password=PASSWORD), None, key="k")
+        residence.served_company.perform(LogIn(username="ada", password=PASSWORD), None, key="k")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
-def test_a_key_is_a_short_visible_text(residence: Residence, key: str) -> None:
+def test_a_key_is_a_short_visible_text(residence: ServerFixture, key: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         residence.perform("kesha", FEED, key=key)
     assert refused.value.code == "invalid_idempotency_key"
@@ -152,36 +152,36 @@ def test_a_key_is_a_short_visible_text(residence: Residence, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, " ~"])
-def test_a_key_may_be_one_or_many_visible_characters(residence: Residence, key: str) -> None:
+def test_a_key_may_be_one_or_many_visible_characters(residence: ServerFixture, key: str) -> None:
     residence.perform("kesha", FEED, key=key)
-    assert residence.perform("kesha", FEED, key=key).is_replay
+    assert residence.perform("kesha", FEED, key=key).is_replayed
 
 
-def test_a_query_has_no_use_for_a_key(residence: Residence) -> None:
-    assert not residence.perform("kesha", ListTasks(), key="k").is_replay
+def test_a_query_has_no_use_for_a_key(residence: ServerFixture) -> None:
+    assert not residence.perform("kesha", ListTasks(), key="k").is_replayed
     assert residence.rows("SELECT * FROM bus_replies") == []
 
 
-def test_a_refusal_is_not_kept(residence: Residence) -> None:
+def test_a_refusal_is_not_kept(residence: ServerFixture) -> None:
     with pytest.raises(NotFound):
         residence.perform("kesha", CompleteTask(number=1), key="k")
-    assignee = told(residence.perform("kesha", FEED))["assignee"]
+    assignee = answer_of(residence.perform("kesha", FEED))["assignee"]
     if assignee == "kesha":
-        assert told(residence.perform("kesha", CompleteTask(number=1), key="k"))["status"] == "completed"
+        assert answer_of(residence.perform("kesha", CompleteTask(number=1), key="k"))["status"] == "completed"
     assert len(residence.rows("SELECT * FROM bus_replies")) == (assignee == "kesha")
 
 
-def test_two_at_once_are_done_once(residence: Residence) -> None:
+def test_two_at_once_are_done_once(residence: ServerFixture) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(residence.perform, "kesha", FEED, key="same") for _ in range(16)]
-    answers = [told(each.result()) for each in found]
+    answers = [answer_of(each.result()) for each in found]
     assert all(answer == answers[0] for answer in answers)
-    assert sum(not each.result().is_replay for each in found) == 1
+    assert sum(not each.result().is_replayed for each in found) == 1
     assert tasks(residence) == 1
 
 
 def test_a_crash_after_the_effect_is_answered_by_what_it_came_to(
-    residence: Residence, monkeypatch: pytest.MonkeyPatch
+    residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server dies when the task is in the database and the answer is not composed yet."""
 
@@ -189,52 +189,52 @@ def test_a_crash_after_the_effect_is_answered_by_what_it_came_to(
         patched.setattr("popug_cli.app.local.catch_up", die)
         with pytest.raises(KilledError):
             residence.perform("kesha", FEED, key="k")
-    residence.resident.close()
+    residence.served_company.close()
     residence.open()
     again = residence.perform("kesha", FEED, key="k")
-    assert again.is_replay
-    assert (told(again)["number"], told(again)["title"]) == (1, "Feed the cage")
-    assert told(again)["fee_cents"] >= 1000
+    assert again.is_replayed
+    assert (answer_of(again)["number"], answer_of(again)["title"]) == (1, "Feed the cage")
+    assert answer_of(again)["fee_cents"] >= 1000
     assert tasks(residence) == 1
 
 
 def test_a_crash_before_the_commit_leaves_neither_effect_nor_reply(
-    residence: Residence, monkeypatch: pytest.MonkeyPatch
+    residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("popug_cli.bus.replies.keep", die)
+        patched.setattr("popug_cli.bus.replies.save", die)
         with pytest.raises(KilledError):
             residence.perform("kesha", FEED, key="k")
     assert tasks(residence) == 0
-    assert not residence.perform("kesha", FEED, key="k").is_replay
+    assert not residence.perform("kesha", FEED, key="k").is_replayed
     assert tasks(residence) == 1
 
 
-def test_closing_a_day_again_is_answered_as_the_first_time(residence: Residence) -> None:
+def test_closing_a_day_again_is_answered_as_the_first_time(residence: ServerFixture) -> None:
     first = residence.perform("asya", CloseDay(), key="k")
     again = residence.perform("asya", CloseDay(), key="k")
-    assert told(first) == told(again)
-    assert told(again)["days"][0]["already_closed"] is False
-    assert again.is_replay
+    assert answer_of(first) == answer_of(again)
+    assert answer_of(again)["days"][0]["already_closed"] is False
+    assert again.is_replayed
 
 
-def test_who_lost_the_right_is_not_answered_again(residence: Residence) -> None:
+def test_who_lost_the_right_is_not_answered_again(residence: ServerFixture) -> None:
     residence.perform("mango", ShuffleTasks(), key="k")
     residence.perform("ada", SetRole(username="mango", role="worker"))
     issued = residence.perform("ada", IssueToken(username="mango", ttl_seconds=60)).answer
     with pytest.raises(NotAllowed):
-        residence.resident.perform(ShuffleTasks(), issued.token, key="k")
+        residence.served_company.perform(ShuffleTasks(), issued.token, key="k")
 
 
-def test_a_reply_is_forgotten_after_a_day(residence: Residence) -> None:
+def test_a_reply_is_forgotten_after_a_day(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="old")
-    with residence.local.runtime.writing(NOBODY) as context:
+    with residence.local.runtime.writing(ANONYMOUS) as context:
         context.connection.exec_driver_sql("UPDATE bus_replies SET kept_at = '2026-01-01T00:00:00.000000Z'")
-    assert not residence.perform("kesha", FEED, key="old").is_replay
+    assert not residence.perform("kesha", FEED, key="old").is_replayed
     assert tasks(residence) == 2
     assert len(residence.rows("SELECT * FROM bus_replies")) == 1
 
 
 def test_a_reply_tells_its_query() -> None:
-    reply = replies.Reply("", None, "list_tasks", '{"limit":3}')
+    reply = replies.StoredAnswer("", None, "list_tasks", '{"limit":3}')
     assert reply.next_query() == ListTasks(limit=3)

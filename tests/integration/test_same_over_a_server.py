@@ -12,8 +12,8 @@ from typing import Any, Self
 import pytest
 
 from popug_cli.app.address import parse
-from popug_cli.app.local import Local
-from popug_cli.app.remote import Remote
+from popug_cli.app.local import LocalBackend
+from popug_cli.app.remote import RemoteBackend
 from popug_cli.cli.main import run
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated, Unavailable
 from popug_cli.kernel.home import Home
@@ -21,7 +21,7 @@ from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import ListEvents, ShowBusStatus
 from popug_cli.messages.tasks import AddTask, CompleteTask, ExportTasks, ListTasks, ShuffleTasks, StatusFilter
-from tests.integration.served import Served, founded
+from tests.integration.served import RunningServer, create_home
 
 QUESTIONS = (
     ("ada", "whoami"),
@@ -95,18 +95,18 @@ QUESTIONS = (
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, dict[str, str]]]:
     """A home that is served and one just like it that is not, and the tokens of its people."""
     root = tmp_path_factory.mktemp("same")
-    company = founded(root / "served")
+    company = create_home(root / "served")
     tokens = {**company.tokens, "nonsense": "polly.wants.crackers"}
-    place = Local(Home(root / "served"))
+    backend = LocalBackend(Home(root / "served"))
     for title in ("Feed the cage", "[POPUG-7] Wipe the glass", "Mend “the” <b>swing</b>"):
-        place.perform(AddTask(title=title), tokens["ada"])
-    place.perform(ShuffleTasks(), tokens["mango"])
-    assignee = place.perform(ExportTasks(), tokens["ada"]).tasks[0].assignee
-    place.perform(CompleteTask(number=1), tokens[assignee])
-    place.perform(CloseDay(), tokens["asya"])
-    place.close()
+        backend.perform(AddTask(title=title), tokens["ada"])
+    backend.perform(ShuffleTasks(), tokens["mango"])
+    assignee = backend.perform(ExportTasks(), tokens["ada"]).tasks[0].assignee
+    backend.perform(CompleteTask(number=1), tokens[assignee])
+    backend.perform(CloseDay(), tokens["asya"])
+    backend.close()
     shutil.copytree(root / "served", root / "alone")
-    with Served(root / "served"):
+    with RunningServer(root / "served"):
         yield root / "served", root / "alone", tokens
 
 
@@ -128,13 +128,13 @@ def test_a_command_says_the_same(
     here = run(arguments), *capsys.readouterr()
     monkeypatch.setenv("POPUG_HOME", str(served))
     monkeypatch.setenv("POPUG_SESSION", str(served.parent / "served.json"))
-    monkeypatch.setattr(Local, "perform", never)
+    monkeypatch.setattr(LocalBackend, "perform", never)
     there = run(arguments), *capsys.readouterr()
     assert there == here
     assert "Traceback" not in here[2]
 
 
-def never(place: Local, message: Message[Any], *rest: Any) -> None:
+def never(backend: LocalBackend, message: Message[Any], *rest: Any) -> None:
     raise AssertionError(f"{message} was performed in the home itself")
 
 
@@ -193,10 +193,10 @@ def whole_answer(server: socket.socket) -> bytes:
 
 def test_a_command_whose_answer_got_lost_takes_effect_once(homes: tuple[Path, Path, dict[str, str]]) -> None:
     served, _, tokens = homes
-    asking = Remote(parse(f"unix://{served}/popug.sock"))
+    asking = RemoteBackend(parse(f"unix://{served}/popug.sock"))
     before = asking.perform(ListTasks(status=StatusFilter.ALL), tokens["ada"]).total
     with Relay(served.parent / "relay.sock", served / "popug.sock", loses=2) as relay:
-        added = Remote(parse(f"unix://{relay.path}")).perform(AddTask(title="Once and only once"), tokens["ada"])
+        added = RemoteBackend(parse(f"unix://{relay.path}")).perform(AddTask(title="Once and only once"), tokens["ada"])
         assert relay.lost == 2
     found = asking.perform(ListTasks(status=StatusFilter.ALL, search="only once"), tokens["ada"])
     assert [task.task_id for task in found.tasks] == [added.task_id]
@@ -207,25 +207,25 @@ def test_a_command_whose_answer_never_comes_is_in_doubt_and_was_done(homes: tupl
     served, _, tokens = homes
     with Relay(served.parent / "lossy.sock", served / "popug.sock", loses=9) as relay:
         with pytest.raises(Unavailable) as caught:
-            Remote(parse(f"unix://{relay.path}")).perform(AddTask(title="Was it done"), tokens["ada"])
+            RemoteBackend(parse(f"unix://{relay.path}")).perform(AddTask(title="Was it done"), tokens["ada"])
         assert caught.value.code == "in_doubt"
         assert relay.lost == 3
-    asking = Remote(parse(f"unix://{served}/popug.sock"))
+    asking = RemoteBackend(parse(f"unix://{served}/popug.sock"))
     assert asking.perform(ListTasks(status=StatusFilter.ALL, search="Was it done"), tokens["ada"]).total == 1
 
 
 def test_events_are_followed_as_they_happen(homes: tuple[Path, Path, dict[str, str]]) -> None:
     served, _, tokens = homes
-    place = Remote(parse(f"unix://{served}/popug.sock"))
-    last = place.perform(ShowBusStatus(), tokens["ada"]).last_sequence
-    followed = place.follow(ListEvents(type="task_created", after=last), tokens["ada"])
-    adding = threading.Timer(0.3, lambda: Remote(place.address).perform(AddTask(title="News"), tokens["ada"]))
+    backend = RemoteBackend(parse(f"unix://{served}/popug.sock"))
+    last = backend.perform(ShowBusStatus(), tokens["ada"]).last_sequence
+    followed = backend.follow(ListEvents(type="task_created", after=last), tokens["ada"])
+    adding = threading.Timer(0.3, lambda: RemoteBackend(backend.address).perform(AddTask(title="News"), tokens["ada"]))
     adding.start()
     (event,) = next(followed)
     adding.join()
-    shown = place.perform(ListEvents(type="task_created", after=last), tokens["ada"])
+    shown = backend.perform(ListEvents(type="task_created", after=last), tokens["ada"])
     assert [event] == shown.events
     with pytest.raises(NotAllowed):
-        next(place.follow(ListEvents(), tokens["kesha"]))
+        next(backend.follow(ListEvents(), tokens["kesha"]))
     with pytest.raises(NotAuthenticated):
-        next(place.follow(ListEvents(), None))
+        next(backend.follow(ListEvents(), None))

@@ -11,19 +11,19 @@ from unittest.mock import Mock
 
 import pytest
 
-from popug_cli.app import Local
-from popug_cli.app.scheduling import last_due
+from popug_cli.app import LocalBackend
+from popug_cli.app.scheduling import last_closable_day
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.company import Check, CheckHealth
 from popug_cli.messages.principal import SCHEDULER
-from popug_cli.messages.scheduler import DueRun, RunDue, Schedule, ShowSchedule
-from popug_cli.scheduler import Stopped, Work, _watch
+from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
+from popug_cli.scheduler import ScheduledRun, SchedulerStopped, _watch
 from popug_cli.storage import heartbeat
 from tests.integration.billing_support import check_books
-from tests.integration.scheduling import FIVE_PAST, closed, due, earn, founded, weak_hash
+from tests.integration.scheduling import FIVE_PAST, closed_dates, create_company, earn, run_due, weak_hash
 from tests.integration.served import PATIENCE_SECONDS
 from tests.integration.support import InProcess, SeededChance, SetClock
 
@@ -32,11 +32,11 @@ __all__ = ["weak_hash"]
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    return founded(tmp_path / "home")
+    return create_company(tmp_path / "home")
 
 
 def set_local(company: InProcess, local: str) -> None:
-    zone = company.place.runtime.calendar.local(company.clock.now()).tzinfo
+    zone = company.backend.runtime.calendar.local(company.clock.now()).tzinfo
     company.clock.instant = datetime.fromisoformat(local).replace(tzinfo=zone).astimezone(UTC)
 
 
@@ -46,26 +46,26 @@ def set_local(company: InProcess, local: str) -> None:
 def test_yesterday_is_closed_paid_and_mailed_at_its_hour_and_not_before(company: InProcess) -> None:
     earn(company)
     set_local(company, "2026-03-03 00:04")
-    assert closed(due(company)) == []
+    assert closed_dates(run_due(company)) == []
     set_local(company, "2026-03-03 00:05")
-    run = due(company)
-    assert (closed(run), run.mail.sent, run.days[0].paid_count) == (["2026-03-02"], 1, 1)
+    run = run_due(company)
+    assert (closed_dates(run), run.mail.sent, run.days[0].paid_count) == (["2026-03-02"], 1, 1)
     assert (run.next.closes, run.next.closes_at) == (date(2026, 3, 3), datetime(2026, 3, 3, 23, 5, tzinfo=UTC))
-    again = due(company)
-    assert (closed(again), again.mail.sent) == ([], 0)
+    again = run_due(company)
+    assert (closed_dates(again), again.mail.sent) == ([], 0)
     check_books(company.rows)
 
 
 def test_at_any_hour_yesterday_is_closed(company: InProcess) -> None:
     set_local(company, "2026-03-03 00:01")
-    assert closed(due(company, 0)) == ["2026-03-02"]
+    assert closed_dates(run_due(company, 0)) == ["2026-03-02"]
 
 
 def test_a_late_hour_leaves_yesterday_open_until_then(company: InProcess) -> None:
     set_local(company, "2026-03-04 13:59")
-    assert closed(due(company, 14 * 60)) == ["2026-03-02"]
+    assert closed_dates(run_due(company, 14 * 60)) == ["2026-03-02"]
     set_local(company, "2026-03-04 14:00")
-    assert closed(due(company, 14 * 60)) == ["2026-03-03"]
+    assert closed_dates(run_due(company, 14 * 60)) == ["2026-03-03"]
 
 
 def test_a_machine_off_for_three_days_closes_each_as_itself(company: InProcess) -> None:
@@ -73,38 +73,38 @@ def test_a_machine_off_for_three_days_closes_each_as_itself(company: InProcess) 
         set_local(company, hour)
         earn(company)
     set_local(company, "2026-03-05 09:00")
-    run = due(company)
-    assert closed(run) == ["2026-03-02", "2026-03-03", "2026-03-04"]
+    run = run_due(company)
+    assert closed_dates(run) == ["2026-03-02", "2026-03-03", "2026-03-04"]
     assert [day.paid_count for day in run.days] == [1, 1, 0]
     assert run.mail.sent == 2
 
 
 def test_a_clock_set_back_closes_nothing_and_set_right_goes_on(company: InProcess) -> None:
     set_local(company, "2026-03-04 09:00")
-    assert len(closed(due(company))) == 2
+    assert len(closed_dates(run_due(company))) == 2
     set_local(company, "2026-02-01 09:00")
-    run = due(company)
-    assert (closed(run), run.next.overdue_days) == ([], 0)
+    run = run_due(company)
+    assert (closed_dates(run), run.next.overdue_days) == ([], 0)
     set_local(company, "2026-03-05 09:00")
-    assert closed(due(company)) == ["2026-03-04"]
+    assert closed_dates(run_due(company)) == ["2026-03-04"]
 
 
 def test_a_jump_of_years_is_said_each_time_and_closes_only_with_a_yes(company: InProcess) -> None:
     earn(company)
     set_local(company, "2029-03-02 09:00")
     for _ in range(2):
-        run = due(company)
-        assert (closed(run), run.next.needs_yes, run.next.overdue_days) == ([], True, 1096)
-    assert health(company, "days_to_close").detail.startswith("warning: 1,096 days since 2026-03-02")
+        run = run_due(company)
+        assert (closed_dates(run), run.next.needs_yes, run.next.overdue_days) == ([], True, 1096)
+    assert health(company, "overdue_days").detail.startswith("warning: 1,096 days since 2026-03-02")
     set_local(company, "2026-04-04 09:00")
-    run = due(company, confirmed=True)
+    run = run_due(company, confirmed=True)
     assert (len(run.days), run.next.needs_yes, run.mail.sent) == (33, False, 1)
-    assert "warning" not in health(company, "days_to_close").detail
+    assert "warning" not in health(company, "overdue_days").detail
 
 
 def test_31_days_need_no_yes(company: InProcess) -> None:
     set_local(company, "2026-04-02 09:00")
-    assert len(due(company).days) == 31
+    assert len(run_due(company).days) == 31
 
 
 @pytest.mark.parametrize(
@@ -121,63 +121,63 @@ def test_31_days_need_no_yes(company: InProcess) -> None:
 def test_days_of_odd_length_are_closed_at_their_hour(
     tmp_path: Path, zone: str, first: str, now: str, days: list[str]
 ) -> None:
-    company = founded(tmp_path / "home", zone, SetClock(datetime.fromisoformat(f"{first}+00:00")))
+    company = create_company(tmp_path / "home", zone, SetClock(datetime.fromisoformat(f"{first}+00:00")))
     set_local(company, now)
     company.clock.advance(minutes=-1)
-    assert closed(due(company)) == days[:-1]
+    assert closed_dates(run_due(company)) == days[:-1]
     company.clock.advance(minutes=1)
-    assert closed(due(company)) == days[len(days[:-1]) :]
+    assert closed_dates(run_due(company)) == days[len(days[:-1]) :]
 
 
 def test_before_its_minute_the_day_before_yesterday_is_the_last() -> None:
     calendar = Calendar("Pacific/Apia")
     now = datetime(2012, 1, 1, 0, 1, tzinfo=UTC).replace(tzinfo=calendar.local(datetime(2012, 1, 1, tzinfo=UTC)).tzinfo)
-    assert last_due(calendar, now, 5) == date(2011, 12, 29)
-    assert last_due(calendar, now, 0) == date(2011, 12, 31)
+    assert last_closable_day(calendar, now, 5) == date(2011, 12, 29)
+    assert last_closable_day(calendar, now, 0) == date(2011, 12, 31)
 
 
 def test_a_close_by_hand_leaves_nothing_to_do(company: InProcess) -> None:
     earn(company)
     company.act("boss", CloseDay())
     set_local(company, "2026-03-03 00:05")
-    run = due(company)
-    assert (closed(run), run.next.closes) == ([], date(2026, 3, 3))
+    run = run_due(company)
+    assert (closed_dates(run), run.next.closes) == ([], date(2026, 3, 3))
 
 
 def test_what_comes_next_is_asked_of_the_database(company: InProcess) -> None:
-    asked: Schedule = company.place.perform(ShowSchedule(at_minute=FIVE_PAST), actor=SCHEDULER)
+    asked: Schedule = company.backend.perform(ShowSchedule(at_minute=FIVE_PAST), actor=SCHEDULER)
     assert (asked.closes, asked.closes_at) == (date(2026, 3, 2), datetime(2026, 3, 2, 23, 5, tzinfo=UTC))
     assert (asked.overdue_days, asked.time_zone) == (0, "Europe/Berlin")
 
 
 def test_a_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert due(company).backup is None
+    assert run_due(company).backup is None
     monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
-    company.place.close()
-    first = due(company).backup
+    company.backend.close()
+    first = run_due(company).backup
     assert first is not None
     assert Path(first).is_file()
-    assert due(company).backup is None
+    assert run_due(company).backup is None
     set_local(company, "2026-03-03 00:05")
-    assert due(company).backup not in {None, first}
+    assert run_due(company).backup not in {None, first}
 
 
 def test_of_two_schedulers_that_look_at_once_one_takes_the_backup(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
-    company.place.close()
-    look, taken = heartbeat.last_beat, []
+    company.backend.close()
+    look, taken = heartbeat.last_recorded, []
 
     def look_while_another_one_runs(connection: Any, name: str) -> datetime | None:
         found = look(connection, name)
         if name == heartbeat.BACKUP:
-            monkeypatch.setattr(heartbeat, "last_beat", look)
-            taken.append(due(company).backup)
+            monkeypatch.setattr(heartbeat, "last_recorded", look)
+            taken.append(run_due(company).backup)
         return found
 
-    monkeypatch.setattr(heartbeat, "last_beat", look_while_another_one_runs)
-    taken.append(due(company).backup)
+    monkeypatch.setattr(heartbeat, "last_recorded", look_while_another_one_runs)
+    taken.append(run_due(company).backup)
     assert [backup is None for backup in taken] == [False, True]
     assert len(list((company.root / "backups").iterdir())) == 1
 
@@ -190,10 +190,10 @@ def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
 
     monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
     monkeypatch.setattr("popug_cli.app.backup.back_up", full)
-    company.place.close()
+    company.backend.close()
     company.clock.advance(days=1)
-    run = due(company)
-    assert (closed(run), run.backup) == (["2026-03-02"], None)
+    run = run_due(company)
+    assert (closed_dates(run), run.backup) == (["2026-03-02"], None)
     assert any("backup was not taken" in warning for warning in company.warnings)
 
 
@@ -204,31 +204,31 @@ def test_while_the_mail_server_is_down_all_mail_waits_longer_and_longer(
     monkeypatch.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("POPUG_MAIL_SMTP_PORT", "9")
     monkeypatch.setenv("POPUG_MAIL_SUMMARY", "true")
-    company.place.close()
+    company.backend.close()
     earn(company)
     company.clock.advance(days=1)
     for _ in range(4 * 60):
-        due(company)
+        run_due(company)
         company.clock.advance(minutes=1)
     attempts = company.rows("SELECT sum(attempts) AS tries FROM mail_outbox")[0]["tries"]
     assert 6 <= attempts <= 14
     monkeypatch.setenv("POPUG_MAIL_TRANSPORT", "maildir")
-    company.place.close()
+    company.backend.close()
     company.clock.advance(hours=1)
-    assert due(company).mail.sent == 2
+    assert run_due(company).mail.sent == 2
 
 
 # --- the sign of life ---------------------------------------------------------------------------
 
 
 def health(company: InProcess, name: str) -> Check:
-    checks: list[Check] = company.place.perform(CheckHealth()).checks
+    checks: list[Check] = company.backend.perform(CheckHealth()).checks
     return next(check for check in checks if check.name == name)
 
 
 def test_the_doctor_warns_of_a_scheduler_that_stands_still(company: InProcess) -> None:
     assert health(company, "scheduler").detail == "no scheduler has run here"
-    due(company)
+    run_due(company)
     assert health(company, "scheduler").detail == "the scheduler last ran at 2026-03-02 10:00"
     company.clock.advance(hours=25)
     check = health(company, "scheduler")
@@ -239,94 +239,94 @@ def test_a_sign_of_life_is_left_now_and_then_also_after_the_clock_was_set_back(c
     def seen() -> Any:
         return company.rows("SELECT seen_at FROM storage_heartbeats")[0]["seen_at"]
 
-    due(company)
+    run_due(company)
     first = seen()
     company.clock.advance(minutes=5)
-    due(company)
+    run_due(company)
     assert seen() == first
     company.clock.advance(days=-3)
-    due(company)
+    run_due(company)
     assert seen() < first
 
 
 # --- telling ------------------------------------------------------------------------------------
 
 
-class Told:
+class RecordingReporter:
     """What was told."""
 
     def __init__(self) -> None:
-        self.runs: list[DueRun] = []
+        self.runs: list[ScheduledRunResult] = []
         self.errors: list[PopugError] = []
 
     def comes_next(self, schedule: Schedule) -> None:
         raise AssertionError("only at the start")
 
-    def ran(self, run: DueRun) -> None:
+    def ran(self, run: ScheduledRunResult) -> None:
         self.runs.append(run)
 
     def failed(self, error: PopugError) -> None:
         self.errors.append(error)
 
 
-def working(company: InProcess, told: Told) -> Work:
-    def open_place(progress: Progress) -> Local:
-        return Local(company.place.home, clock=company.clock, chance=SeededChance(7), progress=progress)
+def working(company: InProcess, reporter: RecordingReporter) -> ScheduledRun:
+    def open_backend(progress: Progress) -> LocalBackend:
+        return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(7), progress=progress)
 
-    return Work(open_place, RunDue(at_minute=FIVE_PAST), told)
+    return ScheduledRun(open_backend, RunDue(at_minute=FIVE_PAST), reporter)
 
 
 def test_a_run_that_did_nothing_is_told_only_at_its_hour(company: InProcess) -> None:
-    told = Told()
-    work = working(company, told)
-    work.run(aloud=False)
-    assert told.runs == []
-    work.run(aloud=True)
-    assert len(told.runs) == 1
+    reporter = RecordingReporter()
+    work = working(company, reporter)
+    work.run(always_report=False)
+    assert reporter.runs == []
+    work.run(always_report=True)
+    assert len(reporter.runs) == 1
     company.clock.advance(days=1)
-    work.run(aloud=False)
-    assert closed(told.runs[-1]) == ["2026-03-02"]
+    work.run(always_report=False)
+    assert closed_dates(reporter.runs[-1]) == ["2026-03-02"]
 
 
 def test_too_many_days_are_told_when_they_are_found(company: InProcess) -> None:
-    told = Told()
-    work = working(company, told)
+    reporter = RecordingReporter()
+    work = working(company, reporter)
     company.clock.advance(days=100)
-    work.run(aloud=False)
-    work.run(aloud=False)
-    assert [run.next.needs_yes for run in told.runs] == [True]
+    work.run(always_report=False)
+    work.run(always_report=False)
+    assert [run.next.needs_yes for run in reporter.runs] == [True]
 
 
 def test_a_fault_of_the_place_is_told_once_and_the_next_run_tries_again(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(self: Work) -> DueRun:
+    def busy(self: ScheduledRun) -> ScheduledRunResult:
         raise Unavailable("database_busy", "Another process holds the database.")
 
-    told = Told()
-    work = working(company, told)
+    reporter = RecordingReporter()
+    work = working(company, reporter)
     with monkeypatch.context() as held:
-        held.setattr(Work, "do", busy)
-        work.run(aloud=False)
-        work.run(aloud=False)
-    assert [error.code for error in told.errors] == ["database_busy"]
-    work.run(aloud=False)
-    assert len(told.runs) == 1
+        held.setattr(ScheduledRun, "do", busy)
+        work.run(always_report=False)
+        work.run(always_report=False)
+    assert [error.code for error in reporter.errors] == ["database_busy"]
+    work.run(always_report=False)
+    assert len(reporter.runs) == 1
 
 
 def test_an_order_to_stop_ends_a_run_between_two_steps_with_nothing_half_done(company: InProcess) -> None:
     earn(company)
     company.clock.advance(days=1)
-    told = Told()
-    work = working(company, told)
+    reporter = RecordingReporter()
+    work = working(company, reporter)
     work.stopping.set()
-    with pytest.raises(Stopped):
+    with pytest.raises(SchedulerStopped):
         work.do()
-    work.run(aloud=True)
-    assert told.runs == []
+    work.run(always_report=True)
+    assert reporter.runs == []
     assert company.rows("SELECT * FROM billing_days") == []
     check_books(company.rows)
-    assert closed(due(company)) == ["2026-03-02"]
+    assert closed_dates(run_due(company)) == ["2026-03-02"]
 
 
 def test_a_signal_that_another_thread_is_given_is_heard_soon() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.integration.billing_support import check_books
-from tests.integration.scheduling import earn, founded, weak_hash
+from tests.integration.scheduling import create_company, earn, weak_hash
 from tests.integration.support import InProcess, SetClock
 from tests.integration.wall_clock import WallClock
 
@@ -75,7 +75,7 @@ def popug(root: Path, wall: WallClock, *arguments: str) -> subprocess.CompletedP
 
 def test_a_clock_that_jumps_while_it_runs_is_noticed_within_seconds(tmp_path: Path) -> None:
     wall = WallClock(tmp_path, ZONE)
-    company = founded(tmp_path / "home", ZONE)
+    company = create_company(tmp_path / "home", ZONE)
     for day in ("2026-03-02", "2026-03-03"):
         company.clock.instant = datetime.fromisoformat(f"{day}T09:00:00+00:00")
         earn(company)
@@ -101,7 +101,7 @@ def test_a_clock_that_jumps_while_it_runs_is_noticed_within_seconds(tmp_path: Pa
 
 def test_years_are_closed_with_a_yes_and_the_doctor_says_that_they_wait(tmp_path: Path) -> None:
     wall = WallClock(tmp_path, ZONE)
-    company = founded(tmp_path / "home", ZONE)
+    company = create_company(tmp_path / "home", ZONE)
     earn(company)
     wall.set("2029-03-02 09:00")
     refused = popug(company.root, wall, "scheduler", "--once")
@@ -109,7 +109,7 @@ def test_years_are_closed_with_a_yes_and_the_doctor_says_that_they_wait(tmp_path
     checks = {
         check["name"]: check["detail"] for check in json.loads(popug(company.root, wall, "doctor").stdout)["checks"]
     }
-    assert checks["days_to_close"].startswith("warning: 1,096 days since 2026-03-02 are open")
+    assert checks["overdue_days"].startswith("warning: 1,096 days since 2026-03-02 are open")
     wall.set("2026-04-11 09:00")
     done = popug(company.root, wall, "scheduler", "--once", "--yes")
     assert (done.returncode, len(json.loads(done.stdout)["days"])) == (0, 40)
@@ -117,7 +117,7 @@ def test_years_are_closed_with_a_yes_and_the_doctor_says_that_they_wait(tmp_path
 
 def test_once_closes_from_its_hour_on_and_a_second_time_does_nothing(tmp_path: Path) -> None:
     wall = WallClock(tmp_path, ZONE)
-    company = founded(tmp_path / "home", ZONE)
+    company = create_company(tmp_path / "home", ZONE)
     earn(company)
     runs = []
     for now in ("2026-03-03 02:29", "2026-03-03 02:30", "2026-03-03 05:30"):
@@ -143,7 +143,7 @@ def test_it_wakes_at_its_hour_by_the_clock_on_the_wall_also_where_the_hour_is_od
     tmp_path: Path, zone: str, morning: str, at: str, before: str, closes: str
 ) -> None:
     wall = WallClock(tmp_path, zone)
-    company: InProcess = founded(tmp_path / "home", zone, SetClock(datetime.fromisoformat(f"{morning}+00:00")))
+    company: InProcess = create_company(tmp_path / "home", zone, SetClock(datetime.fromisoformat(f"{morning}+00:00")))
     wall.set(before)
     with scheduler(company.root, wall, "--at", at) as running:
         assert running.line()["closes"] == closes

@@ -18,7 +18,7 @@ from popug_cli.cli.main import run as run_popug
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.storage import queue
 from tests.integration.billing_support import check_books
-from tests.integration.scheduling import due, earn, founded, weak_hash
+from tests.integration.scheduling import create_company, earn, run_due, weak_hash
 from tests.integration.served import PATIENCE_SECONDS, eventually
 from tests.integration.support import InProcess, SetClock
 
@@ -27,7 +27,7 @@ __all__ = ["weak_hash"]
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    return founded(tmp_path / "home")
+    return create_company(tmp_path / "home")
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def test_it_tells_what_it_does_and_a_signal_ends_it(company: InProcess, number: 
 def held(company: InProcess, by: str) -> Iterator[None]:
     """Let a command of popug, or a shell of SQLite, hold the write lock."""
     if by == "popug":
-        with company.place.runtime.writing(SCHEDULER):
+        with company.backend.runtime.writing(SCHEDULER):
             yield
     else:
         with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
@@ -89,11 +89,11 @@ def test_a_signal_ends_it_although_the_database_is_held(company: InProcess, by: 
 
 def test_a_signal_ends_it_although_it_waits_to_begin(company: InProcess) -> None:
     """It catches up before its first line, and waits for the write lock for that."""
-    with company.place.runtime.writing(SCHEDULER) as context:
+    with company.backend.runtime.writing(SCHEDULER) as context:
         context.connection.exec_driver_sql("UPDATE bus_cursors SET position = position - 1")
-    lock = f":{(company.root / queue.NAME).stat().st_ino} "
+    lock = f":{(company.root / queue.LOCK_FILE_NAME).stat().st_ino} "
     patch = f"{NO_GRACE}\nfrom popug_cli.storage import queue\nqueue.PATIENCE_SECONDS = 600"
-    with company.place.runtime.writing(SCHEDULER), started(company.root, patch=patch) as process:
+    with company.backend.runtime.writing(SCHEDULER), started(company.root, patch=patch) as process:
         eventually(lambda: re.search(f"-> FLOCK.*{lock}", Path("/proc/locks").read_text(encoding="utf-8")))
         process.send_signal(signal.SIGTERM)
         told, errors = process.communicate(timeout=PATIENCE_SECONDS)
@@ -103,7 +103,7 @@ def test_a_signal_ends_it_although_it_waits_to_begin(company: InProcess) -> None
 def test_a_signal_ends_it_although_the_mail_server_hangs_and_the_mail_goes_out_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
+    company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     earn(company)
     with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as smtp:
         smtp.setenv("POPUG_MAIL_TRANSPORT", "smtp")
@@ -118,7 +118,7 @@ def test_a_signal_ends_it_although_the_mail_server_hangs_and_the_mail_goes_out_l
             connection.close()
     assert len(company.rows("SELECT * FROM billing_days")) == 1
     company.clock.instant = datetime.now(UTC) + timedelta(hours=1)
-    assert due(company, 0).mail.sent == 1
+    assert run_due(company, 0).mail.sent == 1
     check_books(company.rows)
 
 
@@ -130,7 +130,7 @@ def test_once_does_what_is_due_and_ends(company: InProcess, capsys: pytest.Captu
 
 
 def test_once_says_that_too_many_days_need_a_yes(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    long_ago = founded(company.root.parent / "old", clock=SetClock(datetime(2001, 1, 1, tzinfo=UTC)))
+    long_ago = create_company(company.root.parent / "old", clock=SetClock(datetime(2001, 1, 1, tzinfo=UTC)))
     assert run_popug(["scheduler", "--home", str(long_ago.root), "--once"]) == 2
     told = capsys.readouterr()
     assert "too many to close without --yes" in told.out

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.install import Night, SystemdPlan, cron_plan, systemd_plan
+from popug_cli.cli.install import CloseSchedule, SystemdPlan, cron_plan, systemd_plan
 from popug_cli.cli.main import run as run_popug
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import Home, default_home
 from popug_cli.messages.identity import IssueToken, Scope
-from tests.integration.scheduling import earn, founded, weak_hash
+from tests.integration.scheduling import create_company, earn, weak_hash
 from tests.integration.support import InProcess, SetClock
 
 __all__ = ["weak_hash"]
@@ -27,14 +27,14 @@ BERLIN = "Europe/Berlin"
 AWKWARD = '/srv/100% "pop\\ug\'s" $HOME'
 
 
-def night(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int = 5) -> Night:
-    return Night(Home(Path(home)), at_minute, BERLIN, machine_zone)
+def night(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int = 5) -> CloseSchedule:
+    return CloseSchedule(Home(Path(home)), at_minute, BERLIN, machine_zone)
 
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
     """A company whose yesterday is open, with somebody to be paid for it."""
-    company = founded(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
+    company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     earn(company)
     return company
 
@@ -62,7 +62,7 @@ def test_the_line_fires_at_its_minute_in_the_companys_zone_else_every_hour_and_l
 def test_the_machines_minute_is_that_at_which_the_companys_clocks_show_the_asked_one(
     company_zone: str, machine_zone: str, at_minute: int, minutes: str
 ) -> None:
-    plan = cron_plan(Night(Home(Path("/srv/popug")), at_minute, company_zone, machine_zone))
+    plan = cron_plan(CloseSchedule(Home(Path("/srv/popug")), at_minute, company_zone, machine_zone))
     assert plan.line.startswith(f"{minutes} * * * *  ")
 
 
@@ -79,7 +79,7 @@ def test_the_machines_minute_is_that_at_which_the_companys_clocks_show_the_asked
 def test_elsewhere_the_line_does_nothing_before_its_hour_by_the_companys_clocks(
     zone: str, at: int, instants: list[str], does: list[bool]
 ) -> None:
-    line = cron_plan(Night(Home(Path("/srv/popug")), at, zone, "Etc/UTC")).line
+    line = cron_plan(CloseSchedule(Home(Path("/srv/popug")), at, zone, "Etc/UTC")).line
     guard = line.partition("  ")[2].partition(" && ")[0].replace("\\%", "%")
     found = []
     for instant in instants:
@@ -163,7 +163,7 @@ def test_written_twice_it_stands_there_once_and_what_else_was_there_stays(cronta
 def test_homes_that_popug_home_names_stand_in_the_crontab_beside_each_other(
     company: InProcess, crontab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = founded(company.root.with_name("other"), "UTC", company.clock)
+    other = create_company(company.root.with_name("other"), "UTC", company.clock)
     for each in (company, other):
         monkeypatch.setenv("POPUG_HOME", str(each.root))
         assert run_popug(["scheduler", "install", "--cron", "--write"]) == 0
@@ -211,7 +211,7 @@ def test_a_last_line_without_an_end_gets_one(crontab: Path) -> None:
 )
 def test_only_a_line_of_this_home_is_replaced_whatever_stands_beneath_the_comment(crontab: Path, beneath: str) -> None:
     plan = cron_plan(night())
-    foreign = [plan.mark, beneath, "0 5 * * *  true"]
+    foreign = [plan.comment, beneath, "0 5 * * *  true"]
     crontab.write_text("\n".join(foreign) + "\n")
     for _ in range(2):
         plan.write()
@@ -283,7 +283,7 @@ def test_systemd_takes_both_files(tmp_path: Path, home: str) -> None:
     ],
 )
 def test_the_timer_fires_also_in_a_night_without_its_hour(zone: str, at_minute: int, after: str, first: str) -> None:
-    plan = systemd_plan(Night(Home(Path("/srv/popug")), at_minute, zone, "UTC"))
+    plan = systemd_plan(CloseSchedule(Home(Path("/srv/popug")), at_minute, zone, "UTC"))
     timer = plan.files[plan.timer].splitlines()
     calendar = subprocess.run(
         ["systemd-analyze", "calendar", f"--base-time={after}:00"]

@@ -13,30 +13,30 @@ from typing import Any
 
 import pytest
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.cli.main import run
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import BackUp, Restore
 from popug_cli.messages.tasks import ListTasks
-from tests.integration.residence import Residence
-from tests.integration.served import Answer, Served, eventually, founded
+from tests.integration.residence import ServerFixture
+from tests.integration.served import Answer, RunningServer, create_home, eventually
 
 SLOW_WRITES = """
 import os, time
 from popug_cli.bus.publisher import Publisher
-end_run = Publisher.end_run
+close_link = Publisher.close_link
 def slow(self):
     open({begun!r}, "w").close()
     {wait}
-    return end_run(self)
-Publisher.end_run = slow
+    return close_link(self)
+Publisher.close_link = slow
 """
 
 
 @pytest.fixture
-def company(tmp_path: Path) -> Residence:
-    return founded(tmp_path / "home")
+def company(tmp_path: Path) -> ServerFixture:
+    return create_home(tmp_path / "home")
 
 
 def popug(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -44,7 +44,7 @@ def popug(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def numbers_of_tasks(residence: Residence) -> list[int]:
+def numbers_of_tasks(residence: ServerFixture) -> list[int]:
     return [row["number"] for row in residence.rows("SELECT number FROM tasks_tasks ORDER BY number")]
 
 
@@ -61,14 +61,14 @@ def refused(capfd: pytest.CaptureFixture[str], home: Path, *arguments: str) -> t
     return code, error
 
 
-def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: Residence) -> None:
-    with Served(company.home.root, "--scheduler") as served:
+def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: ServerFixture) -> None:
+    with RunningServer(company.home.root, "--scheduler") as served:
         found = served.socket.stat()
         assert stat.S_ISSOCK(found.st_mode)
         assert stat.S_IMODE(found.st_mode) == 0o600
         assert served.started["home"] == str(company.home.root)
-        assert served.heard[0]["event"] == "next"
-        assert served.heard[0]["closes_at"].endswith(":05:00Z")
+        assert served.events[0]["event"] == "next"
+        assert served.events[0]["closes_at"].endswith(":05:00Z")
         eventually(lambda: company.rows("SELECT * FROM storage_heartbeats WHERE name = 'scheduler'"))
         assert served.end(signal.SIGINT) == 0
         assert served.err == ""
@@ -76,16 +76,16 @@ def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: Res
 
 
 def test_a_home_has_one_server_and_the_socket_of_a_killed_one_is_taken_over(
-    company: Residence, capfd: pytest.CaptureFixture[str]
+    company: ServerFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Served(company.home.root) as first:
+    with RunningServer(company.home.root) as first:
         code, error = refused(capfd, company.home.root)
         assert (code, error["code"]) == (8, "server_unavailable")
         assert error["details"]["process"] == first.process.pid
         assert first.request("GET", "/healthz").status == 200
         first.end(signal.SIGKILL)
         assert first.socket.exists()
-    with Served(company.home.root) as second:
+    with RunningServer(company.home.root) as second:
         assert second.request("GET", "/healthz").status == 200
         assert second.end() == 0
 
@@ -96,7 +96,7 @@ def test_nothing_is_served_where_there_is_no_company(tmp_path: Path, capfd: pyte
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_setting_that_is_changed_holds_for_the_next_request(company: Residence) -> None:
+def test_a_setting_that_is_changed_holds_for_the_next_request(company: ServerFixture) -> None:
     company.open()
     company.home.config.write_text("[bus\n")
     with pytest.raises(InvalidInput) as said:
@@ -104,12 +104,12 @@ def test_a_setting_that_is_changed_holds_for_the_next_request(company: Residence
     assert said.value.code == "invalid_setting"
     company.home.config.write_text("[bus]\nmax_attempts = 3\n")
     company.perform("kesha", ListTasks())
-    assert company.resident.place(print).runtime.settings.number("bus.max_attempts") == 3
+    assert company.served_company.open_backend(print).runtime.settings.number("bus.max_attempts") == 3
     company.close()
 
 
 def test_a_file_that_is_no_socket_is_left_alone(
-    company: Residence, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    company: ServerFixture, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("mine")
     assert refused(capfd, company.home.root, "--socket", str(tmp_path / "file"))[0] == 2
@@ -146,17 +146,17 @@ def test_a_socket_is_in_the_home_also_by_a_way_around(tmp_path: Path, capfd: pyt
     assert (code, "is in the home" in error["message"]) == (2, True)
 
 
-def test_a_name_that_none_can_have_is_no_address(company: Residence, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_none_can_have_is_no_address(company: ServerFixture, capfd: pytest.CaptureFixture[str]) -> None:
     code, error = refused(capfd, company.home.root, "--behind-proxy", "--listen", f"{'x' * 64}.example:0")
     assert (code, error["code"]) == (8, "server_unavailable")
 
 
 def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_it_is_told(tmp_path: Path) -> None:
-    company = founded(tmp_path / ("long" * 20) / ("longer" * 10))
+    company = create_home(tmp_path / ("long" * 20) / ("longer" * 10))
     runtime, outside = tmp_path / "run", tmp_path / "outside.sock"
     runtime.mkdir(mode=0o700)
     options = ("--socket", str(outside))
-    with Served(company.home.root, *options, environment={"XDG_RUNTIME_DIR": str(runtime)}) as served:
+    with RunningServer(company.home.root, *options, environment={"XDG_RUNTIME_DIR": str(runtime)}) as served:
         path = Path(served.urls[0].removeprefix("unix://"))
         assert path.parent == runtime
         assert served.urls[1] == f"unix://{outside}"
@@ -168,12 +168,12 @@ def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_
         assert not outside.exists()
 
 
-def test_it_finishes_what_has_begun_and_takes_nothing_new(company: Residence) -> None:
+def test_it_finishes_what_has_begun_and_takes_nothing_new(company: ServerFixture) -> None:
     answers: list[Answer] = []
     token = company.tokens["kesha"]
     begun, until_it_ends = company.home.root / "begun", "while os.path.exists({!r}): time.sleep(0.05)"
     wait = until_it_ends.format(str(company.home.root / "popug.sock"))
-    with Served(company.home.root, patch=SLOW_WRITES.format(begun=str(begun), wait=wait)) as served:
+    with RunningServer(company.home.root, patch=SLOW_WRITES.format(begun=str(begun), wait=wait)) as served:
         adding = threading.Thread(
             target=lambda: answers.append(served.post("tasks/add_task", {"title": "Begun"}, token))
         )
@@ -189,11 +189,11 @@ def test_it_finishes_what_has_begun_and_takes_nothing_new(company: Residence) ->
     assert numbers_of_tasks(company) == [1]
 
 
-def test_what_never_ends_is_left_undone_in_the_end(company: Residence) -> None:
+def test_what_never_ends_is_left_undone_in_the_end(company: ServerFixture) -> None:
     begun = company.home.root / "begun"
     patch = SLOW_WRITES.format(begun=str(begun), wait="time.sleep(600)")
     patch += "from popug_cli.server import running\nrunning.GRACE_SECONDS = 1\n"
-    with Served(company.home.root, patch=patch) as served:
+    with RunningServer(company.home.root, patch=patch) as served:
         answers: list[Answer] = []
         sent = threading.Thread(
             target=lambda: answers.append(served.post("tasks/add_task", {"title": "Never"}, company.tokens["kesha"]))
@@ -207,10 +207,10 @@ def test_what_never_ends_is_left_undone_in_the_end(company: Residence) -> None:
     assert numbers_of_tasks(company) == []
 
 
-def test_a_company_that_was_replaced_is_served_no_more(company: Residence, tmp_path: Path) -> None:
-    operator = Local(Home(company.home.root))
+def test_a_company_that_was_replaced_is_served_no_more(company: ServerFixture, tmp_path: Path) -> None:
+    operator = LocalBackend(Home(company.home.root))
     backup = operator.perform(BackUp(path=str(tmp_path / "backup.zip")))
-    with Served(company.home.root) as served:
+    with RunningServer(company.home.root) as served:
         operator.perform(Restore(path=backup.path))
         operator.close()
         assert served.wait() == 8
@@ -218,7 +218,7 @@ def test_a_company_that_was_replaced_is_served_no_more(company: Residence, tmp_p
         assert "replaced" in json.loads(served.err)["error"]["message"]
 
 
-def test_a_socket_that_systemd_opened_is_served_and_left(company: Residence, tmp_path: Path) -> None:
+def test_a_socket_that_systemd_opened_is_served_and_left(company: ServerFixture, tmp_path: Path) -> None:
     path, told = tmp_path / "given.sock", tmp_path / "notify"
     code = (
         "import os, socket, sys\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.residence import Residence
-from tests.integration.served import Served, founded
+from tests.integration.residence import ServerFixture
+from tests.integration.served import RunningServer, create_home
 
 INSTALL_SECONDS = 120
 PROVE = """
@@ -36,22 +36,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def company(tmp_path_factory: pytest.TempPathFactory) -> Residence:
-    return founded(tmp_path_factory.mktemp("company") / "home")
+def company(tmp_path_factory: pytest.TempPathFactory) -> ServerFixture:
+    return create_home(tmp_path_factory.mktemp("company") / "home")
 
 
 @pytest.fixture(scope="module")
-def served(company: Residence) -> Iterator[Served]:
-    with Served(company.home.root, "--listen", "127.0.0.1:0") as found:
+def served(company: ServerFixture) -> Iterator[RunningServer]:
+    with RunningServer(company.home.root, "--listen", "127.0.0.1:0") as found:
         yield found
 
 
-def prove(project: Path, served: Served, token: str) -> "subprocess.CompletedProcess[str]":
+def prove(project: Path, served: RunningServer, token: str) -> "subprocess.CompletedProcess[str]":
     command = ["node", "prove.mjs", f"http://127.0.0.1:{served.port}", token]
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_node_proves_a_token_and_refuses_a_forged_one(project: Path, served: Served, company: Residence) -> None:
+def test_node_proves_a_token_and_refuses_a_forged_one(
+    project: Path, served: RunningServer, company: ServerFixture
+) -> None:
     token = company.tokens["kesha"]
     done = prove(project, served, token)
     assert done.returncode == 0, done.stderr

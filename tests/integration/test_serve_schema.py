@@ -14,8 +14,8 @@ from schemathesis.specs.openapi import checks
 
 from popug_cli.messages.base import Access, declarations
 from popug_cli.server.openapi import document
-from tests.integration.residence import Residence
-from tests.integration.served import Served, founded
+from tests.integration.residence import ServerFixture
+from tests.integration.served import RunningServer, create_home
 
 CASES = int(os.environ.get("POPUG_SCHEMATHESIS_CASES", "180"))
 SCHEMA = schemathesis.openapi.from_dict(document("0.1.0"))
@@ -38,13 +38,13 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def company(tmp_path_factory: pytest.TempPathFactory) -> Residence:
-    return founded(tmp_path_factory.mktemp("schema") / "home")
+def company(tmp_path_factory: pytest.TempPathFactory) -> ServerFixture:
+    return create_home(tmp_path_factory.mktemp("schema") / "home")
 
 
 @pytest.fixture(scope="module")
-def served(company: Residence) -> Iterator[Served]:
-    with Served(company.home.root, "--listen", "127.0.0.1:0") as found:
+def served(company: ServerFixture) -> Iterator[RunningServer]:
+    with RunningServer(company.home.root, "--listen", "127.0.0.1:0") as found:
         yield found
         assert found.request("GET", "/readyz").status == 200
 
@@ -56,7 +56,7 @@ def test_every_route_is_in_the_document() -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_no_answer_is_outside_the_document(company: Residence, served: Served, name: str) -> None:
+def test_no_answer_is_outside_the_document(company: ServerFixture, served: RunningServer, name: str) -> None:
     strategy = OPERATIONS[name].as_strategy() | OPERATIONS[name].as_strategy(
         generation_mode=schemathesis.GenerationMode.NEGATIVE
     )

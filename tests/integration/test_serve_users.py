@@ -16,8 +16,8 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.integration.residence import Residence
-from tests.integration.served import PATIENCE_SECONDS, founded
+from tests.integration.residence import ServerFixture
+from tests.integration.served import PATIENCE_SECONDS, create_home
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
@@ -95,7 +95,7 @@ def people() -> Iterator[People]:
 class Company:
     """A company that is served on a socket for the group."""
 
-    residence: Residence
+    residence: ServerFixture
     server: "subprocess.Popen[str]"
     url: str
 
@@ -104,7 +104,7 @@ class Company:
 def company(people: People) -> Iterator[Company]:
     place = Path(mkdtemp(prefix="popug-users-", dir="/tmp"))
     place.chmod(0o755)
-    residence = founded(place / "home")
+    residence = create_home(place / "home")
     (place / "home").chmod(0o700)
     (place / "run").mkdir()
     (place / "run").chmod(0o755)  # whatever the umask is

@@ -16,17 +16,17 @@ import pytest
 from popug_cli.app import local
 from popug_cli.cli import signals
 from popug_cli.cli.main import run
-from popug_cli.cli.signals import Ended, in_order
+from popug_cli.cli.signals import Terminated, run_with_signal_handling
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.storage import engine
-from popug_cli.storage.faults import STAYS
+from popug_cli.storage.faults import PARTIAL_WORK_KEPT
 from tests.integration.fake_server import FakeServer
 from tests.integration.support import InProcess
 
 WAITING = """
 import os, signal, sys, time
 from pathlib import Path
-from popug_cli.cli.signals import in_order
+from popug_cli.cli.signals import run_with_signal_handling
 
 def work() -> int:
     try:
@@ -36,7 +36,7 @@ def work() -> int:
         Path(sys.argv[1]).unlink()
     return 0
 
-sys.exit(in_order(work))
+sys.exit(run_with_signal_handling(work))
 """
 
 
@@ -73,14 +73,14 @@ def test_in_this_process_signals_are_raised_and_ignored_ones_stay_ignored() -> N
         os.kill(os.getpid(), signal.SIGHUP)
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-        except Ended as ended:
+        except Terminated as ended:
             seen.extend((ended.number, signal.getsignal(signal.SIGINT)))
             raise
         return 0
 
-    assert in_order(work) == 128 + signal.SIGTERM
+    assert run_with_signal_handling(work) == 128 + signal.SIGTERM
     assert seen == [signal.SIGTERM, signal.SIG_IGN]
-    assert in_order(lambda: 5) == 5
+    assert run_with_signal_handling(lambda: 5) == 5
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
@@ -97,13 +97,13 @@ def test_an_impatient_ctrl_c_does_not_interrupt_what_is_put_away_after_the_first
         return 0
 
     with pytest.raises(KeyboardInterrupt):
-        in_order(work)
+        run_with_signal_handling(work)
     assert put_away == [True]
 
 
 @pytest.mark.usefixtures("handlers_are_kept")
 def test_who_waits_for_the_end_in_vain_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "IMPATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(signals, "SECOND_INTERRUPT_SECONDS", -1.0)
 
     def work() -> int:
         with suppress(KeyboardInterrupt):
@@ -112,7 +112,7 @@ def test_who_waits_for_the_end_in_vain_is_heard(monkeypatch: pytest.MonkeyPatch)
         return 0
 
     with pytest.raises(KeyboardInterrupt):
-        in_order(work)
+        run_with_signal_handling(work)
 
 
 class Program:
@@ -137,8 +137,8 @@ def test_what_fails_while_a_signal_is_put_into_effect_is_no_fault_of_its_own(
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert run(["balance"], Program(KeyboardInterrupt())) == 130
     assert "nothing was left half done" in capsys.readouterr().err
-    with pytest.raises(Ended):
-        run(["balance"], Program(Ended(signal.SIGTERM)))
+    with pytest.raises(Terminated):
+        run(["balance"], Program(Terminated(signal.SIGTERM)))
     assert run(["balance"], Program(ValueError())) == 1
 
 
@@ -161,7 +161,7 @@ def test_who_interrupts_what_follows_from_a_command_is_told_that_it_stays(
 
 
 @pytest.mark.parametrize(
-    ("writes", "in_transaction", "said"), [(True, False, STAYS), (True, True, ""), (False, False, "")]
+    ("writes", "in_transaction", "said"), [(True, False, PARTIAL_WORK_KEPT), (True, True, ""), (False, False, "")]
 )
 def test_who_interrupts_a_commit_is_told_whether_it_was_made(
     monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
@@ -169,7 +169,7 @@ def test_who_interrupts_a_commit_is_told_whether_it_was_made(
     """The interrupt comes while the disk is waited for."""
     connection, driver = Mock(), Mock(in_transaction=in_transaction)
     driver.execute.side_effect = KeyboardInterrupt
-    monkeypatch.setattr(engine, "driver_of", lambda _: driver)
+    monkeypatch.setattr(engine, "raw_connection", lambda _: driver)
     monkeypatch.setattr(engine, "may_write", lambda _: writes)
     with pytest.raises(KeyboardInterrupt) as interrupt:
         engine._commit(connection)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from popug_cli.cli.dates import end_of, start_of
-from popug_cli.cli.face import Chosen, Face
+from popug_cli.cli.face import CommandContext, GlobalOptions
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, StatusFilter, TaskSort
@@ -24,7 +24,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         company.clock.advance(days=1)
     company.act("kesha", CompleteTask(number=1))
     yield company
-    company.place.close()
+    company.backend.close()
 
 
 def numbers(company: InProcess, **filters: Any) -> list[int]:
@@ -95,14 +95,17 @@ def test_when_is_said_as_people_say_it_in_the_companys_zone(
     company: InProcess, typed: str, first: str, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(company.clock, "instant", datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
-    face = Face(Home(company.root), False, Chosen(place=company.place))
-    assert [f"{each:%Y-%m-%dT%H:%M}" for each in (start_of(face, typed), end_of(face, typed))] == [first, behind]
+    context = CommandContext(Home(company.root), False, GlobalOptions(backend=company.backend))
+    assert [f"{instant:%Y-%m-%dT%H:%M}" for instant in (start_of(context, typed), end_of(context, typed))] == [
+        first,
+        behind,
+    ]
 
 
 @pytest.mark.parametrize("typed", ["25:00", "2026-13-01 10:00", "tomorrow", "", "09:60"])
 def test_what_is_no_time_is_refused(company: InProcess, typed: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        start_of(Face(Home(company.root), False, Chosen(place=company.place)), typed)
+        start_of(CommandContext(Home(company.root), False, GlobalOptions(backend=company.backend)), typed)
     assert caught.value.hint
 
 

@@ -24,7 +24,7 @@ from popug_cli.messages.tasks import (
     TaskStatus,
 )
 from tests.integration.support import InProcess
-from tests.integration.tasks_support import ALL, company_at, events, refused, taken_from
+from tests.integration.tasks_support import ALL, company_at, events, reassigned_from, refused
 
 UUID = "01890000-0000-7000-8000-000000000000"
 
@@ -104,7 +104,7 @@ def test_an_unknown_number_is_no_task(company: InProcess, number: int) -> None:
 
 def test_the_refusal_of_a_task_taken_by_a_shuffle_names_it_its_time_and_the_assignee(company: InProcess) -> None:
     company.hire("gosha")
-    task = taken_from(company, "kesha")
+    task = reassigned_from(company, "kesha")
     company.clock.advance(minutes=5)
     error = refused(company, "kesha", CompleteTask(number=task.number))
     (shuffle,) = company.rows("SELECT shuffle_id FROM tasks_shuffles ORDER BY requested_at DESC LIMIT 1")
@@ -142,8 +142,10 @@ def test_a_search_takes_its_text_as_it_is_and_no_heed_of_case(company: InProcess
         NewTask(title="Feed", jira_id="POPUG-7"),
         NewTask(title="a_b\\c"),
     )
-    found = {text: titles(company, search=text) for text in ("100%", "жёрд", "popug-7", "A_B", "\\", "no such", "")}
-    assert found == {
+    titles_by_search = {
+        text: titles(company, search=text) for text in ("100%", "жёрд", "popug-7", "A_B", "\\", "no such", "")
+    }
+    assert titles_by_search == {
         "100%": ["Clean 100% of it"],
         "жёрд": ["Натереть ЖЁРДОЧКУ"],
         "popug-7": ["Feed"],
@@ -162,8 +164,8 @@ def test_tasks_are_listed_by_status_assignee_and_page(company: InProcess) -> Non
     assert titles(company, status=StatusFilter.COMPLETED) == ["Task 3"]
     assert len(titles(company)) == 7
     for name in ("kesha", "gosha"):
-        own = [t.title for t in everything if t.assignee == name]
-        assert titles(company, status=StatusFilter.ALL, assignee=name.upper()) == own
+        own_titles = [t.title for t in everything if t.assignee == name]
+        assert titles(company, status=StatusFilter.ALL, assignee=name.upper()) == own_titles
     page = company.act("kesha", ListTasks(status=StatusFilter.ALL, limit=3, offset=6))
     assert ([t.number for t in page.tasks], page.total) == ([7, 8], 8)
     assert company.act("kesha", ListTasks(status=StatusFilter.ALL, limit=9**40, offset=9**40)).total == 8
@@ -237,7 +239,7 @@ def test_all_tasks_of_an_import_are_created_before_any_is_assigned_and_each_is_c
 
 def test_a_task_is_shown_with_its_history_and_the_entries_that_one_may_see(company: InProcess) -> None:
     company.hire("gosha")
-    task = taken_from(company, "kesha")
+    task = reassigned_from(company, "kesha")
     company.act("gosha", CompleteTask(number=task.number))
     shown = {name: company.act(name, ShowTask(number=task.number)) for name in ("boss", "kesha", "gosha")}
     history = shown["kesha"].history

@@ -15,7 +15,7 @@ from popug_cli.messages.identity import (
 )
 from popug_cli.messages.tasks import AddTask, CompleteTask, ImportTasks, NewTask, TaskAssigned
 from tests.integration.support import InProcess
-from tests.integration.tasks_support import ALL, company_at, events, log_head, publish, take_in
+from tests.integration.tasks_support import ALL, catch_up_all, company_at, events, log_head, publish
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_many_changes_of_people_at_once_end_as_if_taken_one_by_one(company: InPr
     publish(company, *newcomers[:300], UserDeactivated(user_id=kesha), *newcomers[300:])
     publish(company, *(UserDeactivated(user_id=bird.user_id) for bird in newcomers[:598]))
     publish(company, UserReactivated(user_id="id-0"), UserDeactivated(user_id="id-0"))
-    take_in(company)
+    catch_up_all(company)
     assert set(holders(company)[1:]) <= {"bird598", "bird599"}
     task = company.act("boss", AddTask(title="Feed"))
     assert task.assignee in {"bird598", "bird599"}

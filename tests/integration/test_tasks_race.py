@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from threading import Barrier
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.principal import Principal
@@ -29,28 +29,28 @@ MAX_SHUFFLES = 5
 EXPECTED = {"task_reassigned", "task_completed"}
 
 
-def complete_all(place: Local, worker: Principal) -> Counter[str]:
+def complete_all(backend: LocalBackend, worker: Principal) -> Counter[str]:
     """Complete what one holds until nothing of anybody is open; how often each code came, and ``done``."""
     seen = Counter[str]()
-    while tasks := place.perform_as(worker, ListTasks()).tasks:
+    while tasks := backend.perform_as(worker, ListTasks()).tasks:
         for task in tasks:
             if task.assignee == worker.username:
-                seen[outcome(place, worker, task.number)] += 1
+                seen[outcome(backend, worker, task.number)] += 1
     return seen
 
 
-def outcome(place: Local, worker: Principal, number: int) -> str:
+def outcome(backend: LocalBackend, worker: Principal, number: int) -> str:
     try:
-        place.perform_as(worker, CompleteTask(number=number))
+        backend.perform_as(worker, CompleteTask(number=number))
     except PopugError as error:
         return error.code
     return "done"
 
 
-def shuffle(place: Local, boss: Principal) -> Counter[str]:
+def shuffle(backend: LocalBackend, boss: Principal) -> Counter[str]:
     """Shuffle while anything is open, a bounded number of times."""
     for _ in range(MAX_SHUFFLES):
-        if place.perform_as(boss, ShuffleTasks()).task_count == 0:
+        if backend.perform_as(boss, ShuffleTasks()).task_count == 0:
             break
     return Counter()
 
@@ -69,17 +69,17 @@ def test_of_completions_and_shuffles_at_once_each_task_has_one_winner(tmp_path: 
 
 def run_at_once(company: InProcess) -> Counter[str]:
     people = [company.people[name] for name in WORKERS for _ in range(2)]
-    jobs: list[Callable[[Local], Counter[str]]] = [
+    jobs: list[Callable[[LocalBackend], Counter[str]]] = [
         *(partial(complete_all, worker=worker) for worker in people),
         partial(shuffle, boss=company.people["boss"]),
     ]
     start = Barrier(len(jobs))
 
-    def run(job: Callable[[Local], Counter[str]]) -> Counter[str]:
-        place = Local(Home(company.root))
-        place.catch_up()
+    def run(job: Callable[[LocalBackend], Counter[str]]) -> Counter[str]:
+        backend = LocalBackend(Home(company.root))
+        backend.catch_up()
         start.wait()
-        return job(place)
+        return job(backend)
 
     with ThreadPoolExecutor(len(jobs)) as pool:
         return sum(pool.map(run, jobs), Counter[str]())

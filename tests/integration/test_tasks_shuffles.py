@@ -27,7 +27,7 @@ from popug_cli.tasks.commands import shuffle_tasks
 from popug_cli.tasks.consumers import CONSUMER
 from popug_cli.tasks.queries import get_shuffle
 from tests.integration.support import InProcess
-from tests.integration.tasks_support import ALL, company_at, events, log_head, publish, refused, take_in
+from tests.integration.tasks_support import ALL, catch_up_all, company_at, events, log_head, publish, refused
 
 TABLES = ("tasks_people", "tasks_people_history", "tasks_tasks", "tasks_shuffles", "tasks_imported")
 
@@ -52,7 +52,7 @@ def state(company: InProcess) -> list[list[dict[str, Any]]]:
 
 
 def tamper(company: InProcess, *statements: str) -> None:
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         for statement in statements:
             context.connection.exec_driver_sql(statement)
 
@@ -114,8 +114,8 @@ def test_a_request_from_outside_is_carried_out_like_any_other(company: InProcess
 
 def test_progress_is_told_of_a_shuffle(company: InProcess) -> None:
     told: list[tuple[str, int, int]] = []
-    company.place._progress = lambda label, done, total: told.append((label, done, total))
-    del company.place.__dict__["runtime"]
+    company.backend._progress = lambda label, done, total: told.append((label, done, total))
+    del company.backend.__dict__["runtime"]
     company.act("boss", ShuffleTasks())
     assert ("Shuffling", 19, 19) in told
 
@@ -138,17 +138,17 @@ def test_a_task_that_went_elsewhere_than_its_draw_says_is_named(company: InProce
     start = log_head(company)
     done = company.act("boss", ShuffleTasks())
     event = events(company, TaskAssigned, after=start)[4]
-    other = next(p for p in ("asya", "kesha") if company.people[p].user_id != event.data.assignee_id)
+    other_user = next(p for p in ("asya", "kesha") if company.people[p].user_id != event.data.assignee_id)
     tamper(
         company,
         "DROP TRIGGER bus_log_no_update",
         "UPDATE bus_log SET envelope = json_set(envelope, '$.data.assignee_id',"
-        f" '{company.people[other].user_id}') WHERE sequence = {event.sequence}",
+        f" '{company.people[other_user].user_id}') WHERE sequence = {event.sequence}",
     )
     check = company.act("kesha", VerifyShuffle(shuffle_id=done.shuffle_id))
     by_id = {principal.user_id: name for name, principal in company.people.items()}
     (wrong,) = check.different
-    assert (wrong.number, wrong.recorded, wrong.expected) == (6, other, by_id[event.data.assignee_id])
+    assert (wrong.number, wrong.recorded, wrong.expected) == (6, other_user, by_id[event.data.assignee_id])
     assert check.checked == 19
 
 
@@ -193,7 +193,7 @@ def test_a_shuffle_that_fails_is_dropped_recorded_and_never_carried_out_later(
     (failed,) = events(company, ShuffleFailed, after=start)
     assert "ZeroDivisionError" in failed.data.error
     company.clock.advance(days=1)
-    take_in(company)
+    catch_up_all(company)
     assert events(company, TaskAssigned, after=start) == []
     assert holders(company) == before
     assert company.rows("SELECT * FROM bus_set_aside") == []
@@ -212,16 +212,16 @@ def test_a_shuffle_that_is_done_cannot_fail_any_more(company: InProcess) -> None
     done, before = company.act("boss", ShuffleTasks()), state(company)
     head = log_head(company)
     (request,) = events(company, ShuffleRequested)
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         assert CONSUMER.give_up(request, "too late", context)
     assert (state(company), log_head(company)) == (before, head)
     assert company.act("boss", GetShuffle(shuffle_id=done.shuffle_id)) == done
 
 
 def test_a_shuffle_that_still_waits_is_in_doubt(company: InProcess) -> None:
-    with company.place.runtime.writing(company.people["boss"]) as context:
+    with company.backend.runtime.writing(company.people["boss"]) as context:
         asked = shuffle_tasks(ShuffleTasks(), context)
-    with company.place.runtime.reading(OPERATOR) as context, pytest.raises(PopugError) as caught:
+    with company.backend.runtime.reading(OPERATOR) as context, pytest.raises(PopugError) as caught:
         get_shuffle(asked, context)
     assert (caught.value.code, caught.value.exit_status) == ("in_doubt", 8)
     assert company.act("boss", asked).task_count == 19
@@ -239,7 +239,7 @@ def test_delivered_again_no_event_changes_anything(company: InProcess) -> None:
         "DELETE FROM bus_inbox WHERE consumer = 'tasks'",
         "UPDATE bus_cursors SET position = 0 WHERE consumer = 'tasks'",
     )
-    take_in(company)
+    catch_up_all(company)
     assert state(company) == before
     assert log_head(company) == head
 
@@ -252,11 +252,11 @@ def test_a_change_of_people_taken_in_late_spoils_no_draw(company: InProcess) -> 
     start = log_head(company)
     publish(company, first, second, UserDeactivated(user_id=kesha), third, UserReactivated(user_id=asya))
     told = events(company, after=start)
-    with company.place.runtime.writing(OPERATOR) as context:
+    with company.backend.runtime.writing(OPERATOR) as context:
         for event in (told[0], told[4], told[1], told[2], told[3]):
             late = event is told[4]
-            CONSUMER.consume([event], context if late else context.at(event.sequence))
-    take_in(company)
+            CONSUMER.consume([event], context if late else context.at_position(event.sequence))
+    catch_up_all(company)
     checks = [company.act("boss", VerifyShuffle(shuffle_id=f"s{n}")) for n in range(3)]
     assert [(check.checked, check.different) for check in checks] == [(19, [])] * 3
     counts = [company.act("boss", GetShuffle(shuffle_id=f"s{n}")).candidates_count for n in range(3)]

@@ -8,7 +8,7 @@ import pytest
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import SetRole
 from popug_cli.messages.tasks import AddTask, CompleteTask, ShuffleTasks
-from popug_cli.messages.today import News, ShowToday, Today
+from popug_cli.messages.today import ActivityKind, ShowToday, Today
 from tests.integration.support import InProcess
 
 
@@ -24,7 +24,7 @@ def look(company: InProcess, name: str = "kesha", after: int | None = None, sinc
     return company.act(name, ShowToday(after=after, since=since))
 
 
-def told(day: Today) -> list[tuple[News, int | None, int | None]]:
+def activities_of(day: Today) -> list[tuple[ActivityKind, int | None, int | None]]:
     return [(each.what, each.task.number if each.task else None, each.signed_cents) for each in day.happened]
 
 
@@ -40,10 +40,10 @@ def test_a_day_has_the_open_tasks_the_dearest_first_and_the_money(company: InPro
 def test_what_was_seen_is_no_news(company: InProcess) -> None:
     first = company.act("boss", AddTask(title="Feed the cage"))
     seen = look(company)
-    assert told(seen) == [(News.GIVEN, 1, -(first.fee_cents or 0))]
+    assert activities_of(seen) == [(ActivityKind.GIVEN, 1, -(first.fee_cents or 0))]
     assert look(company, after=seen.last_sequence).happened == []
     done = company.act("kesha", CompleteTask(number=1))
-    assert told(look(company, after=seen.last_sequence)) == [(News.COMPLETED, 1, done.reward_cents)]
+    assert activities_of(look(company, after=seen.last_sequence)) == [(ActivityKind.COMPLETED, 1, done.reward_cents)]
 
 
 def test_a_shuffle_tells_who_lost_a_task_and_who_got_it(company: InProcess) -> None:
@@ -53,9 +53,9 @@ def test_a_shuffle_tells_who_lost_a_task_and_who_got_it(company: InProcess) -> N
     company.hire("gosha")
     shuffle = company.act("boss", ShuffleTasks())
     kesha, gosha = look(company, after=before["kesha"]), look(company, "gosha")
-    taken = {each.task.number: each for each in kesha.happened if each.what is News.TAKEN and each.task}
-    kept = [each for each in kesha.happened if each.what is News.KEPT]
-    given = {each.task.number for each in gosha.happened if each.what is News.GIVEN and each.task}
+    taken = {each.task.number: each for each in kesha.happened if each.what is ActivityKind.TAKEN and each.task}
+    kept = [each for each in kesha.happened if each.what is ActivityKind.KEPT]
+    given = {each.task.number for each in gosha.happened if each.what is ActivityKind.GIVEN and each.task}
     assert given == taken.keys()
     assert 0 < len(taken) < 8
     assert len(taken) + len(kept) == 8
@@ -71,10 +71,10 @@ def test_a_payout_and_another_role_are_news(company: InProcess) -> None:
     company.act(holder, CompleteTask(number=1))
     paid = company.act("boss", CloseDay()).days[0].payouts[0]
     seen = look(company, holder).last_sequence
-    assert (News.PAID, None, -paid.amount_cents) in told(look(company, holder))
+    assert (ActivityKind.PAID, None, -paid.amount_cents) in activities_of(look(company, holder))
     company.act("boss", SetRole(username=holder, role="manager"))
     (happened,) = look(company, holder, after=seen).happened
-    assert (happened.what, happened.role, happened.actor) == (News.ROLE_CHANGED, "manager", "boss")
+    assert (happened.what, happened.role, happened.actor) == (ActivityKind.ROLE_CHANGED, "manager", "boss")
 
 
 def test_who_never_looked_hears_of_today_and_of_more_if_asked(company: InProcess) -> None:

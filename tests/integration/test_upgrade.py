@@ -14,26 +14,26 @@ from unittest.mock import Mock
 
 import pytest
 
-from popug_cli.app import Local, once
+from popug_cli.app import LocalBackend, once
 from popug_cli.bus.runtime import Context
 from popug_cli.cli.main import run
-from popug_cli.identity.keys import make_first_key
+from popug_cli.identity.keys import create_first_key
 from popug_cli.kernel import serve_lock
-from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
+from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
-from popug_cli.mail.transport import TAKEN, Outcome
+from popug_cli.mail.transport import ACCEPTED, DeliveryResult
 from popug_cli.messages.billing import CloseDay, ClosedDay
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
-from popug_cli.scheduler import Work
-from popug_cli.server.sockets import holding
+from popug_cli.scheduler import ScheduledRun
+from popug_cli.server.sockets import exclusive_lock
 from popug_cli.storage import migrate
 from popug_cli.storage.migrate import NEWEST, check_version, version_of
-from tests.integration.mailroom import Mailroom, Use, room, scripted
+from tests.integration.mailroom import MailCompany, Use, room, scripted
 from tests.integration.releases import unpack
-from tests.integration.residence import Residence
-from tests.integration.scheduling import FIVE_PAST, due
-from tests.integration.served import Served, founded
+from tests.integration.residence import ServerFixture
+from tests.integration.scheduling import FIVE_PAST, run_due
+from tests.integration.served import RunningServer, create_home
 from tests.integration.support import InProcess, SeededChance
 
 __all__ = ["room", "scripted"]
@@ -57,7 +57,7 @@ def old(tmp_path: Path) -> Home:
     home = Home(tmp_path / "old")
     unpack(OLD, home)
     with ExitStack() as beside:
-        make_first_key(home, SeededChance(5), beside)
+        create_first_key(home, SeededChance(5), beside)
     return home
 
 
@@ -69,8 +69,8 @@ def company(tmp_path: Path) -> InProcess:
 
 
 @pytest.fixture
-def residence(tmp_path: Path) -> Iterator[Residence]:
-    found = founded(tmp_path / "home")
+def residence(tmp_path: Path) -> Iterator[ServerFixture]:
+    found = create_home(tmp_path / "home")
     found.open()
     yield found
     found.close()
@@ -93,12 +93,12 @@ def set_version(database: Path, version: str = "9999") -> None:
         opened.execute("UPDATE alembic_version SET version_num = ?", (version,))
 
 
-def upgrade_after(place: Local, kind: type[Any]) -> None:
+def upgrade_after(place: LocalBackend, kind: type[Any]) -> None:
     """Let the database be of a newer program as soon as a write with such a result is committed."""
 
     def note(context: Context, result: Any) -> None:
         if isinstance(result, kind):
-            context.beside.callback(set_version, place.home.database)
+            context.on_rollback.callback(set_version, place.home.database)
 
     place.on_write = note
 
@@ -140,18 +140,18 @@ def test_migration_done_after_the_server_was_killed(old: Home) -> None:
     assert version_of(old.database) == NEWEST
 
 
-def test_migration_refused_while_popug_serve_runs(residence: Residence) -> None:
+def test_migration_refused_while_popug_serve_runs(residence: ServerFixture) -> None:
     residence.close()
-    with Served(residence.home.root) as served:
+    with RunningServer(residence.home.root) as served:
         set_version(residence.home.database, OLD)
         with pytest.raises(Unavailable) as refusal:
-            Local(residence.home).runtime  # noqa: B018 - it opens the company
+            LocalBackend(residence.home).runtime  # noqa: B018 - it opens the company
         assert refusal.value.details == {"process": served.process.pid}
         assert version_of(residence.home.database) == OLD
 
 
 def test_a_server_migrates_the_home_that_it_starts_on(old: Home) -> None:
-    with Served(old.root) as served:
+    with RunningServer(old.root) as served:
         assert served.request("GET", "/readyz").status == 200
         assert version_of(old.database) == NEWEST
         assert served.end() == 0
@@ -162,7 +162,7 @@ def test_no_server_starts_during_a_migration(old: Home, monkeypatch: pytest.Monk
     real = migrate.migrate
 
     def start_a_server_first(database: Path) -> None:
-        with pytest.raises(PopugError) as refusal, holding(old):
+        with pytest.raises(PopugError) as refusal, exclusive_lock(old):
             pass
         refusals.append(refusal.value)
         real(database)
@@ -170,7 +170,7 @@ def test_no_server_starts_during_a_migration(old: Home, monkeypatch: pytest.Monk
     monkeypatch.setattr(migrate, "migrate", start_a_server_first)
     check_version(old)
     assert [error.code for error in refusals] == ["database_busy"]
-    with holding(old):
+    with exclusive_lock(old):
         assert version_of(old.database) == NEWEST
 
 
@@ -201,7 +201,7 @@ def test_a_pipe_in_place_of_the_lock_refuses_a_migration(old: Home) -> None:
 
 
 def test_a_lock_without_a_process_names_no_process(old: Home) -> None:
-    with holding(old):
+    with exclusive_lock(old):
         old.serve_lock.write_text("")
         with pytest.raises(Unavailable) as refusal, serve_lock.migrating(old):
             pass
@@ -214,9 +214,9 @@ def test_a_lock_without_a_process_names_no_process(old: Home) -> None:
 
 def test_a_command_refused_after_an_upgrade(company: InProcess) -> None:
     company.act("boss", AddTask(title="Before"))
-    set_version(company.place.home.database)
+    set_version(company.backend.home.database)
     head = company.rows("SELECT max(sequence) AS head FROM bus_log")
-    with pytest.raises(IntegrityFault) as refusal:
+    with pytest.raises(IntegrityViolation) as refusal:
         company.act("boss", AddTask(title="After"))
     assert is_newer(refusal.value)
     assert company.rows("SELECT max(sequence) AS head FROM bus_log") == head
@@ -225,11 +225,11 @@ def test_a_command_refused_after_an_upgrade(company: InProcess) -> None:
 
 def test_a_statement_alone_refused_after_an_upgrade(company: InProcess) -> None:
     statement = "INSERT INTO storage_heartbeats (name, seen_at) VALUES (?, ?)"
-    with company.place.runtime.noting() as note:
-        set_version(company.place.home.database)
-        with pytest.raises(IntegrityFault) as refusal:
+    with company.backend.runtime.statement_writer() as note:
+        set_version(company.backend.home.database)
+        with pytest.raises(IntegrityViolation) as refusal:
             note(statement, [("scheduler", "2026-03-02T09:00:00Z")])
-        set_version(company.place.home.database, NEWEST)
+        set_version(company.backend.home.database, NEWEST)
         assert company.rows("SELECT * FROM storage_heartbeats") == []
         note(statement, [("scheduler", "2026-03-02T09:00:00Z")])
     assert is_newer(refusal.value)
@@ -238,10 +238,10 @@ def test_a_statement_alone_refused_after_an_upgrade(company: InProcess) -> None:
 def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
     """The command was done before the upgrade, and its answer is given; what follows from it is left to do."""
     cursors = company.rows("SELECT * FROM bus_cursors ORDER BY consumer")
-    upgrade_after(company.place, object)
+    upgrade_after(company.backend, object)
     assert company.act("boss", AddTask(title="The last one")).title == "The last one"
     assert any("What follows from this is not done yet" in warning for warning in company.warnings)
-    report = company.place.catch_up()
+    report = company.backend.catch_up()
     assert report.faults
     assert all(is_newer(fault) for fault in report.faults)
     assert company.rows("SELECT * FROM bus_cursors ORDER BY consumer") == cursors
@@ -249,7 +249,7 @@ def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
 
 def test_a_command_is_in_doubt_when_upgraded_half_way(company: InProcess) -> None:
     company.clock.advance(days=3)
-    upgrade_after(company.place, ClosedDay)
+    upgrade_after(company.backend, ClosedDay)
     with pytest.raises(Unavailable) as refusal:
         company.act("boss", CloseDay(send_mail=False))
     assert (refusal.value.code, "newer popug" in refusal.value.message) == ("in_doubt", True)
@@ -257,10 +257,10 @@ def test_a_command_is_in_doubt_when_upgraded_half_way(company: InProcess) -> Non
     assert len(closed) == 1
 
 
-def test_a_mail_batch_ends_at_an_upgrade(room: Mailroom, scripted: Use) -> None:
-    def upgraded() -> Outcome:
+def test_a_mail_batch_ends_at_an_upgrade(room: MailCompany, scripted: Use) -> None:
+    def upgraded() -> DeliveryResult:
         set_version(room.home.database)
-        return TAKEN
+        return ACCEPTED
 
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
@@ -274,13 +274,15 @@ def test_a_mail_batch_ends_at_an_upgrade(room: Mailroom, scripted: Use) -> None:
 
 
 def test_a_scheduler_reports_an_upgrade(company: InProcess) -> None:
-    told, place = Mock(), company.place
-    work = Work(lambda progress: Local(place.home, clock=company.clock), RunDue(at_minute=FIVE_PAST), told)
-    work.run(aloud=False)
+    told, place = Mock(), company.backend
+    work = ScheduledRun(
+        lambda progress: LocalBackend(place.home, clock=company.clock), RunDue(at_minute=FIVE_PAST), told
+    )
+    work.run(always_report=False)
     set_version(place.home.database)
     company.clock.advance(days=1)
     for _ in range(2):
-        work.run(aloud=False)
+        work.run(always_report=False)
     (call,) = told.failed.call_args_list
     assert is_newer(call.args[0])
 
@@ -288,9 +290,9 @@ def test_a_scheduler_reports_an_upgrade(company: InProcess) -> None:
 def test_a_scheduled_run_ends_at_an_upgrade(company: InProcess) -> None:
     company.clock.advance(days=1)
     head = company.rows("SELECT max(sequence) AS head FROM bus_log")
-    set_version(company.place.home.database)
-    with pytest.raises(IntegrityFault) as refusal:
-        due(company)
+    set_version(company.backend.home.database)
+    with pytest.raises(IntegrityViolation) as refusal:
+        run_due(company)
     assert is_newer(refusal.value)
     assert company.rows("SELECT max(sequence) AS head FROM bus_log") == head
 
@@ -298,34 +300,34 @@ def test_a_scheduled_run_ends_at_an_upgrade(company: InProcess) -> None:
 # --- a newer schema under a server ---------------------------------------------------------------
 
 
-def test_a_resident_refuses_to_write_after_an_upgrade(residence: Residence) -> None:
+def test_a_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) -> None:
     set_version(residence.home.database)
     for _ in range(2):
-        with pytest.raises(IntegrityFault) as refusal:
+        with pytest.raises(IntegrityViolation) as refusal:
             residence.perform("kesha", AddTask(title="After"), key="a key")
         assert is_newer(refusal.value)
     assert residence.perform("kesha", ListTasks()).answer.total == 0
-    with pytest.raises(IntegrityFault) as refusal:
-        residence.resident.probe()
+    with pytest.raises(IntegrityViolation) as refusal:
+        residence.served_company.probe()
     assert is_newer(refusal.value)
 
 
-def test_a_reply_that_cannot_be_kept_is_in_doubt(residence: Residence, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_cannot_be_kept_is_in_doubt(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shuffle that takes several transactions is done; its answer can no longer be written down."""
-    keep = once._keep
+    keep = once._save
 
     def keep_after_an_upgrade(*arguments: Any) -> None:
         set_version(residence.home.database)
         keep(*arguments)
 
-    monkeypatch.setattr(once, "_keep", keep_after_an_upgrade)
+    monkeypatch.setattr(once, "_save", keep_after_an_upgrade)
     with pytest.raises(Unavailable) as refusal:
         residence.perform("asya", CloseDay(send_mail=False), key="a key")
     assert refusal.value.code == "in_doubt"
 
 
-def test_popug_serve_refuses_to_write_after_an_upgrade(residence: Residence) -> None:
-    with Served(residence.home.root) as served:
+def test_popug_serve_refuses_to_write_after_an_upgrade(residence: ServerFixture) -> None:
+    with RunningServer(residence.home.root) as served:
         set_version(residence.home.database)
         for _ in range(2):
             answer = served.post("tasks/add_task", {"title": "After"}, residence.tokens["kesha"])
@@ -337,17 +339,17 @@ def test_popug_serve_refuses_to_write_after_an_upgrade(residence: Residence) -> 
 
 
 def test_a_server_does_not_start_on_what_was_upgraded_first(
-    residence: Residence, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    residence: ServerFixture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An upgrade comes between the moment when the server opens the home and the moment when it holds it."""
 
     @contextmanager
     def holding_too_late(home: Home) -> Iterator[None]:
         set_version(home.database)
-        with holding(home):
+        with exclusive_lock(home):
             yield
 
-    monkeypatch.setattr("popug_cli.server.sockets.holding", holding_too_late)
+    monkeypatch.setattr("popug_cli.server.sockets.exclusive_lock", holding_too_late)
     monkeypatch.setattr("popug_cli.server.running.listen", Mock(side_effect=AssertionError))
     assert run(["serve", "--home", str(residence.home.root), "--json"]) == 7
     assert json.loads(capsys.readouterr().err)["error"]["code"] == "newer_database"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from popug_cli import bootstrap
-from popug_cli.bus.consumers import CatchUp, Consumer, catch_up
+from popug_cli.bus.consumers import CatchUpResult, Consumer, catch_up
 from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Event, Role
@@ -17,7 +17,7 @@ from tests.integration.support import SeededChance, SetClock
 
 
 @dataclass
-class Toy:
+class BusFixture:
     """A home with one consumer that writes down what it takes, and fails for the subjects that are told to."""
 
     root: Path
@@ -27,8 +27,8 @@ class Toy:
     clock: SetClock = field(default_factory=SetClock)
 
     def __post_init__(self) -> None:
-        bootstrap.found_company(Home(self.root), "Europe/Berlin", clock=self.clock, chance=SeededChance())
-        self.runtime: Runtime = bootstrap.open_runtime(Home(self.root), clock=self.clock, chance=SeededChance())
+        bootstrap.found_company(Home(self.root), "Europe/Berlin", clock=self.clock, randomness=SeededChance())
+        self.runtime: Runtime = bootstrap.open_runtime(Home(self.root), clock=self.clock, randomness=SeededChance())
         self.consumer = Consumer(self.name, (UserRegistered, UserDeactivated), self._consume)
         with self.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql(
@@ -40,13 +40,13 @@ class Toy:
         with self.runtime.writing(OPERATOR) as context:
             return [context.events.publish(registration(subject)) for subject in subjects]
 
-    def append_from_outside(self, envelope: str) -> None:
+    def append_unlinked(self, envelope: str) -> None:
         """Append a row with nothing but an envelope, as tests and migrations may."""
         with self.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
-    def catch_up(self, *, whenever: bool = False) -> CatchUp:
-        return catch_up(self.runtime, [self.consumer], whenever=whenever)
+    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
+        return catch_up(self.runtime, [self.consumer], include_not_due=include_not_due)
 
     def effects(self) -> list[str]:
         """The subjects taken, in the order in which they were."""
@@ -64,9 +64,9 @@ class Toy:
         insert_many(
             context.connection,
             "INSERT INTO toy_effects (subject, event_id, kind) VALUES (?, ?, ?)",
-            [(each.subject, each.id, type(each.data).NAME) for each in events],
+            [(event.subject, event.id, type(event.data).NAME) for event in events],
         )
-        if any(each.subject in self.failing for each in events):
+        if any(event.subject in self.failing for event in events):
             raise self.error
 
 
@@ -79,26 +79,26 @@ NO_SPACE = OSError(28, "No space left on device")
 
 
 @dataclass
-class Ear:
+class RecordingConsumer:
     """A consumer that remembers the portions in which it was given events, and the position that it was told."""
 
     name: str
-    kinds: tuple[type[Event], ...] = (UserRegistered,)
-    fault: Exception | None = None
-    portions: list[tuple[list[int], int]] = field(default_factory=list)
+    event_types: tuple[type[Event], ...] = (UserRegistered,)
+    error: Exception | None = None
+    chunks: list[tuple[list[int], int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.consumer = Consumer(self.name, self.kinds, self._consume)
+        self.consumer = Consumer(self.name, self.event_types, self._consume)
 
     def _consume(self, events: Sequence[Delivered[Event]], context: Context) -> None:
-        if self.fault:
-            raise self.fault
-        self.portions.append(([each.sequence for each in events], context.position))
+        if self.error:
+            raise self.error
+        self.chunks.append(([event.sequence for event in events], context.position))
 
 
-def aside(toy: Toy) -> list[tuple[object, ...]]:
+def parked_events(toy: BusFixture) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in toy.rows("SELECT sequence, state, attempts FROM bus_set_aside ORDER BY id")]
 
 
-def cursors(toy: Toy) -> dict[object, object]:
+def cursors(toy: BusFixture) -> dict[object, object]:
     return {row["consumer"]: row["position"] for row in toy.rows("SELECT consumer, position FROM bus_cursors")}

@@ -55,10 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before the first mutant, import what a home needs: whatever is forked from here has it."""
     if session.config.option.collectonly and importlib.util.find_spec("popug_cli.bootstrap"):
-        from tests.integration.billing_support import CountingHouse
+        from tests.integration.billing_support import BillingCompany
 
         with tempfile.TemporaryDirectory() as folder:
-            CountingHouse(Path(folder)).runtime.engine.dispose()
+            BillingCompany(Path(folder)).runtime.engine.dispose()
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

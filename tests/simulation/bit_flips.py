@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth, VerifyLedger
@@ -63,7 +63,7 @@ def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda d
     outcomes = Outcomes()
     with TemporaryDirectory() as folder:
         company = company_with_a_past(Path(folder) / "home")
-        company.place.close()
+        company.backend.close()
         database = company.root / "popug.db"
         page_bytes, pages = pages_in_use(database)
         content, before = database.read_bytes(), _precious(database)
@@ -112,7 +112,7 @@ def _flip(company: InProcess, content: bytes, place: int, before: object, folder
 
 
 def _is_noticed(company: InProcess, folder: Path) -> bool:
-    local = Local(Home(folder), clock=company.clock, chance=SeededChance())
+    local = LocalBackend(Home(folder), clock=company.clock, randomness=SeededChance())
     try:
         return not (local.perform(VerifyLedger()).ok and local.perform(CheckHealth()).ok)
     except PopugError:

@@ -43,12 +43,12 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "            failures += _take(consumer, rows, context.at(reached))\n"
-                "        _move(context, consumer.name, reached)\n"
-                "        pass_by(context, everybody)\n        return failures\n",
-                "        _move(context, consumer.name, reached)\n"
-                "    with runtime.writing(NOBODY) as context:\n"
-                "        return _take(consumer, rows, context.at(reached))\n",
+                "            failures += _process(consumer, rows, context.at_position(reached))\n"
+                "        _set_cursor(context, consumer.name, reached)\n"
+                "        skip_unrelated(context, all_consumers)\n        return failures\n",
+                "        _set_cursor(context, consumer.name, reached)\n"
+                "    with runtime.writing(ANONYMOUS) as context:\n"
+                "        return _process(consumer, rows, context.at_position(reached))\n",
             ),
         ),
     ),
@@ -56,7 +56,9 @@ BUGS = {
         "a task that has a price is priced again when a later batch tells of it",
         (
             Change(
-                "billing/prices.py", "    known = prices_of(heard, context)\n", "    known = prices_of([], context)\n"
+                "billing/prices.py",
+                "    known = prices_of(first_events, context)\n",
+                "    known = prices_of([], context)\n",
             ),
         ),
     ),
@@ -76,11 +78,11 @@ BUGS = {
         (
             Change(
                 "bus/runtime.py",
-                "                yield context\n                context.events.end_run()\n",
+                "                yield context\n                context.events.close_link()\n",
                 "                yield context\n"
-                "            with write_transaction(self.engine) as (connection, beside):\n"
+                "            with write_transaction(self.engine) as (connection, on_rollback):\n"
                 "                context.events._connection = connection\n"
-                "                context.events.end_run()\n",
+                "                context.events.close_link()\n",
             ),
         ),
     ),
@@ -93,7 +95,7 @@ BUGS = {
                 "                if consumer is None or is_current(context, consumer):\n"
                 "                    result = work(context)\n"
                 "                    self.on_write(context, result)\n"
-                "                    pass_by(context, self.consumers)\n"
+                "                    skip_unrelated(context, self.consumers)\n"
                 "                    return result\n",
                 "            answers: list[Answer] = []\n"
                 "            try:\n"
@@ -113,7 +115,7 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "        return error if event is None else _after_failure(consumer, event, error, context)\n",
+                "        return error if event is None else _try_to_give_up(consumer, event, error, context)\n",
                 "        _mark_done(context, consumer.name, [sequence])\n",
             ),
         ),
@@ -133,8 +135,8 @@ BUGS = {
         (
             Change(
                 "bus/consumers.py",
-                "            set_aside.failed_again(context, held, error)\n            return 1\n",
-                "            set_aside.failed_again(context, held, error)\n            continue\n",
+                "            set_aside.record_failure(context, item, error)\n            return 1\n",
+                "            set_aside.record_failure(context, item, error)\n            continue\n",
             ),
         ),
     ),

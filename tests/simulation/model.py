@@ -126,7 +126,7 @@ class Model:
     def _task_priced(self, data: Data, event: Data) -> None:
         task = self.tasks[data["task_id"]]
         fee, reward = data["fee_cents"], data["reward_cents"]
-        require(task.price is None, "one_price_a_task", f"task #{task.number} was {task.price}, now {fee, reward}")
+        require(task.price is None, "one_price_per_task", f"task #{task.number} was {task.price}, now {fee, reward}")
         require(1000 <= fee <= 2000 <= reward <= 4000 and fee % 100 == reward % 100 == 0, "price_in_bounds", data)
         task.price = (fee, reward)
 

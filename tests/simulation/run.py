@@ -53,7 +53,7 @@ def found_template(root: Path) -> None:
     company = InProcess(root)
     for name, role in (("ann", "worker"), ("bob", "worker"), ("carl", "accountant")):
         company.hire(name, role)
-    company.place.runtime.engine.dispose()
+    company.backend.runtime.engine.dispose()
 
 
 def run(plan: Plan, shop: Path, *, real: bool = False, keep_state: bool = False) -> Verdict:

@@ -17,7 +17,7 @@ from popug_cli.messages.base import Declaration
 from popug_cli.storage.engine import transaction, write_transaction
 from popug_cli.tasks import consumers as tasks_consumers
 from popug_cli.tasks import shuffles
-from popug_cli.tasks.assignments import hand_on_orphans
+from popug_cli.tasks.assignments import reassign_unassignable
 from tests.simulation import thin
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def install() -> None:
     bootstrap.consumer_of = _consumer_of
     bootstrap.handler_of = _handler_of
     prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
-    shuffles.carry_out = _for_purpose(shuffles.carry_out, lambda request, *_: ("shuffle", request.id))
-    tasks_consumers.hand_on_orphans = _for_purpose(  # type: ignore[attr-defined]
-        hand_on_orphans, lambda cause, *_: ("orphans", cause.id)
+    shuffles.run_shuffle = _for_purpose(shuffles.run_shuffle, lambda request, *_: ("shuffle", request.id))
+    tasks_consumers.reassign_unassignable = _for_purpose(  # type: ignore[attr-defined]
+        reassign_unassignable, lambda cause, *_: ("orphans", cause.id)
     )
     closing.close_next = _for_purpose(
         closing.close_next, lambda _, context: ("close", worlds[-1].place_in_plan, days.first_open(context))

@@ -123,7 +123,7 @@ def redeliver(world: "World", operation: Operation) -> None:
     """The cursor goes back: what was done is delivered again."""
     consumer = CONSUMERS[operation.a % len(CONSUMERS)]
     back = operation.b % (30 if operation.c % 10 else 500)
-    with world.begun(world.place.runtime.engine) as (connection, _):
+    with world.begun(world.backend.runtime.engine) as (connection, _):
         connection.exec_driver_sql(
             "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
         )
@@ -172,12 +172,12 @@ def mix(world: "World", operation: Operation) -> None:
 
 def catch_up(world: "World", operation: Operation) -> None:
     """Consumers get their turn."""
-    world.until_done(lambda: world.place.catch_up(whenever=operation.a % 2 == 0))
+    world.until_done(lambda: world.backend.catch_up(include_not_due=operation.a % 2 == 0))
 
 
 def retry(world: "World", operation: Operation) -> None:
     """Somebody tries all dead letters again."""
-    world.until_done(lambda: world.place.perform_as(world.boss(), RetryDeadLetters()))
+    world.until_done(lambda: world.backend.perform_as(world.boss(), RetryDeadLetters()))
 
 
 def drop(world: "World", operation: Operation) -> None:
@@ -190,7 +190,7 @@ def drop(world: "World", operation: Operation) -> None:
         dead_id, consumer, sequence = rows[operation.a % len(rows)]
         message = DropDeadLetter(dead_id=dead_id, reason="the simulation says so")
         try:
-            world.until_done(lambda: world.place.perform_as(world.boss(), message))
+            world.until_done(lambda: world.backend.perform_as(world.boss(), message))
         except PopugError as refusal:
             require(refusal.code == "dead_letter_not_found", "a_head_can_be_dropped", refusal)
         if world.rows("SELECT 1 FROM bus_set_aside WHERE id = ? AND state = 'dropped'", (dead_id,)):

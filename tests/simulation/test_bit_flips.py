@@ -32,7 +32,7 @@ def test_no_flip_is_silent() -> None:
 
 def test_every_page_in_use_may_be_chosen_and_no_free_one(tmp_path: Path) -> None:
     company = company_with_a_past(tmp_path / "home")
-    company.place.close()
+    company.backend.close()
     _, pages = pages_in_use(company.root / "popug.db")
     kinds = {page.kind for page in pages}
     assert {"billing, table", "billing, index", "bus, table", "bus, index", "the schema, table"} <= kinds

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from popug_cli.audit.doctor import examine as doctor
-from popug_cli.messages.principal import NOBODY
+from popug_cli.messages.principal import ANONYMOUS
 from tests.simulation.disturbances import PLANNED
 from tests.simulation.model import Task
 from tests.simulation.violation import require
@@ -27,16 +27,16 @@ def compare_tables(world: "World") -> None:
     """All tasks and people against what their events say."""
     held = world.rows("SELECT task_id, number, assignee_id, status = 'completed' FROM tasks_tasks ORDER BY number")
     told = [(t.task_id, t.number, t.assignee_id, int(t.completed)) for t in world.model.numbers]
-    require(held == told, "tasks_equal_events", _first_difference(held, told))
+    require(held == told, "tasks_match_events", _first_difference(held, told))
     people = world.rows("SELECT user_id, role, active, email FROM identity_users ORDER BY registered_at, user_id")
     known = {(p.user_id, p.role, int(p.active), p.email) for p in world.model.people.values()}
-    require(set(people) == known, "people_equal_events", set(people) ^ known)
+    require(set(people) == known, "people_match_events", set(people) ^ known)
 
 
 def examine(world: "World") -> None:
     """The doctor's whole examination, after consumers had their turn as before any doctor's."""
-    world.until_done(world.place.catch_up)
-    with world.place.runtime.reading(NOBODY) as context:
+    world.until_done(world.backend.catch_up)
+    with world.backend.runtime.reading(ANONYMOUS) as context:
         health = doctor(context)
     bad = [f"{check.name}: {check.detail}" for check in health.checks if not check.ok]
     require(health.ok, "doctor", bad)
@@ -55,20 +55,20 @@ def _watch_balances(world: "World") -> None:
     kept = {account: cents for account, cents in accounts.items() if cents}
     require(kept == told, "balances_equal_entries", f"{kept} where the entries say {told}")
     entries = world.rows("SELECT coalesce(max(position), 0) FROM billing_entries")[0][0]
-    require(entries == world.model.entries, "entries_equal_events", f"{entries} and {world.model.entries}")
+    require(entries == world.model.entries, "entries_match_events", f"{entries} and {world.model.entries}")
 
 
 def _watch_tasks(world: "World") -> None:
     for task_id in world.model.touched:
         task = world.model.tasks[task_id]
         row = world.rows("SELECT assignee_id, status FROM tasks_tasks WHERE number = ?", (task.number,))
-        require(row == [_held(task)], "tasks_equal_events", f"#{task.number}: {row}, told {_held(task)}")
+        require(row == [_held(task)], "tasks_match_events", f"#{task.number}: {row}, told {_held(task)}")
     world.model.touched.clear()
 
 
 def _watch_cursors(world: "World") -> None:
     cursors = dict(world.rows("SELECT consumer, position FROM bus_cursors"))
-    require(max(cursors.values(), default=0) <= world.model.sequence, "cursors_within_the_log", cursors)
+    require(max(cursors.values(), default=0) <= world.model.sequence, "cursors_within_log", cursors)
     if world.model.pending and cursors.get("billing", 0) >= world.model.last_for_billing:
         held = world.rows("SELECT 1 FROM bus_set_aside WHERE consumer = 'billing' LIMIT 1")
         require(bool(held), "nothing_is_lost", world.model.pending)

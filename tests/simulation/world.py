@@ -10,16 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from popug_cli.app import Local
+from popug_cli.app import LocalBackend
 from popug_cli.bus import consumers as bus_consumers
-from popug_cli.bus.consumers import CatchUp, Consumer
+from popug_cli.bus.consumers import CatchUpResult, Consumer
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.errors import IntegrityFault, PopugError, Unavailable
+from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
-from popug_cli.messages.principal import NOBODY, Principal
+from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.tasks import CompleteTask
 from tests.integration.support import SetClock
 from tests.simulation import seams, thin
@@ -48,7 +48,7 @@ class Did(NamedTuple):
     message: Message[Any]
 
 
-class WatchedLocal(Local):
+class WatchedLocal(LocalBackend):
     """The way in, cut off before the consumers' turn where the world says so."""
 
     world: "World"
@@ -63,11 +63,11 @@ class WatchedLocal(Local):
 
         return super().write(module, principal, own_work)
 
-    def catch_up(self, *, whenever: bool = False) -> CatchUp:
+    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
         if self.world.cut_short:
             self.world.cut_short = False
             raise CutShort
-        return super().catch_up(whenever=whenever)
+        return super().catch_up(include_not_due=include_not_due)
 
 
 class World:
@@ -110,8 +110,8 @@ class World:
         self._delivering.clear()
         bus_consumers.BATCH_EVENTS = self.wrong.batch_size
         self.wrong.next_transaction()
-        with self.begun(engine) as (connection, beside):
-            yield connection, beside
+        with self.begun(engine) as (connection, on_rollback):
+            yield connection, on_rollback
             if self.wrong.is_time_to_crash("before the commit"):
                 raise self._crash()
         self._committed()
@@ -137,8 +137,8 @@ class World:
             with seams.real_write_transaction(engine) as begun:
                 yield begun
         else:
-            with ExitStack() as beside, self._thin(writes=True) as connection:
-                yield connection, beside
+            with ExitStack() as on_rollback, self._thin(writes=True) as connection:
+                yield connection, on_rollback
 
     def _thin(self, *, writes: bool) -> AbstractContextManager[Any]:
         assert self._raw is not None
@@ -217,10 +217,10 @@ class World:
         self.wrong.heal()
         self.cut_short = False
         for _ in range(HEALING_ROUNDS):
-            self.until_done(lambda: self.place.catch_up(whenever=True))
+            self.until_done(lambda: self.backend.catch_up(include_not_due=True))
             if not self.rows("SELECT 1 FROM bus_set_aside WHERE state <> 'dropped' LIMIT 1"):
                 return
-            self.until_done(lambda: self.place.perform_as(self.boss(), RetryDeadLetters()))
+            self.until_done(lambda: self.backend.perform_as(self.boss(), RetryDeadLetters()))
         left = self.rows("SELECT consumer, sequence, state, error FROM bus_set_aside WHERE state <> 'dropped' LIMIT 3")
         raise Violation("everything_heals", str(left))
 
@@ -240,7 +240,7 @@ class World:
         who = self._named(actor)
         while True:
             try:
-                self.place.perform_as(who, message)
+                self.backend.perform_as(who, message)
             except CutShort:
                 pass
             except Crash:
@@ -248,7 +248,7 @@ class World:
                 if not self.committed or isinstance(message, CloseDay):
                     continue
             except PopugError as refusal:
-                require(not isinstance(refusal, IntegrityFault | Unavailable), "refused_for_a_reason", refusal)
+                require(not isinstance(refusal, IntegrityViolation | Unavailable), "refused_for_a_reason", refusal)
                 self._judge_refusal(who, message)
                 return
             require(self.committed, "acknowledged_is_committed", message)
@@ -275,15 +275,15 @@ class World:
         """Let tasks draw now what it has to, where a later moment might give it other people or another day."""
         if self.plan.wild or not self.model.undecided:
             return
-        self.until_done(lambda: self.place.write("tasks", NOBODY, lambda context: None))
+        self.until_done(lambda: self.backend.write("tasks", ANONYMOUS, lambda context: None))
         self.follow_log()
         self.model.undecided = False
 
     def _restart_after_crash(self) -> None:
         """Begin anew; of what was opened only the file and its settings are kept, for opening them is slow."""
-        kept = self.place.runtime
+        kept = self.backend.runtime
         self._open_place()
-        self.place.__dict__["runtime"] = kept
+        self.backend.__dict__["runtime"] = kept
 
     def open(self) -> None:
         """Begin as a new process."""
@@ -291,13 +291,13 @@ class World:
         self._raw = thin.connect(self.root / "popug.db")
 
     def _open_place(self) -> None:
-        self.place = WatchedLocal(Home(self.root), warn=self._warned, clock=self.clock, chance=self.chance)
-        self.place.world = self
+        self.backend = WatchedLocal(Home(self.root), warn=self._warned, clock=self.clock, randomness=self.chance)
+        self.backend.world = self
 
     def shut(self) -> None:
         """End as a process does."""
-        if "runtime" in self.place.__dict__:
-            self.place.runtime.engine.dispose()
+        if "runtime" in self.backend.__dict__:
+            self.backend.runtime.engine.dispose()
         if self._raw is not None:
             self._raw.close()
             self._raw = None

@@ -48,7 +48,7 @@ def test_what_a_server_calls_its_socket_leads_there(path: str) -> None:
     ],
 )
 def test_what_others_can_read_is_known(written: str, in_the_clear: bool) -> None:
-    assert parse(written).is_in_the_clear is in_the_clear
+    assert parse(written).is_unencrypted_remote is in_the_clear
 
 
 @pytest.mark.parametrize(

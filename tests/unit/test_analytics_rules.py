@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.analytics.rules import Candidate, Changes, changes_of, dearest, month_of, week_of
+from popug_cli.analytics.rules import Changes, MostExpensiveCandidate, accumulate, month_of, most_expensive, week_of
 from popug_cli.messages.base import Event, Role
 from popug_cli.messages.billing import DayClosed, EntryKind, EntryPosted, PriceDraw, TaskPriced
 from popug_cli.messages.identity import UserDeactivated, UserRegistered
@@ -23,8 +23,8 @@ def entry(kind: EntryKind, cents: int, *, user: str = "kesha", day: date = DAY, 
     )
 
 
-def candidate(reward_cents: int, completed_at: datetime, number: int = 1, day: date = DAY) -> Candidate:
-    return Candidate(-reward_cents, completed_at, number, f"task {number}", day)
+def candidate(reward_cents: int, completed_at: datetime, number: int = 1, day: date = DAY) -> MostExpensiveCandidate:
+    return MostExpensiveCandidate(-reward_cents, completed_at, number, f"task {number}", day)
 
 
 @pytest.mark.parametrize(
@@ -38,20 +38,20 @@ def candidate(reward_cents: int, completed_at: datetime, number: int = 1, day: d
     ],
 )
 def test_the_kind_of_an_entry_gives_its_direction(kind: EntryKind, balance: int, fees: int, rewards: int) -> None:
-    changes = changes_of([entry(kind, 700)])
+    changes = accumulate([entry(kind, 700)])
     assert dict(changes.balances) == {(DAY, "kesha"): balance}
     assert (changes.days[DAY].fees_cents, changes.days[DAY].rewards_cents) == (fees, rewards)
 
 
 def test_only_a_reward_dates_a_task() -> None:
     kinds = [kind for kind in EntryKind if kind is not EntryKind.REWARD]
-    assert not changes_of(entry(kind, 100, task="t1") for kind in kinds).tasks
-    assert changes_of([entry(EntryKind.REWARD, 100, task="t1")]).tasks["t1"].business_date == DAY
+    assert not accumulate(entry(kind, 100, task="t1") for kind in kinds).tasks
+    assert accumulate([entry(EntryKind.REWARD, 100, task="t1")]).tasks["t1"].business_date == DAY
 
 
 def test_what_analytics_does_not_listen_to_is_a_fault() -> None:
     with pytest.raises(AssertionError, match=r"^analytics does not listen to user_deactivated$"):
-        changes_of([UserDeactivated(user_id="kesha")])
+        accumulate([UserDeactivated(user_id="kesha")])
 
 
 def events_of_a_day() -> list[Event]:
@@ -79,7 +79,7 @@ def events_of_a_day() -> list[Event]:
 def test_the_order_of_events_does_not_matter(order: random.Random) -> None:
     events = events_of_a_day()
     order.shuffle(events)
-    assert changes_of(events) == changes_of(events_of_a_day()) != Changes()
+    assert accumulate(events) == accumulate(events_of_a_day()) != Changes()
 
 
 @given(st.dates())
@@ -104,16 +104,16 @@ def test_the_last_month_of_all_has_an_end() -> None:
 
 def test_the_dearest_has_the_highest_reward() -> None:
     best = candidate(3800, NOON, 9)
-    assert dearest([candidate(2800, NOON - timedelta(hours=1), 17), best], (DAY, DAY)) is best
+    assert most_expensive([candidate(2800, NOON - timedelta(hours=1), 17), best], (DAY, DAY)) is best
 
 
 def test_on_a_tie_the_earliest_completion_wins_then_the_smallest_number() -> None:
     late, early = candidate(3800, NOON, 1), candidate(3800, NOON - timedelta(seconds=1), 2)
-    assert dearest([late, early], (DAY, DAY)) is early
-    assert dearest([candidate(3800, NOON, 3), late], (DAY, DAY)) is late
+    assert most_expensive([late, early], (DAY, DAY)) is early
+    assert most_expensive([candidate(3800, NOON, 3), late], (DAY, DAY)) is late
 
 
 def test_outside_the_period_there_is_no_dearest() -> None:
     yesterday = DAY - timedelta(days=1)
-    assert dearest([candidate(3800, NOON)], (yesterday, yesterday)) is None
-    assert dearest([], (DAY, DAY)) is None
+    assert most_expensive([candidate(3800, NOON)], (yesterday, yesterday)) is None
+    assert most_expensive([], (DAY, DAY)) is None

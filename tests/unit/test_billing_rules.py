@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popug_cli.billing import rules
-from popug_cli.billing.rules import Movement, OpenFigures
+from popug_cli.billing.rules import DayMovement, OpenFigures
 from popug_cli.messages.billing import EntryKind
 from tests.refusals import refused
 
@@ -35,15 +35,15 @@ def day(offset: int) -> date:
     ],
 )
 def test_the_kind_of_an_entry_gives_its_direction(kind: EntryKind, debit: str, credit: str, signed: int) -> None:
-    assert rules.sides(kind, "kesha") == (debit, credit)
+    assert rules.debit_and_credit(kind, "kesha") == (debit, credit)
     assert rules.signed_cents(kind, 700) == signed
 
 
 @given(days, days)
 def test_a_business_date_is_the_calendar_date_unless_that_day_is_closed(occurred: date, first_open: date) -> None:
-    found = rules.business_date(occurred, first_open)
-    assert found >= first_open
-    assert found == occurred or occurred < first_open == found
+    business_date = rules.business_date(occurred, first_open)
+    assert business_date >= first_open
+    assert business_date == occurred or occurred < first_open == business_date
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_what_cannot_be_corrected_says_why(kind: EntryKind, is_corrected: bool, 
 
 @pytest.mark.parametrize("reason", ["a", "ä" * rules.MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
 def test_a_reason_is_a_line_without_the_space_around_it(reason: str) -> None:
-    assert rules.checked_reason(reason) == reason.strip()
+    assert rules.validate_reason(reason) == reason.strip()
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "a" * (rules.MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
 def test_what_is_no_reason_is_refused(reason: str) -> None:
     with refused("invalid_reason", 2):
-        rules.checked_reason(reason)
+        rules.validate_reason(reason)
 
 
 # --- which day may be closed --------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_what_is_no_reason_is_refused(reason: str) -> None:
 def test_the_future_is_not_closed(first: date | None) -> None:
     told = {"date": "2026-03-03", "today": "2026-03-02"}
     with refused("future_date", 2, told) as error:
-        rules.check_asked_day(day(1), MONDAY, first)
+        rules.validate_close_date(day(1), MONDAY, first)
     assert error.value.message == "2026-03-03 is in the future; today is 2026-03-02."
     assert error.value.hint == "Close today with `popug close-day`."
 
@@ -89,20 +89,20 @@ def test_the_future_is_not_closed(first: date | None) -> None:
 def test_nothing_before_the_company_is_closed(first: date | None, began: str) -> None:
     told = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
     with refused("before_first_day", 2, told) as error:
-        rules.check_asked_day(day(-2), MONDAY, first)
+        rules.validate_close_date(day(-2), MONDAY, first)
     assert error.value.message == f"{began}; 2026-02-28 is before it."
     assert error.value.hint == "Run `popug income` for the days that there are."
 
 
 @pytest.mark.parametrize("asked", [day(-3), day(-1), MONDAY])
 def test_a_day_from_the_first_to_today_may_be_asked_for(asked: date) -> None:
-    rules.check_asked_day(asked, MONDAY, day(-3))
+    rules.validate_close_date(asked, MONDAY, day(-3))
 
 
 def test_a_day_that_never_was_is_named_with_the_zone() -> None:
     told = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
     with refused("no_such_day", 2, told) as error:
-        raise rules.no_such_day(date(2011, 12, 30), "Pacific/Apia")
+        raise rules.nonexistent_day(date(2011, 12, 30), "Pacific/Apia")
     assert error.value.message == "There was no 2011-12-30 in Pacific/Apia."
     assert error.value.hint == "Close the day before or the day after it."
 
@@ -182,7 +182,7 @@ def test_ranges_reach_the_ends_of_the_calendar() -> None:
 def test_the_red_is_counted_at_the_end_of_each_day(
     base: dict[str, int], moved: dict[tuple[int, str], tuple[int, int]]
 ) -> None:
-    movements = [Movement(who, day(n), fee, reward, base[who]) for (n, who), (fee, reward) in sorted(moved.items())]
+    movements = [DayMovement(who, day(n), fee, reward, base[who]) for (n, who), (fee, reward) in sorted(moved.items())]
     before = sum(balance < 0 for balance in base.values())
     figures = dict(rules.day_by_day([day(n) for n in range(6)], rules.open_figures(movements, before), before))
     balances = dict(base)
@@ -199,6 +199,6 @@ def test_the_red_is_counted_at_the_end_of_each_day(
 
 def test_a_range_that_begins_later_knows_who_was_in_the_red_before() -> None:
     moved = {day(0): OpenFigures(100, 0, 3), day(2): OpenFigures(0, 50, 2)}
-    found = [figures.in_red_count for _, figures in rules.day_by_day([day(1), day(2), day(3)], moved, 1)]
-    assert found == [3, 2, 2]
+    in_red_counts = [figures.in_red_count for _, figures in rules.day_by_day([day(1), day(2), day(3)], moved, 1)]
+    assert in_red_counts == [3, 2, 2]
     assert [f.in_red_count for _, f in rules.day_by_day([day(-1)], moved, 1)] == [1]

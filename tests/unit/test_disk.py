@@ -9,7 +9,7 @@ import pytest
 
 from popug_cli.kernel import disk
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.home import replaced_for_now
+from popug_cli.kernel.home import replaced_until_error
 from popug_cli.storage import engine, faults
 
 
@@ -35,16 +35,16 @@ def test_a_directory_that_cannot_be_synced_is_left_but_a_failing_disk_is_told_of
     monkeypatch.setattr(disk, "sync", fail)
     if is_raised:
         with pytest.raises(OSError, match="error"):
-            disk.sync_names(tmp_path)
+            disk.sync_directory(tmp_path)
     else:
-        disk.sync_names(tmp_path)
+        disk.sync_directory(tmp_path)
 
 
 def test_the_space_left_is_told_of_the_nearest_directory_that_is_there(tmp_path: Path) -> None:
     told = disk.disk_full(tmp_path / "gone" / "popug.db").message
     assert told.startswith("The disk is full (")
     assert told.endswith(f" KiB left at {tmp_path}).")
-    assert disk.refusal(tmp_path / "gone") is None
+    assert disk.probe_write_error(tmp_path / "gone") is None
 
 
 @pytest.mark.parametrize("before", [None, b"before"])
@@ -54,14 +54,14 @@ def test_a_replaced_file_is_as_it_was_where_what_follows_fails(tmp_path: Path, b
         file.write_bytes(before)
 
     def fail() -> None:
-        with replaced_for_now(file, b"after"):
+        with replaced_until_error(file, b"after"):
             assert file.read_bytes() == b"after"
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     assert (file.read_bytes() if file.exists() else None) == before
-    with replaced_for_now(file, b"after"):
+    with replaced_until_error(file, b"after"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
     assert file.read_bytes() == b"after"
@@ -84,10 +84,10 @@ def test_what_sqlite_does_not_tell_apart_the_disk_is_asked_for(
 ) -> None:
     database = tmp_path / "popug.db"
     database.touch()
-    monkeypatch.setattr(faults, "refusal", lambda place: refusal)
+    monkeypatch.setattr(faults, "probe_write_error", lambda place: refusal)
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
-    fault = faults.place_fault(error, database)
+    fault = faults.environment_error(error, database)
     assert isinstance(fault, PopugError)
     assert (fault.code, fault.exit_status) == (told, 8)
 
@@ -126,7 +126,7 @@ class Connected:
 def test_a_commit_that_is_not_synced_is_taken_back_or_in_doubt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int | None, is_in_doubt: bool
 ) -> None:
-    monkeypatch.setattr(engine, "driver_of", lambda connection: Driver(checkpoint))
+    monkeypatch.setattr(engine, "raw_connection", lambda connection: Driver(checkpoint))
     connection = Connected(tmp_path / "popug.db")
     with pytest.raises(PopugError if is_in_doubt else sqlite3.OperationalError) as raised:
         engine._commit(connection)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from popug_cli.tasks.fairness import Pool, chi_squared_tail, judge
+from popug_cli.tasks.fairness import CandidatePool, chi_squared_tail, chi_squared_test
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_the_tail_of_the_chi_squared_distribution(statistic: float, freedom: flo
 
 
 def test_among_the_same_people_it_is_the_chi_squared_test() -> None:
-    luck = judge({0: Pool("abc", 60)}, {"a": 30, "b": 20, "c": 10})
+    luck = chi_squared_test({0: CandidatePool("abc", 60)}, {"a": 30, "b": 20, "c": 10})
     assert luck.expected == {"a": 20, "b": 20, "c": 20}
     assert luck.p_value == pytest.approx(chi_squared_tail(10, 2))
     assert luck.p_value == pytest.approx(0.0067379, abs=1e-6)
@@ -34,34 +34,39 @@ def test_among_the_same_people_it_is_the_chi_squared_test() -> None:
 
 def test_pools_of_the_same_people_are_one_pool() -> None:
     got = {"a": 31, "b": 19, "c": 10}
-    whole, parts = judge({0: Pool("abc", 60)}, got), judge({n: Pool("abc", 20) for n in range(3)}, got)
+    whole, parts = (
+        chi_squared_test({0: CandidatePool("abc", 60)}, got),
+        chi_squared_test({n: CandidatePool("abc", 20) for n in range(3)}, got),
+    )
     assert parts.p_value == pytest.approx(whole.p_value)
     assert parts.expected == pytest.approx(whole.expected)
 
 
-@pytest.mark.parametrize("pools", [{}, {0: Pool("a", 10)}, {0: Pool("abc", 0)}, {0: Pool("", 0)}])
-def test_where_chance_had_no_choice_the_result_is_no_surprise(pools: dict[int, Pool]) -> None:
-    assert judge(pools, {"a": 10}).p_value == 1.0
+@pytest.mark.parametrize(
+    "pools", [{}, {0: CandidatePool("a", 10)}, {0: CandidatePool("abc", 0)}, {0: CandidatePool("", 0)}]
+)
+def test_where_chance_had_no_choice_the_result_is_no_surprise(pools: dict[int, CandidatePool]) -> None:
+    assert chi_squared_test(pools, {"a": 10}).p_value == 1.0
 
 
 def test_what_somebody_expects_counts_only_the_draws_that_they_took_part_in() -> None:
-    luck = judge({0: Pool("ab", 10), 1: Pool("abcd", 20)}, {})
+    luck = chi_squared_test({0: CandidatePool("ab", 10), 1: CandidatePool("abcd", 20)}, {})
     assert luck.expected == {"a": 10, "b": 10, "c": 5, "d": 5}
 
 
 def test_when_people_come_and_go_the_probability_is_about_uniform_under_chance() -> None:
     chance = random.Random(7)
-    pools = {0: Pool("ab", 100), 1: Pool("abcd", 100), 2: Pool("cdef", 60)}
+    pools = {0: CandidatePool("ab", 100), 1: CandidatePool("abcd", 100), 2: CandidatePool("cdef", 60)}
     below = 0
     for _ in range(1000):
         got = Counter(chance.choice(pool.candidates) for pool in pools.values() for _ in range(pool.draws_count))
-        below += judge(pools, got).p_value < 0.1
+        below += chi_squared_test(pools, got).p_value < 0.1
     assert 70 <= below <= 130
 
 
 def test_a_great_many_pools_are_judged_by_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools = {n: Pool([str(person) for person in range(n + 2)], 40) for n in range(40)}
-    got = {person: round(cents) for person, cents in judge(pools, {}).expected.items()}
-    exact = judge(pools, got).p_value
-    monkeypatch.setattr("popug_cli.tasks.fairness.MOST_OVERLAP_WORK", 0)
-    assert judge(pools, got).p_value == pytest.approx(exact, abs=0.02)
+    pools = {n: CandidatePool([str(person) for person in range(n + 2)], 40) for n in range(40)}
+    got = {person: round(cents) for person, cents in chi_squared_test(pools, {}).expected.items()}
+    exact = chi_squared_test(pools, got).p_value
+    monkeypatch.setattr("popug_cli.tasks.fairness.MAX_OVERLAP_WORK", 0)
+    assert chi_squared_test(pools, got).p_value == pytest.approx(exact, abs=0.02)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.kernel.home import LONGEST_SOCKET_PATH_BYTES, Home, is_ours_alone, runtime_directory
+from popug_cli.kernel.home import MAX_SOCKET_PATH_BYTES, Home, is_private_directory, runtime_directory
 
-LONG = Path("/") / ("n" * LONGEST_SOCKET_PATH_BYTES)
+LONG = Path("/") / ("n" * MAX_SOCKET_PATH_BYTES)
 
 
 def test_the_socket_is_in_the_home() -> None:
@@ -29,9 +29,9 @@ def test_without_a_runtime_directory_it_is_in_one_of_the_users_own(monkeypatch: 
 
 def test_a_directory_that_others_may_write_to_is_not_ours_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    assert is_ours_alone(tmp_path)
+    assert is_private_directory(tmp_path)
     tmp_path.chmod(0o770)
-    assert not is_ours_alone(tmp_path)
-    assert not is_ours_alone(tmp_path / "nowhere")
+    assert not is_private_directory(tmp_path)
+    assert not is_private_directory(tmp_path / "nowhere")
     (tmp_path / "link").symlink_to(tmp_path)
-    assert not is_ours_alone(tmp_path / "link")
+    assert not is_private_directory(tmp_path / "link")

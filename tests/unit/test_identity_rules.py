@@ -183,13 +183,13 @@ def test_a_password_is_the_same_however_the_keyboard_spells_it() -> None:
 )
 def test_somebody_new_is_checked_in_every_respect(person: tuple[str, str, str, str | None], code: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        rules.check_newcomer(*person)
+        rules.check_new_user(*person)
     assert code_of(error) == code
 
 
 def test_somebody_new_needs_no_password() -> None:
-    rules.check_newcomer("ab", "a@b", "worker", None)
-    rules.check_newcomer("AB", "a@b", "admin", "long enough a word")
+    rules.check_new_user("ab", "a@b", "worker", None)
+    rules.check_new_user("AB", "a@b", "admin", "long enough a word")
 
 
 @pytest.mark.parametrize("seconds", [1, 3600, 366 * 86400])
@@ -204,24 +204,24 @@ def test_no_other_lifetime_is_allowed(seconds: int) -> None:
 
 
 def test_five_failures_are_free_then_the_wait_doubles_up_to_a_quarter_of_an_hour() -> None:
-    waits = [rules.wait_after(failures).total_seconds() for failures in range(18)]
+    waits = [rules.lockout_after(failures).total_seconds() for failures in range(18)]
     assert waits == [0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
-    assert rules.wait_after(10**9) == timedelta(minutes=15)
+    assert rules.lockout_after(10**9) == timedelta(minutes=15)
 
 
 def test_a_lock_holds_until_its_end_and_no_longer() -> None:
-    assert rules.still_locked(NOW + timedelta(seconds=1), NOW)
-    assert rules.still_locked(NOW + timedelta(minutes=15), NOW)
-    assert not rules.still_locked(NOW, NOW)
-    assert not rules.still_locked(NOW - timedelta(seconds=1), NOW)
+    assert rules.is_locked(NOW + timedelta(seconds=1), NOW)
+    assert rules.is_locked(NOW + timedelta(minutes=15), NOW)
+    assert not rules.is_locked(NOW, NOW)
+    assert not rules.is_locked(NOW - timedelta(seconds=1), NOW)
 
 
 def test_a_lock_from_before_the_clock_was_set_back_is_none() -> None:
-    assert not rules.still_locked(NOW + timedelta(minutes=15, microseconds=1), NOW)
+    assert not rules.is_locked(NOW + timedelta(minutes=15, microseconds=1), NOW)
 
 
 def test_failures_are_forgotten_after_a_day() -> None:
-    assert rules.may_forget_failures_before(NOW) == "2026-03-01T09:00:00.000000Z"
+    assert rules.expired_before(NOW) == "2026-03-01T09:00:00.000000Z"
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,8 @@ def test_a_role_that_is_none_is_told_those_that_there_are() -> None:
 
 
 def test_a_short_name_within_a_word_is_let_pass_where_enough_is_left_without_it() -> None:
-    assert not rules._names_owner("sevenabcdefghij", "eve")
-    assert rules._names_owner("sevenabcdefghi", "eve")
+    assert not rules._contains_owner("sevenabcdefghij", "eve")
+    assert rules._contains_owner("sevenabcdefghi", "eve")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_USERNAMES))

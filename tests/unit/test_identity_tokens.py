@@ -40,7 +40,7 @@ def find_key(kid: str) -> Ed25519PublicKey | None:
 
 
 def prove(token: str) -> tokens.Claims:
-    return tokens.prove(token, find_key, "popug:here", NOW)
+    return tokens.verify(token, find_key, "popug:here", NOW)
 
 
 def refusal(token: str) -> str:
@@ -154,7 +154,7 @@ def test_the_clock_of_the_machine_is_not_asked() -> None:
     now = datetime(2100, 1, 1, tzinfo=UTC)
     issued = int(now.timestamp())
     token = signed(changed(iat=issued, exp=issued + 60))
-    assert tokens.prove(token, find_key, "popug:here", now).exp == issued + 60
+    assert tokens.verify(token, find_key, "popug:here", now).exp == issued + 60
 
 
 def test_a_token_from_before_the_clock_was_set_back_is_good() -> None:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
-from popug_cli.kernel.chance import SystemChance, uuid7
-from popug_cli.kernel.clock import parse_stamp, stamp
+from popug_cli.kernel.chance import SystemRandomSource, uuid7
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.draws import draw_assignee, draw_price_cents
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_file
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.settings import SETTINGS, load_settings
-from popug_cli.kernel.text import is_hidden, visible, visible_json
+from popug_cli.kernel.text import escape_hidden, escape_hidden_json, is_hidden
 
 
 @pytest.mark.parametrize(
@@ -31,21 +31,21 @@ def test_money_reads_as_people_write_it(cents: int, words: str) -> None:
 
 @given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC)))
 def test_a_stamp_keeps_the_instant(instant: datetime) -> None:
-    assert parse_stamp(stamp(instant)) == instant
-    assert len(stamp(instant)) == len("2026-03-02T09:00:00.000000Z")
+    assert from_rfc3339(to_rfc3339(instant)) == instant
+    assert len(to_rfc3339(instant)) == len("2026-03-02T09:00:00.000000Z")
 
 
 @given(st.lists(st.datetimes(timezones=st.just(UTC), min_value=datetime(1, 1, 2)), min_size=2))
 def test_stamps_sort_as_instants_do(instants: list[datetime]) -> None:
-    assert sorted(stamp(i) for i in instants) == [stamp(i) for i in sorted(instants)]
+    assert sorted(to_rfc3339(i) for i in instants) == [to_rfc3339(i) for i in sorted(instants)]
 
 
 def test_ids_are_uuids_of_version_7_that_sort_by_time() -> None:
     early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
-    ids = [uuid7(early, SystemChance()) for _ in range(100)]
+    ids = [uuid7(early, SystemRandomSource()) for _ in range(100)]
     assert {each[14] for each in ids} == {"7"}
     assert {each[19] for each in ids} <= set("89ab")
-    assert max(ids) < uuid7(late, SystemChance())
+    assert max(ids) < uuid7(late, SystemRandomSource())
     assert len(set(ids)) == 100
 
 
@@ -104,12 +104,12 @@ def test_published_draws_never_change() -> None:
 
 @given(st.text())
 def test_visible_text_holds_nothing_a_terminal_acts_on(text: str) -> None:
-    assert not any(is_hidden(character) for character in visible(text))
+    assert not any(is_hidden(character) for character in escape_hidden(text))
 
 
 @given(st.text(st.characters(codec="utf-8")))
 def test_visible_json_decodes_to_what_was_stored(text: str) -> None:
-    document = visible_json(json.dumps({"title": text}, ensure_ascii=False))
+    document = escape_hidden_json(json.dumps({"title": text}, ensure_ascii=False))
     assert json.loads(document) == {"title": text}
     assert not any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs"} for character in document)
 

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popug_cli.mail.rules import (
-    lease_of,
-    longest_mail,
+    lease_duration,
+    lease_margin,
+    max_send_time,
     message_id_of,
     one_line,
-    reserve_of,
     subject_of,
     summary_subject_of,
     wait_after,
@@ -31,9 +31,9 @@ def test_jitter_cuts_the_wait_by_up_to_a_half(attempts: int, jitter: float) -> N
 
 
 def test_a_batch_is_claimed_for_longer_than_two_mails_can_take() -> None:
-    assert longest_mail(10) == timedelta(seconds=60)
-    assert reserve_of(10) == timedelta(seconds=120)
-    assert lease_of(10) == timedelta(seconds=130)
+    assert max_send_time(10) == timedelta(seconds=60)
+    assert lease_margin(10) == timedelta(seconds=120)
+    assert lease_duration(10) == timedelta(seconds=130)
 
 
 def test_a_message_id_is_of_the_mail_and_of_no_host() -> None:

@@ -105,4 +105,4 @@ def test_a_database_that_lies_there_is_not_opened_from_elsewhere(
 
 def test_where_mounts_are_not_told_of_a_home_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "nowhere")
-    mounts.check_locks(tmp_path, tmp_path / "popug.db")
+    mounts.require_lock_support(tmp_path, tmp_path / "popug.db")

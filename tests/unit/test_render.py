@@ -11,7 +11,7 @@ from popug_cli.cli.blocks import Block, Column, Heading, Hint, Panel, Table
 from popug_cli.cli.render import Printer
 
 ROWS = [["1", "done", "a title that is rather long for a narrow terminal", "kesha"]]
-COLUMNS = [Column("#", right=True), Column("status"), Column("title", flexible=True), Column("assignee")]
+COLUMNS = [Column("#", align_right=True), Column("status"), Column("title", shrinks=True), Column("assignee")]
 
 
 def shown(width: int, columns: list[Column], monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -43,7 +43,12 @@ def test_columns_that_can_be_spared_go_before_a_title_is_cut_short(
     width: int, names: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    columns = [Column("#"), Column("jira", spare=2), Column("title", flexible=True), Column("age", spare=1)]
+    columns = [
+        Column("#"),
+        Column("jira", drop_priority=2),
+        Column("title", shrinks=True),
+        Column("age", drop_priority=1),
+    ]
     out = io.StringIO()
     Printer(out=out).blocks([Table(columns, [["1", "POPUG-7", "a title that is rather long", "5 min"]])])
     assert out.getvalue().split("\n")[1].split() == names.split()
@@ -53,7 +58,8 @@ def test_columns_that_can_be_spared_go_before_a_title_is_cut_short(
 SCREEN: list[Block] = [
     Heading("Work"),
     Table(
-        [Column("#", spoken="number"), Column("Title"), Column("", picture=True)], [["1", "Feed", "###"], ["2", "", ""]]
+        [Column("#", accessible_name="number"), Column("Title"), Column("", is_chart=True)],
+        [["1", "Feed", "###"], ["2", "", ""]],
     ),
     Table([Column("x")], [], empty="There is nothing."),
     Panel("Next", [("popug today", "See your day.")]),
@@ -101,7 +107,9 @@ def test_a_stream_of_ascii_has_its_cells_spelled_out_before_they_are_cut(monkeyp
     file = io.BytesIO()
     out = io.TextIOWrapper(file, encoding="ascii", errors="backslashreplace")
     rows = [["1", "漢字漢字", "$20"], ["2", "t" * 60, "$30"]]
-    Printer(out=out).blocks([Table([Column("#"), Column("title", flexible=True), Column("fee", right=True)], rows)])
+    Printer(out=out).blocks(
+        [Table([Column("#"), Column("title", shrinks=True), Column("fee", align_right=True)], rows)]
+    )
     out.flush()
     shown = file.getvalue().decode("ascii").split("\n")
     assert shown[3:5] == [r" 1   \u6f22\u5b57\u6...   $20 ", f" 2   {'t' * 15}...   $30 "]

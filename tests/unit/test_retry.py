@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from popug_cli.bus.retry import Policy, next_try
 
-POLICY = Policy(max_attempts=5, first_wait_seconds=10, longest_wait_seconds=60)
+POLICY = Policy(max_attempts=5, first_wait_seconds=10, max_wait_seconds=60)
 BROKEN = RuntimeError("broken")
 
 
@@ -38,7 +38,7 @@ def test_an_event_that_does_not_fit_its_schema_is_never_tried_again() -> None:
 
 
 def test_many_attempts_do_not_overflow() -> None:
-    patient = Policy(max_attempts=10_000, first_wait_seconds=1, longest_wait_seconds=3600)
+    patient = Policy(max_attempts=10_000, first_wait_seconds=1, max_wait_seconds=3600)
     wait = next_try(9_999, BROKEN, patient, jitter=0)
     assert wait is not None
     assert wait.total_seconds() == 3600

@@ -13,15 +13,15 @@ from popug_cli.messages.base import Role
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import NewTask
-from popug_cli.storage.tally import tally
-from popug_cli.tasks.consumers import told
+from popug_cli.storage.tally import count_on_disk
+from popug_cli.tasks.consumers import apply_event
 from popug_cli.tasks.rules import (
     MAX_SEARCH_CHARACTERS,
     is_storable,
+    parse_import_lines,
+    parse_jira_id,
+    parse_title,
     quoted,
-    read_jira_id,
-    read_lines,
-    read_title,
     search_pattern,
 )
 
@@ -30,7 +30,7 @@ UUID = "01890000-0000-7000-8000-0000000000AB"
 
 def refused(*arguments: Any) -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
-        read_title(*arguments)
+        parse_title(*arguments)
     return caught.value
 
 
@@ -53,7 +53,7 @@ def refused(*arguments: Any) -> InvalidInput:
     ],
 )
 def test_a_title_is_trimmed_and_parted_from_its_jira_id(typed: str, jira_id: str | None, title: str) -> None:
-    titled = read_title(typed)
+    titled = parse_title(typed)
     assert (titled.jira_id, titled.title) == (jira_id, title)
 
 
@@ -99,7 +99,7 @@ def test_a_long_title_is_quoted_in_short() -> None:
     [("POPUG-7", "POPUG-7"), (" popug-12 ", "POPUG-12"), ("a-0", "A-0"), ("A" * 62 + "-1", "A" * 62 + "-1")],
 )
 def test_a_jira_id_is_put_in_capitals(typed: str, jira_id: str) -> None:
-    assert read_jira_id(typed) == jira_id
+    assert parse_jira_id(typed) == jira_id
 
 
 @pytest.mark.parametrize(
@@ -107,32 +107,32 @@ def test_a_jira_id_is_put_in_capitals(typed: str, jira_id: str) -> None:
 )
 def test_what_is_no_jira_id_is_refused(typed: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_jira_id(typed)
+        parse_jira_id(typed)
     assert (caught.value.code, caught.value.exit_status) == ("invalid_jira_id", 2)
 
 
 def test_a_jira_id_may_be_given_apart_and_twice_the_same_but_not_two() -> None:
-    assert read_title("Feed", "popug-1").jira_id == "POPUG-1"
-    assert read_title("[POPUG-1] Feed", "popug-1").jira_id == "POPUG-1"
+    assert parse_title("Feed", "popug-1").jira_id == "POPUG-1"
+    assert parse_title("[POPUG-1] Feed", "popug-1").jira_id == "POPUG-1"
     assert refused("[POPUG-1] Feed", "POPUG-2").code == "invalid_jira_id"
 
 
 @given(st.text(max_size=250) | st.text(st.sampled_from("aB7-[] \n\u200b\N{EM DASH}ж"), max_size=30))
 def test_a_title_that_was_taken_is_taken_again_unchanged(typed: str) -> None:
     try:
-        titled = read_title(typed)
+        titled = parse_title(typed)
     except InvalidInput:
         return
     assert 1 <= len(titled.title) <= 200
     assert len(titled.title.splitlines()) == 1
     assert not set(titled.title) & {"[", "]"}
     assert titled.title.encode()
-    assert read_title(titled.title, titled.jira_id) == titled
+    assert parse_title(titled.title, titled.jira_id) == titled
 
 
 @given(st.from_regex(r"[A-Z][A-Z0-9]{0,5}-[0-9]{1,5}", fullmatch=True), st.sampled_from(["[{}] {}", "{} — {}"]))
 def test_both_spellings_of_a_jira_id_before_a_title_are_split(jira_id: str, spelling: str) -> None:
-    titled = read_title(spelling.format(jira_id.lower(), "Feed the cage"))
+    titled = parse_title(spelling.format(jira_id.lower(), "Feed the cage"))
     assert (titled.jira_id, titled.title) == (jira_id, "Feed the cage")
 
 
@@ -152,8 +152,8 @@ def test_a_search_may_be_as_long_as_any_title_with_its_jira_id() -> None:
 
 
 def test_a_search_looks_through_title_and_jira_id_without_regard_to_case() -> None:
-    assert read_title("POPUG-7 — Feed the CAGE").search_text == "popug-7 feed the cage"
-    assert read_title("Straße").search_text == "strasse"
+    assert parse_title("POPUG-7 — Feed the CAGE").search_text == "popug-7 feed the cage"
+    assert parse_title("Straße").search_text == "strasse"
 
 
 def test_what_is_quoted_is_visible_and_no_longer_than_sixty_characters() -> None:
@@ -177,26 +177,26 @@ def test_of_all_characters_only_surrogates_cannot_be_stored() -> None:
             {},
         ),
         (
-            lambda: read_title("[POPUG-1] Feed", "popug-2"),
+            lambda: parse_title("[POPUG-1] Feed", "popug-2"),
             "The title says POPUG-1, but POPUG-2 is given as its jira id.",
             "Give one of them, or twice the same.",
             {"in_title": "POPUG-1", "jira_id": "POPUG-2"},
         ),
         (
-            lambda: read_title("Feed", "\x1b" + "7" * 200),
+            lambda: parse_title("Feed", "\x1b" + "7" * 200),
             f"“\\x1b{'7' * 59}…” is no jira id.",
             "A jira id is letters and digits, a hyphen and a number, such as POPUG-7, and has at most 64 characters.",
             {"jira_id": f"\\x1b{'7' * 199}"},
         ),
         (
-            lambda: read_title(" Feed\x1b "),
+            lambda: parse_title(" Feed\x1b "),
             "“ Feed\\x1b ” is no title: it has a line break or another control character.",
             "A title is one line of 1 to 200 characters; [ and ] may only stand around a jira id in front of it,"
             " as in [POPUG-7] Feed the cage.",
             {"reason": "it has a line break or another control character"},
         ),
         (
-            lambda: list(read_lines([None, NewTask(title="Feed", task_id="7" * 201)], len)),
+            lambda: list(parse_import_lines([None, NewTask(title="Feed", task_id="7" * 201)], len)),
             f"Line 2: “{'7' * 60}…” is no task id.",
             "A task id is a UUID; leave it out where there is none.",
             {"task_id": "7" * 200, "line": 2},
@@ -228,8 +228,8 @@ def test_the_reason_is_a_whole_sentence(title: str, reason: str) -> None:
 
 
 def identities(*lines: NewTask | None) -> list[str]:
-    with tally() as times_seen:
-        return [line.identity for line in read_lines(lines, times_seen)]
+    with count_on_disk() as times_seen:
+        return [line.import_key for line in parse_import_lines(lines, times_seen)]
 
 
 def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_equal_titles() -> None:
@@ -253,7 +253,7 @@ def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_eq
 )
 def test_a_bad_line_is_named_by_its_number_with_blank_lines_counted(bad: NewTask, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        list(read_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")], len))
+        list(parse_import_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")], len))
     assert (caught.value.code, caught.value.details["line"]) == (code, 4)
     assert caught.value.message.startswith("Line 4: ")
 
@@ -271,21 +271,21 @@ def registered(role: Role = Role.WORKER) -> Delivered[Any]:
     [(Role.WORKER, True), (Role.ACCOUNTANT, True), (Role.MANAGER, False), (Role.ADMIN, False)],
 )
 def test_workers_and_accountants_are_assignable(role: Role, assignable: bool) -> None:
-    assert told(None, registered(role)).assignable is assignable
+    assert apply_event(None, registered(role)).assignable is assignable
 
 
 def test_whoever_left_is_not_assignable_until_they_are_back() -> None:
-    person = told(None, registered())
-    gone = told(person, delivered(2, UserDeactivated(user_id="u")))
-    back = told(gone, delivered(3, UserReactivated(user_id="u")))
-    manager = told(back, delivered(4, UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.MANAGER)))
-    assert [each.assignable for each in (person, gone, back, manager)] == [True, False, True, False]
+    person = apply_event(None, registered())
+    gone = apply_event(person, delivered(2, UserDeactivated(user_id="u")))
+    back = apply_event(gone, delivered(3, UserReactivated(user_id="u")))
+    manager = apply_event(back, delivered(4, UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.MANAGER)))
+    assert [state.assignable for state in (person, gone, back, manager)] == [True, False, True, False]
 
 
 def test_an_event_that_is_known_already_changes_nothing() -> None:
-    person = told(told(None, registered()), delivered(5, UserDeactivated(user_id="u")))
+    person = apply_event(apply_event(None, registered()), delivered(5, UserDeactivated(user_id="u")))
     for again in (registered(), delivered(3, UserReactivated(user_id="u")), delivered(5, UserReactivated(user_id="u"))):
-        assert told(person, again) == person
+        assert apply_event(person, again) == person
 
 
 @pytest.mark.parametrize(
@@ -298,4 +298,4 @@ def test_an_event_that_is_known_already_changes_nothing() -> None:
 )
 def test_an_event_about_somebody_unheard_of_fails(event: Any) -> None:
     with pytest.raises(LookupError, match="nothing was heard of u"):
-        told(None, delivered(2, event))
+        apply_event(None, delivered(2, event))

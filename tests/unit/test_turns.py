@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from popug_cli.app.turns import Crew, NobodyElse, Reader
-from popug_cli.bus.consumers import CatchUp
+from popug_cli.app.turns import QueryCoordinator, SingleThreaded, ThreadCoordinator
+from popug_cli.bus.consumers import CatchUpResult
 from popug_cli.kernel.errors import Unavailable
 from tests.integration.served import PATIENCE_SECONDS
 
@@ -24,27 +24,27 @@ def ended(threads: list[threading.Thread]) -> None:
         assert not thread.is_alive()
 
 
-def wrote(crew: Crew) -> None:
-    with crew.command(), crew.transaction():
+def wrote(coordinator: ThreadCoordinator) -> None:
+    with coordinator.command(), coordinator.write_lock():
         pass
 
 
 def test_one_catches_up_for_all_that_were_inside() -> None:
-    crew, gate, inside = Crew(), threading.Event(), threading.Barrier(9)
-    reports: list[CatchUp] = []
+    coordinator, gate, inside = ThreadCoordinator(), threading.Event(), threading.Barrier(9)
+    reports: list[CatchUpResult] = []
     runs: list[int] = []
 
-    def work() -> CatchUp:
+    def work() -> CatchUpResult:
         runs.append(1)
-        return CatchUp(failures={"billing": 1})
+        return CatchUpResult(failures={"billing": 1})
 
     def perform() -> None:
-        with crew.command():
-            with crew.transaction():
+        with coordinator.command():
+            with coordinator.write_lock():
                 pass
             inside.wait(PATIENCE_SECONDS)
             gate.wait(PATIENCE_SECONDS)
-        reports.append(crew.catch_up(work, thoroughly=False))
+        reports.append(coordinator.catch_up(work, force=False))
 
     threads = in_threads(8, perform)
     inside.wait(PATIENCE_SECONDS)
@@ -55,86 +55,86 @@ def test_one_catches_up_for_all_that_were_inside() -> None:
 
 
 def test_nobody_goes_in_while_somebody_catches_up() -> None:
-    crew, go_on, working = Crew(), threading.Event(), threading.Event()
-    wrote(crew)
+    coordinator, go_on, working = ThreadCoordinator(), threading.Event(), threading.Event()
+    wrote(coordinator)
 
-    def work() -> CatchUp:
+    def work() -> CatchUpResult:
         working.set()
         assert go_on.wait(PATIENCE_SECONDS)
-        return CatchUp()
+        return CatchUpResult()
 
-    catching = in_threads(1, lambda: crew.catch_up(work, thoroughly=False))
+    catching = in_threads(1, lambda: coordinator.catch_up(work, force=False))
     assert working.wait(PATIENCE_SECONDS)
-    late = in_threads(1, lambda: wrote(crew))
+    late = in_threads(1, lambda: wrote(coordinator))
     late[0].join(0.05)
     assert late[0].is_alive()
-    assert crew.is_busy
+    assert coordinator.is_busy
     go_on.set()
     ended(catching + late)
-    assert not crew.is_busy
+    assert not coordinator.is_busy
 
 
 def test_who_is_thorough_works_in_any_case() -> None:
-    crew, runs = Crew(), list[int]()
-    wrote(crew)
+    coordinator, runs = ThreadCoordinator(), list[int]()
+    wrote(coordinator)
 
-    def work() -> CatchUp:
+    def work() -> CatchUpResult:
         runs.append(1)
-        return CatchUp()
+        return CatchUpResult()
 
-    for thoroughly in (False, True, False):
-        crew.catch_up(work, thoroughly=thoroughly)
+    for force in (False, True, False):
+        coordinator.catch_up(work, force=force)
     assert len(runs) == 3
 
 
 def test_what_fails_is_tried_by_the_next() -> None:
-    crew = Crew()
-    wrote(crew)
+    coordinator = ThreadCoordinator()
+    wrote(coordinator)
 
-    def fail() -> CatchUp:
+    def fail() -> CatchUpResult:
         raise Unavailable("database_busy", "busy")
 
     with pytest.raises(Unavailable):
-        crew.catch_up(fail, thoroughly=False)
-    assert not crew.is_busy
-    assert crew.catch_up(lambda: CatchUp(complete=False), thoroughly=False).complete is False
+        coordinator.catch_up(fail, force=False)
+    assert not coordinator.is_busy
+    assert coordinator.catch_up(lambda: CatchUpResult(complete=False), force=False).complete is False
 
 
 def test_a_reader_leaves_the_consumers_to_a_crew_at_work() -> None:
-    crew, runs = Crew(), list[int]()
-    reader = Reader(crew, lambda: 7)
+    coordinator, runs = ThreadCoordinator(), list[int]()
+    reader = QueryCoordinator(coordinator, lambda: 7)
 
-    def work() -> CatchUp:
+    def work() -> CatchUpResult:
         runs.append(1)
-        return CatchUp()
+        return CatchUpResult()
 
-    with crew.command():
-        reader.catch_up(work, thoroughly=False)
+    with coordinator.command():
+        reader.catch_up(work, force=False)
         assert runs == []
-    reader.catch_up(work, thoroughly=False)
-    reader.catch_up(work, thoroughly=False)
+    reader.catch_up(work, force=False)
+    reader.catch_up(work, force=False)
     assert runs == [1]
-    assert reader.is_done(7)
-    assert not reader.is_done(8)
-    reader.catch_up(work, thoroughly=True)
+    assert reader.is_caught_up(7)
+    assert not reader.is_caught_up(8)
+    reader.catch_up(work, force=True)
     assert runs == [1, 1]
 
 
 def test_what_a_fault_left_is_no_end() -> None:
-    crew, runs = Crew(), list[int]()
-    reader = Reader(crew, lambda: 7)
+    coordinator, runs = ThreadCoordinator(), list[int]()
+    reader = QueryCoordinator(coordinator, lambda: 7)
 
-    def work() -> CatchUp:
+    def work() -> CatchUpResult:
         runs.append(1)
-        return CatchUp(complete=False)
+        return CatchUpResult(complete=False)
 
     for _ in range(2):
-        reader.catch_up(work, thoroughly=False)
+        reader.catch_up(work, force=False)
     assert runs == [1, 1]
 
 
 def test_alone_there_is_nobody_to_wait_for() -> None:
-    alone = NobodyElse()
+    alone = SingleThreaded()
     with alone.command():
-        assert alone.catch_up(CatchUp, thoroughly=False).complete
-    assert not alone.is_done(1)
+        assert alone.catch_up(CatchUpResult, force=False).complete
+    assert not alone.is_caught_up(1)

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from tests.simulation.crowd.gathering import Load, gather
+    from tests.simulation.crowd.gathering import Load, run
 
     total = chosen.processes * chosen.commands
     load = Load(chosen.processes, chosen.commands, chosen.seconds, chosen.server)
@@ -55,7 +55,7 @@ def _run(chosen: argparse.Namespace) -> int:
             shown = f"{done:,}" if chosen.seconds else f"{bar(done, total)} of {total:,}"
             print(f"\r{shown}", end="", file=sys.stderr)
 
-    tally = gather(chosen.seed, load, watch)
+    tally = run(chosen.seed, load, watch)
     if chosen.progress:
         print(file=sys.stderr)
     print(f"seed {chosen.seed}: {_figures(tally)}, {len(tally.faults)} faults")

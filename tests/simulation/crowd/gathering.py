@@ -21,7 +21,7 @@ import msgspec
 import popug_cli
 from tests.simulation.crowd import bank, visitor
 from tests.simulation.crowd.bank import Readings
-from tests.simulation.crowd.visitor import WORD, Report, Visitor, give
+from tests.simulation.crowd.visitor import WORD, Worker, WorkerReport, run_line
 
 WORKERS, EXTRAS, TASKS = 6, 4, 8
 READERS, OPERATORS = 2, 2
@@ -54,19 +54,19 @@ class Load(NamedTuple):
     with_server: bool = False
 
 
-def gather(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
+def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
     """Found a company and put the load on it."""
     visitor.warm_up()
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
         shop = Path(name)
-        tokens = _in_a_child(shop, lambda: _found(shop / "home"))
+        tokens = _in_a_child(shop, lambda: _create_company(shop / "home"))
         began = time.perf_counter()
         if load.with_server:
             with _server(shop, tally.faults):
-                reports, readings = _crowd(shop, seed, load, tokens, watch)
+                reports, readings = _run_workers(shop, seed, load, tokens, watch)
         else:
-            reports, readings = _crowd(shop, seed, load, tokens, watch)
+            reports, readings = _run_workers(shop, seed, load, tokens, watch)
         tally.seconds = time.perf_counter() - began
         for report in reports:
             tally.faults += report.faults
@@ -76,25 +76,25 @@ def gather(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
             tally.faults += each.faults
             tally.readings.snapshots += each.snapshots
         tally.commands = sum(tally.kinds.values())
-        tally.faults += _in_a_child(shop, lambda: _aftermath(shop / "home", reports))
+        tally.faults += _in_a_child(shop, lambda: _check_afterwards(shop / "home", reports))
     return tally
 
 
-def _found(home: Path) -> dict[str, str]:
+def _create_company(home: Path) -> dict[str, str]:
     """A company with people and a few tasks; the tokens of those who are to give commands."""
-    _must(give(home, FOUNDING.split(), typed=f"{WORD}\n"))
+    _succeeded(run_line(home, FOUNDING.split(), typed=f"{WORD}\n"))
     roles = {"mia": "manager", "carl": "accountant"}
     roles |= {f"w{n}": "worker" for n in range(WORKERS)} | {f"e{n}": "worker" for n in range(EXTRAS)}
     for name, role in roles.items():
         line = f"user add {name} --email {name}@popug.example --role {role} --password-stdin"
-        _must(give(home, line.split(), typed=f"{WORD}\n"))
+        _succeeded(run_line(home, line.split(), typed=f"{WORD}\n"))
     for number in range(TASKS):
-        _must(give(home, ["task", "add", f"First {number}"]))
+        _succeeded(run_line(home, ["task", "add", f"First {number}"]))
     names = [name for name in ("ada", *roles) if not name.startswith("e")]
-    return {name: _must(give(home, ["token", "issue", name, "--ttl", "3d"]))["token"] for name in names}
+    return {name: _succeeded(run_line(home, ["token", "issue", name, "--ttl", "3d"]))["token"] for name in names}
 
 
-def _must(answer: visitor.Answer) -> Any:
+def _succeeded(answer: visitor.Answer) -> Any:
     """The document of an answer; a program that gives none to somebody alone is wrong, however it fares in a crowd."""
     if answer.code:
         raise RuntimeError(answer.stderr)
@@ -104,9 +104,9 @@ def _must(answer: visitor.Answer) -> Any:
         raise RuntimeError(f"undisturbed, it answers {answer.stdout!r}") from error
 
 
-def _crowd(
+def _run_workers(
     shop: Path, seed: int, load: Load, tokens: dict[str, str], watch: Callable[[int], None]
-) -> tuple[list[Report], list[Readings]]:
+) -> tuple[list[WorkerReport], list[Readings]]:
     context = get_context("fork")
     done, over = context.Value("q", 0), context.Event()
 
@@ -116,15 +116,15 @@ def _crowd(
 
     give_up_at = None if load.seconds is None else time.monotonic() + load.seconds
 
-    def visit(number: int) -> None:
-        report = Visitor(number, seed, shop / "home", tokens).visit(load.commands, give_up_at, count)
+    def work(number: int) -> None:
+        report = Worker(number, seed, shop / "home", tokens).run(load.commands, give_up_at, count)
         (shop / f"report-{number}").write_bytes(msgspec.json.encode(report))
 
     def operate(number: int) -> None:
-        report = Visitor(number, seed, shop / "home", tokens).operate(over.is_set)
+        report = Worker(number, seed, shop / "home", tokens).operate(over.is_set)
         (shop / f"report-{number}").write_bytes(msgspec.json.encode(report))
 
-    def look(number: int) -> None:
+    def check(number: int) -> None:
         readings = Readings()
         while not over.wait(READING_EVERY_SECONDS):
             bank.read(shop / "home" / "popug.db", readings)
@@ -132,9 +132,9 @@ def _crowd(
 
     operators = OPERATORS if load.with_server else 0
     everyone = range(load.processes + operators)
-    visitors = [context.Process(target=visit, args=(number,)) for number in everyone[: load.processes]]
+    visitors = [context.Process(target=work, args=(number,)) for number in everyone[: load.processes]]
     attendants = [context.Process(target=operate, args=(number,)) for number in everyone[load.processes :]]
-    readers = [context.Process(target=look, args=(number,)) for number in range(READERS)]
+    readers = [context.Process(target=check, args=(number,)) for number in range(READERS)]
     for process in (*readers, *attendants, *visitors):
         process.start()
     _wait(visitors, done, watch)
@@ -144,7 +144,7 @@ def _crowd(
     if any(codes):
         raise RuntimeError(f"one of the crowd died: {codes}")
     return (
-        [msgspec.json.decode((shop / f"report-{n}").read_bytes(), type=Report) for n in everyone],
+        [msgspec.json.decode((shop / f"report-{n}").read_bytes(), type=WorkerReport) for n in everyone],
         [msgspec.json.decode((shop / f"readings-{n}").read_bytes(), type=Readings) for n in range(READERS)],
     )
 
@@ -196,9 +196,9 @@ def _in_a_child(shop: Path, work: Callable[[], Any]) -> Any:
     return msgspec.json.decode(file.read_bytes())
 
 
-def _aftermath(home: Path, reports: list[Report]) -> list[str]:
+def _check_afterwards(home: Path, reports: list[WorkerReport]) -> list[str]:
     """What does not hold once everybody has gone: the doctor's finding, and each promise that was not kept."""
-    found = give(home, ["doctor"])
+    found = run_line(home, ["doctor"])
     faults = [f"doctor ended with {found.code}: {found.stdout}{found.stderr}"] if found.code else []
     with closing(sqlite3.connect(home / "popug.db")) as database:
 

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
         return json.loads(self.stdout) if self.code == 0 else {}
 
 
-class Report(msgspec.Struct):
+class WorkerReport(msgspec.Struct):
     """What one of the crowd saw: how often it asked for what, what it was promised, and what went wrong."""
 
     asked: dict[str, int] = {}
@@ -73,7 +73,7 @@ def program() -> Any:
     return build()
 
 
-def give(home: Path, line: list[str], *, typed: str = "", token: str = "") -> Answer:
+def run_line(home: Path, line: list[str], *, typed: str = "", token: str = "") -> Answer:
     """Run a command line in this process, with an environment of its own."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     files = [io.BytesIO(typed.encode()), io.BytesIO(), io.BytesIO()]
@@ -92,7 +92,7 @@ def give(home: Path, line: list[str], *, typed: str = "", token: str = "") -> An
         gc.collect()
 
 
-class Visitor:
+class Worker:
     """Who gives command lines: as the admin, a manager, an accountant or one of the workers."""
 
     def __init__(self, number: int, seed: int, home: Path, tokens: dict[str, str]) -> None:
@@ -101,10 +101,10 @@ class Visitor:
         self.tokens = tokens
         self.chance = random.Random(f"{seed}/{number}")
         self.me = self.chance.choice([name for name in tokens if name.startswith("w")])
-        self.report = Report()
+        self.report = WorkerReport()
         self.turn = 0
 
-    def visit(self, commands: int, give_up_at: float | None, done: Callable[[], None]) -> Report:
+    def run(self, commands: int, give_up_at: float | None, done: Callable[[], None]) -> WorkerReport:
         """Give so many commands, or as many as there is time for."""
         while self.turn < commands if give_up_at is None else time.monotonic() < give_up_at:
             kind = self.chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
@@ -113,18 +113,18 @@ class Visitor:
             done()
         return self.report
 
-    def operate(self, is_over: Callable[[], bool]) -> Report:
+    def operate(self, is_over: Callable[[], bool]) -> WorkerReport:
         """Work on the home itself as its operator does, until the others have left."""
         while not is_over():
-            self.say(self.chance.choice(OPERATORS_LINES))
+            self.send(self.chance.choice(OPERATORS_LINES))
             _backup(self)
             self.turn += 1
         return self.report
 
-    def say(self, line: str, *more: str, by: str = "ada", typed: str = "") -> Answer:
+    def send(self, line: str, *more: str, by: str = "ada", typed: str = "") -> Answer:
         """Give a command line and note what it came to; only a refusal for a reason is no fault."""
         words = [*line.split(), *more]
-        answer = give(self.home, words, typed=typed, token=self.tokens.get(by, ""))
+        answer = run_line(self.home, words, typed=typed, token=self.tokens.get(by, ""))
         name = " ".join(word for word in words[:2] if word.isalpha() or "-" in word[1:])
         self.report.asked[name] = self.report.asked.get(name, 0) + 1
         stderr = answer.stderr.replace(EXPECTED_WARNING, "")
@@ -142,87 +142,87 @@ class Visitor:
         return f"e{self.chance.randrange(4)}"
 
 
-def _add(visitor: Visitor) -> None:
+def _add(visitor: Worker) -> None:
     title = f"Chore {visitor.number}.{visitor.turn}"
-    if visitor.say("task add", title, by=visitor.anybody()).code == 0:
+    if visitor.send("task add", title, by=visitor.anybody()).code == 0:
         visitor.report.added.append(title)
 
 
-def _complete(visitor: Visitor) -> None:
-    mine = visitor.say("tasks list --mine", by=visitor.me).json["tasks"]
+def _complete(visitor: Worker) -> None:
+    mine = visitor.send("tasks list --mine", by=visitor.me).json["tasks"]
     for task in mine[:1]:
-        if visitor.say(f"task complete {task['number']}", by=visitor.me).code == 0:
+        if visitor.send(f"task complete {task['number']}", by=visitor.me).code == 0:
             visitor.report.completed[str(task["number"])] = visitor.me
 
 
-def _correct(visitor: Visitor) -> None:
-    shown = visitor.say(f"task show {visitor.chance.randint(1, 9)}").json
+def _correct(visitor: Worker) -> None:
+    shown = visitor.send(f"task show {visitor.chance.randint(1, 9)}").json
     for entry in shown.get("entries", [])[:1]:
-        if visitor.say(f"ledger correct {entry['entry_id']} --reason", "never agreed").code == 0:
+        if visitor.send(f"ledger correct {entry['entry_id']} --reason", "never agreed").code == 0:
             visitor.report.corrected.append(entry["entry_id"])
 
 
-def _hire(visitor: Visitor) -> None:
+def _hire(visitor: Worker) -> None:
     name = f"n{visitor.number}-{visitor.turn}"
     line = f"user add {name} --email {name}@popug.example --role worker --password-stdin"
-    if visitor.say(line, typed=f"{WORD}\n").code == 0:
+    if visitor.send(line, typed=f"{WORD}\n").code == 0:
         visitor.report.hired.append(name)
 
 
-def _import(visitor: Visitor) -> None:
+def _import(visitor: Worker) -> None:
     file = visitor.home.with_name(f"lines-{visitor.number}.jsonl")
     lines = [f"Line {visitor.chance.randrange(20)}" for _ in range(3)]
     file.write_text("".join(json.dumps({"title": line}) + "\n" for line in lines), encoding="utf-8")
-    visitor.say("tasks import", str(file), by=visitor.me)
+    visitor.send("tasks import", str(file), by=visitor.me)
 
 
-def _shuffle(visitor: Visitor) -> None:
-    shuffled = visitor.say("tasks shuffle --yes", by="mia").json
+def _shuffle(visitor: Worker) -> None:
+    shuffled = visitor.send("tasks shuffle --yes", by="mia").json
     if shuffled:
-        visitor.say(f"tasks verify {shuffled['shuffle_id']}", by=visitor.me)
+        visitor.send(f"tasks verify {shuffled['shuffle_id']}", by=visitor.me)
 
 
-def _trouble(visitor: Visitor) -> None:
+def _doctor_and_dead(visitor: Worker) -> None:
     line = ("user set-role {} accountant", "user set-role {} worker", "user deactivate {}", "user activate {}")
-    visitor.say(visitor.chance.choice(line).format(visitor.extra()))
+    visitor.send(visitor.chance.choice(line).format(visitor.extra()))
 
 
-def _credentials(visitor: Visitor) -> None:
+def _credentials(visitor: Worker) -> None:
     name = visitor.extra()
     if visitor.turn % 2:
-        visitor.say(f"user passwd {name} --password-stdin", typed=f"{WORD}\n")
+        visitor.send(f"user passwd {name} --password-stdin", typed=f"{WORD}\n")
         return
-    issued = visitor.say(f"token issue {name} --ttl 1d").json
+    issued = visitor.send(f"token issue {name} --ttl 1d").json
     if issued:
-        visitor.say(f"token revoke {issued['token_id']}")
+        visitor.send(f"token revoke {issued['token_id']}")
 
 
-def _found_again(visitor: Visitor) -> None:
-    visitor.say("init --admin ada --email a@popug.example --password-stdin", typed=f"{WORD}\n")
-    visitor.say("events drop 4711 --reason", "it is not there")
+def _found_again(visitor: Worker) -> None:
+    visitor.send("init --admin ada --email a@popug.example --password-stdin", typed=f"{WORD}\n")
+    visitor.send("events drop 4711 --reason", "it is not there")
 
 
-def _backup(visitor: Visitor) -> None:
+def _backup(visitor: Worker) -> None:
     file = visitor.home.with_name(f"backup-{visitor.number}-{visitor.turn}")
-    visitor.say("backup", str(file))
+    visitor.send("backup", str(file))
     file.unlink(missing_ok=True)
 
 
-def _ask(*lines: str) -> Callable[[Visitor], None]:
-    def ask(visitor: Visitor) -> None:
-        visitor.say(visitor.chance.choice(lines).format(me=visitor.me, number=visitor.chance.randint(1, 30)))
+def _ask(*lines: str) -> Callable[[Worker], None]:
+    def ask(visitor: Worker) -> None:
+        visitor.send(visitor.chance.choice(lines).format(me=visitor.me, number=visitor.chance.randint(1, 30)))
 
     return ask
 
 
-KINDS: dict[str, tuple[int, Callable[[Visitor], None]]] = {
+KINDS: dict[str, tuple[int, Callable[[Worker], None]]] = {
     "add": (24, _add),
     "complete": (20, _complete),
     "correct": (3, _correct),
     "hire": (2, _hire),
     "import": (3, _import),
     "shuffle": (3, _shuffle),
-    "people": (4, _trouble),
+    "people": (4, _doctor_and_dead),
     "credentials": (3, _credentials),
     "e-mail": (1, _ask("user set-email e1 e{number}@popug.example", "user set-email e2 e{number}@popug.example")),
     "close": (2, _ask("close-day", "close-day --no-mail", "close-day --dry-run", "scheduler --once")),

@@ -20,8 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from popug_cli.app import Local
-from popug_cli.app.composed import PLACES
+from popug_cli.app import LocalBackend
+from popug_cli.app.composed import HANDLER_MODULES
 from popug_cli.cli import main as command_line
 from popug_cli.cli.program import build
 from popug_cli.kernel.errors import NotFound, PopugError
@@ -110,7 +110,7 @@ def warm_up(folder: Path) -> None:
     for module in ("identity", "tasks", "billing", "analytics", "mail"):
         for part in ("commands", "queries", "tables"):
             _import(f"popug_cli.{module}.{part}")
-    for name in (*set(PLACES.values()), "summaries", "mail_run", "local"):
+    for name in (*set(HANDLER_MODULES.values()), "summaries", "mail_run", "local"):
         _import(f"popug_cli.app.{name}")
     for name in ("jwt", "apscheduler.schedulers.base", "alembic.command", "email.policy", "popug_cli.storage.swap"):
         _import(name)
@@ -126,9 +126,9 @@ def _try_out(root: Path) -> None:
     """What is done for the first time is slow, and what a child does is always done for the first time."""
     place.settle(datetime(2026, 3, 2, 8, 0, tzinfo=UTC), "warm-up")
     os.environ.update(ENVIRONMENT)
-    local = Local(Home(root))
+    local = LocalBackend(Home(root))
     admin = RegisterFirstAdmin(username="ada", email="ada@popug.example", password="seven-cages-under-9-moons")
-    local.found("Europe/Berlin", admin)
+    local.create_company("Europe/Berlin", admin)
     user = local.perform(admin)
     ada = Principal(user.username, user.user_id, user.role)
     local.perform_as(ada, AddUser(username="bob", email="bob@popug.example", role=Role.WORKER))
@@ -208,7 +208,7 @@ def _examined(root: Path) -> Examined:
 
 
 def _diagnosis(root: Path) -> str:
-    local = Local(Home(root / "home"))
+    local = LocalBackend(Home(root / "home"))
     try:
         health = local.perform(CheckHealth())
     except NotFound:

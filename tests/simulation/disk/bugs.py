@@ -5,10 +5,10 @@ from textwrap import indent
 from tests.simulation.bugs import BUGS, Bug, Change
 
 COMMIT_AMIDST = (
-    "    context.events.end_run()\n"
-    "    from popug_cli.storage.engine import driver_of\n\n"
-    '    driver_of(context.connection).execute("COMMIT")\n'
-    '    driver_of(context.connection).execute("BEGIN IMMEDIATE")\n'
+    "    context.events.close_link()\n"
+    "    from popug_cli.storage.engine import raw_connection\n\n"
+    '    raw_connection(context.connection).execute("COMMIT")\n'
+    '    raw_connection(context.connection).execute("BEGIN IMMEDIATE")\n'
 )
 
 DISK_BUGS: dict[str, Bug] = {
@@ -36,8 +36,8 @@ DISK_BUGS: dict[str, Bug] = {
         (
             Change(
                 "billing/closing.py",
-                "    _pay(outcome.payees, day, context)\n",
-                f"    _pay(outcome.payees, day, context)\n{COMMIT_AMIDST}",
+                "    _pay(totals.payees, day, context)\n",
+                f"    _pay(totals.payees, day, context)\n{COMMIT_AMIDST}",
             ),
         ),
     ),
@@ -47,8 +47,8 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
             Change(
                 "tasks/assignments.py",
-                "        insert_many(context.connection, ASSIGN, drawn)\n",
-                f"        insert_many(context.connection, ASSIGN, drawn)\n{indent(COMMIT_AMIDST, ' ' * 4)}",
+                "        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)\n",
+                f"        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)\n{indent(COMMIT_AMIDST, ' ' * 4)}",
             ),
         ),
     ),
@@ -67,12 +67,12 @@ DISK_BUGS: dict[str, Bug] = {
         "a key is written without a sync",
         (
             Change("kernel/home.py", "    os.fsync(file.fileno())\n", ""),
-            Change("kernel/home.py", "                disk.sync_names(path.parent)\n", ""),
+            Change("kernel/home.py", "                disk.sync_directory(path.parent)\n", ""),
         ),
     ),
     "names-unsynced": Bug(
         "a file is replaced without a sync of its directory",
-        (Change("kernel/home.py", "                disk.sync_names(path.parent)\n", ""),),
+        (Change("kernel/home.py", "                disk.sync_directory(path.parent)\n", ""),),
     ),
     "refused-and-there": Bug(
         "a commit whose sync failed is left where the next process finds it",
@@ -83,7 +83,9 @@ DISK_BUGS: dict[str, Bug] = {
         (
             Change("storage/engine.py", '"BEGIN IMMEDIATE"', '"BEGIN"'),
             Change(
-                "storage/engine.py", "queue.turn(database, identity, while_waiting) if may_write(connection) else ", ""
+                "storage/engine.py",
+                "queue.acquire(database, identity, while_waiting) if may_write(connection) else ",
+                "",
             ),
         ),
     ),
@@ -110,10 +112,10 @@ DISK_BUGS: dict[str, Bug] = {
     ),
     "key-left-behind": Bug(
         "a key signs though its rotation was rolled back",
-        (Change("kernel/home.py", "        _put_back(kept, path)\n        raise\n", "        raise\n"),),
+        (Change("kernel/home.py", "        _restore(backup, path)\n        raise\n", "        raise\n"),),
     ),
     "full-disk-misnamed": Bug(
         "a full disk is only called a failure",
-        (Change("storage/faults.py", "    if refused in NO_SPACE:\n        return disk_full(database)\n", ""),),
+        (Change("storage/faults.py", "    if probe_errno in NO_SPACE:\n        return disk_full(database)\n", ""),),
     ),
 }

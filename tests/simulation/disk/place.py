@@ -55,9 +55,9 @@ def install() -> None:
     """Let each transaction tell chance where the log ends; once a process."""
     real = Runtime._context
 
-    def context(self: Runtime, connection: Any, principal: Any, beside: Any) -> Context:
-        if isinstance(self.chance, PlacedChance):
-            self.chance.at(Log(connection).head())
-        return real(self, connection, principal, beside)
+    def context(self: Runtime, connection: Any, principal: Any, on_rollback: Any) -> Context:
+        if isinstance(self.randomness, PlacedChance):
+            self.randomness.at(Log(connection).last_position())
+        return real(self, connection, principal, on_rollback)
 
     Runtime._context = context  # type: ignore[method-assign]

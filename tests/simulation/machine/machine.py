@@ -233,7 +233,7 @@ class CompanyMachine(RuleBasedStateMachine):
 
     @rule(consumer=st.sampled_from(("tasks", *CONSUMERS_THAT_MAY_FAIL)), back=st.integers(1, 40))
     def events_are_delivered_again(self, consumer: str, back: int) -> None:
-        with self.world.begun(self.world.place.runtime.engine) as (connection, _):
+        with self.world.begun(self.world.backend.runtime.engine) as (connection, _):
             connection.exec_driver_sql(
                 "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
             )
@@ -310,18 +310,18 @@ class CompanyMachine(RuleBasedStateMachine):
         is_lost = False
         while True:
             try:
-                answer, code = world.place.perform_as(world._named(actor), message), ""
+                answer, code = world.backend.perform_as(world._named(actor), message), ""
             except Crash:
                 world._restart_after_crash()
                 is_lost = world.committed or isinstance(message, CloseDay)
                 if not world.committed or isinstance(message, CloseDay):
                     continue
-                world.until_done(world.place.catch_up)
+                world.until_done(world.backend.catch_up)
                 answer, code = None, ""
             except PopugError as error:
                 answer, code = None, error.code
             require(code == refused, "refused_as_the_rules_say", f"{message} by {actor}: {code!r}, not {refused!r}")
-            world.until_done(world.place.catch_up)
+            world.until_done(world.backend.catch_up)
             world.follow_log()
             return None if is_lost else answer
 

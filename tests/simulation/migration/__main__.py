@@ -21,12 +21,12 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from popug_cli.app import Local
-from popug_cli.identity.keys import make_first_key
+from popug_cli.app import LocalBackend
+from popug_cli.identity.keys import create_first_key
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth
 from popug_cli.storage.migrate import NEWEST, check_version, version_of
-from tests.integration.releases import kept, unpack
+from tests.integration.releases import kept_releases, unpack
 from tests.integration.support import SeededChance
 
 MOST_POINTS = 10_000
@@ -35,7 +35,9 @@ MOST_POINTS = 10_000
 def main(arguments: list[str] | None = None) -> int:
     """1 where a start after a kill does not finish what was begun."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.migration", description=__doc__)
-    parser.add_argument("--release", choices=kept(), default=kept()[0], help="the last migration of the home")
+    parser.add_argument(
+        "--release", choices=kept_releases(), default=kept_releases()[0], help="the last migration of the home"
+    )
     parser.add_argument("--point", type=int, help="replay: only this one")
     parser.add_argument("--every", type=int, default=1, help="only every so manieth point")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
@@ -66,8 +68,8 @@ def _unpack(shop: Path, release: str) -> str:
     for name in ("before", "undisturbed"):
         home = Home(shop / name)
         unpack(release, home)
-        with ExitStack() as beside:
-            make_first_key(home, SeededChance(5), beside)
+        with ExitStack() as on_rollback:
+            create_first_key(home, SeededChance(5), on_rollback)
     check_version(Home(shop / "undisturbed"))
     return ""
 
@@ -100,8 +102,8 @@ def _killed_at(point: int, home: Home) -> str:
 
 def _finished(home: Home, undisturbed: Home) -> str:
     """What the next start makes of it."""
-    place = Local(home)
-    health = place.perform(CheckHealth())
+    backend = LocalBackend(home)
+    health = backend.perform(CheckHealth())
     if bad := [f"{check.name}: {check.detail}" for check in health.checks if not check.ok]:
         return "; ".join(bad)
     if version_of(home.database) != NEWEST or _schema(home) != _schema(undisturbed):

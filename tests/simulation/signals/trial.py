@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli.cli import main as command_line
-from popug_cli.cli.signals import in_order
+from popug_cli.cli.signals import run_with_signal_handling
 from tests.simulation.disk.bench import Outcome, aftermath, carry_out
 from tests.simulation.disk.campaign import Finding, Task, Try
 from tests.simulation.disk.day import Rehearsal, fresh, rehearse
@@ -83,7 +83,7 @@ def _prepared(moment: int, number: signal.Signals, counted: c_longlong) -> Calla
                 sys.setprofile(None)
 
         def run(arguments: list[str], program: Any = None) -> int:
-            return in_order(lambda: watched(arguments, program))
+            return run_with_signal_handling(lambda: watched(arguments, program))
 
         command_line.run = run
 
