@@ -13,16 +13,6 @@ from popug_cli.messages.tasks import TaskCompleted, TaskCreated
 
 Period = tuple[date, date]
 
-TO_BALANCE = {
-    EntryKind.FEE: -1,
-    EntryKind.REWARD: 1,
-    EntryKind.PAYOUT: -1,
-    EntryKind.FEE_REVERSAL: 1,
-    EntryKind.REWARD_REVERSAL: -1,
-}
-TO_FEES = {EntryKind.FEE: 1, EntryKind.FEE_REVERSAL: -1}
-TO_REWARDS = {EntryKind.REWARD: 1, EntryKind.REWARD_REVERSAL: -1}
-
 
 @dataclass(slots=True)
 class TaskColumns:
@@ -94,10 +84,10 @@ def _apply(event: Event, changes: Changes) -> None:
 
 def _apply_entry(entry: EntryPosted, changes: Changes) -> None:
     kind, day = entry.kind, entry.business_date
-    changes.balances[day, entry.user_id] += TO_BALANCE[kind] * entry.amount_cents
+    changes.balances[day, entry.user_id] += kind.balance_sign * entry.amount_cents
     sums = changes.days[day]
-    sums.fees_cents += TO_FEES.get(kind, 0) * entry.amount_cents
-    sums.rewards_cents += TO_REWARDS.get(kind, 0) * entry.amount_cents
+    sums.fees_cents += kind.fee_sign * entry.amount_cents
+    sums.rewards_cents += kind.reward_sign * entry.amount_cents
     if kind is EntryKind.REWARD and entry.task_id is not None:
         changes.tasks[entry.task_id].business_date = day
 

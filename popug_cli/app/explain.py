@@ -30,7 +30,6 @@ PLURALS = {
     EntryKind.FEE_REVERSAL: "fee reversals",
     EntryKind.REWARD_REVERSAL: "reward reversals",
 }
-INCOME = {EntryKind.FEE, EntryKind.REWARD_REVERSAL}
 
 
 def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
@@ -107,7 +106,7 @@ def _closing(day: date, context: Context) -> str | None:
 
 
 def _kind(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
-    sign = 1 if entries.kind in INCOME else -1
+    sign = entries.kind.fee_sign - entries.kind.reward_sign
     rest_cents = entries.amount_cents - sum(entry.amount_cents for entry in entries.latest)
     name = entries.kind.replace("_", " ") if entries.entries_count == 1 else PLURALS[entries.kind]
     return ExplanationNode(

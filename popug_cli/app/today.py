@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import msgspec
 
 from popug_cli.billing.queries import get_balance, get_income
+from popug_cli.billing.rules import REVERSALS
 from popug_cli.bus.runtime import Context
 from popug_cli.messages.base import ACCOUNTING, Event, Role
 from popug_cli.messages.billing import EntryKind, EntryPosted, GetBalance, GetIncome, PayoutMade, TaskRef
@@ -28,7 +29,6 @@ MAX_EVENTS = 200_000
 READ_EVENTS = 1_000
 DAYS_LOOKED_BACK = 31
 KINDS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
-CORRECTIONS = {EntryKind.FEE_REVERSAL: 1, EntryKind.REWARD_REVERSAL: -1}
 
 
 class Timed(msgspec.Struct, frozen=True):
@@ -144,8 +144,8 @@ def _entry(event: Delivered[Event], entry: EntryPosted, task: TaskRef | None) ->
     """Of the entries those that no other event tells: rewards and corrections."""
     if entry.kind is EntryKind.REWARD:
         return Activity(event.time, ActivityKind.COMPLETED, event.actor, task, entry.amount_cents)
-    if entry.kind in CORRECTIONS:
-        signed_cents = CORRECTIONS[entry.kind] * entry.amount_cents
+    if entry.kind in REVERSALS.values():
+        signed_cents = entry.kind.balance_sign * entry.amount_cents
         return Activity(event.time, ActivityKind.CORRECTED, event.actor, task, signed_cents)
     return None
 

@@ -7,13 +7,13 @@ all events: of the log itself or, where that is long, of a table into which they
 
 from typing import NamedTuple
 
+from popug_cli.billing import sql
 from popug_cli.bus.runtime import Context
 
 PROCESSED_BY_BILLING = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
 IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
 IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
 IS_POSTED = "log.type = 'popug.billing.entry_posted.v1'"
-SIGNED = "CASE WHEN credit_account = employee_id THEN amount_cents ELSE -amount_cents END"
 
 
 EVENT_FIELDS = ("task_id", "assignee_id", "kind", "business_date", "amount_cents", "fee_cents", "reward_cents")
@@ -101,12 +101,9 @@ INVARIANTS = (
         "every balance at the end of a day equals the entries up to it",
         f"""
         WITH moved AS (
-            SELECT employee_id, business_date, sum({SIGNED}) AS cents,
-                sum(CASE kind WHEN 'fee' THEN amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS fees,
-                sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END)
-                    AS rewards,
-                sum(CASE kind WHEN 'payout' THEN amount_cents ELSE 0 END) AS payouts
-            FROM billing_entries GROUP BY employee_id, business_date
+            SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
+                sum({sql.REWARDS}) AS rewards, sum({sql.PAYOUTS}) AS payouts
+            FROM billing_entries e GROUP BY employee_id, business_date
         ), running AS (
             SELECT moved.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM moved
         )
@@ -126,11 +123,11 @@ INVARIANTS = (
         "the sums of every whole segment of the ledger equal its entries",
         f"""
         WITH moved AS (
-            SELECT employee_id, business_date, (position - 1) / 1024 AS segment, sum({SIGNED}) AS change_cents,
-                sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END)
-                    AS earned_cents,
+            SELECT employee_id, business_date, (position - 1) / 1024 AS segment,
+                sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
                 min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
-            FROM billing_entries WHERE position <= (SELECT max(position) / 1024 * 1024 FROM billing_entries)
+            FROM billing_entries e
+            WHERE position <= (SELECT max(position) / 1024 * 1024 FROM billing_entries)
             GROUP BY 1, 2, 3
         )
         SELECT employee_id || ' in ' || segment FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM moved) AS more
@@ -254,15 +251,11 @@ INVARIANTS = (
     Invariant(
         "closed_days_never_change",
         "nothing was entered into a closed day, and its figures are those of its entries",
-        """
+        f"""
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
-            SELECT business_date,
-                sum(CASE kind WHEN 'fee' THEN amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS fees,
-                sum(CASE kind WHEN 'reward' THEN amount_cents WHEN 'reward_reversal' THEN -amount_cents ELSE 0 END)
-                    AS rewards,
-                sum(CASE kind WHEN 'payout' THEN amount_cents ELSE 0 END) AS payouts,
-                count(*) FILTER (WHERE kind = 'payout') AS paid
-            FROM billing_entries GROUP BY business_date
+            SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
+                sum({sql.PAYOUTS}) AS payouts, count(*) FILTER (WHERE kind = 'payout') AS paid
+            FROM billing_entries e GROUP BY business_date
         ) AS entries ON entries.business_date = day.business_date
         WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
             OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
@@ -293,15 +286,11 @@ INVARIANTS = (
         "income by day from entries, from events and in analytics is the same",
         f"""
         WITH entries AS (
-            SELECT business_date,
-                sum(CASE kind WHEN 'fee' THEN amount_cents WHEN 'reward_reversal' THEN amount_cents
-                WHEN 'reward' THEN -amount_cents WHEN 'fee_reversal' THEN -amount_cents ELSE 0 END) AS income
-            FROM billing_entries GROUP BY business_date
+            SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
+            FROM billing_entries e GROUP BY business_date
         ), events AS (
-            SELECT business_date,
-                sum(CASE kind WHEN 'fee' THEN 1 WHEN 'reward_reversal' THEN 1
-                WHEN 'reward' THEN -1 WHEN 'fee_reversal' THEN -1 ELSE 0 END * amount_cents) AS income
-            FROM event_fields log WHERE {IS_POSTED} GROUP BY business_date
+            SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
+            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS e GROUP BY business_date
         ), seen AS (
             SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
                 OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)

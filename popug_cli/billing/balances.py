@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
+from popug_cli.billing import sql
 from popug_cli.billing.rules import DayMovement, day_before
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import to_rfc3339
@@ -33,18 +34,15 @@ SELECT_WHOLE_SEGMENTS = (
     f" FROM billing_segments WHERE {IN_ACCOUNT_AND_DATES} AND last_recorded_at <= :as_of"
 )
 SELECT_REMAINING_ENTRIES = f"""
-    SELECT coalesce(sum(CASE WHEN entry.credit_account = entry.employee_id THEN entry.amount_cents
-            ELSE -entry.amount_cents END), 0) AS change_cents,
-        coalesce(sum(CASE entry.kind WHEN 'reward' THEN entry.amount_cents WHEN 'reward_reversal'
-            THEN -entry.amount_cents ELSE 0 END), 0) AS earned_cents
+    SELECT coalesce(sum({sql.SIGNED}), 0) AS change_cents, coalesce(sum({sql.REWARDS}), 0) AS earned_cents
     FROM (
         SELECT segment, business_date AS first_date, business_date AS last_date FROM billing_segments
         WHERE {IN_ACCOUNT_AND_DATES} AND first_recorded_at <= :as_of AND last_recorded_at > :as_of
         UNION ALL SELECT coalesce(max(position), 0) / 1024, :first, :last FROM billing_entries
-    ) AS part CROSS JOIN billing_entries entry
-    WHERE entry.position BETWEEN part.segment * 1024 + 1 AND part.segment * 1024 + 1024
-        AND entry.employee_id || '' = :account AND entry.recorded_at <= :as_of
-        AND entry.business_date BETWEEN part.first_date AND part.last_date
+    ) AS part CROSS JOIN billing_entries e
+    WHERE e.position BETWEEN part.segment * 1024 + 1 AND (part.segment + 1) * 1024
+        AND e.employee_id || '' = :account AND e.recorded_at <= :as_of
+        AND e.business_date BETWEEN part.first_date AND part.last_date
 """
 
 
@@ -150,8 +148,7 @@ _SELECT_MOVEMENTS = (
 )
 _SELECT_MOVEMENTS_AS_OF = (
     "SELECT a.account_id, e.business_date,"
-    " sum(CASE e.kind WHEN 'fee' THEN e.amount_cents WHEN 'fee_reversal' THEN -e.amount_cents ELSE 0 END),"
-    " sum(CASE e.kind WHEN 'reward' THEN e.amount_cents WHEN 'reward_reversal' THEN -e.amount_cents ELSE 0 END),"
+    f" sum({sql.FEES}), sum({sql.REWARDS}),"
     f" {_BALANCE_AT_CLOSE} FROM billing_accounts a CROSS JOIN billing_entries e"
     " WHERE e.employee_id = a.account_id AND e.business_date > :closed AND e.recorded_at <= :as_of"
     " GROUP BY a.account_id, e.business_date ORDER BY e.business_date"

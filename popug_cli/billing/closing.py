@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import text
 
+from popug_cli.billing import sql
 from popug_cli.billing.days import first_open
 from popug_cli.billing.figures import recorded_day
 from popug_cli.billing.ledger import NewEntry, post
@@ -159,8 +160,7 @@ def _publish_payouts(
 def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Context) -> Mapping[str, list[PayslipLine]]:
     """The day's entries up to the last before the payouts, of all employees from the first payee to the last by id."""
     rows = raw_connection(context.connection).execute(
-        "SELECT a.account_id, e.occurred_at, e.kind,"
-        " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END,"
+        f"SELECT a.account_id, e.occurred_at, e.kind, {sql.SIGNED},"
         " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
         " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
         " WHERE a.account_id BETWEEN :first AND :last AND e.employee_id = a.account_id"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping, text
 
+from popug_cli.billing import sql
 from popug_cli.billing.days import first_day, first_open
 from popug_cli.billing.rules import MANAGEMENT, PAYOUTS
 from popug_cli.bus.runtime import Context
@@ -33,17 +34,16 @@ SELECT_DAY_ENDS = text(
     " WHERE employee_id BETWEEN :first AND :last"
 )
 SELECT_CHANGES_SINCE = text(
-    "SELECT employee_id, business_date, sum(CASE WHEN credit_account = employee_id THEN amount_cents"
-    " ELSE -amount_cents END) AS cents FROM billing_entries WHERE position > :up_to GROUP BY employee_id, business_date"
+    f"SELECT e.employee_id, e.business_date, sum({sql.SIGNED}) AS cents FROM billing_entries e"
+    " WHERE e.position > :up_to GROUP BY e.employee_id, e.business_date"
 )
 SELECT_COMPANY_CHANGES = text(
     "SELECT business_date, sum(fees_cents - rewards_cents) AS management, sum(payouts_cents) AS payouts"
     " FROM billing_account_days GROUP BY business_date"
 )
 SELECT_COMPANY_CHANGES_SINCE = text(
-    "SELECT business_date, CASE kind WHEN 'payout' THEN 'payouts' ELSE 'management' END AS account,"
-    " sum(CASE WHEN credit_account = employee_id THEN -amount_cents ELSE amount_cents END) AS cents"
-    " FROM billing_entries WHERE position > :up_to GROUP BY 1, 2"
+    "SELECT e.business_date, CASE e.kind WHEN 'payout' THEN 'payouts' ELSE 'management' END AS account,"
+    f" -sum({sql.SIGNED}) AS cents FROM billing_entries e WHERE e.position > :up_to GROUP BY 1, 2"
 )
 
 

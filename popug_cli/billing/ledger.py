@@ -15,15 +15,10 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 from popug_cli.storage.engine import insert_many, select_in
 
-FEES, REWARDS, PAID = range(3)
-DAY_COLUMN_AND_SIGN = {
-    EntryKind.FEE: (FEES, 1),
-    EntryKind.FEE_REVERSAL: (FEES, -1),
-    EntryKind.REWARD: (REWARDS, 1),
-    EntryKind.REWARD_REVERSAL: (REWARDS, -1),
-    EntryKind.PAYOUT: (PAID, 1),
+FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in MOVES_VALUES, and in EFFECTS
+EFFECTS = {  # looked up once for each entry of a bulk, for properties of an enumeration are slow
+    kind: (kind.fee_sign, kind.reward_sign, int(kind is EntryKind.PAYOUT), kind.balance_sign) for kind in EntryKind
 }
-
 MOVES_VALUES = (
     "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
     " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS given) AS move"
@@ -138,17 +133,18 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
 
 
 def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
-    moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0]))
+    moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
     for entry in entries:
-        column, sign = DAY_COLUMN_AND_SIGN[entry.kind]
-        moves[entry.business_date][entry.employee_id][column] += sign * entry.amount_cents
+        move, cents = moves[entry.business_date][entry.employee_id], entry.amount_cents
+        fees, rewards, payouts, net = EFFECTS[entry.kind]
+        move[FEES] += fees * cents
+        move[REWARDS] += rewards * cents
+        move[PAYOUTS_MADE] += payouts * cents
+        move[NET] += net * cents
     # Oldest first, for each day's balance begins with the one before.
     for day in sorted(moves):
         stamped = day.isoformat()
-        rows = [
-            (employee_id, stamped, fees, rewards, paid, rewards - fees - paid)
-            for employee_id, (fees, rewards, paid) in moves[day].items()
-        ]
+        rows = [(employee_id, stamped, *cents) for employee_id, cents in moves[day].items()]
         if insert_many(context.connection, UPDATE_DAY, rows) < len(rows):
             insert_many(context.connection, INSERT_DAY, rows)
         insert_many(context.connection, CARRY_FORWARD, rows)

@@ -6,6 +6,7 @@ from datetime import date
 import msgspec
 from sqlalchemy import RowMapping, text
 
+from popug_cli.billing import sql
 from popug_cli.billing.balances import balance_at, earned_on, find_account, opening_balance
 from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.figures import company_days
@@ -35,16 +36,14 @@ from popug_cli.storage.engine import scalar
 
 ENTRY_COLUMNS = (
     "e.entry_id, e.occurred_at, e.recorded_at, e.business_date, e.kind, e.amount_cents,"
-    " CASE WHEN e.credit_account = e.employee_id THEN e.amount_cents ELSE -e.amount_cents END AS signed_cents,"
-    " e.event_id, t.number, t.title"
+    f" {sql.SIGNED} AS signed_cents, e.event_id, t.number, t.title"
 )
 
 SELECT_ENTRIES_WITH_BALANCE = (
     f"SELECT {ENTRY_COLUMNS}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
     " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"
     " ORDER BY past.business_date DESC LIMIT 1), 0)"
-    " + (SELECT sum(CASE WHEN same.credit_account = same.employee_id THEN same.amount_cents"
-    " ELSE -same.amount_cents END) FROM billing_entries same WHERE same.employee_id = e.employee_id"
+    f" + (SELECT sum({sql.signed('same')}) FROM billing_entries same WHERE same.employee_id = e.employee_id"
     " AND same.business_date = e.business_date AND same.position <= e.position) AS balance_cents"
     " FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
 )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
 from popug_cli.kernel.text import is_hidden
-from popug_cli.messages.billing import CREDITS, EntryKind
+from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
 PAYOUTS = "payouts"
@@ -38,15 +38,10 @@ class OpenFigures(NamedTuple):
     in_red_count: int = 0
 
 
-def signed_cents(kind: EntryKind, amount_cents: int) -> int:
-    """What an entry does to the balance of the employee."""
-    return amount_cents if kind in CREDITS else -amount_cents
-
-
 def debit_and_credit(kind: EntryKind, employee_id: str) -> tuple[str, str]:
     """The account that an entry debits, and the account that it credits."""
     counterpart = PAYOUTS if kind is EntryKind.PAYOUT else MANAGEMENT
-    return (counterpart, employee_id) if kind in CREDITS else (employee_id, counterpart)
+    return (counterpart, employee_id) if kind.balance_sign > 0 else (employee_id, counterpart)
 
 
 def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryKind:

@@ -23,7 +23,7 @@ from popug_cli.messages.identity import Scope
 
 
 class EntryKind(StrEnum):
-    """What an entry is; the kind gives its direction."""
+    """What an entry is. The kind alone decides what the entry does to a balance, to fees and to rewards."""
 
     FEE = "fee"
     REWARD = "reward"
@@ -31,8 +31,20 @@ class EntryKind(StrEnum):
     FEE_REVERSAL = "fee_reversal"
     REWARD_REVERSAL = "reward_reversal"
 
+    @property
+    def balance_sign(self) -> int:
+        """Return 1 if the entry adds to the employee's balance, -1 if it takes from it."""
+        return 1 if self is EntryKind.REWARD or self is EntryKind.FEE_REVERSAL else -1
 
-CREDITS = frozenset({EntryKind.REWARD, EntryKind.FEE_REVERSAL})
+    @property
+    def fee_sign(self) -> int:
+        """Return 1 if the entry adds to the fees of its day, -1 if it takes from them, else 0."""
+        return 1 if self is EntryKind.FEE else -1 if self is EntryKind.FEE_REVERSAL else 0
+
+    @property
+    def reward_sign(self) -> int:
+        """Return 1 if the entry adds to the rewards of its day, -1 if it takes from them, else 0."""
+        return 1 if self is EntryKind.REWARD else -1 if self is EntryKind.REWARD_REVERSAL else 0
 
 
 class TaskRef(msgspec.Struct, frozen=True):
@@ -171,7 +183,7 @@ class LedgerLine(msgspec.Struct, frozen=True):
     @property
     def signed_cents(self) -> int:
         """What it did to the person's account; the other account moves the other way."""
-        return self.amount_cents if self.kind in CREDITS else -self.amount_cents
+        return self.kind.balance_sign * self.amount_cents
 
 
 class LedgerChunk(msgspec.Struct, frozen=True):

@@ -1,13 +1,15 @@
 """The rules of money and days."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.billing import rules
+from popug_cli.billing import rules, sql
 from popug_cli.billing.rules import DayMovement, OpenFigures
 from popug_cli.messages.billing import EntryKind
 from tests.refusals import refused
@@ -36,7 +38,25 @@ def day(offset: int) -> date:
 )
 def test_the_kind_of_an_entry_gives_its_direction(kind: EntryKind, debit: str, credit: str, signed: int) -> None:
     assert rules.debit_and_credit(kind, "kesha") == (debit, credit)
-    assert rules.signed_cents(kind, 700) == signed
+    assert kind.balance_sign * 700 == signed
+
+
+def test_fees_and_rewards_move_against_and_with_the_balance() -> None:
+    for kind in set(EntryKind) - {EntryKind.PAYOUT}:
+        assert kind.reward_sign - kind.fee_sign == kind.balance_sign
+    assert (EntryKind.PAYOUT.fee_sign, EntryKind.PAYOUT.reward_sign) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", EntryKind)
+def test_sql_signs_an_amount_as_the_kind_does(kind: EntryKind) -> None:
+    columns = ", ".join((sql.SIGNED, sql.FEES, sql.REWARDS, sql.PAYOUTS))
+    with closing(sqlite3.connect(":memory:")) as database:
+        row = database.execute(f"SELECT {columns} FROM (SELECT ? AS kind, 700 AS amount_cents) e", (kind,)).fetchone()
+    signs = (kind.balance_sign, kind.fee_sign, kind.reward_sign, int(kind is EntryKind.PAYOUT))
+    assert row == tuple(sign * 700 for sign in signs)
+
+
+# --- days ---------------------------------------------------------------------------------------
 
 
 @given(days, days)

@@ -1,0 +1,24 @@
+"""The amount of a ledger entry as SQL: built from the signs of ``EntryKind``, so that no statement repeats the rule.
+
+Each expression is in cents and reads ``billing_entries`` under the alias ``e``.
+"""
+
+from popug_cli.messages.billing import EntryKind
+
+
+def signed(alias: str) -> str:
+    """Return the expression for what an entry does to the balance of its employee."""
+    return _cents({kind: kind.balance_sign for kind in EntryKind}, alias)
+
+
+def _cents(signs: dict[EntryKind, int], alias: str = "e") -> str:
+    cases = " ".join(
+        f"WHEN '{kind}' THEN {'-' if sign < 0 else ''}{alias}.amount_cents" for kind, sign in signs.items() if sign
+    )
+    return f"CASE {alias}.kind {cases} ELSE 0 END"
+
+
+SIGNED = signed("e")
+FEES = _cents({kind: kind.fee_sign for kind in EntryKind})
+REWARDS = _cents({kind: kind.reward_sign for kind in EntryKind})
+PAYOUTS = _cents({EntryKind.PAYOUT: 1})
