@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS
 from popug_cli.bus.queries import list_events, show_event
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import from_rfc3339
@@ -80,7 +81,8 @@ class CauseLookup:
                 what=f"priced: fee {fee}, reward {reward}",
                 because=[_draw_of_price(priced)],
                 event_id=event["id"],
-                rule="fee of $10 to $20, reward of $20 to $40, in whole dollars, once and for good",
+                rule=f"fee of {_bounds(FEE_RANGE_CENTS)}, reward of {_bounds(REWARD_RANGE_CENTS)}, in whole dollars,"
+                " once and for good",
                 occurred_at=from_rfc3339(event["time"]),
             )
         return None
@@ -116,6 +118,10 @@ class CauseLookup:
         if user_id not in self._names:
             self._names |= usernames(self._context, [user_id])
         return self._names[user_id]
+
+
+def _bounds(cents: range) -> str:
+    return f"{format_cents(cents[0])} to {format_cents(cents[-1])}"
 
 
 def _draw_of_assignee(data: dict[str, Any]) -> ExplanationNode:

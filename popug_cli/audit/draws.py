@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 from popug_cli.audit.reading import read_events
 from popug_cli.audit.verdict import MAX_SHOWN, check_result
+from popug_cli.billing.rules import draw_price_cents
 from popug_cli.bus.outside import unlinked_positions
 from popug_cli.bus.runtime import Context
-from popug_cli.kernel.draws import ALGORITHM, draw_assignee, draw_price_cents
+from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.messages.billing import TaskPriced
 from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned, TasksShuffled
 from popug_cli.tasks.people import Candidates
+from popug_cli.tasks.rules import draw_assignee
 
 PROGRESS_EVENTS = 1_000
 

@@ -8,6 +8,7 @@ all events: of the log itself or, where that is long, of a table into which they
 from typing import NamedTuple
 
 from popug_cli.billing import sql
+from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS
 from popug_cli.bus.runtime import Context
 
 PROCESSED_BY_BILLING = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
@@ -138,7 +139,7 @@ INVARIANTS = (
     Invariant(
         "one_price_per_task",
         "every task was priced once, within bounds, and the price never changed",
-        """
+        f"""
         SELECT 'task ' || task.task_id FROM billing_tasks task
         LEFT JOIN (
             SELECT CAST(task_id AS TEXT) AS task_id, count(*) AS times,
@@ -147,7 +148,8 @@ INVARIANTS = (
         ) AS priced ON priced.task_id = task.task_id
         WHERE priced.times IS NOT 1 OR priced.fee_cents IS NOT task.fee_cents
             OR priced.reward_cents IS NOT task.reward_cents
-            OR task.fee_cents NOT BETWEEN 1000 AND 2000 OR task.reward_cents NOT BETWEEN 2000 AND 4000
+            OR task.fee_cents NOT BETWEEN {FEE_RANGE_CENTS[0]} AND {FEE_RANGE_CENTS[-1]}
+            OR task.reward_cents NOT BETWEEN {REWARD_RANGE_CENTS[0]} AND {REWARD_RANGE_CENTS[-1]}
         UNION ALL
         SELECT 'the event at ' || sequence FROM event_fields WHERE type = 'popug.billing.task_priced.v1'
             AND task_id NOT IN (SELECT task_id FROM billing_tasks)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
 from popug_cli.kernel.text import is_hidden
 from popug_cli.messages.billing import EntryKind
@@ -13,6 +14,8 @@ MANAGEMENT = "management"
 PAYOUTS = "payouts"
 DAYS_AT_ONCE = 31
 INCOME_DAYS = 7
+FEE_RANGE_CENTS = range(1_000, 2_001, 100)
+REWARD_RANGE_CENTS = range(2_000, 4_001, 100)
 MAX_REASON_CHARACTERS = 500
 REVERSALS = {EntryKind.FEE: EntryKind.FEE_REVERSAL, EntryKind.REWARD: EntryKind.REWARD_REVERSAL}
 
@@ -36,6 +39,13 @@ class OpenFigures(NamedTuple):
     fees_cents: int = 0
     rewards_cents: int = 0
     in_red_count: int = 0
+
+
+def draw_price_cents(seed: str, task_id: str) -> tuple[int, int]:
+    """Return the fee and the reward of a task, each uniform over its range of whole dollars."""
+    fee = FEE_RANGE_CENTS[draw_number(f"{seed}:{task_id}:fee", len(FEE_RANGE_CENTS))]
+    reward = REWARD_RANGE_CENTS[draw_number(f"{seed}:{task_id}:reward", len(REWARD_RANGE_CENTS))]
+    return fee, reward
 
 
 def debit_and_credit(kind: EntryKind, employee_id: str) -> tuple[str, str]:

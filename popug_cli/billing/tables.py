@@ -3,6 +3,12 @@
 from sqlalchemy import CheckConstraint, Column, Index, Integer, text
 from sqlmodel import Field, SQLModel
 
+from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS
+
+
+def _within(column: str, values: range) -> str:
+    return f"{column} BETWEEN {values[0]} AND {values[-1]} AND {column} % {values.step} = 0"
+
 
 class AccountRow(SQLModel, table=True):
     """An account with its balance (credits minus debits, in cents).
@@ -29,8 +35,8 @@ class TaskRow(SQLModel, table=True):
 
     __tablename__ = "billing_tasks"
     __table_args__ = (
-        CheckConstraint("fee_cents BETWEEN 1000 AND 2000 AND fee_cents % 100 = 0", name="fee_in_bounds"),
-        CheckConstraint("reward_cents BETWEEN 2000 AND 4000 AND reward_cents % 100 = 0", name="reward_in_bounds"),
+        CheckConstraint(_within("fee_cents", FEE_RANGE_CENTS), name="fee_in_bounds"),
+        CheckConstraint(_within("reward_cents", REWARD_RANGE_CENTS), name="reward_in_bounds"),
         {"sqlite_strict": True},
     )
 

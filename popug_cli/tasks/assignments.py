@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.chance import new_seed
-from popug_cli.kernel.draws import ALGORITHM, draw_assignee
+from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
 from popug_cli.storage.engine import insert_many, scalar, select
 from popug_cli.tasks import people
+from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
 _UNASSIGNABLE_OPEN_TASKS = (

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.kernel.draws import ALGORITHM, draw_assignee
+from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
@@ -112,7 +112,7 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     checked, wrong = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
         assigned = cast(Delivered[TaskAssigned], event).data
-        expected = draw_assignee(shuffled.draw.seed, assigned.task_id, candidates)
+        expected = rules.draw_assignee(shuffled.draw.seed, assigned.task_id, candidates)
         checked += assigned.shuffle_id == row.shuffle_id
         if (assigned.assignee_id, assigned.draw) != (expected, shuffled.draw):
             wrong.append((assigned.task_id, assigned.assignee_id, expected))

@@ -2,9 +2,10 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import escape_hidden, is_hidden
 from popug_cli.messages.base import NOT_ASSIGNABLE, Role
@@ -59,6 +60,11 @@ class Person:
     def assignable(self) -> bool:
         """Whether they may hold tasks."""
         return self.active and self.role not in NOT_ASSIGNABLE
+
+
+def draw_assignee(seed: str, task_id: str, candidates: Sequence[str]) -> str:
+    """Return the assignee of a task; ``candidates`` are user ids in ascending order."""
+    return candidates[draw_number(f"{seed}:{task_id}", len(candidates))]
 
 
 def fold(text: str) -> str:

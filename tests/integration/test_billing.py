@@ -10,7 +10,8 @@ import pytest
 from popug_cli.billing.balances import Account, find_account
 from popug_cli.billing.consumers import consume
 from popug_cli.billing.ledger import NewEntry, post
-from popug_cli.kernel.draws import ALGORITHM, draw_price_cents
+from popug_cli.billing.rules import draw_price_cents
+from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted, TaskPriced

@@ -56,6 +56,19 @@ def test_sql_signs_an_amount_as_the_kind_does(kind: EntryKind) -> None:
     assert row == tuple(sign * 700 for sign in signs)
 
 
+# --- prices -------------------------------------------------------------------------------------
+
+
+def test_prices_are_whole_dollars_within_their_bounds_and_use_all_of_them() -> None:
+    prices = [rules.draw_price_cents("seed", f"task-{n}") for n in range(4000)]
+    assert {fee for fee, _ in prices} == {dollars * 100 for dollars in range(10, 21)}
+    assert {reward for _, reward in prices} == {dollars * 100 for dollars in range(20, 41)}
+
+
+def test_a_published_price_never_changes() -> None:
+    assert rules.draw_price_cents("00", "task") == (1900, 2200)
+
+
 # --- days ---------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 import json
 import unicodedata
-from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.chance import SystemRandomSource, uuid7
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
-from popug_cli.kernel.draws import draw_assignee, draw_price_cents
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_file
 from popug_cli.kernel.money import format_cents
@@ -82,24 +80,6 @@ def test_the_machines_zone_can_be_set_by_tz(monkeypatch: pytest.MonkeyPatch) -> 
     assert machine_zone_name() == "Asia/Tokyo"
     monkeypatch.setenv("TZ", "no zone")
     assert Calendar(machine_zone_name())
-
-
-def test_prices_are_whole_dollars_within_their_bounds_and_use_all_of_them() -> None:
-    prices = [draw_price_cents("seed", f"task-{n}") for n in range(4000)]
-    assert {fee for fee, _ in prices} == {dollars * 100 for dollars in range(10, 21)}
-    assert {reward for _, reward in prices} == {dollars * 100 for dollars in range(20, 41)}
-
-
-def test_a_draw_depends_on_nothing_but_its_arguments_and_is_even() -> None:
-    people = ["a", "b", "c", "d"]
-    drawn = Counter(draw_assignee("seed", f"task-{n}", people) for n in range(8000))
-    assert draw_assignee("seed", "task-1", people) == draw_assignee("seed", "task-1", people)
-    assert all(abs(drawn[person] - 2000) < 5 * (8000 * 0.25 * 0.75) ** 0.5 for person in people)
-
-
-def test_published_draws_never_change() -> None:
-    assert draw_assignee("00", "task", ["a", "b", "c", "d", "e"]) == "e"
-    assert draw_price_cents("00", "task") == (1900, 2200)
 
 
 @given(st.text())

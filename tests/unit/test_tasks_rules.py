@@ -1,5 +1,6 @@
 """Titles, jira ids, lines of an import, and what an event tells of a person."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from popug_cli.storage.tally import count_on_disk
 from popug_cli.tasks.consumers import apply_event
 from popug_cli.tasks.rules import (
     MAX_SEARCH_CHARACTERS,
+    draw_assignee,
     is_storable,
     parse_import_lines,
     parse_jira_id,
@@ -299,3 +301,17 @@ def test_an_event_that_is_known_already_changes_nothing() -> None:
 def test_an_event_about_somebody_unheard_of_fails(event: Any) -> None:
     with pytest.raises(LookupError, match="nothing was heard of u"):
         apply_event(None, delivered(2, event))
+
+
+# --- draws --------------------------------------------------------------------------------------
+
+
+def test_a_draw_depends_on_nothing_but_its_arguments_and_is_even() -> None:
+    people = ["a", "b", "c", "d"]
+    drawn = Counter(draw_assignee("seed", f"task-{n}", people) for n in range(8000))
+    assert draw_assignee("seed", "task-1", people) == draw_assignee("seed", "task-1", people)
+    assert all(abs(drawn[person] - 2000) < 5 * (8000 * 0.25 * 0.75) ** 0.5 for person in people)
+
+
+def test_a_published_draw_never_changes() -> None:
+    assert draw_assignee("00", "task", ["a", "b", "c", "d", "e"]) == "e"
