@@ -8,7 +8,7 @@ all events: of the log itself or, where that is long, of a table into which they
 from typing import NamedTuple
 
 from popug_cli.billing import sql
-from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS
+from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS, SEGMENT_ENTRIES
 from popug_cli.bus.runtime import Context
 
 PROCESSED_BY_BILLING = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
@@ -124,11 +124,11 @@ INVARIANTS = (
         "the sums of every whole segment of the ledger equal its entries",
         f"""
         WITH moved AS (
-            SELECT employee_id, business_date, (position - 1) / 1024 AS segment,
+            SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
                 sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
                 min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
             FROM billing_entries e
-            WHERE position <= (SELECT max(position) / 1024 * 1024 FROM billing_entries)
+            WHERE position <= (SELECT max(position) / {SEGMENT_ENTRIES} * {SEGMENT_ENTRIES} FROM billing_entries)
             GROUP BY 1, 2, 3
         )
         SELECT employee_id || ' in ' || segment FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM moved) AS more

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import text
 
 from popug_cli.billing import sql
-from popug_cli.billing.rules import DayMovement, day_before
+from popug_cli.billing.rules import SEGMENT_ENTRIES, DayMovement, day_before
 from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import NotFound
@@ -38,9 +38,9 @@ SELECT_REMAINING_ENTRIES = f"""
     FROM (
         SELECT segment, business_date AS first_date, business_date AS last_date FROM billing_segments
         WHERE {IN_ACCOUNT_AND_DATES} AND first_recorded_at <= :as_of AND last_recorded_at > :as_of
-        UNION ALL SELECT coalesce(max(position), 0) / 1024, :first, :last FROM billing_entries
+        UNION ALL SELECT coalesce(max(position), 0) / {SEGMENT_ENTRIES}, :first, :last FROM billing_entries
     ) AS part CROSS JOIN billing_entries e
-    WHERE e.position BETWEEN part.segment * 1024 + 1 AND (part.segment + 1) * 1024
+    WHERE e.position BETWEEN part.segment * {SEGMENT_ENTRIES} + 1 AND (part.segment + 1) * {SEGMENT_ENTRIES}
         AND e.employee_id || '' = :account AND e.recorded_at <= :as_of
         AND e.business_date BETWEEN part.first_date AND part.last_date
 """

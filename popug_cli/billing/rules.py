@@ -14,6 +14,7 @@ MANAGEMENT = "management"
 PAYOUTS = "payouts"
 DAYS_AT_ONCE = 31
 INCOME_DAYS = 7
+SEGMENT_ENTRIES = 1_024  # a trigger of migration 0008 sums up segments of this size
 FEE_RANGE_CENTS = range(1_000, 2_001, 100)
 REWARD_RANGE_CENTS = range(2_000, 4_001, 100)
 MAX_REASON_CHARACTERS = 500
