@@ -15,10 +15,7 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 from popug_cli.storage.engine import insert_many, select_in
 
-FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in MOVES_VALUES, and in EFFECTS
-EFFECTS = {  # looked up once for each entry of a bulk, for properties of an enumeration are slow
-    kind: (kind.fee_sign, kind.reward_sign, int(kind is EntryKind.PAYOUT), kind.balance_sign) for kind in EntryKind
-}
+FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in MOVES_VALUES
 MOVES_VALUES = (
     "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
     " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS given) AS move"
@@ -135,12 +132,11 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
 def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
     moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
     for entry in entries:
-        move, cents = moves[entry.business_date][entry.employee_id], entry.amount_cents
-        fees, rewards, payouts, net = EFFECTS[entry.kind]
-        move[FEES] += fees * cents
-        move[REWARDS] += rewards * cents
-        move[PAYOUTS_MADE] += payouts * cents
-        move[NET] += net * cents
+        move, kind, cents = moves[entry.business_date][entry.employee_id], entry.kind, entry.amount_cents
+        move[FEES] += kind.fee_sign * cents
+        move[REWARDS] += kind.reward_sign * cents
+        move[PAYOUTS_MADE] += cents if kind is EntryKind.PAYOUT else 0
+        move[NET] += kind.balance_sign * cents
     # Oldest first, for each day's balance begins with the one before.
     for day in sorted(moves):
         stamped = day.isoformat()

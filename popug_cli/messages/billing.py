@@ -23,28 +23,28 @@ from popug_cli.messages.identity import Scope
 
 
 class EntryKind(StrEnum):
-    """What an entry is. The kind alone decides what the entry does to a balance, to fees and to rewards."""
+    """What an entry is. The kind alone decides what the entry does to a balance, to fees and to rewards.
 
-    FEE = "fee"
-    REWARD = "reward"
-    PAYOUT = "payout"
-    FEE_REVERSAL = "fee_reversal"
-    REWARD_REVERSAL = "reward_reversal"
+    ``balance_sign`` is 1 if an entry adds to the balance of its employee, and -1 if it takes from it. ``fee_sign`` and
+    ``reward_sign`` say the same of the fees and the rewards of its day; they are 0 if it does not change them.
+    """
 
-    @property
-    def balance_sign(self) -> int:
-        """Return 1 if the entry adds to the employee's balance, -1 if it takes from it."""
-        return 1 if self is EntryKind.REWARD or self is EntryKind.FEE_REVERSAL else -1
+    balance_sign: int
+    fee_sign: int
+    reward_sign: int
 
-    @property
-    def fee_sign(self) -> int:
-        """Return 1 if the entry adds to the fees of its day, -1 if it takes from them, else 0."""
-        return 1 if self is EntryKind.FEE else -1 if self is EntryKind.FEE_REVERSAL else 0
+    FEE = "fee", -1, 1, 0
+    REWARD = "reward", 1, 0, 1
+    PAYOUT = "payout", -1, 0, 0
+    FEE_REVERSAL = "fee_reversal", 1, -1, 0
+    REWARD_REVERSAL = "reward_reversal", -1, 0, -1
 
-    @property
-    def reward_sign(self) -> int:
-        """Return 1 if the entry adds to the rewards of its day, -1 if it takes from them, else 0."""
-        return 1 if self is EntryKind.REWARD else -1 if self is EntryKind.REWARD_REVERSAL else 0
+    def __new__(cls, value: str, balance_sign: int, fee_sign: int, reward_sign: int) -> "EntryKind":
+        """Make a kind with its signs."""
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.balance_sign, kind.fee_sign, kind.reward_sign = balance_sign, fee_sign, reward_sign
+        return kind
 
 
 class TaskRef(msgspec.Struct, frozen=True):
