@@ -39,7 +39,7 @@ class EntryKind(StrEnum):
     FEE_REVERSAL = "fee_reversal", 1, -1, 0
     REWARD_REVERSAL = "reward_reversal", -1, 0, -1
 
-    def __new__(cls, value: str, balance_sign: int, fee_sign: int, reward_sign: int) -> "EntryKind":
+    def __new__(cls, value: str, balance_sign: int = 0, fee_sign: int = 0, reward_sign: int = 0) -> "EntryKind":
         """Make a kind with its signs."""
         kind = str.__new__(cls, value)
         kind._value_ = value
