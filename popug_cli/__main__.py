@@ -11,7 +11,7 @@ def main() -> None:
 
     try:
         from popug_cli.cli.main import run
-        from popug_cli.cli.signals import run_with_signal_handling
+        from popug_cli.platform.signals import run_with_signal_handling
 
         code = run_with_signal_handling(lambda: run(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the companies of the acceptance tests perform: each command itself, or a server that holds the home."""
-    parser.addoption("--place", choices=("here", "server"), default="here")
+    parser.addoption("--place", choices=("local", "server"), default="local")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from popug_cli.analytics.rules import Changes, accumulate
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import DayClosed, EntryPosted, TaskPriced

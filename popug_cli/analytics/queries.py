@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from popug_cli.analytics import rules
 from popug_cli.analytics.rules import MostExpensiveCandidate, Period
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
 from popug_cli.messages.billing import TaskRef

@@ -1,13 +1,13 @@
 """``perform``: the one way in. A message goes in with a token, an answer or an error comes out.
 
-``LocalBackend`` performs in this process, on the home's own file; ``resident.ServedCompany`` holds that open
-for many threads.
+``LocalBackend`` performs in this process, on the home's own file; ``hosting.served_company.ServedCompany`` holds that
+open for many threads.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import LocalBackend
+    from popug_cli.app.local_backend import LocalBackend
 
 __all__ = ["LocalBackend"]
 
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """Load what performs only when it is asked for: completion looks into a company without it."""
     if name != "LocalBackend":
         raise AttributeError(name)
-    from popug_cli.app.local import LocalBackend
+    from popug_cli.app.local_backend import LocalBackend
 
     return LocalBackend

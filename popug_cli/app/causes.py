@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS
+from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_events, show_event
-from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.money import format_cents

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from popug_cli.app.causes import CauseLookup
 from popug_cli.billing import days
 from popug_cli.billing.balances import balance_at, find_account
-from popug_cli.billing.explaining import EntriesOfKind, entries_by_kind, latest_entries
-from popug_cli.billing.figures import company_days
+from popug_cli.billing.day_figures import company_days
+from popug_cli.billing.explained_entries import EntriesOfKind, entries_by_kind, latest_entries
 from popug_cli.billing.queries import list_task_entries
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.base import ACCOUNTING
@@ -21,7 +21,7 @@ from popug_cli.messages.tasks import GetTask
 from popug_cli.tasks.queries import get_task
 
 if TYPE_CHECKING:
-    from popug_cli.app.local import LocalBackend
+    from popug_cli.app.local_backend import LocalBackend
 
 ENTRIES_SHOWN = 100
 PLURALS = {

@@ -14,22 +14,28 @@ from typing import NamedTuple
 from msgspec import MsgspecError
 from sqlalchemy.exc import DBAPIError
 
-from popug_cli.audit.agreements import CROSS_MODULE_INVARIANTS, tasks_as_created
-from popug_cli.audit.beside import parallel_checks
-from popug_cli.audit.books import closed_days, entries_as_posted, entries_have_causes, no_event_skipped, read_models
-from popug_cli.audit.chain import chain, is_part_of_history
-from popug_cli.audit.draws import draws_reproducible
-from popug_cli.audit.invariants import INVARIANTS, Invariant
-from popug_cli.audit.nights import overdue_days, scheduler
-from popug_cli.audit.verdict import MAX_SHOWN, check_result
-from popug_cli.bus.chain import ORIGIN
-from popug_cli.bus.outside import limit_with_ellipsis, problems_of_unlinked
-from popug_cli.bus.runtime import Context
+from popug_cli.audit.chain_check import chain, is_part_of_history
+from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
+from popug_cli.audit.draw_checks import draws_reproducible
+from popug_cli.audit.ledger_checks import (
+    closed_days,
+    entries_as_posted,
+    entries_have_causes,
+    no_event_skipped,
+    read_models,
+)
+from popug_cli.audit.parallel import parallel_checks
+from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.audit.schedule_checks import overdue_days, scheduler
+from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
+from popug_cli.bus.context import Context
+from popug_cli.bus.hash_chain import ORIGIN
 from popug_cli.bus.status import log_problems
+from popug_cli.bus.unlinked_events import limit_with_ellipsis, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.engine import scalar
-from popug_cli.storage.faults import environment_error
+from popug_cli.storage.errors import environment_error
 
 CheckFunction = Callable[[Context], Check]
 STEPS = 1_000

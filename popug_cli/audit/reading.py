@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE
-from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Event
 

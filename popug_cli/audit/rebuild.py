@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, event
 
 from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.messages.bus import Difference
 from popug_cli.storage.engine import open_engine, scalar, transaction
 

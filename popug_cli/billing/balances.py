@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from popug_cli.billing import sql
 from popug_cli.billing.rules import SEGMENT_ENTRIES, DayMovement, day_before
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import NotFound
 from popug_cli.storage.engine import scalar

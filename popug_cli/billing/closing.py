@@ -10,11 +10,11 @@ import msgspec
 from sqlalchemy import text
 
 from popug_cli.billing import sql
+from popug_cli.billing.day_figures import recorded_day
 from popug_cli.billing.days import first_open
-from popug_cli.billing.figures import recorded_day
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.bus.consumers import rolled_back
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.billing import (

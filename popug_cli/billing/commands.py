@@ -8,7 +8,7 @@ from popug_cli.billing.days import business_date_resolver
 from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.billing.queries import entry_of
 from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
 
 SELECT_ENTRY = (

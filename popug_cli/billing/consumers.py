@@ -6,7 +6,7 @@ from popug_cli.billing.days import business_date_resolver, record_first_day
 from popug_cli.billing.ledger import NewEntry, already_posted, post
 from popug_cli.billing.prices import Price, price_tasks
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind

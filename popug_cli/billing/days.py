@@ -5,7 +5,7 @@ from datetime import date, datetime
 from functools import cache
 
 from popug_cli.billing.rules import business_date
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.storage.engine import insert_many, scalar
 
 

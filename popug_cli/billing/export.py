@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, text
 from popug_cli.billing import sql
 from popug_cli.billing.days import first_day, first_open
 from popug_cli.billing.rules import MANAGEMENT, PAYOUTS
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.messages.billing import DayEnd, DayEnds, ExportDayEnds, LedgerLine
 from popug_cli.storage.engine import scalar
 

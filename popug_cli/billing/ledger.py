@@ -8,7 +8,7 @@ from functools import cache
 import msgspec
 
 from popug_cli.billing.rules import MANAGEMENT, PAYOUTS, debit_and_credit
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted

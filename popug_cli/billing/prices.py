@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from popug_cli.billing.rules import draw_price_cents
-from popug_cli.bus.runtime import Context
-from popug_cli.kernel.chance import new_seed
+from popug_cli.bus.context import Context
 from popug_cli.kernel.draws import ALGORITHM
+from popug_cli.kernel.randomness import new_seed
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered

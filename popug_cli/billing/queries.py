@@ -8,10 +8,10 @@ from sqlalchemy import RowMapping, text
 
 from popug_cli.billing import sql
 from popug_cli.billing.balances import balance_at, earned_on, find_account, opening_balance
+from popug_cli.billing.day_figures import company_days
 from popug_cli.billing.export import day_ends, last_position, lines
-from popug_cli.billing.figures import company_days
 from popug_cli.billing.rules import income_range, statement_range
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import ACCOUNTING
 from popug_cli.messages.billing import (

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from popug_cli.bus import set_aside
+from popug_cli.bus import parked_events
+from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.log import StoredEvent
 from popug_cli.bus.retry import PermanentFailure
-from popug_cli.bus.runtime import Context, Runtime
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.progress import Progress
@@ -17,7 +17,7 @@ from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.upcasters import versions
 from popug_cli.storage.engine import execute, insert_many, scalar, select
-from popug_cli.storage.faults import environment_error
+from popug_cli.storage.errors import environment_error
 
 BATCH_EVENTS = 10_000
 IDLE_EVENTS = 100
@@ -169,7 +169,7 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
     Each success lets what waits behind it go, in order. Failures come back as a number.
     """
     with runtime.reading(ANONYMOUS) as context:
-        subjects = set_aside.due_subjects(context, consumer.name, due_by)
+        subjects = parked_events.due_subjects(context, consumer.name, due_by)
     failures = 0
     for start in range(0, len(subjects), RETRIES_PER_TRANSACTION):
         with runtime.writing(ANONYMOUS) as context:
@@ -183,7 +183,7 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
 def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> None:
     """Try once, in the transaction of the context, whatever waits for a retry, due or not."""
     for consumer in consumers:
-        for subject in set_aside.due_subjects(context, consumer.name, END_OF_TIME):
+        for subject in parked_events.due_subjects(context, consumer.name, END_OF_TIME):
             drain(consumer, subject, context)
 
 
@@ -198,12 +198,12 @@ def rolled_back(context: Context) -> Iterator[None]:
 
 def drain(consumer: Consumer, subject: str, context: Context) -> int:
     """Do what is set aside of one subject in order, up to the first that fails; 1 comes back if one did."""
-    for item in set_aside.parked_items_of(context, consumer.name, subject):
+    for item in parked_events.parked_items_of(context, consumer.name, subject):
         error = _process_one(consumer, item.sequence, context)
         if error is not None:
-            set_aside.record_failure(context, item, error)
+            parked_events.record_failure(context, item, error)
             return 1
-        set_aside.unpark(context, item)
+        parked_events.unpark(context, item)
     return 0
 
 
@@ -222,12 +222,12 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
 
 def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
     processed = _processed_sequences(context, consumer.name, rows)
-    blocked = set_aside.blocked_subjects(context, consumer.name)
+    blocked = parked_events.blocked_subjects(context, consumer.name)
     fresh = [row for row in rows if row[0] not in processed] if processed else rows
     free = [row for row in fresh if _subject_of_row(row) not in blocked] if blocked else fresh
     if len(free) < len(fresh):
         behind = [(row[0], _subject_of_row(row)) for row in fresh if _subject_of_row(row) in blocked]
-        set_aside.park_behind(context, consumer.name, behind)
+        parked_events.park_behind(context, consumer.name, behind)
     if free and not _process_batch(consumer, free, context):
         return _process_one_by_one(consumer, free, blocked, context)
     return 0
@@ -250,11 +250,11 @@ def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked
     for row in rows:
         sequence, subject = row[0], _subject_of_row(row)
         if subject in blocked:
-            set_aside.park_behind(context, consumer.name, [(sequence, subject)])
+            parked_events.park_behind(context, consumer.name, [(sequence, subject)])
             continue
         error = _process_one(consumer, sequence, context.at_position(sequence))
         if error is not None:
-            set_aside.park(context, consumer.name, sequence, subject, error)
+            parked_events.park(context, consumer.name, sequence, subject, error)
             blocked.add(subject)
             failures += 1
     return failures
@@ -281,13 +281,13 @@ def _try_to_give_up(
     """What is left of a failure once the consumer was asked to give the event up; nothing if it did."""
     try:
         with _savepoint(context):
-            if not consumer.give_up(event, set_aside.describe(error), context):
+            if not consumer.give_up(event, parked_events.describe(error), context):
                 return error
             _mark_done(context, consumer.name, [event.sequence])
     except Exception as failure:
         if environment_error(failure, context.home.database):
             raise
-        return PermanentFailure(f"it could not even be given up: {set_aside.describe(failure)}")
+        return PermanentFailure(f"it could not even be given up: {parked_events.describe(failure)}")
     return None
 
 
@@ -348,7 +348,7 @@ def _consumers_with_work(
         positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
         reached = [positions.get(c.name, 0) for c in consumers]
         progress.report(sum(reached), len(reached) * context.position)
-        due = set_aside.consumers_due(context, due_by)
+        due = parked_events.consumers_due(context, due_by)
         start = min(reached, default=0)
         window = context.log.types_after(start, IDLE_EVENTS)
         full = len(window) == IDLE_EVENTS

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer, drain
+from popug_cli.bus.context import Context
 from popug_cli.bus.queries import ParkedEvent, document, held_events
-from popug_cli.bus.runtime import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.text import is_blank

@@ -7,11 +7,11 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection
 
-from popug_cli.bus.chain import ORIGIN, LinkHasher
+from popug_cli.bus.hash_chain import ORIGIN, LinkHasher
 from popug_cli.bus.log import Log
-from popug_cli.kernel.chance import RandomSource, monotonic_uuid7s
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.randomness import RandomSource, monotonic_uuid7s
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
 from popug_cli.storage.engine import insert_many, raw_connection

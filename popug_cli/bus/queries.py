@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import text
 
+from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
-from popug_cli.bus.runtime import Context
-from popug_cli.bus.set_aside import BLOCKING_STATES
+from popug_cli.bus.parked_events import BLOCKING_STATES
 from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
 

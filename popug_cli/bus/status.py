@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import text
 
 from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.context import Context
 from popug_cli.bus.log import decode_text
-from popug_cli.bus.outside import limit_with_ellipsis, problems_of_unlinked
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.unlinked_events import limit_with_ellipsis, problems_of_unlinked
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
 from popug_cli.storage.engine import scalar

@@ -8,9 +8,10 @@ import signal
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
-from popug_cli.cli import shortcuts, signals
+from popug_cli.cli.help import fast_path
 from popug_cli.kernel.errors import InternalError, InvalidInput, PopugError, Unavailable
 from popug_cli.kernel.text import ascii_fallback
+from popug_cli.platform import signals
 
 if TYPE_CHECKING:
     from typer._click import exceptions as click
@@ -55,7 +56,7 @@ def _open_closed_streams() -> None:
 
 
 def _run(arguments: list[str], program: Any) -> int:
-    if program is None and (code := shortcuts.try_answer(arguments)) is not None:
+    if program is None and (code := fast_path.try_answer(arguments)) is not None:
         return code
     import typer
     from typer._click import exceptions as click  # Typer 0.28 carries a click of its own
@@ -63,14 +64,14 @@ def _run(arguments: list[str], program: Any) -> int:
     from popug_cli.cli.program import build
 
     try:
-        program = program or build(shortcuts.file_of(arguments))
+        program = program or build(fast_path.file_of(arguments))
         with program.make_context("popug", [*arguments]) as context:  # its ``main`` keeps an interrupt to itself
             result = program.invoke(context)
     except typer.Exit as leaving:
         return int(leaving.exit_code)
     except click.NoArgsIsHelpError as error:
         path = error.ctx.command_path if error.ctx else "popug"
-        shortcuts.show_help(path.partition(" ")[2], plain="--plain" in arguments)
+        fast_path.show_help(path.partition(" ")[2], plain="--plain" in arguments)
         return 0
     except typer.Abort as error:
         raise KeyboardInterrupt from error
@@ -80,7 +81,7 @@ def _run(arguments: list[str], program: Any) -> int:
 
 
 def _fail(error: PopugError, *, as_json: bool) -> int:
-    from popug_cli.cli.render import Printer
+    from popug_cli.cli.output.printer import Printer
 
     try:
         Printer().error(error, as_json=as_json)
@@ -115,7 +116,7 @@ def _interrupted(stop: BaseException) -> int:
 
 
 def _usage(error: "click.ClickException") -> InvalidInput:
-    from popug_cli.cli.suggestions import suggest_choices, suggest_commands, suggest_examples
+    from popug_cli.cli.help.suggestions import suggest_choices, suggest_commands, suggest_examples
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
@@ -136,7 +137,7 @@ def _internal_error(error: Exception) -> PopugError:
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY in str(error)):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if isinstance(error, OSError):
-        from popug_cli.kernel.disk import from_os_error
+        from popug_cli.kernel.disk_errors import from_os_error
 
         if fault := from_os_error(error, error.filename or "This machine"):
             return fault
@@ -152,6 +153,6 @@ def _print_traceback(error: BaseException | None) -> None:
     if error is not None and os.environ.get("POPUG_TRACEBACK"):
         from traceback import format_exception
 
-        from popug_cli.cli.render import Printer
+        from popug_cli.cli.output.printer import Printer
 
         Printer().traceback("".join(format_exception(error)))

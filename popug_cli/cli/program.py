@@ -5,33 +5,33 @@ from typing import Annotated, Any
 
 import typer
 
-from popug_cli.cli import shells
-from popug_cli.cli.face import CommandContext, GlobalOptions, HomeOption, JsonOption, PlainOption, ServerOption
-from popug_cli.cli.render import Printer
+from popug_cli.cli.context import CommandContext, GlobalOptions, HomeOption, JsonOption, PlainOption, ServerOption
+from popug_cli.cli.help import shell_scripts
+from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.version import version_line
 from popug_cli.kernel.home import find_home
 
 FILES = (
-    "session",
-    "today",
-    "dashboard",
-    "task",
-    "tasks",
-    "money",
-    "scheduler",
-    "serve",
-    "hooks",
-    "ledger",
-    "explain",
-    "analytics",
-    "user",
-    "token",
-    "mail",
-    "events",
-    "company",
-    "backup",
-    "demo",
-    "manual",
+    "commands.people.auth",
+    "commands.start.today",
+    "commands.start.dashboard",
+    "commands.tasks.task",
+    "commands.tasks.tasks",
+    "commands.money.accounts",
+    "commands.operations.scheduler",
+    "commands.operations.serve",
+    "commands.operations.hooks",
+    "commands.money.ledger",
+    "commands.money.explain",
+    "commands.money.analytics",
+    "commands.people.user",
+    "commands.people.token",
+    "commands.money.mail",
+    "commands.operations.events",
+    "commands.operations.company",
+    "commands.operations.backup",
+    "commands.start.demo",
+    "commands.start.man",
 )
 
 
@@ -59,13 +59,13 @@ def _version(requested: bool) -> None:
 
 def _show_completion(requested: bool) -> None:
     if requested:
-        Printer().write(shells.script(None))
+        Printer().write(shell_scripts.script(None))
         raise typer.Exit
 
 
 def _install_completion(requested: bool) -> None:
     if requested:
-        Printer().line(shells.install(None))
+        Printer().line(shell_scripts.install(None))
         raise typer.Exit
 
 
@@ -101,6 +101,6 @@ def _callback(
     if plain:
         context.obj.printer.plain = True
     if context.invoked_subcommand is None:
-        from popug_cli.cli.welcome import welcome
+        from popug_cli.cli.commands.start.welcome import welcome
 
         welcome(CommandContext(find_home(context.obj.home), context.obj.as_json, context.obj))

@@ -8,8 +8,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
-from popug_cli.dashboard.desk import Company, MessageWorker
 from popug_cli.dashboard.text import heading, lines, plain
+from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
 from popug_cli.messages.billing import InRed, ListInRed

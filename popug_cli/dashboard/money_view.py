@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from popug_cli.dashboard.desk import Company, MessageWorker
-from popug_cli.dashboard.sheet import FittedTable, Rows
+from popug_cli.dashboard.fitted_table import FittedTable, Rows
 from popug_cli.dashboard.text import heading, lines
+from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.charts import bars
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import Entry, GetIncome, GetStatement, Statement

@@ -9,9 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from popug_cli.dashboard.desk import Company, MessageWorker
-from popug_cli.dashboard.sheet import FittedTable, Rows
+from popug_cli.dashboard.fitted_table import FittedTable, Rows
 from popug_cli.dashboard.text import heading
+from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage
 from popug_cli.messages.today import Today

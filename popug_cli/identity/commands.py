@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import msgspec
 
-from popug_cli.bus.runtime import Context
-from popug_cli.identity import grants, keys, passwords, people, rules, throttle
+from popug_cli.bus.context import Context
+from popug_cli.identity import keys, login_throttle, passwords, rules, token_store, users
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.errors import Conflict, NotAuthenticated, NotFound, PopugError
 from popug_cli.messages.base import ImportResult, Nothing, Role
@@ -45,7 +45,7 @@ PEOPLE_AT_ONCE = 5_000
 
 def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
     """Register an admin while there is nobody; raises ``already_initialised`` otherwise."""
-    if people.has_users(context):
+    if users.has_users(context):
         raise Conflict(
             "already_initialised",
             f"The company in {context.home.root} has its people already.",
@@ -60,9 +60,9 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
 
 def recover_admin(message: RecoverAdmin, context: Context) -> User:
     """Make somebody an active admin with a new password, whatever they were; also mends a lost key."""
-    user = people.get(context, message.username)
+    user = users.get(context, message.username)
     rules.check_password(message.password, user.username, user.email)
-    grants.revoke_all(context, user, "recovered")
+    token_store.revoke_all(context, user, "recovered")
     recovered = msgspec.structs.replace(user, role=Role.ADMIN, active=True)
     _update(context, user, recovered)
     _set_password(context, user, message.password)
@@ -79,29 +79,29 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
     Raises ``too_many_attempts``. An unknown name is answered with the same words after the same work.
     """
     username = rules.lower_username(message.username)
-    throttle.check_not_locked(context, username)
-    user = people.find(context, username)
-    password_hash = people.password_hash_of(context, user) if user and user.active else None
+    login_throttle.check_not_locked(context, username)
+    user = users.find(context, username)
+    password_hash = users.password_hash_of(context, user) if user and user.active else None
     is_correct = passwords.is_password(message.password, password_hash, context)
     if not is_correct or user is None or password_hash is None:
-        throttle.record_failure(context, username)
+        login_throttle.record_failure(context, username)
         return NotAuthenticated(
             "bad_credentials",
             "The name or the password is wrong.",
             hint="Try again, or let an admin set a new password with `popug user passwd NAME`.",
         )
-    throttle.reset(context, username)
+    login_throttle.reset(context, username)
     if passwords.needs_rehash(password_hash, context):
-        people.set_password_hash(context, user, passwords.hash_password(message.password, context))
+        users.set_password_hash(context, user, passwords.hash_password(message.password, context))
     context.events.set_actor(user.username)
     lifetime = timedelta(hours=context.settings.number("identity.session_hours"))
-    issued = grants.issue(context, user, grants.SESSION, lifetime)
+    issued = token_store.issue(context, user, token_store.SESSION, lifetime)
     return Session(user=user, token=issued.token, expires_at=issued.expires_at)
 
 
 def log_out(message: LogOut, context: Context) -> Nothing:
     """End one's own token."""
-    grants.revoke(context, context.principal.token_id, "logged_out")
+    token_store.revoke(context, context.principal.token_id, "logged_out")
     return Nothing()
 
 
@@ -124,18 +124,18 @@ def import_users(message: ImportUsers, context: Context) -> ImportResult:
 
 def set_role(message: SetRole, context: Context) -> User:
     """Give a person another role; raises ``last_admin``."""
-    user = people.get(context, message.username)
+    user = users.get(context, message.username)
     return _change_permissions(context, user, rules.parse_role(message.role), active=user.active, reason="role_changed")
 
 
 def set_email(message: SetEmail, context: Context) -> User:
     """Give a person another address; raises ``email_taken``."""
-    user = people.get(context, message.username)
+    user = users.get(context, message.username)
     email = rules.parse_email(message.email)
     others = [
-        holder for holder in people.with_name_or_email(context, user.username, email) if holder.user_id != user.user_id
+        holder for holder in users.with_name_or_email(context, user.username, email) if holder.user_id != user.user_id
     ]
-    people.check_email_free(email, others)
+    users.check_email_free(email, others)
     changed = msgspec.structs.replace(user, email=email)
     _update(context, user, changed)
     return changed
@@ -143,13 +143,13 @@ def set_email(message: SetEmail, context: Context) -> User:
 
 def deactivate_user(message: DeactivateUser, context: Context) -> User:
     """Take a person out of the game; raises ``last_admin``."""
-    user = people.get(context, message.username)
+    user = users.get(context, message.username)
     return _change_permissions(context, user, user.role, active=False, reason="deactivated")
 
 
 def activate_user(message: ActivateUser, context: Context) -> User:
     """Take a person back into the game."""
-    user = people.get(context, message.username)
+    user = users.get(context, message.username)
     changed = msgspec.structs.replace(user, active=True)
     _update(context, user, changed)
     return changed
@@ -157,9 +157,9 @@ def activate_user(message: ActivateUser, context: Context) -> User:
 
 def set_password(message: SetPassword, context: Context) -> User:
     """Set a password, one's own where nobody is named; ends that person's sessions."""
-    user = people.get(context, message.username or context.principal.username)
+    user = users.get(context, message.username or context.principal.username)
     rules.check_password(message.password, user.username, user.email)
-    grants.revoke_sessions(context, user, "password_changed")
+    token_store.revoke_sessions(context, user, "password_changed")
     _set_password(context, user, message.password)
     return user
 
@@ -167,7 +167,7 @@ def set_password(message: SetPassword, context: Context) -> User:
 def issue_token(message: IssueToken, context: Context) -> IssuedToken:
     """Make a token for a machine; raises ``invalid_ttl``, or ``user_inactive`` for who is out of the game."""
     lifetime = rules.check_lifetime(message.ttl_seconds)
-    user = people.get(context, message.username)
+    user = users.get(context, message.username)
     if not user.active:
         raise Conflict(
             "user_inactive",
@@ -175,19 +175,19 @@ def issue_token(message: IssueToken, context: Context) -> IssuedToken:
             hint=f"Run `popug user activate {user.username}` first.",
             details={"username": user.username},
         )
-    return grants.issue(context, user, grants.MACHINE, lifetime, message.scope)
+    return token_store.issue(context, user, token_store.MACHINE, lifetime, message.scope)
 
 
 def revoke_token(message: RevokeToken, context: Context) -> Nothing:
     """End one token; raises ``token_not_found``."""
-    if grants.find(context, message.token_id) is None:
+    if token_store.find(context, message.token_id) is None:
         raise NotFound(
             "token_not_found",
             f"There is no token {message.token_id!r}.",
             hint="Run `popug token list` for all of them.",
             details={"token_id": message.token_id},
         )
-    grants.revoke(context, message.token_id, "revoked")
+    token_store.revoke(context, message.token_id, "revoked")
     return Nothing()
 
 
@@ -201,11 +201,11 @@ def rotate_key(message: RotateKey, context: Context) -> RotatedKey:
 def _register(context: Context, person: NewPerson, password: str | None) -> User:
     rules.check_new_user(person.username, person.email, person.role, password)
     user = _new_user(context, person)
-    taken = people.with_name_or_email(context, user.username, user.email)
-    people.check_username_free(user.username, taken)
-    people.check_email_free(user.email, taken)
+    taken = users.with_name_or_email(context, user.username, user.email)
+    users.check_username_free(user.username, taken)
+    users.check_email_free(user.email, taken)
     password_hash = None if password is None else passwords.hash_password(password, context)
-    people.register(context, [user], password_hash)
+    users.register(context, [user], password_hash)
     return user
 
 
@@ -225,7 +225,7 @@ def _is_same(existing: User, line: User) -> bool:
 
 def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) -> int:
     """Register who is not there yet; how many they are comes back. Raises what is wrong with the first bad line."""
-    known, holders = people.existing_for(context, [person for _, person in lines])
+    known, holders = users.existing_for(context, [person for _, person in lines])
     fresh = []
     for number, person in lines:
         with _with_line_number(number):
@@ -233,12 +233,12 @@ def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) ->
             existing = known.get(user.username)
             if existing is not None and _is_same(existing, user):
                 continue
-            people.check_username_free(user.username, [existing] if existing else [])
+            users.check_username_free(user.username, [existing] if existing else [])
             key = rules.email_key(user.email)
-            people.check_email_free(user.email, [holders[key]] if key in holders else [])
+            users.check_email_free(user.email, [holders[key]] if key in holders else [])
             known[user.username] = holders[key] = user
             fresh.append(user)
-    people.register(context, fresh)
+    users.register(context, fresh)
     return len(fresh)
 
 
@@ -257,14 +257,14 @@ def _change_permissions(context: Context, user: User, role: Role, *, active: boo
     changed = msgspec.structs.replace(user, role=role, active=active)
     if changed == user:
         return user
-    if people.is_last_admin(context, user):
+    if users.is_last_admin(context, user):
         raise Conflict(
             "last_admin",
             f"{user.username} is the last active admin.",
             hint="Make somebody else an admin first: `popug user set-role NAME admin`.",
             details={"username": user.username},
         )
-    grants.revoke_all(context, user, reason)
+    token_store.revoke_all(context, user, reason)
     _update(context, user, changed)
     return changed
 
@@ -273,7 +273,7 @@ def _update(context: Context, before: User, after: User) -> None:
     """Write down what has changed of a person, and tell of it."""
     if before == after:
         return
-    people.update(context, after)
+    users.update(context, after)
     user_id = after.user_id
     if before.role != after.role:
         context.events.publish(UserRoleChanged(user_id=user_id, old_role=before.role, new_role=after.role))
@@ -284,6 +284,6 @@ def _update(context: Context, before: User, after: User) -> None:
 
 
 def _set_password(context: Context, user: User, password: str) -> None:
-    people.set_password_hash(context, user, passwords.hash_password(password, context))
-    throttle.reset(context, user.username)
+    users.set_password_hash(context, user, passwords.hash_password(password, context))
+    login_throttle.reset(context, user.username)
     context.events.publish(PasswordChanged(user_id=user.user_id))

@@ -13,17 +13,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from popug_cli.kernel.chance import RandomSource
-from popug_cli.kernel.disk import make_directory
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.home import Home, replace_file, replaced_until_error
+from popug_cli.kernel.home import Home, replaced_until_error
+from popug_cli.kernel.randomness import RandomSource
+from popug_cli.platform.file_id import FileFingerprint
+from popug_cli.platform.files import make_directory, replace_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 KEY_BYTES = 32
 ALGORITHM = "EdDSA"
-FileFingerprint = tuple[int, ...]
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.bus.runtime import Context, PasswordWork
+from popug_cli.bus.context import Context, PasswordWork
 from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normal_password
 from popug_cli.kernel.errors import Unavailable
 

@@ -3,8 +3,8 @@
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
-from popug_cli.identity import keys, people
+from popug_cli.bus.context import Context
+from popug_cli.identity import keys, users
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.identity import (
     KeySet,
@@ -22,17 +22,17 @@ from popug_cli.messages.identity import (
 
 def who_am_i(message: WhoAmI, context: Context) -> User:
     """Who the token belongs to."""
-    return people.get(context, context.principal.username)
+    return users.get(context, context.principal.username)
 
 
 def list_users(message: ListUsers, context: Context) -> Users:
     """Everybody, by username."""
-    return Users(people.all_users(context))
+    return Users(users.all_users(context))
 
 
 def show_user(message: ShowUser, context: Context) -> User:
     """One person; raises ``user_not_found``."""
-    return people.get(context, message.username)
+    return users.get(context, message.username)
 
 
 def list_tokens(message: ListTokens, context: Context) -> Tokens:

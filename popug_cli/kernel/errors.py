@@ -1,9 +1,7 @@
 """The tree of errors: raised in the core, turned into words and exit codes in one place of each face."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
-
-Raised = TypeVar("Raised", bound=BaseException)
+from typing import Any, ClassVar
 
 
 class PopugError(Exception):
@@ -69,11 +67,3 @@ class Unavailable(PopugError):
     """Not possible now; nothing was changed, unless the code is ``in_doubt``."""
 
     exit_status = 8
-
-
-def find_in_context(error: BaseException, kinds: type[Raised] | tuple[type[Raised], ...]) -> Raised | None:
-    """The error itself or the nearest amidst which it came up that is of some kinds, as in SQLAlchemy's cleaning up."""
-    current: BaseException | None = error
-    while current is not None and not isinstance(current, kinds):
-        current = current.__context__
-    return current

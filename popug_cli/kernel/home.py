@@ -1,18 +1,16 @@
 """The home: the one directory that holds a company."""
 
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 
 import msgspec
 
-from popug_cli.kernel import disk
+from popug_cli.kernel import disk_errors
+from popug_cli.platform import files
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
-OWNER_ONLY_DIRECTORY = disk.OWNER_ONLY_DIRECTORY
-OWNER_ONLY_FILE = 0o600
 MAX_SOCKET_PATH_BYTES = 100
 
 
@@ -71,7 +69,7 @@ class Home(msgspec.Struct, frozen=True):
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.chmod(OWNER_ONLY_DIRECTORY)
         for directory in (self.root, self.keys, self.maildir, self.backups):
-            disk.make_directory(directory)
+            files.make_directory(directory)
 
 
 def find_home(chosen: Path | None) -> Home:
@@ -97,55 +95,6 @@ def runtime_directory() -> Path:
 def socket_url(path: Path) -> str:
     """What a socket is called as a server's address, whatever characters its path has."""
     return "unix" + path.as_uri().removeprefix("file")
-
-
-def is_private_directory(directory: Path) -> bool:
-    """Whether a directory is there that belongs to this user, and in which nobody else can put anything."""
-    try:
-        status = directory.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
-
-
-@contextmanager
-def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
-    """Room on the disk for so large a file; what is yielded puts a content in the file's place, whole or not at all.
-
-    The file is its owner's only: a synced temporary beside it, a rename, and that synced.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY_FILE)
-    try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-
-            def write(content: bytes) -> None:
-                _write_all(file, content)
-                temporary.replace(path)
-                disk.sync_directory(path.parent)
-
-            if size_bytes:
-                _write_all(file, bytes(size_bytes))
-            yield write
-    finally:
-        with suppress(OSError):  # what is left then is hidden, and the next to have this process id takes it over
-            temporary.unlink(missing_ok=True)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, whole or not at all."""
-    with reserve_replacement(path) as write:
-        write(content)
-
-
-def _write_all(file: FileIO, content: bytes) -> None:
-    """Let a file have this content and keep it; where it had room for that, the disk cannot be too full."""
-    file.seek(0)
-    remaining = memoryview(content)
-    while remaining:
-        remaining = remaining[file.write(remaining) :]
-    file.truncate()
-    os.fsync(file.fileno())
 
 
 @contextmanager
@@ -176,4 +125,4 @@ def _restore(backup: Path, path: Path) -> None:
         elif not backup.samefile(path):
             backup.replace(path)
     except OSError as error:
-        raise disk.in_doubt(disk.write_error(path, error)) from error
+        raise disk_errors.in_doubt(disk_errors.write_error(path, error)) from error

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from popug_cli.kernel.errors import Unavailable
-from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
+from popug_cli.kernel.home import Home
+from popug_cli.platform.files import OWNER_ONLY_FILE
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""What may be done about mail; sending it is ``app.mail_run``'s, since that happens outside a transaction."""
+"""What may be done about mail; sending it is ``workflows.send_mail``'s, since that happens outside a transaction."""
 
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict
 from popug_cli.mail.queries import find, line_of

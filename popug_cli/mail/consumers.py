@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.mail.rules import message_id_of
 from popug_cli.messages.base import Event

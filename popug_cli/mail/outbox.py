@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context, WriteStatement
-from popug_cli.kernel.chance import random_unit
+from popug_cli.bus.context import Context, WriteStatement
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.kernel.randomness import random_unit
 from popug_cli.kernel.settings import MAX_STEP_SECONDS
 from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent

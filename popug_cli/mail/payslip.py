@@ -11,7 +11,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import escape_hidden
 from popug_cli.mail.html import page
-from popug_cli.mail.letter import POLICY, RenderedMail, render
+from popug_cli.mail.mime import POLICY, RenderedMail, render
 from popug_cli.mail.rules import subject_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import NotFound
 from popug_cli.mail.rules import subject_of, summary_subject_of
 from popug_cli.messages.mail import ListMails, MailDetails, MailKind, MailLine, Mails, ShowMail

@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.money import format_cents
@@ -13,7 +13,7 @@ from popug_cli.kernel.text import escape_hidden
 from popug_cli.mail import payslip
 from popug_cli.mail.consumers import INSERT_MAIL
 from popug_cli.mail.html import page
-from popug_cli.mail.letter import RenderedMail, render
+from popug_cli.mail.mime import RenderedMail, render
 from popug_cli.mail.rules import message_id_of, summary_subject_of
 from popug_cli.messages.analytics import MostExpensiveTask
 from popug_cli.messages.base import ACCOUNTING, Role

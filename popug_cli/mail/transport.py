@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from popug_cli.kernel.disk import make_directory
-from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
+from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import Settings
-from popug_cli.mail.letter import RenderedMail
+from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.rules import one_line
-from popug_cli.storage.faults import environment_error
+from popug_cli.platform.files import OWNER_ONLY_FILE, make_directory
+from popug_cli.storage.errors import environment_error
 
 if TYPE_CHECKING:
     import smtplib
@@ -188,7 +188,7 @@ class Smtp:
         return ACCEPTED
 
     def _connect(self) -> "smtplib.SMTP":
-        from popug_cli.mail.client import Client, TlsClient
+        from popug_cli.mail.smtp_client import Client, TlsClient
 
         host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
         security, local_name = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"

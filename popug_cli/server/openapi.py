@@ -7,7 +7,7 @@ import msgspec
 
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import KeySet
-from popug_cli.server import problems
+from popug_cli.server import http_errors
 from popug_cli.server.requests import JSON, path_of, public_messages
 
 OpenApiDocument = dict[str, Any]
@@ -54,7 +54,7 @@ def document(version: str) -> OpenApiDocument:
     types = (
         [declaration.message for declaration in declarations]
         + [declaration.answer for declaration in declarations]
-        + [problems.ProblemDocument, KeySet]
+        + [http_errors.ProblemDocument, KeySet]
     )
     shapes, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     request_shapes, answer_shapes = shapes[: len(declarations)], shapes[len(declarations) : -2]
@@ -150,7 +150,7 @@ def _error_responses() -> OpenApiDocument:
 
 
 def _error_response(description: str, shape: OpenApiDocument) -> OpenApiDocument:
-    return _success(description, problems.MEDIA_TYPE, shape)
+    return _success(description, http_errors.MEDIA_TYPE, shape)
 
 
 def _header(description: str) -> OpenApiDocument:

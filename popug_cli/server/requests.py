@@ -7,12 +7,12 @@ from typing import Any, get_origin
 import msgspec
 from litestar import Request, Response
 
-from popug_cli.app.resident import PerformResult
+from popug_cli.app.hosting.served_company import PerformResult
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Access, Declaration, declarations
-from popug_cli.server import gate, refusals
-from popug_cli.server.gate import BODY, HEADERS
-from popug_cli.server.refusals import HttpError
+from popug_cli.server import http_errors, request_limits
+from popug_cli.server.http_errors import HttpError
+from popug_cli.server.request_limits import BODY, HEADERS
 
 MAX_WARNING_BYTES = 8 * 1024
 MAX_LINES = 1_000_000
@@ -44,7 +44,7 @@ def header(request: WebRequest, name: bytes) -> str | None:
 
 def bearer(request: WebRequest) -> str | None:
     """The token of a request; None where it has none."""
-    return gate.bearer(request.scope["state"][HEADERS])
+    return request_limits.bearer(request.scope["state"][HEADERS])
 
 
 def idempotency_key(request: WebRequest) -> str | None:
@@ -59,7 +59,7 @@ def message_of(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any
     """The message in the body; raises ``usage``, with status 400 where the body is no JSON at all."""
     body: bytes = request.scope["state"].pop(BODY)
     if len(body) > MAX_LINES and body.count(b"{") > MAX_LINES:
-        raise refusals.too_many_lines(MAX_LINES)
+        raise http_errors.too_many_lines(MAX_LINES)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from popug_cli.kernel import serve_lock
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, Home, is_private_directory, socket_url
+from popug_cli.kernel.home import Home, socket_url
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, is_private_directory
 
 BACKLOG = 1024
 GROUP_FILE = 0o660

@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
 
-from popug_cli.kernel.disk import in_doubt
-from popug_cli.storage import queue
-from popug_cli.storage.faults import (
+from popug_cli.kernel.disk_errors import in_doubt
+from popug_cli.platform import file_id
+from popug_cli.storage import write_lock
+from popug_cli.storage.errors import (
     PARTIAL_WORK_KEPT,
     environment_error,
     replaced,
@@ -58,7 +59,7 @@ def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[],
         pool_reset_on_return=None,
         execution_options={
             "popug_database": database,
-            "popug_identity": queue.file_id(database),
+            "popug_identity": file_id.file_id(database),
             "popug_while_waiting": while_waiting,
         },
     )
@@ -136,7 +137,7 @@ def _truncate_wal(driver: sqlite3.Connection) -> bool:
 def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """One transaction: committed at the end, rolled back on any exception.
 
-    A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``faults``.
+    A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``errors``.
     """
     with open_connection(engine, writes=writes) as connection, transaction_scope(connection):
         yield connection
@@ -152,7 +153,7 @@ def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
 
 @contextmanager
 def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """A connection for transactions of one kind, one after the other; raises the errors of ``faults``."""
+    """A connection for transactions of one kind, one after the other; raises the errors of ``errors``."""
     database = engine.get_execution_options()["popug_database"]
     with (
         translate_errors(database),
@@ -172,7 +173,7 @@ def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
     database, identity = options["popug_database"], options["popug_identity"]
     while_waiting = options["popug_while_waiting"]
     with (
-        queue.acquire(database, identity, while_waiting) if may_write(connection) else nullcontext(),
+        write_lock.acquire(database, identity, while_waiting) if may_write(connection) else nullcontext(),
         ExitStack() as on_rollback,
         connection.begin(),
     ):
@@ -184,7 +185,7 @@ def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
 def execute_in_own_transaction(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """Run one statement with ``?`` places for many rows in a write transaction of its own, past SQLAlchemy."""
     options, driver = connection.get_execution_options(), raw_connection(connection)
-    with queue.acquire(options["popug_database"], options["popug_identity"]):
+    with write_lock.acquire(options["popug_database"], options["popug_identity"]):
         try:
             _begin(connection)
             _check_not_replaced(connection)
@@ -199,7 +200,7 @@ def execute_in_own_transaction(connection: Connection, statement: str, rows: Seq
 def _check_not_replaced(connection: Connection) -> None:
     """Raise ``home_replaced`` where another file took the database's place while SQLite's own lock was waited for."""
     options = connection.get_execution_options()
-    if queue.file_id(options["popug_database"]) != options["popug_identity"]:
+    if file_id.file_id(options["popug_database"]) != options["popug_identity"]:
         raise replaced(options["popug_database"])
 
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from popug_cli.kernel import serve_lock
-from popug_cli.kernel.disk import sync_directory
 from popug_cli.kernel.errors import IntegrityViolation
-from popug_cli.kernel.home import OWNER_ONLY_FILE, Home
-from popug_cli.storage import queue
-from popug_cli.storage.faults import corrupt, translate_errors
+from popug_cli.kernel.home import Home
+from popug_cli.platform import file_id
+from popug_cli.platform.files import OWNER_ONLY_FILE, sync_directory
+from popug_cli.storage import write_lock
+from popug_cli.storage.errors import corrupt, translate_errors
 
 NEWEST = "0010"
 SCRIPTS = Path(__file__).with_name("migrations")
@@ -44,7 +45,7 @@ def check_version(home: Home) -> None:
     database = home.database
     if not _is_older(home):
         return
-    with translate_errors(database), queue.acquire(database, queue.file_id(database)):
+    with translate_errors(database), write_lock.acquire(database, file_id.file_id(database)):
         if _is_older(home):
             _upgrade(home)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import ImportResult
@@ -22,9 +22,9 @@ from popug_cli.messages.tasks import (
     TaskCompleted,
     TaskStatus,
 )
+from popug_cli.storage.disk_counter import count_on_disk
 from popug_cli.storage.engine import insert_many, scalar, select_in
-from popug_cli.storage.tally import count_on_disk
-from popug_cli.tasks import people, refusals, rules, shuffles
+from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
 from popug_cli.tasks.creation import create, draw_for_new_tasks
 from popug_cli.tasks.queries import get_task
@@ -42,9 +42,9 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
     task = get_task(GetTask(number=message.number), context)
     me = context.principal.user_id
     if task.status is TaskStatus.COMPLETED:
-        raise refusals.already_completed(task, context)
+        raise errors.already_completed(task, context)
     if _assignee_id(task, context) != me:
-        raise refusals.not_assignee(task, context)
+        raise errors.not_assignee(task, context)
     _complete(task, context)
     context.events.publish(TaskCompleted(task_id=task.task_id, assignee_id=me, completed_at=context.now))
     return GetTask(number=task.number)
@@ -53,7 +53,7 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
 def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
     """Ask for a shuffle, which tasks itself carries out; raises ``nobody_assignable`` where that is sure to fail."""
     if has_open_tasks(context) and not people.assignable(context):
-        raise refusals.nobody_assignable()
+        raise errors.nobody_assignable()
     shuffle_id, requested_by = context.events.new_id(), context.principal.user_id
     shuffles.record_request(shuffle_id, requested_by, context.now, context)
     context.events.publish(ShuffleRequested(shuffle_id=shuffle_id, requested_by=requested_by))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import cast
 
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import TaskPriced
 from popug_cli.messages.envelope import Delivered

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, TaskCreated
 from popug_cli.storage.engine import insert_many, scalar
-from popug_cli.tasks import refusals
+from popug_cli.tasks import errors
 from popug_cli.tasks.assignments import DrawWithCandidates, new_draw
 from popug_cli.tasks.rules import ParsedTitle
 
@@ -37,7 +37,7 @@ def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
     """The draw for tasks that are about to be; raises ``nobody_assignable``."""
     draw = new_draw(context)
     if not draw.candidates:
-        raise refusals.nobody_assignable()
+        raise errors.nobody_assignable()
     return draw
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.messages.base import Role
 from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks.rules import Person

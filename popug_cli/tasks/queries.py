@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
@@ -33,7 +33,7 @@ from popug_cli.messages.tasks import (
     WrongDraw,
 )
 from popug_cli.storage.engine import scalar
-from popug_cli.tasks import people, refusals, rules, shuffles
+from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
 MAX_ROWS = 2**53
@@ -49,7 +49,7 @@ def get_task(message: GetTask, context: Context) -> Task:
     is_storable = 1 <= message.number <= rules.MAX_NUMBER
     tasks = _tasks("t.number = :number", {"number": message.number}, context) if is_storable else []
     if not tasks:
-        raise refusals.task_not_found(message.number)
+        raise errors.task_not_found(message.number)
     return tasks[0]
 
 
@@ -175,7 +175,7 @@ def _wrong_draws(wrong: list[tuple[str, str, str]], context: Context) -> list[Wr
 def _shuffle(shuffle_id: str, context: Context) -> Any:
     row = shuffles.find(shuffle_id, context) if rules.is_storable(shuffle_id) else None
     if row is None:
-        raise refusals.shuffle_not_found(shuffle_id)
+        raise errors.shuffle_not_found(shuffle_id)
     return row
 
 
@@ -219,7 +219,7 @@ def _user_id(username: str, context: Context) -> str:
     lowered = username.lower() if username.isascii() else username
     user_id = scalar(context.connection, statement, username=lowered) if rules.is_storable(lowered) else None
     if user_id is None:
-        raise refusals.user_not_found(username)
+        raise errors.user_not_found(username)
     return str(user_id)
 
 

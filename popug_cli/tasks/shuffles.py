@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssignmentReason, ShuffleFailed, ShuffleRequested, TasksShuffled

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.acceptance.company")
+pytest.register_assert_rewrite("tests.support.installed_company")
 
-from tests.acceptance.company import Company  # noqa: E402  (after its assertions are registered)
+from tests.support.installed_company import Company  # noqa: E402  (after its assertions are registered)
 
 
 def pytest_configure(config: pytest.Config) -> None:

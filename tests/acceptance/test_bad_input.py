@@ -16,7 +16,7 @@ from time import monotonic
 
 import pytest
 
-from tests.acceptance.company import PASSWORD, PROGRAM, Company, Result, email_of, snapshot
+from tests.support.installed_company import PASSWORD, PROGRAM, Company, Result, email_of, snapshot
 
 ADD = ("user", "add", "eve", "--role", "worker", "--password-stdin", "--email")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.company import PROGRAM, Company, snapshot
+from tests.support.installed_company import PROGRAM, Company, snapshot
 
 LIMIT_SECONDS = 120
 

@@ -9,7 +9,7 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.acceptance.company import Company
+from tests.support.installed_company import Company
 
 USER_REGISTERED = "popug.identity.user_registered.v1"
 TASK_CREATED_1 = "popug.tasks.task_created.v1"

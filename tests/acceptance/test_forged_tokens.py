@@ -8,7 +8,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 from joserfc.util import urlsafe_b64decode
 
-from tests.acceptance.company import Company, Result
+from tests.support.installed_company import Company, Result
 
 
 def decoded(part: str) -> dict[str, Any]:

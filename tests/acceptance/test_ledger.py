@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.company import Company
+from tests.support.installed_company import Company
 
 
 def in_the_shell(company: Company, *statements: str) -> None:

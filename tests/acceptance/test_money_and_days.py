@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.company import (
+from tests.support.installed_company import (
     Company,
     Json,
     day_figures,

@@ -4,7 +4,7 @@ import re
 import stat
 from pathlib import Path
 
-from tests.acceptance.company import PASSWORD, Company, Json, Result, email_of, payouts_of, pick
+from tests.support.installed_company import PASSWORD, Company, Json, Result, email_of, payouts_of, pick
 
 NEW_PASSWORD = "forty-two-quiet-feathers"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.company import Company
+from tests.support.installed_company import Company
 
 HEAVY = {"sqlmodel", "sqlalchemy", "pydantic", "jwt", "apscheduler", "alembic", "jinja2"}
 LIST_MODULES = """
@@ -49,7 +49,15 @@ def test_adding_a_task_loads_no_scheduler_no_migrations_and_no_templates(company
     assert modules & {"apscheduler", "alembic", "jinja2", "sqlmodel", "pydantic"} == set()
     assert "sqlalchemy" in modules, "this looks at the wrong process"
     others = {name for name in modules if name.startswith("popug_cli.cli.")}
-    assert others & {"popug_cli.cli.money", "popug_cli.cli.user", "popug_cli.cli.demo"} == set()
+    assert (
+        others
+        & {
+            "popug_cli.cli.commands.money.accounts",
+            "popug_cli.cli.commands.people.user",
+            "popug_cli.cli.commands.start.demo",
+        }
+        == set()
+    )
 
 
 def test_a_company_that_is_served_is_asked_through_its_server_and_no_longer_than_that(

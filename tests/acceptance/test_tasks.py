@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.acceptance.company import Company, Json, pick
+from tests.support.installed_company import Company, Json, pick
 
 TITLES = [
     "Feed the cage",

@@ -7,7 +7,7 @@ import pytest
 
 from popug_cli.messages.base import EVENTS, Event, schema_uri
 from popug_cli.messages.upcasters import UPCASTERS, versions
-from tests.architecture import schemas
+from tests.generate import schemas
 
 every_event = pytest.mark.parametrize("shape", list(EVENTS.values()), ids=list(EVENTS))
 
@@ -15,7 +15,7 @@ every_event = pytest.mark.parametrize("shape", list(EVENTS.values()), ids=list(E
 @every_event
 def test_the_schema_of_an_event_is_committed(shape: type[Event]) -> None:
     changed = [*schemas.changes(shape.NAME, schemas.committed(shape.TYPE), schemas.schema_of(shape))]
-    what_to_do = "Run `python -m tests.architecture.schemas --write` and commit what it writes."
+    what_to_do = "Run `python -m tests.generate` and commit what it writes."
     if shape.TYPE in schemas.released():
         what_to_do = schemas.way_out(shape)
     assert changed == [], f"{shape.TYPE}: {'; '.join(changed)}. {what_to_do}"

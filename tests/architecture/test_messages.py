@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from popug_cli import bootstrap, messages
-from popug_cli.app import composed
+from popug_cli.app import handlers
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import DECLARATIONS, EVENTS, Command, Declaration, Event, Message, Query, declarations
 
@@ -28,7 +28,7 @@ def classes_below(root: type[Any]) -> Iterator[type[Any]]:
 
 
 def handler_of(declaration: Declaration) -> Any:
-    return composed.find_handler(declaration.message, declaration.name) or bootstrap.handler_of(declaration)
+    return handlers.find_handler(declaration.message, declaration.name) or bootstrap.handler_of(declaration)
 
 
 every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)

@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from popug_cli import messages
-from popug_cli.app import composed
-from popug_cli.bus.runtime import Context
-from popug_cli.identity import gate
+from popug_cli.app import handlers
+from popug_cli.bus.context import Context
+from popug_cli.identity import authorization
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Role, declarations
 from popug_cli.messages.identity import DeactivateUser, IssueToken, RevokeToken, Scope
 from popug_cli.messages.principal import ANONYMOUS, OPERATOR, SCHEDULER, Principal
-from tests.integration.support import InProcess
+from tests.support.company import InProcess
 
 for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")
@@ -93,7 +93,7 @@ CLOSE_DAY_MAY = {"close-day", "mail send"}
 every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)
 GUARDED = [each for each in declarations() if each.access is Access.TOKEN]
 every_guarded = pytest.mark.parametrize("declaration", GUARDED, ids=lambda each: each.name)
-IN_A_TRANSACTION = [each for each in GUARDED if each.is_command and each.message not in composed.HANDLER_MODULES]
+IN_A_TRANSACTION = [each for each in GUARDED if each.is_command and each.message not in handlers.HANDLER_MODULES]
 NO_TRANSACTION = cast(Context, None)
 
 
@@ -111,7 +111,7 @@ def names_a_person(declaration: Declaration) -> bool:
 
 def is_admitted(principal: Principal, declaration: Declaration, message: Message[Any]) -> bool:
     try:
-        gate.authorize(principal, declaration, message, NO_TRANSACTION)
+        authorization.authorize(principal, declaration, message, NO_TRANSACTION)
     except NotAllowed:
         return False
     return True

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.surface import parse
-from tests.architecture import picture, readme
-from tests.architecture.readme import CONTRIBUTING, OPERATING, README, Block
-from tests.architecture.terminal import type_into_shell
+from popug_cli.cli.help.surface import parse
+from tests.generate import picture, readme
+from tests.generate.readme import CONTRIBUTING, OPERATING, README, Block
+from tests.support.terminal import type_into_shell
 
 ROOT = README.parent
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in (README, OPERATING, CONTRIBUTING)}
@@ -115,7 +115,7 @@ def test_no_block_is_of_a_language_that_nobody_checks() -> None:
 @pytest.mark.parametrize("name", readme.GENERATED)
 def test_a_table_says_what_the_program_says(name: str) -> None:
     page, make = readme.GENERATED[name]
-    told = "Run `python -m tests.architecture.readme --write` and look at what has changed."
+    told = "Run `python -m tests.generate` and look at what has changed."
     assert f"<!-- {name} -->\n{make()}\n<!-- /{name} -->" in PAGES[page.name], told
 
 
@@ -123,7 +123,7 @@ def test_the_picture_shows_the_session_of_its_script() -> None:
     shown = re.sub("<[^>]*>", "", picture.PICTURE.read_text(encoding="utf-8").replace("&#160;", " "))
     places = [shown.find(line.split("MINE")[0].replace("'", "&#x27;")) for _, line in picture.SESSION]
     assert -1 not in places
-    assert places == sorted(places), "run `python -m tests.architecture.picture --write`"
+    assert places == sorted(places), "run `python -m tests.generate`"
     known = {words for words, _ in readme.program()}
     assert {parse(line.split()[1:]).words for _, line in picture.SESSION} <= known
 

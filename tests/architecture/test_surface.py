@@ -6,11 +6,11 @@ import tomllib
 
 import pytest
 
-from popug_cli.cli import manual
-from popug_cli.cli.surface import FILE, surface
-from tests.architecture.surface import GUIDE, document
+from popug_cli.cli.commands.start import man
+from popug_cli.cli.help.surface import FILE, surface
+from tests.generate.surface import GUIDE, document
 
-RENEW = "Run `python -m tests.architecture.readme --write`."
+RENEW = "Run `python -m tests.generate`."
 
 
 def test_the_surface_says_what_the_commands_say() -> None:
@@ -28,7 +28,7 @@ def test_no_guide_is_of_a_command_that_is_not_there() -> None:
 
 
 def test_the_manual_page_is_made_of_the_surface() -> None:
-    assert manual.PAGE.read_text(encoding="utf-8") == manual.roff(), RENEW
+    assert man.PAGE.read_text(encoding="utf-8") == man.roff(), RENEW
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_the_manual_page_is_made_of_the_surface() -> None:
 def test_a_reader_of_manual_pages_has_nothing_to_complain_of(checker: list[str]) -> None:
     if shutil.which(checker[0]) is None:
         pytest.skip(f"{checker[0]} is not installed")
-    done = subprocess.run([*checker, str(manual.PAGE)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*checker, str(man.PAGE)], capture_output=True, text=True, check=False)
     complaints = [line for line in (done.stderr + done.stdout * (checker[0] == "mandoc")).splitlines() if line]
     assert [line for line in complaints if "date" not in line] == []
 
 
 def test_every_command_and_every_option_is_in_the_manual() -> None:
-    page = manual.PAGE.read_text(encoding="utf-8").replace("\\-", "-")
+    page = man.PAGE.read_text(encoding="utf-8").replace("\\-", "-")
     for words, command in surface().commands.items():
         assert f".B popug {words}" in page
         assert [each.names for each in command.takes if each.is_option and each.names[0] not in page] == []

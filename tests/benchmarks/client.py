@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tests.benchmarks.figures import Figure, ratios_in_turn
 from tests.benchmarks.homes import copy_of, home_of, token_of
 from tests.benchmarks.start_up import PEOPLE, QUICK_ROUNDS, ROUNDS, TASKS, TYPER, WORKER, everyday
-from tests.integration.served import RunningServer
+from tests.support.running_server import RunningServer
 
 GOAL = 1.35
 

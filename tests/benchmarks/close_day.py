@@ -21,8 +21,8 @@ from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.principal import OPERATOR
 from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.floor import Cost, copy_database, costing, row_floor
-from tests.integration.billing_support import assigned, completed_by, created
-from tests.integration.support import InProcess
+from tests.support.billing_company import assigned, completed_by, created
+from tests.support.company import InProcess
 
 GOAL = 1.6
 KEPT = "kept.db"

@@ -18,14 +18,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 from popug_cli.app import LocalBackend
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.home import Home
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.identity import IssueToken
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import CompleteTask, ImportTasks, NewTask, ShuffleTasks
 from popug_cli.tasks.commands import complete_task
-from tests.integration.support import InProcess, SetClock
+from tests.support.company import InProcess, SetClock
 
 SIZES = (10, 1_000, 100_000, 1_000_000)
 FIRST_DAY = date(2026, 3, 1)

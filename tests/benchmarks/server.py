@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from popug_cli.app import LocalBackend
 from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask
-from tests.integration.served import RunningServer, create_home
+from tests.support.running_server import RunningServer, create_home
 
 CONNECTIONS = 64
 READERS = 8

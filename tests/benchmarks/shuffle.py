@@ -17,7 +17,7 @@ from popug_cli.messages.identity import ImportUsers, NewPerson
 from popug_cli.messages.tasks import ImportTasks, NewTask, ShuffleTasks
 from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.floor import Cost, copy_database, costing, row_floor
-from tests.integration.support import InProcess
+from tests.support.company import InProcess
 
 ADDED = ("bus_log", "bus_links", "bus_inbox", "billing_entries")
 CHANGED = (

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from popug_cli.mail import payslip
 from tests.benchmarks.figures import machine
-from tests.integration.mailroom import MailCompany, payout, registered
-from tests.integration.smtp_server import free_port
+from tests.support.mail_company import MailCompany, payout, registered
+from tests.support.smtp_server import free_port
 
 GOAL = 0.8
 LONGEST_SECONDS = 600

@@ -14,11 +14,11 @@ from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from pathlib import Path
 
-from popug_cli.identity import gate, keys
+from popug_cli.identity import authorization, keys
 from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.identity import IssueToken, WhoAmI
 from tests.benchmarks.figures import machine
-from tests.integration.support import InProcess
+from tests.support.company import InProcess
 
 GOAL_MS = 1.0
 
@@ -50,13 +50,13 @@ def prepared(company: InProcess) -> dict[str, Callable[[], object]]:
     public = keys.signing_key(company.backend.home).private.public_key()
 
     def admitted() -> None:
-        principal = gate.authenticate(token, runtime)
+        principal = authorization.authenticate(token, runtime)
         with runtime.reading(principal) as context:
-            gate.authorize(principal, DECLARATIONS[WhoAmI], WhoAmI(), context)
+            authorization.authorize(principal, DECLARATIONS[WhoAmI], WhoAmI(), context)
 
     return {
         "bare": lambda: public.verify(raw, signed),
-        "proved": lambda: gate.authenticate(token, runtime),
+        "proved": lambda: authorization.authenticate(token, runtime),
         "admitted": admitted,
     }
 

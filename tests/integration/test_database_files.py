@@ -13,8 +13,8 @@ import pytest
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage.engine import open_engine
 from popug_cli.storage.wal_check import DatabaseFiles
-from tests.integration.served import RunningServer, create_home
-from tests.integration.support import InProcess
+from tests.support.company import InProcess
+from tests.support.running_server import RunningServer, create_home
 
 OPENED_BY_POPUG = """
 import os, sys
@@ -36,7 +36,7 @@ sys.addaudithook(watch)
 EVERY_WAY = """
 from pathlib import Path
 from popug_cli.app import Local
-from popug_cli.app.resident import Resident
+from popug_cli.app.hosting.served_company import Resident
 from popug_cli.cli.main import run
 from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, ListTasks

@@ -14,9 +14,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from popug_cli.app import LocalBackend, once
-from popug_cli.bus.runtime import Context
+from popug_cli.app import LocalBackend
+from popug_cli.app.hosting import idempotency
+from popug_cli.bus.context import Context
 from popug_cli.cli.main import run
+from popug_cli.daemon.scheduler import ScheduledRun
 from popug_cli.identity.keys import create_first_key
 from popug_cli.kernel import serve_lock
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
@@ -25,16 +27,15 @@ from popug_cli.mail.transport import ACCEPTED, DeliveryResult
 from popug_cli.messages.billing import CloseDay, ClosedDay
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
-from popug_cli.scheduler import ScheduledRun
 from popug_cli.server.sockets import exclusive_lock
 from popug_cli.storage import migrate
 from popug_cli.storage.migrate import NEWEST, check_version, version_of
-from tests.integration.mailroom import MailCompany, Use, room, scripted
-from tests.integration.releases import unpack
-from tests.integration.residence import ServerFixture
-from tests.integration.scheduling import FIVE_PAST, run_due
-from tests.integration.served import RunningServer, create_home
-from tests.integration.support import InProcess, SeededChance
+from tests.generate.releases import unpack
+from tests.support.company import InProcess, SeededChance
+from tests.support.mail_company import MailCompany, Use, room, scripted
+from tests.support.running_server import RunningServer, create_home
+from tests.support.scheduler_fixture import FIVE_PAST, run_due
+from tests.support.server_fixture import ServerFixture
 
 __all__ = ["room", "scripted"]
 
@@ -314,13 +315,13 @@ def test_a_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) 
 
 def test_a_reply_that_cannot_be_kept_is_in_doubt(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shuffle that takes several transactions is done; its answer can no longer be written down."""
-    keep = once._save
+    keep = idempotency._save
 
     def keep_after_an_upgrade(*arguments: Any) -> None:
         set_version(residence.home.database)
         keep(*arguments)
 
-    monkeypatch.setattr(once, "_save", keep_after_an_upgrade)
+    monkeypatch.setattr(idempotency, "_save", keep_after_an_upgrade)
     with pytest.raises(Unavailable) as refusal:
         residence.perform("asya", CloseDay(send_mail=False), key="a key")
     assert refusal.value.code == "in_doubt"
@@ -350,6 +351,6 @@ def test_a_server_does_not_start_on_what_was_upgraded_first(
             yield
 
     monkeypatch.setattr("popug_cli.server.sockets.exclusive_lock", holding_too_late)
-    monkeypatch.setattr("popug_cli.server.running.listen", Mock(side_effect=AssertionError))
+    monkeypatch.setattr("popug_cli.server.run.listen", Mock(side_effect=AssertionError))
     assert run(["serve", "--home", str(residence.home.root), "--json"]) == 7
     assert json.loads(capsys.readouterr().err)["error"]["code"] == "newer_database"

@@ -15,13 +15,20 @@ ENOUGH_SECONDS = 15.0
 TIMES_LONGER = 5
 CLEAN = ""  # what mutmut calls the program as it is
 ELSEWHERE = {  # they start programs, or wait for them
-    f"tests/integration/test_{subject}.py"
-    for subject in (
-        *("closing_races", "completion", "dashboard", "environment", "examples", "files", "hostile_text"),
-        *("mail_aiosmtpd", "mail_smtp", "passwords_outside", "queue", "releases", "remote", "same_over_a_server"),
-        *("scheduler_clock", "scheduler_command", "scheduler_install", "serve", "serve_bad_clients", "serve_life"),
-        *("serve_node", "serve_schema", "serve_users", "server_option", "signals"),
-    )
+    f"tests/integration/{folder}/test_{subject}.py"
+    for folder, subjects in {
+        "billing": "closing_races",
+        "cli": "examples hostile_text scheduler_install server_option shell_completion",
+        "client": "remote_backend",
+        "daemon": "scheduler_clock scheduler_command",
+        "dashboard": "dashboard",
+        "identity": "prehash",
+        "mail": "aiosmtpd smtp",
+        "server": "serve serve_bad_clients serve_life serve_node serve_schema serve_users",
+        "storage": "file_permissions releases write_lock",
+        "whole": "environment local_remote_parity signals",
+    }.items()
+    for subject in subjects.split()
 }
 
 
@@ -55,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before the first mutant, import what a home needs: whatever is forked from here has it."""
     if session.config.option.collectonly and importlib.util.find_spec("popug_cli.bootstrap"):
-        from tests.integration.billing_support import BillingCompany
+        from tests.support.billing_company import BillingCompany
 
         with tempfile.TemporaryDirectory() as folder:
             BillingCompany(Path(folder)).runtime.engine.dispose()

@@ -17,8 +17,7 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from tests.simulation.bugs import BUGS, planted
-from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.bugs import BUGS, DISK_BUGS, planted
 from tests.simulation.plan import read_places, spell
 from tests.simulation.progress import bar
 

@@ -26,9 +26,9 @@ from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth, VerifyLedger
-from tests.integration.ledger_support import company_with_a_past
-from tests.integration.support import InProcess, SeededChance
 from tests.simulation.progress import bar
+from tests.support.company import InProcess, SeededChance
+from tests.support.ledger_company import company_with_a_past
 
 PRECIOUS = (
     "SELECT * FROM billing_entries ORDER BY position",

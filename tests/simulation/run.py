@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.integration.support import InProcess
-from tests.simulation import seams
+from tests.simulation import patches
 from tests.simulation.compare import State, end_state, require_equal
 from tests.simulation.plan import Plan
 from tests.simulation.violation import Violation
 from tests.simulation.world import World
+from tests.support.company import InProcess
 
 MEMORY = Path("/dev/shm")
 
@@ -62,7 +62,7 @@ def run(plan: Plan, shop: Path, *, real: bool = False, keep_state: bool = False)
     began = time.perf_counter()
     world = World(plan, shop / "template", shop / f"world-{os.getpid()}", real=real)
     try:
-        with seams.living_in(world):
+        with patches.living_in(world):
             _live(world, plan, verdict)
             ended = end_state(world)
             verdict.state = ended if keep_state else {}
@@ -96,7 +96,7 @@ def _undisturbed(world: World, shop: Path) -> State:
     """
     twin = World(world.plan, shop / "template", shop / f"twin-{os.getpid()}")
     try:
-        with seams.living_in(twin):
+        with patches.living_in(twin):
             for did in world.did:
                 twin.repeat(did)
             twin.heal_everything()

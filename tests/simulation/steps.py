@@ -18,7 +18,7 @@ from popug_cli.messages.identity import (
     SetRole,
 )
 from popug_cli.messages.tasks import AddTask, CompleteTask, ImportTasks, NewTask, ShuffleTasks
-from tests.simulation.disturbances import ALL_AT_ONCE
+from tests.simulation.injected_faults import ALL_AT_ONCE
 from tests.simulation.plan import Operation
 from tests.simulation.violation import require
 

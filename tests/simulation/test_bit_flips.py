@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ledger_support import company_with_a_past
 from tests.simulation.bit_flips import pages_in_use, run
+from tests.support.ledger_company import company_with_a_past
 
 FLIPS = 30
 

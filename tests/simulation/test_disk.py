@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.company import Company
-from tests.simulation.bugs import PROGRAM, plant
-from tests.simulation.disk import shim
-from tests.simulation.disk.bugs import DISK_BUGS
-from tests.simulation.disk.shim import NotPossible
+from tests.simulation.bugs import DISK_BUGS, PROGRAM, plant
+from tests.simulation.disk import fault_shim
+from tests.simulation.disk.fault_shim import NotPossible
 from tests.simulation.kill import whole_process
 from tests.simulation.power_cut import journal
 from tests.simulation.power_cut.disk import Disk
 from tests.simulation.power_cut.journal import Record
+from tests.support.installed_company import Company
 
 TRIALS = 20
 
@@ -33,7 +32,7 @@ def or_skip(reason: NotPossible) -> None:
 def compiler(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Somewhere the shim can be compiled."""
     try:
-        shim.compile_shim(tmp_path_factory.mktemp("shim"))
+        fault_shim.compile_shim(tmp_path_factory.mktemp("shim"))
     except NotPossible as reason:
         or_skip(reason)
 

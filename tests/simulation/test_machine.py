@@ -5,7 +5,7 @@ from argparse import Namespace
 import pytest
 
 from popug_cli.kernel.errors import NotAllowed
-from popug_cli.tasks import refusals
+from popug_cli.tasks import errors
 from tests.simulation.machine.__main__ import main, replay_line
 from tests.simulation.machine.campaign import campaign
 
@@ -23,7 +23,7 @@ def test_five_hundred_operations_go_by_the_rules() -> None:
 def test_a_refusal_that_the_rules_do_not_know_is_found_with_the_steps_that_led_to_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(refusals, "not_assignee", lambda task, context: NotAllowed("forbidden", "It is not yours."))
+    monkeypatch.setattr(errors, "not_assignee", lambda task, context: NotAllowed("forbidden", "It is not yours."))
     tally = campaign(2, 1_000, watch=lambda tally: None, shrink=False)
     assert "'forbidden', not 'not_your_task'" in tally.failed or "not 'task_reassigned'" in tally.failed
     assert "state.add(" in tally.failed or "state.import_some(" in tally.failed

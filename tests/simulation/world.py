@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from popug_cli.app import LocalBackend
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.consumers import CatchUpResult, Consumer
-from popug_cli.bus.runtime import Context
+from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
@@ -21,15 +21,15 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.principal import ANONYMOUS, Principal
 from popug_cli.messages.tasks import CompleteTask
-from tests.integration.support import SetClock
-from tests.simulation import seams, thin
+from tests.simulation import patches, thin
 from tests.simulation.chance import NamedChance
-from tests.simulation.disturbances import Crash, CutShort, Disturbances
+from tests.simulation.injected_faults import Crash, CutShort, Disturbances
+from tests.simulation.invariants import compare_tables, dropped, examine, watch
 from tests.simulation.model import MANAGEMENT, Model, Person
 from tests.simulation.plan import COMMANDS, Operation, Plan
 from tests.simulation.steps import CONSUMERS, STEPS
 from tests.simulation.violation import Violation, require
-from tests.simulation.watch import compare_tables, dropped, examine, watch
+from tests.support.company import SetClock
 
 FOUNDERS = 4
 BEGINNING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -92,7 +92,7 @@ class World:
         self._done: dict[str, set[int]] = {name: set() for name in CONSUMERS}
         self._last: dict[tuple[str, str], int] = {}
         self._raw: sqlite3.Connection | None = None
-        self._consumers = {name: self._wrapped(seams.real_consumer_of(name)) for name in CONSUMERS}
+        self._consumers = {name: self._wrapped(patches.real_consumer_of(name)) for name in CONSUMERS}
         self.open()
         self.follow_log()
         self._remember_what_is_done()
@@ -101,7 +101,7 @@ class World:
 
     def reading(self, engine: Any) -> AbstractContextManager[Any]:
         """One of the program's snapshots."""
-        return seams.real_transaction(engine, writes=False) if self.real else self._thin(writes=False)
+        return patches.real_transaction(engine, writes=False) if self.real else self._thin(writes=False)
 
     @contextmanager
     def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
@@ -134,7 +134,7 @@ class World:
     def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
         """A write transaction past everything that may go wrong."""
         if self.real:
-            with seams.real_write_transaction(engine) as begun:
+            with patches.real_write_transaction(engine) as begun:
                 yield begun
         else:
             with ExitStack() as on_rollback, self._thin(writes=True) as connection:

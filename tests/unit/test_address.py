@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.app.address import Address, parse
+from popug_cli.client.address import Address, parse
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import socket_url
 

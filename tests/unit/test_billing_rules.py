@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from popug_cli.billing import rules, sql
 from popug_cli.billing.rules import DayMovement, OpenFigures
 from popug_cli.messages.billing import EntryKind
-from tests.refusals import refused
+from tests.support.error_checks import refused
 
 MONDAY = date(2026, 3, 2)
 days = st.dates(date(2026, 1, 1), date(2026, 12, 31))

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from popug_cli.cli.dates import parse_date, parse_day, parse_day_or_time, parse_time
+from popug_cli.cli.input.dates import parse_date, parse_day, parse_day_or_time, parse_time
 from popug_cli.kernel.errors import InvalidInput
 
 MONDAY = date(2026, 3, 2)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.kernel.home import MAX_SOCKET_PATH_BYTES, Home, is_private_directory, runtime_directory
+from popug_cli.kernel.home import MAX_SOCKET_PATH_BYTES, Home, runtime_directory
+from popug_cli.platform.files import is_private_directory
 
 LONG = Path("/") / ("n" * MAX_SOCKET_PATH_BYTES)
 

@@ -11,7 +11,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import is_hidden
 from popug_cli.messages.base import Role
 from popug_cli.messages.principal import RESERVED_USERNAMES
-from tests.refusals import refused
+from tests.support.error_checks import refused
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 

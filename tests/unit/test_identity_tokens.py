@@ -20,7 +20,7 @@ from popug_cli.identity import tokens
 from popug_cli.identity.keys import SigningKey, thumbprint
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.messages.base import Role
-from tests.refusals import assert_helpful
+from tests.support.error_checks import assert_helpful
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 ISSUED = int(NOW.timestamp()) - 60

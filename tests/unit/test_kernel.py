@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
-from popug_cli.kernel.chance import SystemRandomSource, uuid7
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.home import replace_file
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.randomness import SystemRandomSource, uuid7
 from popug_cli.kernel.settings import SETTINGS, load_settings
 from popug_cli.kernel.text import escape_hidden, escape_hidden_json, is_hidden
+from popug_cli.platform.files import replace_file
 
 
 @pytest.mark.parametrize(

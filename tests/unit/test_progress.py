@@ -4,8 +4,8 @@ from io import StringIO
 
 import pytest
 
-from popug_cli.cli import progress
-from popug_cli.cli.progress import IDLE_SECONDS, Bar
+from popug_cli.cli.output import progress
+from popug_cli.cli.output.progress import IDLE_SECONDS, Bar
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 

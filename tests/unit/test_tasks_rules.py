@@ -14,7 +14,7 @@ from popug_cli.messages.base import Role
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import NewTask
-from popug_cli.storage.tally import count_on_disk
+from popug_cli.storage.disk_counter import count_on_disk
 from popug_cli.tasks.consumers import apply_event
 from popug_cli.tasks.rules import (
     MAX_SEARCH_CHARACTERS,

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from tests.simulation.disk import bench
-from tests.simulation.disk.day import Day, build
+from tests.simulation.disk import command_runner
+from tests.simulation.disk.scenario import Day, build
 
 MEMORY = Path("/dev/shm")
 WORTH_A_REHEARSAL = 12
@@ -101,7 +101,7 @@ def campaign(attempt: Try, order: Order, watch: Watch = lambda tally: None) -> T
 def workshop() -> Iterator[Path]:
     """A folder in memory, with a warm program."""
     with TemporaryDirectory(prefix="popug-disk-", dir=MEMORY if MEMORY.is_dir() else None) as name:
-        bench.warm_up(Path(name))
+        command_runner.warm_up(Path(name))
         yield Path(name)
 
 

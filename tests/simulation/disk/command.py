@@ -9,9 +9,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.simulation.bugs import planted
-from tests.simulation.disk import shim
-from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.bugs import DISK_BUGS, planted
+from tests.simulation.disk import fault_shim
 from tests.simulation.progress import bar
 
 if TYPE_CHECKING:
@@ -35,10 +34,10 @@ def run(harness: Harness, arguments: list[str] | None = None) -> int:
     """1 where something did not hold, 77 where the machine cannot run it."""
     given = sys.argv[1:] if arguments is None else arguments
     chosen = _parser(harness).parse_args(given)
-    if not shim.is_preloaded():
+    if not fault_shim.is_preloaded():
         try:
-            return shim.run_preloaded(f"tests.simulation.{harness.name}", given)
-        except shim.NotPossible as reason:
+            return fault_shim.run_preloaded(f"tests.simulation.{harness.name}", given)
+        except fault_shim.NotPossible as reason:
             print(f"{harness.name}: not run: {reason}", file=sys.stderr)
             return CANNOT_RUN
     with planted(chosen.bug, DISK_BUGS) if chosen.bug else nullcontext():
@@ -86,7 +85,7 @@ def _many(harness: Harness, chosen: argparse.Namespace) -> int:
 
 def _one(harness: Harness, chosen: argparse.Namespace) -> int:
     from tests.simulation.disk.campaign import Task, workshop
-    from tests.simulation.disk.day import build
+    from tests.simulation.disk.scenario import build
 
     with workshop() as shop:
         day = build(f"{chosen.seed}:{chosen.day}", shop / "day")

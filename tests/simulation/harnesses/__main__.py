@@ -10,8 +10,8 @@ python -m tests.simulation.harnesses --round 30                       so many tr
 import argparse
 import sys
 
-from tests.simulation.disk import shim
-from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.bugs import DISK_BUGS
+from tests.simulation.disk import fault_shim
 from tests.simulation.disk.command import CANNOT_RUN
 from tests.simulation.harnesses.table import HARNESSES, Cell, hunt
 
@@ -20,10 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     """1 where a bug is caught by none, or a trial fails; 77 where the machine cannot run it."""
     given = sys.argv[1:] if arguments is None else arguments
     chosen = _parser().parse_args(given)
-    if chosen.round and not shim.is_preloaded():
+    if chosen.round and not fault_shim.is_preloaded():
         try:
-            return shim.run_preloaded("tests.simulation.harnesses", given)
-        except shim.NotPossible as reason:
+            return fault_shim.run_preloaded("tests.simulation.harnesses", given)
+        except fault_shim.NotPossible as reason:
             print(f"harnesses: not run: {reason}", file=sys.stderr)
             return CANNOT_RUN
     return _round(chosen.seed, chosen.round) if chosen.round else _table(chosen)

@@ -4,7 +4,7 @@ import random
 from itertools import islice
 
 from tests.simulation.disk.campaign import Task, Try, workshop
-from tests.simulation.disk.day import build
+from tests.simulation.disk.scenario import build
 from tests.simulation.fault.trial import trials as fault_trials
 from tests.simulation.kill.trial import trials as kill_trials
 from tests.simulation.power_cut.trial import trials as power_cut_trials

@@ -26,7 +26,7 @@ HARNESSES = {
     "signals": ("-m", "tests.simulation.signals", "--moments", "120", "--jobs", "2"),
     "simulation": ("-m", "tests.simulation", "--operations", "6000", "--length", "400", "--no-shrink"),
     "machine": ("-m", "tests.simulation.machine", "--operations", "3000", "--no-shrink"),
-    "crowd": ("-m", "tests.simulation.crowd", "--processes", "8", "--commands", "12"),
+    "concurrency": ("-m", "tests.simulation.concurrency", "--processes", "8", "--commands", "12"),
 }
 OF_THE_DAY = {"kill", "fault", "power_cut", "signals"}
 FOCUS = {

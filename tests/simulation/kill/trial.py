@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.simulation.disk.bench import Outcome, Trouble, aftermath, carry_out
 from tests.simulation.disk.campaign import Finding, Task, Try
-from tests.simulation.disk.day import Rehearsal, fresh, rehearse
+from tests.simulation.disk.checks import judge
+from tests.simulation.disk.command_runner import Outcome, Trouble, aftermath, carry_out
+from tests.simulation.disk.fault_shim import Mode
 from tests.simulation.disk.fingerprint import fingerprint
-from tests.simulation.disk.judgement import judge
-from tests.simulation.disk.shim import Mode
+from tests.simulation.disk.scenario import Rehearsal, fresh, rehearse
 
 MODES = (Mode.KILL_BEFORE, Mode.KILL_AMIDST)
 

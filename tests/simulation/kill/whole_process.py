@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.simulation.disk.shim import NotPossible
+from tests.simulation.disk.fault_shim import NotPossible
 
 CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 

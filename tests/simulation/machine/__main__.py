@@ -11,8 +11,7 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from tests.simulation.bugs import BUGS, planted
-from tests.simulation.disk.bugs import DISK_BUGS
+from tests.simulation.bugs import BUGS, DISK_BUGS, planted
 from tests.simulation.progress import bar
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetSt
 from popug_cli.messages.bus import DropDeadLetter
 from popug_cli.messages.identity import ActivateUser, AddUser, DeactivateUser, SetEmail, SetRole
 from popug_cli.messages.tasks import AddTask, CompleteTask, ImportTasks, NewTask, ShuffleTasks
-from tests.simulation import seams
-from tests.simulation.disturbances import Crash
+from tests.simulation import patches
+from tests.simulation.injected_faults import Crash
+from tests.simulation.invariants import watch
 from tests.simulation.machine.rules import ONE_DAY, Company, Entry, Figures, Person, Price
 from tests.simulation.plan import Plan
 from tests.simulation.violation import require
-from tests.simulation.watch import watch
 from tests.simulation.world import World
 
 MOST_PEOPLE = 8
@@ -50,7 +50,7 @@ class CompanyMachine(RuleBasedStateMachine):
         super().__init__()
         plan = Plan("machine", wild=True, cut_short=0.0, operations=())
         self.world = World(plan, self.shop / "template", self.shop / f"machine-{os.getpid()}-{next(_worlds)}")
-        self._living: AbstractContextManager[None] = seams.living_in(self.world)
+        self._living: AbstractContextManager[None] = patches.living_in(self.world)
         self._living.__enter__()
         clock = self.world.clock
         zone = ZoneInfo("Europe/Berlin")

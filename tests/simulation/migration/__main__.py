@@ -26,8 +26,8 @@ from popug_cli.identity.keys import create_first_key
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth
 from popug_cli.storage.migrate import NEWEST, check_version, version_of
-from tests.integration.releases import kept_releases, unpack
-from tests.integration.support import SeededChance
+from tests.generate.releases import kept_releases, unpack
+from tests.support.company import SeededChance
 
 MOST_POINTS = 10_000
 

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.simulation.disk.bench import Trouble, carry_out, examine
 from tests.simulation.disk.campaign import Finding, Task, Try
-from tests.simulation.disk.day import Rehearsal, Step, fresh, rehearse
+from tests.simulation.disk.checks import judge_found
+from tests.simulation.disk.command_runner import Trouble, carry_out, examine
+from tests.simulation.disk.fault_shim import Mode
 from tests.simulation.disk.fingerprint import fingerprint
-from tests.simulation.disk.judgement import judge_found
-from tests.simulation.disk.shim import Mode
+from tests.simulation.disk.scenario import Rehearsal, Step, fresh, rehearse
 from tests.simulation.power_cut import journal
 from tests.simulation.power_cut.disk import Disk
 from tests.simulation.power_cut.journal import Record

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from popug_cli.cli import main as command_line
-from popug_cli.cli.signals import run_with_signal_handling
-from tests.simulation.disk.bench import Outcome, aftermath, carry_out
+from popug_cli.platform.signals import run_with_signal_handling
 from tests.simulation.disk.campaign import Finding, Task, Try
-from tests.simulation.disk.day import Rehearsal, fresh, rehearse
-from tests.simulation.disk.judgement import judge
+from tests.simulation.disk.checks import judge
+from tests.simulation.disk.command_runner import Outcome, aftermath, carry_out
+from tests.simulation.disk.scenario import Rehearsal, fresh, rehearse
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 ENDS_WITH = {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM, signal.SIGHUP: -signal.SIGHUP}

@@ -1,0 +1,135 @@
+"""A company that stays open and is shared by many threads: what a server performs messages on."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from popug_cli import bootstrap
+from popug_cli.app.hosting.idempotency import IdempotencyGuard, perform_idempotently
+from popug_cli.app.hosting.thread_coordination import QueryCoordinator, ThreadCoordinator
+from popug_cli.app.local_backend import LocalBackend
+from popug_cli.bus.context import Runtime
+from popug_cli.identity.token_cache import VerifiedTokenCache
+from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.progress import Progress, no_progress
+from popug_cli.kernel.settings import load_settings
+from popug_cli.messages.base import Message, Query
+from popug_cli.messages.identity import WhoAmI
+from popug_cli.messages.principal import ANONYMOUS
+from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
+from popug_cli.storage.engine import refuse_newer
+from popug_cli.storage.wal_check import DatabaseFiles
+
+
+@dataclass(frozen=True, slots=True)
+class PerformResult:
+    """An answer, and what was said beside it."""
+
+    answer: Any
+    warnings: list[str]
+    is_replayed: bool = False
+
+
+class ServedCompany:
+    """The company of a home, held open. Raises ``not_initialised`` where there is none."""
+
+    def __init__(self, home: Home, *, threads: int) -> None:
+        self.home = home
+        self._coordinator = ThreadCoordinator()
+        self._idempotency = IdempotencyGuard()
+        self._proofs = VerifiedTokenCache()
+        self._refreshing = Lock()
+        self._config_fingerprint = _fingerprint_config(home)
+        self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
+        self._files = DatabaseFiles(self._runtime.engine)
+
+    @property
+    def home_id(self) -> str:
+        """The id of the company."""
+        return self._runtime.home_id
+
+    @property
+    def time_zone(self) -> str:
+        """The IANA name of the company's zone."""
+        return self._runtime.calendar.time_zone
+
+    def perform(self, message: Message[Any], token: str | None, *, key: str | None = None) -> PerformResult:
+        """Do what a message asks for on behalf of the token's holder; raises a ``PopugError`` for every refusal.
+
+        A command with a key takes effect once, however often it is sent in 24 hours.
+        """
+        warnings: list[str] = []
+        is_command = not isinstance(message, Query)
+        backend = self.open_backend(warnings.append, is_command=is_command)
+        if isinstance(message, Query):
+            return PerformResult(backend.query(message, token), warnings)
+        principal = backend.authorize(message, token)
+        if key is None:
+            return PerformResult(backend.perform_as(principal, message), warnings)
+        answer, is_replayed = perform_idempotently(backend, self._idempotency, principal, message, key)
+        return PerformResult(answer, warnings, is_replayed)
+
+    def authenticate(self, token: str | None) -> None:
+        """Raise errors of exit 4 where a token is not good, whatever it is to be used for."""
+        self.open_backend(lambda sentence: None, is_command=False).authorize(WhoAmI(), token)
+
+    def open_backend(
+        self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = no_progress
+    ) -> LocalBackend:
+        """A way in for one thread; raises ``server_unavailable`` once the home is another's."""
+        self.check()
+        runtime = self._fresh_runtime()
+        if progress is not no_progress:
+            runtime = replace(runtime, progress=progress)
+        coordinator = self._coordinator if is_command else QueryCoordinator(self._coordinator, self._last_position)
+        return LocalBackend(
+            self.home, warn=warn, runtime=runtime, coordinator=coordinator, authenticate=self._proofs.authenticate
+        )
+
+    def follow(self, warn: Callable[[str], None]) -> None:
+        """Let the consumers take what an earlier process left and what is to be retried now, unless somebody does."""
+        self._idempotency.flush(self._runtime)
+        self._coordinator.caught_up_to = -1
+        self.open_backend(warn, is_command=False).catch_up()
+
+    def probe(self) -> None:
+        """Read something; raises what keeps this company from being worked with, such as ``newer_database``."""
+        self.check()
+        with self._fresh_runtime().reading(ANONYMOUS) as context:
+            refuse_newer(context.connection)
+
+    def check(self) -> None:
+        """Raise ``server_unavailable`` where the files of the database are not those that were opened, or were cut."""
+        if not self._files.are_intact():
+            raise Unavailable(
+                "server_unavailable",
+                f"The database of {self.home.root} was replaced while it was served; this server serves it no more.",
+                hint="Start `popug serve` again.",
+            )
+
+    def close(self) -> None:
+        """Let go of the database, with what is to be written down yet."""
+        with suppress(PopugError):
+            self.check()
+            self._idempotency.flush(self._runtime)
+        self._runtime.engine.dispose()
+
+    def _last_position(self) -> int:
+        with self._runtime.reading(ANONYMOUS) as context:
+            return context.position
+
+    def _fresh_runtime(self) -> Runtime:
+        """The runtime with the settings as they stand in the file now."""
+        fingerprint = _fingerprint_config(self.home)
+        if fingerprint != self._config_fingerprint:
+            with self._refreshing:
+                self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
+                self._config_fingerprint = fingerprint
+        return self._runtime
+
+
+def _fingerprint_config(home: Home) -> FileFingerprint:
+    return file_fingerprint(home.config)

@@ -1,0 +1,59 @@
+"""Answers about the bus that need the consumers: its status, dead letters and schemas."""
+
+from typing import TYPE_CHECKING
+
+from popug_cli.billing.at_stake import amount_at_stake_cents
+from popug_cli.bus.queries import document, held_events
+from popug_cli.bus.status import bus_status
+from popug_cli.messages.bus import (
+    BusStatus,
+    DeadLetter,
+    DeadLetters,
+    ListDeadLetters,
+    Schemas,
+    ShowBusStatus,
+    ShowSchemas,
+)
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+
+def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
+    """How far every consumer has come."""
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
+
+
+def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, principal: Principal) -> DeadLetters:
+    """What is set aside, with what waits behind it and the money that hangs on both."""
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        parked_events = held_events(context)
+        letters = []
+        for head in [parked for parked in parked_events if parked.state != "waiting"]:
+            behind = [
+                event for event in parked_events if (event.consumer, event.subject) == (head.consumer, head.subject)
+            ]
+            letters.append(
+                DeadLetter(
+                    dead_id=head.id,
+                    consumer=head.consumer,
+                    event=document(head.sequence, head.envelope),
+                    state=head.state,
+                    error=head.error,
+                    attempts=head.attempts,
+                    waiting=len(behind) - 1,
+                    amount_cents=sum(amount_at_stake_cents(parked, context) for parked in behind),
+                )
+            )
+    return DeadLetters(letters)
+
+
+def show_schemas(backend: "LocalBackend", message: ShowSchemas, principal: Principal) -> Schemas:
+    """The JSON Schema of every version of every event."""
+    from popug_cli.messages.schema import all_schemas
+
+    return Schemas(all_schemas())

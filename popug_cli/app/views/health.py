@@ -1,0 +1,72 @@
+"""The doctor's visit."""
+
+import stat
+from typing import TYPE_CHECKING
+
+from popug_cli.kernel.errors import IntegrityViolation, PopugError
+from popug_cli.kernel.home import Home
+from popug_cli.messages.company import Check, CheckHealth, Health, LedgerProof, VerifyLedger
+from popug_cli.messages.principal import Principal
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+KEYS = "keys"
+
+
+def check_health(backend: "LocalBackend", message: CheckHealth, principal: Principal) -> Health:
+    """Check every invariant on one snapshot, once all consumers are up to date."""
+    from popug_cli.audit.doctor import examine
+
+    _catch_up(backend)
+    with backend.runtime.reading(principal) as context:
+        health = examine(context)
+    keys = _keys(backend.home)
+    if not keys.ok and _has_no_users(backend, principal):
+        keys = Check(KEYS, True, "nobody is here yet; `popug init` makes the first key with the first admin")
+    return Health(ok=health.ok and keys.ok, checks=[*health.checks, keys], head=health.head)
+
+
+def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Principal) -> LedgerProof:
+    """Prove log, ledger and draws on one snapshot, once all consumers are up to date."""
+    from popug_cli.audit.doctor import prove
+
+    _catch_up(backend)
+    with backend.runtime.reading(principal) as context:
+        return prove(context, message.head)
+
+
+def _keys(home: Home) -> Check:
+    """Whether the keys can sign and prove tokens, and nobody else can read them; a copy of a database has none."""
+    from popug_cli.identity.keys import public_keys
+
+    if not home.keys.exists() and not home.backups.exists():
+        return Check(KEYS, True, "there are no keys here, this is a copy")
+    try:
+        count = len(public_keys(home))
+        mode = stat.S_IMODE(home.keys.stat().st_mode)
+    except PopugError as fault:
+        return Check(KEYS, False, f"{fault.message} {fault.hint}")
+    if mode & ~OWNER_ONLY_DIRECTORY:
+        return Check(KEYS, False, f"Others can look into {home.keys}. Run `chmod 700 {home.keys}`.")
+    return Check(KEYS, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
+
+
+def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
+    """Whether the founding was cut short before there was anybody; a database that cannot say so is no such."""
+    from popug_cli.identity.users import has_users
+
+    try:
+        with backend.runtime.reading(principal) as context:
+            return not has_users(context)
+    except PopugError:
+        return False
+
+
+def _catch_up(backend: "LocalBackend") -> None:
+    """Let all consumers catch up; what keeps them from it is for the checks to find."""
+    try:
+        backend.catch_up()
+    except (IntegrityViolation, UnicodeError) as fault:
+        backend.warn(f"Not everybody could catch up: {fault}")

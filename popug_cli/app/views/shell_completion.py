@@ -1,0 +1,91 @@
+"""A quick look at a company for completion: no more than one may see, and without waiting long.
+
+In a home by plain SQLite, read-only: whoever calls this can read the file; the token says whose eyes to see it with,
+and is looked up, not proved again. A server is asked, and proves it.
+"""
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from popug_cli.identity import shell_completion as people
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.home import Home
+from popug_cli.messages.base import Role
+from popug_cli.tasks import shell_completion as tasks
+
+if TYPE_CHECKING:
+    from popug_cli.messages.backend import Backend
+
+DATABASE_TIMEOUT_SECONDS = 0.2
+SERVER_TIMEOUT_SECONDS = 1.5
+TASKS_ASKED_FOR = 200
+CompletionItems = list[tuple[str, str]]
+
+
+class CompletionTimeout(LookupError):
+    """Nobody waits that long for a completion; a server's client knows nothing of it, and so does not try again."""
+
+
+def from_database(home: Home, token: str, kind: str, start: str) -> CompletionItems:
+    """Words of a kind that begin so, each with what it means; nothing where anything is missing."""
+    if not home.database.exists():
+        return []
+    address = f"{home.database.absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=DATABASE_TIMEOUT_SECONDS)) as database:
+            viewer = people.viewer_of(database, token, to_rfc3339(datetime.now(UTC)))
+            return _find(database, viewer, kind, start) if viewer else []
+    except sqlite3.Error:
+        return []
+
+
+def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start: str) -> CompletionItems:
+    if kind == "own-task":
+        return tasks.open_tasks(database, viewer.user_id, start)
+    if kind == "task":
+        return tasks.all_tasks(database, start)
+    if kind == "shuffle":
+        return tasks.shuffles(database, start)
+    if kind == "person" and viewer.role == Role.ADMIN:
+        return people.all_users(database, start)
+    if kind in {"person", "player"}:
+        return tasks.assignable_users(database, start)
+    return []
+
+
+def from_server(backend: "Backend", token: str, kind: str, start: str) -> CompletionItems:
+    """The same of a server's company; nothing where it does not answer at once."""
+    from popug_cli.messages.identity import WhoAmI
+    from popug_cli.messages.tasks import ListTasks, StatusFilter
+
+    with time_limit(SERVER_TIMEOUT_SECONDS):
+        mine = backend.perform(WhoAmI(), token).username if kind == "own-task" else None
+        status = StatusFilter.OPEN if mine else StatusFilter.ALL
+        asked = ListTasks(status=status, assignee=mine, backwards=mine is None, limit=TASKS_ASKED_FOR)
+        listed = backend.perform(asked, token).tasks
+    if kind in {"person", "player"}:
+        names = {name for task in listed for name in (task.assignee, task.creator)}
+        return [(name, "") for name in sorted(names) if name.startswith(start)]
+    if kind in {"task", "own-task"}:
+        return [(str(task.number), task.title) for task in listed if str(task.number).startswith(start)]
+    return []
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises ``CompletionTimeout`` in whatever takes longer."""
+
+    def too_long(number: int, frame: object) -> None:
+        raise CompletionTimeout
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,179 @@
+"""One's own day, composed of what tasks, billing and the log know."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Annotated, cast
+
+import msgspec
+
+from popug_cli.billing.queries import get_balance, get_income
+from popug_cli.billing.rules import REVERSALS
+from popug_cli.bus.context import Context
+from popug_cli.messages.base import ACCOUNTING, Event, Role
+from popug_cli.messages.billing import EntryKind, EntryPosted, GetBalance, GetIncome, PayoutMade, TaskRef
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserRoleChanged
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import ListTasks, Task, TaskAssigned, TaskPage, TaskSort
+from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
+from popug_cli.tasks.people import anybody_assignable, usernames
+from popug_cli.tasks.queries import list_tasks, tasks_by_id
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+TASKS_SHOWN = 20
+ACTIVITIES_SHOWN = 20
+MAX_EVENTS = 200_000
+READ_EVENTS = 1_000
+DAYS_LOOKED_BACK = 31
+KINDS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """Of an envelope, when it happened."""
+
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal) -> Today:
+    """The day of whoever asks."""
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        balance = get_balance(GetBalance(), context)
+        page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=TASKS_SHOWN), context)
+        since, after = _beginning(message, context)
+        happened = [*_activities(after, context)]
+        return Today(
+            username=principal.username,
+            role=cast(Role, principal.role),
+            business_date=context.calendar.date_of(context.now),
+            balance_cents=balance.balance_cents,
+            earned_today_cents=balance.earned_today_cents,
+            tasks=page.tasks,
+            open_count=page.total,
+            fees_cents=page.fees_cents,
+            rewards_cents=page.rewards_cents,
+            since=since,
+            happened=happened[-ACTIVITIES_SHOWN:],
+            happened_count=len(happened),
+            last_sequence=context.position,
+            waiting=[*_suggested_commands(page, context)],
+        )
+
+
+def _beginning(message: ShowToday, context: Context) -> tuple[datetime, int]:
+    """From when on, and after which position of the log, something is news."""
+    since = message.since or context.calendar.first_instant_of(context.calendar.date_of(context.now), time())
+    if message.after is None or message.after > context.position:
+        return since, _position_before(since, context)
+    return since, message.after
+
+
+def _position_before(instant: datetime, context: Context) -> int:
+    """The position of the last event before an instant; the log is in the order of time, unless a clock was set."""
+    low, high = 0, context.position
+    while low < high:
+        middle = (low + high + 1) // 2
+        time_found = _time_from(middle, context)
+        if time_found is not None and time_found < instant:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _time_from(sequence: int, context: Context) -> datetime | None:
+    """The time of the first event from a position on that tells one."""
+    while (row := context.log.first_from(sequence)) is not None:
+        with suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(row[-1], type=Timed).time
+        sequence = row[0] + 1
+    return None
+
+
+def _activities(after: int, context: Context) -> Iterator[Activity]:
+    events = [*_my_events(after, context)]
+    assigned = [event.data for event in events if isinstance(event.data, TaskAssigned)]
+    posted = [event.data.task_id for event in events if isinstance(event.data, EntryPosted) and event.data.task_id]
+    tasks = tasks_by_id([*{*(assignment.task_id for assignment in assigned), *posted}], context)
+    names = usernames(context, {assignment.assignee_id for assignment in assigned})
+    for event in events:
+        if (activity := _activity(event, tasks, names, context)) is not None:
+            yield activity
+
+
+def _my_events(after: int, context: Context) -> Iterator[Delivered[Event]]:
+    """The events after a position in which somebody's id stands, of the last that may be looked through."""
+    me, types = context.principal.user_id, [kind.TYPE for kind in KINDS]
+    after = max(after, context.position - MAX_EVENTS)
+    while rows := context.log.after(after, types, READ_EVENTS):
+        yield from context.log.decode_known([row for row in rows if me in row[-1]])
+        after = rows[-1][0]
+
+
+def _activity(
+    event: Delivered[Event], tasks: dict[str, Task], names: dict[str, str], context: Context
+) -> Activity | None:
+    me, data = context.principal.user_id, event.data
+    match data:
+        case TaskAssigned():
+            what = _assignment_kind(data, me)
+            task = tasks.get(data.task_id)
+            fee_cents = -task.fee_cents if task and task.fee_cents and what is not ActivityKind.TAKEN else None
+            assignee = names[data.assignee_id] if what is ActivityKind.TAKEN else None
+            activity = Activity(event.time, what, event.actor, _task_ref(task), fee_cents, assignee, data.shuffle_id)
+            return activity if me in {data.assignee_id, data.previous_assignee_id} else None
+        case EntryPosted(user_id=owner, task_id=str(task_id)) if owner == me:
+            return _entry(event, data, _task_ref(tasks.get(task_id)))
+        case PayoutMade(user_id=owner) if owner == me:
+            return Activity(event.time, ActivityKind.PAID, event.actor, signed_cents=-data.amount_cents)
+        case UserRoleChanged(user_id=owner) if owner == me:
+            return Activity(event.time, ActivityKind.ROLE_CHANGED, event.actor, role=data.new_role)
+    return None
+
+
+def _assignment_kind(assigned: TaskAssigned, me: str) -> ActivityKind:
+    if assigned.assignee_id != me:
+        return ActivityKind.TAKEN
+    return ActivityKind.KEPT if assigned.previous_assignee_id == me else ActivityKind.GIVEN
+
+
+def _entry(event: Delivered[Event], entry: EntryPosted, task: TaskRef | None) -> Activity | None:
+    """Of the entries those that no other event tells: rewards and corrections."""
+    if entry.kind is EntryKind.REWARD:
+        return Activity(event.time, ActivityKind.COMPLETED, event.actor, task, entry.amount_cents)
+    if entry.kind in REVERSALS.values():
+        signed_cents = entry.kind.balance_sign * entry.amount_cents
+        return Activity(event.time, ActivityKind.CORRECTED, event.actor, task, signed_cents)
+    return None
+
+
+def _task_ref(task: Task | None) -> TaskRef | None:
+    return TaskRef(task.number, task.title) if task else None
+
+
+def _suggested_commands(page: TaskPage, context: Context) -> Iterable[str]:
+    """The commands that are likely next, the most urgent first."""
+    role = context.principal.role
+    if page.tasks:
+        yield f"popug task complete {page.tasks[0].number}"
+    if role in ACCOUNTING:
+        yield from _to_close(context)
+    if role == Role.ADMIN and not anybody_assignable(context):
+        yield "popug user add NAME --email ADDRESS --role worker"
+    elif not page.tasks:
+        yield "popug task add TITLE"
+    yield "popug tasks list --all"
+
+
+def _to_close(context: Context) -> Iterable[str]:
+    """Days that are over are closed; of today, on which somebody earned something, one may see what that would do."""
+    today = context.calendar.date_of(context.now)
+    message = GetIncome(from_date=today - timedelta(days=DAYS_LOOKED_BACK), to_date=today)
+    days = [day for day in get_income(message, context).days if not day.closed]
+    if any(day.business_date < today for day in days):
+        yield "popug close-day --date yesterday"
+    elif any(day.rewards_cents for day in days):
+        yield "popug close-day --dry-run"

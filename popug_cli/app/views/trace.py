@@ -1,0 +1,94 @@
+"""The chain of one task: what caused what, from its creation to the mail that told of its money."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from popug_cli.bus.consumers import Consumer
+from popug_cli.bus.context import Context
+from popug_cli.bus.queries import document
+from popug_cli.bus.status import states_of
+from popug_cli.kernel.clock import from_rfc3339
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.base import Event
+from popug_cli.messages.billing import EntryPosted, PayoutMade
+from popug_cli.messages.bus import Trace, TraceLine, TraceTask
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.mail import MailFailed, MailSent
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.tasks import GetTask, TaskAssigned, TaskCompleted
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+
+def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal) -> Trace:
+    """Every event of the chain in the order of the log; raises ``task_not_found``."""
+    task = backend.perform_as(principal, GetTask(number=message.number))
+    with backend.runtime.reading(principal) as context:
+        events = context.log.by_subject(task.task_id)
+        causes = list(_causes(context, events))
+        chain = {event.sequence: event for event in [*causes, *events, *_money(context, events, task.task_id)]}
+        steps = [_step(context, backend.consumers, event) for _, event in sorted(chain.items())]
+    return Trace(message.number, steps)
+
+
+def _causes(context: Context, events: list[Delivered[Event]]) -> Iterator[Delivered[Event]]:
+    known = {event.id for event in events}
+    for event in events:
+        cause = document(event.sequence, context.log.row_at(event.sequence)[-1]).get("causationid")
+        if cause and cause not in known:
+            known.add(cause)
+            cause_event = context.log.by_id(cause)
+            if cause_event is not None:
+                yield cause_event
+
+
+def _money(context: Context, events: list[Delivered[Event]], task_id: str) -> Iterator[Delivered[Event]]:
+    holders = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
+    for holder in sorted(holders):
+        about = context.log.by_subject(holder, EntryPosted, PayoutMade, MailSent, MailFailed)
+        entries = [e for e in about if isinstance(e.data, EntryPosted) and e.data.task_id == task_id]
+        days = {e.data.business_date for e in entries if isinstance(e.data, EntryPosted)}
+        yield from entries
+        for event in about:
+            if isinstance(event.data, PayoutMade | MailSent | MailFailed) and event.data.business_date in days:
+                yield event
+
+
+def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
+    *_, envelope = context.log.row_at(event.sequence)
+    stored: dict[str, Any] = document(event.sequence, envelope)
+    listeners = [consumer.name for consumer in consumers if stored["type"] in consumer.types]
+    states = states_of(context, event.sequence)
+    return TraceLine(
+        sequence=event.sequence,
+        at=from_rfc3339(stored["time"]),
+        event=type(event.data).NAME,
+        actor=event.actor,
+        event_id=event.id,
+        causationid=stored.get("causationid"),
+        correlationid=stored.get("correlationid"),
+        detail=_detail(event.data),
+        consumers={name: states.get(name, "pending") for name in listeners},
+        occurred_at=_occurred_at(context, event, stored.get("causationid")),
+    )
+
+
+def _occurred_at(context: Context, event: Delivered[Event], cause_id: str | None) -> datetime | None:
+    """When what an entry was posted for happened, where that was not when it was posted; a correction is made then."""
+    if not isinstance(event.data, EntryPosted) or event.data.corrects or cause_id is None:
+        return None
+    cause = context.log.by_id(cause_id)
+    return cause.time if cause and cause.time != event.time else None
+
+
+def _detail(data: Event) -> str:
+    fields = msgspec.to_builtins(data)
+    words = {name: fields[name] for name in ("reason", "kind", "business_date") if name in fields}
+    money = [
+        f"{name.removesuffix('_cents')} {format_cents(v)}" for name, v in fields.items() if name.endswith("_cents")
+    ]
+    return ", ".join([*map(str, words.values()), *money])

@@ -1,0 +1,1 @@
+"""Commands that several modules carry out together."""

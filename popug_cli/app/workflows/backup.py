@@ -1,0 +1,75 @@
+"""Backups: one instant of the database and the settings, verified by the doctor before it is called a backup."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from popug_cli.app.views.health import KEYS
+from popug_cli.kernel.errors import Conflict, IntegrityViolation
+from popug_cli.kernel.home import Home
+from popug_cli.messages.company import BackUp, Backup, CheckHealth, Health
+from popug_cli.messages.principal import Principal
+from popug_cli.platform import files
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
+from popug_cli.storage import backup_file
+from popug_cli.storage.errors import translate_errors
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+
+def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> Backup:
+    """Write a new file; raises ``file_exists``, ``unwritable_file``, or ``integrity`` where the copy is not healthy."""
+    backend.catch_up()
+    path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _next_path(backend)
+    _refuse_existing(path)
+    with translate_errors(backend.home.database), backup_file.temporary_home(path) as copy:
+        backup_file.copy_database(backend.home.database, copy.database)
+        if backend.home.config.exists():
+            shutil.copyfile(backend.home.config, copy.config)
+        packed = copy.root / "packed"
+        backup_file.pack(copy, packed)
+        verify(backend, copy)
+        _refuse_existing(path)
+        packed.replace(path)
+        try:
+            files.sync(path.parent)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    return Backup(str(path), path.stat().st_size)
+
+
+def verify(backend: "LocalBackend", copy: Home) -> None:
+    """Let the doctor examine a copy that is not the live one; raises ``integrity`` with what is wrong."""
+    apart = backend.for_home(copy)
+    try:
+        health: Health = apart.perform(CheckHealth())
+    finally:
+        apart.close()
+    wrong = next((check for check in health.checks if not check.ok and check.name != KEYS), None)
+    if wrong is not None:
+        raise IntegrityViolation(
+            "integrity",
+            f"The copy is not healthy: {wrong.name}: {wrong.detail}",
+            hint="Nothing was changed. Run `popug doctor` for all that is wrong.",
+            details={"check": wrong.name},
+        )
+
+
+def _next_path(backend: "LocalBackend") -> Path:
+    with translate_errors(backend.home.database):
+        backend.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
+        files.check_writable(backend.home.backups)
+    return backend.home.backups / f"popug-{backend.runtime.clock.now():%Y%m%dT%H%M%S%fZ}.zip"
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise Conflict(
+            "file_exists",
+            f"{path} is there already.",
+            hint="Name another file; a backup never replaces one.",
+            details={"path": str(path)},
+        )

@@ -1,0 +1,105 @@
+"""Closing days: billing takes in all it can, each open day is closed in its own transaction, then mail goes out."""
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+from popug_cli.app.workflows.send_mail import count_unsent, send_due
+from popug_cli.app.workflows.summaries import count_dry_run, queue_summaries
+from popug_cli.billing import closing, days, rules
+from popug_cli.billing.at_stake import amount_at_stake_cents
+from popug_cli.bus.consumers import retry_in_transaction, rolled_back
+from popug_cli.bus.context import Context
+from popug_cli.bus.dead_letters import event_id_of
+from popug_cli.bus.queries import held_events
+from popug_cli.identity import authorization
+from popug_cli.messages.base import DECLARATIONS
+from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+MODULE = "billing"
+
+
+def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
+    """Close every open day up to the one asked for, oldest first; raises what ``billing.rules`` refuses."""
+    backend.catch_up(include_not_due=not message.dry_run)
+    up_to = backend.write(MODULE, principal, lambda context: _asked_day(message, context))
+    if message.dry_run:
+        return _dry_run(backend, message, principal, up_to)
+    closed = _close_days(backend, message, principal, up_to)
+    backend.catch_up()
+    queue_summaries(backend, principal)
+    if message.send_mail:
+        run = send_due(backend, principal)
+        mail = MailCount(run.sent, run.queued)
+    else:
+        mail = MailCount(0, count_unsent(backend, principal))
+    with backend.runtime.reading(principal) as context:
+        return CloseReport(closed, mail, _set_aside(context))
+
+
+def _asked_day(message: CloseDay, context: Context) -> date:
+    """The day up to which is closed, once that was found to be allowed."""
+    _admit(message, context)
+    calendar, today = context.calendar, context.calendar.date_of(context.now)
+    if message.day is not None:
+        rules.validate_close_date(message.day, today, days.first_day(context))
+        if not calendar.exists(message.day):
+            raise rules.nonexistent_day(message.day, calendar.time_zone)
+    up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
+    if not message.dry_run:
+        rules.check_days_at_once(len(days.open_days(up_to, context)), confirmed=message.confirmed)
+    return up_to
+
+
+def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
+    """The days that this close closed, and the last one where somebody else closed it before."""
+
+    def work(context: Context) -> ClosedDay | None:
+        _admit(message, context)
+        return closing.close_next(up_to, context)
+
+    closed: list[ClosedDay] = []
+    while (day := backend.write(MODULE, principal, work)) is not None:
+        closed.append(day)
+    return closed + _closed_before(backend, principal, up_to, closed)
+
+
+def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
+    """What a close would come to; it would try first what waits for a retry, and so that is rehearsed with it."""
+
+    def work(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
+        _admit(message, context)
+        with rolled_back(context):
+            retry_in_transaction(backend.consumers, context)
+            return closing.dry_run(up_to, context), _set_aside(context)
+
+    closed, held = backend.write(MODULE, principal, work)
+    summaries = count_dry_run(backend, principal, len(closed))
+    mail = MailCount(0, sum(day.paid_count for day in closed) + summaries)
+    every_day = closed + _closed_before(backend, principal, up_to, closed)
+    return CloseReport(every_day, mail, held)
+
+
+def _closed_before(
+    backend: "LocalBackend", principal: Principal, day: date, reported: list[ClosedDay]
+) -> list[ClosedDay]:
+    if any(closed_day.business_date == day for closed_day in reported):
+        return []
+    with backend.runtime.reading(principal) as context:
+        closed = closing.closed_day(day, context)
+    return [closed] if closed else []
+
+
+def _set_aside(context: Context) -> list[SetAside]:
+    """What consumers could not take, with the money at stake."""
+    return [
+        SetAside(event_id_of(held), held.consumer, amount_at_stake_cents(held, context))
+        for held in held_events(context)
+    ]
+
+
+def _admit(message: CloseDay, context: Context) -> None:
+    authorization.authorize(context.principal, DECLARATIONS[CloseDay], message, context)

@@ -1,0 +1,86 @@
+"""Building the read models anew from the log."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from popug_cli.audit.rebuild import (
+    cursor_of,
+    differences,
+    empty_copy,
+    parked_positions,
+    replay_into,
+    rows_of,
+    tables_of,
+)
+from popug_cli.bootstrap import consumer_of
+from popug_cli.bus.consumers import Consumer, mark_rebuilt
+from popug_cli.bus.context import Context
+from popug_cli.identity import authorization
+from popug_cli.messages.base import DECLARATIONS
+from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
+from popug_cli.messages.principal import Principal
+from popug_cli.storage.engine import insert_many, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from popug_cli.app.local_backend import LocalBackend
+
+READ_MODEL = "analytics"
+COPY_ROWS = 10_000
+
+
+def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
+    """Compare analytics with a rebuild up to its cursor, or let a rebuild take its place."""
+    consumer = consumer_of(READ_MODEL)
+    backend.catch_up()
+    while True:
+        result = _replay(backend, message, principal, consumer)
+        if result is not None:
+            return result
+
+
+def _replay(
+    backend: "LocalBackend", message: ReplayEvents, principal: Principal, consumer: Consumer
+) -> ReplayReport | None:
+    """One try; None where what is set aside has changed meanwhile, so that the copy is of no use."""
+    with ExitStack() as stack:
+        with backend.runtime.reading(principal) as context:
+            copy = stack.enter_context(empty_copy(context, consumer))
+            reached, aside = cursor_of(context, consumer), parked_positions(context, consumer)
+            events = replay_into(context, consumer, copy, after=0, up_to=reached)
+            if message.verify:
+                return ReplayReport(events, differences(context, consumer, copy))
+        with backend.runtime.writing(principal) as live:
+            authorization.authorize(principal, DECLARATIONS[type(message)], message, live)
+            if {n for n in parked_positions(live, consumer) if n <= reached} != aside:
+                return None
+            events += replay_into(live, consumer, copy, after=reached, up_to=live.position)
+            _swap(live, consumer, copy)
+            live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events))
+    return ReplayReport(events, [])
+
+
+def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:
+    connection = live.connection
+    with transaction(copy, writes=False) as rebuilt:
+        for table in tables_of(live, consumer):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+            _copy_rows(live, rebuilt, table)
+    mark_rebuilt(live, consumer)
+
+
+def _copy_rows(live: Context, rebuilt: "Connection", table: str) -> None:
+    rows: list[tuple[object, ...]] = []
+    for row in rows_of(rebuilt, table):
+        rows.append(row)
+        if len(rows) == COPY_ROWS:
+            _insert(live, table, rows)
+            rows = []
+    _insert(live, table, rows)
+
+
+def _insert(live: Context, table: str, rows: list[tuple[object, ...]]) -> None:
+    if rows:
+        placeholders = ",".join("?" * len(rows[0]))
+        insert_many(live.connection, f"INSERT INTO {table} VALUES ({placeholders})", rows)

@@ -1,0 +1,90 @@
+"""Restoring: a backup is unpacked and verified beside the home, then takes its place by renaming."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from popug_cli.app.workflows.backup import verify
+from popug_cli.identity import keys, token_store
+from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.mail import outbox
+from popug_cli.messages.company import Restore, RestoreResult
+from popug_cli.messages.principal import Principal
+from popug_cli.platform import file_id, files
+from popug_cli.platform.swap_dirs import replace_directory
+from popug_cli.storage import backup_file, write_lock
+from popug_cli.storage.errors import translate_errors
+from popug_cli.storage.mounts import TEMP_HOME_MARKER, require_lock_support
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+ANOTHER_FILE = "Nothing was changed. Name another file that `popug backup` wrote."
+
+
+def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
+    """Put a backup in the place of the home, whatever state that is in; nothing is changed unless all went well.
+
+    Every token is revoked and what mail is not sent is held. Raises ``unreadable_file``, ``corrupt_database``,
+    ``newer_database``, ``integrity`` or ``no_locks``.
+    """
+    file = Path(message.path).expanduser()
+    home = Path(os.path.realpath(backend.home.root))
+    require_lock_support(home, home / "popug.db")
+    with translate_errors(home / "popug.db"):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        files.check_writable(home.parent)
+    with translate_errors(home / "popug.db"), backup_file.temporary_home(home) as fresh:
+        backup_file.unpack(file, fresh)
+        _verify(backend, file, fresh)
+        fresh.make()
+        _make_safe(backend, fresh, principal)
+        files.sync(fresh.database)
+        files.sync(fresh.root)
+        backend.close()
+        aside = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+        live = home / fresh.database.name
+        with write_lock.acquire(live, file_id.file_id(live)):
+            return RestoreResult(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
+
+
+def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
+    """Let the doctor examine what was unpacked; what is wrong is said of the file that it came from."""
+    try:
+        verify(backend, fresh)
+    except NotFound as refusal:
+        raise backup_file.not_a_backup(file, "there is no company in it") from refusal
+    except PopugError as refusal:
+        sentence = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
+        sentence = sentence.replace(str(fresh.database), str(file))
+        is_elsewhere = isinstance(refusal, Unavailable) or refusal.code == "newer_database"
+        hint = refusal.hint if is_elsewhere else ANOTHER_FILE
+        raise type(refusal)(refusal.code, sentence, hint=hint, details=refusal.details) from refusal
+
+
+def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> None:
+    """What was good for the company as it was then is good no more: tokens, keys, and mail that may have gone out."""
+    apart = backend.for_home(fresh)
+    try:
+        with apart.runtime.writing(principal) as context:
+            keys.create_first_key(fresh, context.randomness, context.on_rollback)
+            token_store.revoke_all_tokens(context, "restored")
+            outbox.hold_all(context)
+    finally:
+        apart.close()
+
+
+def _swap(fresh: Path, home: Path, aside: Path) -> bool:
+    try:
+        replaced = replace_directory(fresh, home, aside)
+        (home / TEMP_HOME_MARKER).unlink(missing_ok=True)
+        files.sync(home.parent)
+    except OSError as error:
+        raise Unavailable(
+            "read_only",
+            f"{home} cannot be replaced: {error.strerror or error}.",
+            hint=f"Check that {home.parent} may be written to and that {home} is no mount point.",
+        ) from error
+    return replaced

@@ -1,0 +1,120 @@
+"""What is due, as the database knows it, and doing it: days, mail, events; the scheduler only says when to look."""
+
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+
+from popug_cli.app.workflows.close_day import close_day
+from popug_cli.app.workflows.send_mail import send_due
+from popug_cli.app.workflows.summaries import queue_summaries
+from popug_cli.billing import days
+from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.bus.context import Context
+from popug_cli.bus.queries import held_events
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import PopugError
+from popug_cli.mail import outbox
+from popug_cli.messages.billing import CloseDay, ClosedDay
+from popug_cli.messages.company import BackUp
+from popug_cli.messages.mail import MailRunResult
+from popug_cli.messages.principal import Principal
+from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
+from popug_cli.storage import heartbeat
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+HEARTBEAT_INTERVAL = timedelta(minutes=10)
+
+
+def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Principal) -> Schedule:
+    """What comes next."""
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        return _schedule(context, message.at_minute, confirmed=message.confirmed)
+
+
+def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> ScheduledRunResult:
+    """Retry events, close days and send mail, as far as they are due."""
+    _record_heartbeat(backend, principal)
+    backend.catch_up()
+    with backend.runtime.reading(principal) as context:
+        now = context.now
+        up_to = last_closable_day(context.calendar, now, message.at_minute)
+        schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
+    closed: list[ClosedDay] = []
+    if schedule.overdue_days and not schedule.needs_yes:
+        asked = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
+        closed = [day for day in close_day(backend, asked, principal).days if not day.already_closed]
+    queue_summaries(backend, principal)
+    mail = _send(backend, principal)
+    backup = _back_up(backend, principal) if backend.runtime.settings.flag("scheduler.backup") else None
+    with backend.runtime.reading(principal) as context:
+        next_schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
+        return ScheduledRunResult(now, closed, mail, len(held_events(context)), backup, next_schedule)
+
+
+def last_closable_day(calendar: Calendar, now: datetime, at_minute: int) -> date:
+    """The last day that may be closed now: yesterday, before its minute of today the day before that."""
+    local = calendar.local(now)
+    yesterday = calendar.previous_day(local.date())
+    return yesterday if local.hour * 60 + local.minute >= at_minute else calendar.previous_day(yesterday)
+
+
+def _schedule(context: Context, at_minute: int, *, confirmed: bool) -> Schedule:
+    overdue = len(days.open_days(last_closable_day(context.calendar, context.now, at_minute), context))
+    first = days.first_open(context)
+    return Schedule(
+        time_zone=context.calendar.time_zone,
+        closes=first,
+        closes_at=_closing_time(first, context, at_minute) if first else None,
+        overdue_days=overdue,
+        needs_yes=overdue > DAYS_AT_ONCE and not confirmed,
+        mail_queued=outbox.count_unsent(context)[0],
+    )
+
+
+def _closing_time(day: date, context: Context, at_minute: int) -> datetime:
+    calendar = context.calendar
+    return calendar.first_instant_of(calendar.next_day(day), time(*divmod(at_minute, 60)))
+
+
+def _send(backend: "LocalBackend", principal: Principal) -> MailRunResult:
+    """Send what is due; where there is nothing to do, no lock is taken and no server asked."""
+    with backend.runtime.reading(principal) as context:
+        if not outbox.count_claimable(context, include_not_due=False) and not outbox.has_unpublished(context):
+            unsent, held = outbox.count_unsent(context)
+            return MailRunResult(sent=0, queued=unsent, failed=0, held=held)
+    return send_due(backend, principal)
+
+
+def _back_up(backend: "LocalBackend", principal: Principal) -> str | None:
+    """Take the backup of today, if it was not tried yet; its path comes back. One that fails is a warning."""
+    from popug_cli.app.workflows.backup import back_up
+
+    with backend.runtime.reading(principal) as context:
+        if _is_backed_up(context):
+            return None
+    with backend.runtime.writing(principal) as context:
+        if _is_backed_up(context):  # by another scheduler, meanwhile
+            return None
+        heartbeat.record(context.connection, heartbeat.BACKUP, context.now)
+    try:
+        return back_up(backend, BackUp(), principal).path
+    except PopugError as error:
+        backend.warn(f"Today's backup was not taken: {error.message} {error.hint}")
+        return None
+
+
+def _is_backed_up(context: Context) -> bool:
+    """Whether somebody has tried today."""
+    tried_at = heartbeat.last_recorded(context.connection, heartbeat.BACKUP)
+    return tried_at is not None and context.calendar.date_of(tried_at) == context.calendar.date_of(context.now)
+
+
+def _record_heartbeat(backend: "LocalBackend", principal: Principal) -> None:
+    """Leave a sign of life, now and then."""
+    with backend.runtime.reading(principal) as context:
+        seen_at, now = heartbeat.last_recorded(context.connection, heartbeat.SCHEDULER), context.now
+    if seen_at is None or not now - HEARTBEAT_INTERVAL < seen_at <= now:
+        with backend.runtime.writing(principal) as context:
+            heartbeat.record(context.connection, heartbeat.SCHEDULER, context.now)

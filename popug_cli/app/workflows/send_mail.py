@@ -1,0 +1,113 @@
+"""Sending mail: claim with a lease in one transaction, hand over outside any, mark in another."""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from popug_cli.bus.context import Context
+from popug_cli.identity import authorization
+from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.mail import outbox, payslip
+from popug_cli.mail.delivery import DeliveryRun, send_batch
+from popug_cli.mail.outbox import ClaimedMail
+from popug_cli.mail.rules import lease_duration
+from popug_cli.mail.transport import MailTransport, open_transport
+from popug_cli.messages.base import DECLARATIONS
+from popug_cli.messages.mail import MailRunResult, SendMail
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+MAX_BATCH_MAILS = 500
+
+
+def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) -> MailRunResult:
+    """Send all that is queued, due or not; raises ``mail_unavailable`` where nothing could be sent."""
+    run = _deliver(backend, principal, message, include_not_due=True)
+    answer = _answer(backend, run, principal)
+    if run.down and not run.sent:
+        raise Unavailable(
+            "mail_unavailable",
+            f"No mail could be sent: {_sentence(run.down)}",
+            hint="Check the mail settings with `popug config show`, then run `popug mail send` again.",
+            details={"queued": answer.queued},
+        )
+    if run.down:
+        backend.warn(f"Not all mail could be sent: {_sentence(run.down)}")
+    elif not run.total and (until := _claimed_until(backend, principal)):
+        backend.warn(f"Another process is sending mail, or was when it ended; what it has claimed is free at {until}.")
+    return answer
+
+
+def send_due(backend: "LocalBackend", principal: Principal, *, release: bool = False) -> MailRunResult:
+    """Send what is queued and due; whatever keeps it from being sent is a warning."""
+    run = DeliveryRun(include_not_due=False)
+    try:
+        run = _deliver(backend, principal, SendMail(release=release), include_not_due=False)
+    except PopugError as error:
+        run.down = f"{error.message} {error.hint}"
+    if run.down:
+        backend.warn(f"Mail could not be sent: {_sentence(run.down)} It stays queued; `popug mail send` tries again.")
+    return _answer(backend, run, principal)
+
+
+def _sentence(reason: str) -> str:
+    return reason if reason.endswith(".") else f"{reason}."
+
+
+def count_unsent(backend: "LocalBackend", principal: Principal) -> int:
+    """How many mails are still to be sent."""
+    with backend.runtime.reading(principal) as context:
+        return outbox.count_unsent(context)[0]
+
+
+def _claimed_until(backend: "LocalBackend", principal: Principal) -> str:
+    with backend.runtime.reading(principal) as context:
+        until = outbox.claimed_until(context)
+    return f"{backend.runtime.calendar.local(until):%H:%M:%S}" if until else ""
+
+
+def _answer(backend: "LocalBackend", run: DeliveryRun, principal: Principal) -> MailRunResult:
+    with backend.runtime.reading(principal) as context:
+        unsent, held = outbox.count_unsent(context)
+    return MailRunResult(sent=run.sent, queued=unsent, failed=run.failed, held=held)
+
+
+def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *, include_not_due: bool) -> DeliveryRun:
+    run = DeliveryRun(include_not_due)
+    payslip.check_sender(backend.runtime.settings.text("mail.from"))
+    with open_transport(backend.runtime.settings, backend.home) as transport:
+        backend.write("mail", principal, lambda context: _begin(context, message, run))
+        while run.waiting and not run.down:
+            if batch := _lease_next(backend, principal, message, run, transport):
+                send_batch(backend.runtime, principal, transport, batch, run)
+    backend.catch_up()
+    return run
+
+
+def _begin(context: Context, message: SendMail, run: DeliveryRun) -> None:
+    _admit(context, message)
+    outbox.publish_sent(context)
+    if message.release:
+        outbox.release_held(context)
+    run.waiting = deque(outbox.claimable(context, include_not_due=run.include_not_due))
+    run.total = len(run.waiting)
+
+
+def _lease_next(
+    backend: "LocalBackend", principal: Principal, message: SendMail, run: DeliveryRun, transport: MailTransport
+) -> list[ClaimedMail]:
+    """The next mails of the one pass that a run makes through what it found in the outbox."""
+    mail_ids = [run.waiting.popleft() for _ in range(min(MAX_BATCH_MAILS, len(run.waiting)))]
+
+    def work(context: Context) -> list[ClaimedMail]:
+        _admit(context, message)
+        lease_until = context.now + lease_duration(transport.step_seconds)
+        return outbox.claim(context, mail_ids, lease_until=lease_until, include_not_due=run.include_not_due)
+
+    return backend.write("mail", principal, work)
+
+
+def _admit(context: Context, message: SendMail) -> None:
+    if context.principal.token_id:
+        authorization.authorize(context.principal, DECLARATIONS[SendMail], message, context)

@@ -1,0 +1,72 @@
+"""Settings and permissions: what the operator may see and write of the home itself."""
+
+from typing import TYPE_CHECKING
+
+from popug_cli.kernel.home import replaced_until_error
+from popug_cli.kernel.settings import SETTINGS, find_setting, load_settings
+from popug_cli.messages.base import Role, declarations
+from popug_cli.messages.company import (
+    PermissionLine,
+    Permissions,
+    SetSetting,
+    SettingLine,
+    SettingList,
+    ShowPermissions,
+    ShowSettings,
+)
+from popug_cli.messages.identity import SettingChanged
+from popug_cli.messages.principal import Principal
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+
+
+def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Principal) -> SettingList:
+    """Every setting with its value and where that comes from."""
+    settings = load_settings(backend.home.config)
+    return SettingList(
+        home=str(backend.home.root),
+        time_zone=backend.runtime.calendar.time_zone,
+        settings=[
+            SettingLine(key, settings.values[key], settings.sources[key], setting.help)
+            for key, setting in sorted(SETTINGS.items())
+        ],
+    )
+
+
+def set_setting(backend: "LocalBackend", message: SetSetting, principal: Principal) -> SettingList:
+    """Write one setting into the file, keeping what else stands there; who did it is an event."""
+    import tomlkit
+
+    from popug_cli.mail.payslip import check_sender
+
+    setting = find_setting(message.key)
+    value = setting.parse(message.value)
+    if setting.key == "mail.from":
+        check_sender(str(value))
+    file = backend.home.config
+    with backend.runtime.writing(principal) as context:
+        load_settings(file, {})
+        document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
+        table, _, name = message.key.partition(".")
+        document.setdefault(table, tomlkit.table())[name] = value
+        context.on_rollback.enter_context(replaced_until_error(file, tomlkit.dumps(document).encode()))
+        context.events.publish(SettingChanged(key=message.key, value=value))
+    return show_settings(backend, ShowSettings(), principal)
+
+
+def show_permissions(backend: "LocalBackend", message: ShowPermissions, principal: Principal) -> Permissions:
+    """Who may send which message, from the declarations themselves."""
+    return Permissions(
+        [
+            PermissionLine(
+                message=declaration.name,
+                command=declaration.command_line,
+                access=declaration.access,
+                roles=[role for role in Role if role in declaration.roles],
+                others=[role for role in Role if role in declaration.roles_for_others and declaration.has_username],
+                scopes=sorted(declaration.scopes),
+            )
+            for declaration in declarations()
+        ]
+    )

@@ -1,0 +1,87 @@
+"""The hash chain over the log, computed anew."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import islice
+
+from popug_cli.audit.missing_links import own_unlinked
+from popug_cli.audit.reading import stream_rows
+from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.bus.context import Context
+from popug_cli.bus.hash_chain import ORIGIN
+from popug_cli.bus.unlinked_events import unlinked_positions
+from popug_cli.messages.company import Check
+
+HASHED_AT_ONCE = 100
+Link = tuple[int, int, str]
+
+
+def chain(context: Context) -> Check:
+    """Whether every link has the hash that its events and the link before it give, and none is gone; names the head."""
+    wrong = list(islice(broken_links(context), MAX_SHOWN + 1))
+    head = context.log.head_hash() or ORIGIN
+    result = check_result("hash_chain", f"the chain over the log is unbroken; its head is {head}", wrong)
+    if result.ok and (unlinked := unlinked_positions(context)):
+        if removed := list(islice(own_unlinked(context, unlinked), MAX_SHOWN + 1)):
+            detail = f"links were taken away: nothing covers what popug told at {_format_positions(removed)}"
+            return Check(result.name, False, detail)
+        return Check(
+            result.name,
+            True,
+            f"{result.detail}; not linked, since appended from outside: {_format_positions(unlinked)}",
+        )
+    return result
+
+
+def is_part_of_history(context: Context, head: str) -> bool:
+    """Whether the chain ever had this head."""
+    statement = "SELECT 1 FROM bus_links WHERE hash = ? LIMIT 1"
+    return head == ORIGIN or context.connection.exec_driver_sql(statement, (head,)).first() is not None
+
+
+def broken_links(context: Context) -> Iterator[str]:
+    """The links whose hash is not that of their events, in the order of the log."""
+    events = _Events(context)
+    before, end = ORIGIN, 0
+    for last, first, recorded in _links(context):
+        if first <= end:
+            yield f"link {last} overlaps the one before"
+        count, actual_hash = events.hash_between(first, last, before)
+        if count != last - first + 1 or actual_hash != recorded:
+            yield f"the events {first} to {last}"
+        before, end = recorded, last
+
+
+class _Events:
+    """The log, read once from its beginning to its end."""
+
+    def __init__(self, context: Context) -> None:
+        statement = "SELECT sequence, CAST(envelope AS BLOB) FROM bus_log ORDER BY sequence"
+        self._rows = stream_rows(context, statement)
+        self._next = next(self._rows, None)
+        self._context, self._end = context, context.position
+
+    def hash_between(self, first: int, last: int, before: str) -> tuple[int, str]:
+        """How many events there are from one position to another, and the hash of their link after the one before."""
+        digest, count, parts = sha256(before.encode()), 0, list[bytes]()
+        while self._next is not None and self._next[0] <= last:
+            sequence, envelope = self._next
+            if sequence >= first:
+                count += 1
+                parts += (b"%d:%d:" % (sequence, len(envelope)), envelope)
+                if not count % HASHED_AT_ONCE:
+                    digest.update(b"".join(parts))
+                    parts.clear()
+                    self._context.progress("Proving the log", sequence, self._end)
+            self._next = next(self._rows, None)
+        digest.update(b"".join(parts))
+        return count, digest.hexdigest()
+
+
+def _format_positions(positions: list[int]) -> str:
+    more = " and more" if len(positions) > MAX_SHOWN else ""
+    return ", ".join(map(str, positions[:MAX_SHOWN])) + more
+
+
+def _links(context: Context) -> Iterator[Link]:
+    return stream_rows(context, "SELECT last_sequence, first_sequence, hash FROM bus_links ORDER BY last_sequence")

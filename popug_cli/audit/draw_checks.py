@@ -1,0 +1,127 @@
+"""Every draw done again: prices, first assignees, shuffles, and what was handed on."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from popug_cli.audit.reading import read_events
+from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.billing.rules import draw_price_cents
+from popug_cli.bus.context import Context
+from popug_cli.bus.unlinked_events import unlinked_positions
+from popug_cli.kernel.draws import ALGORITHM
+from popug_cli.messages.billing import TaskPriced
+from popug_cli.messages.company import Check
+from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned, TasksShuffled
+from popug_cli.tasks.people import Candidates
+from popug_cli.tasks.rules import draw_assignee
+
+PROGRESS_EVENTS = 1_000
+
+
+class RecordedShuffle(NamedTuple):
+    """What a shuffle told of its draw, among whom, and between which positions its assignments stand."""
+
+    draw: AssigneeDraw
+    candidates: list[str]
+    task_count: int
+    first: int
+    last: int
+
+
+def draws_reproducible(context: Context) -> Check:
+    """Whether every price and every assignee came out as the seeds say."""
+    return check_result(
+        "draws_reproducible", "every draw comes out again", list(islice(_wrong_draws(context), MAX_SHOWN + 1))
+    )
+
+
+def _wrong_draws(context: Context) -> Iterator[str]:
+    yield from _wrong_prices(context)
+    candidates, outside = Candidates(context), set(unlinked_positions(context))
+    shuffles: dict[str, RecordedShuffle] = {}
+    for shuffle_id, drawn, wrong in _shuffles(candidates, outside, context):
+        if wrong:
+            yield f"shuffle {shuffle_id} ({wrong})"
+        elif drawn is not None:
+            shuffles[shuffle_id] = drawn
+    yield from _wrong_assignees(shuffles, candidates, outside, context)
+
+
+def _wrong_prices(context: Context) -> Iterator[str]:
+    for _, event in read_events(context, TaskPriced):
+        if event is None:
+            continue
+        priced = event.data
+        drawn = draw_price_cents(priced.draw.seed, priced.task_id)
+        if priced.draw.algorithm != ALGORITHM or drawn != (priced.fee_cents, priced.reward_cents):
+            yield f"the price of task {priced.task_id}"
+
+
+def _shuffles(
+    candidates: Candidates, outside: set[int], context: Context
+) -> Iterator[tuple[str, RecordedShuffle | None, str | None]]:
+    """Each shuffle that was done: its id, its draw as the log tells it, and what is wrong about that."""
+    events = {
+        event.data.shuffle_id: event.data
+        for sequence, event in read_events(context, TasksShuffled)
+        if event is not None and sequence not in outside
+    }
+    statement = (
+        "SELECT shuffle_id, task_count, candidates_count, coalesce(first_sequence, 1), coalesce(last_sequence, 0),"
+        " seed, algorithm, candidates_as_of FROM tasks_shuffles WHERE state = 'done' ORDER BY first_sequence"
+    )
+    for row in context.connection.exec_driver_sql(statement):
+        shuffle_id, tasks, candidates_count, first, last, *draw = row
+        event = events.pop(shuffle_id, None)
+        if event is None or (event.task_count, event.candidates_count) != (tasks, candidates_count):
+            yield shuffle_id, None, "the log tells otherwise of it"
+        elif AssigneeDraw(*draw) != event.draw or event.draw.algorithm != ALGORITHM:
+            yield shuffle_id, None, "its draw is not as the log tells it"
+        elif len(eligible := candidates.as_of(event.draw.candidates_as_of)) != candidates_count or (
+            tasks and not eligible
+        ):
+            yield shuffle_id, None, f"it was drawn among {candidates_count}, but {len(eligible)} are known"
+        else:
+            yield shuffle_id, RecordedShuffle(event.draw, eligible, tasks, first, last), None
+    for shuffle_id in events:
+        yield shuffle_id, None, "the log tells of it, and nothing else does"
+
+
+def _wrong_assignees(
+    shuffles: dict[str, RecordedShuffle], candidates: Candidates, outside: set[int], context: Context
+) -> Iterator[str]:
+    """What does not come out again; what was appended from outside is none of popug's."""
+    checked: Counter[str] = Counter()
+    for sequence, event in read_events(context, TaskAssigned):
+        if not sequence % PROGRESS_EVENTS:
+            context.progress("Drawing again", sequence, context.position)
+        if event is None or sequence in outside:
+            continue
+        assigned = event.data
+        if assigned.reason is AssignmentReason.SHUFFLED:
+            checked[assigned.shuffle_id or ""] += 1
+            is_reproduced = _matches_shuffle(sequence, assigned, shuffles.get(assigned.shuffle_id or ""))
+        else:
+            is_reproduced = _is_reproduced(assigned, candidates.as_of(assigned.draw.candidates_as_of))
+        if not is_reproduced:
+            yield f"the assignee of task {assigned.task_id} at {sequence}"
+    for shuffle_id, drawn in shuffles.items():
+        if checked[shuffle_id] != drawn.task_count:
+            yield f"shuffle {shuffle_id} ({checked[shuffle_id]} of its {drawn.task_count} assignments are in the log)"
+
+
+def _matches_shuffle(sequence: int, assigned: TaskAssigned, drawn: RecordedShuffle | None) -> bool:
+    return (
+        drawn is not None
+        and drawn.first <= sequence <= drawn.last
+        and assigned.draw == drawn.draw
+        and _is_reproduced(assigned, drawn.candidates)
+    )
+
+
+def _is_reproduced(assigned: TaskAssigned, candidates: list[str]) -> bool:
+    if not candidates or assigned.draw.algorithm != ALGORITHM:
+        return False
+    return draw_assignee(assigned.draw.seed, assigned.task_id, candidates) == assigned.assignee_id

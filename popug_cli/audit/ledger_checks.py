@@ -1,0 +1,153 @@
+"""The invariants that take more than a statement: the ledger against its events, days, read models."""
+
+from collections.abc import Iterator
+from datetime import date
+from itertools import islice, zip_longest
+from typing import NamedTuple
+
+from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
+from popug_cli.audit.reading import ProvedEvent, normalize_time, read_events, stream_rows
+from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, replay_into
+from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.billing.consumers import CONSUMER as BILLING
+from popug_cli.billing.rules import debit_and_credit
+from popug_cli.bus.context import Context
+from popug_cli.bus.status import skipped_problems
+from popug_cli.mail.consumers import CONSUMER as MAIL
+from popug_cli.messages.billing import EntryPosted
+from popug_cli.messages.company import Check
+from popug_cli.tasks.consumers import CONSUMER as TASKS
+
+
+class EntrySnapshot(NamedTuple):
+    """All that is proved of an entry, as texts and numbers of the database."""
+
+    entry_id: str
+    user_id: str
+    kind: str
+    amount_cents: int
+    business_date: str
+    task_id: str | None
+    corrects: str | None
+    event_id: str | None
+    debit_account: str
+    credit_account: str
+    recorded_at: str
+
+
+UNREADABLE_ENTRY = EntrySnapshot("unreadable", "", "", 0, "", None, None, None, "", "", "")
+PROGRESS_EVENTS = 1_000
+SELECT_WRONG_CAUSES = """
+    SELECT * FROM (
+        SELECT entry.entry_id, entry.kind, CASE entry.kind
+                WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
+                WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END AS wanted,
+            log.type AS found, entry.occurred_at,
+            CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.time') ELSE entry.recorded_at END
+                AS caused_at
+        FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
+    ) AS caused WHERE found IS NOT wanted OR caused_at IS NOT occurred_at
+"""
+
+
+def entries_as_posted(context: Context) -> Check:
+    """Whether ledger and log tell the same entries in the same order."""
+    statement = "every entry is as its entry_posted told it, in the same order"
+    return check_result("entries_match_events", statement, list(islice(_entry_mismatches(context), MAX_SHOWN + 1)))
+
+
+def entries_have_causes(context: Context) -> Check:
+    """Whether each entry was caused by what may cause its kind, and occurred when that did."""
+    statement = "each entry was caused by an assignment, a completion, its payout_made, or what it corrects, and then"
+    return check_result("entry_causes_exist", statement, list(islice(_wrong_causes(context), MAX_SHOWN + 1)))
+
+
+def closed_days(context: Context) -> Check:
+    """Whether every day from the first to the last closed one is closed."""
+    connection = context.connection
+    first = connection.exec_driver_sql("SELECT first_day FROM billing_company").scalar()
+    closed = [
+        date.fromisoformat(day)
+        for day in connection.exec_driver_sql("SELECT business_date FROM billing_days ORDER BY business_date").scalars()
+    ]
+    expected = list(context.calendar.days(date.fromisoformat(first), closed[-1])) if first and closed else []
+    differing = sorted(set(closed).symmetric_difference(expected))
+    return check_result("closed_days_without_gaps", "the closed days have no gap", [str(day) for day in differing])
+
+
+def no_event_skipped(context: Context) -> Check:
+    """Whether every event up to a consumer's cursor is done by it or set aside."""
+    consumers = (ANALYTICS, BILLING, MAIL, TASKS)
+    statement = "every event that a cursor has passed is done or set aside"
+    return check_result("no_event_skipped", statement, list(skipped_problems(context, consumers)))
+
+
+def read_models(context: Context) -> Check:
+    """Whether analytics is what a rebuild from the log would be."""
+    with empty_copy(context, ANALYTICS) as copy:
+        replay_into(context, ANALYTICS, copy, after=0, up_to=cursor_of(context, ANALYTICS))
+        mismatches = [
+            f"{difference.table} ({difference.example})" for difference in differences(context, ANALYTICS, copy)
+        ]
+    return check_result("read_models_match_replay", "analytics equals a rebuild from the log", mismatches)
+
+
+def _entry_mismatches(context: Context) -> Iterator[str]:
+    for entry, posted in zip_longest(_entries(context), _posted(context)):
+        if entry != posted:
+            yield f"entry {(entry or posted or UNREADABLE_ENTRY).entry_id} ({_differing_fields(entry, posted)})"
+
+
+def _differing_fields(entry: EntrySnapshot | None, posted: EntrySnapshot | None) -> str:
+    if entry is None:
+        return "told and not in the ledger"
+    if posted is None:
+        return "in the ledger and never told"
+    fields = zip(EntrySnapshot._fields, entry, posted, strict=True)
+    return ", ".join(
+        f"{name} is {stored_value}, told as {published_value}"
+        for name, stored_value, published_value in fields
+        if stored_value != published_value
+    )
+
+
+def _entries(context: Context) -> Iterator[EntrySnapshot]:
+    """Every entry as it stands, in the order of the ledger."""
+    statement = (
+        "SELECT entry_id, employee_id, kind, amount_cents, business_date, task_id, corrects, event_id, debit_account,"
+        " credit_account, recorded_at FROM billing_entries ORDER BY position"
+    )
+    return map(EntrySnapshot._make, stream_rows(context, statement))
+
+
+def _posted(context: Context) -> Iterator[EntrySnapshot]:
+    """Every entry as its ``entry_posted`` told it."""
+    for sequence, event in read_events(context, EntryPosted):
+        yield UNREADABLE_ENTRY if event is None else _snapshot(event)
+        if not sequence % PROGRESS_EVENTS:
+            context.progress("Proving entries", sequence, context.position)
+
+
+def _snapshot(event: ProvedEvent[EntryPosted]) -> EntrySnapshot:
+    posted = event.data
+    return EntrySnapshot(
+        posted.entry_id,
+        posted.user_id,
+        posted.kind.value,
+        posted.amount_cents,
+        posted.business_date.isoformat(),
+        posted.task_id,
+        posted.corrects,
+        event.causationid,
+        *debit_and_credit(posted.kind, posted.user_id),
+        normalize_time(event.time),
+    )
+
+
+def _wrong_causes(context: Context) -> Iterator[str]:
+    """An entry occurred when its cause did; a correction when it was made."""
+    for entry_id, kind, wanted, cause_type, occurred_at, caused_at in stream_rows(context, SELECT_WRONG_CAUSES):
+        if cause_type != wanted:
+            yield f"entry {entry_id} (a {kind} caused by {cause_type or 'nothing that is in the log'})"
+        elif occurred_at != normalize_time(str(caused_at)):
+            yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"

@@ -1,0 +1,44 @@
+"""Whether links were taken from the chain: what popug tells is linked in the transaction that writes it down.
+
+An event from outside has no such trace: of whatever it says popug has nothing beside it, or told of that itself before.
+"""
+
+from collections.abc import Iterator
+
+from popug_cli.audit.reading import stream_rows
+from popug_cli.bus.context import Context
+
+# Of each event that comes with something written down: where that is.
+WITNESS_ROWS = {
+    "popug.identity.user_registered.v1": "identity_users WHERE user_id = log.subject",
+    "popug.identity.token_issued.v1": "identity_tokens WHERE token_id = log.subject",
+    "popug.tasks.task_created.v2": "tasks_tasks WHERE task_id = log.subject",
+    "popug.tasks.task_completed.v1": (
+        "tasks_tasks WHERE task_id = log.subject AND completed_at = json_extract(log.envelope, '$.time')"
+    ),
+    "popug.tasks.tasks_shuffled.v1": "tasks_shuffles WHERE shuffle_id = log.subject AND state = 'done'",
+    "popug.billing.task_priced.v1": "billing_tasks WHERE task_id = log.subject",
+    "popug.billing.payout_made.v1": "billing_entries WHERE event_id = log.id",
+    "popug.billing.entry_posted.v1": ("billing_entries WHERE entry_id = json_extract(log.envelope, '$.data.entry_id')"),
+    "popug.billing.day_closed.v1": "billing_days WHERE business_date = log.subject",
+}
+REPEATED_TYPES = ("popug.billing.payout_made.v1", "popug.billing.entry_posted.v1")
+HAS_WITNESS = (
+    "SELECT 1 FROM bus_log log WHERE sequence = ? AND CASE type "
+    + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {trace})" for type_, trace in WITNESS_ROWS.items())
+    + " END"
+)
+SAME_EVENT = (
+    "SELECT other.sequence FROM bus_log log JOIN bus_log other ON other.subject = log.subject AND other.type = log.type"
+    f" WHERE log.sequence = ? AND log.type NOT IN {REPEATED_TYPES}"
+)
+
+
+def own_unlinked(context: Context, unlinked: list[int]) -> Iterator[int]:
+    """Those of the positions without a link at which stands what popug told itself, and told but there."""
+    outside = set(unlinked)
+    for sequence in unlinked:
+        if any(stream_rows(context, HAS_WITNESS, (sequence,))):
+            repeated = {same for (same,) in stream_rows(context, SAME_EVENT, (sequence,))}
+            if repeated <= outside:
+                yield sequence

@@ -1,0 +1,63 @@
+"""Checks that run beside others, on a connection and a snapshot of their own, where a company is large."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+from popug_cli.audit.sql_invariants import materialize_event_fields
+from popug_cli.bus.context import Context
+from popug_cli.bus.log import Log
+from popug_cli.kernel.progress import no_progress
+from popug_cli.messages.company import Check
+from popug_cli.storage.engine import open_engine, transaction
+
+LARGE_EVENTS = 20_000
+CACHE_KIB = 65_536
+
+CheckFunction = Callable[[Context], Check]
+SubmitCheck = Callable[[CheckFunction], "Future[Check]"]
+
+
+@contextmanager
+def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
+    """A way to begin checks: in a thread, one after the other, or at once in a company that is not large.
+
+    Python waits for a statement without holding up other threads. Whatever still runs at the end is given up.
+    """
+    if context.position < LARGE_EVENTS:
+        yield lambda work: _finished(work(context))
+        return
+    _enlarge_cache(context)
+    engine = open_engine(context.home.database)
+    with transaction(engine, writes=False) as connection, ThreadPoolExecutor(1) as pool:
+        log = Log(connection)
+        parallel_context = replace(
+            context, connection=connection, log=log, position=log.last_position(), progress=no_progress
+        )
+        _enlarge_cache(parallel_context)
+        try:
+            pool.submit(materialize_event_fields, parallel_context)
+            yield lambda work: pool.submit(work, parallel_context)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _driver(parallel_context).interrupt()
+    engine.dispose()
+
+
+def _finished(check: Check) -> "Future[Check]":
+    future: Future[Check] = Future()
+    future.set_result(check)
+    return future
+
+
+def _enlarge_cache(context: Context) -> None:
+    """What is looked up in the order of an index lies all over a large file."""
+    _driver(context).execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+
+
+def _driver(context: Context) -> sqlite3.Connection:
+    driver = context.connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver

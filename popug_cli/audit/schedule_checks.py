@@ -1,0 +1,33 @@
+"""Whether days are closed by themselves: warnings, since a company may well close them by hand."""
+
+from datetime import timedelta
+
+from popug_cli.billing.days import open_days
+from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.bus.context import Context
+from popug_cli.messages.company import Check
+from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
+
+MAX_SCHEDULER_SILENCE = timedelta(days=1)
+
+
+def scheduler(context: Context) -> Check:
+    """A scheduler that has run once should have run within a day."""
+    seen_at = last_recorded(context.connection, SCHEDULER)
+    if seen_at is None:
+        return Check("scheduler", True, "no scheduler has run here")
+    seen = f"{context.calendar.local(seen_at):%Y-%m-%d %H:%M}"
+    if context.now - seen_at > MAX_SCHEDULER_SILENCE:
+        return Check("scheduler", True, f"warning: the scheduler has not run since {seen}; start `popug scheduler`")
+    return Check("scheduler", True, f"the scheduler last ran at {seen}")
+
+
+def overdue_days(context: Context) -> Check:
+    """Days before today are closed in time; a great many of them need a yes."""
+    yesterday = context.calendar.previous_day(context.calendar.date_of(context.now))
+    overdue = open_days(yesterday, context)
+    if len(overdue) <= DAYS_AT_ONCE:
+        return Check("overdue_days", True, f"{len(overdue)} days before today are still open")
+    advice = "check the clock, then run `popug close-day --date yesterday --yes`"
+    detail = f"warning: {len(overdue):,} days since {overdue[0]} are open, too many to be closed unasked; {advice}"
+    return Check("overdue_days", True, detail)

@@ -1,0 +1,348 @@
+"""The invariants that are statements: each selects, in words, what contradicts it.
+
+Statements read several modules' tables and the log; nothing else in popug may. ``done`` restricts events to those that
+billing has processed: parked events have no effects yet and are not violations. ``event_fields`` are the fields of
+all events: of the log itself or, where that is long, of a table into which they were read once.
+"""
+
+from typing import NamedTuple
+
+from popug_cli.billing import sql
+from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS, SEGMENT_ENTRIES
+from popug_cli.bus.context import Context
+
+PROCESSED_BY_BILLING = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
+IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
+IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
+IS_POSTED = "log.type = 'popug.billing.entry_posted.v1'"
+
+
+EVENT_FIELDS = ("task_id", "assignee_id", "kind", "business_date", "amount_cents", "fee_cents", "reward_cents")
+SELECT_EVENT_FIELDS = (
+    "SELECT sequence, type, subject, "
+    + ", ".join(f"json_extract(envelope, '$.data.{field}') AS {field}" for field in EVENT_FIELDS)
+    + " FROM bus_log"
+)
+
+
+class Invariant(NamedTuple):
+    """A name, what holds, and the statement whose rows (one text each) would contradict it."""
+
+    name: str
+    statement: str
+    select_violations: str
+
+    @property
+    def reads_event_fields(self) -> bool:
+        """Whether it reads the fields of very many events."""
+        return "event_fields" in self.select_violations
+
+    def sql(self, context: Context) -> str:
+        """What to run."""
+        return (
+            self.select_violations
+            if has_event_fields(context)
+            else self.select_violations.replace("event_fields", f"({SELECT_EVENT_FIELDS})")
+        )
+
+
+def has_event_fields(context: Context) -> bool:
+    """Whether the fields of the events were read into a table of this connection's own."""
+    row = context.connection.exec_driver_sql("SELECT 1 FROM sqlite_temp_master WHERE name = 'event_fields'")
+    return row.first() is not None
+
+
+def materialize_event_fields(context: Context) -> None:
+    """Read the fields of the events into a temporary table; it is gone with the connection."""
+    columns = ", ".join(("type", "subject", *EVENT_FIELDS))
+    context.connection.exec_driver_sql(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
+    context.connection.exec_driver_sql(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
+
+
+INVARIANTS = (
+    Invariant(
+        "event_types_match_envelopes",
+        "every event is listed under the type that it tells",
+        "SELECT 'the event at ' || sequence FROM bus_log WHERE type IS NOT json_extract(envelope, '$.type')",
+    ),
+    Invariant(
+        "accounts_belong_to_users",
+        "every account is management's, that of the payouts, or under the name of a registered person",
+        """
+        SELECT 'account ' || account.account_id FROM billing_accounts account
+        WHERE (account.kind = 'employee') = (account.account_id IN ('management', 'payouts'))
+            OR (account.username IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bus_log told
+                WHERE told.subject = account.account_id AND told.type = 'popug.identity.user_registered.v1'
+                AND json_extract(told.envelope, '$.data.username') = account.username))
+        """,
+    ),
+    Invariant(
+        "entries_are_double_entry",
+        "each entry names two different accounts and a positive amount",
+        "SELECT 'entry ' || entry_id FROM billing_entries WHERE debit_account = credit_account OR amount_cents <= 0"
+        " OR employee_id NOT IN (debit_account, credit_account)",
+    ),
+    Invariant(
+        "accounts_sum_to_zero",
+        "all accounts together sum to zero",
+        "SELECT 'the sum is ' || sum(balance_cents) FROM billing_accounts HAVING sum(balance_cents) <> 0",
+    ),
+    Invariant(
+        "balances_equal_entries",
+        "every account's balance equals its entries",
+        "SELECT 'account ' || account.account_id || ' says ' || account.balance_cents || ', its entries '"
+        " || coalesce(lines.total, 0) FROM billing_accounts account LEFT JOIN ("
+        " SELECT account_id, sum(cents) AS total FROM ("
+        " SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries"
+        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS moved GROUP BY account_id"
+        ") AS lines ON lines.account_id = account.account_id WHERE account.balance_cents <> coalesce(lines.total, 0)",
+    ),
+    Invariant(
+        "balances_by_day_equal_entries",
+        "every balance at the end of a day equals the entries up to it",
+        f"""
+        WITH moved AS (
+            SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
+                sum({sql.REWARDS}) AS rewards, sum({sql.PAYOUTS}) AS payouts
+            FROM billing_entries e GROUP BY employee_id, business_date
+        ), running AS (
+            SELECT moved.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM moved
+        )
+        SELECT running.employee_id || ' on ' || running.business_date
+        FROM running LEFT JOIN billing_account_days kept
+            ON kept.employee_id = running.employee_id AND kept.business_date = running.business_date
+        WHERE kept.balance_cents IS NOT running.balance OR kept.fees_cents IS NOT running.fees
+            OR kept.rewards_cents IS NOT running.rewards OR kept.payouts_cents IS NOT running.payouts
+        UNION ALL
+        SELECT kept.employee_id || ' on ' || kept.business_date FROM billing_account_days kept
+        WHERE NOT EXISTS (SELECT 1 FROM billing_entries entry
+            WHERE entry.employee_id = kept.employee_id AND entry.business_date = kept.business_date)
+        """,
+    ),
+    Invariant(
+        "segments_equal_entries",
+        "the sums of every whole segment of the ledger equal its entries",
+        f"""
+        WITH moved AS (
+            SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
+                sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
+                min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
+            FROM billing_entries e
+            WHERE position <= (SELECT max(position) / {SEGMENT_ENTRIES} * {SEGMENT_ENTRIES} FROM billing_entries)
+            GROUP BY 1, 2, 3
+        )
+        SELECT employee_id || ' in ' || segment FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM moved) AS more
+        UNION ALL
+        SELECT employee_id || ' in ' || segment FROM (SELECT * FROM moved EXCEPT SELECT * FROM billing_segments) AS less
+        """,
+    ),
+    Invariant(
+        "one_price_per_task",
+        "every task was priced once, within bounds, and the price never changed",
+        f"""
+        SELECT 'task ' || task.task_id FROM billing_tasks task
+        LEFT JOIN (
+            SELECT CAST(task_id AS TEXT) AS task_id, count(*) AS times,
+                min(fee_cents) AS fee_cents, min(reward_cents) AS reward_cents
+            FROM event_fields WHERE type = 'popug.billing.task_priced.v1' GROUP BY 1
+        ) AS priced ON priced.task_id = task.task_id
+        WHERE priced.times IS NOT 1 OR priced.fee_cents IS NOT task.fee_cents
+            OR priced.reward_cents IS NOT task.reward_cents
+            OR task.fee_cents NOT BETWEEN {FEE_RANGE_CENTS[0]} AND {FEE_RANGE_CENTS[-1]}
+            OR task.reward_cents NOT BETWEEN {REWARD_RANGE_CENTS[0]} AND {REWARD_RANGE_CENTS[-1]}
+        UNION ALL
+        SELECT 'the event at ' || sequence FROM event_fields WHERE type = 'popug.billing.task_priced.v1'
+            AND task_id NOT IN (SELECT task_id FROM billing_tasks)
+        """,
+    ),
+    Invariant(
+        "task_prices_match_billing",
+        "the prices that tasks show are billing's",
+        """
+        SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks priced ON priced.task_id = task.task_id
+        WHERE task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents
+            OR (task.fee_cents IS NULL AND EXISTS (
+                SELECT 1 FROM bus_log told
+                JOIN bus_inbox done ON done.consumer = 'tasks' AND done.sequence = told.sequence
+                WHERE told.subject = task.task_id AND told.type = 'popug.billing.task_priced.v1'))
+        """,
+    ),
+    Invariant(
+        "one_fee_per_assignment",
+        "each assignment cost its assignee that task's fee, once",
+        f"""
+        SELECT 'assignment at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
+        LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'fee'
+        LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
+        WHERE {IS_ASSIGNED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.fee_cents
+            OR entry.task_id <> task.task_id
+            OR entry.employee_id <> json_extract(log.envelope, '$.data.assignee_id'))
+        """,
+    ),
+    Invariant(
+        "one_reward_per_completion",
+        "each completion brought the one who held the task its reward, once",
+        f"""
+        SELECT 'completion at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
+        LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'reward'
+        LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
+        WHERE {IS_COMPLETED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.reward_cents
+            OR entry.task_id <> task.task_id
+            OR entry.employee_id <> json_extract(log.envelope, '$.data.assignee_id'))
+        """,
+    ),
+    Invariant(
+        "reversals_match_originals",
+        "each reversal undoes exactly the entry that it corrects, once, for a recorded reason",
+        """
+        SELECT 'entry ' || entry.entry_id FROM billing_entries entry
+        LEFT JOIN billing_entries wrong ON wrong.entry_id = entry.corrects
+        LEFT JOIN bus_log cause ON cause.id = entry.event_id
+        LEFT JOIN bus_log told ON told.subject = entry.corrects AND told.type = 'popug.billing.entry_corrected.v1'
+        WHERE entry.corrects IS NOT NULL AND (wrong.kind || '_reversal' IS NOT entry.kind
+            OR wrong.amount_cents IS NOT entry.amount_cents OR wrong.employee_id IS NOT entry.employee_id
+            OR wrong.task_id IS NOT entry.task_id
+            OR json_extract(cause.envelope, '$.data.entry_id') IS NOT entry.corrects
+            OR json_extract(told.envelope, '$.data.entry_id') IS NOT entry.entry_id)
+        UNION ALL
+        SELECT 'event ' || told.id FROM bus_log told WHERE told.type = 'popug.billing.entry_corrected.v1'
+            AND json_extract(told.envelope, '$.data.entry_id') NOT IN (SELECT entry_id FROM billing_entries)
+        """,
+    ),
+    Invariant(
+        "completed_once_by_assignee",
+        "a task is completed exactly where one completion says so, by the one who held it",
+        f"""
+        SELECT 'task #' || task.number FROM tasks_tasks task LEFT JOIN (
+            SELECT subject, count(*) AS times, min(assignee_id) AS by_whom
+            FROM event_fields log WHERE {IS_COMPLETED} GROUP BY subject
+        ) AS completion ON completion.subject = task.task_id
+        WHERE (task.status = 'completed') <> (coalesce(completion.times, 0) = 1)
+            OR coalesce(completion.times, 0) > 1 OR completion.by_whom <> task.assignee_id
+        """,
+    ),
+    Invariant(
+        "assignees_match_events",
+        "every task is held by the one whom its last assignment names",
+        f"""
+        SELECT 'task #' || task.number FROM tasks_tasks task
+        LEFT JOIN (SELECT subject, max(sequence) AS last FROM event_fields log
+            WHERE {IS_ASSIGNED} GROUP BY subject) AS latest
+            ON latest.subject = task.task_id
+        LEFT JOIN event_fields log ON log.sequence = latest.last
+        WHERE log.assignee_id IS NOT task.assignee_id
+        """,
+    ),
+    Invariant(
+        "payouts_leave_zero",
+        "each payout was of a positive balance, left exactly zero, and was one a person and day",
+        """
+        SELECT 'payout ' || payout.entry_id FROM billing_entries payout LEFT JOIN billing_account_days day
+            ON day.employee_id = payout.employee_id AND day.business_date = payout.business_date
+        WHERE payout.kind = 'payout' AND (day.balance_cents IS NOT 0 OR day.payouts_cents IS NOT payout.amount_cents
+            OR EXISTS (SELECT 1 FROM billing_entries later WHERE later.employee_id = payout.employee_id
+                AND later.business_date = payout.business_date AND later.position > payout.position))
+        """,
+    ),
+    Invariant(
+        "positive_balances_were_paid",
+        "nobody had a positive balance left at the end of a closed day",
+        "SELECT day.employee_id || ' on ' || day.business_date FROM billing_account_days day"
+        " JOIN billing_days closed ON closed.business_date = day.business_date WHERE day.balance_cents > 0",
+    ),
+    Invariant(
+        "closed_days_never_change",
+        "nothing was entered into a closed day, and its figures are those of its entries",
+        f"""
+        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
+            SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
+                sum({sql.PAYOUTS}) AS payouts, count(*) FILTER (WHERE kind = 'payout') AS paid
+            FROM billing_entries e GROUP BY business_date
+        ) AS entries ON entries.business_date = day.business_date
+        WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
+            OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
+        """,
+    ),
+    Invariant(
+        "closed_days_match_events",
+        "every closed day was told once, with its figures",
+        """
+        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN bus_log told
+            ON told.subject = day.business_date AND told.type = 'popug.billing.day_closed.v1'
+        WHERE json_extract(told.envelope, '$.data.fees_cents') IS NOT day.fees_cents
+            OR json_extract(told.envelope, '$.data.rewards_cents') IS NOT day.rewards_cents
+            OR json_extract(told.envelope, '$.data.payouts_cents') IS NOT day.payouts_cents
+            OR json_extract(told.envelope, '$.data.paid_count') IS NOT day.paid_count
+            OR json_extract(told.envelope, '$.data.in_red_count') IS NOT day.in_red_count
+            OR json_extract(told.envelope, '$.time') IS NOT day.closed_at
+        UNION ALL
+        SELECT 'the event at ' || sequence FROM event_fields told WHERE type = 'popug.billing.day_closed.v1'
+            AND NOT EXISTS (SELECT 1 FROM billing_days day WHERE day.business_date = told.subject)
+        UNION ALL
+        SELECT 'day ' || subject || ' is told twice' FROM event_fields WHERE type = 'popug.billing.day_closed.v1'
+        GROUP BY subject HAVING count(*) > 1
+        """,
+    ),
+    Invariant(
+        "income_sources_agree",
+        "income by day from entries, from events and in analytics is the same",
+        f"""
+        WITH entries AS (
+            SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
+            FROM billing_entries e GROUP BY business_date
+        ), events AS (
+            SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
+            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS e GROUP BY business_date
+        ), seen AS (
+            SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
+                OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
+                < (SELECT max(sequence) FROM bus_log log WHERE {IS_POSTED}) AS incomplete
+        )
+        SELECT 'day ' || entries.business_date FROM entries
+        LEFT JOIN events ON events.business_date = entries.business_date
+        LEFT JOIN analytics_days day ON day.business_date = entries.business_date
+        WHERE entries.income IS NOT events.income
+            OR (NOT (SELECT incomplete FROM seen) AND entries.income IS NOT day.fees_cents - day.rewards_cents)
+        """,
+    ),
+    Invariant(
+        "one_payslip_per_payout",
+        "every payout that mail has heard of is one mail, of the same person, day and sum",
+        """
+        SELECT 'payout ' || log.sequence FROM bus_log log
+        JOIN bus_inbox done ON done.consumer = 'mail' AND done.sequence = log.sequence
+        LEFT JOIN mail_outbox mail ON mail.kind = 'payslip'
+            AND mail.user_id = json_extract(log.envelope, '$.data.user_id')
+            AND mail.business_date = json_extract(log.envelope, '$.data.business_date')
+        WHERE log.type = 'popug.billing.payout_made.v1' AND (mail.mail_id IS NULL
+            OR mail.amount_cents <> json_extract(log.envelope, '$.data.amount_cents')
+            OR mail.cause_id <> log.id OR mail.message_id <> '<' || mail.mail_id || '@popug.invalid>'
+            OR json_extract(mail.payload, '$.amount_cents') IS NOT mail.amount_cents
+            OR json_extract(mail.payload, '$.opening_balance_cents')
+                IS NOT json_extract(log.envelope, '$.data.opening_balance_cents')
+            OR json_extract(mail.payload, '$.lines') IS NOT json_extract(log.envelope, '$.data.lines')
+            OR json_extract(mail.payload, '$.log_head') IS NOT json_extract(log.envelope, '$.data.log_head')
+            OR mail.status NOT IN ('queued', 'sending', 'sent', 'failed'))
+        UNION ALL
+        SELECT 'mail ' || mail.mail_id FROM mail_outbox mail LEFT JOIN billing_entries entry
+            ON entry.employee_id = mail.user_id AND entry.business_date = mail.business_date AND entry.kind = 'payout'
+        WHERE mail.kind = 'payslip' AND entry.amount_cents IS NOT mail.amount_cents
+        UNION ALL
+        SELECT 'payout entry ' || entry.entry_id FROM billing_entries entry LEFT JOIN bus_log log
+            ON log.id = entry.event_id AND log.type = 'popug.billing.payout_made.v1'
+        WHERE entry.kind = 'payout' AND json_extract(log.envelope, '$.data.amount_cents') IS NOT entry.amount_cents
+        """,
+    ),
+    Invariant(
+        "cursors_within_log",
+        "no consumer's cursor is beyond the log, and none has done what is not there yet",
+        """
+        SELECT consumer || ' is at ' || position FROM bus_cursors
+        WHERE position > (SELECT coalesce(max(sequence), 0) FROM bus_log)
+        UNION ALL
+        SELECT cursor.consumer || ' has done ' || done.sequence FROM bus_cursors cursor
+        JOIN bus_inbox done ON done.consumer = cursor.consumer
+            AND done.sequence > (SELECT coalesce(max(sequence), 0) FROM bus_log)
+        """,
+    ),
+)

@@ -1,0 +1,60 @@
+"""The entries behind a figure: the latest of them one by one, and what all of them come to."""
+
+from datetime import date
+from typing import NamedTuple
+
+from sqlalchemy import text
+
+from popug_cli.billing.queries import ENTRY_COLUMNS, entry_from
+from popug_cli.bus.context import Context
+from popug_cli.messages.billing import Entry, EntryKind
+
+
+class EntriesOfKind(NamedTuple):
+    """The entries of one kind of a business date: how many, what they come to, and the latest of them."""
+
+    kind: EntryKind
+    entries_count: int
+    amount_cents: int
+    latest: list[Entry]
+
+
+def latest_entries(account_id: str, closed: date | None, limit: int, context: Context) -> list[Entry]:
+    """The last entries after a day, in the order (business date, position); their balances are not computed."""
+    statement = (
+        f"SELECT {ENTRY_COLUMNS} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+        " WHERE e.employee_id = :account AND e.business_date > :closed"
+        " ORDER BY e.business_date DESC, e.position DESC LIMIT :limit"
+    )
+    parameters = {"account": account_id, "closed": closed.isoformat() if closed else "", "limit": limit}
+    rows = context.connection.execute(text(statement), parameters).mappings().all()
+    return [entry_from(row, 0) for row in reversed(rows)]
+
+
+def entries_by_kind(day: date, limit: int, context: Context) -> list[EntriesOfKind]:
+    """What moved management's account on a date, by kind."""
+    statement = (
+        "SELECT e.kind, count(*), sum(e.amount_cents) FROM billing_accounts a CROSS JOIN billing_entries e"
+        " WHERE e.employee_id = a.account_id AND e.business_date = :day AND e.kind <> 'payout' GROUP BY e.kind"
+    )
+    rows = {
+        kind: (count, cents)
+        for kind, count, cents in context.connection.execute(text(statement), {"day": day.isoformat()})
+    }
+    return [
+        EntriesOfKind(kind, *rows[kind], _latest_of_kind(day, kind, limit, context))
+        for kind in EntryKind
+        if kind in rows
+    ]
+
+
+def _latest_of_kind(day: date, kind: EntryKind, limit: int, context: Context) -> list[Entry]:
+    statement = (
+        f"SELECT {ENTRY_COLUMNS} FROM billing_accounts a CROSS JOIN billing_entries e"
+        " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+        " WHERE e.employee_id = a.account_id AND e.business_date = :day AND e.kind = :kind"
+        " ORDER BY e.position DESC LIMIT :limit"
+    )
+    parameters = {"day": day.isoformat(), "kind": kind.value, "limit": limit}
+    rows = context.connection.execute(text(statement), parameters).mappings().all()
+    return [entry_from(row, 0) for row in reversed(rows)]

@@ -1,0 +1,259 @@
+"""Where each hook stands in the log: claimed with a lease in one transaction, settled in another, at least once."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from popug_cli.bus.context import Context
+from popug_cli.bus.log import ENVELOPE, decode_text
+from popug_cli.bus.retry import Policy, next_try
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.kernel.randomness import random_unit
+from popug_cli.storage.engine import execute, raw_connection, scalar
+
+MAX_ERROR_CHARACTERS = 500
+IDLE_EVENTS = 100
+FORGOTTEN_AFTER = timedelta(minutes=10)
+Types = Sequence[str] | None
+StoredDocument = tuple[int, str]
+
+
+class HookCursor(NamedTuple):
+    """A row about a hook; times are stamps."""
+
+    position: int
+    attempts: int
+    due_at: str | None
+    lease_until: str | None
+    last_error: str | None
+    last_run_at: str | None
+    missing_since: str | None
+
+
+class ClaimedEvent(NamedTuple):
+    """An event that is one process's to give to a hook until ``lease_until``; dead if ``is_dead_letter``."""
+
+    hook: str
+    sequence: int
+    envelope: str
+    attempts: int
+    lease_until: str
+    is_dead_letter: bool
+
+
+def cursors(context: Context) -> dict[str, HookCursor]:
+    """Every hook that is known, by name."""
+    statement = (
+        "SELECT hook, position, attempts, due_at, lease_until, last_error, last_run_at, missing_since"
+        " FROM bus_hooks ORDER BY hook"
+    )
+    rows = raw_connection(context.connection).execute(statement).fetchall()
+    return {name: HookCursor(*columns) for name, *columns in rows}
+
+
+def needs_sync(context: Context, files: Mapping[str, datetime]) -> bool:
+    """Whether ``sync`` has something to do."""
+    known = cursors(context)
+    return known.keys() != files.keys() or any(cursor.missing_since for cursor in known.values())
+
+
+def sync(context: Context, files: Mapping[str, datetime]) -> None:
+    """Know the hooks that are there, each with when its file was last changed: a new one begins with what came then.
+
+    One that was gone for a while is forgotten with all that it has set aside, and begins anew if it comes back.
+    """
+    long_ago = to_rfc3339(context.now - FORGOTTEN_AFTER)
+    for name, cursor in cursors(context).items():
+        if cursor.missing_since and cursor.missing_since <= long_ago:
+            execute(context.connection, "DELETE FROM bus_hook_letters WHERE hook = :hook", hook=name)
+            execute(context.connection, "DELETE FROM bus_hooks WHERE hook = :hook", hook=name)
+    for name, cursor in cursors(context).items():
+        missing = None if name in files else cursor.missing_since or to_rfc3339(context.now)
+        statement = "UPDATE bus_hooks SET missing_since = :missing WHERE hook = :hook"
+        execute(context.connection, statement, missing=missing, hook=name)
+    statement = (
+        "INSERT INTO bus_hooks (hook, position, attempts) VALUES (:hook, :position, 0) ON CONFLICT (hook) DO NOTHING"
+    )
+    for name in sorted(files.keys() - cursors(context).keys()):
+        execute(context.connection, statement, hook=name, position=position_before(context, files[name]))
+
+
+def position_before(context: Context, instant: datetime) -> int:
+    """The last position of what happened before an instant; the log's end where the instant is yet to come."""
+    if instant > context.now:
+        return context.position
+    statement = (
+        "SELECT sequence FROM bus_log WHERE json_extract(envelope, '$.time') < :instant ORDER BY sequence DESC LIMIT 1"
+    )
+    return int(scalar(context.connection, statement, instant=to_rfc3339(instant)) or 0)
+
+
+def is_due(context: Context, name: str, types: Types, lease: timedelta) -> bool:
+    """Whether there is something for a hook now, or its place is far behind the end of the log."""
+    cursor = cursors(context).get(name)
+    if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
+        return False
+    waits = _is_ahead(cursor.due_at, context.now, _max_wait(context))
+    return bool(
+        _next_letter(context, name)
+        or (not waits and _next_event(context, cursor.position, types))
+        or (not waits and context.position - cursor.position >= IDLE_EVENTS)
+    )
+
+
+def lease_next(context: Context, name: str, types: Types, lease: timedelta) -> ClaimedEvent | None:
+    """Lease a hook's next event: a dead letter that was queued, else what comes next in the log, if it is due."""
+    cursor = cursors(context).get(name)
+    if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
+        return None
+    letter = _next_letter(context, name)
+    row = letter
+    if row is None and not _is_ahead(cursor.due_at, context.now, _max_wait(context)):
+        row = _next_event(context, cursor.position, types)
+        if row is None and context.position - cursor.position >= IDLE_EVENTS:
+            _set_position(context, name, context.position)
+    if row is None:
+        return None
+    until = to_rfc3339(context.now + lease)
+    statement = "UPDATE bus_hooks SET lease_until = :until, last_run_at = :now WHERE hook = :hook"
+    execute(context.connection, statement, until=until, now=to_rfc3339(context.now), hook=name)
+    return ClaimedEvent(name, *row, cursor.attempts, until, letter is not None)
+
+
+def mark_done(context: Context, claimed: ClaimedEvent) -> None:
+    """The hook took it."""
+    if not _end_lease(context, claimed):
+        return
+    if claimed.is_dead_letter:
+        _remove_dead_letter(context, claimed)
+    else:
+        _set_position(context, claimed.hook, claimed.sequence)
+
+
+def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
+    """The hook failed: it is due again after a while, or the event is a dead letter now, which is answered."""
+    if not _end_lease(context, claimed):
+        return False
+    error, attempts = error[:MAX_ERROR_CHARACTERS], claimed.attempts + 1
+    if claimed.is_dead_letter:
+        statement = (
+            "UPDATE bus_hook_letters SET state = 'dead', attempts = attempts + 1, error = :error"
+            " WHERE hook = :hook AND sequence = :sequence"
+        )
+        execute(context.connection, statement, error=error, hook=claimed.hook, sequence=claimed.sequence)
+        return True
+    wait = next_try(attempts, RuntimeError(error), _policy(context), random_unit(context.randomness))
+    if wait is None:
+        _add_dead_letter(context, claimed, attempts, error)
+        return True
+    statement = "UPDATE bus_hooks SET attempts = :attempts, due_at = :due_at, last_error = :error WHERE hook = :hook"
+    due_at = to_rfc3339(context.now + wait)
+    execute(context.connection, statement, attempts=attempts, due_at=due_at, error=error, hook=claimed.hook)
+    return False
+
+
+def release(context: Context, claimed: ClaimedEvent) -> None:
+    """It was not tried to the end, through no fault of the hook's."""
+    _end_lease(context, claimed)
+
+
+def requeue_dead_letters(context: Context, name: str) -> int:
+    """Have a hook's dead letters tried once more, and what waits for a later try now; their number comes back."""
+    execute(context.connection, "UPDATE bus_hooks SET due_at = NULL WHERE hook = :hook", hook=name)
+    statement = "UPDATE bus_hook_letters SET state = 'queued' WHERE hook = :hook AND state = 'dead'"
+    return execute(context.connection, statement, hook=name)
+
+
+def count_pending(context: Context, position: int, types: Types) -> int:
+    """How many events for a hook come after a position."""
+    statement = f"SELECT count(*) FROM bus_log WHERE sequence > ?{_type_condition(types)}"
+    return int(raw_connection(context.connection).execute(statement, (position, *(types or ()))).fetchone()[0])
+
+
+def dead_letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
+    """How many events are dead letters of a hook, how many are queued once more, and the error of the last one."""
+    statement = "SELECT state, error FROM bus_hook_letters WHERE hook = ? ORDER BY since, sequence"
+    rows = raw_connection(context.connection).execute(statement, (name,)).fetchall()
+    dead = sum(state == "dead" for state, _ in rows)
+    return dead, len(rows) - dead, rows[-1][1] if rows else None
+
+
+def last_event(context: Context, types: Types) -> StoredDocument | None:
+    """The last event of some types, or of any."""
+    return _first_row(context, f"WHERE true{_type_condition(types)} ORDER BY sequence DESC", tuple(types or ()))
+
+
+def is_leased(cursor: HookCursor, now: datetime, lease: timedelta) -> bool:
+    """Whether somebody is running a hook."""
+    return _is_ahead(cursor.lease_until, now, lease)
+
+
+def _is_ahead(instant: str | None, now: datetime, limit: timedelta) -> bool:
+    """Whether something is yet to come, by a clock that was not set back since it was written down."""
+    return instant is not None and now < from_rfc3339(instant) <= now + limit
+
+
+def _next_letter(context: Context, hook: str) -> StoredDocument | None:
+    clause = "JOIN bus_hook_letters letter USING (sequence) WHERE hook = ? AND state = 'queued' ORDER BY sequence"
+    return _first_row(context, clause, (hook,))
+
+
+def _next_event(context: Context, position: int, types: Types) -> StoredDocument | None:
+    return _first_row(
+        context, f"WHERE sequence > ?{_type_condition(types)} ORDER BY sequence", (position, *(types or ()))
+    )
+
+
+def _first_row(context: Context, clause: str, parameters: tuple[object, ...]) -> StoredDocument | None:
+    statement = f"SELECT sequence, {ENVELOPE} FROM bus_log {clause} LIMIT 1"
+    row = raw_connection(context.connection).execute(statement, parameters).fetchone()
+    return (row[0], decode_text(row[1])) if row else None
+
+
+def _type_condition(types: Types) -> str:
+    return "" if types is None else f" AND type IN ({','.join('?' * len(types))})"
+
+
+def _end_lease(context: Context, claimed: ClaimedEvent) -> bool:
+    """End a lease; whether it was still ours."""
+    statement = "UPDATE bus_hooks SET lease_until = NULL WHERE hook = :hook AND lease_until = :until"
+    return execute(context.connection, statement, hook=claimed.hook, until=claimed.lease_until) == 1
+
+
+def _set_position(context: Context, name: str, position: int) -> None:
+    statement = (
+        "UPDATE bus_hooks SET position = :position, attempts = 0, due_at = NULL, last_error = NULL WHERE hook = :hook"
+    )
+    execute(context.connection, statement, position=position, hook=name)
+
+
+def _add_dead_letter(context: Context, claimed: ClaimedEvent, attempts: int, error: str) -> None:
+    statement = (
+        "INSERT INTO bus_hook_letters (hook, sequence, state, attempts, error, since)"
+        " VALUES (:hook, :sequence, 'dead', :attempts, :error, :now) ON CONFLICT (hook, sequence) DO NOTHING"
+    )
+    now = to_rfc3339(context.now)
+    execute(
+        context.connection,
+        statement,
+        hook=claimed.hook,
+        sequence=claimed.sequence,
+        attempts=attempts,
+        error=error,
+        now=now,
+    )
+    _set_position(context, claimed.hook, claimed.sequence)
+
+
+def _remove_dead_letter(context: Context, claimed: ClaimedEvent) -> None:
+    statement = "DELETE FROM bus_hook_letters WHERE hook = :hook AND sequence = :sequence"
+    execute(context.connection, statement, hook=claimed.hook, sequence=claimed.sequence)
+
+
+def _max_wait(context: Context) -> timedelta:
+    return timedelta(seconds=context.settings.number("bus.retry_cap_seconds"))
+
+
+def _policy(context: Context) -> Policy:
+    number = context.settings.number
+    return Policy(number("bus.max_attempts"), number("bus.retry_seconds"), number("bus.retry_cap_seconds"))

@@ -1,0 +1,105 @@
+"""Commands that may come again: what was answered is kept with the effect, under the key that the sender chose."""
+
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.context import Context
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.errors import Conflict, InvalidInput
+from popug_cli.messages.base import DECLARATIONS, Declaration, Message, Query
+
+KEPT = timedelta(hours=24)
+MAX_KEY_CHARACTERS = 255
+
+
+class IdempotentCommand(msgspec.Struct, frozen=True):
+    """A command with a key: whose it is, of which kind, and a digest of what it says."""
+
+    user_id: str
+    message: str
+    request_key: str
+    digest: str
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """What was kept of an answer: itself, or the query that gives it."""
+
+    digest: str
+    answer: str | None
+    query_message: str | None
+    query: str | None
+
+    def next_query(self) -> Query[Any]:
+        """The query that gives the answer."""
+        assert self.query is not None
+        kind = next(
+            declaration.message for declaration in DECLARATIONS.values() if declaration.name == self.query_message
+        )
+        query = msgspec.json.decode(self.query, type=kind)
+        assert isinstance(query, Query)
+        return query
+
+
+def request_of(user_id: str, declaration: Declaration, message: Message[Any], key: str) -> IdempotentCommand:
+    """A command that may come again; raises ``invalid_idempotency_key``."""
+    if declaration.is_secret:
+        raise _refused(
+            f"`popug {declaration.command_line}` carries or answers a secret, which is not kept", "Send it without."
+        )
+    if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise _refused("the key is no text of 1 to 255 visible characters", "Use a fresh UUID for each command.")
+    digest = sha256(msgspec.json.encode(message)).hexdigest()
+    return IdempotentCommand(user_id, declaration.name, key, digest)
+
+
+def find(context: Context, request: IdempotentCommand) -> StoredAnswer | None:
+    """What was answered to it in the last 24 hours; raises ``idempotency_conflict`` where it said something else."""
+    statement = (
+        "SELECT digest, answer, query_message, query FROM bus_replies"
+        " WHERE user_id = :user_id AND message = :message AND request_key = :request_key AND kept_at >= :since"
+    )
+    parameters = msgspec.structs.asdict(request) | {"since": to_rfc3339(context.now - KEPT)}
+    row = context.connection.execute(text(statement), parameters).mappings().first()
+    if row is None:
+        return None
+    stored = msgspec.convert(dict(row), StoredAnswer)
+    if stored.digest != request.digest:
+        raise Conflict(
+            "idempotency_conflict",
+            "Something else was sent under the same Idempotency-Key before.",
+            hint="Use a fresh key for each command, and the same one only to send the same command again.",
+            details={"idempotency_key": request.request_key},
+        )
+    return stored
+
+
+def save(context: Context, request: IdempotentCommand, answer: Any) -> None:
+    """Keep an answer, or the query that gives it, in the transaction of the effect; forget what is too old."""
+    is_query = isinstance(answer, Query)
+    encoded = msgspec.json.encode(answer).decode()
+    context.connection.execute(
+        text("DELETE FROM bus_replies WHERE kept_at < :before"), {"before": to_rfc3339(context.now - KEPT)}
+    )
+    context.connection.execute(
+        text(
+            "INSERT INTO bus_replies"
+            " (user_id, message, request_key, digest, kept_at, answer, query_message, query)"
+            " VALUES (:user_id, :message, :request_key, :digest, :kept_at, :answer, :query_message, :query)"
+            " ON CONFLICT (user_id, message, request_key) DO UPDATE SET answer = excluded.answer"
+        ),
+        msgspec.structs.asdict(request)
+        | {
+            "kept_at": to_rfc3339(context.now),
+            "answer": None if is_query else encoded,
+            "query_message": DECLARATIONS[type(answer)].name if is_query else None,
+            "query": encoded if is_query else None,
+        },
+    )
+
+
+def _refused(why: str, hint: str) -> InvalidInput:
+    return InvalidInput("invalid_idempotency_key", f"An Idempotency-Key is not taken here: {why}.", hint=hint)

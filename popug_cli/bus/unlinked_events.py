@@ -1,0 +1,77 @@
+"""What was appended to the log from outside: rows that no link of the chain covers, and what is odd about them."""
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
+
+import msgspec
+
+from popug_cli.bus.context import Context
+from popug_cli.bus.parked_events import describe
+from popug_cli.messages.base import EVENTS, Event
+from popug_cli.messages.envelope import Delivered, decode
+from popug_cli.storage.engine import raw_connection, scalar
+
+MAX_SHOWN = 5
+BEFORE_FIRST_POSITION = -(2**63)
+MAX_ID_CHARACTERS = 64
+USER_REGISTERED = "popug.identity.user_registered.v%"
+TASK_CREATED = "popug.tasks.task_created.v%"
+USER_ID_FIELDS = ("user_id", "assignee_id", "previous_assignee_id", "creator_id", "requested_by")
+SELECT_GAPS = """
+    SELECT before + 1, first_sequence - 1 FROM (
+        SELECT first_sequence, lag(last_sequence, 1, ?) OVER (ORDER BY last_sequence) AS before FROM bus_links
+    ) AS runs WHERE first_sequence > before + 1
+    UNION ALL SELECT coalesce(max(last_sequence), ?) + 1, ? FROM bus_links
+"""
+
+
+def unlinked_positions(context: Context) -> list[int]:
+    """The positions that no link covers."""
+    driver = raw_connection(context.connection)
+    gaps = driver.execute(SELECT_GAPS, (BEFORE_FIRST_POSITION, BEFORE_FIRST_POSITION, context.position)).fetchall()
+    statement = "SELECT sequence FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
+    return [sequence for gap in gaps for (sequence,) in driver.execute(statement, gap)]
+
+
+def problems_of_unlinked(context: Context) -> Iterator[str]:
+    """What is odd about each event that was appended from outside: its shape, its subject, those whom it names.
+
+    Events of unknown types are counted elsewhere.
+    """
+    is_published = cache(lambda subject, told: _is_published(context, subject, told))
+    for sequence in unlinked_positions(context):
+        row = context.log.row_at(sequence)
+        try:
+            event = decode(*row)
+        except msgspec.MsgspecError as error:
+            if row[1] in EVENTS:
+                yield f"The event at {sequence} does not fit its schema: {describe(error)}."
+            continue
+        if event.data.subject != event.subject:
+            yield f"The event at {sequence} has the subject {_clip(event.subject)}, not {_clip(event.data.subject)}."
+        for user_id in _named_users(event):
+            if not is_published(user_id, USER_REGISTERED):
+                yield f"The event at {sequence} names {_clip(user_id)}, whom no event has registered."
+        task_id = getattr(event.data, "task_id", None)
+        if task_id and not is_published(task_id, TASK_CREATED):
+            yield f"The event at {sequence} names the task {_clip(task_id)}, which no event has created."
+
+
+def limit_with_ellipsis(sentences: Iterable[str]) -> list[str]:
+    """The first few of them, and whether there are more."""
+    shown = list(islice(sentences, MAX_SHOWN + 1))
+    return [*shown[:MAX_SHOWN], "There are more events like these."] if len(shown) > MAX_SHOWN else shown
+
+
+def _named_users(event: Delivered[Event]) -> list[str]:
+    return [user_id for field in USER_ID_FIELDS if (user_id := getattr(event.data, field, None))]
+
+
+def _clip(subject: str) -> str:
+    return subject if len(subject) <= MAX_ID_CHARACTERS else f"{subject[:MAX_ID_CHARACTERS]}…"
+
+
+def _is_published(context: Context, subject: str, type_pattern: str) -> bool:
+    statement = "SELECT 1 FROM bus_log WHERE subject = :subject AND type LIKE :told LIMIT 1"
+    return scalar(context.connection, statement, subject=subject, told=type_pattern) is not None

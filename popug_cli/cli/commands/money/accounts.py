@@ -1,0 +1,263 @@
+"""Commands: balance, statement, income, close-day."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Annotated
+
+import msgspec
+import typer
+
+from popug_cli.cli.commands.money.balance_history import balances, history_table
+from popug_cli.cli.context import CommandContext, add_commands, command
+from popug_cli.cli.input.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
+from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
+from popug_cli.kernel import charts
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import (
+    Balance,
+    CloseDay,
+    ClosedDay,
+    CloseReport,
+    Day,
+    Entry,
+    GetBalance,
+    GetIncome,
+    GetStatement,
+    Income,
+    Statement,
+)
+
+PAYOUTS_SHOWN = 50
+INCOME_CHART_WIDTH = 16
+
+NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")]
+FromOption = Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date.")]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last date.")]
+AsOfTimeOption = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only what was recorded by then.")]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="DATE_OR_TIME", help="Only what is dated up to DATE, or was recorded by TIME."),
+]
+
+commands = typer.Typer()
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    add_commands(program, commands)
+
+
+@command(commands, "balance")
+def balance(
+    context: CommandContext,
+    name: NameArgument = None,
+    as_of: AsOfOption = None,
+    history: Annotated[bool, typer.Option("--history", help="Show how it went, day by day, as a chart.")] = False,
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", min=1, max=3660, help="With --history: so many days.")
+    ] = 14,
+) -> None:
+    """Show a balance, and what was earned today."""
+    day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
+    answer = context.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
+    if not history:
+        context.show(answer, lambda: _balance(answer))
+        return
+    daily_balances = balances(context, name, answer.business_date, days, time, with_next=day is None)
+    context.show(
+        msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": daily_balances},
+        lambda: [*_balance(answer), history_table(context, daily_balances)],
+        paged=True,
+    )
+
+
+@command(commands, "statement")
+def statement(
+    context: CommandContext,
+    name: NameArgument = None,
+    first: FromOption = None,
+    last: ToOption = None,
+    as_of: AsOfTimeOption = None,
+) -> None:
+    """Show the entries of some dates, each with the balance after it; today's by default."""
+    message = GetStatement(
+        username=name,
+        from_date=day_option(context, first),
+        to_date=day_option(context, last),
+        as_of_time=None if as_of is None else parse_time(as_of),
+    )
+    answer = context.perform(message)
+    context.show(answer, lambda: _statement(context, answer))
+
+
+@command(commands, "income")
+def income(context: CommandContext, first: FromOption = None, last: ToOption = None, as_of: AsOfOption = None) -> None:
+    """Show management's income by day; today and the six days before by default."""
+    day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
+    message = GetIncome(
+        from_date=day_option(context, first), to_date=day_option(context, last), as_of_date=day, as_of_time=time
+    )
+    answer = context.perform(message)
+    context.show(answer, lambda: [_income(context, answer)], paged=True)
+
+
+@command(commands, "close-day")
+def close_day(
+    context: CommandContext,
+    day: Annotated[
+        str, typer.Option("--date", metavar="DATE|today|yesterday", help="Close every open day up to this one.")
+    ] = "today",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    no_mail: Annotated[bool, typer.Option("--no-mail", help="Queue the mail without sending it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
+) -> None:
+    """Close the day: pay everybody what they have, record the figures, send the mail."""
+    message = CloseDay(
+        day=None if day in {"today", "yesterday"} else parse_date(day),
+        yesterday=day == "yesterday",
+        dry_run=dry_run,
+        send_mail=not no_mail,
+        confirmed=yes,
+    )
+    report = _close(context, message)
+    context.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
+
+
+def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
+    """What comes after a close: after a rehearsal the close itself, and no mail where nobody was paid."""
+    if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
+        return "popug close-day" + ("" if day == "today" else f" --date {day}")
+    return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
+
+
+def _close(context: CommandContext, message: CloseDay) -> CloseReport:
+    try:
+        return context.perform(message)
+    except InvalidInput as error:
+        if error.code != "needs_yes":
+            raise
+        context.confirm(error.message, yes=False)
+        return context.perform(msgspec.structs.replace(message, confirmed=True))
+
+
+def _balance(answer: Balance) -> Iterator[Block]:
+    in_red = ", which is in the red" if answer.balance_cents < 0 else ""
+    yield f"{answer.username} has {format_cents(answer.balance_cents)}{in_red}."
+    yield f"Earned on {answer.business_date}: {format_cents(answer.earned_today_cents)}."
+
+
+def _statement(context: CommandContext, answer: Statement) -> Iterator[Block]:
+    late = any(_occurred_and_recorded(context, entry)[1] for entry in answer.entries)
+    columns = [
+        Column("date"),
+        Column("when"),
+        *([Column("recorded")] if late else []),
+        Column("what"),
+        Column("task", shrinks=True),
+        Column("amount", align_right=True),
+        Column("balance", align_right=True),
+    ]
+    yield Heading(f"Statement of {answer.username}")
+    yield f"Brought forward: {format_cents(answer.opening_balance_cents)}."
+    yield Table(columns, [_entry(context, entry, late=late) for entry in answer.entries], empty="There are no entries.")
+    yield f"Balance: {format_cents(answer.closing_balance_cents)}."
+
+
+def _entry(context: CommandContext, entry: Entry, *, late: bool) -> list[str]:
+    occurred, recorded = _occurred_and_recorded(context, entry)
+    return [
+        str(entry.business_date),
+        occurred,
+        *([recorded] if late else []),
+        entry.kind.replace("_", " "),
+        f"#{entry.task.number} {entry.task.title}" if entry.task else "",
+        format_cents(entry.signed_cents),
+        format_cents(entry.balance_cents),
+    ]
+
+
+def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
+    """When it occurred, with the date where that is not the business date; and when it was recorded, if not then."""
+    occurred, recorded = context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)
+    day = str(entry.business_date)
+    return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
+
+
+def _income(context: CommandContext, answer: Income) -> Table:
+    values = [day.income_cents for day in answer.days]
+    pictures = charts.bars(values, INCOME_CHART_WIDTH, ascii_only=context.printer.only_ascii)
+    columns = [
+        Column("date"),
+        Column("fees", align_right=True),
+        Column("rewards", align_right=True),
+        Column("income", align_right=True),
+        Column("payouts", align_right=True),
+        Column("paid", align_right=True, drop_priority=2),
+        Column("in the red", align_right=True, drop_priority=3),
+        Column(""),
+        *([Column("income by day", is_chart=True, drop_priority=1)] if len(values) > 1 else []),
+    ]
+    return Table(
+        columns,
+        [_day(day) + ([bar] if len(values) > 1 else []) for day, bar in zip(answer.days, pictures, strict=True)],
+        empty="The company had no day in this range.",
+        footer=f"Management income: {format_cents(answer.total_income_cents)}.",
+    )
+
+
+def _day(day: Day) -> list[str]:
+    return [
+        str(day.business_date),
+        format_cents(day.fees_cents),
+        format_cents(day.rewards_cents),
+        format_cents(day.income_cents),
+        format_cents(day.payouts_cents),
+        str(day.paid_count),
+        str(day.in_red_count),
+        "closed" if day.closed else "open",
+    ]
+
+
+def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
+    for day in report.days:
+        yield from _closed_day(day, dry_run=dry_run)
+    if not report.days:
+        yield "There is nothing to close."
+    elif dry_run:
+        yield f"Nothing was changed; {_count(report.mail.queued, 'mail')} would be queued."
+    else:
+        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent."
+    if report.set_aside:
+        yield from _parked_events(report)
+
+
+def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
+    done = "was closed already" if day.already_closed else "would be closed" if dry_run else "is closed"
+    yield Heading(f"{day.business_date} {done}.")
+    yield (
+        f"Income {format_cents(day.income_cents)}"
+        f" (fees {format_cents(day.fees_cents)}, rewards {format_cents(day.rewards_cents)});"
+        f" {day.in_red_count} in the red at its end."
+    )
+    hidden_count = len(day.payouts) - PAYOUTS_SHOWN
+    yield Table(
+        [Column("paid to"), Column("amount", align_right=True)],
+        [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:PAYOUTS_SHOWN]],
+        empty="Nobody is paid.",
+        footer=(f"and {hidden_count} more; " if hidden_count > 0 else "")
+        + f"{_count(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
+    )
+
+
+def _parked_events(report: CloseReport) -> Iterator[Block]:
+    yield Table(
+        [Column("event"), Column("not taken by"), Column("at stake", align_right=True)],
+        [[parked.event, parked.consumer, format_cents(parked.amount_cents)] for parked in report.set_aside],
+        title="Not counted in",
+    )
+    yield Hint("See `popug events dead`; once retried, these fall on the first open day.")
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

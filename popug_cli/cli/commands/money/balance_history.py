@@ -1,0 +1,54 @@
+"""How a balance went, day by day, from the statement."""
+
+from datetime import date, datetime, timedelta
+
+import msgspec
+
+from popug_cli.cli.context import CommandContext
+from popug_cli.cli.output.blocks import Column, Table
+from popug_cli.kernel import charts
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.billing import GetStatement
+
+CHART_WIDTH = 24
+
+
+class DayBalance(msgspec.Struct, frozen=True):
+    """What somebody had at the end of a business date, and what that date did to it."""
+
+    business_date: date
+    balance_cents: int
+    change_cents: int
+
+
+def balances(
+    context: CommandContext, username: str | None, last: date, days: int, as_of: datetime | None, *, with_next: bool
+) -> list[DayBalance]:
+    """The balance at the end of each of some days up to the last one, and of those after it that have entries."""
+    first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
+    to_date = context.backend.calendar.next_day(last) if with_next else last
+    statement = context.perform(GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of))
+    last = max([last, *(entry.business_date for entry in statement.entries[-1:])])
+    ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
+    daily_balances, balance_cents = list[DayBalance](), statement.opening_balance_cents
+    for day in context.backend.calendar.days(first, last):
+        balance_before, balance_cents = balance_cents, ends.get(day, balance_cents)
+        daily_balances.append(DayBalance(day, balance_cents, balance_cents - balance_before))
+    return daily_balances
+
+
+def history_table(context: CommandContext, daily_balances: list[DayBalance]) -> Table:
+    """A line a day, with a bar for the balance."""
+    values = [day.balance_cents for day in daily_balances]
+    pictures = charts.bars(values, CHART_WIDTH, ascii_only=context.printer.only_ascii)
+    columns = (
+        Column("date"),
+        Column("change", align_right=True),
+        Column("balance", align_right=True),
+        Column("", is_chart=True, drop_priority=1),
+    )
+    rows = [
+        (f"{day.business_date}", format_cents(day.change_cents), format_cents(day.balance_cents), bar)
+        for day, bar in zip(daily_balances, pictures, strict=True)
+    ]
+    return Table(columns, rows)

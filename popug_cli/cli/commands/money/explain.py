@@ -1,0 +1,77 @@
+"""Commands: explain."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.input.dates import day_option
+from popug_cli.cli.output.blocks import Block, Heading
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
+
+explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(explain, name="explain")
+
+
+@command(explain, "balance")
+def balance(
+    context: CommandContext,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")] = None,
+) -> None:
+    """Say why a balance is what it is: what was brought forward, and each entry since with its causes."""
+    _show(context, context.perform(ExplainBalance(username=name)), f"The balance of {name}" if name else "Your balance")
+
+
+@command(explain, "income")
+def income(
+    context: CommandContext,
+    date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
+) -> None:
+    """Say why management's income of a date is what it is."""
+    answer = context.perform(ExplainIncome(day=day_option(context, date)))
+    _show(context, answer, f"Management income of {date or 'today'}")
+
+
+@command(explain, "task")
+def task(
+    context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]
+) -> None:
+    """Say what a task did to the balances that you may see, and why."""
+    _show(context, context.perform(ExplainTask(number=number)), f"What #{number} came to")
+
+
+def _show(context: CommandContext, answer: Explanation, figure: str) -> None:
+    context.show(answer, lambda: _tree(context, answer, figure))
+
+
+def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator[Block]:
+    yield Heading(f"{figure} is {format_cents(answer.figure_cents)}")
+    for reason in answer.because:
+        yield from _lines(context, reason, "  ")
+    if not answer.because:
+        yield "  There is nothing behind it."
+
+
+def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Iterator[Block]:
+    amount = f"{format_cents(reason.amount_cents)}  " if reason.amount_cents is not None else ""
+    yield f"{indent}{amount}{reason.what}{_when(context, reason)}"
+    if reason.rule:
+        yield f"{indent}    rule: {reason.rule}"
+    if reason.event_id and not reason.entry_id:
+        yield f"{indent}    event {reason.event_id}"
+    for cause in reason.because:
+        yield from _lines(context, cause, indent + "    ")
+
+
+def _when(context: CommandContext, reason: ExplanationNode) -> str:
+    if reason.occurred_at is None:
+        return ""
+    occurred = context.local_time(reason.occurred_at)
+    recorded = context.local_time(reason.recorded_at) if reason.recorded_at else occurred
+    return f" ({occurred})" if recorded == occurred else f" ({occurred}, recorded {recorded})"

@@ -1,0 +1,127 @@
+"""Commands: mail."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.mail import (
+    ListMails,
+    MailDetails,
+    MailLine,
+    MailRunResult,
+    Mails,
+    MailStatus,
+    RetryMail,
+    SendMail,
+    ShowMail,
+)
+
+MailIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The mail's id, from `popug mail list`.")]
+
+mail = typer.Typer(help="See and send payout mail.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(mail, name="mail")
+
+
+@command(mail, "list")
+def list_(
+    context: CommandContext,
+    status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails that stand there.")] = None,
+) -> None:
+    """List payout mails, oldest first."""
+    mails = context.perform(ListMails(status=status))
+    context.show(mails, lambda: [_table(mails)])
+
+
+@command(mail, "show")
+def show(context: CommandContext, mail_id: MailIdArgument) -> None:
+    """Show one payout mail with its text."""
+    mail = context.perform(ShowMail(mail_id=mail_id))
+    context.show(mail, lambda: _details(context, mail))
+
+
+@command(mail, "send")
+def send(
+    context: CommandContext,
+    yes: Annotated[bool, typer.Option("--yes", help="Send also what was held back by a restore.")] = False,
+) -> None:
+    """Send all payout mail that is queued."""
+    result = context.perform(SendMail(release=yes))
+    if result.held:
+        context.confirm(
+            f"{_mails(result.held)} held back since a restore and may have been sent before. Send now?", yes=yes
+        )
+        released = context.perform(SendMail(release=True))
+        result = MailRunResult(
+            result.sent + released.sent, released.queued, result.failed + released.failed, released.held
+        )
+    context.show(result, lambda: _run(result))
+
+
+@command(mail, "retry")
+def retry(context: CommandContext, mail_id: MailIdArgument) -> None:
+    """Queue a failed mail again."""
+    mail = context.perform(RetryMail(mail_id=mail_id))
+    context.show(mail, lambda: [f"The mail to {mail.to} is {mail.status}.", Hint("Run `popug mail send` to send it.")])
+
+
+def _table(mails: Mails) -> Table:
+    failed = any(mail.last_error for mail in mails.mails)
+    columns = [
+        Column("id"),
+        Column("day", drop_priority=2),
+        Column("to", shrinks=True),
+        Column("sum", align_right=True, drop_priority=1 if failed else 0),
+        Column("status"),
+        Column("tries", align_right=True, drop_priority=3),
+        *([Column("last error", shrinks=True, style="dim")] if failed else []),
+    ]
+    rows = [_row(mail)[: len(columns)] for mail in mails.mails]
+    return Table(columns, rows, empty="There are no such mails.")
+
+
+def _row(mail: MailLine) -> list[str]:
+    return [
+        mail.mail_id,
+        str(mail.business_date),
+        mail.to,
+        format_cents(mail.amount_cents),
+        _status(mail),
+        str(mail.attempts),
+        mail.last_error or "",
+    ]
+
+
+def _status(mail: MailLine) -> str:
+    return f"{mail.status} (held)" if mail.held and mail.status is MailStatus.QUEUED else str(mail.status)
+
+
+def _details(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
+    yield f"To          {mail.to}"
+    yield f"Subject     {mail.subject}"
+    yield f"Message-ID  {mail.message_id}"
+    yield f"Status      {_status(mail)}, tried {mail.attempts} time{'' if mail.attempts == 1 else 's'}"
+    if mail.sent_at:
+        yield f"Sent        {context.local_time(mail.sent_at)}"
+    if mail.last_error:
+        yield f"Last error  {mail.last_error}"
+    yield ""
+    yield mail.text.rstrip("\n")
+
+
+def _run(result: MailRunResult) -> Iterator[Block]:
+    yield f"{_mails(result.sent)} sent, {result.queued} still to be sent."
+    if result.failed:
+        yield f"{_mails(result.failed)} refused for good."
+        yield Hint("Run `popug mail list --status failed` for the reasons, `popug mail retry ID` to try again.")
+
+
+def _mails(count: int) -> str:
+    return f"{count} mail was" if count == 1 else f"{count} mails were"

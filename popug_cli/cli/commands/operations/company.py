@@ -1,0 +1,110 @@
+"""Commands for the home as a whole: settings, permissions, health."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.context import CommandContext, add_commands, command
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.messages.base import Access, Role
+from popug_cli.messages.company import (
+    CheckHealth,
+    Health,
+    PermissionLine,
+    Permissions,
+    SetSetting,
+    SettingList,
+    ShowPermissions,
+    ShowSettings,
+)
+
+commands = typer.Typer()
+config = typer.Typer(help="See and write the settings of the home.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    add_commands(program, commands)
+    program.add_typer(config, name="config")
+
+
+@command(config, "show")
+def show(context: CommandContext) -> None:
+    """Show every setting, its value and where that comes from."""
+    settings = context.perform(ShowSettings())
+    context.show(settings, lambda: _settings(settings))
+
+
+@command(config, "set")
+def set_(
+    context: CommandContext,
+    key: Annotated[str, typer.Argument(help="The setting, such as mail.transport.")],
+    value: Annotated[str, typer.Argument(help="Its new value.")],
+) -> None:
+    """Write a setting into the home's config.toml."""
+    settings = context.perform(SetSetting(key=key, value=value))
+    written = next(line for line in settings.settings if line.key == key)
+    context.show(settings, lambda: [f"{key} is {_value_text(written.value)} now (from {written.source})."])
+
+
+@command(commands, "doctor")
+def doctor(context: CommandContext) -> None:
+    """Check that everything the books promise holds."""
+    health = context.perform(CheckHealth())
+    context.show(health, lambda: _health(health))
+    if not health.ok:
+        raise typer.Exit(7)
+
+
+@command(commands, "permissions")
+def permissions(context: CommandContext) -> None:
+    """Show who may do what."""
+    answer = context.perform(ShowPermissions())
+    context.show(answer, lambda: [_permissions(answer)])
+
+
+def _settings(settings: SettingList) -> Iterator[Block]:
+    columns = [Column("setting"), Column("value"), Column("from"), Column("what it is for", shrinks=True)]
+    rows = [[line.key, _value_text(line.value), line.source, line.help] for line in settings.settings]
+    yield f"Home {settings.home}, time zone {settings.time_zone}"
+    yield Table(columns, rows)
+
+
+def _value_text(value: str | int | bool) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def _health(health: Health) -> Iterator[Block]:
+    rows = [["ok" if check.ok else "WRONG", check.name, check.detail] for check in health.checks]
+    yield Table([Column(""), Column("check"), Column("detail", shrinks=True)], rows)
+    yield from (f"{check.name}: {check.detail}" for check in health.checks if check.ok and "warning:" in check.detail)
+    failed = [check for check in health.checks if not check.ok]
+    if not failed:
+        yield f"All {len(health.checks)} checks hold."
+        yield f"Head of the hash chain: {health.head}"
+        return
+    for check in failed:
+        yield f"{check.name}: {check.detail}"
+    yield f"Head of the hash chain: {health.head}"
+    yield Hint("Keep a copy of the home as it is; a good one may lie under backups/.")
+
+
+def _permissions(answer: Permissions) -> Table:
+    """Each command once, whichever messages it sends; who may run it may send all of them."""
+    columns = [Column("command"), Column("who may"), Column("about others"), Column("token scope")]
+    commands: dict[str, list[PermissionLine]] = {}
+    for line in answer.permissions:
+        commands.setdefault(line.command, []).append(line)
+    return Table(columns, [_command_row(command, lines) for command, lines in sorted(commands.items())])
+
+
+def _command_row(command: str, lines: list[PermissionLine]) -> list[str]:
+    token_lines = [line for line in lines if line.access is Access.TOKEN]
+    if not token_lines:
+        return [command, "anybody" if lines[0].access is Access.PUBLIC else "the operator", "", ""]
+    allowed_roles = [role for role in Role if all(role in line.roles for line in token_lines)]
+    roles_for_others = [role for role in allowed_roles if any(role in line.others for line in token_lines)]
+    scopes = {scope for line in token_lines for scope in line.scopes}
+    roles_text = "all roles" if len(allowed_roles) == len(Role) else ", ".join(allowed_roles)
+    return [command, roles_text, ", ".join(roles_for_others), ", ".join(sorted(scopes))]

@@ -1,0 +1,267 @@
+"""Commands about the log of events, its consumers and its dead letters."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.clock import from_rfc3339
+from popug_cli.kernel.disk_errors import unwritable
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.bus import (
+    BusStatus,
+    DeadLetters,
+    DropDeadLetter,
+    DroppedLetter,
+    EventPage,
+    ListDeadLetters,
+    ListEvents,
+    ReplayEvents,
+    RetryDeadLetters,
+    ShowBusStatus,
+    ShowEvent,
+    ShowSchemas,
+    Trace,
+    TraceLine,
+    TraceTask,
+)
+from popug_cli.platform.files import replace_file
+
+TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, full or by its middle name.")]
+SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what is about this id.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Only what this person did.")]
+AfterOption = Annotated[int, typer.Option("--after", min=0, max=2**53, help="Only what comes after this sequence.")]
+
+events = typer.Typer(help="Look into the log of events and help its consumers.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(events, name="events")
+
+
+@command(events, "list")
+def list_(
+    context: CommandContext,
+    type_: TypeOption = None,
+    subject: SubjectOption = None,
+    actor: ActorOption = None,
+    after: AfterOption = 0,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+) -> None:
+    """List events in the order of the log."""
+    page = context.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    context.show(page, lambda: [_events(context, page)])
+
+
+@command(events, "show")
+def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
+    """Show one event as it stands in the log."""
+    envelope = context.perform(ShowEvent(event_id=event_id))
+    context.show(envelope, lambda: [json.dumps(envelope, indent=2)])
+
+
+@command(events, "follow")
+def follow(
+    context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
+) -> None:
+    """Print events as they happen, one JSON line each, until interrupted."""
+    for events in context.backend.follow(ListEvents(type=type_, subject=subject, after=after), context.token):
+        for envelope in events:
+            context.printer.document(envelope)
+        context.printer.out.flush()
+
+
+@command(events, "status")
+def status(context: CommandContext) -> None:
+    """Show how far every consumer has read, and what it has set aside."""
+    answer = context.perform(ShowBusStatus())
+    context.show(answer, lambda: _status(answer))
+
+
+@command(events, "dead")
+def dead(context: CommandContext) -> None:
+    """List the events that a consumer could not take, why, and the money that hangs on them."""
+    letters = context.perform(ListDeadLetters())
+    context.show(letters, lambda: _dead_letters(letters))
+
+
+@command(events, "retry")
+def retry(
+    context: CommandContext,
+    dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Try all of them.")] = False,
+) -> None:
+    """Try a dead letter again, and then what waits behind it, in order."""
+    if (dead_id is None) != all_:
+        raise InvalidInput(
+            "usage", "Name one dead letter, or say --all.", hint="Run `popug events dead` for the numbers."
+        )
+    answer = context.perform(RetryDeadLetters(dead_id=dead_id))
+    context.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
+
+
+@command(events, "drop")
+def drop(
+    context: CommandContext,
+    dead_id: Annotated[int, typer.Argument(help="The number that `popug events dead` shows.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept for ever.")],
+) -> None:
+    """Give a dead letter up: what it should have done will never be done."""
+    dropped = context.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
+    context.show(dropped, lambda: _dropped(dropped))
+
+
+@command(events, "replay")
+def replay(
+    context: CommandContext,
+    verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False,
+) -> None:
+    """Build the read models anew from the log, or compare them with it."""
+    report = context.perform(ReplayEvents(verify=verify))
+    context.show(
+        report,
+        lambda: (
+            [f"{report.events} events read, {len(report.differences)} differences."]
+            + [
+                f"{difference.table}: {difference.rows} rows differ, such as {difference.example}"
+                for difference in report.differences
+            ]
+        ),
+    )
+    if verify and report.differences:
+        raise typer.Exit(7)
+
+
+@command(events, "trace")
+def trace(
+    context: CommandContext, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
+) -> None:
+    """Show the whole chain of a task: every event, its cause, and who has taken it."""
+    answer = context.perform(TraceTask(number=number))
+    context.show(answer, lambda: [_trace(context, answer)])
+
+
+@command(events, "schemas")
+def schemas(
+    context: CommandContext,
+    out: Annotated[Path | None, typer.Option("--out", help="Write one file each into this directory.")] = None,
+) -> None:
+    """Print the JSON Schema of every event, or write them to files."""
+    answer = context.perform(ShowSchemas())
+    if out is None:
+        context.printer.document(answer)
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for type_, schema in answer.schemas.items():
+            replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise unwritable(out, error) from error
+    context.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
+
+
+def _events(context: CommandContext, page: EventPage) -> Table:
+    columns = [
+        Column("seq", align_right=True, accessible_name="sequence"),
+        Column("time", drop_priority=1),
+        Column("event", shrinks=True),
+        Column("actor", shrinks=True, drop_priority=2),
+        Column("subject", drop_priority=3),
+        Column("id"),
+    ]
+    return Table(columns, [_event_row(context, envelope) for envelope in page.events], empty="No events fit.")
+
+
+def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
+    values = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
+    sequence, at, type_, actor, subject, event_id = values
+    with suppress(ValueError):
+        at = context.local_time(from_rfc3339(at))
+    return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
+
+
+def _status(answer: BusStatus) -> Iterator[Block]:
+    columns = [Column("consumer"), *(Column(name, align_right=True) for name in ("position", "lag", "dead", "waiting"))]
+    rows = [[c.consumer, *map(str, (c.position, c.lag, c.dead, c.waiting))] for c in answer.consumers]
+    yield f"The log ends at {answer.last_sequence}."
+    yield Table(columns, rows)
+    for unknown in answer.unknown:
+        yield f"{unknown.count} events of a type that this program does not know are kept and skipped: {unknown.type}"
+    yield from answer.problems
+    if any(c.dead for c in answer.consumers):
+        yield Hint("Next: popug events dead")
+
+
+def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
+    columns = [
+        Column("no.", align_right=True),
+        Column("consumer"),
+        Column("event"),
+        Column("state"),
+        Column("tries", align_right=True),
+        Column("behind it", align_right=True),
+        Column("at stake", align_right=True),
+        Column("why", shrinks=True),
+    ]
+    rows = [
+        [
+            str(letter.dead_id),
+            letter.consumer,
+            str(letter.event.get("type", "")).removeprefix("popug."),
+            letter.state,
+            str(letter.attempts),
+            str(letter.waiting),
+            format_cents(letter.amount_cents),
+            letter.error,
+        ]
+        for letter in letters.dead
+    ]
+    yield Table(columns, rows, empty="No event is set aside.")
+    if rows:
+        yield Hint("Next: popug events retry NO, or popug events drop NO --reason WHY")
+
+
+def _dropped(dropped: DroppedLetter) -> Iterator[Block]:
+    yield "Dropped; the reason is in the log."
+    stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
+    yield f"Left undone for good: what {dropped.consumer} would have made of {dropped.type}{stake}."
+
+
+def _occurred(context: CommandContext, step: TraceLine) -> str:
+    """When that happened for which an entry was posted, where that was at another minute."""
+    if step.occurred_at is None or context.local_time(step.occurred_at) == context.local_time(step.at):
+        return ""
+    return f", occurred {context.local_time(step.occurred_at)}"
+
+
+def _trace(context: CommandContext, answer: Trace) -> Table:
+    columns = [
+        Column("seq", align_right=True, accessible_name="sequence"),
+        Column("time", drop_priority=1),
+        Column("event"),
+        Column("actor", shrinks=True, drop_priority=2),
+        Column("because of"),
+        Column("what", shrinks=True),
+        Column("taken by", shrinks=True),
+    ]
+    numbers = {step.event_id: str(step.sequence) for step in answer.steps}
+    rows = [
+        [
+            str(step.sequence),
+            context.local_time(step.at),
+            step.event,
+            step.actor,
+            numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
+            step.detail + _occurred(context, step),
+            ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
+        ]
+        for step in answer.steps
+    ]
+    return Table(columns, rows, title=f"Task #{answer.number}")

@@ -1,0 +1,102 @@
+"""Commands: hooks, and telling what came of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.hooks import Hook, Hooks, ListHooks, RetryHook, TryHook, TryHookResult
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's file name, from `popug hooks list`.")]
+
+hooks = typer.Typer(help="Programs of your own that hear of events.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(hooks, name="hooks")
+
+
+@command(hooks, "list")
+def list_(context: CommandContext) -> None:
+    """List the hooks in the home, how far each has come, and what it could not take."""
+    hooks = context.perform(ListHooks())
+    context.show(hooks, lambda: _list(context, hooks))
+
+
+@command(hooks, "test")
+def try_(
+    context: CommandContext,
+    name: NameArgument,
+    event: Annotated[
+        str | None, typer.Option("--event", metavar="EVENT_ID", help="Give it this event; else the last of its kind.")
+    ] = None,
+) -> None:
+    """Run a hook once, now, with an event on its stdin, and show what it wrote; nothing is remembered of it."""
+    trial = context.perform(TryHook(name=name, event_id=event))
+    context.show(trial, lambda: _trial(name, trial))
+
+
+@command(hooks, "retry")
+def retry(context: CommandContext, name: NameArgument) -> None:
+    """Have a hook given once more what it could not take, by the scheduler or the server."""
+    answer = context.perform(RetryHook(name=name))
+    events = "1 event" if answer.queued == 1 else f"{answer.queued} events"
+    context.show(answer, lambda: [f"{events} will be given to {name} once more."])
+
+
+@dataclass
+class HookReportPrinter:
+    """Tells what keeps hooks from being run."""
+
+    context: CommandContext
+
+    def failed(self, error: PopugError) -> None:
+        """A look after the hooks could not be taken."""
+        self.context.printer.error(error, as_json=self.context.as_json)
+        self.context.printer.err.flush()
+
+
+def _list(context: CommandContext, answer: Hooks) -> Iterator[Block]:
+    columns = [
+        Column("hook"),
+        Column("state"),
+        Column("waiting", align_right=True),
+        Column("dead", align_right=True),
+        Column("last run"),
+    ]
+    yield Table(
+        columns, [_row(context, hook) for hook in answer.hooks], empty=f"There are no hooks in {answer.folder}."
+    )
+    if not answer.hooks:
+        yield Hint("Put an executable there that is called like an event, such as task_assigned, or any for all.")
+    for hook in answer.hooks:
+        if hook.last_error:
+            yield f"{hook.name} failed: {hook.last_error}"
+    for hook in answer.hooks:
+        if hook.problem:
+            yield Hint(f"{hook.name} is not run: {hook.problem}")
+    if dead := next((hook for hook in answer.hooks if hook.dead), None):
+        yield Hint(f"Next: popug hooks test {dead.name}, then popug hooks retry {dead.name}")
+
+
+def _row(context: CommandContext, hook: Hook) -> list[str]:
+    last = context.when(hook.last_run_at) if hook.last_run_at else "never"
+    again = f" at {context.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
+    return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last]
+
+
+def _trial(name: str, trial: TryHookResult) -> Iterator[Block]:
+    type_ = str(trial.event.get("type", "")).removeprefix("popug.")
+    event_text = (
+        f"a sample of {type_}, which has not happened yet" if trial.is_sample else f"{type_} {trial.event['id']}"
+    )
+    yield f"{name} was given {event_text} and ended with exit {trial.exit}."
+    if trial.output:
+        yield trial.output.rstrip("\n")
+    else:
+        yield "It wrote nothing."

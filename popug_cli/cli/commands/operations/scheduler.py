@@ -1,0 +1,192 @@
+"""Commands: the scheduler, and what has it run by cron or systemd."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from popug_cli.cli.context import CommandContext, command, group_command
+from popug_cli.cli.install import schedule_units as installing
+from popug_cli.cli.output.blocks import Hint
+from popug_cli.kernel.calendar import Calendar, machine_zone_name
+from popug_cli.kernel.errors import InvalidInput, PopugError
+from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.progress import Progress
+from popug_cli.messages.hooks import HookRunResult
+from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
+
+DEFAULT_TIME = "00:05"
+_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+
+AtOption = Annotated[
+    str, typer.Option("--at", metavar="HH:MM", help="When yesterday is closed, by the company's clocks.")
+]
+
+group = typer.Typer()
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(group, name="scheduler")
+
+
+@group_command(group)
+def scheduler(
+    context: CommandContext,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="HH:MM",
+            help="When yesterday is closed, by the company's clocks: 00:05, with --once any time.",
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due, and end.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
+) -> None:
+    """Close each day, send mail, retry events and run hooks by itself, in the foreground until SIGINT or SIGTERM."""
+    from popug_cli.daemon import hook_loop
+    from popug_cli.daemon.scheduler import run_forever, run_once
+
+    default_time = "00:00" if once else DEFAULT_TIME
+    minute = parse_minute(default_time if at is None else at)
+    reporter, folder = SchedulerReportPrinter(context), context.home.hooks
+    if not once:
+        background = hook_loop.run_in_background(reporter.open_backend, folder, reporter)
+        return run_forever(reporter.open_stoppable_place, RunDue(at_minute=minute, confirmed=yes), reporter, background)
+    run = run_once(reporter.open_backend, RunDue(at_minute=minute, confirmed=yes), reporter)
+    reporter.ran_hooks(hook_loop.run_once(reporter.open_backend, folder, reporter))
+    if run.next.needs_yes:
+        raise InvalidInput(
+            "needs_yes",
+            f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
+            hint="Check the clock, then run `popug scheduler --once --yes` to say that you mean it.",
+            details={"days": run.next.overdue_days},
+        )
+    return None
+
+
+@command(group, "install")
+def install(
+    context: CommandContext,
+    cron: Annotated[bool, typer.Option("--cron", help="A line for the crontab.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of systemd.")] = False,
+    at: AtOption = DEFAULT_TIME,
+    write: Annotated[bool, typer.Option("--write", help="Install it, instead of only printing it.")] = False,
+) -> None:
+    """Print what has cron or systemd close each day; with --write install it."""
+    from popug_cli.messages.principal import SCHEDULER
+
+    if cron == systemd:
+        raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
+    minute = parse_minute(at)
+    schedule = context.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
+    close_schedule = installing.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
+    plan = installing.cron_plan(close_schedule) if cron else installing.systemd_plan(close_schedule)
+    if write:
+        plan.write()
+    context.show(
+        plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
+    )
+
+
+def parse_minute(text: str) -> int:
+    """The minute of the day of a time such as ``00:05``; raises ``invalid_time``."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise InvalidInput(
+            "invalid_time", f"{text!r} is no time of day.", hint="Write it as 00:05.", details={"time": text}
+        )
+    return int(match[1]) * 60 + int(match[2])
+
+
+@dataclass
+class SchedulerReportPrinter:
+    """Tells each thing in one line, as words or JSON; a warning that was the last one's is not said again."""
+
+    context: CommandContext
+    _warned: str = ""
+
+    def open_backend(self, progress: Progress) -> Any:
+        """The company, opened anew."""
+        from popug_cli.app import LocalBackend
+
+        return LocalBackend(self.context.home, warn=self._warn, progress=progress)
+
+    def open_stoppable_place(self, progress: Progress) -> Any:
+        """Return the company, newly opened; ``progress`` may also end a wait for the write lock."""
+        from popug_cli.app import LocalBackend
+
+        def while_waiting() -> None:
+            progress("Waiting for the database", 0, 0)
+
+        return LocalBackend(self.context.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
+
+    def comes_next(self, schedule: Schedule) -> None:
+        """What will be done, and when."""
+        self._line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next(schedule)))
+
+    def ran(self, run: ScheduledRunResult) -> None:
+        """One run is done."""
+        self._line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run(run))
+
+    def ran_hooks(self, run: HookRunResult) -> None:
+        """The hooks were looked after once; nothing is said where there was nothing to do."""
+        if run.done or run.failed:
+            words = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
+            self._line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: words)
+
+    def failed(self, error: PopugError) -> None:
+        """A run could not be done."""
+        self.context.printer.error(error, as_json=self.context.as_json)
+
+    def _line(self, document: dict[str, Any], words: Any) -> None:
+        if self.context.as_json:
+            self.context.printer.document(document)
+        else:
+            self.context.printer.line(words())
+        self.context.printer.out.flush()
+
+    def _warn(self, sentence: str) -> None:
+        if sentence != self._warned:
+            self._warned = sentence
+            self.context.printer.warn(sentence)
+
+
+def _run(run: ScheduledRunResult) -> str:
+    local = Calendar(run.next.time_zone).local(run.at)
+    sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
+    done = [f"closed {_days(run)}" if run.days else "no day closed", sent]
+    if run.mail.queued:
+        done.append(f"{run.mail.queued} still to be sent")
+    if run.mail.failed:
+        done.append(f"{run.mail.failed} refused for good")
+    if run.set_aside:
+        done.append(f"{run.set_aside} events set aside (see `popug events dead`)")
+    if run.backup:
+        done.append(f"backup {run.backup}")
+    return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next(run.next)}."
+
+
+def _days(run: ScheduledRunResult) -> str:
+    first, last = run.days[0].business_date, run.days[-1].business_date
+    which = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
+    payouts, cents = sum(day.paid_count for day in run.days), sum(day.payouts_cents for day in run.days)
+    return f"{which}: {payouts} payout{'' if payouts == 1 else 's'}, {format_cents(cents)}"
+
+
+def _next(schedule: Schedule) -> str:
+    if schedule.needs_yes:
+        return f"{schedule.overdue_days:,} days are open, too many to close without --yes: check the clock"
+    if schedule.closes_at is None:
+        return "no day is open yet"
+    if schedule.overdue_days:
+        return f"{schedule.closes} is to be closed now"
+    local = Calendar(schedule.time_zone).local(schedule.closes_at)
+    return f"next: {schedule.closes} is closed on {local:%Y-%m-%d at %H:%M} ({schedule.time_zone})"
+
+
+def _sentence(words: str) -> str:
+    return words[0].upper() + words[1:] + "."

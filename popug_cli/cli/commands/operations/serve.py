@@ -1,0 +1,229 @@
+"""Commands: the server, and what has systemd run it."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from popug_cli import __version__
+from popug_cli.cli.context import CommandContext, command, group_command
+from popug_cli.cli.install import server_unit
+from popug_cli.cli.output.blocks import Hint
+from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.messages.scheduler import RunDue
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MAX_PORT = 65_535
+BackgroundWork = Callable[[Any], AbstractContextManager[None]]
+
+SocketOption = Annotated[
+    Path | None,
+    typer.Option("--socket", metavar="PATH", help="Listen on a socket outside the home as well.", dir_okay=False),
+]
+GroupOption = Annotated[
+    str | None, typer.Option("--group", metavar="NAME", help="The system's group that may use that socket.")
+]
+
+group = typer.Typer()
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(group, name="serve")
+
+
+@group_command(group)
+def serve(
+    context: CommandContext,
+    socket: SocketOption = None,
+    group: GroupOption = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Listen on an address of the network as well.")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate for that address (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
+    ] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy in front does TLS, so any address will do.")
+    ] = False,
+    scheduler: Annotated[
+        bool, typer.Option("--scheduler", help="Close each day, send mail and retry events by itself, too.")
+    ] = False,
+) -> None:
+    """Serve this company to many people and programs, in the foreground until SIGINT or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit_now)
+    try:
+        from popug_cli.server import run
+    except ImportError as error:
+        raise Unavailable(
+            "server_unavailable",
+            f"popug serve needs a package that is not installed ({error.name}).",
+            hint="Install popug with its extra: pip install 'popug[server]'.",
+        ) from error
+    address = _address(listen) if listen is not None else None
+    tls = _tls(tls_cert, tls_key, address)
+    path, group = _socket_outside_home(context, socket, group)
+    host, port = address or (None, 0)
+    hosts = _host_names(address, is_safe=tls is not None or behind_proxy)
+    certificate, key = tls or (None, None)
+    options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
+    reporter = ServerReportPrinter(context)
+    run.serve(context.home, options, reporter, __version__, _background(context, scheduler=scheduler))
+
+
+@command(group, "install")
+def install(
+    context: CommandContext,
+    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a socket of systemd.")] = False,
+    socket: SocketOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Print what has systemd serve this company: the service, locked in as far as it can be, and its socket."""
+    if not systemd:
+        raise InvalidInput("usage", "Say --systemd; there is nothing else yet.", hint="`popug serve install --systemd`")
+    plan = server_unit.plan(context.home, socket or server_unit.SOCKET, group or server_unit.GROUP)
+    context.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
+
+
+@dataclass
+class ServerReportPrinter:
+    """Tells what the server does, in words or JSON."""
+
+    context: CommandContext
+
+    def listening(self, urls: list[str]) -> None:
+        """It answers from now on."""
+        if self.context.as_json:
+            home, process = str(self.context.home.root), os.getpid()
+            self.context.printer.document({"event": "listening", "home": home, "urls": urls, "process": process})
+        else:
+            self.context.printer.line(f"Serving {self.context.home.root} at {' and '.join(urls)}. Ctrl-C ends it.")
+        self.context.printer.out.flush()
+
+    def warn(self, sentence: str) -> None:
+        """Something went wrong beside any answer."""
+        self.context.printer.warn(sentence)
+        self.context.printer.err.flush()
+
+    def fault(self, error: Exception) -> None:
+        """A fault of the program's own, or of stored data."""
+        if os.environ.get("POPUG_TRACEBACK"):
+            from traceback import format_exception
+
+            self.context.printer.traceback("".join(format_exception(error)))
+        else:
+            self.warn(f"A request failed ({type(error).__name__}: {error}); POPUG_TRACEBACK=1 shows where.")
+
+
+def _exit_now(number: int, frame: object) -> None:
+    """End at once: nothing is listened on yet, and what the file holds is whole."""
+    os._exit(0)
+
+
+def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
+    """What else runs in the server's process: hooks, and the scheduler if asked for."""
+    from popug_cli.cli.commands.operations.hooks import HookReportPrinter
+    from popug_cli.daemon import hook_loop
+
+    run_hooks = partial(hook_loop.run_in_background, folder=context.home.hooks, reporter=HookReportPrinter(context))
+    if not scheduler:
+        return run_hooks
+    from popug_cli.cli.commands.operations.scheduler import DEFAULT_TIME, SchedulerReportPrinter, parse_minute
+    from popug_cli.daemon.scheduler import run_in_background
+
+    run_due = partial(
+        run_in_background,
+        message=RunDue(at_minute=parse_minute(DEFAULT_TIME)),
+        reporter=SchedulerReportPrinter(context),
+    )
+
+    @contextmanager
+    def both(open_backend: Any) -> Iterator[None]:
+        with run_due(open_backend), run_hooks(open_backend):
+            yield
+
+    return both
+
+
+def _socket_outside_home(
+    context: CommandContext, path: Path | None, group: str | None
+) -> tuple[Path | None, str | None]:
+    """Where to listen beside the home; raises ``usage`` for a place that the group could not reach."""
+    if path is None:
+        if group is not None:
+            raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
+        return None, None
+    path = Path(os.path.abspath(path.expanduser()))
+    if path == context.home.socket and group is None:
+        return None, None
+    if path.is_relative_to(context.home.root) or path.resolve().is_relative_to(context.home.root.resolve()):
+        raise InvalidInput(
+            "usage",
+            f"{path} is in the home, which is for its owner only.",
+            hint="Name a path outside it, such as /run/popug/popug.sock.",
+        )
+    return path, group
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or "/" in host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
+        raise InvalidInput("usage", f"{text!r} is no address with a port.", hint="Write it as 127.0.0.1:8020.")
+    return host, int(port)
+
+
+def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | None) -> tuple[Path, Path] | None:
+    """What TLS needs; raises ``usage`` for half of it, or for files that are no certificate and key."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None or address is None:
+        raise InvalidInput("usage", "--tls-cert, --tls-key and --listen belong together.", hint="Give all three.")
+    import ssl
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        reason = error.strerror or getattr(error, "reason", None) or error if isinstance(error, OSError) else error
+        raise InvalidInput(
+            "usage",
+            f"{certificate} and {key} cannot be used for TLS: {reason}.",
+            hint="Give a certificate and its private key without a password, in PEM.",
+        ) from error
+    return certificate, key
+
+
+def _host_names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
+    """The names that the server has there, none where any will do; raises ``usage`` for an address that is not safe."""
+    if address is None or is_safe:
+        return frozenset()
+    host = address[0]
+    if _is_loopback(host):
+        return LOOPBACK | {(f"[{host}]" if ":" in host else host).lower()}
+    raise InvalidInput(
+        "usage",
+        f"{host} can be reached from other machines, and everybody on the way could read the tokens.",
+        hint="Give --tls-cert and --tls-key, or --behind-proxy where a proxy does TLS, or listen on 127.0.0.1.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+    import socket as network
+
+    try:
+        addresses = network.getaddrinfo(host, None, type=network.SOCK_STREAM)
+        return all(ipaddress.ip_address(address[4][0]).is_loopback for address in addresses)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,86 @@
+"""Founding a company at a terminal: one question at a time, each with a default, asked again until it will do."""
+
+import getpass
+import socket
+import sys
+from collections.abc import Callable
+
+import typer
+
+from popug_cli.app import first_admin as app_first_admin
+from popug_cli.cli.context import CommandContext
+from popug_cli.cli.input.passwords import is_terminal, prompt_line, read_password
+from popug_cli.kernel.calendar import machine_zone_name
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.messages.identity import RegisterFirstAdmin
+
+INTRODUCTION = (
+    "A company needs a first admin, who hires the others, and a time zone, which says when a day ends."
+    " Enter takes what stands in brackets; Ctrl-C leaves everything as it is."
+)
+
+
+def first_admin(
+    context: CommandContext, username: str | None, email: str | None, time_zone: str | None, *, from_stdin: bool
+) -> tuple[RegisterFirstAdmin, str]:
+    """The first admin and the company's zone: as given, asked for at a terminal, or ``usage`` where there is none."""
+    is_interactive = is_terminal() and not from_stdin and (username is None or email is None)
+    if not is_interactive:
+        name = username if username is not None else prompt_line(context, "Username of the first admin", "--admin")
+        address = email if email is not None else prompt_line(context, "E-mail address of the first admin", "--email")
+        password = read_password(context, from_stdin=from_stdin, new=True)
+        message = RegisterFirstAdmin(username=name, email=address, password=password)
+        return message, machine_zone_name() if time_zone is None else time_zone
+    context.printer.remark(INTRODUCTION)
+    if username is None:
+        username = _prompt(context, "Username of the first admin", _login_name(), app_first_admin.check_username)
+    if email is None:
+        default_email = f"{username.lower()}@{socket.gethostname()}"
+        email = _prompt(context, "Their e-mail address", default_email, app_first_admin.check_email)
+    if time_zone is None:
+        time_zone = _prompt(context, "The company's time zone", machine_zone_name(), app_first_admin.check_time_zone)
+    password = _password(context, username, email)
+    return RegisterFirstAdmin(username=username, email=email, password=password), time_zone
+
+
+def _prompt(context: CommandContext, question: str, default: str, check: Callable[[str], None]) -> str:
+    """An answer that will do; the default stands in brackets if it would do itself."""
+    shown_default = default if _is_valid(default, check) else ""
+    while True:
+        context.printer.ask(f"{question} [{shown_default}]:" if shown_default else f"{question}:")
+        line = sys.stdin.readline()
+        if not line:
+            raise typer.Abort
+        answer = line.strip() or shown_default
+        try:
+            check(answer)
+        except InvalidInput as error:
+            context.printer.error(error, as_json=False)
+        else:
+            return answer
+
+
+def _is_valid(answer: str, check: Callable[[str], None]) -> bool:
+    try:
+        check(answer)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _password(context: CommandContext, username: str, email: str) -> str:
+    while True:
+        try:
+            password = read_password(context, from_stdin=False, new=True)
+            app_first_admin.check_password(password, username.lower(), email)
+        except InvalidInput as error:
+            context.printer.error(error, as_json=False)
+        else:
+            return password
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser().lower()
+    except (KeyError, OSError):
+        return ""

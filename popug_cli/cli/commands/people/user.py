@@ -1,0 +1,140 @@
+"""Commands about people."""
+
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.input.json_lines import json_lines
+from popug_cli.cli.input.passwords import FromStdin, read_password
+from popug_cli.cli.output.blocks import Column, Hint, Table
+from popug_cli.messages.base import Role
+from popug_cli.messages.identity import (
+    ActivateUser,
+    AddUser,
+    DeactivateUser,
+    ImportUsers,
+    ListUsers,
+    NewPerson,
+    SetEmail,
+    SetPassword,
+    SetRole,
+    ShowUser,
+    User,
+    WhoAmI,
+)
+
+COLUMNS = (Column("username"), Column("role"), Column("e-mail", shrinks=True), Column("active"))
+
+Name = Annotated[str, typer.Argument(help="A username.")]
+ROLES = ", ".join(Role)
+
+user = typer.Typer(help="Who belongs to the company, and in which role.", no_args_is_help=True)
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(user, name="user")
+
+
+@command(user, "add")
+def add(
+    context: CommandContext,
+    name: Annotated[str, typer.Argument(help="The username: a-z 0-9 . _ -, at most 32 characters.")],
+    email: Annotated[str, typer.Option("--email", metavar="ADDRESS", help="The address that payout mail goes to.")],
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help=f"One of {ROLES}.")],
+    password_stdin: Annotated[bool, FromStdin] = False,
+) -> None:
+    """Register a person. Without --password-stdin they cannot log in until `popug user passwd NAME`."""
+    password = read_password(context, from_stdin=True, new=True) if password_stdin else None
+    user = context.perform(AddUser(username=name, email=email, role=role, password=password))
+    next_step = f"`popug login {user.username}`" if password_stdin else f"`popug user passwd {user.username}`"
+    lacking = "" if password_stdin else "They have no password yet and cannot log in. "
+    context.show(
+        user, lambda: [f"{user.username} is in the company, as {user.role}.", Hint(f"{lacking}Next: {next_step}.")]
+    )
+
+
+@command(user, "list")
+def list_(context: CommandContext) -> None:
+    """List everybody."""
+    users = context.perform(ListUsers())
+    context.show(users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There is nobody.")])
+
+
+@command(user, "show")
+def show(context: CommandContext, name: Name) -> None:
+    """Show one person."""
+    user = context.perform(ShowUser(username=name))
+    context.show(user, lambda: [Table(COLUMNS, [_row(user)])])
+
+
+@command(user, "import")
+def import_(
+    context: CommandContext,
+    file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
+) -> None:
+    """Register many people, all or none; who is there already is skipped. None of them has a password yet."""
+    with json_lines(file, NewPerson) as people:
+        answer = context.perform(ImportUsers(people=people))
+    context.show(
+        answer,
+        lambda: [
+            f"{answer.imported} imported, {answer.skipped} skipped.",
+            Hint("Give them passwords with `popug user passwd NAME`."),
+        ],
+    )
+
+
+@command(user, "set-role")
+def set_role(
+    context: CommandContext, name: Name, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]
+) -> None:
+    """Give a person another role; all their logins and tokens end."""
+    user = context.perform(SetRole(username=name, role=role))
+    context.show(user, lambda: [f"{user.username} is {user.role}.", _log_in_again(user)])
+
+
+@command(user, "set-email")
+def set_email(
+    context: CommandContext, name: Name, email: Annotated[str, typer.Argument(help="The new address.")]
+) -> None:
+    """Give a person another e-mail address."""
+    user = context.perform(SetEmail(username=name, email=email))
+    context.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
+
+
+@command(user, "deactivate")
+def deactivate(context: CommandContext, name: Name) -> None:
+    """Take a person out of the game: their open tasks go to others, their logins and tokens end."""
+    user = context.perform(DeactivateUser(username=name))
+    context.show(user, lambda: [f"{user.username} is out of the game; what they have is still paid."])
+
+
+@command(user, "activate")
+def activate(context: CommandContext, name: Name) -> None:
+    """Take a person back into the game."""
+    user = context.perform(ActivateUser(username=name))
+    context.show(user, lambda: [f"{user.username} is in the game.", _log_in_again(user)])
+
+
+@command(user, "passwd")
+def passwd(
+    context: CommandContext,
+    name: Annotated[str | None, typer.Argument(help="Whose password; your own if left out.")] = None,
+    password_stdin: Annotated[bool, FromStdin] = False,
+) -> None:
+    """Set a password, your own or, as an admin, somebody's; that person's logins end."""
+    if not password_stdin:
+        context.perform(WhoAmI())
+    password = read_password(context, from_stdin=password_stdin, new=True)
+    user = context.perform(SetPassword(username=name, password=password))
+    context.show(user, lambda: [f"{user.username} has a new password; older logins have ended.", _log_in_again(user)])
+
+
+def _row(user: User) -> tuple[str, str, str, str]:
+    return user.username, user.role, user.email, "yes" if user.active else "no"
+
+
+def _log_in_again(user: User) -> Hint:
+    return Hint(f"Next, for {user.username}: `popug login {user.username}`.")

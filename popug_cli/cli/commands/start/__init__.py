@@ -1,0 +1,1 @@
+"""Commands to start with: welcome, today, the dashboard, the demo and the manual page."""

@@ -1,0 +1,126 @@
+"""The command that shows the company live, on the whole terminal."""
+
+import io
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+import typer
+
+from popug_cli.cli.commands.money import accounts, analytics
+from popug_cli.cli.commands.start import today
+from popug_cli.cli.context import CommandContext, add_commands, command
+from popug_cli.cli.output.printer import Printer
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.messages.analytics import GetAnalytics
+from popug_cli.messages.base import DECLARATIONS, Message
+from popug_cli.messages.billing import GetIncome, GetStatement
+from popug_cli.messages.identity import User, WhoAmI
+from popug_cli.messages.today import ShowToday
+from popug_cli.platform.file_id import file_id
+
+if TYPE_CHECKING:
+    from popug_cli.dashboard.worker import Company
+
+Answer = TypeVar("Answer")
+
+commands = typer.Typer()
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    add_commands(program, commands)
+
+
+@command(commands, "dashboard")
+def dashboard(context: CommandContext) -> None:
+    """Show tasks, money and analytics live, on the whole terminal; q ends it. Without a terminal, show them once."""
+    user = context.perform(WhoAmI())
+    if context.as_json or not _is_live(context.printer):
+        _show_once(context, user)
+        return
+    try:
+        from popug_cli.dashboard import app
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        raise Unavailable(
+            "dashboard_unavailable",
+            f"popug dashboard needs a package that is not installed ({missing}).",
+            hint="Install popug with its extra: pip install 'popug[tui]'. `popug today` does without.",
+        ) from error
+    app.run(_company(context, user))
+
+
+def _is_live(printer: Printer) -> bool:
+    """Whether there is a terminal that can be drawn on, with somebody at it who sees it."""
+    is_terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    return is_terminal and not printer.plain and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
+
+
+def _company(context: CommandContext, user: User) -> "Company":
+    """The company as the application sees it; what is said beside answers is shown by it, not printed."""
+    from popug_cli.dashboard.worker import Company
+
+    buffer = io.StringIO()
+    options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
+    quiet = CommandContext(context.home, False, options, context.command_path)
+    calendar, only_ascii = quiet.backend.calendar, context.printer.only_ascii
+    return Company(ReconnectingBackend(quiet), user, calendar, today.describe, partial(_drain, buffer), only_ascii)
+
+
+@dataclass
+class ReconnectingBackend:
+    """Performs messages for as long as somebody looks, while servers come and go and backups are restored."""
+
+    context: CommandContext
+    database_id: tuple[int, int] | None = None
+
+    def __call__(self, message: Message[Answer], /) -> Answer:
+        """Perform a message; raises a ``PopugError`` for every refusal."""
+        if self.context.server is None:
+            self._reopen_if_replaced()
+        try:
+            return self.context.perform(message)
+        except Unavailable:
+            vars(self.context).pop("server", None)  # by the next time another may hold the home, or nobody
+            raise
+
+    def _reopen_if_replaced(self) -> None:
+        """A restore puts another file in the place of the one that is open."""
+        opened_id, self.database_id = self.database_id, file_id(self.context.home.database)
+        if opened_id not in {None, self.database_id}:
+            self.context.local.close()
+
+
+def _drain(buffer: io.StringIO) -> list[str]:
+    """The lines that were written there since this was last asked."""
+    lines = buffer.getvalue().splitlines()
+    buffer.seek(0)
+    buffer.truncate()
+    return lines
+
+
+def _show_once(context: CommandContext, user: User) -> None:
+    """The views one after the other, as text or as one document."""
+    if context.as_json:
+        messages: dict[str, Message[Any]] = {
+            "today": ShowToday(),
+            "statement": GetStatement(),
+            "income": GetIncome(),
+            "analytics": GetAnalytics(),
+        }
+        allowed = {name: message for name, message in messages.items() if _may(user, message)}
+        context.printer.document({name: context.perform(message) for name, message in allowed.items()})
+        return
+    today.show_day(context, peek=True)
+    if _may(user, GetIncome()):
+        accounts.income(context)
+    if _may(user, GetAnalytics()):
+        analytics.analytics(context)
+
+
+def _may(user: User, message: Message[Any]) -> bool:
+    return user.role in DECLARATIONS[type(message)].roles

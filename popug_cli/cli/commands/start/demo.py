@@ -1,0 +1,210 @@
+"""The demo: one day of a sample company, played through the commands themselves."""
+
+import io
+import json
+import shlex
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from popug_cli.cli.commands.start.welcome import path_hints
+from popug_cli.cli.context import CommandContext, GlobalOptions, add_commands, command
+from popug_cli.cli.output.blocks import Heading, Hint
+from popug_cli.cli.output.printer import Printer
+from popug_cli.kernel.calendar import machine_zone_name
+from popug_cli.kernel.errors import Conflict, PopugError
+from popug_cli.kernel.home import Home, find_home
+from popug_cli.messages.identity import IssueToken, LogIn, RegisterFirstAdmin
+from popug_cli.messages.mail import ListMails
+from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
+
+if TYPE_CHECKING:
+    from popug_cli.app import LocalBackend
+
+PASSWORD = "every popug for itself"  # noqa: S105 - of a sample company, and shown to whoever runs the demo
+TOKEN_LIFETIME_SECONDS = 24 * 3600
+ADMIN, MANAGER, ACCOUNTANT = "polly", "mango", "pepper"
+WORKERS = ("aria", "basil", "coco", "dusty", "ember", "figaro", "gigi", "hugo", "iris")
+CHORES = (
+    "Change the water",
+    "Sweep the perches",
+    "Count the sunflower seeds",
+    "Oil the cage door",
+    "Teach the parrot to say invoice",
+    "Untangle the bells",
+    "Polish the mirror",
+    "Air the nest boxes",
+    "Order more millet",
+    "Read the meters",
+    "Label the feeders",
+)
+
+commands = typer.Typer()
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    add_commands(program, commands)
+
+
+@command(commands, "demo")
+def demo(context: CommandContext) -> None:
+    """Play one day of a sample company in a home of its own, and show every screen."""
+    if context.options.home is not None:
+        _play(Stage(_fresh_home(context.options.home), context))
+        return
+    folder = Path(tempfile.mkdtemp(prefix="popug-demo-"))
+    try:
+        _play(Stage(Home(folder), context))
+    except BaseException:
+        rmtree(folder, ignore_errors=True)  # nobody was told where it is
+        raise
+
+
+def _play(stage: "Stage") -> None:
+    _open_company(stage)
+    _morning(stage)
+    _afternoon(stage)
+    _evening(stage)
+    stage.end()
+
+
+def _fresh_home(folder: Path) -> Home:
+    home = find_home(folder)
+    if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
+        raise Conflict(
+            "already_initialised",
+            f"{home.root} is not empty, and the demo plays in no home but its own.",
+            hint="Leave --home out, or name a directory that does not exist yet.",
+        )
+    return home
+
+
+@dataclass
+class Stage:
+    """Where the demo plays: a home, the people's tokens, and the screens shown so far."""
+
+    home: Home
+    context: CommandContext
+    tokens: dict[str, str] = field(default_factory=dict)
+    screens: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from popug_cli import app
+        from popug_cli.cli.program import build
+
+        self.backend: LocalBackend = app.LocalBackend(self.home, warn=self.context.printer.warn)
+        self.program = build()
+
+    def announce(self, sentence: str) -> None:
+        """Say what happens next."""
+        if not self.context.as_json:
+            self.context.printer.blocks(["", Heading(sentence)])
+
+    def run(self, username: str, line: str) -> None:
+        """Run one command line as somebody and show its screen."""
+        printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.context.as_json else self.context.printer
+        if not self.context.as_json:
+            printer.blocks(["", Hint(f"{username} $ popug {line}")])
+        options = GlobalOptions(self.home.root, self.context.as_json, self.tokens[username], self.backend, printer)
+        try:
+            with self.program.make_context("popug", shlex.split(line), obj=options) as context:
+                self.program.invoke(context)
+        except PopugError as error:
+            Printer(out=printer.out, err=printer.out).error(error, as_json=self.context.as_json)
+        if self.context.as_json:
+            screen = json.loads(printer.out.getvalue())  # type: ignore[attr-defined]
+            self.screens.append({"as": username, "command": f"popug {line}", "answer": screen})
+
+    def tasks(self) -> list[Task]:
+        """The open tasks, by number."""
+        return self.backend.perform(ListTasks(status=StatusFilter.OPEN), self.tokens[ADMIN]).tasks
+
+    def issue_tokens(self, *names: str) -> None:
+        """Give people tokens, so that the demo can play them."""
+        for name in names:
+            issued = self.backend.perform(
+                IssueToken(username=name, ttl_seconds=TOKEN_LIFETIME_SECONDS), self.tokens[ADMIN]
+            )
+            self.tokens[name] = issued.token
+
+    def end(self) -> None:
+        """Say where the company is and what to try next."""
+        self.context.show(
+            {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
+            lambda: [
+                "",
+                Heading("That was a day. Look around in it:"),
+                *path_hints(),
+                f"  export POPUG_HOME={shlex.quote(str(self.home.root))}",
+                f"  popug login {ADMIN}            # the password is: {PASSWORD}",
+                "  popug events trace 1         # one task from command to mail",
+                "  popug tasks list --all",
+                "",
+                "Remove it with: unset POPUG_HOME; rm -r " + shlex.quote(str(self.home.root)),
+                "Found a company of your own with: popug init",
+            ],
+        )
+
+
+def _open_company(stage: Stage) -> None:
+    stage.announce(f"A company is founded in {stage.home.root}")
+    stage.backend.create_company(machine_zone_name())
+    stage.backend.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
+    stage.tokens[ADMIN] = stage.backend.perform(LogIn(username=ADMIN, password=PASSWORD)).token
+    stage.announce("The admin brings in a manager, an accountant and nine workers")
+    stage.run(ADMIN, f"user add {MANAGER} --email {MANAGER}@popug.example --role manager")
+    people = [(ACCOUNTANT, "accountant"), *((name, "worker") for name in WORKERS)]
+    lines = [{"username": name, "email": f"{name}@popug.example", "role": role} for name, role in people]
+    stage.run(ADMIN, f"user import {_file(stage, 'people.jsonl', lines)}")
+    stage.issue_tokens(MANAGER, ACCOUNTANT, *WORKERS)
+
+
+def _morning(stage: Stage) -> None:
+    stage.announce("Tasks are created; chance assigns each, and that costs its assignee a fee")
+    stage.run(MANAGER, "task add '[POPUG-7] Feed the cage'")
+    stage.run(MANAGER, f"tasks import {_file(stage, 'chores.jsonl', [{'title': title} for title in CHORES])}")
+    stage.run(MANAGER, "tasks list --all")
+    stage.announce("Who completes a task earns its reward")
+    for task in stage.tasks()[:4]:
+        stage.run(task.assignee, f"task complete {task.number}")
+
+
+def _afternoon(stage: Stage) -> None:
+    assignees_before = {task.number: task.assignee for task in stage.tasks()}
+    stage.announce("The manager presses the button: every open task is drawn anew, and charged anew")
+    stage.run(MANAGER, "tasks shuffle --yes")
+    moved = [task for task in stage.tasks() if assignees_before[task.number] != task.assignee]
+    if moved:
+        stage.announce("Somebody comes too late: the shuffle was faster")
+        stage.run(assignees_before[moved[0].number], f"task complete {moved[0].number}")
+    stage.announce("The others go on")
+    for task in stage.tasks()[:3]:
+        stage.run(task.assignee, f"task complete {task.number}")
+    richest = stage.tasks()[0].assignee
+    stage.announce("Everybody sees what concerns them")
+    stage.run(richest, "balance")
+    stage.run(richest, "statement")
+
+
+def _evening(stage: Stage) -> None:
+    stage.announce("The day is closed: who has something is paid and gets a mail, debts are carried over")
+    stage.run(ACCOUNTANT, "close-day --dry-run")
+    stage.run(ACCOUNTANT, "close-day")
+    stage.run(ACCOUNTANT, "mail list")
+    for mail in stage.backend.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
+        stage.run(ACCOUNTANT, f"mail show {mail.mail_id}")
+    stage.announce("Management sees what it earned, and the books are checked")
+    stage.run(ACCOUNTANT, "income")
+    stage.run(ADMIN, "analytics")
+    stage.run(ADMIN, "doctor")
+
+
+def _file(stage: Stage, name: str, lines: list[dict[str, str]]) -> str:
+    file = stage.home.root / name
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return shlex.quote(str(file))

@@ -1,0 +1,102 @@
+"""The command that shows one's own day on one screen."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.commands.tasks.task_list import table
+from popug_cli.cli.context import CommandContext, add_commands, command
+from popug_cli.cli.input.dates import start_of
+from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
+from popug_cli.cli.output.relative_time import clock, when
+from popug_cli.cli.state.last_seen import LastSeen
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
+
+SENTENCES = {
+    ActivityKind.GIVEN: "is yours now",
+    ActivityKind.KEPT: "was drawn for you again",
+    ActivityKind.TAKEN: "went to {assignee}",
+    ActivityKind.COMPLETED: "completed",
+    ActivityKind.PAID: "You were paid {paid}",
+    ActivityKind.CORRECTED: "was corrected",
+    ActivityKind.ROLE_CHANGED: "You are {role} now",
+}
+
+commands = typer.Typer()
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    add_commands(program, commands)
+
+
+@command(commands, "today")
+def today(
+    context: CommandContext,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help="Tell what happened since then: monday, yesterday, '2 hours ago'."
+        ),
+    ] = None,
+    peek: Annotated[bool, typer.Option("--peek", help="Do not remember that you looked.")] = False,
+) -> None:
+    """Show my day: open tasks, balance, what happened since I last looked, and what to do next."""
+    show_day(context, since=since, peek=peek)
+
+
+def show_day(context: CommandContext, *, since: str | None = None, peek: bool = False) -> None:
+    """Show the day of whoever is logged in, and remember how far they have seen."""
+    last_seen = LastSeen(context.session_key, context.token or "")
+    after, instant = (None, start_of(context, since)) if since is not None else last_seen.last() or (None, None)
+    day = context.perform(ShowToday(after=after, since=instant))
+    context.show(day, lambda: _screen(context, day, has_looked=after is not None))
+    if not peek:
+        last_seen.remember(day.last_sequence, context.backend.now())
+
+
+def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
+    in_red = ", in the red" if day.balance_cents < 0 else ""
+    yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
+    yield (f"Balance {format_cents(day.balance_cents)}{in_red}; earned today {format_cents(day.earned_today_cents)}.")
+    yield ""
+    yield Heading("My open tasks, the dearest first")
+    yield table(context, day.tasks, of_one_person=True, footer=_totals(day), empty="You have no open tasks.")
+    yield ""
+    now, calendar = context.backend.now(), context.backend.calendar
+    since = f"I last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
+    hidden_count = day.happened_count - len(day.happened)
+    yield Heading(f"What happened since {since}")
+    yield Table(
+        (
+            Column("When"),
+            Column("What", shrinks=True),
+            Column("By", drop_priority=1),
+            Column("Change", align_right=True),
+        ),
+        [_row(activity, when(activity.at, now, calendar)) for activity in day.happened],
+        empty="Nothing new.",
+        footer=f"and {hidden_count} before" if hidden_count else "",
+    )
+    if hidden_count or not day.happened:  # else the table ends with such a line itself
+        yield ""
+    yield Hint("Next: " + ", or ".join(day.waiting))
+
+
+def _totals(day: Today) -> str:
+    count = f"{len(day.tasks)} of {day.open_count}" if day.open_count > len(day.tasks) else f"{day.open_count}"
+    return f"{count} open; {format_cents(day.rewards_cents)} to be earned by all of them."
+
+
+def describe(activity: Activity) -> str:
+    """What happened, in a sentence."""
+    paid = format_cents(-(activity.signed_cents or 0))
+    sentence = SENTENCES[activity.what].format(assignee=activity.assignee, paid=paid, role=activity.role)
+    return f"#{activity.task.number} {activity.task.title} {sentence}" if activity.task else sentence
+
+
+def _row(activity: Activity, at: str) -> tuple[str, str, str, str]:
+    cents = format_cents(activity.signed_cents) if activity.signed_cents is not None else ""
+    return at, describe(activity), activity.actor, cents

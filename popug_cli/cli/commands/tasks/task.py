@@ -1,0 +1,149 @@
+"""Commands about one task: add, complete, show."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
+from popug_cli.cli.output.relative_time import age
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.tasks import AddTask, CompleteTask, Task
+
+if TYPE_CHECKING:
+    from popug_cli.messages.billing import Entry
+    from popug_cli.messages.company import HistoryLine, TaskDetails
+
+task = typer.Typer(help="Create, complete and look at a task.", no_args_is_help=True)
+
+
+def _number(typed: str) -> int:
+    """A task's number, also with the # that it is shown with."""
+    digits = typed.strip().removeprefix("#")
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", digits):
+        raise typer.BadParameter(f"{typed!r} is no task's number; write 42 or '#42'.")
+    return int(digits)
+
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number.", parser=_number)]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(task, name="task")
+
+
+@command(task, "add")
+def add(
+    context: CommandContext,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="One line; [POPUG-7] in front is its jira id.")],
+    jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Its jira id, such as POPUG-7.")] = None,
+) -> None:
+    """Create a task; chance assigns it and it costs its assignee the fee."""
+    created = context.perform(AddTask(title=title, jira_id=jira))
+    context.show(created, lambda: _added(created, title))
+
+
+@command(task, "complete")
+def complete(context: CommandContext, number: Number) -> None:
+    """Complete an open task of one's own and earn the reward."""
+    done = context.perform(CompleteTask(number=number))
+    reward = f" and earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
+    context.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
+
+
+@command(task, "show")
+def show(context: CommandContext, number: Number) -> None:
+    """Show a task, what happened to it, and of the money what one may see."""
+    from popug_cli.messages.company import ShowTask
+
+    details = context.perform(ShowTask(number=number))
+    context.show(details, lambda: _details(context, details))
+
+
+def price(cents: int | None) -> str:
+    """A fee or a reward for people."""
+    return "not yet" if cents is None else format_cents(cents)
+
+
+def _added(created: Task, typed: str) -> Iterator[Block]:
+    if created.title != typed.strip():
+        yield f"The title was split into the jira id {created.jira_id} and the title “{created.title}”."
+    jira = f" ({created.jira_id})" if created.jira_id else ""
+    yield f"#{created.number} {created.title}{jira} goes to {created.assignee}."
+    yield f"Fee {price(created.fee_cents)}, reward {price(created.reward_cents)}."
+
+
+def _details(context: CommandContext, details: "TaskDetails") -> Iterator[Block]:
+    yield Heading(f"#{details.task.number} {details.task.title}")
+    yield "\n".join(f"{label:<10} {value}" for label, value in _facts(context, details.task))
+    yield Table(
+        (Column("When"), Column("What", shrinks=True), Column("By")),
+        [(context.local_time(line.at), _sentence(line), line.actor) for line in details.history],
+        title="History",
+    )
+    yield _entries(context, details.entries)
+    shuffles = [line.shuffle_id for line in details.history if line.shuffle_id]
+    if shuffles:
+        yield Hint(f"Check the last shuffle's draws: popug tasks verify {shuffles[-1]}")
+
+
+def _facts(context: CommandContext, shown_task: Task) -> Iterator[tuple[str, str]]:
+    if shown_task.jira_id:
+        yield "Jira id", shown_task.jira_id
+    yield "Status", shown_task.status
+    yield "Assignee", shown_task.assignee
+    yield "Creator", shown_task.creator
+    yield "Fee", price(shown_task.fee_cents)
+    yield "Reward", price(shown_task.reward_cents)
+    yield "Created", _at(context, shown_task.created_at)
+    if shown_task.completed_at:
+        yield "Completed", _at(context, shown_task.completed_at)
+
+
+def _at(context: CommandContext, instant: datetime) -> str:
+    return f"{context.local_time(instant)}, {age(instant, context.backend.now())} ago"
+
+
+def _sentence(line: "HistoryLine") -> str:
+    sentences = {
+        ("task_created", None): "created",
+        ("task_completed", None): f"completed by {line.assignee}",
+        ("task_priced", None): f"priced: fee {price(line.fee_cents)}, reward {price(line.reward_cents)}",
+        ("task_assigned", "created"): f"goes to {line.assignee}",
+        ("task_assigned", "shuffled"): f"shuffled {_shuffle_result(line)}",
+        ("task_assigned", "assignee_left"): f"goes to {line.assignee}, for {line.previous_assignee} may not hold tasks",
+    }
+    return sentences[line.event, line.reason]
+
+
+def _shuffle_result(line: "HistoryLine") -> str:
+    is_same = line.previous_assignee == line.assignee
+    return f"and drawn by {line.assignee} again" if is_same else f"from {line.previous_assignee} to {line.assignee}"
+
+
+def _entries(context: CommandContext, entries: "list[Entry]") -> Table:
+    """The entries, each with when it was recorded where that is another minute than that in which it occurred."""
+    times = [(context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)) for entry in entries]
+    late = any(occurred != recorded for occurred, recorded in times)
+    kinds = [entry.kind.replace("_", " ") for entry in entries]
+    return Table(
+        [
+            Column("When"),
+            *([Column("Recorded")] if late else []),
+            *(Column("Business date"), Column("Kind"), Column("Amount", align_right=True)),
+        ],
+        [
+            [
+                occurred,
+                *([recorded if recorded != occurred else ""] if late else []),
+                *(f"{entry.business_date}", kind, format_cents(entry.signed_cents)),
+            ]
+            for entry, kind, (occurred, recorded) in zip(entries, kinds, times, strict=True)
+        ],
+        title="Entries",
+        empty="There are no entries of this task that you may see.",
+    )

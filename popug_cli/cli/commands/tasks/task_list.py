@@ -1,0 +1,127 @@
+"""The command that lists tasks."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from popug_cli.cli.commands.tasks.task import price
+from popug_cli.cli.context import CommandContext
+from popug_cli.cli.input.dates import end_of, start_of
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.cli.output.relative_time import age
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.money import format_cents
+from popug_cli.messages.identity import WhoAmI
+from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage, TaskSort, TaskStatus
+
+WHEN = "monday, '2 hours ago', 09:30, 2026-03-02 or an instant"
+
+
+def list_(
+    context: CommandContext,
+    mine: Annotated[bool, typer.Option("--mine", help="One's own (the default).")] = False,
+    all_users: Annotated[bool, typer.Option("--all", help="Everybody's, of every status.")] = False,
+    assignee: Annotated[str | None, typer.Option("--assignee", metavar="NAME", help="This person's.")] = None,
+    creator: Annotated[
+        str | None, typer.Option("--creator", metavar="NAME", help="Created by this person, whoever has them.")
+    ] = None,
+    status: Annotated[
+        StatusFilter | None, typer.Option("--status", help="Of this status; open, or with --all both, if left out.")
+    ] = None,
+    jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Of this jira id, whoever has them.")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="With this text in title or jira id.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="WHEN", help=f"Created (completed, with --status completed) since {WHEN}."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="WHEN", help="The same, up to then; a date is included.")
+    ] = None,
+    sort: Annotated[
+        TaskSort, typer.Option("--sort", help="By number, the dearest first, or the oldest first.")
+    ] = TaskSort.NUMBER,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="After so many.")] = 0,
+) -> None:
+    """List tasks by number: one's own open ones, unless asked otherwise."""
+    of_all_users = all_users or creator is not None or jira is not None
+    message = ListTasks(
+        status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
+        assignee=_assignee(context, mine=mine, all_users=of_all_users, assignee=assignee),
+        creator=creator,
+        jira_id=jira,
+        search=search,
+        since=None if since is None else start_of(context, since),
+        until=None if until is None else end_of(context, until),
+        sort=sort,
+        backwards=reverse,
+        limit=limit,
+        offset=offset,
+    )
+    page = context.perform(message)
+    context.show(page, lambda: _screen(context, page, message), paged=True)
+
+
+def table(
+    context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", of_one_person: bool = False
+) -> Table:
+    """Tasks as a table that gives up columns before it gives up numbers; those of one person do not name them."""
+    now = context.backend.now()
+    has_jira = any(task.jira_id for task in tasks)
+    columns = [
+        Column("#", align_right=True, accessible_name="number"),
+        *([Column("Jira", drop_priority=4)] if has_jira else []),
+        Column("Title", shrinks=True),
+        *(
+            []
+            if of_one_person
+            else [Column("Status", drop_priority=1), Column("Assignee", shrinks=True, drop_priority=2)]
+        ),
+        Column("Fee", align_right=True),
+        Column("Reward", align_right=True),
+        Column("Age", align_right=True, drop_priority=3),
+    ]
+    return Table(
+        columns,
+        [_row(task, now, of_one_person=of_one_person, has_jira=has_jira) for task in tasks],
+        footer=footer,
+        empty=empty,
+    )
+
+
+def totals(page: TaskPage) -> str:
+    """How many tasks, and what all of them cost and bring."""
+    count = f"{page.total:,} task{'' if page.total == 1 else 's'}"
+    count_shown = f"{len(page.tasks):,} of {count}" if len(page.tasks) < page.total else count
+    return f"{count_shown}; fees {format_cents(page.fees_cents)}, rewards {format_cents(page.rewards_cents)} in all."
+
+
+def _screen(context: CommandContext, page: TaskPage, message: ListTasks) -> Iterator[Block]:
+    empty = "There are no such tasks." if not page.total else f"There are {page.total}, but none after that many."
+    yield table(context, page.tasks, footer=totals(page), empty=empty)
+    mine = next((task for task in page.tasks if task.status is TaskStatus.OPEN), None)
+    if mine and message.assignee is not None and message.status is StatusFilter.OPEN:
+        yield Hint(f"Next: popug task complete {mine.number}")
+    elif not page.total and message == ListTasks(assignee=message.assignee):
+        yield Hint("Next: popug task add TITLE, or popug tasks list --all for everybody's.")
+
+
+def _assignee(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
+    """The username to list the tasks of; None for everybody."""
+    if assignee is not None and mine:
+        raise InvalidInput("usage", "--mine and --assignee name two people.", hint="Give one of them.")
+    if assignee is not None or (all_users and not mine):
+        return assignee
+    return context.perform(WhoAmI()).username
+
+
+def _row(task: Task, now: datetime, *, of_one_person: bool, has_jira: bool) -> tuple[str, ...]:
+    jira = (task.jira_id or "",) if has_jira else ()
+    owner = () if of_one_person else (task.status, task.assignee)
+    prices = (price(task.fee_cents), price(task.reward_cents))
+    return (str(task.number), *jira, task.title, *owner, *prices, age(task.created_at, now))

@@ -1,0 +1,147 @@
+"""Commands about many tasks: list, shuffle, verify, import, export."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from popug_cli.cli.commands.tasks import task_list
+from popug_cli.cli.context import CommandContext, command
+from popug_cli.cli.input.json_lines import json_lines
+from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.cli.output.file import is_stdout, write_new_file
+from popug_cli.cli.output.printer import to_json
+from popug_cli.messages.identity import WhoAmI
+from popug_cli.messages.tasks import (
+    ExportTasks,
+    Fairness,
+    GetFairness,
+    ImportTasks,
+    NewTask,
+    ShuffleCheck,
+    ShuffleTasks,
+    Task,
+    VerifyShuffle,
+)
+
+INTEGRITY_FAILED = 7
+EXPORT_TASKS_AT_ONCE = 2_000
+
+tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
+
+
+class TaskExport(msgspec.Struct, frozen=True):
+    """Where an export went and how many tasks it holds."""
+
+    path: str
+    exported: int
+
+
+def register(program: typer.Typer) -> None:
+    """Add the commands to the program."""
+    program.add_typer(tasks, name="tasks")
+
+
+command(tasks, "list")(task_list.list_)
+
+
+@command(tasks, "shuffle")
+def shuffle(
+    context: CommandContext, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False
+) -> None:
+    """Draw a new assignee for every open task; each pays the fee again."""
+    if not yes:
+        context.perform(WhoAmI())
+    context.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
+    done = context.perform(ShuffleTasks())
+    context.show(
+        done,
+        lambda: [
+            f"Shuffled {_count(done.task_count)} among {done.candidates_count} people.",
+            Hint(f"Anyone can check the draws: popug tasks verify {done.shuffle_id}"),
+        ],
+    )
+
+
+@command(tasks, "verify")
+def verify(
+    context: CommandContext, shuffle_id: Annotated[str, typer.Argument(metavar="SHUFFLE_ID", help="The shuffle's id.")]
+) -> None:
+    """Do the draws of a shuffle again; exit 7 if any differs."""
+    check = context.perform(VerifyShuffle(shuffle_id=shuffle_id))
+    context.show(check, lambda: _check_result(check))
+    if check.different:
+        raise typer.Exit(INTEGRITY_FAILED)
+
+
+@command(tasks, "fairness")
+def fairness(context: CommandContext) -> None:
+    """Compare what each person got with what chance would give, over all draws."""
+    answer = context.perform(GetFairness())
+    context.show(answer, lambda: _fairness(answer))
+
+
+@command(tasks, "import")
+def import_(
+    context: CommandContext,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
+) -> None:
+    """Create the tasks of a file, all or none; what was imported before is skipped."""
+    with json_lines(file, NewTask) as lines:
+        done = context.perform(ImportTasks(lines=lines))
+    context.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
+
+
+@command(tasks, "export")
+def export(
+    context: CommandContext,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write every task as a JSON line, by number."""
+    if out is None or is_stdout(out):
+        for task in _every_task(context):
+            context.printer.write(_line(task))
+        return
+    lines = context.with_progress("Exporting", map(_line, _every_task(context)))
+    exported = TaskExport(str(out), write_new_file(out, lines, force=force))
+    context.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
+
+
+def _every_task(context: CommandContext) -> Iterator[Task]:
+    """All tasks by number, in memory some thousands at a time."""
+    after, chunk = 0, context.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
+    while chunk:
+        yield from chunk
+        after = chunk[-1].number
+        chunk = context.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
+
+
+def _line(task: Task) -> str:
+    return to_json(task) + "\n"
+
+
+def _check_result(check: ShuffleCheck) -> Iterator[Block]:
+    if not check.different:
+        yield f"All {_count(check.checked)} went to whom the draw says."
+        return
+    yield f"Of {_count(check.checked)}, {len(check.different)} went to somebody else than the draw says."
+    yield Table(
+        (Column("#", align_right=True), Column("Went to"), Column("The draw says")),
+        [(str(wrong.number), wrong.recorded, wrong.expected) for wrong in check.different],
+    )
+
+
+def _fairness(answer: Fairness) -> Iterator[Block]:
+    yield Table(
+        (Column("Person"), Column("Assigned", align_right=True), Column("Expected", align_right=True)),
+        [(person.username, f"{person.assigned:,}", f"{person.expected:,.1f}") for person in answer.people],
+        empty="Nobody may hold tasks yet.",
+    )
+    yield f"Chance alone is at least as uneven with a probability of {answer.p_value:.1%}."
+
+
+def _count(number: int) -> str:
+    return f"{number:,} task{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Help, shell completion and the manual page, from ``surface.json``."""

@@ -1,0 +1,69 @@
+"""What is answered before any command is loaded: the version, help, and all about completion."""
+
+import os
+import sys
+
+COMPLETE = "_POPUG_COMPLETE"
+COMPLETION_OPTIONS = ("--show-completion", "--install-completion")
+
+
+def try_answer(arguments: list[str]) -> int | None:
+    """Answer if it can be done here, with an exit code; else None."""
+    if COMPLETE in os.environ:
+        from popug_cli.cli.help.shell_completion import answer
+
+        sys.stdout.write(answer(os.environ))
+        return 0
+    if arguments == ["--version"]:
+        from popug_cli.cli.version import version_line
+
+        sys.stdout.write(f"{version_line()}\n")
+        return 0
+    if arguments and arguments[0].partition("=")[0] in COMPLETION_OPTIONS:
+        return _completion(arguments)
+    if _asks_for_help(arguments):
+        from popug_cli.cli.help.surface import parse
+
+        show_help(parse(arguments).words, plain="--plain" in arguments)
+        return 0
+    return None
+
+
+def show_help(words: str, *, plain: bool = False) -> None:
+    """The help of some words after ``popug``."""
+    from popug_cli.cli.help.help import blocks
+    from popug_cli.cli.output.printer import Printer
+
+    printer = Printer()
+    printer.plain = plain or printer.plain
+    printer.blocks(blocks(words))
+
+
+def file_of(arguments: list[str]) -> str | None:
+    """The file that holds the command of a command line; None where all have to be looked through."""
+    from popug_cli.cli.help.surface import parse, surface
+
+    words, program = parse(arguments).words, surface()
+    entry = program.commands.get(words) or program.groups.get(words)
+    return entry.file if entry else None
+
+
+def _completion(arguments: list[str]) -> int | None:
+    from popug_cli.cli.help import shell_scripts
+
+    option, _, value = arguments[0].partition("=")
+    arguments_after = [value] if value else arguments[1:]
+    if len(arguments_after) > 1:
+        return None
+    shell = arguments_after[0] if arguments_after else None
+    text = shell_scripts.script(shell) if option == COMPLETION_OPTIONS[0] else f"{shell_scripts.install(shell)}\n"
+    sys.stdout.write(text)
+    return 0
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    if not {"--help", "-h"} & set(arguments):
+        return False
+    from popug_cli.cli.help.surface import parse
+
+    return bool({"--help", "-h"} & parse(arguments).options.keys())

@@ -1,0 +1,235 @@
+"""What may be typed next, from the surface and from a glance at the company; silent where anything is missing."""
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+
+from popug_cli import messages
+from popug_cli.cli.help import surface
+from popug_cli.cli.help.surface import Parameter, ParsedCommandLine
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.home import Home, find_home
+from popug_cli.kernel.progress import no_progress
+from popug_cli.kernel.text import escape_hidden
+
+CompletionItem = tuple[str, str]
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+DAYS_OFFERED = 7
+IGNORED_ERRORS = (PopugError, OSError, ValueError, ImportError, LookupError, TypeError)
+SAFE_WORD = re.compile(r"[A-Za-z0-9._/=-]+")
+
+
+def answer(environment: Mapping[str, str]) -> str:
+    """What a shell is told, in its own way."""
+    instruction = environment.get("_POPUG_COMPLETE", "")
+    if instruction.startswith("source_"):
+        from popug_cli.cli.help.shell_scripts import SCRIPTS
+
+        return SCRIPTS.get(instruction.removeprefix("source_"), "")
+    complete = SHELLS.get(instruction)
+    try:
+        return complete(environment) if complete else ""
+    except IGNORED_ERRORS:
+        return ""
+
+
+def candidates(typed_words: list[str], word: str) -> list[CompletionItem]:
+    """What may stand in the place of a word behind others, each with what it means."""
+    line = surface.parse(typed_words)
+    name, equals, value = word.partition("=")
+    if line.waiting:
+        return _matching(_values(line.waiting, word, line), word)
+    if word.startswith("-") and not line.options_ended:
+        if equals:
+            options = [
+                entry for entry in surface.surface().parameters_of(line.words) if name in entry.names and entry.value
+            ]
+            offers = [offer for entry in options for offer in _values(entry, value, line)]
+            return _matching(((f"{name}={text}", help_) for text, help_ in offers), word)
+        return _matching(_options(line), word)
+    children = surface.surface().children_of(line.words) if not line.positional and not line.options_ended else {}
+    if children and line.words not in surface.surface().commands:
+        return _matching(((entry, _sentence(target.help)) for entry, target in children.items()), word)
+    arguments = [entry for entry in surface.surface().parameters_of(line.words) if not entry.is_option]
+    argument = arguments[len(line.positional)] if len(line.positional) < len(arguments) else None
+    suggestions = [*((entry, _sentence(target.help)) for entry, target in children.items())]
+    return _matching([*suggestions, *(_values(argument, word, line) if argument else [])], word)
+
+
+def _options(line: ParsedCommandLine) -> Iterator[CompletionItem]:
+    for option in surface.surface().parameters_of(line.words):
+        if option.is_option and not set(option.names) & line.options.keys():
+            yield max(option.names, key=len), _sentence(option.help)
+    yield "--help", "Show what it takes."
+
+
+def _values(parameter: Parameter, word: str, line: ParsedCommandLine) -> Iterable[CompletionItem]:
+    if parameter.choices:
+        return [(choice, "") for choice in parameter.choices]
+    completers: dict[str, Callable[[str], Iterable[CompletionItem]]] = {
+        "date": _dates,
+        "day": _days,
+        "file": _paths,
+        "directory": _paths,
+        "zone": _zones,
+        "setting": _settings,
+        "setting-value": lambda _: _setting_values(line.positional),
+        "event": _events,
+        "hook": lambda _: _hooks(line.options),
+    }
+    if parameter.completes in completers:
+        return completers[parameter.completes](word)
+    if not parameter.completes:
+        return ()
+    return _from_company(parameter.completes, word, line.options)
+
+
+def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[CompletionItem]:
+    """What the logged-in person's company has of a kind."""
+    from popug_cli.cli.state.session_file import token_for
+
+    if server := options.get("--server") or os.environ.get("POPUG_SERVER"):
+        from popug_cli.app.views.shell_completion import from_server
+        from popug_cli.client.discovery import connect_to_url
+
+        backend = connect_to_url(server, lambda sentence: None, no_progress)
+        token = token_for(backend.address.url)
+        items = from_server(backend, token, kind, word) if token else []
+    else:
+        from popug_cli.app.views.shell_completion import from_database
+
+        home = _home(options)
+        token = token_for(home)
+        items = from_database(home, token, kind, word) if token else []
+    return [(text, escape_hidden(help_)) for text, help_ in items]
+
+
+def _home(options: Mapping[str, str]) -> Home:
+    return find_home(Path(options["--home"]) if options.get("--home") else None)
+
+
+def _hooks(options: Mapping[str, str]) -> Iterator[CompletionItem]:
+    for path in sorted(_home(options).hooks.glob("[!.]*")):
+        yield escape_hidden(path.name), ""
+
+
+def _events(word: str) -> Iterator[CompletionItem]:
+    """The middle names of all types of events."""
+    files = Path(messages.__file__).with_name("schemas").glob("popug.*.json")
+    for name in sorted({path.name.split(".")[2] for path in files}):
+        yield name, ""
+
+
+def _days(word: str) -> Iterator[CompletionItem]:
+    """Dates, and the days of the last week by their names."""
+    yield from _dates(word)
+    for day in WEEKDAYS:
+        yield day, ""
+
+
+def _dates(word: str) -> Iterator[CompletionItem]:
+    today = date.today()
+    yield "today", ""
+    yield "yesterday", ""
+    for back in range(DAYS_OFFERED):
+        day = today - timedelta(days=back)
+        yield day.isoformat(), WEEKDAYS[day.weekday()].capitalize()
+
+
+def _paths(word: str) -> Iterator[CompletionItem]:
+    folder, slash, start = word.rpartition("/")
+    with os.scandir(Path(folder + slash or ".").expanduser()) as entries:
+        for entry in sorted(entries, key=lambda item: item.name):
+            if start or not entry.name.startswith("."):
+                yield folder + slash + entry.name + ("/" if entry.is_dir() else ""), ""
+
+
+def _zones(word: str) -> Iterator[CompletionItem]:
+    from importlib.resources import files
+
+    for line in (files("tzdata") / "zones").read_text(encoding="utf-8").splitlines():
+        yield line, ""
+
+
+def _settings(word: str) -> Iterator[CompletionItem]:
+    from popug_cli.kernel.settings import SETTINGS
+
+    for key, setting in SETTINGS.items():
+        yield key, setting.help
+
+
+def _setting_values(words: list[str]) -> Iterator[CompletionItem]:
+    """What the setting that was named just before may be, as far as that is a choice."""
+    from popug_cli.kernel.settings import SETTINGS
+
+    setting = SETTINGS.get(words[0])
+    if setting is not None:
+        for value in ("true", "false") if isinstance(setting.default, bool) else setting.choices:
+            yield value, ""
+
+
+def _matching(suggestions: Iterable[CompletionItem], word: str) -> list[CompletionItem]:
+    return [(text, help_) for text, help_ in suggestions if text.startswith(word)]
+
+
+def _sentence(text: str) -> str:
+    return text.partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
+def _bash(environment: Mapping[str, str]) -> str:
+    words = _split(environment["COMP_WORDS"])
+    at = int(environment["COMP_CWORD"])
+    word = words[at] if at < len(words) else ""
+    return "".join(f"{text}\n" for text, _ in candidates(words[1:at], "" if word == "=" else word))
+
+
+def _zsh(environment: Mapping[str, str]) -> str:
+    """Lines for ``_describe``; nothing in them is ever run."""
+    suggestions = candidates(*_words_and_prefix(environment["POPUG_TYPED"]))
+    return "".join(
+        f"{text.replace(':', chr(92) + ':')}:{help_}\n" if help_ else f"{text}\n" for text, help_ in suggestions
+    )
+
+
+def _zsh_for_typer(environment: Mapping[str, str]) -> str:
+    """What scripts that Typer made evaluate: words without any meaning for the shell."""
+    words = [
+        text
+        for text, _ in candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))
+        if SAFE_WORD.fullmatch(text)
+    ]
+    return f"_arguments '*: :(({' '.join(words)}))'" if words else "_files"
+
+
+def _fish(environment: Mapping[str, str]) -> str:
+    suggestions = candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))
+    return "".join(f"{text}\t{help_}\n" if help_ else f"{text}\n" for text, help_ in suggestions)
+
+
+def _words_and_prefix(line: str) -> tuple[list[str], str]:
+    """The words behind the program's name that are complete, and the one that is not."""
+    words = _split(line)[1:]
+    if not words or line[-1:].isspace():
+        return words, ""
+    return words[:-1], words[-1]
+
+
+def _split(line: str) -> list[str]:
+    """The words as the shell has them; an open quotation is closed."""
+    for closing in ("", '"', "'", "\\"):
+        try:
+            return shlex.split(line + closing)
+        except ValueError:
+            continue
+    return line.split()
+
+
+SHELLS: dict[str, Callable[[Mapping[str, str]], str]] = {
+    "complete_bash": _bash,
+    "describe_zsh": _zsh,
+    "complete_zsh": _zsh_for_typer,
+    "complete_fish": _fish,
+}

@@ -1,0 +1,42 @@
+"""What somebody may have meant who mistyped a word."""
+
+import re
+
+from popug_cli.cli.help.surface import surface
+from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.text import did_you_mean
+
+COMMANDS_NAMED = 3
+_NO_COMMAND = re.compile(r"No such command '([^']*)'")
+_NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)\.")
+
+
+def suggest_choices(message: str) -> str:
+    """The nearest of the choices that a refusal names, as a sentence with a space behind it."""
+    match = _NOT_A_CHOICE.search(message)
+    return did_you_mean(match[1], re.findall(r"'([^']*)'", match[2])) if match else ""
+
+
+def suggest_examples(path: str) -> str:
+    """The first example of a command that was called wrongly, as a sentence with a space behind it."""
+    command = surface().commands.get(path.partition(" ")[2])
+    return f"For example: `{command.examples[0][0]}`. " if command and command.examples else ""
+
+
+def suggest_commands(message: str) -> str:
+    """The commands elsewhere that end in a word that is none, as a sentence with a space behind it."""
+    match = _NO_COMMAND.search(message)
+    paths = [path for path in surface().commands if match and path.split(" ")[-1] == match[1]]
+    return f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:COMMANDS_NAMED])}? " if paths else ""
+
+
+def suggest_people(error: NotFound, home: Home, token: str | None) -> NotFound:
+    """The refusal of a name, with those of the names that one may see that are near."""
+    from popug_cli.app.views.shell_completion import from_database
+
+    typed = str(error.details.get("username", ""))
+    visible_names = [name for name, _ in from_database(home, token, "person", "")] if token else []
+    return NotFound(
+        error.code, error.message, hint=did_you_mean(typed, visible_names) + error.hint, details=error.details
+    )

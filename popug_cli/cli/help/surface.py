@@ -1,0 +1,130 @@
+"""What the program offers, as data, so that help and completion need no Typer.
+
+``python -m tests.generate`` makes ``surface.json`` from the commands and from ``guide.toml``; a test
+holds it to them.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+FILE = Path(__file__).with_name("surface.json")
+
+
+class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An option or, where it has no names, an argument; ``value`` is what stands for its value, none for a flag."""
+
+    help: str
+    names: tuple[str, ...] = ()
+    value: str = ""
+    required: bool = False
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    completes: str = ""
+    everywhere: bool = False
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it goes by a name."""
+        return bool(self.names)
+
+
+class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A command: its file, its help, the panel it stands in, what it takes.
+
+    ``examples`` are command lines with what they do; ``then`` is the next step after a change, with places for the
+    fields of its answer.
+    """
+
+    file: str
+    help: str
+    panel: str
+    takes: tuple[Parameter, ...]
+    examples: tuple[tuple[str, str], ...] = ()
+    then: str = ""
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A word that commands stand behind."""
+
+    file: str
+    help: str
+    panel: str
+
+
+class Surface(msgspec.Struct, frozen=True):
+    """All commands and groups by their words after ``popug``; ``options`` are those of ``popug`` itself."""
+
+    help: str
+    panels: tuple[str, ...]
+    options: tuple[Parameter, ...]
+    groups: dict[str, Group]
+    commands: dict[str, CommandSpec]
+
+    def children_of(self, words: str) -> dict[str, CommandSpec | Group]:
+        """What may follow some words, by the next word, in the order of the help."""
+        prefix = f"{words} " if words else ""
+        entries: dict[str, CommandSpec | Group] = {**self.commands, **self.groups}
+        ordered = sorted(entries, key=lambda path: (self._panel_index(entries[path]), path))
+        return {
+            path.removeprefix(prefix): entries[path]
+            for path in ordered
+            if path.startswith(prefix) and " " not in path.removeprefix(prefix)
+        }
+
+    def parameters_of(self, words: str) -> tuple[Parameter, ...]:
+        """What a command takes, or ``popug`` itself where there are no words; nothing for what there is not."""
+        if not words:
+            return self.options
+        command = self.commands.get(words)
+        return command.takes if command else tuple(parameter for parameter in self.options if parameter.everywhere)
+
+    def _panel_index(self, entry: "CommandSpec | Group") -> int:
+        return self.panels.index(entry.panel)
+
+
+@cache
+def surface() -> Surface:
+    """The program's surface."""
+    return msgspec.json.decode(FILE.read_bytes(), type=Surface)
+
+
+class ParsedCommandLine(msgspec.Struct, frozen=True):
+    """A command line taken apart: the words that name a command, the options, what an option waits for, the rest."""
+
+    words: str
+    options: dict[str, str]
+    waiting: Parameter | None
+    positional: list[str]
+    options_ended: bool
+
+
+def parse(arguments: list[str]) -> ParsedCommandLine:
+    """Take a command line apart as far as it goes; a flag's value is empty."""
+    program, words, options, positional = surface(), "", dict[str, str](), list[str]()
+    remaining = list(arguments)
+    while remaining:
+        word = remaining.pop(0)
+        if word == "--":
+            return ParsedCommandLine(words, options, None, positional + remaining, options_ended=True)
+        if word.startswith("-") and word != "-":
+            name, equals, value = word.partition("=")
+            options[name] = value
+            option = next(
+                (
+                    parameter
+                    for parameter in program.parameters_of(words)
+                    if name in parameter.names and parameter.value
+                ),
+                None,
+            )
+            if option and not equals:
+                if not remaining:
+                    return ParsedCommandLine(words, options, option, positional, options_ended=False)
+                options[name] = remaining.pop(0)
+        elif not positional and (longer := f"{words} {word}".strip()) in {**program.commands, **program.groups}:
+            words = longer
+        else:
+            positional.append(word)
+    return ParsedCommandLine(words, options, None, positional, options_ended=False)

@@ -1,0 +1,1 @@
+"""Input from the terminal: dates, JSON lines and passwords."""

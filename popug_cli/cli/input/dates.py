@@ -1,0 +1,127 @@
+"""Dates and times as people type them."""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+
+from popug_cli.cli.context import CommandContext
+from popug_cli.kernel.errors import InvalidInput
+
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+SHORT_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+EARLIEST, LATEST = date(2, 1, 1), date(9998, 12, 30)
+DAYS_OF_UNIT = {"day": 1, "week": 7}
+
+_WEEKDAY = re.compile(r"(?:last )?(mon|tue|wed|thu|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?")
+_TIME_AGO = re.compile(r"([0-9]{1,6}) ?(h|hours?|m|min|minutes?) ago")
+_CLOCK = re.compile(r"(?:([0-9]{4}-[0-9]{2}-[0-9]{2})[ t])?([0-9]{1,2}:[0-9]{2})")
+_AGO = re.compile(r"([0-9]{1,5}) (day|week)s? ago")
+
+
+def parse_day(text: str, today: date) -> date:
+    """An ISO date, ``today``, ``yesterday``, the last ``monday`` or ``3 days ago``; raises ``invalid_date``."""
+    words = " ".join(text.lower().split())
+    if words in {"today", "yesterday"}:
+        return _days_before(today, 1 if words == "yesterday" else 0)
+    if match := _WEEKDAY.fullmatch(words):
+        return _days_before(today, (today.weekday() - SHORT_WEEKDAYS.index(match[1])) % 7)
+    if match := _AGO.fullmatch(words):
+        return _days_before(today, int(match[1]) * DAYS_OF_UNIT[match[2]])
+    return parse_date(text)
+
+
+def parse_date(text: str) -> date:
+    """An ISO date; raises ``invalid_date``."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise InvalidInput(
+            "invalid_date",
+            f"{text!r} is no date.",
+            hint="Write it as 2026-03-02, or say today, yesterday, monday or 3 days ago.",
+            details={"date": text},
+        )
+    return day
+
+
+def parse_time(text: str) -> datetime:
+    """An instant in the way of RFC 3339, or the next to it that every zone has a date for; raises ``invalid_time``."""
+    instant = _parse_rfc_3339(text) if RFC_3339.fullmatch(text) else None
+    if instant is None:
+        raise InvalidInput(
+            "invalid_time",
+            f"{text!r} is no instant.",
+            hint="Write it as 2026-03-02T09:30:00Z or 2026-03-02T10:30:00+01:00.",
+            details={"time": text},
+        )
+    return instant
+
+
+def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | None]:
+    """A date or an instant, the other is None; raises ``invalid_date`` or ``invalid_time``."""
+    return (None, parse_time(text)) if ":" in text else (parse_day(text, today), None)
+
+
+def start_of(context: CommandContext, text: str) -> datetime:
+    """The first instant that a date or an instant stands for; raises ``invalid_date`` or ``invalid_time``."""
+    return _first_instant(context, text, days_later=0)
+
+
+def end_of(context: CommandContext, text: str) -> datetime:
+    """The first instant after a date, or an instant; raises ``invalid_date`` or ``invalid_time``."""
+    return _first_instant(context, text, days_later=1)
+
+
+def company_today(context: CommandContext) -> date:
+    """The present date in the company's zone."""
+    now = context.backend.now()
+    return context.backend.calendar.date_of(now)
+
+
+def day_option(context: CommandContext, text: str | None) -> date | None:
+    """The value of an option that takes a date; None where it was not given."""
+    return None if text is None else parse_day(text, company_today(context))
+
+
+def _first_instant(context: CommandContext, text: str, *, days_later: int) -> datetime:
+    words = " ".join(text.lower().split())
+    if match := _TIME_AGO.fullmatch(words):
+        ago = timedelta(hours=int(match[1])) if match[2].startswith("h") else timedelta(minutes=int(match[1]))
+        return max(context.backend.now() - ago, datetime.combine(EARLIEST, time(), UTC))
+    if (match := _CLOCK.fullmatch(words)) and (clock_time := _parse_clock_time(match[2])) is not None:
+        return context.backend.calendar.first_instant_of(
+            _clamp(parse_day(match[1] or "today", company_today(context))), clock_time
+        )
+    day, instant = parse_day_or_time(text, company_today(context))
+    if instant is not None:
+        return instant
+    assert day is not None
+    return context.backend.calendar.first_instant_of(_clamp(day) + timedelta(days=days_later), time())
+
+
+def _clamp(day: date) -> date:
+    return max(EARLIEST, min(day, LATEST))
+
+
+def _parse_clock_time(text: str) -> time | None:
+    try:
+        return time.fromisoformat(text.zfill(5))
+    except ValueError:
+        return None
+
+
+def _days_before(today: date, days: int) -> date:
+    return date.fromordinal(max(1, today.toordinal() - days))
+
+
+def _parse_rfc_3339(text: str) -> datetime | None:
+    try:
+        instant = datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+    if instant.date() < EARLIEST or instant.date() > LATEST:
+        return datetime.combine(min(max(instant.date(), EARLIEST), LATEST), time(), UTC)
+    return instant.astimezone(UTC)

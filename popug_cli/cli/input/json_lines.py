@@ -1,0 +1,107 @@
+"""Files of JSON lines, as imports take them."""
+
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from popug_cli.kernel.disk_errors import disk_full
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.platform.posix_errors import NO_SPACE
+
+MAX_LINE_BYTES = 1024 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+Shape = TypeVar("Shape")
+
+
+class JsonLines(Collection[Shape | None]):
+    """A place for each line of a file, None where it is blank; the file is read whenever they are gone through.
+
+    Raises ``unreadable_file``, or ``invalid_line`` with the number of the first bad line.
+    """
+
+    def __init__(self, file: BinaryIO, source: str, shape: type[Shape]) -> None:
+        self._file = file
+        self._source = source
+        self._start = file.tell()
+        self._decode = msgspec.json.Decoder(shape).decode
+        self._count = sum(1 for _ in self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Shape | None]:
+        self._file.seek(self._start)
+        number = 0
+        while line := self._next_line():
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise _bad_line(number, f"it has more than {MAX_LINE_BYTES:,} bytes")
+            try:
+                yield self._read(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise _bad_line(number, str(error)) from error
+
+    def __contains__(self, line: object) -> bool:
+        return any(item == line for item in self)
+
+    def _next_line(self) -> bytes:
+        try:
+            return self._file.readline(MAX_LINE_BYTES + 1)
+        except OSError as error:
+            raise _unreadable(self._source, error) from error
+
+    def _read(self, line: bytes) -> Shape | None:
+        return self._decode(line) if line.strip() else None
+
+
+@contextmanager
+def json_lines(source: str, shape: type[Shape]) -> Iterator[JsonLines[Shape]]:
+    """The lines of a file of any size (``-`` is stdin); raises as going through them does."""
+    with ExitStack() as opened:
+        file: BinaryIO = sys.stdin.buffer if source == "-" else opened.enter_context(_open(source))
+        if not file.seekable():
+            file = opened.enter_context(_copy_to_file(file, source))
+        yield JsonLines(file, source, shape)
+
+
+def _open(source: str) -> BinaryIO:
+    try:
+        return Path(source).open("rb")
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, error) from error
+
+
+def _copy_to_file(file: BinaryIO, source: str) -> BinaryIO:
+    """What comes from a pipe or a terminal, in a file without a name, so that it can be read more than once."""
+    import tempfile
+    from shutil import copyfileobj
+
+    try:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        copyfileobj(file, copy)
+        copy.flush()
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise disk_full(Path(tempfile.gettempdir())) from error
+        raise _unreadable(source, error) from error
+    copy.seek(0)
+    return copy
+
+
+def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    sentence = f"{source} cannot be read: {reason}."
+    return InvalidInput("unreadable_file", sentence, hint="Name a file of JSON lines, or - for stdin.")
+
+
+def _bad_line(number: int, reason: str) -> InvalidInput:
+    return InvalidInput(
+        "invalid_line",
+        f"Line {number} does not fit: {reason}.",
+        hint="Nothing was imported. Mend that line and import the file again.",
+        details={"line": number},
+    )

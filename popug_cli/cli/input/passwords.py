@@ -1,0 +1,67 @@
+"""How passwords come in: from the first line of stdin, or typed unseen at a terminal; never as an argument."""
+
+import sys
+
+import typer
+
+from popug_cli.cli.context import CommandContext
+from popug_cli.kernel.errors import InvalidInput
+
+MAX_LINE_BYTES = 16 * 1024
+
+FromStdin = typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
+
+
+def read_password(context: CommandContext, *, from_stdin: bool, new: bool) -> str:
+    """A password; a new one is typed twice. Raises ``usage`` where there is neither the option nor a terminal."""
+    if from_stdin:
+        return _first_line()
+    if not is_terminal():
+        raise InvalidInput(
+            "usage",
+            "A password is needed, and there is no terminal to type it at.",
+            hint="Give --password-stdin and write the password to stdin, as its first line.",
+        )
+    password = _prompt_hidden(f"New password ({_requirement()}): " if new else "Password: ")
+    if new and _prompt_hidden("The same password again: ") != password:
+        raise InvalidInput("password_mismatch", "The two passwords differ.", hint="Nothing was done; try again.")
+    return password
+
+
+def prompt_line(context: CommandContext, question: str, option: str) -> str:
+    """A line typed at a terminal; raises ``usage`` with the option that answers where there is none."""
+    if not is_terminal():
+        raise InvalidInput("usage", f"{option} is missing.", hint=f"Give {option}, or run this at a terminal.")
+    context.printer.ask(f"{question}:")
+    line = sys.stdin.readline()
+    if not line:
+        raise typer.Abort
+    return line.strip()
+
+
+def is_terminal() -> bool:
+    """Whether somebody sits there who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _requirement() -> str:
+    from popug_cli.app.first_admin import MIN_PASSWORD_CHARACTERS
+
+    return f"{MIN_PASSWORD_CHARACTERS} characters or more"
+
+
+def _prompt_hidden(prompt: str) -> str:
+    from getpass import getpass
+
+    try:
+        return getpass(prompt)
+    except EOFError:
+        raise typer.Abort from None
+
+
+def _first_line() -> str:
+    line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
+    try:
+        return line.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidInput("usage", "The password on stdin is not UTF-8.", hint="Write it in UTF-8.") from None

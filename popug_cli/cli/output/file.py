@@ -1,0 +1,79 @@
+"""Files that an answer goes to instead of stdout."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import mkstemp
+
+from popug_cli.kernel.disk_errors import unwritable
+from popug_cli.kernel.errors import Conflict, InvalidInput
+
+STDOUT = Path("-")
+
+
+def is_stdout(path: Path | None) -> bool:
+    """Whether an answer goes to stdout: no file is named, or ``-``."""
+    return path is None or path == STDOUT
+
+
+def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
+    """Write a file for its owner only, whole or not at all, by rename; the number of lines comes back.
+
+    What is no file, such as a device or a pipe, is written into and never replaced. Raises ``file_exists`` unless
+    ``force``, ``unwritable_file`` and ``disk_full``.
+    """
+    _refuse_directory(path)
+    _refuse_existing(path, force=force)
+    if path.exists() and not path.is_file():
+        return _write_into(path, lines)
+    try:
+        descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    temporary = Path(name)
+    try:
+        written = _write(descriptor, lines)
+        _refuse_existing(path, force=force)
+        temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return written
+
+
+def _write_into(device: Path, lines: Iterable[str]) -> int:
+    try:
+        with device.open("w", encoding="utf-8", newline="\n") as file:
+            return sum(1 for line in lines if file.write(line))
+    except OSError as error:
+        raise unwritable(device, error) from error
+
+
+def _write(descriptor: int, lines: Iterable[str]) -> int:
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        written = sum(1 for line in lines if file.write(line))
+        file.flush()
+        os.fsync(descriptor)
+    return written
+
+
+def _refuse_directory(path: Path) -> None:
+    """An empty name is the directory that one is in."""
+    if path.is_dir():
+        raise InvalidInput(
+            "unwritable_file",
+            f"{path} is a directory." if path.name else "There is no name of a file in --out.",
+            hint="Name a file, or give - for stdout.",
+            details={"path": str(path)},
+        )
+
+
+def _refuse_existing(path: Path, *, force: bool) -> None:
+    if os.path.lexists(path) and not force:
+        raise Conflict(
+            "file_exists",
+            f"{path} is there already.",
+            hint="Give --force to replace it, or name another file.",
+            details={"path": str(path)},
+        )

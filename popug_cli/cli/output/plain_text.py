@@ -1,0 +1,32 @@
+"""Answers for a screen reader: no boxes, no colour, no pictures, one record a line with every value named."""
+
+from collections.abc import Iterator
+
+from popug_cli.cli.output.blocks import Heading, Hint, Panel, Table
+
+
+def lines(block: Table | Hint | Heading | Panel) -> Iterator[str]:
+    """A block as lines."""
+    if isinstance(block, Hint | Heading):
+        yield block.text
+    elif isinstance(block, Panel):
+        yield f"{block.title}:"
+        yield from (f"{term}: {text}" if text else term for term, text in block.rows)
+    else:
+        yield from _records(block)
+
+
+def _records(table: Table) -> Iterator[str]:
+    if table.title and table.rows:
+        yield f"{table.title}:"
+    for row in table.rows:
+        named = [
+            f"{column.accessible_name or column.name.lower()} {cell}".strip()
+            for column, cell in zip(table.columns, row, strict=True)
+            if cell and not column.is_chart
+        ]
+        yield ", ".join(named)
+    if not table.rows and table.empty:
+        yield table.empty
+    elif table.rows and table.footer:
+        yield table.footer

@@ -1,0 +1,308 @@
+"""The only printer. Whatever it prints was made visible first, and nothing is ever read as markup."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
+from typing import IO, Any
+
+import msgspec
+
+from popug_cli.cli.output.blocks import Block, Heading, Hint, Panel, Table
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.text import escape_hidden, escape_hidden_json
+
+DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
+FLEXIBLE_WIDTH, COMFORTABLE_WIDTH = 12, 26
+BETWEEN_COLUMNS = 3
+ASCII_LINES = "    \n" * 2 + " -- \n" + "    \n" * 5
+ASCII_CUT = "..."
+PLAIN_LOCALES = ("C", "POSIX")
+UNBOUNDED_WIDTH = 1_000
+MIN_TERM_WIDTH = 14
+SHORT_PANELS_WIDTH = 100
+
+
+class Printer(msgspec.Struct):
+    """Prints to stdout and, what is not the answer, to stderr; plain is without boxes, colour and pictures."""
+
+    out: IO[str] = msgspec.field(default_factory=lambda: sys.stdout)
+    err: IO[str] = msgspec.field(default_factory=lambda: sys.stderr)
+    plain: bool = msgspec.field(default_factory=lambda: bool(os.environ.get("POPUG_PLAIN")))
+    target: IO[str] | None = None
+
+    @property
+    def only_ascii(self) -> bool:
+        """Whether pictures and boxes have to do with ASCII."""
+        return self.plain or not (_supports_unicode(self.target or self.out) and _locale_supports_unicode())
+
+    def document(self, answer: Any) -> None:
+        """One JSON document."""
+        self.out.write(to_json(answer, only_ascii=not _supports_unicode(self.out)) + "\n")
+
+    def line(self, text: str) -> None:
+        """One bare line, such as a token."""
+        self.out.write(escape_hidden(text) + "\n")
+
+    def write(self, text: str) -> None:
+        """A file's worth of text whose format is the answer; it was made safe by who made it."""
+        self.out.write(text)
+
+    def blocks(self, blocks: Iterable[Block]) -> None:
+        """Sentences and tables for people."""
+        for block in blocks:
+            if isinstance(block, str):
+                self.out.write(_wrapped(escape_hidden(block, keep="\n"), self.target or self.out) + "\n")
+            elif self.plain:
+                self._plain(block)
+            elif isinstance(block, Hint | Heading):
+                self._emphasised(block)
+            else:
+                self._rich(block)
+
+    def pages(self, blocks: Iterable[Block]) -> None:
+        """The same, shown by ``$PAGER`` where it is longer than the screen."""
+        pager = os.environ.get("PAGER")
+        if not pager or not (sys.stdin.isatty() and self.out.isatty()):
+            self.blocks(blocks)
+            return
+        from io import StringIO
+
+        from popug_cli.cli.output.pager import show
+
+        text = StringIO()
+        Printer(out=text, err=self.err, plain=self.plain, target=self.out).blocks(blocks)
+        show(text.getvalue(), pager, self.out)
+
+    def warn(self, sentence: str) -> None:
+        """A warning, beside the answer."""
+        self._write_aside(_wrapped(f"warning: {escape_hidden(sentence)}", self.err) + "\n")
+
+    def traceback(self, report: str) -> None:
+        """The lines of a traceback, for who asked for it."""
+        self.err.write(escape_hidden(report, keep="\n"))
+
+    def remark(self, sentence: str) -> None:
+        """A remark, beside the answer."""
+        self._write_aside(_wrapped(escape_hidden(sentence), self.err) + "\n")
+
+    def _write_aside(self, text: str) -> None:
+        """What goes beside an answer; where it cannot be written, as to a full disk, the answer matters more."""
+        try:
+            self.err.write(text)
+            self.err.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            self.err = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
+
+    def ask(self, question: str) -> None:
+        """A question at a terminal, whose answer is typed behind it."""
+        self.err.write(escape_hidden(question) + " ")
+        self.err.flush()
+
+    def error(self, error: PopugError, *, as_json: bool) -> None:
+        """An error with its way out."""
+        if as_json:
+            body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+            self.err.write(to_json({"error": body}, only_ascii=not _supports_unicode(self.err)) + "\n")
+            return
+        self.err.write(_wrapped(f"error: {escape_hidden(error.message)}", self.err) + "\n")
+        if error.hint:
+            self.err.write(_wrapped(f"  {escape_hidden(error.hint)}", self.err) + "\n")
+
+    def _plain(self, block: Table | Hint | Heading | Panel) -> None:
+        from popug_cli.cli.output.plain_text import lines
+
+        for line in lines(block):
+            self.out.write(escape_hidden(line) + "\n")
+
+    def _emphasised(self, block: Hint | Heading) -> None:
+        """A line dim or bold where a terminal can; without Rich, which takes longer to load than most commands."""
+        target = self.target or self.out
+        text = _wrapped(escape_hidden(block.text), target)
+        if _shows_styles(target):
+            style = BOLD if isinstance(block, Heading) else DIM
+            text = "\n".join(f"{style}{line}{NORMAL}" for line in text.split("\n"))
+        self.out.write(text + "\n")
+
+    def _rich(self, block: Table | Panel) -> None:
+        from rich.text import Text
+
+        console = self._console()
+        if isinstance(block, Panel):
+            console.print(_rich_panel(block, console.width, only_ascii=self.only_ascii))
+        elif block.rows:
+            fitted = _drop_columns(self._encodable(block), console.width)
+            widths = _widths(fitted, console.width)
+            console.width = max(console.width, _total(widths))
+            console.print(_rich_table(fitted, widths, only_ascii=self.only_ascii))
+            if block.footer:
+                console.print(Text(escape_hidden(block.footer)), soft_wrap=True)
+        else:
+            console.print(Text(escape_hidden(block.empty)), soft_wrap=True)
+
+    def _encodable(self, block: Table) -> Table:
+        """The table as the stream can carry it, so that what is spelled out is counted as it is written."""
+        target = self.target or self.out
+        if _supports_unicode(target) or not isinstance(target, TextIOWrapper):
+            return block
+        encoding, errors = target.encoding, target.errors or "strict"
+        rows = [[escape_hidden(cell).encode(encoding, errors).decode(encoding) for cell in row] for row in block.rows]
+        return msgspec.structs.replace(block, rows=rows)
+
+    def _console(self) -> Any:
+        from rich.console import Console
+
+        target = self.target or self.out
+        colours: Any = "auto" if os.environ.get("TERM") else None
+        width = None if target.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
+        terminal = True if self.target else None
+        return Console(
+            file=self.out,
+            width=width,
+            force_terminal=terminal,
+            color_system=colours,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+
+def to_json(answer: Any, *, only_ascii: bool = False) -> str:
+    """The JSON document of an answer, with nothing in it that a terminal would act on."""
+    try:
+        document = msgspec.json.encode(answer).decode()
+    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8 are lone surrogates
+        import json
+
+        document = json.dumps(msgspec.to_builtins(answer), separators=(",", ":"))
+    return escape_hidden_json(document, only_ascii=only_ascii)
+
+
+def _shows_styles(stream: IO[str]) -> bool:
+    """Whether somebody sees dim from bold there, and wants to."""
+    has_styles = os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
+    return has_styles and not os.environ.get("NO_COLOR") and stream.isatty()
+
+
+def _wrapped(text: str, stream: IO[str]) -> str:
+    """Text for people with its lines broken between words, where a terminal would break them anywhere."""
+    if not stream.isatty():
+        return text
+    from shutil import get_terminal_size
+    from textwrap import wrap
+
+    width, lines = get_terminal_size().columns, []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        if len(line) > width:
+            lines += wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _supports_unicode(stream: IO[str]) -> bool:
+    """Whether a stream can carry every character."""
+    return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
+def _locale_supports_unicode() -> bool:
+    """Whether the user's locale knows more than ASCII; in the locale C Python writes UTF-8, whoever reads it.
+
+    There Python even sets LC_CTYPE itself, to what a C library has in its place.
+    """
+    if not os.environ.get("LC_ALL") and os.environ.get("LANG") in PLAIN_LOCALES:
+        return os.environ.get("LC_CTYPE", "C.UTF-8") != "C.UTF-8" and _is_utf_8(os.environ["LC_CTYPE"])
+    chosen = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "utf-8")
+    return _is_utf_8(chosen)
+
+
+def _is_utf_8(locale: str) -> bool:
+    return "utf8" in locale.lower().replace("-", "")
+
+
+def _widths(block: Table, available: int, floor: int = FLEXIBLE_WIDTH) -> list[int]:
+    """The width of each column; flexible ones give way, the widest first, as far as they can."""
+    from rich.cells import cell_len
+
+    texts = [[column.name, *(row[index] for row in block.rows)] for index, column in enumerate(block.columns)]
+    widths = [max(cell_len(escape_hidden(text)) for text in column) for column in texts]
+    while _total(widths) > available:
+        wide = [n for n, column in enumerate(block.columns) if column.shrinks and widths[n] > floor]
+        if not wide:
+            break
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _drop_columns(block: Table, available: int) -> Table:
+    """The table without the columns that can be spared, as far as it has to be."""
+    while _total(_widths(block, available, COMFORTABLE_WIDTH)) > available:
+        index = max(range(len(block.columns)), key=lambda number: block.columns[number].drop_priority)
+        if not block.columns[index].drop_priority:
+            break
+        columns = [*block.columns[:index], *block.columns[index + 1 :]]
+        rows = [[*row[:index], *row[index + 1 :]] for row in block.rows]
+        block = msgspec.structs.replace(block, columns=columns, rows=rows)
+    return block
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + BETWEEN_COLUMNS * len(widths) - 1
+
+
+def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    lines = box.Box(ASCII_LINES, ascii=True) if only_ascii else box.SIMPLE_HEAD
+    table = RichTable(title=escape_hidden(block.title) or None, title_justify="left", box=lines, pad_edge=False)
+    for column, width in zip(block.columns, widths, strict=True):
+        table.add_column(
+            Text(column.name),
+            justify="right" if column.align_right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            width=width,
+            style=column.style or None,
+        )
+    for row in block.rows:
+        cells = (
+            _truncated(escape_hidden(cell), width) if only_ascii else escape_hidden(cell)
+            for cell, width in zip(row, widths, strict=True)
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _truncated(cell: str, width: int) -> str:
+    """A cell as wide as its column, cut without the mark that Rich sets, which is not ASCII."""
+    from rich.cells import cell_len, set_cell_size
+
+    return cell if cell_len(cell) <= width else set_cell_size(cell, width - len(ASCII_CUT)) + ASCII_CUT
+
+
+def _rich_panel(block: Panel, available: int, *, only_ascii: bool) -> Any:
+    from rich import box
+    from rich.cells import cell_len
+    from rich.panel import Panel as RichPanel
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable.grid(padding=(0, 2, 0, 0), expand=True)
+    widest = max((cell_len(escape_hidden(term)) for term, _ in block.rows), default=0)
+    grid.add_column(min_width=min(MIN_TERM_WIDTH, widest), max_width=max(20, available // 2 - 6), style="bold cyan")
+    grid.add_column(ratio=1)
+    for term, text in block.rows:
+        grid.add_row(Text(escape_hidden(term)), Text(escape_hidden(text)))
+    width = min(available, SHORT_PANELS_WIDTH)
+    return RichPanel(
+        grid,
+        title=Text(escape_hidden(block.title)),
+        title_align="left",
+        width=width,
+        box=box.ASCII if only_ascii else box.ROUNDED,
+    )

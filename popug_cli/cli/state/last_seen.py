@@ -1,0 +1,56 @@
+"""How far into a company's log each person has looked, kept beside the session file."""
+
+import json
+import os
+from base64 import urlsafe_b64decode
+from datetime import datetime
+
+from popug_cli.cli.state import session_file
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.kernel.home import Home
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
+
+SeenPosition = tuple[int, datetime]
+
+
+class LastSeen:
+    """What the holder of a token has seen of a company: of a home, or of the server of an address."""
+
+    def __init__(self, company: Home | str, token: str) -> None:
+        where = company if isinstance(company, str) else os.path.realpath(company.root)
+        self._key = f"{where} {_user_id_of(token)}"
+        self._path = session_file.path().with_suffix(".looked.json")
+        self._entries = self._read()
+
+    def last(self) -> SeenPosition | None:
+        """The position of the log that was seen last, and when; None for who never looked."""
+        try:
+            sequence, at = self._entries[self._key]
+            return int(sequence), from_rfc3339(at)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def remember(self, sequence: int, now: datetime) -> None:
+        """Note what was seen, where that can be noted."""
+        entries = {**self._entries, self._key: (sequence, to_rfc3339(now))}
+        try:
+            self._path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
+            replace_file(self._path, json.dumps(entries, indent=1).encode())
+        except OSError:
+            return
+
+    def _read(self) -> dict[str, tuple[int, str]]:
+        try:
+            entries = json.loads(self._path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+
+def _user_id_of(token: str) -> str:
+    """Whose token it says that it is; nobody's where it says nothing."""
+    try:
+        payload = token.split(".")[1]
+        return str(json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return ""

@@ -1,0 +1,159 @@
+"""The session file: one token a home or server, readable by its owner only."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from popug_cli.kernel.disk_errors import disk_full
+from popug_cli.kernel.errors import NotAuthenticated, Unavailable
+from popug_cli.kernel.home import Home
+from popug_cli.platform.files import make_directory, replace_file, reserve_replacement
+from popug_cli.platform.posix_errors import NO_SPACE
+
+RESERVED_BYTES = 8192  # a token has 4,096 characters, and its home a path
+
+
+def token_for(company: Home | str) -> str | None:
+    """``POPUG_TOKEN``, else the token of the session file; raises ``insecure_file`` where others can read it."""
+    return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
+
+
+@contextmanager
+def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
+    """Room for the token of a home, or of the server of that address; what is yielded keeps it there.
+
+    It is made before the token is asked for, so that on a full disk none is given out. Both raise ``disk_full`` or
+    ``read_only``.
+    """
+    file = path()
+    size_bytes = len(_serialize(_read())) + RESERVED_BYTES
+    with ExitStack() as stack:
+        with _translate_errors(file):
+            make_directory(file.parent)
+            replace = stack.enter_context(reserve_replacement(file, size_bytes))
+
+        def save(token: str) -> None:
+            with _translate_errors(file):
+                replace(_serialize(_read() | {_key(company): token}))
+
+        yield save
+
+
+def forget(company: Home | str) -> None:
+    """Drop the token of a home or server."""
+    tokens = _read()
+    if tokens.pop(_key(company), None) is not None:
+        with _translate_errors(path()):
+            replace_file(path(), _serialize(tokens))
+
+
+def check() -> None:
+    """Raise what is wrong with the session file before anything else is done."""
+    _read()
+
+
+def move_damaged_file() -> Path | None:
+    """Move a session file that holds no tokens out of the way; where to, or None if there is nothing wrong with it."""
+    try:
+        _read()
+    except NotAuthenticated as error:
+        if "damaged" not in error.details:
+            raise
+        damaged_file = path().with_suffix(".damaged.json")
+        path().replace(damaged_file)
+        return damaged_file
+    return None
+
+
+def path() -> Path:
+    """Where the session file is: ``POPUG_SESSION``, else in the user's configuration directory."""
+    if os.environ.get("POPUG_SESSION"):
+        return Path(os.environ["POPUG_SESSION"]).absolute()
+    from platformdirs import user_config_path
+
+    return user_config_path("popug", appauthor=False) / "session.json"
+
+
+def _key(company: Home | str) -> str:
+    return company if isinstance(company, str) else os.path.realpath(company.root)
+
+
+def _read() -> dict[str, str]:
+    file = path()
+    try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise NotAuthenticated(
+            "not_logged_in",
+            f"The session file {file} cannot be read: {error.strerror}.",
+            hint="Mend it, or name another with POPUG_SESSION.",
+            details={"path": str(file)},
+        ) from error
+    if mode & 0o077:
+        raise NotAuthenticated(
+            "insecure_file",
+            f"Others can read the session file {file}.",
+            hint=f"Run `chmod 600 {file}`, then log in again if it may have been read.",
+            details={"path": str(file)},
+        )
+    tokens = _parse(content)
+    if tokens is None:
+        raise NotAuthenticated(
+            "not_logged_in",
+            f"The session file {file} is damaged.",
+            hint="Run `popug login NAME`, which puts it aside and begins another.",
+            details={"damaged": str(file)},
+        )
+    return tokens
+
+
+def _parse(content: bytes) -> dict[str, str] | None:
+    """The tokens; None where the file does not hold them."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, str])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _parse_non_utf8(content)
+
+
+def _parse_non_utf8(content: bytes) -> dict[str, str] | None:
+    """The same where the path of a home is no text, which only Python's own, slower to load, takes for JSON."""
+    import json
+
+    try:
+        tokens = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    is_valid = isinstance(tokens, dict) and all(isinstance(token, str) for token in tokens.values())
+    return tokens if is_valid else None
+
+
+def _serialize(tokens: dict[str, str]) -> bytes:
+    import json
+
+    return json.dumps(tokens, indent=1).encode()
+
+
+@contextmanager
+def _translate_errors(file: Path) -> Iterator[None]:
+    """Say what keeps the session file from being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise disk_full(file.parent) from error
+        raise Unavailable(
+            "read_only",
+            f"The session file {file} cannot be written: {error.strerror}.",
+            hint="Name another with POPUG_SESSION, or log in with --print-token and set POPUG_TOKEN.",
+            details={"path": str(file)},
+        ) from error

@@ -1,0 +1,375 @@
+"""Performing messages on a server. Nothing heavy is imported: a client has to be quick."""
+
+import os
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from popug_cli import __version__
+from popug_cli.client.address import Address
+from popug_cli.client.errors import ServerErrors, error_from_problem
+from popug_cli.client.http import Connection, Head, ProtocolError
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.progress import Progress, no_progress
+from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from socket import socket
+
+    from popug_cli.kernel.calendar import Calendar
+    from popug_cli.messages.bus import EnvelopeDocument, ListEvents
+
+Answer = TypeVar("Answer")
+
+RETRY_DELAYS_SECONDS = (0.0, 0.2, 1.0)
+ANSWER_TIMEOUT_SECONDS = 150.0
+SLOW_ANSWER_TIMEOUT_SECONDS = 3600.0
+SLOW_MESSAGES = {
+    "shuffle_tasks",
+    "close_day",
+    "replay_events",
+    "import_tasks",
+    "import_users",
+    "send_mail",
+    "retry_dead_letters",
+}
+PROBE_AFTER_SECONDS = 10.0
+HEALTH_TIMEOUT_SECONDS = 5.0
+STREAM_TIMEOUT_SECONDS = 45.0
+MAX_TOKEN_CHARACTERS = 8_000
+GATEWAY_FAULTS = {502, 503, 504}
+OK = 200
+WAITING = "Waiting for the server"
+STILL_RUNNING = "the server goes on with what was sent, so it may be done yet. Look before you repeat it."
+JSON_TYPES = {"application/json", "application/problem+json"}
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """What is asked of the server; one that is not ``repeatable`` reaches it once or never."""
+
+    method: str
+    target: str
+    fields: dict[str, str]
+    body: bytes = b""
+    changes: bool = False
+    repeatable: bool = True
+    limit_seconds: float = ANSWER_TIMEOUT_SECONDS
+
+
+class RemoteBackend:
+    """A company that a server holds. ``warn`` is told what went wrong beside the answer."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        warn: Callable[[str], None] = lambda sentence: None,
+        progress: Progress = no_progress,
+        opened: "socket | None" = None,
+    ) -> None:
+        self.address = address
+        self.warn = warn
+        self._progress = progress
+        self._errors = ServerErrors(address.url)
+        self._connection = Connection(address, opened) if opened else None
+        self._is_waiting = False
+        self._is_sent = False
+        self._time_zone = ""
+        self._date, self._read_at = "", 0.0
+
+    @property
+    def calendar(self) -> "Calendar":
+        """The dates of the company's zone, which every answer names."""
+        from popug_cli.kernel.calendar import Calendar
+
+        if not self._time_zone:
+            self._fetch_server_info()
+        try:
+            return Calendar(self._time_zone)
+        except InvalidInput as error:
+            raise self._errors.malformed(f"it names a time zone that is none, {self._time_zone!r}") from error
+
+    def now(self) -> "datetime":
+        """The present instant by the server's clock, which every answer tells to the second; ours, if that agrees."""
+        from datetime import UTC, datetime
+
+        from popug_cli.client.http_date import CLOCK_TOLERANCE, instant_of
+
+        if not self._date:
+            self._fetch_server_info()
+        try:
+            server_time = instant_of(self._date, later_seconds=monotonic() - self._read_at)
+        except ValueError as error:
+            raise self._errors.malformed("it does not tell the time") from error
+        local_time = datetime.now(UTC)
+        return local_time if server_time <= local_time < server_time + CLOCK_TOLERANCE else server_time
+
+    def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
+        """Have the server do what the message asks for; raises a ``PopugError`` for every refusal."""
+        declaration = DECLARATIONS[type(message)]
+        assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
+        request = _request(declaration, message, token)
+        body = self._answer(request)
+        try:
+            answer: Answer = msgspec.json.decode(body, type=declaration.answer)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._errors.malformed("its answer is not what was asked for", in_doubt=request.changes) from error
+        return answer
+
+    def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
+        """The events that a message asks for, and then those that happen, as server-sent events."""
+        after, failures = message.after, 0
+        while True:
+            began, failure = monotonic(), Exception("the stream ended")
+            try:
+                for event in self._stream(_stream_request(message, after, token)):
+                    after, failures = int(event["sequence"]), 0
+                    yield [event]
+            except (ConnectionError, TimeoutError) as error:
+                failure = error
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._errors.malformed("its stream of events holds something else") from error
+            failures = 0 if monotonic() - began > PROBE_AFTER_SECONDS else failures + 1
+            if failures >= len(RETRY_DELAYS_SECONDS):
+                raise self._errors.disconnected(failure) from failure
+            sleep(RETRY_DELAYS_SECONDS[failures])
+
+    def _fetch_server_info(self) -> None:
+        """Ask for no more than what every answer tells."""
+        self._answer(HttpRequest("GET", "/readyz", _fields(None)))
+
+    def _answer(self, request: HttpRequest) -> bytes:
+        """The body of the answer to a request that was taken; raises what the server says, or what is wrong with it."""
+        self._is_sent = False
+        try:
+            head, body = self._exchange(request)
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(STILL_RUNNING if request.changes and self._is_sent else "") from interrupt
+        if head.status == OK:
+            return body
+        raise error_from_problem(body) or self._errors.malformed(
+            f"it answers {head.status} and does not say why", in_doubt=request.changes and not 400 <= head.status < 500
+        )
+
+    def _exchange(self, request: HttpRequest) -> tuple[Head, bytes]:
+        """Ask, and ask again after a broken connection where that changes nothing twice."""
+        failure: Exception | None = None
+        for pause in RETRY_DELAYS_SECONDS:
+            sleep(pause)
+            try:
+                connection = self._open(request)
+            except OSError as error:
+                if failure is None:
+                    raise self._errors.unreachable(error) from error
+                failure = error
+                continue
+            try:
+                return self._send_and_receive(connection, request)
+            except TimeoutError as error:
+                raise self._errors.timed_out(error, in_doubt=request.changes) from error
+            except OSError as error:
+                failure = error
+            finally:
+                self._stop_waiting()
+                self._keep_or_close(connection)
+            if not request.repeatable:
+                break
+        assert failure is not None
+        raise self._errors.disconnected(failure, in_doubt=request.changes) from failure
+
+    def _open(self, request: HttpRequest) -> Connection:
+        """The connection that there is, if it is still good; one that must not break is not taken up again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if connection.is_new or (request.repeatable and connection.is_reusable()):
+                return connection
+            connection.close()
+        return Connection(self.address)
+
+    def _keep_or_close(self, connection: Connection) -> None:
+        """Keep a connection for the next request if all of the answer was read, else hang up."""
+        if connection.is_complete:
+            self._connection = connection
+        else:
+            connection.close()
+
+    def _send_and_receive(self, connection: Connection, request: HttpRequest) -> tuple[Head, bytes]:
+        self._is_sent = True
+        connection.send(request.method, request.target, request.fields, request.body)
+        try:
+            head = connection.read_head(self._wait_callback(request.limit_seconds))
+        except ProtocolError as error:
+            raise self._errors.malformed(str(error)) from error
+        self._check_version(head)
+        try:
+            body = connection.read_body(head)
+        except ProtocolError as error:
+            raise self._errors.malformed(str(error), in_doubt=request.changes) from error
+        self._read_response_headers(head)
+        if _content_type(head) not in JSON_TYPES:
+            raise self._errors.malformed("its answer is not what was asked for", in_doubt=request.changes)
+        return head, body
+
+    def _check_version(self, head: Head) -> None:
+        """A server of another version, and what is no server of popug, is not believed."""
+        version = head.fields.get("popug-version", "")
+        if not version and head.status in GATEWAY_FAULTS:
+            raise ConnectionError(f"something in between answers {head.status}")
+        if _release(version) != _release(__version__):
+            raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
+
+    def _read_response_headers(self, head: Head) -> None:
+        self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
+        self._date, self._read_at = head.fields.get("date", ""), monotonic()
+        try:
+            sentences = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
+        except msgspec.MsgspecError:
+            sentences = []
+        for sentence in sentences:
+            self.warn(sentence)
+
+    def _wait_callback(self, limit_seconds: float) -> Callable[[], None]:
+        """What is called while nothing comes: it shows that time passes, and looks whether anybody is there."""
+        began = looked_at = monotonic()
+
+        def wait() -> None:
+            nonlocal looked_at
+            now = monotonic()
+            self._is_waiting = True
+            self._progress(WAITING, int(now - began), 0)
+            if now - began > limit_seconds:
+                raise TimeoutError(f"no answer after {limit_seconds:.0f} seconds")
+            if now - looked_at > PROBE_AFTER_SECONDS:
+                self._probe_health()
+                looked_at = monotonic()
+
+        return wait
+
+    def _stop_waiting(self) -> None:
+        if self._is_waiting:
+            self._is_waiting = False
+            self._progress(WAITING, 1, 1)
+
+    def _probe_health(self) -> None:
+        """See on a connection of its own whether the server lives; raises ``TimeoutError`` where it does not."""
+        began = monotonic()
+
+        def wait() -> None:
+            if monotonic() - began > HEALTH_TIMEOUT_SECONDS:
+                raise TimeoutError("it gives no sign of life")
+
+        try:
+            connection = Connection(self.address)
+        except OSError as error:
+            raise TimeoutError("it gives no sign of life") from error
+        try:
+            connection.send("GET", "/healthz", _fields(None))
+            connection.read_head(wait)
+        except (ConnectionError, ProtocolError) as error:
+            raise TimeoutError("it gives no sign of life") from error
+        finally:
+            connection.close()
+
+    def _stream(self, request: HttpRequest) -> "Iterator[EnvelopeDocument]":
+        """The events of one stream, as long as it lasts."""
+        received_at = monotonic()
+
+        def wait() -> None:
+            if monotonic() - received_at > STREAM_TIMEOUT_SECONDS:
+                raise TimeoutError("the stream fell silent")
+
+        try:
+            connection = Connection(self.address)
+        except OSError as error:
+            raise ConnectionError(str(error)) from error
+        try:
+            connection.send(request.method, request.target, request.fields)
+            head = connection.read_head(wait)
+            self._check_version(head)
+            if head.status != OK:
+                raise error_from_problem(connection.read_body(head)) or self._errors.malformed(
+                    f"it answers {head.status}"
+                )
+            if _content_type(head) != "text/event-stream":
+                raise ProtocolError("it streams no events")
+            self._read_response_headers(head)
+            kind = b""
+            for line in connection.lines(head):
+                received_at = monotonic()
+                name, _, value = line.partition(b":")
+                if name == b"event":
+                    kind = value.strip()
+                elif name == b"data" and kind == b"problem":
+                    raise error_from_problem(value) or self._errors.malformed("its stream ends and does not say why")
+                elif name == b"data":
+                    yield msgspec.json.decode(value.strip(), type=dict[str, Any])
+        except OSError as error:
+            raise error if isinstance(error, TimeoutError) else ConnectionError(str(error)) from error
+        finally:
+            connection.close()
+
+
+def _request(declaration: Declaration, message: Message[Any], token: str | None) -> HttpRequest:
+    fields = {"Content-Type": "application/json", **_fields(None if declaration.access is Access.PUBLIC else token)}
+    has_key = declaration.is_command and not declaration.is_secret
+    if has_key:
+        fields["Idempotency-Key"] = _random_uuid()
+    return HttpRequest(
+        method="POST",
+        target=f"/v1/{declaration.module}/{declaration.name}",
+        fields=fields,
+        body=msgspec.json.encode(message, enc_hook=_encode_lines),
+        changes=declaration.is_command,
+        repeatable=has_key or not declaration.is_command,
+        limit_seconds=SLOW_ANSWER_TIMEOUT_SECONDS if declaration.name in SLOW_MESSAGES else ANSWER_TIMEOUT_SECONDS,
+    )
+
+
+def _encode_lines(lines: Any) -> msgspec.Raw:
+    """The lines of an import, which may be a file of any size; raises ``usage`` beyond what a server takes."""
+    encoded = bytearray(b"[")
+    for line in lines:
+        encoded += msgspec.json.encode(line) + b","
+        if len(encoded) > MAX_MESSAGE_BYTES:
+            sentence = f"All that is to be sent is larger than {MAX_MESSAGE_BYTES:,} bytes."
+            raise InvalidInput("usage", sentence, hint="Import it in several files, or on the machine of the server.")
+    return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
+
+
+def _stream_request(message: "ListEvents", after: int, token: str | None) -> HttpRequest:
+    from urllib.parse import urlencode
+
+    asked = {"type": message.type, "subject": message.subject, "after": after}
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    return HttpRequest("GET", f"/v1/events?{query}", _fields(token) | {"Accept": "text/event-stream"})
+
+
+def _fields(token: str | None) -> dict[str, str]:
+    """The fields of every request. A token of characters that no token has is sent as one that is no good."""
+    fields = {"Accept": "application/json, application/problem+json", "Popug-Version": __version__}
+    if token is not None:
+        fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:MAX_TOKEN_CHARACTERS])}"
+    return fields
+
+
+def _content_type(head: Head) -> str:
+    return head.fields.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_plain(character: str) -> bool:
+    return "!" <= character <= "~"
+
+
+def _random_uuid() -> str:
+    """A UUID of version 4, without the module that makes them."""
+    drawn = bytearray(os.urandom(16))
+    drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
+    text = drawn.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
+def _release(version: str) -> list[str]:
+    return version.split(".")[:2]

@@ -1,0 +1,1 @@
+"""Processes that run in the background: the scheduler and the hook loop."""

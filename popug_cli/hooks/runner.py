@@ -1,0 +1,133 @@
+"""One look after the hooks: a thread for each, which claims an event, gives it to the hook and settles it."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event, Lock
+
+import msgspec
+
+from popug_cli.bus import hook_cursors
+from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.hook_cursors import ClaimedEvent
+from popug_cli.bus.queries import document
+from popug_cli.hooks.environment import environment, lease_of
+from popug_cli.hooks.files import HookFile
+from popug_cli.hooks.process import ProcessResult, run_hook
+from popug_cli.kernel.home import Home
+from popug_cli.messages.principal import Principal
+
+IDLE_POLL_SECONDS = 0.2
+SIGNAL_POLL_SECONDS = 0.1  # a signal that another thread was given is heard of no sooner by one that waits
+
+
+class Cancelled(BaseException):
+    """Somebody else's trouble ends this hook's run, too."""
+
+
+@dataclass(slots=True)
+class HookRunner:
+    """What the threads share; nothing is begun after ``seconds``."""
+
+    runtime: Runtime
+    home: Home
+    warn: Callable[[str], None]
+    principal: Principal
+    seconds: float
+    done: int = 0
+    failed: int = 0
+    dead: int = 0
+    active: int = 0
+    cancel: Event = field(default_factory=Event)
+    lock: Lock = field(default_factory=Lock)
+    began: float = field(default_factory=time.monotonic)
+
+    def work(self, files: list[HookFile]) -> None:
+        """Give every hook its events; raises what keeps a thread from it, once all have ended."""
+        with ThreadPoolExecutor(len(files), thread_name_prefix="popug-hook") as pool:
+            futures = [pool.submit(self._serve, file) for file in files]
+            try:
+                while _are_running(futures):
+                    wait(futures, SIGNAL_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            finally:
+                self.cancel.set()
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, Cancelled):
+                raise error
+
+    def _serve(self, file: HookFile) -> None:
+        """One event after the other; where there is none, look again as long as another hook is at work."""
+        claimed: ClaimedEvent | None = None
+        while claimed or not self._is_over():
+            claimed = claimed or self._lease_next(file)
+            if claimed is not None:
+                claimed = self._run_and_settle(file, claimed)
+            elif not self.active or self.cancel.wait(IDLE_POLL_SECONDS):
+                return
+
+    def _is_over(self) -> bool:
+        return self.cancel.is_set() or time.monotonic() - self.began >= self.seconds
+
+    def _lease_next(self, file: HookFile) -> ClaimedEvent | None:
+        runtime = self.runtime
+        lease = lease_of(runtime.settings)
+        with runtime.reading(self.principal) as context:
+            if not hook_cursors.is_due(context, file.name, file.types, lease):
+                return None
+        with runtime.writing(self.principal) as context:
+            return hook_cursors.lease_next(context, file.name, file.types, lease)
+
+    def _run_and_settle(self, file: HookFile, claimed: ClaimedEvent) -> ClaimedEvent | None:
+        """Run the hook outside any transaction; the mark and the next claim are one."""
+        with self.lock:
+            self.active += 1
+        try:
+            result = self._run(file, claimed)
+            with self.runtime.writing(self.principal) as context:
+                self._settle(context, claimed, result)
+                if self._is_over():
+                    return None
+                return hook_cursors.lease_next(context, file.name, file.types, lease_of(context.settings))
+        finally:
+            with self.lock:
+                self.active -= 1
+
+    def _run(self, file: HookFile, claimed: ClaimedEvent) -> ProcessResult:
+        event = document(claimed.sequence, claimed.envelope)
+        seconds = self.runtime.settings.number("hooks.timeout_seconds")
+        variables = environment(self.home, event)
+        try:
+            return run_hook(file.path, msgspec.json.encode(event), variables, seconds=seconds, step=self._step)
+        except BaseException:
+            with self.runtime.writing(self.principal) as context:
+                hook_cursors.release(context, claimed)
+            raise
+
+    def _step(self) -> None:
+        if self.cancel.is_set():
+            raise Cancelled
+        self.runtime.progress("Running hooks", self.done + self.failed, self.done + self.failed + self.active)
+
+    def _settle(self, context: Context, claimed: ClaimedEvent, outcome: ProcessResult) -> None:
+        if outcome.exit == 0:
+            hook_cursors.mark_done(context, claimed)
+            self._count(done=1)
+            return
+        error = outcome.sentence(context.settings.number("hooks.timeout_seconds"))
+        is_dead = hook_cursors.mark_failed(context, claimed, error)
+        self._count(failed=1, dead=int(is_dead))
+        what = "sets the event aside" if is_dead else "is tried again"
+        self.warn(f"The hook {claimed.hook} {what} ({error}); see `popug hooks list`.")
+
+    def _count(self, *, done: int = 0, failed: int = 0, dead: int = 0) -> None:
+        with self.lock:
+            self.done, self.failed, self.dead = self.done + done, self.failed + failed, self.dead + dead
+
+
+def _are_running(futures: "list[Future[None]]") -> bool:
+    """Whether none has failed and some have not ended."""
+    return not all(future.done() for future in futures) and not any(
+        future.exception() for future in futures if future.done()
+    )

@@ -1,0 +1,76 @@
+"""Who is let in: the token is proved with public keys, then looked up in identity's list, then its role is judged."""
+
+from functools import partial
+from typing import Any
+
+from popug_cli.bus.context import Context, Runtime
+from popug_cli.identity import keys, token_store, tokens
+from popug_cli.identity.rules import lower_username, name_roles
+from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
+from popug_cli.messages.base import Declaration, Message
+from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
+
+
+def authenticate(token: str, runtime: Runtime) -> Principal:
+    """The holder of a token, proved without the database; raises errors of exit 4."""
+    find_key = partial(keys.public_key, runtime.home)
+    claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
+    return principal_of(claims)
+
+
+def principal_of(claims: tokens.Claims) -> Principal:
+    """Who a proved token says its holder is."""
+    return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope)
+
+
+def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
+    """Let a principal send a message; raises ``token_revoked`` (exit 4) or ``forbidden`` (exit 5).
+
+    Who comes without a token is trusted to be who they say, for only this process can say so; the operator of the home
+    and the scheduler may send whatever they send in process.
+    """
+    if principal in (OPERATOR, SCHEDULER):
+        return
+    if principal.token_id:
+        _check_not_revoked(principal, context)
+    _check_scope(principal, declaration)
+    _check_role(principal, declaration, message)
+
+
+def _check_not_revoked(principal: Principal, context: Context) -> None:
+    stored = token_store.find(context, principal.token_id)
+    if (
+        stored is None
+        or stored.revoked_at is not None
+        or not stored.active
+        or Principal(stored.username, stored.user_id, stored.role, stored.token_id, stored.scope) != principal
+    ):
+        raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
+    if stored.expires_at <= context.now:
+        raise tokens.expired()
+    token_store.record_use(context, stored)
+
+
+def _check_scope(principal: Principal, declaration: Declaration) -> None:
+    if principal.scope is not None and principal.scope not in declaration.scopes:
+        raise NotAllowed(
+            "forbidden",
+            f"This token is good for {principal.scope} only, not for `popug {declaration.command_line}`.",
+            hint="Log in, or issue a token without that scope.",
+            details={"command": declaration.command_line, "scope": principal.scope},
+        )
+
+
+def _check_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
+    named: str | None = getattr(message, "username", None)
+    concerns_another = named is not None and lower_username(named) != principal.username
+    allowed = declaration.roles_for_others if concerns_another else declaration.roles
+    if principal.role in allowed:
+        return
+    for_another = " for somebody else" if principal.role in declaration.roles else ""
+    raise NotAllowed(
+        "forbidden",
+        f"Only {name_roles(allowed)} may use `popug {declaration.command_line}`{for_another}.",
+        hint="Run `popug permissions` to see who may do what.",
+        details={"command": declaration.command_line, "roles": sorted(allowed)},
+    )

@@ -1,0 +1,55 @@
+"""Failed logins, counted a name: five are free, then each doubles the wait; a name nobody has is counted alike."""
+
+import math
+
+from sqlalchemy import text
+
+from popug_cli.bus.context import Context
+from popug_cli.identity.rules import expired_before, is_locked, is_username, lockout_after
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.storage.engine import scalar
+
+
+def check_not_locked(context: Context, username: str) -> None:
+    """Raise ``too_many_attempts`` while a name has to wait."""
+    if not is_username(username):
+        return
+    statement = "SELECT locked_until FROM identity_throttle WHERE username = :username"
+    locked_until = scalar(context.connection, statement, username=username)
+    if locked_until is None or not is_locked(from_rfc3339(locked_until), context.now):
+        return
+    wait_seconds = math.ceil((from_rfc3339(locked_until) - context.now).total_seconds())
+    raise NotAuthenticated(
+        "too_many_attempts",
+        f"Too many failed logins; the next try is in {wait_seconds} s.",
+        hint="Wait, or let an admin set a new password with `popug user passwd NAME`.",
+        details={"wait_seconds": wait_seconds},
+    )
+
+
+def record_failure(context: Context, username: str) -> None:
+    """Count one more failed login, and forget those of long ago."""
+    if not is_username(username):
+        return
+    connection = context.connection
+    connection.execute(
+        text("DELETE FROM identity_throttle WHERE locked_until < :before"),
+        {"before": expired_before(context.now)},
+    )
+    failures = connection.execute(
+        text(
+            "INSERT INTO identity_throttle (username, failures, locked_until) VALUES (:username, 1, :now)"
+            " ON CONFLICT (username) DO UPDATE SET failures = identity_throttle.failures + 1 RETURNING failures"
+        ),
+        {"username": username, "now": to_rfc3339(context.now)},
+    ).scalar_one()
+    connection.execute(
+        text("UPDATE identity_throttle SET locked_until = :until WHERE username = :username"),
+        {"username": username, "until": to_rfc3339(context.now + lockout_after(failures))},
+    )
+
+
+def reset(context: Context, username: str) -> None:
+    """Count from nothing again."""
+    context.connection.execute(text("DELETE FROM identity_throttle WHERE username = :username"), {"username": username})

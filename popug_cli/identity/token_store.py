@@ -1,0 +1,114 @@
+"""The tokens that were given out, as rows: granted, looked up, used, revoked."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from sqlalchemy import text
+
+from popug_cli.bus.context import Context
+from popug_cli.identity import keys, tokens
+from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.messages.base import Role
+from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenRevoked, User
+from popug_cli.storage.engine import insert_many, may_write
+
+SESSION = "session"
+MACHINE = "machine"
+
+
+class StoredToken(msgspec.Struct, frozen=True):
+    """What identity's list says of a token and its holder."""
+
+    token_id: str
+    user_id: str
+    username: str
+    role: Role
+    active: bool
+    kind: str
+    scope: str | None
+    expires_at: datetime
+    revoked_at: datetime | None
+
+
+def issue(context: Context, user: User, kind: str, lifetime: timedelta, scope: str | None = None) -> IssuedToken:
+    """Give out a token that lives from now on for whole seconds; raises ``key_invalid`` or ``insecure_file``."""
+    key = keys.signing_key(context.home)
+    issued = int(context.now.timestamp())
+    claims = tokens.Claims(
+        iss=tokens.issuer_of(context.home_id),
+        aud=tokens.AUDIENCE,
+        iat=issued,
+        exp=issued + int(lifetime.total_seconds()),
+        sub=user.user_id,
+        jti=context.events.new_id(),
+        username=user.username,
+        role=user.role,
+        scope=scope,
+    )
+    expires_at = datetime.fromtimestamp(claims.exp, UTC)
+    _insert(context, claims, kind, expires_at)
+    return IssuedToken(token_id=claims.jti, token=tokens.sign(claims, key), expires_at=expires_at, scope=scope)
+
+
+def find(context: Context, token_id: str) -> StoredToken | None:
+    """What is known of a token, None where it is not in the list."""
+    statement = (
+        "SELECT token_id, user_id, username, role, active, kind, scope, expires_at, revoked_at"
+        " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
+    )
+    row = context.connection.execute(text(statement), {"token_id": token_id}).mappings().first()
+    return None if row is None else msgspec.convert(dict(row), StoredToken, strict=False)
+
+
+def record_use(context: Context, token: StoredToken) -> None:
+    """Write down that a machine's token is used, where the transaction may write."""
+    if token.kind == MACHINE and may_write(context.connection):
+        context.connection.execute(
+            text("UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id"),
+            {"now": to_rfc3339(context.now), "token_id": token.token_id},
+        )
+
+
+def revoke(context: Context, token_id: str, reason: str) -> None:
+    """End one token, if it has not ended yet."""
+    _revoke(context, "token_id = :token_id", {"token_id": token_id}, reason)
+
+
+def revoke_all(context: Context, user: User, reason: str) -> None:
+    """End every token of a person."""
+    _revoke(context, "user_id = :user_id", {"user_id": user.user_id}, reason)
+
+
+def revoke_sessions(context: Context, user: User, reason: str) -> None:
+    """End the sessions of a person, but no machine's token."""
+    _revoke(context, "user_id = :user_id AND kind = 'session'", {"user_id": user.user_id}, reason)
+
+
+def revoke_all_tokens(context: Context, reason: str) -> None:
+    """End every token there is."""
+    _revoke(context, "TRUE", {}, reason)
+
+
+def _revoke(context: Context, which: str, parameters: dict[str, str], reason: str) -> None:
+    """Mark what is not revoked; only what had not expired is worth an event."""
+    rows = context.connection.execute(
+        text(
+            f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {which}"
+            " RETURNING token_id, user_id, expires_at"
+        ),
+        {"now": to_rfc3339(context.now)} | parameters,
+    )
+    for token_id, user_id, expires_at in sorted(rows.all()):
+        if from_rfc3339(expires_at) > context.now:
+            context.events.publish(TokenRevoked(token_id=token_id, user_id=user_id, reason=reason))
+
+
+def _insert(context: Context, claims: tokens.Claims, kind: str, expires_at: datetime) -> None:
+    insert_many(
+        context.connection,
+        "INSERT INTO identity_tokens (token_id, user_id, kind, scope, issued_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        [(claims.jti, claims.sub, kind, claims.scope, to_rfc3339(context.now), to_rfc3339(expires_at))],
+    )
+    context.events.publish(
+        TokenIssued(token_id=claims.jti, user_id=claims.sub, kind=kind, expires_at=expires_at, scope=claims.scope)
+    )

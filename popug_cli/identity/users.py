@@ -1,0 +1,160 @@
+"""The people as rows: found, written, refused."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping, text
+
+from popug_cli.bus.context import Context
+from popug_cli.identity.rules import email_key, lower_username
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.errors import Conflict, NotFound
+from popug_cli.messages.identity import NewPerson, User, UserRegistered
+from popug_cli.storage.engine import insert_many, scalar, select_in
+
+_COLUMNS = ("user_id", "username", "email", "role", "active")
+_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
+
+
+def all_users(context: Context) -> list[User]:
+    """All people, by username."""
+    rows = context.connection.execute(text(f"{_USERS} ORDER BY username")).mappings()
+    return [_user(row) for row in rows]
+
+
+def find(context: Context, username: str) -> User | None:
+    """The person of that name in any case, or None."""
+    if not username.isascii():
+        return None
+    result = context.connection.execute(
+        text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
+    )
+    row = result.mappings().first()
+    return None if row is None else _user(row)
+
+
+def get(context: Context, username: str) -> User:
+    """The person of that name; raises ``user_not_found``."""
+    user = find(context, username)
+    if user is None:
+        raise NotFound(
+            "user_not_found",
+            f"There is nobody called {username!r}.",
+            hint="Run `popug user list` for everybody.",
+            details={"username": username},
+        )
+    return user
+
+
+def has_users(context: Context) -> bool:
+    """Whether somebody was ever registered."""
+    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
+
+
+def is_last_admin(context: Context, user: User) -> bool:
+    """Whether without this person no active admin were left."""
+    others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
+    return not scalar(context.connection, others, user_id=user.user_id)
+
+
+def password_hash_of(context: Context, user: User) -> str | None:
+    """What is kept of a person's password; None where there is none."""
+    statement = "SELECT password_hash FROM identity_users WHERE user_id = :user_id"
+    password_hash: str | None = scalar(context.connection, statement, user_id=user.user_id)
+    return password_hash
+
+
+def register(context: Context, users: Sequence[User], password_hash: str | None = None) -> None:
+    """Write people down and tell of them; that their names and addresses are free was seen to before."""
+    insert_many(
+        context.connection,
+        "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
+        " VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
+        [_row(user, password_hash, to_rfc3339(context.now)) for user in users],
+    )
+    for user in users:
+        context.events.publish(
+            UserRegistered(user_id=user.user_id, username=user.username, email=user.email, role=user.role)
+        )
+
+
+def update(context: Context, user: User) -> None:
+    """Write down what may change of a person: address, role, being active."""
+    context.connection.execute(
+        text(
+            "UPDATE identity_users SET email = :email, email_key = :email_key, role = :role, active = :active"
+            " WHERE user_id = :user_id"
+        ),
+        {
+            "email": user.email,
+            "email_key": email_key(user.email),
+            "role": user.role.value,
+            "active": int(user.active),
+            "user_id": user.user_id,
+        },
+    )
+
+
+def set_password_hash(context: Context, user: User, password_hash: str) -> None:
+    """Replace what is kept of a person's password."""
+    context.connection.execute(
+        text("UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id"),
+        {"password_hash": password_hash, "user_id": user.user_id},
+    )
+
+
+def check_username_free(username: str, taken: Iterable[User]) -> None:
+    """Raise ``username_taken`` where one of these people has the name."""
+    if any(user.username == username for user in taken):
+        raise Conflict(
+            "username_taken",
+            f"The username {username} is taken; names are never given twice.",
+            hint="Choose another.",
+            details={"username": username},
+        )
+
+
+def check_email_free(email: str, taken: Iterable[User]) -> None:
+    """Raise ``email_taken`` where one of these people has the address."""
+    for user in taken:
+        if email_key(user.email) == email_key(email):
+            raise Conflict(
+                "email_taken",
+                f"The address {email} belongs to {user.username}.",
+                hint="Give another address.",
+                details={"email": email, "username": user.username},
+            )
+
+
+def with_name_or_email(context: Context, username: str, email: str) -> list[User]:
+    """The people who have that name or that address."""
+    rows = context.connection.execute(
+        text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
+        {"username": username, "email_key": email_key(email)},
+    )
+    return [_user(row) for row in rows.mappings()]
+
+
+def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
+    """Who has a name of theirs already, by username, and who an address of theirs, by what makes it unique."""
+    names = [lower_username(person.username) for person in new_people if person.username.isascii()]
+    keys = [email_key(person.email) for person in new_people if person.email.isascii()]
+    return (
+        {user.username: user for user in _select_where(context, "username", names)},
+        {email_key(user.email): user for user in _select_where(context, "email_key", keys)},
+    )
+
+
+def _select_where(context: Context, column: str, values: Sequence[str]) -> Iterator[User]:
+    rows = select_in(context.connection, f"{_USERS} WHERE {column} IN", values)
+    return (_user(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
+
+
+def _user(row: RowMapping | dict[str, Any]) -> User:
+    return msgspec.convert(dict(row), User, strict=False)
+
+
+def _row(user: User, password_hash: str | None, now: str) -> tuple[str | None, ...]:
+    key = email_key(user.email)
+    return (user.user_id, user.username, user.email, key, user.role.value, password_hash, now)

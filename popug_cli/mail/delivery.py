@@ -1,0 +1,183 @@
+"""Sending the mails of one lease: each is marked while the next one is announced, and so before that one is taken.
+
+At most one mail is ever taken and not marked. A thread makes the marks, so that the disk is waited for while the server
+is talked to. What else follows from a batch is written down at its end.
+"""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from msgspec import MsgspecError
+
+from popug_cli.bus.context import Runtime, WriteStatement
+from popug_cli.kernel.clock import from_rfc3339
+from popug_cli.mail import outbox, payslip, summary
+from popug_cli.mail.mime import RenderedMail
+from popug_cli.mail.outbox import ClaimedMail
+from popug_cli.mail.rules import lease_margin, one_line
+from popug_cli.mail.transport import DeliveryResult, MailTransport, Verdict
+from popug_cli.messages.base import Role
+from popug_cli.messages.billing import PayoutMade
+from popug_cli.messages.principal import Principal
+
+
+@dataclass(slots=True)
+class DeliveryRun:
+    """How a run goes: ``waiting`` are the ids of what it has not tried, ``down`` is why it cannot go on."""
+
+    include_not_due: bool
+    waiting: deque[str] = field(default_factory=deque)
+    total: int = 0
+    sent: int = 0
+    failed: int = 0
+    down: str = ""
+    disconnected_before: bool = False
+
+
+@dataclass(slots=True)
+class DeliveryBatch:
+    """Where the mails of a batch are sent from.
+
+    ``accepted`` are those that the transport took and that are not marked (nothing is added while ``marking`` runs),
+    ``not_accepted`` those that it did not take, and ``rendered`` those that were rendered ahead, by id.
+    """
+
+    runtime: Runtime
+    transport: MailTransport
+    run: DeliveryRun
+    write_statement: WriteStatement
+    waiting: deque[ClaimedMail]
+    marker: ThreadPoolExecutor
+    marking: Future[None] | None = None
+    accepted: list[ClaimedMail] = field(default_factory=list)
+    not_accepted: list[tuple[ClaimedMail, DeliveryResult]] = field(default_factory=list)
+    rendered: dict[str, RenderedMail | DeliveryResult] = field(default_factory=dict)
+
+
+def send_batch(
+    runtime: Runtime, principal: Principal, transport: MailTransport, batch: list[ClaimedMail], run: DeliveryRun
+) -> None:
+    """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
+    runtime = runtime.patient()  # what the mail server took must be marked, also when the process is to end
+    with runtime.statement_writer() as write_statement, ThreadPoolExecutor(1, "popug-mail-marker") as marker:
+        delivery = DeliveryBatch(runtime, transport, run, write_statement, deque(batch), marker)
+        try:
+            _send_all(delivery, batch[0])
+        finally:
+            _start_marking(delivery)
+            _finish_marking(delivery)
+            _finish_batch(delivery, principal, [mail.mail_id for mail in batch])
+
+
+def _send_all(delivery: DeliveryBatch, first: ClaimedMail) -> None:
+    run, runtime, reserve = delivery.run, delivery.runtime, lease_margin(delivery.transport.step_seconds)
+    while delivery.waiting and not run.down:
+        result = _send(delivery, delivery.waiting[0])
+        _record_outcome(delivery, delivery.waiting.popleft(), result)
+        done = run.sent + run.failed + len(delivery.accepted)
+        runtime.progress("Sending mail", min(done, run.total), run.total)
+        if runtime.clock.now() + reserve > first.lease_until:
+            break
+
+
+def _send(delivery: DeliveryBatch, mail: ClaimedMail) -> DeliveryResult:
+    letter = delivery.rendered.pop(mail.mail_id, None) or _render(delivery.runtime, mail)
+    if isinstance(letter, DeliveryResult):
+        return letter
+    return delivery.transport.send(
+        letter,
+        start_marking=partial(_start_marking, delivery),
+        finish_marking=partial(_finish_marking, delivery),
+        prepare_next=partial(_render_next, delivery),
+    )
+
+
+def _render_next(delivery: DeliveryBatch) -> None:
+    if len(delivery.waiting) > 1:
+        next_mail = delivery.waiting[1]
+        delivery.rendered[next_mail.mail_id] = _render(delivery.runtime, next_mail)
+
+
+def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResult:
+    """The mail as it goes out, or why it may not go to its receiver or cannot be written."""
+    try:
+        about: dict[str, Any] = {
+            "username": mail.username,
+            "to": mail.email,
+            "sender": runtime.settings.text("mail.from"),
+            "message_id": mail.message_id,
+            "queued_at": from_rfc3339(mail.queued_at),
+            "calendar": runtime.calendar,
+        }
+        content = summary.content_of(mail.kind, mail.payload)
+        if isinstance(content, PayoutMade):
+            return payslip.message_of(content, **about)
+        if not summary.may_receive(Role(mail.role), active=bool(mail.active)):
+            return DeliveryResult(Verdict.REJECTED, f"{mail.username} is not of management any more")
+        return summary.message_of(content, **about)
+    except (ValueError, MsgspecError) as error:
+        return DeliveryResult(Verdict.REJECTED, one_line(str(error)))
+
+
+def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: DeliveryResult) -> None:
+    """Two broken connections in a row are no accident, though perhaps the fault of the two mails."""
+    run = delivery.run
+    if result.verdict is Verdict.ACCEPTED:
+        delivery.accepted.append(mail)
+    else:
+        delivery.not_accepted.append((mail, result))
+        run.failed += result.verdict is Verdict.REJECTED
+    is_disconnected = result.verdict is Verdict.DISCONNECTED
+    if result.verdict is Verdict.UNAVAILABLE or (is_disconnected and run.disconnected_before):
+        run.down = result.error
+    run.disconnected_before = is_disconnected
+
+
+def _start_marking(delivery: DeliveryBatch) -> None:
+    """Let the thread mark; where the interpreter is ending, which takes no new work, it is done at once."""
+    _finish_marking(delivery)
+    if delivery.accepted:
+        try:
+            delivery.marking = delivery.marker.submit(_mark_accepted, delivery)
+        except RuntimeError:
+            _mark_accepted(delivery)
+
+
+def _finish_marking(delivery: DeliveryBatch) -> None:
+    """Wait for the mark that is being made; what it failed with is raised, and what was taken is still to be marked."""
+    if delivery.marking is not None:
+        failure = delivery.marking.exception()
+        delivery.marking = None
+        if failure is not None:
+            raise failure
+
+
+def _mark_accepted(delivery: DeliveryBatch) -> None:
+    """Mark what was taken; what the transport cannot answer for any more ends the run."""
+    settled = delivery.transport.settle()
+    if settled.verdict is Verdict.ACCEPTED:
+        outbox.mark_sent(delivery.write_statement, delivery.accepted, delivery.runtime.clock.now())
+        delivery.run.sent += len(delivery.accepted)
+    else:
+        delivery.not_accepted += [(mail, settled) for mail in delivery.accepted]
+        delivery.run.down = settled.error
+    delivery.accepted = []
+
+
+def _finish_batch(delivery: DeliveryBatch, principal: Principal, batch: list[str]) -> None:
+    """Write down what became of the batch, tell of what was sent, and give back what was not tried."""
+    run = delivery.run
+    with delivery.runtime.writing(principal) as context:
+        for mail, result in delivery.not_accepted:
+            if result.verdict is Verdict.REJECTED:
+                outbox.mark_failed(context, mail, result.error)
+            else:
+                outbox.reschedule(context, mail, result.error)
+        outbox.publish_sent(context, batch)
+        outbox.release(context, list(delivery.waiting))
+        if run.down:
+            outbox.postpone_all(context, run.down, sum(result.error == run.down for _, result in delivery.not_accepted))
+    run.waiting.extendleft(mail.mail_id for mail in reversed(delivery.waiting))

@@ -1,0 +1,216 @@
+"""What one request may do: how large and slow it may be, where it may come from; and what every answer says."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from popug_cli.kernel.errors import PopugError
+from popug_cli.messages.base import MAX_MESSAGE_BYTES
+from popug_cli.server import http_errors
+from popug_cli.server.http_errors import HttpError
+
+AsgiScope = MutableMapping[str, Any]
+AsgiEvent = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiEvent]]
+Send = Callable[[AsgiEvent], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+VerifyToken = Callable[[str | None], Awaitable[None]]
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+SMALL_BODY_BYTES = 1024 * 1024
+LARGE_BODIES = 2
+BODY_TIMEOUT_SECONDS = 30.0
+SEND_TIMEOUT_SECONDS = 60.0
+HEADERS = "headers"
+BODY = "body"
+SINGLE_VALUE_HEADERS = frozenset(
+    (b"authorization", b"idempotency-key", b"content-type", b"popug-version", b"last-event-id", b"origin")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What a server says of itself in every answer; ``hosts`` are its names, none where any will do."""
+
+    version: str
+    home_id: str
+    time_zone: str
+    hosts: frozenset[str] = frozenset()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers of every answer."""
+        return [
+            ("popug-version", self.version),
+            ("popug-home-id", self.home_id),
+            ("popug-time-zone", self.time_zone),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+        ]
+
+
+class RequestGuard:
+    """The application inside, behind what is checked of each request; only ``large`` paths take large bodies."""
+
+    def __init__(
+        self, app: App, identity: ServerIdentity, verify_token: VerifyToken, *, large_paths: frozenset[str]
+    ) -> None:
+        self._app = app
+        self._identity = identity
+        self._verify_token = verify_token
+        self._large_paths = large_paths
+        self._large_body_slots = asyncio.Semaphore(LARGE_BODIES)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        assert scope["type"] == "http"
+
+        is_answered = False
+
+        async def answer(event: AsgiEvent) -> None:
+            nonlocal is_answered
+            is_answered = True
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+                await send(event)
+
+        async with AsyncExitStack() as stack:
+            try:
+                await self._validate(scope, receive, stack)
+            except PopugError as error:
+                await refuse(answer, error, http_errors.status_of(error))
+                return
+            except HttpError as refused:
+                await refuse(answer, refused.error, refused.status, closes=refused.closes)
+                return
+            except ConnectionResetError:
+                return
+            try:
+                await self._app(scope, receive, answer)
+            except asyncio.CancelledError:  # by the end of the server's patience with what was begun
+                if not is_answered:
+                    await refuse(answer, http_errors.shutdown_in_doubt(), 503, closes=True)
+
+    async def _validate(self, scope: AsgiScope, receive: Receive, stack: AsyncExitStack) -> None:
+        headers = dict(scope["headers"])
+        self._check_size(scope, headers)
+        self._check_headers(scope, headers)
+        body = await self._body(scope["path"], headers, receive, stack) if scope["method"] == "POST" else b""
+        scope["state"] |= {HEADERS: headers, BODY: body}
+
+    async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack) -> bytes:
+        """The whole body; a large one only of who has a token, and not many until they are answered."""
+        limit = MAX_MESSAGE_BYTES if path in self._large_paths else SMALL_BODY_BYTES
+        length = headers.get(b"content-length", b"0")
+        if len(length) > len(str(limit)) or int(length) > limit:
+            raise http_errors.too_large(limit)
+        parts: list[bytes] = []
+        is_whole = await _read(receive, parts, SMALL_BODY_BYTES)
+        if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
+            await self._verify_token(bearer(headers))
+            await self._acquire_slot(stack)
+            is_whole = is_whole or await _read(receive, parts, limit)
+        if not is_whole or _size(parts) > limit:
+            raise http_errors.too_large(limit)
+        return b"".join(parts)
+
+    async def _acquire_slot(self, stack: AsyncExitStack) -> None:
+        """Wait for room for a large body, which is held as long as the body may be."""
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+                await stack.enter_async_context(self._large_body_slots)
+        except TimeoutError:
+            raise http_errors.busy() from None
+
+    def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
+        """Refuse a head that is too large, or says twice what can be one thing only."""
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise http_errors.headers_too_large(MAX_HEADER_BYTES)
+        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
+            raise http_errors.target_too_long(MAX_TARGET_BYTES)
+        if len(headers) < len(scope["headers"]):
+            for name, count in Counter(name for name, _ in scope["headers"]).items():
+                if count > 1 and name in SINGLE_VALUE_HEADERS:
+                    raise http_errors.duplicate_header(name.decode().title())
+
+    def _check_headers(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._identity.hosts and scope["client"] and _host_name(host) not in self._identity.hosts:
+            raise http_errors.unknown_host(host)
+        origin = headers.get(b"origin")
+        if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in CROSS_SITE:
+            raise http_errors.cross_origin()
+        theirs = headers.get(b"popug-version")
+        if theirs is not None and _series(theirs.decode("latin-1")) != _series(self._identity.version):
+            raise http_errors.other_version(theirs.decode("latin-1"), self._identity.version)
+        if scope["method"] == "POST" and not _is_json(headers):
+            raise http_errors.not_json()
+
+
+CROSS_SITE = (b"cross-site", b"same-site")
+
+
+async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = False) -> None:
+    """Answer with a problem document."""
+    body = http_errors.encode(http_errors.problem_of(error, status))
+    headers = [
+        (b"content-type", http_errors.MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
+        *([(b"connection", b"close")] if closes else []),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
+    """Take in a body until it ends, or is over the limit; whether it has ended.
+
+    Raises ``Refused`` where it takes too long, and ``ConnectionResetError`` where nobody is left.
+    """
+    size = _size(parts)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            while size <= limit_bytes:
+                event = await receive()
+                if event["type"] == "http.disconnect":
+                    raise ConnectionResetError
+                parts.append(event.get("body", b""))
+                size += len(parts[-1])
+                if not event.get("more_body", False):
+                    return True
+    except TimeoutError:
+        raise http_errors.too_slow(BODY_TIMEOUT_SECONDS) from None
+    return False
+
+
+def _size(parts: list[bytes]) -> int:
+    return sum(map(len, parts))
+
+
+def bearer(headers: Mapping[bytes, bytes]) -> str | None:
+    """The token of a request; None where it has none."""
+    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").strip().partition(" ")
+    return token.strip() if kind.lower() == "bearer" and token.strip() else None
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind == b"application/json" and headers.get(b"content-encoding", b"identity").lower() == b"identity"
+
+
+def _series(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def _host_name(host: str) -> str:
+    name = host.lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0]
+
+
+def _authority(origin: bytes) -> str:
+    return origin.decode("latin-1").partition("://")[2]

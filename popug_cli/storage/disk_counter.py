@@ -1,0 +1,43 @@
+"""Counting texts of which there may be more than memory should hold."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from popug_cli.kernel.disk_errors import disk_full
+
+_PAGES_IN_MEMORY_KIB = 16 * 1024
+UPSERT_COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times"
+
+
+@contextmanager
+def count_on_disk() -> Iterator[Callable[[str], int]]:
+    """How often it was asked for a text, this time included.
+
+    The counts lie in a nameless database of SQLite, which goes to a temporary file where it grows beyond a few MiB and
+    is gone at the end. Raises ``disk_full`` where there is no room for that.
+    """
+    with closing(sqlite3.connect("", isolation_level=None)) as scratch:
+        scratch.execute("PRAGMA journal_mode = OFF")
+        scratch.execute(f"PRAGMA cache_size = -{_PAGES_IN_MEMORY_KIB}")
+        scratch.execute("CREATE TABLE seen (text TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT, WITHOUT ROWID")
+        scratch.execute("BEGIN")
+
+        def count(text: str) -> int:
+            try:
+                (times,) = scratch.execute(UPSERT_COUNT, (text,)).fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise disk_full(_temporary_directory()) from error
+                raise
+            return int(times)
+
+        yield count
+
+
+def _temporary_directory() -> Path:
+    """Where SQLite puts what has no name: https://www.sqlite.org/tempfiles.html, section 5."""
+    chosen = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR")
+    return Path(chosen or next((path for path in ("/var/tmp", "/usr/tmp") if os.access(path, os.W_OK)), "/tmp"))  # noqa: S108

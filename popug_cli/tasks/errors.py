@@ -1,0 +1,108 @@
+"""Why something cannot be done with a task: errors that say who, when and what next."""
+
+from datetime import datetime
+from typing import cast
+
+from popug_cli.bus.context import Context
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.errors import Conflict, NotAllowed, NotFound, PopugError
+from popug_cli.kernel.text import escape_hidden
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.tasks import Task, TaskAssigned
+from popug_cli.tasks.rules import MAX_NUMBER, quoted
+
+LIST_OWN_TASKS = "Run `popug tasks list` for what is yours and open."
+
+
+def task_not_found(number: int) -> NotFound:
+    """There is no task of that number."""
+    return NotFound(
+        "task_not_found",
+        f"There is no task #{number}.",
+        hint="Run `popug tasks list --all` for all there are.",
+        details={"number": number if number <= MAX_NUMBER else str(number)},
+    )
+
+
+def user_not_found(username: str) -> NotFound:
+    """There is nobody of that name."""
+    return NotFound(
+        "user_not_found",
+        f"There is nobody called {quoted(username)}.",
+        hint="Check the spelling; `popug tasks list --all` shows who has tasks.",
+        details={"username": escape_hidden(username)},
+    )
+
+
+def shuffle_not_found(shuffle_id: str) -> NotFound:
+    """There is no shuffle of that id."""
+    return NotFound(
+        "shuffle_not_found",
+        f"There is no shuffle {quoted(shuffle_id)}.",
+        hint="`popug task show NUMBER` names the shuffles of a task.",
+        details={"shuffle_id": escape_hidden(shuffle_id)},
+    )
+
+
+def nobody_assignable() -> Conflict:
+    """There is nobody for chance to choose."""
+    return Conflict(
+        "nobody_assignable",
+        "There is nobody to whom chance could assign a task.",
+        hint="An admin can add somebody: `popug user add NAME --email ADDRESS --role worker`.",
+    )
+
+
+def already_completed(task: Task, context: Context) -> Conflict:
+    """Somebody was faster."""
+    assert task.completed_at is not None
+    return Conflict(
+        "task_completed",
+        f"#{task.number} was completed by {task.assignee} at {_local(task.completed_at, context)}.",
+        hint=LIST_OWN_TASKS,
+        details={"number": task.number, "assignee": task.assignee, "completed_at": to_rfc3339(task.completed_at)},
+    )
+
+
+def not_assignee(task: Task, context: Context) -> PopugError:
+    """The task is somebody else's: it was taken from the one who asks, or never theirs."""
+    reassignment = _reassignment(task, context)
+    if reassignment is not None:
+        return _reassigned(task, reassignment, context)
+    return NotAllowed(
+        "not_your_task",
+        f"#{task.number} is not yours; it is {task.assignee}'s.",
+        hint=LIST_OWN_TASKS,
+        details={"number": task.number, "assignee": task.assignee},
+    )
+
+
+def _reassigned(task: Task, reassignment: Delivered[TaskAssigned], context: Context) -> Conflict:
+    shuffle_id, when = reassignment.data.shuffle_id, _local(reassignment.time, context)
+    how = f"shuffle {shuffle_id} took it from you" if shuffle_id else "it was taken when you could not hold tasks"
+    return Conflict(
+        "task_reassigned",
+        f"#{task.number} is not yours any more; it is {task.assignee}'s: {how} at {when}.",
+        hint=LIST_OWN_TASKS,
+        details={
+            "number": task.number,
+            "assignee": task.assignee,
+            "shuffle_id": shuffle_id,
+            "reason": reassignment.data.reason,
+            "reassigned_at": to_rfc3339(reassignment.time),
+        },
+    )
+
+
+def _reassignment(task: Task, context: Context) -> Delivered[TaskAssigned] | None:
+    """The last assignment that took the task from the one who asks."""
+    me = context.principal.user_id
+    for event in reversed(context.log.by_subject(task.task_id, TaskAssigned)):
+        assigned = cast(Delivered[TaskAssigned], event)
+        if assigned.data.previous_assignee_id == me != assigned.data.assignee_id:
+            return assigned
+    return None
+
+
+def _local(instant: datetime, context: Context) -> str:
+    return f"{context.calendar.local(instant):%Y-%m-%d %H:%M:%S}"

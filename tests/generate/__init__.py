@@ -1,0 +1,1 @@
+"""Makes every generated file: ``python -m tests.generate``."""

@@ -1,0 +1,19 @@
+"""A company whose founding was cut short."""
+
+from pathlib import Path
+
+from popug_cli.app import LocalBackend
+from popug_cli.kernel.home import Home
+from popug_cli.messages.company import CheckHealth
+from tests.support.company import InProcess
+
+
+def test_a_founding_that_was_cut_short_is_healthy_and_a_company_without_its_key_is_not(tmp_path: Path) -> None:
+    """Found by the power-cut harness: the database was there, and nobody in it yet."""
+    backend = LocalBackend(Home(tmp_path / "home"))
+    backend.create_company("Europe/Berlin")
+    assert backend.perform(CheckHealth()).ok
+    company = InProcess(tmp_path / "other")
+    (company.root / "keys" / "signing").unlink()
+    health = company.backend.perform(CheckHealth())
+    assert [check.name for check in health.checks if not check.ok] == ["keys"]

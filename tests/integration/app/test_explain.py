@@ -1,0 +1,146 @@
+"""A figure is explained by what it is made of, down to the events and draws that it goes back to."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from popug_cli.app import explain
+from popug_cli.kernel.errors import NotFound
+from popug_cli.messages.billing import CloseDay, CorrectEntry, GetBalance, GetIncome, GetStatement
+from popug_cli.messages.company import (
+    ExplainBalance,
+    ExplainIncome,
+    ExplainTask,
+    Explanation,
+    ExplanationNode,
+    ShowTask,
+)
+from popug_cli.messages.tasks import AddTask, ShuffleTasks
+from tests.support.company import InProcess
+from tests.support.ledger_company import company_with_a_past, copy_of
+
+PEOPLE = ("kesha", "gosha", "ara.b-c_d")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
+    return company_with_a_past(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def company(original: InProcess, tmp_path: Path) -> InProcess:
+    return copy_of(original, tmp_path / "home")
+
+
+def nodes(reasons: list[ExplanationNode]) -> Iterator[ExplanationNode]:
+    for reason in reasons:
+        yield reason
+        yield from nodes(reason.because)
+
+
+def adds_up(answer: Explanation) -> bool:
+    return answer.figure_cents == sum(reason.amount_cents or 0 for reason in answer.because)
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_a_balance_is_what_was_brought_forward_and_each_entry_since(company: InProcess, name: str) -> None:
+    answer = company.act(name, ExplainBalance())
+    assert answer == company.act("boss", ExplainBalance(username=name))
+    assert answer.figure_cents == company.act(name, GetBalance()).balance_cents
+    assert adds_up(answer)
+    base, *entries = answer.because
+    assert "brought forward from the end of 2026-03-03" in base.what
+    assert base.event_id
+    for entry in entries:
+        assert entry.entry_id
+        assert entry.rule
+        told = [reason.what for reason in nodes(entry.because)]
+        assert any(what.startswith(("assigned to", "completed by")) for what in told)
+        assert any("from the seed" in what for what in told)
+
+
+def test_before_the_first_close_a_balance_is_its_entries_alone(tmp_path: Path) -> None:
+    company = InProcess(tmp_path)
+    company.hire("kesha")
+    for _ in range(2):
+        company.act("boss", AddTask(title="Feed the cage"))
+    answer = company.act("kesha", ExplainBalance())
+    assert [reason.amount_cents for reason in answer.because] == [
+        entry.signed_cents for entry in company.act("kesha", GetStatement()).entries
+    ]
+    assert adds_up(answer)
+
+
+def test_a_shuffled_fee_goes_back_to_the_one_who_asked_for_the_shuffle(company: InProcess) -> None:
+    told = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
+    assert "a shuffle was asked for by boss" in told
+    assert "created by boss" in told
+
+
+def test_every_event_that_is_named_is_in_the_log(company: InProcess) -> None:
+    logged = {row["id"] for row in company.rows("SELECT id FROM bus_log")}
+    answers = [company.act(name, ExplainBalance()) for name in PEOPLE]
+    answers += [company.act("boss", ExplainIncome(day=date(2026, 3, day))) for day in (2, 3, 4)]
+    named = {reason.event_id for answer in answers for reason in nodes(answer.because) if reason.event_id}
+    assert named
+    assert named <= logged
+
+
+@pytest.mark.parametrize("day", [date(2026, 3, 2), date(2026, 3, 4), date(2020, 1, 1), date(2030, 1, 1)])
+def test_an_income_is_its_fees_less_its_rewards(company: InProcess, day: date) -> None:
+    answer = company.act("boss", ExplainIncome(day=day))
+    days = company.act("boss", GetIncome(from_date=day, to_date=day)).days
+    assert answer.figure_cents == (days[0].income_cents if days else 0)
+    assert adds_up(answer)
+    if day == date(2026, 3, 2):
+        (recorded,) = answer.because
+        assert recorded.event_id
+        assert recorded.amount_cents == sum(kind.amount_cents or 0 for kind in recorded.because)
+
+
+def test_a_task_is_explained_by_the_entries_that_one_may_see(company: InProcess) -> None:
+    entries = company.act("boss", ShowTask(number=1)).entries
+    answer = company.act("boss", ExplainTask(number=1))
+    assert answer.figure_cents == sum(entry.signed_cents for entry in entries)
+    assert adds_up(answer)
+    assert "priced: fee" in answer.because[0].what
+    for name in PEOPLE:
+        own_entries = company.act(name, ShowTask(number=1)).entries
+        assert company.act(name, ExplainTask(number=1)).figure_cents == sum(entry.signed_cents for entry in own_entries)
+    with pytest.raises(NotFound):
+        company.act("boss", ExplainTask(number=99))
+
+
+def test_a_correction_is_explained_by_its_reason(company: InProcess) -> None:
+    (fee,) = company.rows("SELECT entry_id FROM billing_entries WHERE kind = 'fee' ORDER BY position DESC LIMIT 1")
+    reversal = company.act("boss", CorrectEntry(entry_id=fee["entry_id"], reason="It was a parrot."))
+    assert reversal.task
+    answer = company.act("boss", ExplainTask(number=reversal.task.number))
+    told = [reason.what for reason in nodes(answer.because)]
+    assert "corrected by boss: It was a parrot." in told
+    assert adds_up(company.act("boss", ExplainIncome()))
+
+
+def test_the_tree_stays_small_however_many_entries_there_are(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "ENTRIES_SHOWN", 3)
+    for _ in range(5):
+        company.act("boss", ShuffleTasks())
+    answers = [company.act(name, ExplainBalance()) for name in PEOPLE] + [company.act("boss", ExplainIncome())]
+    assert all(adds_up(answer) for answer in answers)
+    assert all(len(answer.because) <= 5 for answer in answers)
+    company.act("boss", CloseDay(send_mail=False))
+    assert [len(company.act(name, ExplainBalance()).because) for name in PEOPLE] == [1, 1, 1]
+
+
+def test_in_json_every_node_has_its_causes_and_nothing_empty_else(company: InProcess) -> None:
+    document = msgspec.to_builtins(company.act("kesha", ExplainBalance()))
+    pending = list(document["because"])
+    while pending:
+        node = pending.pop()
+        assert None not in node.values()
+        pending += node["because"]

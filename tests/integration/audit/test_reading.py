@@ -1,0 +1,27 @@
+"""The audit's reader leaves nothing behind where a check ends in the middle."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.audit import reading
+from popug_cli.messages.principal import OPERATOR
+from tests.support.company import InProcess
+
+
+def test_rows_that_nobody_reads_to_the_end_say_nothing_once_the_database_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unheard: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", unheard.append)
+    company = InProcess(tmp_path / "home")
+    with company.backend.runtime.reading(OPERATOR) as context:
+        rows = reading.stream_rows(context, "SELECT 1 UNION ALL SELECT 2")
+        assert next(rows) == (1,)
+        driver = context.connection.connection.driver_connection
+    company.backend.close()
+    assert driver is not None
+    driver.close()
+    del rows
+    assert unheard == []

@@ -1,0 +1,383 @@
+"""How consumers are brought up to date: in which portions, until when, and what is left for later."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from popug_cli.bus import consumers
+from popug_cli.bus.consumers import CatchUpResult, Consumer, catch_up, is_current, mark_rebuilt, retry_due
+from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.parked_events import describe
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.messages.base import Event
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserDeactivated, UserEmailChanged, UserRegistered
+from popug_cli.messages.principal import OPERATOR
+from popug_cli.storage.engine import raw_connection
+from tests.support.bus_fixture import NO_SPACE, BusFixture, RecordingConsumer, cursors, parked_events
+
+FAR = 100
+LATER = "9999"
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> BusFixture:
+    return BusFixture(tmp_path / "home")
+
+
+class Watch:
+    """A monotonic clock that goes on by a second whenever it is read."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+
+    def monotonic(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def test_who_is_up_to_date_has_nothing_to_report(toy: BusFixture) -> None:
+    toy.publish("ann")
+    assert toy.catch_up() == CatchUpResult(failures={}, faults=[], complete=True)
+    assert toy.catch_up() == CatchUpResult()
+
+
+def test_a_consumer_is_current_when_all_that_is_for_it_was_taken_or_set_aside(toy: BusFixture) -> None:
+    def current() -> bool:
+        with toy.runtime.reading(OPERATOR) as context:
+            return is_current(context, toy.consumer)
+
+    assert current()
+    toy.publish("ann")
+    assert not current()
+    toy.failing = {"ann"}
+    toy.catch_up()
+    assert current()
+
+
+def test_events_come_in_portions_each_with_the_position_that_it_reaches(
+    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("a", "b", "c")
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(UserDeactivated(user_id="a"))
+    ear = RecordingConsumer("ear")
+    catch_up(toy.runtime, [ear.consumer])
+    assert ear.chunks == [([1, 2], 2), ([3], 4)]
+    assert cursors(toy) == {"ear": 4}
+
+
+def test_a_batch_is_taken_in_slices_of_one_transaction(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 5)
+    toy.publish("a", "b", "c", "d", "e", "f")
+    ear = RecordingConsumer("ear")
+    ear.consumer = replace(ear.consumer, max_batch=2)
+    assert consumers.process_next_batch(toy.runtime, ear.consumer) == 0
+    assert ear.chunks == [([1, 2], 2), ([3, 4], 4), ([5], 5)]
+    assert cursors(toy) == {"ear": 5}
+    assert consumers.process_next_batch(toy.runtime, ear.consumer) == 0
+    assert ear.chunks[3:] == [([6], 6)]
+
+
+def test_what_fails_in_one_slice_waits_while_the_others_are_taken(toy: BusFixture) -> None:
+    toy.failing = {"b"}
+    toy.publish("a", "b", "c", "b", "d")
+    toy.consumer = replace(toy.consumer, max_batch=2)
+    assert toy.catch_up().failures == {"toy": 1}
+    assert [row[0] for row in parked_events(toy)] == [2, 4]
+    assert sorted(toy.effects()) == ["a", "c", "d"]
+    assert cursors(toy)["toy"] == 5
+
+
+def test_the_last_portion_may_be_full(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("a", "b")
+    ear = RecordingConsumer("ear")
+    assert catch_up(toy.runtime, [ear.consumer]).complete
+    assert ear.chunks == [([1, 2], 2)]
+
+
+@pytest.mark.parametrize(("seconds", "turns", "complete"), [(1, 2, True), (60, 2, False), (61, 1, False)])
+def test_the_time_of_a_command_for_its_consumers_is_bounded(
+    toy: BusFixture, monkeypatch: pytest.MonkeyPatch, seconds: float, turns: int, complete: bool
+) -> None:
+    toy.publish("ann")
+    ears = [RecordingConsumer("one"), RecordingConsumer("two")]
+    monkeypatch.setattr(consumers, "time", Watch(seconds))
+    assert catch_up(toy.runtime, [each.consumer for each in ears]).complete is complete
+    assert sum(len(each.chunks) for each in ears) == turns
+
+
+def test_failures_are_added_up_by_consumer(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.failing = {"a", "b", "c"}
+    toy.publish("a", "b", "c", "d")
+    assert catch_up(toy.runtime, [toy.consumer, RecordingConsumer("ear").consumer]).failures == {"toy": 3}
+    toy.failing = {"a", "c"}
+    assert toy.catch_up(include_not_due=True).failures == {"toy": 2}
+    assert toy.catch_up().failures == {}
+
+
+def test_whenever_tries_what_waits_for_later_once_and_no_more(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.catch_up()
+    assert parked_events(toy) == [(1, "retrying", 1)]
+    toy.catch_up(include_not_due=True)
+    assert parked_events(toy) == [(1, "retrying", 2)]
+
+
+def test_retries_stop_when_their_time_is_over_after_some_of_them(
+    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.failing = {"a", "b", "c"}
+    toy.publish("a", "b", "c")
+    toy.catch_up()
+    toy.failing = set()
+    monkeypatch.setattr(consumers, "RETRIES_PER_TRANSACTION", 1)
+    monkeypatch.setattr(consumers, "time", Watch(1))
+    assert retry_due(toy.runtime, toy.consumer, LATER, deadline=1) == 0
+    assert toy.effects() == ["a", "b"]
+    toy.failing = {"c"}
+    assert retry_due(toy.runtime, toy.consumer, LATER, deadline=9) == 1
+
+
+def test_a_consumer_far_behind_with_nothing_to_take_follows_the_log(toy: BusFixture) -> None:
+    deaf = RecordingConsumer("deaf", (UserDeactivated,))
+    toy.publish(*["ann"] * (FAR - 1))
+    catch_up(toy.runtime, [deaf.consumer])
+    assert cursors(toy) == {}
+    toy.publish("ann")
+    catch_up(toy.runtime, [deaf.consumer])
+    assert cursors(toy) == {"deaf": FAR}
+
+
+def test_a_consumer_far_behind_finds_what_is_for_it_beyond_the_next_hundred(toy: BusFixture) -> None:
+    near, far = RecordingConsumer("near"), RecordingConsumer("far", (UserDeactivated,))
+    toy.publish(*["ann"] * 30)
+    catch_up(toy.runtime, [near.consumer])
+    toy.publish(*["ann"] * FAR)
+    with toy.runtime.writing(OPERATOR) as context:
+        context.events.publish(UserDeactivated(user_id="ann"))
+    catch_up(toy.runtime, [near.consumer, far.consumer])
+    assert cursors(toy) == {"near": 30 + FAR + 1, "far": 30 + FAR + 1}
+    assert far.chunks == [([30 + FAR + 1], 30 + FAR + 1)]
+
+
+def test_what_is_set_aside_keeps_when_why_and_since_when(toy: BusFixture) -> None:
+    toy.failing, toy.error = {"ann"}, ValueError("two\n lines")
+    toy.publish("ann")
+    toy.catch_up()
+    toy.clock.advance(seconds=1)
+    toy.publish("ann")
+    toy.catch_up()
+    failed, waiting = toy.rows("SELECT * FROM bus_set_aside ORDER BY sequence")
+    first = "2026-03-02T09:00:00.000000Z"
+    due_at = failed.pop("due_at")
+    assert "2026-03-02T09:00:05" <= str(due_at) <= "2026-03-02T09:00:10.000000Z"
+    assert failed == {
+        "id": 1, "consumer": "toy", "sequence": 1, "subject": "ann", "state": "retrying", "attempts": 1,
+        "error": "ValueError: two lines", "since": first,
+    }  # fmt: skip
+    assert waiting == {
+        "id": 2, "consumer": "toy", "sequence": 2, "subject": "ann", "state": "waiting", "attempts": 0,
+        "due_at": None, "error": "waits", "since": to_rfc3339(toy.clock.now()),
+    }  # fmt: skip
+
+
+def test_another_failure_says_its_own_reason_and_waits_longer(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.error = KeyError("gone")
+    toy.catch_up(include_not_due=True)
+    (row,) = toy.rows("SELECT state, attempts, error, due_at FROM bus_set_aside")
+    assert (row["state"], row["attempts"], row["error"]) == ("retrying", 2, "KeyError: 'gone'")
+    assert "2026-03-02T09:00:10" <= str(row["due_at"]) <= "2026-03-02T09:00:20.000000Z"
+
+
+def test_an_error_is_told_in_a_line_of_bounded_length() -> None:
+    assert describe(ValueError(" ")) == "ValueError: no message"
+    assert describe(ValueError("x" * 600)) == f"ValueError: {'x' * 488}"
+
+
+def test_what_was_given_up_by_its_consumer_is_done(toy: BusFixture) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
+        asked.append((event.subject, error))
+        context.events.publish(UserDeactivated(user_id="given up"))
+        return event.subject == "bad"
+
+    consumer = Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)
+    toy.failing = {"bad", "worse"}
+    toy.publish("bad", "ann", "worse")
+    assert catch_up(toy.runtime, [consumer]).failures == {"toy": 1}
+    assert asked == [("bad", "RuntimeError: broken"), ("worse", "RuntimeError: broken")]
+    assert toy.rows("SELECT sequence FROM bus_inbox") == [{"sequence": 1}, {"sequence": 2}]
+    assert parked_events(toy) == [(3, "retrying", 1)]
+    assert [row["subject"] for row in toy.rows("SELECT subject FROM bus_log WHERE sequence > 3")] == ["given up"] * 2
+
+
+def test_what_cannot_be_given_up_says_why(toy: BusFixture) -> None:
+    def give_up(*_: object) -> bool:
+        raise RuntimeError("no pen")
+
+    toy.failing = {"bad"}
+    toy.publish("bad")
+    catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
+    assert toy.rows("SELECT error FROM bus_set_aside") == [
+        {"error": "PermanentFailure: it could not even be given up: RuntimeError: no pen"}
+    ]
+
+
+def test_what_was_given_up_or_set_aside_is_not_taken_again_from_the_log(toy: BusFixture) -> None:
+    toy.failing = {"ann", "bob"}
+    toy.publish("ann", "bob", "kim")
+    toy.catch_up()
+    toy.execute("UPDATE bus_set_aside SET state = 'dropped', due_at = NULL WHERE sequence = 1")
+    toy.execute("UPDATE bus_cursors SET position = 0")
+    toy.failing = set()
+    toy.catch_up()
+    assert toy.effects() == ["kim"]
+    assert parked_events(toy) == [(1, "dropped", 1), (2, "retrying", 1)]
+
+
+def test_after_a_rebuild_all_is_done_but_what_is_set_aside(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann", "bob")
+    toy.catch_up()
+    toy.execute("DELETE FROM bus_inbox")
+    toy.execute(
+        "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, error, since)"
+        " VALUES ('another', 3, 'kim', 'dead', 5, 'no', '')"
+    )
+    toy.publish("kim")
+    toy.append_unlinked('{"type": "popug.weather.rain_fell.v1"}')
+    with toy.runtime.writing(OPERATOR) as context:
+        mark_rebuilt(context, toy.consumer)
+        mark_rebuilt(context, toy.consumer)
+    assert [tuple(row.values()) for row in toy.rows("SELECT consumer, sequence FROM bus_inbox")] == [
+        ("toy", 2),
+        ("toy", 3),
+    ]
+    assert cursors(toy) == {"toy": 4}
+
+
+def test_a_fault_of_the_place_keeps_nobody_else_from_trying_what_waits_for_later(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    stuck = RecordingConsumer("stuck", error=OSError(28, "No space left on device", "popug.db"))
+    toy.failing = set()
+    catch_up(toy.runtime, [stuck.consumer, toy.consumer], include_not_due=True)
+    assert toy.effects() == ["ann"]
+
+
+def test_who_is_stuck_far_behind_hides_no_event_of_anybody_else(toy: BusFixture) -> None:
+    stuck, ear = (
+        RecordingConsumer("stuck", error=OSError(28, "No space left on device", "popug.db")),
+        RecordingConsumer("ear"),
+    )
+    toy.publish(*(f"a{number}" for number in range(FAR)))
+    catch_up(toy.runtime, [ear.consumer])
+    toy.publish("bob")
+    catch_up(toy.runtime, [stuck.consumer, ear.consumer])
+    assert ear.chunks[-1] == ([FAR + 1], FAR + 1)
+
+
+def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The consumers that are let take a portion from now on, each time again."""
+    names: list[str] = []
+    advance = consumers.process_next_batch
+
+    def noted(runtime: Runtime, consumer: Consumer, everybody: Sequence[Consumer] = ()) -> int:
+        names.append(consumer.name)
+        return advance(runtime, consumer, everybody)
+
+    monkeypatch.setattr(consumers, "process_next_batch", noted)
+    return names
+
+
+def test_who_is_current_has_no_turn_because_of_somebody_far_behind(
+    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.publish(*(f"a{number}" for number in range(FAR)))
+    catch_up(toy.runtime, [toy.consumer])
+    names = advanced(monkeypatch)
+    catch_up(toy.runtime, [toy.consumer, RecordingConsumer("ear").consumer])
+    assert names == ["ear"]
+
+
+def test_who_has_passed_by_what_another_consumer_published_has_no_turn(
+    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talk(events: Sequence[Delivered[Event]], context: Context) -> None:
+        for number in range(FAR):
+            context.events.publish(UserEmailChanged(user_id="ann", email=f"{number}@example.com"))
+
+    toy.publish("ann")
+    toy.catch_up()
+    names = advanced(monkeypatch)
+    assert catch_up(toy.runtime, [Consumer("talker", (UserRegistered,), talk), toy.consumer]) == CatchUpResult()
+    assert names == ["talker"]
+
+
+def test_nobody_has_nothing_to_catch_up_with(toy: BusFixture) -> None:
+    assert catch_up(toy.runtime, []) == CatchUpResult()
+
+
+def later(toy: BusFixture, ear: RecordingConsumer) -> Consumer:
+    """A consumer during whose turn a day goes by."""
+
+    def wait(events: Sequence[Delivered[Event]], context: Context) -> None:
+        toy.clock.advance(days=1)
+
+    return Consumer(ear.name, ear.event_types, wait)
+
+
+def test_what_comes_due_while_they_catch_up_waits_for_the_next_time(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.failing = set()
+    catch_up(toy.runtime, [toy.consumer, later(toy, RecordingConsumer("slow"))])
+    assert toy.effects() == []
+    toy.catch_up()
+    assert toy.effects() == ["ann"]
+
+
+def test_whenever_tries_at_its_end_what_has_come_due_by_then(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    catch_up(toy.runtime, [toy.consumer, later(toy, RecordingConsumer("slow"))], include_not_due=True)
+    assert parked_events(toy) == [(1, "retrying", 3)]
+
+
+def test_a_portion_ends_with_its_last_event(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 3)
+    toy.publish("a", "b", "c", "d", "e")
+    consumers.process_next_batch(toy.runtime, toy.consumer)
+    assert cursors(toy) == {"toy": 3}
+
+
+def test_before_the_first_event_there_is_no_last_one(toy: BusFixture) -> None:
+    with toy.runtime.writing(OPERATOR) as context:
+        assert context.events.last == -1
+
+
+def test_what_fails_amid_a_rehearsal_comes_out_though_sqlite_has_rolled_back_already(toy: BusFixture) -> None:
+    def rehearse() -> None:
+        with toy.runtime.writing(OPERATOR) as context, consumers.rolled_back(context):
+            context.events.publish(UserDeactivated(user_id="ann"))
+            raw_connection(context.connection).execute("ROLLBACK")
+            raise NO_SPACE
+
+    with pytest.raises(Unavailable, match="The disk is full"):
+        rehearse()
+    assert toy.rows("SELECT 1 FROM bus_log") == []

@@ -1,0 +1,57 @@
+"""What is told of consumers on a long way through the log."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from popug_cli.bus import consumers
+from popug_cli.bus.consumers import catch_up
+from tests.support.bus_fixture import NO_SPACE, BusFixture, RecordingConsumer
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> BusFixture:
+    return BusFixture(tmp_path / "home")
+
+
+def told_of(toy: BusFixture, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
+    """What is told of catching up from now on, where so many positions are worth it."""
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(consumers, "MIN_REPORTED_POSITIONS", positions)
+    toy.runtime = replace(toy.runtime, progress=lambda label, done, total: told.append((label, done, total)))
+    return told
+
+
+def test_a_long_way_is_told_from_where_they_begin_to_its_end(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.publish("a", "b")
+    toy.catch_up()
+    told = told_of(toy, monkeypatch, 6)
+    monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
+    toy.publish("c", "d", "e", "f")
+    catch_up(toy.runtime, [toy.consumer, RecordingConsumer("ear").consumer])
+    assert told == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
+
+
+def test_a_way_is_as_long_as_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "MIN_REPORTED_POSITIONS", 6)
+    told: list[tuple[str, int, int]] = []
+    for steps in ((0, 4), (5, 6)):
+        way = consumers.CatchUpProgress(lambda label, done, total: told.append((label, done, total)))
+        for reached in steps:
+            way.report(reached, 10)
+    assert told == [("Catching up", 0, 10), ("Catching up", 4, 10)]
+
+
+def test_a_short_way_is_not_told(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_of(toy, monkeypatch, 3)
+    toy.publish("a", "b")
+    toy.catch_up()
+    assert told == []
+
+
+def test_a_way_that_is_not_gone_to_its_end_is_told_to_be_over(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_of(toy, monkeypatch, 1)
+    toy.publish("ann")
+    catch_up(toy.runtime, [RecordingConsumer("stuck", error=NO_SPACE).consumer])
+    assert told == [("Catching up", 0, 1), ("Catching up", 0, 1), ("Catching up", 1, 1)]

@@ -1,0 +1,89 @@
+"""Whose fault it is that an event is not taken: the place's, which is no failure, or the event's, and for how long."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from popug_cli.bus.consumers import Consumer, catch_up
+from popug_cli.bus.context import Context
+from popug_cli.bus.retry import PermanentFailure
+from popug_cli.messages.base import Event
+from popug_cli.messages.envelope import Delivered
+from popug_cli.messages.identity import UserRegistered
+from tests.support.bus_fixture import NO_SPACE, BusFixture, RecordingConsumer, cursors, parked_events
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> BusFixture:
+    return BusFixture(tmp_path / "home")
+
+
+def test_a_fault_of_the_place_stops_its_consumer_and_nobody_else(toy: BusFixture) -> None:
+    stuck, ear = (
+        RecordingConsumer("stuck", error=OSError(28, "No space left on device", "popug.db")),
+        RecordingConsumer("ear"),
+    )
+    toy.publish("ann")
+    report = catch_up(toy.runtime, [stuck.consumer, ear.consumer])
+    assert ([fault.code for fault in report.faults], report.failures) == (["disk_full"], {})
+    assert ear.chunks == [([1], 1)]
+    assert cursors(toy) == {"ear": 1}
+
+
+def test_a_fault_of_the_place_is_met_once_and_is_nobodys_failure(toy: BusFixture) -> None:
+    tries: list[int] = []
+
+    def refuse(events: Sequence[Delivered[Event]], context: Context) -> None:
+        tries.append(len(events))
+        raise NO_SPACE
+
+    toy.publish("ann", "bob")
+    report = catch_up(toy.runtime, [Consumer("ear", (UserRegistered,), refuse)])
+    assert [fault.code for fault in report.faults] == ["disk_full"]
+    assert (tries, parked_events(toy)) == ([2], [])
+
+
+def test_a_fault_of_the_place_amid_a_retry_counts_as_no_attempt(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.error = NO_SPACE
+    assert [fault.code for fault in toy.catch_up(include_not_due=True).faults] == ["disk_full"]
+    assert parked_events(toy) == [(1, "retrying", 1)]
+
+
+def test_a_fault_of_the_place_while_an_event_is_given_up_is_no_failure_of_giving_it_up(toy: BusFixture) -> None:
+    def refuse(event: Delivered[Event], error: str, context: Context) -> bool:
+        raise NO_SPACE
+
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    resigned = Consumer("toy", (UserRegistered,), toy.consumer.consume, refuse)
+    assert [fault.code for fault in catch_up(toy.runtime, [resigned]).faults] == ["disk_full"]
+    assert parked_events(toy) == []
+
+
+def test_nobody_is_asked_to_give_up_what_cannot_be_read(toy: BusFixture) -> None:
+    asked: list[object] = []
+
+    def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
+        asked.append(event)
+        return True
+
+    toy.append_unlinked(
+        '{"specversion":"1.0","id":"odd","source":"/popug/identity","type":"popug.identity.user_registered.v1",'
+        '"subject":"ann","time":"2026-03-02T09:00:00Z","data":{"user_id":7}}'
+    )
+    catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
+    assert asked == []
+    assert [state for _, state, _ in parked_events(toy)] == ["dead"]
+
+
+def test_what_cannot_heal_any_more_is_a_dead_letter_at_its_next_failure(toy: BusFixture) -> None:
+    toy.failing = {"ann"}
+    toy.publish("ann")
+    toy.catch_up()
+    toy.error = PermanentFailure("for good")
+    toy.catch_up(include_not_due=True)
+    assert parked_events(toy) == [(1, "dead", 2)]

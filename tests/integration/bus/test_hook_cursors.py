@@ -1,0 +1,74 @@
+"""When a hook has its turn: not while somebody runs it, not before it is due, and not for what is not for it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from popug_cli.bus import hook_cursors
+from popug_cli.bus.hook_cursors import IDLE_EVENTS, is_due, lease_next, sync
+from popug_cli.messages.identity import UserRegistered
+from popug_cli.messages.principal import OPERATOR
+from tests.support.bus_fixture import BusFixture
+
+LEASE = timedelta(minutes=1)
+TYPES = (UserRegistered.TYPE,)
+OTHERS = ("popug.tasks.task_created.v1",)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> BusFixture:
+    """A home that knows a hook from its beginning, with an event for it."""
+    made = BusFixture(tmp_path / "home")
+    with made.runtime.writing(OPERATOR) as context:
+        sync(context, {"hook": made.clock.instant})
+    made.publish("ann")
+    return made
+
+
+def due(toy: BusFixture, types: tuple[str, ...] = TYPES) -> bool:
+    with toy.runtime.reading(OPERATOR) as context:
+        return is_due(context, "hook", types, LEASE)
+
+
+def claimed(toy: BusFixture, types: tuple[str, ...] = TYPES) -> hook_cursors.ClaimedEvent | None:
+    with toy.runtime.writing(OPERATOR) as context:
+        return lease_next(context, "hook", types, LEASE)
+
+
+def cursor_of(toy: BusFixture) -> hook_cursors.HookCursor:
+    with toy.runtime.reading(OPERATOR) as context:
+        return hook_cursors.cursors(context)["hook"]
+
+
+def test_a_hook_that_somebody_runs_is_not_due(toy: BusFixture) -> None:
+    assert due(toy)
+    assert claimed(toy)
+    assert not due(toy)
+    toy.clock.advance(minutes=2)
+    assert due(toy)
+
+
+def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: BusFixture) -> None:
+    taken = claimed(toy)
+    assert taken
+    with toy.runtime.writing(OPERATOR) as context:
+        hook_cursors.mark_failed(context, taken, "no luck")
+    assert cursor_of(toy).due_at
+    assert not due(toy)
+    assert claimed(toy) is None
+    toy.clock.advance(hours=1)
+    assert due(toy)
+
+
+@pytest.mark.parametrize(("more", "is_far"), [(IDLE_EVENTS - 1, False), (IDLE_EVENTS, True)])
+def test_a_place_follows_the_log_when_it_is_far_behind_and_nothing_is_for_the_hook(
+    toy: BusFixture, more: int, is_far: bool
+) -> None:
+    before = IDLE_EVENTS // 2
+    toy.publish(*(f"early{number}" for number in range(before - 1)))
+    toy.execute(f"UPDATE bus_hooks SET position = {before}")
+    toy.publish(*(f"late{number}" for number in range(more)))
+    assert due(toy, OTHERS) is is_far
+    assert claimed(toy, OTHERS) is None
+    assert cursor_of(toy).position == (before + more if is_far else before)

@@ -1,0 +1,259 @@
+"""Which place a command line goes to: a server that is named, one that holds the home, or the home itself."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.cli.main import run
+from tests.integration.client.test_remote_backend import ADA, SESSION, TASK
+from tests.support.fake_server import FakeServer, Reply, answer, problem
+
+NOBODY_ELSE = 65534
+HEAVY = {
+    *("sqlmodel", "sqlalchemy", "sqlite3", "alembic", "pydantic", "jwt", "cryptography", "argon2", "jinja2"),
+    *("litestar", "uvicorn", "h11", "http.client", "http", "urllib.request", "httpx", "requests", "ssl", "email"),
+    *("asyncio", "concurrent.futures", "rich", "importlib.metadata"),
+}
+LIST_MODULES = """
+import sys
+from popug_cli.cli.main import run
+code = run(sys.argv[1:])
+sys.stderr.write("\\nMODULES " + " ".join(sorted(sys.modules)))
+sys.exit(code)
+"""
+
+
+@dataclass
+class Desk:
+    """A person's machine: a home, a session file, and what a command line says there."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def sessions(self) -> dict[str, str]:
+        file = self.folder / "session.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def remember(self, **sessions: str) -> None:
+        file = self.folder / "session.json"
+        file.write_text(json.dumps(sessions))
+        file.chmod(0o600)
+
+    def serve(self, *replies: Reply, name: str = "far.sock") -> FakeServer:
+        return FakeServer(self.folder / name, replies)
+
+    def hold_home(self, *replies: Reply) -> FakeServer:
+        self.home.mkdir(mode=0o700, exist_ok=True)
+        return FakeServer(self.home / "popug.sock", replies)
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        code = run([*arguments])
+        return code, *self.capture.readouterr()
+
+    def fail(self, *arguments: str) -> tuple[int, str]:
+        """The exit code of a command that fails, and the code of its error."""
+        code, out, err = self.run(*arguments, "--json")
+        assert out == ""
+        return code, json.loads(err)["error"]["code"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    for name in [name for name in os.environ if name.startswith("POPUG_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("POPUG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
+    mask = os.umask(0)
+    yield Desk(tmp_path, capsys)
+    os.umask(mask)
+
+
+def test_a_server_may_be_named_before_the_command_behind_it_or_in_the_environment(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desk.serve(answer(ADA)) as server:
+        assert desk.run("--server", server.url, "whoami") == (0, "ada, admin, ada@popug.example\n", "")
+        assert desk.run("whoami", "--server", server.url)[0] == 0
+        monkeypatch.setenv("POPUG_SERVER", server.url)
+        assert desk.run("whoami")[0] == 0
+        assert desk.fail("whoami", "--server", f"unix://{desk.folder}/none.sock") == (8, "server_unavailable")
+        assert len(server.asked) == 3
+
+
+def test_json_is_what_the_server_says_and_people_see_the_company_s_time(desk: Desk) -> None:
+    with desk.serve(answer(TASK)) as server:
+        code, out, _ = desk.run("task", "complete", "1", "--server", server.url, "--json")
+        assert (code, json.loads(out)) == (0, TASK)
+    with desk.serve(answer(SESSION), name="other.sock") as server:
+        desk_input(b"seven cages under nine moons\n")
+        code, out, _ = desk.run("login", "ada", "--password-stdin", "--server", server.url)
+        assert "ada (admin) is logged in until 2026-03-02 22:00." in out
+
+
+def test_each_server_has_a_session_of_its_own(desk: Desk) -> None:
+    desk.remember(**{str(desk.home): "home.token"})
+    with desk.serve(answer(SESSION), answer(ADA), answer({})) as server:
+        url = server.url.replace("unix://", "UNIX:")
+        desk_input(b"seven cages under nine moons\n")
+        assert desk.run("login", "ada", "--password-stdin", "--server", url, "--json")[0] == 0
+        assert desk.sessions == {str(desk.home): "home.token", server.url: "a.b.c"}
+        desk.run("whoami", "--server", url)
+        desk.run("logout", "--server", url)
+        assert [asked.fields.get("Authorization") for asked in server.asked] == [None, "Bearer a.b.c", "Bearer a.b.c"]
+        assert desk.sessions == {str(desk.home): "home.token"}
+
+
+def test_the_server_that_holds_the_home_is_found_and_the_session_is_the_home_s(desk: Desk) -> None:
+    desk.remember(**{str(desk.home): "home.token"})
+    with desk.hold_home(answer(ADA)) as server:
+        assert desk.run("whoami")[0] == 0
+        assert [asked.fields["Authorization"] for asked in server.asked] == ["Bearer home.token"]
+        assert server.connections == 1
+
+
+def test_a_socket_that_nobody_listens_on_is_no_server(desk: Desk) -> None:
+    with desk.hold_home(answer(ADA)):
+        pass
+    assert (desk.home / "popug.sock").is_socket()
+    assert desk.fail("whoami") == (3, "not_initialised")
+    (desk.home / "popug.sock").unlink()
+    (desk.home / "popug.sock").write_text("no socket")
+    assert desk.fail("whoami") == (3, "not_initialised")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_socket_that_somebody_else_put_there_is_told_nothing(desk: Desk) -> None:
+    with desk.hold_home(answer(ADA)) as server:
+        os.chown(desk.home / "popug.sock", NOBODY_ELSE, NOBODY_ELSE)
+        assert desk.fail("whoami") == (3, "not_initialised")
+        assert server.asked == []
+
+
+def test_a_socket_too_far_down_is_found_where_it_lies_instead(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from popug_cli.kernel.home import Home
+
+    deep = desk.folder / ("deep" * 30)
+    deep.mkdir()
+    monkeypatch.setenv("POPUG_HOME", str(deep))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(desk.folder))
+    with FakeServer(Home(deep).socket, [answer(ADA)]) as server:
+        assert desk.run("whoami")[0] == 0
+        assert len(server.asked) == 1
+
+
+def test_the_operator_s_commands_never_go_over_a_server(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk.serve(answer(ADA)) as server:
+        for command in (("doctor",), ("ledger", "verify"), ("backup",), ("config", "show"), ("scheduler", "--once")):
+            assert desk.fail(*command, "--server", server.url) == (3, "not_initialised")
+        code, _, err = desk.run("doctor", "--server", server.url)
+        assert (code, "never over a server" in err) == (3, True)
+        monkeypatch.setenv("POPUG_SERVER", server.url)
+        desk_input(b"seven cages under nine moons\n")
+        code, out, _ = desk.run("init", "--admin", "ada", "--email", "a@b.example", "--password-stdin", "--json")
+        assert (code, json.loads(out)["home"]) == (0, str(desk.home))
+        assert server.asked == []
+        assert desk.sessions.keys() == {str(desk.home)}
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8020", "ftp://popug", "http://popug/path"])
+def test_an_address_that_is_none_is_wrong_usage(desk: Desk, url: str) -> None:
+    expected = (2, "invalid_server") if url else (3, "not_initialised")
+    assert desk.fail("whoami", "--server", url) == expected
+
+
+def test_a_refusal_of_the_server_is_told_like_one_s_own(desk: Desk) -> None:
+    refused = problem("not_your_task", 5, 403, hint="See.", details={"assignee": "gosha"})
+    with desk.serve(refused) as server:
+        code, out, err = desk.run("task", "complete", "1", "--server", server.url)
+        assert (code, out, err) == (5, "", "error: It is so.\n  See.\n")
+        code, _, err = desk.run("task", "complete", "1", "--server", server.url, "--json")
+        body = {"code": "not_your_task", "message": "It is so.", "hint": "See.", "details": {"assignee": "gosha"}}
+        assert (code, json.loads(err)) == (5, {"error": body})
+
+
+def test_who_is_not_logged_in_to_a_server_is_told_how_to_be(desk: Desk) -> None:
+    refused = problem("not_logged_in", 4, 401, hint="Run `popug login NAME`.")
+    with desk.serve(refused) as server:
+        _, _, err = desk.run("whoami", "--server", server.url)
+        assert f"Run `popug login NAME --server {server.url}`." in err
+
+
+def test_a_password_is_not_sent_in_the_clear_without_a_word(desk: Desk) -> None:
+    desk_input(b"seven cages under nine moons\n")
+    code, _, err = desk.run("login", "ada", "--password-stdin", "--server", "http://popug.invalid")
+    assert (code, "others can read your password" in err) == (8, True)
+
+
+def test_a_logout_over_a_connection_that_broke_is_a_logout(desk: Desk) -> None:
+    with desk.serve(b"", problem("token_revoked", 4, 401)) as server:
+        desk.remember(**{server.url: "a.b.c"})
+        assert desk.run("logout", "--server", server.url)[0] == 0
+        assert desk.sessions == {}
+
+
+def test_bytes_that_are_no_text_are_refused_before_anything_is_sent(desk: Desk) -> None:
+    with desk.serve(answer(TASK)) as server:
+        assert desk.fail("task", "add", "bad \udcff", "--server", server.url)[0] == 2
+        assert server.asked == []
+
+
+def test_events_are_followed_until_the_server_is_gone(desk: Desk) -> None:
+    from tests.integration.client.test_remote_backend import STREAM, events
+    from tests.support.fake_server import saying
+
+    with desk.serve(saying(STREAM + events(7, 8)), problem("token_expired", 4, 401)) as server:
+        code, out, err = desk.run("events", "follow", "--server", server.url, "--json")
+        assert [json.loads(line)["sequence"] for line in out.splitlines()] == ["7", "8"]
+        assert (code, json.loads(err)["error"]["code"]) == (4, "token_expired")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["task", "add", "Feed the cage"], answer(TASK)),
+        (["task", "complete", "1", "--json"], answer(TASK)),
+        (["whoami"], answer(ADA)),
+        (["task", "complete", "1"], problem("not_your_task", 5, 403)),
+    ],
+)
+def test_a_client_loads_nothing_heavy(desk: Desk, arguments: list[str], said: bytes) -> None:
+    """No clock is asked, only which modules the process has in the end."""
+    with desk.hold_home(said) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", LIST_MODULES, *arguments], capture_output=True, text=True, check=False
+        )
+        assert len(server.asked) == 1, done.stderr
+    modules = set(done.stderr.rpartition("MODULES ")[2].split())
+    assert "popug_cli.client.remote_backend" in modules, "this looks at the wrong process"
+    bare = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert modules & (HEAVY - {*bare.stdout.split()}) == set()  # a measured Python begins with more
+    assert not {name for name in modules if name.startswith(("popug_cli.storage", "popug_cli.bus", "popug_cli.tasks"))}
+
+
+def desk_input(typed: bytes) -> None:
+    """Have stdin hold something."""
+    read, write = os.pipe()
+    os.write(write, typed)
+    os.close(write)
+    sys.stdin = os.fdopen(read)
+
+
+@pytest.fixture(autouse=True)
+def _stdin_again() -> Iterator[None]:
+    before: Any = sys.stdin
+    yield
+    sys.stdin = before

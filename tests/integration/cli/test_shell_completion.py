@@ -1,0 +1,322 @@
+"""Completion: what is offered, to whom, and that bash, zsh and fish show it."""
+
+import os
+import pty
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from select import select
+
+import pytest
+
+from popug_cli.app import LocalBackend
+from popug_cli.app.views import shell_completion
+from popug_cli.cli.help.shell_completion import answer, candidates
+from popug_cli.cli.help.shell_scripts import SCRIPTS
+from popug_cli.cli.main import run
+from popug_cli.kernel.clock import SystemClock
+from popug_cli.kernel.home import Home
+from popug_cli.messages.identity import IssueToken, Scope
+from popug_cli.messages.tasks import AddTask, CompleteTask, ShuffleTasks
+from tests.support.company import InProcess, SetClock
+from tests.support.identity_company import CHEAP
+
+EVIL = "$(touch owned) `touch owned` \"quoted\" 'titles' : ; (x)"
+LIMIT_SECONDS = 60
+
+
+@dataclass
+class Office:
+    """A company and the tokens of its people."""
+
+    root: Path
+    tokens: dict[str, str]
+    shuffle_id: str
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    """Boss, Asya who does accounts, Kesha who works: eleven tasks, of which #1 is done."""
+    root = tmp_path_factory.mktemp("office") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in CHEAP.items():
+            patch.setenv(variable, value)
+        company = InProcess(root, clock=SetClock(SystemClock().now()))
+        company.hire("kesha")
+        company.act("boss", AddTask(title="Feed the cage"))
+        company.act("kesha", CompleteTask(number=1))
+        for _ in range(9):
+            company.act("boss", AddTask(title="Polish the perch"))
+        company.act("boss", AddTask(title=EVIL))
+        shuffle_id = company.act("boss", ShuffleTasks()).shuffle_id
+        company.hire("asya", "accountant")
+        tokens = {
+            name: company.act("boss", IssueToken(username=name, ttl_seconds=3600)).token
+            for name in ("boss", "kesha", "asya")
+        }
+        tokens["machine"] = company.act(
+            "boss", IssueToken(username="asya", ttl_seconds=3600, scope=Scope.CLOSE_DAY)
+        ).token
+        company.backend.close()
+    return Office(root, tokens, shuffle_id)
+
+
+@pytest.fixture
+def seat(office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Office:
+    """The office as Kesha has it before her."""
+    monkeypatch.setenv("POPUG_HOME", str(office.root))
+    monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
+    monkeypatch.setenv("POPUG_TOKEN", office.tokens["kesha"])
+    monkeypatch.delenv("POPUG_SERVER", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return office
+
+
+def offered(line: str) -> list[str]:
+    *before, word = line.split(" ")
+    return [text for text, _ in candidates(before, word)]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("tas", ["task", "tasks"]),
+        ("task ", ["add", "complete", "show"]),
+        ("tasks li", ["list"]),
+        ("tasks list --st", ["--status"]),
+        ("tasks list --status ", ["open", "completed", "all"]),
+        ("tasks list --status c", ["completed"]),
+        ("tasks list --status=c", ["--status=completed"]),
+        ("tasks list --mine --mi", []),
+        ("--json task c", ["complete"]),
+        ("--home /nowhere task c", ["complete"]),
+        ("task add --", ["--jira", "--json", "--plain", "--home", "--server", "--help"]),
+        ("task add -- --", []),
+        ("config set mail.tr", ["mail.transport"]),
+        ("config set mail.transport ", ["maildir", "smtp"]),
+        ("config set mail.summary t", ["true"]),
+        ("config set nothing ", []),
+        ("events list --type task_a", ["task_assigned"]),
+        ("tasks list --since mon", ["monday"]),
+        ("close-day --date mon", []),
+        ("serve --group ", []),
+        ("hooks test ", []),
+        ("user add kesha --role w", ["worker"]),
+        ("user set-role kesha acc", ["accountant"]),
+        ("init --time-zone Europe/Berl", ["Europe/Berlin"]),
+        ("statement --from yes", ["yesterday"]),
+        ("nothing of that ", []),
+        ("scheduler ins", ["install"]),
+    ],
+)
+def test_words_and_options_need_no_company(
+    line: str, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("POPUG_HOME", str(tmp_path / "nowhere"))
+    assert sorted(offered(line)) == sorted(words)
+
+
+def test_dates_are_offered_as_they_are_typed() -> None:
+    days = offered("close-day --date ")
+    assert days[:2] == ["today", "yesterday"]
+    assert len([day for day in days if len(day) == 10]) == 7
+
+
+def test_paths_are_offered_where_a_path_is_meant(seat: Office) -> None:
+    Path("chores.jsonl").touch()
+    Path("folder").mkdir()
+    assert offered("tasks import ") == ["chores.jsonl", "folder/"]
+
+
+def test_to_complete_there_are_ones_own_open_tasks_only(seat: Office) -> None:
+    assert offered("task complete ") == [str(number) for number in range(2, 12)]
+    assert offered("task complete 1") == ["10", "11"]
+    assert candidates(["task", "complete"], "10") == [("10", "Polish the perch")]
+
+
+def test_to_look_at_there_are_all_tasks_the_latest_first(seat: Office) -> None:
+    assert offered("task show ") == [str(number) for number in range(11, 0, -1)]
+    assert offered("task show 1") == ["1", "11", "10"]
+    assert offered("task show x") == []
+    assert offered("tasks verify ") == [seat.shuffle_id]
+    assert offered("events trace 1") == ["1", "11", "10"]
+
+
+def test_hooks_are_the_files_in_their_folder(seat: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    (home / "hooks").mkdir(parents=True)
+    for name in ("task_assigned", "any.chat", ".hidden"):
+        (home / "hooks" / name).touch()
+    assert offered(f"--home {home} hooks test ") == ["any.chat", "task_assigned"]
+    assert offered(f"hooks retry --home {home} t") == ["task_assigned"]
+
+
+def test_people_are_those_one_may_see(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert offered("tasks list --assignee ") == ["asya", "kesha"]
+    assert offered("user show ") == ["asya", "kesha"]
+    monkeypatch.setenv("POPUG_TOKEN", seat.tokens["boss"])
+    assert offered("user show ") == ["asya", "boss", "kesha"]
+    assert offered("balance k") == ["kesha"]
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "a.e30.c", "a.bnVsbA.c", "\udcff"])
+def test_nothing_is_offered_to_a_stranger_and_nothing_is_said(
+    seat: Office, token: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POPUG_TOKEN", token)
+    ask(monkeypatch, "popug task show ", 3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_token_for_one_thing_only_sees_nothing(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POPUG_TOKEN", seat.tokens["machine"])
+    assert offered("task show ") == []
+
+
+def test_a_damaged_home_or_session_offers_nothing(
+    seat: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "popug.db").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("POPUG_HOME", str(tmp_path))
+    ask(monkeypatch, "popug task show ", 3)
+    monkeypatch.setenv("POPUG_HOME", str(seat.root))
+    monkeypatch.delenv("POPUG_TOKEN")
+    (tmp_path / "session.json").write_text("{")
+    ask(monkeypatch, "popug task show ", 3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_is_asked_and_one_that_is_silent_offers_nothing(
+    seat: Office, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    backend = LocalBackend(Home(seat.root))
+    assert [number for number, _ in shell_completion.from_server(backend, seat.tokens["kesha"], "own-task", "1")] == [
+        "10",
+        "11",
+    ]
+    assert shell_completion.from_server(backend, seat.tokens["kesha"], "task", "3") == [("3", "Polish the perch")]
+    assert shell_completion.from_server(backend, seat.tokens["boss"], "player", "b") == [("boss", "")]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(shell_completion, "SERVER_TIMEOUT_SECONDS", 0.1)
+        monkeypatch.setenv("POPUG_SERVER", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ask(monkeypatch, "popug task show ", 3)
+    assert capfd.readouterr() == ("", "")
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, line: str, word: int) -> None:
+    for name, value in {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(word)}.items():
+        monkeypatch.setenv(name, value)
+    assert run([]) == 0
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"_POPUG_COMPLETE": "complete_tcsh"},
+        {"_POPUG_COMPLETE": "complete_bash"},
+        {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": "popug 'task", "COMP_CWORD": "x"},
+        {"_POPUG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": ""},
+    ],
+)
+def test_what_a_shell_asks_wrongly_is_answered_with_nothing_of_harm(environment: dict[str, str]) -> None:
+    assert "Traceback" not in answer(environment)
+
+
+def test_a_script_of_typer_never_gets_words_that_it_would_run(seat: Office) -> None:
+    asked = {"_POPUG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "popug task show "}
+    told = answer(asked)
+    assert told.startswith("_arguments '*: :((11 10 9")
+    assert "touch" not in told
+
+
+# --- in real shells ------------------------------------------------------------------------------
+
+TYPED = {
+    "bash": ["bash", "--norc", "--noprofile", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "--no-config", "-i"],
+}
+LOAD = {
+    "bash": 'PS1="> "; eval "$(popug --show-completion bash)"',
+    "zsh": 'PS1="> "; autoload -Uz compinit; compinit -u -d {folder}/dump; eval "$(popug --show-completion zsh)"',
+    "fish": "function fish_prompt; echo '> '; end; popug --show-completion fish | source",
+}
+
+
+@pytest.mark.parametrize("shell", TYPED)
+def test_a_shell_completes_commands_and_the_numbers_of_tasks(shell: str, seat: Office, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    program = tmp_path / "bin" / "popug"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m popug_cli "$@"\n')
+    program.chmod(0o755)
+    typed = [f"{LOAD[shell].format(folder=tmp_path)}\n", "popug tasks expo\t", "\x15", "popug task complete 1\t\t"]
+    shown = type_into(TYPED[shell], typed, tmp_path, wait_for=["export", "11"])
+    assert "export" in shown, shown
+    assert "10" in shown.rpartition("complete 1")[2] or "10" in shown, shown
+    assert not (tmp_path / "owned").exists()
+
+
+def type_into(command: list[str], typed: list[str], folder: Path, wait_for: list[str]) -> str:
+    """What a shell shows at a terminal, when lines are typed into it one after the other."""
+    environment = {
+        "PATH": os.pathsep.join([str(folder / "bin"), "/usr/bin", "/bin"]), "HOME": str(folder), "TERM": "xterm",
+        "LANG": "C.UTF-8", "PYTHONPATH": str(Path(__file__).parents[3]),
+        **{name: value for name, value in os.environ.items() if name.startswith(("POPUG_", "COVERAGE_"))},
+    }  # fmt: skip
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment)
+    try:
+        shown = listen(terminal, "", 1)
+        for keys in typed:
+            os.write(terminal, keys.encode())
+            if keys.endswith("\t"):
+                shown += listen(terminal, wait_for.pop(0), LIMIT_SECONDS)
+            else:
+                shown += listen(terminal, "> ", 1)
+    finally:
+        os.kill(child, 9)
+        os.close(terminal)
+        os.waitpid(child, 0)
+    return shown
+
+
+def listen(terminal: int, until: str, seconds: float) -> str:
+    """What is shown until some text is, and then a moment more."""
+    heard, deadline = "", time.monotonic() + seconds
+    while select([terminal], [], [], max(0.0, min(deadline - time.monotonic(), 0.3 if until in heard else seconds)))[0]:
+        try:
+            heard += os.read(terminal, 65536).decode(errors="replace")
+        except OSError:
+            break
+    return heard
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_a_script_is_valid_and_is_installed_where_the_shell_looks(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for _ in range(2):
+        assert run(["--install-completion", shell]) == 0
+    assert "completes popug's words" in capsys.readouterr().out
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file.read_text() for file in files if "popug" in file.name] == [SCRIPTS[shell]]
+    starts = [file.read_text() for file in files if file.name.endswith("rc")]
+    assert all(text.count("\n") == 1 for text in starts)
+    if shutil.which(shell):
+        done = subprocess.run([shell, "-n"], input=SCRIPTS[shell], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_shell_that_is_not_known_is_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--show-completion", "tcsh"]) == 2
+    assert "bash, zsh or fish" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""``popug scheduler`` as a process: it tells what it does and ends in time."""
+
+import json
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from popug_cli.cli.main import run as run_popug
+from popug_cli.messages.principal import SCHEDULER
+from popug_cli.storage import write_lock
+from tests.support.billing_company import check_books
+from tests.support.company import InProcess, SetClock
+from tests.support.running_server import PATIENCE_SECONDS, eventually
+from tests.support.scheduler_fixture import create_company, earn, run_due, weak_hash
+
+__all__ = ["weak_hash"]
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> InProcess:
+    return create_company(tmp_path / "home")
+
+
+@contextmanager
+def started(home: Path, *arguments: str, patch: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A scheduler in a process of its own; ``patch`` are lines of Python that run in it first."""
+    line = ["--home", str(home), "scheduler", *arguments]
+    code = f"{patch}\nimport sys\nfrom popug_cli.cli.main import run\nsys.exit(run({line!r}))"
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+# A run that hangs is left after a grace period. The period is so long here that a run must end by itself.
+NO_GRACE = "from popug_cli.daemon import hook_loop, scheduler\nhook_loop.GRACE_SECONDS = scheduler.GRACE_SECONDS = 600"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_tells_what_it_does_and_a_signal_ends_it(company: InProcess, number: signal.Signals) -> None:
+    with started(company.root, "--json", patch=NO_GRACE) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [line["event"] for line in lines] == ["next", "run"]
+        assert len(lines[1]["days"]) <= 31
+        process.send_signal(number)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+@contextmanager
+def held(company: InProcess, by: str) -> Iterator[None]:
+    """Let a command of popug, or a shell of SQLite, hold the write lock."""
+    if by == "popug":
+        with company.backend.runtime.writing(SCHEDULER):
+            yield
+    else:
+        with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            yield
+
+
+@pytest.mark.parametrize("by", ["popug", "shell"])
+def test_a_signal_ends_it_although_the_database_is_held(company: InProcess, by: str) -> None:
+    """Its run gives up the wait for the write lock, long before that wait is over or a grace period is."""
+    patch = f"{NO_GRACE}\nfrom popug_cli.storage import engine, queue\n"
+    patch += "engine.BUSY_TIMEOUT_SECONDS = queue.PATIENCE_SECONDS = 600"
+    with held(company, by), started(company.root, patch=patch) as process:
+        assert process.stdout is not None
+        assert "too many to close" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_signal_ends_it_although_it_waits_to_begin(company: InProcess) -> None:
+    """It catches up before its first line, and waits for the write lock for that."""
+    with company.backend.runtime.writing(SCHEDULER) as context:
+        context.connection.exec_driver_sql("UPDATE bus_cursors SET position = position - 1")
+    lock = f":{(company.root / write_lock.LOCK_FILE_NAME).stat().st_ino} "
+    patch = f"{NO_GRACE}\nfrom popug_cli.storage import queue\nqueue.PATIENCE_SECONDS = 600"
+    with company.backend.runtime.writing(SCHEDULER), started(company.root, patch=patch) as process:
+        eventually(lambda: re.search(f"-> FLOCK.*{lock}", Path("/proc/locks").read_text(encoding="utf-8")))
+        process.send_signal(signal.SIGTERM)
+        told, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, told, errors) == (0, "", "")
+
+
+def test_a_signal_ends_it_although_the_mail_server_hangs_and_the_mail_goes_out_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
+    earn(company)
+    with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as smtp:
+        smtp.setenv("POPUG_MAIL_TRANSPORT", "smtp")
+        smtp.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
+        smtp.setenv("POPUG_MAIL_SMTP_PORT", str(server.getsockname()[1]))
+        smtp.setenv("POPUG_MAIL_SMTP_TIMEOUT_SECONDS", "100")
+        server.settimeout(60)
+        with started(company.root) as process:
+            connection, _ = server.accept()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_SECONDS) == 0
+            connection.close()
+    assert len(company.rows("SELECT * FROM billing_days")) == 1
+    company.clock.instant = datetime.now(UTC) + timedelta(hours=1)
+    assert run_due(company, 0).mail.sent == 1
+    check_books(company.rows)
+
+
+def test_once_does_what_is_due_and_ends(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_popug(["--home", str(company.root), "scheduler", "--once", "--yes", "--json"]) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert line["event"] == "run"
+    assert line["days"][0]["business_date"] == "2026-03-02"
+
+
+def test_once_says_that_too_many_days_need_a_yes(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    long_ago = create_company(company.root.parent / "old", clock=SetClock(datetime(2001, 1, 1, tzinfo=UTC)))
+    assert run_popug(["scheduler", "--home", str(long_ago.root), "--once"]) == 2
+    told = capsys.readouterr()
+    assert "too many to close without --yes" in told.out
+    assert "--yes" in told.err
+    assert long_ago.rows("SELECT * FROM billing_days") == []
+
+
+def test_a_bad_hour_and_a_missing_company_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_popug(["--home", str(tmp_path), "scheduler", "--at", "24:00"]) == 2
+    assert run_popug(["--home", str(tmp_path), "scheduler"]) == 3
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,255 @@
+"""What runs hooks: beside a server and a scheduler, once, by the commands; and the examples of the project."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popug_cli.app import LocalBackend
+from popug_cli.app.hosting.served_company import ServedCompany
+from popug_cli.cli.commands.operations.hooks import HookReportPrinter
+from popug_cli.cli.commands.operations.serve import _background as beside_server
+from popug_cli.cli.context import CommandContext
+from popug_cli.cli.main import run as run_popug
+from popug_cli.daemon.hook_loop import HookPoller, run_in_background, run_once
+from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.messages.hooks import HookRunResult, TryHook
+from tests.support.company import InProcess, SeededChance
+from tests.support.hooks_company import (
+    KEEP,
+    PATIENCE_SECONDS,
+    add,
+    company,
+    find_hook,
+    hook,
+    is_gone,
+    run_hooks,
+    titles,
+    wait_for,
+)
+
+__all__ = ["company"]
+
+EXAMPLES = Path(__file__).parents[3] / ".github/examples/hooks"
+
+
+# --- what runs them -----------------------------------------------------------------------------
+
+
+class RecordingReporter:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.errors: list[PopugError] = []
+
+    def failed(self, error: PopugError) -> None:
+        self.errors.append(error)
+
+
+def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_again(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("popug_cli.daemon.hook_loop.GRACE_SECONDS", PATIENCE_SECONDS)
+    trap = "trap '' TERM; "
+    hook(
+        company, "task_created", f'{trap}echo $$ > "$POPUG_HOME/child"; test -e up && exit 0; while :; do sleep 1; done'
+    )
+    add(company, "One")
+    reporter = RecordingReporter()
+    folder = company.backend.home.hooks
+
+    def open_backend(progress: Any) -> LocalBackend:
+        return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(5), progress=progress)
+
+    with run_in_background(open_backend, folder, reporter):
+        wait_for(company.root / "child")
+    assert "popug-hooks" not in {thread.name for thread in threading.enumerate()}
+    assert is_gone(company.root / "child")
+    assert (find_hook(company).attempts, find_hook(company).state, reporter.errors) == (0, "ready", [])
+    (company.root / "up").touch()
+    assert run_hooks(company).done == 1
+
+
+@pytest.mark.parametrize("scheduler", [False, True])
+def test_a_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPatch, scheduler: bool) -> None:
+    monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0.01)
+    path = hook(company, "task_created", f"{KEEP}; touch done")
+    company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
+    served_company = ServedCompany(company.backend.home, threads=2)
+    with beside_server(CommandContext(company.backend.home, as_json=True), scheduler=scheduler)(
+        lambda progress: served_company.open_backend(company.warnings.append, progress=progress)
+    ):
+        add(company, "One")
+        wait_for(company.root / "done")
+    served_company.close()
+    assert titles(company) == ["One"]
+
+
+def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
+    reporter, calls = RecordingReporter(), []
+
+    def busy(progress: Any) -> LocalBackend:
+        calls.append(1)
+        if len(calls) == 3:
+            looks.stopping.set()
+        raise Unavailable("database_busy", "Another process holds the database.")
+
+    looks = HookPoller(busy, company.backend.home.hooks, reporter)
+    looks.run()
+    assert (len(calls), [error.code for error in reporter.errors]) == (3, ["database_busy"])
+
+
+def test_a_served_home_that_was_replaced_is_left_alone_without_a_word(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(progress: Any) -> LocalBackend:
+        raise Unavailable("server_unavailable", "The database was replaced.")
+
+    monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
+    reporter = RecordingReporter()
+    HookPoller(replaced, company.backend.home.hooks, reporter).run()
+    assert reporter.errors == []
+
+
+def test_a_home_without_hooks_is_not_even_opened(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
+    (company.root / "hooks").rmdir()
+    looks = HookPoller(lambda progress: company.backend, company.backend.home.hooks, RecordingReporter())
+    looks.poll(1)
+    asked: list[float] = []
+
+    def waited(seconds: float) -> bool:
+        asked.append(seconds)
+        return len(asked) > 3
+
+    monkeypatch.setattr(looks.stopping, "wait", waited)
+    monkeypatch.setattr(looks, "poll", lambda seconds: pytest.fail("it was opened"))
+    looks.run()
+    assert len(asked) == 4
+
+
+def test_a_signal_ends_the_scheduler_while_a_hook_hangs(company: InProcess) -> None:
+    company.clock.instant = datetime.now(UTC)
+    hook(company, "task_created", "trap '' TERM; echo $$ > child; while :; do sleep 1; done")
+    add(company, "One")
+    line = ["--home", str(company.root), "scheduler"]
+    patch = "from popug_cli.daemon import hook_loop\nhook_loop.GRACE_SECONDS = 600"
+    code = f"{patch}\nimport sys\nfrom popug_cli.cli.main import run\nsys.exit(run({line!r}))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(company.root / "child")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert is_gone(company.root / "child")
+    company.clock.instant = datetime.now(UTC)
+    assert (find_hook(company).attempts, find_hook(company).state) == (0, "ready")
+
+
+def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    company.clock.instant = datetime.now(UTC)
+    path = hook(company, "task_created", KEEP)
+    company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
+    add(company, "One")
+    company.backend.close()
+    assert run_popug(["--home", str(company.root), "scheduler", "--once", "--json"]) == 0
+    _, line = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["event"], line["done"], line["failed"]) == ("hooks", 1, 0)
+    assert titles(company) == ["One"]
+
+
+def test_an_order_to_end_ends_a_single_look_and_the_event_is_run_again(company: InProcess) -> None:
+    hook(company, "task_created", "test -e up && exit 0; kill -TERM $PPID; sleep 1000")
+    add(company, "One")
+
+    def open_backend(progress: Any) -> LocalBackend:
+        return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(6), progress=progress)
+
+    run = run_once(open_backend, company.backend.home.hooks, RecordingReporter())
+    assert (run, find_hook(company).last_error) == (HookRunResult(0, 0, 0, 0), None)
+    (company.root / "up").touch()
+    assert (find_hook(company).attempts, run_hooks(company).done) == (0, 1)
+
+
+def test_what_keeps_hooks_from_being_run_is_an_error_on_stderr(
+    company: InProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    HookReportPrinter(CommandContext(company.backend.home, as_json=True)).failed(
+        Unavailable("database_busy", "It is held.")
+    )
+    told = capsys.readouterr()
+    assert (told.out, json.loads(told.err)["error"]["code"]) == ("", "database_busy")
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+def shown(company: InProcess, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = run_popug(["--home", str(company.root), "hooks", *words])
+    told = capsys.readouterr()
+    return code, told.out + told.err
+
+
+def test_the_commands_tell_people_and_programs(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    code, words = shown(company, capsys, "list")
+    assert (code, "There are no hooks in" in words, "task_assigned" in words) == (0, True, True)
+    hook(company, "task_created", "echo $POPUG_EVENT; exit 3")
+    hook(company, "any.bad", KEEP, 0o777)
+    code, words = shown(company, capsys, "test", "task_created")
+    assert (code, "a sample of tasks.task_created.v2" in words, "exit 3" in words) == (0, True, True)
+    add(company, "One")
+    code, words = shown(company, capsys, "test", "task_created", "--json")
+    assert (json.loads(words)["exit"], json.loads(words)["output"]) == (3, "task_created\n")
+    for _ in range(5):
+        run_hooks(company)
+        company.clock.advance(hours=1)
+    code, words = shown(company, capsys, "list")
+    assert "any.bad is not run: others may write to it: chmod go-w" in words
+    assert "popug hooks retry task_created" in words
+    assert "task_created failed: exit 3: task_created" in words
+    code, words = shown(company, capsys, "list", "--json")
+    assert {each["name"]: each["dead"] for each in json.loads(words)["hooks"]} == {"any.bad": 0, "task_created": 1}
+    assert shown(company, capsys, "retry", "task_created") == (
+        0, "1 event will be given to task_created once more.\nNext: popug hooks list\n",
+    )  # fmt: skip
+    assert shown(company, capsys, "test", "nobody")[0] == 3
+    assert shown(company, capsys, "test", "any.bad")[0] == 6
+
+
+# --- the examples -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "said"),
+    [
+        ("task_created.chat", "curl", '{"text": "New task #1: Feed \\"the\\" cage"}'),
+        ("day_closed.notify", "notify-send", "--app-name=popug -- Closed 2"),
+    ],
+)
+def test_an_example_works(
+    company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, program: str, said: str
+) -> None:
+    fake = tmp_path / "bin" / program
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\necho "$@"; test {program} = notify-send || cat\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(EXAMPLES / name, company.root / "hooks" / name)
+    add(company, 'Feed "the" cage')
+    trial = company.backend.perform(TryHook(name=name))
+    assert trial.exit == 0, trial.output
+    assert said in trial.output
+    if program == "curl":
+        assert f"--config {tmp_path}/.config/popug/webhook" in trial.output

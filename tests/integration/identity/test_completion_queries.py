@@ -1,0 +1,64 @@
+"""What completion sees of people: who holds a token that is good for everything, and whose name begins so."""
+
+import json
+import sqlite3
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from popug_cli.identity import shell_completion
+from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.messages.identity import DeactivateUser, IssueToken, LogOut, Scope
+from tests.support.identity_company import People, settle
+
+
+@pytest.fixture
+def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> People:
+    return settle(tmp_path / "home", tmp_path / "template", monkeypatch)
+
+
+@pytest.fixture
+def database(people: People) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(people.backend.home.database)) as database:
+        yield database
+
+
+def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
+    people: People, database: sqlite3.Connection
+) -> None:
+    def holder(token: str) -> shell_completion.Viewer | None:
+        return shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now()))
+
+    viewer = shell_completion.Viewer(people.people["kesha"].user_id, "worker")
+    session, ended = people.log_in().token, people.log_in().token
+    people.backend.perform(LogOut(), ended)
+    scoped = people.act("boss", IssueToken(username="kesha", ttl_seconds=60, scope=Scope.CLOSE_DAY)).token
+    brief = people.machine_token("kesha", ttl_seconds=60)
+    assert [holder(token) for token in (session, ended, scoped, brief)] == [viewer, None, None, viewer]
+    people.clock.advance(seconds=60)
+    assert (holder(session), holder(brief)) == (viewer, None)
+    people.act("boss", DeactivateUser(username="kesha"))
+    assert holder(session) is None
+
+
+def test_a_token_is_read_whatever_its_length(people: People, database: sqlite3.Connection) -> None:
+    people.log_in()
+    (row,) = people.rows("SELECT token_id FROM identity_tokens")
+    for length in range(20):
+        claims = json.dumps({"jti": row["token_id"], "more": "x" * length}).encode()
+        token = f"head.{urlsafe_b64encode(claims).decode().rstrip('=')}.signature"
+        assert shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now())) is not None
+
+
+def test_people_are_seen_by_the_beginning_of_their_names(
+    people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]
+    assert shell_completion.all_users(database, "") == everybody
+    assert shell_completion.all_users(database, "ke") == everybody[2:3]
+    assert shell_completion.all_users(database, "esha") == []
+    monkeypatch.setattr(shell_completion, "MAX_PEOPLE", 2)
+    assert shell_completion.all_users(database, "") == everybody[:2]

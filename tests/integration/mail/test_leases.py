@@ -1,0 +1,168 @@
+"""Mail that is being sent: whose it is, for how long, and what is left of it when a sender ends."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from popug_cli.app.workflows import send_mail
+from popug_cli.identity import authorization
+from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.settings import MAX_STEP_SECONDS
+from popug_cli.mail import delivery, outbox
+from popug_cli.mail.rules import lease_duration
+from popug_cli.mail.transport import ACCEPTED, DeliveryResult
+from popug_cli.messages.company import Check, CheckHealth
+from popug_cli.messages.mail import SendMail
+from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
+from popug_cli.messages.scheduler import RunDue
+from tests.support.mail_company import MailCompany, Use, room, scripted
+
+__all__ = ["room", "scripted"]
+
+
+def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: MailCompany) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    with room.backend.runtime.writing(OPERATOR) as context:
+        lease = context.now + timedelta(seconds=90)
+        (mail,) = outbox.claim(
+            context, outbox.claimable(context, include_not_due=False), lease_until=lease, include_not_due=False
+        )
+    assert room.statuses() == {"kesha": "sending"}
+    assert room.send().queued == 1
+    (said,) = room.warnings
+    assert said.endswith(f"is free at {room.backend.runtime.calendar.local(lease):%H:%M:%S}.")
+    room.clock.advance(seconds=91)
+    assert room.send().sent == 1
+    assert room.delivered()[0]["Message-ID"] == mail.message_id
+
+
+def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: MailCompany) -> None:
+    room.hire("kesha")
+    room.pay("kesha")
+    with room.backend.runtime.writing(OPERATOR) as context:
+        lease = context.now + lease_duration(MAX_STEP_SECONDS)
+        outbox.claim(
+            context, outbox.claimable(context, include_not_due=False), lease_until=lease, include_not_due=False
+        )
+    assert (room.send().sent, room.send().queued) == (0, 1)
+    room.clock.advance(seconds=-1)
+    assert room.send().sent == 1
+
+
+def test_what_a_dead_sender_did_not_tell_is_told_once_by_whoever_comes_next(
+    room: MailCompany, scripted: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def is_agreed() -> bool:
+        checks: list[Check] = room.backend.perform_as(OPERATOR, CheckHealth()).checks
+        return next(check.ok for check in checks if check.name == "sent_mail_has_event")
+
+    room.hire("kesha")
+    room.pay("kesha")
+    scripted()
+    with monkeypatch.context() as dying:
+        dying.setattr(delivery, "_finish_batch", die)
+        with pytest.raises(KeyboardInterrupt):
+            room.send()
+    assert (room.statuses(), room.published("mail_sent"), is_agreed()) == ({"kesha": "sent"}, 0, True)
+    for _ in range(2):
+        room.backend.perform(RunDue(), actor=SCHEDULER)
+        assert (room.published("mail_sent"), is_agreed()) == (1, True)
+    room.execute("UPDATE mail_outbox SET mail_id = 'another'")
+    assert not is_agreed()
+
+
+def test_two_processes_never_hold_the_same_mail(room: MailCompany) -> None:
+    room.hire("kesha", "gosha", "vera")
+    room.pay("kesha", "gosha", "vera")
+
+    def claim(limit: int) -> set[str]:
+        with room.backend.runtime.writing(OPERATOR) as context:
+            lease = context.now + timedelta(seconds=90)
+            found = outbox.claimable(context, include_not_due=True)
+            mails = outbox.claim(context, found[:limit], lease_until=lease, include_not_due=True)
+            assert outbox.claim(context, found[:limit], lease_until=lease, include_not_due=True) == []
+        return {mail.mail_id for mail in mails}
+
+    first, second = claim(2), claim(10)
+    assert (len(first), len(second)) == (2, 1)
+    assert not first & second
+
+
+def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: MailCompany, scripted: Use) -> None:
+    room.hire("kesha", "gosha", "vera")
+    room.pay("kesha", "gosha", "vera")
+
+    def interrupt() -> DeliveryResult:
+        raise KeyboardInterrupt
+
+    transport = scripted(ACCEPTED, interrupt, with_marking=False)
+    with pytest.raises(KeyboardInterrupt):
+        room.send()
+    assert room.statuses()[transport.handed_over[0]] == "sent"
+    assert sorted(room.statuses().values()) == ["queued", "queued", "sent"]
+    assert room.send().sent == 2
+
+
+def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: MailCompany, scripted: Use) -> None:
+    names = ("kesha", "gosha", "vera")
+    room.hire(*names)
+    room.pay(*names)
+
+    def slow() -> DeliveryResult:
+        room.clock.advance(seconds=80)
+        return ACCEPTED
+
+    transport = scripted(slow, slow, slow)
+    run = room.send()
+    assert (run.sent, run.queued) == (3, 0)
+    assert sorted(transport.handed_over) == sorted(names)
+
+
+def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: MailCompany) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+
+    def claim() -> list[outbox.ClaimedMail]:
+        with room.backend.runtime.writing(OPERATOR) as context:
+            lease = context.now + timedelta(seconds=90)
+            found = outbox.claimable(context, include_not_due=True)
+            return outbox.claim(context, found, lease_until=lease, include_not_due=True)
+
+    late = claim()
+    room.clock.advance(seconds=100)
+    claim()
+    with room.backend.runtime.writing(OPERATOR) as context:
+        outbox.mark_failed(context, late[0], "550 unknown")
+        outbox.reschedule(context, late[0], "451 later")
+        outbox.release(context, late)
+    for _ in range(2):
+        with room.backend.runtime.statement_writer() as note:
+            outbox.mark_sent(note, [late[1]], room.clock.now())
+        with room.backend.runtime.writing(OPERATOR) as context:
+            outbox.publish_sent(context)
+    assert sorted(room.statuses().values()) == ["sending", "sent"]
+    assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)
+
+
+def test_a_token_revoked_meanwhile_claims_no_more_but_what_was_sent_is_marked(
+    room: MailCompany, scripted: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.hire("kesha", "gosha")
+    room.pay("kesha", "gosha")
+    verdicts: Iterator[bool] = iter([True, True, False])
+
+    def admit(*_: object) -> None:
+        if not next(verdicts):
+            raise NotAuthenticated("token_revoked", "This token was revoked.")
+
+    monkeypatch.setattr(authorization, "authorize", admit)
+    monkeypatch.setattr(send_mail, "MAX_BATCH_MAILS", 1)
+    scripted()
+    with pytest.raises(NotAuthenticated):
+        room.backend.perform_as(Principal("asya", token_id="t1"), SendMail())
+    assert sorted(room.statuses().values()) == ["queued", "sent"]

@@ -1,0 +1,225 @@
+"""Mail over SMTP, against a server in each of its moods."""
+
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.messages.identity import UserEmailChanged
+from tests.support.mail_company import MailCompany
+from tests.support.running_server import PATIENCE_SECONDS
+from tests.support.smtp_server import DIE, TAKE_AND_DIE, Mood, Post, smtp_server
+
+NAMES = ("kesha", "gosha", "vera")
+Open = Callable[..., MailCompany]
+
+
+@pytest.fixture
+def post() -> Iterator[Post]:
+    with smtp_server() as server:
+        yield server
+
+
+@pytest.fixture
+def open_room(tmp_path: Path, post: Post, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """A company with three payouts queued, whose mail goes to the server."""
+
+    def open_(**settings: str) -> MailCompany:
+        chosen = {"transport": "smtp", "smtp_host": "127.0.0.1", "smtp_port": str(post.port), **settings}
+        for name, value in chosen.items():
+            monkeypatch.setenv(f"POPUG_MAIL_{name.upper()}", value)
+        room = MailCompany(tmp_path / "home")
+        room.hire(*NAMES)
+        room.pay(*NAMES)
+        return room
+
+    return open_
+
+
+def test_many_mails_go_over_one_connection(post: Post, open_room: Open) -> None:
+    room = open_room()
+    assert (room.send().sent, post.connections) == (3, 1)
+    assert sorted(post.receivers) == sorted(f"{name}@example.com" for name in NAMES)
+    assert len(set(post.message_ids)) == 3
+    assert [mail.get_content_type() for mail in post.taken] == ["multipart/alternative"] * 3
+    assert room.delivered() == []
+
+
+def test_one_receiver_refused_is_set_aside_and_the_rest_goes_out(post: Post, open_room: Open) -> None:
+    post.mood.to_receiver["gosha@example.com"] = "550 no such bird"
+    room = open_room()
+    run = room.send()
+    assert (run.sent, run.queued, run.failed) == (2, 0, 1)
+    assert room.statuses() == {"kesha": "sent", "gosha": "failed", "vera": "sent"}
+    assert [m.last_error for m in room.mails() if m.last_error] == ["550 no such bird"]
+
+
+def test_a_temporary_refusal_heals(post: Post, open_room: Open) -> None:
+    post.mood.to_mail = ["451 try later"]
+    room = open_room()
+    first = room.send()
+    assert (first.sent, first.queued, first.failed) == (2, 1, 0)
+    assert room.send().sent == 1
+    assert len(set(post.message_ids)) == 3
+
+
+def test_a_temporary_refusal_of_a_receiver_and_of_a_sender_heal(post: Post, open_room: Open) -> None:
+    post.mood.to_receiver["gosha@example.com"] = "450 mailbox busy"
+    post.mood.to_sender = ["451 slow down"]
+    room = open_room()
+    assert room.send().queued >= 1
+    post.mood.to_receiver.clear()
+    room.send()
+    assert set(room.statuses().values()) == {"sent"}
+
+
+def test_content_refused_for_good_fails_that_mail(post: Post, open_room: Open) -> None:
+    post.mood.to_mail = ["554 spam"]
+    assert (open_room().send().failed, len(post.taken)) == (1, 2)
+
+
+def test_a_server_that_hangs_up_in_the_middle_gets_the_rest_over_a_new_connection(post: Post, open_room: Open) -> None:
+    post.mood.to_mail = ["250 taken", DIE]
+    room = open_room()
+    run = room.send()
+    assert (run.sent, run.queued, post.connections) == (2, 1, 2)
+    assert room.send().sent == 1
+    assert len(set(post.message_ids)) == len(post.taken) == 3
+
+
+def test_a_server_that_says_it_closes_gets_the_rest_over_a_new_connection(post: Post, open_room: Open) -> None:
+    post.mood.to_mail = ["421 too many"]
+    run = open_room().send()
+    assert (run.sent, run.queued, run.failed, post.connections) == (2, 1, 0, 2)
+
+
+def test_a_mail_taken_by_a_server_that_died_before_saying_so_comes_again_under_its_id(
+    post: Post, open_room: Open
+) -> None:
+    post.mood.to_mail = [TAKE_AND_DIE]
+    room = open_room()
+    room.send()
+    assert room.send().sent == 1
+    assert (len(post.taken), len(set(post.message_ids))) == (4, 3)
+
+
+def test_a_server_that_only_dies_ends_the_run(post: Post, open_room: Open) -> None:
+    post.mood.to_mail = [DIE] * 9
+    room = open_room()
+    with pytest.raises(Unavailable):
+        room.send()
+    assert post.connections == 2
+    assert set(room.statuses().values()) == {"queued"}
+
+
+@pytest.mark.parametrize("words", ["552 too large", "550 5.3.4 too large for us", "554 5.2.3 too large for them"])
+def test_a_mail_too_large_is_set_aside_and_the_rest_goes_out(post: Post, open_room: Open, words: str) -> None:
+    post.mood.to_sender = [words]
+    room = open_room()
+    assert (room.send().failed, len(post.taken)) == (1, 2)
+    assert [mail.last_error for mail in room.mails() if mail.last_error] == [words]
+
+
+def test_a_server_that_is_not_there_is_unavailable(post: Post, open_room: Open) -> None:
+    room = open_room(smtp_port="1")
+    with pytest.raises(Unavailable) as refusal:
+        room.send()
+    assert refusal.value.code == "mail_unavailable"
+    assert set(room.statuses().values()) == {"queued"}
+
+
+@pytest.mark.parametrize("mood", [Mood(greeting="554 not today"), Mood(to_sender=["550 not you"] * 3)])
+def test_a_server_that_will_have_nothing_from_us_fails_no_mail(post: Post, open_room: Open, mood: Mood) -> None:
+    post.mood = mood
+    room = open_room()
+    with pytest.raises(Unavailable):
+        room.send()
+    assert set(room.statuses().values()) == {"queued"}
+
+
+@pytest.mark.parametrize(("line", "pause"), [(b"250-and\r\n" * 1000, 0.0), (b"2", 0.1)])
+def test_a_server_that_talks_without_an_end_is_left_in_time(open_room: Open, line: bytes, pause: float) -> None:
+    left, outlasted = threading.Event(), []
+    until = time.monotonic() + PATIENCE_SECONDS
+
+    class Talker(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"220 here\r\n")
+            with suppress(OSError):
+                while not left.wait(pause):
+                    if time.monotonic() > until:
+                        outlasted.append(1)
+                        return
+                    self.request.sendall(line)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Talker) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        room = open_room(smtp_port=str(server.server_address[1]), smtp_timeout_seconds="1")
+        with pytest.raises(Unavailable, match=r"does not end|timed out"):
+            room.send()
+        left.set()
+        server.shutdown()
+    assert not outlasted
+    assert set(room.statuses().values()) == {"queued"}
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_a_server_without_the_security_asked_for_is_unavailable(post: Post, open_room: Open, security: str) -> None:
+    with pytest.raises(Unavailable):
+        open_room(smtp_tls=security, smtp_timeout_seconds="2").send()
+    assert post.taken == []
+
+
+def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path) -> None:
+    post.mood.password = "a secret"
+    (tmp_path / "password").write_text("a secret\nand a remark\n")
+    room = open_room(smtp_username="popug", smtp_password_file=str(tmp_path / "password"))
+    assert (room.send().sent, post.logins) == (3, 1)
+
+
+@pytest.mark.parametrize("file", ["wrong", "missing", ""])
+def test_a_password_that_is_wrong_or_not_there_fails_no_mail(
+    post: Post, open_room: Open, tmp_path: Path, file: str
+) -> None:
+    post.mood.password = "a secret"
+    (tmp_path / "wrong").write_text("a guess\n")
+    room = open_room(smtp_username="popug", smtp_password_file=str(tmp_path / file) if file else "")
+    with pytest.raises(Unavailable) as refusal:
+        room.send()
+    assert "a guess" not in refusal.value.message
+    assert set(room.statuses().values()) == {"queued"}
+
+
+def test_an_address_that_the_server_cannot_take_is_set_aside(post: Post, open_room: Open) -> None:
+    room = open_room()
+    room.publish(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
+    run = room.send()
+    assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "sentence"),
+    [
+        ("smtp_host", "", "mail.smtp_host is empty"),
+        ("smtp_host", "...", "...:{port}: there is no host of that name"),
+        ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host of that name"),
+        ("smtp_port", "1", "127.0.0.1:1: Connection refused"),
+        ("smtp_ca_file", "/nowhere", "no certificate can be read from /nowhere, the mail.smtp_ca_file"),
+        ("smtp_password_file", "/nowhere", "no password in ASCII can be read from /nowhere, the mail.smtp_password"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_sentence(
+    post: Post, open_room: Open, setting: str, value: str, sentence: str
+) -> None:
+    others = {"smtp_ca_file": {"smtp_tls": "tls"}, "smtp_password_file": {"smtp_username": "popug"}}
+    room = open_room(**{setting: value}, **others.get(setting, {}))
+    with pytest.raises(Unavailable) as refusal:
+        room.send()
+    assert sentence.format(port=post.port) in refusal.value.message
+    assert refusal.value.message.endswith(".")
+    assert set(room.statuses().values()) == {"queued"}

@@ -1,0 +1,399 @@
+"""Clients that are slow, broken, greedy or hostile: each is refused or left, and everybody else is served."""
+
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import self_signed
+from tests.support.running_server import JSON, PATIENCE_SECONDS, RunningServer, create_home, eventually
+from tests.support.server_fixture import ServerFixture
+
+MOST_CONNECTIONS = 40
+SHORT = f"""
+from popug_cli.server import event_stream, request_limits, connection_limits, requests, run
+event_stream.MAX_LISTENERS = 3
+connection_limits.HEADER_SECONDS = 0.5
+connection_limits.KEEP_ALIVE_SECONDS = run.KEEP_ALIVE_SECONDS = 0.5
+request_limits.BODY_SECONDS = 1.5
+request_limits.SEND_SECONDS = 0.5
+run.MAX_CONNECTIONS = {MOST_CONNECTIONS}
+request_limits.MAX_MESSAGE_BYTES = 200_000
+request_limits.SMALL_BODY_BYTES = 50_000
+connection_limits.UNREAD_SECONDS = 0.5
+requests.MAX_LINES = 1_000
+"""
+WRONG_TOKENS = 1_000
+HEAD = b"POST /v1/tasks/add_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+IMPORT = HEAD.replace(b"add_task", b"import_tasks")
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> ServerFixture:
+    return create_home(tmp_path_factory.mktemp("bad") / "home")
+
+
+@pytest.fixture(scope="module")
+def server(company: ServerFixture) -> Iterator[RunningServer]:
+    with RunningServer(company.home.root, patch=SHORT) as found:
+        yield found
+        assert found.end() == 0
+        assert found.err == ""
+
+
+@pytest.fixture
+def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningServer]:
+    """Whatever was done to it, it serves others afterwards."""
+    yield server
+    eventually(lambda: is_ready(server))
+    assert server.post("tasks/add_task", {"title": "Still here"}, company.tokens["kesha"]).status == 200
+
+
+def is_ready(served: RunningServer) -> bool:
+    try:
+        return served.request("GET", "/readyz").status == 200
+    except ConnectionError:  # refused before it has asked
+        return False
+
+
+def connect(served: RunningServer) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(PATIENCE_SECONDS)
+    client.connect(str(served.socket))
+    return client
+
+
+def send_without_end(client: socket.socket, piece: bytes) -> None:
+    """Send until the server closes, or until it has taken for a minute what it should refuse."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        client.sendall(piece)
+
+
+def all_of(client: socket.socket) -> bytes:
+    """What comes until the server closes."""
+    found = b""
+    try:
+        while part := client.recv(65536):
+            found += part
+    except ConnectionError:
+        pass
+    return found
+
+
+def code_of(answer: bytes) -> str:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"popug-version: " in head
+    assert b"application/problem+json" in head
+    return f"{head.split()[1].decode()} {json.loads(body)['code']}"
+
+
+def test_who_says_nothing_is_left(served: RunningServer) -> None:
+    with connect(served) as client:
+        assert code_of(all_of(client)) == "408 usage"
+
+
+def test_headers_that_trickle_in_are_given_up(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD)
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        client.settimeout(0.1)
+        found, is_left = b"", False
+        while time.monotonic() < give_up_at and not is_left:
+            try:
+                client.sendall(b"X-Slow: 1\r\n")
+                found = client.recv(10_000)
+                is_left = True
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                is_left = True
+        assert is_left
+        assert not found or code_of(found) == "408 usage"
+
+
+def test_a_body_that_trickles_in_is_given_up(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        assert code_of(all_of(client)) == "408 usage"
+
+
+def test_a_body_in_crumbs_is_given_up(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1_500)
+        assert code_of(all_of(client)) == "400 usage"
+
+
+def test_a_request_after_the_first_has_no_more_time_than_that(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(10_000).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET /heal")
+        all_of(client)  # raises TimeoutError where the server goes on waiting
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01", b"GARBAGE\r\n\r\n", b"\x00" * 1000, b"GET / HTTP/9.9\r\n\r\n"]
+)
+def test_garbage_is_told_to_be_garbage(served: RunningServer, garbage: bytes) -> None:
+    with connect(served) as client:
+        client.sendall(garbage)
+        assert code_of(all_of(client)) in {"400 usage", "404 route_not_found", "408 usage"}
+
+
+def test_huge_headers_are_refused(served: RunningServer) -> None:
+    with connect(served) as client:
+        try:
+            client.sendall(HEAD + b"X-Huge: " + b"x" * 1_000_000)
+        except ConnectionError:
+            return
+        assert code_of(all_of(client)) == "431 usage"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (HEAD + b"X-Large: " + b"x" * 33_000 + b"\r\n\r\n", "431 usage"),
+        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", "414 usage"),
+        (HEAD + b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n", "400 usage"),
+        (HEAD + b"Idempotency-Key: a\r\nidempotency-key: a\r\n\r\n", "400 usage"),
+        (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", "415 usage"),
+    ],
+    ids=["large head", "long address", "two tokens", "two keys", "packed"],
+)
+def test_a_head_that_is_too_large_or_ambiguous_is_refused(served: RunningServer, said: bytes, told: str) -> None:
+    with connect(served) as client:
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        assert code_of(all_of(client)) == told
+
+
+@pytest.mark.parametrize("how", ["announced", "chunked"])
+def test_a_body_that_is_too_large_is_refused(served: RunningServer, company: ServerFixture, how: str) -> None:
+    with connect(served) as client:
+        line = f"Authorization: Bearer {company.tokens['kesha']}\r\n".encode()
+        if how == "announced":
+            client.sendall(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n")
+        else:
+            client.sendall(IMPORT + line + b"Transfer-Encoding: chunked\r\n\r\n")
+            try:
+                for _ in range(30):
+                    client.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+            except ConnectionError:
+                return
+        assert code_of(all_of(client)) == "413 usage"
+
+
+@pytest.mark.parametrize(("token", "told"), [("", "401 not_logged_in"), ("no.good.token", "401 token_invalid")])
+def test_a_large_body_is_taken_of_who_has_a_token_only(served: RunningServer, token: str, told: str) -> None:
+    line = f"Authorization: Bearer {token}\r\n".encode() if token else b""
+    with connect(served) as client:
+        client.sendall(IMPORT + line + b"Content-Length: 150000\r\n\r\n" + b" " * 100_000)
+        assert code_of(all_of(client)) == told
+
+
+def test_a_large_body_of_who_has_a_token_is_read_where_it_may_be_a_file(
+    served: RunningServer, company: ServerFixture
+) -> None:
+    answer = served.post("tasks/import_tasks", {"lines": [{"title": "x" * 150_000}]}, company.tokens["kesha"])
+    assert (answer.status, answer.document["code"]) == (422, "invalid_title")
+    answer = served.post("tasks/add_task", {"title": "x" * 5_000_000}, company.tokens["kesha"])
+    assert (answer.status, answer.document["detail"]) == (413, "The body is larger than 50,000 bytes.")
+
+
+def test_who_goes_on_sending_what_was_refused_is_left(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            send_without_end(client, b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+        assert code_of(all_of(client)) == "413 usage"
+
+
+def test_a_body_that_is_mostly_structure_is_not_taken_apart(served: RunningServer, company: ServerFixture) -> None:
+    answer = served.post("tasks/import_tasks", {"lines": [{"title": "x"}] * 1_001}, company.tokens["kesha"])
+    assert (answer.status, answer.document["detail"]) == (413, "The body holds more than 1,000 lines.")
+
+
+def test_who_is_gone_before_the_answer_harms_nobody(served: RunningServer, company: ServerFixture) -> None:
+    token = company.tokens["kesha"].encode()
+    body = b'{"title": "Half closed"}'
+    for _ in range(20):
+        client = connect(served)
+        client.sendall(HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token, len(body), body))
+        client.close()
+
+
+def test_who_closes_its_half_is_answered_all_the_same(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client).startswith(b"HTTP/1.1 200")
+
+
+def test_who_closes_its_half_behind_a_command_is_answered_too(served: RunningServer, company: ServerFixture) -> None:
+    token = company.tokens["kesha"].encode()
+    body = b'{"title": "Half said"}'
+    whole = HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token, len(body), body)
+    with connect(served) as client:
+        client.sendall(whole * 2)
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client).count(b"HTTP/1.1 200") == 2
+    with connect(served) as client:
+        client.sendall(whole[:-1])
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client) == b""
+
+
+def test_who_never_speaks_tls_keeps_nobody_out(company: ServerFixture, tmp_path: Path) -> None:
+    home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
+    file = str(self_signed(tmp_path / "server.pem"))
+    patch = f"{SHORT}\nrunning.GRACE_SECONDS = 600\n"
+    with RunningServer(home, "--listen", "localhost:0", "--tls-cert", file, "--tls-key", file, patch=patch) as served:
+        silent = [socket.create_connection(("localhost", served.port)) for _ in range(60)]
+        assert served.request("GET", "/healthz").status == 200
+        began = time.monotonic()
+        for client in silent:
+            client.settimeout(PATIENCE_SECONDS)
+            all_of(client)
+            client.close()
+        assert time.monotonic() - began < 30, "who never speaks is left long before asyncio would leave it"
+        trusting = ssl.create_default_context(cafile=file)
+        connection = http.client.HTTPSConnection("localhost", served.port, timeout=PATIENCE_SECONDS, context=trusting)
+        for _ in range(2):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b'{"status":"ok"}'
+        began = time.monotonic()
+        assert (served.end(), served.err) == (0, "")
+        assert time.monotonic() - began < 25, "who is idle and would not say goodbye is left"
+        connection.close()
+
+
+def test_who_does_not_read_its_answers_is_left(served: RunningServer, company: ServerFixture) -> None:
+    token = company.tokens["ada"].encode()
+    ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token
+    with connect(served) as client:
+        client.settimeout(1)
+        try:
+            for _ in range(200):
+                client.sendall(ask)
+        except (TimeoutError, ConnectionError):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("requests", "last"), [(5, b""), (5, b"Connection: close\r\n"), (50, b"")], ids=["some", "closed", "many"]
+)
+def test_who_reads_nothing_holds_no_connection(served: RunningServer, requests: int, last: bytes) -> None:
+    ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\n"
+    clients = [connect(served) for _ in range(MOST_CONNECTIONS)]
+    for client in clients:
+        client.sendall((ask + b"\r\n") * (requests - 1) + ask + last + b"\r\n")
+    eventually(lambda: is_ready(served))
+    for client in clients:
+        client.close()
+
+
+def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(
+    served: RunningServer, company: ServerFixture
+) -> None:
+    for number in range(10):
+        served.post("tasks/add_task", {"title": f"Task {number}"}, company.tokens["kesha"])
+    for _ in range(5):
+        with connect(served) as client:
+            token = company.tokens["ada"].encode()
+            client.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token)
+            client.recv(1)
+
+
+def test_no_more_may_listen_than_there_is_room_for(served: RunningServer, company: ServerFixture) -> None:
+    ask = b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % company.tokens["ada"].encode()
+
+    def heard_by(client: socket.socket) -> str:
+        found = b""
+        while b"retry:" not in found and b"Too many" not in found:
+            found += client.recv(65536)
+        return "events" if b"retry:" in found else "a refusal"
+
+    def try_to_listen() -> str:
+        with connect(served) as client:
+            client.sendall(ask)
+            return heard_by(client)
+
+    clients = [connect(served) for _ in range(10)]
+    for client in clients:
+        client.sendall(ask)
+    assert [heard_by(client) for client in clients].count("events") == 3
+    for client in clients:
+        client.close()
+    eventually(lambda: try_to_listen() == "events")
+
+
+def test_more_connections_than_there_may_be_are_refused(served: RunningServer) -> None:
+    clients = [connect(served) for _ in range(60)]
+    try:
+        answers = [all_of(client) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+    told = [code_of(answer) for answer in answers if answer]
+    assert "503 server_unavailable" in told
+
+
+def test_there_are_no_more_connections_than_files_that_may_be_open(company: ServerFixture, tmp_path: Path) -> None:
+    home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
+    patch = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n" + SHORT
+    with RunningServer(home, patch=patch) as served:
+        clients = [connect(served) for _ in range(30)]
+        answers = [all_of(client) for client in clients]
+        for client in clients:
+            client.close()
+        assert {code_of(answer) for answer in answers if answer} == {"503 server_unavailable", "408 usage"}
+        assert served.post("tasks/add_task", {"title": "Room again"}, company.tokens["kesha"]).status == 200
+        assert (served.end(), served.err) == (0, "")
+
+
+def test_a_thousand_wrong_tokens_are_refused_and_the_right_one_is_served_meanwhile(
+    served: RunningServer, company: ServerFixture
+) -> None:
+    statuses: list[int] = []
+
+    def guess(path: Path) -> None:
+        from tests.support.running_server import UnixConnection
+
+        connection = UnixConnection(path)
+        for number in range(WRONG_TOKENS // 4):
+            token = f"{company.tokens['kesha'][:-8]}{number:08}"
+            connection.request("POST", "/v1/tasks/list_tasks", b"{}", JSON | {"Authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+        connection.close()
+
+    threads = [threading.Thread(target=guess, args=(served.socket,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert served.post("tasks/list_tasks", {}, company.tokens["kesha"]).status == 200
+    assert statuses == [401] * WRONG_TOKENS
+
+
+def test_many_requests_on_one_connection_at_once(served: RunningServer) -> None:
+    with connect(served) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        client.shutdown(socket.SHUT_WR)
+        assert all_of(client).count(b"HTTP/1.1 200") == 50
+
+
+def test_an_upgrade_to_something_else_is_no_use(served: RunningServer) -> None:
+    connection = http.client.HTTPConnection("localhost", timeout=30)
+    connection.sock = connect(served)
+    connection.request("GET", "/healthz", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert connection.getresponse().status == 200
+    connection.close()

@@ -1,0 +1,92 @@
+"""Writing and passing by a great many rows at once."""
+
+import sqlite3
+from datetime import date
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, create_engine
+
+from popug_cli.bus.context import Context
+from popug_cli.messages.base import Role
+from popug_cli.messages.identity import UserRegistered
+from popug_cli.messages.mail import MailSent
+from popug_cli.messages.principal import OPERATOR
+from popug_cli.storage.engine import ROWS_PER_STATEMENT, insert_many
+from tests.support.company import InProcess
+
+MANY = 2 * max(ROWS_PER_STATEMENT) + sum(ROWS_PER_STATEMENT) + 7
+MERGE = "INSERT INTO sums (name, cents) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET cents = cents + excluded.cents"
+MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS move WHERE name = move.column1"
+
+
+@pytest.fixture
+def sums() -> Connection:
+    connection = create_engine("sqlite://").connect()
+    connection.exec_driver_sql("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 5000))")
+    return connection
+
+
+def stored(sums: Connection) -> dict[str, int]:
+    return {row.name: row.cents for row in sums.exec_driver_sql("SELECT name, cents FROM sums")}
+
+
+def test_many_rows_are_merged_with_what_is_there_and_all_are_counted(sums: Connection) -> None:
+    insert_many(sums, MERGE, [("n000", 5), ("n126", 7)])
+    assert insert_many(sums, MERGE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY
+    assert stored(sums) == {f"n{n:03}": n for n in range(MANY)} | {"n000": 5, "n126": 133}
+
+
+def test_of_many_moves_those_are_counted_that_found_their_row(sums: Connection) -> None:
+    insert_many(sums, "INSERT INTO sums (name, cents) VALUES (?, 1)", [(f"n{n:03}",) for n in range(0, MANY, 2)])
+    assert insert_many(sums, MOVE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY // 2 + 1
+    assert stored(sums) == {f"n{n:03}": n + 1 for n in range(0, MANY, 2)}
+
+
+def test_a_row_that_is_refused_leaves_none_of_those_that_were_taken_with_it(sums: Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_PER_STATEMENT))])
+    assert stored(sums) == {}
+
+
+def cursors(company: InProcess) -> dict[str, int]:
+    return {row["consumer"]: row["position"] for row in company.rows("SELECT * FROM bus_cursors")}
+
+
+def tell_of_mails(context: Context) -> None:
+    for n in range(MANY):
+        context.events.publish(MailSent(mail_id=f"m{n}", user_id="ann", business_date=date(2026, 3, 2)))
+
+
+def test_consumers_pass_by_a_great_many_events_that_are_for_none_of_them(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    company.backend.write("mail", OPERATOR, tell_of_mails)
+    (head,) = company.rows("SELECT max(sequence) AS head FROM bus_log")
+    assert cursors(company) == dict.fromkeys(("analytics", "billing", "mail", "tasks"), head["head"])
+
+
+def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+    before = cursors(company)
+    with company.backend.runtime.writing(OPERATOR) as context:
+        context.events.publish(UserRegistered(user_id="u", username="new", email="new@example.com", role=Role.WORKER))
+    company.backend.write("mail", OPERATOR, tell_of_mails)
+    assert {name: cursors(company)[name] for name in ("analytics", "billing", "tasks")} == {
+        name: before[name] for name in ("analytics", "billing", "tasks")
+    }
+    company.backend.catch_up()
+    assert company.rows("SELECT username FROM billing_accounts WHERE account_id = 'u'") == [{"username": "new"}]
+    assert company.rows("SELECT balance_cents FROM analytics_people WHERE user_id = 'u'") == [{"balance_cents": 0}]
+
+
+def test_nobody_passes_by_their_own_event_among_many_others(tmp_path: Path) -> None:
+    company = InProcess(tmp_path / "home")
+
+    def tell(context: Context) -> None:
+        tell_of_mails(context)
+        context.events.publish(UserRegistered(user_id="u", username="new", email="new@example.com", role=Role.WORKER))
+
+    company.backend.write("mail", OPERATOR, tell)
+    company.backend.catch_up()
+    assert company.rows("SELECT email FROM mail_receivers WHERE user_id = 'u'") == [{"email": "new@example.com"}]
+    assert company.rows("SELECT username FROM billing_accounts WHERE account_id = 'u'") == [{"username": "new"}]

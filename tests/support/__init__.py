@@ -1,0 +1,1 @@
+"""Helpers for tests, named by what they build."""

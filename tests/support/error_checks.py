@@ -1,0 +1,40 @@
+"""What every refusal owes to whoever reads it: a sentence, a way out that can be typed, details for a program."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from popug_cli.cli.help.surface import parse, surface
+from popug_cli.kernel.errors import PopugError
+
+COMMAND_LINE = re.compile(r"`([^`]+)`")
+
+
+@contextmanager
+def refused(
+    code: str, exit_status: int, details: dict[str, Any] | None = None
+) -> Iterator[pytest.ExceptionInfo[PopugError]]:
+    """What is done inside is refused so, in words that help; ``details`` are exactly these where they are given."""
+    with pytest.raises(PopugError) as error:
+        yield error
+    assert (error.value.code, error.value.exit_status) == (code, exit_status)
+    assert_helpful(error.value)
+    if details is not None:
+        assert error.value.details == details
+
+
+def assert_helpful(error: PopugError) -> None:
+    values = (form(value) for value in error.details.values() for form in (str, repr))
+    assert error.message.startswith(tuple(filter(None, values))) or error.message[0].isupper(), error.message
+    assert error.hint[0].isupper(), error.hint
+    for told in (error.message, error.hint):
+        assert told.endswith("."), told
+        assert sum(map(str.isupper, told)) < sum(map(str.islower, told)), told
+    for line in COMMAND_LINE.findall(error.hint):
+        program, *arguments = shlex.split(line)
+        assert program != "popug" or parse(arguments).words in surface().commands, line
+    assert all(re.fullmatch("[a-z_]+", name) for name in error.details), error.details

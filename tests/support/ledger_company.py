@@ -1,0 +1,63 @@
+"""A company with a few days behind it, and the sqlite3 shell of somebody who would rather have another history."""
+
+import sqlite3
+from contextlib import closing
+from copy import copy
+from datetime import UTC, datetime
+from pathlib import Path
+
+from popug_cli.app import LocalBackend
+from popug_cli.kernel.home import Home
+from popug_cli.messages.billing import CloseDay
+from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ShuffleTasks
+from tests.support.company import InProcess, SeededChance, SetClock
+
+PAYING_SEED = 16  # of those by which both closed days have a payout
+
+
+def company_with_a_past(root: Path) -> InProcess:
+    """Three people, six tasks, a shuffle, some completions, and the first two days closed."""
+    company = InProcess(root, chance=SeededChance(PAYING_SEED))
+    for name in ("kesha", "gosha", "ara.b-c_d"):
+        company.hire(name)
+    for day in (2, 3, 4):
+        company.clock.instant = datetime(2026, 3, day, 9, tzinfo=UTC)
+        for number in range(2):
+            company.act("boss", AddTask(title=f'Feed "the" cage; {day}.{number} = ok'))
+        company.act("boss", ShuffleTasks())
+        company.clock.advance(hours=1)
+        complete(company, 2 * day - 3)
+        if day < 4:
+            company.clock.advance(hours=8)
+            company.act("boss", CloseDay(send_mail=False))
+    return company
+
+
+def copy_of(company: InProcess, root: Path) -> InProcess:
+    """The same company on a file of its own."""
+    root.mkdir()
+    with (
+        closing(sqlite3.connect(company.root / "popug.db")) as source,
+        closing(sqlite3.connect(root / "popug.db")) as target,
+    ):
+        source.backup(target)
+    copied = copy(company)
+    copied.root, copied.clock = root, SetClock(company.clock.instant)
+    copied.backend = LocalBackend(Home(root), clock=copied.clock, randomness=SeededChance(2))
+    return copied
+
+
+def complete(company: InProcess, number: int) -> None:
+    assignee = company.act("boss", GetTask(number=number)).assignee
+    company.act(assignee, CompleteTask(number=number))
+
+
+def tamper(company: InProcess, *statements: str) -> None:
+    """What the shell can do: no trigger and no foreign key stands in the way."""
+    company.backend.runtime.engine.dispose()
+    with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
+        triggers = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+        for trigger in triggers:
+            database.execute(f"DROP TRIGGER {trigger}")
+        for statement in statements:
+            database.execute(statement)

@@ -1,0 +1,136 @@
+"""What a disk keeps and refuses, and what the program makes of that."""
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from popug_cli.kernel import disk_errors
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.home import replaced_until_error
+from popug_cli.platform import files, posix_errors
+from popug_cli.storage import engine, errors
+
+
+def test_a_directory_that_is_made_has_its_name_and_those_above_it_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync", synced.append)
+    files.make_directory(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    files.make_directory(tmp_path / "a" / "b")
+    assert len(synced) == 2
+
+
+@pytest.mark.parametrize(("number", "is_raised"), [(errno.EINVAL, False), (errno.EACCES, False), (errno.EIO, True)])
+def test_a_directory_that_cannot_be_synced_is_left_but_a_failing_disk_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_raised: bool
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "sync", fail)
+    if is_raised:
+        with pytest.raises(OSError, match="error"):
+            files.sync_directory(tmp_path)
+    else:
+        files.sync_directory(tmp_path)
+
+
+def test_the_space_left_is_told_of_the_nearest_directory_that_is_there(tmp_path: Path) -> None:
+    told = disk_errors.disk_full(tmp_path / "gone" / "popug.db").message
+    assert told.startswith("The disk is full (")
+    assert told.endswith(f" KiB left at {tmp_path}).")
+    assert posix_errors.probe_write_error(tmp_path / "gone") is None
+
+
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_a_replaced_file_is_as_it_was_where_what_follows_fails(tmp_path: Path, before: bytes | None) -> None:
+    file = tmp_path / "config.toml"
+    if before is not None:
+        file.write_bytes(before)
+
+    def fail() -> None:
+        with replaced_until_error(file, b"after"):
+            assert file.read_bytes() == b"after"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (file.read_bytes() if file.exists() else None) == before
+    with replaced_until_error(file, b"after"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+    assert file.read_bytes() == b"after"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "told"),
+    [
+        (errno.ENOSPC, sqlite3.SQLITE_IOERR, "disk_full"),
+        (errno.EDQUOT, sqlite3.SQLITE_CANTOPEN, "disk_full"),
+        (None, sqlite3.SQLITE_IOERR, "io_error"),
+        (None, sqlite3.SQLITE_CANTOPEN, "io_error"),
+        (errno.EROFS, sqlite3.SQLITE_CANTOPEN, "read_only"),
+        (None, sqlite3.SQLITE_READONLY, "read_only"),
+        (errno.ENOSPC, sqlite3.SQLITE_FULL, "disk_full"),
+    ],
+)
+def test_what_sqlite_does_not_tell_apart_the_disk_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None, code: int, told: str
+) -> None:
+    database = tmp_path / "popug.db"
+    database.touch()
+    monkeypatch.setattr(errors, "probe_write_error", lambda place: refusal)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    fault = errors.environment_error(error, database)
+    assert isinstance(fault, PopugError)
+    assert (fault.code, fault.exit_status) == (told, 8)
+
+
+class Driver:
+    """A connection whose commit is written and not synced; the checkpoint after it is as it is told to be."""
+
+    in_transaction = False
+
+    def __init__(self, checkpoint: int | None) -> None:
+        self._checkpoint = checkpoint
+
+    def execute(self, statement: str) -> "Driver":
+        if statement == "COMMIT" or self._checkpoint is None:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+        return self
+
+    def fetchone(self) -> tuple[int, int, int]:
+        assert self._checkpoint is not None
+        return (self._checkpoint, 0, 0)
+
+
+class Connected:
+    """A SQLAlchemy connection, as far as a commit needs it."""
+
+    def __init__(self, database: Path) -> None:
+        self._options = {"popug_database": database}
+
+    def get_execution_options(self) -> dict[str, Path]:
+        return self._options
+
+
+@pytest.mark.parametrize(("checkpoint", "is_in_doubt"), [(0, False), (1, True), (None, True)])
+def test_a_commit_that_is_not_synced_is_taken_back_or_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int | None, is_in_doubt: bool
+) -> None:
+    monkeypatch.setattr(engine, "raw_connection", lambda connection: Driver(checkpoint))
+    connection = Connected(tmp_path / "popug.db")
+    with pytest.raises(PopugError if is_in_doubt else sqlite3.OperationalError) as raised:
+        engine._commit(connection)  # type: ignore[arg-type]
+    if isinstance(raised.value, PopugError):
+        assert raised.value.code == "in_doubt"
+        assert "It may have been done all the same." in raised.value.message
