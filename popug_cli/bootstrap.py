@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
 
 from popug_cli.bus.consumers import Consumer
-from popug_cli.bus.context import Context, Runtime
+from popug_cli.bus.context import Runtime
 from popug_cli.kernel.calendar import Calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotFound
@@ -13,13 +12,10 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import load_settings
-from popug_cli.messages.base import Declaration
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.errors import corrupt
 from popug_cli.storage.mounts import require_lock_support
-
-Handler = Callable[[Any, Context], Any]
 
 
 def open_runtime(
@@ -113,19 +109,3 @@ def consumer_of(module: str) -> Consumer:
     consumer = import_module(f"popug_cli.{module}.consumers").CONSUMER
     assert isinstance(consumer, Consumer)
     return consumer
-
-
-def preparation_of(declaration: Declaration) -> Handler | None:
-    """What is done before the transaction of a command that carries a password; None for all others."""
-    if "password" not in declaration.message.__struct_fields__:
-        return None
-    preparations = import_module(f"popug_cli.{declaration.module}.prehash")
-    preparation: Handler | None = getattr(preparations, declaration.name, None)
-    return preparation
-
-
-def handler_of(declaration: Declaration) -> Handler:
-    """The function that handles a message: of its name, in its module's commands or queries."""
-    part = "commands" if declaration.is_command else "queries"
-    handler: Handler = getattr(import_module(f"popug_cli.{declaration.module}.{part}"), declaration.name)
-    return handler

@@ -1,11 +1,13 @@
-"""Messages whose answer or effect needs several modules: which function of ``app`` performs each."""
+"""Find the function that performs a message: in its module, or in ``app`` if the message needs several modules."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from popug_cli.bus.context import Context, PasswordWork
 from popug_cli.messages.analytics import GetAnalytics
-from popug_cli.messages.base import Message
+from popug_cli.messages.base import DECLARATIONS, Declaration, Message
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import (
     DropDeadLetter,
@@ -31,11 +33,8 @@ from popug_cli.messages.company import (
 )
 from popug_cli.messages.hooks import ListHooks, RetryHook, RunHooks, TryHook
 from popug_cli.messages.mail import SendMail
-from popug_cli.messages.principal import Principal
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
 from popug_cli.messages.today import ShowToday
-
-ComposedHandler = Callable[[Any, Any, Principal], Any]
 
 HANDLER_MODULES: dict[type[Message[Any]], str] = {
     BackUp: "workflows.backup",
@@ -69,10 +68,39 @@ HANDLER_MODULES: dict[type[Message[Any]], str] = {
 }
 
 
-def find_handler(message: type[Message[Any]], name: str) -> ComposedHandler | None:
-    """The function of that name in the file of ``app`` that composes the message; None for all other messages."""
-    module = HANDLER_MODULES.get(message)
-    if module is None:
+@dataclass(frozen=True, slots=True)
+class MessageHandler:
+    """The function that performs a message.
+
+    A module's function takes ``(message, context)``, a composed one ``(backend, message, principal)``. ``preparation``
+    does the slow work on a password: it takes a snapshot and returns what is left to do once that is closed.
+    """
+
+    declaration: Declaration
+    function: Callable[..., Any]
+    preparation: Callable[[Any, Context], Callable[[], PasswordWork]] | None = None
+    is_composed: bool = False
+
+
+def find(message: type[Message[Any]]) -> MessageHandler:
+    """Return the handler of a message: the function of its name, in ``app`` or in its module."""
+    declaration = DECLARATIONS[message]
+    if module := HANDLER_MODULES.get(message):
+        function = getattr(import_module(f"popug_cli.app.{module}"), declaration.name)
+        return MessageHandler(declaration, function, is_composed=True)
+    return MessageHandler(declaration, module_function(declaration), _preparation_of(declaration))
+
+
+def module_function(declaration: Declaration) -> Callable[[Any, Context], Any]:
+    """Return the function of the message's name in its module's commands or queries."""
+    part = "commands" if declaration.is_command else "queries"
+    function: Callable[[Any, Context], Any] = getattr(
+        import_module(f"popug_cli.{declaration.module}.{part}"), declaration.name
+    )
+    return function
+
+
+def _preparation_of(declaration: Declaration) -> Callable[[Any, Context], Callable[[], PasswordWork]] | None:
+    if "password" not in declaration.message.__struct_fields__:
         return None
-    handler: ComposedHandler = getattr(import_module(f"popug_cli.app.{module}"), name)
-    return handler
+    return getattr(import_module(f"popug_cli.{declaration.module}.prehash"), declaration.name, None)

@@ -1,4 +1,4 @@
-"""Performing messages in this process."""
+"""The backend that performs messages in this process: authenticate, find the handler, run it, catch up, answer."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from popug_cli import bootstrap
 from popug_cli.app import handlers
 from popug_cli.app.coordination import Coordinator, SingleThreaded
+from popug_cli.app.handlers import MessageHandler
 from popug_cli.bus.consumers import CatchUpResult, Consumer, catch_up, is_current, process_next_batch, skip_unrelated
 from popug_cli.bus.context import Context, PasswordWork, Runtime
-from popug_cli.identity import authorization
+from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
@@ -30,6 +31,7 @@ from popug_cli.platform.signals import find_in_context
 from popug_cli.storage.errors import ENVIRONMENT_CODES, PARTIAL_WORK_KEPT, partly_done
 
 Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
 Authenticate = Callable[[str, Runtime], Principal]
@@ -37,16 +39,15 @@ LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
 
 
 def _ignore(context: Context, result: Any) -> None:
-    """Nobody wants to see what a write came to."""
+    """Default `on_write`: do nothing."""
 
 
 class LocalBackend:
-    """A company on this machine. ``warn`` is told what went wrong beside the answer.
+    """A company whose home is on this machine. ``warn`` receives the warnings of a message.
 
-    ``while_waiting`` is called several times a second of a wait for the write lock; what it raises ends the wait.
-
-    One that is given a runtime shares it with others, in the order of ``coordinator``, and leaves it open. ``on_write``
-    sees in each write's transaction what it came to.
+    ``while_waiting`` is called several times a second during a wait for the write lock; what it raises ends the wait.
+    A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and does not
+    close it. ``on_write`` is called with the result of each write, inside its transaction.
     """
 
     def __init__(
@@ -60,13 +61,13 @@ class LocalBackend:
         randomness: RandomSource | None = None,
         runtime: Runtime | None = None,
         coordinator: Coordinator | None = None,
-        authenticate: Authenticate = authorization.authenticate,
+        authenticate: Authenticate = authenticate,
     ) -> None:
         self.home = home
         self.warn = warn
         self._shared = runtime
         self._coordinator = coordinator or SingleThreaded()
-        self._authenticate = authenticate
+        self._authenticate_token = authenticate
         self.on_write: OnWrite = _ignore
         self._progress = progress
         self._while_waiting = while_waiting
@@ -75,14 +76,14 @@ class LocalBackend:
         self._has_changed = False
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
-        """Make the home and its database where they are missing, unless the admin to come would be refused."""
+        """Make the home and its database where they are missing; raise first what would refuse the first admin."""
         if admin is not None:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
         bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
 
     @cached_property
     def runtime(self) -> Runtime:
-        """The company, opened at the first use."""
+        """Return the open company; the first use opens it."""
         runtime = self._shared or bootstrap.open_runtime(
             self.home,
             clock=self._clock,
@@ -94,58 +95,47 @@ class LocalBackend:
 
     @property
     def calendar(self) -> Calendar:
-        """The dates of the company's zone."""
+        """Return the calendar of the company's time zone."""
         return self.runtime.calendar
 
     def now(self) -> datetime:
-        """The present instant by the company's clock, in UTC."""
+        """Return the present instant by the company's clock, in UTC."""
         return self.runtime.clock.now()
 
     def for_home(self, home: Home) -> "LocalBackend":
-        """A way into another home, such as a copy of this one; with the same clock and chance."""
+        """Return a backend for another home, such as a copy of this one, with the same clock and random source."""
         return LocalBackend(
             home, warn=self.warn, progress=self._progress, clock=self._clock, randomness=self._randomness
         )
 
     def close(self) -> None:
-        """Let go of the database; the next use opens it anew."""
+        """Close the database; the next use opens it again."""
         if (runtime := vars(self).pop("runtime", None)) is not None and self._shared is None:
             runtime.engine.dispose()
 
     @cached_property
     def consumers(self) -> tuple[Consumer, ...]:
-        """Every module's ear."""
+        """Return the subscription of every module: which events it consumes, and how."""
         return bootstrap.consumers()
 
     def perform(self, message: Message[Answer], token: str | None = None, *, actor: Principal = OPERATOR) -> Answer:
-        """Do what the message asks for on behalf of the token's holder, and answer.
+        """Perform a message for the holder of `token`, and return its answer; raise a ``PopugError`` for a refusal.
 
-        ``actor`` is who is meant where the message is the operator's own. Raises a ``PopugError`` for every refusal.
+        ``actor`` is the principal of a message that needs no token because only the operator can send it.
         """
-        return self.perform_as(self.authorize(message, token, actor=actor), message)
-
-    def query(self, message: Query[Answer], token: str | None) -> Answer:
-        """What ``perform`` answers to a query; on one snapshot, where nobody has to be waited for."""
-        declaration = DECLARATIONS[type(message)]
-        if declaration.access is Access.TOKEN and handlers.find_handler(type(message), declaration.name) is None:
-            principal = self._principal(declaration, token, OPERATOR)
-            with self.runtime.reading(principal) as context:
-                authorization.authorize(principal, declaration, message, context)
-                if self._coordinator.is_caught_up(context.position):
-                    return bootstrap.handler_of(declaration)(message, context)  # type: ignore[no-any-return]
-        return self.perform(message, token)
+        return self.perform_as(self._authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
-        """Who sends the message, once they are found to be allowed to; raises errors of exit 4 and 5."""
-        declaration = DECLARATIONS[type(message)]
-        principal = self._principal(declaration, token, actor)
-        if declaration.access is Access.TOKEN:
-            with self.runtime.reading(principal) as context:
-                authorization.authorize(principal, declaration, message, context)
+        """Return the sender of a message that a snapshot shows to be allowed; raise errors of exit 4 and 5 otherwise.
+
+        A server asks this before a command waits for the write lock, so that refused clients do not hold it up.
+        """
+        principal = self._authenticate(message, token, actor)
+        self._check_on_snapshot(principal, message)
         return principal
 
     def follow(self, message: ListEvents, token: str | None = None) -> Iterator[list[EnvelopeDocument]]:
-        """The events that a message asks for, and then those that happen, without an end; some at a time."""
+        """Yield the events that a message asks for, some at a time, and then new ones without an end."""
         while True:
             if events := self.perform(message, token).events:
                 yield events
@@ -153,14 +143,13 @@ class LocalBackend:
             sleep(FOLLOW_POLL_SECONDS)
 
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
-        """Do what the message asks for on behalf of somebody who was let in.
+        """Perform a message for an authenticated principal, and return its answer.
 
-        A fault of the place is ``in_doubt`` where a part was done already, and an interrupt says so; else nothing was
-        changed.
+        If an environment error or an interrupt comes after a part was committed, the error says so (``in_doubt``).
         """
         self._has_changed = False
         try:
-            return self._perform_as(principal, message)
+            return self._run(principal, message)
         except (Exception, KeyboardInterrupt) as error:
             if self._has_changed and find_in_context(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from error
@@ -168,22 +157,8 @@ class LocalBackend:
                 raise partly_done(error) from error
             raise
 
-    def _record_change(self, principal: Principal) -> None:
-        self._has_changed = self._has_changed or principal is not ANONYMOUS
-
-    def _perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
-        declaration = DECLARATIONS[type(message)]
-        composed_handler = handlers.find_handler(type(message), declaration.name)
-        if composed_handler is not None:
-            answer: Answer = composed_handler(self, message, principal)
-            return answer
-        if declaration.is_command:
-            return self._command(declaration, message, principal)
-        self.catch_up()
-        return self._query(declaration, message, principal)
-
     def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
-        """Bring every consumer up to date; what goes wrong is a warning."""
+        """Bring every consumer up to date, and return how that went; failures are warnings."""
         work = partial(catch_up, self.runtime, self.consumers, include_not_due=include_not_due)
         result = self._coordinator.catch_up(work, force=include_not_due)
         for consumer, failures in result.failures.items():
@@ -194,16 +169,23 @@ class LocalBackend:
             self.warn("There is more to catch up with; the next command goes on with it.")
         return result
 
-    def write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
-        """Do some work in one write transaction, once the module has taken in all that was said to it."""
-        with self._coordinator.command():
-            return self._write(module, principal, work)
+    def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Result]) -> Result:
+        """Authorize a message and run its work in one write transaction, once its module has taken all earlier events.
 
-    def _write(self, module: str, principal: Principal, work: Callable[[Context], Answer]) -> Answer:
-        consumer = bootstrap.consumer_of(module) if module in LISTENING_MODULES else None
+        Every change that a message makes goes through here, so a token that was revoked a moment ago changes nothing.
+        """
+        with self._coordinator.command():
+            return self._write(DECLARATIONS[type(message)], message, principal, work)
+
+    def _write(
+        self, declaration: Declaration, message: Message[Any], principal: Principal, work: Callable[[Context], Result]
+    ) -> Result:
+        is_consuming = declaration.module in LISTENING_MODULES
+        consumer = bootstrap.consumer_of(declaration.module) if is_consuming else None
         while True:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
+                    authorize(principal, declaration, message, context)
                     result = work(context)
                     self.on_write(context, result)
                     skip_unrelated(context, self.consumers)
@@ -212,52 +194,75 @@ class LocalBackend:
             if failures := process_next_batch(self.runtime, consumer):
                 self._warn_of_failures(consumer.name, failures)
 
-    def _warn_of_failures(self, consumer: str, failures: int) -> None:
-        events = "1 event" if failures == 1 else f"{failures} events"
-        self.warn(f"{events} could not be taken by {consumer}, and is kept for another try; see `popug events dead`.")
+    def _run(self, principal: Principal, message: Message[Answer]) -> Answer:
+        handler = handlers.find(type(message))
+        if handler.is_composed:
+            self._check_on_snapshot(principal, message)
+            answer: Answer = handler.function(self, message, principal)
+            return answer
+        if handler.declaration.is_command:
+            return self._command(handler, message, principal)
+        return self._query(handler, message, principal)
 
-    def _command(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
+    def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """A handler may return a query to be answered next, or a refusal whose changes (a count) are kept."""
-        handler, prepared = bootstrap.handler_of(declaration), self._prepare(declaration, message, principal)
+        password_work = self._prepare(handler, message, principal)
 
         def work(context: Context) -> Any:
-            context.prepared = prepared
-            if declaration.access is Access.TOKEN:
-                authorization.authorize(principal, declaration, message, context)
-            return handler(message, context)
+            context.password_work = password_work
+            return handler.function(message, context)
 
-        answer: Any = self.write(declaration.module, principal, work)
+        answer: Any = self.write(message, principal, work)
         self.catch_up()
         if isinstance(answer, PopugError):
             raise answer
         if isinstance(answer, Query):
-            answer = self._query(DECLARATIONS[type(answer)], answer, principal)
+            answer = self._answer(handlers.find(type(answer)), answer, principal)
         final: Answer = answer
         return final
 
-    def _prepare(self, declaration: Declaration, message: Message[Any], principal: Principal) -> PasswordWork:
-        """What takes long and can be done before the transaction."""
-        preparation = bootstrap.preparation_of(declaration)
-        if preparation is None:
-            return {}
+    def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         with self.runtime.reading(principal) as context:
-            if declaration.access is Access.TOKEN:
-                authorization.authorize(principal, declaration, message, context)
-            work = preparation(message, context)
-        prepared: PasswordWork = work()
-        return prepared
+            authorize(principal, handler.declaration, message, context)
+            if self._coordinator.is_caught_up(context.position):
+                return handler.function(message, context)  # type: ignore[no-any-return]
+        self.catch_up()
+        return self._answer(handler, message, principal)
 
-    def _query(self, declaration: Declaration, message: Message[Answer], principal: Principal) -> Answer:
-        handler = bootstrap.handler_of(declaration)
+    def _answer(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
+        """Answer a query that was authorized, itself or as a part of its command."""
         with self.runtime.reading(principal) as context:
-            return handler(message, context)  # type: ignore[no-any-return]
+            return handler.function(message, context)  # type: ignore[no-any-return]
 
-    def _principal(self, declaration: Declaration, token: str | None, actor: Principal) -> Principal:
-        if declaration.access is Access.PUBLIC:
+    def _prepare(self, handler: MessageHandler, message: Message[Any], principal: Principal) -> PasswordWork:
+        """Do the slow work on a password before the transaction, so that no other command waits for it."""
+        if handler.preparation is None:
+            return PasswordWork()
+        with self.runtime.reading(principal) as context:
+            authorize(principal, handler.declaration, message, context)
+            work = handler.preparation(message, context)
+        return work()
+
+    def _check_on_snapshot(self, principal: Principal, message: Message[Any]) -> None:
+        declaration = DECLARATIONS[type(message)]
+        if declaration.access is Access.TOKEN:
+            with self.runtime.reading(principal) as context:
+                authorize(principal, declaration, message, context)
+
+    def _authenticate(self, message: Message[Any], token: str | None, actor: Principal) -> Principal:
+        access = DECLARATIONS[type(message)].access
+        if access is Access.PUBLIC:
             return ANONYMOUS
-        if declaration.access is Access.OPERATOR:
+        if access is Access.OPERATOR:
             return actor
         if token is None:
-            self.runtime  # noqa: B018 - a home that is not there is said first
+            self.runtime  # noqa: B018 - an error about the home comes first
             raise NotAuthenticated("not_logged_in", "You are not logged in.", hint="Run `popug login NAME`.")
-        return self._authenticate(token, self.runtime)
+        return self._authenticate_token(token, self.runtime)
+
+    def _record_change(self, principal: Principal) -> None:
+        self._has_changed = self._has_changed or principal is not ANONYMOUS
+
+    def _warn_of_failures(self, consumer: str, failures: int) -> None:
+        events = "1 event; it" if failures == 1 else f"{failures} events; they"
+        self.warn(f"{consumer} failed on {events} will be retried. See `popug events dead`.")

@@ -1,8 +1,8 @@
 """What a running popug holds, and the transactions in which handlers work."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,17 @@ from popug_cli.storage.engine import (
     write_transaction,
 )
 
-PasswordWork = Mapping[tuple[str, str | None], str | bool]
+
+@dataclass(frozen=True, slots=True)
+class PasswordWork:
+    """What was computed about the password of a message before its transaction.
+
+    ``new_hash`` is its hash. ``matches`` says whether it is the password of ``compared_hash``.
+    """
+
+    new_hash: str | None = None
+    compared_hash: str | None = None
+    matches: bool | None = None
 
 
 @dataclass(slots=True)
@@ -33,7 +43,7 @@ class Context:
     """All that a handler works with, inside one transaction.
 
     ``now`` is read after the write lock is held. ``position`` is the log position up to which the handler's own
-    module has taken in what others said. ``prepared`` is what was worked out before the transaction began.
+    module has taken in what others said. ``password_work`` was computed before the transaction began.
     ``on_rollback`` hears how the transaction ended.
     """
 
@@ -50,7 +60,7 @@ class Context:
     home_id: str
     progress: Progress
     on_rollback: ExitStack
-    prepared: PasswordWork = field(default_factory=dict)
+    password_work: PasswordWork = PasswordWork()
 
     def at_position(self, position: int) -> "Context":
         """The same context at another position."""

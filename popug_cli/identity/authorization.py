@@ -7,7 +7,7 @@ from popug_cli.bus.context import Context, Runtime
 from popug_cli.identity import keys, token_store, tokens
 from popug_cli.identity.rules import lower_username, name_roles
 from popug_cli.kernel.errors import NotAllowed, NotAuthenticated
-from popug_cli.messages.base import Declaration, Message
+from popug_cli.messages.base import Access, Declaration, Message
 from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 
 
@@ -24,12 +24,12 @@ def principal_of(claims: tokens.Claims) -> Principal:
 
 
 def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
-    """Let a principal send a message; raises ``token_revoked`` (exit 4) or ``forbidden`` (exit 5).
+    """Raise ``token_revoked`` (exit 4) or ``forbidden`` (exit 5) if the principal may not send the message.
 
-    Who comes without a token is trusted to be who they say, for only this process can say so; the operator of the home
-    and the scheduler may send whatever they send in process.
+    Only messages that need a token are checked. A principal without a token was created in this process and is trusted
+    to be who it is; the operator of the home and the scheduler may send every message.
     """
-    if principal in (OPERATOR, SCHEDULER):
+    if declaration.access is not Access.TOKEN or principal in (OPERATOR, SCHEDULER):
         return
     if principal.token_id:
         _check_not_revoked(principal, context)

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 SALT_BYTES = 16
-HASH = "hash"
 RESOURCE_ERRORS = (
     "Memory allocation error",
     "Threading failure",
@@ -19,9 +18,8 @@ RESOURCE_ERRORS = (
 
 def hash_password(password: str, context: Context) -> str:
     """What is kept of a password: the hash with its salt and parameters (PHC string)."""
-    prepared = context.prepared.get((password, HASH))
-    if isinstance(prepared, str):
-        return prepared
+    if context.password_work.new_hash is not None:
+        return context.password_work.new_hash
     from argon2.exceptions import HashingError
 
     try:
@@ -36,9 +34,9 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
     """Whether the password is the hashed one; takes as much work where there is no hash."""
     from argon2.exceptions import InvalidHashError, VerificationError
 
-    prepared = context.prepared.get((password, password_hash))
-    if isinstance(prepared, bool):
-        return prepared
+    work = context.password_work
+    if work.matches is not None and work.compared_hash == password_hash:
+        return work.matches
     if password_hash is None:
         hash_password(password, context)
         return False
@@ -61,13 +59,13 @@ def _resource_error(error: Exception) -> Unavailable:
 
 
 def hash_ahead(password: str | None, context: Context) -> PasswordWork:
-    """What ``hash_password`` will give, worked out now."""
-    return {} if password is None else {(password, HASH): hash_password(password, context)}
+    """Compute now what ``hash_password`` will return."""
+    return PasswordWork() if password is None else PasswordWork(new_hash=hash_password(password, context))
 
 
 def compare_ahead(password: str, password_hash: str | None, context: Context) -> PasswordWork:
-    """What ``is_password`` will give, worked out now."""
-    return {(password, password_hash): is_password(password, password_hash, context)}
+    """Compute now what ``is_password`` will return, unless the hash changes until then."""
+    return PasswordWork(compared_hash=password_hash, matches=is_password(password, password_hash, context))
 
 
 def needs_rehash(password_hash: str, context: Context) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from popug_cli import bootstrap, messages
+from popug_cli import messages
 from popug_cli.app import handlers
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.base import DECLARATIONS, EVENTS, Command, Declaration, Event, Message, Query, declarations
@@ -28,7 +28,7 @@ def classes_below(root: type[Any]) -> Iterator[type[Any]]:
 
 
 def handler_of(declaration: Declaration) -> Any:
-    return handlers.find_handler(declaration.message, declaration.name) or bootstrap.handler_of(declaration)
+    return handlers.find(declaration.message).function
 
 
 every_declaration = pytest.mark.parametrize("declaration", [*declarations()], ids=lambda each: each.name)

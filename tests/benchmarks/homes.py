@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -161,7 +162,8 @@ def _complete_half(company: InProcess, chance: random.Random) -> None:
         if chance.random() < 0.5:
             held[row["username"]].append(row["number"])
     for username, numbers in sorted(held.items()):
-        company.backend.write("tasks", company.people[username], lambda context, n=numbers: _complete(n, context))  # type: ignore[misc]
+        first = CompleteTask(number=numbers[0])
+        company.backend.write(first, company.people[username], partial(_complete, numbers))
     _settle(company)
 
 

@@ -100,6 +100,7 @@ BUGS = {
                 "app/local_backend.py",
                 "            with self.runtime.writing(principal) as context:\n"
                 "                if consumer is None or is_current(context, consumer):\n"
+                "                    authorize(principal, declaration, message, context)\n"
                 "                    result = work(context)\n"
                 "                    self.on_write(context, result)\n"
                 "                    skip_unrelated(context, self.consumers)\n"

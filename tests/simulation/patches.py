@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from popug_cli import bootstrap
+from popug_cli.app import handlers
 from popug_cli.billing import closing, days, prices
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus import context
@@ -30,7 +31,7 @@ installed: list[bool] = []
 real_transaction = transaction
 real_write_transaction = write_transaction
 real_consumer_of = bootstrap.consumer_of
-real_handler_of = bootstrap.handler_of
+real_module_function = handlers.module_function
 real_batch_events = bus_consumers.BATCH_EVENTS
 
 
@@ -54,7 +55,7 @@ def install() -> None:
     context.transaction = _transaction  # type: ignore[attr-defined,assignment]
     context.write_transaction = _write_transaction  # type: ignore[attr-defined,assignment]
     bootstrap.consumer_of = _consumer_of
-    bootstrap.handler_of = _handler_of
+    handlers.module_function = _module_function
     prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
     shuffles.run_shuffle = _for_purpose(shuffles.run_shuffle, lambda request, *_: ("shuffle", request.id))
     tasks_consumers.reassign_unassignable = _for_purpose(  # type: ignore[attr-defined]
@@ -79,8 +80,8 @@ def _consumer_of(module: str) -> Consumer:
     return worlds[-1].consumer_of(module) if worlds else real_consumer_of(module)
 
 
-def _handler_of(declaration: Declaration) -> Handler:
-    handler = real_handler_of(declaration)
+def _module_function(declaration: Declaration) -> Handler:
+    handler = real_module_function(declaration)
     if not worlds or not declaration.is_command:
         return handler
     world = worlds[-1]

@@ -19,7 +19,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
-from popug_cli.messages.principal import ANONYMOUS, Principal
+from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import CompleteTask
 from tests.simulation import patches, thin
 from tests.simulation.chance import NamedChance
@@ -53,15 +53,15 @@ class WatchedLocal(LocalBackend):
 
     world: "World"
 
-    def write(self, module: str, principal: Principal, work: Callable[[Context], Any]) -> Any:
-        """The command's own write, which is what has to be committed once it is answered."""
+    def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Any]) -> Any:
+        """Run the write of a command, and record that it was reached."""
 
         def own_work(context: Context) -> Any:
             result = work(context)
             self.world.handled = True
             return result
 
-        return super().write(module, principal, own_work)
+        return super().write(message, principal, own_work)
 
     def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
         if self.world.cut_short:
@@ -275,7 +275,7 @@ class World:
         """Let tasks draw now what it has to, where a later moment might give it other people or another day."""
         if self.plan.wild or not self.model.undecided:
             return
-        self.until_done(lambda: self.backend.write("tasks", ANONYMOUS, lambda context: None))
+        self.until_done(lambda: self.backend.write(CompleteTask(number=1), OPERATOR, lambda context: None))
         self.follow_log()
         self.model.undecided = False
 

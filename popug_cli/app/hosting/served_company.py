@@ -65,7 +65,7 @@ class ServedCompany:
         is_command = not isinstance(message, Query)
         backend = self.open_backend(warnings.append, is_command=is_command)
         if isinstance(message, Query):
-            return PerformResult(backend.query(message, token), warnings)
+            return PerformResult(backend.perform(message, token), warnings)
         principal = backend.authorize(message, token)
         if key is None:
             return PerformResult(backend.perform_as(principal, message), warnings)

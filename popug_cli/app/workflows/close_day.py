@@ -11,21 +11,17 @@ from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
 from popug_cli.bus.dead_letters import event_id_of
 from popug_cli.bus.queries import held_events
-from popug_cli.identity import authorization
-from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-MODULE = "billing"
-
 
 def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
     """Close every open day up to the one asked for, oldest first; raises what ``billing.rules`` refuses."""
     backend.catch_up(include_not_due=not message.dry_run)
-    up_to = backend.write(MODULE, principal, lambda context: _asked_day(message, context))
+    up_to = backend.write(message, principal, lambda context: _asked_day(message, context))
     if message.dry_run:
         return _dry_run(backend, message, principal, up_to)
     closed = _close_days(backend, message, principal, up_to)
@@ -42,7 +38,6 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
 
 def _asked_day(message: CloseDay, context: Context) -> date:
     """The day up to which is closed, once that was found to be allowed."""
-    _admit(message, context)
     calendar, today = context.calendar, context.calendar.date_of(context.now)
     if message.day is not None:
         rules.validate_close_date(message.day, today, days.first_day(context))
@@ -58,11 +53,10 @@ def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal
     """The days that this close closed, and the last one where somebody else closed it before."""
 
     def work(context: Context) -> ClosedDay | None:
-        _admit(message, context)
         return closing.close_next(up_to, context)
 
     closed: list[ClosedDay] = []
-    while (day := backend.write(MODULE, principal, work)) is not None:
+    while (day := backend.write(message, principal, work)) is not None:
         closed.append(day)
     return closed + _closed_before(backend, principal, up_to, closed)
 
@@ -71,12 +65,11 @@ def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, u
     """What a close would come to; it would try first what waits for a retry, and so that is rehearsed with it."""
 
     def work(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
-        _admit(message, context)
         with rolled_back(context):
             retry_in_transaction(backend.consumers, context)
             return closing.dry_run(up_to, context), _set_aside(context)
 
-    closed, held = backend.write(MODULE, principal, work)
+    closed, held = backend.write(message, principal, work)
     summaries = count_dry_run(backend, principal, len(closed))
     mail = MailCount(0, sum(day.paid_count for day in closed) + summaries)
     every_day = closed + _closed_before(backend, principal, up_to, closed)
@@ -99,7 +92,3 @@ def _set_aside(context: Context) -> list[SetAside]:
         SetAside(event_id_of(held), held.consumer, amount_at_stake_cents(held, context))
         for held in held_events(context)
     ]
-
-
-def _admit(message: CloseDay, context: Context) -> None:
-    authorization.authorize(context.principal, DECLARATIONS[CloseDay], message, context)

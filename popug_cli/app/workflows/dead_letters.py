@@ -6,25 +6,20 @@ from popug_cli.billing.at_stake import amount_at_stake_cents
 from popug_cli.bus import dead_letters
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import document
-from popug_cli.identity import authorization
-from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.bus import DropDeadLetter, DroppedLetter, RetryDeadLetters, RetryResult
 from popug_cli.messages.principal import Principal
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-MODULE = "bus"
-
 
 def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, principal: Principal) -> RetryResult:
     """Try again now, then let everybody catch up with what came of it."""
 
     def work(context: Context) -> RetryResult:
-        authorization.authorize(principal, DECLARATIONS[type(message)], message, context)
         return dead_letters.retry(context, backend.consumers, message.dead_id)
 
-    answer = backend.write(MODULE, principal, work)
+    answer = backend.write(message, principal, work)
     backend.catch_up()
     return answer
 
@@ -33,11 +28,10 @@ def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal
     """Give one up, then let what waited behind it go on."""
 
     def work(context: Context) -> DroppedLetter:
-        authorization.authorize(principal, DECLARATIONS[type(message)], message, context)
         held = dead_letters.drop(context, message.dead_id, message.reason)
         type_ = str(document(held.sequence, held.envelope).get("type"))
         return DroppedLetter(dead_letters.event_id_of(held), type_, held.consumer, amount_at_stake_cents(held, context))
 
-    dropped = backend.write(MODULE, principal, work)
+    dropped = backend.write(message, principal, work)
     backend.catch_up()
     return dropped

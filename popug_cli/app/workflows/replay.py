@@ -15,8 +15,6 @@ from popug_cli.audit.rebuild import (
 from popug_cli.bootstrap import consumer_of
 from popug_cli.bus.consumers import Consumer, mark_rebuilt
 from popug_cli.bus.context import Context
-from popug_cli.identity import authorization
-from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import insert_many, transaction
@@ -51,14 +49,16 @@ def _replay(
             events = replay_into(context, consumer, copy, after=0, up_to=reached)
             if message.verify:
                 return ReplayReport(events, differences(context, consumer, copy))
-        with backend.runtime.writing(principal) as live:
-            authorization.authorize(principal, DECLARATIONS[type(message)], message, live)
+
+        def swap(live: Context) -> ReplayReport | None:
             if {n for n in parked_positions(live, consumer) if n <= reached} != aside:
                 return None
-            events += replay_into(live, consumer, copy, after=reached, up_to=live.position)
+            later = replay_into(live, consumer, copy, after=reached, up_to=live.position)
             _swap(live, consumer, copy)
-            live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events))
-    return ReplayReport(events, [])
+            live.events.publish(ReadModelsRebuilt(consumer=consumer.name, events=events + later))
+            return ReplayReport(events + later, [])
+
+        return backend.write(message, principal, swap)
 
 
 def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:

@@ -4,14 +4,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from popug_cli.bus.context import Context
-from popug_cli.identity import authorization
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.mail import outbox, payslip
 from popug_cli.mail.delivery import DeliveryRun, send_batch
 from popug_cli.mail.outbox import ClaimedMail
 from popug_cli.mail.rules import lease_duration
 from popug_cli.mail.transport import MailTransport, open_transport
-from popug_cli.messages.base import DECLARATIONS
 from popug_cli.messages.mail import MailRunResult, SendMail
 from popug_cli.messages.principal import Principal
 
@@ -77,7 +75,7 @@ def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *
     run = DeliveryRun(include_not_due)
     payslip.check_sender(backend.runtime.settings.text("mail.from"))
     with open_transport(backend.runtime.settings, backend.home) as transport:
-        backend.write("mail", principal, lambda context: _begin(context, message, run))
+        backend.write(message, principal, lambda context: _begin(context, message, run))
         while run.waiting and not run.down:
             if batch := _lease_next(backend, principal, message, run, transport):
                 send_batch(backend.runtime, principal, transport, batch, run)
@@ -86,7 +84,6 @@ def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *
 
 
 def _begin(context: Context, message: SendMail, run: DeliveryRun) -> None:
-    _admit(context, message)
     outbox.publish_sent(context)
     if message.release:
         outbox.release_held(context)
@@ -101,13 +98,7 @@ def _lease_next(
     mail_ids = [run.waiting.popleft() for _ in range(min(MAX_BATCH_MAILS, len(run.waiting)))]
 
     def work(context: Context) -> list[ClaimedMail]:
-        _admit(context, message)
         lease_until = context.now + lease_duration(transport.step_seconds)
         return outbox.claim(context, mail_ids, lease_until=lease_until, include_not_due=run.include_not_due)
 
-    return backend.write("mail", principal, work)
-
-
-def _admit(context: Context, message: SendMail) -> None:
-    if context.principal.token_id:
-        authorization.authorize(context.principal, DECLARATIONS[SendMail], message, context)
+    return backend.write(message, principal, work)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, create_engine
 from popug_cli.bus.context import Context
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import UserRegistered
-from popug_cli.messages.mail import MailSent
+from popug_cli.messages.mail import MailSent, SendMail
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.storage.engine import ROWS_PER_STATEMENT, insert_many
 from tests.support.company import InProcess
@@ -60,7 +60,7 @@ def tell_of_mails(context: Context) -> None:
 
 def test_consumers_pass_by_a_great_many_events_that_are_for_none_of_them(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
-    company.backend.write("mail", OPERATOR, tell_of_mails)
+    company.backend.write(SendMail(), OPERATOR, tell_of_mails)
     (head,) = company.rows("SELECT max(sequence) AS head FROM bus_log")
     assert cursors(company) == dict.fromkeys(("analytics", "billing", "mail", "tasks"), head["head"])
 
@@ -70,7 +70,7 @@ def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
     before = cursors(company)
     with company.backend.runtime.writing(OPERATOR) as context:
         context.events.publish(UserRegistered(user_id="u", username="new", email="new@example.com", role=Role.WORKER))
-    company.backend.write("mail", OPERATOR, tell_of_mails)
+    company.backend.write(SendMail(), OPERATOR, tell_of_mails)
     assert {name: cursors(company)[name] for name in ("analytics", "billing", "tasks")} == {
         name: before[name] for name in ("analytics", "billing", "tasks")
     }
@@ -86,7 +86,7 @@ def test_nobody_passes_by_their_own_event_among_many_others(tmp_path: Path) -> N
         tell_of_mails(context)
         context.events.publish(UserRegistered(user_id="u", username="new", email="new@example.com", role=Role.WORKER))
 
-    company.backend.write("mail", OPERATOR, tell)
+    company.backend.write(SendMail(), OPERATOR, tell)
     company.backend.catch_up()
     assert company.rows("SELECT email FROM mail_receivers WHERE user_id = 'u'") == [{"email": "new@example.com"}]
     assert company.rows("SELECT username FROM billing_accounts WHERE account_id = 'u'") == [{"username": "new"}]
