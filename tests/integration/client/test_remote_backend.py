@@ -391,7 +391,7 @@ def test_a_server_that_is_at_work_is_waited_for(serve: Serve, monkeypatch: pytes
     assert told[0] == ("Waiting for the server", 0, 0)
     assert told[-1] == ("Waiting for the server", 1, 1)
     told.clear()
-    monkeypatch.setattr(http, "SLICE_SECONDS", 30.0)
+    monkeypatch.setattr(http, "RECV_TIMEOUT_SECONDS", 30.0)
     reach(serve(answer(ADA)), progress=lambda *how_far: told.append(how_far)).perform(QUERY, "t")
     assert told == []
 

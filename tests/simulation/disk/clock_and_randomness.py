@@ -48,7 +48,7 @@ def settle(instant: datetime, name: str) -> None:
     """Let what runs in this process have that instant and the chance of that name."""
     clock, chance = StandingClock(instant), PlacedChance(name)
     wired: Any = bootstrap
-    wired.SystemClock, wired.SystemChance = lambda: clock, lambda: chance
+    wired.SystemClock, wired.SystemRandomSource = lambda: clock, lambda: chance
 
 
 def install() -> None:

@@ -44,9 +44,9 @@ HOLDER = """
 import sys
 from pathlib import Path
 from popug_cli.kernel.home import Home
-from popug_cli.server.sockets import holding
+from popug_cli.server.sockets import exclusive_lock
 
-with holding(Home(Path(sys.argv[1]))):
+with exclusive_lock(Home(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """

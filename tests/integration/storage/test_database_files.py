@@ -35,25 +35,25 @@ sys.addaudithook(watch)
 
 EVERY_WAY = """
 from pathlib import Path
-from popug_cli.app import Local
-from popug_cli.app.hosting.served_company import Resident
+from popug_cli.app import LocalBackend
+from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.cli.main import run
 from popug_cli.kernel.home import Home
 from popug_cli.messages.tasks import AddTask, ListTasks
 
 home = Home(Path({root!r}))
-resident = Resident(home, threads=2)
-resident.perform(AddTask(title="Sweep"), {token!r})
-resident.perform(ListTasks(), {token!r})
-resident.probe()
+company = ServedCompany(home, threads=2)
+company.perform(AddTask(title="Sweep"), {token!r})
+company.perform(ListTasks(), {token!r})
+company.probe()
 where = ["--home", {root!r}]
 assert run(["doctor", *where]) == 0
 assert run(["ledger", "verify", *where]) == 0
 assert run(["backup", {root!r} + ".zip", *where]) == 0
 assert run(["scheduler", "--once", *where]) == 0
-resident.perform(AddTask(title="Polish"), {token!r})
-resident.close()
-local = Local(home)
+company.perform(AddTask(title="Polish"), {token!r})
+company.close()
+local = LocalBackend(home)
 local.perform(AddTask(title="Mop"), {token!r})
 assert run(["restore", {root!r} + ".zip", "--yes", *where]) == 0
 assert not opened, opened
