@@ -1,7 +1,8 @@
 """Identity and fingerprint of a file: whether a path still names the file that was opened, and whether it changed.
 
 A restore exchanges the whole directory of a company while others have its files open. Without this check they would
-write to a database that has no name any more; see ``decisions/0013-a-restore-exchanges-two-directories.md``.
+write to a database that has no name any more; see
+``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md``.
 """
 
 import os
