@@ -163,7 +163,7 @@ def morning(staff: Company) -> Day:
     return day
 
 
-def test_tasks_are_numbered_from_one_and_remember_who_created_them(morning: Day) -> None:
+def test_tasks_are_numbered_from_one_with_their_creator(morning: Day) -> None:
     assert [task["number"] for task in morning.created] == [1, 2, 3, 4, 5]
     assert [task["creator"] for task in morning.created] == ["mira", "kesha", "asya", "ada", "gosha"]
     assert [task["status"] for task in morning.created] == ["open"] * 5
@@ -214,7 +214,7 @@ def shuffled(morning: Day) -> Shuffled:
     return Shuffled(before, answer, after, verified, taken, loser, refusal, morning.look())
 
 
-def test_a_shuffle_draws_for_every_open_task_among_all_assignable_people(shuffled: Shuffled) -> None:
+def test_shuffle_assigns_every_open_task_to_assignable_people(shuffled: Shuffled) -> None:
     assert (shuffled.answer["task_count"], shuffled.answer["candidates_count"]) == (5, 3)
     assert {task["assignee"] for task in shuffled.after} <= set(ASSIGNABLE)
 
@@ -289,14 +289,14 @@ def test_a_task_is_not_completed_twice(worked: Worked) -> None:
     assert worked.twice_by in f"{error['message']} {error['details']}"
 
 
-def test_every_assignment_is_charged_and_every_completion_rewarded_once(morning: Day, worked: Worked) -> None:
+def test_each_assignment_charged_and_completion_rewarded_once(morning: Day, worked: Worked) -> None:
     for name in EVERYBODY:
         entries = worked.statements[name]["entries"]
         lines = Counter((entry["kind"], entry["task"]["number"], entry["amount_cents"]) for entry in entries)
         assert lines == morning.expect_lines(name), name
 
 
-def test_a_fee_lowers_the_balance_and_a_reward_raises_it_line_by_line(morning: Day, worked: Worked) -> None:
+def test_fee_lowers_and_reward_raises_the_running_balance(morning: Day, worked: Worked) -> None:
     for name in ASSIGNABLE:
         statement = worked.statements[name]
         assert statement["opening_balance_cents"] == 0
@@ -319,7 +319,7 @@ def test_each_entry_names_its_event_and_its_task(morning: Day, worked: Worked) -
     assert all(entry["task"]["title"] == titles[entry["task"]["number"]] for entry in entries)
 
 
-def test_everyone_sees_their_own_balance_and_what_they_earned_today(morning: Day, worked: Worked) -> None:
+def test_balance_shows_own_sum_and_earned_today(morning: Day, worked: Worked) -> None:
     for name in ASSIGNABLE:
         lines = morning.expect_lines(name).elements()
         assert worked.balances[name]["username"] == name
@@ -452,7 +452,7 @@ def test_each_payout_is_mailed_once_to_its_receiver(morning: Day, closed: Closed
     assert len({mail["Message-ID"] for mail in closed.mails}) == len(closed.mails)
 
 
-def test_the_mail_says_the_sum_and_lists_the_day_in_text_and_html(morning: Day, closed: Closed) -> None:
+def test_payslip_mail_shows_sum_and_lines_in_text_and_html(morning: Day, closed: Closed) -> None:
     paid = {email_of(name): (name, cents) for name, cents in morning.expect_paid().items()}
     titles = {task["number"]: task["title"] for task in morning.tasks}
     assert closed.mails
@@ -467,7 +467,7 @@ def test_the_mail_says_the_sum_and_lists_the_day_in_text_and_html(morning: Day, 
                 assert f"${amount // 100}" in part
 
 
-def test_a_second_close_changes_nothing_and_reports_the_same_figures(morning: Day, closed: Closed) -> None:
+def test_second_close_reports_the_same_figures(morning: Day, closed: Closed) -> None:
     (first,), (second,) = closed.answer["days"], closed.again["days"]
     assert second["already_closed"] is True
     assert day_figures(second) == day_figures(first)

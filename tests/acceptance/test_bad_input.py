@@ -126,7 +126,7 @@ def test_a_number_of_any_size_is_answered(staff: Company) -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_without_json_the_error_is_a_sentence_without_markup_or_control(staff: Company) -> None:
+def test_error_without_json_has_no_control_characters(staff: Company) -> None:
     result = staff.run("user", "show", "[red]x\x1b[2J", as_user="ada", as_json=False)
     assert result.code in {2, 3}
     assert result.stdout == ""

@@ -52,7 +52,7 @@ def test_the_demo_names_a_home_of_its_own(staff: Company, played: Played) -> Non
     assert home.is_relative_to(folder / "tmp")
 
 
-def test_the_demo_leaves_the_home_in_earnest_and_its_session_alone(
+def test_demo_leaves_the_real_home_and_session_unchanged(
     played: Played,
 ) -> None:
     _, untouched, _ = played

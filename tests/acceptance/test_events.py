@@ -87,7 +87,7 @@ def test_5_a_failing_consumer_never_fails_the_command(company: Company) -> None:
     assert company.run("doctor").code == 0
 
 
-def test_4_what_billing_cannot_take_is_named_with_its_money_and_drained_in_order(lone: Company) -> None:
+def test_4_billing_failure_is_listed_with_amount_and_drained(lone: Company) -> None:
     task = lone.add_task("ada", "Feed the cage")
     triggers = break_consumer(lone, "billing")
     lone.complete("kesha", task["number"])
@@ -224,7 +224,7 @@ def test_a_trace_leads_from_the_command_to_the_mail(lone: Company) -> None:
     }
 
 
-def test_8_a_read_model_that_was_tampered_with_is_found_and_rebuilt(lone: Company) -> None:
+def test_8_altered_read_model_is_found_and_rebuilt(lone: Company) -> None:
     lone.add_task("ada", "Feed the cage")
     with database(lone) as db:
         db.execute("UPDATE analytics_people SET balance_cents = balance_cents + 1")

@@ -48,7 +48,7 @@ def test_an_entry_is_corrected_by_another(earned: Company) -> None:
     assert earned.run("doctor").ok()["ok"]
 
 
-def test_an_edited_file_is_named_and_a_cut_shows_to_whoever_kept_a_head(earned: Company) -> None:
+def test_verify_finds_an_edited_entry_and_an_unknown_head(earned: Company) -> None:
     proof = earned.run("ledger", "verify").ok()
     assert (proof["ok"], proof["first_wrong"]) == (True, None)
     earned.ask("ada", "task", "add", "More work")

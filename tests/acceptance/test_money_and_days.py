@@ -231,7 +231,7 @@ def test_the_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
 # --- looking back -------------------------------------------------------------------------------
 
 
-def test_a_statement_over_days_runs_in_the_order_of_business_dates(history: History) -> None:
+def test_statement_over_days_is_ordered_by_business_date(history: History) -> None:
     statement = history.company.statement("kesha", "kesha", "--from", "2031-02-28", "--to", "2031-03-05")
     figures = history.figures()
     expected: list[tuple[str, str, int]] = []
@@ -258,7 +258,7 @@ def test_a_statement_opens_with_what_was_before_it(history: History) -> None:
     assert statement["closing_balance_cents"] == figures["2031-03-05"].closing
 
 
-def test_a_balance_as_of_a_date_counts_that_dates_payout_and_nothing_later(history: History) -> None:
+def test_balance_as_of_date_includes_payout_of_that_date(history: History) -> None:
     dates = ["2031-02-28", "2031-03-02", "2031-03-03", "2031-03-05"]
     answers = history.company.ask_all(("kesha", ("balance", "--as-of", date)) for date in dates)
     figures = [history.figures()[date] for date in dates]
@@ -433,7 +433,7 @@ def test_a_late_payout_leaves_zero_in_its_own_day(late: LateClose) -> None:
     assert [line[0] for line in lines] == ["2031-06-10"] * 7 + ["2031-06-11"]
 
 
-def test_the_present_balance_may_be_below_zero_after_a_late_close(late: LateClose) -> None:
+def test_present_balance_may_be_negative_after_late_close(late: LateClose) -> None:
     fee = late.tasks[3]["fee_cents"]
     now, then, today = late.company.ask_all([
         ("kesha", ("balance",)), ("kesha", ("balance", "--as-of", "2031-06-10")), ("kesha", ("statement",)),
@@ -471,7 +471,7 @@ def test_a_close_up_to_a_date_leaves_later_days_open(lone: Company) -> None:
     assert [day["business_date"] for day in rest["days"]] == [lone.today(-1), lone.today()]
 
 
-def test_after_the_clock_was_set_back_a_fresh_login_and_queries_work(lone: Company) -> None:
+def test_login_and_queries_work_after_clock_set_back(lone: Company) -> None:
     lone.clock_offset = timedelta(days=-2)
     assert lone.run("whoami", as_user="kesha").ok()["username"] == "kesha"
     assert lone.balance_cents("kesha", "kesha") == 0

@@ -120,7 +120,7 @@ def test_an_address_is_changed(company: Company) -> None:
     assert company.ask("ada", "user", "show", "kesha") == changed
 
 
-def test_a_new_role_ends_the_old_tokens_and_holds_from_the_next_login(company: Company) -> None:
+def test_new_role_revokes_tokens_and_applies_at_next_login(company: Company) -> None:
     shuffle = ("tasks", "shuffle", "--yes")
     company.run(*shuffle, as_user="kesha").refused(5, "forbidden")
     assert company.ask("ada", "user", "set-role", "kesha", "manager")["role"] == "manager"
@@ -184,7 +184,7 @@ BAD_PEOPLE: dict[str, Json | str] = {
 }
 
 
-def test_an_import_of_people_with_a_bad_line_names_it_and_adds_nobody(staff: Company) -> None:
+def test_import_of_users_with_bad_line_names_it_and_adds_none(staff: Company) -> None:
     good: Json = {"username": "eve", "email": email_of("eve"), "role": "worker"}
     files = [str(staff.write_lines([good, bad], f"{name}.jsonl")) for name, bad in BAD_PEOPLE.items()]
     results = staff.run_all(("ada", ("user", "import", file)) for file in files)

@@ -172,7 +172,7 @@ def test_a_number_is_not_used_up_by_a_refused_task(lone: Company) -> None:
 # --- completing and shuffling -------------------------------------------------------------------
 
 
-def test_an_unknown_task_and_the_task_of_another_are_not_completed(lone: Company) -> None:
+def test_complete_refused_for_unknown_task_and_for_other_user(lone: Company) -> None:
     lone.add_task("kesha", "Feed the cage")
     lone.run("task", "complete", "2", as_user="kesha").refused(3, "task_not_found")
     lone.run("task", "complete", "1", as_user="ada").refused(5, "not_your_task")
@@ -183,7 +183,7 @@ def test_a_shuffle_with_no_open_task_does_nothing(company: Company) -> None:
     assert company.ask("mira", "tasks", "shuffle", "--yes")["task_count"] == 0
 
 
-def test_a_shuffle_leaves_completed_tasks_alone_and_charges_who_is_drawn_again(lone: Company) -> None:
+def test_shuffle_skips_completed_tasks_and_charges_again(lone: Company) -> None:
     lone.import_tasks("kesha", ["Feed the cage", "Mend the swing"])
     lone.complete("kesha", 1)
     answer = lone.ask("ada", "tasks", "shuffle", "--yes")
@@ -201,7 +201,7 @@ def test_an_unknown_shuffle_is_not_verified(staff: Company) -> None:
     staff.run("tasks", "verify", NOWHERE, as_user="kesha").refused(3, "shuffle_not_found")
 
 
-def test_of_completions_and_a_shuffle_at_once_each_task_has_one_winner(company: Company) -> None:
+def test_concurrent_completions_and_shuffle_have_one_winner(company: Company) -> None:
     company.import_tasks("mira", ["One", "Two", "Three", "Four"])
     before = company.tasks()
     complete = [(task["assignee"], ("task", "complete", str(task["number"]))) for task in before]
@@ -278,7 +278,7 @@ BAD_LINES: dict[str, Json | str] = {
 }
 
 
-def test_a_bad_line_is_named_by_its_number_and_nothing_is_imported(lone: Company) -> None:
+def test_import_with_bad_line_names_it_and_imports_nothing(lone: Company) -> None:
     files = {
         name: str(lone.write_lines([*({"title": f"Good {n}"} for n in "abcdefghijklmnop"), bad], f"{name}.jsonl"))
         for name, bad in BAD_LINES.items()

@@ -150,7 +150,7 @@ def test_a_role_may_do_what_the_table_says_about_others(declaration: Declaration
 
 
 @every_guarded
-def test_a_scoped_token_does_what_its_scope_says_and_nothing_else(declaration: Declaration) -> None:
+def test_scoped_token_is_admitted_only_within_its_scope(declaration: Declaration) -> None:
     admitted = {role for role in MAY[declaration.command_line] if is_admitted(
         holder(role, Scope.CLOSE_DAY), declaration, example(declaration, "kesha"))}  # fmt: skip
     assert admitted == (set(MAY[declaration.command_line]) if declaration.command_line in CLOSE_DAY_MAY else set())
@@ -224,7 +224,7 @@ def test_no_message_passes_without_a_good_token(tokens: Tokens, declaration: Dec
 
 
 @every_guarded
-def test_no_message_passes_with_the_token_of_another_role_or_scope(tokens: Tokens, declaration: Declaration) -> None:
+def test_message_refused_for_token_of_another_role_or_scope(tokens: Tokens, declaration: Declaration) -> None:
     for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         assert tokens.refusal(example(declaration, f"a-{role}"), tokens.good[role]) == "forbidden"
     if declaration.command_line not in CLOSE_DAY_MAY:

@@ -14,7 +14,7 @@ from tests.support.company import InProcess
 PROCESSES, COMMANDS = 8, 3
 
 
-def test_eight_processes_at_once_fail_in_nothing_and_the_books_balance_all_the_time() -> None:
+def test_eight_processes_have_no_fault_and_books_balance() -> None:
     asked = ("--processes", str(PROCESSES), "--commands", str(COMMANDS), "--no-progress")
     line = [sys.executable, "-m", "tests.simulation.concurrency", *asked]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])

@@ -20,7 +20,7 @@ def test_five_hundred_operations_go_by_the_rules() -> None:
     assert tally.companies > 5
 
 
-def test_a_refusal_that_the_rules_do_not_know_is_found_with_the_steps_that_led_to_it(
+def test_unexpected_refusal_is_found_with_its_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(errors, "not_assignee", lambda task, context: NotAllowed("forbidden", "It is not yours."))

@@ -107,7 +107,7 @@ def test_the_dearest_has_the_highest_reward() -> None:
     assert most_expensive([candidate(2800, NOON - timedelta(hours=1), 17), best], (DAY, DAY)) is best
 
 
-def test_on_a_tie_the_earliest_completion_wins_then_the_smallest_number() -> None:
+def test_tie_goes_to_earliest_completion_then_smallest_number() -> None:
     late, early = candidate(3800, NOON, 1), candidate(3800, NOON - timedelta(seconds=1), 2)
     assert most_expensive([late, early], (DAY, DAY)) is early
     assert most_expensive([candidate(3800, NOON, 3), late], (DAY, DAY)) is late

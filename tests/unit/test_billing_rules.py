@@ -59,7 +59,7 @@ def test_sql_signs_an_amount_as_the_kind_does(kind: EntryKind) -> None:
 # --- prices -------------------------------------------------------------------------------------
 
 
-def test_prices_are_whole_dollars_within_their_bounds_and_use_all_of_them() -> None:
+def test_prices_are_whole_dollars_within_their_bounds() -> None:
     prices = [rules.draw_price_cents("seed", f"task-{n}") for n in range(4000)]
     assert {fee for fee, _ in prices} == {dollars * 100 for dollars in range(10, 21)}
     assert {reward for _, reward in prices} == {dollars * 100 for dollars in range(20, 41)}
@@ -73,7 +73,7 @@ def test_a_published_price_never_changes() -> None:
 
 
 @given(days, days)
-def test_a_business_date_is_the_calendar_date_unless_that_day_is_closed(occurred: date, first_open: date) -> None:
+def test_business_date_is_calendar_date_unless_day_is_closed(occurred: date, first_open: date) -> None:
     business_date = rules.business_date(occurred, first_open)
     assert business_date >= first_open
     assert business_date == occurred or occurred < first_open == business_date
@@ -230,7 +230,7 @@ def test_the_red_is_counted_at_the_end_of_each_day(
         )
 
 
-def test_a_range_that_begins_later_knows_who_was_in_the_red_before() -> None:
+def test_later_range_starts_with_earlier_in_red_count() -> None:
     moved = {day(0): OpenFigures(100, 0, 3), day(2): OpenFigures(0, 50, 2)}
     in_red_counts = [figures.in_red_count for _, figures in rules.day_by_day([day(1), day(2), day(3)], moved, 1)]
     assert in_red_counts == [3, 2, 2]

@@ -49,12 +49,12 @@ def test_where_chance_had_no_choice_the_result_is_no_surprise(pools: dict[int, C
     assert chi_squared_test(pools, {"a": 10}).p_value == 1.0
 
 
-def test_what_somebody_expects_counts_only_the_draws_that_they_took_part_in() -> None:
+def test_expected_counts_only_draws_as_a_candidate() -> None:
     luck = chi_squared_test({0: CandidatePool("ab", 10), 1: CandidatePool("abcd", 20)}, {})
     assert luck.expected == {"a": 10, "b": 10, "c": 5, "d": 5}
 
 
-def test_when_people_come_and_go_the_probability_is_about_uniform_under_chance() -> None:
+def test_p_value_is_about_uniform_when_candidates_change() -> None:
     chance = random.Random(7)
     pools = {0: CandidatePool("ab", 100), 1: CandidatePool("abcd", 100), 2: CandidatePool("cdef", 60)}
     below = 0

@@ -130,14 +130,14 @@ def test_twelve_characters_are_enough_for_a_password(password: str) -> None:
     "password",
     ["", "x" * 11, "x" * 1025, "my name is Kesha", "kesha-kesha-kesha", "KESHA@example.com 1", "e\u0301" * 11],
 )
-def test_a_password_that_is_short_endless_or_gives_its_owner_away_is_refused(password: str) -> None:
+def test_short_long_or_owner_revealing_password_is_refused(password: str) -> None:
     with pytest.raises(InvalidInput) as error:
         rules.check_password(password, "kesha", "kesha@example.com")
     assert code_of(error) == "password_too_weak"
     assert password not in error.value.message or not password
 
 
-def test_a_password_may_not_hold_the_address_of_somebody_whose_name_is_another() -> None:
+def test_password_with_own_mail_address_is_refused() -> None:
     with pytest.raises(InvalidInput):
         rules.check_password("it is polly@b.example", "kesha", "Polly@b.example")
 
@@ -151,7 +151,7 @@ def test_a_password_may_not_hold_the_address_of_somebody_whose_name_is_another()
         ("ada", "x" * 12),
     ],
 )
-def test_a_short_name_that_stands_in_a_word_by_chance_gives_nobody_away(name: str, password: str) -> None:
+def test_short_name_within_a_word_is_allowed(name: str, password: str) -> None:
     rules.check_password(password, name, "x@y.example")
 
 
@@ -203,7 +203,7 @@ def test_no_other_lifetime_is_allowed(seconds: int) -> None:
         rules.check_lifetime(seconds)
 
 
-def test_five_failures_are_free_then_the_wait_doubles_up_to_a_quarter_of_an_hour() -> None:
+def test_lockout_doubles_after_five_failures_up_to_15_minutes() -> None:
     waits = [rules.lockout_after(failures).total_seconds() for failures in range(18)]
     assert waits == [0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
     assert rules.lockout_after(10**9) == timedelta(minutes=15)
@@ -243,7 +243,7 @@ def test_a_role_that_is_none_is_told_those_that_there_are() -> None:
     assert error.value.hint.endswith("The roles are admin, manager, accountant, worker.")
 
 
-def test_a_short_name_within_a_word_is_let_pass_where_enough_is_left_without_it() -> None:
+def test_short_name_allowed_if_enough_characters_remain() -> None:
     assert not rules._contains_owner("sevenabcdefghij", "eve")
     assert rules._contains_owner("sevenabcdefghi", "eve")
 

@@ -94,7 +94,7 @@ def test_visible_json_decodes_to_what_was_stored(text: str) -> None:
     assert not any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs"} for character in document)
 
 
-def test_settings_come_from_default_file_and_environment_in_that_order(tmp_path: Path) -> None:
+def test_environment_overrides_file_and_file_overrides_default(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[mail]\nfrom = "hr@example.com"\nsmtp_port = 2525\n')
     settings = load_settings(file, {"POPUG_MAIL_SMTP_PORT": "587"})

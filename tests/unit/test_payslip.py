@@ -94,7 +94,7 @@ def test_the_sum_comes_first_then_the_day_with_its_tasks() -> None:
         assert text.count("#17 Feed the cage") == 2
 
 
-def test_a_long_title_is_wrapped_beside_its_sum_in_the_text_alone() -> None:
+def test_long_title_is_wrapped_in_text_only() -> None:
     title = "Clean the big cage by the window, then find the birds that used the chance, all of them, before noon"
     text = text_of(payout(title), "kesha", BERLIN)
     assert max(len(each) for each in text.splitlines()) <= 72
@@ -145,7 +145,7 @@ def test_titles_are_no_markup() -> None:
     assert "<b>the</b>" not in html
 
 
-def test_the_html_is_well_formed_and_shows_its_sums_at_the_right_without_styles() -> None:
+def test_html_is_well_formed_with_right_aligned_sums() -> None:
     html = html_of(parsed(message()))
     table = ElementTree.fromstring(html[html.index("<table") : html.index("</table>") + len("</table>")])
     rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]

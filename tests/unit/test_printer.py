@@ -30,7 +30,7 @@ def test_a_flexible_column_gives_way(width: int, monkeypatch: pytest.MonkeyPatch
     assert ("…" in row) == (width < 79)
 
 
-def test_fixed_columns_are_whole_though_the_terminal_is_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_columns_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = [Column(column.name) for column in COLUMNS]
     (row,) = (line for line in shown(30, fixed, monkeypatch) if "kesha" in line)
     assert row.split() == " ".join(ROWS[0]).split()
@@ -39,9 +39,7 @@ def test_fixed_columns_are_whole_though_the_terminal_is_too_narrow(monkeypatch: 
 @pytest.mark.parametrize(
     ("width", "names"), [(79, "# jira title age"), (45, "# title age"), (38, "# title"), (20, "# title")]
 )
-def test_columns_that_can_be_spared_go_before_a_title_is_cut_short(
-    width: int, names: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spare_columns_are_dropped_before_title_is_cut(width: int, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     columns = [
         Column("#"),
@@ -67,7 +65,7 @@ SCREEN: list[Block] = [
 ]
 
 
-def test_plain_is_one_record_a_line_with_every_value_named_and_no_picture() -> None:
+def test_plain_prints_one_record_per_line_with_names() -> None:
     out = io.StringIO()
     Printer(out=out, plain=True).blocks(SCREEN)
     assert out.getvalue().splitlines() == [
@@ -91,7 +89,7 @@ def test_boxes_are_ascii_where_the_locale_knows_no_more(
     assert out.getvalue().isascii() is is_ascii
 
 
-def test_the_locale_c_is_known_by_its_name_though_python_puts_another_in_its_place(
+def test_c_locale_is_detected_though_python_overrides_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LC_ALL", raising=False)
@@ -102,7 +100,7 @@ def test_the_locale_c_is_known_by_its_name_though_python_puts_another_in_its_pla
     assert not Printer(out=io.StringIO()).only_ascii
 
 
-def test_a_stream_of_ascii_has_its_cells_spelled_out_before_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascii_stream_escapes_cells_before_cutting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     file = io.BytesIO()
     out = io.TextIOWrapper(file, encoding="ascii", errors="backslashreplace")

@@ -38,7 +38,7 @@ def test_there_is_nothing_to_see_before_a_second(watch: Watch) -> None:
     assert screen.getvalue() == ""
 
 
-def test_a_bar_is_drawn_after_a_second_whatever_the_work_is_called_by_then(watch: Watch) -> None:
+def test_bar_is_drawn_after_a_second_with_current_label(watch: Watch) -> None:
     bar = Bar(screen := Screen())
     bar("Sweeping", 1, 4)
     watch.now += 1

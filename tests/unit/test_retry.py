@@ -32,7 +32,7 @@ def test_after_the_last_attempt_an_event_is_a_dead_letter() -> None:
     assert next_try(500, BROKEN, POLICY, jitter=0) is None
 
 
-def test_an_event_that_does_not_fit_its_schema_is_never_tried_again() -> None:
+def test_schema_violation_is_never_retried() -> None:
     assert next_try(1, msgspec.ValidationError("wrong"), POLICY, jitter=0) is None
     assert next_try(1, msgspec.DecodeError("wrong"), POLICY, jitter=0) is None
 

@@ -113,7 +113,7 @@ def test_what_is_no_jira_id_is_refused(typed: str) -> None:
     assert (caught.value.code, caught.value.exit_status) == ("invalid_jira_id", 2)
 
 
-def test_a_jira_id_may_be_given_apart_and_twice_the_same_but_not_two() -> None:
+def test_separate_jira_id_accepted_if_equal_and_refused_if_not() -> None:
     assert parse_title("Feed", "popug-1").jira_id == "POPUG-1"
     assert parse_title("[POPUG-1] Feed", "popug-1").jira_id == "POPUG-1"
     assert refused("[POPUG-1] Feed", "POPUG-2").code == "invalid_jira_id"
@@ -153,12 +153,12 @@ def test_a_search_may_be_as_long_as_any_title_with_its_jira_id() -> None:
     assert search_pattern("x" * 300) == f"%{'x' * 300}%"
 
 
-def test_a_search_looks_through_title_and_jira_id_without_regard_to_case() -> None:
+def test_search_text_has_title_and_jira_id_in_lower_case() -> None:
     assert parse_title("POPUG-7 — Feed the CAGE").search_text == "popug-7 feed the cage"
     assert parse_title("Straße").search_text == "strasse"
 
 
-def test_what_is_quoted_is_visible_and_no_longer_than_sixty_characters() -> None:
+def test_quoted_text_is_visible_and_at_most_60_characters() -> None:
     assert quoted("x" * 60) == f"“{'x' * 60}”"
     assert quoted("x" * 59 + "yz") == f"“{'x' * 59}y…”"
     assert quoted("a\x1bb") == "“a\\x1bb”"
@@ -234,7 +234,7 @@ def identities(*lines: NewTask | None) -> list[str]:
         return [line.import_key for line in parse_import_lines(lines, times_seen)]
 
 
-def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_equal_titles() -> None:
+def test_line_identity_is_task_id_or_jira_id_or_position() -> None:
     assert identities(
         NewTask(title="Feed", jira_id="popug-1", task_id=UUID),
         None,
@@ -253,7 +253,7 @@ def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_eq
         (NewTask(title="Feed", task_id="seven"), "invalid_task_id"),
     ],
 )
-def test_a_bad_line_is_named_by_its_number_with_blank_lines_counted(bad: NewTask, code: str) -> None:
+def test_bad_line_is_named_by_number_counting_blank_lines(bad: NewTask, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         list(parse_import_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")], len))
     assert (caught.value.code, caught.value.details["line"]) == (code, 4)

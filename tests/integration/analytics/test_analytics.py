@@ -124,7 +124,7 @@ def test_income_is_fees_less_rewards_of_the_date(newsroom: Newsroom) -> None:
     assert newsroom.ask(MONDAY + timedelta(days=1)).income_cents == 700
 
 
-def test_the_red_is_now_for_today_at_the_end_for_an_open_past_day_and_recorded_for_a_closed_one(
+def test_in_red_count_is_current_or_recorded_at_close(
     newsroom: Newsroom,
 ) -> None:
     tuesday = MONDAY + timedelta(days=1)
@@ -138,7 +138,7 @@ def test_the_red_is_now_for_today_at_the_end_for_an_open_past_day_and_recorded_f
     assert newsroom.ask(MONDAY).in_red_count == 7
 
 
-def test_the_dearest_task_of_day_week_and_month_are_whole_periods_around_the_date(newsroom: Newsroom) -> None:
+def test_most_expensive_task_covers_whole_day_week_and_month(newsroom: Newsroom) -> None:
     days = [date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 31)]
     for index, (day, reward) in enumerate(zip(days, (40, 30, 38, 28, 39), strict=True), start=1):
         newsroom.publish(*life_of(index, reward, day))
@@ -164,7 +164,7 @@ def test_on_a_tie_the_earliest_completion_wins(newsroom: Newsroom) -> None:
     assert number(newsroom.ask().most_expensive.day) == 2
 
 
-def test_the_business_date_of_the_reward_decides_not_the_hour_of_completion(newsroom: Newsroom) -> None:
+def test_most_expensive_task_uses_business_date_of_reward(newsroom: Newsroom) -> None:
     events = life_of(1, 30, MONDAY)
     newsroom.publish(*events[:-1], entry(EntryKind.REWARD, 30, MONDAY + timedelta(days=1), task="task-1"))
     assert number(newsroom.ask(MONDAY).most_expensive.day) is None
@@ -191,7 +191,7 @@ def test_the_last_date_of_all_can_be_asked_for(newsroom: Newsroom) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_order_between_subjects_and_the_cut_into_batches_do_not_matter(seed: int, tmp_path: Path) -> None:
+def test_event_order_between_subjects_does_not_matter(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     events: list[Event] = [registered("kesha"), registered("gosha"), closed(MONDAY, 1)]
     for task in range(1, 7):

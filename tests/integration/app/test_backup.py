@@ -67,7 +67,7 @@ def test_a_backup_holds_database_and_settings_and_no_keys(company: InProcess) ->
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_a_backup_replaces_no_file_and_says_where_it_cannot_write(company: InProcess, tmp_path: Path) -> None:
+def test_backup_refused_for_existing_or_unwritable_file(company: InProcess, tmp_path: Path) -> None:
     file = tmp_path / "there"
     file.write_text("precious")
     with pytest.raises(Conflict) as refusal:
@@ -112,7 +112,7 @@ def test_a_backup_is_one_instant_while_others_write(company: InProcess, tmp_path
     assert counts == sorted(counts)
 
 
-def test_a_restore_brings_back_what_was_and_keeps_what_it_replaced(company: InProcess) -> None:
+def test_restore_brings_data_back_and_keeps_the_replaced_home(company: InProcess) -> None:
     file = back_up(company)
     before, head = titles(company), company.backend.perform(VerifyLedger()).head
     company.act("boss", AddTask(title="Lost and kept"))
@@ -210,7 +210,7 @@ def test_what_is_wrong_with_a_backup_is_said_of_that_file(
     assert refused.value.code == code
 
 
-def test_settings_of_a_backup_that_cannot_be_read_are_said_to_be_its(company: InProcess, tmp_path: Path) -> None:
+def test_restore_refused_with_invalid_settings_in_backup(company: InProcess, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "given", "w") as given:
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
@@ -251,9 +251,7 @@ def test_without_an_exchange_two_renames_do(company: InProcess, monkeypatch: pyt
     assert company.backend.perform(CheckHealth()).ok
 
 
-def test_a_home_that_may_not_be_written_is_said_where_the_folder_of_backups_is_missing(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backup_refused_if_its_folder_cannot_be_created(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 

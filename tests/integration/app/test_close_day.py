@@ -180,7 +180,7 @@ def test_what_follows_the_close_of_today_falls_on_tomorrow(company: InProcess) -
     assert refusal(close, company, day=date(2026, 3, 3)) == "future_date"
 
 
-def test_a_clock_set_back_before_the_last_closed_day_closes_nothing(company: InProcess) -> None:
+def test_close_after_clock_set_back_closes_nothing(company: InProcess) -> None:
     company.clock.advance(days=2)
     close(company)
     company.clock.advance(days=-1)
@@ -236,7 +236,7 @@ def append(company: InProcess, identity: str, kind: str, subject: str, data: str
         context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
 
-def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company: InProcess) -> None:
+def test_close_passes_dead_letters_and_lists_their_amounts(company: InProcess) -> None:
     cents = earn(company, 5)
     task = company.act("kesha", AddTask(title="Wipe the glass"))
     append(company, "bad", "task_assigned", task.task_id, "{}")
@@ -255,9 +255,7 @@ def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company
     assert {parked.amount_cents for parked in held if parked.event == "named"} == {0}
 
 
-def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_rehearsal(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_and_dry_run_retry_events_that_are_not_due(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     task = company.act("kesha", AddTask(title="Wipe the glass"))
     with monkeypatch.context() as broken:
         broken.setattr("popug_cli.billing.consumers.post", lambda entries, context: 1 / 0)
@@ -272,7 +270,7 @@ def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_r
     assert (rehearsed.set_aside, rehearsed.days) == ([], [msgspec.structs.replace(report.days[0], closed=False)])
 
 
-def test_what_another_consumer_could_not_take_has_no_money_at_stake(
+def test_failure_of_another_consumer_has_no_amount_at_stake(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = company.act("kesha", AddTask(title="Wipe the glass"))

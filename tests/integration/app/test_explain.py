@@ -46,7 +46,7 @@ def adds_up(answer: Explanation) -> bool:
 
 
 @pytest.mark.parametrize("name", PEOPLE)
-def test_a_balance_is_what_was_brought_forward_and_each_entry_since(company: InProcess, name: str) -> None:
+def test_balance_is_explained_by_base_and_each_entry_since(company: InProcess, name: str) -> None:
     answer = company.act(name, ExplainBalance())
     assert answer == company.act("boss", ExplainBalance(username=name))
     assert answer.figure_cents == company.act(name, GetBalance()).balance_cents
@@ -74,7 +74,7 @@ def test_before_the_first_close_a_balance_is_its_entries_alone(tmp_path: Path) -
     assert adds_up(answer)
 
 
-def test_a_shuffled_fee_goes_back_to_the_one_who_asked_for_the_shuffle(company: InProcess) -> None:
+def test_shuffled_fee_is_explained_by_requester_of_shuffle(company: InProcess) -> None:
     told = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
     assert "a shuffle was asked for by boss" in told
     assert "created by boss" in told
@@ -137,7 +137,7 @@ def test_the_tree_stays_small_however_many_entries_there_are(
     assert [len(company.act(name, ExplainBalance()).because) for name in PEOPLE] == [1, 1, 1]
 
 
-def test_in_json_every_node_has_its_causes_and_nothing_empty_else(company: InProcess) -> None:
+def test_json_explanation_has_no_empty_field_but_causes(company: InProcess) -> None:
     document = msgspec.to_builtins(company.act("kesha", ExplainBalance()))
     pending = list(document["because"])
     while pending:

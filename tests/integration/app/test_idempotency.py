@@ -46,7 +46,7 @@ def tasks(residence: ServerFixture) -> int:
     return int(residence.rows("SELECT count(*) AS n FROM tasks_tasks")[0]["n"])
 
 
-def test_a_command_sent_again_is_answered_again_and_not_done_again(residence: ServerFixture) -> None:
+def test_repeated_command_returns_stored_answer(residence: ServerFixture) -> None:
     first = residence.perform("kesha", FEED, key="k1")
     again = residence.perform("kesha", FEED, key="k1")
     assert (first.is_replayed, again.is_replayed) == (False, True)
@@ -60,9 +60,7 @@ def test_the_answer_stays_the_first_one_whatever_happens_since(residence: Server
     assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
-def test_an_answer_that_is_written_down_while_it_is_looked_for_is_the_first_one(
-    residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_stored_during_lookup_is_returned(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
     find = idempotency_store.find
@@ -200,7 +198,7 @@ def test_a_crash_after_the_effect_is_answered_by_what_it_came_to(
     assert tasks(residence) == 1
 
 
-def test_a_crash_before_the_commit_leaves_neither_effect_nor_reply(
+def test_crash_before_commit_leaves_no_effect_and_no_answer(
     residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:

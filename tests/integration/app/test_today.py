@@ -28,7 +28,7 @@ def activities_of(day: Today) -> list[tuple[ActivityKind, int | None, int | None
     return [(each.what, each.task.number if each.task else None, each.signed_cents) for each in day.happened]
 
 
-def test_a_day_has_the_open_tasks_the_dearest_first_and_the_money(company: InProcess) -> None:
+def test_today_lists_open_tasks_by_reward_and_the_balance(company: InProcess) -> None:
     tasks = [company.act("boss", AddTask(title=f"Task {number}")) for number in range(3)]
     day = look(company)
     assert sorted((task.reward_cents or 0 for task in tasks), reverse=True) == [task.reward_cents for task in day.tasks]
@@ -102,7 +102,7 @@ def test_who_closes_days_hears_that_one_waits(company: InProcess) -> None:
     assert "popug close-day --date yesterday" not in look(company, "kesha").waiting
 
 
-def test_who_closes_days_is_led_to_what_a_close_would_pay_once_somebody_earned(company: InProcess) -> None:
+def test_today_suggests_dry_run_close_once_a_reward_is_due(company: InProcess) -> None:
     company.hire("asya", "accountant")
     task = company.act("boss", AddTask(title="Feed the cage"))
     dry_run = "popug close-day --dry-run"

@@ -43,7 +43,7 @@ def verify(company: InProcess, head: str | None = None) -> LedgerProof:
     return company.backend.perform(VerifyLedger(head=head))
 
 
-def test_a_true_history_is_believed_and_every_head_it_had_is_part_of_it(company: InProcess) -> None:
+def test_verify_accepts_untouched_history_and_earlier_heads(company: InProcess) -> None:
     proof = verify(company)
     assert (proof.ok, proof.first_wrong) == (True, None)
     assert proof.entries == len(company.rows("SELECT 1 FROM billing_entries"))
@@ -170,14 +170,14 @@ def test_a_file_without_what_all_rests_on_is_damaged(company: InProcess, stateme
     backend.close()
 
 
-def test_a_figure_that_the_entries_do_not_come_to_is_not_explained(company: InProcess) -> None:
+def test_explain_refused_if_balance_differs_from_entries(company: InProcess) -> None:
     tamper(company, "UPDATE billing_accounts SET balance_cents = balance_cents + 1")
     with pytest.raises(IntegrityViolation, match="cannot be explained"):
         company.act("boss", ExplainBalance(username="kesha"))
 
 
 @pytest.mark.parametrize("kept", ["0", "20", "(SELECT max(last_sequence) - 1 FROM bus_links)"])
-def test_links_that_are_gone_are_missed_where_popug_told_something(company: InProcess, kept: str) -> None:
+def test_verify_finds_removed_links(company: InProcess, kept: str) -> None:
     """Unlike an event from outside, one of popug's own stands beside what was written with it."""
     tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {kept}")
     assert "links were taken away" in (verify(company).first_wrong or "")
@@ -214,13 +214,13 @@ def test_an_event_that_repeats_what_popug_told_is_from_outside(company: InProces
     assert "links were taken away" not in (proof.first_wrong or "")
 
 
-def test_a_cut_of_the_last_links_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:
+def test_cut_of_last_links_is_found_with_a_kept_head(company: InProcess) -> None:
     kept = verify(company).head
     tamper(company, "DELETE FROM bus_links WHERE last_sequence = (SELECT max(last_sequence) FROM bus_links)")
     assert "no part of this history" in (verify(company, kept).first_wrong or "")
 
 
-def test_a_consistent_cut_is_noticed_by_nobody_but_who_kept_a_head(company: InProcess, tmp_path: Path) -> None:
+def test_consistent_cut_is_found_only_with_a_kept_head(company: InProcess, tmp_path: Path) -> None:
     """Every table is put back to what it was: events, entries, links, cursors, balances, tasks, mail."""
     before = copy_of(company, tmp_path / "before").root / "popug.db"
     earlier = verify(company).head
@@ -244,9 +244,7 @@ def _columns(company: InProcess, table: str) -> str:
     return ", ".join(row["name"] for row in company.rows(f"PRAGMA table_info({table})"))
 
 
-def test_between_any_two_transactions_a_sound_company_is_found_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others write while one looks, so that what is looked at may be in the midst of catching up."""
     company = InProcess(tmp_path / "home", chance=SeededChance(PAYING_SEED))
     snapshots, real = [0], Runtime.writing

@@ -22,7 +22,7 @@ def house(tmp_path: Path) -> BillingCompany:
     return house
 
 
-def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: BillingCompany) -> None:
+def test_in_red_as_of_returns_what_was_recorded_by_then(house: BillingCompany) -> None:
     house.set_local_time("2026-03-02 10:00")
     first = house.task("gosha")
     for _ in range(5):
@@ -58,7 +58,7 @@ def test_the_dearest_reward_of_a_date_is_known_with_its_task(house: BillingCompa
     assert highest_rewards == [HighestReward(date(2026, 3, 2), max(rewards), completed_at, number, f"Task {number}")]
 
 
-def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: BillingCompany) -> None:
+def test_entry_dated_after_today_counts_today(house: BillingCompany) -> None:
     house.set_local_time("2026-03-05 10:00")
     house.publish(assigned("a", "kesha"))
     house.set_local_time("2026-03-04 10:00")
@@ -68,7 +68,7 @@ def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: Bil
     assert in_red_counts == [0, 1, 1]
 
 
-def test_the_ends_of_days_are_those_of_a_ledger_that_ends_at_a_position(house: BillingCompany) -> None:
+def test_day_ends_up_to_a_position_match_that_ledger(house: BillingCompany) -> None:
     def ends(up_to: int) -> dict[tuple[str, str], int]:
         with house.runtime.reading(OPERATOR) as context:
             told = export_day_ends(ExportDayEnds(up_to=up_to), context)

@@ -38,7 +38,7 @@ def crowd(company: InProcess) -> None:
             context.events.publish(completed_by(f"t{n}", who, company.clock.now()))
 
 
-def test_eight_closes_at_once_pay_and_mail_a_thousand_people_once(tmp_path: Path) -> None:
+def test_eight_concurrent_closes_pay_and_mail_once(tmp_path: Path) -> None:
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     crowd(company)
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token

@@ -50,7 +50,7 @@ def dates_of(house: BillingCompany) -> list[str]:
 # --- closing ------------------------------------------------------------------------------------
 
 
-def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(house: BillingCompany) -> None:
+def test_close_pays_positive_balances_and_carries_debts(house: BillingCompany) -> None:
     earned, owed = house.task("kesha", completed=True), house.task("gosha")
     fee, reward = house.price(earned)
     (day,) = house.close(TODAY)
@@ -62,7 +62,7 @@ def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(ho
     check_books(house.rows)
 
 
-def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_the_day(house: BillingCompany) -> None:
+def test_close_publishes_entries_then_payouts_then_day_closed(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     before = house.rows("SELECT max(sequence) AS n FROM bus_log")[0]["n"]
     (day,) = house.close(TODAY)
@@ -80,7 +80,7 @@ def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_t
     assert told["data"]["payouts_cents"] == day.payouts_cents
 
 
-def test_a_payslip_says_whose_day_it_was_and_of_each_line_when_and_for_what(house: BillingCompany) -> None:
+def test_payslip_has_date_and_time_and_task_of_each_line(house: BillingCompany) -> None:
     task_id = house.task("kesha")
     house.set_local_time("2026-03-02 15:00")
     house.complete(task_id, "kesha")
@@ -174,7 +174,7 @@ def test_missed_days_are_closed_each_as_itself(house: BillingCompany) -> None:
     check_books(house.rows)
 
 
-def test_a_late_close_of_yesterday_pays_what_was_there_at_its_end(house: BillingCompany) -> None:
+def test_late_close_pays_balance_at_end_of_that_day(house: BillingCompany) -> None:
     fee, reward = house.price(house.task("kesha", completed=True))
     house.set_local_time("2026-03-03 00:10")
     today = house.price(house.task("kesha"))
@@ -243,7 +243,7 @@ def test_somebody_without_a_known_name_is_paid_by_id(tmp_path: Path) -> None:
         ("America/St_Johns", "2026-11-01"),
     ],
 )
-def test_days_of_23_and_25_hours_begin_and_end_at_the_zones_midnight(tmp_path: Path, zone: str, midnight: str) -> None:
+def test_days_of_23_and_25_hours_start_at_local_midnight(tmp_path: Path, zone: str, midnight: str) -> None:
     clock = SetClock()
     house = BillingCompany(tmp_path / "home", zone, clock)
     day = date.fromisoformat(midnight)
@@ -274,14 +274,14 @@ def test_a_date_that_the_zone_never_had_is_no_day(tmp_path: Path) -> None:
 # --- questions ----------------------------------------------------------------------------------
 
 
-def test_a_name_is_found_however_it_is_written_and_nobody_else_is(house: BillingCompany) -> None:
+def test_balance_finds_username_in_any_letter_case(house: BillingCompany) -> None:
     assert house.balance("KESHA").username == "kesha"
     for name in ("nobody", OPERATOR.username):
         with refused("user_not_found", 3, {"username": name}):
             house.balance(name)
 
 
-def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: BillingCompany) -> None:
+def test_own_account_exists_before_billing_consumes_user(house: BillingCompany) -> None:
     from popug_cli.billing.queries import get_balance
     from popug_cli.messages.billing import GetBalance
 
@@ -346,7 +346,7 @@ def test_the_red_of_an_open_day_is_counted_at_its_end(house: BillingCompany) -> 
     assert [day.in_red_count for day in house.income(to_date=date(2026, 3, 2)).days] == [2]
 
 
-def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left(house: BillingCompany) -> None:
+def test_in_red_count_of_open_days_starts_at_last_close(house: BillingCompany) -> None:
     def in_red() -> list[int]:
         counts = [day.in_red_count for day in house.income().days]
         assert [day.in_red_count for day in house.income(as_of_time=house.clock.now()).days] == counts

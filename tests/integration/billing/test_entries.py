@@ -71,7 +71,7 @@ def test_a_task_of_the_first_version_is_charged_like_any(house: BillingCompany) 
 # --- entries ------------------------------------------------------------------------------------
 
 
-def test_an_assignment_costs_the_fee_and_a_completion_brings_the_reward(house: BillingCompany) -> None:
+def test_assignment_charges_fee_and_completion_pays_reward(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
     rows = house.rows("SELECT * FROM billing_entries ORDER BY position")
@@ -123,7 +123,7 @@ def test_a_batch_may_tell_of_a_later_day_first(house: BillingCompany) -> None:
     }
 
 
-def test_somebody_whose_registration_was_not_heard_of_is_charged_all_the_same(tmp_path: Path) -> None:
+def test_user_without_registration_event_is_charged(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home")
     house.publish_and_catch_up(assigned("a", "kesha"))
     check_books(house.rows)
@@ -275,14 +275,14 @@ def test_nobody_is_paid_twice_for_a_day(house: BillingCompany) -> None:
 # --- the calendar -------------------------------------------------------------------------------
 
 
-def test_the_first_day_is_that_of_the_first_event_in_the_companys_zone(tmp_path: Path) -> None:
+def test_first_day_is_local_date_of_the_first_event(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home", "Pacific/Auckland")
     house.set_local_time("2026-03-03 00:30")
     house.register("kesha")
     assert house.rows("SELECT first_day FROM billing_company") == [{"first_day": "2026-03-03"}]
 
 
-def test_nothing_is_dated_before_the_company_though_the_clock_was_set_back(house: BillingCompany) -> None:
+def test_entry_is_never_dated_before_the_first_day(house: BillingCompany) -> None:
     house.clock.advance(days=-5)
     house.task("kesha")
     assert {row["business_date"] for row in house.rows("SELECT * FROM billing_entries")} == {"2026-03-02"}
@@ -338,7 +338,7 @@ def test_an_entry_is_reversed_once(house: BillingCompany) -> None:
 # --- whose account --------------------------------------------------------------------------------
 
 
-def test_ones_own_account_is_there_before_billing_has_heard_of_oneself(house: BillingCompany) -> None:
+def test_own_account_is_found_before_billing_consumes_user(house: BillingCompany) -> None:
     newcomer = Principal("vera", user_id="v1")
     with house.runtime.reading(newcomer) as context:
         assert find_account(None, context) == Account("v1", "vera", 0)

@@ -168,9 +168,7 @@ def test_no_cell_is_a_formula_and_every_cent_is_there(company: InProcess) -> Non
     assert {account: moved for account, moved in sums.items() if moved} == balances(company)
 
 
-def test_what_is_entered_meanwhile_is_left_out_of_lines_and_balances(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_leaves_out_entries_posted_during_export(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     before = exported(company, "csv")
     monkeypatch.setattr(ledger, "ENTRIES_AT_ONCE", 3)
     monkeypatch.setattr("popug_cli.billing.export.DAY_ENDS_AT_ONCE", 1)

@@ -45,7 +45,7 @@ def test_who_is_up_to_date_has_nothing_to_report(toy: BusFixture) -> None:
     assert toy.catch_up() == CatchUpResult()
 
 
-def test_a_consumer_is_current_when_all_that_is_for_it_was_taken_or_set_aside(toy: BusFixture) -> None:
+def test_consumer_is_current_once_events_are_done_or_parked(toy: BusFixture) -> None:
     def current() -> bool:
         with toy.runtime.reading(OPERATOR) as context:
             return is_current(context, toy.consumer)
@@ -58,9 +58,7 @@ def test_a_consumer_is_current_when_all_that_is_for_it_was_taken_or_set_aside(to
     assert current()
 
 
-def test_events_come_in_portions_each_with_the_position_that_it_reaches(
-    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_catch_up_delivers_batches_with_their_end_position(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
     toy.publish("a", "b", "c")
     with toy.runtime.writing(OPERATOR) as context:
@@ -83,7 +81,7 @@ def test_a_batch_is_taken_in_slices_of_one_transaction(toy: BusFixture, monkeypa
     assert ear.chunks[3:] == [([6], 6)]
 
 
-def test_what_fails_in_one_slice_waits_while_the_others_are_taken(toy: BusFixture) -> None:
+def test_failure_in_one_batch_is_parked_and_others_are_done(toy: BusFixture) -> None:
     toy.failing = {"b"}
     toy.publish("a", "b", "c", "b", "d")
     toy.consumer = replace(toy.consumer, max_batch=2)
@@ -147,7 +145,7 @@ def test_retries_stop_when_their_time_is_over_after_some_of_them(
     assert retry_due(toy.runtime, toy.consumer, LATER, deadline=9) == 1
 
 
-def test_a_consumer_far_behind_with_nothing_to_take_follows_the_log(toy: BusFixture) -> None:
+def test_idle_consumer_far_behind_moves_its_cursor(toy: BusFixture) -> None:
     deaf = RecordingConsumer("deaf", (UserDeactivated,))
     toy.publish(*["ann"] * (FAR - 1))
     catch_up(toy.runtime, [deaf.consumer])
@@ -157,7 +155,7 @@ def test_a_consumer_far_behind_with_nothing_to_take_follows_the_log(toy: BusFixt
     assert cursors(toy) == {"deaf": FAR}
 
 
-def test_a_consumer_far_behind_finds_what_is_for_it_beyond_the_next_hundred(toy: BusFixture) -> None:
+def test_consumer_far_behind_finds_event_past_next_hundred(toy: BusFixture) -> None:
     near, far = RecordingConsumer("near"), RecordingConsumer("far", (UserDeactivated,))
     toy.publish(*["ann"] * 30)
     catch_up(toy.runtime, [near.consumer])
@@ -236,7 +234,7 @@ def test_what_cannot_be_given_up_says_why(toy: BusFixture) -> None:
     ]
 
 
-def test_what_was_given_up_or_set_aside_is_not_taken_again_from_the_log(toy: BusFixture) -> None:
+def test_dropped_or_parked_event_is_not_consumed_again(toy: BusFixture) -> None:
     toy.failing = {"ann", "bob"}
     toy.publish("ann", "bob", "kim")
     toy.catch_up()
@@ -269,7 +267,7 @@ def test_after_a_rebuild_all_is_done_but_what_is_set_aside(toy: BusFixture) -> N
     assert cursors(toy) == {"toy": 4}
 
 
-def test_a_fault_of_the_place_keeps_nobody_else_from_trying_what_waits_for_later(toy: BusFixture) -> None:
+def test_environment_error_does_not_block_retries_of_others(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -304,9 +302,7 @@ def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_who_is_current_has_no_turn_because_of_somebody_far_behind(
-    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_current_consumer_is_not_run_for_one_far_behind(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.publish(*(f"a{number}" for number in range(FAR)))
     catch_up(toy.runtime, [toy.consumer])
     names = advanced(monkeypatch)
@@ -314,9 +310,7 @@ def test_who_is_current_has_no_turn_because_of_somebody_far_behind(
     assert names == ["ear"]
 
 
-def test_who_has_passed_by_what_another_consumer_published_has_no_turn(
-    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_consumer_is_not_run_for_unrelated_published_events(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def talk(events: Sequence[Delivered[Event]], context: Context) -> None:
         for number in range(FAR):
             context.events.publish(UserEmailChanged(user_id="ann", email=f"{number}@example.com"))
@@ -341,7 +335,7 @@ def later(toy: BusFixture, ear: RecordingConsumer) -> Consumer:
     return Consumer(ear.name, ear.event_types, wait)
 
 
-def test_what_comes_due_while_they_catch_up_waits_for_the_next_time(toy: BusFixture) -> None:
+def test_event_due_during_catch_up_waits_for_the_next_one(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -371,7 +365,7 @@ def test_before_the_first_event_there_is_no_last_one(toy: BusFixture) -> None:
         assert context.events.last == -1
 
 
-def test_what_fails_amid_a_rehearsal_comes_out_though_sqlite_has_rolled_back_already(toy: BusFixture) -> None:
+def test_error_in_rolled_back_run_is_raised_after_rollback(toy: BusFixture) -> None:
     def rehearse() -> None:
         with toy.runtime.writing(OPERATOR) as context, consumers.rolled_back(context):
             context.events.publish(UserDeactivated(user_id="ann"))

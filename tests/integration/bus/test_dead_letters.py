@@ -55,7 +55,7 @@ def ids(toy: BusFixture) -> list[str]:
     return [str(row["id"]) for row in toy.rows("SELECT id FROM bus_log ORDER BY sequence")]
 
 
-def test_dead_letters_are_the_first_of_their_subject_in_the_order_of_the_log(toy: BusFixture) -> None:
+def test_dead_letters_are_heads_of_subjects_in_log_order(toy: BusFixture) -> None:
     assert held(toy) == [("ann", 1, "dead"), ("bob", 2, "dead"), ("bob", 3, "waiting"), ("ann", 4, "waiting")]
     assert [(each.subject, each.attempts, each.error) for each in heads(toy)] == [
         ("ann", 5, "RuntimeError: broken"),
@@ -85,7 +85,7 @@ def test_all_are_retried_where_none_is_chosen(toy: BusFixture) -> None:
     assert held(toy) == []
 
 
-def test_a_dead_letter_that_is_done_while_the_next_of_its_subject_fails_is_done(toy: BusFixture) -> None:
+def test_retried_letter_is_done_though_the_next_event_fails(toy: BusFixture) -> None:
     toy.execute("CREATE TRIGGER no_second BEFORE INSERT ON toy_effects WHEN (SELECT count(*) FROM toy_effects) = 2"
                 " BEGIN SELECT RAISE(ABORT, 'no more'); END")  # fmt: skip
     toy.failing = set()
@@ -94,7 +94,7 @@ def test_a_dead_letter_that_is_done_while_the_next_of_its_subject_fails_is_done(
     assert held(toy)[-1] == ("ann", 4, "retrying")
 
 
-def test_what_is_given_up_is_told_and_what_waits_behind_it_is_due_at_once(toy: BusFixture) -> None:
+def test_drop_is_published_and_next_event_is_due_at_once(toy: BusFixture) -> None:
     toy.clock.advance(hours=3)
     bob = heads(toy)[1]
     assert drop(toy, bob.id, " it  never\tfitted ") == bob
@@ -164,6 +164,6 @@ def test_what_waits_is_no_dead_letter(toy: BusFixture) -> None:
     ("found", "event_id"),
     [("x", "x"), ("x" * 64, "x" * 64), ("x" * 65, "sequence-7"), ("", "sequence-7"), (7, "sequence-7")],
 )
-def test_an_event_without_an_id_that_can_be_told_is_called_by_its_place(found: object, event_id: str) -> None:
+def test_event_without_valid_id_is_named_by_its_position(found: object, event_id: str) -> None:
     row = ParkedEvent(1, "toy", 7, "ann", "dead", 1, "broken", json.dumps({"id": found}))
     assert dead_letters.event_id_of(row) == event_id

@@ -53,7 +53,7 @@ def test_a_fault_of_the_place_amid_a_retry_counts_as_no_attempt(toy: BusFixture)
     assert parked_events(toy) == [(1, "retrying", 1)]
 
 
-def test_a_fault_of_the_place_while_an_event_is_given_up_is_no_failure_of_giving_it_up(toy: BusFixture) -> None:
+def test_environment_error_during_give_up_parks_nothing(toy: BusFixture) -> None:
     def refuse(event: Delivered[Event], error: str, context: Context) -> bool:
         raise NO_SPACE
 
@@ -80,7 +80,7 @@ def test_nobody_is_asked_to_give_up_what_cannot_be_read(toy: BusFixture) -> None
     assert [state for _, state, _ in parked_events(toy)] == ["dead"]
 
 
-def test_what_cannot_heal_any_more_is_a_dead_letter_at_its_next_failure(toy: BusFixture) -> None:
+def test_permanent_failure_of_a_retry_makes_a_dead_letter(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()

@@ -62,9 +62,7 @@ def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: BusFixture) ->
 
 
 @pytest.mark.parametrize(("more", "is_far"), [(IDLE_EVENTS - 1, False), (IDLE_EVENTS, True)])
-def test_a_place_follows_the_log_when_it_is_far_behind_and_nothing_is_for_the_hook(
-    toy: BusFixture, more: int, is_far: bool
-) -> None:
+def test_idle_hook_cursor_far_behind_follows_the_log(toy: BusFixture, more: int, is_far: bool) -> None:
     before = IDLE_EVENTS // 2
     toy.publish(*(f"early{number}" for number in range(before - 1)))
     toy.execute(f"UPDATE bus_hooks SET position = {before}")

@@ -93,7 +93,7 @@ def test_what_has_a_cause_inherits_whose_command_it_was(toy: BusFixture) -> None
     assert (own.get("causationid"), own["actor"]) == (None, "ann")
 
 
-def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: BusFixture) -> None:
+def test_each_transaction_is_a_link_with_computable_hash(toy: BusFixture) -> None:
     toy.publish("ann", "bob ✓")
     toy.publish()
     toy.publish("kim")
@@ -103,7 +103,7 @@ def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: BusFixtu
     assert ORIGIN == "0" * 64
 
 
-def test_the_head_of_the_chain_is_told_also_where_nothing_was_appended(toy: BusFixture) -> None:
+def test_close_link_returns_head_even_if_nothing_is_appended(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         assert context.events.close_link() == ORIGIN
         context.events.publish(registration("ann"))
@@ -114,7 +114,7 @@ def test_the_head_of_the_chain_is_told_also_where_nothing_was_appended(toy: BusF
     assert links(toy)[1][2] == linked(head, toy, 2, 2)
 
 
-def test_what_is_forgotten_leaves_neither_event_nor_trace_in_the_chain(toy: BusFixture) -> None:
+def test_rolled_back_events_leave_no_trace_in_the_chain(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
         mark = context.events.savepoint()
@@ -158,7 +158,7 @@ def subjects(events: Any) -> list[tuple[int, str]]:
     return [(each.sequence, each.subject) for each in events]
 
 
-def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: BusFixture) -> None:
+def test_next_events_of_given_types_are_read_in_order(toy: BusFixture) -> None:
     toy.publish("ann", "bob", "kim")
     registered, changed = "popug.identity.user_registered.v1", "popug.identity.user_deactivated.v1"
     with toy.runtime.writing(OPERATOR) as context:
@@ -175,7 +175,7 @@ def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Bus
             log.row_at(5)
 
 
-def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_for_twice(toy: BusFixture) -> None:
+def test_undecodable_text_is_escaped_and_read_only_once(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.append_unlinked(json.dumps({"type": "\ud800", "id": "half", "subject": "ann"}))
     asked: list[str] = []
@@ -193,7 +193,7 @@ def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_f
     assert len(asked) == 1
 
 
-def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: BusFixture) -> None:
+def test_events_are_found_by_id_and_by_subject(toy: BusFixture) -> None:
     ann, bob, _ = toy.publish("ann", "bob", "ann")
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(UserDeactivated(user_id="ann"))
@@ -210,7 +210,7 @@ def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: BusF
         assert subjects(log.by_subject("ann", UserDeactivated, UserRoleChanged)) == [(4, "ann")]
 
 
-def test_between_reads_both_ends_and_all_that_lies_between_however_much(toy: BusFixture) -> None:
+def test_between_reads_both_ends_and_everything_between(toy: BusFixture) -> None:
     append_many(toy, "ann", 2 * MANY)
     with toy.runtime.reading(OPERATOR) as context:
         log = context.log
@@ -299,7 +299,7 @@ def test_a_document_stands_at_its_place_whatever_it_says(envelope: str, shown: d
     assert document(7, envelope) == shown
 
 
-def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_lost_it(toy: BusFixture) -> None:
+def test_parked_events_are_in_order_even_if_log_lacks_them(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "ann")
     toy.catch_up()
@@ -319,7 +319,7 @@ def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_los
     ]
 
 
-def test_an_event_that_does_not_fit_is_left_out_and_what_follows_is_not(toy: BusFixture) -> None:
+def test_event_that_fails_its_schema_is_left_out(toy: BusFixture) -> None:
     toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v1", "subject": "ann"}))
     toy.publish("ann")
     with toy.runtime.reading(OPERATOR) as context:

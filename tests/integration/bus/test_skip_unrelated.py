@@ -91,7 +91,7 @@ def odd(toy: BusFixture) -> list[str]:
         return list(problems_of_unlinked(context))
 
 
-def test_what_is_odd_about_an_event_from_outside_is_said_with_its_place(toy: BusFixture) -> None:
+def test_odd_event_from_outside_is_named_with_its_position(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.append_unlinked(envelope(toy, "ann"))
     assert odd(toy) == []
@@ -102,7 +102,7 @@ def test_what_is_odd_about_an_event_from_outside_is_said_with_its_place(toy: Bus
     assert schema.startswith("The event at 4 does not fit its schema: ")
 
 
-def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: BusFixture) -> None:
+def test_event_from_outside_with_unknown_user_and_task_is_odd(toy: BusFixture) -> None:
     toy.publish("ann")
     complete_from_outside(toy, "zoe")
     assert odd(toy) == [
@@ -111,7 +111,7 @@ def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: BusFix
     ]
 
 
-def test_an_event_from_outside_about_somebody_and_a_task_that_were_told_of_is_not_odd(toy: BusFixture) -> None:
+def test_event_from_outside_with_known_user_and_task_is_not_odd(toy: BusFixture) -> None:
     toy.publish("ann")
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(created("t1", 1, "ann"))

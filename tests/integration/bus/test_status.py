@@ -50,7 +50,7 @@ def test_a_new_log_is_empty_and_everybody_is_at_its_end(toy: BusFixture) -> None
     )
 
 
-def test_lag_counts_what_a_consumer_has_yet_to_take_and_nobody_else(toy: BusFixture) -> None:
+def test_lag_counts_events_still_to_consume_per_consumer(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.catch_up()
     deactivate(toy, "ann")
@@ -63,7 +63,7 @@ def test_who_has_nothing_to_take_is_at_the_end_of_the_log(toy: BusFixture) -> No
     assert status(toy).consumers[1] == ConsumerStatus("sleeper", position=2, lag=0, dead=0, waiting=0)
 
 
-def test_what_is_set_aside_is_counted_as_dead_or_waiting_by_consumer(toy: BusFixture) -> None:
+def test_parked_events_are_counted_as_dead_or_waiting(toy: BusFixture) -> None:
     toy.failing = {"ann", "bob"}
     toy.publish("ann", "ann", "ann", "bob")
     for _ in range(5):
@@ -127,7 +127,7 @@ def test_a_cursor_that_passed_events_is_named_for_each_consumer(toy: BusFixture)
     ]
 
 
-def test_where_an_event_stands_is_told_of_each_consumer_that_met_it(toy: BusFixture) -> None:
+def test_states_of_event_are_listed_per_consumer(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "bob")
     toy.catch_up()

@@ -143,7 +143,7 @@ def test_an_event_about_what_nobody_knows_is_named(company: InProcess, changes: 
     assert f"The event at {position} {told}" in named(company)
 
 
-def test_an_event_at_the_end_of_the_calendar_is_a_dead_letter_and_is_shown(company: InProcess) -> None:
+def test_event_at_end_of_calendar_is_a_dead_letter(company: InProcess) -> None:
     data = completion(company)
     append(company, envelope(data=data, subject=data["task_id"], time="9999-12-31T23:59:59Z"))
     company.act("boss", ListTasks())
@@ -151,7 +151,7 @@ def test_an_event_at_the_end_of_the_calendar_is_a_dead_letter_and_is_shown(compa
 
 
 @pytest.mark.parametrize("reason", ["", " \n\t", "\u200b\u00ad", "\x1b", "x" * 501])
-def test_a_dead_letter_is_not_dropped_for_a_reason_that_nobody_can_see(company: InProcess, reason: str) -> None:
+def test_drop_refused_without_a_visible_reason(company: InProcess, reason: str) -> None:
     append(company, envelope())
     letter = company.act("boss", ListDeadLetters()).dead[0]
     with pytest.raises(InvalidInput, match="A reason has"):
@@ -187,7 +187,7 @@ def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
     assert not company.backend.perform(CheckHealth()).ok
 
 
-def test_after_the_last_position_nothing_can_be_said_and_everything_asked(company: InProcess) -> None:
+def test_commands_refused_and_queries_work_at_last_position(company: InProcess) -> None:
     append(company, envelope("popug.tasks.task_renamed.v1"), LAST_POSITION)
     with pytest.raises(IntegrityViolation, match="at the last position that there is"):
         company.act("boss", AddTask(title="One too many"))
@@ -196,7 +196,7 @@ def test_after_the_last_position_nothing_can_be_said_and_everything_asked(compan
     assert f"{LAST_POSITION} positions are missing" in named(company)
 
 
-def test_the_first_version_of_a_task_keeps_whatever_its_title_was(company: InProcess) -> None:
+def test_version_one_of_task_created_keeps_any_title(company: InProcess) -> None:
     """Only what is a jira id in brackets before a title was one; odd numbers are dead letters."""
     titles = ["[POPUG-7] Feed", "[popug-7]", "[POPUG-7]   ", "", " [A-1] x\x00\n[b]", "[P-1]" * 1000]
     for number, title in enumerate(titles, start=100):

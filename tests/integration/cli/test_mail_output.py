@@ -95,7 +95,7 @@ def test_a_refused_mail_says_what_to_do(popug: Popug, room: MailCompany) -> None
     assert "is queued" in popug("mail", "retry", mail.mail_id)[1]
 
 
-def test_a_mail_that_is_not_there_ends_with_3_and_an_unknown_status_with_2(popug: Popug) -> None:
+def test_unknown_mail_exits_with_3_and_unknown_status_with_2(popug: Popug) -> None:
     assert popug("mail", "show", "no-such")[0] == 3
     assert popug("mail", "retry", "no-such")[0] == 3
     assert popug("mail", "list", "--status", "lost")[0] == 2

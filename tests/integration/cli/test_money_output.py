@@ -95,7 +95,7 @@ def test_a_statement_shows_each_entry_with_the_balance_after_it(desk: Desk) -> N
     assert "There are no entries." in desk.screen("kesha", accounts.statement, first="2040-01-01")
 
 
-def test_a_statement_shows_both_dates_and_both_times_where_they_differ(desk: Desk) -> None:
+def test_statement_shows_both_dates_and_times_if_they_differ(desk: Desk) -> None:
     desk.company.act("boss", CloseDay())
     draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
     who = desk.company.people["kesha"].user_id
@@ -109,7 +109,7 @@ def test_a_statement_shows_both_dates_and_both_times_where_they_differ(desk: Des
     assert early["entries"] == []
 
 
-def test_a_task_shows_when_its_entries_were_recorded_where_that_differs(desk: Desk) -> None:
+def test_task_shows_recording_time_of_entries_if_it_differs(desk: Desk) -> None:
     work(desk)
     assert "Recorded" not in desk.screen("kesha", task_screens.show, 1)
     draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
@@ -217,7 +217,7 @@ def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pyt
     assert len([line for line in shown.splitlines() if line.strip().startswith("2026-03-0")]) == 3
 
 
-def test_a_balance_day_by_day_ends_with_what_it_is_now_also_after_the_close_of_today(desk: Desk) -> None:
+def test_balance_history_ends_with_current_balance(desk: Desk) -> None:
     desk.company.act("boss", CloseDay(send_mail=False))
     work(desk, complete=False)
     now = desk.answer("kesha", accounts.balance, history=True, days=2)
@@ -227,9 +227,7 @@ def test_a_balance_day_by_day_ends_with_what_it_is_now_also_after_the_close_of_t
     assert [day["business_date"] for day in then["history"]] == ["2026-03-01", "2026-03-02"]
 
 
-def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_income_shows_bars_for_several_days_but_not_in_plain(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     work(desk, complete=False)
     assert "█" not in desk.screen("boss", accounts.income)

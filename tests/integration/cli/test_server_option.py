@@ -80,9 +80,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     os.umask(mask)
 
 
-def test_a_server_may_be_named_before_the_command_behind_it_or_in_the_environment(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_is_named_by_option_or_environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with desk.serve(answer(ADA)) as server:
         assert desk.run("--server", server.url, "whoami") == (0, "ada, admin, ada@popug.example\n", "")
         assert desk.run("whoami", "--server", server.url)[0] == 0
@@ -92,7 +90,7 @@ def test_a_server_may_be_named_before_the_command_behind_it_or_in_the_environmen
         assert len(server.asked) == 3
 
 
-def test_json_is_what_the_server_says_and_people_see_the_company_s_time(desk: Desk) -> None:
+def test_json_is_the_servers_and_text_uses_company_time(desk: Desk) -> None:
     with desk.serve(answer(TASK)) as server:
         code, out, _ = desk.run("task", "complete", "1", "--server", server.url, "--json")
         assert (code, json.loads(out)) == (0, TASK)
@@ -115,7 +113,7 @@ def test_each_server_has_a_session_of_its_own(desk: Desk) -> None:
         assert desk.sessions == {str(desk.home): "home.token"}
 
 
-def test_the_server_that_holds_the_home_is_found_and_the_session_is_the_home_s(desk: Desk) -> None:
+def test_local_server_is_found_and_gets_session_of_the_home(desk: Desk) -> None:
     desk.remember(**{str(desk.home): "home.token"})
     with desk.hold_home(answer(ADA)) as server:
         assert desk.run("whoami")[0] == 0
@@ -203,7 +201,7 @@ def test_a_logout_over_a_connection_that_broke_is_a_logout(desk: Desk) -> None:
         assert desk.sessions == {}
 
 
-def test_bytes_that_are_no_text_are_refused_before_anything_is_sent(desk: Desk) -> None:
+def test_invalid_bytes_are_refused_before_a_request_is_sent(desk: Desk) -> None:
     with desk.serve(answer(TASK)) as server:
         assert desk.fail("task", "add", "bad \udcff", "--server", server.url)[0] == 2
         assert server.asked == []

@@ -223,7 +223,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, line: str, word: int) -> None:
         {"_POPUG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": ""},
     ],
 )
-def test_what_a_shell_asks_wrongly_is_answered_with_nothing_of_harm(environment: dict[str, str]) -> None:
+def test_invalid_completion_request_prints_no_traceback(environment: dict[str, str]) -> None:
     assert "Traceback" not in answer(environment)
 
 
@@ -301,7 +301,7 @@ def listen(terminal: int, until: str, seconds: float) -> str:
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_script_is_valid_and_is_installed_where_the_shell_looks(
+def test_completion_script_is_valid_and_installed_for_shell(
     shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -72,7 +72,7 @@ def refusal(work: Callable[[], Any]) -> PopugError:
 # --- what is sent -------------------------------------------------------------------------------
 
 
-def test_a_command_goes_to_its_route_with_token_key_and_version_and_its_answer_comes_back(serve: Serve) -> None:
+def test_command_is_posted_with_token_key_and_version(serve: Serve) -> None:
     server = serve(answer(TASK))
     task = reach(server).perform(COMMAND, "the.token")
     assert isinstance(task, Task)
@@ -123,7 +123,7 @@ def test_one_connection_serves_many_requests(serve: Serve) -> None:
     assert server.connections == 1
 
 
-def test_what_may_not_be_repeated_gets_a_connection_that_is_surely_open(serve: Serve) -> None:
+def test_request_that_must_not_repeat_uses_a_new_connection(serve: Serve) -> None:
     server = serve(answer(ADA))
     backend = reach(server)
     backend.perform(QUERY, "t")
@@ -156,7 +156,7 @@ def test_warnings_that_are_none_are_passed_over(serve: Serve) -> None:
     assert told == []
 
 
-def test_the_zone_is_the_company_s_and_needs_no_request_of_its_own_after_an_answer(serve: Serve) -> None:
+def test_zone_is_taken_from_an_answer_without_a_request(serve: Serve) -> None:
     server = serve(answer(ADA))
     backend = reach(server)
     backend.perform(QUERY, "t")
@@ -205,7 +205,7 @@ def test_a_refusal_is_what_it_was_where_it_was_raised(serve: Serve, exit_status:
     [HANG_UP, b"HTTP/1.1 200 OK\r\nContent-", answer(TASK)[:-5]],
     ids=["at once", "in the head", "in the body"],
 )
-def test_a_command_whose_connection_broke_is_sent_again_under_the_same_key(serve: Serve, broken: bytes) -> None:
+def test_command_is_resent_under_same_key_after_disconnect(serve: Serve, broken: bytes) -> None:
     server = serve(saying(broken), saying(broken), answer(TASK))
     assert reach(server).perform(COMMAND, "t").number == 1
     assert len(server.asked) == 3
@@ -213,7 +213,7 @@ def test_a_command_whose_connection_broke_is_sent_again_under_the_same_key(serve
     assert len({asked.body for asked in server.asked}) == 1
 
 
-def test_a_command_whose_connection_breaks_again_and_again_is_in_doubt(serve: Serve) -> None:
+def test_command_is_in_doubt_after_repeated_disconnects(serve: Serve) -> None:
     server = serve(HANG_UP)
     error = refusal(lambda: reach(server).perform(COMMAND, "t"))
     assert error.code == "in_doubt"
@@ -221,7 +221,7 @@ def test_a_command_whose_connection_breaks_again_and_again_is_in_doubt(serve: Se
     assert len(server.asked) == 3
 
 
-def test_a_query_whose_connection_breaks_again_and_again_changed_nothing(serve: Serve) -> None:
+def test_query_is_unavailable_after_repeated_disconnects(serve: Serve) -> None:
     server = serve(HANG_UP)
     assert refusal(lambda: reach(server).perform(QUERY, "t")).code == "server_unavailable"
     assert len(server.asked) == 3
@@ -235,7 +235,7 @@ def test_a_secret_is_never_sent_twice(serve: Serve, message: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_what_a_proxy_says_for_a_server_that_fell_is_a_broken_connection(serve: Serve, status: int) -> None:
+def test_proxy_error_page_counts_as_a_broken_connection(serve: Serve, status: int) -> None:
     page = answer(b"<h1>Bad Gateway</h1>", status, kind="text/html", version=None)
     server = serve(page)
     assert refusal(lambda: reach(server).perform(COMMAND, "t")).code == "in_doubt"
@@ -296,7 +296,7 @@ def test_who_speaks_no_http_has_done_nothing(serve: Serve, said: bytes) -> None:
 
 
 @pytest.mark.parametrize("said", [*NONSENSE_OF_OURS.values(), *NO_REASON.values()], ids=[*NONSENSE_OF_OURS, *NO_REASON])
-def test_a_server_that_answers_nonsense_leaves_a_command_in_doubt(serve: Serve, said: bytes) -> None:
+def test_nonsense_answer_leaves_a_command_in_doubt(serve: Serve, said: bytes) -> None:
     for message, code in ((COMMAND, "in_doubt"), (QUERY, "server_unavailable")):
         server = serve(said)
         assert refusal(lambda server=server, message=message: reach(server).perform(message, "t")).code == code  # type: ignore[misc]
@@ -439,7 +439,7 @@ def events(*sequences: int) -> bytes:
     return f"{len(text) + 3:x}\r\n: \n{text}\r\n".encode()
 
 
-def test_events_are_followed_over_broken_connections_from_where_they_broke(serve: Serve) -> None:
+def test_follow_resumes_after_the_last_event_received(serve: Serve) -> None:
     server = serve(saying(STREAM + events(4, 5)), HANG_UP, saying(STREAM + events(6)), saying(STREAM + events(7)))
     followed = reach(server).follow(ListEvents(type="task created", after=3), "t")
     assert [each["sequence"] for (each,) in islice(followed, 4)] == ["4", "5", "6", "7"]
@@ -491,7 +491,7 @@ def test_large_answers_arrive_whole(serve: Serve) -> None:
     assert found.users[-1].username == "n19999"
 
 
-def test_a_large_request_to_a_server_that_answers_early_is_refused_by_what_it_says(serve: Serve) -> None:
+def test_early_answer_to_a_large_request_is_reported(serve: Serve) -> None:
     from popug_cli.messages.tasks import ImportTasks, NewTask
 
     def early(connection: socket.socket) -> None:

@@ -43,7 +43,7 @@ def set_local(company: InProcess, local: str) -> None:
 # --- what is due --------------------------------------------------------------------------------
 
 
-def test_yesterday_is_closed_paid_and_mailed_at_its_hour_and_not_before(company: InProcess) -> None:
+def test_yesterday_is_closed_and_mailed_at_its_hour(company: InProcess) -> None:
     earn(company)
     set_local(company, "2026-03-03 00:04")
     assert closed_dates(run_due(company)) == []
@@ -89,7 +89,7 @@ def test_a_clock_set_back_closes_nothing_and_set_right_goes_on(company: InProces
     assert closed_dates(run_due(company)) == ["2026-03-04"]
 
 
-def test_a_jump_of_years_is_said_each_time_and_closes_only_with_a_yes(company: InProcess) -> None:
+def test_jump_of_years_is_reported_and_needs_confirmation(company: InProcess) -> None:
     earn(company)
     set_local(company, "2029-03-02 09:00")
     for _ in range(2):
@@ -162,9 +162,7 @@ def test_a_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.
     assert run_due(company).backup not in {None, first}
 
 
-def test_of_two_schedulers_that_look_at_once_one_takes_the_backup(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_of_two_schedulers_takes_the_backup(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
     company.backend.close()
     look, taken = heartbeat.last_recorded, []
@@ -182,9 +180,7 @@ def test_of_two_schedulers_that_look_at_once_one_takes_the_backup(
     assert len(list((company.root / "backups").iterdir())) == 1
 
 
-def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_backup_is_a_warning_and_the_day_is_closed(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise Unavailable("disk_full", "The disk is full.")
 
@@ -197,9 +193,7 @@ def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
     assert any("backup was not taken" in warning for warning in company.warnings)
 
 
-def test_while_the_mail_server_is_down_all_mail_waits_longer_and_longer(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mail_backs_off_while_the_mail_server_is_down(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_MAIL_TRANSPORT", "smtp")
     monkeypatch.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("POPUG_MAIL_SMTP_PORT", "9")
@@ -235,7 +229,7 @@ def test_the_doctor_warns_of_a_scheduler_that_stands_still(company: InProcess) -
     assert (check.ok, check.detail.startswith("warning: the scheduler has not run since")) == (True, True)
 
 
-def test_a_sign_of_life_is_left_now_and_then_also_after_the_clock_was_set_back(company: InProcess) -> None:
+def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> None:
     def seen() -> Any:
         return company.rows("SELECT seen_at FROM storage_heartbeats")[0]["seen_at"]
 
@@ -297,9 +291,7 @@ def test_too_many_days_are_told_when_they_are_found(company: InProcess) -> None:
     assert [run.next.needs_yes for run in reporter.runs] == [True]
 
 
-def test_a_fault_of_the_place_is_told_once_and_the_next_run_tries_again(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_error_is_reported_once_and_retried(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(self: ScheduledRun) -> ScheduledRunResult:
         raise Unavailable("database_busy", "Another process holds the database.")
 
@@ -314,7 +306,7 @@ def test_a_fault_of_the_place_is_told_once_and_the_next_run_tries_again(
     assert len(reporter.runs) == 1
 
 
-def test_an_order_to_stop_ends_a_run_between_two_steps_with_nothing_half_done(company: InProcess) -> None:
+def test_stop_ends_a_run_between_two_steps(company: InProcess) -> None:
     earn(company)
     company.clock.advance(days=1)
     reporter = RecordingReporter()

@@ -100,9 +100,7 @@ def test_a_signal_ends_it_although_it_waits_to_begin(company: InProcess) -> None
     assert (process.returncode, told, errors) == (0, "", "")
 
 
-def test_a_signal_ends_it_although_the_mail_server_hangs_and_the_mail_goes_out_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signal_ends_scheduler_while_the_mail_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     earn(company)
     with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as smtp:

@@ -79,7 +79,7 @@ def screen(pilot: Pilot[None]) -> str:
     return "\n".join(strip.text.rstrip() for strip in lines)
 
 
-def test_a_worker_completes_a_task_with_a_key_and_sees_what_it_brought(company: InProcess) -> None:
+def test_worker_completes_a_task_and_sees_the_reward(company: InProcess) -> None:
     task = company.act("boss", AddTask(title="Feed [b]the cage".replace("[b]", "<b>"), jira_id="POPUG-7"))
     assert task.reward_cents is not None
     reward = f"${task.reward_cents // 100}"

@@ -59,7 +59,7 @@ def test_a_failure_is_tried_again_later_and_what_follows_waits(company: InProces
     assert (find_hook(company).state, find_hook(company).last_error) == ("ready", None)
 
 
-def test_what_fails_for_good_is_set_aside_and_given_once_more_when_asked_for(company: InProcess) -> None:
+def test_failing_event_is_a_dead_letter_and_retried_on_request(company: InProcess) -> None:
     poison = 'event=$(cat); case $event in *Poison*) test -e cure || exit 1;; esac; echo "$event" >> got.jsonl'
     hook(company, "task_created", poison)
     add(company, "Poison", "Fine")
@@ -88,9 +88,7 @@ def test_one_hook_that_fails_keeps_no_other_waiting(company: InProcess) -> None:
     assert titles(company) == ["One", "Two"]
 
 
-def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_hook_is_killed_with_its_child_processes(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_HOOKS_TIMEOUT_SECONDS", "1")
     company.backend.close()
     hook(company, "task_created", 'sleep 1000 & echo $! > "$POPUG_HOME/child"; wait')
@@ -131,7 +129,7 @@ def test_a_hook_that_cannot_be_started_says_why(company: InProcess) -> None:
     assert (trial.exit, "#!/bin/sh" in trial.output) == (126, True)
 
 
-def test_a_trial_is_of_the_event_that_is_named_the_last_of_its_kind_or_a_sample(company: InProcess) -> None:
+def test_try_uses_named_event_or_last_one_or_a_sample(company: InProcess) -> None:
     hook(company, "task_created", "cat")
     trial = company.backend.perform(TryHook(name="task_created"))
     assert (trial.is_sample, json.loads(trial.output)) == (True, trial.event)
@@ -159,7 +157,7 @@ def test_a_sample_fits_its_schema(event_type: str) -> None:
 # --- claims -------------------------------------------------------------------------------------
 
 
-def test_what_somebody_has_claimed_is_left_alone_until_the_lease_is_over(company: InProcess) -> None:
+def test_leased_event_is_left_alone_until_lease_expires(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     add(company, "One")
     sync_hooks(company.backend, SCHEDULER, find(company.backend.home))
@@ -250,7 +248,7 @@ def test_a_machine_that_cannot_start_programs_counts_no_attempt(
     assert run_hooks(company).done == 1
 
 
-def test_the_doctor_finds_nothing_wrong_with_hooks_and_their_dead_letters(company: InProcess) -> None:
+def test_doctor_passes_with_hooks_and_dead_letters(company: InProcess) -> None:
     def wrong() -> list[str]:
         return [check.name for check in company.backend.perform(CheckHealth()).checks if not check.ok]
 

@@ -54,9 +54,7 @@ class RecordingReporter:
         self.errors.append(error)
 
 
-def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_again(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hanging_hook_is_killed_and_run_again(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0.01)
     monkeypatch.setattr("popug_cli.daemon.hook_loop.GRACE_SECONDS", PATIENCE_SECONDS)
     trap = "trap '' TERM; "
@@ -109,9 +107,7 @@ def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pyte
     assert (len(calls), [error.code for error in reporter.errors]) == (3, ["database_busy"])
 
 
-def test_a_served_home_that_was_replaced_is_left_alone_without_a_word(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_poller_ends_silently_if_served_home_is_replaced(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def replaced(progress: Any) -> LocalBackend:
         raise Unavailable("server_unavailable", "The database was replaced.")
 
@@ -169,7 +165,7 @@ def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: p
     assert titles(company) == ["One"]
 
 
-def test_an_order_to_end_ends_a_single_look_and_the_event_is_run_again(company: InProcess) -> None:
+def test_signalled_run_stops_and_event_is_run_again(company: InProcess) -> None:
     hook(company, "task_created", "test -e up && exit 0; kill -TERM $PPID; sleep 1000")
     add(company, "One")
 

@@ -26,9 +26,7 @@ def database(people: People) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
-    people: People, database: sqlite3.Connection
-) -> None:
+def test_viewer_is_found_only_for_a_valid_unscoped_token(people: People, database: sqlite3.Connection) -> None:
     def holder(token: str) -> shell_completion.Viewer | None:
         return shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now()))
 

@@ -106,7 +106,7 @@ def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> Non
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
-def test_a_key_open_to_others_is_refused_with_the_command_that_mends_it(people: People, mode: int) -> None:
+def test_key_readable_by_others_is_refused_with_a_chmod_hint(people: People, mode: int) -> None:
     token = people.log_in().token
     key_file(people).chmod(mode)
     for attempt in (people.log_in, lambda: people.backend.perform(WhoAmI(), token)):

@@ -54,7 +54,7 @@ def test_an_unknown_name_is_as_much_work(people: People, monkeypatch: pytest.Mon
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_new_password_is_hashed_once_and_before_anybody_has_to_wait(
+def test_new_password_is_hashed_once_outside_the_write_lock(
     people: People, monkeypatch: pytest.MonkeyPatch, message: Message[Any]
 ) -> None:
     import argon2

@@ -59,7 +59,7 @@ def test_passwords_are_hashed_outside(company: InProcess, watched: list[bool]) -
     assert login(company, PASSWORD).user.username == "boss"
 
 
-def test_a_password_that_changes_meanwhile_does_not_let_anybody_in(
+def test_login_refused_if_password_changes_during_comparison(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old password was compared with the old hash, and then a new one was set."""

@@ -177,7 +177,7 @@ def _guess_thrice(root: Path) -> list[str]:
     return codes
 
 
-def test_eight_processes_that_guess_at_once_have_six_tries_in_all(people: People) -> None:
+def test_eight_guessing_processes_have_six_tries_in_all(people: People) -> None:
     people.backend.runtime.engine.dispose()
     with multiprocessing.get_context("fork").Pool(8) as pool:
         codes = [code for each in pool.map(_guess_thrice, [people.root] * 8, chunksize=1) for code in each]
@@ -188,7 +188,7 @@ def test_eight_processes_that_guess_at_once_have_six_tries_in_all(people: People
 # --- what is told of tokens ---------------------------------------------------------------------
 
 
-def test_what_is_told_of_a_token_is_whose_and_what_it_is_and_why_it_ended(people: People) -> None:
+def test_token_events_carry_user_kind_scope_and_reason(people: People) -> None:
     head, user_id = people.head(), people.people["kesha"].user_id
     issued = people.act("boss", IssueToken(username="kesha", ttl_seconds=60, scope=Scope.CLOSE_DAY))
     token = {"token_id": issued.token_id, "user_id": user_id}
@@ -312,7 +312,7 @@ def test_a_machines_token_is_listed_used_and_revoked(people: People) -> None:
     assert people.events(head) == ["token_issued boss", "token_revoked boss"]
 
 
-def test_the_last_use_of_a_machines_token_is_that_of_its_last_command(people: People) -> None:
+def test_machine_token_records_time_of_last_command(people: People) -> None:
     issued = people.act("boss", IssueToken(username="boss", ttl_seconds=86400))
     people.clock.advance(hours=1)
     people.backend.perform(WhoAmI(), issued.token)

@@ -79,7 +79,7 @@ def test_a_company_is_not_founded_for_a_bad_admin_or_zone(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_first_admin_with_a_weak_password_is_refused_in_a_company_that_is_there(tmp_path: Path) -> None:
+def test_weak_password_of_first_admin_refused_in_empty_company(tmp_path: Path) -> None:
     backend = LocalBackend(Home(tmp_path / "home"))
     backend.create_company("UTC")
     with refused("password_too_weak", 2):

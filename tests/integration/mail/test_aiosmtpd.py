@@ -138,9 +138,7 @@ def test_a_receiver_refused_is_set_aside_and_the_rest_goes_out(tmp_path: Path, m
     assert (run.sent, run.failed, room.statuses()["gosha"]) == (2, 1, "failed")
 
 
-def test_a_server_that_closes_in_the_middle_of_data_gets_each_mail_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_closing_during_data_gets_each_mail_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office, ClosesInData.closed = Office(), 0
     with open_office(office, monkeypatch, ClosesInData):
         room = filled(tmp_path)
@@ -194,7 +192,7 @@ def options(security: str, certificate: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("security", ["tls", "starttls"])
-def test_a_certificate_is_checked_and_may_be_trusted_by_a_setting(
+def test_certificate_is_checked_and_trusted_by_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path, security: str
 ) -> None:
     office = Office()
@@ -290,9 +288,7 @@ def _die_around(where: Any, name: str, counted: Iterator[int], point: int) -> No
     setattr(where, name, run)
 
 
-def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_could_not_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_sender_loses_no_mail_and_repeats_only_unmarked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office, point, repeated = Office(), 0, Counter[int]()
     filled(tmp_path).backend.close()
     with open_office(office, monkeypatch):
@@ -312,9 +308,7 @@ def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_coul
     assert set(repeated) == {0, 1}
 
 
-def test_a_mail_is_marked_once_the_next_is_announced_and_before_that_one_could_be_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mail_is_marked_before_the_next_could_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     real_mark, real_send = outbox.mark_sent, smtplib.SMTP.send
 
@@ -358,9 +352,7 @@ def test_a_mark_that_is_interrupted_is_made_before_the_run_ends(
     assert len(office.taken) == 3
 
 
-def test_an_ending_interpreter_that_takes_no_new_work_still_marks_what_was_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sent_mail_is_marked_though_executor_is_shut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(*_: object) -> None:
         raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 

@@ -166,7 +166,7 @@ def test_a_sender_that_is_none_keeps_all_mail_queued(tmp_path: Path, monkeypatch
 # --- what the transport says ------------------------------------------------------------------------
 
 
-def test_a_mail_refused_for_good_is_set_aside_and_the_rest_goes_out(room: MailCompany, scripted: Use) -> None:
+def test_permanently_refused_mail_fails_and_the_rest_is_sent(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
     transport = scripted(ACCEPTED, NEVER)
@@ -192,7 +192,7 @@ def test_a_failed_mail_can_be_queued_again(room: MailCompany, scripted: Use) -> 
         room.backend.perform_as(OPERATOR, RetryMail(mail_id=failed.mail_id))
 
 
-def test_a_mail_refused_for_now_is_tried_again_when_due_or_by_hand(room: MailCompany, scripted: Use) -> None:
+def test_temporarily_refused_mail_is_retried_when_due(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha")
     room.pay("kesha")
     transport = scripted(BUSY, BUSY)
@@ -243,7 +243,7 @@ def test_at_the_close_a_server_that_is_down_is_a_warning(room: MailCompany, scri
     assert "nobody is there" in room.warnings[0]
 
 
-def test_one_broken_connection_is_replaced_and_two_in_a_row_end_the_run(room: MailCompany, scripted: Use) -> None:
+def test_one_broken_connection_is_replaced_and_two_end_the_run(room: MailCompany, scripted: Use) -> None:
     names = ("kesha", "gosha", "vera", "igor", "olga")
     room.hire(*names)
     room.pay(*names)
@@ -285,7 +285,7 @@ def test_while_nobody_is_there_all_wait_longer_and_longer(room: MailCompany, scr
     }
 
 
-def test_a_maildir_that_cannot_be_made_certain_is_one_failure_of_many_mails(room: MailCompany, scripted: Use) -> None:
+def test_maildir_sync_failure_requeues_all_its_mails(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
     transport = scripted(with_marking=False)
@@ -344,7 +344,7 @@ def test_a_mail_that_is_not_there_is_not_found(room: MailCompany) -> None:
         room.backend.perform_as(OPERATOR, RetryMail(mail_id="no-such"))
 
 
-def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: MailCompany) -> None:
+def test_claimable_mail_is_found_without_reading_sent_mail(room: MailCompany) -> None:
     parameters = dict.fromkeys(("now", "include_not_due", "beyond_waits", "beyond_leases", "mail_ids"), "")
     with room.backend.runtime.reading(OPERATOR) as context:
         first_steps = [

@@ -83,7 +83,7 @@ def test_content_refused_for_good_fails_that_mail(post: Post, open_room: Open) -
     assert (open_room().send().failed, len(post.taken)) == (1, 2)
 
 
-def test_a_server_that_hangs_up_in_the_middle_gets_the_rest_over_a_new_connection(post: Post, open_room: Open) -> None:
+def test_disconnected_server_gets_rest_over_new_connection(post: Post, open_room: Open) -> None:
     post.mood.to_mail = ["250 taken", DIE]
     room = open_room()
     run = room.send()
@@ -92,15 +92,13 @@ def test_a_server_that_hangs_up_in_the_middle_gets_the_rest_over_a_new_connectio
     assert len(set(post.message_ids)) == len(post.taken) == 3
 
 
-def test_a_server_that_says_it_closes_gets_the_rest_over_a_new_connection(post: Post, open_room: Open) -> None:
+def test_server_that_says_421_gets_rest_over_new_connection(post: Post, open_room: Open) -> None:
     post.mood.to_mail = ["421 too many"]
     run = open_room().send()
     assert (run.sent, run.queued, run.failed, post.connections) == (2, 1, 0, 2)
 
 
-def test_a_mail_taken_by_a_server_that_died_before_saying_so_comes_again_under_its_id(
-    post: Post, open_room: Open
-) -> None:
+def test_unacknowledged_mail_is_resent_under_the_same_id(post: Post, open_room: Open) -> None:
     post.mood.to_mail = [TAKE_AND_DIE]
     room = open_room()
     room.send()

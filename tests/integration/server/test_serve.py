@@ -131,7 +131,7 @@ def test_over_the_network_it_is_known_by_its_own_names_only(served: RunningServe
     connection.close()
 
 
-def test_a_path_that_leads_nowhere_and_a_method_that_is_not_taken(served: RunningServer) -> None:
+def test_unknown_path_and_wrong_method_are_refused(served: RunningServer) -> None:
     refused(served.request("GET", "/v1/nothing"), 404, "route_not_found")
     answer = served.request("GET", "/v1/tasks/add_task")
     refused(answer, 405, "usage")

@@ -199,9 +199,7 @@ def test_a_large_body_is_taken_of_who_has_a_token_only(served: RunningServer, to
         assert code_of(all_of(client)) == told
 
 
-def test_a_large_body_of_who_has_a_token_is_read_where_it_may_be_a_file(
-    served: RunningServer, company: ServerFixture
-) -> None:
+def test_large_body_with_token_accepted_for_imports_only(served: RunningServer, company: ServerFixture) -> None:
     answer = served.post("tasks/import_tasks", {"lines": [{"title": "x" * 150_000}]}, company.tokens["kesha"])
     assert (answer.status, answer.document["code"]) == (422, "invalid_title")
     answer = served.post("tasks/add_task", {"title": "x" * 5_000_000}, company.tokens["kesha"])
@@ -300,9 +298,7 @@ def test_who_reads_nothing_holds_no_connection(served: RunningServer, requests: 
         client.close()
 
 
-def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(
-    served: RunningServer, company: ServerFixture
-) -> None:
+def test_client_leaving_an_event_stream_logs_nothing(served: RunningServer, company: ServerFixture) -> None:
     for number in range(10):
         served.post("tasks/add_task", {"title": f"Task {number}"}, company.tokens["kesha"])
     for _ in range(5):
@@ -346,7 +342,7 @@ def test_more_connections_than_there_may_be_are_refused(served: RunningServer) -
     assert "503 server_unavailable" in told
 
 
-def test_there_are_no_more_connections_than_files_that_may_be_open(company: ServerFixture, tmp_path: Path) -> None:
+def test_connections_are_limited_by_open_file_limit(company: ServerFixture, tmp_path: Path) -> None:
     home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
     patch = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n" + SHORT
     with RunningServer(home, patch=patch) as served:
@@ -359,9 +355,7 @@ def test_there_are_no_more_connections_than_files_that_may_be_open(company: Serv
         assert (served.end(), served.err) == (0, "")
 
 
-def test_a_thousand_wrong_tokens_are_refused_and_the_right_one_is_served_meanwhile(
-    served: RunningServer, company: ServerFixture
-) -> None:
+def test_valid_token_is_served_during_a_thousand_wrong_ones(served: RunningServer, company: ServerFixture) -> None:
     statuses: list[int] = []
 
     def guess(path: Path) -> None:

@@ -61,7 +61,7 @@ def refused(capfd: pytest.CaptureFixture[str], home: Path, *arguments: str) -> t
     return code, error
 
 
-def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: ServerFixture) -> None:
+def test_server_with_scheduler_closes_days_and_ends_by_sigint(company: ServerFixture) -> None:
     with RunningServer(company.home.root, "--scheduler") as served:
         found = served.socket.stat()
         assert stat.S_ISSOCK(found.st_mode)
@@ -75,7 +75,7 @@ def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: Ser
         assert not served.socket.exists()
 
 
-def test_a_home_has_one_server_and_the_socket_of_a_killed_one_is_taken_over(
+def test_home_has_one_server_and_stale_socket_is_replaced(
     company: ServerFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with RunningServer(company.home.root) as first:
@@ -151,7 +151,7 @@ def test_a_name_that_none_can_have_is_no_address(company: ServerFixture, capfd: 
     assert (code, error["code"]) == (8, "server_unavailable")
 
 
-def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_it_is_told(tmp_path: Path) -> None:
+def test_long_home_path_is_served_in_runtime_directory(tmp_path: Path) -> None:
     company = create_home(tmp_path / ("long" * 20) / ("longer" * 10))
     runtime, outside = tmp_path / "run", tmp_path / "outside.sock"
     runtime.mkdir(mode=0o700)

@@ -31,7 +31,7 @@ def stored(sums: Connection) -> dict[str, int]:
     return {row.name: row.cents for row in sums.exec_driver_sql("SELECT name, cents FROM sums")}
 
 
-def test_many_rows_are_merged_with_what_is_there_and_all_are_counted(sums: Connection) -> None:
+def test_many_rows_are_merged_and_counted(sums: Connection) -> None:
     insert_many(sums, MERGE, [("n000", 5), ("n126", 7)])
     assert insert_many(sums, MERGE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY
     assert stored(sums) == {f"n{n:03}": n for n in range(MANY)} | {"n000": 5, "n126": 133}
@@ -43,7 +43,7 @@ def test_of_many_moves_those_are_counted_that_found_their_row(sums: Connection) 
     assert stored(sums) == {f"n{n:03}": n + 1 for n in range(0, MANY, 2)}
 
 
-def test_a_row_that_is_refused_leaves_none_of_those_that_were_taken_with_it(sums: Connection) -> None:
+def test_refused_row_leaves_no_row_of_its_batch(sums: Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_PER_STATEMENT))])
     assert stored(sums) == {}
@@ -58,7 +58,7 @@ def tell_of_mails(context: Context) -> None:
         context.events.publish(MailSent(mail_id=f"m{n}", user_id="ann", business_date=date(2026, 3, 2)))
 
 
-def test_consumers_pass_by_a_great_many_events_that_are_for_none_of_them(tmp_path: Path) -> None:
+def test_consumers_skip_many_unrelated_events(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.backend.write(SendMail(), OPERATOR, tell_of_mails)
     (head,) = company.rows("SELECT max(sequence) AS head FROM bus_log")

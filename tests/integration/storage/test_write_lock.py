@@ -129,9 +129,7 @@ def test_a_lock_of_the_shell_is_waited_for_with_open_ears(company: InProcess, mo
     assert titles(company) == []
 
 
-def test_where_nothing_moves_a_wait_ends_and_where_others_write_it_goes_on(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wait_for_lock_ends_unless_other_writers_progress(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
     def moving(database: Path) -> tuple[int, int]:
@@ -153,7 +151,7 @@ class Stopped(BaseException):
     """The caller is to end."""
 
 
-def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
+def test_stopped_caller_gives_up_lock_unless_write_is_required(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop() -> None:
@@ -177,7 +175,7 @@ def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
         pass
 
 
-def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InProcess, tmp_path: Path) -> None:
+def test_home_restored_during_a_wait_is_not_written(company: InProcess, tmp_path: Path) -> None:
     backup = company.backend.perform(BackUp(path=str(tmp_path / "backup.zip")))
     other = company.backend.for_home(company.backend.home)
     other.runtime  # noqa: B018 - it is open before the restore
@@ -231,9 +229,7 @@ def change(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("write", [note, change])
-def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(
-    tmp_path: Path, write: Callable[[Runtime], None]
-) -> None:
+def test_home_emptied_during_a_wait_is_not_written(tmp_path: Path, write: Callable[[Runtime], None]) -> None:
     company = InProcess(tmp_path / "home")
     runtime, database = company.backend.runtime, company.root / "popug.db"
     with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as foreign:

@@ -74,7 +74,7 @@ def test_a_shuffle_draws_every_open_task_and_leaves_the_others(company: InProces
     assert holders(company) != before
 
 
-def test_the_events_of_a_shuffle_carry_one_draw_and_name_the_request_as_their_cause(company: InProcess) -> None:
+def test_shuffle_events_share_one_draw_and_its_request(company: InProcess) -> None:
     start = log_head(company)
     done = company.act("boss", ShuffleTasks())
     (request,) = events(company, ShuffleRequested, after=start)
@@ -123,7 +123,7 @@ def test_progress_is_told_of_a_shuffle(company: InProcess) -> None:
 # --- draws done again ---------------------------------------------------------------------------
 
 
-def test_draws_can_be_done_again_by_anyone_whatever_became_of_the_people(company: InProcess) -> None:
+def test_draws_verify_after_people_changed(company: InProcess) -> None:
     shuffles = [company.act("boss", ShuffleTasks()).shuffle_id]
     company.act("boss", DeactivateUser(username="asya"))
     shuffles.append(company.act("boss", ShuffleTasks()).shuffle_id)
@@ -180,9 +180,7 @@ def test_an_unknown_shuffle_is_not_found(company: InProcess, shuffle_id: str) ->
 # --- requests that come to nothing --------------------------------------------------------------
 
 
-def test_a_shuffle_that_fails_is_dropped_recorded_and_never_carried_out_later(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_shuffle_is_recorded_and_never_done_later(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     before, start = holders(company), log_head(company)
     with monkeypatch.context() as broken:
         broken.setattr(assignments, "draw_assignee", lambda *_: 1 / 0)

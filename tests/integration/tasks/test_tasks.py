@@ -102,7 +102,7 @@ def test_an_unknown_number_is_no_task(company: InProcess, number: int) -> None:
         assert (error.code, error.exit_status) == ("task_not_found", 3)
 
 
-def test_the_refusal_of_a_task_taken_by_a_shuffle_names_it_its_time_and_the_assignee(company: InProcess) -> None:
+def test_complete_refused_after_shuffle_names_assignee_and_time(company: InProcess) -> None:
     company.hire("gosha")
     task = reassigned_from(company, "kesha")
     company.clock.advance(minutes=5)
@@ -225,7 +225,7 @@ def test_of_a_file_with_a_bad_line_nothing_is_imported(company: InProcess) -> No
     assert titles(company) == []
 
 
-def test_all_tasks_of_an_import_are_created_before_any_is_assigned_and_each_is_charged(company: InProcess) -> None:
+def test_import_creates_all_tasks_before_any_assignment(company: InProcess) -> None:
     count = 1200
     assert bring_in(company, *(NewTask(title=f"Task {n}") for n in range(count))) == (count, 0)
     created, assigned = events(company, TaskCreated), events(company, TaskAssigned)
@@ -237,7 +237,7 @@ def test_all_tasks_of_an_import_are_created_before_any_is_assigned_and_each_is_c
 # --- a task with its history --------------------------------------------------------------------
 
 
-def test_a_task_is_shown_with_its_history_and_the_entries_that_one_may_see(company: InProcess) -> None:
+def test_task_shows_history_and_entries_visible_to_caller(company: InProcess) -> None:
     company.hire("gosha")
     task = reassigned_from(company, "kesha")
     company.act("gosha", CompleteTask(number=task.number))

@@ -82,7 +82,7 @@ def test_an_import_over_portions_is_one_import(company: InProcess) -> None:
     assert (done.imported, done.skipped) == (0, 10)
 
 
-def test_a_bad_line_is_told_before_anything_is_made_of_the_good_ones(company: InProcess) -> None:
+def test_bad_line_is_refused_before_any_task_is_created(company: InProcess) -> None:
     told = watched(company)
     error = refused(company, "kesha", ImportTasks(lines=[*chores(MANY), NewTask(title="[bad")]))
     assert (error.code, error.details["line"]) == ("invalid_title", MANY + 1)
@@ -117,9 +117,7 @@ def test_people_are_imported_over_portions(company: InProcess) -> None:
         (newcomer("zed\ud800"), "invalid_username"),
     ],
 )
-def test_of_people_the_first_bad_line_is_told_and_nobody_is_registered(
-    company: InProcess, bad: NewPerson, code: str
-) -> None:
+def test_first_bad_line_of_users_is_refused_and_none_added(company: InProcess, bad: NewPerson, code: str) -> None:
     people = [newcomer("polly"), newcomer("vera"), newcomer("yuri"), newcomer("wanda"), bad, newcomer("not good")]
     error = refused(company, "boss", ImportUsers(people=people))
     assert (error.code, error.details["line"]) == (code, 5)

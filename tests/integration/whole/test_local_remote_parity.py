@@ -203,7 +203,7 @@ def test_a_command_whose_answer_got_lost_takes_effect_once(homes: tuple[Path, Pa
     assert asking.perform(ListTasks(status=StatusFilter.ALL), tokens["ada"]).total == before + 1
 
 
-def test_a_command_whose_answer_never_comes_is_in_doubt_and_was_done(homes: tuple[Path, Path, dict[str, str]]) -> None:
+def test_command_with_lost_answer_is_in_doubt_and_was_done(homes: tuple[Path, Path, dict[str, str]]) -> None:
     served, _, tokens = homes
     with Relay(served.parent / "lossy.sock", served / "popug.sock", loses=9) as relay:
         with pytest.raises(Unavailable) as caught:

@@ -87,9 +87,7 @@ def test_a_closed_stdin_is_one_from_which_nothing_comes(monkeypatch: pytest.Monk
     assert main.run(["man"]) == 0
 
 
-def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verification_without_memory_is_not_a_wrong_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from argon2.exceptions import VerificationError
 
     class Starved:
@@ -104,9 +102,7 @@ def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
     assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
 
 
-def test_a_password_that_cannot_be_hashed_is_a_want_of_the_system_only_where_it_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from argon2.exceptions import HashingError
 
     company, hasher = InProcess(tmp_path / "home"), Mock()
@@ -161,7 +157,7 @@ def test_a_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, mo
         (errno.EACCES, "unwritable_file"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_the_places_fault_or_the_askers(number: int, code: str) -> None:
+def test_unwritable_file_is_the_systems_or_callers_error(number: int, code: str) -> None:
     refusal = unwritable(Path("out"), OSError(number, os.strerror(number)))
     assert (refusal.code, refusal.exit_status) == (code, 2 if code == "unwritable_file" else 8)
 
@@ -172,9 +168,7 @@ def test_a_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
     assert kind_without_locks(f"/m/a{odd}b/home", mounts) == "fuse.bindfs"
 
 
-def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_company(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_without_disk_space_for_replay_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
 
     def full(*_: object, **__: object) -> None:
@@ -187,7 +181,7 @@ def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_comp
         assert refusal.value.code == "disk_full"
 
 
-def test_a_server_whose_database_was_cut_short_acknowledges_nothing_more(tmp_path: Path) -> None:
+def test_server_with_truncated_database_accepts_no_command(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.backend.close()
     served_company = ServedCompany(company.backend.home, threads=1)
@@ -234,16 +228,14 @@ def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
         assert home.database.stat().st_size == 0
 
 
-def test_a_founding_that_was_interrupted_before_the_first_table_goes_on(tmp_path: Path) -> None:
+def test_init_interrupted_before_first_table_is_resumed(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.make()
     home.database.write_bytes(b"")
     assert InProcess(home.root).act("boss", CheckHealth()).ok
 
 
-def test_a_pipe_in_the_place_of_the_servers_lock_is_the_places_fault(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pipe_instead_of_server_lock_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = InProcess(tmp_path / "home").backend.home
     os.mkfifo(home.serve_lock)
     assert main.run(["serve", "--home", str(home.root)]) == 8
@@ -261,9 +253,7 @@ def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert not [*tmp_path.iterdir()]
 
 
-def test_backups_that_may_not_be_written_are_the_places_fault_and_another_file_the_askers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_backup_is_system_error_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(Unavailable) as refusal:
@@ -279,9 +269,7 @@ def cut(log: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, cut])
-def test_a_server_whose_log_was_taken_away_acknowledges_nothing_more(
-    tmp_path: Path, lose: Callable[[Path], None]
-) -> None:
+def test_server_with_lost_wal_accepts_no_command(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     company.backend.close()
@@ -316,7 +304,7 @@ class FullDisk(StringIO):
         return os.open(os.devnull, os.O_WRONLY)
 
 
-def test_an_error_that_cannot_be_written_keeps_its_code_and_a_warning_spoils_no_answer(
+def test_full_stderr_keeps_exit_code_and_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr", FullDisk())
@@ -349,9 +337,7 @@ def test_a_want_of_memory_or_of_a_thread_is_one_of_the_system(
     assert said in error
 
 
-def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pipes_instead_of_keys_and_sessions_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     for file in (company.root / "keys").iterdir():
         file.unlink()
@@ -367,9 +353,7 @@ def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
         session_file.check()
 
 
-def test_a_restore_to_where_nothing_may_be_written_is_no_fault_of_the_backup(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_restore_to_read_only_place_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     backup = company.backend.perform(BackUp())
     monkeypatch.setattr(os, "access", lambda path, mode: False)
