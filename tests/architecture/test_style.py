@@ -116,7 +116,7 @@ def test_nothing_prints_but_the_printer(file: Path) -> None:
 
 
 @every_file
-def test_a_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
+def test_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
     if file.relative_to(PACKAGE).as_posix() not in BROAD_EXCEPTS:
         assert swallowing_excepts(ast.parse(file.read_text())) == []
 
@@ -131,7 +131,7 @@ def test_a_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
         ("try:\n    work()\nexcept ValueError:\n    pass", []),
     ],
 )
-def test_a_broad_except_is_recognised(source: str, found: list[int]) -> None:
+def test_broad_except_is_recognised(source: str, found: list[int]) -> None:
     assert swallowing_excepts(ast.parse(source)) == found
 
 

@@ -111,7 +111,7 @@ def test_letter_case_is_equivalent_only_if_sqlite_ignores_it(was: str, became: s
 
 
 @pytest.mark.parametrize("entry", named(), ids=lambda entry: entry.function)
-def test_what_is_named_as_equivalent_is_in_the_program(entry: Equivalent) -> None:
+def test_equivalent_mutant_names_a_line_of_the_program(entry: Equivalent) -> None:
     *module, name = entry.function.split(".")
     path = ROOT / "popug_cli" / "/".join(module)
     file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path.parent.with_suffix(".py")

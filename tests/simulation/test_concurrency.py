@@ -31,7 +31,7 @@ def test_server_survives_operator_at_work() -> None:
     assert done.stdout.rstrip().endswith(" snapshots of the bank, 0 faults")
 
 
-def test_a_reader_of_the_bank_sees_what_does_not_add_up(tmp_path: Path) -> None:
+def test_unbalanced_books_are_found(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     company.act("boss", AddTask(title="Feed the cage"))

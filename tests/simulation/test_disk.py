@@ -90,7 +90,7 @@ def test_process_killed_by_strace_leaves_nothing_half_done(tmp_path: Path) -> No
     assert {"Feed the cage"} <= titles <= {"Feed the cage", "Polish the perch"}
 
 
-def test_a_disk_keeps_what_was_synced_and_perhaps_what_was_not(tmp_path: Path) -> None:
+def test_simulated_disk_keeps_synced_data(tmp_path: Path) -> None:
     import random
 
     root = tmp_path / "root"
@@ -114,7 +114,7 @@ def test_a_disk_keeps_what_was_synced_and_perhaps_what_was_not(tmp_path: Path) -
     assert images == {(content, named) for content in (b"new", b"newer") for named in (True, False)}
 
 
-def test_without_a_compiler_the_harness_says_so(
+def test_harness_reports_a_missing_compiler(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.simulation.disk.command import CANNOT_RUN

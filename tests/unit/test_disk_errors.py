@@ -47,7 +47,7 @@ def test_disk_full_reports_space_of_nearest_existing_directory(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("before", [None, b"before"])
-def test_a_replaced_file_is_as_it_was_where_what_follows_fails(tmp_path: Path, before: bytes | None) -> None:
+def test_replaced_file_is_restored_if_a_later_step_fails(tmp_path: Path, before: bytes | None) -> None:
     file = tmp_path / "config.toml"
     if before is not None:
         file.write_bytes(before)
@@ -78,7 +78,7 @@ def test_a_replaced_file_is_as_it_was_where_what_follows_fails(tmp_path: Path, b
         (errno.ENOSPC, sqlite3.SQLITE_FULL, "disk_full"),
     ],
 )
-def test_what_sqlite_does_not_tell_apart_the_disk_is_asked_for(
+def test_ambiguous_sqlite_error_probes_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None, code: int, told: str
 ) -> None:
     database = tmp_path / "popug.db"
@@ -122,7 +122,7 @@ class Connected:
 
 
 @pytest.mark.parametrize(("checkpoint", "is_in_doubt"), [(0, False), (1, True), (None, True)])
-def test_a_commit_that_is_not_synced_is_taken_back_or_in_doubt(
+def test_unsynced_commit_is_rolled_back_or_in_doubt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int | None, is_in_doubt: bool
 ) -> None:
     monkeypatch.setattr(engine, "raw_connection", lambda connection: Driver(checkpoint))

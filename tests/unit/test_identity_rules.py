@@ -21,12 +21,12 @@ def code_of(error: pytest.ExceptionInfo[InvalidInput]) -> str:
 
 
 @pytest.mark.parametrize("name", ["a", "7", "kesha", "k.e_s-ha", "0" * 32])
-def test_a_plain_name_is_a_username(name: str) -> None:
+def test_plain_name_is_a_username(name: str) -> None:
     assert rules.parse_username(name) == name
     assert rules.is_username(name)
 
 
-def test_a_username_is_lower_cased() -> None:
+def test_username_is_lower_cased() -> None:
     assert rules.parse_username("KeSha.7") == "kesha.7"
 
 
@@ -50,7 +50,7 @@ def test_a_username_is_lower_cased() -> None:
         "Scheduler",
     ],
 )
-def test_anything_else_is_no_username(name: str) -> None:
+def test_other_text_is_not_a_username(name: str) -> None:
     with pytest.raises(InvalidInput) as error:
         rules.parse_username(name)
     assert code_of(error) == "invalid_username"
@@ -58,7 +58,7 @@ def test_anything_else_is_no_username(name: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_a_username_has_no_character_beyond_its_few(name: str) -> None:
+def test_username_has_no_character_beyond_its_few(name: str) -> None:
     try:
         parsed = rules.parse_username(name)
     except InvalidInput:
@@ -84,14 +84,14 @@ def test_one_bare_address_is_taken_as_it_is(address: str) -> None:
         "é@b", "a@é.b", "a\x00@b", "a(c)@b", "x" * 65 + "@b", "a@" + "b" * 64, "a@" + ".".join(["b" * 60] * 5),
     ],
 )  # fmt: skip
-def test_anything_else_is_no_address(address: str) -> None:
+def test_other_text_is_not_an_address(address: str) -> None:
     with pytest.raises(InvalidInput) as error:
         rules.parse_email(address)
     assert code_of(error) == "invalid_email"
 
 
 @given(st.one_of(st.emails(), st.from_regex(r"\A[^@]{0,5}@[^@]{0,5}\Z"), st.text()))
-def test_an_address_can_inject_nothing(address: str) -> None:
+def test_address_can_inject_nothing(address: str) -> None:
     try:
         parsed = rules.parse_email(address)
     except InvalidInput:
@@ -102,7 +102,7 @@ def test_an_address_can_inject_nothing(address: str) -> None:
     assert not any(c in ' \t\r\n<>,;:"()[]\\' or is_hidden(c) for c in parsed)
 
 
-def test_an_address_of_254_characters_is_the_longest() -> None:
+def test_address_of_254_characters_is_the_longest() -> None:
     domain = ".".join(["b" * 61] * 4)
     assert rules.parse_email("a" * (253 - len(domain)) + "@" + domain)
     with pytest.raises(InvalidInput):
@@ -113,7 +113,7 @@ def test_addresses_are_the_same_without_regard_to_case() -> None:
     assert rules.email_key("Polly@Example.com") == rules.email_key("pOLLY@eXAMPLE.COM")
 
 
-def test_a_role_is_one_of_four() -> None:
+def test_role_is_one_of_four() -> None:
     assert [rules.parse_role(role) for role in ("admin", "manager", "accountant", "worker")] == list(Role)
     for other in ("", "Admin", "king", "admin "):
         with pytest.raises(InvalidInput) as error:
@@ -163,12 +163,12 @@ def test_short_name_within_a_word_is_allowed(name: str, password: str) -> None:
         ("a.b", "words of a.b in it"),
     ],
 )  # fmt: skip
-def test_a_name_that_stands_there_as_such_gives_its_owner_away(name: str, password: str) -> None:
+def test_password_with_the_name_as_a_word_is_refused(name: str, password: str) -> None:
     with pytest.raises(InvalidInput):
         rules.check_password(password, name, "x@y.example")
 
 
-def test_a_password_is_the_same_however_the_keyboard_spells_it() -> None:
+def test_password_is_equal_in_every_unicode_spelling() -> None:
     assert rules.normal_password("cafe\u0301") == rules.normal_password("caf\u00e9")
 
 
@@ -181,19 +181,19 @@ def test_a_password_is_the_same_however_the_keyboard_spells_it() -> None:
         (("ab", "a@b", "worker", "short"), "password_too_weak"),
     ],
 )
-def test_somebody_new_is_checked_in_every_respect(person: tuple[str, str, str, str | None], code: str) -> None:
+def test_every_field_of_a_new_user_is_checked(person: tuple[str, str, str, str | None], code: str) -> None:
     with pytest.raises(InvalidInput) as error:
         rules.check_new_user(*person)
     assert code_of(error) == code
 
 
-def test_somebody_new_needs_no_password() -> None:
+def test_new_user_needs_no_password() -> None:
     rules.check_new_user("ab", "a@b", "worker", None)
     rules.check_new_user("AB", "a@b", "admin", "long enough a word")
 
 
 @pytest.mark.parametrize("seconds", [1, 3600, 366 * 86400])
-def test_a_machines_token_lives_for_366_days_at_most(seconds: int) -> None:
+def test_machines_token_lives_for_366_days_at_most(seconds: int) -> None:
     assert rules.check_lifetime(seconds) == timedelta(seconds=seconds)
 
 
@@ -209,14 +209,14 @@ def test_lockout_doubles_after_five_failures_up_to_15_minutes() -> None:
     assert rules.lockout_after(10**9) == timedelta(minutes=15)
 
 
-def test_a_lock_holds_until_its_end_and_no_longer() -> None:
+def test_lock_holds_until_its_end_and_no_longer() -> None:
     assert rules.is_locked(NOW + timedelta(seconds=1), NOW)
     assert rules.is_locked(NOW + timedelta(minutes=15), NOW)
     assert not rules.is_locked(NOW, NOW)
     assert not rules.is_locked(NOW - timedelta(seconds=1), NOW)
 
 
-def test_a_lock_from_before_the_clock_was_set_back_is_none() -> None:
+def test_lock_is_void_after_clock_set_back() -> None:
     assert not rules.is_locked(NOW + timedelta(minutes=15, microseconds=1), NOW)
 
 
@@ -237,7 +237,7 @@ def test_roles_are_named_in_a_sentence(roles: set[Role], words: str) -> None:
     assert rules.name_roles(roles) == words
 
 
-def test_a_role_that_is_none_is_told_those_that_there_are() -> None:
+def test_invalid_role_is_refused_with_the_valid_ones() -> None:
     with refused("invalid_role", 2, {"role": "boss"}) as error:
         rules.parse_role("boss")
     assert error.value.hint.endswith("The roles are admin, manager, accountant, worker.")
@@ -249,7 +249,7 @@ def test_short_name_allowed_if_enough_characters_remain() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_USERNAMES))
-def test_a_reserved_name_is_refused_with_another_way_out(name: str) -> None:
+def test_reserved_name_is_refused_with_a_hint(name: str) -> None:
     with refused("invalid_username", 2, {"username": name.upper()}) as error:
         rules.parse_username(name.upper())
     assert error.value.message == f"The username {name} is reserved."

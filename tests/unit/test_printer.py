@@ -22,7 +22,7 @@ def shown(width: int, columns: list[Column], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("width", [45, 60, 79])
-def test_a_flexible_column_gives_way(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flexible_column_is_shortened(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(width, COLUMNS, monkeypatch)
     assert max(map(len, lines)) <= width
     row = next(line for line in lines if "kesha" in line)
@@ -80,9 +80,7 @@ def test_plain_prints_one_record_per_line_with_names() -> None:
 
 
 @pytest.mark.parametrize(("locale", "is_ascii"), [("C", True), ("en_US.ISO-8859-1", True), ("de_DE.utf8", False)])
-def test_boxes_are_ascii_where_the_locale_knows_no_more(
-    locale: str, is_ascii: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_boxes_are_ascii_in_an_ascii_locale(locale: str, is_ascii: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", locale)
     out = io.StringIO()
     Printer(out=out).blocks(SCREEN)
@@ -114,7 +112,7 @@ def test_ascii_stream_escapes_cells_before_cutting(monkeypatch: pytest.MonkeyPat
     assert "\\u2026" not in file.getvalue().decode()
 
 
-def test_a_program_spells_its_own_signs_as_ascii_has_them() -> None:
+def test_own_signs_are_spelled_in_ascii() -> None:
     script = "from popug_cli.cli.main import run; raise SystemExit(run(['task', 'show', '…“é”']))"
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
@@ -130,9 +128,7 @@ class Screen(io.StringIO):
 
 
 @pytest.mark.parametrize(("rows", "is_paged"), [(3, False), (60, True)])
-def test_what_is_longer_than_the_screen_is_paged(
-    rows: int, is_paged: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_long_output_is_paged(rows: int, is_paged: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PAGER", f"cat > {tmp_path}/paged")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setenv("COLUMNS", "80")
@@ -144,7 +140,7 @@ def test_what_is_longer_than_the_screen_is_paged(
     assert bool(out.getvalue()) is not is_paged
 
 
-def test_a_pager_that_cannot_be_run_keeps_no_answer_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_printed_if_the_pager_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGER", "/nowhere/less 2> /dev/null")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr("sys.stdin", Screen())
@@ -153,7 +149,7 @@ def test_a_pager_that_cannot_be_run_keeps_no_answer_back(monkeypatch: pytest.Mon
     assert "59" in out.getvalue()
 
 
-def test_ctrl_c_is_the_pagers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ctrl_c_is_left_to_the_pager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PAGER", f"kill -INT $PPID; cat > {tmp_path}/paged")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr("sys.stdin", Screen())
@@ -162,16 +158,14 @@ def test_ctrl_c_is_the_pagers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("terminal", "is_styled"), [("", False), ("dumb", False), ("xterm", True)])
-def test_a_terminal_that_knows_no_styles_gets_none(
-    terminal: str, is_styled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terminal_without_styles_gets_none(terminal: str, is_styled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", terminal)
     out = Screen()
     Printer(out=out).blocks(SCREEN)
     assert ("\x1b" in out.getvalue()) is is_styled
 
 
-def test_a_sentence_is_broken_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sentence_is_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     sentence = "  a sentence of more than twenty characters"
     screen, pipe = Screen(), io.StringIO()

@@ -57,12 +57,12 @@ def test_verify_accepts_untouched_history_and_earlier_heads(company: InProcess) 
     assert all(verify(company, row["head"]).ok for row in paid)
 
 
-def test_a_head_is_asked_for_in_vain_where_no_link_can_be_read(company: InProcess) -> None:
+def test_head_is_not_found_without_readable_links(company: InProcess) -> None:
     tamper(company, "DROP TABLE bus_links")
     assert "cannot be read" in (verify(company, "f" * 64).first_wrong or "")
 
 
-def test_a_head_of_another_history_is_told(company: InProcess) -> None:
+def test_head_of_another_history_is_reported(company: InProcess) -> None:
     proof = verify(company, "f" * 64)
     assert not proof.ok
     assert "no part of this history" in (proof.first_wrong or "")
@@ -136,7 +136,7 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_edited_file_is_named(company: InProcess, statements: list[str], named: str) -> None:
+def test_edited_file_is_named(company: InProcess, statements: list[str], named: str) -> None:
     tamper(company, *statements)
     proof = verify(company)
     assert not proof.ok
@@ -145,7 +145,7 @@ def test_an_edited_file_is_named(company: InProcess, statements: list[str], name
 
 
 @pytest.mark.parametrize("kind", ["user_registered", "task_assigned", "shuffle_requested", "day_closed"])
-def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
+def test_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
     """What is stored of an envelope beside it is under no hash."""
     tamper(company, "PRAGMA wal_checkpoint(TRUNCATE)")
     database = company.root / "popug.db"
@@ -159,7 +159,7 @@ def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE bus_log", "DROP TABLE storage_home", "DELETE FROM alembic_version"])
-def test_a_file_without_what_all_rests_on_is_damaged(company: InProcess, statement: str) -> None:
+def test_file_without_essential_tables_is_damaged(company: InProcess, statement: str) -> None:
     tamper(company, statement)
     damaged = pytest.raises(IntegrityViolation, match=r"is damaged.*(no such table|already exists)")
     backend = LocalBackend(Home(company.root), clock=company.clock)
@@ -184,7 +184,7 @@ def test_verify_finds_removed_links(company: InProcess, kept: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["a registration", "a login", "a task", "a completion", "a shuffle", "a close"])
-def test_whatever_was_told_last_its_link_is_missed(company: InProcess, original: InProcess, what: str) -> None:
+def test_missing_last_link_is_found_after_any_command(company: InProcess, original: InProcess, what: str) -> None:
     (last,) = company.rows("SELECT max(last_sequence) AS link FROM bus_links")
     if what == "a registration":
         company.hire("late")
@@ -203,7 +203,7 @@ def test_whatever_was_told_last_its_link_is_missed(company: InProcess, original:
     assert "links were taken away" in (verify(company).first_wrong or "")
 
 
-def test_an_event_that_repeats_what_popug_told_is_from_outside(company: InProcess) -> None:
+def test_copied_event_counts_as_from_outside(company: InProcess) -> None:
     for type_ in ("user_registered", "task_created", "task_completed", "task_priced", "tasks_shuffled"):
         tamper(
             company,

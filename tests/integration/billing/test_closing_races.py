@@ -64,7 +64,7 @@ def test_eight_concurrent_closes_pay_and_mail_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("done_before", [0, 1, 2])
-def test_a_close_cut_off_between_two_days_is_gone_on_with(
+def test_close_interrupted_between_days_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done_before: int
 ) -> None:
     company = create_company(tmp_path / "home")
@@ -90,7 +90,7 @@ def test_a_close_cut_off_between_two_days_is_gone_on_with(
     check_books(company.rows)
 
 
-def test_a_scheduler_and_a_hand_close_side_by_side(tmp_path: Path) -> None:
+def test_scheduler_and_command_close_without_conflict(tmp_path: Path) -> None:
     company = create_company(tmp_path / "home")
     earn(company)
     company.clock.advance(days=1)

@@ -116,7 +116,7 @@ def hledger_balances(journal: Path, *arguments: str) -> dict[str, int]:
 
 
 @needs_hledger
-def test_hledger_notices_a_changed_amount(company: InProcess, tmp_path: Path) -> None:
+def test_hledger_finds_a_changed_amount(company: InProcess, tmp_path: Path) -> None:
     journal = tmp_path / "popug.journal"
     whole = exported(company, "hledger")
     place = whole.index("fee #1")
@@ -185,7 +185,7 @@ def _work(company: InProcess, message: Message[Any]) -> None:
         company.act("boss", AddTask(title="Meanwhile"))
 
 
-def test_an_export_refuses_to_overwrite_without_force(company: InProcess, tmp_path: Path) -> None:
+def test_export_refuses_to_overwrite_without_force(company: InProcess, tmp_path: Path) -> None:
     context, out = context_of(AsBoss(company)), tmp_path / "ledger.csv"
     ledger.export(context, JournalFormat.CSV, out)
     written = out.read_text()

@@ -44,7 +44,7 @@ def test_2_redelivered_event_has_its_effect_once(toy: BusFixture) -> None:
     assert toy.effects() == ["ann", "bob"]
 
 
-def test_2_a_unique_constraint_backs_the_mark(toy: BusFixture) -> None:
+def test_2_unique_constraint_protects_the_inbox(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.catch_up()
     with sqlite3.connect(toy.root / "popug.db") as database, pytest.raises(sqlite3.IntegrityError):
@@ -64,7 +64,7 @@ def test_2_crash_before_commit_leaves_no_effect_and_no_cursor(toy: BusFixture) -
     assert toy.effects() == ["ann"]
 
 
-def test_3_events_of_one_key_arrive_in_the_order_of_the_log(toy: BusFixture) -> None:
+def test_3_events_of_one_subject_arrive_in_log_order(toy: BusFixture) -> None:
     toy.publish("ann", "bob", "ann")
     toy.publish("ann")
     toy.catch_up()
@@ -112,7 +112,7 @@ def test_4_retries_back_off_and_end_as_dead_letter(toy: BusFixture) -> None:
     assert attempts[5:] == [(5, "dead")] * 3
 
 
-def test_4_what_is_not_due_yet_is_left_alone(toy: BusFixture) -> None:
+def test_4_event_that_is_not_due_is_not_retried(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad")
     toy.catch_up()
@@ -138,7 +138,7 @@ def test_4_retry_drains_waiting_events_up_to_next_failure(toy: BusFixture) -> No
     assert toy.rows("SELECT state FROM bus_set_aside") == [{"state": "dropped"}]
 
 
-def test_4_a_fault_of_the_place_counts_no_attempt(toy: BusFixture) -> None:
+def test_4_environment_error_counts_no_attempt(toy: BusFixture) -> None:
     toy.failing, toy.error = {"ann"}, OSError(28, "No space left on device", "popug.db")
     toy.publish("ann")
     report = toy.catch_up()
@@ -149,7 +149,7 @@ def test_4_a_fault_of_the_place_counts_no_attempt(toy: BusFixture) -> None:
     assert toy.effects() == ["ann"]
 
 
-def test_4_an_event_that_cannot_heal_is_a_dead_letter_at_once(toy: BusFixture) -> None:
+def test_4_permanent_failure_makes_a_dead_letter_at_once(toy: BusFixture) -> None:
     toy.append_unlinked(envelope("ann", {"user_id": 7}))
     toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v1", "id": "2"}))
     toy.publish("bob")
@@ -190,7 +190,7 @@ def test_4_parked_event_missing_from_log_blocks_nothing(toy: BusFixture) -> None
     assert toy.effects() == ["ann", "bob"]
 
 
-def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: BusFixture) -> None:
+def test_4_failure_to_give_up_makes_a_dead_letter_at_once(toy: BusFixture) -> None:
     def give_up(*_: object) -> bool:
         raise RuntimeError("no pen")
 
@@ -202,7 +202,7 @@ def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: BusFixture
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead"]
 
 
-def test_a_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
+def test_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('toy', 2)")
     with toy.runtime.reading(OPERATOR) as context:
@@ -235,7 +235,7 @@ def test_unknown_types_are_kept_and_skipped(toy: BusFixture) -> None:
     assert toy.rows("SELECT count(*) AS kept FROM bus_log") == [{"kept": 3}]
 
 
-def test_the_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
+def test_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
     toy.publish("ann")
     with sqlite3.connect(toy.root / "popug.db") as database:
         database.execute("PRAGMA recursive_triggers = ON")

@@ -63,7 +63,7 @@ def test_dead_letters_are_heads_of_subjects_in_log_order(toy: BusFixture) -> Non
     ]
 
 
-def test_a_retry_drains_one_subject_and_tells_so(toy: BusFixture) -> None:
+def test_retry_drains_one_subject_and_is_published(toy: BusFixture) -> None:
     toy.failing = set()
     bob = heads(toy)[1]
     assert retry(toy, bob.id) == RetryResult(retried=2, still_dead=0)
@@ -73,7 +73,7 @@ def test_a_retry_drains_one_subject_and_tells_so(toy: BusFixture) -> None:
     ]
 
 
-def test_all_are_retried_where_none_is_chosen(toy: BusFixture) -> None:
+def test_all_dead_letters_are_retried_by_default(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     assert retry(toy, None) == RetryResult(retried=2, still_dead=1)
     assert [(each["sequence"], each["done"]) for each in published(toy, "dead_letter_retried")] == [
@@ -111,14 +111,14 @@ def test_drop_is_published_and_next_event_is_due_at_once(toy: BusFixture) -> Non
     assert toy.effects() == ["kim", "bob"]
 
 
-def test_of_several_that_wait_only_the_first_is_due(toy: BusFixture) -> None:
+def test_only_first_of_several_waiting_events_is_due(toy: BusFixture) -> None:
     toy.publish("bob")
     toy.catch_up()
     drop(toy, heads(toy)[1].id, "no")
     assert [state for subject, _, state in held(toy) if subject == "bob"] == ["retrying", "waiting"]
 
 
-def test_giving_up_for_one_consumer_leaves_what_another_holds(toy: BusFixture) -> None:
+def test_drop_for_one_consumer_leaves_letters_of_another(toy: BusFixture) -> None:
     toy.execute(
         "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, error, since)"
         " SELECT 'zoo', sequence, subject, state, attempts, error, since FROM bus_set_aside"
@@ -135,7 +135,7 @@ def test_giving_up_for_one_consumer_leaves_what_another_holds(toy: BusFixture) -
 
 
 @pytest.mark.parametrize("reason", ["", " \t", "x" * 501])
-def test_a_reason_is_a_sentence(toy: BusFixture, reason: str) -> None:
+def test_reason_is_a_sentence(toy: BusFixture, reason: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         drop(toy, heads(toy)[0].id, reason)
     assert refused.value.code == "invalid_reason"
@@ -145,12 +145,12 @@ def test_a_reason_is_a_sentence(toy: BusFixture, reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["x", "x" * 500])
-def test_a_reason_may_be_short_or_five_hundred_characters(toy: BusFixture, reason: str) -> None:
+def test_reason_may_be_short_or_five_hundred_characters(toy: BusFixture, reason: str) -> None:
     drop(toy, heads(toy)[0].id, reason)
     assert published(toy, "dead_letter_dropped")[0]["reason"] == reason
 
 
-def test_what_waits_is_no_dead_letter(toy: BusFixture) -> None:
+def test_waiting_event_is_not_a_dead_letter(toy: BusFixture) -> None:
     (waiting,) = toy.rows("SELECT id FROM bus_set_aside WHERE sequence = 4")
     with pytest.raises(NotFound) as refused:
         retry(toy, int(str(waiting["id"])))

@@ -41,7 +41,7 @@ def cursor_of(toy: BusFixture) -> hook_cursors.HookCursor:
         return hook_cursors.cursors(context)["hook"]
 
 
-def test_a_hook_that_somebody_runs_is_not_due(toy: BusFixture) -> None:
+def test_leased_hook_is_not_due(toy: BusFixture) -> None:
     assert due(toy)
     assert claimed(toy)
     assert not due(toy)
@@ -49,7 +49,7 @@ def test_a_hook_that_somebody_runs_is_not_due(toy: BusFixture) -> None:
     assert due(toy)
 
 
-def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: BusFixture) -> None:
+def test_hook_that_backs_off_is_not_due(toy: BusFixture) -> None:
     taken = claimed(toy)
     assert taken
     with toy.runtime.writing(OPERATOR) as context:

@@ -58,7 +58,7 @@ def append_many(toy: BusFixture, subject: str, count: int) -> None:
         insert_many(context.connection, "INSERT INTO bus_log (envelope) VALUES (?)", rows)
 
 
-def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: BusFixture) -> None:
+def test_envelope_has_type_subject_cause_and_actor(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         first = context.events.publish(registration("ann"))
         chosen = context.events.publish(UserDeactivated(user_id="ann"), event_id="chosen", causation_id=first)
@@ -82,7 +82,7 @@ def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: BusFixture)
     assert deactivated["correlationid"] == registered["correlationid"] != first
 
 
-def test_what_has_a_cause_inherits_whose_command_it_was(toy: BusFixture) -> None:
+def test_event_with_a_cause_inherits_its_actor(toy: BusFixture) -> None:
     cause = Delivered(7, "the cause", "ann", toy.clock.now(), "the command", "kesha", registration("ann"))
     with toy.runtime.writing(OPERATOR) as context:
         context.events.set_actor("ann")
@@ -131,7 +131,7 @@ def test_rolled_back_events_leave_no_trace_in_the_chain(toy: BusFixture) -> None
     assert links(toy) == [(1, 2, linked(ORIGIN, toy, 1, 2))]
 
 
-def test_a_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "BUFFER_EVENTS", 3)
     with toy.runtime.writing(OPERATOR) as context:
         counts = []
@@ -143,7 +143,7 @@ def test_a_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPat
     assert links(toy) == [(1, 4, linked(ORIGIN, toy, 1, 4))]
 
 
-def test_behind_the_last_position_there_is_nothing_to_append(toy: BusFixture) -> None:
+def test_append_refused_after_the_last_position(toy: BusFixture) -> None:
     toy.execute(f"INSERT INTO bus_log (sequence, envelope) VALUES ({publisher.LAST_POSITION - 1}, '{{}}')")
     toy.publish("ann")
     with pytest.raises(IntegrityViolation) as refused:
@@ -221,7 +221,7 @@ def test_between_reads_both_ends_and_everything_between(toy: BusFixture) -> None
         assert len([*log.between(1, 9, UserDeactivated, UserRegistered)]) == 9
 
 
-def test_of_one_kind_all_versions_are_read_however_many(toy: BusFixture) -> None:
+def test_all_versions_of_a_type_are_read(toy: BusFixture) -> None:
     append_many(toy, "ann", MANY)
     old = envelopes(toy)[0] | {
         "id": "old",
@@ -236,7 +236,7 @@ def test_of_one_kind_all_versions_are_read_however_many(toy: BusFixture) -> None
         assert (created.sequence, created.data.jira_id) == (MANY + 1, "POP-1")
 
 
-def test_text_that_is_no_utf8_can_be_shown() -> None:
+def test_invalid_utf8_is_escaped() -> None:
     assert decode_text("žluť".encode()) == "žluť"
     assert decode_text(b"half \xed\xa0\x80") == "half \\xed\\xa0\\x80"
     assert decode_text(None) == ""
@@ -264,18 +264,18 @@ def test_events_are_listed_by_every_filter_at_once(toy: BusFixture) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["user%", "user_registere_", "%", "user\\_registered", "registered", "user"])
-def test_the_name_of_a_type_is_no_pattern(toy: BusFixture, pattern: str) -> None:
+def test_type_filter_is_not_a_pattern(toy: BusFixture, pattern: str) -> None:
     toy.publish("ann")
     assert page(toy, ListEvents(type=pattern)) == []
 
 
 @pytest.mark.parametrize("name", ["50%_off", "back\\slash"])
-def test_a_name_may_have_the_characters_of_a_pattern(toy: BusFixture, name: str) -> None:
+def test_type_name_may_have_pattern_characters(toy: BusFixture, name: str) -> None:
     toy.append_unlinked(json.dumps({"type": f"popug.shop.{name}.v1"}))
     assert page(toy, ListEvents(type=name)) == ["1"]
 
 
-def test_an_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
+def test_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
     (ann,) = toy.publish("ann")
     with toy.runtime.reading(OPERATOR) as context:
         assert show_event(ShowEvent(event_id=ann), context) == envelopes(toy)[0]
@@ -295,7 +295,7 @@ def test_an_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
         ("{", {"unreadable": "{", "sequence": "7"}),
     ],
 )
-def test_a_document_stands_at_its_place_whatever_it_says(envelope: str, shown: dict[str, Any]) -> None:
+def test_shown_event_has_its_own_position(envelope: str, shown: dict[str, Any]) -> None:
     assert document(7, envelope) == shown
 
 

@@ -110,7 +110,7 @@ ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 }
 
 
-def test_odd_rows_are_named_and_fail_nobody_else(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_rows_are_reported_and_fail_no_other_command(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unlinked_events, "MAX_SHOWN", len(ODD))
     for number, (row, _) in enumerate(ODD.values()):
         is_usual = isinstance(row, dict) and row.get("id") == USUAL_ID
@@ -136,7 +136,7 @@ def completion(company: InProcess, **changes: str) -> dict[str, str]:
         ({}, "has the subject somewhere, not"),
     ],
 )
-def test_an_event_about_what_nobody_knows_is_named(company: InProcess, changes: dict[str, str], told: str) -> None:
+def test_event_about_unknown_user_or_task_is_reported(company: InProcess, changes: dict[str, str], told: str) -> None:
     data = completion(company, **changes)
     subject = data["task_id"] if changes else "somewhere"
     position = append(company, envelope(data=data, subject=subject))
@@ -159,7 +159,7 @@ def test_drop_refused_without_a_visible_reason(company: InProcess, reason: str) 
     assert letter in company.act("boss", ListDeadLetters()).dead
 
 
-def test_what_is_odd_is_told_of_a_few_only(company: InProcess) -> None:
+def test_only_a_few_odd_events_are_reported(company: InProcess) -> None:
     for number in range(9):
         append(company, envelope("popug.mail.mail_sent.v1", id=f"from-outside-{number}"))
     problems = company.act("boss", ShowBusStatus()).problems
@@ -175,9 +175,7 @@ def test_what_is_odd_is_told_of_a_few_only(company: InProcess) -> None:
         ((-5, 67), "1 events stand before the beginning of the log, the first at -5; nobody will take them."),
     ],
 )
-def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
-    company: InProcess, sequences: tuple[int, ...], told: str
-) -> None:
+def test_row_at_an_odd_position_is_reported(company: InProcess, sequences: tuple[int, ...], told: str) -> None:
     for number, sequence in enumerate(sequences):
         append(company, envelope(id=f"from-outside-{number}"), sequence)
     for message in NOTHING_TO_DO_WITH_IT:

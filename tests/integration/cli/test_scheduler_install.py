@@ -95,13 +95,13 @@ def test_cron_line_escapes_percent_sign_and_quotes_path() -> None:
     assert words.stdout.splitlines()[1:3] == ["--home", AWKWARD]
 
 
-def test_a_path_with_control_characters_is_refused() -> None:
+def test_path_with_control_characters_is_refused() -> None:
     for plan in (cron_plan, systemd_plan):
         with pytest.raises(InvalidInput):
             plan(night("/srv/a\nb"))
 
 
-def test_a_name_depends_on_the_homes_directory_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unit_name_depends_on_the_home_directory_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     homes = [str(default_home().root), "/srv/a", "/srv/b"]
     names = [night(home).name for home in homes]
@@ -180,7 +180,7 @@ def test_lines_of_two_homes_are_both_kept(company: InProcess, crontab: Path, mon
         b"\n",
     ],
 )
-def test_what_others_wrote_into_a_crontab_stays_byte_for_byte(crontab: Path, foreign: bytes) -> None:
+def test_foreign_crontab_lines_stay_byte_for_byte(crontab: Path, foreign: bytes) -> None:
     crontab.write_bytes(foreign)
     cron_plan(night()).write()
     own = crontab.read_bytes().removeprefix(foreign)
@@ -190,7 +190,7 @@ def test_what_others_wrote_into_a_crontab_stays_byte_for_byte(crontab: Path, for
     assert crontab.read_bytes() == foreign + own + foreign
 
 
-def test_a_last_line_without_an_end_gets_one(crontab: Path) -> None:
+def test_last_line_without_an_end_gets_one(crontab: Path) -> None:
     crontab.write_bytes(b"0 4 * * *  true")
     cron_plan(night()).write()
     assert crontab.read_text().splitlines() == ["0 4 * * *  true", *cron_plan(night()).texts()]
@@ -214,7 +214,7 @@ def test_only_a_line_of_this_home_is_replaced(crontab: Path, beneath: str) -> No
         assert crontab.read_text().splitlines() == [*foreign, *plan.texts()]
 
 
-def test_a_comment_of_the_users_own_is_not_replaced(crontab: Path) -> None:
+def test_comment_of_the_user_is_not_replaced(crontab: Path) -> None:
     plan = cron_plan(night())
     crontab.write_text(f"# popug-close-day, by Ada\n{plan.line}\n")
     plan.write()
@@ -228,19 +228,19 @@ def test_line_under_another_comment_is_replaced_in_place(crontab: Path) -> None:
     assert crontab.read_text().splitlines() == [*plan.texts(), "MAILTO=ada"]
 
 
-def test_an_empty_crontab_is_begun(crontab: Path) -> None:
+def test_write_to_an_empty_crontab_adds_the_line(crontab: Path) -> None:
     cron_plan(night()).write()
     assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
 
 
-def test_without_cron_nothing_is_written_and_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_write_refused_without_cron(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable) as refusal:
         cron_plan(night()).write()
     assert refusal.value.code == "no_crontab"
 
 
-def test_a_crontab_that_cannot_be_read_is_left_alone(crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crontab_that_cannot_be_read_is_left_alone(crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Path(os.environ["PATH"].split(os.pathsep)[0]) / "crontab"
     program.write_text("#!/bin/sh\necho 'you are not allowed to use this program' >&2; exit 1\n")
     with pytest.raises(Unavailable):
@@ -278,7 +278,7 @@ def test_systemd_takes_both_files(tmp_path: Path, home: str) -> None:
         (BERLIN, 5, "2026-06-10 12:00", "2026-06-11 00:05"),
     ],
 )
-def test_the_timer_fires_also_in_a_night_without_its_hour(zone: str, at_minute: int, after: str, first: str) -> None:
+def test_timer_fires_also_on_a_day_without_its_hour(zone: str, at_minute: int, after: str, first: str) -> None:
     plan = systemd_plan(CloseSchedule(Home(Path("/srv/popug")), at_minute, zone, "UTC"))
     timer = plan.files[plan.timer].splitlines()
     calendar = subprocess.run(
@@ -293,7 +293,7 @@ def test_the_timer_fires_also_in_a_night_without_its_hour(zone: str, at_minute: 
     assert min(elapses) == first
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_unwritable_systemd_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable):
         SystemdPlan(tmp_path / "file", {"a": ""}, "a").write()
@@ -302,7 +302,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 # --- the command --------------------------------------------------------------------------------
 
 
-def test_it_prints_and_writes_only_when_told(
+def test_install_prints_and_writes_only_with_write(
     company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -36,7 +36,7 @@ def test_hook_gets_each_event_once_in_log_order(company: InProcess) -> None:
     assert len(received(company)) == 3
 
 
-def test_any_gets_every_event_beside_hooks_of_one_kind(company: InProcess) -> None:
+def test_any_hook_gets_every_event_besides_typed_hooks(company: InProcess) -> None:
     hook(company, "any", KEEP)
     hook(company, "task_priced.1", 'echo "$POPUG_EVENT" >> "$POPUG_HOME/first"')
     hook(company, "task_priced.2", 'echo "$POPUG_EVENT_TYPE" >> "$POPUG_HOME/second"')
@@ -54,7 +54,7 @@ def test_any_gets_every_event_beside_hooks_of_one_kind(company: InProcess) -> No
     assert (company.root / "second").read_text() == "popug.billing.task_priced.v1\n"
 
 
-def test_a_hook_begins_with_what_happens_after_it_was_put_there(company: InProcess) -> None:
+def test_hook_starts_with_events_after_it_was_added(company: InProcess) -> None:
     add(company, "Before")
     company.clock.instant = datetime.now(UTC)
     time.sleep(0.01)
@@ -78,7 +78,7 @@ def test_hook_added_with_clock_set_back_starts_at_log_end(company: InProcess) ->
     assert titles(company) == ["After"]
 
 
-def test_what_a_hook_missed_while_nobody_ran_it_waits_for_it(company: InProcess) -> None:
+def test_events_wait_for_a_hook_that_is_not_run(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     run_hooks(company)
     add(company, "On Friday")
@@ -123,7 +123,7 @@ def test_idle_hook_far_behind_follows_the_log(company: InProcess, monkeypatch: p
     assert row["position"] == row["head"]
 
 
-def test_the_environment_is_small_and_without_a_token(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_small_and_without_a_token(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_TOKEN", "secret")
     monkeypatch.setenv("AWS_SECRET", "secret")
     hook(company, "task_created", "env; pwd")
@@ -176,7 +176,7 @@ def test_only_safe_files_run_and_others_report_their_problem(company: InProcess)
         company.backend.perform(TryHook(name="any.group"))
 
 
-def test_no_hook_of_a_folder_that_others_may_write_to_is_run(company: InProcess) -> None:
+def test_hooks_in_a_folder_writable_by_others_are_not_run(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     (company.root / "hooks").chmod(0o777)
     add(company, "One")
@@ -197,7 +197,7 @@ def test_file_or_home_of_another_user_is_not_run(company: InProcess) -> None:
     assert "its owner only" in find_hook(company).problem
 
 
-def test_too_many_hooks_and_a_folder_that_is_a_link_are_said(company: InProcess, tmp_path: Path) -> None:
+def test_too_many_hooks_and_linked_folder_are_reported(company: InProcess, tmp_path: Path) -> None:
     for number in range(101):
         (company.root / "hooks" / f"any.{number:03}").touch(mode=0o755)
     assert [bool(file.problem) for file in find(company.backend.home)] == [False] * 100 + [True]
@@ -206,7 +206,7 @@ def test_too_many_hooks_and_a_folder_that_is_a_link_are_said(company: InProcess,
     assert all("no directory" in file.problem for file in find(company.backend.home))
 
 
-def test_a_home_without_hooks_has_none(company: InProcess) -> None:
+def test_home_without_hooks_has_none(company: InProcess) -> None:
     (company.root / "hooks").rmdir()
     assert company.backend.perform(ListHooks()).hooks == []
     assert run_hooks(company) == HookRunResult(0, 0, 0, 0)

@@ -42,7 +42,7 @@ def test_viewer_is_found_only_for_a_valid_unscoped_token(people: People, databas
     assert holder(session) is None
 
 
-def test_a_token_is_read_whatever_its_length(people: People, database: sqlite3.Connection) -> None:
+def test_token_of_any_length_is_read(people: People, database: sqlite3.Connection) -> None:
     people.log_in()
     (row,) = people.rows("SELECT token_id FROM identity_tokens")
     for length in range(20):
@@ -51,7 +51,7 @@ def test_a_token_is_read_whatever_its_length(people: People, database: sqlite3.C
         assert shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now())) is not None
 
 
-def test_people_are_seen_by_the_beginning_of_their_names(
+def test_users_complete_by_prefix(
     people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]

@@ -195,7 +195,7 @@ def test_published_keys_verify_tokens_of_every_key(forger: Forger) -> None:
         assert forger.people.is_good(token)
 
 
-def test_a_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
+def test_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
     for key in forger.people.backend.perform(ShowKeys()).keys:
         assert OKPKey.import_key(dict(key)).thumbprint() == key["kid"]
         assert "d" not in key
@@ -205,7 +205,7 @@ def test_a_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_a_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: pytest.MonkeyPatch) -> None:
     token = FORGERIES[forgery](forger)
     with refused("token_invalid", 4) as error:
         forger.people.backend.perform(WhoAmI(), token)
@@ -224,7 +224,7 @@ def test_every_claim_is_needed_in_its_own_type(forger: Forger, claim: str, value
 
 
 @pytest.mark.parametrize("claim", OTHER_HOLDERS)
-def test_what_the_company_did_not_say_is_found_out_in_its_list(forger: Forger, claim: str) -> None:
+def test_claim_that_differs_from_the_token_list_is_refused(forger: Forger, claim: str) -> None:
     """Even with the company's own key: the list of tokens has the last word about holder, role and id."""
     with refused("token_revoked", 4):
         forger.people.backend.perform(WhoAmI(), forger.say(**{claim: OTHER_HOLDERS[claim]}))
@@ -235,7 +235,7 @@ def test_token_with_another_username_is_revoked(forger: Forger) -> None:
         forger.people.backend.perform(WhoAmI(), forger.say(username="boss"))
 
 
-def test_a_scope_taken_out_of_a_token_is_found_out(forger: Forger) -> None:
+def test_token_with_its_scope_removed_is_refused(forger: Forger) -> None:
     issued = forger.people.act("boss", IssueToken(username="boss", ttl_seconds=60, scope="close-day"))  # type: ignore[arg-type]
     claims = jwt.decode(issued.token, newest_key(forger), algorithms=["EdDSA"]).claims
     assert claims.pop("scope") == "close-day"
@@ -301,7 +301,7 @@ def has_jsonwebtoken(node: str, folder: Path) -> bool:
     return asked.returncode == 0
 
 
-def test_what_node_forges_is_refused(forger: Forger, node_folder: Path) -> None:
+def test_token_forged_in_node_is_refused(forger: Forger, node_folder: Path) -> None:
     rsa = RSAKey.generate_key(2048).as_pem(private=True).decode()
     said = {"claims": forger.claims, "header": {"kid": forger.kid, "typ": "JWT"}, "pem": forger.public_pem.decode()}
     asked = said | {"key": OctKey.import_key(b"x" * 32).as_dict()["k"], "rsa": rsa}

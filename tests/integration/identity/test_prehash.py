@@ -39,7 +39,7 @@ def login(company: InProcess, password: str) -> Any:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_login_is_compared_outside(company: InProcess, watched: list[bool], *, known: bool) -> None:
+def test_login_is_compared_outside(company: InProcess, watched: list[bool], *, known: bool) -> None:
     watched.clear()
     if known:
         login(company, PASSWORD)
@@ -78,7 +78,7 @@ def test_login_refused_if_password_changes_during_comparison(
     assert login(company, OTHER).token
 
 
-def test_who_is_refused_anyway_costs_no_hash(company: InProcess, watched: list[bool]) -> None:
+def test_refused_command_computes_no_hash(company: InProcess, watched: list[bool]) -> None:
     watched.clear()
     with pytest.raises(InvalidInput):
         company.act("boss", AddUser(username="!", email="kesha@example.com", role="worker", password=OTHER))

@@ -117,7 +117,7 @@ def filled(folder: Path) -> MailCompany:
         (("slow 30",), 1, 3),
     ],
 )
-def test_what_was_not_sent_is_sent_by_the_next_run(
+def test_unsent_mail_is_sent_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moods: tuple[str, ...], left: int, copies: int
 ) -> None:
     office = Office(*moods)
@@ -129,7 +129,7 @@ def test_what_was_not_sent_is_sent_by_the_next_run(
     assert set(room.statuses().values()) == {"sent"}
 
 
-def test_a_receiver_refused_is_set_aside_and_the_rest_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_receiver_fails_and_the_rest_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office = Office()
     office.refused = "gosha"
     with open_office(office, monkeypatch):
@@ -146,7 +146,7 @@ def test_server_closing_during_data_gets_each_mail_once(tmp_path: Path, monkeypa
     assert len(office.taken) == len(set(office.taken)) == 3
 
 
-def test_while_it_is_down_all_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mail_stays_queued_while_the_server_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office = Office()
     with open_office(office, monkeypatch):
         room = filled(tmp_path)
@@ -208,7 +208,7 @@ def test_certificate_is_checked_and_trusted_by_setting(
     assert len(office.taken) == 3
 
 
-def test_a_certificate_of_another_host_is_refused(
+def test_certificate_of_another_host_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     monkeypatch.setenv("POPUG_MAIL_SMTP_TLS", "tls")
@@ -221,7 +221,7 @@ def test_a_certificate_of_another_host_is_refused(
 
 
 @pytest.mark.parametrize(("password", "sent"), [("a secret", 3), ("a guess", 0)])
-def test_it_logs_in_once_the_line_is_secure(
+def test_sender_logs_in_after_tls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path, password: str, sent: int
 ) -> None:
     def check(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
@@ -334,9 +334,7 @@ def test_mail_is_marked_before_the_next_could_be_accepted(tmp_path: Path, monkey
         assert " 1 marked" in words
 
 
-def test_a_mark_that_is_interrupted_is_made_before_the_run_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_marking_is_completed_before_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         monkeypatch.setattr(outbox, "mark_sent", real_mark)
         raise KeyboardInterrupt
@@ -365,9 +363,7 @@ def test_sent_mail_is_marked_though_executor_is_shut_down(tmp_path: Path, monkey
     assert len(office.taken) == 3
 
 
-def test_a_mark_that_fails_keeps_the_next_mail_from_being_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_marking_stops_the_next_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise Unavailable("disk_full", "The disk is full.")
 

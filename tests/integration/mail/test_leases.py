@@ -21,7 +21,7 @@ from tests.support.mail_company import MailCompany, Use, room, scripted
 __all__ = ["room", "scripted"]
 
 
-def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: MailCompany) -> None:
+def test_mail_of_a_dead_process_is_sent_after_lease_expiry(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     with room.backend.runtime.writing(OPERATOR) as context:
@@ -38,7 +38,7 @@ def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: MailCompa
     assert room.delivered()[0]["Message-ID"] == mail.message_id
 
 
-def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: MailCompany) -> None:
+def test_lease_is_void_after_clock_set_back(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     with room.backend.runtime.writing(OPERATOR) as context:

@@ -37,7 +37,7 @@ def test_many_rows_are_merged_and_counted(sums: Connection) -> None:
     assert stored(sums) == {f"n{n:03}": n for n in range(MANY)} | {"n000": 5, "n126": 133}
 
 
-def test_of_many_moves_those_are_counted_that_found_their_row(sums: Connection) -> None:
+def test_many_updates_count_only_rows_found(sums: Connection) -> None:
     insert_many(sums, "INSERT INTO sums (name, cents) VALUES (?, 1)", [(f"n{n:03}",) for n in range(0, MANY, 2)])
     assert insert_many(sums, MOVE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY // 2 + 1
     assert stored(sums) == {f"n{n:03}": n + 1 for n in range(0, MANY, 2)}
@@ -65,7 +65,7 @@ def test_consumers_skip_many_unrelated_events(tmp_path: Path) -> None:
     assert cursors(company) == dict.fromkeys(("analytics", "billing", "mail", "tasks"), head["head"])
 
 
-def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
+def test_consumer_does_not_skip_events_still_to_consume(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     before = cursors(company)
     with company.backend.runtime.writing(OPERATOR) as context:
@@ -79,7 +79,7 @@ def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
     assert company.rows("SELECT balance_cents FROM analytics_people WHERE user_id = 'u'") == [{"balance_cents": 0}]
 
 
-def test_nobody_passes_by_their_own_event_among_many_others(tmp_path: Path) -> None:
+def test_consumer_does_not_skip_its_event_among_many(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
 
     def tell(context: Context) -> None:

@@ -46,7 +46,7 @@ for path in sorted(root.rglob("*")):
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077"])
-def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: str) -> None:
+def test_every_file_is_private_with_any_umask(tmp_path: Path, umask: str) -> None:
     """In process, so that no command line has set the umask right before."""
     session = {"POPUG_SESSION": str(tmp_path / "config" / "popug" / "session.json")}
     lived = subprocess.run(
@@ -91,7 +91,7 @@ def remember(home: Home, token: str) -> None:
         keep(token)
 
 
-def test_a_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
+def test_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
     remember(Home(tmp_path / "a"), "one")
     first, opened = session.stat().st_ino, session.open("rb")
     remember(Home(tmp_path / "b"), "two")

@@ -70,7 +70,7 @@ def titles(company: InProcess) -> list[str]:
     return [task.title for task in company.act("boss", ListTasks(status=StatusFilter.ALL)).tasks]
 
 
-def test_who_comes_first_is_served_first_whoever_dies(company: InProcess) -> None:
+def test_lock_is_granted_in_order_even_if_waiters_die(company: InProcess) -> None:
     database = company.backend.home.database
     served: list[int] = []
 
@@ -93,7 +93,7 @@ def test_who_comes_first_is_served_first_whoever_dies(company: InProcess) -> Non
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)]
 )
-def test_a_signal_ends_who_waits_at_once_and_nothing_is_done(company: InProcess, number: int, code: int) -> None:
+def test_signal_ends_a_wait_at_once_and_nothing_is_done(company: InProcess, number: int, code: int) -> None:
     line = [sys.executable, "-m", "popug_cli", "recover", "boss", "--password-stdin", "--home", str(company.root)]
     with (
         held(company) as holder,
@@ -110,7 +110,7 @@ def test_a_signal_ends_who_waits_at_once_and_nothing_is_done(company: InProcess,
     assert company.rows("SELECT 1 FROM bus_log WHERE type LIKE '%admin_recovered%'") == []
 
 
-def test_a_lock_of_the_shell_is_waited_for_with_open_ears(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_foreign_lock_ends_by_timeout_or_signal(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds SQLite's own lock is not in the queue; after a while that is a refusal, and a signal is an end."""
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
@@ -205,7 +205,7 @@ def test_home_restored_during_a_wait_is_not_written(company: InProcess, tmp_path
     assert company.backend.perform(CheckHealth()).ok
 
 
-def test_the_queue_is_a_courtesy(company: InProcess) -> None:
+def test_writers_work_without_the_queue_file(company: InProcess) -> None:
     """Where its file cannot be had, SQLite keeps writers apart as ever; where it was taken away, it is made again."""
     lock = company.root / write_lock.LOCK_FILE_NAME
     lock.unlink()

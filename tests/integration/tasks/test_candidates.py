@@ -56,7 +56,7 @@ def test_former_candidate_loses_open_tasks_by_draw(company: InProcess, leaving: 
     assert fees == [{"n": 6 + 5}]
 
 
-def test_the_departure_is_the_cause_of_what_follows(company: InProcess) -> None:
+def test_deactivation_is_the_cause_of_reassignments(company: InProcess) -> None:
     company.hire("asya")
     start = log_head(company)
     company.act("boss", DeactivateUser(username="kesha"))
@@ -68,7 +68,7 @@ def test_the_departure_is_the_cause_of_what_follows(company: InProcess) -> None:
     assert causes == [{"cause": left.id}]
 
 
-def test_a_role_that_may_hold_tasks_too_takes_none_away(company: InProcess) -> None:
+def test_change_to_another_assignable_role_moves_no_task(company: InProcess) -> None:
     company.hire("asya")
     company.act("boss", SetRole(username="kesha", role="accountant"))
     assert set(holders(company)) == {"kesha"}

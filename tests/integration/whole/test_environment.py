@@ -66,7 +66,7 @@ def test_replay_uses_home_without_a_temporary_directory(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("line", [["balance"], ["task", "add", "Feed the cage"], ["doctor"], ["close-day"], ["backup"]])
-def test_an_older_program_leaves_a_newer_home_as_it_is(
+def test_older_program_leaves_a_newer_home_as_it_is(
     line: list[str], newer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {file: file.read_bytes() for file in newer.rglob("*") if file.is_file()}

@@ -63,7 +63,7 @@ def without_waiting() -> Iterator[None]:
         (errno.ENOENT, "read_only"),
     ],
 )
-def test_a_refusal_that_nobody_foresaw_is_the_places_fault(
+def test_unforeseen_os_refusal_is_an_environment_error(
     number: int, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*_: object) -> int:
@@ -74,7 +74,7 @@ def test_a_refusal_that_nobody_foresaw_is_the_places_fault(
     assert f'"{code}"' in capsys.readouterr().err
 
 
-def test_what_is_no_refusal_is_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_os_error_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> int:
         raise OSError(errno.ECHILD, os.strerror(errno.ECHILD), "/somewhere")
 
@@ -82,7 +82,7 @@ def test_what_is_no_refusal_is_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert main.run(["whoami"]) == 1
 
 
-def test_a_closed_stdin_is_one_from_which_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_stdin_reads_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     assert main.run(["man"]) == 0
 
@@ -118,13 +118,13 @@ def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monke
             passwords.hash_password("a password of some length", context)
 
 
-def test_what_is_no_hash_is_nobodys_password(tmp_path: Path) -> None:
+def test_invalid_hash_matches_no_password(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     with company.backend.runtime.reading(OPERATOR) as context:
         assert not passwords.is_password("a password of some length", "no hash", context)
 
 
-def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
 
     def refused(*_: object, **__: object) -> str:
@@ -135,7 +135,7 @@ def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monk
         keys.signing_key(company.backend.home)
 
 
-def test_a_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backup = tmp_path / "good.db"
     backup.write_bytes(backup_file.SQLITE_MAGIC + bytes(100))
 
@@ -163,7 +163,7 @@ def test_unwritable_file_is_the_systems_or_callers_error(number: int, code: str)
 
 
 @pytest.mark.parametrize("odd", ["\v", "\r", "\x1c", "\x85", "\u2028"])
-def test_a_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
+def test_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
     mounts = f"30 1 0:1 / /m/a{odd}b rw - fuse.bindfs src rw\n"
     assert kind_without_locks(f"/m/a{odd}b/home", mounts) == "fuse.bindfs"
 
@@ -193,7 +193,7 @@ def test_server_with_truncated_database_accepts_no_command(tmp_path: Path) -> No
     served_company.close()
 
 
-def test_a_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
@@ -209,13 +209,13 @@ def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
         load_settings(tmp_path / "config.toml")
 
 
-def test_a_database_that_is_no_file_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_database_that_is_not_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "popug.db").symlink_to("/dev/full")
     assert main.run(["--home", str(tmp_path), "balance", "--json"]) == 7
     assert "it is no file" in capsys.readouterr().err
 
 
-def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
+def test_database_that_was_emptied_is_not_taken_for_a_new_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = InProcess(tmp_path / "home").backend.home
@@ -242,7 +242,7 @@ def test_pipe_instead_of_server_lock_is_refused(tmp_path: Path, capsys: pytest.C
     assert f"{home.serve_lock} is no file." in capsys.readouterr().err
 
 
-def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise disk_full(tmp_path)
 
@@ -284,7 +284,7 @@ def test_server_with_lost_wal_accepts_no_command(tmp_path: Path, lose: Callable[
     served_company.close()
 
 
-def test_a_log_that_was_begun_anew_is_the_same(tmp_path: Path) -> None:
+def test_restarted_wal_counts_as_the_same_log(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     served_company = ServedCompany(company.backend.home, threads=1)
     with company.backend.runtime.writing(OPERATOR) as context:
@@ -324,7 +324,7 @@ def test_full_stderr_keeps_exit_code_and_answer(
         (RuntimeError(main.NO_THREAD), main.NO_THREAD),
     ],
 )
-def test_a_want_of_memory_or_of_a_thread_is_one_of_the_system(
+def test_lack_of_memory_or_threads_is_a_system_error(
     want: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def starved(*_: object) -> int:

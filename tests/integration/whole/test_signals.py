@@ -102,7 +102,7 @@ def test_second_ctrl_c_does_not_interrupt_the_cleanup() -> None:
 
 
 @pytest.mark.usefixtures("handlers_are_kept")
-def test_who_waits_for_the_end_in_vain_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_interrupt_is_raised_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SECOND_INTERRUPT_SECONDS", -1.0)
 
     def work() -> int:
@@ -161,7 +161,7 @@ def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("writes", "in_transaction", "said"), [(True, False, PARTIAL_WORK_KEPT), (True, True, ""), (False, False, "")]
 )
-def test_who_interrupts_a_commit_is_told_whether_it_was_made(
+def test_interrupted_commit_reports_if_it_was_made(
     monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
 ) -> None:
     """The interrupt comes while the disk is waited for."""
@@ -178,7 +178,7 @@ def test_who_interrupts_a_commit_is_told_whether_it_was_made(
     ("line", "said"),
     [("task add x", "the server goes on with what was sent"), ("balance", "nothing was left half done")],
 )
-def test_who_is_interrupted_is_told_whether_a_server_goes_on(tmp_path: Path, line: str, said: str) -> None:
+def test_interrupt_reports_if_the_server_continues(tmp_path: Path, line: str, said: str) -> None:
     asked = threading.Event()
 
     def say_nothing(connection: socket.socket) -> None:
