@@ -163,7 +163,7 @@ def morning(staff: Company) -> Day:
     return day
 
 
-def test_tasks_are_numbered_from_one_and_remember_who_created_them(morning: Day) -> None:
+def test_tasks_are_numbered_from_one_with_their_creator(morning: Day) -> None:
     assert [task["number"] for task in morning.created] == [1, 2, 3, 4, 5]
     assert [task["creator"] for task in morning.created] == ["mira", "kesha", "asya", "ada", "gosha"]
     assert [task["status"] for task in morning.created] == ["open"] * 5
@@ -171,7 +171,7 @@ def test_tasks_are_numbered_from_one_and_remember_who_created_them(morning: Day)
     assert len({task["task_id"] for task in morning.created}) == 5
 
 
-def test_a_jira_id_typed_before_the_title_is_split_from_it(morning: Day) -> None:
+def test_jira_id_typed_before_the_title_is_split_from_it(morning: Day) -> None:
     assert [(task["jira_id"], task["title"]) for task in morning.created] == [
         (None, "Feed the cage"),
         ("POPUG-7", "Sweep the floor"),
@@ -214,29 +214,29 @@ def shuffled(morning: Day) -> Shuffled:
     return Shuffled(before, answer, after, verified, taken, loser, refusal, morning.look())
 
 
-def test_a_shuffle_draws_for_every_open_task_among_all_assignable_people(shuffled: Shuffled) -> None:
+def test_shuffle_assigns_every_open_task_to_assignable_people(shuffled: Shuffled) -> None:
     assert (shuffled.answer["task_count"], shuffled.answer["candidates_count"]) == (5, 3)
     assert {task["assignee"] for task in shuffled.after} <= set(ASSIGNABLE)
 
 
-def test_a_shuffle_changes_nothing_of_a_task_but_its_assignee(shuffled: Shuffled) -> None:
+def test_shuffle_changes_nothing_of_a_task_but_its_assignee(shuffled: Shuffled) -> None:
     lasting = [pick(task, *LASTING) for task in shuffled.before]
     assert [pick(task, *LASTING) for task in shuffled.after] == lasting
 
 
-def test_the_draws_of_a_shuffle_can_be_verified_by_a_worker(shuffled: Shuffled) -> None:
+def test_draws_of_a_shuffle_can_be_verified_by_a_worker(shuffled: Shuffled) -> None:
     assert shuffled.verified["shuffle_id"] == shuffled.answer["shuffle_id"]
     assert (shuffled.verified["checked"], shuffled.verified["different"]) == (5, [])
 
 
-def test_a_task_taken_by_a_shuffle_cannot_be_completed(shuffled: Shuffled) -> None:
+def test_task_taken_by_a_shuffle_cannot_be_completed(shuffled: Shuffled) -> None:
     error = shuffled.refusal.refused(6, "task_reassigned")
     said = f"{error['message']} {error['details']}"
     assert shuffled.answer["shuffle_id"] in said
     assert shuffled.taken["assignee"] in said
 
 
-def test_a_lost_race_changes_nothing(shuffled: Shuffled) -> None:
+def test_lost_race_changes_nothing(shuffled: Shuffled) -> None:
     assert shuffled.afterwards == shuffled.after
 
 
@@ -275,7 +275,7 @@ def _complete_all_but_goshas(day: Day) -> list[Json]:
     return answers
 
 
-def test_a_completed_task_says_so_and_keeps_its_price(morning: Day, worked: Worked) -> None:
+def test_completed_task_says_so_and_keeps_its_price(morning: Day, worked: Worked) -> None:
     assert len(worked.answers) == len(morning.completed) > 0
     assert {task["status"] for task in worked.answers} == {"completed"}
     assert all(task["completed_at"] for task in worked.answers)
@@ -284,19 +284,19 @@ def test_a_completed_task_says_so_and_keeps_its_price(morning: Day, worked: Work
         assert pick(task, *LASTING, "assignee") == by_number[task["number"]]
 
 
-def test_a_task_is_not_completed_twice(worked: Worked) -> None:
+def test_task_is_not_completed_twice(worked: Worked) -> None:
     error = worked.twice.refused(6, "task_completed")
     assert worked.twice_by in f"{error['message']} {error['details']}"
 
 
-def test_every_assignment_is_charged_and_every_completion_rewarded_once(morning: Day, worked: Worked) -> None:
+def test_each_assignment_charged_and_completion_rewarded_once(morning: Day, worked: Worked) -> None:
     for name in EVERYBODY:
         entries = worked.statements[name]["entries"]
         lines = Counter((entry["kind"], entry["task"]["number"], entry["amount_cents"]) for entry in entries)
         assert lines == morning.expect_lines(name), name
 
 
-def test_a_fee_lowers_the_balance_and_a_reward_raises_it_line_by_line(morning: Day, worked: Worked) -> None:
+def test_fee_lowers_and_reward_raises_the_running_balance(morning: Day, worked: Worked) -> None:
     for name in ASSIGNABLE:
         statement = worked.statements[name]
         assert statement["opening_balance_cents"] == 0
@@ -319,7 +319,7 @@ def test_each_entry_names_its_event_and_its_task(morning: Day, worked: Worked) -
     assert all(entry["task"]["title"] == titles[entry["task"]["number"]] for entry in entries)
 
 
-def test_everyone_sees_their_own_balance_and_what_they_earned_today(morning: Day, worked: Worked) -> None:
+def test_balance_shows_own_sum_and_earned_today(morning: Day, worked: Worked) -> None:
     for name in ASSIGNABLE:
         lines = morning.expect_lines(name).elements()
         assert worked.balances[name]["username"] == name
@@ -354,7 +354,7 @@ def test_analytics_shows_income_and_the_red_and_the_dearest_task(morning: Day, w
     assert analytics["most_expensive"]["by_day"][0] == today
 
 
-def test_the_doctor_finds_nothing_wrong_before_the_close(worked: Worked) -> None:
+def test_doctor_finds_nothing_wrong_before_the_close(worked: Worked) -> None:
     assert worked.doctor["ok"] is True
     assert worked.doctor["checks"]
     assert [check["name"] for check in worked.doctor["checks"] if not check["ok"]] == []
@@ -389,7 +389,7 @@ def closed(morning: Day, worked: Worked) -> Closed:
     )
 
 
-def test_the_close_pays_every_positive_balance_and_no_other(morning: Day, closed: Closed) -> None:
+def test_close_pays_every_positive_balance_and_no_other(morning: Day, closed: Closed) -> None:
     (day,) = closed.answer["days"]
     assert payouts_of(day) == sorted(morning.expect_paid().items()) != []
     assert day["business_date"] == morning.today
@@ -397,7 +397,7 @@ def test_the_close_pays_every_positive_balance_and_no_other(morning: Day, closed
     assert closed.answer["set_aside"] == []
 
 
-def test_the_close_records_the_figures_of_the_day(morning: Day, closed: Closed) -> None:
+def test_close_records_the_figures_of_the_day(morning: Day, closed: Closed) -> None:
     (day,) = closed.answer["days"]
     fees, rewards, paid = morning.expect_fees(), morning.expect_rewards(), morning.expect_paid()
     assert (day["fees_cents"], day["rewards_cents"], day["income_cents"]) == (fees, rewards, fees - rewards)
@@ -406,7 +406,7 @@ def test_the_close_records_the_figures_of_the_day(morning: Day, closed: Closed) 
     assert day_of(closed.income, morning.today) == day_figures(day)
 
 
-def test_a_payout_leaves_exactly_zero_and_a_debt_is_carried_over(morning: Day, closed: Closed) -> None:
+def test_payout_leaves_exactly_zero_and_a_debt_is_carried_over(morning: Day, closed: Closed) -> None:
     assert "gosha" in morning.expect_in_red()
     for name in ASSIGNABLE:
         statement = closed.statements[name]
@@ -414,7 +414,7 @@ def test_a_payout_leaves_exactly_zero_and_a_debt_is_carried_over(morning: Day, c
         assert statement["closing_balance_cents"] == expected, name
 
 
-def test_a_payout_is_an_entry_of_its_own_after_the_others(morning: Day, worked: Worked, closed: Closed) -> None:
+def test_payout_is_an_entry_of_its_own_after_the_others(morning: Day, worked: Worked, closed: Closed) -> None:
     for name in ASSIGNABLE:
         entries, before = closed.statements[name]["entries"], worked.statements[name]["entries"]
         assert entries[: len(before)] == before, name
@@ -452,7 +452,7 @@ def test_each_payout_is_mailed_once_to_its_receiver(morning: Day, closed: Closed
     assert len({mail["Message-ID"] for mail in closed.mails}) == len(closed.mails)
 
 
-def test_the_mail_says_the_sum_and_lists_the_day_in_text_and_html(morning: Day, closed: Closed) -> None:
+def test_payslip_mail_shows_sum_and_lines_in_text_and_html(morning: Day, closed: Closed) -> None:
     paid = {email_of(name): (name, cents) for name, cents in morning.expect_paid().items()}
     titles = {task["number"]: task["title"] for task in morning.tasks}
     assert closed.mails
@@ -467,7 +467,7 @@ def test_the_mail_says_the_sum_and_lists_the_day_in_text_and_html(morning: Day, 
                 assert f"${amount // 100}" in part
 
 
-def test_a_second_close_changes_nothing_and_reports_the_same_figures(morning: Day, closed: Closed) -> None:
+def test_second_close_reports_the_same_figures(morning: Day, closed: Closed) -> None:
     (first,), (second,) = closed.answer["days"], closed.again["days"]
     assert second["already_closed"] is True
     assert day_figures(second) == day_figures(first)
@@ -477,6 +477,6 @@ def test_a_second_close_changes_nothing_and_reports_the_same_figures(morning: Da
     assert closed.again["mail"]["sent"] == 0
 
 
-def test_the_doctor_finds_nothing_wrong_after_the_close(closed: Closed) -> None:
+def test_doctor_finds_nothing_wrong_after_the_close(closed: Closed) -> None:
     assert closed.doctor["ok"] is True
     assert [check["name"] for check in closed.doctor["checks"] if not check["ok"]] == []

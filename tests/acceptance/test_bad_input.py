@@ -107,7 +107,7 @@ def answers(staff: Company) -> Answers:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_has_its_exit_and_its_code(answers: Answers, name: str) -> None:
+def test_bad_input_has_its_exit_status_and_code(answers: Answers, name: str) -> None:
     _, _, code, error = CASES[name]
     if error is None:
         answers.results[name].refused_with_exit(code)
@@ -119,14 +119,14 @@ def test_bad_input_leaves_nothing_behind(answers: Answers) -> None:
     assert answers.after == answers.before
 
 
-def test_a_number_of_any_size_is_answered(staff: Company) -> None:
+def test_number_of_any_size_is_answered(staff: Company) -> None:
     for number in ("0", "9" * 40):
         result = staff.run("task", "show", number, as_user="kesha")
         assert result.code in {2, 3}, result
         assert "Traceback" not in result.stderr
 
 
-def test_without_json_the_error_is_a_sentence_without_markup_or_control(staff: Company) -> None:
+def test_error_without_json_has_no_control_characters(staff: Company) -> None:
     result = staff.run("user", "show", "[red]x\x1b[2J", as_user="ada", as_json=False)
     assert result.code in {2, 3}
     assert result.stdout == ""
@@ -138,17 +138,17 @@ def test_without_json_the_error_is_a_sentence_without_markup_or_control(staff: C
 # --- who is asking, and which home --------------------------------------------------------------
 
 
-def test_without_a_token_one_is_not_logged_in(staff: Company) -> None:
+def test_command_without_token_is_refused(staff: Company) -> None:
     for command in (("whoami",), ("task", "add", "Feed the cage")):
         staff.run(*command).refused(4, "not_logged_in")
 
 
-def test_a_password_needs_a_terminal_or_the_option(staff: Company) -> None:
+def test_password_needs_a_terminal_or_the_option(staff: Company) -> None:
     error = staff.run("login", "kesha").refused_with_exit(2)
     assert "--password-stdin" in f"{error['message']} {error['hint']}"
 
 
-def test_a_home_that_is_not_initialised_is_left_as_it_is(folder: Path) -> None:
+def test_home_that_is_not_initialised_is_left_as_it_is(folder: Path) -> None:
     company = Company(folder)
     company.run("tasks", "list").refused(3, "not_initialised")
     assert not company.home.exists()
@@ -158,7 +158,7 @@ def test_a_home_that_is_not_initialised_is_left_as_it_is(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "/etc/localtime", "+03:00"])
-def test_a_company_in_no_zone_is_not_set_up(folder: Path, zone: str) -> None:
+def test_company_in_no_zone_is_not_set_up(folder: Path, zone: str) -> None:
     company = Company(folder)
     args = ("init", "--admin", "ada", "--email", email_of("ada"), "--time-zone", zone, "--password-stdin")
     company.run(*args, input=PASSWORD + "\n").refused_with_exit(2)
@@ -179,7 +179,7 @@ def test_after_a_refused_init_a_good_one_succeeds(folder: Path) -> None:
     assert company.init("ada")["admin"]["username"] == "ada"
 
 
-def test_a_home_that_is_a_file_is_refused_and_kept(folder: Path) -> None:
+def test_home_that_is_a_file_is_refused_and_kept(folder: Path) -> None:
     company = Company(folder)
     company.home.write_text("my diary", encoding="utf-8")
     init = (
@@ -219,9 +219,7 @@ def truncate_to_a_page(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [overwrite_all, overwrite_all_but_the_header, truncate_to_a_page])
-def test_a_damaged_database_is_said_to_be_damaged_and_left_alone(
-    company: Company, damage: Callable[[Path], None]
-) -> None:
+def test_damaged_database_is_reported_and_left_alone(company: Company, damage: Callable[[Path], None]) -> None:
     database = company.home / "popug.db"
     for beside in company.home.glob("popug.db-*"):
         beside.unlink()
@@ -231,7 +229,7 @@ def test_a_damaged_database_is_said_to_be_damaged_and_left_alone(
     assert database.read_bytes() == damaged
 
 
-def test_the_doctor_does_not_pass_a_damaged_database(company: Company) -> None:
+def test_doctor_does_not_pass_a_damaged_database(company: Company) -> None:
     overwrite_all(company.home / "popug.db")
     result = company.run("doctor")
     assert result.code == 7, result
@@ -244,7 +242,7 @@ def spoil(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [spoil, Path.unlink])
-def test_a_key_that_is_spoilt_or_missing_lets_nobody_in(company: Company, damage: Callable[[Path], None]) -> None:
+def test_login_refused_with_a_damaged_or_missing_key(company: Company, damage: Callable[[Path], None]) -> None:
     keys = [file for file in (company.home / "keys").rglob("*") if file.is_file()]
     assert keys
     for file in keys:
@@ -253,13 +251,13 @@ def test_a_key_that_is_spoilt_or_missing_lets_nobody_in(company: Company, damage
     company.run("whoami", as_user="kesha").refused_with_exit(4)
 
 
-def test_a_session_file_open_to_others_is_refused(company: Company) -> None:
+def test_session_file_open_to_others_is_refused(company: Company) -> None:
     company.run("login", "kesha", "--password-stdin", input=PASSWORD + "\n").ok()
     company.session.chmod(0o644)
     company.run("whoami").refused(4, "insecure_file")
 
 
-def test_a_session_file_with_noise_is_no_session(company: Company) -> None:
+def test_session_file_with_noise_is_not_a_session(company: Company) -> None:
     company.session.write_text("{noise", encoding="utf-8")
     company.session.chmod(0o600)
     company.run("whoami").refused_with_exit(4)
@@ -273,7 +271,7 @@ def test_a_session_file_with_noise_is_no_session(company: Company) -> None:
     [("tasks", "list", "--all"), ("tasks", "export"), ("--help",)],
     ids=" ".join,
 )
-def test_a_closed_stdout_is_no_error(staff: Company, command: tuple[str, ...]) -> None:
+def test_closed_stdout_is_not_an_error(staff: Company, command: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     environment = staff.environment("kesha")
@@ -330,7 +328,7 @@ def read_to_the_end(person: int) -> bytes:
     return seen
 
 
-def test_a_password_typed_at_the_prompt_is_not_shown(company: Company) -> None:
+def test_password_typed_at_the_prompt_is_not_shown(company: Company) -> None:
     with on_a_terminal(company, "login", "kesha") as (process, person):
         wait_for_a_hidden_prompt(person)
         os.write(person, PASSWORD.encode() + b"\n")
@@ -352,7 +350,7 @@ def test_ctrl_c_at_a_prompt_ends_with_130_and_nothing_done(company: Company) -> 
     assert snapshot(company.home / "keys") == before
 
 
-def test_an_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
+def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
     """A signal in the midst of an import: either no task is there or every one with its fee."""
     file = company.write_lines(({"title": f"Task {n}"} for n in range(3000)), "many.jsonl")
     process = subprocess.Popen(

@@ -39,33 +39,33 @@ def homes_named_in(text: str) -> list[Path]:
     return [path for path in paths if (path / "popug.db").is_file()]
 
 
-def test_the_demo_plays_to_its_end(played: Played) -> None:
+def test_demo_runs_to_its_end(played: Played) -> None:
     done, _, _ = played
     assert done.returncode == 0, done
     assert "Traceback" not in done.stderr
 
 
-def test_the_demo_names_a_home_of_its_own(staff: Company, played: Played) -> None:
+def test_demo_names_a_home_of_its_own(staff: Company, played: Played) -> None:
     done, _, folder = played
     (home,) = homes_named_in(done.stdout)
     assert home != staff.home
     assert home.is_relative_to(folder / "tmp")
 
 
-def test_the_demo_leaves_the_home_in_earnest_and_its_session_alone(
+def test_demo_leaves_the_real_home_and_session_unchanged(
     played: Played,
 ) -> None:
     _, untouched, _ = played
     assert untouched
 
 
-def test_the_demo_ends_with_mail_and_a_healthy_company(staff: Company, played: Played) -> None:
+def test_demo_ends_with_mail_and_a_healthy_company(staff: Company, played: Played) -> None:
     (home,) = homes_named_in(played[0].stdout)
     assert list(home.glob("mail/new/*"))
     assert staff.run("doctor", "--home", str(home)).ok()["ok"] is True
 
 
-def test_the_demo_shows_the_commands_that_make_its_screens(
+def test_demo_shows_the_commands_that_make_its_screens(
     played: Played,
 ) -> None:
     shown = played[0].stdout
@@ -73,7 +73,7 @@ def test_the_demo_shows_the_commands_that_make_its_screens(
         assert command in shown, command
 
 
-def test_the_demo_is_not_played_in_a_home_in_earnest(company: Company, folder: Path) -> None:
+def test_demo_is_refused_in_a_real_home(company: Company, folder: Path) -> None:
     before = snapshot(company.home)
     done = play(company, folder, "--home", str(company.home))
     assert done.returncode != 0

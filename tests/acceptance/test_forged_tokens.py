@@ -18,7 +18,7 @@ def decoded(part: str) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
-def test_a_forged_token_is_refused_in_one_sentence(staff: Company) -> None:
+def test_forged_token_is_refused_in_one_sentence(staff: Company) -> None:
     header, claims, _ = staff.token("kesha").split(".")
     head, said = decoded(header), decoded(claims) | {"role": "admin"}
     (published,) = staff.run("token", "keys").ok()["keys"]
@@ -34,7 +34,7 @@ def test_a_forged_token_is_refused_in_one_sentence(staff: Company) -> None:
         refuse(staff.run("user", "list", env={"POPUG_TOKEN": token}))
 
 
-def test_a_token_of_a_megabyte_in_the_session_file_is_refused(company: Company) -> None:
+def test_token_of_a_megabyte_in_the_session_file_is_refused(company: Company) -> None:
     company.session.write_text(json.dumps({str(company.home): "e" * 1_000_000}), encoding="utf-8")
     company.session.chmod(0o600)
     refuse(company.run("whoami"))

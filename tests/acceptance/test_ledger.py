@@ -21,7 +21,7 @@ def named(node: dict[str, Any]) -> list[str]:
     return [node["what"], *(what for each in node["because"] for what in named(each))]
 
 
-def test_figures_are_explained_to_those_who_may_see_them(earned: Company) -> None:
+def test_figures_are_explained_to_permitted_users(earned: Company) -> None:
     balance = earned.ask("kesha", "balance")["balance_cents"]
     explained = earned.ask("kesha", "explain", "balance")
     assert explained["figure_cents"] == balance == sum(each["amount_cents"] for each in explained["because"])
@@ -36,7 +36,7 @@ def test_figures_are_explained_to_those_who_may_see_them(earned: Company) -> Non
     assert "completed by kesha" in shown.stdout
 
 
-def test_an_entry_is_corrected_by_another(earned: Company) -> None:
+def test_entry_is_corrected_by_another(earned: Company) -> None:
     wrong = earned.statement("ada", "kesha")["entries"][-1]
     assert wrong["kind"] == "reward"
     correct = ("ledger", "correct", wrong["entry_id"], "--reason", "It was a parrot.")
@@ -48,7 +48,7 @@ def test_an_entry_is_corrected_by_another(earned: Company) -> None:
     assert earned.run("doctor").ok()["ok"]
 
 
-def test_an_edited_file_is_named_and_a_cut_shows_to_whoever_kept_a_head(earned: Company) -> None:
+def test_verify_finds_an_edited_entry_and_an_unknown_head(earned: Company) -> None:
     proof = earned.run("ledger", "verify").ok()
     assert (proof["ok"], proof["first_wrong"]) == (True, None)
     earned.ask("ada", "task", "add", "More work")
@@ -61,7 +61,7 @@ def test_an_edited_file_is_named_and_a_cut_shows_to_whoever_kept_a_head(earned: 
     assert "entry" in edited.json["first_wrong"]
 
 
-def test_an_export_is_the_format_and_refuses_to_overwrite(earned: Company, folder: Path) -> None:
+def test_export_is_the_format_and_refuses_to_overwrite(earned: Company, folder: Path) -> None:
     told = earned.run("ledger", "export", "--format", "csv", as_user="ada", as_json=False)
     assert (told.code, told.stderr) == (0, "")
     assert told.stdout.startswith("record,business_date,")
@@ -73,7 +73,7 @@ def test_an_export_is_the_format_and_refuses_to_overwrite(earned: Company, folde
     earned.run("ledger", "export", "--format", "xls", as_user="ada").refused(2, "usage")
 
 
-def test_a_company_is_backed_up_and_restored(earned: Company, folder: Path) -> None:
+def test_company_is_backed_up_and_restored(earned: Company, folder: Path) -> None:
     before = earned.balance_cents("ada", "kesha")
     file = folder / "backup"
     answer = earned.run("backup", str(file)).ok()
@@ -93,7 +93,7 @@ def test_a_company_is_backed_up_and_restored(earned: Company, folder: Path) -> N
     assert (folder / "elsewhere").stat().st_mode & 0o777 == 0o700
 
 
-def test_fairness_and_the_past_can_be_asked_for(earned: Company) -> None:
+def test_fairness_and_past_analytics_are_answered(earned: Company) -> None:
     fairness, analytics, early = earned.ask_all(
         [
             ("kesha", ("tasks", "fairness")),

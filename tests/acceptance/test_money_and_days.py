@@ -159,21 +159,21 @@ def test_missed_days_are_closed_each_as_itself_oldest_first(history: History) ->
     assert [day["already_closed"] for day in days] == [False] * 5
 
 
-def test_each_missed_day_pays_what_was_earned_by_its_end(history: History) -> None:
+def test_each_missed_day_pays_the_balance_at_its_end(history: History) -> None:
     figures = history.figures()
     for day in [*history.close["days"], *history.last_close["days"]]:
         payout = figures[day["business_date"]].payout
         assert payouts_of(day) == ([("kesha", payout)] if payout else [])
 
 
-def test_a_closed_day_is_reported_again_and_not_paid_again(history: History) -> None:
+def test_closed_day_is_reported_again_and_not_paid_again(history: History) -> None:
     (day,) = history.close_again["days"]
     assert day["already_closed"] is True
     assert day_figures(day) == day_figures(history.close["days"][-1])
     assert history.close_again["mail"]["sent"] == 0
 
 
-def test_what_follows_todays_close_falls_on_tomorrow(history: History) -> None:
+def test_entries_after_todays_close_are_dated_tomorrow(history: History) -> None:
     figures, seen = history.figures(), history.after_close
     reward = history.cents("reward", 5)
     assert [entry for entry in seen["today"]["entries"] if entry["kind"] == "reward"] == []
@@ -202,7 +202,7 @@ def test_income_after_todays_close_is_tomorrows(history: History) -> None:
     assert seen["analytics today"]["most_expensive"]["day"] is None
 
 
-def test_the_next_close_takes_only_the_day_that_is_left(history: History) -> None:
+def test_next_close_takes_only_the_day_that_is_left(history: History) -> None:
     (day,) = history.last_close["days"]
     assert day_figures(day) == history.figures()["2031-03-05"].of_company("2031-03-05")
 
@@ -221,7 +221,7 @@ def test_each_paid_day_has_its_own_mail_with_its_own_entries(history: History) -
             assert shows_dollars(text, figure.opening)
 
 
-def test_the_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
+def test_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
     listed = history.company.ask("ada", "mail", "list")["mails"]
     lines = sorted((mail["business_date"], mail["amount_cents"], mail["to"], mail["status"]) for mail in listed)
     figures = history.figures().items()
@@ -231,7 +231,7 @@ def test_the_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
 # --- looking back -------------------------------------------------------------------------------
 
 
-def test_a_statement_over_days_runs_in_the_order_of_business_dates(history: History) -> None:
+def test_statement_over_days_is_ordered_by_business_date(history: History) -> None:
     statement = history.company.statement("kesha", "kesha", "--from", "2031-02-28", "--to", "2031-03-05")
     figures = history.figures()
     expected: list[tuple[str, str, int]] = []
@@ -249,7 +249,7 @@ def test_a_statement_over_days_runs_in_the_order_of_business_dates(history: Hist
     assert statement["closing_balance_cents"] == running == figures["2031-03-05"].closing
 
 
-def test_a_statement_opens_with_what_was_before_it(history: History) -> None:
+def test_statement_opens_with_the_earlier_balance(history: History) -> None:
     figures = history.figures()
     asked = ("statement", "--from", "2031-03-04", "--to", "2031-03-05")
     statement = history.company.ask("kesha", *asked)
@@ -258,7 +258,7 @@ def test_a_statement_opens_with_what_was_before_it(history: History) -> None:
     assert statement["closing_balance_cents"] == figures["2031-03-05"].closing
 
 
-def test_a_balance_as_of_a_date_counts_that_dates_payout_and_nothing_later(history: History) -> None:
+def test_balance_as_of_date_includes_payout_of_that_date(history: History) -> None:
     dates = ["2031-02-28", "2031-03-02", "2031-03-03", "2031-03-05"]
     answers = history.company.ask_all(("kesha", ("balance", "--as-of", date)) for date in dates)
     figures = [history.figures()[date] for date in dates]
@@ -267,7 +267,7 @@ def test_a_balance_as_of_a_date_counts_that_dates_payout_and_nothing_later(histo
     assert [answer["business_date"] for answer in answers] == dates
 
 
-def test_a_balance_as_of_a_time_counts_what_was_recorded_by_then(history: History) -> None:
+def test_balance_as_of_time_counts_entries_recorded_by_then(history: History) -> None:
     noon_of_the_first = "2031-02-28T23:00:00Z"  # before anything was paid, in Auckland noon of 1 March
     figures = history.figures()
     earned = sum(figures[date].rewards - figures[date].fees for date in ("2031-02-28", "2031-03-01"))
@@ -300,7 +300,7 @@ def test_income_is_listed_by_day_and_summed(history: History) -> None:
     assert income["total_income_cents"] == sum(figure.fees - figure.rewards for figure in figures.values())
 
 
-def test_a_range_before_the_company_or_in_the_future_is_empty(history: History) -> None:
+def test_range_before_the_company_or_in_the_future_is_empty(history: History) -> None:
     before, future = (
         ("--from", "2019-01-01", "--to", "2019-01-31"),
         ("--from", "2040-01-01", "--to", "2040-01-31"),
@@ -372,7 +372,7 @@ def test_analytics_of_a_date(
         check(line, day, day, [day])
 
 
-def test_the_doctor_finds_nothing_wrong_with_days_closed_late(history: History) -> None:
+def test_doctor_finds_nothing_wrong_with_days_closed_late(history: History) -> None:
     doctor = history.company.run("doctor").ok()
     assert doctor["ok"] is True
     assert [check["name"] for check in doctor["checks"] if not check["ok"]] == []
@@ -410,7 +410,7 @@ def late(tmp_path_factory: pytest.TempPathFactory) -> LateClose:
     return LateClose(company, company.tasks(), answers)
 
 
-def test_yesterday_is_the_companys_not_the_machines(late: LateClose) -> None:
+def test_yesterday_is_in_the_company_zone(late: LateClose) -> None:
     (day,) = late.answers[0]["days"]
     assert (day["business_date"], day["already_closed"]) == ("2031-06-10", False)
     assert payouts_of(day) == [("kesha", late.earned)]
@@ -424,7 +424,7 @@ def test_cron_may_close_yesterday_twice(late: LateClose) -> None:
     assert len(late.company.mails()) == 1
 
 
-def test_a_late_payout_leaves_zero_in_its_own_day(late: LateClose) -> None:
+def test_late_payout_leaves_zero_in_its_own_day(late: LateClose) -> None:
     asked = ("--from", "2031-06-10", "--to", "2031-06-11")
     statement = late.company.statement("kesha", "kesha", *asked)
     fee = late.tasks[3]["fee_cents"]
@@ -433,7 +433,7 @@ def test_a_late_payout_leaves_zero_in_its_own_day(late: LateClose) -> None:
     assert [line[0] for line in lines] == ["2031-06-10"] * 7 + ["2031-06-11"]
 
 
-def test_the_present_balance_may_be_below_zero_after_a_late_close(late: LateClose) -> None:
+def test_present_balance_may_be_negative_after_late_close(late: LateClose) -> None:
     fee = late.tasks[3]["fee_cents"]
     now, then, today = late.company.ask_all([
         ("kesha", ("balance",)), ("kesha", ("balance", "--as-of", "2031-06-10")), ("kesha", ("statement",)),
@@ -445,7 +445,7 @@ def test_the_present_balance_may_be_below_zero_after_a_late_close(late: LateClos
 # --- odd calendars and clocks -------------------------------------------------------------------
 
 
-def test_a_date_that_the_zone_never_had_is_no_day(folder: Path) -> None:
+def test_date_missing_in_the_zone_is_not_a_day(folder: Path) -> None:
     company = Company(folder, "Pacific/Apia")
     company.it_is("2011-12-29 12:00")  # the thirtieth was left out when Samoa crossed the date line
     company.init("ada")
@@ -454,7 +454,7 @@ def test_a_date_that_the_zone_never_had_is_no_day(folder: Path) -> None:
     assert [day["business_date"] for day in answer["days"]] == ["2011-12-29", "2011-12-31"]
 
 
-def test_more_than_a_month_of_days_at_once_needs_a_yes(lone: Company) -> None:
+def test_closing_more_than_a_month_needs_yes(lone: Company) -> None:
     first = lone.today()
     lone.clock_offset = timedelta(days=40)
     lone.run("close-day", as_user="ada").refused(2, "needs_yes")
@@ -462,7 +462,7 @@ def test_more_than_a_month_of_days_at_once_needs_a_yes(lone: Company) -> None:
     assert [day["business_date"] for day in days] == days_between(first, lone.today())
 
 
-def test_a_close_up_to_a_date_leaves_later_days_open(lone: Company) -> None:
+def test_close_up_to_a_date_leaves_later_days_open(lone: Company) -> None:
     first = lone.today()
     lone.clock_offset = timedelta(days=3)
     answer = lone.ask("ada", "close-day", "--date", lone.today(-2))
@@ -471,7 +471,7 @@ def test_a_close_up_to_a_date_leaves_later_days_open(lone: Company) -> None:
     assert [day["business_date"] for day in rest["days"]] == [lone.today(-1), lone.today()]
 
 
-def test_after_the_clock_was_set_back_a_fresh_login_and_queries_work(lone: Company) -> None:
+def test_login_and_queries_work_after_clock_set_back(lone: Company) -> None:
     lone.clock_offset = timedelta(days=-2)
     assert lone.run("whoami", as_user="kesha").ok()["username"] == "kesha"
     assert lone.balance_cents("kesha", "kesha") == 0
@@ -482,13 +482,13 @@ def test_after_the_clock_was_set_back_a_fresh_login_and_queries_work(lone: Compa
 
 
 @pytest.mark.parametrize("date", ["tomorrow", "9999-12-31"])
-def test_the_future_is_not_closed(lone: Company, date: str) -> None:
+def test_future_is_not_closed(lone: Company, date: str) -> None:
     asked = lone.today(1) if date == "tomorrow" else date
     lone.run("close-day", "--date", asked, as_user="ada").refused(2, "future_date")
     assert day_of(lone.ask("ada", "income"), lone.today())["closed"] is False
 
 
-def test_a_dry_run_says_what_would_be_paid_and_changes_nothing(earned: Company) -> None:
+def test_dry_run_shows_payouts_and_changes_nothing(earned: Company) -> None:
     looks = [("ada", ("statement", "kesha")), ("ada", ("income",)), ("ada", ("analytics",))]
     before = earned.ask_all(looks)
     cents = before[0]["closing_balance_cents"]
@@ -512,7 +512,7 @@ def test_mail_can_be_queued_without_sending_and_sent_later(earned: Company) -> N
     assert len(earned.mails()) == 1
 
 
-def test_titles_in_a_mail_are_no_markup(earned: Company) -> None:
+def test_titles_are_escaped_in_mail(earned: Company) -> None:
     earned.ask("ada", "close-day")
     (mail,) = earned.mails()
     text, html = parts_of(mail)

@@ -37,13 +37,13 @@ def test_init_sets_up_a_closed_home_and_logs_the_admin_in(folder: Path) -> None:
     assert company.run("whoami").ok() == admin
 
 
-def test_init_twice_is_refused_and_changes_nobody(staff: Company) -> None:
+def test_second_init_is_refused_and_adds_no_user(staff: Company) -> None:
     args = ("init", "--admin", "eve", "--email", email_of("eve"), "--password-stdin")
     staff.run(*args, input=PASSWORD + "\n").refused(6, "already_initialised")
     staff.run("user", "show", "eve", as_user="ada").refused(3, "user_not_found")
 
 
-def test_a_wrong_password_and_an_unknown_name_are_refused_alike(staff: Company) -> None:
+def test_wrong_password_and_unknown_name_give_the_same_error(staff: Company) -> None:
     wrong = staff.run("login", "kesha", "--password-stdin", input="not-my-password-at-all\n")
     unknown = staff.run("login", "nobody", "--password-stdin", input=PASSWORD + "\n")
     said = [result.refused(4, "bad_credentials") for result in (wrong, unknown)]
@@ -63,7 +63,7 @@ def test_login_is_remembered_until_logout(staff: Company, folder: Path) -> None:
     staff.run("whoami", env=stored).refused(4, "not_logged_in")
 
 
-def test_a_printed_token_stands_alone_and_is_not_stored(staff: Company, folder: Path) -> None:
+def test_printed_token_stands_alone_and_is_not_stored(staff: Company, folder: Path) -> None:
     session = folder / "session.json"
     args = ("login", "gosha", "--password-stdin", "--print-token")
     result = staff.run(*args, input=PASSWORD + "\n", env={"POPUG_SESSION": str(session)}, as_json=False)
@@ -73,25 +73,25 @@ def test_a_printed_token_stands_alone_and_is_not_stored(staff: Company, folder: 
     assert staff.run("whoami", env={"POPUG_TOKEN": token}).ok()["username"] == "gosha"
 
 
-def test_a_token_of_the_environment_goes_before_the_session_file(staff: Company, folder: Path) -> None:
+def test_token_of_the_environment_goes_before_the_session_file(staff: Company, folder: Path) -> None:
     session = folder / "session.json"
     log_in_and_store(staff, "ada", session)
     whoami = staff.run("whoami", as_user="kesha", env={"POPUG_SESSION": str(session)}).ok()
     assert whoami["username"] == "kesha"
 
 
-def test_a_token_that_is_none_is_refused(staff: Company) -> None:
+def test_invalid_token_is_refused(staff: Company) -> None:
     staff.run("whoami", env={"POPUG_TOKEN": "polly.wants.crackers"}).refused(4, "token_invalid")
 
 
-def test_the_token_of_another_company_is_refused(staff: Company, lone_template: Company) -> None:
+def test_token_of_another_company_is_refused(staff: Company, lone_template: Company) -> None:
     staff.run("whoami", env={"POPUG_TOKEN": lone_template.token("kesha")}).refused_with_exit(4)
 
 
 # --- people -------------------------------------------------------------------------------------
 
 
-def test_an_added_person_is_shown_listed_and_lower_cased(company: Company) -> None:
+def test_added_person_is_shown_listed_and_lower_cased(company: Company) -> None:
     args = ("user", "add", "PeTya", "--email", "Petya@popug.example", "--role", "worker", "--password-stdin")
     added = company.run(*args, as_user="ada", input=PASSWORD + "\n").ok()
     assert set(added) >= {"user_id", "username", "email", "role", "active"}
@@ -103,7 +103,7 @@ def test_an_added_person_is_shown_listed_and_lower_cased(company: Company) -> No
     assert added in listed["users"]
 
 
-def test_neither_a_name_nor_an_address_is_given_twice(staff: Company) -> None:
+def test_duplicate_name_or_address_is_refused(staff: Company) -> None:
     def add(name: str, email: str) -> Result:
         args = ("user", "add", name, "--email", email, "--role", "worker", "--password-stdin")
         return staff.run(*args, as_user="ada", input=PASSWORD + "\n")
@@ -114,13 +114,13 @@ def test_neither_a_name_nor_an_address_is_given_twice(staff: Company) -> None:
     staff.run("user", "show", "eve", as_user="ada").refused(3, "user_not_found")
 
 
-def test_an_address_is_changed(company: Company) -> None:
+def test_address_is_changed(company: Company) -> None:
     changed = company.ask("ada", "user", "set-email", "kesha", "new@popug.example")
     assert (changed["username"], changed["email"]) == ("kesha", "new@popug.example")
     assert company.ask("ada", "user", "show", "kesha") == changed
 
 
-def test_a_new_role_ends_the_old_tokens_and_holds_from_the_next_login(company: Company) -> None:
+def test_new_role_revokes_tokens_and_applies_at_next_login(company: Company) -> None:
     shuffle = ("tasks", "shuffle", "--yes")
     company.run(*shuffle, as_user="kesha").refused(5, "forbidden")
     assert company.ask("ada", "user", "set-role", "kesha", "manager")["role"] == "manager"
@@ -129,13 +129,13 @@ def test_a_new_role_ends_the_old_tokens_and_holds_from_the_next_login(company: C
     assert company.ask("kesha", *shuffle)["task_count"] == 0
 
 
-def test_the_last_admin_stays(staff: Company) -> None:
+def test_last_admin_cannot_be_removed(staff: Company) -> None:
     staff.run("user", "set-role", "ada", "worker", as_user="ada").refused(6, "last_admin")
     staff.run("user", "deactivate", "ada", as_user="ada").refused(6, "last_admin")
     assert staff.run("whoami", as_user="ada").ok()["role"] == "admin"
 
 
-def test_a_password_is_changed_by_its_owner_and_by_an_admin(company: Company) -> None:
+def test_password_is_changed_by_its_owner_and_by_an_admin(company: Company) -> None:
     change = ("user", "passwd", "--password-stdin")
     assert company.run(*change, as_user="kesha", input=NEW_PASSWORD + "\n").ok()["username"] == "kesha"
     by_admin = ("user", "passwd", "gosha", "--password-stdin")
@@ -152,7 +152,7 @@ def test_only_an_admin_changes_the_password_of_another(staff: Company) -> None:
     assert staff.log_in("gosha", PASSWORD)
 
 
-def test_a_weak_password_is_refused(staff: Company) -> None:
+def test_weak_password_is_refused(staff: Company) -> None:
     add = ("user", "add", "eve", "--email", email_of("eve"), "--role", "worker", "--password-stdin")
     staff.run(*add, as_user="ada", input="elevenchars\n").refused(2, "password_too_weak")
     passwd = ("user", "passwd", "kesha", "--password-stdin")
@@ -184,7 +184,7 @@ BAD_PEOPLE: dict[str, Json | str] = {
 }
 
 
-def test_an_import_of_people_with_a_bad_line_names_it_and_adds_nobody(staff: Company) -> None:
+def test_import_of_users_with_bad_line_names_it_and_adds_none(staff: Company) -> None:
     good: Json = {"username": "eve", "email": email_of("eve"), "role": "worker"}
     files = [str(staff.write_lines([good, bad], f"{name}.jsonl")) for name, bad in BAD_PEOPLE.items()]
     results = staff.run_all(("ada", ("user", "import", file)) for file in files)
@@ -209,7 +209,7 @@ FORBIDDEN = [
 ]
 
 
-def test_each_role_is_kept_from_what_is_not_its_own(staff: Company) -> None:
+def test_command_refused_for_a_role_without_the_right(staff: Company) -> None:
     results = staff.run_all((who, command.split()) for who, command in FORBIDDEN)
     assert len(results) == len(FORBIDDEN)
     for result in results:
@@ -230,7 +230,7 @@ def fees_of(company: Company, name: str) -> list[int]:
     return sorted(entry["task"]["number"] for entry in entries if entry["kind"] == "fee")
 
 
-def test_open_tasks_of_who_leaves_move_at_once_and_are_charged(lone: Company) -> None:
+def test_open_tasks_of_a_deactivated_user_move_and_are_charged(lone: Company) -> None:
     lone.import_tasks("kesha", ["Feed the cage", "Sweep the floor", "Mend the swing"])
     lone.complete("kesha", 1)
     lone.hire("gosha", "worker")
@@ -252,7 +252,7 @@ def test_open_tasks_of_who_leaves_move_at_once_and_are_charged(lone: Company) ->
     assert lone.log_in("kesha")
 
 
-def test_a_person_made_manager_loses_the_open_tasks(lone: Company) -> None:
+def test_user_made_manager_loses_open_tasks(lone: Company) -> None:
     lone.import_tasks("kesha", ["Feed the cage", "Sweep the floor"])
     lone.hire("gosha", "worker")
     lone.ask("ada", "user", "set-role", "kesha", "manager")
@@ -263,7 +263,7 @@ def test_a_person_made_manager_loses_the_open_tasks(lone: Company) -> None:
     assert lone.complete("gosha", 1)["status"] == "completed"
 
 
-def test_the_balance_of_a_person_who_left_is_still_paid(earned: Company) -> None:
+def test_balance_of_a_deactivated_user_is_paid(earned: Company) -> None:
     cents = earned.balance_cents("ada", "kesha")
     assert cents > 0
     earned.ask("ada", "user", "deactivate", "kesha")

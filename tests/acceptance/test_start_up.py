@@ -36,14 +36,14 @@ def loaded(arguments: list[str], environment: dict[str, str], folder: Path) -> s
     ],
     ids=["version", "help", "help of a command", "completion"],
 )
-def test_help_version_and_completion_load_nothing_heavy_and_no_typer(
+def test_help_version_and_completion_load_no_heavy_modules(
     company: Company, arguments: list[str], env: dict[str, str]
 ) -> None:
     modules = loaded(arguments, company.environment("kesha", env), company.folder)
     assert modules & (HEAVY | {"typer"}) == set()
 
 
-def test_adding_a_task_loads_no_scheduler_no_migrations_and_no_templates(company: Company) -> None:
+def test_task_add_loads_no_scheduler_migrations_or_templates(company: Company) -> None:
     asked = ["task", "add", "Feed the cage"]
     modules = loaded(asked, company.environment("kesha"), company.folder)
     assert modules & {"apscheduler", "alembic", "jinja2", "sqlmodel", "pydantic"} == set()
@@ -60,7 +60,7 @@ def test_adding_a_task_loads_no_scheduler_no_migrations_and_no_templates(company
     )
 
 
-def test_a_company_that_is_served_is_asked_through_its_server_and_no_longer_than_that(
+def test_task_add_loads_no_sqlalchemy_while_company_is_served(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Company, "is_served", True)

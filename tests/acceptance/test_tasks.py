@@ -59,12 +59,12 @@ def board(staff: Company) -> Board:
 # --- lists --------------------------------------------------------------------------------------
 
 
-def test_the_list_of_all_has_every_task_by_number(board: Board) -> None:
+def test_list_of_all_has_every_task_by_number(board: Board) -> None:
     assert [(task["number"], task["title"]) for task in board.tasks] == list(enumerate(TITLES, start=1))
     assert [task["status"] for task in board.tasks] == ["completed"] * 2 + ["open"] * 6
 
 
-def test_one_sees_ones_own_open_tasks_by_default(board: Board) -> None:
+def test_tasks_list_shows_own_open_tasks_by_default(board: Board) -> None:
     for name in ("asya", "gosha", "kesha"):
         assert board.found(name) == board.found(name, "--mine") == board.wanted("open", name)
 
@@ -88,7 +88,7 @@ def test_tasks_are_searched_by_the_very_text(board: Board, text: str, expected: 
     assert board.found("kesha", "--all", "--search", text) == expected
 
 
-def test_a_page_of_the_list_has_the_total_of_the_whole(board: Board) -> None:
+def test_page_of_the_list_has_the_total_of_the_whole(board: Board) -> None:
     pages = [("3", "0", [1, 2, 3]), ("3", "6", [7, 8]), ("5", "50", [])]
     list_all = ("tasks", "list", "--all")
     answers = board.company.ask_all(
@@ -108,7 +108,7 @@ def test_money_of_others_is_not_shown_with_a_task(board: Board) -> None:
     assert [entry["kind"] for entry in by_admin["entries"]] == ["fee", "reward"]
 
 
-def test_the_history_of_a_task_says_who_did_what_in_order(board: Board) -> None:
+def test_task_history_has_actors_in_order(board: Board) -> None:
     shown = board.company.ask("gosha", "task", "show", "1")
     assert pick(shown["task"], "number", "title", "status") == {
         "number": 1, "title": "Feed the cage", "status": "completed",
@@ -120,7 +120,7 @@ def test_the_history_of_a_task_says_who_did_what_in_order(board: Board) -> None:
     assert all(line["event"] for line in history)
 
 
-def test_the_list_for_people_shows_a_table_and_no_json(board: Board) -> None:
+def test_list_for_people_shows_a_table_and_no_json(board: Board) -> None:
     result = board.company.run("tasks", "list", "--all", as_user="kesha", as_json=False, env={"COLUMNS": "200"})
     assert (result.code, result.stderr) == (0, "")
     assert "Clean 100% of the mirrors" in result.stdout
@@ -131,7 +131,7 @@ def test_the_list_for_people_shows_a_table_and_no_json(board: Board) -> None:
 # --- creating -----------------------------------------------------------------------------------
 
 
-def test_the_answer_for_people_says_that_a_title_was_split(lone: Company) -> None:
+def test_text_answer_mentions_the_split_title(lone: Company) -> None:
     result = lone.run("task", "add", "[popug-7] Feed the cage", as_user="kesha", as_json=False)
     assert result.code == 0, result
     assert "POPUG-7" in result.stdout
@@ -139,24 +139,24 @@ def test_the_answer_for_people_says_that_a_title_was_split(lone: Company) -> Non
     assert pick(lone.tasks()[0], "jira_id", "title") == {"jira_id": "POPUG-7", "title": "Feed the cage"}
 
 
-def test_a_title_is_trimmed_and_may_have_two_hundred_characters(lone: Company) -> None:
+def test_title_is_trimmed_and_may_have_two_hundred_characters(lone: Company) -> None:
     longest = "ж" * 200
     assert lone.add_task("kesha", f"  {longest}  ")["title"] == longest
 
 
-def test_a_jira_id_may_be_given_as_an_option(lone: Company) -> None:
+def test_jira_id_may_be_given_as_an_option(lone: Company) -> None:
     task = lone.ask("kesha", "task", "add", "Feed the cage", "--jira", "popug-12")
     assert (task["jira_id"], task["title"]) == ("POPUG-12", "Feed the cage")
 
 
-def test_a_title_with_markup_is_shown_as_it_was_written(lone: Company) -> None:
+def test_title_with_markup_is_shown_as_it_was_written(lone: Company) -> None:
     title = "Wipe <b>bold</b> :smile: *stars* & $HOME %s {x}"
     assert lone.add_task("kesha", title)["title"] == title
     result = lone.run("tasks", "list", as_user="kesha", as_json=False, env={"COLUMNS": "250"})
     assert title in result.stdout
 
 
-def test_with_nobody_assignable_no_task_is_created(lone: Company) -> None:
+def test_task_add_refused_without_assignable_users(lone: Company) -> None:
     lone.ask("ada", "user", "deactivate", "kesha")
     lone.run("task", "add", "Feed the cage", as_user="ada").refused(6, "nobody_assignable")
     file = str(lone.write_lines([{"title": "Feed the cage"}], "one.jsonl"))
@@ -164,7 +164,7 @@ def test_with_nobody_assignable_no_task_is_created(lone: Company) -> None:
     assert lone.tasks() == []
 
 
-def test_a_number_is_not_used_up_by_a_refused_task(lone: Company) -> None:
+def test_number_is_not_used_up_by_a_refused_task(lone: Company) -> None:
     lone.run("task", "add", "", as_user="kesha").refused(2, "invalid_title")
     assert lone.add_task("kesha", "Feed the cage")["number"] == 1
 
@@ -172,18 +172,18 @@ def test_a_number_is_not_used_up_by_a_refused_task(lone: Company) -> None:
 # --- completing and shuffling -------------------------------------------------------------------
 
 
-def test_an_unknown_task_and_the_task_of_another_are_not_completed(lone: Company) -> None:
+def test_complete_refused_for_unknown_task_and_for_other_user(lone: Company) -> None:
     lone.add_task("kesha", "Feed the cage")
     lone.run("task", "complete", "2", as_user="kesha").refused(3, "task_not_found")
     lone.run("task", "complete", "1", as_user="ada").refused(5, "not_your_task")
     assert [task["status"] for task in lone.tasks()] == ["open"]
 
 
-def test_a_shuffle_with_no_open_task_does_nothing(company: Company) -> None:
+def test_shuffle_with_no_open_task_does_nothing(company: Company) -> None:
     assert company.ask("mira", "tasks", "shuffle", "--yes")["task_count"] == 0
 
 
-def test_a_shuffle_leaves_completed_tasks_alone_and_charges_who_is_drawn_again(lone: Company) -> None:
+def test_shuffle_skips_completed_tasks_and_charges_again(lone: Company) -> None:
     lone.import_tasks("kesha", ["Feed the cage", "Mend the swing"])
     lone.complete("kesha", 1)
     answer = lone.ask("ada", "tasks", "shuffle", "--yes")
@@ -197,11 +197,11 @@ def test_a_shuffle_leaves_completed_tasks_alone_and_charges_who_is_drawn_again(l
     assert (verified["checked"], verified["different"]) == (1, [])
 
 
-def test_an_unknown_shuffle_is_not_verified(staff: Company) -> None:
+def test_unknown_shuffle_is_not_verified(staff: Company) -> None:
     staff.run("tasks", "verify", NOWHERE, as_user="kesha").refused(3, "shuffle_not_found")
 
 
-def test_of_completions_and_a_shuffle_at_once_each_task_has_one_winner(company: Company) -> None:
+def test_concurrent_completions_and_shuffle_have_one_winner(company: Company) -> None:
     company.import_tasks("mira", ["One", "Two", "Three", "Four"])
     before = company.tasks()
     complete = [(task["assignee"], ("task", "complete", str(task["number"]))) for task in before]
@@ -222,7 +222,7 @@ def test_of_completions_and_a_shuffle_at_once_each_task_has_one_winner(company: 
     assert len([entry for entry in entries if entry["kind"] == "fee"]) == 4 + shuffled["task_count"]
 
 
-def test_of_two_completions_at_once_one_is_rewarded(lone: Company) -> None:
+def test_one_of_two_concurrent_completions_is_rewarded(lone: Company) -> None:
     lone.add_task("kesha", "Feed the cage")
     results = lone.run_all([("kesha", ("task", "complete", "1"))] * 2)
     winner, loser = sorted(results, key=lambda result: result.code)
@@ -256,13 +256,13 @@ def test_importing_a_file_twice_adds_nothing_the_second_time(lone: Company) -> N
     assert len(lone.statement("kesha", "kesha")["entries"]) == 4
 
 
-def test_an_import_is_not_compared_with_tasks_typed_by_hand(lone: Company) -> None:
+def test_import_is_not_compared_with_added_tasks(lone: Company) -> None:
     lone.add_task("kesha", "Feed the cage")
     assert lone.import_tasks("kesha", ["Feed the cage"])["imported"] == 1
     assert [task["title"] for task in lone.tasks()] == ["Feed the cage", "Feed the cage"]
 
 
-def test_a_longer_file_adds_only_what_is_new(lone: Company) -> None:
+def test_longer_file_adds_only_new_lines(lone: Company) -> None:
     lone.import_tasks("kesha", ["Feed the cage", "Mend the swing"])
     answer = lone.import_tasks("kesha", ["Mend the swing", "Feed the cage", "Feed the cage"])
     assert pick(answer, "imported", "skipped") == {"imported": 1, "skipped": 2}
@@ -278,7 +278,7 @@ BAD_LINES: dict[str, Json | str] = {
 }
 
 
-def test_a_bad_line_is_named_by_its_number_and_nothing_is_imported(lone: Company) -> None:
+def test_import_with_bad_line_names_it_and_imports_nothing(lone: Company) -> None:
     files = {
         name: str(lone.write_lines([*({"title": f"Good {n}"} for n in "abcdefghijklmnop"), bad], f"{name}.jsonl"))
         for name, bad in BAD_LINES.items()
@@ -290,7 +290,7 @@ def test_a_bad_line_is_named_by_its_number_and_nothing_is_imported(lone: Company
     assert lone.tasks() == []
 
 
-def test_a_file_that_is_not_there_or_not_text_is_refused(lone: Company) -> None:
+def test_file_that_is_not_there_or_not_text_is_refused(lone: Company) -> None:
     noise = lone.folder / "noise.jsonl"
     noise.write_bytes(b"\xff\xfe\x00{")
     for file in (lone.folder / "missing.jsonl", noise):
@@ -300,19 +300,19 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(lone: Company) -> None:
     assert lone.tasks() == []
 
 
-def test_the_export_has_a_json_line_for_each_task(board: Board) -> None:
+def test_export_has_a_json_line_for_each_task(board: Board) -> None:
     result = board.company.run("tasks", "export", as_user="gosha", as_json=False)
     assert (result.code, result.stderr) == (0, "")
     assert [json.loads(line) for line in result.stdout.splitlines()] == board.tasks
 
 
-def test_the_export_goes_to_a_file_when_asked(board: Board) -> None:
+def test_export_is_written_to_a_file_on_request(board: Board) -> None:
     file = board.company.folder / "export.jsonl"
     assert board.company.run("tasks", "export", "--out", str(file), as_user="gosha", as_json=False).code == 0
     assert [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] == board.tasks
 
 
-def test_an_export_can_be_imported_by_another_company(board: Board, lone: Company) -> None:
+def test_export_can_be_imported_by_another_company(board: Board, lone: Company) -> None:
     exported = board.company.run("tasks", "export", as_user="gosha", as_json=False).stdout
     tasks = [json.loads(line) for line in exported.splitlines()]
     wanted = ("title", "jira_id", "task_id")

@@ -13,7 +13,7 @@ every_event = pytest.mark.parametrize("shape", list(EVENTS.values()), ids=list(E
 
 
 @every_event
-def test_the_schema_of_an_event_is_committed(shape: type[Event]) -> None:
+def test_schema_of_an_event_is_committed(shape: type[Event]) -> None:
     changed = [*schemas.changes(shape.NAME, schemas.committed(shape.TYPE), schemas.schema_of(shape))]
     what_to_do = "Run `python -m tests.generate` and commit what it writes."
     if shape.TYPE in schemas.released():
@@ -23,18 +23,18 @@ def test_the_schema_of_an_event_is_committed(shape: type[Event]) -> None:
 
 
 @pytest.mark.parametrize(("event_type", "frozen"), schemas.released().items())
-def test_a_released_schema_is_as_it_was(event_type: str, frozen: str) -> None:
+def test_released_schema_is_unchanged(event_type: str, frozen: str) -> None:
     assert event_type in EVENTS, f"{event_type} was released: events of it lie in logs and must stay readable"
     told = f"{schemas.file_of(event_type)} was edited after its release. {schemas.way_out(EVENTS[event_type])}"
     assert schemas.fingerprint(schemas.committed(event_type)) == frozen, told
 
 
-def test_no_schema_is_left_of_an_event_that_is_gone() -> None:
+def test_removed_event_leaves_no_schema() -> None:
     assert {file.stem for file in schemas.FOLDER.glob("popug.*.json")} == set(EVENTS)
 
 
 @every_event
-def test_an_old_version_is_upcast_to_the_next(shape: type[Event]) -> None:
+def test_old_version_is_upcast_to_the_next(shape: type[Event]) -> None:
     newest = max(versions(shape), key=lambda version: version.VERSION)
     assert (shape in UPCASTERS) == (shape is not newest)
 
@@ -68,12 +68,12 @@ BEFORE: dict[str, Any] = {
         ),
     ],
 )
-def test_a_change_is_told_by_the_name_of_its_field(after: dict[str, Any], told: list[str]) -> None:
+def test_changed_field_of_schema_is_named(after: dict[str, Any], told: list[str]) -> None:
     assert [*schemas.changes("task", BEFORE, after)] == told
     assert (schemas.fingerprint(after) == schemas.fingerprint(BEFORE)) == (not told)
 
 
-def test_the_way_out_names_the_new_version() -> None:
+def test_hint_names_the_new_version() -> None:
     class TaskCreatedV1(msgspec.Struct):
         VERSION = 1
 

@@ -10,7 +10,7 @@ FACES = {"cli", "server", "dashboard", "daemon"}
 LINT_IMPORTS = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"]
 
 
-def test_the_import_contracts_hold() -> None:
+def test_import_contracts_hold() -> None:
     done = subprocess.run(LINT_IMPORTS, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -51,7 +51,7 @@ def test_names_are_unique() -> None:
 
 
 @every_declaration
-def test_a_message_has_a_handler_that_takes_it_and_gives_its_answer(declaration: Declaration) -> None:
+def test_message_handler_takes_it_and_returns_its_answer(declaration: Declaration) -> None:
     handler = handler_of(declaration)
     taken = inspect.get_annotations(handler, eval_str=False)
     assert declaration.message.__name__ in {_name(annotation) for annotation in taken.values()}
@@ -60,7 +60,7 @@ def test_a_message_has_a_handler_that_takes_it_and_gives_its_answer(declaration:
 
 
 @every_declaration
-def test_a_message_is_a_documented_frozen_struct_that_travels_as_json(declaration: Declaration) -> None:
+def test_message_is_a_documented_frozen_json_struct(declaration: Declaration) -> None:
     shape = declaration.message
     assert (shape.__doc__ or "").rstrip().endswith(".")
     assert shape.__struct_config__.frozen
@@ -70,7 +70,7 @@ def test_a_message_is_a_documented_frozen_struct_that_travels_as_json(declaratio
 
 
 @every_event
-def test_an_event_is_a_documented_frozen_struct_ordered_by_one_of_its_fields(shape: type[Event]) -> None:
+def test_event_is_a_documented_frozen_struct_with_subject(shape: type[Event]) -> None:
     assert (shape.__doc__ or "").rstrip().endswith(".")
     assert shape.__struct_config__.frozen
     assert shape.SUBJECT_FIELD in {field.name for field in msgspec.structs.fields(shape)}

@@ -125,7 +125,7 @@ def holder(role: str, scope: str | None = None) -> Principal:
 
 
 @every_declaration
-def test_a_message_is_guarded_as_the_rules_say(declaration: Declaration) -> None:
+def test_message_is_guarded_as_the_rules_say(declaration: Declaration) -> None:
     expected = {
         **dict.fromkeys(MAY, Access.TOKEN),
         **dict.fromkeys(WITHOUT_A_TOKEN, Access.PUBLIC),
@@ -136,7 +136,7 @@ def test_a_message_is_guarded_as_the_rules_say(declaration: Declaration) -> None
 
 @pytest.mark.parametrize("role", [W, A, M, D])
 @every_guarded
-def test_a_role_may_do_what_the_table_says_about_oneself(declaration: Declaration, role: str) -> None:
+def test_role_is_admitted_for_own_data_as_in_the_table(declaration: Declaration, role: str) -> None:
     for name in ("kesha", "KeSha", None):
         admitted = is_admitted(holder(role), declaration, example(declaration, name))
         assert admitted is (role in MAY[declaration.command_line])
@@ -144,37 +144,37 @@ def test_a_role_may_do_what_the_table_says_about_oneself(declaration: Declaratio
 
 @pytest.mark.parametrize("role", [W, A, M, D])
 @pytest.mark.parametrize("declaration", [each for each in GUARDED if names_a_person(each)], ids=lambda each: each.name)
-def test_a_role_may_do_what_the_table_says_about_others(declaration: Declaration, role: str) -> None:
+def test_role_is_admitted_for_others_as_in_the_table(declaration: Declaration, role: str) -> None:
     allowed = MAY_FOR_OTHERS.get(declaration.command_line, MAY[declaration.command_line])
     assert is_admitted(holder(role), declaration, example(declaration, "gosha")) is (role in allowed)
 
 
 @every_guarded
-def test_a_scoped_token_does_what_its_scope_says_and_nothing_else(declaration: Declaration) -> None:
+def test_scoped_token_is_admitted_only_within_its_scope(declaration: Declaration) -> None:
     admitted = {role for role in MAY[declaration.command_line] if is_admitted(
         holder(role, Scope.CLOSE_DAY), declaration, example(declaration, "kesha"))}  # fmt: skip
     assert admitted == (set(MAY[declaration.command_line]) if declaration.command_line in CLOSE_DAY_MAY else set())
 
 
 @every_guarded
-def test_a_scope_gives_no_right_that_the_role_has_not(declaration: Declaration) -> None:
+def test_scope_adds_no_right_to_the_role(declaration: Declaration) -> None:
     for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         assert not is_admitted(holder(role, Scope.CLOSE_DAY), declaration, example(declaration, "kesha"))
 
 
 @every_guarded
-def test_an_unknown_scope_gives_nothing(declaration: Declaration) -> None:
+def test_unknown_scope_admits_nothing(declaration: Declaration) -> None:
     assert not is_admitted(holder(D, "everything"), declaration, example(declaration, "kesha"))
 
 
 @every_guarded
-def test_the_operator_and_the_scheduler_may_and_nobody_may_not(declaration: Declaration) -> None:
+def test_operator_and_scheduler_admitted_anonymous_refused(declaration: Declaration) -> None:
     message = example(declaration, "kesha")
     admitted = [is_admitted(principal, declaration, message) for principal in (OPERATOR, SCHEDULER, ANONYMOUS)]
     assert admitted == [True, True, False]
 
 
-def test_a_person_called_like_the_operator_would_gain_nothing() -> None:
+def test_user_named_operator_has_no_extra_right() -> None:
     declaration = DECLARATIONS[DeactivateUser]
     assert not is_admitted(Principal("operator", "user-1", Role.WORKER), declaration, example(declaration, "gosha"))
 
@@ -215,7 +215,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tokens]:
 
 
 @every_guarded
-def test_no_message_passes_without_a_good_token(tokens: Tokens, declaration: Declaration) -> None:
+def test_message_refused_without_a_valid_token(tokens: Tokens, declaration: Declaration) -> None:
     message = example(declaration, "a-admin")
     assert tokens.refusal(message, None) == "not_logged_in"
     assert tokens.refusal(message, "polly.wants.crackers") == "token_invalid"
@@ -224,7 +224,7 @@ def test_no_message_passes_without_a_good_token(tokens: Tokens, declaration: Dec
 
 
 @every_guarded
-def test_no_message_passes_with_the_token_of_another_role_or_scope(tokens: Tokens, declaration: Declaration) -> None:
+def test_message_refused_for_token_of_another_role_or_scope(tokens: Tokens, declaration: Declaration) -> None:
     for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         assert tokens.refusal(example(declaration, f"a-{role}"), tokens.good[role]) == "forbidden"
     if declaration.command_line not in CLOSE_DAY_MAY:
@@ -233,7 +233,7 @@ def test_no_message_passes_with_the_token_of_another_role_or_scope(tokens: Token
 
 
 @pytest.mark.parametrize("declaration", IN_A_TRANSACTION, ids=lambda each: each.name)
-def test_a_command_in_process_is_judged_by_its_role_too(tokens: Tokens, declaration: Declaration) -> None:
+def test_command_in_process_is_judged_by_its_role_too(tokens: Tokens, declaration: Declaration) -> None:
     for role in {W, A, M, D} - set(MAY[declaration.command_line]):
         with pytest.raises(NotAllowed) as error:
             tokens.company.act(f"a-{role}", example(declaration, f"a-{role}"))

@@ -96,30 +96,30 @@ def run_as_cron(someone: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_there_are_two_set_up_commands_of_one_line_each() -> None:
+def test_two_set_up_commands_have_one_line_each() -> None:
     marked = [block for block in BLOCKS if block.note in SET_UP]
     assert {block.note for block in marked} == SET_UP
     assert all(block.text.count("\n") == 1 for block in marked)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.note in SET_UP], ids=lambda block: block.note)
-def test_a_set_up_command_is_what_ci_runs(block: Block) -> None:
+def test_ci_runs_the_set_up_commands(block: Block) -> None:
     name = block.note.partition(": ")[2]
     assert f"from_readme {name}\n" in (ROOT / ".ci/run").read_text()
 
 
-def test_no_block_is_of_a_language_that_nobody_checks() -> None:
+def test_every_block_is_in_a_checked_language() -> None:
     assert {block.language for block in BLOCKS} <= {"sh", "crontab", "text"}
 
 
 @pytest.mark.parametrize("name", readme.GENERATED)
-def test_a_table_says_what_the_program_says(name: str) -> None:
+def test_table_matches_the_program(name: str) -> None:
     page, make = readme.GENERATED[name]
     told = "Run `python -m tests.generate` and look at what has changed."
     assert f"<!-- {name} -->\n{make()}\n<!-- /{name} -->" in PAGES[page.name], told
 
 
-def test_the_picture_shows_the_session_of_its_script() -> None:
+def test_picture_shows_the_session_of_its_script() -> None:
     shown = re.sub("<[^>]*>", "", picture.PICTURE.read_text(encoding="utf-8").replace("&#160;", " "))
     places = [shown.find(line.split("MINE")[0].replace("'", "&#x27;")) for _, line in picture.SESSION]
     assert -1 not in places
@@ -129,7 +129,7 @@ def test_the_picture_shows_the_session_of_its_script() -> None:
 
 
 @every_page
-def test_every_block_is_fenced_so_that_it_is_seen_to(page: Path) -> None:
+def test_every_block_is_fenced(page: Path) -> None:
     unfenced = re.sub(r"^```.*?^```$", "", PAGES[page.name], flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"(?:^|\n)\n {4,}\S.*", unfenced) == []
 
@@ -144,7 +144,7 @@ def test_every_command_named_in_a_page_exists(page: Path) -> None:
         assert " ".join(words[:2]) in known or words[0] in known - groups, f"there is no `popug {named}`"
 
 
-def test_every_command_has_somebody_who_may_run_it() -> None:
+def test_every_command_has_a_permitted_role() -> None:
     said = readme.permissions() + readme.without_token()
     assert [words for words, _ in readme.program() if f"`{words}`" not in said] == []
 
@@ -155,7 +155,7 @@ def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_the_module_map_is_the_house() -> None:
+def test_module_map_matches_the_packages() -> None:
     mapped = re.findall(r"^\| `popug_cli/([a-z_.]+)/?`", TEXT, flags=re.MULTILINE)
     there = {path.name for path in (ROOT / "popug_cli").iterdir()} - {"__init__.py", "__pycache__", "py.typed"}
     assert sorted(mapped) == sorted(there)

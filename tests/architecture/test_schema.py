@@ -141,11 +141,11 @@ def test_migrations_and_descriptions_have_the_same_tables(migrated: Path) -> Non
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_is_migrated_as_it_is_described(table: str, migrated: Path, tmp_path: Path) -> None:
+def test_table_is_migrated_as_it_is_described(table: str, migrated: Path, tmp_path: Path) -> None:
     assert differences(facts_of(migrated, table), facts_of(described(table, tmp_path / "popug.db"), table)) == []
 
 
-def test_a_difference_is_named(tmp_path: Path) -> None:
+def test_difference_is_named(tmp_path: Path) -> None:
     found = []
     for name, sql in {"a": "x INTEGER NOT NULL CHECK (x > 0)", "b": "x INTEGER CHECK (x > 1)"}.items():
         with closing(sqlite3.connect(tmp_path / name)) as database:

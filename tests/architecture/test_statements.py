@@ -79,5 +79,5 @@ def test_every_table_has_an_owner(migrated: Path) -> None:
         ('raise Conflict("billing_entries", "see billing_entries")', ["billing_entries"]),
     ],
 )
-def test_a_statement_on_the_table_of_another_is_found(source: str, found: list[str]) -> None:
+def test_statement_on_the_table_of_another_is_found(source: str, found: list[str]) -> None:
     assert [*foreign_tables(source, "tasks", {"tasks_tasks", "billing_entries", "bus_log"})] == found

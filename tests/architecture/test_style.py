@@ -1,17 +1,70 @@
-"""What the style asks for and no linter checks: sizes, one printer, two broad excepts."""
+"""Check the rules of style that no linter checks: sizes, one printer, two broad excepts, test names and words."""
 
 import ast
+import inspect
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "popug_cli"
+from popug_cli.kernel import errors
+
+TESTS = Path(__file__).parents[1]
+PACKAGE = TESTS.parent / "popug_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FUNCTION_LINES = 50
 MAX_FILE_LINES = 400
+MAX_TEST_NAME_LENGTH = 60
 BROAD_EXCEPTS = {"bus/consumers.py", "cli/main.py"}
 BROAD = {"Exception", "BaseException"}
+PRIVATE_WORDS = (
+    "told|tells of|anew|amidst?|whoever|somebody|nobody|everybody|hears?|heard|beside|meanwhile|once more|now and then"
+    "|for good|no more(?! than)|in the place of|comes? back|came back|gives? back|gave back|given back"
+)
+PRIVATE_WORD = re.compile(rf"\b({PRIVATE_WORDS})\b".replace(" ", r"\s+"), re.IGNORECASE)
+INVERTED_BEGINNING = re.compile(r"(Who|Whose|What)\b.*")
+ERROR_CLASSES = {
+    name for name, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.PopugError)
+}
+READ_KEYWORDS = {"help", "hint", "epilog"}
+ALLOWED_COUNTS: dict[str, int] = {  # by folder; a folder that is not listed has none
+    ".": 1,
+    "analytics": 13,
+    "app": 16,
+    "app/hosting": 9,
+    "app/views": 9,
+    "app/workflows": 21,
+    "audit": 27,
+    "billing": 37,
+    "bus": 38,
+    "cli": 11,
+    "cli/commands/money": 8,
+    "cli/commands/operations": 13,
+    "cli/commands/people": 3,
+    "cli/commands/start": 12,
+    "cli/commands/tasks": 4,
+    "cli/help": 17,
+    "cli/input": 2,
+    "cli/install": 12,
+    "cli/output": 13,
+    "cli/state": 5,
+    "client": 20,
+    "daemon": 13,
+    "dashboard": 16,
+    "hooks": 4,
+    "identity": 41,
+    "kernel": 15,
+    "mail": 34,
+    "messages": 86,
+    "platform": 10,
+    "server": 37,
+    "storage": 19,
+    "storage/migrations/versions": 3,
+    "tasks": 48,
+}
 
 every_file = pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(PACKAGE)) for file in FILES])
 
@@ -63,7 +116,7 @@ def test_nothing_prints_but_the_printer(file: Path) -> None:
 
 
 @every_file
-def test_a_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
+def test_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
     if file.relative_to(PACKAGE).as_posix() not in BROAD_EXCEPTS:
         assert swallowing_excepts(ast.parse(file.read_text())) == []
 
@@ -78,5 +131,161 @@ def test_a_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
         ("try:\n    work()\nexcept ValueError:\n    pass", []),
     ],
 )
-def test_a_broad_except_is_recognised(source: str, found: list[int]) -> None:
+def test_broad_except_is_recognised(source: str, found: list[int]) -> None:
     assert swallowing_excepts(ast.parse(source)) == found
+
+
+# --- names of tests -----------------------------------------------------------------------------
+
+
+def long_test_names(file: str, tree: ast.Module) -> list[str]:
+    """Return the line and the name of each test whose name is too long."""
+    tests = [function for function in functions(tree) if function.name.startswith("test_")]
+    return [f"{file}:{test.lineno}: {test.name}" for test in tests if len(test.name) > MAX_TEST_NAME_LENGTH]
+
+
+def test_test_names_have_at_most_60_characters() -> None:
+    files = sorted(TESTS.rglob("test_*.py"))
+    assert files
+    found = [
+        name
+        for file in files
+        for name in long_test_names(f"tests/{file.relative_to(TESTS)}", ast.parse(file.read_text()))
+    ]
+    assert found == [], "These names are longer than 60 characters:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_found"), [("test_" + "x" * 55, False), ("test_" + "x" * 56, True), ("help_" + "x" * 56, False)]
+)
+def test_long_test_name_is_found_with_file_and_line(name: str, is_found: bool) -> None:
+    found = long_test_names("tests/test_x.py", ast.parse(f"import os\n\ndef {name}(): ..."))
+    assert found == ([f"tests/test_x.py:3: {name}"] if is_found else [])
+
+
+# --- words of prose -----------------------------------------------------------------------------
+
+
+class Prose(NamedTuple):
+    """A text that people read, and the line that it begins in."""
+
+    line: int
+    text: str
+    is_docstring: bool
+
+
+def prose_of(tree: ast.Module) -> Iterator[Prose]:
+    """Yield the docstrings of a module, the sentences of its errors, and its help texts and hints."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node) is not None:
+                yield Prose(node.body[0].lineno, ast.get_docstring(node, clean=False) or "", is_docstring=True)
+        elif isinstance(node, ast.Call):
+            for argument in read_arguments(node):
+                yield from strings_in(argument)
+
+
+def read_arguments(call: ast.Call) -> list[ast.expr]:
+    """Return the arguments of a call that people read; the code and the details of an error are for programs."""
+    name = getattr(call.func, "id", None) or getattr(call.func, "attr", "")
+    is_error = name in ERROR_CLASSES
+    read = READ_KEYWORDS | ({"message"} if is_error else set())
+    return (call.args[1:] if is_error else []) + [each.value for each in call.keywords if each.arg in read]
+
+
+def strings_in(argument: ast.expr) -> Iterator[Prose]:
+    parts = (part for part in ast.walk(argument) if isinstance(part, ast.Constant))
+    return (Prose(part.lineno, part.value, is_docstring=False) for part in parts if isinstance(part.value, str))
+
+
+def prose_faults(file: str, tree: ast.Module) -> Iterator[str]:
+    """Yield file, line and words of each listed word, and of each docstring that begins with an inverted clause."""
+    for line, text, is_docstring in sorted(prose_of(tree)):
+        for match in PRIVATE_WORD.finditer(text):
+            offset = text.count("\n", 0, match.start()) if is_docstring else 0
+            yield f"{file}:{line + offset}: “{' '.join(match.group().split())}” is on the word list"
+        first_line = text.strip().partition("\n")[0].rstrip()
+        if is_docstring and INVERTED_BEGINNING.match(first_line) and not first_line.endswith("?"):
+            yield f"{file}:{line}: the docstring begins with “{first_line.split()[0]}” and is not a question"
+
+
+def faults_by_folder() -> dict[str, list[str]]:
+    """Return the faults of each folder of the program, also of a folder without any."""
+    faults: dict[str, list[str]] = defaultdict(list)
+    for file in FILES:
+        found = prose_faults(f"popug_cli/{file.relative_to(PACKAGE)}", ast.parse(file.read_text()))
+        faults[file.relative_to(PACKAGE).parent.as_posix()] += found
+    return faults
+
+
+def judgement(folder: str, faults: list[str], allowed: int) -> str:
+    """Return a sentence if a folder has another number of faults than allowed, else an empty text."""
+    if len(faults) > allowed:
+        return "\n".join([f"{folder}: {len(faults)} faults of prose, allowed are {allowed}:", *faults])
+    if len(faults) < allowed:
+        return f"{folder}: {len(faults)} faults of prose, so lower ALLOWED_COUNTS[{folder!r}] to {len(faults)}"
+    return ""
+
+
+def test_prose_has_no_listed_words() -> None:
+    faults = faults_by_folder()
+    assert set(ALLOWED_COUNTS) <= set(faults), "ALLOWED_COUNTS names a folder that does not exist"
+    judgements = [judgement(folder, found, ALLOWED_COUNTS.get(folder, 0)) for folder, found in sorted(faults.items())]
+    assert not any(judgements), "\n".join(filter(None, judgements))
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('"""A module.\n\nIt is\ntold."""', ["m.py:4: “told” is on the word list"]),
+        ('import os\n\ndef f():\n    """Wait once\n    more."""', ["m.py:4: “once more” is on the word list"]),
+        ('class C:\n    """Nobody may."""', ["m.py:2: “Nobody” is on the word list"]),
+        ('raise Conflict(\n    "told",\n    f"{name} was told.",\n)', ["m.py:3: “told” is on the word list"]),
+        ('raise errors.NotFound("x", "No.", hint="Try it anew.")', ["m.py:1: “anew” is on the word list"]),
+        ('raise PopugError("x", message=a if b else "Told.")', ["m.py:1: “Told” is on the word list"]),
+        ('Option(\n    help="Tell whoever asks.")', ["m.py:2: “whoever” is on the word list"]),
+        ('app(epilog="For good.")', ["m.py:1: “For good” is on the word list"]),
+        ('"""What it does."""', ["m.py:1: the docstring begins with “What” and is not a question"]),
+        (
+            'async def f():\n    """\n    Whose it is.\n\n    Is it?\n    """',
+            ["m.py:2: the docstring begins with “Whose” and is not a question"],
+        ),
+    ],
+)
+def test_fault_of_prose_is_found_with_file_and_line(source: str, found: list[str]) -> None:
+    assert list(prose_faults("m.py", ast.parse(source))) == found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Show no more than ten, and no more\nthan twenty."""',
+        '"""What does it do?\n\nIt waits.\n"""',
+        '"""Whatever is asked for is answered; besides, what is retold is left out."""',
+        "# told, whoever\nx = 1",
+        'x = "told"',
+        'log("told", text="whoever")',
+        'raise ValueError("x", "told")',
+        'raise Conflict("told", "It was done.", details={"told": "whoever"})',
+        'def f():\n    """Return."""\n    """told"""',
+    ],
+)
+def test_plain_or_unread_text_is_not_a_fault(source: str) -> None:
+    assert list(prose_faults("m.py", ast.parse(source))) == []
+
+
+def test_error_classes_are_found_by_introspection() -> None:
+    assert {"PopugError", "Conflict", "Unavailable"} <= ERROR_CLASSES
+    assert "Mapping" not in ERROR_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("count", "allowed", "said"),
+    [
+        (1, 1, ""),
+        (2, 1, "bus: 2 faults of prose, allowed are 1:\nbus/x.py:0: a word\nbus/x.py:1: a word"),
+        (1, 2, "bus: 1 faults of prose, so lower ALLOWED_COUNTS['bus'] to 1"),
+    ],
+)
+def test_allowed_count_may_only_fall(count: int, allowed: int, said: str) -> None:
+    assert judgement("bus", [f"bus/x.py:{line}: a word" for line in range(count)], allowed) == said

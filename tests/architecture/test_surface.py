@@ -13,7 +13,7 @@ from tests.generate.surface import GUIDE, document
 RENEW = "Run `python -m tests.generate`."
 
 
-def test_the_surface_says_what_the_commands_say() -> None:
+def test_surface_matches_the_commands() -> None:
     assert FILE.read_text(encoding="utf-8") == document(), RENEW
 
 
@@ -23,11 +23,11 @@ def test_every_command_has_two_examples_of_its_own() -> None:
         assert [line for line, _ in command.examples if not f"{line} ".startswith(f"popug {words} ")] == []
 
 
-def test_no_guide_is_of_a_command_that_is_not_there() -> None:
+def test_every_guide_is_of_an_existing_command() -> None:
     assert sorted(tomllib.loads(GUIDE.read_text(encoding="utf-8")).keys() - surface().commands.keys()) == []
 
 
-def test_the_manual_page_is_made_of_the_surface() -> None:
+def test_manual_page_is_made_of_the_surface() -> None:
     assert man.PAGE.read_text(encoding="utf-8") == man.roff(), RENEW
 
 
@@ -36,7 +36,7 @@ def test_the_manual_page_is_made_of_the_surface() -> None:
     [["groff", "-man", "-ww", "-z", "-Tutf8"], ["mandoc", "-T", "lint", "-W", "warning"], ["man", "--warnings", "-l"]],
     ids=["groff", "mandoc", "man"],
 )
-def test_a_reader_of_manual_pages_has_nothing_to_complain_of(checker: list[str]) -> None:
+def test_manual_page_passes_the_linter(checker: list[str]) -> None:
     if shutil.which(checker[0]) is None:
         pytest.skip(f"{checker[0]} is not installed")
     done = subprocess.run([*checker, str(man.PAGE)], capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.__main__ import NAMES, main
 
 
-def test_what_needs_a_program_that_is_missing_is_left_out_aloud_and_the_rest_is_written(
+def test_missing_program_skips_its_benchmark_with_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
@@ -25,7 +25,7 @@ def test_what_needs_a_program_that_is_missing_is_left_out_aloud_and_the_rest_is_
     ("line", "said"),
     [(["bench"], "there is no benchmark bench"), (["flat", "--json", "none/b.json"], "no directory none")],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_measured(
+def test_invalid_arguments_are_refused_before_measuring(
     line: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refusal:

@@ -78,7 +78,7 @@ def figures(done: "subprocess.CompletedProcess[str]") -> str:
     return " ".join(done.stdout.splitlines()[-1].split())
 
 
-def test_what_nobody_noticed_is_shown_and_asked_again_of_a_new_test(program: Path) -> None:
+def test_survivor_is_shown_and_run_again_with_a_new_test(program: Path) -> None:
     done = run(program, "bus")
     assert done.returncode == 1, done.stderr
     assert figures(done) == "bus 6 2 1 2 0 1 40.0 % 90 % MISSED"
@@ -106,12 +106,12 @@ def test_what_nobody_noticed_is_shown_and_asked_again_of_a_new_test(program: Pat
         ('"There is no such day."', '"there is no such day."', False),
     ],
 )
-def test_only_what_sqlite_heeds_makes_a_difference_in_a_statement(was: str, became: str, is_equivalent: bool) -> None:
+def test_letter_case_is_equivalent_only_if_sqlite_ignores_it(was: str, became: str, is_equivalent: bool) -> None:
     assert is_letter_case_of_sql((was, became)) == is_equivalent
 
 
 @pytest.mark.parametrize("entry", named(), ids=lambda entry: entry.function)
-def test_what_is_named_as_equivalent_is_in_the_program(entry: Equivalent) -> None:
+def test_equivalent_mutant_names_a_line_of_the_program(entry: Equivalent) -> None:
     *module, name = entry.function.split(".")
     path = ROOT / "popug_cli" / "/".join(module)
     file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path.parent.with_suffix(".py")

@@ -14,7 +14,7 @@ from tests.support.company import InProcess
 PROCESSES, COMMANDS = 8, 3
 
 
-def test_eight_processes_at_once_fail_in_nothing_and_the_books_balance_all_the_time() -> None:
+def test_eight_processes_have_no_fault_and_books_balance() -> None:
     asked = ("--processes", str(PROCESSES), "--commands", str(COMMANDS), "--no-progress")
     line = [sys.executable, "-m", "tests.simulation.concurrency", *asked]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
@@ -31,7 +31,7 @@ def test_server_survives_operator_at_work() -> None:
     assert done.stdout.rstrip().endswith(" snapshots of the bank, 0 faults")
 
 
-def test_a_reader_of_the_bank_sees_what_does_not_add_up(tmp_path: Path) -> None:
+def test_unbalanced_books_are_found(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     company.act("boss", AddTask(title="Feed the cage"))

@@ -44,14 +44,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("compiler")
-def test_killed_refused_and_cut_off_a_company_is_whole_and_goes_on() -> None:
+def test_company_survives_every_disk_harness() -> None:
     done = run("harnesses", "--round", str(TRIALS))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{TRIALS} trials of each disk harness, all held" in done.stdout
 
 
 @pytest.mark.usefixtures("compiler")
-def test_a_commit_that_is_not_synced_is_found_with_the_line_that_replays_it() -> None:
+def test_unsynced_commit_is_found_with_a_replay_line() -> None:
     """Every harness looks for every bug in ``python -m tests.simulation.harnesses``."""
     looking = ("power_cut", "--images", "60", "--only", "logout", "--jobs", "1")
     done = run(*looking, "--bug", "synchronous-normal")
@@ -61,7 +61,7 @@ def test_a_commit_that_is_not_synced_is_found_with_the_line_that_replays_it() ->
 
 
 @pytest.mark.parametrize("name", DISK_BUGS)
-def test_the_bugs_of_the_table_can_be_planted_and_are_still_python(name: str, tmp_path: Path) -> None:
+def test_disk_bugs_can_be_planted_and_compile(name: str, tmp_path: Path) -> None:
     for change in DISK_BUGS[name].changes:
         file = tmp_path / change.file
         file.parent.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def test_the_bugs_of_the_table_can_be_planted_and_are_still_python(name: str, tm
         compile(file.read_text(encoding="utf-8"), file, "exec")
 
 
-def test_a_whole_process_killed_by_strace_leaves_nothing_half_done(tmp_path: Path) -> None:
+def test_process_killed_by_strace_leaves_nothing_half_done(tmp_path: Path) -> None:
     try:
         whole_process.require_strace()
     except NotPossible as reason:
@@ -90,7 +90,7 @@ def test_a_whole_process_killed_by_strace_leaves_nothing_half_done(tmp_path: Pat
     assert {"Feed the cage"} <= titles <= {"Feed the cage", "Polish the perch"}
 
 
-def test_a_disk_keeps_what_was_synced_and_perhaps_what_was_not(tmp_path: Path) -> None:
+def test_simulated_disk_keeps_synced_data(tmp_path: Path) -> None:
     import random
 
     root = tmp_path / "root"
@@ -114,7 +114,7 @@ def test_a_disk_keeps_what_was_synced_and_perhaps_what_was_not(tmp_path: Path) -
     assert images == {(content, named) for content in (b"new", b"newer") for named in (True, False)}
 
 
-def test_without_a_compiler_the_harness_says_so(
+def test_harness_reports_a_missing_compiler(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.simulation.disk.command import CANNOT_RUN

@@ -12,7 +12,7 @@ from tests.simulation.machine.campaign import campaign
 OPERATIONS = 500
 
 
-def test_five_hundred_operations_go_by_the_rules() -> None:
+def test_five_hundred_operations_follow_the_rules() -> None:
     """``python -m tests.simulation.machine --operations 1000000`` is the long run."""
     tally = campaign(1, OPERATIONS, watch=lambda tally: None)
     assert not tally.failed, tally.failed
@@ -20,7 +20,7 @@ def test_five_hundred_operations_go_by_the_rules() -> None:
     assert tally.companies > 5
 
 
-def test_a_refusal_that_the_rules_do_not_know_is_found_with_the_steps_that_led_to_it(
+def test_unexpected_refusal_is_found_with_its_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(errors, "not_assignee", lambda task, context: NotAllowed("forbidden", "It is not yours."))
@@ -29,13 +29,13 @@ def test_a_refusal_that_the_rules_do_not_know_is_found_with_the_steps_that_led_t
     assert "state.add(" in tally.failed or "state.import_some(" in tally.failed
 
 
-def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--operations", "30", "--no-progress", "--seed", "4"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("seed 4: ")
     assert told.rstrip().endswith("0 broken rules")
 
 
-def test_a_failure_is_told_with_the_command_that_repeats_it() -> None:
+def test_failure_is_reported_with_a_replay_command() -> None:
     line = replay_line(Namespace(seed=5, operations=9_000, bug="no-inbox"), 3)
     assert line == "python -m tests.simulation.machine --seed 5 --chunk 3 --operations 9000 --bug no-inbox"

@@ -24,7 +24,7 @@ def calm(name: str, length: int) -> Plan:
     return next(each for n in count() if not (each := plan(f"{name}:{n}", length)).wild)
 
 
-def test_twenty_thousand_operations_break_no_invariant_and_end_as_if_nothing_had_gone_wrong() -> None:
+def test_twenty_thousand_operations_break_no_invariant() -> None:
     tally = campaign(1, OPERATIONS, jobs=JOBS, watch=lambda tally: None)
     assert tally.failed is None, f"{tally.failed[1].detail}\nreplay: {replay_line(tally.failed[0], None)}"
     assert tally.operations == OPERATIONS
@@ -38,7 +38,7 @@ def test_each_planted_bug_is_found() -> None:
     assert {name for name, (invariant, _) in found.items() if invariant is None} == set()
 
 
-def test_a_world_ends_alike_on_sqlalchemy_and_on_bare_sqlite() -> None:
+def test_world_ends_equal_on_sqlalchemy_and_sqlite3() -> None:
     happening = calm("alike", 250)
     with workshop() as shop:
         thin = run(happening, shop, keep_state=True)
@@ -48,20 +48,20 @@ def test_a_world_ends_alike_on_sqlalchemy_and_on_bare_sqlite() -> None:
     assert thin.state["billing_entries"]
 
 
-def test_the_same_seed_is_the_same_world() -> None:
+def test_same_seed_is_the_same_world() -> None:
     happening = plan("again", 150)
     with workshop() as shop:
         one, other = (run(happening, shop, keep_state=True) for _ in range(2))
     assert (one.events, one.commands, one.state) == (other.events, other.commands, other.state)
 
 
-def test_the_end_that_is_compared_has_something_in_every_table() -> None:
+def test_compared_end_state_has_rows_in_every_table() -> None:
     with workshop() as shop:
         state = run(calm("every table", 500), shop, keep_state=True).state
     assert {table for table in COLUMNS if not state[table]} == {"bus_set_aside", "mail_summaries"}
 
 
-def test_an_operation_keeps_its_decisions_when_others_are_left_out() -> None:
+def test_operation_keeps_its_decisions_without_the_others() -> None:
     whole = plan("decisions", 100)
     part = only(whole, range(40, 60))
     assert part.operations == whole.operations[40:60]
@@ -73,23 +73,23 @@ def test_places_are_spelled_as_ranges_and_read_again() -> None:
     assert read_places("1-3,7,9-10") == [1, 2, 3, 7, 9, 10]
 
 
-def test_shrinking_keeps_what_it_takes_to_fail_and_nothing_else() -> None:
+def test_shrink_keeps_only_operations_needed_to_fail() -> None:
     assert shrink(range(200), lambda kept: {17, 120, 121} <= {*kept}, seconds=10) == [17, 120, 121]
 
 
-def test_a_failure_is_told_with_the_command_that_repeats_it() -> None:
+def test_failure_is_reported_with_a_replay_command() -> None:
     line = replay_line(Order(5, 3, 400, keep=(1, 2, 9)), "no-inbox")
     assert line == "python -m tests.simulation --seed 5 --world 3 --length 400 --keep 1-2,9 --bug no-inbox"
 
 
-def test_the_command_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--operations", "60", "--jobs", "1", "--no-progress", "--seed", "4"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("seed 4: 60 operations (")
     assert told.rstrip().endswith("0 broken invariants")
 
 
-def test_what_was_given_up_is_not_done_by_a_redelivery() -> None:
+def test_dropped_event_is_not_done_by_redelivery() -> None:
     """Found by the simulation: the cursor went back behind a dropped dead letter, and its effect came after all."""
     kinds = ("outage", "catch_up", "add", "drop", "heal", "redeliver", "catch_up")
     numbers = {"outage": 0, "redeliver": 0, "drop": 0}

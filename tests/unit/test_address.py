@@ -24,13 +24,13 @@ from popug_cli.kernel.home import socket_url
         ("http://[::1]:8020", Address(host="::1", port=8020), "http://[::1]:8020"),
     ],
 )
-def test_an_address_has_one_spelling(written: str, address: Address, url: str) -> None:
+def test_address_has_one_spelling(written: str, address: Address, url: str) -> None:
     assert parse(written) == address
     assert parse(written).url == url
 
 
 @pytest.mark.parametrize("path", ["/run/popug.sock", "/home/jürgen/a b/100%25/#?.sock", "/no\udcfftext.sock"])
-def test_what_a_server_calls_its_socket_leads_there(path: str) -> None:
+def test_socket_url_parses_to_its_path(path: str) -> None:
     assert socket_url(Path(path)).isascii()
     assert parse(socket_url(Path(path))) == Address(path=path)
 
@@ -47,7 +47,7 @@ def test_what_a_server_calls_its_socket_leads_there(path: str) -> None:
         ("http://192.0.2.1:8020", True),
     ],
 )
-def test_what_others_can_read_is_known(written: str, in_the_clear: bool) -> None:
+def test_unencrypted_remote_address_is_recognised(written: str, in_the_clear: bool) -> None:
     assert parse(written).is_unencrypted_remote is in_the_clear
 
 
@@ -80,7 +80,7 @@ def test_what_others_can_read_is_known(written: str, in_the_clear: bool) -> None
         *("http://popug\r\nX: y", "http://po pug", "http://popug\t", "unix:///a\nb", "\udcff"),
     ],
 )
-def test_what_names_no_server_is_refused(written: str) -> None:
+def test_invalid_address_is_refused(written: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse(written)
     assert caught.value.code == "invalid_server"

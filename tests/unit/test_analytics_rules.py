@@ -37,7 +37,7 @@ def candidate(reward_cents: int, completed_at: datetime, number: int = 1, day: d
         (EntryKind.REWARD_REVERSAL, -700, 0, -700),
     ],
 )
-def test_the_kind_of_an_entry_gives_its_direction(kind: EntryKind, balance: int, fees: int, rewards: int) -> None:
+def test_entry_kind_gives_its_direction(kind: EntryKind, balance: int, fees: int, rewards: int) -> None:
     changes = accumulate([entry(kind, 700)])
     assert dict(changes.balances) == {(DAY, "kesha"): balance}
     assert (changes.days[DAY].fees_cents, changes.days[DAY].rewards_cents) == (fees, rewards)
@@ -49,7 +49,7 @@ def test_only_a_reward_dates_a_task() -> None:
     assert accumulate([entry(EntryKind.REWARD, 100, task="t1")]).tasks["t1"].business_date == DAY
 
 
-def test_what_analytics_does_not_listen_to_is_a_fault() -> None:
+def test_unsubscribed_event_raises() -> None:
     with pytest.raises(AssertionError, match=r"^analytics does not listen to user_deactivated$"):
         accumulate([UserDeactivated(user_id="kesha")])
 
@@ -76,14 +76,14 @@ def events_of_a_day() -> list[Event]:
 
 
 @given(st.randoms(use_true_random=False))
-def test_the_order_of_events_does_not_matter(order: random.Random) -> None:
+def test_order_of_events_does_not_matter(order: random.Random) -> None:
     events = events_of_a_day()
     order.shuffle(events)
     assert accumulate(events) == accumulate(events_of_a_day()) != Changes()
 
 
 @given(st.dates())
-def test_a_week_is_monday_to_sunday_around_its_date(day: date) -> None:
+def test_week_is_monday_to_sunday_around_its_date(day: date) -> None:
     first, last = week_of(day)
     assert first <= day <= last
     assert first.isoweekday() == 1
@@ -91,29 +91,29 @@ def test_a_week_is_monday_to_sunday_around_its_date(day: date) -> None:
 
 
 @given(st.dates(max_value=date(9999, 11, 30)))
-def test_a_month_is_its_whole_calendar_month(day: date) -> None:
+def test_month_is_its_whole_calendar_month(day: date) -> None:
     first, last = month_of(day)
     assert (first.year, first.month, first.day) == (day.year, day.month, 1)
     assert (last + timedelta(days=1)).day == 1
     assert last.month == day.month
 
 
-def test_the_last_month_of_all_has_an_end() -> None:
+def test_last_month_of_all_has_an_end() -> None:
     assert month_of(date.max) == (date(9999, 12, 1), date.max)
 
 
-def test_the_dearest_has_the_highest_reward() -> None:
+def test_most_expensive_task_has_the_highest_reward() -> None:
     best = candidate(3800, NOON, 9)
     assert most_expensive([candidate(2800, NOON - timedelta(hours=1), 17), best], (DAY, DAY)) is best
 
 
-def test_on_a_tie_the_earliest_completion_wins_then_the_smallest_number() -> None:
+def test_tie_goes_to_earliest_completion_then_smallest_number() -> None:
     late, early = candidate(3800, NOON, 1), candidate(3800, NOON - timedelta(seconds=1), 2)
     assert most_expensive([late, early], (DAY, DAY)) is early
     assert most_expensive([candidate(3800, NOON, 3), late], (DAY, DAY)) is late
 
 
-def test_outside_the_period_there_is_no_dearest() -> None:
+def test_most_expensive_task_ignores_other_periods() -> None:
     yesterday = DAY - timedelta(days=1)
     assert most_expensive([candidate(3800, NOON)], (yesterday, yesterday)) is None
     assert most_expensive([], (DAY, DAY)) is None

@@ -36,7 +36,7 @@ def day(offset: int) -> date:
         (EntryKind.REWARD_REVERSAL, "kesha", "management", -700),
     ],
 )
-def test_the_kind_of_an_entry_gives_its_direction(kind: EntryKind, debit: str, credit: str, signed: int) -> None:
+def test_entry_kind_gives_its_direction(kind: EntryKind, debit: str, credit: str, signed: int) -> None:
     assert rules.debit_and_credit(kind, "kesha") == (debit, credit)
     assert kind.balance_sign * 700 == signed
 
@@ -59,13 +59,13 @@ def test_sql_signs_an_amount_as_the_kind_does(kind: EntryKind) -> None:
 # --- prices -------------------------------------------------------------------------------------
 
 
-def test_prices_are_whole_dollars_within_their_bounds_and_use_all_of_them() -> None:
+def test_prices_are_whole_dollars_within_their_bounds() -> None:
     prices = [rules.draw_price_cents("seed", f"task-{n}") for n in range(4000)]
     assert {fee for fee, _ in prices} == {dollars * 100 for dollars in range(10, 21)}
     assert {reward for _, reward in prices} == {dollars * 100 for dollars in range(20, 41)}
 
 
-def test_a_published_price_never_changes() -> None:
+def test_published_price_never_changes() -> None:
     assert rules.draw_price_cents("00", "task") == (1900, 2200)
 
 
@@ -73,7 +73,7 @@ def test_a_published_price_never_changes() -> None:
 
 
 @given(days, days)
-def test_a_business_date_is_the_calendar_date_unless_that_day_is_closed(occurred: date, first_open: date) -> None:
+def test_business_date_is_calendar_date_unless_day_is_closed(occurred: date, first_open: date) -> None:
     business_date = rules.business_date(occurred, first_open)
     assert business_date >= first_open
     assert business_date == occurred or occurred < first_open == business_date
@@ -87,19 +87,19 @@ def test_a_business_date_is_the_calendar_date_unless_that_day_is_closed(occurred
         (EntryKind.FEE_REVERSAL, False, "it is a fee reversal"),
     ],
 )
-def test_what_cannot_be_corrected_says_why(kind: EntryKind, is_corrected: bool, why: str) -> None:
+def test_reversal_refused_with_a_reason(kind: EntryKind, is_corrected: bool, why: str) -> None:
     with refused("not_correctable", 6, {"entry_id": "e1", "kind": kind.value}) as error:
         rules.reversal_of(kind, "e1", is_corrected=is_corrected)
     assert error.value.message == f"The entry e1 cannot be corrected: {why}."
 
 
 @pytest.mark.parametrize("reason", ["a", "ä" * rules.MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
-def test_a_reason_is_a_line_without_the_space_around_it(reason: str) -> None:
+def test_reason_is_stripped_to_one_line(reason: str) -> None:
     assert rules.validate_reason(reason) == reason.strip()
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "a" * (rules.MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
-def test_what_is_no_reason_is_refused(reason: str) -> None:
+def test_invalid_reason_is_refused(reason: str) -> None:
     with refused("invalid_reason", 2):
         rules.validate_reason(reason)
 
@@ -108,7 +108,7 @@ def test_what_is_no_reason_is_refused(reason: str) -> None:
 
 
 @pytest.mark.parametrize("first", [None, day(-9)])
-def test_the_future_is_not_closed(first: date | None) -> None:
+def test_future_is_not_closed(first: date | None) -> None:
     told = {"date": "2026-03-03", "today": "2026-03-02"}
     with refused("future_date", 2, told) as error:
         rules.validate_close_date(day(1), MONDAY, first)
@@ -119,7 +119,7 @@ def test_the_future_is_not_closed(first: date | None) -> None:
 @pytest.mark.parametrize(
     ("first", "began"), [(None, "The company has no day yet"), (day(-1), "The company's first day is 2026-03-01")]
 )
-def test_nothing_before_the_company_is_closed(first: date | None, began: str) -> None:
+def test_day_before_the_company_is_not_closed(first: date | None, began: str) -> None:
     told = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
     with refused("before_first_day", 2, told) as error:
         rules.validate_close_date(day(-2), MONDAY, first)
@@ -128,11 +128,11 @@ def test_nothing_before_the_company_is_closed(first: date | None, began: str) ->
 
 
 @pytest.mark.parametrize("asked", [day(-3), day(-1), MONDAY])
-def test_a_day_from_the_first_to_today_may_be_asked_for(asked: date) -> None:
+def test_days_from_the_first_to_today_may_be_closed(asked: date) -> None:
     rules.validate_close_date(asked, MONDAY, day(-3))
 
 
-def test_a_day_that_never_was_is_named_with_the_zone() -> None:
+def test_missing_day_is_refused_with_the_zone() -> None:
     told = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
     with refused("no_such_day", 2, told) as error:
         raise rules.nonexistent_day(date(2011, 12, 30), "Pacific/Apia")
@@ -140,7 +140,7 @@ def test_a_day_that_never_was_is_named_with_the_zone() -> None:
     assert error.value.hint == "Close the day before or the day after it."
 
 
-def test_a_month_at_once_is_closed_and_more_needs_a_yes() -> None:
+def test_closing_more_than_a_month_needs_yes() -> None:
     rules.check_days_at_once(31, confirmed=False)
     rules.check_days_at_once(3_000_000, confirmed=True)
     with refused("needs_yes", 2, {"days": 32}) as error:
@@ -163,9 +163,7 @@ def test_a_month_at_once_is_closed_and_more_needs_a_yes() -> None:
         (-3, -1, (-3, -1)),
     ],
 )
-def test_a_statement_is_todays_where_nothing_else_is_said(
-    first: int | None, last: int | None, found: tuple[int, int]
-) -> None:
+def test_statement_range_defaults_to_today(first: int | None, last: int | None, found: tuple[int, int]) -> None:
     given_first, given_last = None if first is None else day(first), None if last is None else day(last)
     assert rules.statement_range(given_first, given_last, MONDAY) == (day(found[0]), day(found[1]))
 
@@ -181,22 +179,20 @@ def test_a_statement_is_todays_where_nothing_else_is_said(
         (-3, -1, (-3, -1)),
     ],
 )
-def test_an_income_is_a_week_where_nothing_else_is_said(
-    first: int | None, last: int | None, found: tuple[int, int]
-) -> None:
+def test_income_range_defaults_to_a_week(first: int | None, last: int | None, found: tuple[int, int]) -> None:
     given_first, given_last = None if first is None else day(first), None if last is None else day(last)
     assert rules.income_range(given_first, given_last, MONDAY) == (day(found[0]), day(found[1]))
 
 
 @pytest.mark.parametrize("range_of", [rules.statement_range, rules.income_range])
-def test_a_range_that_ends_before_it_begins_is_refused(range_of: Callable[..., object]) -> None:
+def test_reversed_range_is_refused(range_of: Callable[..., object]) -> None:
     with refused("invalid_range", 2, {"from": "2026-03-03", "to": "2026-03-02"}) as error:
         range_of(day(1), day(0), MONDAY)
     assert error.value.message == "The range begins on 2026-03-03, after its end on 2026-03-02."
     assert error.value.hint == "Give the earlier date to --from and the later one to --to."
 
 
-def test_ranges_reach_the_ends_of_the_calendar() -> None:
+def test_ranges_reach_both_ends_of_the_calendar() -> None:
     assert rules.income_range(None, date.min, MONDAY) == (date.min, date.min)
     assert rules.statement_range(date.min, date.max, MONDAY) == (date.min, date.max)
     assert rules.day_before(date.min) is None
@@ -212,7 +208,7 @@ def test_ranges_reach_the_ends_of_the_calendar() -> None:
         st.tuples(st.integers(0, 5), st.sampled_from("abc")), st.tuples(st.integers(0, 4000), st.integers(0, 4000))
     ),
 )
-def test_the_red_is_counted_at_the_end_of_each_day(
+def test_in_red_count_is_taken_at_the_end_of_each_day(
     base: dict[str, int], moved: dict[tuple[int, str], tuple[int, int]]
 ) -> None:
     movements = [DayMovement(who, day(n), fee, reward, base[who]) for (n, who), (fee, reward) in sorted(moved.items())]
@@ -230,7 +226,7 @@ def test_the_red_is_counted_at_the_end_of_each_day(
         )
 
 
-def test_a_range_that_begins_later_knows_who_was_in_the_red_before() -> None:
+def test_later_range_starts_with_earlier_in_red_count() -> None:
     moved = {day(0): OpenFigures(100, 0, 3), day(2): OpenFigures(0, 50, 2)}
     in_red_counts = [figures.in_red_count for _, figures in rules.day_by_day([day(1), day(2), day(3)], moved, 1)]
     assert in_red_counts == [3, 2, 2]

@@ -18,7 +18,7 @@ VALUES = st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=40)
         ([-5, -10], ["    ▐████│", "█████████│"]),
     ],
 )
-def test_a_bar_is_as_long_as_its_value(values: list[int], drawn: list[str]) -> None:
+def test_bar_is_as_long_as_its_value(values: list[int], drawn: list[str]) -> None:
     assert bars(values, 10, ascii_only=False) == drawn
 
 
@@ -39,11 +39,11 @@ def test_bars_fit_and_a_greater_value_is_not_shorter(values: list[int], width: i
 @pytest.mark.parametrize(
     ("values", "line"), [([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"), ([-7, 0], "▁█"), ([3, 3], "▁▁"), ([], "")]
 )
-def test_a_sparkline_goes_from_the_lowest_to_the_highest(values: list[int], line: str) -> None:
+def test_sparkline_goes_from_the_lowest_to_the_highest(values: list[int], line: str) -> None:
     assert sparkline(values, ascii_only=False) == line
 
 
 @given(values=VALUES)
-def test_a_sparkline_has_a_character_a_value(values: list[int]) -> None:
+def test_sparkline_has_a_character_a_value(values: list[int]) -> None:
     assert len(sparkline(values, ascii_only=True)) == len(values)
     assert sparkline(values, ascii_only=True).isascii()

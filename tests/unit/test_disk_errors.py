@@ -14,9 +14,7 @@ from popug_cli.platform import files, posix_errors
 from popug_cli.storage import engine, errors
 
 
-def test_a_directory_that_is_made_has_its_name_and_those_above_it_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_make_directory_syncs_every_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(files, "sync", synced.append)
     files.make_directory(tmp_path / "a" / "b")
@@ -27,7 +25,7 @@ def test_a_directory_that_is_made_has_its_name_and_those_above_it_kept(
 
 
 @pytest.mark.parametrize(("number", "is_raised"), [(errno.EINVAL, False), (errno.EACCES, False), (errno.EIO, True)])
-def test_a_directory_that_cannot_be_synced_is_left_but_a_failing_disk_is_told_of(
+def test_sync_directory_raises_only_for_disk_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_raised: bool
 ) -> None:
     def fail(path: Path) -> None:
@@ -41,7 +39,7 @@ def test_a_directory_that_cannot_be_synced_is_left_but_a_failing_disk_is_told_of
         files.sync_directory(tmp_path)
 
 
-def test_the_space_left_is_told_of_the_nearest_directory_that_is_there(tmp_path: Path) -> None:
+def test_disk_full_reports_space_of_nearest_existing_directory(tmp_path: Path) -> None:
     told = disk_errors.disk_full(tmp_path / "gone" / "popug.db").message
     assert told.startswith("The disk is full (")
     assert told.endswith(f" KiB left at {tmp_path}).")
@@ -49,7 +47,7 @@ def test_the_space_left_is_told_of_the_nearest_directory_that_is_there(tmp_path:
 
 
 @pytest.mark.parametrize("before", [None, b"before"])
-def test_a_replaced_file_is_as_it_was_where_what_follows_fails(tmp_path: Path, before: bytes | None) -> None:
+def test_replaced_file_is_restored_if_a_later_step_fails(tmp_path: Path, before: bytes | None) -> None:
     file = tmp_path / "config.toml"
     if before is not None:
         file.write_bytes(before)
@@ -80,7 +78,7 @@ def test_a_replaced_file_is_as_it_was_where_what_follows_fails(tmp_path: Path, b
         (errno.ENOSPC, sqlite3.SQLITE_FULL, "disk_full"),
     ],
 )
-def test_what_sqlite_does_not_tell_apart_the_disk_is_asked_for(
+def test_ambiguous_sqlite_error_probes_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None, code: int, told: str
 ) -> None:
     database = tmp_path / "popug.db"
@@ -124,7 +122,7 @@ class Connected:
 
 
 @pytest.mark.parametrize(("checkpoint", "is_in_doubt"), [(0, False), (1, True), (None, True)])
-def test_a_commit_that_is_not_synced_is_taken_back_or_in_doubt(
+def test_unsynced_commit_is_rolled_back_or_in_doubt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int | None, is_in_doubt: bool
 ) -> None:
     monkeypatch.setattr(engine, "raw_connection", lambda connection: Driver(checkpoint))

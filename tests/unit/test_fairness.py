@@ -21,7 +21,7 @@ from popug_cli.tasks.fairness import CandidatePool, chi_squared_tail, chi_square
         (1e6, 3, 0.0),
     ],
 )
-def test_the_tail_of_the_chi_squared_distribution(statistic: float, freedom: float, tail: float) -> None:
+def test_tail_of_the_chi_squared_distribution(statistic: float, freedom: float, tail: float) -> None:
     assert chi_squared_tail(statistic, freedom) == pytest.approx(tail, abs=2e-5)
 
 
@@ -45,16 +45,16 @@ def test_pools_of_the_same_people_are_one_pool() -> None:
 @pytest.mark.parametrize(
     "pools", [{}, {0: CandidatePool("a", 10)}, {0: CandidatePool("abc", 0)}, {0: CandidatePool("", 0)}]
 )
-def test_where_chance_had_no_choice_the_result_is_no_surprise(pools: dict[int, CandidatePool]) -> None:
+def test_single_candidate_has_p_value_of_one(pools: dict[int, CandidatePool]) -> None:
     assert chi_squared_test(pools, {"a": 10}).p_value == 1.0
 
 
-def test_what_somebody_expects_counts_only_the_draws_that_they_took_part_in() -> None:
+def test_expected_counts_only_draws_as_a_candidate() -> None:
     luck = chi_squared_test({0: CandidatePool("ab", 10), 1: CandidatePool("abcd", 20)}, {})
     assert luck.expected == {"a": 10, "b": 10, "c": 5, "d": 5}
 
 
-def test_when_people_come_and_go_the_probability_is_about_uniform_under_chance() -> None:
+def test_p_value_is_about_uniform_when_candidates_change() -> None:
     chance = random.Random(7)
     pools = {0: CandidatePool("ab", 100), 1: CandidatePool("abcd", 100), 2: CandidatePool("cdef", 60)}
     below = 0
@@ -64,7 +64,7 @@ def test_when_people_come_and_go_the_probability_is_about_uniform_under_chance()
     assert 70 <= below <= 130
 
 
-def test_a_great_many_pools_are_judged_by_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_great_many_pools_are_judged_by_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     pools = {n: CandidatePool([str(person) for person in range(n + 2)], 40) for n in range(40)}
     got = {person: round(cents) for person, cents in chi_squared_test(pools, {}).expected.items()}
     exact = chi_squared_test(pools, got).p_value

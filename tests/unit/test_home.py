@@ -11,11 +11,11 @@ from popug_cli.platform.files import is_private_directory
 LONG = Path("/") / ("n" * MAX_SOCKET_PATH_BYTES)
 
 
-def test_the_socket_is_in_the_home() -> None:
+def test_socket_is_in_the_home() -> None:
     assert Home(Path("/srv/popug")).socket == Path("/srv/popug/popug.sock")
 
 
-def test_a_socket_whose_path_were_too_long_is_in_the_runtime_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_of_long_path_is_in_the_runtime_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/4711")
     found = Home(LONG).socket
     assert found.parent == Path("/run/user/4711")
@@ -23,12 +23,12 @@ def test_a_socket_whose_path_were_too_long_is_in_the_runtime_directory(monkeypat
     assert found == Home(LONG / "." / "x" / "..").socket
 
 
-def test_without_a_runtime_directory_it_is_in_one_of_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_directory_defaults_to_one_per_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert runtime_directory() == Path(f"/tmp/popug-{os.getuid()}")
 
 
-def test_a_directory_that_others_may_write_to_is_not_ours_alone(tmp_path: Path) -> None:
+def test_directory_that_others_may_write_to_is_not_ours_alone(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert is_private_directory(tmp_path)
     tmp_path.chmod(0o770)

@@ -82,24 +82,24 @@ def changed(**changes: Any) -> dict[str, Any]:
         (signed(changed(exp=ISSUED)), "its lifetime is not allowed"),
     ],
 )  # fmt: skip
-def test_a_refusal_says_what_speaks_against_the_token(token: str, why: str) -> None:
+def test_refusal_gives_the_reason(token: str, why: str) -> None:
     with pytest.raises(NotAuthenticated, match=rf"^The token is not valid: {why}\.$"):
         prove(token)
 
 
-def test_what_was_signed_is_believed() -> None:
+def test_signed_claims_are_returned() -> None:
     claims = tokens.Claims(**(CLAIMS | {"role": Role.WORKER, "scope": "close-day"}))
     token = tokens.sign(claims, SigningKey(KID, KEY))
     assert prove(token) == claims
     assert jwt.get_unverified_header(token) == {"alg": "EdDSA", "kid": KID, "typ": "JWT"}
 
 
-def test_a_token_made_by_hand_of_the_same_parts_is_as_good() -> None:
+def test_hand_made_token_with_valid_parts_is_accepted() -> None:
     assert prove(signed(CLAIMS)).username == "kesha"
     assert prove(signed(CLAIMS)).scope is None
 
 
-def test_a_claim_that_nobody_knows_is_passed_over() -> None:
+def test_unknown_claim_is_ignored() -> None:
     assert prove(signed(changed(nbf="whatever", more=[1]))).sub == "user-1"
 
 
@@ -126,7 +126,7 @@ def test_every_claim_is_of_its_type_and_value(claim: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("payload", [[], "text", 7, None, {}])
-def test_what_is_no_object_of_claims_is_refused(payload: Any) -> None:
+def test_payload_that_is_not_an_object_is_refused(payload: Any) -> None:
     assert refusal(signed(payload)) == "token_invalid"
 
 
@@ -135,29 +135,29 @@ def test_no_token_lives_longer_than_allowed(lifetime: int) -> None:
     assert refusal(signed(changed(exp=ISSUED + lifetime))) == "token_invalid"
 
 
-def test_a_token_may_live_for_a_second() -> None:
+def test_token_may_live_for_a_second() -> None:
     assert refusal(signed(changed(exp=ISSUED + 1))) == "token_expired"
 
 
-def test_a_token_of_366_days_is_good() -> None:
+def test_token_of_366_days_is_accepted() -> None:
     assert prove(signed(changed(exp=ISSUED + 366 * 86400))).exp == ISSUED + 366 * 86400
 
 
-def test_a_token_ends_at_the_second_it_names() -> None:
+def test_token_ends_at_the_second_it_names() -> None:
     now = int(NOW.timestamp())
     assert refusal(signed(changed(exp=now))) == "token_expired"
     assert refusal(signed(changed(exp=now - 30))) == "token_expired"
     assert prove(signed(changed(exp=now + 1))).exp == now + 1
 
 
-def test_the_clock_of_the_machine_is_not_asked() -> None:
+def test_machine_clock_is_not_used() -> None:
     now = datetime(2100, 1, 1, tzinfo=UTC)
     issued = int(now.timestamp())
     token = signed(changed(iat=issued, exp=issued + 60))
     assert tokens.verify(token, find_key, "popug:here", now).exp == issued + 60
 
 
-def test_a_token_from_before_the_clock_was_set_back_is_good() -> None:
+def test_token_is_accepted_after_clock_set_back() -> None:
     later = int(NOW.timestamp()) + 86400
     assert prove(signed(changed(iat=later, exp=later + 3600))).iat == later
 
@@ -179,7 +179,7 @@ def test_every_part_of_the_header_is_required(header: dict[str, Any]) -> None:
     assert refusal(signed(CLAIMS, header)) == "token_invalid"
 
 
-def test_the_key_of_somebody_else_signs_nothing() -> None:
+def test_token_signed_with_a_foreign_key_is_refused() -> None:
     assert refusal(signed(CLAIMS, key=OTHER_KEY)) == "token_invalid"
     foreign = {"alg": "EdDSA", "typ": "JWT", "kid": thumbprint(OTHER_KEY.public_key())}
     assert refusal(signed(CLAIMS, foreign, key=OTHER_KEY)) == "token_invalid"
@@ -187,7 +187,7 @@ def test_the_key_of_somebody_else_signs_nothing() -> None:
     assert refusal(signed(CLAIMS, embedded, key=OTHER_KEY)) == "token_invalid"
 
 
-def test_a_token_without_a_signature_is_refused() -> None:
+def test_token_without_a_signature_is_refused() -> None:
     body = signed(CLAIMS).rpartition(".")[0]
     assert refusal(f"{body}.") == "token_invalid"
     assert refusal(body) == "token_invalid"
@@ -195,7 +195,7 @@ def test_a_token_without_a_signature_is_refused() -> None:
     assert refusal(none) == "token_invalid"
 
 
-def test_the_public_key_is_no_secret_to_sign_with() -> None:
+def test_token_signed_with_the_public_key_is_refused() -> None:
     public = KEY.public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     for secret in (pem, public.public_bytes_raw()):
@@ -210,12 +210,12 @@ def test_another_algorithm_is_refused() -> None:
     assert refusal(token) == "token_invalid"
 
 
-def test_a_token_of_a_megabyte_is_refused_unread() -> None:
+def test_token_of_a_megabyte_is_refused_unread() -> None:
     assert refusal(signed(changed(more="x" * 1_000_000))) == "token_invalid"
     assert refusal(signed(changed(more="x" * 4096))) == "token_invalid"
 
 
-def test_a_token_may_have_4096_characters() -> None:
+def test_token_may_have_4096_characters() -> None:
     tokens_by_length = {len(token): token for token in (signed(changed(more="x" * n)) for n in range(2600, 2900))}
     assert prove(tokens_by_length[4096]).sub == "user-1"
     assert tokens.kid_of(tokens_by_length[4096]) == KID
@@ -223,12 +223,12 @@ def test_a_token_may_have_4096_characters() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "x" * 5000, signed(CLAIMS, {"kid": 7}), signed(CLAIMS, {})])
-def test_what_names_no_key_has_no_key_id(token: str) -> None:
+def test_token_without_a_key_name_has_no_kid(token: str) -> None:
     assert tokens.kid_of(token) == ""
 
 
 @pytest.mark.parametrize("depth", [200, 1000])
-def test_a_token_nested_deep_is_refused(depth: int) -> None:
+def test_token_nested_deep_is_refused(depth: int) -> None:
     body = f"{encoded({'alg': 'EdDSA', 'typ': 'JWT', 'kid': KID})}."
     body += urlsafe_b64encode(b"[" * depth + b"]" * depth).rstrip(b"=").decode()
     signature = urlsafe_b64encode(KEY.sign(body.encode())).rstrip(b"=").decode()
@@ -236,12 +236,12 @@ def test_a_token_nested_deep_is_refused(depth: int) -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_is_a_token(text: str) -> None:
+def test_arbitrary_text_is_not_a_token(text: str) -> None:
     assert refusal(text) == "token_invalid"
 
 
 @given(st.data())
-def test_a_token_with_a_changed_payload_is_refused(data: st.DataObject) -> None:
+def test_token_with_a_changed_payload_is_refused(data: st.DataObject) -> None:
     head, payload, signature = signed(CLAIMS).split(".")
     place = data.draw(st.integers(0, len(payload) - 2))
     other = data.draw(st.sampled_from("ABCxyz019-_").filter(lambda c: c != payload[place]))

@@ -23,12 +23,12 @@ from popug_cli.platform.files import replace_file
     ("cents", "words"),
     [(1400, "$14"), (-350, "-$3.50"), (0, "$0"), (5, "$0.05"), (123_456_700, "$1,234,567"), (-100, "-$1")],
 )
-def test_money_reads_as_people_write_it(cents: int, words: str) -> None:
+def test_money_is_formatted_in_dollars(cents: int, words: str) -> None:
     assert format_cents(cents) == words
 
 
 @given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC)))
-def test_a_stamp_keeps_the_instant(instant: datetime) -> None:
+def test_time_stamp_keeps_the_instant(instant: datetime) -> None:
     assert from_rfc3339(to_rfc3339(instant)) == instant
     assert len(to_rfc3339(instant)) == len("2026-03-02T09:00:00.000000Z")
 
@@ -47,7 +47,7 @@ def test_ids_are_uuids_of_version_7_that_sort_by_time() -> None:
     assert len(set(ids)) == 100
 
 
-def test_a_date_that_the_zone_never_had_is_no_day() -> None:
+def test_date_missing_in_the_zone_does_not_exist() -> None:
     apia = Calendar("Pacific/Apia")
     assert not apia.exists(date(2011, 12, 30))
     assert apia.next_day(date(2011, 12, 29)) == date(2011, 12, 31)
@@ -62,20 +62,20 @@ def test_days_with_a_missing_midnight_or_hour_exist(name: str) -> None:
     assert len(list(calendar.days(first, date(2024, 12, 31)))) == 366
 
 
-def test_an_instant_falls_on_the_date_of_the_companys_zone() -> None:
+def test_instant_falls_on_the_date_of_the_companys_zone() -> None:
     instant = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)
     assert Calendar("Europe/Berlin").date_of(instant) == date(2026, 3, 3)
     assert Calendar("America/New_York").date_of(instant) == date(2026, 3, 2)
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "Europe/Berlin\0", "localtime", "a" * 300])
-def test_what_is_no_zone_is_refused(name: str) -> None:
+def test_invalid_zone_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         Calendar(name)
     assert refusal.value.code == "invalid_time_zone"
 
 
-def test_the_machines_zone_can_be_set_by_tz(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_zone_can_be_set_by_tz(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", ":Asia/Tokyo")
     assert machine_zone_name() == "Asia/Tokyo"
     monkeypatch.setenv("TZ", "no zone")
@@ -88,13 +88,13 @@ def test_visible_text_holds_nothing_a_terminal_acts_on(text: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_visible_json_decodes_to_what_was_stored(text: str) -> None:
+def test_escaped_json_decodes_to_the_stored_text(text: str) -> None:
     document = escape_hidden_json(json.dumps({"title": text}, ensure_ascii=False))
     assert json.loads(document) == {"title": text}
     assert not any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs"} for character in document)
 
 
-def test_settings_come_from_default_file_and_environment_in_that_order(tmp_path: Path) -> None:
+def test_environment_overrides_file_and_file_overrides_default(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[mail]\nfrom = "hr@example.com"\nsmtp_port = 2525\n')
     settings = load_settings(file, {"POPUG_MAIL_SMTP_PORT": "587"})
@@ -119,7 +119,7 @@ def test_settings_come_from_default_file_and_environment_in_that_order(tmp_path:
         "a",
     ],
 )
-def test_a_wrong_settings_file_is_refused(tmp_path: Path, content: str) -> None:
+def test_wrong_settings_file_is_refused(tmp_path: Path, content: str) -> None:
     file = tmp_path / "config.toml"
     file.write_text(content)
     with pytest.raises(InvalidInput):
@@ -131,7 +131,7 @@ def test_every_default_is_a_value_of_its_setting(key: str) -> None:
     assert SETTINGS[key].parse(SETTINGS[key].default) == SETTINGS[key].default
 
 
-def test_a_file_is_replaced_whole_and_for_its_owner_only(tmp_path: Path) -> None:
+def test_file_is_replaced_whole_and_for_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     file.write_text("old")
     replace_file(file, b"new")

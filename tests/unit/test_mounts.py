@@ -48,15 +48,15 @@ not a line of mountinfo
         ("/mnt/later/above/popug", "nfs"),
     ],
 )
-def test_a_file_system_without_locks_is_known_by_its_mount(path: str, kind: str | None) -> None:
+def test_file_system_without_locks_is_known_by_its_mount(path: str, kind: str | None) -> None:
     assert mounts.kind_without_locks(path, MOUNTS) == kind
 
 
-def test_what_says_nothing_of_mounts_refuses_nothing() -> None:
+def test_empty_mount_table_refuses_nothing() -> None:
     assert mounts.kind_without_locks("/home/ada", "") is None
 
 
-def test_a_home_there_is_refused_before_anything_is_made(
+def test_home_on_such_a_mount_is_refused_before_creation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = tmp_path / "mountinfo"
@@ -75,7 +75,7 @@ def test_a_home_there_is_refused_before_anything_is_made(
     assert not home.exists()
 
 
-def test_a_home_that_came_to_lie_there_is_not_opened(
+def test_home_moved_to_such_a_mount_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = tmp_path / "mountinfo"
@@ -87,7 +87,7 @@ def test_a_home_that_came_to_lie_there_is_not_opened(
     assert os.stat(tmp_path / "popug.db").st_size == 0  # noqa: PTH116 - nothing was written
 
 
-def test_a_database_that_lies_there_is_not_opened_from_elsewhere(
+def test_database_on_such_a_mount_is_not_opened_by_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = tmp_path / "mountinfo"
@@ -103,6 +103,6 @@ def test_a_database_that_lies_there_is_not_opened_from_elsewhere(
     assert "no_locks" in capsys.readouterr().err
 
 
-def test_where_mounts_are_not_told_of_a_home_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_is_accepted_without_a_mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "nowhere")
     mounts.require_lock_support(tmp_path, tmp_path / "popug.db")

@@ -17,7 +17,7 @@ def test_lines_are_written_and_counted(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [file]
 
 
-def test_a_file_that_is_there_is_kept_unless_told(tmp_path: Path) -> None:
+def test_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     file = tmp_path / "out"
     file.write_text("old")
     with pytest.raises(PopugError) as caught:
@@ -27,7 +27,7 @@ def test_a_file_that_is_there_is_kept_unless_told(tmp_path: Path) -> None:
     assert file.read_text() == "new"
 
 
-def test_a_device_is_written_into_and_stays_one(tmp_path: Path) -> None:
+def test_device_is_written_into_and_stays_one(tmp_path: Path) -> None:
     terminal, other_end = os.openpty()
     try:
         device = tmp_path / "device"
@@ -45,14 +45,14 @@ def test_a_device_is_written_into_and_stays_one(tmp_path: Path) -> None:
         os.close(other_end)
 
 
-def test_a_full_device_is_no_space_left(tmp_path: Path) -> None:
+def test_full_device_is_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
     with pytest.raises(PopugError) as caught:
         write_new_file(tmp_path / "full", ["a"], force=True)
     assert (caught.value.code, caught.value.exit_status) == ("disk_full", 8)
 
 
-def test_what_fails_midway_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def lines() -> Iterator[str]:
         yield "a\n"
         raise KeyboardInterrupt
@@ -63,7 +63,7 @@ def test_what_fails_midway_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing/out", "nul\0", "file/out", "folder"])
-def test_where_nothing_can_be_written_is_said(tmp_path: Path, name: str) -> None:
+def test_unwritable_path_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(PopugError) as caught:

@@ -74,7 +74,7 @@ def html_of(mail: EmailMessage) -> str:
     return parts(mail)[1].replace("\r\n", "\n")
 
 
-def test_it_is_a_real_multipart_message() -> None:
+def test_message_is_multipart() -> None:
     mail = parsed(message())
     assert mail.get_content_type() == "multipart/alternative"
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
@@ -86,7 +86,7 @@ def test_it_is_a_real_multipart_message() -> None:
     assert mail.defects == []
 
 
-def test_the_sum_comes_first_then_the_day_with_its_tasks() -> None:
+def test_sum_comes_first_then_the_day_with_its_tasks() -> None:
     for text in parts(parsed(message())):
         body = text[text.find("<body") :] if "<body" in text else text
         places = [body.index(words) for words in ("$38", "$24", "-$14", "$28", HEAD)]
@@ -94,7 +94,7 @@ def test_the_sum_comes_first_then_the_day_with_its_tasks() -> None:
         assert text.count("#17 Feed the cage") == 2
 
 
-def test_a_long_title_is_wrapped_beside_its_sum_in_the_text_alone() -> None:
+def test_long_title_is_wrapped_in_text_only() -> None:
     title = "Clean the big cage by the window, then find the birds that used the chance, all of them, before noon"
     text = text_of(payout(title), "kesha", BERLIN)
     assert max(len(each) for each in text.splitlines()) <= 72
@@ -102,16 +102,16 @@ def test_a_long_title_is_wrapped_beside_its_sum_in_the_text_alone() -> None:
     assert html_of(parsed(message(payout(title)))).count(f"#17 {title}") == 2
 
 
-def test_a_debt_brought_forward_is_negative() -> None:
+def test_debt_brought_forward_is_negative() -> None:
     for text in parts(parsed(message(payout(opening_cents=-750)))):
         assert "-$7.50" in text
 
 
-def test_times_are_the_companys() -> None:
+def test_times_are_in_the_company_zone() -> None:
     assert "09:12" in text_of(payout(), "kesha", BERLIN)
 
 
-def test_what_happened_on_another_date_says_so() -> None:
+def test_line_of_another_date_shows_its_date() -> None:
     late = line(EntryKind.REWARD, 3800, TaskRef(1, "Late"), datetime(2026, 3, 1, 20, 0, tzinfo=UTC))
     paid = PayoutMade(
         user_id="u1",
@@ -124,7 +124,7 @@ def test_what_happened_on_another_date_says_so() -> None:
     assert "03-01 21:00" in text_of(paid, "kesha", BERLIN)
 
 
-def test_a_line_without_a_task_is_shown() -> None:
+def test_line_without_a_task_is_shown() -> None:
     paid = payout()
     paid = PayoutMade(
         user_id="u1",
@@ -138,14 +138,14 @@ def test_a_line_without_a_task_is_shown() -> None:
         assert "fee taken back" in text
 
 
-def test_titles_are_no_markup() -> None:
+def test_titles_are_escaped_in_html() -> None:
     text, html = parts(parsed(message(payout("Wipe <b>the</b> glass & {day}"))))
     assert "Wipe <b>the</b> glass & {day}" in text
     assert "Wipe &lt;b&gt;the&lt;/b&gt; glass &amp; {day}" in html
     assert "<b>the</b>" not in html
 
 
-def test_the_html_is_well_formed_and_shows_its_sums_at_the_right_without_styles() -> None:
+def test_html_is_well_formed_with_right_aligned_sums() -> None:
     html = html_of(parsed(message()))
     table = ElementTree.fromstring(html[html.index("<table") : html.index("</table>") + len("</table>")])
     rows = [["".join(cell.itertext()) for cell in row] for row in table.iter("tr")]
@@ -160,7 +160,7 @@ def test_the_html_is_well_formed_and_shows_its_sums_at_the_right_without_styles(
 
 
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=20))
-def test_nothing_hidden_and_no_header_comes_from_people(title: str, username: str) -> None:
+def test_hidden_text_and_headers_cannot_be_injected(title: str, username: str) -> None:
     paid = payout(title)
     mail = parsed(message(paid, username))
     for text in (text_of(paid, username, BERLIN), html_of(mail)):
@@ -172,22 +172,22 @@ def test_nothing_hidden_and_no_header_comes_from_people(title: str, username: st
 
 
 @pytest.mark.parametrize("address", ["a@b.example\nBcc: all@b.example", "no address", "a@b, c@d", ""])
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="is no address"):
         message(to=address)
 
 
 @pytest.mark.parametrize("sender", ["", "popug", "a@b.example, c@d.example", "a@b.example\nBcc: c@d.example", "<"])
-def test_a_sender_that_is_none_is_refused(sender: str) -> None:
+def test_invalid_sender_is_refused(sender: str) -> None:
     with pytest.raises(InvalidInput):
         check_sender(sender)
 
 
 @pytest.mark.parametrize("sender", ["popug@localhost", "Popug Payouts <popug@example.com>"])
-def test_a_sender_is_one_address_with_or_without_a_name(sender: str) -> None:
+def test_sender_is_one_address_with_or_without_a_name(sender: str) -> None:
     check_sender(sender)
     assert "@" in parsed(message(sender=sender))["From"].addresses[0].addr_spec
 
 
-def test_every_attempt_gives_the_same_mail() -> None:
+def test_every_attempt_composes_the_same_mail() -> None:
     assert message() == message()

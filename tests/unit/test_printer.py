@@ -22,7 +22,7 @@ def shown(width: int, columns: list[Column], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("width", [45, 60, 79])
-def test_a_flexible_column_gives_way(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flexible_column_is_shortened(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(width, COLUMNS, monkeypatch)
     assert max(map(len, lines)) <= width
     row = next(line for line in lines if "kesha" in line)
@@ -30,7 +30,7 @@ def test_a_flexible_column_gives_way(width: int, monkeypatch: pytest.MonkeyPatch
     assert ("…" in row) == (width < 79)
 
 
-def test_fixed_columns_are_whole_though_the_terminal_is_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_columns_are_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = [Column(column.name) for column in COLUMNS]
     (row,) = (line for line in shown(30, fixed, monkeypatch) if "kesha" in line)
     assert row.split() == " ".join(ROWS[0]).split()
@@ -39,9 +39,7 @@ def test_fixed_columns_are_whole_though_the_terminal_is_too_narrow(monkeypatch: 
 @pytest.mark.parametrize(
     ("width", "names"), [(79, "# jira title age"), (45, "# title age"), (38, "# title"), (20, "# title")]
 )
-def test_columns_that_can_be_spared_go_before_a_title_is_cut_short(
-    width: int, names: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spare_columns_are_dropped_before_title_is_cut(width: int, names: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     columns = [
         Column("#"),
@@ -67,7 +65,7 @@ SCREEN: list[Block] = [
 ]
 
 
-def test_plain_is_one_record_a_line_with_every_value_named_and_no_picture() -> None:
+def test_plain_prints_one_record_per_line_with_names() -> None:
     out = io.StringIO()
     Printer(out=out, plain=True).blocks(SCREEN)
     assert out.getvalue().splitlines() == [
@@ -82,16 +80,14 @@ def test_plain_is_one_record_a_line_with_every_value_named_and_no_picture() -> N
 
 
 @pytest.mark.parametrize(("locale", "is_ascii"), [("C", True), ("en_US.ISO-8859-1", True), ("de_DE.utf8", False)])
-def test_boxes_are_ascii_where_the_locale_knows_no_more(
-    locale: str, is_ascii: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_boxes_are_ascii_in_an_ascii_locale(locale: str, is_ascii: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", locale)
     out = io.StringIO()
     Printer(out=out).blocks(SCREEN)
     assert out.getvalue().isascii() is is_ascii
 
 
-def test_the_locale_c_is_known_by_its_name_though_python_puts_another_in_its_place(
+def test_c_locale_is_detected_though_python_overrides_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LC_ALL", raising=False)
@@ -102,7 +98,7 @@ def test_the_locale_c_is_known_by_its_name_though_python_puts_another_in_its_pla
     assert not Printer(out=io.StringIO()).only_ascii
 
 
-def test_a_stream_of_ascii_has_its_cells_spelled_out_before_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascii_stream_escapes_cells_before_cutting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     file = io.BytesIO()
     out = io.TextIOWrapper(file, encoding="ascii", errors="backslashreplace")
@@ -116,7 +112,7 @@ def test_a_stream_of_ascii_has_its_cells_spelled_out_before_they_are_cut(monkeyp
     assert "\\u2026" not in file.getvalue().decode()
 
 
-def test_a_program_spells_its_own_signs_as_ascii_has_them() -> None:
+def test_own_signs_are_spelled_in_ascii() -> None:
     script = "from popug_cli.cli.main import run; raise SystemExit(run(['task', 'show', '…“é”']))"
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=False)
@@ -132,9 +128,7 @@ class Screen(io.StringIO):
 
 
 @pytest.mark.parametrize(("rows", "is_paged"), [(3, False), (60, True)])
-def test_what_is_longer_than_the_screen_is_paged(
-    rows: int, is_paged: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_long_output_is_paged(rows: int, is_paged: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PAGER", f"cat > {tmp_path}/paged")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setenv("COLUMNS", "80")
@@ -146,7 +140,7 @@ def test_what_is_longer_than_the_screen_is_paged(
     assert bool(out.getvalue()) is not is_paged
 
 
-def test_a_pager_that_cannot_be_run_keeps_no_answer_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_printed_if_the_pager_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGER", "/nowhere/less 2> /dev/null")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr("sys.stdin", Screen())
@@ -155,7 +149,7 @@ def test_a_pager_that_cannot_be_run_keeps_no_answer_back(monkeypatch: pytest.Mon
     assert "59" in out.getvalue()
 
 
-def test_ctrl_c_is_the_pagers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ctrl_c_is_left_to_the_pager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PAGER", f"kill -INT $PPID; cat > {tmp_path}/paged")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setattr("sys.stdin", Screen())
@@ -164,16 +158,14 @@ def test_ctrl_c_is_the_pagers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("terminal", "is_styled"), [("", False), ("dumb", False), ("xterm", True)])
-def test_a_terminal_that_knows_no_styles_gets_none(
-    terminal: str, is_styled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_terminal_without_styles_gets_none(terminal: str, is_styled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", terminal)
     out = Screen()
     Printer(out=out).blocks(SCREEN)
     assert ("\x1b" in out.getvalue()) is is_styled
 
 
-def test_a_sentence_is_broken_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sentence_is_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     sentence = "  a sentence of more than twenty characters"
     screen, pipe = Screen(), io.StringIO()

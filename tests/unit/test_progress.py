@@ -30,7 +30,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     return made
 
 
-def test_there_is_nothing_to_see_before_a_second(watch: Watch) -> None:
+def test_nothing_is_drawn_within_a_second(watch: Watch) -> None:
     bar = Bar(screen := Screen())
     watch.now += 0.9
     bar("Sweeping", 1, 4)
@@ -38,7 +38,7 @@ def test_there_is_nothing_to_see_before_a_second(watch: Watch) -> None:
     assert screen.getvalue() == ""
 
 
-def test_a_bar_is_drawn_after_a_second_whatever_the_work_is_called_by_then(watch: Watch) -> None:
+def test_bar_is_drawn_after_a_second_with_current_label(watch: Watch) -> None:
     bar = Bar(screen := Screen())
     bar("Sweeping", 1, 4)
     watch.now += 1
@@ -49,7 +49,7 @@ def test_a_bar_is_drawn_after_a_second_whatever_the_work_is_called_by_then(watch
     assert screen.getvalue().rfind(SHOW) > screen.getvalue().rfind(HIDE) >= 0
 
 
-def test_an_end_amid_the_work_gives_the_cursor_back(watch: Watch) -> None:
+def test_bar_ended_early_shows_the_cursor_again(watch: Watch) -> None:
     bar = Bar(screen := Screen())
     watch.now += 2
     bar("Sweeping", 1, 4)
@@ -58,7 +58,7 @@ def test_an_end_amid_the_work_gives_the_cursor_back(watch: Watch) -> None:
     assert screen.getvalue().rfind(SHOW) > screen.getvalue().rfind(HIDE)
 
 
-def test_who_was_idle_for_long_begins_a_new_second(watch: Watch) -> None:
+def test_bar_idle_for_long_waits_another_second(watch: Watch) -> None:
     bar = Bar(screen := Screen())
     watch.now += IDLE_SECONDS + 1
     bar("Sweeping", 1, 4)

@@ -12,7 +12,7 @@ POLICY = Policy(max_attempts=5, first_wait_seconds=10, max_wait_seconds=60)
 BROKEN = RuntimeError("broken")
 
 
-def test_the_wait_doubles_up_to_the_cap() -> None:
+def test_wait_doubles_up_to_the_cap() -> None:
     waits = [next_try(attempt, BROKEN, POLICY, jitter=0) for attempt in range(1, 5)]
     assert [wait.total_seconds() for wait in waits if wait is not None] == [10, 20, 40, 60]
 
@@ -27,12 +27,12 @@ def test_jitter_takes_at_most_half_of_the_wait(attempts: int, jitter: float) -> 
     assert next_try(1, BROKEN, POLICY, jitter=0.5) == timedelta(seconds=7.5)
 
 
-def test_after_the_last_attempt_an_event_is_a_dead_letter() -> None:
+def test_event_is_a_dead_letter_after_the_last_attempt() -> None:
     assert next_try(5, BROKEN, POLICY, jitter=0) is None
     assert next_try(500, BROKEN, POLICY, jitter=0) is None
 
 
-def test_an_event_that_does_not_fit_its_schema_is_never_tried_again() -> None:
+def test_schema_violation_is_never_retried() -> None:
     assert next_try(1, msgspec.ValidationError("wrong"), POLICY, jitter=0) is None
     assert next_try(1, msgspec.DecodeError("wrong"), POLICY, jitter=0) is None
 

@@ -54,7 +54,7 @@ def refused(*arguments: Any) -> InvalidInput:
         ("[POPUG-7] " + "ж" * 200, "POPUG-7", "ж" * 200),
     ],
 )
-def test_a_title_is_trimmed_and_parted_from_its_jira_id(typed: str, jira_id: str | None, title: str) -> None:
+def test_title_is_trimmed_and_parted_from_its_jira_id(typed: str, jira_id: str | None, title: str) -> None:
     titled = parse_title(typed)
     assert (titled.jira_id, titled.title) == (jira_id, title)
 
@@ -85,14 +85,14 @@ def test_a_title_is_trimmed_and_parted_from_its_jira_id(typed: str, jira_id: str
         ("[POPUG-7] POPUG-8 — Feed", "two jira ids"),
     ],
 )
-def test_what_is_no_title_is_refused_with_the_reason(typed: str, reason: str) -> None:
+def test_invalid_title_is_refused_with_the_reason(typed: str, reason: str) -> None:
     error = refused(typed)
     assert (error.code, error.exit_status) == ("invalid_title", 2)
     assert reason in error.message
     assert reason in error.details["reason"]
 
 
-def test_a_long_title_is_quoted_in_short() -> None:
+def test_long_title_is_quoted_in_short() -> None:
     assert len(refused("x" * 100_000).message) < 200
 
 
@@ -100,27 +100,27 @@ def test_a_long_title_is_quoted_in_short() -> None:
     ("typed", "jira_id"),
     [("POPUG-7", "POPUG-7"), (" popug-12 ", "POPUG-12"), ("a-0", "A-0"), ("A" * 62 + "-1", "A" * 62 + "-1")],
 )
-def test_a_jira_id_is_put_in_capitals(typed: str, jira_id: str) -> None:
+def test_jira_id_is_put_in_capitals(typed: str, jira_id: str) -> None:
     assert parse_jira_id(typed) == jira_id
 
 
 @pytest.mark.parametrize(
     "typed", ["", "7", "POPUG", "POPUG-", "-7", "7A-1", "ß-1", "POPUG-7x", "P-1\n2", "A" * 63 + "-1"]
 )
-def test_what_is_no_jira_id_is_refused(typed: str) -> None:
+def test_invalid_jira_id_is_refused(typed: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_jira_id(typed)
     assert (caught.value.code, caught.value.exit_status) == ("invalid_jira_id", 2)
 
 
-def test_a_jira_id_may_be_given_apart_and_twice_the_same_but_not_two() -> None:
+def test_separate_jira_id_accepted_if_equal_and_refused_if_not() -> None:
     assert parse_title("Feed", "popug-1").jira_id == "POPUG-1"
     assert parse_title("[POPUG-1] Feed", "popug-1").jira_id == "POPUG-1"
     assert refused("[POPUG-1] Feed", "POPUG-2").code == "invalid_jira_id"
 
 
 @given(st.text(max_size=250) | st.text(st.sampled_from("aB7-[] \n\u200b\N{EM DASH}ж"), max_size=30))
-def test_a_title_that_was_taken_is_taken_again_unchanged(typed: str) -> None:
+def test_accepted_title_is_accepted_again_unchanged(typed: str) -> None:
     try:
         titled = parse_title(typed)
     except InvalidInput:
@@ -138,33 +138,33 @@ def test_both_spellings_of_a_jira_id_before_a_title_are_split(jira_id: str, spel
     assert (titled.jira_id, titled.title) == (jira_id, "Feed the cage")
 
 
-def test_a_search_takes_every_character_as_itself_and_folds_case() -> None:
+def test_search_takes_every_character_as_itself_and_folds_case() -> None:
     assert search_pattern("100%_\\ЖЁ") == "%100\\%\\_\\\\жё%"
 
 
 @pytest.mark.parametrize("text", ["x" * (MAX_SEARCH_CHARACTERS + 1), "caf\udce9"])
-def test_what_no_title_could_hold_cannot_be_searched_for(text: str) -> None:
+def test_search_for_impossible_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         search_pattern(text)
     assert caught.value.code == "invalid_search"
 
 
-def test_a_search_may_be_as_long_as_any_title_with_its_jira_id() -> None:
+def test_search_may_be_as_long_as_any_title_with_its_jira_id() -> None:
     assert search_pattern("x" * 300) == f"%{'x' * 300}%"
 
 
-def test_a_search_looks_through_title_and_jira_id_without_regard_to_case() -> None:
+def test_search_text_has_title_and_jira_id_in_lower_case() -> None:
     assert parse_title("POPUG-7 — Feed the CAGE").search_text == "popug-7 feed the cage"
     assert parse_title("Straße").search_text == "strasse"
 
 
-def test_what_is_quoted_is_visible_and_no_longer_than_sixty_characters() -> None:
+def test_quoted_text_is_visible_and_at_most_60_characters() -> None:
     assert quoted("x" * 60) == f"“{'x' * 60}”"
     assert quoted("x" * 59 + "yz") == f"“{'x' * 59}y…”"
     assert quoted("a\x1bb") == "“a\\x1bb”"
 
 
-def test_of_all_characters_only_surrogates_cannot_be_stored() -> None:
+def test_only_surrogates_are_not_storable() -> None:
     assert not any(is_storable(f"a{character}") for character in "\ud800\udfff")
     assert is_storable("\ud7ff\ue000")
 
@@ -205,7 +205,7 @@ def test_of_all_characters_only_surrogates_cannot_be_stored() -> None:
         ),
     ],
 )
-def test_a_refusal_says_what_is_wrong_and_what_would_be_right(
+def test_refusal_has_message_and_hint(
     refuse: Callable[[], object], message: str, hint: str, details: dict[str, object]
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -225,7 +225,7 @@ def test_a_refusal_says_what_is_wrong_and_what_would_be_right(
         ("[A-1] B-2 — c", "it has two jira ids"),
     ],
 )
-def test_the_reason_is_a_whole_sentence(title: str, reason: str) -> None:
+def test_reason_is_a_whole_sentence(title: str, reason: str) -> None:
     assert refused(title).details == {"reason": reason}
 
 
@@ -234,7 +234,7 @@ def identities(*lines: NewTask | None) -> list[str]:
         return [line.import_key for line in parse_import_lines(lines, times_seen)]
 
 
-def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_equal_titles() -> None:
+def test_line_identity_is_task_id_or_jira_id_or_position() -> None:
     assert identities(
         NewTask(title="Feed", jira_id="popug-1", task_id=UUID),
         None,
@@ -253,7 +253,7 @@ def test_a_line_is_known_by_its_task_id_else_its_jira_id_else_its_place_among_eq
         (NewTask(title="Feed", task_id="seven"), "invalid_task_id"),
     ],
 )
-def test_a_bad_line_is_named_by_its_number_with_blank_lines_counted(bad: NewTask, code: str) -> None:
+def test_bad_line_is_named_by_number_counting_blank_lines(bad: NewTask, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         list(parse_import_lines([NewTask(title="Feed"), None, None, bad, NewTask(title="")], len))
     assert (caught.value.code, caught.value.details["line"]) == (code, 4)
@@ -276,7 +276,7 @@ def test_workers_and_accountants_are_assignable(role: Role, assignable: bool) ->
     assert apply_event(None, registered(role)).assignable is assignable
 
 
-def test_whoever_left_is_not_assignable_until_they_are_back() -> None:
+def test_deactivated_user_is_not_assignable_until_reactivated() -> None:
     person = apply_event(None, registered())
     gone = apply_event(person, delivered(2, UserDeactivated(user_id="u")))
     back = apply_event(gone, delivered(3, UserReactivated(user_id="u")))
@@ -284,7 +284,7 @@ def test_whoever_left_is_not_assignable_until_they_are_back() -> None:
     assert [state.assignable for state in (person, gone, back, manager)] == [True, False, True, False]
 
 
-def test_an_event_that_is_known_already_changes_nothing() -> None:
+def test_redelivered_event_changes_nothing() -> None:
     person = apply_event(apply_event(None, registered()), delivered(5, UserDeactivated(user_id="u")))
     for again in (registered(), delivered(3, UserReactivated(user_id="u")), delivered(5, UserReactivated(user_id="u"))):
         assert apply_event(person, again) == person
@@ -298,7 +298,7 @@ def test_an_event_that_is_known_already_changes_nothing() -> None:
         UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.ADMIN),
     ],
 )
-def test_an_event_about_somebody_unheard_of_fails(event: Any) -> None:
+def test_event_about_an_unknown_user_raises(event: Any) -> None:
     with pytest.raises(LookupError, match="nothing was heard of u"):
         apply_event(None, delivered(2, event))
 
@@ -306,12 +306,12 @@ def test_an_event_about_somebody_unheard_of_fails(event: Any) -> None:
 # --- draws --------------------------------------------------------------------------------------
 
 
-def test_a_draw_depends_on_nothing_but_its_arguments_and_is_even() -> None:
+def test_draw_is_deterministic_and_uniform() -> None:
     people = ["a", "b", "c", "d"]
     drawn = Counter(draw_assignee("seed", f"task-{n}", people) for n in range(8000))
     assert draw_assignee("seed", "task-1", people) == draw_assignee("seed", "task-1", people)
     assert all(abs(drawn[person] - 2000) < 5 * (8000 * 0.25 * 0.75) ** 0.5 for person in people)
 
 
-def test_a_published_draw_never_changes() -> None:
+def test_published_draw_never_changes() -> None:
     assert draw_assignee("00", "task", ["a", "b", "c", "d", "e"]) == "e"

@@ -101,7 +101,7 @@ def test_what_fails_is_tried_by_the_next() -> None:
     assert coordinator.catch_up(lambda: CatchUpResult(complete=False), force=False).complete is False
 
 
-def test_a_reader_leaves_the_consumers_to_a_crew_at_work() -> None:
+def test_reader_leaves_the_consumers_to_a_crew_at_work() -> None:
     coordinator, runs = ThreadCoordinator(), list[int]()
     reader = QueryCoordinator(coordinator, lambda: 7)
 

@@ -21,7 +21,7 @@ def issued(company: InProcess) -> str:
     return company.act("boss", IssueToken(username="boss", ttl_seconds=3600)).token
 
 
-def test_a_token_is_proved_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_is_proved_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     token, proofs = issued(company), VerifiedTokenCache()
     found = [proofs.authenticate(token, company.backend.runtime)]
     monkeypatch.setattr(tokens, "verify", None)
@@ -29,7 +29,7 @@ def test_a_token_is_proved_once(company: InProcess, monkeypatch: pytest.MonkeyPa
     assert [each.username for each in found] == ["boss"] * 3
 
 
-def test_a_token_that_has_expired_since_is_refused(company: InProcess) -> None:
+def test_token_that_has_expired_since_is_refused(company: InProcess) -> None:
     token, proofs = issued(company), VerifiedTokenCache()
     proofs.authenticate(token, company.backend.runtime)
     company.clock.instant += timedelta(hours=1)
@@ -39,7 +39,7 @@ def test_a_token_that_has_expired_since_is_refused(company: InProcess) -> None:
 
 
 @pytest.mark.parametrize("harm", ["gone", "open to others", "another key"])
-def test_a_key_that_has_changed_since_is_looked_at_again(company: InProcess, harm: str) -> None:
+def test_key_that_has_changed_since_is_looked_at_again(company: InProcess, harm: str) -> None:
     token, proofs = issued(company), VerifiedTokenCache()
     proofs.authenticate(token, company.backend.runtime)
     (key,) = company.backend.home.keys.glob("*.pem")
@@ -62,7 +62,7 @@ def test_what_is_no_token_is_refused_each_time(company: InProcess, token: str) -
         assert refused.value.code == "token_invalid"
 
 
-def test_the_store_is_bounded(company: InProcess) -> None:
+def test_store_is_bounded(company: InProcess) -> None:
     proofs, token = VerifiedTokenCache(), issued(company)
     proofs.authenticate(token, company.backend.runtime)
     proof = proofs._verified[token]

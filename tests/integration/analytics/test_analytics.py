@@ -104,7 +104,7 @@ def number(task: MostExpensiveTask | None) -> int | None:
     return task.task.number if task else None
 
 
-def test_a_company_in_which_nothing_happened_shows_nothing(newsroom: Newsroom) -> None:
+def test_company_in_which_nothing_happened_shows_nothing(newsroom: Newsroom) -> None:
     answer = newsroom.ask()
     assert (answer.business_date, answer.income_cents, answer.in_red_count) == (MONDAY, 0, 0)
     most_expensive = answer.most_expensive
@@ -124,7 +124,7 @@ def test_income_is_fees_less_rewards_of_the_date(newsroom: Newsroom) -> None:
     assert newsroom.ask(MONDAY + timedelta(days=1)).income_cents == 700
 
 
-def test_the_red_is_now_for_today_at_the_end_for_an_open_past_day_and_recorded_for_a_closed_one(
+def test_in_red_count_is_current_or_recorded_at_close(
     newsroom: Newsroom,
 ) -> None:
     tuesday = MONDAY + timedelta(days=1)
@@ -138,7 +138,7 @@ def test_the_red_is_now_for_today_at_the_end_for_an_open_past_day_and_recorded_f
     assert newsroom.ask(MONDAY).in_red_count == 7
 
 
-def test_the_dearest_task_of_day_week_and_month_are_whole_periods_around_the_date(newsroom: Newsroom) -> None:
+def test_most_expensive_task_covers_whole_day_week_and_month(newsroom: Newsroom) -> None:
     days = [date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 31)]
     for index, (day, reward) in enumerate(zip(days, (40, 30, 38, 28, 39), strict=True), start=1):
         newsroom.publish(*life_of(index, reward, day))
@@ -159,24 +159,24 @@ def test_the_dearest_task_of_day_week_and_month_are_whole_periods_around_the_dat
     assert number(newsroom.ask(date(2026, 3, 1)).most_expensive.week) == 1
 
 
-def test_on_a_tie_the_earliest_completion_wins(newsroom: Newsroom) -> None:
+def test_tie_goes_to_the_earliest_completion(newsroom: Newsroom) -> None:
     newsroom.publish(*life_of(1, 30, MONDAY, hour=15), *life_of(2, 30, MONDAY, hour=9), *life_of(3, 20, MONDAY, hour=8))
     assert number(newsroom.ask().most_expensive.day) == 2
 
 
-def test_the_business_date_of_the_reward_decides_not_the_hour_of_completion(newsroom: Newsroom) -> None:
+def test_most_expensive_task_uses_business_date_of_reward(newsroom: Newsroom) -> None:
     events = life_of(1, 30, MONDAY)
     newsroom.publish(*events[:-1], entry(EntryKind.REWARD, 30, MONDAY + timedelta(days=1), task="task-1"))
     assert number(newsroom.ask(MONDAY).most_expensive.day) is None
     assert number(newsroom.ask(MONDAY + timedelta(days=1)).most_expensive.day) == 1
 
 
-def test_a_day_on_which_nothing_was_completed_is_left_out(newsroom: Newsroom) -> None:
+def test_day_on_which_nothing_was_completed_is_left_out(newsroom: Newsroom) -> None:
     newsroom.publish(entry(EntryKind.FEE, 10, MONDAY), closed(MONDAY, 1))
     assert newsroom.ask().most_expensive.by_day == []
 
 
-def test_a_task_is_not_shown_before_all_is_known_of_it(newsroom: Newsroom) -> None:
+def test_task_is_not_shown_before_all_its_events(newsroom: Newsroom) -> None:
     events = life_of(1, 30, MONDAY)
     for missing in range(5):
         if missing != 2:  # the fee
@@ -185,13 +185,13 @@ def test_a_task_is_not_shown_before_all_is_known_of_it(newsroom: Newsroom) -> No
             assert other_newsroom.ask(MONDAY).most_expensive.by_day == []
 
 
-def test_the_last_date_of_all_can_be_asked_for(newsroom: Newsroom) -> None:
+def test_last_and_first_date_are_answered(newsroom: Newsroom) -> None:
     assert newsroom.ask(date.max).income_cents == 0
     assert newsroom.ask(date.min).income_cents == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_order_between_subjects_and_the_cut_into_batches_do_not_matter(seed: int, tmp_path: Path) -> None:
+def test_event_order_between_subjects_does_not_matter(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     events: list[Event] = [registered("kesha"), registered("gosha"), closed(MONDAY, 1)]
     for task in range(1, 7):
@@ -215,7 +215,7 @@ def test_redelivery_changes_nothing(newsroom: Newsroom) -> None:
     assert newsroom.tables() == before
 
 
-def test_a_month_is_found_by_its_days_alone(newsroom: Newsroom) -> None:
+def test_month_is_found_by_its_days_alone(newsroom: Newsroom) -> None:
     with newsroom.runtime.reading(OPERATOR) as context:
         plan = context.connection.exec_driver_sql(
             "EXPLAIN QUERY PLAN " + SELECT_MOST_EXPENSIVE_BY_DAY, {"first": "2026-03-01", "last": "2026-03-31"}
@@ -226,7 +226,7 @@ def test_a_month_is_found_by_its_days_alone(newsroom: Newsroom) -> None:
     assert "TEMP B-TREE" not in steps
 
 
-def test_it_follows_the_company_at_work(tmp_path: Path) -> None:
+def test_analytics_follows_the_company(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     done: list[Task] = []

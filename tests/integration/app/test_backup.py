@@ -59,7 +59,7 @@ def beside(company: InProcess) -> set[str]:
     return {path.name for path in company.root.parent.iterdir()}
 
 
-def test_a_backup_holds_database_and_settings_and_no_keys(company: InProcess) -> None:
+def test_backup_holds_database_and_settings_and_no_keys(company: InProcess) -> None:
     file = back_up(company)
     assert file.parent == company.backend.home.backups
     assert file.stat().st_mode & 0o777 == 0o600
@@ -67,7 +67,7 @@ def test_a_backup_holds_database_and_settings_and_no_keys(company: InProcess) ->
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_a_backup_replaces_no_file_and_says_where_it_cannot_write(company: InProcess, tmp_path: Path) -> None:
+def test_backup_refused_for_existing_or_unwritable_file(company: InProcess, tmp_path: Path) -> None:
     file = tmp_path / "there"
     file.write_text("precious")
     with pytest.raises(Conflict) as refusal:
@@ -79,7 +79,7 @@ def test_a_backup_replaces_no_file_and_says_where_it_cannot_write(company: InPro
     assert invalid.value.code == "unwritable_file"
 
 
-def test_a_sick_company_is_not_backed_up_as_if_it_were_well(company: InProcess, tmp_path: Path) -> None:
+def test_backup_refused_for_a_damaged_company(company: InProcess, tmp_path: Path) -> None:
     tamper(company, "UPDATE billing_entries SET amount_cents = amount_cents + 1 WHERE position = 2")
     with pytest.raises(IntegrityViolation) as fault:
         back_up(company, tmp_path / "sick")
@@ -87,7 +87,7 @@ def test_a_sick_company_is_not_backed_up_as_if_it_were_well(company: InProcess, 
     assert beside(company) == {"home"}
 
 
-def test_a_backup_is_one_instant_while_others_write(company: InProcess, tmp_path: Path) -> None:
+def test_backup_is_one_instant_while_others_write(company: InProcess, tmp_path: Path) -> None:
     stop, other = threading.Event(), company.backend.for_home(company.backend.home)
 
     def work() -> None:
@@ -112,7 +112,7 @@ def test_a_backup_is_one_instant_while_others_write(company: InProcess, tmp_path
     assert counts == sorted(counts)
 
 
-def test_a_restore_brings_back_what_was_and_keeps_what_it_replaced(company: InProcess) -> None:
+def test_restore_brings_data_back_and_keeps_the_replaced_home(company: InProcess) -> None:
     file = back_up(company)
     before, head = titles(company), company.backend.perform(VerifyLedger()).head
     company.act("boss", AddTask(title="Lost and kept"))
@@ -131,7 +131,7 @@ def test_a_restore_brings_back_what_was_and_keeps_what_it_replaced(company: InPr
     assert company.root.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_restore_ends_every_login_and_holds_queued_mail(company: InProcess) -> None:
+def test_restore_ends_every_login_and_holds_queued_mail(company: InProcess) -> None:
     token = company.backend.perform(LogIn(username="boss", password=PASSWORD)).token
     company.act("boss", CloseDay(send_mail=False))
     (queued,) = company.rows("SELECT count(*) AS n FROM mail_outbox WHERE status = 'queued'")
@@ -148,7 +148,7 @@ def test_a_restore_ends_every_login_and_holds_queued_mail(company: InProcess) ->
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_a_restore_works_on_an_empty_home(company: InProcess, tmp_path: Path, is_there: bool) -> None:
+def test_restore_works_on_an_empty_home(company: InProcess, tmp_path: Path, is_there: bool) -> None:
     home = Home(tmp_path / "new" / "home")
     if is_there:
         home.make()
@@ -162,7 +162,7 @@ def test_a_restore_works_on_an_empty_home(company: InProcess, tmp_path: Path, is
     backend.close()
 
 
-def test_a_bare_copy_of_a_database_can_be_restored(company: InProcess, tmp_path: Path) -> None:
+def test_bare_copy_of_a_database_can_be_restored(company: InProcess, tmp_path: Path) -> None:
     before = titles(company)
     backup_file.copy_database(company.backend.home.database, tmp_path / "bare.db")
     company.act("boss", AddTask(title="Later"))
@@ -170,7 +170,7 @@ def test_a_bare_copy_of_a_database_can_be_restored(company: InProcess, tmp_path:
     assert titles(company) == before
 
 
-def test_what_is_no_good_backup_changes_nothing(company: InProcess, tmp_path: Path) -> None:
+def test_restore_of_invalid_backup_changes_nothing(company: InProcess, tmp_path: Path) -> None:
     good = back_up(company, tmp_path / "good")
     content = good.read_bytes()
     wrong = {"empty": b"", "text": b"no backup", "cut": content[: len(content) // 2]}
@@ -199,9 +199,7 @@ def test_what_is_no_good_backup_changes_nothing(company: InProcess, tmp_path: Pa
         ("CREATE TABLE alembic_version AS SELECT 'x' AS version_num", "corrupt_database"),
     ],
 )
-def test_what_is_wrong_with_a_backup_is_said_of_that_file(
-    company: InProcess, tmp_path: Path, statement: str, code: str
-) -> None:
+def test_restore_error_names_the_backup_file(company: InProcess, tmp_path: Path, statement: str, code: str) -> None:
     with closing(sqlite3.connect(tmp_path / "given")) as database, database:
         database.execute("CREATE TABLE x (y)")
         database.execute(statement)
@@ -210,7 +208,7 @@ def test_what_is_wrong_with_a_backup_is_said_of_that_file(
     assert refused.value.code == code
 
 
-def test_settings_of_a_backup_that_cannot_be_read_are_said_to_be_its(company: InProcess, tmp_path: Path) -> None:
+def test_restore_refused_with_invalid_settings_in_backup(company: InProcess, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "given", "w") as given:
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
@@ -219,7 +217,7 @@ def test_settings_of_a_backup_that_cannot_be_read_are_said_to_be_its(company: In
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
-def test_a_swap_that_fails_leaves_the_old_home_in_place(
+def test_failed_swap_leaves_the_old_home(
     company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
 ) -> None:
     file, before = back_up(company, tmp_path / "good"), titles(company)
@@ -243,7 +241,7 @@ def test_a_swap_that_fails_leaves_the_old_home_in_place(
     assert titles(company) == before
 
 
-def test_without_an_exchange_two_renames_do(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_renames_twice_without_exchange(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swap_dirs, "exchange", lambda one, other: False)
     answer = company.backend.perform(Restore(path=str(back_up(company))))
     assert answer.replaced
@@ -251,9 +249,7 @@ def test_without_an_exchange_two_renames_do(company: InProcess, monkeypatch: pyt
     assert company.backend.perform(CheckHealth()).ok
 
 
-def test_a_home_that_may_not_be_written_is_said_where_the_folder_of_backups_is_missing(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backup_refused_if_its_folder_cannot_be_created(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
 

@@ -68,7 +68,7 @@ def test_today_is_closed_paid_and_mailed(company: InProcess) -> None:
     check_books(company.rows)
 
 
-def test_a_second_close_reports_the_first_and_does_nothing(company: InProcess) -> None:
+def test_second_close_reports_the_first_and_does_nothing(company: InProcess) -> None:
     earn(company)
     first = close(company)
     for asked in ({}, {"day": MONDAY}):
@@ -80,7 +80,7 @@ def test_a_second_close_reports_the_first_and_does_nothing(company: InProcess) -
     assert len(mails(company)) == 1
 
 
-def test_yesterday_of_the_first_day_is_nothing_to_close(company: InProcess) -> None:
+def test_yesterday_of_the_first_day_closes_nothing(company: InProcess) -> None:
     assert close(company, yesterday=True).days == []
     company.clock.advance(days=1)
     assert [day.business_date for day in close(company, yesterday=True).days] == [MONDAY]
@@ -97,13 +97,13 @@ def test_yesterday_of_the_first_day_is_nothing_to_close(company: InProcess) -> N
     ],
     ids=str,
 )
-def test_a_day_that_may_not_be_closed_is_refused(company: InProcess, asked: date, code: str) -> None:
+def test_day_that_may_not_be_closed_is_refused(company: InProcess, asked: date, code: str) -> None:
     assert refusal(close, company, day=asked) == code
     assert refusal(close, company, day=asked, dry_run=True) == code
     assert company.rows("SELECT * FROM billing_days") == []
 
 
-def test_a_day_that_the_zone_never_had_is_refused(tmp_path: Path) -> None:
+def test_day_that_the_zone_never_had_is_refused(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home", "Pacific/Apia", SetClock(datetime(2011, 12, 29, 12, tzinfo=UTC)))
     company.clock.advance(days=1)
     assert refusal(close, company, day=date(2011, 12, 30)) == "no_such_day"
@@ -124,7 +124,7 @@ def test_missed_days_have_their_own_payouts_and_mails(company: InProcess) -> Non
     assert [str(day.business_date) for day in later_report.days] == ["2026-03-05"]
 
 
-def test_more_than_a_month_at_once_needs_a_yes(company: InProcess) -> None:
+def test_closing_more_than_a_month_needs_yes(company: InProcess) -> None:
     company.clock.advance(days=31)
     assert refusal(close, company) == "needs_yes"
     assert len(close(company, dry_run=True).days) == 32
@@ -133,7 +133,7 @@ def test_more_than_a_month_at_once_needs_a_yes(company: InProcess) -> None:
     assert len(close(company, confirmed=True).days) == 41
 
 
-def test_a_dry_run_changes_nothing(company: InProcess) -> None:
+def test_dry_run_changes_nothing(company: InProcess) -> None:
     cents = earn(company)
     company.clock.advance(days=1)
     close(company, yesterday=True)
@@ -151,14 +151,14 @@ def test_a_dry_run_changes_nothing(company: InProcess) -> None:
     assert (closed.closed, closed.already_closed, closed.payouts_cents) == (True, True, cents)
 
 
-def test_mail_waits_where_it_is_not_to_be_sent(company: InProcess) -> None:
+def test_mail_stays_queued_without_sending(company: InProcess) -> None:
     earn(company)
     report = close(company, send_mail=False)
     assert (report.mail.sent, report.mail.queued, mails(company)) == (0, 1, [])
     assert (close(company).mail.sent, len(mails(company))) == (1, 1)
 
 
-def test_a_mail_server_that_is_down_is_a_warning(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mail_server_that_is_down_is_a_warning(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_MAIL_TRANSPORT", "smtp")
     monkeypatch.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("POPUG_MAIL_SMTP_PORT", "9")
@@ -171,7 +171,7 @@ def test_a_mail_server_that_is_down_is_a_warning(company: InProcess, monkeypatch
     assert any("mail" in warning.lower() for warning in company.warnings)
 
 
-def test_what_follows_the_close_of_today_falls_on_tomorrow(company: InProcess) -> None:
+def test_entries_after_todays_close_are_dated_tomorrow(company: InProcess) -> None:
     close(company)
     earn(company)
     assert company.act("kesha", GetStatement()).entries == []
@@ -180,7 +180,7 @@ def test_what_follows_the_close_of_today_falls_on_tomorrow(company: InProcess) -
     assert refusal(close, company, day=date(2026, 3, 3)) == "future_date"
 
 
-def test_a_clock_set_back_before_the_last_closed_day_closes_nothing(company: InProcess) -> None:
+def test_close_after_clock_set_back_closes_nothing(company: InProcess) -> None:
     company.clock.advance(days=2)
     close(company)
     company.clock.advance(days=-1)
@@ -191,7 +191,7 @@ def test_a_clock_set_back_before_the_last_closed_day_closes_nothing(company: InP
     assert close(company, yesterday=True).days == []
 
 
-def test_who_may_close(company: InProcess) -> None:
+def test_close_allowed_for_accountant_and_refused_for_others(company: InProcess) -> None:
     company.hire("asya", "accountant")
     company.hire("mira", "manager")
     for name in ("kesha", "mira"):
@@ -236,7 +236,7 @@ def append(company: InProcess, identity: str, kind: str, subject: str, data: str
         context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
 
-def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company: InProcess) -> None:
+def test_close_passes_dead_letters_and_lists_their_amounts(company: InProcess) -> None:
     cents = earn(company, 5)
     task = company.act("kesha", AddTask(title="Wipe the glass"))
     append(company, "bad", "task_assigned", task.task_id, "{}")
@@ -255,9 +255,7 @@ def test_dead_letters_do_not_stop_a_close_and_are_named_with_their_money(company
     assert {parked.amount_cents for parked in held if parked.event == "named"} == {0}
 
 
-def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_rehearsal(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_and_dry_run_retry_events_that_are_not_due(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     task = company.act("kesha", AddTask(title="Wipe the glass"))
     with monkeypatch.context() as broken:
         broken.setattr("popug_cli.billing.consumers.post", lambda entries, context: 1 / 0)
@@ -272,7 +270,7 @@ def test_what_waits_for_a_later_retry_is_taken_before_the_close_and_before_its_r
     assert (rehearsed.set_aside, rehearsed.days) == ([], [msgspec.structs.replace(report.days[0], closed=False)])
 
 
-def test_what_another_consumer_could_not_take_has_no_money_at_stake(
+def test_failure_of_another_consumer_has_no_amount_at_stake(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = company.act("kesha", AddTask(title="Wipe the glass"))
@@ -293,7 +291,7 @@ def test_what_another_consumer_could_not_take_has_no_money_at_stake(
 # --- many ---------------------------------------------------------------------------------------
 
 
-def test_a_thousand_people_are_paid_at_once(company: InProcess) -> None:
+def test_thousand_people_are_paid_at_once(company: InProcess) -> None:
     people = [f"p{n:04}" for n in range(1000)]
     with company.backend.runtime.writing(OPERATOR) as context:
         for n, who in enumerate(people, 2):
@@ -318,7 +316,7 @@ def test_a_thousand_people_are_paid_at_once(company: InProcess) -> None:
     check_books(company.rows)
 
 
-def test_the_scheduler_closes_under_its_own_name(company: InProcess) -> None:
+def test_scheduler_closes_as_its_own_actor(company: InProcess) -> None:
     assert company.backend.perform_as(SCHEDULER, CloseDay()).days[0].business_date == MONDAY
     (told,) = company.rows(
         "SELECT json_extract(envelope, '$.actor') AS actor FROM bus_log WHERE type LIKE '%day_closed%'"

@@ -66,7 +66,7 @@ def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: 
         ("scheduler", signal.SIGTERM, 0, True),
     ],
 )
-def test_a_long_close_that_is_told_to_end_stops_between_two_days_and_the_next_goes_on(
+def test_signalled_close_stops_between_days_and_is_resumed(
     tmp_path: Path, command: str, number: int, code: int, waiting: bool
 ) -> None:
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=DAYS_MISSED)))

@@ -8,7 +8,7 @@ from popug_cli.messages.company import CheckHealth
 from tests.support.company import InProcess
 
 
-def test_a_founding_that_was_cut_short_is_healthy_and_a_company_without_its_key_is_not(tmp_path: Path) -> None:
+def test_interrupted_init_is_healthy_and_missing_key_is_not(tmp_path: Path) -> None:
     """Found by the power-cut harness: the database was there, and nobody in it yet."""
     backend = LocalBackend(Home(tmp_path / "home"))
     backend.create_company("Europe/Berlin")

@@ -46,7 +46,7 @@ def adds_up(answer: Explanation) -> bool:
 
 
 @pytest.mark.parametrize("name", PEOPLE)
-def test_a_balance_is_what_was_brought_forward_and_each_entry_since(company: InProcess, name: str) -> None:
+def test_balance_is_explained_by_base_and_each_entry_since(company: InProcess, name: str) -> None:
     answer = company.act(name, ExplainBalance())
     assert answer == company.act("boss", ExplainBalance(username=name))
     assert answer.figure_cents == company.act(name, GetBalance()).balance_cents
@@ -62,7 +62,7 @@ def test_a_balance_is_what_was_brought_forward_and_each_entry_since(company: InP
         assert any("from the seed" in what for what in told)
 
 
-def test_before_the_first_close_a_balance_is_its_entries_alone(tmp_path: Path) -> None:
+def test_balance_before_first_close_is_its_entries(tmp_path: Path) -> None:
     company = InProcess(tmp_path)
     company.hire("kesha")
     for _ in range(2):
@@ -74,7 +74,7 @@ def test_before_the_first_close_a_balance_is_its_entries_alone(tmp_path: Path) -
     assert adds_up(answer)
 
 
-def test_a_shuffled_fee_goes_back_to_the_one_who_asked_for_the_shuffle(company: InProcess) -> None:
+def test_shuffled_fee_is_explained_by_requester_of_shuffle(company: InProcess) -> None:
     told = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
     assert "a shuffle was asked for by boss" in told
     assert "created by boss" in told
@@ -90,7 +90,7 @@ def test_every_event_that_is_named_is_in_the_log(company: InProcess) -> None:
 
 
 @pytest.mark.parametrize("day", [date(2026, 3, 2), date(2026, 3, 4), date(2020, 1, 1), date(2030, 1, 1)])
-def test_an_income_is_its_fees_less_its_rewards(company: InProcess, day: date) -> None:
+def test_income_is_explained_by_fees_and_rewards(company: InProcess, day: date) -> None:
     answer = company.act("boss", ExplainIncome(day=day))
     days = company.act("boss", GetIncome(from_date=day, to_date=day)).days
     assert answer.figure_cents == (days[0].income_cents if days else 0)
@@ -101,7 +101,7 @@ def test_an_income_is_its_fees_less_its_rewards(company: InProcess, day: date) -
         assert recorded.amount_cents == sum(kind.amount_cents or 0 for kind in recorded.because)
 
 
-def test_a_task_is_explained_by_the_entries_that_one_may_see(company: InProcess) -> None:
+def test_task_is_explained_by_visible_entries(company: InProcess) -> None:
     entries = company.act("boss", ShowTask(number=1)).entries
     answer = company.act("boss", ExplainTask(number=1))
     assert answer.figure_cents == sum(entry.signed_cents for entry in entries)
@@ -114,7 +114,7 @@ def test_a_task_is_explained_by_the_entries_that_one_may_see(company: InProcess)
         company.act("boss", ExplainTask(number=99))
 
 
-def test_a_correction_is_explained_by_its_reason(company: InProcess) -> None:
+def test_correction_is_explained_by_its_reason(company: InProcess) -> None:
     (fee,) = company.rows("SELECT entry_id FROM billing_entries WHERE kind = 'fee' ORDER BY position DESC LIMIT 1")
     reversal = company.act("boss", CorrectEntry(entry_id=fee["entry_id"], reason="It was a parrot."))
     assert reversal.task
@@ -124,9 +124,7 @@ def test_a_correction_is_explained_by_its_reason(company: InProcess) -> None:
     assert adds_up(company.act("boss", ExplainIncome()))
 
 
-def test_the_tree_stays_small_however_many_entries_there_are(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tree_stays_small_with_many_entries(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "ENTRIES_SHOWN", 3)
     for _ in range(5):
         company.act("boss", ShuffleTasks())
@@ -137,7 +135,7 @@ def test_the_tree_stays_small_however_many_entries_there_are(
     assert [len(company.act(name, ExplainBalance()).because) for name in PEOPLE] == [1, 1, 1]
 
 
-def test_in_json_every_node_has_its_causes_and_nothing_empty_else(company: InProcess) -> None:
+def test_json_explanation_has_no_empty_field_but_causes(company: InProcess) -> None:
     document = msgspec.to_builtins(company.act("kesha", ExplainBalance()))
     pending = list(document["because"])
     while pending:

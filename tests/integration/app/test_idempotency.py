@@ -46,7 +46,7 @@ def tasks(residence: ServerFixture) -> int:
     return int(residence.rows("SELECT count(*) AS n FROM tasks_tasks")[0]["n"])
 
 
-def test_a_command_sent_again_is_answered_again_and_not_done_again(residence: ServerFixture) -> None:
+def test_repeated_command_returns_stored_answer(residence: ServerFixture) -> None:
     first = residence.perform("kesha", FEED, key="k1")
     again = residence.perform("kesha", FEED, key="k1")
     assert (first.is_replayed, again.is_replayed) == (False, True)
@@ -54,15 +54,13 @@ def test_a_command_sent_again_is_answered_again_and_not_done_again(residence: Se
     assert tasks(residence) == 1
 
 
-def test_the_answer_stays_the_first_one_whatever_happens_since(residence: ServerFixture) -> None:
+def test_stored_answer_is_returned_after_later_changes(residence: ServerFixture) -> None:
     first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
     assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
-def test_an_answer_that_is_written_down_while_it_is_looked_for_is_the_first_one(
-    residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answer_stored_during_lookup_is_returned(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
     find = idempotency_store.find
@@ -78,7 +76,7 @@ def test_an_answer_that_is_written_down_while_it_is_looked_for_is_the_first_one(
     assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
-def test_the_answer_is_written_down_when_the_server_ends(residence: ServerFixture) -> None:
+def test_answer_is_stored_when_the_server_ends(residence: ServerFixture) -> None:
     first = answer_of(residence.perform("kesha", FEED, key="k1"))
     residence.perform(first["assignee"], CompleteTask(number=1), key="k2")
     residence.served_company.close()
@@ -86,20 +84,20 @@ def test_the_answer_is_written_down_when_the_server_ends(residence: ServerFixtur
     assert answer_of(residence.perform("kesha", FEED, key="k1")) == first
 
 
-def test_the_answer_is_written_down_soon(residence: ServerFixture) -> None:
+def test_answer_is_stored_soon(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="k1")
     residence.served_company.follow(print)
     assert [row["answer"] is None for row in residence.rows("SELECT answer FROM bus_replies")] == [False]
 
 
-def test_without_a_key_it_is_done_again(residence: ServerFixture) -> None:
+def test_command_without_a_key_is_done_again(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED)
     residence.perform("kesha", FEED)
     residence.perform("kesha", FEED, key="another")
     assert tasks(residence) == 3
 
 
-def test_a_key_belongs_to_a_person_and_a_message(residence: ServerFixture) -> None:
+def test_key_belongs_to_a_person_and_a_message(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="k")
     residence.perform("asya", FEED, key="k")
     residence.perform("mango", ShuffleTasks(), key="k")
@@ -128,7 +126,7 @@ def test_another_body_under_the_same_key_is_a_conflict(residence: ServerFixture)
         IssueToken(username="ada", ttl_seconds=60),
     ],
 )
-def test_what_is_secret_takes_no_key(residence: ServerFixture, message: Message[Any]) -> None:
+def test_key_refused_for_a_secret_command(residence: ServerFixture, message: Message[Any]) -> None:
     with pytest.raises(InvalidInput) as refused:
         residence.perform("ada", message, key="k")
     assert refused.value.code == "invalid_idempotency_key"
@@ -137,13 +135,13 @@ def test_what_is_secret_takes_no_key(residence: ServerFixture, message: Message[
     assert residence.rows("SELECT * FROM bus_replies") == []
 
 
-def test_a_login_takes_no_key(residence: ServerFixture) -> None:
+def test_login_takes_no_key(residence: ServerFixture) -> None:
     with pytest.raises(InvalidInput):
         residence.served_company.perform(LogIn(username="ada", password=PASSWORD), None, key="k")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
-def test_a_key_is_a_short_visible_text(residence: ServerFixture, key: str) -> None:
+def test_key_is_a_short_visible_text(residence: ServerFixture, key: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         residence.perform("kesha", FEED, key=key)
     assert refused.value.code == "invalid_idempotency_key"
@@ -154,17 +152,17 @@ def test_a_key_is_a_short_visible_text(residence: ServerFixture, key: str) -> No
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, " ~"])
-def test_a_key_may_be_one_or_many_visible_characters(residence: ServerFixture, key: str) -> None:
+def test_key_may_be_one_or_many_visible_characters(residence: ServerFixture, key: str) -> None:
     residence.perform("kesha", FEED, key=key)
     assert residence.perform("kesha", FEED, key=key).is_replayed
 
 
-def test_a_query_has_no_use_for_a_key(residence: ServerFixture) -> None:
+def test_query_ignores_the_key(residence: ServerFixture) -> None:
     assert not residence.perform("kesha", ListTasks(), key="k").is_replayed
     assert residence.rows("SELECT * FROM bus_replies") == []
 
 
-def test_a_refusal_is_not_kept(residence: ServerFixture) -> None:
+def test_refusal_is_not_kept(residence: ServerFixture) -> None:
     with pytest.raises(NotFound):
         residence.perform("kesha", CompleteTask(number=1), key="k")
     assignee = answer_of(residence.perform("kesha", FEED))["assignee"]
@@ -173,7 +171,7 @@ def test_a_refusal_is_not_kept(residence: ServerFixture) -> None:
     assert len(residence.rows("SELECT * FROM bus_replies")) == (assignee == "kesha")
 
 
-def test_two_at_once_are_done_once(residence: ServerFixture) -> None:
+def test_two_concurrent_commands_with_one_key_run_once(residence: ServerFixture) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(residence.perform, "kesha", FEED, key="same") for _ in range(16)]
     answers = [answer_of(each.result()) for each in found]
@@ -182,7 +180,7 @@ def test_two_at_once_are_done_once(residence: ServerFixture) -> None:
     assert tasks(residence) == 1
 
 
-def test_a_crash_after_the_effect_is_answered_by_what_it_came_to(
+def test_crash_after_commit_is_answered_from_the_effect(
     residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server dies when the task is in the database and the answer is not composed yet."""
@@ -200,7 +198,7 @@ def test_a_crash_after_the_effect_is_answered_by_what_it_came_to(
     assert tasks(residence) == 1
 
 
-def test_a_crash_before_the_commit_leaves_neither_effect_nor_reply(
+def test_crash_before_commit_leaves_no_effect_and_no_answer(
     residence: ServerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -212,7 +210,7 @@ def test_a_crash_before_the_commit_leaves_neither_effect_nor_reply(
     assert tasks(residence) == 1
 
 
-def test_closing_a_day_again_is_answered_as_the_first_time(residence: ServerFixture) -> None:
+def test_repeated_close_returns_the_first_answer(residence: ServerFixture) -> None:
     first = residence.perform("asya", CloseDay(), key="k")
     again = residence.perform("asya", CloseDay(), key="k")
     assert answer_of(first) == answer_of(again)
@@ -220,7 +218,7 @@ def test_closing_a_day_again_is_answered_as_the_first_time(residence: ServerFixt
     assert again.is_replayed
 
 
-def test_who_lost_the_right_is_not_answered_again(residence: ServerFixture) -> None:
+def test_stored_answer_refused_after_right_is_lost(residence: ServerFixture) -> None:
     residence.perform("mango", ShuffleTasks(), key="k")
     residence.perform("ada", SetRole(username="mango", role="worker"))
     issued = residence.perform("ada", IssueToken(username="mango", ttl_seconds=60)).answer
@@ -228,7 +226,7 @@ def test_who_lost_the_right_is_not_answered_again(residence: ServerFixture) -> N
         residence.served_company.perform(ShuffleTasks(), issued.token, key="k")
 
 
-def test_a_reply_is_forgotten_after_a_day(residence: ServerFixture) -> None:
+def test_stored_answer_expires_after_a_day(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="old")
     with residence.local.runtime.writing(ANONYMOUS) as context:
         context.connection.exec_driver_sql("UPDATE bus_replies SET kept_at = '2026-01-01T00:00:00.000000Z'")
@@ -237,6 +235,6 @@ def test_a_reply_is_forgotten_after_a_day(residence: ServerFixture) -> None:
     assert len(residence.rows("SELECT * FROM bus_replies")) == 1
 
 
-def test_a_reply_tells_its_query() -> None:
+def test_stored_answer_decodes_its_query() -> None:
     reply = idempotency_store.StoredAnswer("", None, "list_tasks", '{"limit":3}')
     assert reply.next_query() == ListTasks(limit=3)

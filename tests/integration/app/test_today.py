@@ -28,7 +28,7 @@ def activities_of(day: Today) -> list[tuple[ActivityKind, int | None, int | None
     return [(each.what, each.task.number if each.task else None, each.signed_cents) for each in day.happened]
 
 
-def test_a_day_has_the_open_tasks_the_dearest_first_and_the_money(company: InProcess) -> None:
+def test_today_lists_open_tasks_by_reward_and_the_balance(company: InProcess) -> None:
     tasks = [company.act("boss", AddTask(title=f"Task {number}")) for number in range(3)]
     day = look(company)
     assert sorted((task.reward_cents or 0 for task in tasks), reverse=True) == [task.reward_cents for task in day.tasks]
@@ -37,7 +37,7 @@ def test_a_day_has_the_open_tasks_the_dearest_first_and_the_money(company: InPro
     assert str(day.business_date) == "2026-03-02"
 
 
-def test_what_was_seen_is_no_news(company: InProcess) -> None:
+def test_activity_seen_before_is_not_shown_again(company: InProcess) -> None:
     first = company.act("boss", AddTask(title="Feed the cage"))
     seen = look(company)
     assert activities_of(seen) == [(ActivityKind.GIVEN, 1, -(first.fee_cents or 0))]
@@ -46,7 +46,7 @@ def test_what_was_seen_is_no_news(company: InProcess) -> None:
     assert activities_of(look(company, after=seen.last_sequence)) == [(ActivityKind.COMPLETED, 1, done.reward_cents)]
 
 
-def test_a_shuffle_tells_who_lost_a_task_and_who_got_it(company: InProcess) -> None:
+def test_shuffle_shows_lost_and_received_tasks(company: InProcess) -> None:
     for number in range(8):
         company.act("boss", AddTask(title=f"Task {number}"))
     before = {name: look(company, name).last_sequence for name in ("kesha",)}
@@ -64,7 +64,7 @@ def test_a_shuffle_tells_who_lost_a_task_and_who_got_it(company: InProcess) -> N
     }
 
 
-def test_a_payout_and_another_role_are_news(company: InProcess) -> None:
+def test_payout_and_another_role_are_news(company: InProcess) -> None:
     company.hire("asya", "accountant")
     company.act("boss", AddTask(title="Feed the cage"))
     holder = "kesha" if look(company).tasks else "asya"
@@ -77,7 +77,7 @@ def test_a_payout_and_another_role_are_news(company: InProcess) -> None:
     assert (happened.what, happened.role, happened.actor) == (ActivityKind.ROLE_CHANGED, "manager", "boss")
 
 
-def test_who_never_looked_hears_of_today_and_of_more_if_asked(company: InProcess) -> None:
+def test_first_look_shows_today_or_more_on_request(company: InProcess) -> None:
     company.act("boss", AddTask(title="Of Monday"))
     company.clock.advance(days=1)
     company.act("boss", AddTask(title="Of Tuesday"))
@@ -89,12 +89,12 @@ def test_who_never_looked_hears_of_today_and_of_more_if_asked(company: InProcess
     ]
 
 
-def test_a_mark_beyond_the_log_is_of_another_company(company: InProcess) -> None:
+def test_position_beyond_the_log_is_ignored(company: InProcess) -> None:
     company.act("boss", AddTask(title="Feed the cage"))
     assert len(look(company, after=10**9).happened) == 1
 
 
-def test_who_closes_days_hears_that_one_waits(company: InProcess) -> None:
+def test_today_suggests_closing_an_open_day(company: InProcess) -> None:
     company.hire("asya", "accountant")
     assert "popug close-day --date yesterday" not in look(company, "asya").waiting
     company.clock.advance(days=1)
@@ -102,7 +102,7 @@ def test_who_closes_days_hears_that_one_waits(company: InProcess) -> None:
     assert "popug close-day --date yesterday" not in look(company, "kesha").waiting
 
 
-def test_who_closes_days_is_led_to_what_a_close_would_pay_once_somebody_earned(company: InProcess) -> None:
+def test_today_suggests_dry_run_close_once_a_reward_is_due(company: InProcess) -> None:
     company.hire("asya", "accountant")
     task = company.act("boss", AddTask(title="Feed the cage"))
     dry_run = "popug close-day --dry-run"

@@ -71,7 +71,7 @@ def an_entry(company: InProcess) -> Message[Any]:
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_value_that_makes_no_sense_is_named_as_damage(
+def test_invalid_value_is_reported_as_damage(
     company: InProcess, place: tuple[str, str], value: str, asked: Message[Any] | Callable[[InProcess], Message[Any]]
 ) -> None:
     message = asked(company) if callable(asked) else asked
@@ -82,7 +82,7 @@ def test_a_value_that_makes_no_sense_is_named_as_damage(
     assert not company.backend.perform(CheckHealth()).ok
 
 
-def test_damage_of_what_a_consumer_holds_fails_no_other_command(company: InProcess) -> None:
+def test_damaged_parked_event_fails_no_other_command(company: InProcess) -> None:
     company.act("boss", ListEvents())
     with closing(sqlite3.connect(company.root / "popug.db")) as file, file:
         file.execute(
@@ -95,7 +95,7 @@ def test_damage_of_what_a_consumer_holds_fails_no_other_command(company: InProce
 
 
 @pytest.mark.parametrize("column", ["message_id", "payload", "queued_at"])
-def test_a_mail_that_cannot_be_written_is_refused_and_says_why(company: InProcess, column: str) -> None:
+def test_damaged_mail_fails_with_an_error(company: InProcess, column: str) -> None:
     damage(company, "mail_outbox", column, "'nul' || char(0)", "rowid = (SELECT min(rowid) FROM mail_outbox)")
     sent = company.act("boss", SendMail())
     assert (sent.sent, sent.failed, sent.queued) == (0, 1, 0)
@@ -104,7 +104,7 @@ def test_a_mail_that_cannot_be_written_is_refused_and_says_why(company: InProces
 
 
 @pytest.mark.parametrize("version", ["", "x", "00099", "-001"])
-def test_a_version_that_is_none_is_damage_and_left_alone(company: InProcess, version: str) -> None:
+def test_invalid_version_is_damage_and_left_alone(company: InProcess, version: str) -> None:
     damage(company, "alembic_version", "version_num", f"'{version}'")
     before = (company.root / "popug.db").read_bytes()
     with pytest.raises(IntegrityViolation, match="its version is") as refused:
@@ -122,7 +122,7 @@ def test_a_version_that_is_none_is_damage_and_left_alone(company: InProcess, ver
         ("DELETE FROM alembic_version", ListEvents()),
     ],
 )
-def test_a_table_or_column_that_is_gone_is_damage(company: InProcess, statement: str, asked: Message[Any]) -> None:
+def test_table_or_column_that_is_gone_is_damage(company: InProcess, statement: str, asked: Message[Any]) -> None:
     company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db")) as file, file:
         file.execute(statement)
@@ -131,7 +131,7 @@ def test_a_table_or_column_that_is_gone_is_damage(company: InProcess, statement:
     assert refused.value.code == "corrupt_database"
 
 
-def test_a_home_whose_zone_is_none_is_damaged(company: InProcess, tmp_path: Path) -> None:
+def test_home_with_an_invalid_zone_is_damaged(company: InProcess, tmp_path: Path) -> None:
     damage(company, "storage_home", "time_zone", "'Mars/Phobos'")
     shutil.copytree(company.root, tmp_path / "copy")
     with pytest.raises(IntegrityViolation, match="Mars/Phobos"):

@@ -43,7 +43,7 @@ def verify(company: InProcess, head: str | None = None) -> LedgerProof:
     return company.backend.perform(VerifyLedger(head=head))
 
 
-def test_a_true_history_is_believed_and_every_head_it_had_is_part_of_it(company: InProcess) -> None:
+def test_verify_accepts_untouched_history_and_earlier_heads(company: InProcess) -> None:
     proof = verify(company)
     assert (proof.ok, proof.first_wrong) == (True, None)
     assert proof.entries == len(company.rows("SELECT 1 FROM billing_entries"))
@@ -57,12 +57,12 @@ def test_a_true_history_is_believed_and_every_head_it_had_is_part_of_it(company:
     assert all(verify(company, row["head"]).ok for row in paid)
 
 
-def test_a_head_is_asked_for_in_vain_where_no_link_can_be_read(company: InProcess) -> None:
+def test_head_is_not_found_without_readable_links(company: InProcess) -> None:
     tamper(company, "DROP TABLE bus_links")
     assert "cannot be read" in (verify(company, "f" * 64).first_wrong or "")
 
 
-def test_a_head_of_another_history_is_told(company: InProcess) -> None:
+def test_head_of_another_history_is_reported(company: InProcess) -> None:
     proof = verify(company, "f" * 64)
     assert not proof.ok
     assert "no part of this history" in (proof.first_wrong or "")
@@ -136,7 +136,7 @@ def test_a_head_of_another_history_is_told(company: InProcess) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_edited_file_is_named(company: InProcess, statements: list[str], named: str) -> None:
+def test_edited_file_is_named(company: InProcess, statements: list[str], named: str) -> None:
     tamper(company, *statements)
     proof = verify(company)
     assert not proof.ok
@@ -145,7 +145,7 @@ def test_an_edited_file_is_named(company: InProcess, statements: list[str], name
 
 
 @pytest.mark.parametrize("kind", ["user_registered", "task_assigned", "shuffle_requested", "day_closed"])
-def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
+def test_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
     """What is stored of an envelope beside it is under no hash."""
     tamper(company, "PRAGMA wal_checkpoint(TRUNCATE)")
     database = company.root / "popug.db"
@@ -159,7 +159,7 @@ def test_a_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
 
 
 @pytest.mark.parametrize("statement", ["DROP TABLE bus_log", "DROP TABLE storage_home", "DELETE FROM alembic_version"])
-def test_a_file_without_what_all_rests_on_is_damaged(company: InProcess, statement: str) -> None:
+def test_file_without_essential_tables_is_damaged(company: InProcess, statement: str) -> None:
     tamper(company, statement)
     damaged = pytest.raises(IntegrityViolation, match=r"is damaged.*(no such table|already exists)")
     backend = LocalBackend(Home(company.root), clock=company.clock)
@@ -170,21 +170,21 @@ def test_a_file_without_what_all_rests_on_is_damaged(company: InProcess, stateme
     backend.close()
 
 
-def test_a_figure_that_the_entries_do_not_come_to_is_not_explained(company: InProcess) -> None:
+def test_explain_refused_if_balance_differs_from_entries(company: InProcess) -> None:
     tamper(company, "UPDATE billing_accounts SET balance_cents = balance_cents + 1")
     with pytest.raises(IntegrityViolation, match="cannot be explained"):
         company.act("boss", ExplainBalance(username="kesha"))
 
 
 @pytest.mark.parametrize("kept", ["0", "20", "(SELECT max(last_sequence) - 1 FROM bus_links)"])
-def test_links_that_are_gone_are_missed_where_popug_told_something(company: InProcess, kept: str) -> None:
+def test_verify_finds_removed_links(company: InProcess, kept: str) -> None:
     """Unlike an event from outside, one of popug's own stands beside what was written with it."""
     tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {kept}")
     assert "links were taken away" in (verify(company).first_wrong or "")
 
 
 @pytest.mark.parametrize("what", ["a registration", "a login", "a task", "a completion", "a shuffle", "a close"])
-def test_whatever_was_told_last_its_link_is_missed(company: InProcess, original: InProcess, what: str) -> None:
+def test_missing_last_link_is_found_after_any_command(company: InProcess, original: InProcess, what: str) -> None:
     (last,) = company.rows("SELECT max(last_sequence) AS link FROM bus_links")
     if what == "a registration":
         company.hire("late")
@@ -203,7 +203,7 @@ def test_whatever_was_told_last_its_link_is_missed(company: InProcess, original:
     assert "links were taken away" in (verify(company).first_wrong or "")
 
 
-def test_an_event_that_repeats_what_popug_told_is_from_outside(company: InProcess) -> None:
+def test_copied_event_counts_as_from_outside(company: InProcess) -> None:
     for type_ in ("user_registered", "task_created", "task_completed", "task_priced", "tasks_shuffled"):
         tamper(
             company,
@@ -214,13 +214,13 @@ def test_an_event_that_repeats_what_popug_told_is_from_outside(company: InProces
     assert "links were taken away" not in (proof.first_wrong or "")
 
 
-def test_a_cut_of_the_last_links_is_noticed_by_whoever_kept_a_head(company: InProcess) -> None:
+def test_cut_of_last_links_is_found_with_a_kept_head(company: InProcess) -> None:
     kept = verify(company).head
     tamper(company, "DELETE FROM bus_links WHERE last_sequence = (SELECT max(last_sequence) FROM bus_links)")
     assert "no part of this history" in (verify(company, kept).first_wrong or "")
 
 
-def test_a_consistent_cut_is_noticed_by_nobody_but_who_kept_a_head(company: InProcess, tmp_path: Path) -> None:
+def test_consistent_cut_is_found_only_with_a_kept_head(company: InProcess, tmp_path: Path) -> None:
     """Every table is put back to what it was: events, entries, links, cursors, balances, tasks, mail."""
     before = copy_of(company, tmp_path / "before").root / "popug.db"
     earlier = verify(company).head
@@ -244,9 +244,7 @@ def _columns(company: InProcess, table: str) -> str:
     return ", ".join(row["name"] for row in company.rows(f"PRAGMA table_info({table})"))
 
 
-def test_between_any_two_transactions_a_sound_company_is_found_sound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others write while one looks, so that what is looked at may be in the midst of catching up."""
     company = InProcess(tmp_path / "home", chance=SeededChance(PAYING_SEED))
     snapshots, real = [0], Runtime.writing

@@ -10,9 +10,7 @@ from popug_cli.messages.principal import OPERATOR
 from tests.support.company import InProcess
 
 
-def test_rows_that_nobody_reads_to_the_end_say_nothing_once_the_database_is_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unread_rows_report_nothing_after_database_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unheard: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", unheard.append)
     company = InProcess(tmp_path / "home")

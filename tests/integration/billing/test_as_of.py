@@ -61,7 +61,7 @@ def recorded_answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[InProces
     return company, said
 
 
-def test_as_of_an_instant_everything_is_as_it_was_said_then(
+def test_as_of_an_instant_equals_the_answer_of_then(
     recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
     company, said = recorded_answers
@@ -70,14 +70,14 @@ def test_as_of_an_instant_everything_is_as_it_was_said_then(
         assert answers(company, as_of_time=instant) == spoken
 
 
-def test_with_the_present_moment_it_equals_the_plain_answer(
+def test_as_of_now_equals_the_plain_answer(
     recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
     company, _ = recorded_answers
     assert answers(company, as_of_time=company.clock.now()) == answers(company)
 
 
-def test_before_the_company_there_is_nothing(
+def test_as_of_before_the_company_is_empty(
     recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
     company, _ = recorded_answers
@@ -88,7 +88,7 @@ def test_before_the_company_there_is_nothing(
         assert company.act("boss", GetAnalytics(day=DAYS[3], as_of_time=instant)).most_expensive.month is None
 
 
-def test_an_instant_in_the_future_knows_no_more_than_now(
+def test_as_of_the_future_equals_now(
     recorded_answers: tuple[InProcess, list[tuple[datetime, list[Any]]]],
 ) -> None:
     company, _ = recorded_answers

@@ -53,7 +53,7 @@ def step(company: InProcess, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_present_moment_is_the_plain_answer_after_every_step(seed: int, tmp_path: Path) -> None:
+def test_present_moment_is_the_plain_answer_after_every_step(seed: int, tmp_path: Path) -> None:
     chance, company = random.Random(seed), InProcess(tmp_path)
     for name in PEOPLE:
         company.hire(name)

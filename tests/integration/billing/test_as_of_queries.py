@@ -22,7 +22,7 @@ def house(tmp_path: Path) -> BillingCompany:
     return house
 
 
-def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: BillingCompany) -> None:
+def test_in_red_as_of_returns_what_was_recorded_by_then(house: BillingCompany) -> None:
     house.set_local_time("2026-03-02 10:00")
     first = house.task("gosha")
     for _ in range(5):
@@ -45,7 +45,7 @@ def test_the_red_of_a_date_is_what_was_recorded_of_it_by_an_instant(house: Billi
     assert in_red("2026-03-04 11:00") == [0, 1, 2, 1, 1]
 
 
-def test_the_dearest_reward_of_a_date_is_known_with_its_task(house: BillingCompany) -> None:
+def test_highest_reward_of_a_date_has_its_task(house: BillingCompany) -> None:
     tasks = [house.task("kesha", completed=True) for _ in range(5)]
     house.clock.advance(hours=1)
     house.task("gosha", completed=True)
@@ -58,7 +58,7 @@ def test_the_dearest_reward_of_a_date_is_known_with_its_task(house: BillingCompa
     assert highest_rewards == [HighestReward(date(2026, 3, 2), max(rewards), completed_at, number, f"Task {number}")]
 
 
-def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: BillingCompany) -> None:
+def test_entry_dated_after_today_counts_today(house: BillingCompany) -> None:
     house.set_local_time("2026-03-05 10:00")
     house.publish(assigned("a", "kesha"))
     house.set_local_time("2026-03-04 10:00")
@@ -68,7 +68,7 @@ def test_what_is_dated_after_today_counts_today_where_it_was_recorded(house: Bil
     assert in_red_counts == [0, 1, 1]
 
 
-def test_the_ends_of_days_are_those_of_a_ledger_that_ends_at_a_position(house: BillingCompany) -> None:
+def test_day_ends_up_to_a_position_match_that_ledger(house: BillingCompany) -> None:
     def ends(up_to: int) -> dict[tuple[str, str], int]:
         with house.runtime.reading(OPERATOR) as context:
             told = export_day_ends(ExportDayEnds(up_to=up_to), context)
@@ -106,7 +106,7 @@ def house_with_past(house: BillingCompany) -> BillingCompany:
     return house
 
 
-def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
+def test_as_of_an_instant_equals_the_answer_of_then(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home")
     house.register("kesha", "gosha")
     answers = []
@@ -134,7 +134,7 @@ def test_what_was_known_then_is_what_was_answered_then(tmp_path: Path) -> None:
         assert house.income(as_of_time=instant) == income
 
 
-def test_with_the_present_moment_as_of_equals_the_plain_answer(house_with_past: BillingCompany) -> None:
+def test_as_of_now_equals_the_plain_answer(house_with_past: BillingCompany) -> None:
     now, today = house_with_past.clock.now(), date(2026, 3, 4)
     for name in ("kesha", "gosha"):
         plain = house_with_past.balance(name)
@@ -147,7 +147,7 @@ def test_with_the_present_moment_as_of_equals_the_plain_answer(house_with_past: 
     )
 
 
-def test_before_the_company_nothing_was_known(house_with_past: BillingCompany) -> None:
+def test_as_of_before_the_company_is_empty(house_with_past: BillingCompany) -> None:
     then = house_with_past.instant("2026-03-01 10:00")
     assert house_with_past.balance("kesha", as_of_time=then) == Balance("kesha", 0, 0, date(2026, 3, 1))
     assert house_with_past.income(as_of_time=then).days == []

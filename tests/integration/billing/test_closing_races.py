@@ -38,7 +38,7 @@ def crowd(company: InProcess) -> None:
             context.events.publish(completed_by(f"t{n}", who, company.clock.now()))
 
 
-def test_eight_closes_at_once_pay_and_mail_a_thousand_people_once(tmp_path: Path) -> None:
+def test_eight_concurrent_closes_pay_and_mail_once(tmp_path: Path) -> None:
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     crowd(company)
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token
@@ -64,7 +64,7 @@ def test_eight_closes_at_once_pay_and_mail_a_thousand_people_once(tmp_path: Path
 
 
 @pytest.mark.parametrize("done_before", [0, 1, 2])
-def test_a_close_cut_off_between_two_days_is_gone_on_with(
+def test_close_interrupted_between_days_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done_before: int
 ) -> None:
     company = create_company(tmp_path / "home")
@@ -90,7 +90,7 @@ def test_a_close_cut_off_between_two_days_is_gone_on_with(
     check_books(company.rows)
 
 
-def test_a_scheduler_and_a_hand_close_side_by_side(tmp_path: Path) -> None:
+def test_scheduler_and_command_close_without_conflict(tmp_path: Path) -> None:
     company = create_company(tmp_path / "home")
     earn(company)
     company.clock.advance(days=1)

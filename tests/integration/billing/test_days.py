@@ -50,7 +50,7 @@ def dates_of(house: BillingCompany) -> list[str]:
 # --- closing ------------------------------------------------------------------------------------
 
 
-def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(house: BillingCompany) -> None:
+def test_close_pays_positive_balances_and_carries_debts(house: BillingCompany) -> None:
     earned, owed = house.task("kesha", completed=True), house.task("gosha")
     fee, reward = house.price(earned)
     (day,) = house.close(TODAY)
@@ -62,7 +62,7 @@ def test_everybody_with_a_positive_balance_is_paid_and_a_debt_is_carried_over(ho
     check_books(house.rows)
 
 
-def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_the_day(house: BillingCompany) -> None:
+def test_close_publishes_entries_then_payouts_then_day_closed(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     before = house.rows("SELECT max(sequence) AS n FROM bus_log")[0]["n"]
     (day,) = house.close(TODAY)
@@ -80,7 +80,7 @@ def test_a_close_is_told_as_entries_then_payouts_with_the_head_of_the_log_then_t
     assert told["data"]["payouts_cents"] == day.payouts_cents
 
 
-def test_a_payslip_says_whose_day_it_was_and_of_each_line_when_and_for_what(house: BillingCompany) -> None:
+def test_payslip_has_date_and_time_and_task_of_each_line(house: BillingCompany) -> None:
     task_id = house.task("kesha")
     house.set_local_time("2026-03-02 15:00")
     house.complete(task_id, "kesha")
@@ -103,7 +103,7 @@ def test_payouts_are_reported_by_name(house: BillingCompany) -> None:
     assert [payout.username for payout in day.payouts] == ["ada", "zoe"]
 
 
-def test_a_long_close_says_how_far_it_has_come(house: BillingCompany, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_close_reports_progress(house: BillingCompany, monkeypatch: pytest.MonkeyPatch) -> None:
     house.register("mira")
     for name in ("kesha", "gosha", "mira"):
         house.task(name, completed=True)
@@ -114,7 +114,7 @@ def test_a_long_close_says_how_far_it_has_come(house: BillingCompany, monkeypatc
     assert told == [("Closing 2026-03-02", paid, 3) for paid in (0, 2, 3)]
 
 
-def test_a_payslip_brings_yesterdays_debt_forward(house: BillingCompany) -> None:
+def test_payslip_brings_yesterdays_debt_forward(house: BillingCompany) -> None:
     debt = house.price(task_id := house.task("kesha")).fee_cents
     house.close(TODAY)
     house.set_local_time("2026-03-03 10:00")
@@ -125,7 +125,7 @@ def test_a_payslip_brings_yesterdays_debt_forward(house: BillingCompany) -> None
     assert payout["data"]["amount_cents"] == house.price(task_id).reward_cents - debt
 
 
-def test_a_payslip_names_an_unknown_task_by_nothing(house: BillingCompany) -> None:
+def test_payslip_omits_an_unknown_task(house: BillingCompany) -> None:
     house.publish_and_catch_up(assigned("a", "kesha"))
     house.complete("a", "kesha")
     house.close(TODAY)
@@ -133,13 +133,13 @@ def test_a_payslip_names_an_unknown_task_by_nothing(house: BillingCompany) -> No
     assert all("task" not in line or line["task"] is None for line in payout["data"]["lines"])
 
 
-def test_an_empty_day_is_closed_with_empty_figures(house: BillingCompany) -> None:
+def test_empty_day_is_closed_with_empty_figures(house: BillingCompany) -> None:
     (day,) = house.close(TODAY)
     assert (day.fees_cents, day.rewards_cents, day.payouts_cents, day.paid_count, day.in_red_count) == (0,) * 5
     assert day.payouts == []
 
 
-def test_before_anything_was_heard_there_is_no_day(tmp_path: Path) -> None:
+def test_new_company_has_no_day_to_close(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home")
     assert house.close(TODAY) == []
     assert house.income().days == []
@@ -149,7 +149,7 @@ def test_before_anything_was_heard_there_is_no_day(tmp_path: Path) -> None:
         assert open_days(date(2026, 3, 2), context) == []
 
 
-def test_a_closed_day_is_recorded_for_good(house: BillingCompany) -> None:
+def test_closed_day_is_recorded(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     (day,) = house.close(TODAY)
     assert house.close(TODAY) == []
@@ -174,7 +174,7 @@ def test_missed_days_are_closed_each_as_itself(house: BillingCompany) -> None:
     check_books(house.rows)
 
 
-def test_a_late_close_of_yesterday_pays_what_was_there_at_its_end(house: BillingCompany) -> None:
+def test_late_close_pays_balance_at_end_of_that_day(house: BillingCompany) -> None:
     fee, reward = house.price(house.task("kesha", completed=True))
     house.set_local_time("2026-03-03 00:10")
     today = house.price(house.task("kesha"))
@@ -190,7 +190,7 @@ def test_a_late_close_of_yesterday_pays_what_was_there_at_its_end(house: Billing
     check_books(house.rows)
 
 
-def test_what_follows_todays_close_falls_on_tomorrow(house: BillingCompany) -> None:
+def test_entries_after_todays_close_are_dated_tomorrow(house: BillingCompany) -> None:
     house.close(TODAY)
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
@@ -210,7 +210,7 @@ def test_what_follows_todays_close_falls_on_tomorrow(house: BillingCompany) -> N
     ]
 
 
-def test_a_rehearsal_shows_the_days_and_leaves_no_trace(house: BillingCompany) -> None:
+def test_dry_run_shows_days_and_leaves_no_trace(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     house.set_local_time("2026-03-03 10:00")
     before = (house.ledger(), house.rows("SELECT * FROM bus_log"), house.rows("SELECT * FROM bus_links"))
@@ -222,7 +222,7 @@ def test_a_rehearsal_shows_the_days_and_leaves_no_trace(house: BillingCompany) -
     assert {(day.closed, day.already_closed) for day in rehearsed} == {(False, False)}
 
 
-def test_somebody_without_a_known_name_is_paid_by_id(tmp_path: Path) -> None:
+def test_user_without_a_known_name_is_paid_by_id(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home")
     house.publish_and_catch_up(assigned("a", "kesha"))
     house.complete("a", "kesha")
@@ -243,7 +243,7 @@ def test_somebody_without_a_known_name_is_paid_by_id(tmp_path: Path) -> None:
         ("America/St_Johns", "2026-11-01"),
     ],
 )
-def test_days_of_23_and_25_hours_begin_and_end_at_the_zones_midnight(tmp_path: Path, zone: str, midnight: str) -> None:
+def test_days_of_23_and_25_hours_start_at_local_midnight(tmp_path: Path, zone: str, midnight: str) -> None:
     clock = SetClock()
     house = BillingCompany(tmp_path / "home", zone, clock)
     day = date.fromisoformat(midnight)
@@ -257,7 +257,7 @@ def test_days_of_23_and_25_hours_begin_and_end_at_the_zones_midnight(tmp_path: P
     assert [str(closed.business_date) for closed in house.close(str(after))] == [str(before), midnight, str(after)]
 
 
-def test_a_date_that_the_zone_never_had_is_no_day(tmp_path: Path) -> None:
+def test_date_missing_in_the_zone_is_not_a_day(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home", "Pacific/Apia")
     house.set_local_time("2011-12-29 12:00")
     house.register("kesha")
@@ -274,14 +274,14 @@ def test_a_date_that_the_zone_never_had_is_no_day(tmp_path: Path) -> None:
 # --- questions ----------------------------------------------------------------------------------
 
 
-def test_a_name_is_found_however_it_is_written_and_nobody_else_is(house: BillingCompany) -> None:
+def test_balance_finds_username_in_any_letter_case(house: BillingCompany) -> None:
     assert house.balance("KESHA").username == "kesha"
     for name in ("nobody", OPERATOR.username):
         with refused("user_not_found", 3, {"username": name}):
             house.balance(name)
 
 
-def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: BillingCompany) -> None:
+def test_own_account_exists_before_billing_consumes_user(house: BillingCompany) -> None:
     from popug_cli.billing.queries import get_balance
     from popug_cli.messages.billing import GetBalance
 
@@ -293,7 +293,7 @@ def test_ones_own_account_is_there_before_billing_heard_of_oneself(house: Billin
         assert get_balance(GetBalance(), context).username == "kesha"
 
 
-def test_entries_of_a_task_are_shown_as_far_as_one_may_see(house: BillingCompany) -> None:
+def test_entries_of_a_task_are_limited_to_visible_ones(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     task_id = house.task("kesha")
     house.publish_and_catch_up(assigned(task_id, "gosha"))
@@ -311,7 +311,7 @@ def test_entries_of_a_task_are_shown_as_far_as_one_may_see(house: BillingCompany
     assert house.task_entries(task_id, "gosha", accountant) == entries[1:]
 
 
-def test_a_statement_that_ends_before_it_begins_is_refused(house: BillingCompany) -> None:
+def test_statement_with_reversed_range_is_refused(house: BillingCompany) -> None:
     with pytest.raises(InvalidInput):
         house.statement("kesha", TOMORROW, TODAY)
 
@@ -330,7 +330,7 @@ def test_ranges_outside_the_company_are_empty(house: BillingCompany) -> None:
     assert house.income(from_date=date(9999, 1, 1), to_date=date.max).days == []
 
 
-def test_the_red_of_an_open_day_is_counted_at_its_end(house: BillingCompany) -> None:
+def test_in_red_count_of_open_day_is_taken_at_its_end(house: BillingCompany) -> None:
     first = house.task("kesha")
     house.task("gosha")
     house.close(TODAY)
@@ -346,7 +346,7 @@ def test_the_red_of_an_open_day_is_counted_at_its_end(house: BillingCompany) -> 
     assert [day.in_red_count for day in house.income(to_date=date(2026, 3, 2)).days] == [2]
 
 
-def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left(house: BillingCompany) -> None:
+def test_in_red_count_of_open_days_starts_at_last_close(house: BillingCompany) -> None:
     def in_red() -> list[int]:
         counts = [day.in_red_count for day in house.income().days]
         assert [day.in_red_count for day in house.income(as_of_time=house.clock.now()).days] == counts
@@ -363,7 +363,7 @@ def test_the_red_of_open_days_is_counted_by_person_from_what_the_last_close_left
     assert in_red() == [1, 2]
 
 
-def test_the_deepest_in_the_red_come_first(house: BillingCompany) -> None:
+def test_largest_debts_come_first(house: BillingCompany) -> None:
     house.register("mira")
     for name in ("kesha", "gosha", "gosha", "gosha"):
         house.task(name)
@@ -375,7 +375,7 @@ def test_the_deepest_in_the_red_come_first(house: BillingCompany) -> None:
         assert list_in_red(ListInRed(limit=1), context) == InRed(debtors[:1], 2)
 
 
-def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: BillingCompany) -> None:
+def test_income_as_of_date_has_days_up_to_it(house: BillingCompany) -> None:
     house.task("kesha")
     house.set_local_time("2026-03-04 10:00")
     house.task("kesha")
@@ -384,7 +384,7 @@ def test_as_of_a_date_income_takes_what_is_dated_up_to_it(house: BillingCompany)
     assert shown.total_income_cents == house.price("task-1").fee_cents
 
 
-def test_a_late_registration_takes_over_the_account(tmp_path: Path) -> None:
+def test_late_registration_takes_over_the_account(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home")
     house.publish_and_catch_up(assigned("a", "u1"))
     house.publish_and_catch_up(UserRegistered(user_id="u1", username="kesha", email="k@example.com", role=Role.WORKER))

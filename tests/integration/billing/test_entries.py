@@ -32,7 +32,7 @@ def house(tmp_path: Path) -> BillingCompany:
 # --- prices -------------------------------------------------------------------------------------
 
 
-def test_a_task_is_priced_once_by_a_draw_that_anyone_can_repeat(house: BillingCompany) -> None:
+def test_task_is_priced_once_by_a_draw_that_anyone_can_repeat(house: BillingCompany) -> None:
     task_id = house.task("kesha")
     (event,) = house.events(TaskPriced)
     draw = event["data"]["draw"]
@@ -43,13 +43,13 @@ def test_a_task_is_priced_once_by_a_draw_that_anyone_can_repeat(house: BillingCo
     assert len(house.events(TaskPriced)) == 1
 
 
-def test_a_price_is_caused_by_what_was_first_heard_of_the_task(house: BillingCompany) -> None:
+def test_price_is_caused_by_first_event_of_the_task(house: BillingCompany) -> None:
     first, _, second = house.publish(created("a", 1, "kesha"), assigned("a", "kesha"), assigned("b", "kesha"))
     house.catch_up()
     assert [event["causationid"] for event in house.events(TaskPriced)] == [first, second]
 
 
-def test_an_assignment_may_be_heard_of_before_the_task(house: BillingCompany) -> None:
+def test_assignment_may_be_consumed_before_the_task(house: BillingCompany) -> None:
     house.publish_and_catch_up(assigned("a", "kesha"))
     price = house.price("a")
     (entry,) = house.task_entries("a")
@@ -60,7 +60,7 @@ def test_an_assignment_may_be_heard_of_before_the_task(house: BillingCompany) ->
     assert (entry.task.number, entry.task.title, house.price("a")) == (7, "Task 7", price)
 
 
-def test_a_task_of_the_first_version_is_charged_like_any(house: BillingCompany) -> None:
+def test_task_of_the_first_version_is_charged_like_any(house: BillingCompany) -> None:
     old = TaskCreatedV1(task_id="a", number=1, title="[POPUG-7] Feed", creator_id="kesha", assignee_id="kesha")
     house.publish_and_catch_up(old, assigned("a", "kesha"))
     (entry,) = house.task_entries("a")
@@ -71,7 +71,7 @@ def test_a_task_of_the_first_version_is_charged_like_any(house: BillingCompany) 
 # --- entries ------------------------------------------------------------------------------------
 
 
-def test_an_assignment_costs_the_fee_and_a_completion_brings_the_reward(house: BillingCompany) -> None:
+def test_assignment_charges_fee_and_completion_pays_reward(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
     rows = house.rows("SELECT * FROM billing_entries ORDER BY position")
@@ -83,7 +83,7 @@ def test_an_assignment_costs_the_fee_and_a_completion_brings_the_reward(house: B
     check_books(house.rows)
 
 
-def test_being_drawn_again_is_charged_again(house: BillingCompany) -> None:
+def test_repeated_assignment_is_charged_again(house: BillingCompany) -> None:
     task_id = house.task("kesha")
     house.publish_and_catch_up(assigned(task_id, "kesha"))
     house.publish_and_catch_up(assigned(task_id, "gosha"), assigned(task_id, "kesha"))
@@ -92,7 +92,7 @@ def test_being_drawn_again_is_charged_again(house: BillingCompany) -> None:
     check_books(house.rows)
 
 
-def test_every_entry_is_told_with_the_event_that_caused_it(house: BillingCompany) -> None:
+def test_entry_is_published_with_its_cause(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     rows = house.rows("SELECT * FROM billing_entries ORDER BY position")
     events = house.events(EntryPosted)
@@ -102,7 +102,7 @@ def test_every_entry_is_told_with_the_event_that_caused_it(house: BillingCompany
     assert [[event["data"][name] for name in fields] for event in events] == [[r[n] for n in fields] for r in rows]
 
 
-def test_an_entry_is_told_as_done_by_whoever_did_what_caused_it(house: BillingCompany) -> None:
+def test_entry_is_published_with_the_actor_of_its_cause(house: BillingCompany) -> None:
     house.task("kesha", completed=True)
     causes = {event["id"]: event for kind in (TaskAssigned, TaskCompleted) for event in house.events(kind)}
     for told in house.events(EntryPosted):
@@ -110,7 +110,7 @@ def test_an_entry_is_told_as_done_by_whoever_did_what_caused_it(house: BillingCo
         assert (told["actor"], told["correlationid"]) == (cause["actor"], cause["correlationid"])
 
 
-def test_a_batch_may_tell_of_a_later_day_first(house: BillingCompany) -> None:
+def test_batch_may_have_a_later_day_first(house: BillingCompany) -> None:
     names = [f"popug-{n}" for n in range(10)]
     house.register(*names)
     for moment in ("2026-03-04 10:00", "2026-03-03 10:00"):
@@ -123,7 +123,7 @@ def test_a_batch_may_tell_of_a_later_day_first(house: BillingCompany) -> None:
     }
 
 
-def test_somebody_whose_registration_was_not_heard_of_is_charged_all_the_same(tmp_path: Path) -> None:
+def test_user_without_registration_event_is_charged(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home")
     house.publish_and_catch_up(assigned("a", "kesha"))
     check_books(house.rows)
@@ -188,7 +188,7 @@ def test_one_batch_does_what_single_events_do(house: BillingCompany, tmp_path: P
         assert causes == sorted(causes, key=lambda row: row["sequence"])
 
 
-def test_a_batch_with_a_bad_event_is_charged_without_it(house: BillingCompany) -> None:
+def test_batch_with_a_bad_event_is_charged_without_it(house: BillingCompany) -> None:
     house.publish(created("a", 1, "kesha"), assigned("a", "kesha"))
     bad = '{"id":"bad","type":"popug.tasks.task_assigned.v1","subject":"b","time":"2026-03-02T09:00:00Z","data":{}}'
     house.execute(f"INSERT INTO bus_log (envelope) VALUES ('{bad}')")
@@ -230,13 +230,13 @@ SOUND = {
     ],
     ids=str,
 )
-def test_an_entry_that_cannot_be_is_refused(house: BillingCompany, wrong: dict[str, str]) -> None:
+def test_invalid_entry_is_refused(house: BillingCompany, wrong: dict[str, str]) -> None:
     house.task("kesha")
     with pytest.raises(IntegrityViolation, match="IntegrityError"):
         house.execute(INSERT.format(**SOUND | wrong))
 
 
-def test_the_same_entry_is_taken_where_nothing_is_wrong_with_it(house: BillingCompany) -> None:
+def test_valid_form_of_the_same_entry_is_accepted(house: BillingCompany) -> None:
     house.task("kesha")
     house.execute(INSERT.format(**SOUND))
 
@@ -263,7 +263,7 @@ def test_history_cannot_be_rewritten(house: BillingCompany, statement: str) -> N
         house.execute(statement)
 
 
-def test_nobody_is_paid_twice_for_a_day(house: BillingCompany) -> None:
+def test_second_payout_of_a_day_is_refused(house: BillingCompany) -> None:
     with house.runtime.writing(OPERATOR) as context:
         day = context.calendar.date_of(context.now)
         post([NewEntry("x", "kesha", EntryKind.PAYOUT, 100, day, context.now)], context)
@@ -275,20 +275,20 @@ def test_nobody_is_paid_twice_for_a_day(house: BillingCompany) -> None:
 # --- the calendar -------------------------------------------------------------------------------
 
 
-def test_the_first_day_is_that_of_the_first_event_in_the_companys_zone(tmp_path: Path) -> None:
+def test_first_day_is_local_date_of_the_first_event(tmp_path: Path) -> None:
     house = BillingCompany(tmp_path / "home", "Pacific/Auckland")
     house.set_local_time("2026-03-03 00:30")
     house.register("kesha")
     assert house.rows("SELECT first_day FROM billing_company") == [{"first_day": "2026-03-03"}]
 
 
-def test_nothing_is_dated_before_the_company_though_the_clock_was_set_back(house: BillingCompany) -> None:
+def test_entry_is_never_dated_before_the_first_day(house: BillingCompany) -> None:
     house.clock.advance(days=-5)
     house.task("kesha")
     assert {row["business_date"] for row in house.rows("SELECT * FROM billing_entries")} == {"2026-03-02"}
 
 
-def test_reversals_take_back_what_the_day_came_to(house: BillingCompany) -> None:
+def test_reversals_reduce_the_figures_of_the_day(house: BillingCompany) -> None:
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
     entries = house.rows("SELECT entry_id FROM billing_entries ORDER BY position")
@@ -308,7 +308,7 @@ def test_reversals_take_back_what_the_day_came_to(house: BillingCompany) -> None
     check_books(house.rows)
 
 
-def test_a_batch_of_one_event_twice_is_one_entry(house: BillingCompany) -> None:
+def test_batch_of_one_event_twice_is_one_entry(house: BillingCompany) -> None:
     house.publish(assigned("a", "kesha"))
     row: dict[str, Any] = house.rows("SELECT sequence, type, envelope FROM bus_log ORDER BY sequence DESC LIMIT 1")[0]
     event = decode(*row.values())
@@ -318,7 +318,7 @@ def test_a_batch_of_one_event_twice_is_one_entry(house: BillingCompany) -> None:
     assert len(house.task_entries("a")) == 1
 
 
-def test_an_entry_is_reversed_once(house: BillingCompany) -> None:
+def test_entry_is_reversed_once(house: BillingCompany) -> None:
     fee = house.price(task_id := house.task("kesha")).fee_cents
     (entry,) = house.rows("SELECT entry_id FROM billing_entries")
 
@@ -338,7 +338,7 @@ def test_an_entry_is_reversed_once(house: BillingCompany) -> None:
 # --- whose account --------------------------------------------------------------------------------
 
 
-def test_ones_own_account_is_there_before_billing_has_heard_of_oneself(house: BillingCompany) -> None:
+def test_own_account_is_found_before_billing_consumes_user(house: BillingCompany) -> None:
     newcomer = Principal("vera", user_id="v1")
     with house.runtime.reading(newcomer) as context:
         assert find_account(None, context) == Account("v1", "vera", 0)

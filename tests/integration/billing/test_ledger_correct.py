@@ -36,7 +36,7 @@ def assert_healthy(company: InProcess) -> None:
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("fee", 1), ("reward", -1)])
-def test_a_correction_undoes_an_entry_in_the_open_day(company: InProcess, kind: str, sign: int) -> None:
+def test_correction_reverses_an_entry_in_the_open_day(company: InProcess, kind: str, sign: int) -> None:
     wrong = entry_of(company, kind)
     before = company.act("boss", GetBalance(username=wrong["username"]))
     income = company.act("boss", GetIncome()).total_income_cents
@@ -59,7 +59,7 @@ def test_a_correction_undoes_an_entry_in_the_open_day(company: InProcess, kind: 
     assert_healthy(company)
 
 
-def test_a_correction_is_recorded_with_its_reason_and_who_did_it(company: InProcess) -> None:
+def test_correction_is_recorded_with_reason_and_actor(company: InProcess) -> None:
     wrong = entry_of(company, "fee")
     reversal = company.act("boss", CorrectEntry(entry_id=wrong["entry_id"], reason="It was a parrot."))
     told = company.rows(
@@ -80,7 +80,7 @@ def test_a_correction_is_recorded_with_its_reason_and_who_did_it(company: InProc
     assert f'"entry_id":"{wrong["entry_id"]}"' in cause["envelope"]
 
 
-def test_what_cannot_be_corrected_is_refused_and_changes_nothing(company: InProcess) -> None:
+def test_refused_correction_changes_nothing(company: InProcess) -> None:
     wrong = entry_of(company, "fee")
     reversal = company.act("boss", CorrectEntry(entry_id=wrong["entry_id"], reason="once"))
     entries = company.rows("SELECT count(*) AS n FROM billing_entries")

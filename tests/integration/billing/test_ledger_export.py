@@ -116,7 +116,7 @@ def hledger_balances(journal: Path, *arguments: str) -> dict[str, int]:
 
 
 @needs_hledger
-def test_hledger_notices_a_changed_amount(company: InProcess, tmp_path: Path) -> None:
+def test_hledger_finds_a_changed_amount(company: InProcess, tmp_path: Path) -> None:
     journal = tmp_path / "popug.journal"
     whole = exported(company, "hledger")
     place = whole.index("fee #1")
@@ -168,9 +168,7 @@ def test_no_cell_is_a_formula_and_every_cent_is_there(company: InProcess) -> Non
     assert {account: moved for account, moved in sums.items() if moved} == balances(company)
 
 
-def test_what_is_entered_meanwhile_is_left_out_of_lines_and_balances(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_leaves_out_entries_posted_during_export(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     before = exported(company, "csv")
     monkeypatch.setattr(ledger, "ENTRIES_AT_ONCE", 3)
     monkeypatch.setattr("popug_cli.billing.export.DAY_ENDS_AT_ONCE", 1)
@@ -187,7 +185,7 @@ def _work(company: InProcess, message: Message[Any]) -> None:
         company.act("boss", AddTask(title="Meanwhile"))
 
 
-def test_an_export_refuses_to_overwrite_without_force(company: InProcess, tmp_path: Path) -> None:
+def test_export_refuses_to_overwrite_without_force(company: InProcess, tmp_path: Path) -> None:
     context, out = context_of(AsBoss(company)), tmp_path / "ledger.csv"
     ledger.export(context, JournalFormat.CSV, out)
     written = out.read_text()

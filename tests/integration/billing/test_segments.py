@@ -45,7 +45,7 @@ def by_hand(house: BillingCompany, who: str, days: tuple[date, date], as_of: dat
     return change_cents, earned_cents
 
 
-def test_the_past_is_exact_though_the_clock_was_set_back(house: BillingCompany) -> None:
+def test_past_balances_are_exact_after_clock_set_back(house: BillingCompany) -> None:
     assert len(house.rows("SELECT DISTINCT segment FROM billing_segments")) == 4
     spans = [(date.min, date.max), (date(2026, 3, 4), date(2026, 3, 4)), (date.min, date(2026, 3, 3))]
     asked = [(who, days, at) for who in PEOPLE for days in spans for at in INSTANTS[::3]]

@@ -180,13 +180,13 @@ def test_every_command_is_in_the_audit() -> None:
 
 
 @pytest.mark.parametrize("command", TOLD)
-def test_what_a_command_changes_is_told_with_its_actor(story: Story, command: str) -> None:
+def test_command_publishes_its_changes_with_the_actor(story: Story, command: str) -> None:
     assert story.told[command] >= TOLD[command]
     assert story.told[command], "nothing was told"
     assert len({actor for _, actor in story.told[command]}) == 1
 
 
-def test_the_log_is_asked_by_actor(story: Story) -> None:
+def test_log_is_filtered_by_actor(story: Story) -> None:
     everything = story.people.act("boss", ListEvents(limit=100_000)).events
     actors = {event["actor"] for event in everything if "actor" in event}
     assert {"operator", "boss", "kesha"} <= actors
@@ -196,7 +196,7 @@ def test_the_log_is_asked_by_actor(story: Story) -> None:
     assert story.people.act("boss", ListEvents(actor="nobody-else")).events == []
 
 
-def test_a_retry_that_comes_to_nothing_is_told_as_such(story: Story) -> None:
+def test_failed_retry_is_published_as_not_done(story: Story) -> None:
     (event,) = story.people.act("boss", ListEvents(type="dead_letter_retried")).events
     assert event["data"]["done"] is False
     assert event["data"]["event_id"].startswith("bad-")

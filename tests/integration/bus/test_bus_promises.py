@@ -21,7 +21,7 @@ def toy(tmp_path: Path) -> BusFixture:
     return BusFixture(tmp_path / "home")
 
 
-def test_1_nothing_is_lost_a_change_and_its_events_are_one_transaction(toy: BusFixture) -> None:
+def test_1_change_and_its_events_are_one_transaction(toy: BusFixture) -> None:
     def interrupted() -> None:
         with toy.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql("INSERT INTO toy_effects (subject) VALUES ('half done')")
@@ -36,7 +36,7 @@ def test_1_nothing_is_lost_a_change_and_its_events_are_one_transaction(toy: BusF
     assert toy.rows("SELECT * FROM bus_links") == []
 
 
-def test_2_effects_happen_once_though_an_event_is_delivered_again(toy: BusFixture) -> None:
+def test_2_redelivered_event_has_its_effect_once(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.catch_up()
     toy.execute("UPDATE bus_cursors SET position = 0")
@@ -44,14 +44,14 @@ def test_2_effects_happen_once_though_an_event_is_delivered_again(toy: BusFixtur
     assert toy.effects() == ["ann", "bob"]
 
 
-def test_2_a_unique_constraint_backs_the_mark(toy: BusFixture) -> None:
+def test_2_unique_constraint_protects_the_inbox(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.catch_up()
     with sqlite3.connect(toy.root / "popug.db") as database, pytest.raises(sqlite3.IntegrityError):
         database.execute("INSERT INTO bus_inbox (consumer, sequence) VALUES ('toy', 1)")
 
 
-def test_2_a_crash_before_the_commit_leaves_neither_effect_nor_mark(toy: BusFixture) -> None:
+def test_2_crash_before_commit_leaves_no_effect_and_no_cursor(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.failing, toy.error = {"ann"}, KeyboardInterrupt()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
@@ -64,7 +64,7 @@ def test_2_a_crash_before_the_commit_leaves_neither_effect_nor_mark(toy: BusFixt
     assert toy.effects() == ["ann"]
 
 
-def test_3_events_of_one_key_arrive_in_the_order_of_the_log(toy: BusFixture) -> None:
+def test_3_events_of_one_subject_arrive_in_log_order(toy: BusFixture) -> None:
     toy.publish("ann", "bob", "ann")
     toy.publish("ann")
     toy.catch_up()
@@ -76,7 +76,7 @@ def test_3_events_of_one_key_arrive_in_the_order_of_the_log(toy: BusFixture) -> 
     assert len(log) == 3
 
 
-def test_4_a_bad_event_stops_nobody_else_but_holds_its_own_key_in_order(toy: BusFixture) -> None:
+def test_4_bad_event_blocks_only_its_own_subject(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     ids = toy.publish("bad", "ann", "bad", "bob")
     report = toy.catch_up()
@@ -99,7 +99,7 @@ def test_4_a_bad_event_stops_nobody_else_but_holds_its_own_key_in_order(toy: Bus
     assert taken == [ids[0], ids[2], ids[4]]
 
 
-def test_4_retries_wait_longer_each_time_and_end_as_a_dead_letter(toy: BusFixture) -> None:
+def test_4_retries_back_off_and_end_as_dead_letter(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad")
     attempts = []
@@ -112,7 +112,7 @@ def test_4_retries_wait_longer_each_time_and_end_as_a_dead_letter(toy: BusFixtur
     assert attempts[5:] == [(5, "dead")] * 3
 
 
-def test_4_what_is_not_due_yet_is_left_alone(toy: BusFixture) -> None:
+def test_4_event_that_is_not_due_is_not_retried(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad")
     toy.catch_up()
@@ -121,7 +121,7 @@ def test_4_what_is_not_due_yet_is_left_alone(toy: BusFixture) -> None:
     assert toy.rows("SELECT attempts FROM bus_set_aside") == [{"attempts": 1}]
 
 
-def test_4_a_retry_of_a_dead_letter_drains_what_waits_behind_it_up_to_the_next_failure(toy: BusFixture) -> None:
+def test_4_retry_drains_waiting_events_up_to_next_failure(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.append_unlinked(envelope("bad", {"user_id": "bad"}))
     toy.publish("bad", "bad")
@@ -138,7 +138,7 @@ def test_4_a_retry_of_a_dead_letter_drains_what_waits_behind_it_up_to_the_next_f
     assert toy.rows("SELECT state FROM bus_set_aside") == [{"state": "dropped"}]
 
 
-def test_4_a_fault_of_the_place_counts_no_attempt(toy: BusFixture) -> None:
+def test_4_environment_error_counts_no_attempt(toy: BusFixture) -> None:
     toy.failing, toy.error = {"ann"}, OSError(28, "No space left on device", "popug.db")
     toy.publish("ann")
     report = toy.catch_up()
@@ -149,7 +149,7 @@ def test_4_a_fault_of_the_place_counts_no_attempt(toy: BusFixture) -> None:
     assert toy.effects() == ["ann"]
 
 
-def test_4_an_event_that_cannot_heal_is_a_dead_letter_at_once(toy: BusFixture) -> None:
+def test_4_permanent_failure_makes_a_dead_letter_at_once(toy: BusFixture) -> None:
     toy.append_unlinked(envelope("ann", {"user_id": 7}))
     toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v1", "id": "2"}))
     toy.publish("bob")
@@ -158,7 +158,7 @@ def test_4_an_event_that_cannot_heal_is_a_dead_letter_at_once(toy: BusFixture) -
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
 
 
-def test_4_half_of_a_surrogate_pair_is_a_bad_event_and_no_damaged_file(toy: BusFixture) -> None:
+def test_4_lone_surrogate_is_a_bad_event(toy: BusFixture) -> None:
     toy.append_unlinked(envelope("half \ud800", {"user_id": "ann"}))
     toy.append_unlinked(envelope("ann", {"user_id": "half \ud800"}))
     toy.append_unlinked(json.dumps({"type": "popug.\ud800", "id": "3"}))
@@ -177,7 +177,7 @@ def test_4_a_time_without_a_zone_fits_no_envelope(toy: BusFixture) -> None:
     assert toy.effects() == ["bob"]
 
 
-def test_4_what_waits_for_a_retry_and_has_left_the_log_stops_nothing(toy: BusFixture) -> None:
+def test_4_parked_event_missing_from_log_blocks_nothing(toy: BusFixture) -> None:
     toy.failing = {"bad"}
     toy.publish("bad", "ann")
     toy.catch_up()
@@ -190,7 +190,7 @@ def test_4_what_waits_for_a_retry_and_has_left_the_log_stops_nothing(toy: BusFix
     assert toy.effects() == ["ann", "bob"]
 
 
-def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: BusFixture) -> None:
+def test_4_failure_to_give_up_makes_a_dead_letter_at_once(toy: BusFixture) -> None:
     def give_up(*_: object) -> bool:
         raise RuntimeError("no pen")
 
@@ -202,7 +202,7 @@ def test_4_what_cannot_even_be_given_up_is_a_dead_letter_at_once(toy: BusFixture
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead"]
 
 
-def test_a_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
+def test_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('toy', 2)")
     with toy.runtime.reading(OPERATOR) as context:
@@ -211,7 +211,7 @@ def test_a_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
         ]
 
 
-def test_6_whatever_an_interrupted_process_left_is_picked_up_by_the_next(toy: BusFixture) -> None:
+def test_6_next_process_consumes_what_was_left(toy: BusFixture) -> None:
     toy.publish(*[f"user-{n}" for n in range(30)])
     assert toy.effects() == []
     BusFixture.catch_up(toy)
@@ -235,7 +235,7 @@ def test_unknown_types_are_kept_and_skipped(toy: BusFixture) -> None:
     assert toy.rows("SELECT count(*) AS kept FROM bus_log") == [{"kept": 3}]
 
 
-def test_the_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
+def test_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
     toy.publish("ann")
     with sqlite3.connect(toy.root / "popug.db") as database:
         database.execute("PRAGMA recursive_triggers = ON")

@@ -39,13 +39,13 @@ class Watch:
         return self.now
 
 
-def test_who_is_up_to_date_has_nothing_to_report(toy: BusFixture) -> None:
+def test_current_consumer_reports_nothing(toy: BusFixture) -> None:
     toy.publish("ann")
     assert toy.catch_up() == CatchUpResult(failures={}, faults=[], complete=True)
     assert toy.catch_up() == CatchUpResult()
 
 
-def test_a_consumer_is_current_when_all_that_is_for_it_was_taken_or_set_aside(toy: BusFixture) -> None:
+def test_consumer_is_current_once_events_are_done_or_parked(toy: BusFixture) -> None:
     def current() -> bool:
         with toy.runtime.reading(OPERATOR) as context:
             return is_current(context, toy.consumer)
@@ -58,9 +58,7 @@ def test_a_consumer_is_current_when_all_that_is_for_it_was_taken_or_set_aside(to
     assert current()
 
 
-def test_events_come_in_portions_each_with_the_position_that_it_reaches(
-    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_catch_up_delivers_batches_with_their_end_position(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
     toy.publish("a", "b", "c")
     with toy.runtime.writing(OPERATOR) as context:
@@ -71,7 +69,7 @@ def test_events_come_in_portions_each_with_the_position_that_it_reaches(
     assert cursors(toy) == {"ear": 4}
 
 
-def test_a_batch_is_taken_in_slices_of_one_transaction(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batch_is_split_into_transactions(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 5)
     toy.publish("a", "b", "c", "d", "e", "f")
     ear = RecordingConsumer("ear")
@@ -83,7 +81,7 @@ def test_a_batch_is_taken_in_slices_of_one_transaction(toy: BusFixture, monkeypa
     assert ear.chunks[3:] == [([6], 6)]
 
 
-def test_what_fails_in_one_slice_waits_while_the_others_are_taken(toy: BusFixture) -> None:
+def test_failure_in_one_batch_is_parked_and_others_are_done(toy: BusFixture) -> None:
     toy.failing = {"b"}
     toy.publish("a", "b", "c", "b", "d")
     toy.consumer = replace(toy.consumer, max_batch=2)
@@ -93,7 +91,7 @@ def test_what_fails_in_one_slice_waits_while_the_others_are_taken(toy: BusFixtur
     assert cursors(toy)["toy"] == 5
 
 
-def test_the_last_portion_may_be_full(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_batch_may_be_full(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 2)
     toy.publish("a", "b")
     ear = RecordingConsumer("ear")
@@ -102,7 +100,7 @@ def test_the_last_portion_may_be_full(toy: BusFixture, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("seconds", "turns", "complete"), [(1, 2, True), (60, 2, False), (61, 1, False)])
-def test_the_time_of_a_command_for_its_consumers_is_bounded(
+def test_time_of_a_command_for_its_consumers_is_bounded(
     toy: BusFixture, monkeypatch: pytest.MonkeyPatch, seconds: float, turns: int, complete: bool
 ) -> None:
     toy.publish("ann")
@@ -122,7 +120,7 @@ def test_failures_are_added_up_by_consumer(toy: BusFixture, monkeypatch: pytest.
     assert toy.catch_up().failures == {}
 
 
-def test_whenever_tries_what_waits_for_later_once_and_no_more(toy: BusFixture) -> None:
+def test_include_not_due_retries_each_event_once(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -147,7 +145,7 @@ def test_retries_stop_when_their_time_is_over_after_some_of_them(
     assert retry_due(toy.runtime, toy.consumer, LATER, deadline=9) == 1
 
 
-def test_a_consumer_far_behind_with_nothing_to_take_follows_the_log(toy: BusFixture) -> None:
+def test_idle_consumer_far_behind_moves_its_cursor(toy: BusFixture) -> None:
     deaf = RecordingConsumer("deaf", (UserDeactivated,))
     toy.publish(*["ann"] * (FAR - 1))
     catch_up(toy.runtime, [deaf.consumer])
@@ -157,7 +155,7 @@ def test_a_consumer_far_behind_with_nothing_to_take_follows_the_log(toy: BusFixt
     assert cursors(toy) == {"deaf": FAR}
 
 
-def test_a_consumer_far_behind_finds_what_is_for_it_beyond_the_next_hundred(toy: BusFixture) -> None:
+def test_consumer_far_behind_finds_event_past_next_hundred(toy: BusFixture) -> None:
     near, far = RecordingConsumer("near"), RecordingConsumer("far", (UserDeactivated,))
     toy.publish(*["ann"] * 30)
     catch_up(toy.runtime, [near.consumer])
@@ -169,7 +167,7 @@ def test_a_consumer_far_behind_finds_what_is_for_it_beyond_the_next_hundred(toy:
     assert far.chunks == [([30 + FAR + 1], 30 + FAR + 1)]
 
 
-def test_what_is_set_aside_keeps_when_why_and_since_when(toy: BusFixture) -> None:
+def test_parked_event_has_error_and_times(toy: BusFixture) -> None:
     toy.failing, toy.error = {"ann"}, ValueError("two\n lines")
     toy.publish("ann")
     toy.catch_up()
@@ -190,7 +188,7 @@ def test_what_is_set_aside_keeps_when_why_and_since_when(toy: BusFixture) -> Non
     }  # fmt: skip
 
 
-def test_another_failure_says_its_own_reason_and_waits_longer(toy: BusFixture) -> None:
+def test_second_failure_has_its_error_and_waits_longer(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -201,12 +199,12 @@ def test_another_failure_says_its_own_reason_and_waits_longer(toy: BusFixture) -
     assert "2026-03-02T09:00:10" <= str(row["due_at"]) <= "2026-03-02T09:00:20.000000Z"
 
 
-def test_an_error_is_told_in_a_line_of_bounded_length() -> None:
+def test_error_is_described_in_a_bounded_line() -> None:
     assert describe(ValueError(" ")) == "ValueError: no message"
     assert describe(ValueError("x" * 600)) == f"ValueError: {'x' * 488}"
 
 
-def test_what_was_given_up_by_its_consumer_is_done(toy: BusFixture) -> None:
+def test_event_given_up_by_its_consumer_is_done(toy: BusFixture) -> None:
     asked: list[tuple[str, str]] = []
 
     def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
@@ -224,7 +222,7 @@ def test_what_was_given_up_by_its_consumer_is_done(toy: BusFixture) -> None:
     assert [row["subject"] for row in toy.rows("SELECT subject FROM bus_log WHERE sequence > 3")] == ["given up"] * 2
 
 
-def test_what_cannot_be_given_up_says_why(toy: BusFixture) -> None:
+def test_failed_give_up_keeps_its_error(toy: BusFixture) -> None:
     def give_up(*_: object) -> bool:
         raise RuntimeError("no pen")
 
@@ -236,7 +234,7 @@ def test_what_cannot_be_given_up_says_why(toy: BusFixture) -> None:
     ]
 
 
-def test_what_was_given_up_or_set_aside_is_not_taken_again_from_the_log(toy: BusFixture) -> None:
+def test_dropped_or_parked_event_is_not_consumed_again(toy: BusFixture) -> None:
     toy.failing = {"ann", "bob"}
     toy.publish("ann", "bob", "kim")
     toy.catch_up()
@@ -248,7 +246,7 @@ def test_what_was_given_up_or_set_aside_is_not_taken_again_from_the_log(toy: Bus
     assert parked_events(toy) == [(1, "dropped", 1), (2, "retrying", 1)]
 
 
-def test_after_a_rebuild_all_is_done_but_what_is_set_aside(toy: BusFixture) -> None:
+def test_rebuilt_consumer_is_done_but_for_parked_events(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "bob")
     toy.catch_up()
@@ -269,7 +267,7 @@ def test_after_a_rebuild_all_is_done_but_what_is_set_aside(toy: BusFixture) -> N
     assert cursors(toy) == {"toy": 4}
 
 
-def test_a_fault_of_the_place_keeps_nobody_else_from_trying_what_waits_for_later(toy: BusFixture) -> None:
+def test_environment_error_does_not_block_retries_of_others(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -279,7 +277,7 @@ def test_a_fault_of_the_place_keeps_nobody_else_from_trying_what_waits_for_later
     assert toy.effects() == ["ann"]
 
 
-def test_who_is_stuck_far_behind_hides_no_event_of_anybody_else(toy: BusFixture) -> None:
+def test_stuck_consumer_far_behind_hides_no_event_of_others(toy: BusFixture) -> None:
     stuck, ear = (
         RecordingConsumer("stuck", error=OSError(28, "No space left on device", "popug.db")),
         RecordingConsumer("ear"),
@@ -304,9 +302,7 @@ def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_who_is_current_has_no_turn_because_of_somebody_far_behind(
-    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_current_consumer_is_not_run_for_one_far_behind(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.publish(*(f"a{number}" for number in range(FAR)))
     catch_up(toy.runtime, [toy.consumer])
     names = advanced(monkeypatch)
@@ -314,9 +310,7 @@ def test_who_is_current_has_no_turn_because_of_somebody_far_behind(
     assert names == ["ear"]
 
 
-def test_who_has_passed_by_what_another_consumer_published_has_no_turn(
-    toy: BusFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_consumer_is_not_run_for_unrelated_published_events(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def talk(events: Sequence[Delivered[Event]], context: Context) -> None:
         for number in range(FAR):
             context.events.publish(UserEmailChanged(user_id="ann", email=f"{number}@example.com"))
@@ -328,7 +322,7 @@ def test_who_has_passed_by_what_another_consumer_published_has_no_turn(
     assert names == ["talker"]
 
 
-def test_nobody_has_nothing_to_catch_up_with(toy: BusFixture) -> None:
+def test_catch_up_without_consumers_does_nothing(toy: BusFixture) -> None:
     assert catch_up(toy.runtime, []) == CatchUpResult()
 
 
@@ -341,7 +335,7 @@ def later(toy: BusFixture, ear: RecordingConsumer) -> Consumer:
     return Consumer(ear.name, ear.event_types, wait)
 
 
-def test_what_comes_due_while_they_catch_up_waits_for_the_next_time(toy: BusFixture) -> None:
+def test_event_due_during_catch_up_waits_for_the_next_one(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -352,26 +346,26 @@ def test_what_comes_due_while_they_catch_up_waits_for_the_next_time(toy: BusFixt
     assert toy.effects() == ["ann"]
 
 
-def test_whenever_tries_at_its_end_what_has_come_due_by_then(toy: BusFixture) -> None:
+def test_include_not_due_retries_events_due_at_its_end(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     catch_up(toy.runtime, [toy.consumer, later(toy, RecordingConsumer("slow"))], include_not_due=True)
     assert parked_events(toy) == [(1, "retrying", 3)]
 
 
-def test_a_portion_ends_with_its_last_event(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_ends_with_its_last_event(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "BATCH_EVENTS", 3)
     toy.publish("a", "b", "c", "d", "e")
     consumers.process_next_batch(toy.runtime, toy.consumer)
     assert cursors(toy) == {"toy": 3}
 
 
-def test_before_the_first_event_there_is_no_last_one(toy: BusFixture) -> None:
+def test_last_is_minus_one_before_the_first_event(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         assert context.events.last == -1
 
 
-def test_what_fails_amid_a_rehearsal_comes_out_though_sqlite_has_rolled_back_already(toy: BusFixture) -> None:
+def test_error_in_rolled_back_run_is_raised_after_rollback(toy: BusFixture) -> None:
     def rehearse() -> None:
         with toy.runtime.writing(OPERATOR) as context, consumers.rolled_back(context):
             context.events.publish(UserDeactivated(user_id="ann"))

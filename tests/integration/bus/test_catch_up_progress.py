@@ -23,7 +23,7 @@ def told_of(toy: BusFixture, monkeypatch: pytest.MonkeyPatch, positions: int) ->
     return told
 
 
-def test_a_long_way_is_told_from_where_they_begin_to_its_end(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_catch_up_reports_progress(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.publish("a", "b")
     toy.catch_up()
     told = told_of(toy, monkeypatch, 6)
@@ -33,7 +33,7 @@ def test_a_long_way_is_told_from_where_they_begin_to_its_end(toy: BusFixture, mo
     assert told == [("Catching up", *step) for step in [(0, 10), (4, 10), (8, 10), (10, 10)]]
 
 
-def test_a_way_is_as_long_as_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_from_the_first_position(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "MIN_REPORTED_POSITIONS", 6)
     told: list[tuple[str, int, int]] = []
     for steps in ((0, 4), (5, 6)):
@@ -43,14 +43,14 @@ def test_a_way_is_as_long_as_from_where_it_began(monkeypatch: pytest.MonkeyPatch
     assert told == [("Catching up", 0, 10), ("Catching up", 4, 10)]
 
 
-def test_a_short_way_is_not_told(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_catch_up_reports_no_progress(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     told = told_of(toy, monkeypatch, 3)
     toy.publish("a", "b")
     toy.catch_up()
     assert told == []
 
 
-def test_a_way_that_is_not_gone_to_its_end_is_told_to_be_over(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_catch_up_reports_its_end(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     told = told_of(toy, monkeypatch, 1)
     toy.publish("ann")
     catch_up(toy.runtime, [RecordingConsumer("stuck", error=NO_SPACE).consumer])

@@ -55,7 +55,7 @@ def ids(toy: BusFixture) -> list[str]:
     return [str(row["id"]) for row in toy.rows("SELECT id FROM bus_log ORDER BY sequence")]
 
 
-def test_dead_letters_are_the_first_of_their_subject_in_the_order_of_the_log(toy: BusFixture) -> None:
+def test_dead_letters_are_heads_of_subjects_in_log_order(toy: BusFixture) -> None:
     assert held(toy) == [("ann", 1, "dead"), ("bob", 2, "dead"), ("bob", 3, "waiting"), ("ann", 4, "waiting")]
     assert [(each.subject, each.attempts, each.error) for each in heads(toy)] == [
         ("ann", 5, "RuntimeError: broken"),
@@ -63,7 +63,7 @@ def test_dead_letters_are_the_first_of_their_subject_in_the_order_of_the_log(toy
     ]
 
 
-def test_a_retry_drains_one_subject_and_tells_so(toy: BusFixture) -> None:
+def test_retry_drains_one_subject_and_is_published(toy: BusFixture) -> None:
     toy.failing = set()
     bob = heads(toy)[1]
     assert retry(toy, bob.id) == RetryResult(retried=2, still_dead=0)
@@ -73,7 +73,7 @@ def test_a_retry_drains_one_subject_and_tells_so(toy: BusFixture) -> None:
     ]
 
 
-def test_all_are_retried_where_none_is_chosen(toy: BusFixture) -> None:
+def test_all_dead_letters_are_retried_by_default(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     assert retry(toy, None) == RetryResult(retried=2, still_dead=1)
     assert [(each["sequence"], each["done"]) for each in published(toy, "dead_letter_retried")] == [
@@ -85,7 +85,7 @@ def test_all_are_retried_where_none_is_chosen(toy: BusFixture) -> None:
     assert held(toy) == []
 
 
-def test_a_dead_letter_that_is_done_while_the_next_of_its_subject_fails_is_done(toy: BusFixture) -> None:
+def test_retried_letter_is_done_though_the_next_event_fails(toy: BusFixture) -> None:
     toy.execute("CREATE TRIGGER no_second BEFORE INSERT ON toy_effects WHEN (SELECT count(*) FROM toy_effects) = 2"
                 " BEGIN SELECT RAISE(ABORT, 'no more'); END")  # fmt: skip
     toy.failing = set()
@@ -94,7 +94,7 @@ def test_a_dead_letter_that_is_done_while_the_next_of_its_subject_fails_is_done(
     assert held(toy)[-1] == ("ann", 4, "retrying")
 
 
-def test_what_is_given_up_is_told_and_what_waits_behind_it_is_due_at_once(toy: BusFixture) -> None:
+def test_drop_is_published_and_next_event_is_due_at_once(toy: BusFixture) -> None:
     toy.clock.advance(hours=3)
     bob = heads(toy)[1]
     assert drop(toy, bob.id, " it  never\tfitted ") == bob
@@ -111,14 +111,14 @@ def test_what_is_given_up_is_told_and_what_waits_behind_it_is_due_at_once(toy: B
     assert toy.effects() == ["kim", "bob"]
 
 
-def test_of_several_that_wait_only_the_first_is_due(toy: BusFixture) -> None:
+def test_only_first_of_several_waiting_events_is_due(toy: BusFixture) -> None:
     toy.publish("bob")
     toy.catch_up()
     drop(toy, heads(toy)[1].id, "no")
     assert [state for subject, _, state in held(toy) if subject == "bob"] == ["retrying", "waiting"]
 
 
-def test_giving_up_for_one_consumer_leaves_what_another_holds(toy: BusFixture) -> None:
+def test_drop_for_one_consumer_leaves_letters_of_another(toy: BusFixture) -> None:
     toy.execute(
         "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, error, since)"
         " SELECT 'zoo', sequence, subject, state, attempts, error, since FROM bus_set_aside"
@@ -135,7 +135,7 @@ def test_giving_up_for_one_consumer_leaves_what_another_holds(toy: BusFixture) -
 
 
 @pytest.mark.parametrize("reason", ["", " \t", "x" * 501])
-def test_a_reason_is_a_sentence(toy: BusFixture, reason: str) -> None:
+def test_reason_is_a_sentence(toy: BusFixture, reason: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         drop(toy, heads(toy)[0].id, reason)
     assert refused.value.code == "invalid_reason"
@@ -145,12 +145,12 @@ def test_a_reason_is_a_sentence(toy: BusFixture, reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["x", "x" * 500])
-def test_a_reason_may_be_short_or_five_hundred_characters(toy: BusFixture, reason: str) -> None:
+def test_reason_may_be_short_or_five_hundred_characters(toy: BusFixture, reason: str) -> None:
     drop(toy, heads(toy)[0].id, reason)
     assert published(toy, "dead_letter_dropped")[0]["reason"] == reason
 
 
-def test_what_waits_is_no_dead_letter(toy: BusFixture) -> None:
+def test_waiting_event_is_not_a_dead_letter(toy: BusFixture) -> None:
     (waiting,) = toy.rows("SELECT id FROM bus_set_aside WHERE sequence = 4")
     with pytest.raises(NotFound) as refused:
         retry(toy, int(str(waiting["id"])))
@@ -164,6 +164,6 @@ def test_what_waits_is_no_dead_letter(toy: BusFixture) -> None:
     ("found", "event_id"),
     [("x", "x"), ("x" * 64, "x" * 64), ("x" * 65, "sequence-7"), ("", "sequence-7"), (7, "sequence-7")],
 )
-def test_an_event_without_an_id_that_can_be_told_is_called_by_its_place(found: object, event_id: str) -> None:
+def test_event_without_valid_id_is_named_by_its_position(found: object, event_id: str) -> None:
     row = ParkedEvent(1, "toy", 7, "ann", "dead", 1, "broken", json.dumps({"id": found}))
     assert dead_letters.event_id_of(row) == event_id

@@ -19,7 +19,7 @@ def toy(tmp_path: Path) -> BusFixture:
     return BusFixture(tmp_path / "home")
 
 
-def test_a_fault_of_the_place_stops_its_consumer_and_nobody_else(toy: BusFixture) -> None:
+def test_environment_error_stops_only_its_consumer(toy: BusFixture) -> None:
     stuck, ear = (
         RecordingConsumer("stuck", error=OSError(28, "No space left on device", "popug.db")),
         RecordingConsumer("ear"),
@@ -31,7 +31,7 @@ def test_a_fault_of_the_place_stops_its_consumer_and_nobody_else(toy: BusFixture
     assert cursors(toy) == {"ear": 1}
 
 
-def test_a_fault_of_the_place_is_met_once_and_is_nobodys_failure(toy: BusFixture) -> None:
+def test_environment_error_occurs_once_and_counts_no_failure(toy: BusFixture) -> None:
     tries: list[int] = []
 
     def refuse(events: Sequence[Delivered[Event]], context: Context) -> None:
@@ -44,7 +44,7 @@ def test_a_fault_of_the_place_is_met_once_and_is_nobodys_failure(toy: BusFixture
     assert (tries, parked_events(toy)) == ([2], [])
 
 
-def test_a_fault_of_the_place_amid_a_retry_counts_as_no_attempt(toy: BusFixture) -> None:
+def test_environment_error_in_a_retry_counts_no_attempt(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()
@@ -53,7 +53,7 @@ def test_a_fault_of_the_place_amid_a_retry_counts_as_no_attempt(toy: BusFixture)
     assert parked_events(toy) == [(1, "retrying", 1)]
 
 
-def test_a_fault_of_the_place_while_an_event_is_given_up_is_no_failure_of_giving_it_up(toy: BusFixture) -> None:
+def test_environment_error_during_give_up_parks_nothing(toy: BusFixture) -> None:
     def refuse(event: Delivered[Event], error: str, context: Context) -> bool:
         raise NO_SPACE
 
@@ -64,7 +64,7 @@ def test_a_fault_of_the_place_while_an_event_is_given_up_is_no_failure_of_giving
     assert parked_events(toy) == []
 
 
-def test_nobody_is_asked_to_give_up_what_cannot_be_read(toy: BusFixture) -> None:
+def test_give_up_is_not_called_for_an_unreadable_event(toy: BusFixture) -> None:
     asked: list[object] = []
 
     def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
@@ -80,7 +80,7 @@ def test_nobody_is_asked_to_give_up_what_cannot_be_read(toy: BusFixture) -> None
     assert [state for _, state, _ in parked_events(toy)] == ["dead"]
 
 
-def test_what_cannot_heal_any_more_is_a_dead_letter_at_its_next_failure(toy: BusFixture) -> None:
+def test_permanent_failure_of_a_retry_makes_a_dead_letter(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann")
     toy.catch_up()

@@ -41,7 +41,7 @@ def cursor_of(toy: BusFixture) -> hook_cursors.HookCursor:
         return hook_cursors.cursors(context)["hook"]
 
 
-def test_a_hook_that_somebody_runs_is_not_due(toy: BusFixture) -> None:
+def test_leased_hook_is_not_due(toy: BusFixture) -> None:
     assert due(toy)
     assert claimed(toy)
     assert not due(toy)
@@ -49,7 +49,7 @@ def test_a_hook_that_somebody_runs_is_not_due(toy: BusFixture) -> None:
     assert due(toy)
 
 
-def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: BusFixture) -> None:
+def test_hook_that_backs_off_is_not_due(toy: BusFixture) -> None:
     taken = claimed(toy)
     assert taken
     with toy.runtime.writing(OPERATOR) as context:
@@ -62,9 +62,7 @@ def test_a_hook_that_waits_for_a_later_try_is_not_due_before(toy: BusFixture) ->
 
 
 @pytest.mark.parametrize(("more", "is_far"), [(IDLE_EVENTS - 1, False), (IDLE_EVENTS, True)])
-def test_a_place_follows_the_log_when_it_is_far_behind_and_nothing_is_for_the_hook(
-    toy: BusFixture, more: int, is_far: bool
-) -> None:
+def test_idle_hook_cursor_far_behind_follows_the_log(toy: BusFixture, more: int, is_far: bool) -> None:
     before = IDLE_EVENTS // 2
     toy.publish(*(f"early{number}" for number in range(before - 1)))
     toy.execute(f"UPDATE bus_hooks SET position = {before}")

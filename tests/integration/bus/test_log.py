@@ -58,7 +58,7 @@ def append_many(toy: BusFixture, subject: str, count: int) -> None:
         insert_many(context.connection, "INSERT INTO bus_log (envelope) VALUES (?)", rows)
 
 
-def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: BusFixture) -> None:
+def test_envelope_has_type_subject_cause_and_actor(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         first = context.events.publish(registration("ann"))
         chosen = context.events.publish(UserDeactivated(user_id="ann"), event_id="chosen", causation_id=first)
@@ -82,7 +82,7 @@ def test_an_envelope_says_what_happened_to_whom_why_and_by_whom(toy: BusFixture)
     assert deactivated["correlationid"] == registered["correlationid"] != first
 
 
-def test_what_has_a_cause_inherits_whose_command_it_was(toy: BusFixture) -> None:
+def test_event_with_a_cause_inherits_its_actor(toy: BusFixture) -> None:
     cause = Delivered(7, "the cause", "ann", toy.clock.now(), "the command", "kesha", registration("ann"))
     with toy.runtime.writing(OPERATOR) as context:
         context.events.set_actor("ann")
@@ -93,7 +93,7 @@ def test_what_has_a_cause_inherits_whose_command_it_was(toy: BusFixture) -> None
     assert (own.get("causationid"), own["actor"]) == (None, "ann")
 
 
-def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: BusFixture) -> None:
+def test_each_transaction_is_a_link_with_computable_hash(toy: BusFixture) -> None:
     toy.publish("ann", "bob ✓")
     toy.publish()
     toy.publish("kim")
@@ -103,7 +103,7 @@ def test_each_transaction_is_a_link_whose_hash_anybody_can_compute(toy: BusFixtu
     assert ORIGIN == "0" * 64
 
 
-def test_the_head_of_the_chain_is_told_also_where_nothing_was_appended(toy: BusFixture) -> None:
+def test_close_link_returns_head_even_if_nothing_is_appended(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         assert context.events.close_link() == ORIGIN
         context.events.publish(registration("ann"))
@@ -114,7 +114,7 @@ def test_the_head_of_the_chain_is_told_also_where_nothing_was_appended(toy: BusF
     assert links(toy)[1][2] == linked(head, toy, 2, 2)
 
 
-def test_what_is_forgotten_leaves_neither_event_nor_trace_in_the_chain(toy: BusFixture) -> None:
+def test_rolled_back_events_leave_no_trace_in_the_chain(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
         mark = context.events.savepoint()
@@ -131,7 +131,7 @@ def test_what_is_forgotten_leaves_neither_event_nor_trace_in_the_chain(toy: BusF
     assert links(toy) == [(1, 2, linked(ORIGIN, toy, 1, 2))]
 
 
-def test_a_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "BUFFER_EVENTS", 3)
     with toy.runtime.writing(OPERATOR) as context:
         counts = []
@@ -143,7 +143,7 @@ def test_a_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPat
     assert links(toy) == [(1, 4, linked(ORIGIN, toy, 1, 4))]
 
 
-def test_behind_the_last_position_there_is_nothing_to_append(toy: BusFixture) -> None:
+def test_append_refused_after_the_last_position(toy: BusFixture) -> None:
     toy.execute(f"INSERT INTO bus_log (sequence, envelope) VALUES ({publisher.LAST_POSITION - 1}, '{{}}')")
     toy.publish("ann")
     with pytest.raises(IntegrityViolation) as refused:
@@ -158,7 +158,7 @@ def subjects(events: Any) -> list[tuple[int, str]]:
     return [(each.sequence, each.subject) for each in events]
 
 
-def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: BusFixture) -> None:
+def test_next_events_of_given_types_are_read_in_order(toy: BusFixture) -> None:
     toy.publish("ann", "bob", "kim")
     registered, changed = "popug.identity.user_registered.v1", "popug.identity.user_deactivated.v1"
     with toy.runtime.writing(OPERATOR) as context:
@@ -175,7 +175,7 @@ def test_the_next_events_of_some_types_are_read_in_order_up_to_a_number(toy: Bus
             log.row_at(5)
 
 
-def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_for_twice(toy: BusFixture) -> None:
+def test_undecodable_text_is_escaped_and_read_only_once(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.append_unlinked(json.dumps({"type": "\ud800", "id": "half", "subject": "ann"}))
     asked: list[str] = []
@@ -193,7 +193,7 @@ def test_what_is_no_text_is_made_readable_and_what_cannot_be_read_is_not_asked_f
     assert len(asked) == 1
 
 
-def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: BusFixture) -> None:
+def test_events_are_found_by_id_and_by_subject(toy: BusFixture) -> None:
     ann, bob, _ = toy.publish("ann", "bob", "ann")
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(UserDeactivated(user_id="ann"))
@@ -210,7 +210,7 @@ def test_events_are_found_by_id_and_by_subject_if_their_shape_is_known(toy: BusF
         assert subjects(log.by_subject("ann", UserDeactivated, UserRoleChanged)) == [(4, "ann")]
 
 
-def test_between_reads_both_ends_and_all_that_lies_between_however_much(toy: BusFixture) -> None:
+def test_between_reads_both_ends_and_everything_between(toy: BusFixture) -> None:
     append_many(toy, "ann", 2 * MANY)
     with toy.runtime.reading(OPERATOR) as context:
         log = context.log
@@ -221,7 +221,7 @@ def test_between_reads_both_ends_and_all_that_lies_between_however_much(toy: Bus
         assert len([*log.between(1, 9, UserDeactivated, UserRegistered)]) == 9
 
 
-def test_of_one_kind_all_versions_are_read_however_many(toy: BusFixture) -> None:
+def test_all_versions_of_a_type_are_read(toy: BusFixture) -> None:
     append_many(toy, "ann", MANY)
     old = envelopes(toy)[0] | {
         "id": "old",
@@ -236,7 +236,7 @@ def test_of_one_kind_all_versions_are_read_however_many(toy: BusFixture) -> None
         assert (created.sequence, created.data.jira_id) == (MANY + 1, "POP-1")
 
 
-def test_text_that_is_no_utf8_can_be_shown() -> None:
+def test_invalid_utf8_is_escaped() -> None:
     assert decode_text("žluť".encode()) == "žluť"
     assert decode_text(b"half \xed\xa0\x80") == "half \\xed\\xa0\\x80"
     assert decode_text(None) == ""
@@ -264,18 +264,18 @@ def test_events_are_listed_by_every_filter_at_once(toy: BusFixture) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["user%", "user_registere_", "%", "user\\_registered", "registered", "user"])
-def test_the_name_of_a_type_is_no_pattern(toy: BusFixture, pattern: str) -> None:
+def test_type_filter_is_not_a_pattern(toy: BusFixture, pattern: str) -> None:
     toy.publish("ann")
     assert page(toy, ListEvents(type=pattern)) == []
 
 
 @pytest.mark.parametrize("name", ["50%_off", "back\\slash"])
-def test_a_name_may_have_the_characters_of_a_pattern(toy: BusFixture, name: str) -> None:
+def test_type_name_may_have_pattern_characters(toy: BusFixture, name: str) -> None:
     toy.append_unlinked(json.dumps({"type": f"popug.shop.{name}.v1"}))
     assert page(toy, ListEvents(type=name)) == ["1"]
 
 
-def test_an_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
+def test_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
     (ann,) = toy.publish("ann")
     with toy.runtime.reading(OPERATOR) as context:
         assert show_event(ShowEvent(event_id=ann), context) == envelopes(toy)[0]
@@ -295,11 +295,11 @@ def test_an_event_is_shown_as_it_is_stored(toy: BusFixture) -> None:
         ("{", {"unreadable": "{", "sequence": "7"}),
     ],
 )
-def test_a_document_stands_at_its_place_whatever_it_says(envelope: str, shown: dict[str, Any]) -> None:
+def test_shown_event_has_its_own_position(envelope: str, shown: dict[str, Any]) -> None:
     assert document(7, envelope) == shown
 
 
-def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_lost_it(toy: BusFixture) -> None:
+def test_parked_events_are_in_order_even_if_log_lacks_them(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "ann")
     toy.catch_up()
@@ -319,7 +319,7 @@ def test_what_is_held_is_told_in_the_order_of_the_log_also_where_the_log_has_los
     ]
 
 
-def test_an_event_that_does_not_fit_is_left_out_and_what_follows_is_not(toy: BusFixture) -> None:
+def test_event_that_fails_its_schema_is_left_out(toy: BusFixture) -> None:
     toy.append_unlinked(json.dumps({"type": "popug.identity.user_registered.v1", "subject": "ann"}))
     toy.publish("ann")
     with toy.runtime.reading(OPERATOR) as context:

@@ -29,21 +29,21 @@ def cursor(toy: BusFixture) -> int:
     return int(str(rows[0]["position"])) if rows else 0
 
 
-def test_who_was_current_passes_by_many_events_of_other_kinds(toy: BusFixture) -> None:
+def test_current_consumer_skips_many_unrelated_events(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         moves(IDLE_EVENTS, context)
         skip_unrelated(context, [toy.consumer])
     assert cursor(toy) == IDLE_EVENTS
 
 
-def test_a_few_events_are_not_worth_it(toy: BusFixture) -> None:
+def test_few_unrelated_events_are_not_skipped(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         moves(IDLE_EVENTS - 1, context)
         skip_unrelated(context, [toy.consumer])
     assert cursor(toy) == 0
 
 
-def test_who_has_an_event_among_them_does_not_pass_by(toy: BusFixture) -> None:
+def test_consumer_with_an_event_among_them_does_not_skip(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
         moves(IDLE_EVENTS, context)
@@ -52,7 +52,7 @@ def test_who_has_an_event_among_them_does_not_pass_by(toy: BusFixture) -> None:
     assert toy.effects() == ["ann"]
 
 
-def test_who_is_behind_does_not_pass_by(toy: BusFixture) -> None:
+def test_consumer_behind_does_not_skip(toy: BusFixture) -> None:
     toy.publish("ann")
     with toy.runtime.writing(OPERATOR) as context:
         moves(IDLE_EVENTS, context)
@@ -62,7 +62,7 @@ def test_who_is_behind_does_not_pass_by(toy: BusFixture) -> None:
     assert toy.effects() == ["ann"]
 
 
-def test_what_a_consumer_publishes_is_passed_by_by_the_others(toy: BusFixture) -> None:
+def test_events_published_by_a_consumer_are_skipped_by_others(toy: BusFixture) -> None:
     talker = Consumer("talker", (UserRegistered,), lambda events, context: moves(IDLE_EVENTS, context))
     toy.publish("ann")
     toy.catch_up()
@@ -91,7 +91,7 @@ def odd(toy: BusFixture) -> list[str]:
         return list(problems_of_unlinked(context))
 
 
-def test_what_is_odd_about_an_event_from_outside_is_said_with_its_place(toy: BusFixture) -> None:
+def test_odd_event_from_outside_is_named_with_its_position(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.append_unlinked(envelope(toy, "ann"))
     assert odd(toy) == []
@@ -102,7 +102,7 @@ def test_what_is_odd_about_an_event_from_outside_is_said_with_its_place(toy: Bus
     assert schema.startswith("The event at 4 does not fit its schema: ")
 
 
-def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: BusFixture) -> None:
+def test_event_from_outside_with_unknown_user_and_task_is_odd(toy: BusFixture) -> None:
     toy.publish("ann")
     complete_from_outside(toy, "zoe")
     assert odd(toy) == [
@@ -111,7 +111,7 @@ def test_whom_and_what_an_event_from_outside_names_has_to_be_told_of(toy: BusFix
     ]
 
 
-def test_an_event_from_outside_about_somebody_and_a_task_that_were_told_of_is_not_odd(toy: BusFixture) -> None:
+def test_event_from_outside_with_known_user_and_task_is_not_odd(toy: BusFixture) -> None:
     toy.publish("ann")
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(created("t1", 1, "ann"))
@@ -120,7 +120,7 @@ def test_an_event_from_outside_about_somebody_and_a_task_that_were_told_of_is_no
 
 
 @pytest.mark.parametrize("letters", [MAX_ID_CHARACTERS, MAX_ID_CHARACTERS + 1])
-def test_a_long_subject_is_said_in_short(toy: BusFixture, letters: int) -> None:
+def test_long_subject_is_shortened(toy: BusFixture, letters: int) -> None:
     toy.publish("ann")
     toy.append_unlinked(envelope(toy, "b" * letters))
     (said,) = odd(toy)
@@ -128,7 +128,7 @@ def test_a_long_subject_is_said_in_short(toy: BusFixture, letters: int) -> None:
     assert said == f"The event at 2 has the subject {'b' * MAX_ID_CHARACTERS}{end}, not ann."
 
 
-def test_a_few_sentences_are_enough() -> None:
+def test_number_of_sentences_is_limited() -> None:
     many = (str(number) for number in range(10 * MAX_SHOWN))
     assert limit_with_ellipsis(many) == [*map(str, range(MAX_SHOWN)), "There are more events like these."]
     assert next(many) == str(MAX_SHOWN + 1)

@@ -41,7 +41,7 @@ def break_log(toy: BusFixture, condition: str) -> None:
     toy.execute(f"DELETE FROM bus_log WHERE {condition}")
 
 
-def test_a_new_log_is_empty_and_everybody_is_at_its_end(toy: BusFixture) -> None:
+def test_status_of_a_new_log_is_empty(toy: BusFixture) -> None:
     assert status(toy) == BusStatus(
         last_sequence=0,
         consumers=[ConsumerStatus("toy", 0, 0, 0, 0), ConsumerStatus("sleeper", 0, 0, 0, 0)],
@@ -50,7 +50,7 @@ def test_a_new_log_is_empty_and_everybody_is_at_its_end(toy: BusFixture) -> None
     )
 
 
-def test_lag_counts_what_a_consumer_has_yet_to_take_and_nobody_else(toy: BusFixture) -> None:
+def test_lag_counts_events_still_to_consume_per_consumer(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     toy.catch_up()
     deactivate(toy, "ann")
@@ -58,12 +58,12 @@ def test_lag_counts_what_a_consumer_has_yet_to_take_and_nobody_else(toy: BusFixt
     assert status(toy).consumers == [ConsumerStatus("toy", 2, 2, 0, 0), ConsumerStatus("sleeper", 0, 1, 0, 0)]
 
 
-def test_who_has_nothing_to_take_is_at_the_end_of_the_log(toy: BusFixture) -> None:
+def test_idle_consumer_is_shown_at_the_end_of_the_log(toy: BusFixture) -> None:
     toy.publish("ann", "bob")
     assert status(toy).consumers[1] == ConsumerStatus("sleeper", position=2, lag=0, dead=0, waiting=0)
 
 
-def test_what_is_set_aside_is_counted_as_dead_or_waiting_by_consumer(toy: BusFixture) -> None:
+def test_parked_events_are_counted_as_dead_or_waiting(toy: BusFixture) -> None:
     toy.failing = {"ann", "bob"}
     toy.publish("ann", "ann", "ann", "bob")
     for _ in range(5):
@@ -78,7 +78,7 @@ def test_what_is_set_aside_is_counted_as_dead_or_waiting_by_consumer(toy: BusFix
     assert status(toy).problems == []
 
 
-def test_types_that_nobody_knows_are_counted_by_name(toy: BusFixture) -> None:
+def test_unknown_types_are_counted_by_name(toy: BusFixture) -> None:
     for type_ in ("popug.weather.rain_fell.v1", "popug.mars.dust_rose.v1", "popug.weather.rain_fell.v1"):
         toy.append_unlinked(json.dumps({"type": type_}))
     toy.append_unlinked("{}")
@@ -100,13 +100,13 @@ def test_types_that_nobody_knows_are_counted_by_name(toy: BusFixture) -> None:
         ("sequence < 6", "The log has a hole at 1: 5 of its 6 positions are missing."),
     ],
 )
-def test_a_hole_in_the_log_is_named(toy: BusFixture, condition: str, problem: str) -> None:
+def test_hole_in_the_log_is_named(toy: BusFixture, condition: str, problem: str) -> None:
     toy.publish(*"abcdef")
     break_log(toy, condition)
     assert status(toy).problems == [problem]
 
 
-def test_a_cursor_beyond_the_end_is_named_and_shown(toy: BusFixture) -> None:
+def test_cursor_beyond_the_end_is_named_and_shown(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.catch_up()
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('sleeper', 2)")
@@ -114,7 +114,7 @@ def test_a_cursor_beyond_the_end_is_named_and_shown(toy: BusFixture) -> None:
     assert [each.position for each in status(toy).consumers] == [1, 2]
 
 
-def test_a_cursor_that_passed_events_is_named_for_each_consumer(toy: BusFixture) -> None:
+def test_cursor_that_passed_events_is_named_for_each_consumer(toy: BusFixture) -> None:
     toy.publish("ann")
     toy.catch_up()
     deactivate(toy, "ann", "bob")
@@ -127,7 +127,7 @@ def test_a_cursor_that_passed_events_is_named_for_each_consumer(toy: BusFixture)
     ]
 
 
-def test_where_an_event_stands_is_told_of_each_consumer_that_met_it(toy: BusFixture) -> None:
+def test_states_of_event_are_listed_per_consumer(toy: BusFixture) -> None:
     toy.failing = {"ann"}
     toy.publish("ann", "bob")
     toy.catch_up()

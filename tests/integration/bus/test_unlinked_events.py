@@ -110,7 +110,7 @@ ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 }
 
 
-def test_odd_rows_are_named_and_fail_nobody_else(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_rows_are_reported_and_fail_no_other_command(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unlinked_events, "MAX_SHOWN", len(ODD))
     for number, (row, _) in enumerate(ODD.values()):
         is_usual = isinstance(row, dict) and row.get("id") == USUAL_ID
@@ -136,14 +136,14 @@ def completion(company: InProcess, **changes: str) -> dict[str, str]:
         ({}, "has the subject somewhere, not"),
     ],
 )
-def test_an_event_about_what_nobody_knows_is_named(company: InProcess, changes: dict[str, str], told: str) -> None:
+def test_event_about_unknown_user_or_task_is_reported(company: InProcess, changes: dict[str, str], told: str) -> None:
     data = completion(company, **changes)
     subject = data["task_id"] if changes else "somewhere"
     position = append(company, envelope(data=data, subject=subject))
     assert f"The event at {position} {told}" in named(company)
 
 
-def test_an_event_at_the_end_of_the_calendar_is_a_dead_letter_and_is_shown(company: InProcess) -> None:
+def test_event_at_end_of_calendar_is_a_dead_letter(company: InProcess) -> None:
     data = completion(company)
     append(company, envelope(data=data, subject=data["task_id"], time="9999-12-31T23:59:59Z"))
     company.act("boss", ListTasks())
@@ -151,7 +151,7 @@ def test_an_event_at_the_end_of_the_calendar_is_a_dead_letter_and_is_shown(compa
 
 
 @pytest.mark.parametrize("reason", ["", " \n\t", "\u200b\u00ad", "\x1b", "x" * 501])
-def test_a_dead_letter_is_not_dropped_for_a_reason_that_nobody_can_see(company: InProcess, reason: str) -> None:
+def test_drop_refused_without_a_visible_reason(company: InProcess, reason: str) -> None:
     append(company, envelope())
     letter = company.act("boss", ListDeadLetters()).dead[0]
     with pytest.raises(InvalidInput, match="A reason has"):
@@ -159,7 +159,7 @@ def test_a_dead_letter_is_not_dropped_for_a_reason_that_nobody_can_see(company: 
     assert letter in company.act("boss", ListDeadLetters()).dead
 
 
-def test_what_is_odd_is_told_of_a_few_only(company: InProcess) -> None:
+def test_only_a_few_odd_events_are_reported(company: InProcess) -> None:
     for number in range(9):
         append(company, envelope("popug.mail.mail_sent.v1", id=f"from-outside-{number}"))
     problems = company.act("boss", ShowBusStatus()).problems
@@ -175,9 +175,7 @@ def test_what_is_odd_is_told_of_a_few_only(company: InProcess) -> None:
         ((-5, 67), "1 events stand before the beginning of the log, the first at -5; nobody will take them."),
     ],
 )
-def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
-    company: InProcess, sequences: tuple[int, ...], told: str
-) -> None:
+def test_row_at_an_odd_position_is_reported(company: InProcess, sequences: tuple[int, ...], told: str) -> None:
     for number, sequence in enumerate(sequences):
         append(company, envelope(id=f"from-outside-{number}"), sequence)
     for message in NOTHING_TO_DO_WITH_IT:
@@ -187,7 +185,7 @@ def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
     assert not company.backend.perform(CheckHealth()).ok
 
 
-def test_after_the_last_position_nothing_can_be_said_and_everything_asked(company: InProcess) -> None:
+def test_commands_refused_and_queries_work_at_last_position(company: InProcess) -> None:
     append(company, envelope("popug.tasks.task_renamed.v1"), LAST_POSITION)
     with pytest.raises(IntegrityViolation, match="at the last position that there is"):
         company.act("boss", AddTask(title="One too many"))
@@ -196,7 +194,7 @@ def test_after_the_last_position_nothing_can_be_said_and_everything_asked(compan
     assert f"{LAST_POSITION} positions are missing" in named(company)
 
 
-def test_the_first_version_of_a_task_keeps_whatever_its_title_was(company: InProcess) -> None:
+def test_version_one_of_task_created_keeps_any_title(company: InProcess) -> None:
     """Only what is a jira id in brackets before a title was one; odd numbers are dead letters."""
     titles = ["[POPUG-7] Feed", "[popug-7]", "[POPUG-7]   ", "", " [A-1] x\x00\n[b]", "[P-1]" * 1000]
     for number, title in enumerate(titles, start=100):

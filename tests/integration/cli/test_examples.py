@@ -128,7 +128,7 @@ def folder(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("words", "line"), EXAMPLES, ids=[line for _, line in EXAMPLES])
-def test_an_example_runs_and_what_follows_a_change_is_told(
+def test_example_runs_and_reports_events_of_its_change(
     words: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = json.loads((folder / "known.json").read_text())

@@ -175,12 +175,12 @@ SCREENS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("line", SCREENS)
-def test_what_is_stored_is_shown_without_a_raw_character(stage: Stage, line: str) -> None:
+def test_stored_text_is_shown_without_raw_characters(stage: Stage, line: str) -> None:
     stage.show(*SCREENS[line]).is_safe()
     stage.show(*SCREENS[line], "--json").is_safe()
 
 
-def test_what_has_an_id_is_shown_without_a_raw_character(stage: Stage) -> None:
+def test_record_with_an_id_is_shown_without_raw_characters(stage: Stage) -> None:
     stage.show("close-day", "--no-mail").is_safe()
     mail_id = stage.first("SELECT mail_id FROM mail_outbox")
     with stage.company.backend.runtime.writing(OPERATOR) as context:
@@ -195,7 +195,7 @@ def test_what_has_an_id_is_shown_without_a_raw_character(stage: Stage) -> None:
         stage.show("events", "show", event_id, "--json").is_safe()
 
 
-def test_json_decodes_to_what_was_stored(stage: Stage) -> None:
+def test_json_decodes_to_the_stored_text(stage: Stage) -> None:
     assert set(stage.logged) <= stage.show("events", "list", "--limit", "100000", "--json").is_safe().strings()
     assert set(stage.names) <= stage.show("user", "list", "--json").strings()
     assert set(stage.titles) <= stage.show("tasks", "list", "--all", "--limit", "1000", "--json").strings()
@@ -210,7 +210,7 @@ def test_nothing_is_read_as_markup(stage: Stage) -> None:
             assert written in shown, (line, written)
 
 
-def test_a_reason_and_an_error_are_shown_and_kept_as_they_are(stage: Stage) -> None:
+def test_reason_and_an_error_are_shown_and_kept_as_they_are(stage: Stage) -> None:
     (first, *_) = json.loads(stage.show("events", "dead", "--json").out)["dead"]
     reason = "\x1b]0;owned\x07because \u202e[red]of[/red]"
     stage.show("events", "drop", str(first["dead_id"]), "--reason", reason).is_safe()
@@ -236,7 +236,7 @@ COMMANDS = {" ".join(path): command for path, command in leaves(build())}
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_what_is_typed_is_quoted_without_a_raw_character(stage: Stage, line: str) -> None:
+def test_argument_is_quoted_without_raw_characters(stage: Stage, line: str) -> None:
     """Each argument and each option of each command, with what no shell should ever show."""
     words, command = tuple(line.split()), COMMANDS[line]
     arguments = [each for each in command.params if each.param_type_name == "argument"]
@@ -257,7 +257,7 @@ def test_what_is_typed_is_quoted_without_a_raw_character(stage: Stage, line: str
 
 
 @pytest.mark.parametrize("bad", ["\x1b[31m", "\u202e", "\udcff", "\x9b", "a\nb", MARKUP])
-def test_a_place_is_named_without_a_raw_character(
+def test_path_is_named_without_raw_characters(
     stage: Stage, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for line in ("whoami", "doctor", "login kesha --password-stdin", "events follow", "config show"):
@@ -274,14 +274,14 @@ def test_a_place_is_named_without_a_raw_character(
     assert stage.show("whoami").is_safe().code == 4
 
 
-def test_a_bad_word_where_a_command_should_be_is_quoted(stage: Stage) -> None:
+def test_unknown_command_is_quoted(stage: Stage) -> None:
     for bad in TEXTS[:40]:
         if not bad.startswith("-"):
             assert stage.show(bad).is_safe().code == 2
 
 
 @pytest.mark.parametrize("line", ["user import", "tasks import"])
-def test_a_bad_file_is_quoted_without_a_raw_character(stage: Stage, line: str, tmp_path: Path) -> None:
+def test_invalid_file_is_quoted_without_raw_characters(stage: Stage, line: str, tmp_path: Path) -> None:
     file = tmp_path / "lines.jsonl"
     lines = [{"title": bad, "username": bad, "email": bad, "role": bad} for bad in TEXTS[:20]]
     fields = ("title",) if line == "tasks import" else ("username", "email", "role")
@@ -291,7 +291,7 @@ def test_a_bad_file_is_quoted_without_a_raw_character(stage: Stage, line: str, t
         assert stage.show(*line.split(), str(file)).is_safe().code in {0, 2, 6}
 
 
-def test_a_bad_setting_is_quoted_without_a_raw_character(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_is_quoted_without_raw_characters(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for bad in TEXTS[:30]:
         stage.show("config", "set", "--", bad, bad).is_safe()
         stage.show("config", "set", "--", "mail.transport", bad).is_safe()
@@ -309,7 +309,7 @@ def test_a_bad_setting_is_quoted_without_a_raw_character(stage: Stage, monkeypat
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
-def test_the_printer_lets_nothing_through(texts: list[str]) -> None:
+def test_printer_escapes_every_raw_character(texts: list[str]) -> None:
     printer = Printer(io.StringIO(), io.StringIO())
     bad = "\n".join(texts)
     columns = [Column("x", shrinks=True) for _ in texts]
@@ -326,7 +326,7 @@ def test_the_printer_lets_nothing_through(texts: list[str]) -> None:
 @given(
     st.recursive(st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
 )
-def test_a_document_is_safe_and_decodes_to_the_same(value: Any) -> None:
+def test_json_document_is_safe_and_decodes_unchanged(value: Any) -> None:
     printer = Printer(io.StringIO(), io.StringIO())
     printer.document(value)
     assert json.loads(written(printer)) == value
@@ -341,7 +341,7 @@ def written(printer: Printer) -> str:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_json_is_json_on_any_encoding(encoding: str) -> None:
+def test_json_is_valid_on_any_encoding(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
     Printer(out=stream).document(TEXTS)
     stream.flush()

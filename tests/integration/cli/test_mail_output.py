@@ -76,7 +76,7 @@ def test_mail_in_json_is_as_the_contract_names_it(popug: Popug, room: MailCompan
     assert sent == {"sent": 1, "queued": 0, "failed": 0, "held": 0}
 
 
-def test_held_mail_needs_a_yes(popug: Popug, room: MailCompany) -> None:
+def test_held_mail_needs_yes(popug: Popug, room: MailCompany) -> None:
     room.execute("UPDATE mail_outbox SET held = 1")
     assert "queued (held)" in popug("mail", "list")[1]
     code, out, err = popug("mail", "send", "--json")
@@ -84,7 +84,7 @@ def test_held_mail_needs_a_yes(popug: Popug, room: MailCompany) -> None:
     assert popug("mail", "send", "--yes")[1].startswith("1 mail was sent, 0 still to be sent.\n")
 
 
-def test_a_refused_mail_says_what_to_do(popug: Popug, room: MailCompany) -> None:
+def test_refused_mail_gives_a_hint(popug: Popug, room: MailCompany) -> None:
     room.execute("UPDATE mail_receivers SET email = 'no address' WHERE username = 'kesha'")
     code, out, err = popug("mail", "send")
     assert not err
@@ -95,7 +95,7 @@ def test_a_refused_mail_says_what_to_do(popug: Popug, room: MailCompany) -> None
     assert "is queued" in popug("mail", "retry", mail.mail_id)[1]
 
 
-def test_a_mail_that_is_not_there_ends_with_3_and_an_unknown_status_with_2(popug: Popug) -> None:
+def test_unknown_mail_exits_with_3_and_unknown_status_with_2(popug: Popug) -> None:
     assert popug("mail", "show", "no-such")[0] == 3
     assert popug("mail", "retry", "no-such")[0] == 3
     assert popug("mail", "list", "--status", "lost")[0] == 2
@@ -125,7 +125,7 @@ def test_analytics_shows_the_list_by_day(popug: Popug, tmp_path: Path) -> None:
     assert by_day[0] == {"from": "2026-03-03", "to": "2026-03-03", "task": task, "reward_cents": 2800}
 
 
-def test_analytics_of_a_day_without_tasks_says_so(popug: Popug) -> None:
+def test_analytics_of_a_day_without_tasks_has_a_sentence(popug: Popug) -> None:
     out = popug("analytics", "--date", "2026-03-03")[1]
     assert "No task was completed in 2026-03 up to 2026-03-03." in out
     assert popug("analytics", "--date", "soon")[0] == 2

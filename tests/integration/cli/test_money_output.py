@@ -67,7 +67,7 @@ def work(desk: Desk, *, complete: bool = True) -> tuple[int, int]:
     return task.fee_cents, task.reward_cents
 
 
-def test_a_balance_is_a_sentence(desk: Desk) -> None:
+def test_balance_is_a_sentence(desk: Desk) -> None:
     fee, reward = work(desk)
     shown = desk.screen("kesha", accounts.balance)
     assert f"kesha has {format_cents(reward - fee)}." in shown
@@ -77,12 +77,12 @@ def test_a_balance_is_a_sentence(desk: Desk) -> None:
     assert then == desk.answer("kesha", accounts.balance)
 
 
-def test_a_debt_is_said_to_be_one(desk: Desk) -> None:
+def test_debt_is_called_in_the_red(desk: Desk) -> None:
     fee, _ = work(desk, complete=False)
     assert f"kesha has -{format_cents(fee)}, which is in the red." in desk.screen("kesha", accounts.balance)
 
 
-def test_a_statement_shows_each_entry_with_the_balance_after_it(desk: Desk) -> None:
+def test_statement_shows_each_entry_with_the_balance_after_it(desk: Desk) -> None:
     fee, reward = work(desk)
     shown = desk.screen("kesha", accounts.statement)
     assert "Brought forward: $0." in shown
@@ -95,7 +95,7 @@ def test_a_statement_shows_each_entry_with_the_balance_after_it(desk: Desk) -> N
     assert "There are no entries." in desk.screen("kesha", accounts.statement, first="2040-01-01")
 
 
-def test_a_statement_shows_both_dates_and_both_times_where_they_differ(desk: Desk) -> None:
+def test_statement_shows_both_dates_and_times_if_they_differ(desk: Desk) -> None:
     desk.company.act("boss", CloseDay())
     draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
     who = desk.company.people["kesha"].user_id
@@ -109,7 +109,7 @@ def test_a_statement_shows_both_dates_and_both_times_where_they_differ(desk: Des
     assert early["entries"] == []
 
 
-def test_a_task_shows_when_its_entries_were_recorded_where_that_differs(desk: Desk) -> None:
+def test_task_shows_recording_time_of_entries_if_it_differs(desk: Desk) -> None:
     work(desk)
     assert "Recorded" not in desk.screen("kesha", task_screens.show, 1)
     draw = {"seed": "0", "algorithm": "sha256-v1", "candidates_as_of": 0}
@@ -132,7 +132,7 @@ def test_income_is_a_table_with_its_sum(desk: Desk) -> None:
     assert "no day in this range" in desk.screen("boss", accounts.income, last="2020-01-01")
 
 
-def test_a_close_says_who_is_paid_and_what_was_mailed(desk: Desk) -> None:
+def test_close_shows_payouts_and_mails(desk: Desk) -> None:
     fee, reward = work(desk)
     sum_paid = format_cents(reward - fee)
     rehearsed = desk.screen("boss", accounts.close_day, dry_run=True)
@@ -146,7 +146,7 @@ def test_a_close_says_who_is_paid_and_what_was_mailed(desk: Desk) -> None:
     assert "There is nothing to close." in desk.screen("boss", accounts.close_day, day="yesterday")
 
 
-def test_a_long_list_of_payouts_is_cut_for_people(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_list_of_payouts_is_cut_for_people(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "PAYOUTS_SHOWN", 1)
     desk.company.hire("gosha")
     for _ in range(8):
@@ -157,7 +157,7 @@ def test_a_long_list_of_payouts_is_cut_for_people(desk: Desk, monkeypatch: pytes
     assert ("gosha" in shown, "kesha" in shown) == (True, False)
 
 
-def test_a_close_names_what_it_could_not_count_in(desk: Desk) -> None:
+def test_close_shows_events_not_counted_in(desk: Desk) -> None:
     append(desk.company, "bad", "task_assigned", "t", "{}")
     shown = desk.screen("boss", accounts.close_day)
     assert "Nobody is paid." in shown
@@ -173,7 +173,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("typed", "done"), [("y\n", True), ("\n", False)])
-def test_a_terminal_is_asked_before_many_days_are_closed(
+def test_closing_many_days_asks_at_a_terminal(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, typed: str, done: bool
 ) -> None:
     desk.company.clock.advance(days=40)
@@ -190,19 +190,19 @@ def test_a_terminal_is_asked_before_many_days_are_closed(
     assert desk.company.rows("SELECT * FROM billing_days") == []
 
 
-def test_other_refusals_of_a_close_are_not_asked_about(desk: Desk) -> None:
+def test_other_refusals_of_a_close_ask_nothing(desk: Desk) -> None:
     with pytest.raises(InvalidInput) as caught:
         desk.screen("boss", accounts.close_day, day="2026-03-03")
     assert caught.value.code == "future_date"
 
 
-def test_an_option_that_is_not_given_has_no_date(desk: Desk) -> None:
+def test_omitted_date_option_is_none(desk: Desk) -> None:
     context, _ = desk.context_of("kesha")
     assert dates.day_option(context, None) is None
     assert str(dates.day_option(context, "today")) == "2026-03-02"
 
 
-def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     fee, reward = work(desk)
     desk.company.clock.advance(days=1)
@@ -217,7 +217,7 @@ def test_a_balance_is_shown_day_by_day_with_a_chart(desk: Desk, monkeypatch: pyt
     assert len([line for line in shown.splitlines() if line.strip().startswith("2026-03-0")]) == 3
 
 
-def test_a_balance_day_by_day_ends_with_what_it_is_now_also_after_the_close_of_today(desk: Desk) -> None:
+def test_balance_history_ends_with_current_balance(desk: Desk) -> None:
     desk.company.act("boss", CloseDay(send_mail=False))
     work(desk, complete=False)
     now = desk.answer("kesha", accounts.balance, history=True, days=2)
@@ -227,9 +227,7 @@ def test_a_balance_day_by_day_ends_with_what_it_is_now_also_after_the_close_of_t
     assert [day["business_date"] for day in then["history"]] == ["2026-03-01", "2026-03-02"]
 
 
-def test_income_has_a_bar_a_day_but_none_for_a_single_one_nor_for_a_screen_reader(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_income_shows_bars_for_several_days_but_not_in_plain(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     work(desk, complete=False)
     assert "█" not in desk.screen("boss", accounts.income)

@@ -73,7 +73,7 @@ def founded() -> None:
     assert code == 0, err
 
 
-def test_alone_in_an_empty_home_it_explains_itself_and_offers_two_ways(nowhere: Path) -> None:
+def test_popug_in_empty_home_suggests_demo_init_and_serve(nowhere: Path) -> None:
     code, out, err = popug()
     assert (code, err) == (0, "")
     for word in ("popug demo", "popug init", "popug serve", str(nowhere / "home")):
@@ -82,7 +82,7 @@ def test_alone_in_an_empty_home_it_explains_itself_and_offers_two_ways(nowhere: 
     assert popug("--plain")[1].isascii()
 
 
-def test_where_a_shell_would_not_find_the_program_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_popug_suggests_path_line_if_shell_cannot_find_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     folder = Path(sys.executable).parent
     assert f"export PATH={folder}:$PATH" in popug("--plain")[1]
@@ -90,13 +90,13 @@ def test_where_a_shell_would_not_find_the_program_it_says_what_to_type(monkeypat
     assert "export PATH" not in popug("--plain")[1]
 
 
-def test_alone_and_asked_for_a_document_it_says_that_there_is_no_company() -> None:
+def test_popug_json_in_empty_home_reports_not_initialised() -> None:
     code, out, err = popug("--json")
     assert (code, out) == (3, "")
     assert json.loads(err)["error"]["code"] == "not_initialised"
 
 
-def test_alone_it_says_how_to_log_in_and_then_shows_today() -> None:
+def test_popug_without_command_suggests_login_then_shows_today() -> None:
     founded()
     assert popug()[1].startswith("ada (admin), ")
     assert popug("logout")[0] == 0
@@ -105,7 +105,7 @@ def test_alone_it_says_how_to_log_in_and_then_shows_today() -> None:
     assert "popug login NAME" in out
 
 
-def test_founding_asks_one_thing_after_the_other_until_it_will_do() -> None:
+def test_init_repeats_each_question_until_answer_is_valid() -> None:
     code, out, shown = at_terminal(
         "init", lines=["Ada Lovelace", "", "no address", "", "berlin", "Europe/Berlin"],
         passwords=["short", "short", PASSWORD, "another", PASSWORD, PASSWORD],
@@ -120,7 +120,7 @@ def test_founding_asks_one_thing_after_the_other_until_it_will_do() -> None:
     assert json.loads(popug("whoami", "--json")[1])["email"] == "ada@cage"
 
 
-def test_founding_asks_only_for_what_was_not_given(nowhere: Path) -> None:
+def test_init_asks_only_for_omitted_options(nowhere: Path) -> None:
     code, _, shown = at_terminal(
         "init", "--admin", "ada", "--email", "a@example.com", lines=[], passwords=[PASSWORD] * 2
     )
@@ -128,18 +128,18 @@ def test_founding_asks_only_for_what_was_not_given(nowhere: Path) -> None:
     assert "[" not in shown
 
 
-def test_founding_is_left_by_the_end_of_the_input_with_nothing_done(nowhere: Path) -> None:
+def test_init_ended_by_end_of_input_creates_nothing(nowhere: Path) -> None:
     assert at_terminal("init", lines=["ada"], passwords=[])[0] == 130
     assert not (nowhere / "home").exists()
 
 
-def test_without_a_terminal_it_says_which_option_is_missing() -> None:
+def test_init_without_terminal_names_the_missing_option() -> None:
     code, _, err = popug("init", "--email", "ada@example.com", "--password-stdin", typed=f"{PASSWORD}\n")
     assert code == 2
     assert "--admin" in err
 
 
-def test_a_home_that_is_a_file_is_said_to_be_one(nowhere: Path) -> None:
+def test_home_that_is_a_file_is_refused(nowhere: Path) -> None:
     (nowhere / "home").write_text("a file")
     for words in (["whoami"], ["init", "--admin", "a", "--email", "a@b.example", "--password-stdin"], []):
         code, _, err = popug(*words, typed=f"{PASSWORD}\n")
@@ -147,7 +147,7 @@ def test_a_home_that_is_a_file_is_said_to_be_one(nowhere: Path) -> None:
         assert "is a file" in err
 
 
-def test_nothing_is_asked_about_a_shuffle_where_there_is_no_company() -> None:
+def test_shuffle_without_company_is_refused_without_a_question() -> None:
     code, _, err = popug("tasks", "shuffle")
     assert code == 3
     assert "There is no company" in err
@@ -166,7 +166,7 @@ def test_login_puts_a_damaged_session_file_aside(nowhere: Path) -> None:
     assert popug("whoami")[0] == 0
 
 
-def test_a_task_may_be_named_with_its_sign() -> None:
+def test_task_number_may_have_a_hash_sign() -> None:
     founded()
     popug("user", "add", "kesha", "--email", "k@example.com", "--role", "worker")
     popug("task", "add", "Feed the cage")
@@ -176,7 +176,7 @@ def test_a_task_may_be_named_with_its_sign() -> None:
     assert "'#42'" in err
 
 
-def test_a_jira_id_that_is_too_long_hears_how_long_one_may_be() -> None:
+def test_too_long_jira_id_is_refused_with_the_limit() -> None:
     founded()
     code, _, err = popug("task", "add", "Feed the cage", "--jira", "A" * 70 + "-1")
     assert code == 2
@@ -202,7 +202,7 @@ def test_a_jira_id_that_is_too_long_hears_how_long_one_may_be() -> None:
         ("task add Feed the cage", "For example: `popug task add 'Feed the cage'`."),
     ],
 )
-def test_who_mistypes_hears_what_was_meant(words: str, meant: str) -> None:
+def test_mistyped_word_gives_a_suggestion(words: str, meant: str) -> None:
     founded()
     popug("user", "add", "kesha", "--email", "k@example.com", "--role", "worker")
     code, _, err = popug(*words.split())
@@ -210,7 +210,7 @@ def test_who_mistypes_hears_what_was_meant(words: str, meant: str) -> None:
     assert meant in err
 
 
-def test_the_hints_lead_to_the_first_payout() -> None:
+def test_hints_lead_to_the_first_payout() -> None:
     founded()
     popug("user", "add", "kesha", "--email", "k@example.com", "--role", "worker", "--password-stdin", typed=PASSWORD)
     popug("task", "add", "Feed the cage")
@@ -230,7 +230,7 @@ def test_the_hints_lead_to_the_first_payout() -> None:
     assert "k@example.com" in popug("mail", "list")[1]
 
 
-def test_what_one_has_seen_is_not_told_again_unless_one_only_peeked() -> None:
+def test_today_shows_news_once_unless_it_is_peeked() -> None:
     founded()
     popug("user", "add", "kesha", "--email", "k@example.com", "--role", "worker", "--password-stdin", typed=PASSWORD)
     popug("task", "add", "Feed the cage")

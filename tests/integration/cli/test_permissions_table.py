@@ -16,7 +16,7 @@ def home(tmp_path: Path) -> list[str]:
     return ["--home", str(tmp_path / "nowhere")]
 
 
-def test_a_command_stands_in_one_row(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_stands_in_one_row(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*home, "permissions"]) == 0
     rows = [
         [cell.strip() for cell in line.split("   ") if cell.strip()] for line in capsys.readouterr().out.splitlines()
@@ -32,7 +32,7 @@ def test_a_command_stands_in_one_row(home: list[str], capsys: pytest.CaptureFixt
     assert (by_command["doctor"], by_command["login"]) == (["the operator"], ["anybody"])
 
 
-def test_the_document_has_every_message(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_document_has_every_message(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*home, "permissions", "--json"]) == 0
     lines = json.loads(capsys.readouterr().out)["permissions"]
     assert [line["message"] for line in lines] == [each.name for each in declarations()]

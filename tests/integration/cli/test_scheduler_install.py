@@ -42,9 +42,7 @@ def company(tmp_path: Path) -> InProcess:
 # --- cron ---------------------------------------------------------------------------------------
 
 
-def test_the_line_fires_at_its_minute_in_the_companys_zone_else_every_hour_and_looks_whether_its_hour_has_come() -> (
-    None
-):
+def test_cron_line_checks_the_hour_if_zones_differ() -> None:
     assert cron_plan(night(at_minute=65)).line.startswith("5 1 * * *  POPUG_TOKEN=")
     elsewhere = cron_plan(night(machine_zone="UTC", at_minute=65)).line
     assert elsewhere.startswith('5 * * * *  [ "$(TZ=Europe/Berlin date +\\%H\\%M)" -ge 0105 ] && POPUG_TOKEN=')
@@ -59,7 +57,7 @@ def test_the_line_fires_at_its_minute_in_the_companys_zone_else_every_hour_and_l
         ("Australia/Lord_Howe", "UTC", 5, "5,35"),  # its summer is half an hour ahead of its winter
     ],
 )
-def test_the_machines_minute_is_that_at_which_the_companys_clocks_show_the_asked_one(
+def test_cron_minute_matches_company_zone_on_machine_clock(
     company_zone: str, machine_zone: str, at_minute: int, minutes: str
 ) -> None:
     plan = cron_plan(CloseSchedule(Home(Path("/srv/popug")), at_minute, company_zone, machine_zone))
@@ -76,7 +74,7 @@ def test_the_machines_minute_is_that_at_which_the_companys_clocks_show_the_asked
         (BERLIN, 540, ["2026-01-10T07:00", "2026-01-10T08:00"], [False, True]),
     ],
 )
-def test_elsewhere_the_line_does_nothing_before_its_hour_by_the_companys_clocks(
+def test_cron_guard_skips_runs_before_the_company_hour(
     zone: str, at: int, instants: list[str], does: list[bool]
 ) -> None:
     line = cron_plan(CloseSchedule(Home(Path("/srv/popug")), at, zone, "Etc/UTC")).line
@@ -89,7 +87,7 @@ def test_elsewhere_the_line_does_nothing_before_its_hour_by_the_companys_clocks(
     assert found == does
 
 
-def test_a_percent_sign_in_a_crontab_is_escaped_and_a_shell_reads_the_path_as_it_is() -> None:
+def test_cron_line_escapes_percent_sign_and_quotes_path() -> None:
     line = cron_plan(night(AWKWARD)).line
     assert line.count("%") == line.count("\\%") == 1
     command = line.split("  ", 1)[1].replace("\\%", "%").partition('" ')[2]
@@ -97,13 +95,13 @@ def test_a_percent_sign_in_a_crontab_is_escaped_and_a_shell_reads_the_path_as_it
     assert words.stdout.splitlines()[1:3] == ["--home", AWKWARD]
 
 
-def test_a_path_with_control_characters_is_refused() -> None:
+def test_path_with_control_characters_is_refused() -> None:
     for plan in (cron_plan, systemd_plan):
         with pytest.raises(InvalidInput):
             plan(night("/srv/a\nb"))
 
 
-def test_a_name_depends_on_the_homes_directory_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unit_name_depends_on_the_home_directory_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     homes = [str(default_home().root), "/srv/a", "/srv/b"]
     names = [night(home).name for home in homes]
@@ -122,7 +120,7 @@ def test_each_home_has_a_token_file_of_its_own_by_the_same_name(monkeypatch: pyt
         assert next(plan.hints(written=False)).endswith(f" > {file}")
 
 
-def test_the_hint_about_the_token_names_the_home_unless_it_is_the_one_that_popug_takes_by_itself(
+def test_token_hint_names_the_home_unless_it_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def making(home: str) -> str:
@@ -151,7 +149,7 @@ def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return table
 
 
-def test_written_twice_it_stands_there_once_and_what_else_was_there_stays(crontab: Path) -> None:
+def test_second_write_replaces_line_and_keeps_other_lines(crontab: Path) -> None:
     crontab.write_text("MAILTO=ada\n0 4 * * *  true\n")
     for at_minute in (5, 10):
         cron_plan(night(at_minute=at_minute)).write()
@@ -160,9 +158,7 @@ def test_written_twice_it_stands_there_once_and_what_else_was_there_stays(cronta
     assert lines[2:] == [*cron_plan(night(at_minute=10)).texts()]
 
 
-def test_homes_that_popug_home_names_stand_in_the_crontab_beside_each_other(
-    company: InProcess, crontab: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_of_two_homes_are_both_kept(company: InProcess, crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = create_company(company.root.with_name("other"), "UTC", company.clock)
     for each in (company, other):
         monkeypatch.setenv("POPUG_HOME", str(each.root))
@@ -184,7 +180,7 @@ def test_homes_that_popug_home_names_stand_in_the_crontab_beside_each_other(
         b"\n",
     ],
 )
-def test_what_others_wrote_into_a_crontab_stays_byte_for_byte(crontab: Path, foreign: bytes) -> None:
+def test_foreign_crontab_lines_stay_byte_for_byte(crontab: Path, foreign: bytes) -> None:
     crontab.write_bytes(foreign)
     cron_plan(night()).write()
     own = crontab.read_bytes().removeprefix(foreign)
@@ -194,7 +190,7 @@ def test_what_others_wrote_into_a_crontab_stays_byte_for_byte(crontab: Path, for
     assert crontab.read_bytes() == foreign + own + foreign
 
 
-def test_a_last_line_without_an_end_gets_one(crontab: Path) -> None:
+def test_last_line_without_an_end_gets_one(crontab: Path) -> None:
     crontab.write_bytes(b"0 4 * * *  true")
     cron_plan(night()).write()
     assert crontab.read_text().splitlines() == ["0 4 * * *  true", *cron_plan(night()).texts()]
@@ -209,7 +205,7 @@ def test_a_last_line_without_an_end_gets_one(crontab: Path) -> None:
         f"{cron_plan(night()).line} && mine",
     ],
 )
-def test_only_a_line_of_this_home_is_replaced_whatever_stands_beneath_the_comment(crontab: Path, beneath: str) -> None:
+def test_only_a_line_of_this_home_is_replaced(crontab: Path, beneath: str) -> None:
     plan = cron_plan(night())
     foreign = [plan.comment, beneath, "0 5 * * *  true"]
     crontab.write_text("\n".join(foreign) + "\n")
@@ -218,33 +214,33 @@ def test_only_a_line_of_this_home_is_replaced_whatever_stands_beneath_the_commen
         assert crontab.read_text().splitlines() == [*foreign, *plan.texts()]
 
 
-def test_a_comment_of_the_users_own_is_not_replaced(crontab: Path) -> None:
+def test_comment_of_the_user_is_not_replaced(crontab: Path) -> None:
     plan = cron_plan(night())
     crontab.write_text(f"# popug-close-day, by Ada\n{plan.line}\n")
     plan.write()
     assert crontab.read_text().splitlines() == ["# popug-close-day, by Ada", plan.line, *plan.texts()]
 
 
-def test_a_line_that_was_written_under_the_name_of_another_home_is_replaced_where_it_stands(crontab: Path) -> None:
+def test_line_under_another_comment_is_replaced_in_place(crontab: Path) -> None:
     plan = cron_plan(night())
     crontab.write_text(f"# popug-close-day\n{plan.line.replace('5', '9', 1)}\nMAILTO=ada\n")
     plan.write()
     assert crontab.read_text().splitlines() == [*plan.texts(), "MAILTO=ada"]
 
 
-def test_an_empty_crontab_is_begun(crontab: Path) -> None:
+def test_write_to_an_empty_crontab_adds_the_line(crontab: Path) -> None:
     cron_plan(night()).write()
     assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
 
 
-def test_without_cron_nothing_is_written_and_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_write_refused_without_cron(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable) as refusal:
         cron_plan(night()).write()
     assert refusal.value.code == "no_crontab"
 
 
-def test_a_crontab_that_cannot_be_read_is_left_alone(crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crontab_that_cannot_be_read_is_left_alone(crontab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Path(os.environ["PATH"].split(os.pathsep)[0]) / "crontab"
     program.write_text("#!/bin/sh\necho 'you are not allowed to use this program' >&2; exit 1\n")
     with pytest.raises(Unavailable):
@@ -282,7 +278,7 @@ def test_systemd_takes_both_files(tmp_path: Path, home: str) -> None:
         (BERLIN, 5, "2026-06-10 12:00", "2026-06-11 00:05"),
     ],
 )
-def test_the_timer_fires_also_in_a_night_without_its_hour(zone: str, at_minute: int, after: str, first: str) -> None:
+def test_timer_fires_also_on_a_day_without_its_hour(zone: str, at_minute: int, after: str, first: str) -> None:
     plan = systemd_plan(CloseSchedule(Home(Path("/srv/popug")), at_minute, zone, "UTC"))
     timer = plan.files[plan.timer].splitlines()
     calendar = subprocess.run(
@@ -297,7 +293,7 @@ def test_the_timer_fires_also_in_a_night_without_its_hour(zone: str, at_minute: 
     assert min(elapses) == first
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_unwritable_systemd_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unavailable):
         SystemdPlan(tmp_path / "file", {"a": ""}, "a").write()
@@ -306,7 +302,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 # --- the command --------------------------------------------------------------------------------
 
 
-def test_it_prints_and_writes_only_when_told(
+def test_install_prints_and_writes_only_with_write(
     company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -343,7 +339,7 @@ def real_cron() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_cron_closes_yesterday_by_the_line_that_was_written(company: InProcess, tmp_path: Path) -> None:
+def test_real_cron_closes_yesterday_with_the_written_line(company: InProcess, tmp_path: Path) -> None:
     real_cron()
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400 * 30, scope=Scope.CLOSE_DAY)).token
     file = night(str(company.root)).token_file

@@ -80,9 +80,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     os.umask(mask)
 
 
-def test_a_server_may_be_named_before_the_command_behind_it_or_in_the_environment(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_is_named_by_option_or_environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with desk.serve(answer(ADA)) as server:
         assert desk.run("--server", server.url, "whoami") == (0, "ada, admin, ada@popug.example\n", "")
         assert desk.run("whoami", "--server", server.url)[0] == 0
@@ -92,7 +90,7 @@ def test_a_server_may_be_named_before_the_command_behind_it_or_in_the_environmen
         assert len(server.asked) == 3
 
 
-def test_json_is_what_the_server_says_and_people_see_the_company_s_time(desk: Desk) -> None:
+def test_json_is_the_servers_and_text_uses_company_time(desk: Desk) -> None:
     with desk.serve(answer(TASK)) as server:
         code, out, _ = desk.run("task", "complete", "1", "--server", server.url, "--json")
         assert (code, json.loads(out)) == (0, TASK)
@@ -102,7 +100,7 @@ def test_json_is_what_the_server_says_and_people_see_the_company_s_time(desk: De
         assert "ada (admin) is logged in until 2026-03-02 22:00." in out
 
 
-def test_each_server_has_a_session_of_its_own(desk: Desk) -> None:
+def test_each_server_has_its_own_session(desk: Desk) -> None:
     desk.remember(**{str(desk.home): "home.token"})
     with desk.serve(answer(SESSION), answer(ADA), answer({})) as server:
         url = server.url.replace("unix://", "UNIX:")
@@ -115,7 +113,7 @@ def test_each_server_has_a_session_of_its_own(desk: Desk) -> None:
         assert desk.sessions == {str(desk.home): "home.token"}
 
 
-def test_the_server_that_holds_the_home_is_found_and_the_session_is_the_home_s(desk: Desk) -> None:
+def test_local_server_is_found_and_gets_session_of_the_home(desk: Desk) -> None:
     desk.remember(**{str(desk.home): "home.token"})
     with desk.hold_home(answer(ADA)) as server:
         assert desk.run("whoami")[0] == 0
@@ -123,7 +121,7 @@ def test_the_server_that_holds_the_home_is_found_and_the_session_is_the_home_s(d
         assert server.connections == 1
 
 
-def test_a_socket_that_nobody_listens_on_is_no_server(desk: Desk) -> None:
+def test_socket_without_a_listener_is_not_a_server(desk: Desk) -> None:
     with desk.hold_home(answer(ADA)):
         pass
     assert (desk.home / "popug.sock").is_socket()
@@ -134,14 +132,14 @@ def test_a_socket_that_nobody_listens_on_is_no_server(desk: Desk) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
-def test_a_socket_that_somebody_else_put_there_is_told_nothing(desk: Desk) -> None:
+def test_socket_of_another_user_gets_no_request(desk: Desk) -> None:
     with desk.hold_home(answer(ADA)) as server:
         os.chown(desk.home / "popug.sock", NOBODY_ELSE, NOBODY_ELSE)
         assert desk.fail("whoami") == (3, "not_initialised")
         assert server.asked == []
 
 
-def test_a_socket_too_far_down_is_found_where_it_lies_instead(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_of_a_long_path_is_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     from popug_cli.kernel.home import Home
 
     deep = desk.folder / ("deep" * 30)
@@ -153,7 +151,7 @@ def test_a_socket_too_far_down_is_found_where_it_lies_instead(desk: Desk, monkey
         assert len(server.asked) == 1
 
 
-def test_the_operator_s_commands_never_go_over_a_server(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_commands_never_use_a_server(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with desk.serve(answer(ADA)) as server:
         for command in (("doctor",), ("ledger", "verify"), ("backup",), ("config", "show"), ("scheduler", "--once")):
             assert desk.fail(*command, "--server", server.url) == (3, "not_initialised")
@@ -168,12 +166,12 @@ def test_the_operator_s_commands_never_go_over_a_server(desk: Desk, monkeypatch:
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8020", "ftp://popug", "http://popug/path"])
-def test_an_address_that_is_none_is_wrong_usage(desk: Desk, url: str) -> None:
+def test_invalid_server_address_is_refused(desk: Desk, url: str) -> None:
     expected = (2, "invalid_server") if url else (3, "not_initialised")
     assert desk.fail("whoami", "--server", url) == expected
 
 
-def test_a_refusal_of_the_server_is_told_like_one_s_own(desk: Desk) -> None:
+def test_refusal_of_the_server_is_shown_like_a_local_one(desk: Desk) -> None:
     refused = problem("not_your_task", 5, 403, hint="See.", details={"assignee": "gosha"})
     with desk.serve(refused) as server:
         code, out, err = desk.run("task", "complete", "1", "--server", server.url)
@@ -183,33 +181,33 @@ def test_a_refusal_of_the_server_is_told_like_one_s_own(desk: Desk) -> None:
         assert (code, json.loads(err)) == (5, {"error": body})
 
 
-def test_who_is_not_logged_in_to_a_server_is_told_how_to_be(desk: Desk) -> None:
+def test_refusal_without_login_suggests_login_with_server(desk: Desk) -> None:
     refused = problem("not_logged_in", 4, 401, hint="Run `popug login NAME`.")
     with desk.serve(refused) as server:
         _, _, err = desk.run("whoami", "--server", server.url)
         assert f"Run `popug login NAME --server {server.url}`." in err
 
 
-def test_a_password_is_not_sent_in_the_clear_without_a_word(desk: Desk) -> None:
+def test_password_over_plain_http_is_warned_about(desk: Desk) -> None:
     desk_input(b"seven cages under nine moons\n")
     code, _, err = desk.run("login", "ada", "--password-stdin", "--server", "http://popug.invalid")
     assert (code, "others can read your password" in err) == (8, True)
 
 
-def test_a_logout_over_a_connection_that_broke_is_a_logout(desk: Desk) -> None:
+def test_logout_over_a_broken_connection_ends_the_session(desk: Desk) -> None:
     with desk.serve(b"", problem("token_revoked", 4, 401)) as server:
         desk.remember(**{server.url: "a.b.c"})
         assert desk.run("logout", "--server", server.url)[0] == 0
         assert desk.sessions == {}
 
 
-def test_bytes_that_are_no_text_are_refused_before_anything_is_sent(desk: Desk) -> None:
+def test_invalid_bytes_are_refused_before_a_request_is_sent(desk: Desk) -> None:
     with desk.serve(answer(TASK)) as server:
         assert desk.fail("task", "add", "bad \udcff", "--server", server.url)[0] == 2
         assert server.asked == []
 
 
-def test_events_are_followed_until_the_server_is_gone(desk: Desk) -> None:
+def test_events_are_followed_until_the_server_ends(desk: Desk) -> None:
     from tests.integration.client.test_remote_backend import STREAM, events
     from tests.support.fake_server import saying
 
@@ -228,7 +226,7 @@ def test_events_are_followed_until_the_server_is_gone(desk: Desk) -> None:
         (["task", "complete", "1"], problem("not_your_task", 5, 403)),
     ],
 )
-def test_a_client_loads_nothing_heavy(desk: Desk, arguments: list[str], said: bytes) -> None:
+def test_client_loads_nothing_heavy(desk: Desk, arguments: list[str], said: bytes) -> None:
     """No clock is asked, only which modules the process has in the end."""
     with desk.hold_home(said) as server:
         done = subprocess.run(

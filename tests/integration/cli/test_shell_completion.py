@@ -113,7 +113,7 @@ def offered(line: str) -> list[str]:
         ("scheduler ins", ["install"]),
     ],
 )
-def test_words_and_options_need_no_company(
+def test_commands_and_options_complete_without_a_company(
     line: str, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("POPUG_HOME", str(tmp_path / "nowhere"))
@@ -132,13 +132,13 @@ def test_paths_are_offered_where_a_path_is_meant(seat: Office) -> None:
     assert offered("tasks import ") == ["chores.jsonl", "folder/"]
 
 
-def test_to_complete_there_are_ones_own_open_tasks_only(seat: Office) -> None:
+def test_task_complete_offers_own_open_tasks(seat: Office) -> None:
     assert offered("task complete ") == [str(number) for number in range(2, 12)]
     assert offered("task complete 1") == ["10", "11"]
     assert candidates(["task", "complete"], "10") == [("10", "Polish the perch")]
 
 
-def test_to_look_at_there_are_all_tasks_the_latest_first(seat: Office) -> None:
+def test_task_show_offers_all_tasks_latest_first(seat: Office) -> None:
     assert offered("task show ") == [str(number) for number in range(11, 0, -1)]
     assert offered("task show 1") == ["1", "11", "10"]
     assert offered("task show x") == []
@@ -155,7 +155,7 @@ def test_hooks_are_the_files_in_their_folder(seat: Office, tmp_path: Path, monke
     assert offered(f"hooks retry --home {home} t") == ["task_assigned"]
 
 
-def test_people_are_those_one_may_see(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_complete_only_if_visible(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     assert offered("tasks list --assignee ") == ["asya", "kesha"]
     assert offered("user show ") == ["asya", "kesha"]
     monkeypatch.setenv("POPUG_TOKEN", seat.tokens["boss"])
@@ -164,7 +164,7 @@ def test_people_are_those_one_may_see(seat: Office, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "a.e30.c", "a.bnVsbA.c", "\udcff"])
-def test_nothing_is_offered_to_a_stranger_and_nothing_is_said(
+def test_invalid_token_completes_nothing_and_prints_nothing(
     seat: Office, token: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("POPUG_TOKEN", token)
@@ -172,12 +172,12 @@ def test_nothing_is_offered_to_a_stranger_and_nothing_is_said(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_token_for_one_thing_only_sees_nothing(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoped_token_completes_nothing(seat: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_TOKEN", seat.tokens["machine"])
     assert offered("task show ") == []
 
 
-def test_a_damaged_home_or_session_offers_nothing(
+def test_damaged_home_or_session_offers_nothing(
     seat: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "popug.db").write_bytes(b"no database" * 100)
@@ -190,7 +190,7 @@ def test_a_damaged_home_or_session_offers_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_server_is_asked_and_one_that_is_silent_offers_nothing(
+def test_server_completes_and_a_silent_one_offers_nothing(
     seat: Office, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     backend = LocalBackend(Home(seat.root))
@@ -223,11 +223,11 @@ def ask(monkeypatch: pytest.MonkeyPatch, line: str, word: int) -> None:
         {"_POPUG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": ""},
     ],
 )
-def test_what_a_shell_asks_wrongly_is_answered_with_nothing_of_harm(environment: dict[str, str]) -> None:
+def test_invalid_completion_request_prints_no_traceback(environment: dict[str, str]) -> None:
     assert "Traceback" not in answer(environment)
 
 
-def test_a_script_of_typer_never_gets_words_that_it_would_run(seat: Office) -> None:
+def test_typer_script_gets_no_words_that_a_shell_would_run(seat: Office) -> None:
     asked = {"_POPUG_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "popug task show "}
     told = answer(asked)
     assert told.startswith("_arguments '*: :((11 10 9")
@@ -249,7 +249,7 @@ LOAD = {
 
 
 @pytest.mark.parametrize("shell", TYPED)
-def test_a_shell_completes_commands_and_the_numbers_of_tasks(shell: str, seat: Office, tmp_path: Path) -> None:
+def test_shell_completes_commands_and_the_numbers_of_tasks(shell: str, seat: Office, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     program = tmp_path / "bin" / "popug"
@@ -301,7 +301,7 @@ def listen(terminal: int, until: str, seconds: float) -> str:
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)
-def test_a_script_is_valid_and_is_installed_where_the_shell_looks(
+def test_completion_script_is_valid_and_installed_for_shell(
     shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -317,6 +317,6 @@ def test_a_script_is_valid_and_is_installed_where_the_shell_looks(
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_shell_that_is_not_known_is_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--show-completion", "tcsh"]) == 2
     assert "bash, zsh or fish" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def refusal(work: Callable[[], Any]) -> PopugError:
 # --- what is sent -------------------------------------------------------------------------------
 
 
-def test_a_command_goes_to_its_route_with_token_key_and_version_and_its_answer_comes_back(serve: Serve) -> None:
+def test_command_is_posted_with_token_key_and_version(serve: Serve) -> None:
     server = serve(answer(TASK))
     task = reach(server).perform(COMMAND, "the.token")
     assert isinstance(task, Task)
@@ -96,7 +96,7 @@ def test_each_command_has_a_key_of_its_own_and_a_query_none(serve: Serve) -> Non
     assert not {"Idempotency-Key", "Authorization"} & set(query.fields)
 
 
-def test_what_carries_a_secret_has_no_key_and_a_login_no_token(serve: Serve) -> None:
+def test_secret_has_no_key_and_login_has_no_token(serve: Serve) -> None:
     server = serve(answer(SESSION), answer(ADA))
     backend = reach(server)
     assert backend.perform(SECRET, "an.old.token").token == "a.b.c"
@@ -106,7 +106,7 @@ def test_what_carries_a_secret_has_no_key_and_a_login_no_token(serve: Serve) -> 
 
 
 @pytest.mark.parametrize("token", ["a\r\nX-Evil: 1", "å.b.c", "a b", "\udcff", "x" * 100_000, "a\0b"])
-def test_no_token_gets_out_of_its_line(serve: Serve, token: str) -> None:
+def test_token_cannot_inject_a_header(serve: Serve, token: str) -> None:
     server = serve(problem("token_invalid", 4, 401))
     with pytest.raises(NotAuthenticated):
         reach(server).perform(QUERY, token)
@@ -123,7 +123,7 @@ def test_one_connection_serves_many_requests(serve: Serve) -> None:
     assert server.connections == 1
 
 
-def test_what_may_not_be_repeated_gets_a_connection_that_is_surely_open(serve: Serve) -> None:
+def test_request_that_must_not_repeat_uses_a_new_connection(serve: Serve) -> None:
     server = serve(answer(ADA))
     backend = reach(server)
     backend.perform(QUERY, "t")
@@ -131,7 +131,7 @@ def test_what_may_not_be_repeated_gets_a_connection_that_is_surely_open(serve: S
     assert [asked.connection for asked in server.asked] == [1, 2]
 
 
-def test_a_connection_that_the_server_has_closed_is_no_failure(serve: Serve) -> None:
+def test_connection_closed_by_the_server_is_replaced(serve: Serve) -> None:
     server = serve(saying(answer(ADA)))
     backend = reach(server)
     for _ in range(4):
@@ -143,20 +143,20 @@ def test_a_connection_that_the_server_has_closed_is_no_failure(serve: Serve) -> 
 # --- warnings, time -----------------------------------------------------------------------------
 
 
-def test_warnings_are_told(serve: Serve) -> None:
+def test_warnings_are_reported(serve: Serve) -> None:
     told: list[str] = []
     backend = reach(serve(answer(ADA, Popug_Warnings='["One \\u2026","Two"]')), warn=told.append)
     backend.perform(QUERY, "t")
     assert told == ["One …", "Two"]
 
 
-def test_warnings_that_are_none_are_passed_over(serve: Serve) -> None:
+def test_invalid_warnings_are_ignored(serve: Serve) -> None:
     told: list[str] = []
     reach(serve(answer(ADA, Popug_Warnings='{"no": [')), warn=told.append).perform(QUERY, "t")
     assert told == []
 
 
-def test_the_zone_is_the_company_s_and_needs_no_request_of_its_own_after_an_answer(serve: Serve) -> None:
+def test_zone_is_taken_from_an_answer_without_a_request(serve: Serve) -> None:
     server = serve(answer(ADA))
     backend = reach(server)
     backend.perform(QUERY, "t")
@@ -164,7 +164,7 @@ def test_the_zone_is_the_company_s_and_needs_no_request_of_its_own_after_an_answ
     assert len(server.asked) == 1
 
 
-def test_the_clock_is_the_company_s_too(serve: Serve) -> None:
+def test_clock_is_the_servers(serve: Serve) -> None:
     server = serve(answer(ADA, Date="Sun, 02 Mar 2031 23:30:00 GMT"))
     backend = reach(server)
     now = backend.now()
@@ -176,7 +176,7 @@ def test_the_clock_is_the_company_s_too(serve: Serve) -> None:
     assert len(server.asked) == 2
 
 
-def test_a_zone_or_a_time_that_is_none_is_the_server_s_fault(serve: Serve) -> None:
+def test_invalid_zone_or_time_is_a_server_error(serve: Serve) -> None:
     backend = reach(serve(answer({}, Popug_Time_Zone="Popug/Cage", Date="Sun, 33 Mar 2031 23:30:00 GMT")))
     assert refusal(backend.now).code == "server_unavailable"
     assert refusal(lambda: backend.calendar).code == "server_unavailable"
@@ -188,7 +188,7 @@ def test_a_zone_or_a_time_that_is_none_is_the_server_s_fault(serve: Serve) -> No
 @pytest.mark.parametrize(
     ("exit_status", "status"), [(1, 500), (2, 422), (3, 404), (4, 401), (5, 403), (6, 409), (7, 500), (8, 503)]
 )
-def test_a_refusal_is_what_it_was_where_it_was_raised(serve: Serve, exit_status: int, status: int) -> None:
+def test_refusal_is_raised_with_all_its_fields(serve: Serve, exit_status: int, status: int) -> None:
     told = problem("some_code", exit_status, status, hint="Do this.", details={"numbers": [1, None], "big": 2**53})
     with pytest.raises(PopugError) as caught:
         reach(serve(told)).perform(COMMAND, "t")
@@ -205,7 +205,7 @@ def test_a_refusal_is_what_it_was_where_it_was_raised(serve: Serve, exit_status:
     [HANG_UP, b"HTTP/1.1 200 OK\r\nContent-", answer(TASK)[:-5]],
     ids=["at once", "in the head", "in the body"],
 )
-def test_a_command_whose_connection_broke_is_sent_again_under_the_same_key(serve: Serve, broken: bytes) -> None:
+def test_command_is_resent_under_same_key_after_disconnect(serve: Serve, broken: bytes) -> None:
     server = serve(saying(broken), saying(broken), answer(TASK))
     assert reach(server).perform(COMMAND, "t").number == 1
     assert len(server.asked) == 3
@@ -213,7 +213,7 @@ def test_a_command_whose_connection_broke_is_sent_again_under_the_same_key(serve
     assert len({asked.body for asked in server.asked}) == 1
 
 
-def test_a_command_whose_connection_breaks_again_and_again_is_in_doubt(serve: Serve) -> None:
+def test_command_is_in_doubt_after_repeated_disconnects(serve: Serve) -> None:
     server = serve(HANG_UP)
     error = refusal(lambda: reach(server).perform(COMMAND, "t"))
     assert error.code == "in_doubt"
@@ -221,21 +221,21 @@ def test_a_command_whose_connection_breaks_again_and_again_is_in_doubt(serve: Se
     assert len(server.asked) == 3
 
 
-def test_a_query_whose_connection_breaks_again_and_again_changed_nothing(serve: Serve) -> None:
+def test_query_is_unavailable_after_repeated_disconnects(serve: Serve) -> None:
     server = serve(HANG_UP)
     assert refusal(lambda: reach(server).perform(QUERY, "t")).code == "server_unavailable"
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize("message", [SECRET, SetPassword(password="eight cages")])
-def test_a_secret_is_never_sent_twice(serve: Serve, message: Any) -> None:
+def test_secret_is_never_sent_twice(serve: Serve, message: Any) -> None:
     server = serve(HANG_UP)
     assert refusal(lambda: reach(server).perform(message, "t")).code == "in_doubt"
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_what_a_proxy_says_for_a_server_that_fell_is_a_broken_connection(serve: Serve, status: int) -> None:
+def test_proxy_error_page_counts_as_a_broken_connection(serve: Serve, status: int) -> None:
     page = answer(b"<h1>Bad Gateway</h1>", status, kind="text/html", version=None)
     server = serve(page)
     assert refusal(lambda: reach(server).perform(COMMAND, "t")).code == "in_doubt"
@@ -243,7 +243,7 @@ def test_what_a_proxy_says_for_a_server_that_fell_is_a_broken_connection(serve: 
     assert reach(serve(page, page, answer(ADA))).perform(QUERY, "t").username == "ada"
 
 
-def test_a_server_that_is_gone_is_told_at_once(tmp_path: Path) -> None:
+def test_absent_server_is_reported_at_once(tmp_path: Path) -> None:
     for url in (f"unix://{tmp_path}/none.sock", "http://localhost:9", "https://127.0.0.1:9", "http://popug.invalid"):
         backend = RemoteBackend(parse(url))
         assert refusal(lambda place=backend: place.perform(SECRET)).code == "server_unavailable"  # type: ignore[misc]
@@ -287,7 +287,7 @@ NO_REASON = {
 
 
 @pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
-def test_who_speaks_no_http_has_done_nothing(serve: Serve, said: bytes) -> None:
+def test_server_without_http_is_unavailable_or_in_doubt(serve: Serve, said: bytes) -> None:
     for message in (COMMAND, QUERY, SECRET):
         server = serve(saying(said))
         error = refusal(lambda server=server, message=message: reach(server).perform(message, "t"))  # type: ignore[misc]
@@ -296,14 +296,14 @@ def test_who_speaks_no_http_has_done_nothing(serve: Serve, said: bytes) -> None:
 
 
 @pytest.mark.parametrize("said", [*NONSENSE_OF_OURS.values(), *NO_REASON.values()], ids=[*NONSENSE_OF_OURS, *NO_REASON])
-def test_a_server_that_answers_nonsense_leaves_a_command_in_doubt(serve: Serve, said: bytes) -> None:
+def test_nonsense_answer_leaves_a_command_in_doubt(serve: Serve, said: bytes) -> None:
     for message, code in ((COMMAND, "in_doubt"), (QUERY, "server_unavailable")):
         server = serve(said)
         assert refusal(lambda server=server, message=message: reach(server).perform(message, "t")).code == code  # type: ignore[misc]
         assert len(server.asked) == 1
 
 
-def test_an_answer_in_chunks_or_without_a_length_is_an_answer(serve: Serve) -> None:
+def test_chunked_answer_or_one_without_length_is_read(serve: Serve) -> None:
     chunked = head(200, PLAIN | {"Transfer-Encoding": "chunked"})
     body = answer(ADA).partition(b"\r\n\r\n")[2]
     pieces = (
@@ -329,7 +329,7 @@ def test_an_answer_in_chunks_or_without_a_length_is_an_answer(serve: Serve) -> N
         (answer(b"not here", 404, version=None, kind="text/plain"), "no popug server"),
     ],
 )
-def test_what_is_no_server_of_this_version_is_not_believed(serve: Serve, said: bytes, words: str) -> None:
+def test_answer_of_another_version_is_refused(serve: Serve, said: bytes, words: str) -> None:
     for message in (COMMAND, QUERY):
         server = serve(said)
         error = refusal(lambda server=server, message=message: reach(server).perform(message, "t"))  # type: ignore[misc]
@@ -338,7 +338,7 @@ def test_what_is_no_server_of_this_version_is_not_believed(serve: Serve, said: b
         assert len(server.asked) == 1
 
 
-def test_a_server_of_the_same_release_is_believed(serve: Serve) -> None:
+def test_answer_of_the_same_release_is_accepted(serve: Serve) -> None:
     major, minor, _ = __version__.split(".")
     assert reach(serve(answer(ADA, version=f"{major}.{minor}.77"))).perform(QUERY, "t").username == "ada"
 
@@ -368,9 +368,7 @@ def late(connection: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("message", "code"), [(COMMAND, "in_doubt"), (SECRET, "in_doubt"), (QUERY, "server_unavailable")]
 )
-def test_a_server_that_gives_no_sign_of_life_is_given_up(
-    serve: Serve, message: Any, code: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_server_times_out(serve: Serve, message: Any, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_backend, "ANSWER_TIMEOUT_SECONDS", 600.0)
     server = serve(silent)
     began = monotonic()
@@ -380,7 +378,7 @@ def test_a_server_that_gives_no_sign_of_life_is_given_up(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_is_at_work_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_server_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "READ_TIMEOUT_SECONDS", 30.0)
     monkeypatch.setattr(remote_backend, "HEALTH_TIMEOUT_SECONDS", 60.0)
     monkeypatch.setattr(remote_backend, "ANSWER_TIMEOUT_SECONDS", 600.0)
@@ -397,14 +395,14 @@ def test_a_server_that_is_at_work_is_waited_for(serve: Serve, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_is_at_work_is_not_waited_for_for_ever(serve: Serve) -> None:
+def test_wait_for_a_busy_server_is_bounded(serve: Serve) -> None:
     server = serve(silent, health=answer({"status": "ok"}))
     request = remote_backend.HttpRequest("GET", "/readyz", {}, limit_seconds=0.3)
     assert refusal(lambda: reach(server)._answer(request)).code == "server_unavailable"
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_answer_that_trickles_is_not_waited_for(serve: Serve) -> None:
+def test_slow_answer_times_out(serve: Serve) -> None:
     """All its bytes take several times as long as they may; a client that waited for them would have an answer."""
     slowly = saying(*(bytes([each]) for each in answer(ADA)), then=lambda: sleep(0.01))
     assert len(answer(ADA)) * 0.01 > 5 * http.READ_TIMEOUT_SECONDS
@@ -412,7 +410,7 @@ def test_an_answer_that_trickles_is_not_waited_for(serve: Serve) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_body_without_an_end_is_not_taken(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_without_an_end_is_not_taken(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_BODY_BYTES", 1_000_000)
 
     def endless(connection: socket.socket) -> None:
@@ -439,7 +437,7 @@ def events(*sequences: int) -> bytes:
     return f"{len(text) + 3:x}\r\n: \n{text}\r\n".encode()
 
 
-def test_events_are_followed_over_broken_connections_from_where_they_broke(serve: Serve) -> None:
+def test_follow_resumes_after_the_last_event_received(serve: Serve) -> None:
     server = serve(saying(STREAM + events(4, 5)), HANG_UP, saying(STREAM + events(6)), saying(STREAM + events(7)))
     followed = reach(server).follow(ListEvents(type="task created", after=3), "t")
     assert [each["sequence"] for (each,) in islice(followed, 4)] == ["4", "5", "6", "7"]
@@ -449,7 +447,7 @@ def test_events_are_followed_over_broken_connections_from_where_they_broke(serve
     assert server.asked[0].fields["Authorization"] == "Bearer t"
 
 
-def test_a_stream_whose_token_has_ended_ends(serve: Serve) -> None:
+def test_stream_ends_with_its_token(serve: Serve) -> None:
     server = serve(saying(STREAM + events(4) + b"0\r\n\r\n"), problem("token_revoked", 4, 401))
     followed = reach(server).follow(ListEvents(), "t")
     assert len(next(followed)) == 1
@@ -457,7 +455,7 @@ def test_a_stream_whose_token_has_ended_ends(serve: Serve) -> None:
         next(followed)
 
 
-def test_what_ends_a_stream_is_no_event_of_it(serve: Serve) -> None:
+def test_end_of_a_stream_is_not_an_event(serve: Serve) -> None:
     told = problem("token_revoked", 4, 401).partition(b"\r\n\r\n")[2]
     last = b"event: problem\ndata: " + told + b"\n\n"
     server = serve(saying(STREAM + events(4) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(last), last)))
@@ -469,12 +467,12 @@ def test_what_ends_a_stream_is_no_event_of_it(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("said", [HANG_UP, saying(STREAM), saying(STREAM + b"8\r\ndata: {\n\r\n"), answer({})])
-def test_a_stream_that_never_is_one_is_given_up(serve: Serve, said: Reply) -> None:
+def test_stream_that_never_starts_is_unavailable(serve: Serve, said: Reply) -> None:
     assert refusal(lambda: next(reach(serve(said)).follow(ListEvents(), "t"))).code == "server_unavailable"
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_stream_that_falls_silent_is_taken_up_again(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_stream_is_reconnected(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_backend, "STREAM_TIMEOUT_SECONDS", 0.5)
     server = serve(saying(STREAM + events(1), then=lambda: sleep(3)), saying(STREAM + events(2)))
     followed = reach(server).follow(ListEvents(), "t")
@@ -491,7 +489,7 @@ def test_large_answers_arrive_whole(serve: Serve) -> None:
     assert found.users[-1].username == "n19999"
 
 
-def test_a_large_request_to_a_server_that_answers_early_is_refused_by_what_it_says(serve: Serve) -> None:
+def test_early_answer_to_a_large_request_is_reported(serve: Serve) -> None:
     from popug_cli.messages.tasks import ImportTasks, NewTask
 
     def early(connection: socket.socket) -> None:
@@ -548,14 +546,14 @@ def secured(certificate: Path) -> Iterator[str]:
         listening.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_certificate_that_nobody_trusts_is_told_nothing(secured: str) -> None:
+def test_untrusted_certificate_gets_no_request(secured: str) -> None:
     error = refusal(lambda: RemoteBackend(parse(f"https://localhost:{secured}")).perform(SECRET))
     assert error.code == "server_unavailable"
     assert "certificate" in error.message.lower()
     assert "SSL_CERT_FILE" in error.hint
 
 
-def test_a_trusted_certificate_is_good_for_its_own_host_only(
+def test_trusted_certificate_is_valid_for_its_host_only(
     secured: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -565,7 +563,7 @@ def test_a_trusted_certificate_is_good_for_its_own_host_only(
     assert "127.0.0.1" in other.message
 
 
-def test_tls_where_there_is_none_and_none_where_there_is(secured: str) -> None:
+def test_tls_mismatch_is_unavailable(secured: str) -> None:
     without = f"http://127.0.0.1:{secured}"
     assert refusal(lambda: RemoteBackend(parse(without)).perform(QUERY, "t")).code == "server_unavailable"
     with socket.create_server(("127.0.0.1", 0)) as plain:

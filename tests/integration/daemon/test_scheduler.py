@@ -43,7 +43,7 @@ def set_local(company: InProcess, local: str) -> None:
 # --- what is due --------------------------------------------------------------------------------
 
 
-def test_yesterday_is_closed_paid_and_mailed_at_its_hour_and_not_before(company: InProcess) -> None:
+def test_yesterday_is_closed_and_mailed_at_its_hour(company: InProcess) -> None:
     earn(company)
     set_local(company, "2026-03-03 00:04")
     assert closed_dates(run_due(company)) == []
@@ -56,19 +56,19 @@ def test_yesterday_is_closed_paid_and_mailed_at_its_hour_and_not_before(company:
     check_books(company.rows)
 
 
-def test_at_any_hour_yesterday_is_closed(company: InProcess) -> None:
+def test_yesterday_is_closed_at_any_hour(company: InProcess) -> None:
     set_local(company, "2026-03-03 00:01")
     assert closed_dates(run_due(company, 0)) == ["2026-03-02"]
 
 
-def test_a_late_hour_leaves_yesterday_open_until_then(company: InProcess) -> None:
+def test_late_hour_leaves_yesterday_open_until_then(company: InProcess) -> None:
     set_local(company, "2026-03-04 13:59")
     assert closed_dates(run_due(company, 14 * 60)) == ["2026-03-02"]
     set_local(company, "2026-03-04 14:00")
     assert closed_dates(run_due(company, 14 * 60)) == ["2026-03-03"]
 
 
-def test_a_machine_off_for_three_days_closes_each_as_itself(company: InProcess) -> None:
+def test_machine_off_for_three_days_closes_each_as_itself(company: InProcess) -> None:
     for hour in ("2026-03-02 10:00", "2026-03-03 10:00"):
         set_local(company, hour)
         earn(company)
@@ -79,7 +79,7 @@ def test_a_machine_off_for_three_days_closes_each_as_itself(company: InProcess) 
     assert run.mail.sent == 2
 
 
-def test_a_clock_set_back_closes_nothing_and_set_right_goes_on(company: InProcess) -> None:
+def test_clock_set_back_closes_nothing_until_corrected(company: InProcess) -> None:
     set_local(company, "2026-03-04 09:00")
     assert len(closed_dates(run_due(company))) == 2
     set_local(company, "2026-02-01 09:00")
@@ -89,7 +89,7 @@ def test_a_clock_set_back_closes_nothing_and_set_right_goes_on(company: InProces
     assert closed_dates(run_due(company)) == ["2026-03-04"]
 
 
-def test_a_jump_of_years_is_said_each_time_and_closes_only_with_a_yes(company: InProcess) -> None:
+def test_jump_of_years_is_reported_and_needs_confirmation(company: InProcess) -> None:
     earn(company)
     set_local(company, "2029-03-02 09:00")
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_a_jump_of_years_is_said_each_time_and_closes_only_with_a_yes(company: I
     assert "warning" not in health(company, "overdue_days").detail
 
 
-def test_31_days_need_no_yes(company: InProcess) -> None:
+def test_31_days_need_no_confirmation(company: InProcess) -> None:
     set_local(company, "2026-04-02 09:00")
     assert len(run_due(company).days) == 31
 
@@ -118,7 +118,7 @@ def test_31_days_need_no_yes(company: InProcess) -> None:
         ("Pacific/Apia", "2011-12-29T12:00", "2012-01-01 00:05", ["2011-12-29", "2011-12-31"]),
     ],
 )
-def test_days_of_odd_length_are_closed_at_their_hour(
+def test_days_of_unusual_length_are_closed_at_their_hour(
     tmp_path: Path, zone: str, first: str, now: str, days: list[str]
 ) -> None:
     company = create_company(tmp_path / "home", zone, SetClock(datetime.fromisoformat(f"{first}+00:00")))
@@ -136,7 +136,7 @@ def test_before_its_minute_the_day_before_yesterday_is_the_last() -> None:
     assert last_closable_day(calendar, now, 0) == date(2011, 12, 31)
 
 
-def test_a_close_by_hand_leaves_nothing_to_do(company: InProcess) -> None:
+def test_manual_close_leaves_nothing_due(company: InProcess) -> None:
     earn(company)
     company.act("boss", CloseDay())
     set_local(company, "2026-03-03 00:05")
@@ -144,13 +144,13 @@ def test_a_close_by_hand_leaves_nothing_to_do(company: InProcess) -> None:
     assert (closed_dates(run), run.next.closes) == ([], date(2026, 3, 3))
 
 
-def test_what_comes_next_is_asked_of_the_database(company: InProcess) -> None:
+def test_next_close_is_read_from_the_database(company: InProcess) -> None:
     asked: Schedule = company.backend.perform(ShowSchedule(at_minute=FIVE_PAST), actor=SCHEDULER)
     assert (asked.closes, asked.closes_at) == (date(2026, 3, 2), datetime(2026, 3, 2, 23, 5, tzinfo=UTC))
     assert (asked.overdue_days, asked.time_zone) == (0, "Europe/Berlin")
 
 
-def test_a_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_due(company).backup is None
     monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
     company.backend.close()
@@ -162,9 +162,7 @@ def test_a_backup_a_day_is_taken_if_set(company: InProcess, monkeypatch: pytest.
     assert run_due(company).backup not in {None, first}
 
 
-def test_of_two_schedulers_that_look_at_once_one_takes_the_backup(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_of_two_schedulers_takes_the_backup(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_SCHEDULER_BACKUP", "true")
     company.backend.close()
     look, taken = heartbeat.last_recorded, []
@@ -182,9 +180,7 @@ def test_of_two_schedulers_that_look_at_once_one_takes_the_backup(
     assert len(list((company.root / "backups").iterdir())) == 1
 
 
-def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_backup_is_a_warning_and_the_day_is_closed(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise Unavailable("disk_full", "The disk is full.")
 
@@ -197,9 +193,7 @@ def test_a_backup_that_fails_is_a_warning_and_the_day_is_closed_all_the_same(
     assert any("backup was not taken" in warning for warning in company.warnings)
 
 
-def test_while_the_mail_server_is_down_all_mail_waits_longer_and_longer(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mail_backs_off_while_the_mail_server_is_down(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_MAIL_TRANSPORT", "smtp")
     monkeypatch.setenv("POPUG_MAIL_SMTP_HOST", "127.0.0.1")
     monkeypatch.setenv("POPUG_MAIL_SMTP_PORT", "9")
@@ -226,7 +220,7 @@ def health(company: InProcess, name: str) -> Check:
     return next(check for check in checks if check.name == name)
 
 
-def test_the_doctor_warns_of_a_scheduler_that_stands_still(company: InProcess) -> None:
+def test_doctor_warns_of_a_stopped_scheduler(company: InProcess) -> None:
     assert health(company, "scheduler").detail == "no scheduler has run here"
     run_due(company)
     assert health(company, "scheduler").detail == "the scheduler last ran at 2026-03-02 10:00"
@@ -235,7 +229,7 @@ def test_the_doctor_warns_of_a_scheduler_that_stands_still(company: InProcess) -
     assert (check.ok, check.detail.startswith("warning: the scheduler has not run since")) == (True, True)
 
 
-def test_a_sign_of_life_is_left_now_and_then_also_after_the_clock_was_set_back(company: InProcess) -> None:
+def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> None:
     def seen() -> Any:
         return company.rows("SELECT seen_at FROM storage_heartbeats")[0]["seen_at"]
 
@@ -276,7 +270,7 @@ def working(company: InProcess, reporter: RecordingReporter) -> ScheduledRun:
     return ScheduledRun(open_backend, RunDue(at_minute=FIVE_PAST), reporter)
 
 
-def test_a_run_that_did_nothing_is_told_only_at_its_hour(company: InProcess) -> None:
+def test_idle_run_is_reported_only_at_its_hour(company: InProcess) -> None:
     reporter = RecordingReporter()
     work = working(company, reporter)
     work.run(always_report=False)
@@ -288,7 +282,7 @@ def test_a_run_that_did_nothing_is_told_only_at_its_hour(company: InProcess) -> 
     assert closed_dates(reporter.runs[-1]) == ["2026-03-02"]
 
 
-def test_too_many_days_are_told_when_they_are_found(company: InProcess) -> None:
+def test_too_many_days_are_reported_when_found(company: InProcess) -> None:
     reporter = RecordingReporter()
     work = working(company, reporter)
     company.clock.advance(days=100)
@@ -297,9 +291,7 @@ def test_too_many_days_are_told_when_they_are_found(company: InProcess) -> None:
     assert [run.next.needs_yes for run in reporter.runs] == [True]
 
 
-def test_a_fault_of_the_place_is_told_once_and_the_next_run_tries_again(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_error_is_reported_once_and_retried(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(self: ScheduledRun) -> ScheduledRunResult:
         raise Unavailable("database_busy", "Another process holds the database.")
 
@@ -314,7 +306,7 @@ def test_a_fault_of_the_place_is_told_once_and_the_next_run_tries_again(
     assert len(reporter.runs) == 1
 
 
-def test_an_order_to_stop_ends_a_run_between_two_steps_with_nothing_half_done(company: InProcess) -> None:
+def test_stop_ends_a_run_between_two_steps(company: InProcess) -> None:
     earn(company)
     company.clock.advance(days=1)
     reporter = RecordingReporter()
@@ -329,7 +321,7 @@ def test_an_order_to_stop_ends_a_run_between_two_steps_with_nothing_half_done(co
     assert closed_dates(run_due(company)) == ["2026-03-02"]
 
 
-def test_a_signal_that_another_thread_is_given_is_heard_soon() -> None:
+def test_signal_to_another_thread_is_handled_soon() -> None:
     """The system may do that with several threads, and it wakes nobody who waits in the main one."""
     orders: SimpleQueue[int | BaseException] = SimpleQueue()
     is_over, not_woken = threading.Event(), []

@@ -73,7 +73,7 @@ def popug(root: Path, wall: WallClock, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(command, env=wall.environment, capture_output=True, text=True, check=False)
 
 
-def test_a_clock_that_jumps_while_it_runs_is_noticed_within_seconds(tmp_path: Path) -> None:
+def test_clock_jump_is_noticed_within_seconds(tmp_path: Path) -> None:
     wall = WallClock(tmp_path, ZONE)
     company = create_company(tmp_path / "home", ZONE)
     for day in ("2026-03-02", "2026-03-03"):
@@ -99,7 +99,7 @@ def test_a_clock_that_jumps_while_it_runs_is_noticed_within_seconds(tmp_path: Pa
     check_books(company.rows)
 
 
-def test_years_are_closed_with_a_yes_and_the_doctor_says_that_they_wait(tmp_path: Path) -> None:
+def test_years_need_yes_and_doctor_reports_overdue_days(tmp_path: Path) -> None:
     wall = WallClock(tmp_path, ZONE)
     company = create_company(tmp_path / "home", ZONE)
     earn(company)
@@ -115,7 +115,7 @@ def test_years_are_closed_with_a_yes_and_the_doctor_says_that_they_wait(tmp_path
     assert (done.returncode, len(json.loads(done.stdout)["days"])) == (0, 40)
 
 
-def test_once_closes_from_its_hour_on_and_a_second_time_does_nothing(tmp_path: Path) -> None:
+def test_once_closes_after_its_hour_and_only_once(tmp_path: Path) -> None:
     wall = WallClock(tmp_path, ZONE)
     company = create_company(tmp_path / "home", ZONE)
     earn(company)
@@ -139,7 +139,7 @@ def test_once_closes_from_its_hour_on_and_a_second_time_does_nothing(tmp_path: P
         ("Pacific/Apia", "2011-12-29T20:00", "00:00", "2011-12-29 23:59:57", "2011-12-29"),  # nor does the 30th
     ],
 )
-def test_it_wakes_at_its_hour_by_the_clock_on_the_wall_also_where_the_hour_is_odd(
+def test_scheduler_wakes_at_local_hour_also_if_it_is_skipped(
     tmp_path: Path, zone: str, morning: str, at: str, before: str, closes: str
 ) -> None:
     wall = WallClock(tmp_path, zone)

@@ -49,7 +49,7 @@ NO_GRACE = "from popug_cli.daemon import hook_loop, scheduler\nhook_loop.GRACE_S
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_tells_what_it_does_and_a_signal_ends_it(company: InProcess, number: signal.Signals) -> None:
+def test_scheduler_reports_and_ends_on_a_signal(company: InProcess, number: signal.Signals) -> None:
     with started(company.root, "--json", patch=NO_GRACE) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]
@@ -74,7 +74,7 @@ def held(company: InProcess, by: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("by", ["popug", "shell"])
-def test_a_signal_ends_it_although_the_database_is_held(company: InProcess, by: str) -> None:
+def test_signal_ends_scheduler_while_the_database_is_locked(company: InProcess, by: str) -> None:
     """Its run gives up the wait for the write lock, long before that wait is over or a grace period is."""
     patch = f"{NO_GRACE}\nfrom popug_cli.storage import engine, queue\n"
     patch += "engine.BUSY_TIMEOUT_SECONDS = queue.PATIENCE_SECONDS = 600"
@@ -87,7 +87,7 @@ def test_a_signal_ends_it_although_the_database_is_held(company: InProcess, by: 
         assert process.stderr.read() == ""
 
 
-def test_a_signal_ends_it_although_it_waits_to_begin(company: InProcess) -> None:
+def test_signal_ends_scheduler_while_it_waits_to_start(company: InProcess) -> None:
     """It catches up before its first line, and waits for the write lock for that."""
     with company.backend.runtime.writing(SCHEDULER) as context:
         context.connection.exec_driver_sql("UPDATE bus_cursors SET position = position - 1")
@@ -100,9 +100,7 @@ def test_a_signal_ends_it_although_it_waits_to_begin(company: InProcess) -> None
     assert (process.returncode, told, errors) == (0, "", "")
 
 
-def test_a_signal_ends_it_although_the_mail_server_hangs_and_the_mail_goes_out_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_signal_ends_scheduler_while_the_mail_server_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     earn(company)
     with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as smtp:
@@ -122,14 +120,14 @@ def test_a_signal_ends_it_although_the_mail_server_hangs_and_the_mail_goes_out_l
     check_books(company.rows)
 
 
-def test_once_does_what_is_due_and_ends(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_does_due_work_and_ends(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_popug(["--home", str(company.root), "scheduler", "--once", "--yes", "--json"]) == 0
     line = json.loads(capsys.readouterr().out)
     assert line["event"] == "run"
     assert line["days"][0]["business_date"] == "2026-03-02"
 
 
-def test_once_says_that_too_many_days_need_a_yes(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_with_too_many_days_needs_yes(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     long_ago = create_company(company.root.parent / "old", clock=SetClock(datetime(2001, 1, 1, tzinfo=UTC)))
     assert run_popug(["scheduler", "--home", str(long_ago.root), "--once"]) == 2
     told = capsys.readouterr()
@@ -138,7 +136,7 @@ def test_once_says_that_too_many_days_need_a_yes(company: InProcess, capsys: pyt
     assert long_ago.rows("SELECT * FROM billing_days") == []
 
 
-def test_a_bad_hour_and_a_missing_company_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_hour_and_missing_company_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_popug(["--home", str(tmp_path), "scheduler", "--at", "24:00"]) == 2
     assert run_popug(["--home", str(tmp_path), "scheduler"]) == 3
     assert capsys.readouterr().out == ""

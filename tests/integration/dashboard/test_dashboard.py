@@ -79,7 +79,7 @@ def screen(pilot: Pilot[None]) -> str:
     return "\n".join(strip.text.rstrip() for strip in lines)
 
 
-def test_a_worker_completes_a_task_with_a_key_and_sees_what_it_brought(company: InProcess) -> None:
+def test_worker_completes_a_task_and_sees_the_reward(company: InProcess) -> None:
     task = company.act("boss", AddTask(title="Feed [b]the cage".replace("[b]", "<b>"), jira_id="POPUG-7"))
     assert task.reward_cents is not None
     reward = f"${task.reward_cents // 100}"
@@ -100,7 +100,7 @@ def test_a_worker_completes_a_task_with_a_key_and_sees_what_it_brought(company: 
     assert company.act("kesha", GetTask(number=1)).status == "completed"
 
 
-def test_what_others_do_is_seen_without_a_key(company: InProcess) -> None:
+def test_changes_of_others_appear_without_a_key_press(company: InProcess) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await seen(pilot, "My open tasks: none.", "balance $0")
         company.act("boss", AddTask(title="Feed the cage"))
@@ -113,7 +113,7 @@ def test_what_others_do_is_seen_without_a_key(company: InProcess) -> None:
     walk(dashboard_of(company, "kesha"), steps)
 
 
-def test_a_task_that_a_shuffle_has_just_taken_is_a_message(company: InProcess) -> None:
+def test_completing_a_shuffled_task_shows_a_message(company: InProcess) -> None:
     company.act("boss", AddTask(title="Feed the cage"))
     company.hire("gosha")
 
@@ -133,7 +133,7 @@ def test_a_task_that_a_shuffle_has_just_taken_is_a_message(company: InProcess) -
     walk(dashboard_of(company, "kesha", behind_the_back), steps)
 
 
-def test_a_shuffle_needs_a_yes(company: InProcess) -> None:
+def test_shuffle_needs_yes(company: InProcess) -> None:
     company.act("boss", AddTask(title="Feed the cage"))
     before = company.act("kesha", GetBalance()).balance_cents
 
@@ -184,7 +184,7 @@ def test_money_and_analytics_have_their_figures_and_charts(company: InProcess) -
     walk(dashboard_of(company, "kesha"), own)
 
 
-def test_what_is_done_after_the_close_of_today_is_still_shown(company: InProcess) -> None:
+def test_entries_after_todays_close_are_shown(company: InProcess) -> None:
     company.act("boss", CloseDay(send_mail=False))
     company.act("boss", AddTask(title="Feed the cage"))
 
@@ -197,7 +197,7 @@ def test_what_is_done_after_the_close_of_today_is_still_shown(company: InProcess
     walk(dashboard_of(company, "kesha"), steps)
 
 
-def test_names_give_way_before_numbers_do(company: InProcess) -> None:
+def test_names_are_shortened_before_numbers(company: InProcess) -> None:
     long = "p" * 32
     company.hire(long)
     while company.act("boss", AddTask(title="Feed the cage " * 10)).assignee != long:
@@ -212,7 +212,7 @@ def test_names_give_way_before_numbers_do(company: InProcess) -> None:
     walk(dashboard_of(company, "boss"), steps)
 
 
-def test_many_tasks_are_turned_over_page_by_page(company: InProcess) -> None:
+def test_many_tasks_are_paged(company: InProcess) -> None:
     for number in range(3):
         company.act("boss", AddTask(title=f"Task {number}"))
 
@@ -229,7 +229,9 @@ def test_many_tasks_are_turned_over_page_by_page(company: InProcess) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_its_own_ends_it_without_a_traceback(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_internal_error_ends_dashboard_without_traceback(
+    company: InProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
     def broken(message: Message[Any]) -> Any:
         if isinstance(message, ListTasks):
             raise ZeroDivisionError("a fault")
@@ -247,7 +249,7 @@ def test_a_fault_of_its_own_ends_it_without_a_traceback(company: InProcess, caps
     assert "Traceback" not in "".join(capsys.readouterr())
 
 
-def test_over_a_server_it_works_and_says_when_the_server_is_gone(tmp_path: Path) -> None:
+def test_dashboard_uses_a_server_and_reports_its_end(tmp_path: Path) -> None:
     residence = create_home(tmp_path / "home")
     token = residence.tokens["kesha"]
     with RunningServer(residence.home.root) as served:
@@ -275,7 +277,7 @@ def logged_in(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     return company
 
 
-def test_without_a_terminal_it_shows_everything_once(logged_in: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dashboard_without_terminal_prints_once(logged_in: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["dashboard", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [*shown] == ["today", "statement", "income", "analytics"]
@@ -283,7 +285,7 @@ def test_without_a_terminal_it_shows_everything_once(logged_in: InProcess, capsy
     assert "My open tasks" in capsys.readouterr().out
 
 
-def test_without_textual_it_says_what_to_install(
+def test_dashboard_without_textual_says_what_to_install(
     logged_in: InProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "_is_live", lambda printer: True)
@@ -296,7 +298,7 @@ def test_without_textual_it_says_what_to_install(
     assert "pip install 'popug[tui]'" in error
 
 
-def test_what_is_said_beside_an_answer_is_shown_and_not_printed(
+def test_warning_is_shown_and_not_printed(
     logged_in: InProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     companies = list[Company]()
@@ -309,7 +311,7 @@ def test_what_is_said_beside_an_answer_is_shown_and_not_printed(
     assert "".join(capsys.readouterr()) == ""
 
 
-def test_after_a_restore_it_goes_on_with_the_restored_file(logged_in: InProcess, tmp_path: Path) -> None:
+def test_dashboard_reads_the_restored_file_after_restore(logged_in: InProcess, tmp_path: Path) -> None:
     way_in = command.ReconnectingBackend(CommandContext(logged_in.backend.home, as_json=False))
     assert way_in(ListTasks()).total == 0
     with closing(sqlite3.connect(logged_in.backend.home.database)) as database:
@@ -324,7 +326,7 @@ def test_after_a_restore_it_goes_on_with_the_restored_file(logged_in: InProcess,
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs terminals")
-def test_at_a_terminal_it_is_drawn_and_a_signal_ends_it_well(logged_in: InProcess) -> None:
+def test_dashboard_is_drawn_and_ends_cleanly_on_a_signal(logged_in: InProcess) -> None:
     logged_in.act("boss", AddTask(title="Feed the cage"))
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 80))

@@ -40,7 +40,7 @@ __all__ = ["company"]
 # --- when it fails ------------------------------------------------------------------------------
 
 
-def test_a_failure_is_tried_again_later_and_what_follows_waits(company: InProcess) -> None:
+def test_failure_is_retried_later_and_later_events_wait(company: InProcess) -> None:
     hook(company, "task_created", f'test -e "$POPUG_HOME/up" || {{ echo no chat; exit 3; }}; {KEEP}')
     add(company, "One", "Two")
     assert run_hooks(company) == HookRunResult(1, 0, 1, 0)
@@ -59,7 +59,7 @@ def test_a_failure_is_tried_again_later_and_what_follows_waits(company: InProces
     assert (find_hook(company).state, find_hook(company).last_error) == ("ready", None)
 
 
-def test_what_fails_for_good_is_set_aside_and_given_once_more_when_asked_for(company: InProcess) -> None:
+def test_failing_event_is_a_dead_letter_and_retried_on_request(company: InProcess) -> None:
     poison = 'event=$(cat); case $event in *Poison*) test -e cure || exit 1;; esac; echo "$event" >> got.jsonl'
     hook(company, "task_created", poison)
     add(company, "Poison", "Fine")
@@ -80,7 +80,7 @@ def test_what_fails_for_good_is_set_aside_and_given_once_more_when_asked_for(com
     assert find_hook(company).dead == 0
 
 
-def test_one_hook_that_fails_keeps_no_other_waiting(company: InProcess) -> None:
+def test_failing_hook_does_not_delay_others(company: InProcess) -> None:
     hook(company, "task_created.a", "exit 1")
     hook(company, "task_created.b", KEEP)
     add(company, "One", "Two")
@@ -88,9 +88,7 @@ def test_one_hook_that_fails_keeps_no_other_waiting(company: InProcess) -> None:
     assert titles(company) == ["One", "Two"]
 
 
-def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_hook_is_killed_with_its_child_processes(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_HOOKS_TIMEOUT_SECONDS", "1")
     company.backend.close()
     hook(company, "task_created", 'sleep 1000 & echo $! > "$POPUG_HOME/child"; wait')
@@ -100,7 +98,7 @@ def test_a_hook_that_takes_too_long_is_ended_with_all_that_it_started(
     assert is_gone(company.root / "child")
 
 
-def test_what_a_hook_leaves_running_is_ended_with_it(company: InProcess) -> None:
+def test_child_processes_of_a_hook_end_with_it(company: InProcess) -> None:
     hook(company, "task_created", 'sleep 1000 & echo $! > "$POPUG_HOME/child"; echo done')
     add(company, "One")
     assert run_hooks(company).done == 1
@@ -117,21 +115,21 @@ def test_what_a_hook_leaves_running_is_ended_with_it(company: InProcess) -> None
         (r"printf 'a\000\377b'", 0, "a\ufffd\ufffdb"),
     ],
 )
-def test_a_trial_tells_exit_and_output(company: InProcess, script: str, exit_status: int, output: str) -> None:
+def test_try_reports_exit_and_output(company: InProcess, script: str, exit_status: int, output: str) -> None:
     hook(company, "any", script)
     trial = company.backend.perform(TryHook(name="any"))
     assert (trial.exit, trial.output, trial.is_sample) == (exit_status, output, False)
     assert company.rows("SELECT * FROM bus_hooks") == []
 
 
-def test_a_hook_that_cannot_be_started_says_why(company: InProcess) -> None:
+def test_hook_that_cannot_start_has_an_error(company: InProcess) -> None:
     path = hook(company, "any", "")
     path.write_text("no shebang")
     trial = company.backend.perform(TryHook(name="any"))
     assert (trial.exit, "#!/bin/sh" in trial.output) == (126, True)
 
 
-def test_a_trial_is_of_the_event_that_is_named_the_last_of_its_kind_or_a_sample(company: InProcess) -> None:
+def test_try_uses_named_event_or_last_one_or_a_sample(company: InProcess) -> None:
     hook(company, "task_created", "cat")
     trial = company.backend.perform(TryHook(name="task_created"))
     assert (trial.is_sample, json.loads(trial.output)) == (True, trial.event)
@@ -150,7 +148,7 @@ def test_a_trial_is_of_the_event_that_is_named_the_last_of_its_kind_or_a_sample(
 
 
 @pytest.mark.parametrize("event_type", EVENTS)
-def test_a_sample_fits_its_schema(event_type: str) -> None:
+def test_sample_fits_its_schema(event_type: str) -> None:
     now = datetime.now(UTC)
     assert decode(1, event_type, json.dumps(make_sample_event(event_type, now))).time == now
     assert any(event_type in types for types in events().values())
@@ -159,7 +157,7 @@ def test_a_sample_fits_its_schema(event_type: str) -> None:
 # --- claims -------------------------------------------------------------------------------------
 
 
-def test_what_somebody_has_claimed_is_left_alone_until_the_lease_is_over(company: InProcess) -> None:
+def test_leased_event_is_left_alone_until_lease_expires(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     add(company, "One")
     sync_hooks(company.backend, SCHEDULER, find(company.backend.home))
@@ -178,7 +176,7 @@ def test_what_somebody_has_claimed_is_left_alone_until_the_lease_is_over(company
     assert (find_hook(company).attempts, find_hook(company).last_error) == (0, None)
 
 
-def test_a_lease_from_a_clock_that_was_set_back_holds_nobody_up(company: InProcess) -> None:
+def test_lease_is_void_after_clock_set_back(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     add(company, "One")
     sync_hooks(company.backend, SCHEDULER, find(company.backend.home))
@@ -189,7 +187,7 @@ def test_a_lease_from_a_clock_that_was_set_back_holds_nobody_up(company: InProce
     assert run_hooks(company).done == 1
 
 
-def test_two_that_look_at_once_run_each_event_once_in_order(company: InProcess) -> None:
+def test_two_runners_run_each_event_once_in_order(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     add(company, *(f"Task {number}" for number in range(12)))
     runs: list[HookRunResult] = []
@@ -208,7 +206,7 @@ def test_two_that_look_at_once_run_each_event_once_in_order(company: InProcess) 
     assert titles(company) == [f"Task {number}" for number in range(12)]
 
 
-def test_a_command_waits_for_no_hook_and_the_look_holds_no_lock(company: InProcess) -> None:
+def test_command_waits_for_no_hook_and_runner_holds_no_lock(company: InProcess) -> None:
     hook(company, "task_created", 'touch "$POPUG_HOME/begun"; while ! test -e "$POPUG_HOME/go"; do sleep 0.02; done')
     add(company, "One")
     thread = threading.Thread(target=run_hooks, args=(company,))
@@ -223,7 +221,7 @@ def test_a_command_waits_for_no_hook_and_the_look_holds_no_lock(company: InProce
     assert find_hook(company).waiting == 0
 
 
-def test_nothing_is_begun_after_its_time_and_the_rest_is_left(company: InProcess) -> None:
+def test_no_event_is_started_after_the_time_limit(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     add(company, "One")
     assert run_hooks(company, seconds=0) == HookRunResult(1, 0, 0, 0)
@@ -234,9 +232,7 @@ def test_nothing_is_begun_after_its_time_and_the_rest_is_left(company: InProcess
     assert received(company) == []
 
 
-def test_a_machine_that_cannot_start_programs_counts_no_attempt(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failure_to_start_any_program_counts_no_attempt(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def full() -> None:
         raise OSError(28, "No space left on device")
 
@@ -250,7 +246,7 @@ def test_a_machine_that_cannot_start_programs_counts_no_attempt(
     assert run_hooks(company).done == 1
 
 
-def test_the_doctor_finds_nothing_wrong_with_hooks_and_their_dead_letters(company: InProcess) -> None:
+def test_doctor_passes_with_hooks_and_dead_letters(company: InProcess) -> None:
     def wrong() -> list[str]:
         return [check.name for check in company.backend.perform(CheckHealth()).checks if not check.ok]
 

@@ -22,7 +22,7 @@ __all__ = ["company"]
 # --- what is given ------------------------------------------------------------------------------
 
 
-def test_a_hook_gets_each_event_of_its_name_once_as_cloudevents_in_the_order_of_the_log(company: InProcess) -> None:
+def test_hook_gets_each_event_once_in_log_order(company: InProcess) -> None:
     hook(company, "task_created.sh", KEEP)
     add(company, "One", "Two", "Three")
     assert run_hooks(company) == HookRunResult(hooks=1, done=3, failed=0, dead=0)
@@ -36,7 +36,7 @@ def test_a_hook_gets_each_event_of_its_name_once_as_cloudevents_in_the_order_of_
     assert len(received(company)) == 3
 
 
-def test_any_gets_every_event_beside_hooks_of_one_kind(company: InProcess) -> None:
+def test_any_hook_gets_every_event_besides_typed_hooks(company: InProcess) -> None:
     hook(company, "any", KEEP)
     hook(company, "task_priced.1", 'echo "$POPUG_EVENT" >> "$POPUG_HOME/first"')
     hook(company, "task_priced.2", 'echo "$POPUG_EVENT_TYPE" >> "$POPUG_HOME/second"')
@@ -54,7 +54,7 @@ def test_any_gets_every_event_beside_hooks_of_one_kind(company: InProcess) -> No
     assert (company.root / "second").read_text() == "popug.billing.task_priced.v1\n"
 
 
-def test_a_hook_begins_with_what_happens_after_it_was_put_there(company: InProcess) -> None:
+def test_hook_starts_with_events_after_it_was_added(company: InProcess) -> None:
     add(company, "Before")
     company.clock.instant = datetime.now(UTC)
     time.sleep(0.01)
@@ -68,7 +68,7 @@ def test_a_hook_begins_with_what_happens_after_it_was_put_there(company: InProce
     assert titles(company) == ["After, before anybody looked", "Later"]
 
 
-def test_a_hook_that_comes_while_the_clock_is_set_back_begins_at_the_end_of_the_log(company: InProcess) -> None:
+def test_hook_added_with_clock_set_back_starts_at_log_end(company: InProcess) -> None:
     company.clock.advance(days=-30)
     add(company, "Before")
     hook(company, "task_created", KEEP)
@@ -78,7 +78,7 @@ def test_a_hook_that_comes_while_the_clock_is_set_back_begins_at_the_end_of_the_
     assert titles(company) == ["After"]
 
 
-def test_what_a_hook_missed_while_nobody_ran_it_waits_for_it(company: InProcess) -> None:
+def test_events_wait_for_a_hook_that_is_not_run(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     run_hooks(company)
     add(company, "On Friday")
@@ -88,7 +88,7 @@ def test_what_a_hook_missed_while_nobody_ran_it_waits_for_it(company: InProcess)
     assert titles(company) == ["On Friday", "On Monday"]
 
 
-def test_a_hook_that_is_gone_for_a_moment_goes_on_and_one_that_is_gone_for_long_begins_anew(company: InProcess) -> None:
+def test_hook_resumes_after_short_absence_restarts_after_long(company: InProcess) -> None:
     path = hook(company, "task_created", KEEP)
     run_hooks(company)
     path.rename(company.root / "aside")
@@ -113,9 +113,7 @@ def test_a_hook_that_is_gone_for_a_moment_goes_on_and_one_that_is_gone_for_long_
     assert titles(company) == ["While it was edited", "On again"]
 
 
-def test_a_place_far_behind_follows_the_log_where_nothing_is_for_the_hook(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_idle_hook_far_behind_follows_the_log(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "IDLE_EVENTS", 3)
     hook(company, "day_closed", KEEP)
     run_hooks(company)
@@ -125,7 +123,7 @@ def test_a_place_far_behind_follows_the_log_where_nothing_is_for_the_hook(
     assert row["position"] == row["head"]
 
 
-def test_the_environment_is_small_and_without_a_token(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_small_and_without_a_token(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_TOKEN", "secret")
     monkeypatch.setenv("AWS_SECRET", "secret")
     hook(company, "task_created", "env; pwd")
@@ -137,7 +135,7 @@ def test_the_environment_is_small_and_without_a_token(company: InProcess, monkey
     assert trial.output.splitlines()[-1] == str(company.root)
 
 
-def test_an_event_longer_than_a_pipe_and_a_hook_that_does_not_read_are_no_trouble(company: InProcess) -> None:
+def test_event_longer_than_a_pipe_and_unread_input_are_fine(company: InProcess) -> None:
     hook(company, "any", "true")
     hook(company, "any.count", 'wc -c >> "$POPUG_HOME/sizes"')
     envelope = {"specversion": "1.0", "id": "big", "type": "popug.odd.big.v1", "subject": "x", "data": "y" * 300_000}
@@ -152,7 +150,7 @@ def test_an_event_longer_than_a_pipe_and_a_hook_that_does_not_read_are_no_troubl
 # --- which files are run ------------------------------------------------------------------------
 
 
-def test_only_safe_files_are_run_and_the_others_say_what_they_lack(company: InProcess) -> None:
+def test_only_safe_files_run_and_others_report_their_problem(company: InProcess) -> None:
     folder = company.root / "hooks"
     hook(company, "any.group", KEEP, 0o775)
     hook(company, "any.others", KEEP, 0o757)
@@ -178,7 +176,7 @@ def test_only_safe_files_are_run_and_the_others_say_what_they_lack(company: InPr
         company.backend.perform(TryHook(name="any.group"))
 
 
-def test_no_hook_of_a_folder_that_others_may_write_to_is_run(company: InProcess) -> None:
+def test_hooks_in_a_folder_writable_by_others_are_not_run(company: InProcess) -> None:
     hook(company, "task_created", KEEP)
     (company.root / "hooks").chmod(0o777)
     add(company, "One")
@@ -189,7 +187,7 @@ def test_no_hook_of_a_folder_that_others_may_write_to_is_run(company: InProcess)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_no_file_of_somebody_else_is_run_and_no_hook_in_somebody_elses_home(company: InProcess) -> None:
+def test_file_or_home_of_another_user_is_not_run(company: InProcess) -> None:
     path = hook(company, "task_created", KEEP)
     os.chown(path, 12345, 12345)
     assert "another user" in find_hook(company).problem
@@ -199,7 +197,7 @@ def test_no_file_of_somebody_else_is_run_and_no_hook_in_somebody_elses_home(comp
     assert "its owner only" in find_hook(company).problem
 
 
-def test_too_many_hooks_and_a_folder_that_is_a_link_are_said(company: InProcess, tmp_path: Path) -> None:
+def test_too_many_hooks_and_linked_folder_are_reported(company: InProcess, tmp_path: Path) -> None:
     for number in range(101):
         (company.root / "hooks" / f"any.{number:03}").touch(mode=0o755)
     assert [bool(file.problem) for file in find(company.backend.home)] == [False] * 100 + [True]
@@ -208,7 +206,7 @@ def test_too_many_hooks_and_a_folder_that_is_a_link_are_said(company: InProcess,
     assert all("no directory" in file.problem for file in find(company.backend.home))
 
 
-def test_a_home_without_hooks_has_none(company: InProcess) -> None:
+def test_home_without_hooks_has_none(company: InProcess) -> None:
     (company.root / "hooks").rmdir()
     assert company.backend.perform(ListHooks()).hooks == []
     assert run_hooks(company) == HookRunResult(0, 0, 0, 0)

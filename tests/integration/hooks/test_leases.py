@@ -89,7 +89,7 @@ def letters(toy: BusFixture) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in toy.rows(statement)]
 
 
-def test_a_new_hook_begins_with_what_came_since_its_file_was_changed(toy: BusFixture) -> None:
+def test_new_hook_starts_when_its_file_was_changed(toy: BusFixture) -> None:
     toy.clock.advance(seconds=5)
     toy.publish("kim")
     now = toy.clock.now()
@@ -114,7 +114,7 @@ def test_a_new_hook_begins_with_what_came_since_its_file_was_changed(toy: BusFix
     assert cursor_of(toy) == HookCursor(0, 0, None, None, None, None, None)
 
 
-def test_a_hook_that_is_gone_is_kept_for_ten_minutes_with_what_it_has_set_aside(toy: BusFixture) -> None:
+def test_missing_hook_keeps_its_letters_for_ten_minutes(toy: BusFixture) -> None:
     fail(toy, 5)
     gone_since = to_rfc3339(toy.clock.now())
     keep_up(toy, {"mail": toy.clock.now()})
@@ -130,7 +130,7 @@ def test_a_hook_that_is_gone_is_kept_for_ten_minutes_with_what_it_has_set_aside(
     assert letters(toy) == []
 
 
-def test_a_hook_that_comes_back_in_time_goes_on_where_it_was(toy: BusFixture) -> None:
+def test_hook_restored_in_time_resumes_at_its_position(toy: BusFixture) -> None:
     after(toy, hook_cursors.mark_done, claimed(toy))
     keep_up(toy, {})
     toy.clock.advance(minutes=5)
@@ -138,7 +138,7 @@ def test_a_hook_that_comes_back_in_time_goes_on_where_it_was(toy: BusFixture) ->
     assert (cursor_of(toy).position, cursor_of(toy).missing_since) == (1, None)
 
 
-def test_forgetting_one_hook_leaves_the_others_what_they_have(toy: BusFixture) -> None:
+def test_removing_one_hook_leaves_letters_of_others(toy: BusFixture) -> None:
     keep_up(toy, {"chat": toy.clock.now(), "mail": toy.clock.now()})
     fail(toy, 5)
     toy.execute(
@@ -151,7 +151,7 @@ def test_forgetting_one_hook_leaves_the_others_what_they_have(toy: BusFixture) -
     assert [hook for hook, *_ in letters(toy)] == ["mail"]
 
 
-def test_there_is_something_to_keep_up_with_where_a_hook_came_or_went(toy: BusFixture) -> None:
+def test_sync_is_needed_if_a_hook_was_added_or_removed(toy: BusFixture) -> None:
     now = toy.clock.now()
     asked = [{"chat": now}, {"mail": now}, {}, {"chat": now, "mail": now}]
     assert [after(toy, hook_cursors.needs_sync, files) for files in asked] == [False, True, True, True]
@@ -159,7 +159,7 @@ def test_there_is_something_to_keep_up_with_where_a_hook_came_or_went(toy: BusFi
     assert after(toy, hook_cursors.needs_sync, {"chat": now})
 
 
-def test_who_claims_an_event_has_it_until_the_lease_is_over(toy: BusFixture) -> None:
+def test_claimed_event_is_leased_until_expiry(toy: BusFixture) -> None:
     now = toy.clock.now()
     (first, _) = [row["envelope"] for row in toy.rows("SELECT envelope FROM bus_log ORDER BY sequence")]
     own = claimed(toy)
@@ -173,14 +173,14 @@ def test_who_claims_an_event_has_it_until_the_lease_is_over(toy: BusFixture) -> 
     assert claimed(toy).sequence == 1
 
 
-def test_a_lease_longer_than_any_holds_nobody_up(toy: BusFixture) -> None:
+def test_lease_longer_than_the_maximum_is_void(toy: BusFixture) -> None:
     now = toy.clock.now()
     claimed(toy)
     toy.clock.instant = now - TICK
     assert claimed(toy).sequence == 1
 
 
-def test_a_hook_that_is_not_known_has_nothing(toy: BusFixture) -> None:
+def test_unknown_hook_has_no_event(toy: BusFixture) -> None:
     assert claim(toy, name="mail") is None
 
 
@@ -196,7 +196,7 @@ def test_only_events_of_its_types_are_for_a_hook(toy: BusFixture) -> None:
     assert counted == {None: 2, tuple(REGISTERED): 1, (): 0}
 
 
-def test_the_last_event_of_some_types_or_of_any_is_found(toy: BusFixture) -> None:
+def test_last_event_of_some_types_or_of_any_is_found(toy: BusFixture) -> None:
     with held(toy) as context:
         context.events.publish(UserDeactivated(user_id="ann"))
     asked: list[hook_cursors.Types] = [None, REGISTERED, DEACTIVATED, ["none"]]
@@ -207,14 +207,14 @@ def test_the_last_event_of_some_types_or_of_any_is_found(toy: BusFixture) -> Non
 
 
 @pytest.mark.parametrize(("events", "moves"), [(FAR - 1, False), (FAR, True)])
-def test_a_place_far_behind_with_nothing_to_take_moves_to_the_end(toy: BusFixture, events: int, moves: bool) -> None:
+def test_idle_cursor_far_behind_moves_to_the_end(toy: BusFixture, events: int, moves: bool) -> None:
     toy.publish(*["kim"] * (events - 2))
     assert after(toy, hook_cursors.is_due, "chat", DEACTIVATED, LEASE) is moves
     assert claim(toy, DEACTIVATED) is None
     assert cursor_of(toy) == HookCursor(events if moves else 0, 0, None, None, None, None, None)
 
 
-def test_what_was_taken_is_behind_the_hook_with_all_that_went_wrong_before(toy: BusFixture) -> None:
+def test_done_event_advances_the_cursor_and_clears_failures(toy: BusFixture) -> None:
     fail(toy)
     assert cursor_of(toy).last_error == "no answer"
     toy.clock.advance(hours=2)
@@ -223,7 +223,7 @@ def test_what_was_taken_is_behind_the_hook_with_all_that_went_wrong_before(toy: 
     assert claimed(toy).sequence == 2
 
 
-def test_a_failure_waits_and_the_wait_is_over_on_the_instant(toy: BusFixture) -> None:
+def test_failure_backs_off_and_is_due_at_the_instant(toy: BusFixture) -> None:
     now = toy.clock.now()
     assert after(toy, hook_cursors.mark_failed, claimed(toy), "x" * 501) is False
     found = cursor_of(toy)
@@ -238,7 +238,7 @@ def test_a_failure_waits_and_the_wait_is_over_on_the_instant(toy: BusFixture) ->
     assert (again.sequence, again.attempts) == (1, 1)
 
 
-def test_a_wait_longer_than_any_holds_nobody_up(toy: BusFixture) -> None:
+def test_wait_longer_than_the_maximum_is_void(toy: BusFixture) -> None:
     fail(toy)
     toy.execute(f"UPDATE bus_hooks SET due_at = '{to_rfc3339(toy.clock.now() + timedelta(seconds=3600))}'")
     assert claim(toy) is None
@@ -246,7 +246,7 @@ def test_a_wait_longer_than_any_holds_nobody_up(toy: BusFixture) -> None:
     assert claimed(toy).sequence == 1
 
 
-def test_after_five_failures_an_event_is_set_aside_and_the_next_one_follows(toy: BusFixture) -> None:
+def test_event_is_a_dead_letter_after_five_failures(toy: BusFixture) -> None:
     assert fail(toy, 5) == [False, False, False, False, True]
     now = to_rfc3339(toy.clock.now())
     assert letters(toy) == [("chat", 1, "dead", 5, "no answer", now)]
@@ -254,7 +254,7 @@ def test_after_five_failures_an_event_is_set_aside_and_the_next_one_follows(toy:
     assert claimed(toy).sequence == 2
 
 
-def test_dead_letters_are_given_once_more_when_asked_for_before_anything_else(toy: BusFixture) -> None:
+def test_requeued_dead_letters_are_claimed_first(toy: BusFixture) -> None:
     fail(toy, 10)
     toy.publish("kim")
     fail(toy)
@@ -279,14 +279,14 @@ def test_dead_letters_are_given_once_more_when_asked_for_before_anything_else(to
     assert claimed(toy).sequence == 3
 
 
-def test_a_letter_is_due_while_the_next_event_waits(toy: BusFixture) -> None:
+def test_letter_is_due_while_the_next_event_waits(toy: BusFixture) -> None:
     fail(toy, 5)
     after(toy, hook_cursors.requeue_dead_letters, "chat")
     toy.execute(f"UPDATE bus_hooks SET due_at = '{to_rfc3339(toy.clock.now() + LEASE)}'")
     assert claimed(toy).sequence == 1
 
 
-def test_letters_are_counted_as_dead_or_queued_with_the_last_error(toy: BusFixture) -> None:
+def test_letters_are_counted_with_the_last_error(toy: BusFixture) -> None:
     assert after(toy, hook_cursors.dead_letters_of, "chat") == (0, 0, None)
     toy.execute(
         "INSERT INTO bus_hook_letters VALUES ('chat', 1, 'dead', 5, 'late', '2026-02'),"
@@ -301,7 +301,7 @@ def fails(context: Context, late: ClaimedEvent) -> bool:
 
 
 @pytest.mark.parametrize("act", [hook_cursors.mark_done, hook_cursors.release, fails])
-def test_whoever_comes_after_the_end_of_the_lease_changes_nothing(
+def test_runner_with_expired_lease_changes_nothing(
     toy: BusFixture, act: Callable[[Context, ClaimedEvent], object]
 ) -> None:
     late = claimed(toy)
@@ -313,7 +313,7 @@ def test_whoever_comes_after_the_end_of_the_lease_changes_nothing(
     assert letters(toy) == []
 
 
-def test_what_was_given_back_is_as_before(toy: BusFixture) -> None:
+def test_released_event_has_its_earlier_state(toy: BusFixture) -> None:
     fail(toy)
     toy.clock.advance(hours=2)
     before = cursor_of(toy)

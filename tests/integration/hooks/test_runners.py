@@ -54,9 +54,7 @@ class RecordingReporter:
         self.errors.append(error)
 
 
-def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_again(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hanging_hook_is_killed_and_run_again(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0.01)
     monkeypatch.setattr("popug_cli.daemon.hook_loop.GRACE_SECONDS", PATIENCE_SECONDS)
     trap = "trap '' TERM; "
@@ -80,7 +78,7 @@ def test_hooks_run_beside_something_else_and_one_that_hangs_is_ended_and_run_aga
 
 
 @pytest.mark.parametrize("scheduler", [False, True])
-def test_a_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPatch, scheduler: bool) -> None:
+def test_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPatch, scheduler: bool) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0.01)
     path = hook(company, "task_created", f"{KEEP}; touch done")
     company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
@@ -94,7 +92,7 @@ def test_a_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyP
     assert titles(company) == ["One"]
 
 
-def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_error_is_reported_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
     reporter, calls = RecordingReporter(), []
 
@@ -109,9 +107,7 @@ def test_a_fault_of_the_place_is_told_once(company: InProcess, monkeypatch: pyte
     assert (len(calls), [error.code for error in reporter.errors]) == (3, ["database_busy"])
 
 
-def test_a_served_home_that_was_replaced_is_left_alone_without_a_word(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_poller_ends_silently_if_served_home_is_replaced(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def replaced(progress: Any) -> LocalBackend:
         raise Unavailable("server_unavailable", "The database was replaced.")
 
@@ -121,7 +117,7 @@ def test_a_served_home_that_was_replaced_is_left_alone_without_a_word(
     assert reporter.errors == []
 
 
-def test_a_home_without_hooks_is_not_even_opened(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_without_hooks_is_not_opened(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
     (company.root / "hooks").rmdir()
     looks = HookPoller(lambda progress: company.backend, company.backend.home.hooks, RecordingReporter())
@@ -138,7 +134,7 @@ def test_a_home_without_hooks_is_not_even_opened(company: InProcess, monkeypatch
     assert len(asked) == 4
 
 
-def test_a_signal_ends_the_scheduler_while_a_hook_hangs(company: InProcess) -> None:
+def test_signal_ends_the_scheduler_while_a_hook_hangs(company: InProcess) -> None:
     company.clock.instant = datetime.now(UTC)
     hook(company, "task_created", "trap '' TERM; echo $$ > child; while :; do sleep 1; done")
     add(company, "One")
@@ -157,7 +153,7 @@ def test_a_signal_ends_the_scheduler_while_a_hook_hangs(company: InProcess) -> N
     assert (find_hook(company).attempts, find_hook(company).state) == (0, "ready")
 
 
-def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scheduler_once_runs_hooks_and_reports_them(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     company.clock.instant = datetime.now(UTC)
     path = hook(company, "task_created", KEEP)
     company.clock.instant = datetime.fromtimestamp(path.stat().st_ctime + 1, UTC)
@@ -169,7 +165,7 @@ def test_the_scheduler_once_runs_hooks_and_says_so(company: InProcess, capsys: p
     assert titles(company) == ["One"]
 
 
-def test_an_order_to_end_ends_a_single_look_and_the_event_is_run_again(company: InProcess) -> None:
+def test_signalled_run_stops_and_event_is_run_again(company: InProcess) -> None:
     hook(company, "task_created", "test -e up && exit 0; kill -TERM $PPID; sleep 1000")
     add(company, "One")
 
@@ -182,9 +178,7 @@ def test_an_order_to_end_ends_a_single_look_and_the_event_is_run_again(company: 
     assert (find_hook(company).attempts, run_hooks(company).done) == (0, 1)
 
 
-def test_what_keeps_hooks_from_being_run_is_an_error_on_stderr(
-    company: InProcess, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runner_error_is_printed_on_stderr(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     HookReportPrinter(CommandContext(company.backend.home, as_json=True)).failed(
         Unavailable("database_busy", "It is held.")
     )
@@ -201,7 +195,7 @@ def shown(company: InProcess, capsys: pytest.CaptureFixture[str], *words: str) -
     return code, told.out + told.err
 
 
-def test_the_commands_tell_people_and_programs(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hook_commands_print_text_and_json(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
     code, words = shown(company, capsys, "list")
     assert (code, "There are no hooks in" in words, "task_assigned" in words) == (0, True, True)
     hook(company, "task_created", "echo $POPUG_EVENT; exit 3")
@@ -237,7 +231,7 @@ def test_the_commands_tell_people_and_programs(company: InProcess, capsys: pytes
         ("day_closed.notify", "notify-send", "--app-name=popug -- Closed 2"),
     ],
 )
-def test_an_example_works(
+def test_example_works(
     company: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, program: str, said: str
 ) -> None:
     fake = tmp_path / "bin" / program

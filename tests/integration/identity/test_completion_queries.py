@@ -26,9 +26,7 @@ def database(people: People) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
-    people: People, database: sqlite3.Connection
-) -> None:
+def test_viewer_is_found_only_for_a_valid_unscoped_token(people: People, database: sqlite3.Connection) -> None:
     def holder(token: str) -> shell_completion.Viewer | None:
         return shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now()))
 
@@ -44,7 +42,7 @@ def test_the_holder_of_a_token_is_seen_while_it_is_good_for_everything(
     assert holder(session) is None
 
 
-def test_a_token_is_read_whatever_its_length(people: People, database: sqlite3.Connection) -> None:
+def test_token_of_any_length_is_read(people: People, database: sqlite3.Connection) -> None:
     people.log_in()
     (row,) = people.rows("SELECT token_id FROM identity_tokens")
     for length in range(20):
@@ -53,7 +51,7 @@ def test_a_token_is_read_whatever_its_length(people: People, database: sqlite3.C
         assert shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now())) is not None
 
 
-def test_people_are_seen_by_the_beginning_of_their_names(
+def test_users_complete_by_prefix(
     people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]

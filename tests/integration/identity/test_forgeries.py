@@ -178,12 +178,12 @@ def run_command(forger: Forger, *arguments: str) -> tuple[int, str, str]:
 # --- what is no forgery -------------------------------------------------------------------------
 
 
-def test_a_token_that_says_the_truth_is_good_whoever_wrote_it_down(forger: Forger) -> None:
+def test_forged_token_with_true_claims_is_accepted(forger: Forger) -> None:
     assert forger.people.backend.perform(WhoAmI(), forger.say()).username == "kesha"
     assert forger.people.backend.perform(WhoAmI(), forger.say(scope=None)).username == "kesha"
 
 
-def test_anybody_can_prove_our_tokens_with_the_published_keys_alone(forger: Forger) -> None:
+def test_published_keys_verify_tokens_of_every_key(forger: Forger) -> None:
     before = forger.people.log_in().token
     kid = forger.people.act("boss", RotateKey()).kid
     after = forger.people.log_in().token
@@ -195,7 +195,7 @@ def test_anybody_can_prove_our_tokens_with_the_published_keys_alone(forger: Forg
         assert forger.people.is_good(token)
 
 
-def test_a_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
+def test_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
     for key in forger.people.backend.perform(ShowKeys()).keys:
         assert OKPKey.import_key(dict(key)).thumbprint() == key["kid"]
         assert "d" not in key
@@ -205,7 +205,7 @@ def test_a_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-def test_a_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: pytest.MonkeyPatch) -> None:
     token = FORGERIES[forgery](forger)
     with refused("token_invalid", 4) as error:
         forger.people.backend.perform(WhoAmI(), token)
@@ -224,18 +224,18 @@ def test_every_claim_is_needed_in_its_own_type(forger: Forger, claim: str, value
 
 
 @pytest.mark.parametrize("claim", OTHER_HOLDERS)
-def test_what_the_company_did_not_say_is_found_out_in_its_list(forger: Forger, claim: str) -> None:
+def test_claim_that_differs_from_the_token_list_is_refused(forger: Forger, claim: str) -> None:
     """Even with the company's own key: the list of tokens has the last word about holder, role and id."""
     with refused("token_revoked", 4):
         forger.people.backend.perform(WhoAmI(), forger.say(**{claim: OTHER_HOLDERS[claim]}))
 
 
-def test_another_name_in_the_token_makes_nobody_else_of_its_holder(forger: Forger) -> None:
+def test_token_with_another_username_is_revoked(forger: Forger) -> None:
     with refused("token_revoked", 4):
         forger.people.backend.perform(WhoAmI(), forger.say(username="boss"))
 
 
-def test_a_scope_taken_out_of_a_token_is_found_out(forger: Forger) -> None:
+def test_token_with_its_scope_removed_is_refused(forger: Forger) -> None:
     issued = forger.people.act("boss", IssueToken(username="boss", ttl_seconds=60, scope="close-day"))  # type: ignore[arg-type]
     claims = jwt.decode(issued.token, newest_key(forger), algorithms=["EdDSA"]).claims
     assert claims.pop("scope") == "close-day"
@@ -243,7 +243,7 @@ def test_a_scope_taken_out_of_a_token_is_found_out(forger: Forger) -> None:
         forger.people.backend.perform(ShowUser(username="kesha"), sign(forger.header, claims, forger.key))
 
 
-def test_a_token_prolonged_with_the_companys_own_key_ends_when_the_list_says(forger: Forger) -> None:
+def test_prolonged_token_expires_at_its_issued_expiry(forger: Forger) -> None:
     issued = forger.people.act("boss", IssueToken(username="kesha", ttl_seconds=60))
     claims = jwt.decode(issued.token, newest_key(forger), algorithms=["EdDSA"]).claims
     prolonged = sign(forger.header, claims | {"exp": claims["iat"] + YEAR_SECONDS}, forger.key)
@@ -255,7 +255,7 @@ def test_a_token_prolonged_with_the_companys_own_key_ends_when_the_list_says(for
     forger.people.clock.advance(seconds=-60)
 
 
-def test_an_expired_and_an_ended_token_are_told_apart_from_a_forged_one(forger: Forger) -> None:
+def test_expired_and_revoked_tokens_have_their_own_codes(forger: Forger) -> None:
     now = int(forger.people.clock.instant.timestamp())
     with refused("token_expired", 4):
         forger.people.backend.perform(WhoAmI(), forger.say(iat=now - 60, exp=now - 1))
@@ -301,7 +301,7 @@ def has_jsonwebtoken(node: str, folder: Path) -> bool:
     return asked.returncode == 0
 
 
-def test_what_node_forges_is_refused(forger: Forger, node_folder: Path) -> None:
+def test_token_forged_in_node_is_refused(forger: Forger, node_folder: Path) -> None:
     rsa = RSAKey.generate_key(2048).as_pem(private=True).decode()
     said = {"claims": forger.claims, "header": {"kid": forger.kid, "typ": "JWT"}, "pem": forger.public_pem.decode()}
     asked = said | {"key": OctKey.import_key(b"x" * 32).as_dict()["k"], "rsa": rsa}

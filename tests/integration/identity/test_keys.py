@@ -42,13 +42,13 @@ def pem(key: Ed25519PrivateKey | object) -> bytes:
     return content
 
 
-def test_the_first_key_is_its_owners_alone(people: People) -> None:
+def test_first_key_is_its_owners_alone(people: People) -> None:
     files = list(people.backend.home.keys.iterdir())
     assert len(files) == 2
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_the_public_keys_are_a_jwk_set_without_anything_private(people: People) -> None:
+def test_public_keys_are_a_jwk_set_without_anything_private(people: People) -> None:
     (key,) = people.backend.perform(ShowKeys()).keys
     assert {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": key_file(people).stem} == {
         name: value for name, value in key.items() if name != "x"
@@ -66,7 +66,7 @@ def test_the_public_keys_are_a_jwk_set_without_anything_private(people: People) 
     ],
     ids=["empty", "text", "bytes", "foreign", "elliptic"],
 )
-def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, content: bytes, why: str) -> None:
+def test_damaged_or_foreign_key_neither_signs_nor_verifies(people: People, content: bytes, why: str) -> None:
     token = people.log_in().token
     key_file(people).write_bytes(content)
     path = {"path": str(key_file(people))}
@@ -81,7 +81,7 @@ def test_a_damaged_or_foreign_key_signs_and_proves_nothing(people: People, conte
         assert error.value.message == f"{key_file(people)} {why}, so no token can be signed or proved."
 
 
-def test_a_missing_key_is_not_made_anew_in_silence(people: People) -> None:
+def test_missing_key_is_refused_and_not_replaced(people: People) -> None:
     token = people.log_in().token
     missing, folder = key_file(people), people.backend.home.keys
     missing.unlink()
@@ -96,7 +96,7 @@ def test_a_missing_key_is_not_made_anew_in_silence(people: People) -> None:
 
 
 @pytest.mark.parametrize("mark", [b"", b"../../etc/passwd", b"\xff\xfe", b"x" * 43])
-def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> None:
+def test_invalid_name_of_the_signing_key_is_refused(people: People, mark: bytes) -> None:
     path = people.backend.home.keys / "signing"
     path.write_bytes(mark)
     with refused("key_invalid", 4) as error:
@@ -106,7 +106,7 @@ def test_a_mark_that_names_no_key_is_refused(people: People, mark: bytes) -> Non
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
-def test_a_key_open_to_others_is_refused_with_the_command_that_mends_it(people: People, mode: int) -> None:
+def test_key_readable_by_others_is_refused_with_a_chmod_hint(people: People, mode: int) -> None:
     token = people.log_in().token
     key_file(people).chmod(mode)
     for attempt in (people.log_in, lambda: people.backend.perform(WhoAmI(), token)):
@@ -117,7 +117,7 @@ def test_a_key_open_to_others_is_refused_with_the_command_that_mends_it(people: 
     assert people.is_good(token)
 
 
-def test_a_refused_login_leaves_no_session(people: People) -> None:
+def test_refused_login_leaves_no_session(people: People) -> None:
     key_file(people).unlink()
     head = people.head()
     with pytest.raises(PopugError):
@@ -126,7 +126,7 @@ def test_a_refused_login_leaves_no_session(people: People) -> None:
     assert people.events(head) == []
 
 
-def test_the_operators_way_back_makes_a_key_where_none_can_sign(people: People) -> None:
+def test_recover_makes_a_key_if_none_can_sign(people: People) -> None:
     for file in people.backend.home.keys.iterdir():
         file.unlink()
     head = people.head()
@@ -136,7 +136,7 @@ def test_the_operators_way_back_makes_a_key_where_none_can_sign(people: People) 
     assert people.is_good(people.log_in("boss").token)
 
 
-def test_the_way_back_leaves_a_good_key_alone(people: People) -> None:
+def test_recover_keeps_a_valid_key(people: People) -> None:
     file = key_file(people)
     people.backend.perform(RecoverAdmin(username="boss", password=PASSWORD))
     assert key_file(people) == file
@@ -150,7 +150,7 @@ def test_rotation_makes_a_second_key(people: People) -> None:
     assert {file.stem for file in people.backend.home.keys.glob("*.pem")} == {first.stem, kid}
 
 
-def test_a_key_whose_name_cannot_be_synced_is_not_left_behind(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_cannot_be_synced_is_removed(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(directory: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(directory))
 
@@ -162,7 +162,7 @@ def test_a_key_whose_name_cannot_be_synced_is_not_left_behind(people: People, mo
     assert people.published_events(head) == []
 
 
-def test_the_key_that_signs_is_shown_first(people: People) -> None:
+def test_key_that_signs_is_shown_first(people: People) -> None:
     kids = {key_file(people).stem}
     for _ in range(4):
         kid = people.act("boss", RotateKey()).kid
@@ -171,7 +171,7 @@ def test_the_key_that_signs_is_shown_first(people: People) -> None:
         kids.add(kid)
 
 
-def test_founding_again_makes_no_second_key(people: People) -> None:
+def test_second_init_makes_no_second_key(people: People) -> None:
     with refused("already_initialised", 6):
         people.backend.perform(RegisterFirstAdmin(username="ada", email="a@b", password=PASSWORD))
     assert key_file(people)

@@ -26,7 +26,7 @@ def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return settle(tmp_path / "home", template, monkeypatch)
 
 
-def test_an_unknown_name_is_as_much_work(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_name_costs_as_much_hashing(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     import argon2
 
     work: list[str] = []
@@ -54,7 +54,7 @@ def test_an_unknown_name_is_as_much_work(people: People, monkeypatch: pytest.Mon
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_new_password_is_hashed_once_and_before_anybody_has_to_wait(
+def test_new_password_is_hashed_once_outside_the_write_lock(
     people: People, monkeypatch: pytest.MonkeyPatch, message: Message[Any]
 ) -> None:
     import argon2
@@ -76,7 +76,7 @@ def test_a_new_password_is_hashed_once_and_before_anybody_has_to_wait(
     assert others_wait == [False]
 
 
-def test_the_salt_comes_of_the_chance_that_everything_comes_of(people: People) -> None:
+def test_salt_comes_from_the_random_source(people: People) -> None:
     hashes = set()
     for _ in range(2):
         people.chance._random.seed(5)
@@ -85,7 +85,7 @@ def test_the_salt_comes_of_the_chance_that_everything_comes_of(people: People) -
     assert len(hashes) == 1
 
 
-def test_who_has_no_password_is_known_by_none(people: People) -> None:
+def test_user_without_a_password_matches_none(people: People) -> None:
     with people.backend.runtime.reading(OPERATOR) as context:
         assert not is_password(PASSWORD, None, context)
 
@@ -99,7 +99,7 @@ def test_all_characters_of_the_longest_password_count(people: People) -> None:
     assert people.log_in("kesha", longest)
 
 
-def test_a_hash_is_made_anew_when_the_parameters_have_changed(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_rehashes_after_parameters_change(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     def parameters() -> str:
         found: str = people.rows("SELECT password_hash FROM identity_users WHERE username = 'kesha'")[0][
             "password_hash"
@@ -119,7 +119,7 @@ def test_a_hash_is_made_anew_when_the_parameters_have_changed(people: People, mo
     assert people.log_in()
 
 
-def test_the_default_is_argon2id_with_64_mebibytes(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_is_argon2id_with_64_mebibytes(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in CHEAP:
         monkeypatch.delenv(variable)
     people = People(people.root)

@@ -39,7 +39,7 @@ def login(company: InProcess, password: str) -> Any:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_login_is_compared_outside(company: InProcess, watched: list[bool], *, known: bool) -> None:
+def test_login_is_compared_outside(company: InProcess, watched: list[bool], *, known: bool) -> None:
     watched.clear()
     if known:
         login(company, PASSWORD)
@@ -59,7 +59,7 @@ def test_passwords_are_hashed_outside(company: InProcess, watched: list[bool]) -
     assert login(company, PASSWORD).user.username == "boss"
 
 
-def test_a_password_that_changes_meanwhile_does_not_let_anybody_in(
+def test_login_refused_if_password_changes_during_comparison(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The old password was compared with the old hash, and then a new one was set."""
@@ -78,7 +78,7 @@ def test_a_password_that_changes_meanwhile_does_not_let_anybody_in(
     assert login(company, OTHER).token
 
 
-def test_who_is_refused_anyway_costs_no_hash(company: InProcess, watched: list[bool]) -> None:
+def test_refused_command_computes_no_hash(company: InProcess, watched: list[bool]) -> None:
     watched.clear()
     with pytest.raises(InvalidInput):
         company.act("boss", AddUser(username="!", email="kesha@example.com", role="worker", password=OTHER))

@@ -60,7 +60,7 @@ def guess(people: People, times: int, name: str = "kesha") -> list[str]:
 # --- logging in ---------------------------------------------------------------------------------
 
 
-def test_a_session_lasts_twelve_hours(people: People) -> None:
+def test_session_lasts_twelve_hours(people: People) -> None:
     session = people.log_in("KESHA")
     assert session.expires_at - people.clock.instant == timedelta(hours=12)
     people.clock.advance(hours=11, minutes=59, seconds=59)
@@ -70,20 +70,20 @@ def test_a_session_lasts_twelve_hours(people: People) -> None:
         people.backend.perform(WhoAmI(), session.token)
 
 
-def test_a_session_lasts_as_long_as_the_setting_says(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_session_lasts_as_long_as_its_setting(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_IDENTITY_SESSION_HOURS", "1")
     people = People(people.root)
     assert people.log_in().expires_at - people.clock.instant == timedelta(hours=1)
 
 
-def test_a_login_is_told_with_its_person_as_actor(people: People) -> None:
+def test_login_is_published_with_its_user_as_actor(people: People) -> None:
     head = people.head()
     token = people.log_in().token
     people.backend.perform(LogOut(), token)
     assert people.events(head) == ["token_issued kesha", "token_revoked kesha"]
 
 
-def test_who_is_refused_hears_the_same_words(people: People) -> None:
+def test_every_refused_login_gets_the_same_message(people: People) -> None:
     people.act("boss", AddUser(username="new", email="new@example.com", role="worker"))
     people.act("boss", AddUser(username="gone", email="gone@example.com", role="worker", password=PASSWORD))
     people.act("boss", DeactivateUser(username="gone"))
@@ -112,7 +112,7 @@ def test_five_wrong_guesses_are_free(people: People) -> None:
     assert guess(people, 5) == ["bad_credentials"] * 5
 
 
-def test_then_the_wait_doubles_even_for_who_knows_the_password(people: People) -> None:
+def test_lockout_doubles_even_with_the_right_password(people: People) -> None:
     assert guess(people, 8) == ["bad_credentials"] * 6 + ["too_many_attempts"] * 2
     with refused("too_many_attempts", 4) as error:
         people.log_in()
@@ -126,42 +126,42 @@ def test_then_the_wait_doubles_even_for_who_knows_the_password(people: People) -
     assert guess(people, 1) == ["bad_credentials"]
 
 
-def test_nobody_waits_longer_than_a_quarter_of_an_hour(people: People) -> None:
+def test_lockout_is_at_most_15_minutes(people: People) -> None:
     for _ in range(20):
         guess(people, 1)
         people.clock.advance(minutes=15)
     assert people.log_in()
 
 
-def test_a_name_that_nobody_has_waits_alike(people: People) -> None:
+def test_unknown_name_is_locked_out_alike(people: People) -> None:
     assert guess(people, 7, "ghost") == guess(people, 7, "kesha")
 
 
-def test_others_do_not_wait(people: People) -> None:
+def test_lockout_does_not_affect_other_users(people: People) -> None:
     guess(people, 7, "mira")
     assert people.log_in()
 
 
-def test_a_new_password_ends_the_wait(people: People) -> None:
+def test_new_password_ends_the_lockout(people: People) -> None:
     guess(people, 7)
     people.act("boss", SetPassword(username="kesha", password=PASSWORD))
     assert people.log_in()
 
 
-def test_a_wait_from_before_the_clock_was_set_back_is_over(people: People) -> None:
+def test_lockout_ends_when_the_clock_is_set_back(people: People) -> None:
     guess(people, 7)
     people.clock.advance(days=-400)
     assert people.log_in()
 
 
-def test_failures_of_long_ago_are_forgotten(people: People) -> None:
+def test_old_failures_expire(people: People) -> None:
     guess(people, 6, "ghost")
     people.clock.advance(days=2)
     guess(people, 1)
     assert people.rows("SELECT username, failures FROM identity_throttle") == [{"username": "kesha", "failures": 1}]
 
 
-def test_what_can_be_no_name_is_not_kept(people: People) -> None:
+def test_invalid_name_is_not_counted(people: People) -> None:
     assert guess(people, 8, "no name at all") == ["bad_credentials"] * 8
     assert people.rows("SELECT * FROM identity_throttle") == []
 
@@ -177,7 +177,7 @@ def _guess_thrice(root: Path) -> list[str]:
     return codes
 
 
-def test_eight_processes_that_guess_at_once_have_six_tries_in_all(people: People) -> None:
+def test_eight_guessing_processes_have_six_tries_in_all(people: People) -> None:
     people.backend.runtime.engine.dispose()
     with multiprocessing.get_context("fork").Pool(8) as pool:
         codes = [code for each in pool.map(_guess_thrice, [people.root] * 8, chunksize=1) for code in each]
@@ -188,7 +188,7 @@ def test_eight_processes_that_guess_at_once_have_six_tries_in_all(people: People
 # --- what is told of tokens ---------------------------------------------------------------------
 
 
-def test_what_is_told_of_a_token_is_whose_and_what_it_is_and_why_it_ended(people: People) -> None:
+def test_token_events_carry_user_kind_scope_and_reason(people: People) -> None:
     head, user_id = people.head(), people.people["kesha"].user_id
     issued = people.act("boss", IssueToken(username="kesha", ttl_seconds=60, scope=Scope.CLOSE_DAY))
     token = {"token_id": issued.token_id, "user_id": user_id}
@@ -209,7 +209,7 @@ def test_what_is_told_of_a_token_is_whose_and_what_it_is_and_why_it_ended(people
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_the_end_of_a_session_is_told_with_its_reason(people: People, message: Message[Any], reason: str) -> None:
+def test_end_of_session_is_published_with_its_reason(people: People, message: Message[Any], reason: str) -> None:
     token, head = people.log_in().token, people.head()
     if type(message) in {LogOut, SetPassword}:
         people.backend.perform(message, token)
@@ -233,14 +233,16 @@ def test_the_end_of_a_session_is_told_with_its_reason(people: People, message: M
         (SetRole(username="mira", role="worker"), False, False),
     ],
 )
-def test_what_ends_a_persons_tokens(people: People, message: Any, sessions_end: bool, machines_end: bool) -> None:
+def test_user_changes_revoke_sessions_and_machine_tokens(
+    people: People, message: Any, sessions_end: bool, machines_end: bool
+) -> None:
     sessions, machine = [people.log_in().token for _ in range(2)], people.machine_token("kesha")
     people.act("boss", message)
     assert [people.is_good(token) for token in sessions] == [not sessions_end] * 2
     assert people.is_good(machine) is not machines_end
 
 
-def test_ending_tokens_is_told_of_those_that_were_good(people: People) -> None:
+def test_revocation_is_published_for_valid_tokens_only(people: People) -> None:
     people.machine_token("kesha", ttl_seconds=1)
     people.log_in()
     people.clock.advance(seconds=1)
@@ -252,7 +254,7 @@ def test_ending_tokens_is_told_of_those_that_were_good(people: People) -> None:
 
 
 @pytest.mark.parametrize("change", ["active = 0", "role = 'admin'", "username = 'gosha'"])
-def test_a_token_whose_holder_was_changed_past_popug_is_no_good(people: People, change: str) -> None:
+def test_token_is_revoked_if_its_user_row_was_edited(people: People, change: str) -> None:
     token = people.log_in().token
     with people.backend.runtime.writing(people.people["boss"]) as context:
         context.connection.exec_driver_sql(f"UPDATE identity_users SET {change} WHERE username = 'kesha'")
@@ -267,7 +269,7 @@ def test_every_token_can_be_ended_at_once(people: People) -> None:
     assert not any(people.is_good(token) for token in tokens)
 
 
-def test_a_token_ended_before_does_not_come_back(people: People) -> None:
+def test_revoked_token_stays_revoked(people: People) -> None:
     token = people.log_in().token
     people.act("boss", SetRole(username="kesha", role="manager"))
     people.act("boss", SetRole(username="kesha", role="worker"))
@@ -282,7 +284,7 @@ def test_logging_out_ends_that_session_alone(people: People) -> None:
         people.backend.perform(LogOut(), first)
 
 
-def test_ones_own_new_password_ends_ones_sessions(people: People) -> None:
+def test_own_new_password_ends_own_sessions(people: People) -> None:
     token = people.log_in().token
     people.backend.perform(SetPassword(password="another good one"), token)
     assert not people.is_good(token)
@@ -299,7 +301,7 @@ def line_of(people: People, token_id: str) -> TokenLine:
     return line
 
 
-def test_a_machines_token_is_listed_used_and_revoked(people: People) -> None:
+def test_machines_token_is_listed_used_and_revoked(people: People) -> None:
     head = people.head()
     issued = people.act("boss", IssueToken(username="Asya", ttl_seconds=86400, scope=Scope.CLOSE_DAY))
     assert (issued.scope, issued.expires_at - people.clock.instant) == ("close-day", timedelta(days=1))
@@ -312,7 +314,7 @@ def test_a_machines_token_is_listed_used_and_revoked(people: People) -> None:
     assert people.events(head) == ["token_issued boss", "token_revoked boss"]
 
 
-def test_the_last_use_of_a_machines_token_is_that_of_its_last_command(people: People) -> None:
+def test_machine_token_records_time_of_last_command(people: People) -> None:
     issued = people.act("boss", IssueToken(username="boss", ttl_seconds=86400))
     people.clock.advance(hours=1)
     people.backend.perform(WhoAmI(), issued.token)
@@ -321,7 +323,7 @@ def test_the_last_use_of_a_machines_token_is_that_of_its_last_command(people: Pe
     assert line_of(people, issued.token_id).last_used_at == people.clock.instant
 
 
-def test_the_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> None:
+def test_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> None:
     year = 365 * 86400
     issued = people.act("boss", IssueToken(username="asya", ttl_seconds=year, scope=Scope.CLOSE_DAY))
     people.clock.advance(hours=1)
@@ -339,7 +341,7 @@ def test_the_scope_of_cron_closes_the_day_and_nothing_else(people: People) -> No
         people.backend.perform(CloseDay(), issued.token)
 
 
-def test_the_use_of_a_session_is_not_written_down(people: People) -> None:
+def test_use_of_a_session_is_not_recorded(people: People) -> None:
     people.act("boss", SetPassword(username="boss", password=PASSWORD))
     token = people.log_in("boss").token
     people.backend.perform(SetRole(username="mira", role="worker"), token)
@@ -357,7 +359,7 @@ def test_expired_tokens_are_not_listed_and_the_latest_come_first(people: People)
     assert "kesha" not in [line.username for line in people.act("boss", ListTokens()).tokens]
 
 
-def test_a_token_is_issued_to_active_people_for_a_time_allowed(people: People) -> None:
+def test_token_is_issued_to_active_people_for_a_time_allowed(people: People) -> None:
     with refused("invalid_ttl", 2):
         people.act("boss", IssueToken(username="kesha", ttl_seconds=366 * 86400 + 1))
     with refused("user_not_found", 3):
@@ -367,13 +369,13 @@ def test_a_token_is_issued_to_active_people_for_a_time_allowed(people: People) -
         people.act("boss", IssueToken(username="kesha", ttl_seconds=1))
 
 
-def test_a_token_of_366_days_is_good(people: People) -> None:
+def test_token_of_366_days_is_accepted(people: People) -> None:
     token = people.machine_token("kesha", ttl_seconds=366 * 86400)
     people.clock.advance(days=365)
     assert people.is_good(token)
 
 
-def test_an_unknown_token_is_not_revoked(people: People) -> None:
+def test_unknown_token_is_not_revoked(people: People) -> None:
     with refused("token_not_found", 3, {"token_id": "none"}):
         people.act("boss", RevokeToken(token_id="none"))
 
@@ -381,7 +383,7 @@ def test_an_unknown_token_is_not_revoked(people: People) -> None:
 # --- keys ---------------------------------------------------------------------------------------
 
 
-def test_tokens_of_the_old_key_stay_good_after_a_rotation(people: People) -> None:
+def test_tokens_of_the_old_key_stay_valid_after_rotation(people: People) -> None:
     (old,) = people.backend.perform(ShowKeys()).keys
     before, head = people.log_in().token, people.head()
     kid = people.act("boss", RotateKey()).kid
@@ -391,21 +393,21 @@ def test_tokens_of_the_old_key_stay_good_after_a_rotation(people: People) -> Non
     assert people.events(head)[0] == "key_rotated boss"
 
 
-def test_the_token_of_another_company_is_refused(people: People, tmp_path: Path) -> None:
+def test_token_of_another_company_is_refused(people: People, tmp_path: Path) -> None:
     other = People(tmp_path / "other", chance=SeededChance(7))
     token = other.log_in().token
     with refused("token_invalid", 4):
         people.backend.perform(WhoAmI(), token)
 
 
-def test_a_token_that_is_not_in_the_list_is_refused(people: People) -> None:
+def test_token_that_is_not_in_the_list_is_refused(people: People) -> None:
     token = people.log_in().token
     with people.backend.runtime.writing(people.people["boss"]) as context:
         context.connection.exec_driver_sql("DELETE FROM identity_tokens")
     assert not people.is_good(token)
 
 
-def test_after_the_clock_was_set_back_a_fresh_login_works(people: People) -> None:
+def test_login_works_after_clock_set_back(people: People) -> None:
     before = people.log_in().token
     people.clock.advance(days=-30)
     assert people.is_good(people.log_in().token)

@@ -48,14 +48,14 @@ def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> P
 # --- the first admin ----------------------------------------------------------------------------
 
 
-def test_the_first_admin_is_registered_by_the_operator(people: People) -> None:
+def test_first_admin_is_registered_by_the_operator(people: People) -> None:
     boss = people.act("boss", WhoAmI())
     assert (boss.username, boss.email, boss.role, boss.active) == ("boss", "boss@example.com", "admin", True)
     assert people.events()[0] == "user_registered operator"
     assert people.log_in("boss").user == boss
 
 
-def test_there_is_one_first_admin(people: People) -> None:
+def test_second_first_admin_is_refused(people: People) -> None:
     with refused("already_initialised", 6, {"home": str(people.root)}):
         people.backend.perform(FIRST)
     assert "ada" not in {user.username for user in people.act("boss", ListUsers()).users}
@@ -70,7 +70,7 @@ def test_there_is_one_first_admin(people: People) -> None:
         ({}, "Mars/Olympus", "invalid_time_zone"),
     ],
 )
-def test_a_company_is_not_founded_for_a_bad_admin_or_zone(
+def test_init_refused_for_an_invalid_admin_or_zone(
     tmp_path: Path, changes: dict[str, str], zone: str, code: str
 ) -> None:
     backend = LocalBackend(Home(tmp_path / "home"))
@@ -79,7 +79,7 @@ def test_a_company_is_not_founded_for_a_bad_admin_or_zone(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_first_admin_with_a_weak_password_is_refused_in_a_company_that_is_there(tmp_path: Path) -> None:
+def test_weak_password_of_first_admin_refused_in_empty_company(tmp_path: Path) -> None:
     backend = LocalBackend(Home(tmp_path / "home"))
     backend.create_company("UTC")
     with refused("password_too_weak", 2):
@@ -89,7 +89,7 @@ def test_a_first_admin_with_a_weak_password_is_refused_in_a_company_that_is_ther
 # --- joining ------------------------------------------------------------------------------------
 
 
-def test_somebody_added_is_active_and_tells_no_secret(people: People) -> None:
+def test_added_user_is_active_and_reveals_no_secret(people: People) -> None:
     head = people.head()
     user = people.act("boss", AddUser(username="GoSha", email="G@example.com", role="worker", password=PASSWORD))
     assert (user.username, user.email, user.role, user.active) == ("gosha", "G@example.com", "worker", True)
@@ -105,7 +105,7 @@ def test_somebody_added_is_active_and_tells_no_secret(people: People) -> None:
         ("gosha", "KESHA@example.com", "email_taken", {"email": "KESHA@example.com", "username": "kesha"}),
     ],
 )
-def test_no_name_and_no_address_is_given_twice(
+def test_duplicate_name_or_address_is_refused(
     people: People, username: str, email: str, code: str, details: dict[str, str]
 ) -> None:
     people.act("boss", DeactivateUser(username="kesha"))
@@ -115,7 +115,7 @@ def test_no_name_and_no_address_is_given_twice(
     assert people.events(head) == []
 
 
-def test_a_bad_newcomer_changes_nothing(people: People) -> None:
+def test_invalid_new_user_changes_nothing(people: People) -> None:
     head = people.head()
     with refused("password_too_weak", 2):
         people.act("boss", AddUser(username="gosha", email="g@example.com", role="worker", password="gosha-gosha-1"))
@@ -124,7 +124,7 @@ def test_a_bad_newcomer_changes_nothing(people: People) -> None:
     assert people.events(head) == []
 
 
-def test_nobody_is_ever_deleted(people: People) -> None:
+def test_users_are_never_deleted(people: People) -> None:
     with (
         pytest.raises(Exception, match="never deleted"),
         people.backend.runtime.writing(people.people["boss"]) as context,
@@ -168,7 +168,7 @@ def test_many_are_imported_once(people: People) -> None:
         (person("vera", email="POLLY@example.com"), "email_taken", 6),
     ],
 )
-def test_an_import_with_a_bad_line_names_it_and_adds_nobody(
+def test_import_with_a_bad_line_names_it_and_adds_no_user(
     people: People, bad: NewPerson, code: str, status: int
 ) -> None:
     head = people.head()
@@ -181,7 +181,7 @@ def test_an_import_with_a_bad_line_names_it_and_adds_nobody(
         people.act("boss", ShowUser(username="polly"))
 
 
-def test_an_import_of_thousands_is_one_step(people: People) -> None:
+def test_import_of_thousands_is_one_step(people: People) -> None:
     answer = people.act("boss", ImportUsers(people=[person(f"popug-{number}") for number in range(3000)]))
     assert (answer.imported, answer.skipped) == (3000, 0)
     assert len(people.act("boss", ListUsers()).users) == 3004
@@ -203,7 +203,7 @@ def test_an_import_of_thousands_is_one_step(people: People) -> None:
         (ActivateUser(username="kesha"), []),
     ],
 )
-def test_a_change_is_told_once_and_no_change_not_at_all(people: People, message: Message[Any], told: list[str]) -> None:
+def test_change_is_published_once_and_a_repeat_not(people: People, message: Message[Any], told: list[str]) -> None:
     head = people.head()
     answer = people.act("boss", message)
     assert people.events(head) == told
@@ -213,7 +213,7 @@ def test_a_change_is_told_once_and_no_change_not_at_all(people: People, message:
         assert people.events(head) == told
 
 
-def test_what_is_told_of_a_change_says_what_has_changed(people: People) -> None:
+def test_published_change_has_the_changed_values(people: People) -> None:
     head, user_id = people.head(), people.people["kesha"].user_id
     for message in (
         SetRole(username="kesha", role="manager"),
@@ -232,7 +232,7 @@ def test_what_is_told_of_a_change_says_what_has_changed(people: People) -> None:
     ]
 
 
-def test_somebody_comes_back(people: People) -> None:
+def test_deactivated_user_is_reactivated(people: People) -> None:
     assert people.act("boss", DeactivateUser(username="kesha")).active is False
     assert people.act("boss", DeactivateUser(username="kesha")).active is False
     head = people.head()
@@ -254,12 +254,12 @@ def test_somebody_comes_back(people: People) -> None:
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_who_does_not_exist_is_not_found(people: People, message: Command[Any]) -> None:
+def test_unknown_user_is_not_found(people: People, message: Command[Any]) -> None:
     with refused("user_not_found", 3, {"username": "nobody"}):
         people.act("boss", message)
 
 
-def test_the_address_of_another_is_refused(people: People) -> None:
+def test_address_of_another_is_refused(people: People) -> None:
     with refused("email_taken", 6, {"email": "MIRA@example.com", "username": "mira"}):
         people.act("boss", SetEmail(username="kesha", email="MIRA@example.com"))
     with refused("invalid_email", 2):
@@ -269,7 +269,7 @@ def test_the_address_of_another_is_refused(people: People) -> None:
 # --- the last admin -----------------------------------------------------------------------------
 
 
-def test_the_last_active_admin_stays(people: People) -> None:
+def test_last_active_admin_cannot_be_removed(people: People) -> None:
     for message in (SetRole(username="boss", role="worker"), DeactivateUser(username="boss")):
         with refused("last_admin", 6, {"username": "boss"}):
             people.act("boss", message)
@@ -286,7 +286,7 @@ def test_the_last_active_admin_stays(people: People) -> None:
 # --- the operator's way back --------------------------------------------------------------------
 
 
-def test_the_operator_brings_an_admin_back(people: People) -> None:
+def test_operator_recovers_an_admin(people: People) -> None:
     people.act("boss", DeactivateUser(username="kesha"))
     head = people.head()
     user = people.backend.perform(RecoverAdmin(username="Kesha", password="a new beginning"))
@@ -300,7 +300,7 @@ def test_the_operator_brings_an_admin_back(people: People) -> None:
     assert people.log_in("kesha", "a new beginning").user == user
 
 
-def test_the_way_back_ends_every_token_and_every_wait(people: People) -> None:
+def test_recover_revokes_tokens_and_ends_lockouts(people: People) -> None:
     session, machine = people.log_in().token, people.machine_token("kesha")
     for _ in range(6):
         with refused("bad_credentials", 4):
@@ -316,7 +316,7 @@ def test_the_way_back_ends_every_token_and_every_wait(people: People) -> None:
     assert people.log_in("kesha", "a new beginning")
 
 
-def test_a_weak_password_brings_nobody_back(people: People) -> None:
+def test_recover_refused_with_a_weak_password(people: People) -> None:
     with refused("password_too_weak", 2):
         people.backend.perform(RecoverAdmin(username="kesha", password="kesha is back"))
     assert people.act("boss", ShowUser(username="kesha")).role == "worker"
@@ -325,7 +325,7 @@ def test_a_weak_password_brings_nobody_back(people: People) -> None:
 # --- who may ------------------------------------------------------------------------------------
 
 
-def test_who_may_not_is_told_who_may(people: People) -> None:
+def test_refusal_names_the_permitted_roles(people: People) -> None:
     token = people.log_in().token
     with refused("forbidden", 5, {"command": "user set-role", "roles": ["admin"]}) as error:
         people.backend.perform(SetRole(username="kesha", role="admin"), token)
@@ -339,7 +339,7 @@ def test_who_may_not_is_told_who_may(people: People) -> None:
 # --- secrets ------------------------------------------------------------------------------------
 
 
-def test_no_secret_stands_in_any_event_or_answer(people: People) -> None:
+def test_no_event_or_answer_contains_a_secret(people: People) -> None:
     session = people.log_in()
     people.machine_token("kesha")
     people.act("kesha", SetPassword(password="another good one"))
@@ -351,6 +351,6 @@ def test_no_secret_stands_in_any_event_or_answer(people: People) -> None:
     assert "argon2" not in log + str(people.act("boss", ListUsers()))
 
 
-def test_a_refusal_is_a_refusal_and_no_answer(people: People) -> None:
+def test_failed_login_raises(people: People) -> None:
     with pytest.raises(PopugError):
         people.backend.perform(LogIn(username="kesha", password="wrong"))

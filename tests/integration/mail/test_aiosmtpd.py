@@ -117,7 +117,7 @@ def filled(folder: Path) -> MailCompany:
         (("slow 30",), 1, 3),
     ],
 )
-def test_what_was_not_sent_is_sent_by_the_next_run(
+def test_unsent_mail_is_sent_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moods: tuple[str, ...], left: int, copies: int
 ) -> None:
     office = Office(*moods)
@@ -129,7 +129,7 @@ def test_what_was_not_sent_is_sent_by_the_next_run(
     assert set(room.statuses().values()) == {"sent"}
 
 
-def test_a_receiver_refused_is_set_aside_and_the_rest_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_receiver_fails_and_the_rest_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office = Office()
     office.refused = "gosha"
     with open_office(office, monkeypatch):
@@ -138,9 +138,7 @@ def test_a_receiver_refused_is_set_aside_and_the_rest_goes_out(tmp_path: Path, m
     assert (run.sent, run.failed, room.statuses()["gosha"]) == (2, 1, "failed")
 
 
-def test_a_server_that_closes_in_the_middle_of_data_gets_each_mail_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_closing_during_data_gets_each_mail_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office, ClosesInData.closed = Office(), 0
     with open_office(office, monkeypatch, ClosesInData):
         room = filled(tmp_path)
@@ -148,7 +146,7 @@ def test_a_server_that_closes_in_the_middle_of_data_gets_each_mail_once(
     assert len(office.taken) == len(set(office.taken)) == 3
 
 
-def test_while_it_is_down_all_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mail_stays_queued_while_the_server_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office = Office()
     with open_office(office, monkeypatch):
         room = filled(tmp_path)
@@ -194,7 +192,7 @@ def options(security: str, certificate: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("security", ["tls", "starttls"])
-def test_a_certificate_is_checked_and_may_be_trusted_by_a_setting(
+def test_certificate_is_checked_and_trusted_by_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path, security: str
 ) -> None:
     office = Office()
@@ -210,7 +208,7 @@ def test_a_certificate_is_checked_and_may_be_trusted_by_a_setting(
     assert len(office.taken) == 3
 
 
-def test_a_certificate_of_another_host_is_refused(
+def test_certificate_of_another_host_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path
 ) -> None:
     monkeypatch.setenv("POPUG_MAIL_SMTP_TLS", "tls")
@@ -223,7 +221,7 @@ def test_a_certificate_of_another_host_is_refused(
 
 
 @pytest.mark.parametrize(("password", "sent"), [("a secret", 3), ("a guess", 0)])
-def test_it_logs_in_once_the_line_is_secure(
+def test_sender_logs_in_after_tls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: Path, password: str, sent: int
 ) -> None:
     def check(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
@@ -290,9 +288,7 @@ def _die_around(where: Any, name: str, counted: Iterator[int], point: int) -> No
     setattr(where, name, run)
 
 
-def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_could_not_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_sender_loses_no_mail_and_repeats_only_unmarked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     office, point, repeated = Office(), 0, Counter[int]()
     filled(tmp_path).backend.close()
     with open_office(office, monkeypatch):
@@ -312,9 +308,7 @@ def test_a_sender_killed_at_any_step_loses_nothing_and_repeats_only_what_it_coul
     assert set(repeated) == {0, 1}
 
 
-def test_a_mail_is_marked_once_the_next_is_announced_and_before_that_one_could_be_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mail_is_marked_before_the_next_could_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     real_mark, real_send = outbox.mark_sent, smtplib.SMTP.send
 
@@ -340,9 +334,7 @@ def test_a_mail_is_marked_once_the_next_is_announced_and_before_that_one_could_b
         assert " 1 marked" in words
 
 
-def test_a_mark_that_is_interrupted_is_made_before_the_run_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_marking_is_completed_before_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         monkeypatch.setattr(outbox, "mark_sent", real_mark)
         raise KeyboardInterrupt
@@ -358,9 +350,7 @@ def test_a_mark_that_is_interrupted_is_made_before_the_run_ends(
     assert len(office.taken) == 3
 
 
-def test_an_ending_interpreter_that_takes_no_new_work_still_marks_what_was_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sent_mail_is_marked_though_executor_is_shut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more(*_: object) -> None:
         raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
@@ -373,9 +363,7 @@ def test_an_ending_interpreter_that_takes_no_new_work_still_marks_what_was_sent(
     assert len(office.taken) == 3
 
 
-def test_a_mark_that_fails_keeps_the_next_mail_from_being_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_marking_stops_the_next_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise Unavailable("disk_full", "The disk is full.")
 

@@ -21,7 +21,7 @@ from tests.support.mail_company import MailCompany, Use, room, scripted
 __all__ = ["room", "scripted"]
 
 
-def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: MailCompany) -> None:
+def test_mail_of_a_dead_process_is_sent_after_lease_expiry(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     with room.backend.runtime.writing(OPERATOR) as context:
@@ -38,7 +38,7 @@ def test_what_a_dead_process_held_is_sent_when_its_lease_ran_out(room: MailCompa
     assert room.delivered()[0]["Message-ID"] == mail.message_id
 
 
-def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: MailCompany) -> None:
+def test_lease_is_void_after_clock_set_back(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     with room.backend.runtime.writing(OPERATOR) as context:
@@ -51,7 +51,7 @@ def test_a_lease_that_a_clock_gave_which_was_set_back_is_over(room: MailCompany)
     assert room.send().sent == 1
 
 
-def test_what_a_dead_sender_did_not_tell_is_told_once_by_whoever_comes_next(
+def test_unreported_mail_of_dead_sender_is_published_once(
     room: MailCompany, scripted: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: object) -> None:
@@ -93,7 +93,7 @@ def test_two_processes_never_hold_the_same_mail(room: MailCompany) -> None:
     assert not first & second
 
 
-def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: MailCompany, scripted: Use) -> None:
+def test_interrupted_run_keeps_sent_and_releases_the_rest(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
 
@@ -108,7 +108,7 @@ def test_an_interrupted_run_keeps_what_was_sent_and_gives_back_the_rest(room: Ma
     assert room.send().sent == 2
 
 
-def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: MailCompany, scripted: Use) -> None:
+def test_batch_is_released_before_lease_ends_and_claimed_again(room: MailCompany, scripted: Use) -> None:
     names = ("kesha", "gosha", "vera")
     room.hire(*names)
     room.pay(*names)
@@ -123,7 +123,7 @@ def test_a_batch_is_given_back_before_its_lease_runs_out_and_claimed_anew(room: 
     assert sorted(transport.handed_over) == sorted(names)
 
 
-def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: MailCompany) -> None:
+def test_result_after_lost_lease_changes_only_certain_mail(room: MailCompany) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
 
@@ -149,7 +149,7 @@ def test_a_verdict_after_the_lease_was_lost_changes_only_what_is_certain(room: M
     assert (room.published("mail_failed"), room.published("mail_sent")) == (0, 1)
 
 
-def test_a_token_revoked_meanwhile_claims_no_more_but_what_was_sent_is_marked(
+def test_revoked_token_claims_nothing_but_sent_mail_is_marked(
     room: MailCompany, scripted: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room.hire("kesha", "gosha")

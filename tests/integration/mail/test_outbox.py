@@ -79,14 +79,14 @@ def test_mail_lies_in_the_maildir_for_its_owner_only(room: MailCompany) -> None:
     assert (room.statuses(), room.published("mail_sent")) == ({"kesha": "sent"}, 1)
 
 
-def test_a_second_run_sends_nothing(room: MailCompany) -> None:
+def test_second_run_sends_nothing(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     assert [room.send().sent, room.send().sent] == [1, 0]
     assert len(room.delivered()) == 1
 
 
-def test_a_repeat_replaces_the_file_under_the_same_message_id(room: MailCompany) -> None:
+def test_repeat_replaces_the_file_under_the_same_message_id(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     room.send()
@@ -97,7 +97,7 @@ def test_a_repeat_replaces_the_file_under_the_same_message_id(room: MailCompany)
     assert second.as_bytes() == first.as_bytes()
 
 
-def test_a_maildir_that_cannot_be_made_is_said(room: MailCompany) -> None:
+def test_uncreatable_maildir_is_unavailable(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     room.home.maildir.rmdir()
@@ -108,7 +108,7 @@ def test_a_maildir_that_cannot_be_made_is_said(room: MailCompany) -> None:
     assert room.statuses() == {"kesha": "queued"}
 
 
-def test_what_cannot_be_made_certain_stays_queued(room: MailCompany, tmp_path: Path, scripted: Use) -> None:
+def test_unsynced_mail_stays_queued(room: MailCompany, tmp_path: Path, scripted: Use) -> None:
     assert Maildir(tmp_path / "nowhere").settle().verdict is Verdict.UNAVAILABLE
     room.hire("kesha")
     room.pay("kesha")
@@ -121,7 +121,7 @@ def test_what_cannot_be_made_certain_stays_queued(room: MailCompany, tmp_path: P
 # --- the address ------------------------------------------------------------------------------------
 
 
-def test_the_address_is_the_one_at_the_time_of_sending(room: MailCompany) -> None:
+def test_address_at_the_time_of_sending_is_used(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     room.publish(UserEmailChanged(user_id="id-kesha", email="new@example.com"))
@@ -131,19 +131,19 @@ def test_the_address_is_the_one_at_the_time_of_sending(room: MailCompany) -> Non
     assert [mail.to for mail in room.mails()] == ["new@example.com"]
 
 
-def test_an_address_given_in_the_same_batch_is_known(room: MailCompany) -> None:
+def test_address_changed_in_the_same_batch_is_used(room: MailCompany) -> None:
     room.publish(registered("kesha"), payout("kesha"), UserEmailChanged(user_id="id-kesha", email="new@example.com"))
     assert [mail.to for mail in room.mails()] == ["new@example.com"]
 
 
-def test_a_payout_to_somebody_not_heard_of_yet_waits_for_them(room: MailCompany) -> None:
+def test_mail_to_an_unknown_user_waits_for_registration(room: MailCompany) -> None:
     room.pay("kesha")
     assert (room.send().sent, [mail.to for mail in room.mails()]) == (0, [""])
     room.hire("kesha")
     assert room.send().sent == 1
 
 
-def test_an_address_that_is_none_sets_its_mail_aside_alone(room: MailCompany) -> None:
+def test_invalid_address_fails_only_its_mail(room: MailCompany) -> None:
     room.hire("kesha", "gosha")
     room.publish(UserEmailChanged(user_id="id-kesha", email="no address"))
     room.pay("kesha", "gosha")
@@ -152,7 +152,7 @@ def test_an_address_that_is_none_sets_its_mail_aside_alone(room: MailCompany) ->
     assert sorted(str(mail.status) for mail in room.mails()) == ["failed", "sent"]
 
 
-def test_a_sender_that_is_none_keeps_all_mail_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_sender_keeps_all_mail_queued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPUG_MAIL_FROM", "nobody")
     room = MailCompany(tmp_path / "home")
     room.hire("kesha")
@@ -166,7 +166,7 @@ def test_a_sender_that_is_none_keeps_all_mail_queued(tmp_path: Path, monkeypatch
 # --- what the transport says ------------------------------------------------------------------------
 
 
-def test_a_mail_refused_for_good_is_set_aside_and_the_rest_goes_out(room: MailCompany, scripted: Use) -> None:
+def test_permanently_refused_mail_fails_and_the_rest_is_sent(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
     transport = scripted(ACCEPTED, NEVER)
@@ -179,7 +179,7 @@ def test_a_mail_refused_for_good_is_set_aside_and_the_rest_goes_out(room: MailCo
     assert (failed.last_error, failed.attempts) == ("550 unknown", 1)
 
 
-def test_a_failed_mail_can_be_queued_again(room: MailCompany, scripted: Use) -> None:
+def test_failed_mail_can_be_queued_again(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha")
     room.pay("kesha")
     scripted(NEVER)
@@ -192,7 +192,7 @@ def test_a_failed_mail_can_be_queued_again(room: MailCompany, scripted: Use) -> 
         room.backend.perform_as(OPERATOR, RetryMail(mail_id=failed.mail_id))
 
 
-def test_a_mail_refused_for_now_is_tried_again_when_due_or_by_hand(room: MailCompany, scripted: Use) -> None:
+def test_temporarily_refused_mail_is_retried_when_due(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha")
     room.pay("kesha")
     transport = scripted(BUSY, BUSY)
@@ -206,7 +206,7 @@ def test_a_mail_refused_for_now_is_tried_again_when_due_or_by_hand(room: MailCom
     assert len(transport.handed_over) == 3
 
 
-def test_a_mail_is_due_again_after_the_wait(room: MailCompany, scripted: Use) -> None:
+def test_mail_is_due_again_after_the_wait(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha")
     room.pay("kesha")
     scripted(BUSY)
@@ -215,7 +215,7 @@ def test_a_mail_is_due_again_after_the_wait(room: MailCompany, scripted: Use) ->
     assert send_due(room.backend, OPERATOR).sent == 1
 
 
-def test_a_server_that_is_down_stops_the_run(room: MailCompany, scripted: Use) -> None:
+def test_server_that_is_down_stops_the_run(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
     transport = scripted(DOWN, DOWN)
@@ -227,7 +227,7 @@ def test_a_server_that_is_down_stops_the_run(room: MailCompany, scripted: Use) -
     assert room.warnings == []
 
 
-def test_a_server_that_goes_down_later_is_a_warning(room: MailCompany, scripted: Use) -> None:
+def test_server_that_goes_down_later_is_a_warning(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
     scripted(ACCEPTED, DOWN)
@@ -235,7 +235,7 @@ def test_a_server_that_goes_down_later_is_a_warning(room: MailCompany, scripted:
     assert room.warnings == ["Not all mail could be sent: nobody is there."]
 
 
-def test_at_the_close_a_server_that_is_down_is_a_warning(room: MailCompany, scripted: Use) -> None:
+def test_close_warns_if_the_mail_server_is_down(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha")
     room.pay("kesha")
     scripted(DOWN)
@@ -243,7 +243,7 @@ def test_at_the_close_a_server_that_is_down_is_a_warning(room: MailCompany, scri
     assert "nobody is there" in room.warnings[0]
 
 
-def test_one_broken_connection_is_replaced_and_two_in_a_row_end_the_run(room: MailCompany, scripted: Use) -> None:
+def test_one_broken_connection_is_replaced_and_two_end_the_run(room: MailCompany, scripted: Use) -> None:
     names = ("kesha", "gosha", "vera", "igor", "olga")
     room.hire(*names)
     room.pay(*names)
@@ -254,9 +254,7 @@ def test_one_broken_connection_is_replaced_and_two_in_a_row_end_the_run(room: Ma
 
 
 @pytest.mark.parametrize("fault", [BROKEN, DOWN])
-def test_mails_that_end_each_run_keep_no_others_from_being_sent(
-    room: MailCompany, scripted: Use, fault: DeliveryResult
-) -> None:
+def test_mail_that_ends_a_run_does_not_block_others(room: MailCompany, scripted: Use, fault: DeliveryResult) -> None:
     names = [f"w{number}" for number in range(6)]
     room.hire(*names)
     room.pay(*names)
@@ -271,7 +269,7 @@ def test_mails_that_end_each_run_keep_no_others_from_being_sent(
         room.pay(*names[2:], day=DAY + timedelta(days=1))
 
 
-def test_while_nobody_is_there_all_wait_longer_and_longer(room: MailCompany, scripted: Use) -> None:
+def test_all_mail_backs_off_while_the_server_is_down(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
     transport = scripted(*[DOWN] * 99)
@@ -285,7 +283,7 @@ def test_while_nobody_is_there_all_wait_longer_and_longer(room: MailCompany, scr
     }
 
 
-def test_a_maildir_that_cannot_be_made_certain_is_one_failure_of_many_mails(room: MailCompany, scripted: Use) -> None:
+def test_maildir_sync_failure_requeues_all_its_mails(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha", "gosha", "vera")
     room.pay("kesha", "gosha", "vera")
     transport = scripted(with_marking=False)
@@ -296,7 +294,7 @@ def test_a_maildir_that_cannot_be_made_certain_is_one_failure_of_many_mails(room
     assert send_due(room.backend, OPERATOR).sent == 3
 
 
-def test_a_wait_that_a_clock_gave_which_was_set_back_is_over(room: MailCompany, scripted: Use) -> None:
+def test_back_off_ends_when_the_clock_is_set_back(room: MailCompany, scripted: Use) -> None:
     room.hire("kesha")
     room.pay("kesha")
     scripted(BUSY)
@@ -324,7 +322,7 @@ def test_held_mail_waits_for_its_release(room: MailCompany) -> None:
 # --- asking -----------------------------------------------------------------------------------------
 
 
-def test_a_mail_can_be_read(room: MailCompany) -> None:
+def test_mail_can_be_read(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     (line,) = room.mails()
@@ -336,7 +334,7 @@ def test_a_mail_can_be_read(room: MailCompany) -> None:
     assert (sent.sent_at, sent.attempts) == (room.clock.now(), 1)
 
 
-def test_a_mail_that_is_not_there_is_not_found(room: MailCompany) -> None:
+def test_unknown_mail_is_not_found(room: MailCompany) -> None:
     with pytest.raises(NotFound) as refusal:
         room.backend.perform_as(OPERATOR, ShowMail(mail_id="no-such"))
     assert refusal.value.code == "mail_not_found"
@@ -344,7 +342,7 @@ def test_a_mail_that_is_not_there_is_not_found(room: MailCompany) -> None:
         room.backend.perform_as(OPERATOR, RetryMail(mail_id="no-such"))
 
 
-def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: MailCompany) -> None:
+def test_claimable_mail_is_found_without_reading_sent_mail(room: MailCompany) -> None:
     parameters = dict.fromkeys(("now", "include_not_due", "beyond_waits", "beyond_leases", "mail_ids"), "")
     with room.backend.runtime.reading(OPERATOR) as context:
         first_steps = [
@@ -360,7 +358,7 @@ def test_what_is_to_be_sent_is_found_without_reading_what_was_sent(room: MailCom
 # --- the whole way ----------------------------------------------------------------------------------
 
 
-def test_a_close_mails_what_it_pays(tmp_path: Path) -> None:
+def test_close_mails_its_payouts(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     task = company.act("kesha", AddTask(title="Feed the cage"))

@@ -50,7 +50,7 @@ def test_many_mails_go_over_one_connection(post: Post, open_room: Open) -> None:
     assert room.delivered() == []
 
 
-def test_one_receiver_refused_is_set_aside_and_the_rest_goes_out(post: Post, open_room: Open) -> None:
+def test_refused_receiver_fails_and_the_rest_is_sent(post: Post, open_room: Open) -> None:
     post.mood.to_receiver["gosha@example.com"] = "550 no such bird"
     room = open_room()
     run = room.send()
@@ -59,7 +59,7 @@ def test_one_receiver_refused_is_set_aside_and_the_rest_goes_out(post: Post, ope
     assert [m.last_error for m in room.mails() if m.last_error] == ["550 no such bird"]
 
 
-def test_a_temporary_refusal_heals(post: Post, open_room: Open) -> None:
+def test_temporarily_refused_mail_is_sent_later(post: Post, open_room: Open) -> None:
     post.mood.to_mail = ["451 try later"]
     room = open_room()
     first = room.send()
@@ -68,7 +68,7 @@ def test_a_temporary_refusal_heals(post: Post, open_room: Open) -> None:
     assert len(set(post.message_ids)) == 3
 
 
-def test_a_temporary_refusal_of_a_receiver_and_of_a_sender_heal(post: Post, open_room: Open) -> None:
+def test_temporarily_refused_receiver_or_sender_is_sent_later(post: Post, open_room: Open) -> None:
     post.mood.to_receiver["gosha@example.com"] = "450 mailbox busy"
     post.mood.to_sender = ["451 slow down"]
     room = open_room()
@@ -78,12 +78,12 @@ def test_a_temporary_refusal_of_a_receiver_and_of_a_sender_heal(post: Post, open
     assert set(room.statuses().values()) == {"sent"}
 
 
-def test_content_refused_for_good_fails_that_mail(post: Post, open_room: Open) -> None:
+def test_permanently_refused_content_fails_that_mail(post: Post, open_room: Open) -> None:
     post.mood.to_mail = ["554 spam"]
     assert (open_room().send().failed, len(post.taken)) == (1, 2)
 
 
-def test_a_server_that_hangs_up_in_the_middle_gets_the_rest_over_a_new_connection(post: Post, open_room: Open) -> None:
+def test_disconnected_server_gets_rest_over_new_connection(post: Post, open_room: Open) -> None:
     post.mood.to_mail = ["250 taken", DIE]
     room = open_room()
     run = room.send()
@@ -92,15 +92,13 @@ def test_a_server_that_hangs_up_in_the_middle_gets_the_rest_over_a_new_connectio
     assert len(set(post.message_ids)) == len(post.taken) == 3
 
 
-def test_a_server_that_says_it_closes_gets_the_rest_over_a_new_connection(post: Post, open_room: Open) -> None:
+def test_server_that_says_421_gets_rest_over_new_connection(post: Post, open_room: Open) -> None:
     post.mood.to_mail = ["421 too many"]
     run = open_room().send()
     assert (run.sent, run.queued, run.failed, post.connections) == (2, 1, 0, 2)
 
 
-def test_a_mail_taken_by_a_server_that_died_before_saying_so_comes_again_under_its_id(
-    post: Post, open_room: Open
-) -> None:
+def test_unacknowledged_mail_is_resent_under_the_same_id(post: Post, open_room: Open) -> None:
     post.mood.to_mail = [TAKE_AND_DIE]
     room = open_room()
     room.send()
@@ -108,7 +106,7 @@ def test_a_mail_taken_by_a_server_that_died_before_saying_so_comes_again_under_i
     assert (len(post.taken), len(set(post.message_ids))) == (4, 3)
 
 
-def test_a_server_that_only_dies_ends_the_run(post: Post, open_room: Open) -> None:
+def test_server_that_always_disconnects_ends_the_run(post: Post, open_room: Open) -> None:
     post.mood.to_mail = [DIE] * 9
     room = open_room()
     with pytest.raises(Unavailable):
@@ -118,14 +116,14 @@ def test_a_server_that_only_dies_ends_the_run(post: Post, open_room: Open) -> No
 
 
 @pytest.mark.parametrize("words", ["552 too large", "550 5.3.4 too large for us", "554 5.2.3 too large for them"])
-def test_a_mail_too_large_is_set_aside_and_the_rest_goes_out(post: Post, open_room: Open, words: str) -> None:
+def test_too_large_mail_fails_and_the_rest_is_sent(post: Post, open_room: Open, words: str) -> None:
     post.mood.to_sender = [words]
     room = open_room()
     assert (room.send().failed, len(post.taken)) == (1, 2)
     assert [mail.last_error for mail in room.mails() if mail.last_error] == [words]
 
 
-def test_a_server_that_is_not_there_is_unavailable(post: Post, open_room: Open) -> None:
+def test_absent_server_is_unavailable(post: Post, open_room: Open) -> None:
     room = open_room(smtp_port="1")
     with pytest.raises(Unavailable) as refusal:
         room.send()
@@ -134,7 +132,7 @@ def test_a_server_that_is_not_there_is_unavailable(post: Post, open_room: Open) 
 
 
 @pytest.mark.parametrize("mood", [Mood(greeting="554 not today"), Mood(to_sender=["550 not you"] * 3)])
-def test_a_server_that_will_have_nothing_from_us_fails_no_mail(post: Post, open_room: Open, mood: Mood) -> None:
+def test_server_that_refuses_the_client_fails_no_mail(post: Post, open_room: Open, mood: Mood) -> None:
     post.mood = mood
     room = open_room()
     with pytest.raises(Unavailable):
@@ -143,7 +141,7 @@ def test_a_server_that_will_have_nothing_from_us_fails_no_mail(post: Post, open_
 
 
 @pytest.mark.parametrize(("line", "pause"), [(b"250-and\r\n" * 1000, 0.0), (b"2", 0.1)])
-def test_a_server_that_talks_without_an_end_is_left_in_time(open_room: Open, line: bytes, pause: float) -> None:
+def test_endless_answer_times_out(open_room: Open, line: bytes, pause: float) -> None:
     left, outlasted = threading.Event(), []
     until = time.monotonic() + PATIENCE_SECONDS
 
@@ -169,7 +167,7 @@ def test_a_server_that_talks_without_an_end_is_left_in_time(open_room: Open, lin
 
 
 @pytest.mark.parametrize("security", ["tls", "starttls"])
-def test_a_server_without_the_security_asked_for_is_unavailable(post: Post, open_room: Open, security: str) -> None:
+def test_server_without_required_tls_is_unavailable(post: Post, open_room: Open, security: str) -> None:
     with pytest.raises(Unavailable):
         open_room(smtp_tls=security, smtp_timeout_seconds="2").send()
     assert post.taken == []
@@ -183,9 +181,7 @@ def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, t
 
 
 @pytest.mark.parametrize("file", ["wrong", "missing", ""])
-def test_a_password_that_is_wrong_or_not_there_fails_no_mail(
-    post: Post, open_room: Open, tmp_path: Path, file: str
-) -> None:
+def test_wrong_or_missing_password_fails_no_mail(post: Post, open_room: Open, tmp_path: Path, file: str) -> None:
     post.mood.password = "a secret"
     (tmp_path / "wrong").write_text("a guess\n")
     room = open_room(smtp_username="popug", smtp_password_file=str(tmp_path / file) if file else "")
@@ -195,7 +191,7 @@ def test_a_password_that_is_wrong_or_not_there_fails_no_mail(
     assert set(room.statuses().values()) == {"queued"}
 
 
-def test_an_address_that_the_server_cannot_take_is_set_aside(post: Post, open_room: Open) -> None:
+def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
     room = open_room()
     room.publish(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
     run = room.send()
@@ -213,7 +209,7 @@ def test_an_address_that_the_server_cannot_take_is_set_aside(post: Post, open_ro
         ("smtp_password_file", "/nowhere", "no password in ASCII can be read from /nowhere, the mail.smtp_password"),
     ],
 )
-def test_a_wrong_setting_is_named_in_a_sentence(
+def test_invalid_setting_is_named_in_a_sentence(
     post: Post, open_room: Open, setting: str, value: str, sentence: str
 ) -> None:
     others = {"smtp_ca_file": {"smtp_tls": "tls"}, "smtp_password_file": {"smtp_username": "popug"}}

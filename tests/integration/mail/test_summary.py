@@ -52,7 +52,7 @@ def letters(company: InProcess) -> dict[str, EmailMessage]:
     return {receiver(mail): mail for mail in mails if str(mail["Subject"]).startswith("Closed")}
 
 
-def test_admins_and_accountants_hear_of_the_closed_day(company: InProcess) -> None:
+def test_admins_and_accountants_get_the_summary(company: InProcess) -> None:
     work(company)
     (day,) = close(company)
     found = letters(company)
@@ -72,7 +72,7 @@ def test_admins_and_accountants_hear_of_the_closed_day(company: InProcess) -> No
     assert company.backend.perform(CheckHealth()).ok
 
 
-def test_a_second_close_tells_nothing_anew_and_each_missed_day_is_told(company: InProcess) -> None:
+def test_each_missed_day_is_summarised_once(company: InProcess) -> None:
     work(company)
     company.clock.advance(days=2)
     run = company.backend.perform(RunDue(), actor=SCHEDULER)
@@ -82,14 +82,14 @@ def test_a_second_close_tells_nothing_anew_and_each_missed_day_is_told(company: 
     assert len(summary_mails(company)) == 4
 
 
-def test_a_day_on_which_nothing_happened_says_so(company: InProcess) -> None:
+def test_summary_of_an_empty_day_has_a_sentence(company: InProcess) -> None:
     close(company)
     text = company.act("boss", ShowMail(mail_id=summary_mails(company)[0].mail_id)).text
     assert "nothing was completed" in text
     assert "Management's income of 2026-03-02 is $0." in text
 
 
-def test_it_is_off_unless_the_setting_says_so(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_is_off_by_default(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POPUG_MAIL_SUMMARY")
     company.backend.close()
     work(company)
@@ -97,16 +97,14 @@ def test_it_is_off_unless_the_setting_says_so(company: InProcess, monkeypatch: p
     assert summary_mails(company) == []
 
 
-def test_a_dry_run_counts_it_and_queues_nothing(company: InProcess) -> None:
+def test_dry_run_counts_the_summary_and_queues_nothing(company: InProcess) -> None:
     work(company)
     report = company.act("boss", CloseDay(dry_run=True))
     assert report.mail.queued == 1 + 2
     assert summary_mails(company) == []
 
 
-def test_a_summary_that_a_crash_left_out_is_told_by_the_next_close(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_summary_lost_in_a_crash_is_sent_by_the_next_close(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -119,7 +117,7 @@ def test_a_summary_that_a_crash_left_out_is_told_by_the_next_close(
     assert len(summary_mails(company)) == 2
 
 
-def test_who_left_management_gets_none_and_one_on_its_way_is_stopped(company: InProcess) -> None:
+def test_former_manager_gets_no_summary_even_if_queued(company: InProcess) -> None:
     company.act("boss", CloseDay(send_mail=False))
     company.act("boss", SetRole(username="asya", role="worker"))
     run = company.backend.perform_as(OPERATOR, SendMail())

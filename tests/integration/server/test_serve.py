@@ -42,7 +42,7 @@ def refused(answer: Answer, status: int, code: str) -> dict[str, Any]:
     return problem
 
 
-def test_a_command_and_a_query(company: ServerFixture, served: RunningServer) -> None:
+def test_command_and_a_query(company: ServerFixture, served: RunningServer) -> None:
     added = served.post("tasks/add_task", {"title": "Feed the cage"}, company.tokens["kesha"])
     assert added.status == 200
     assert added.headers["content-type"] == "application/json"
@@ -55,13 +55,13 @@ def test_a_command_and_a_query(company: ServerFixture, served: RunningServer) ->
     assert shown.headers["popug-home-id"]
 
 
-def test_what_is_public_needs_no_token(served: RunningServer) -> None:
+def test_public_message_needs_no_token(served: RunningServer) -> None:
     answer = served.post("identity/log_in", {"username": "ada", "password": PASSWORD})
     assert answer.document["user"]["username"] == "ada"
     assert served.post("company/show_permissions", {}).status == 200
 
 
-def test_every_message_but_the_operators_has_a_route(served: RunningServer) -> None:
+def test_every_message_except_operator_ones_has_a_route(served: RunningServer) -> None:
     for each in declarations():
         answer = served.post(f"{each.module}/{each.name}", {"nonsense": True}, "no token")
         if each.access is Access.OPERATOR:
@@ -86,7 +86,7 @@ def test_every_message_but_the_operators_has_a_route(served: RunningServer) -> N
         ("identity/log_in", {"username": "ada", "password": "wrong"}, None, 401, "bad_credentials"),
     ],
 )
-def test_a_refusal_is_a_problem_document(
+def test_refusal_is_a_problem_document(
     company: ServerFixture, served: RunningServer, route: str, message: Any, who: str | None, status: int, code: str
 ) -> None:
     token = None if who is None else company.tokens.get(who, "no.good.token")
@@ -94,7 +94,7 @@ def test_a_refusal_is_a_problem_document(
     refused(answer, status, code)
 
 
-def test_who_is_locked_out_is_told_for_how_long(served: RunningServer) -> None:
+def test_lockout_answer_has_the_wait(served: RunningServer) -> None:
     for _ in range(7):
         answer = served.post("identity/log_in", {"username": "nobody", "password": "wrong"})
     problem = refused(answer, 429, "too_many_attempts")
@@ -102,13 +102,13 @@ def test_who_is_locked_out_is_told_for_how_long(served: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"title": "\\ud800"}'])
-def test_what_is_no_json_is_refused(company: ServerFixture, served: RunningServer, body: bytes) -> None:
+def test_invalid_json_is_refused(company: ServerFixture, served: RunningServer, body: bytes) -> None:
     headers = JSON | {"Authorization": f"Bearer {company.tokens['kesha']}"}
     refused(served.request("POST", "/v1/tasks/add_task", body, headers), 400, "usage")
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_what_a_form_of_a_page_could_send_is_refused(served: RunningServer, kind: str | None) -> None:
+def test_content_type_of_a_form_is_refused(served: RunningServer, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     refused(served.request("POST", "/v1/identity/log_in", b"{}", headers), 415, "usage")
 
@@ -116,7 +116,7 @@ def test_what_a_form_of_a_page_could_send_is_refused(served: RunningServer, kind
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-def test_a_page_of_somebody_else_is_refused(served: RunningServer, headers: dict[str, str]) -> None:
+def test_request_of_a_foreign_origin_is_refused(served: RunningServer, headers: dict[str, str]) -> None:
     refused(served.request("GET", "/healthz", None, headers), 403, "forbidden")
 
 
@@ -124,21 +124,21 @@ def test_a_page_of_somebody_else_is_refused(served: RunningServer, headers: dict
     ("host", "status"),
     [("127.0.0.1", 200), ("localhost:8020", 200), ("[::1]:8020", 200), ("evil.example", 421), ("", 421)],
 )
-def test_over_the_network_it_is_known_by_its_own_names_only(served: RunningServer, host: str, status: int) -> None:
+def test_host_header_must_name_the_server(served: RunningServer, host: str, status: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
     connection.request("GET", "/healthz", headers={"Host": host})
     assert connection.getresponse().status == status
     connection.close()
 
 
-def test_a_path_that_leads_nowhere_and_a_method_that_is_not_taken(served: RunningServer) -> None:
+def test_unknown_path_and_wrong_method_are_refused(served: RunningServer) -> None:
     refused(served.request("GET", "/v1/nothing"), 404, "route_not_found")
     answer = served.request("GET", "/v1/tasks/add_task")
     refused(answer, 405, "usage")
     assert "POST" in answer.headers["allow"]
 
 
-def test_a_key_makes_a_command_take_effect_once(company: ServerFixture, served: RunningServer) -> None:
+def test_key_makes_a_command_take_effect_once(company: ServerFixture, served: RunningServer) -> None:
     sent = {"title": "Polish the perch"}
     token = company.tokens["kesha"]
     answers = [served.post("tasks/add_task", sent, token, Idempotency_Key='"k-1"') for _ in range(2)]
@@ -152,14 +152,14 @@ def test_a_key_makes_a_command_take_effect_once(company: ServerFixture, served: 
 
 
 @pytest.mark.parametrize(("theirs", "status"), [(VERSION, 200), (f"{VERSION}.dev1", 200), ("99.0.0", 503)])
-def test_a_client_of_another_version_is_refused(served: RunningServer, theirs: str, status: int) -> None:
+def test_client_of_another_version_is_refused(served: RunningServer, theirs: str, status: int) -> None:
     answer = served.post("company/show_permissions", {}, Popug_Version=theirs)
     assert answer.status == status
     if status != 200:
         assert refused(answer, 503, "server_version")["exit_status"] == 8
 
 
-def test_it_says_that_it_lives_and_is_ready(served: RunningServer) -> None:
+def test_health_and_readiness_are_answered(served: RunningServer) -> None:
     assert served.request("GET", "/healthz").document == {"status": "ok"}
     ready = served.request("GET", "/readyz")
     assert ready.status == 200
@@ -168,7 +168,7 @@ def test_it_says_that_it_lives_and_is_ready(served: RunningServer) -> None:
     assert ready.document["home_id"] == ready.headers["popug-home-id"]
 
 
-def test_its_keys_prove_its_tokens(company: ServerFixture, served: RunningServer) -> None:
+def test_published_keys_verify_its_tokens(company: ServerFixture, served: RunningServer) -> None:
     from joserfc import jwt
     from joserfc.jwk import KeySet
 
@@ -177,7 +177,7 @@ def test_its_keys_prove_its_tokens(company: ServerFixture, served: RunningServer
     assert token.claims["username"] == "kesha"
 
 
-def test_its_page_loads_nothing_from_elsewhere(served: RunningServer) -> None:
+def test_schema_page_loads_nothing_external(served: RunningServer) -> None:
     answer = served.request("GET", "/schema")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     page = answer.body.decode()
@@ -190,7 +190,7 @@ def test_its_page_loads_nothing_from_elsewhere(served: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/schema", "/schema/openapi.json", "/.well-known/jwks.json"])
-def test_what_is_read_can_be_asked_for_its_head(served: RunningServer, path: str) -> None:
+def test_get_route_answers_head(served: RunningServer, path: str) -> None:
     whole, head = served.request("GET", path), served.request("HEAD", path)
     assert (head.status, head.body) == (200, b"")
     assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.body))
@@ -230,7 +230,7 @@ def test_events_come_as_a_stream_and_can_be_resumed(company: ServerFixture, serv
     assert {each["type"] for each in only} == {"popug.identity.user_registered.v1"}
 
 
-def test_an_event_that_happens_is_heard(company: ServerFixture, served: RunningServer) -> None:
+def test_new_event_is_streamed(company: ServerFixture, served: RunningServer) -> None:
     listed = served.post("bus/list_events", {"limit": 1000}, company.tokens["ada"]).document["events"]
     served.post("tasks/add_task", {"title": "Heard"}, company.tokens["kesha"])
     (heard,) = events_of(served, company.tokens["ada"], f"/v1/events?after={listed[-1]['sequence']}", 1)
@@ -246,7 +246,7 @@ def test_an_event_that_happens_is_heard(company: ServerFixture, served: RunningS
         (f"?after={2**63}", "ada", 422, "usage"),
     ],
 )
-def test_who_may_not_list_events_hears_none(
+def test_event_stream_refused_without_permission(
     company: ServerFixture, served: RunningServer, query: str, who: str | None, status: int, code: str
 ) -> None:
     headers = {} if who is None else {"Authorization": f"Bearer {company.tokens[who]}"}
@@ -264,7 +264,7 @@ BAD_EVENT = {
 }
 
 
-def test_warnings_come_beside_the_answer(company: ServerFixture, served: RunningServer) -> None:
+def test_warnings_are_sent_in_a_header(company: ServerFixture, served: RunningServer) -> None:
     with closing(sqlite3.connect(company.home.database)) as database, database:
         database.execute("INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(BAD_EVENT),))
     told = [served.post("tasks/list_tasks", {}, company.tokens["kesha"]).headers.get("popug-warnings")]

@@ -95,12 +95,12 @@ def code_of(answer: bytes) -> str:
     return f"{head.split()[1].decode()} {json.loads(body)['code']}"
 
 
-def test_who_says_nothing_is_left(served: RunningServer) -> None:
+def test_silent_client_times_out(served: RunningServer) -> None:
     with connect(served) as client:
         assert code_of(all_of(client)) == "408 usage"
 
 
-def test_headers_that_trickle_in_are_given_up(served: RunningServer) -> None:
+def test_slow_headers_time_out(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(HEAD)
         give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -119,19 +119,19 @@ def test_headers_that_trickle_in_are_given_up(served: RunningServer) -> None:
         assert not found or code_of(found) == "408 usage"
 
 
-def test_a_body_that_trickles_in_is_given_up(served: RunningServer) -> None:
+def test_slow_body_times_out(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
         assert code_of(all_of(client)) == "408 usage"
 
 
-def test_a_body_in_crumbs_is_given_up(served: RunningServer) -> None:
+def test_body_in_tiny_chunks_is_refused(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1_500)
         assert code_of(all_of(client)) == "400 usage"
 
 
-def test_a_request_after_the_first_has_no_more_time_than_that(served: RunningServer) -> None:
+def test_second_request_has_the_same_time_limit(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(10_000).startswith(b"HTTP/1.1 200")
@@ -142,7 +142,7 @@ def test_a_request_after_the_first_has_no_more_time_than_that(served: RunningSer
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01\x02\x00\x01", b"GARBAGE\r\n\r\n", b"\x00" * 1000, b"GET / HTTP/9.9\r\n\r\n"]
 )
-def test_garbage_is_told_to_be_garbage(served: RunningServer, garbage: bytes) -> None:
+def test_garbage_is_refused(served: RunningServer, garbage: bytes) -> None:
     with connect(served) as client:
         client.sendall(garbage)
         assert code_of(all_of(client)) in {"400 usage", "404 route_not_found", "408 usage"}
@@ -168,7 +168,7 @@ def test_huge_headers_are_refused(served: RunningServer) -> None:
     ],
     ids=["large head", "long address", "two tokens", "two keys", "packed"],
 )
-def test_a_head_that_is_too_large_or_ambiguous_is_refused(served: RunningServer, said: bytes, told: str) -> None:
+def test_head_that_is_too_large_or_ambiguous_is_refused(served: RunningServer, said: bytes, told: str) -> None:
     with connect(served) as client:
         client.sendall(said)
         client.shutdown(socket.SHUT_WR)
@@ -176,7 +176,7 @@ def test_a_head_that_is_too_large_or_ambiguous_is_refused(served: RunningServer,
 
 
 @pytest.mark.parametrize("how", ["announced", "chunked"])
-def test_a_body_that_is_too_large_is_refused(served: RunningServer, company: ServerFixture, how: str) -> None:
+def test_body_that_is_too_large_is_refused(served: RunningServer, company: ServerFixture, how: str) -> None:
     with connect(served) as client:
         line = f"Authorization: Bearer {company.tokens['kesha']}\r\n".encode()
         if how == "announced":
@@ -192,23 +192,21 @@ def test_a_body_that_is_too_large_is_refused(served: RunningServer, company: Ser
 
 
 @pytest.mark.parametrize(("token", "told"), [("", "401 not_logged_in"), ("no.good.token", "401 token_invalid")])
-def test_a_large_body_is_taken_of_who_has_a_token_only(served: RunningServer, token: str, told: str) -> None:
+def test_large_body_refused_without_a_valid_token(served: RunningServer, token: str, told: str) -> None:
     line = f"Authorization: Bearer {token}\r\n".encode() if token else b""
     with connect(served) as client:
         client.sendall(IMPORT + line + b"Content-Length: 150000\r\n\r\n" + b" " * 100_000)
         assert code_of(all_of(client)) == told
 
 
-def test_a_large_body_of_who_has_a_token_is_read_where_it_may_be_a_file(
-    served: RunningServer, company: ServerFixture
-) -> None:
+def test_large_body_with_token_accepted_for_imports_only(served: RunningServer, company: ServerFixture) -> None:
     answer = served.post("tasks/import_tasks", {"lines": [{"title": "x" * 150_000}]}, company.tokens["kesha"])
     assert (answer.status, answer.document["code"]) == (422, "invalid_title")
     answer = served.post("tasks/add_task", {"title": "x" * 5_000_000}, company.tokens["kesha"])
     assert (answer.status, answer.document["detail"]) == (413, "The body is larger than 50,000 bytes.")
 
 
-def test_who_goes_on_sending_what_was_refused_is_left(served: RunningServer) -> None:
+def test_client_that_keeps_sending_is_disconnected(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
@@ -216,12 +214,12 @@ def test_who_goes_on_sending_what_was_refused_is_left(served: RunningServer) -> 
         assert code_of(all_of(client)) == "413 usage"
 
 
-def test_a_body_that_is_mostly_structure_is_not_taken_apart(served: RunningServer, company: ServerFixture) -> None:
+def test_import_of_more_than_1000_lines_is_refused(served: RunningServer, company: ServerFixture) -> None:
     answer = served.post("tasks/import_tasks", {"lines": [{"title": "x"}] * 1_001}, company.tokens["kesha"])
     assert (answer.status, answer.document["detail"]) == (413, "The body holds more than 1,000 lines.")
 
 
-def test_who_is_gone_before_the_answer_harms_nobody(served: RunningServer, company: ServerFixture) -> None:
+def test_client_gone_before_the_answer_does_no_harm(served: RunningServer, company: ServerFixture) -> None:
     token = company.tokens["kesha"].encode()
     body = b'{"title": "Half closed"}'
     for _ in range(20):
@@ -230,14 +228,14 @@ def test_who_is_gone_before_the_answer_harms_nobody(served: RunningServer, compa
         client.close()
 
 
-def test_who_closes_its_half_is_answered_all_the_same(served: RunningServer) -> None:
+def test_half_closed_client_is_answered(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         client.shutdown(socket.SHUT_WR)
         assert all_of(client).startswith(b"HTTP/1.1 200")
 
 
-def test_who_closes_its_half_behind_a_command_is_answered_too(served: RunningServer, company: ServerFixture) -> None:
+def test_client_half_closed_after_commands_is_answered(served: RunningServer, company: ServerFixture) -> None:
     token = company.tokens["kesha"].encode()
     body = b'{"title": "Half said"}'
     whole = HEAD + b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b" % (token, len(body), body)
@@ -251,7 +249,7 @@ def test_who_closes_its_half_behind_a_command_is_answered_too(served: RunningSer
         assert all_of(client) == b""
 
 
-def test_who_never_speaks_tls_keeps_nobody_out(company: ServerFixture, tmp_path: Path) -> None:
+def test_clients_without_tls_handshake_block_no_others(company: ServerFixture, tmp_path: Path) -> None:
     home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
     file = str(self_signed(tmp_path / "server.pem"))
     patch = f"{SHORT}\nrunning.GRACE_SECONDS = 600\n"
@@ -275,7 +273,7 @@ def test_who_never_speaks_tls_keeps_nobody_out(company: ServerFixture, tmp_path:
         connection.close()
 
 
-def test_who_does_not_read_its_answers_is_left(served: RunningServer, company: ServerFixture) -> None:
+def test_client_that_does_not_read_is_disconnected(served: RunningServer, company: ServerFixture) -> None:
     token = company.tokens["ada"].encode()
     ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % token
     with connect(served) as client:
@@ -290,7 +288,7 @@ def test_who_does_not_read_its_answers_is_left(served: RunningServer, company: S
 @pytest.mark.parametrize(
     ("requests", "last"), [(5, b""), (5, b"Connection: close\r\n"), (50, b"")], ids=["some", "closed", "many"]
 )
-def test_who_reads_nothing_holds_no_connection(served: RunningServer, requests: int, last: bytes) -> None:
+def test_clients_that_never_read_free_their_connections(served: RunningServer, requests: int, last: bytes) -> None:
     ask = b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\n"
     clients = [connect(served) for _ in range(MOST_CONNECTIONS)]
     for client in clients:
@@ -300,9 +298,7 @@ def test_who_reads_nothing_holds_no_connection(served: RunningServer, requests: 
         client.close()
 
 
-def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(
-    served: RunningServer, company: ServerFixture
-) -> None:
+def test_client_leaving_an_event_stream_logs_nothing(served: RunningServer, company: ServerFixture) -> None:
     for number in range(10):
         served.post("tasks/add_task", {"title": f"Task {number}"}, company.tokens["kesha"])
     for _ in range(5):
@@ -312,7 +308,7 @@ def test_who_hangs_up_on_a_stream_of_events_is_left_without_a_word(
             client.recv(1)
 
 
-def test_no_more_may_listen_than_there_is_room_for(served: RunningServer, company: ServerFixture) -> None:
+def test_event_streams_are_limited(served: RunningServer, company: ServerFixture) -> None:
     ask = b"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % company.tokens["ada"].encode()
 
     def heard_by(client: socket.socket) -> str:
@@ -335,7 +331,7 @@ def test_no_more_may_listen_than_there_is_room_for(served: RunningServer, compan
     eventually(lambda: try_to_listen() == "events")
 
 
-def test_more_connections_than_there_may_be_are_refused(served: RunningServer) -> None:
+def test_connections_over_the_limit_are_refused(served: RunningServer) -> None:
     clients = [connect(served) for _ in range(60)]
     try:
         answers = [all_of(client) for client in clients]
@@ -346,7 +342,7 @@ def test_more_connections_than_there_may_be_are_refused(served: RunningServer) -
     assert "503 server_unavailable" in told
 
 
-def test_there_are_no_more_connections_than_files_that_may_be_open(company: ServerFixture, tmp_path: Path) -> None:
+def test_connections_are_limited_by_open_file_limit(company: ServerFixture, tmp_path: Path) -> None:
     home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
     patch = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))\n" + SHORT
     with RunningServer(home, patch=patch) as served:
@@ -359,9 +355,7 @@ def test_there_are_no_more_connections_than_files_that_may_be_open(company: Serv
         assert (served.end(), served.err) == (0, "")
 
 
-def test_a_thousand_wrong_tokens_are_refused_and_the_right_one_is_served_meanwhile(
-    served: RunningServer, company: ServerFixture
-) -> None:
+def test_valid_token_is_served_during_a_thousand_wrong_ones(served: RunningServer, company: ServerFixture) -> None:
     statuses: list[int] = []
 
     def guess(path: Path) -> None:
@@ -384,14 +378,14 @@ def test_a_thousand_wrong_tokens_are_refused_and_the_right_one_is_served_meanwhi
     assert statuses == [401] * WRONG_TOKENS
 
 
-def test_many_requests_on_one_connection_at_once(served: RunningServer) -> None:
+def test_many_pipelined_requests_are_answered(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
         client.shutdown(socket.SHUT_WR)
         assert all_of(client).count(b"HTTP/1.1 200") == 50
 
 
-def test_an_upgrade_to_something_else_is_no_use(served: RunningServer) -> None:
+def test_upgrade_request_is_ignored(served: RunningServer) -> None:
     connection = http.client.HTTPConnection("localhost", timeout=30)
     connection.sock = connect(served)
     connection.request("GET", "/healthz", headers={"Connection": "Upgrade", "Upgrade": "websocket"})

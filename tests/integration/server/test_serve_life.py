@@ -61,7 +61,7 @@ def refused(capfd: pytest.CaptureFixture[str], home: Path, *arguments: str) -> t
     return code, error
 
 
-def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: ServerFixture) -> None:
+def test_server_with_scheduler_closes_days_and_ends_by_sigint(company: ServerFixture) -> None:
     with RunningServer(company.home.root, "--scheduler") as served:
         found = served.socket.stat()
         assert stat.S_ISSOCK(found.st_mode)
@@ -75,7 +75,7 @@ def test_with_the_scheduler_it_closes_days_and_ends_by_an_interrupt(company: Ser
         assert not served.socket.exists()
 
 
-def test_a_home_has_one_server_and_the_socket_of_a_killed_one_is_taken_over(
+def test_home_has_one_server_and_stale_socket_is_replaced(
     company: ServerFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with RunningServer(company.home.root) as first:
@@ -90,13 +90,13 @@ def test_a_home_has_one_server_and_the_socket_of_a_killed_one_is_taken_over(
         assert second.end() == 0
 
 
-def test_nothing_is_served_where_there_is_no_company(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_serve_refused_without_a_company(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, error = refused(capfd, tmp_path / "nowhere")
     assert (code, error["code"]) == (3, "not_initialised")
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_setting_that_is_changed_holds_for_the_next_request(company: ServerFixture) -> None:
+def test_changed_setting_applies_to_the_next_request(company: ServerFixture) -> None:
     company.open()
     company.home.config.write_text("[bus\n")
     with pytest.raises(InvalidInput) as said:
@@ -108,7 +108,7 @@ def test_a_setting_that_is_changed_holds_for_the_next_request(company: ServerFix
     company.close()
 
 
-def test_a_file_that_is_no_socket_is_left_alone(
+def test_file_that_is_not_a_socket_is_kept(
     company: ServerFixture, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -132,26 +132,26 @@ def test_a_file_that_is_no_socket_is_left_alone(
         ("--tls-cert", "a", "--tls-key", "b"),
     ],
 )
-def test_what_would_not_be_safe_or_makes_no_sense_is_refused(
+def test_unsafe_or_contradictory_options_are_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...]
 ) -> None:
     given = [each.replace("HOME", str(tmp_path)) for each in arguments]
     assert refused(capfd, tmp_path, *given)[0] == 2
 
 
-def test_a_socket_is_in_the_home_also_by_a_way_around(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_socket_option_in_the_home_is_refused_through_a_link(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "home")
     code, error = refused(capfd, tmp_path / "home", "--socket", str(tmp_path / "link" / "popug.sock"))
     assert (code, "is in the home" in error["message"]) == (2, True)
 
 
-def test_a_name_that_none_can_have_is_no_address(company: ServerFixture, capfd: pytest.CaptureFixture[str]) -> None:
+def test_impossible_host_name_is_unavailable(company: ServerFixture, capfd: pytest.CaptureFixture[str]) -> None:
     code, error = refused(capfd, company.home.root, "--behind-proxy", "--listen", f"{'x' * 64}.example:0")
     assert (code, error["code"]) == (8, "server_unavailable")
 
 
-def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_it_is_told(tmp_path: Path) -> None:
+def test_long_home_path_is_served_in_runtime_directory(tmp_path: Path) -> None:
     company = create_home(tmp_path / ("long" * 20) / ("longer" * 10))
     runtime, outside = tmp_path / "run", tmp_path / "outside.sock"
     runtime.mkdir(mode=0o700)
@@ -168,7 +168,7 @@ def test_a_home_whose_path_is_long_is_served_in_the_runtime_directory_and_where_
         assert not outside.exists()
 
 
-def test_it_finishes_what_has_begun_and_takes_nothing_new(company: ServerFixture) -> None:
+def test_ending_server_finishes_requests_and_accepts_none(company: ServerFixture) -> None:
     answers: list[Answer] = []
     token = company.tokens["kesha"]
     begun, until_it_ends = company.home.root / "begun", "while os.path.exists({!r}): time.sleep(0.05)"
@@ -189,7 +189,7 @@ def test_it_finishes_what_has_begun_and_takes_nothing_new(company: ServerFixture
     assert numbers_of_tasks(company) == [1]
 
 
-def test_what_never_ends_is_left_undone_in_the_end(company: ServerFixture) -> None:
+def test_ending_server_abandons_an_endless_request(company: ServerFixture) -> None:
     begun = company.home.root / "begun"
     patch = SLOW_WRITES.format(begun=str(begun), wait="time.sleep(600)")
     patch += "from popug_cli.server import run\nrun.GRACE_SECONDS = 1\n"
@@ -207,7 +207,7 @@ def test_what_never_ends_is_left_undone_in_the_end(company: ServerFixture) -> No
     assert numbers_of_tasks(company) == []
 
 
-def test_a_company_that_was_replaced_is_served_no_more(company: ServerFixture, tmp_path: Path) -> None:
+def test_replaced_company_is_not_served_any_more(company: ServerFixture, tmp_path: Path) -> None:
     operator = LocalBackend(Home(company.home.root))
     backup = operator.perform(BackUp(path=str(tmp_path / "backup.zip")))
     with RunningServer(company.home.root) as served:
@@ -218,7 +218,7 @@ def test_a_company_that_was_replaced_is_served_no_more(company: ServerFixture, t
         assert "replaced" in json.loads(served.err)["error"]["message"]
 
 
-def test_a_socket_that_systemd_opened_is_served_and_left(company: ServerFixture, tmp_path: Path) -> None:
+def test_systemd_socket_is_served_and_kept(company: ServerFixture, tmp_path: Path) -> None:
     path, told = tmp_path / "given.sock", tmp_path / "notify"
     code = (
         "import os, socket, sys\n"

@@ -51,7 +51,7 @@ def prove(project: Path, served: RunningServer, token: str) -> "subprocess.Compl
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_node_proves_a_token_and_refuses_a_forged_one(
+def test_node_verifies_a_token_and_refuses_a_forged_one(
     project: Path, served: RunningServer, company: ServerFixture
 ) -> None:
     token = company.tokens["kesha"]

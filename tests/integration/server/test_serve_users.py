@@ -123,14 +123,14 @@ def company(people: People) -> Iterator[Company]:
         shutil.rmtree(place)
 
 
-def test_the_socket_is_the_groups_and_nobody_elses(people: People, company: Company) -> None:
+def test_socket_is_open_to_its_group_only(people: People, company: Company) -> None:
     found = Path(company.url.removeprefix("unix://")).stat()
     assert oct(found.st_mode)[-3:] == "660"
     done = people.run(people.outsider, "-m", "popug_cli", "--server", company.url, "permissions", "--json")
     assert done.returncode == 8, done.stdout + done.stderr
 
 
-def test_an_employee_can_work(people: People, company: Company) -> None:
+def test_employee_can_work(people: People, company: Company) -> None:
     token = company.residence.tokens["kesha"]
     arguments = ("-m", "popug_cli", "--server", company.url, "task", "add", "Feed the cage", "--json")
     done = people.run(people.employee, *arguments, POPUG_TOKEN=token)
@@ -139,7 +139,7 @@ def test_an_employee_can_work(people: People, company: Company) -> None:
 
 
 @pytest.mark.parametrize("name", ["popug.db", "popug.db-wal", "keys", "keys/signing", "config.toml", "popug.sock"])
-def test_an_employee_can_read_nothing_of_the_company(people: People, company: Company, name: str) -> None:
+def test_employee_can_read_nothing_of_the_company(people: People, company: Company, name: str) -> None:
     path = company.residence.home.root / name
     code = f"import os; os.stat({str(path)!r})"
     done = people.run(people.employee, "-c", code)
@@ -147,7 +147,7 @@ def test_an_employee_can_read_nothing_of_the_company(people: People, company: Co
     assert "PermissionError" in done.stderr
 
 
-def test_an_employee_cannot_act_as_the_operator(people: People, company: Company) -> None:
+def test_employee_cannot_act_as_the_operator(people: People, company: Company) -> None:
     home = str(company.residence.home.root)
     done = people.run(people.employee, "-m", "popug_cli", "--home", home, "doctor", "--json")
     assert done.returncode not in {0, 1}, done.stdout + done.stderr
@@ -164,7 +164,7 @@ print(jwt.encode(claims, Ed25519PrivateKey.generate(), "EdDSA", jwt.get_unverifi
 """
 
 
-def test_an_employee_cannot_forge_a_token(people: People, company: Company) -> None:
+def test_employee_cannot_forge_a_token(people: People, company: Company) -> None:
     forged = people.run(people.employee, "-c", FORGE, company.residence.tokens["kesha"])
     assert forged.returncode == 0, forged.stderr
     arguments = ("-m", "popug_cli", "--server", company.url, "whoami", "--json")

@@ -31,19 +31,19 @@ def stored(sums: Connection) -> dict[str, int]:
     return {row.name: row.cents for row in sums.exec_driver_sql("SELECT name, cents FROM sums")}
 
 
-def test_many_rows_are_merged_with_what_is_there_and_all_are_counted(sums: Connection) -> None:
+def test_many_rows_are_merged_and_counted(sums: Connection) -> None:
     insert_many(sums, MERGE, [("n000", 5), ("n126", 7)])
     assert insert_many(sums, MERGE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY
     assert stored(sums) == {f"n{n:03}": n for n in range(MANY)} | {"n000": 5, "n126": 133}
 
 
-def test_of_many_moves_those_are_counted_that_found_their_row(sums: Connection) -> None:
+def test_many_updates_count_only_rows_found(sums: Connection) -> None:
     insert_many(sums, "INSERT INTO sums (name, cents) VALUES (?, 1)", [(f"n{n:03}",) for n in range(0, MANY, 2)])
     assert insert_many(sums, MOVE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY // 2 + 1
     assert stored(sums) == {f"n{n:03}": n + 1 for n in range(0, MANY, 2)}
 
 
-def test_a_row_that_is_refused_leaves_none_of_those_that_were_taken_with_it(sums: Connection) -> None:
+def test_refused_row_leaves_no_row_of_its_batch(sums: Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_PER_STATEMENT))])
     assert stored(sums) == {}
@@ -58,14 +58,14 @@ def tell_of_mails(context: Context) -> None:
         context.events.publish(MailSent(mail_id=f"m{n}", user_id="ann", business_date=date(2026, 3, 2)))
 
 
-def test_consumers_pass_by_a_great_many_events_that_are_for_none_of_them(tmp_path: Path) -> None:
+def test_consumers_skip_many_unrelated_events(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.backend.write(SendMail(), OPERATOR, tell_of_mails)
     (head,) = company.rows("SELECT max(sequence) AS head FROM bus_log")
     assert cursors(company) == dict.fromkeys(("analytics", "billing", "mail", "tasks"), head["head"])
 
 
-def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
+def test_consumer_does_not_skip_events_still_to_consume(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     before = cursors(company)
     with company.backend.runtime.writing(OPERATOR) as context:
@@ -79,7 +79,7 @@ def test_nobody_passes_by_what_they_have_not_taken_yet(tmp_path: Path) -> None:
     assert company.rows("SELECT balance_cents FROM analytics_people WHERE user_id = 'u'") == [{"balance_cents": 0}]
 
 
-def test_nobody_passes_by_their_own_event_among_many_others(tmp_path: Path) -> None:
+def test_consumer_does_not_skip_its_event_among_many(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
 
     def tell(context: Context) -> None:

@@ -46,7 +46,7 @@ for path in sorted(root.rglob("*")):
 
 
 @pytest.mark.parametrize("umask", ["000", "022", "077"])
-def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: str) -> None:
+def test_every_file_is_private_with_any_umask(tmp_path: Path, umask: str) -> None:
     """In process, so that no command line has set the umask right before."""
     session = {"POPUG_SESSION": str(tmp_path / "config" / "popug" / "session.json")}
     lived = subprocess.run(
@@ -64,7 +64,7 @@ def test_every_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask
         assert len([path for path in paths if path.startswith(folder)]) == count, folder
 
 
-def test_an_empty_directory_becomes_a_closed_home_and_a_used_one_is_left_as_it_is(tmp_path: Path) -> None:
+def test_empty_directory_is_closed_and_used_one_left_alone(tmp_path: Path) -> None:
     for name, mode in (("empty", 0o700), ("used", 0o755)):
         root = tmp_path / name
         root.mkdir()
@@ -91,7 +91,7 @@ def remember(home: Home, token: str) -> None:
         keep(token)
 
 
-def test_a_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
+def test_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
     remember(Home(tmp_path / "a"), "one")
     first, opened = session.stat().st_ino, session.open("rb")
     remember(Home(tmp_path / "b"), "two")
@@ -102,7 +102,7 @@ def test_a_session_is_written_by_rename(session: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["session.json"]
 
 
-def test_a_session_that_cannot_be_written_whole_leaves_the_old_one(
+def test_failed_write_of_session_leaves_the_old_one(
     session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember(Home(tmp_path / "a"), "one")
@@ -119,7 +119,7 @@ def test_a_session_that_cannot_be_written_whole_leaves_the_old_one(
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o601])
-def test_a_session_open_to_others_is_refused_with_the_command_that_mends_it(
+def test_session_readable_by_others_refused_with_chmod_hint(
     session: Path, tmp_path: Path, mode: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remember(Home(tmp_path / "a"), "one")

@@ -33,11 +33,11 @@ def opened(release: str, root: Path) -> LocalBackend:
     return LocalBackend(home, clock=SetClock(DURING_THE_LAST_DAY), randomness=SeededChance(3))
 
 
-def test_the_first_release_is_kept() -> None:
+def test_first_release_is_kept() -> None:
     assert kept_releases()[0] == "0006"
 
 
-def test_what_a_release_left_is_migrated_and_reads_as_before(release: str, tmp_path: Path) -> None:
+def test_home_of_a_release_is_migrated_and_reads_as_before(release: str, tmp_path: Path) -> None:
     backend = opened(release, tmp_path / "home")
     then = recorded_answers(release)
     assert without_news(answers(backend, boss_of(backend)), then) == then
@@ -48,7 +48,7 @@ def test_what_a_release_left_is_migrated_and_reads_as_before(release: str, tmp_p
     assert [check for check in health.checks if not check.ok] == []
 
 
-def test_a_migrated_home_goes_on(release: str, tmp_path: Path) -> None:
+def test_migrated_home_accepts_commands(release: str, tmp_path: Path) -> None:
     backend = opened(release, tmp_path / "home")
     boss, head = boss_of(backend), recorded_answers(release)["head"]
     task = backend.perform_as(boss, AddTask(title="After the migration"))

@@ -70,7 +70,7 @@ def titles(company: InProcess) -> list[str]:
     return [task.title for task in company.act("boss", ListTasks(status=StatusFilter.ALL)).tasks]
 
 
-def test_who_comes_first_is_served_first_whoever_dies(company: InProcess) -> None:
+def test_lock_is_granted_in_order_even_if_waiters_die(company: InProcess) -> None:
     database = company.backend.home.database
     served: list[int] = []
 
@@ -93,7 +93,7 @@ def test_who_comes_first_is_served_first_whoever_dies(company: InProcess) -> Non
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)]
 )
-def test_a_signal_ends_who_waits_at_once_and_nothing_is_done(company: InProcess, number: int, code: int) -> None:
+def test_signal_ends_a_wait_at_once_and_nothing_is_done(company: InProcess, number: int, code: int) -> None:
     line = [sys.executable, "-m", "popug_cli", "recover", "boss", "--password-stdin", "--home", str(company.root)]
     with (
         held(company) as holder,
@@ -110,7 +110,7 @@ def test_a_signal_ends_who_waits_at_once_and_nothing_is_done(company: InProcess,
     assert company.rows("SELECT 1 FROM bus_log WHERE type LIKE '%admin_recovered%'") == []
 
 
-def test_a_lock_of_the_shell_is_waited_for_with_open_ears(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_foreign_lock_ends_by_timeout_or_signal(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds SQLite's own lock is not in the queue; after a while that is a refusal, and a signal is an end."""
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
@@ -129,9 +129,7 @@ def test_a_lock_of_the_shell_is_waited_for_with_open_ears(company: InProcess, mo
     assert titles(company) == []
 
 
-def test_where_nothing_moves_a_wait_ends_and_where_others_write_it_goes_on(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wait_for_lock_ends_unless_other_writers_progress(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
     def moving(database: Path) -> tuple[int, int]:
@@ -153,7 +151,7 @@ class Stopped(BaseException):
     """The caller is to end."""
 
 
-def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
+def test_stopped_caller_gives_up_lock_unless_write_is_required(
     company: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop() -> None:
@@ -177,7 +175,7 @@ def test_a_caller_that_stops_gives_up_its_wait_unless_the_write_must_be_done(
         pass
 
 
-def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InProcess, tmp_path: Path) -> None:
+def test_home_restored_during_a_wait_is_not_written(company: InProcess, tmp_path: Path) -> None:
     backup = company.backend.perform(BackUp(path=str(tmp_path / "backup.zip")))
     other = company.backend.for_home(company.backend.home)
     other.runtime  # noqa: B018 - it is open before the restore
@@ -207,7 +205,7 @@ def test_a_home_that_is_restored_under_who_waits_is_not_written_to(company: InPr
     assert company.backend.perform(CheckHealth()).ok
 
 
-def test_the_queue_is_a_courtesy(company: InProcess) -> None:
+def test_writers_work_without_the_queue_file(company: InProcess) -> None:
     """Where its file cannot be had, SQLite keeps writers apart as ever; where it was taken away, it is made again."""
     lock = company.root / write_lock.LOCK_FILE_NAME
     lock.unlink()
@@ -231,9 +229,7 @@ def change(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("write", [note, change])
-def test_who_waits_for_a_foreign_lock_while_the_home_is_emptied_writes_nothing(
-    tmp_path: Path, write: Callable[[Runtime], None]
-) -> None:
+def test_home_emptied_during_a_wait_is_not_written(tmp_path: Path, write: Callable[[Runtime], None]) -> None:
     company = InProcess(tmp_path / "home")
     runtime, database = company.backend.runtime, company.root / "popug.db"
     with closing(sqlite3.connect(database, isolation_level=None, check_same_thread=False)) as foreign:

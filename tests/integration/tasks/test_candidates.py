@@ -40,9 +40,7 @@ def holders(company: InProcess) -> list[str]:
     ],
     ids=["deactivated", "manager", "admin"],
 )
-def test_whoever_may_not_hold_tasks_loses_the_open_ones_by_chance(
-    company: InProcess, leaving: DeactivateUser | SetRole
-) -> None:
+def test_former_candidate_loses_open_tasks_by_draw(company: InProcess, leaving: DeactivateUser | SetRole) -> None:
     company.hire("asya")
     company.hire("gosha", "accountant")
     start = log_head(company)
@@ -58,7 +56,7 @@ def test_whoever_may_not_hold_tasks_loses_the_open_ones_by_chance(
     assert fees == [{"n": 6 + 5}]
 
 
-def test_the_departure_is_the_cause_of_what_follows(company: InProcess) -> None:
+def test_deactivation_is_the_cause_of_reassignments(company: InProcess) -> None:
     company.hire("asya")
     start = log_head(company)
     company.act("boss", DeactivateUser(username="kesha"))
@@ -70,13 +68,13 @@ def test_the_departure_is_the_cause_of_what_follows(company: InProcess) -> None:
     assert causes == [{"cause": left.id}]
 
 
-def test_a_role_that_may_hold_tasks_too_takes_none_away(company: InProcess) -> None:
+def test_change_to_another_assignable_role_moves_no_task(company: InProcess) -> None:
     company.hire("asya")
     company.act("boss", SetRole(username="kesha", role="accountant"))
     assert set(holders(company)) == {"kesha"}
 
 
-def test_tasks_stay_while_there_is_nobody_and_go_as_soon_as_there_is(company: InProcess) -> None:
+def test_tasks_stay_without_candidates_until_one_arrives(company: InProcess) -> None:
     start = log_head(company)
     company.act("boss", DeactivateUser(username="kesha"))
     assert events(company, TaskAssigned, after=start) == []
@@ -86,7 +84,7 @@ def test_tasks_stay_while_there_is_nobody_and_go_as_soon_as_there_is(company: In
     assert {e.data.reason for e in events(company, TaskAssigned, after=start)} == {"assignee_left"}
 
 
-def test_whoever_comes_back_before_anybody_else_keeps_the_tasks_at_no_cost(company: InProcess) -> None:
+def test_reactivated_user_keeps_tasks_without_a_new_fee(company: InProcess) -> None:
     start = log_head(company)
     company.act("boss", DeactivateUser(username="kesha"))
     company.act("boss", ActivateUser(username="kesha"))
@@ -94,7 +92,7 @@ def test_whoever_comes_back_before_anybody_else_keeps_the_tasks_at_no_cost(compa
     assert set(holders(company)) == {"kesha"}
 
 
-def test_many_changes_of_people_at_once_end_as_if_taken_one_by_one(company: InProcess) -> None:
+def test_many_user_changes_equal_single_ones(company: InProcess) -> None:
     kesha = company.people["kesha"].user_id
     newcomers = [
         UserRegistered(user_id=f"id-{n}", username=f"bird{n}", email=f"bird{n}@example.com", role=Role.WORKER)
@@ -109,7 +107,7 @@ def test_many_changes_of_people_at_once_end_as_if_taken_one_by_one(company: InPr
     assert task.assignee in {"bird598", "bird599"}
 
 
-def test_an_event_about_somebody_unheard_of_is_set_aside_and_stops_nobody_else(company: InProcess) -> None:
+def test_event_about_unknown_user_is_parked_and_blocks_none(company: InProcess) -> None:
     publish(company, UserDeactivated(user_id="unheard-of"))
     assert company.hire("asya").username == "asya"
     assert company.act("boss", AddTask(title="Feed")).assignee in {"asya", "kesha"}

@@ -7,7 +7,7 @@ from popug_cli.messages.tasks import GetFairness, ImportTasks, NewTask, ShuffleT
 from tests.support.company import InProcess
 
 
-def test_every_draw_is_counted_among_those_who_took_part_in_it(tmp_path: Path) -> None:
+def test_every_draw_is_counted_among_its_candidates(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     assert company.act("boss", GetFairness()).people == []
     company.hire("asya")

@@ -55,7 +55,7 @@ def shuffle(backend: LocalBackend, boss: Principal) -> Counter[str]:
     return Counter()
 
 
-def test_of_completions_and_shuffles_at_once_each_task_has_one_winner(tmp_path: Path) -> None:
+def test_concurrent_completions_and_shuffles_have_one_winner(tmp_path: Path) -> None:
     company = company_at(tmp_path / "home")
     for name in WORKERS:
         if name not in company.people:

@@ -60,7 +60,7 @@ def tamper(company: InProcess, *statements: str) -> None:
 # --- what a shuffle does ------------------------------------------------------------------------
 
 
-def test_a_shuffle_draws_every_open_task_and_leaves_the_others(company: InProcess) -> None:
+def test_shuffle_draws_every_open_task_and_leaves_the_others(company: InProcess) -> None:
     before, start = holders(company), log_head(company)
     done = company.act("boss", ShuffleTasks())
     assert (done.task_count, done.candidates_count) == (19, 3)
@@ -74,7 +74,7 @@ def test_a_shuffle_draws_every_open_task_and_leaves_the_others(company: InProces
     assert holders(company) != before
 
 
-def test_the_events_of_a_shuffle_carry_one_draw_and_name_the_request_as_their_cause(company: InProcess) -> None:
+def test_shuffle_events_share_one_draw_and_its_request(company: InProcess) -> None:
     start = log_head(company)
     done = company.act("boss", ShuffleTasks())
     (request,) = events(company, ShuffleRequested, after=start)
@@ -89,7 +89,7 @@ def test_the_events_of_a_shuffle_carry_one_draw_and_name_the_request_as_their_ca
     assert request.data.shuffle_id == done.shuffle_id
 
 
-def test_with_no_open_task_a_shuffle_does_nothing(tmp_path: Path) -> None:
+def test_shuffle_without_open_tasks_does_nothing(tmp_path: Path) -> None:
     company = company_at(tmp_path / "home")
     done = company.act("boss", ShuffleTasks())
     assert (done.task_count, done.candidates_count) == (0, 1)
@@ -107,12 +107,12 @@ def test_shuffles_and_people_of_one_batch_are_taken_as_one(company: InProcess) -
         assert company.act("kesha", VerifyShuffle(shuffle_id=request.shuffle_id)).different == []
 
 
-def test_a_request_from_outside_is_carried_out_like_any_other(company: InProcess) -> None:
+def test_shuffle_request_from_outside_is_carried_out(company: InProcess) -> None:
     publish(company, ShuffleRequested(shuffle_id="from-outside", requested_by=company.people["boss"].user_id))
     assert company.act("boss", GetShuffle(shuffle_id="from-outside")) == Shuffle("from-outside", 19, 3)
 
 
-def test_progress_is_told_of_a_shuffle(company: InProcess) -> None:
+def test_shuffle_reports_progress(company: InProcess) -> None:
     told: list[tuple[str, int, int]] = []
     company.backend._progress = lambda label, done, total: told.append((label, done, total))
     del company.backend.__dict__["runtime"]
@@ -123,7 +123,7 @@ def test_progress_is_told_of_a_shuffle(company: InProcess) -> None:
 # --- draws done again ---------------------------------------------------------------------------
 
 
-def test_draws_can_be_done_again_by_anyone_whatever_became_of_the_people(company: InProcess) -> None:
+def test_draws_verify_after_people_changed(company: InProcess) -> None:
     shuffles = [company.act("boss", ShuffleTasks()).shuffle_id]
     company.act("boss", DeactivateUser(username="asya"))
     shuffles.append(company.act("boss", ShuffleTasks()).shuffle_id)
@@ -134,7 +134,7 @@ def test_draws_can_be_done_again_by_anyone_whatever_became_of_the_people(company
         assert (check.checked, check.different) == (19, [])
 
 
-def test_a_task_that_went_elsewhere_than_its_draw_says_is_named(company: InProcess) -> None:
+def test_verify_names_a_task_that_differs_from_its_draw(company: InProcess) -> None:
     start = log_head(company)
     done = company.act("boss", ShuffleTasks())
     event = events(company, TaskAssigned, after=start)[4]
@@ -163,7 +163,7 @@ def test_a_task_that_went_elsewhere_than_its_draw_says_is_named(company: InProce
         "UPDATE tasks_shuffles SET candidates_count = 7",
     ],
 )
-def test_a_shuffle_that_cannot_be_proved_is_an_integrity_fault(company: InProcess, statement: str) -> None:
+def test_shuffle_that_cannot_be_proved_is_an_integrity_fault(company: InProcess, statement: str) -> None:
     done = company.act("boss", ShuffleTasks())
     tamper(company, "DROP TRIGGER bus_log_no_update", "DROP TRIGGER bus_log_no_delete", statement)
     with pytest.raises(PopugError) as caught:
@@ -172,7 +172,7 @@ def test_a_shuffle_that_cannot_be_proved_is_an_integrity_fault(company: InProces
 
 
 @pytest.mark.parametrize("shuffle_id", ["", "nothing", "caf\udce9"])
-def test_an_unknown_shuffle_is_not_found(company: InProcess, shuffle_id: str) -> None:
+def test_unknown_shuffle_is_not_found(company: InProcess, shuffle_id: str) -> None:
     error = refused(company, "kesha", VerifyShuffle(shuffle_id=shuffle_id))
     assert (error.code, error.exit_status) == ("shuffle_not_found", 3)
 
@@ -180,9 +180,7 @@ def test_an_unknown_shuffle_is_not_found(company: InProcess, shuffle_id: str) ->
 # --- requests that come to nothing --------------------------------------------------------------
 
 
-def test_a_shuffle_that_fails_is_dropped_recorded_and_never_carried_out_later(
-    company: InProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_shuffle_is_recorded_and_never_done_later(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     before, start = holders(company), log_head(company)
     with monkeypatch.context() as broken:
         broken.setattr(assignments, "draw_assignee", lambda *_: 1 / 0)
@@ -199,7 +197,7 @@ def test_a_shuffle_that_fails_is_dropped_recorded_and_never_carried_out_later(
     assert company.rows("SELECT * FROM bus_set_aside") == []
 
 
-def test_a_shuffle_among_nobody_fails(company: InProcess) -> None:
+def test_shuffle_without_candidates_fails(company: InProcess) -> None:
     for name in ("asya", "gosha", "kesha"):
         company.act("boss", DeactivateUser(username=name))
     publish(company, ShuffleRequested(shuffle_id="s", requested_by="boss"))
@@ -208,7 +206,7 @@ def test_a_shuffle_among_nobody_fails(company: InProcess) -> None:
     assert caught.value.code == "shuffle_failed"
 
 
-def test_a_shuffle_that_is_done_cannot_fail_any_more(company: InProcess) -> None:
+def test_finished_shuffle_cannot_fail(company: InProcess) -> None:
     done, before = company.act("boss", ShuffleTasks()), state(company)
     head = log_head(company)
     (request,) = events(company, ShuffleRequested)
@@ -218,7 +216,7 @@ def test_a_shuffle_that_is_done_cannot_fail_any_more(company: InProcess) -> None
     assert company.act("boss", GetShuffle(shuffle_id=done.shuffle_id)) == done
 
 
-def test_a_shuffle_that_still_waits_is_in_doubt(company: InProcess) -> None:
+def test_waiting_shuffle_is_in_doubt(company: InProcess) -> None:
     with company.backend.runtime.writing(company.people["boss"]) as context:
         asked = shuffle_tasks(ShuffleTasks(), context)
     with company.backend.runtime.reading(OPERATOR) as context, pytest.raises(PopugError) as caught:
@@ -230,7 +228,7 @@ def test_a_shuffle_that_still_waits_is_in_doubt(company: InProcess) -> None:
 # --- redelivery ---------------------------------------------------------------------------------
 
 
-def test_delivered_again_no_event_changes_anything(company: InProcess) -> None:
+def test_redelivery_changes_nothing(company: InProcess) -> None:
     company.act("boss", ShuffleTasks())
     company.act("boss", DeactivateUser(username="asya"))
     before, head = state(company), log_head(company)
@@ -244,7 +242,7 @@ def test_delivered_again_no_event_changes_anything(company: InProcess) -> None:
     assert log_head(company) == head
 
 
-def test_a_change_of_people_taken_in_late_spoils_no_draw(company: InProcess) -> None:
+def test_change_of_people_taken_in_late_spoils_no_draw(company: InProcess) -> None:
     """What was set aside is taken in at the head of the log, before a lagging consumer has come so far."""
     asya, kesha = (company.people[name].user_id for name in ("asya", "kesha"))
     company.act("boss", DeactivateUser(username="asya"))

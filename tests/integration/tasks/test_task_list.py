@@ -54,11 +54,11 @@ def on(day: int) -> datetime:
         ({"sort": TaskSort.AGE, "backwards": True}, [4, 3, 2, 1]),
     ],
 )
-def test_a_filter_finds_what_it_says(company: InProcess, filters: dict[str, Any], found: list[int]) -> None:
+def test_filter_finds_matching_tasks(company: InProcess, filters: dict[str, Any], found: list[int]) -> None:
     assert numbers(company, **filters) == found
 
 
-def test_the_dearest_come_first_and_last_the_other_way_round(company: InProcess) -> None:
+def test_sort_by_reward_is_descending_or_reversed(company: InProcess) -> None:
     page = company.act("kesha", ListTasks(status=StatusFilter.ALL, sort=TaskSort.REWARD))
     rewards = [task.reward_cents or 0 for task in page.tasks]
     assert rewards == sorted(rewards, reverse=True)
@@ -67,7 +67,7 @@ def test_the_dearest_come_first_and_last_the_other_way_round(company: InProcess)
     ]
 
 
-def test_totals_are_of_all_that_pass_and_not_of_the_page(company: InProcess) -> None:
+def test_totals_cover_all_matches_not_the_page(company: InProcess) -> None:
     everything = company.act("kesha", ListTasks(status=StatusFilter.ALL))
     page = company.act("kesha", ListTasks(status=StatusFilter.ALL, limit=1, offset=1))
     assert len(page.tasks) == 1
@@ -91,7 +91,7 @@ def test_totals_are_of_all_that_pass_and_not_of_the_page(company: InProcess) -> 
         ("99999 days ago", "1752-05-17T23:06", "1752-05-18T23:06"),
     ],
 )
-def test_when_is_said_as_people_say_it_in_the_companys_zone(
+def test_typed_times_are_in_the_company_zone(
     company: InProcess, typed: str, first: str, behind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(company.clock, "instant", datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
@@ -103,13 +103,13 @@ def test_when_is_said_as_people_say_it_in_the_companys_zone(
 
 
 @pytest.mark.parametrize("typed", ["25:00", "2026-13-01 10:00", "tomorrow", "", "09:60"])
-def test_what_is_no_time_is_refused(company: InProcess, typed: str) -> None:
+def test_invalid_time_is_refused(company: InProcess, typed: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         start_of(CommandContext(Home(company.root), False, GlobalOptions(backend=company.backend)), typed)
     assert caught.value.hint
 
 
-def test_nobody_and_no_jira_id_are_refused(company: InProcess) -> None:
+def test_unknown_user_and_invalid_jira_id_are_refused(company: InProcess) -> None:
     with pytest.raises(NotFound, match="nobody called"):
         numbers(company, creator="nobody")
     with pytest.raises(InvalidInput, match="no jira id"):

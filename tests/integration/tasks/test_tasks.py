@@ -46,7 +46,7 @@ def titles(company: InProcess, **filters: Any) -> list[str]:
 # --- creating -----------------------------------------------------------------------------------
 
 
-def test_a_new_task_has_a_number_an_assignee_and_a_price(company: InProcess) -> None:
+def test_new_task_has_a_number_an_assignee_and_a_price(company: InProcess) -> None:
     created = [company.act("boss", AddTask(title=title)) for title in ("[popug-7] Feed", "Mend")]
     assert [(t.number, t.jira_id, t.title) for t in created] == [(1, "POPUG-7", "Feed"), (2, None, "Mend")]
     assert {(t.creator, t.assignee, t.status) for t in created} == {("boss", "kesha", TaskStatus.OPEN)}
@@ -55,7 +55,7 @@ def test_a_new_task_has_a_number_an_assignee_and_a_price(company: InProcess) -> 
     assert {t.created_at for t in created} == {company.clock.instant}
 
 
-def test_the_first_assignment_is_caused_by_the_creation(company: InProcess) -> None:
+def test_first_assignment_is_caused_by_the_creation(company: InProcess) -> None:
     task = company.act("boss", AddTask(title="Feed"))
     company.act("kesha", CompleteTask(number=1))
     created, assigned = company.rows(
@@ -66,7 +66,7 @@ def test_the_first_assignment_is_caused_by_the_creation(company: InProcess) -> N
     assert (assigned["cause"], assigned["actor"]) == (created["id"], "boss")
 
 
-def test_with_nobody_assignable_nothing_is_created_or_shuffled(company: InProcess) -> None:
+def test_commands_refused_without_assignable_users(company: InProcess) -> None:
     company.act("kesha", AddTask(title="Feed"))
     company.act("boss", DeactivateUser(username="kesha"))
     for message in (AddTask(title="Mend"), ImportTasks(lines=[NewTask(title="Mend")]), ShuffleTasks()):
@@ -78,7 +78,7 @@ def test_with_nobody_assignable_nothing_is_created_or_shuffled(company: InProces
 # --- completing ---------------------------------------------------------------------------------
 
 
-def test_the_assignee_completes_an_open_task_once(company: InProcess) -> None:
+def test_assignee_completes_an_open_task_once(company: InProcess) -> None:
     company.act("boss", AddTask(title="Feed"))
     company.clock.advance(hours=1)
     done = company.act("kesha", CompleteTask(number=1))
@@ -89,20 +89,20 @@ def test_the_assignee_completes_an_open_task_once(company: InProcess) -> None:
     assert error.details == {"number": 1, "assignee": "kesha", "completed_at": "2026-03-02T10:00:00.000000Z"}
 
 
-def test_the_task_of_another_is_not_completed(company: InProcess) -> None:
+def test_complete_refused_for_task_of_another(company: InProcess) -> None:
     company.act("boss", AddTask(title="Feed"))
     error = refused(company, "boss", CompleteTask(number=1))
     assert (error.code, error.exit_status, error.details["assignee"]) == ("not_your_task", 5, "kesha")
 
 
 @pytest.mark.parametrize("number", [0, -1, 2, 2**53, 9**40])
-def test_an_unknown_number_is_no_task(company: InProcess, number: int) -> None:
+def test_unknown_number_is_not_found(company: InProcess, number: int) -> None:
     for message in (CompleteTask(number=number), GetTask(number=number), ShowTask(number=number)):
         error = refused(company, "kesha", message)
         assert (error.code, error.exit_status) == ("task_not_found", 3)
 
 
-def test_the_refusal_of_a_task_taken_by_a_shuffle_names_it_its_time_and_the_assignee(company: InProcess) -> None:
+def test_complete_refused_after_shuffle_names_assignee_and_time(company: InProcess) -> None:
     company.hire("gosha")
     task = reassigned_from(company, "kesha")
     company.clock.advance(minutes=5)
@@ -117,7 +117,7 @@ def test_the_refusal_of_a_task_taken_by_a_shuffle_names_it_its_time_and_the_assi
     assert error.details["reassigned_at"] == f"{shuffled_at:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
-def test_the_refusal_of_a_task_lost_with_a_role_says_so(company: InProcess) -> None:
+def test_complete_refused_after_role_change_gives_the_reason(company: InProcess) -> None:
     company.act("boss", AddTask(title="Feed"))
     company.hire("gosha")
     company.act("boss", SetRole(username="kesha", role="manager"))
@@ -133,7 +133,7 @@ def test_the_refusal_of_a_task_lost_with_a_role_says_so(company: InProcess) -> N
 # --- lists --------------------------------------------------------------------------------------
 
 
-def test_a_search_takes_its_text_as_it_is_and_no_heed_of_case(company: InProcess) -> None:
+def test_search_takes_its_text_as_it_is_and_no_heed_of_case(company: InProcess) -> None:
     bring_in(
         company,
         NewTask(title="Clean 100% of it"),
@@ -172,12 +172,12 @@ def test_tasks_are_listed_by_status_assignee_and_page(company: InProcess) -> Non
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "caf\udce9", "x" * 1000])
-def test_tasks_of_nobody_are_not_listed(company: InProcess, name: str) -> None:
+def test_list_refused_for_an_unknown_assignee(company: InProcess, name: str) -> None:
     error = refused(company, "kesha", ListTasks(assignee=name))
     assert (error.code, error.exit_status) == ("user_not_found", 3)
 
 
-def test_an_export_goes_on_after_a_number(company: InProcess) -> None:
+def test_export_continues_after_a_number(company: InProcess) -> None:
     bring_in(company, *(NewTask(title=f"Task {n}") for n in range(1, 6)))
     assert [t.number for t in company.act("kesha", ExportTasks(after=1, limit=3)).tasks] == [2, 3, 4]
     assert company.act("kesha", ExportTasks(after=5)).tasks == []
@@ -186,7 +186,7 @@ def test_an_export_goes_on_after_a_number(company: InProcess) -> None:
 # --- importing ----------------------------------------------------------------------------------
 
 
-def test_a_file_is_imported_once_however_its_lines_move(company: InProcess) -> None:
+def test_file_is_imported_once_however_its_lines_move(company: InProcess) -> None:
     lines = [
         NewTask(title="Feed"),
         NewTask(title="Feed"),
@@ -205,19 +205,19 @@ def test_lines_that_are_the_same_in_one_file_are_one_task(company: InProcess) ->
     assert titles(company) == ["Feed"]
 
 
-def test_an_import_is_compared_with_imports_only(company: InProcess) -> None:
+def test_import_is_compared_with_imports_only(company: InProcess) -> None:
     company.act("kesha", AddTask(title="[P-1] Feed"))
     assert bring_in(company, NewTask(title="Feed", jira_id="P-1")) == (1, 0)
 
 
-def test_an_import_of_nothing_new_needs_nobody(company: InProcess) -> None:
+def test_import_without_new_lines_needs_no_assignable_user(company: InProcess) -> None:
     bring_in(company, NewTask(title="Feed"))
     company.act("boss", DeactivateUser(username="kesha"))
     assert bring_in(company, NewTask(title="Feed"), None, by="boss") == (0, 1)
     assert bring_in(company, by="boss") == (0, 0)
 
 
-def test_of_a_file_with_a_bad_line_nothing_is_imported(company: InProcess) -> None:
+def test_import_with_a_bad_line_imports_nothing(company: InProcess) -> None:
     lines = [NewTask(title="Feed"), None, NewTask(title="two\nlines")]
     error = refused(company, "kesha", ImportTasks(lines=[*lines]))
     assert isinstance(error, InvalidInput)
@@ -225,7 +225,7 @@ def test_of_a_file_with_a_bad_line_nothing_is_imported(company: InProcess) -> No
     assert titles(company) == []
 
 
-def test_all_tasks_of_an_import_are_created_before_any_is_assigned_and_each_is_charged(company: InProcess) -> None:
+def test_import_creates_all_tasks_before_any_assignment(company: InProcess) -> None:
     count = 1200
     assert bring_in(company, *(NewTask(title=f"Task {n}") for n in range(count))) == (count, 0)
     created, assigned = events(company, TaskCreated), events(company, TaskAssigned)
@@ -237,7 +237,7 @@ def test_all_tasks_of_an_import_are_created_before_any_is_assigned_and_each_is_c
 # --- a task with its history --------------------------------------------------------------------
 
 
-def test_a_task_is_shown_with_its_history_and_the_entries_that_one_may_see(company: InProcess) -> None:
+def test_task_shows_history_and_entries_visible_to_caller(company: InProcess) -> None:
     company.hire("gosha")
     task = reassigned_from(company, "kesha")
     company.act("gosha", CompleteTask(number=task.number))

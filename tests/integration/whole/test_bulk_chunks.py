@@ -65,7 +65,7 @@ def newcomer(name: str, email: str = "", role: str = "worker") -> NewPerson:
     return NewPerson(username=name, email=email or f"{name}@example.com", role=role)
 
 
-def test_an_import_over_portions_is_one_import(company: InProcess) -> None:
+def test_import_over_portions_is_one_import(company: InProcess) -> None:
     told = watched(company)
     lines = [NewTask(title="Feed"), None, NewTask(title="Mend", jira_id="P-1"), *chores(4), NewTask(title="Feed")]
     again = [NewTask(title="mend", jira_id="P-1"), NewTask(title="Chore 1"), NewTask(title="Feed")]
@@ -82,7 +82,7 @@ def test_an_import_over_portions_is_one_import(company: InProcess) -> None:
     assert (done.imported, done.skipped) == (0, 10)
 
 
-def test_a_bad_line_is_told_before_anything_is_made_of_the_good_ones(company: InProcess) -> None:
+def test_bad_line_is_refused_before_any_task_is_created(company: InProcess) -> None:
     told = watched(company)
     error = refused(company, "kesha", ImportTasks(lines=[*chores(MANY), NewTask(title="[bad")]))
     assert (error.code, error.details["line"]) == ("invalid_title", MANY + 1)
@@ -117,16 +117,14 @@ def test_people_are_imported_over_portions(company: InProcess) -> None:
         (newcomer("zed\ud800"), "invalid_username"),
     ],
 )
-def test_of_people_the_first_bad_line_is_told_and_nobody_is_registered(
-    company: InProcess, bad: NewPerson, code: str
-) -> None:
+def test_first_bad_line_of_users_is_refused_and_none_added(company: InProcess, bad: NewPerson, code: str) -> None:
     people = [newcomer("polly"), newcomer("vera"), newcomer("yuri"), newcomer("wanda"), bad, newcomer("not good")]
     error = refused(company, "boss", ImportUsers(people=people))
     assert (error.code, error.details["line"]) == (code, 5)
     assert len(company.act("boss", ListUsers()).users) == 4
 
 
-def test_a_shuffle_over_portions_draws_once_for_each_open_task(company: InProcess) -> None:
+def test_shuffle_over_portions_draws_once_for_each_open_task(company: InProcess) -> None:
     company.act("kesha", ImportTasks(lines=chores(MANY)))
     told = watched(company)
     shuffle = company.act("boss", ShuffleTasks())
@@ -139,7 +137,7 @@ def test_a_shuffle_over_portions_draws_once_for_each_open_task(company: InProces
     assert (shuffle.task_count, check.checked, check.different) == (MANY, MANY, [])
 
 
-def test_all_tasks_of_who_leaves_are_handed_on(company: InProcess) -> None:
+def test_all_tasks_of_a_deactivated_user_are_reassigned(company: InProcess) -> None:
     for name in ("gosha", "lara"):
         company.act("boss", DeactivateUser(username=name))
     company.act("kesha", ImportTasks(lines=chores(MANY)))
@@ -151,7 +149,7 @@ def test_all_tasks_of_who_leaves_are_handed_on(company: InProcess) -> None:
     assert len(events(company, TaskAssigned)) == 2 * MANY
 
 
-def test_no_room_for_counting_is_a_full_disk_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_while_counting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
 
     def small(place: str, isolation_level: None) -> sqlite3.Connection:
@@ -173,14 +171,14 @@ def written(tmp_path: Path) -> Iterator[JsonLines[NewTask]]:
         yield lines
 
 
-def test_the_lines_of_a_file_can_be_gone_through_again(written: JsonLines[NewTask]) -> None:
+def test_lines_of_a_file_can_be_gone_through_again(written: JsonLines[NewTask]) -> None:
     assert len(written) == 3
     assert [*written] == [*written] == [NewTask(title="Feed"), None, NewTask(title="Mend")]
     assert NewTask(title="Mend") in written
     assert NewTask(title="Oil") not in written
 
 
-def test_a_pipe_is_kept_until_it_was_read_twice(tmp_path: Path) -> None:
+def test_pipe_is_kept_until_it_was_read_twice(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as end:
         end.write(b'{"title": "Feed"}\n')
@@ -189,7 +187,7 @@ def test_a_pipe_is_kept_until_it_was_read_twice(tmp_path: Path) -> None:
     os.close(reading)
 
 
-def test_a_line_without_end_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_LINE_BYTES", 17)
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"title":"Feed"}\n{"title":"Feeds"}\n')
@@ -200,7 +198,7 @@ def test_a_line_without_end_is_no_line(tmp_path: Path, monkeypatch: pytest.Monke
         pass
 
 
-def test_more_than_a_server_takes_is_not_sent(written: JsonLines[NewTask], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_over_the_server_limit_is_not_sent(written: JsonLines[NewTask], monkeypatch: pytest.MonkeyPatch) -> None:
     backend = remote_backend.RemoteBackend(parse("unix:///nowhere.sock"))
     with pytest.raises(Unavailable, match="No server can be reached"):
         backend.perform(ImportTasks(lines=written), "t")
@@ -210,7 +208,7 @@ def test_more_than_a_server_takes_is_not_sent(written: JsonLines[NewTask], monke
     assert caught.value.hint == "Import it in several files, or on the machine of the server."
 
 
-def test_a_full_disk_for_what_comes_from_a_pipe_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_while_reading_a_pipe_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "wb"))
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as end:
@@ -220,7 +218,7 @@ def test_a_full_disk_for_what_comes_from_a_pipe_is_called_one(monkeypatch: pytes
     os.close(reading)
 
 
-def test_ten_times_the_tasks_need_no_more_memory(company: InProcess, tmp_path: Path, monkeypatch: Any) -> None:
+def test_memory_does_not_grow_with_ten_times_the_tasks(company: InProcess, tmp_path: Path, monkeypatch: Any) -> None:
     """What Python holds at most while a command creates tasks, or hands them over."""
     monkeypatch.setattr(publisher, "BUFFER_EVENTS", PORTION)
     for name in ("gosha", "lara"):

@@ -34,7 +34,7 @@ def files_up_to(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_limit_on_the_size_of_files_is_named_and_when_it_is_lifted_everything_goes_on(tmp_path: Path) -> None:
+def test_file_size_limit_is_reported_and_work_resumes_without_it(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     before = company.act("boss", AddTask(title="Feed the cage"))
@@ -53,9 +53,7 @@ def test_a_limit_on_the_size_of_files_is_named_and_when_it_is_lifted_everything_
     assert company.backend.perform(CheckHealth()).ok
 
 
-def test_without_any_place_for_temporary_files_a_replay_takes_the_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_uses_home_without_a_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
 
     def full() -> str:
@@ -68,7 +66,7 @@ def test_without_any_place_for_temporary_files_a_replay_takes_the_home(
 
 
 @pytest.mark.parametrize("line", [["balance"], ["task", "add", "Feed the cage"], ["doctor"], ["close-day"], ["backup"]])
-def test_an_older_program_leaves_a_newer_home_as_it_is(
+def test_older_program_leaves_a_newer_home_as_it_is(
     line: list[str], newer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {file: file.read_bytes() for file in newer.rglob("*") if file.is_file()}
@@ -88,7 +86,7 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return company.root
 
 
-def test_a_migration_that_was_killed_is_finished_by_the_next_start() -> None:
+def test_killed_migration_is_finished_by_the_next_start() -> None:
     """``python -m tests.simulation.migration`` kills it at every point."""
     line = [sys.executable, "-m", "tests.simulation.migration", "--every", "6"]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
@@ -96,7 +94,7 @@ def test_a_migration_that_was_killed_is_finished_by_the_next_start() -> None:
     assert done.stdout.rstrip().endswith("each migration from 0006 was finished")
 
 
-def test_a_home_that_may_only_be_read_answers_and_refuses_what_would_change_it(tmp_path: Path) -> None:
+def test_read_only_home_answers_queries_and_refuses_commands(tmp_path: Path) -> None:
     """As its owner without the rights of root, which the system lets nobody else give up so easily."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
@@ -117,9 +115,7 @@ def test_a_home_that_may_only_be_read_answers_and_refuses_what_would_change_it(t
     assert json.loads(done.stderr.splitlines()[-1])["error"]["code"] == "read_only"
 
 
-def test_a_backup_may_lie_on_another_machine_and_no_home_is_restored_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backup_allowed_and_restore_refused_on_network_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     there = tmp_path / "there"
     there.mkdir()

@@ -112,7 +112,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
 
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "words"])
 @pytest.mark.parametrize(("who", "line"), QUESTIONS)
-def test_a_command_says_the_same(
+def test_command_prints_the_same_locally_and_remotely(
     homes: tuple[Path, Path, dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -191,7 +191,7 @@ def whole_answer(server: socket.socket) -> bytes:
         return b"".join([*lines, b"\r\n", stream.read(length)])
 
 
-def test_a_command_whose_answer_got_lost_takes_effect_once(homes: tuple[Path, Path, dict[str, str]]) -> None:
+def test_command_with_lost_answer_takes_effect_once(homes: tuple[Path, Path, dict[str, str]]) -> None:
     served, _, tokens = homes
     asking = RemoteBackend(parse(f"unix://{served}/popug.sock"))
     before = asking.perform(ListTasks(status=StatusFilter.ALL), tokens["ada"]).total
@@ -203,7 +203,7 @@ def test_a_command_whose_answer_got_lost_takes_effect_once(homes: tuple[Path, Pa
     assert asking.perform(ListTasks(status=StatusFilter.ALL), tokens["ada"]).total == before + 1
 
 
-def test_a_command_whose_answer_never_comes_is_in_doubt_and_was_done(homes: tuple[Path, Path, dict[str, str]]) -> None:
+def test_command_with_lost_answer_is_in_doubt_and_was_done(homes: tuple[Path, Path, dict[str, str]]) -> None:
     served, _, tokens = homes
     with Relay(served.parent / "lossy.sock", served / "popug.sock", loses=9) as relay:
         with pytest.raises(Unavailable) as caught:

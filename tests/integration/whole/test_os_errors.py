@@ -63,7 +63,7 @@ def without_waiting() -> Iterator[None]:
         (errno.ENOENT, "read_only"),
     ],
 )
-def test_a_refusal_that_nobody_foresaw_is_the_places_fault(
+def test_unforeseen_os_refusal_is_an_environment_error(
     number: int, code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*_: object) -> int:
@@ -74,7 +74,7 @@ def test_a_refusal_that_nobody_foresaw_is_the_places_fault(
     assert f'"{code}"' in capsys.readouterr().err
 
 
-def test_what_is_no_refusal_is_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_os_error_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> int:
         raise OSError(errno.ECHILD, os.strerror(errno.ECHILD), "/somewhere")
 
@@ -82,14 +82,12 @@ def test_what_is_no_refusal_is_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert main.run(["whoami"]) == 1
 
 
-def test_a_closed_stdin_is_one_from_which_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_stdin_reads_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     assert main.run(["man"]) == 0
 
 
-def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verification_without_memory_is_not_a_wrong_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from argon2.exceptions import VerificationError
 
     class Starved:
@@ -104,9 +102,7 @@ def test_a_password_that_no_memory_is_left_for_is_not_called_wrong(
     assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
 
 
-def test_a_password_that_cannot_be_hashed_is_a_want_of_the_system_only_where_it_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from argon2.exceptions import HashingError
 
     company, hasher = InProcess(tmp_path / "home"), Mock()
@@ -122,13 +118,13 @@ def test_a_password_that_cannot_be_hashed_is_a_want_of_the_system_only_where_it_
             passwords.hash_password("a password of some length", context)
 
 
-def test_what_is_no_hash_is_nobodys_password(tmp_path: Path) -> None:
+def test_invalid_hash_matches_no_password(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     with company.backend.runtime.reading(OPERATOR) as context:
         assert not passwords.is_password("a password of some length", "no hash", context)
 
 
-def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
 
     def refused(*_: object, **__: object) -> str:
@@ -139,7 +135,7 @@ def test_a_key_that_cannot_be_opened_now_is_not_called_gone(tmp_path: Path, monk
         keys.signing_key(company.backend.home)
 
 
-def test_a_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backup = tmp_path / "good.db"
     backup.write_bytes(backup_file.SQLITE_MAGIC + bytes(100))
 
@@ -161,20 +157,18 @@ def test_a_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, mo
         (errno.EACCES, "unwritable_file"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_the_places_fault_or_the_askers(number: int, code: str) -> None:
+def test_unwritable_file_is_the_systems_or_callers_error(number: int, code: str) -> None:
     refusal = unwritable(Path("out"), OSError(number, os.strerror(number)))
     assert (refusal.code, refusal.exit_status) == (code, 2 if code == "unwritable_file" else 8)
 
 
 @pytest.mark.parametrize("odd", ["\v", "\r", "\x1c", "\x85", "\u2028"])
-def test_a_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
+def test_mount_point_with_an_odd_end_of_line_is_one_line(odd: str) -> None:
     mounts = f"30 1 0:1 / /m/a{odd}b rw - fuse.bindfs src rw\n"
     assert kind_without_locks(f"/m/a{odd}b/home", mounts) == "fuse.bindfs"
 
 
-def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_company(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_without_disk_space_for_replay_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
 
     def full(*_: object, **__: object) -> None:
@@ -187,7 +181,7 @@ def test_a_doctor_without_room_for_its_rebuild_finds_nothing_wrong_with_the_comp
         assert refusal.value.code == "disk_full"
 
 
-def test_a_server_whose_database_was_cut_short_acknowledges_nothing_more(tmp_path: Path) -> None:
+def test_server_with_truncated_database_accepts_no_command(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.backend.close()
     served_company = ServedCompany(company.backend.home, threads=1)
@@ -199,7 +193,7 @@ def test_a_server_whose_database_was_cut_short_acknowledges_nothing_more(tmp_pat
     served_company.close()
 
 
-def test_a_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
@@ -215,13 +209,13 @@ def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
         load_settings(tmp_path / "config.toml")
 
 
-def test_a_database_that_is_no_file_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_database_that_is_not_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "popug.db").symlink_to("/dev/full")
     assert main.run(["--home", str(tmp_path), "balance", "--json"]) == 7
     assert "it is no file" in capsys.readouterr().err
 
 
-def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
+def test_database_that_was_emptied_is_not_taken_for_a_new_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = InProcess(tmp_path / "home").backend.home
@@ -234,23 +228,21 @@ def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
         assert home.database.stat().st_size == 0
 
 
-def test_a_founding_that_was_interrupted_before_the_first_table_goes_on(tmp_path: Path) -> None:
+def test_init_interrupted_before_first_table_is_resumed(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.make()
     home.database.write_bytes(b"")
     assert InProcess(home.root).act("boss", CheckHealth()).ok
 
 
-def test_a_pipe_in_the_place_of_the_servers_lock_is_the_places_fault(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pipe_instead_of_server_lock_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = InProcess(tmp_path / "home").backend.home
     os.mkfifo(home.serve_lock)
     assert main.run(["serve", "--home", str(home.root)]) == 8
     assert f"{home.serve_lock} is no file." in capsys.readouterr().err
 
 
-def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise disk_full(tmp_path)
 
@@ -261,9 +253,7 @@ def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert not [*tmp_path.iterdir()]
 
 
-def test_backups_that_may_not_be_written_are_the_places_fault_and_another_file_the_askers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_backup_is_system_error_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(Unavailable) as refusal:
@@ -279,9 +269,7 @@ def cut(log: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, cut])
-def test_a_server_whose_log_was_taken_away_acknowledges_nothing_more(
-    tmp_path: Path, lose: Callable[[Path], None]
-) -> None:
+def test_server_with_lost_wal_accepts_no_command(tmp_path: Path, lose: Callable[[Path], None]) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     company.backend.close()
@@ -296,7 +284,7 @@ def test_a_server_whose_log_was_taken_away_acknowledges_nothing_more(
     served_company.close()
 
 
-def test_a_log_that_was_begun_anew_is_the_same(tmp_path: Path) -> None:
+def test_restarted_wal_counts_as_the_same_log(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     served_company = ServedCompany(company.backend.home, threads=1)
     with company.backend.runtime.writing(OPERATOR) as context:
@@ -316,7 +304,7 @@ class FullDisk(StringIO):
         return os.open(os.devnull, os.O_WRONLY)
 
 
-def test_an_error_that_cannot_be_written_keeps_its_code_and_a_warning_spoils_no_answer(
+def test_full_stderr_keeps_exit_code_and_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr", FullDisk())
@@ -336,7 +324,7 @@ def test_an_error_that_cannot_be_written_keeps_its_code_and_a_warning_spoils_no_
         (RuntimeError(main.NO_THREAD), main.NO_THREAD),
     ],
 )
-def test_a_want_of_memory_or_of_a_thread_is_one_of_the_system(
+def test_lack_of_memory_or_threads_is_a_system_error(
     want: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def starved(*_: object) -> int:
@@ -349,9 +337,7 @@ def test_a_want_of_memory_or_of_a_thread_is_one_of_the_system(
     assert said in error
 
 
-def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pipes_instead_of_keys_and_sessions_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     for file in (company.root / "keys").iterdir():
         file.unlink()
@@ -367,9 +353,7 @@ def test_pipes_in_the_place_of_keys_and_sessions_are_not_read_from(
         session_file.check()
 
 
-def test_a_restore_to_where_nothing_may_be_written_is_no_fault_of_the_backup(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_restore_to_read_only_place_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     backup = company.backend.perform(BackUp())
     monkeypatch.setattr(os, "access", lambda path, mode: False)

@@ -50,7 +50,7 @@ def handlers_are_kept() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_what_was_begun_is_put_away_before_a_signal_ends_the_process(tmp_path: Path, number: int) -> None:
+def test_cleanup_runs_before_a_signal_ends_the_process(tmp_path: Path, number: int) -> None:
     begun = tmp_path / "begun"
     begun.touch()
     line = [sys.executable, "-c", WAITING, str(begun)]
@@ -64,7 +64,7 @@ def test_what_was_begun_is_put_away_before_a_signal_ends_the_process(tmp_path: P
 
 
 @pytest.mark.usefixtures("handlers_are_kept")
-def test_in_this_process_signals_are_raised_and_ignored_ones_stay_ignored() -> None:
+def test_signals_are_raised_and_ignored_ones_stay_ignored() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     seen: list[object] = []
@@ -85,7 +85,7 @@ def test_in_this_process_signals_are_raised_and_ignored_ones_stay_ignored() -> N
 
 
 @pytest.mark.usefixtures("handlers_are_kept")
-def test_an_impatient_ctrl_c_does_not_interrupt_what_is_put_away_after_the_first() -> None:
+def test_second_ctrl_c_does_not_interrupt_the_cleanup() -> None:
     put_away: list[bool] = []
 
     def work() -> int:
@@ -102,7 +102,7 @@ def test_an_impatient_ctrl_c_does_not_interrupt_what_is_put_away_after_the_first
 
 
 @pytest.mark.usefixtures("handlers_are_kept")
-def test_who_waits_for_the_end_in_vain_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_interrupt_is_raised_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SECOND_INTERRUPT_SECONDS", -1.0)
 
     def work() -> int:
@@ -131,7 +131,7 @@ class Program:
             raise AssertionError
 
 
-def test_what_fails_while_a_signal_is_put_into_effect_is_no_fault_of_its_own(
+def test_error_during_interrupt_keeps_the_exit_of_the_signal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -142,9 +142,7 @@ def test_what_fails_while_a_signal_is_put_into_effect_is_no_fault_of_its_own(
     assert run(["balance"], Program(ValueError())) == 1
 
 
-def test_who_interrupts_what_follows_from_a_command_is_told_that_it_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -163,7 +161,7 @@ def test_who_interrupts_what_follows_from_a_command_is_told_that_it_stays(
 @pytest.mark.parametrize(
     ("writes", "in_transaction", "said"), [(True, False, PARTIAL_WORK_KEPT), (True, True, ""), (False, False, "")]
 )
-def test_who_interrupts_a_commit_is_told_whether_it_was_made(
+def test_interrupted_commit_reports_if_it_was_made(
     monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
 ) -> None:
     """The interrupt comes while the disk is waited for."""
@@ -180,7 +178,7 @@ def test_who_interrupts_a_commit_is_told_whether_it_was_made(
     ("line", "said"),
     [("task add x", "the server goes on with what was sent"), ("balance", "nothing was left half done")],
 )
-def test_who_is_interrupted_is_told_whether_a_server_goes_on(tmp_path: Path, line: str, said: str) -> None:
+def test_interrupt_reports_if_the_server_continues(tmp_path: Path, line: str, said: str) -> None:
     asked = threading.Event()
 
     def say_nothing(connection: socket.socket) -> None:

@@ -151,7 +151,7 @@ def test_migration_refused_while_popug_serve_runs(residence: ServerFixture) -> N
         assert version_of(residence.home.database) == OLD
 
 
-def test_a_server_migrates_the_home_that_it_starts_on(old: Home) -> None:
+def test_server_migrates_the_home_that_it_starts_on(old: Home) -> None:
     with RunningServer(old.root) as served:
         assert served.request("GET", "/readyz").status == 200
         assert version_of(old.database) == NEWEST
@@ -194,14 +194,14 @@ def test_two_migrations_at_once_make_one(old: Home) -> None:
     assert len([*old.backups.iterdir()]) == 1
 
 
-def test_a_pipe_in_place_of_the_lock_refuses_a_migration(old: Home) -> None:
+def test_pipe_in_place_of_the_lock_refuses_a_migration(old: Home) -> None:
     os.mkfifo(old.serve_lock)
     with pytest.raises(Unavailable) as refusal:
         check_version(old)
     assert (refusal.value.code, version_of(old.database)) == ("read_only", OLD)
 
 
-def test_a_lock_without_a_process_names_no_process(old: Home) -> None:
+def test_lock_without_a_process_names_no_process(old: Home) -> None:
     with exclusive_lock(old):
         old.serve_lock.write_text("")
         with pytest.raises(Unavailable) as refusal, serve_lock.migrating(old):
@@ -213,7 +213,7 @@ def test_a_lock_without_a_process_names_no_process(old: Home) -> None:
 # --- a newer schema under a process that runs ----------------------------------------------------
 
 
-def test_a_command_refused_after_an_upgrade(company: InProcess) -> None:
+def test_command_refused_after_an_upgrade(company: InProcess) -> None:
     company.act("boss", AddTask(title="Before"))
     set_version(company.backend.home.database)
     head = company.rows("SELECT max(sequence) AS head FROM bus_log")
@@ -224,7 +224,7 @@ def test_a_command_refused_after_an_upgrade(company: InProcess) -> None:
     assert [task.title for task in company.act("boss", ListTasks(status=StatusFilter.ALL)).tasks] == ["Before"]
 
 
-def test_a_statement_alone_refused_after_an_upgrade(company: InProcess) -> None:
+def test_statement_alone_refused_after_an_upgrade(company: InProcess) -> None:
     statement = "INSERT INTO storage_heartbeats (name, seen_at) VALUES (?, ?)"
     with company.backend.runtime.statement_writer() as note:
         set_version(company.backend.home.database)
@@ -248,7 +248,7 @@ def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
     assert company.rows("SELECT * FROM bus_cursors ORDER BY consumer") == cursors
 
 
-def test_a_command_is_in_doubt_when_upgraded_half_way(company: InProcess) -> None:
+def test_command_is_in_doubt_when_upgraded_half_way(company: InProcess) -> None:
     company.clock.advance(days=3)
     upgrade_after(company.backend, ClosedDay)
     with pytest.raises(Unavailable) as refusal:
@@ -258,7 +258,7 @@ def test_a_command_is_in_doubt_when_upgraded_half_way(company: InProcess) -> Non
     assert len(closed) == 1
 
 
-def test_a_mail_batch_ends_at_an_upgrade(room: MailCompany, scripted: Use) -> None:
+def test_mail_batch_ends_at_an_upgrade(room: MailCompany, scripted: Use) -> None:
     def upgraded() -> DeliveryResult:
         set_version(room.home.database)
         return ACCEPTED
@@ -274,7 +274,7 @@ def test_a_mail_batch_ends_at_an_upgrade(room: MailCompany, scripted: Use) -> No
     assert room.published("mail_sent") == 0
 
 
-def test_a_scheduler_reports_an_upgrade(company: InProcess) -> None:
+def test_scheduler_reports_an_upgrade(company: InProcess) -> None:
     told, place = Mock(), company.backend
     work = ScheduledRun(
         lambda progress: LocalBackend(place.home, clock=company.clock), RunDue(at_minute=FIVE_PAST), told
@@ -288,7 +288,7 @@ def test_a_scheduler_reports_an_upgrade(company: InProcess) -> None:
     assert is_newer(call.args[0])
 
 
-def test_a_scheduled_run_ends_at_an_upgrade(company: InProcess) -> None:
+def test_scheduled_run_ends_at_an_upgrade(company: InProcess) -> None:
     company.clock.advance(days=1)
     head = company.rows("SELECT max(sequence) AS head FROM bus_log")
     set_version(company.backend.home.database)
@@ -301,7 +301,7 @@ def test_a_scheduled_run_ends_at_an_upgrade(company: InProcess) -> None:
 # --- a newer schema under a server ---------------------------------------------------------------
 
 
-def test_a_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) -> None:
+def test_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) -> None:
     set_version(residence.home.database)
     for _ in range(2):
         with pytest.raises(IntegrityViolation) as refusal:
@@ -313,7 +313,7 @@ def test_a_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) 
     assert is_newer(refusal.value)
 
 
-def test_a_reply_that_cannot_be_kept_is_in_doubt(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reply_that_cannot_be_kept_is_in_doubt(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shuffle that takes several transactions is done; its answer can no longer be written down."""
     keep = idempotency._save
 
@@ -339,7 +339,7 @@ def test_popug_serve_refuses_to_write_after_an_upgrade(residence: ServerFixture)
         assert served.end() == 0
 
 
-def test_a_server_does_not_start_on_what_was_upgraded_first(
+def test_server_refused_on_a_home_upgraded_before_start(
     residence: ServerFixture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An upgrade comes between the moment when the server opens the home and the moment when it holds it."""
