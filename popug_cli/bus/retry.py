@@ -6,6 +6,7 @@ from datetime import timedelta
 import msgspec
 
 from popug_cli.kernel.backoff import compute_backoff
+from popug_cli.kernel.settings import Settings
 
 
 class PermanentFailure(Exception):
@@ -19,6 +20,15 @@ class Policy:
     max_attempts: int
     first_wait_seconds: int
     max_wait_seconds: int
+
+
+def policy_from(settings: Settings) -> Policy:
+    """Return the policy that the settings of a home ask for."""
+    return Policy(
+        max_attempts=settings.number("bus.max_attempts"),
+        first_wait_seconds=settings.number("bus.retry_seconds"),
+        max_wait_seconds=settings.number("bus.retry_cap_seconds"),
+    )
 
 
 def next_try(attempts: int, error: Exception, policy: Policy, jitter: float) -> timedelta | None:
