@@ -17,6 +17,9 @@ from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.errors import corrupt
 from popug_cli.storage.mounts import require_lock_support
 
+# In the order in which the consumers best receive the events of one command.
+CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
+
 
 def open_runtime(
     home: Home,
@@ -99,13 +102,12 @@ def not_initialised(home: Home) -> NotFound:
 
 
 def consumers() -> tuple[Consumer, ...]:
-    """Every module's ear, in the order in which one command's events are best taken."""
-    order = ("billing", "tasks", "analytics", "mail")
-    return tuple(consumer_of(module) for module in order)
+    """Return every module's subscription: which events it consumes, and how."""
+    return tuple(consumer_of(module) for module in CONSUMING_MODULES)
 
 
 def consumer_of(module: str) -> Consumer:
-    """The ear of one module."""
+    """Return the subscription of one module."""
     consumer = import_module(f"popug_cli.{module}.consumers").CONSUMER
     assert isinstance(consumer, Consumer)
     return consumer

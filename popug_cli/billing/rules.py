@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from popug_cli.kernel import text
 from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
-from popug_cli.kernel.text import is_hidden
 from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
@@ -17,7 +17,6 @@ INCOME_DAYS = 7
 SEGMENT_ENTRIES = 1_024  # a trigger of migration 0008 sums up segments of this size
 FEE_RANGE_CENTS = range(1_000, 2_001, 100)
 REWARD_RANGE_CENTS = range(2_000, 4_001, 100)
-MAX_REASON_CHARACTERS = 500
 REVERSALS = {EntryKind.FEE: EntryKind.FEE_REVERSAL, EntryKind.REWARD: EntryKind.REWARD_REVERSAL}
 
 
@@ -70,15 +69,8 @@ def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryK
 
 
 def validate_reason(reason: str) -> str:
-    """The reason without the space around it; raises ``invalid_reason``."""
-    stripped = reason.strip()
-    if not stripped or len(stripped) > MAX_REASON_CHARACTERS or any(is_hidden(character) for character in stripped):
-        raise InvalidInput(
-            "invalid_reason",
-            f"A reason is a line of 1 to {MAX_REASON_CHARACTERS} characters.",
-            hint="Say with --reason why the entry is wrong.",
-        )
-    return stripped
+    """Return why an entry is corrected, as one line; raise ``invalid_reason``."""
+    return text.validate_reason(reason, hint="Say with --reason why the entry is wrong.")
 
 
 def entry_not_found(entry_id: str) -> NotFound:

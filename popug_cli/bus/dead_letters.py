@@ -8,11 +8,10 @@ from popug_cli.bus.consumers import Consumer, drain
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import ParkedEvent, document, held_events
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.kernel.errors import InvalidInput, NotFound
-from popug_cli.kernel.text import is_blank
+from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.text import validate_reason
 from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, RetryResult
 
-MAX_REASON_CHARACTERS = 500
 MAX_ID_CHARACTERS = 64
 
 
@@ -43,10 +42,7 @@ def _retry_one(event: ParkedEvent, consumer: Consumer, context: Context) -> int:
 
 def drop(context: Context, dead_id: int, reason: str) -> ParkedEvent:
     """Give a dead letter up for good, as an event; what waits behind it is due at once."""
-    reason = " ".join(reason.split())
-    if len(reason) > MAX_REASON_CHARACTERS or is_blank(reason):
-        sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
-        raise InvalidInput("invalid_reason", sentence, hint="Say in a sentence why: --reason '…'.")
+    reason = validate_reason(reason, hint="Say in a sentence why: --reason '…'.", allow_hidden=True)
     event = find(context, dead_id)
     connection = context.connection
     connection.execute(

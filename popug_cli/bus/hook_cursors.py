@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import next_try, policy_from
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.storage.engine import execute, raw_connection, scalar
@@ -142,7 +142,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
         )
         execute(context.connection, statement, error=error, hook=claimed.hook, sequence=claimed.sequence)
         return True
-    wait = next_try(attempts, RuntimeError(error), _policy(context), random_unit(context.randomness))
+    wait = next_try(attempts, RuntimeError(error), policy_from(context.settings), random_unit(context.randomness))
     if wait is None:
         _add_dead_letter(context, claimed, attempts, error)
         return True
@@ -252,8 +252,3 @@ def _remove_dead_letter(context: Context, claimed: ClaimedEvent) -> None:
 
 def _max_wait(context: Context) -> timedelta:
     return timedelta(seconds=context.settings.number("bus.retry_cap_seconds"))
-
-
-def _policy(context: Context) -> Policy:
-    number = context.settings.number
-    return Policy(number("bus.max_attempts"), number("bus.retry_seconds"), number("bus.retry_cap_seconds"))

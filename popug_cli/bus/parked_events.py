@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from popug_cli.bus.context import Context
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import next_try, policy_from
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.storage.engine import execute, select
@@ -88,12 +88,7 @@ def describe(error: Exception) -> str:
 
 
 def _next_state(context: Context, attempts: int, error: Exception) -> tuple[str, str | None]:
-    policy = Policy(
-        context.settings.number("bus.max_attempts"),
-        context.settings.number("bus.retry_seconds"),
-        context.settings.number("bus.retry_cap_seconds"),
-    )
-    wait = next_try(attempts, error, policy, random_unit(context.randomness))
+    wait = next_try(attempts, error, policy_from(context.settings), random_unit(context.randomness))
     return ("dead", None) if wait is None else ("retrying", to_rfc3339(context.now + wait))
 
 

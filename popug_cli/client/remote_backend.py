@@ -13,6 +13,7 @@ from popug_cli.client.errors import ServerErrors, error_from_problem
 from popug_cli.client.http import Connection, Head, ProtocolError
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.progress import Progress, no_progress
+from popug_cli.kernel.version import series_of
 from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class RemoteBackend:
         version = head.fields.get("popug-version", "")
         if not version and head.status in GATEWAY_FAULTS:
             raise ConnectionError(f"something in between answers {head.status}")
-        if _release(version) != _release(__version__):
+        if series_of(version) != series_of(__version__):
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 
     def _read_response_headers(self, head: Head) -> None:
@@ -369,7 +370,3 @@ def _random_uuid() -> str:
     drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
     text = drawn.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-def _release(version: str) -> list[str]:
-    return version.split(".")[:2]

@@ -4,9 +4,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from popug_cli.kernel.errors import InvalidInput
+
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
 MIN_SIMILARITY = 0.6
+MAX_REASON_CHARACTERS = 500
 ASCII_REPLACEMENTS = {"…": "...", "“": '"', "”": '"'}
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
@@ -19,6 +22,21 @@ def is_hidden(character: str) -> bool:
 def is_blank(text: str) -> bool:
     """Whether nobody could see anything of the text."""
     return all(character.isspace() or is_hidden(character) for character in text)
+
+
+def validate_reason(reason: str, *, hint: str, allow_hidden: bool = False) -> str:
+    """Return a reason that a person typed, with each run of white space as one space; raise ``invalid_reason``.
+
+    With ``allow_hidden`` the reason may quote text that a terminal does not show, and have several lines.
+    """
+    words = " ".join(reason.split())
+    if len(words) > MAX_REASON_CHARACTERS or is_blank(words):
+        sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
+    elif not allow_hidden and any(is_hidden(character) for character in reason.strip()):
+        sentence = "A reason is one line of visible characters."
+    else:
+        return words
+    raise InvalidInput("invalid_reason", sentence, hint=hint)
 
 
 def escape_hidden(text: str, *, keep: str = "") -> str:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from popug_cli.platform.file_id import FileId, file_id
+from popug_cli.platform.file_id import FileFingerprint, FileId, file_fingerprint, file_id
 from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.storage.errors import busy, replaced
 
 LOCK_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 LOCK_FILE_NAME = "write.lock"
-WalState = tuple[int, int]
 
 
 @contextmanager
@@ -87,10 +86,6 @@ def _lock_blocking(descriptor: int, granted: threading.Event) -> None:
         granted.set()
 
 
-def _wal_state(database: Path) -> WalState | None:
-    """What changes whenever somebody has written."""
-    try:
-        status = database.with_name(f"{database.name}-wal").stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def _wal_state(database: Path) -> FileFingerprint | None:
+    """Return what changes with every write: the fingerprint of the write-ahead log."""
+    return file_fingerprint(database.with_name(f"{database.name}-wal"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from popug_cli.billing import rules, sql
 from popug_cli.billing.rules import DayMovement, OpenFigures
+from popug_cli.kernel.text import MAX_REASON_CHARACTERS
 from popug_cli.messages.billing import EntryKind
 from tests.support.error_checks import refused
 
@@ -93,12 +94,12 @@ def test_reversal_refused_with_a_reason(kind: EntryKind, is_corrected: bool, why
     assert error.value.message == f"The entry e1 cannot be corrected: {why}."
 
 
-@pytest.mark.parametrize("reason", ["a", "ä" * rules.MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
+@pytest.mark.parametrize("reason", ["a", "ä" * MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
 def test_reason_is_stripped_to_one_line(reason: str) -> None:
     assert rules.validate_reason(reason) == reason.strip()
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "a" * (rules.MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
+@pytest.mark.parametrize("reason", ["", "  ", "a" * (MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
 def test_invalid_reason_is_refused(reason: str) -> None:
     with refused("invalid_reason", 2):
         rules.validate_reason(reason)

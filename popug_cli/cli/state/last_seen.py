@@ -2,12 +2,12 @@
 
 import json
 import os
-from base64 import urlsafe_b64decode
 from datetime import datetime
 
 from popug_cli.cli.state import session_file
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
 SeenPosition = tuple[int, datetime]
@@ -48,9 +48,8 @@ class LastSeen:
 
 
 def _user_id_of(token: str) -> str:
-    """Whose token it says that it is; nobody's where it says nothing."""
+    """Return the id of the user that a token names, or nothing if it names none."""
     try:
-        payload = token.split(".")[1]
-        return str(json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
-    except (LookupError, TypeError, ValueError, RecursionError):
+        return read_unverified_claim(token, "sub")
+    except ValueError:
         return ""

@@ -2,12 +2,12 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,11 @@ from popug_cli.cli.output.blocks import Hint
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.scheduler import RunDue
 
+if TYPE_CHECKING:
+    from popug_cli.server.run import BackgroundWork, OpenForServer
+
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
-BackgroundWork = Callable[[Any], AbstractContextManager[None]]
 
 SocketOption = Annotated[
     Path | None,
@@ -130,7 +132,7 @@ def _exit_now(number: int, frame: object) -> None:
     os._exit(0)
 
 
-def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
+def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
     """What else runs in the server's process: hooks, and the scheduler if asked for."""
     from popug_cli.cli.commands.operations.hooks import HookReportPrinter
     from popug_cli.daemon import hook_loop
@@ -148,7 +150,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
     )
 
     @contextmanager
-    def both(open_backend: Any) -> Iterator[None]:
+    def both(open_backend: "OpenForServer") -> Iterator[None]:
         with run_due(open_backend), run_hooks(open_backend):
             yield
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from popug_cli.cli.commands.people.init_prompts import first_admin
+from popug_cli.cli.commands.people.init_prompts import ask_first_admin
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Hint
@@ -46,7 +46,7 @@ def init(
         raise InvalidInput(
             "usage", f"{context.home.root} is a file, and a home is a directory.", hint="Name another with --home DIR."
         )
-    message, zone_name = first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
+    message, zone_name = ask_first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
     with _saved_login(context, context.home) as save:
         context.local.create_company(zone_name, message)
         user = context.perform(message)

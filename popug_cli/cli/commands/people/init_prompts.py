@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from popug_cli.app import first_admin as app_first_admin
+from popug_cli.app import first_admin
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.input.passwords import is_terminal, prompt_line, read_password
 from popug_cli.kernel.calendar import machine_zone_name
@@ -20,7 +20,7 @@ INTRODUCTION = (
 )
 
 
-def first_admin(
+def ask_first_admin(
     context: CommandContext, username: str | None, email: str | None, time_zone: str | None, *, from_stdin: bool
 ) -> tuple[RegisterFirstAdmin, str]:
     """The first admin and the company's zone: as given, asked for at a terminal, or ``usage`` where there is none."""
@@ -33,12 +33,12 @@ def first_admin(
         return message, machine_zone_name() if time_zone is None else time_zone
     context.printer.remark(INTRODUCTION)
     if username is None:
-        username = _prompt(context, "Username of the first admin", _login_name(), app_first_admin.check_username)
+        username = _prompt(context, "Username of the first admin", _login_name(), first_admin.check_username)
     if email is None:
         default_email = f"{username.lower()}@{socket.gethostname()}"
-        email = _prompt(context, "Their e-mail address", default_email, app_first_admin.check_email)
+        email = _prompt(context, "Their e-mail address", default_email, first_admin.check_email)
     if time_zone is None:
-        time_zone = _prompt(context, "The company's time zone", machine_zone_name(), app_first_admin.check_time_zone)
+        time_zone = _prompt(context, "The company's time zone", machine_zone_name(), first_admin.check_time_zone)
     password = _password(context, username, email)
     return RegisterFirstAdmin(username=username, email=email, password=password), time_zone
 
@@ -72,7 +72,7 @@ def _password(context: CommandContext, username: str, email: str) -> str:
     while True:
         try:
             password = read_password(context, from_stdin=False, new=True)
-            app_first_admin.check_password(password, username.lower(), email)
+            first_admin.check_password(password, username.lower(), email)
         except InvalidInput as error:
             context.printer.error(error, as_json=False)
         else:
