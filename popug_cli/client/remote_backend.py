@@ -14,6 +14,7 @@ from popug_cli.client.http import Connection, Head, ProtocolError
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.version import series_of
+from popug_cli.messages import problem
 from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ GATEWAY_FAULTS = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
 STILL_RUNNING = "the server goes on with what was sent, so it may be done yet. Look before you repeat it."
-JSON_TYPES = {"application/json", "application/problem+json"}
+JSON_TYPES = {"application/json", problem.MEDIA_TYPE}
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -350,7 +351,7 @@ def _stream_request(message: "ListEvents", after: int, token: str | None) -> Htt
 
 def _fields(token: str | None) -> dict[str, str]:
     """The fields of every request. A token of characters that no token has is sent as one that is no good."""
-    fields = {"Accept": "application/json, application/problem+json", "Popug-Version": __version__}
+    fields = {"Accept": f"application/json, {problem.MEDIA_TYPE}", "Popug-Version": __version__}
     if token is not None:
         fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:MAX_TOKEN_CHARACTERS])}"
     return fields

@@ -9,6 +9,7 @@ from typing import Any
 
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.version import series_of
+from popug_cli.messages import problem
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.server import http_errors
 from popug_cli.server.http_errors import HttpError
@@ -157,7 +158,7 @@ async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = F
     """Answer with a problem document."""
     body = http_errors.encode(http_errors.problem_of(error, status))
     headers = [
-        (b"content-type", http_errors.MEDIA_TYPE.encode()),
+        (b"content-type", problem.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
         *([(b"connection", b"close")] if closes else []),
