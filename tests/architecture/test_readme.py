@@ -154,7 +154,7 @@ def test_every_command_named_in_a_page_exists(page: Path) -> None:
     groups = {words.rpartition(" ")[0] for words in known}
     prose = re.sub(r"^```.*?^```$", "", PAGES[page.name], flags=re.DOTALL | re.MULTILINE)
     for named in re.findall(r"`popug ([a-z][^`]*)`", prose):
-        words = re.match(r"[a-z -]+", named)[0].split()  # type: ignore[index]
+        words = re.findall(r"[a-z][a-z-]*", re.split(r" -| [A-Z]|\n-", named)[0])
         assert " ".join(words[:2]) in known or words[0] in known - groups, f"there is no `popug {named}`"
 
 

@@ -4,6 +4,7 @@ import re
 
 WORD_LIST = re.compile(
     r"\b(told|tells of|anew|amidst?|whoever|somebody|nobody|everybody|hears?|heard|beside|meanwhile|once more"
-    r"|now and then|for good|no more(?! than)|in the place of|comes? back|came back|gives? back|gave back|given back)\b",
+    r"|now and then|for good|no more(?! than)|in the place of"
+    r"|comes? back|came back|gives? back|gave back|given back)\b",
     re.IGNORECASE,
 )
