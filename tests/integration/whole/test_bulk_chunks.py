@@ -147,7 +147,7 @@ def test_all_tasks_of_who_leaves_are_handed_on(company: InProcess) -> None:
     told = watched(company)
     company.act("boss", DeactivateUser(username="kesha"))
     assert {task.assignee for task in company.act("boss", ALL).tasks} == {"vera"}
-    assert told[:4] == [("Handing on", done, MANY) for done in (3, 6, 9, MANY)]
+    assert told[:4] == [("Reassigning", done, MANY) for done in (3, 6, 9, MANY)]
     assert len(events(company, TaskAssigned)) == 2 * MANY
 
 
@@ -226,7 +226,7 @@ def test_ten_times_the_tasks_need_no_more_memory(company: InProcess, tmp_path: P
     for name in ("gosha", "lara"):
         company.act("boss", DeactivateUser(username=name))
     few, many = (list(_peaks_kib(company, tmp_path / str(count), count)) for count in (300, 3_000))
-    assert [label for label, _ in few] == [label for label, _ in many] == ["Creating tasks", "Shuffling", "Handing on"]
+    assert [label for label, _ in few] == [label for label, _ in many] == ["Creating tasks", "Shuffling", "Reassigning"]
     for (label, needed), (_, before) in zip(many, few, strict=True):
         assert needed < before + 100, label
 
