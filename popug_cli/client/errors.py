@@ -59,7 +59,7 @@ class ServerErrors(msgspec.Struct, frozen=True):
     url: str
 
     def unreachable(self, error: OSError) -> PopugError:
-        """Connecting failed, or the certificate is not trusted; nothing was sent."""
+        """Return the error for a failed connection or an untrusted certificate; nothing was sent."""
         reason = getattr(error, "verify_message", "")  # of a certificate
         if reason:
             sentence = f"The certificate of {self.url} is not trusted: {reason}."
@@ -72,19 +72,19 @@ class ServerErrors(msgspec.Struct, frozen=True):
         )
 
     def disconnected(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
-        """The connection broke, and retries failed as well."""
+        """Return the error for a broken connection, after retries failed as well."""
         return self._failed(f"The connection to {self.url} broke before the answer came ({_reason(error)})", in_doubt)
 
     def timed_out(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
-        """The server did not answer in time."""
+        """Return the error for a server that did not answer in time."""
         return self._failed(f"The server at {self.url} does not answer ({_reason(error)})", in_doubt)
 
     def malformed(self, what: str, *, in_doubt: bool = False) -> PopugError:
-        """The response is not valid."""
+        """Return the error for a response that is not valid."""
         return self._failed(f"The server at {self.url} sent an invalid answer: {what}", in_doubt)
 
     def version_mismatch(self, status: int, location: str, version: str) -> PopugError:
-        """The response is not from a popug server of this release."""
+        """Return the error for a response that is not from a popug server of this release."""
         if version:
             sentence = f"The server at {self.url} is popug {version[:40]}, and this is popug {__version__}."
             hint = "Use the same version on both sides."

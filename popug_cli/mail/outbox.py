@@ -198,8 +198,8 @@ def reschedule(context: Context, mail: ClaimedMail, error: str) -> None:
 def postpone_all(context: Context, error: str, times: int) -> None:
     """Postpone the due mails, and those with the same error, after `error` aborted a run.
 
-    The delay grows with the number of runs that ended with this error, which is estimated as the attempts of all mails
-    with this error, divided by `times`, the number of mails that met it in this run.
+    The delay grows with the number of runs that ended with this error. That number is estimated: the attempts of all
+    mails with this error, divided by `times`, the number of mails that met it in this run.
     """
     counted = "SELECT sum(attempts) FROM mail_outbox WHERE told = 0 AND status = 'queued' AND last_error = :error"
     runs = int(scalar(context.connection, counted, error=error) or 0) // max(1, times)

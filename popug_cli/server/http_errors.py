@@ -92,73 +92,73 @@ class HttpError(Exception):
 
 
 def too_large(limit_bytes: int) -> HttpError:
-    """The body exceeds the limit."""
+    """Return the error for a body over the limit."""
     sentence = f"The body is larger than {limit_bytes:,} bytes."
     return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
 def too_many_lines(limit: int) -> HttpError:
-    """The body has too many objects, whose decoding costs far more than its size suggests."""
+    """Return the error for a body of too many objects, whose decoding costs far more than its size suggests."""
     sentence = f"The body contains more than {limit:,} lines."
     return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
 def headers_too_large(limit_bytes: int) -> HttpError:
-    """The headers exceed the limit."""
+    """Return the error for headers over the limit."""
     sentence = f"The headers are larger than {limit_bytes:,} bytes."
     return HttpError(431, InvalidInput("usage", sentence, hint="Send fewer and shorter ones."))
 
 
 def target_too_long(limit_bytes: int) -> HttpError:
-    """Path and query exceed the limit."""
+    """Return the error for a path and query over the limit."""
     sentence = f"The address is longer than {limit_bytes:,} bytes."
     return HttpError(414, InvalidInput("usage", sentence, hint="GET /schema lists every route."))
 
 
 def duplicate_header(name: str) -> HttpError:
-    """A header that may have one value only is sent more than once."""
+    """Return the error for a header that is sent more than once but may have one value only."""
     sentence = f"The header {name} is sent more than once."
     return HttpError(400, InvalidInput("usage", sentence, hint="Send it once."))
 
 
 def too_slow(limit_seconds: float) -> HttpError:
-    """The request did not arrive completely in time."""
+    """Return the error for a request that did not arrive completely in time."""
     sentence = f"The request was not complete after {limit_seconds:g} s."
     return HttpError(408, InvalidInput("usage", sentence, hint="Send it in one go."), closes=True)
 
 
 def not_json() -> HttpError:
-    """The body is not declared as JSON; a form on a web page could send such a request."""
+    """Return the error for a body that is not declared as JSON; a form on a web page could send it."""
     sentence = "The body must be JSON, sent as Content-Type: application/json, and not compressed."
     return HttpError(415, InvalidInput("usage", sentence, hint="Send that header, and no Content-Encoding."))
 
 
 def unknown_host(host: str) -> HttpError:
-    """The ``Host`` is not a name of this server: a web page may use DNS rebinding to reach it."""
+    """Return the error for a ``Host`` that is not a name of this server, which may be DNS rebinding by a web page."""
     sentence = f"{host!r} is not a name of this server."
     return HttpError(421, InvalidInput("usage", sentence, hint="Use localhost or 127.0.0.1."))
 
 
 def cross_origin() -> HttpError:
-    """A web page of another origin sent the request."""
+    """Return the error for a request that a web page of another origin sent."""
     sentence = "Web pages of other origins may not send requests to popug."
     return HttpError(403, NotAllowed("forbidden", sentence, hint="Use a client that is not a web page."))
 
 
 def no_such_route(path: str) -> HttpError:
-    """The path has no route."""
+    """Return the error for a path without a route."""
     hint = "GET /schema lists every route; operator commands have none."
     return HttpError(404, NotFound("route_not_found", f"There is no route {path}.", hint=hint))
 
 
 def wrong_method(method: str, path: str, allowed: str) -> HttpError:
-    """The path has a route, but not for this method."""
+    """Return the error for a path that has a route for other methods only."""
     error = InvalidInput("usage", f"{path} does not support {method}.", hint=f"Use {allowed}.")
     return HttpError(405, error, headers={"Allow": allowed})
 
 
 def other_version(theirs: str, ours: str) -> HttpError:
-    """The client is of another release, whose messages may differ."""
+    """Return the error for a client of another release, whose messages may differ."""
     error = Unavailable(
         "server_version",
         f"The server is popug {ours}, but the client is popug {theirs}.",
@@ -169,26 +169,26 @@ def other_version(theirs: str, ours: str) -> HttpError:
 
 
 def busy() -> Unavailable:
-    """The server is overloaded."""
+    """Return the error of an overloaded server."""
     return Unavailable(
         "server_unavailable", "The server is overloaded; nothing was done.", hint="Try again in a moment."
     )
 
 
 def shutting_down() -> Unavailable:
-    """The server is shutting down and accepts no new requests."""
+    """Return the error of a server that is shutting down and accepts no new requests."""
     return Unavailable(
         "server_unavailable", "The server is shutting down; nothing was done.", hint="Try again in a moment."
     )
 
 
 def not_ready(error: PopugError) -> HttpError:
-    """The company cannot be used now; `error` is the reason."""
+    """Return the 503 response for a company that cannot be used now; `error` is the reason."""
     return HttpError(503, error)
 
 
 def shutdown_in_doubt() -> Unavailable:
-    """The server stopped before the work was finished."""
+    """Return the error for work that was not finished when the server stopped."""
     return Unavailable(
         "in_doubt",
         "The server stopped before the request was finished; it may have taken effect.",
@@ -197,7 +197,7 @@ def shutdown_in_doubt() -> Unavailable:
 
 
 def in_doubt(seconds: float) -> Unavailable:
-    """The work is not finished after `seconds` and continues."""
+    """Return the error for work that is not finished after `seconds` and continues."""
     return Unavailable(
         "in_doubt",
         f"The server is still working on the request after {seconds:g} s; it may still take effect.",

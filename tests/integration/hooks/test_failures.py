@@ -140,7 +140,7 @@ def test_try_uses_named_event_or_last_one_or_a_sample(company: InProcess) -> Non
     trial = company.backend.perform(TryHook(name="task_created", event_id=first["id"]))
     assert trial.event["data"]["title"] == "One"
     (other,) = company.rows("SELECT id FROM bus_log WHERE sequence = 1")
-    with pytest.raises(InvalidInput, match="does not hear of"):
+    with pytest.raises(InvalidInput, match="does not receive"):
         company.backend.perform(TryHook(name="task_created", event_id=other["id"]))
     for name in ("nobody", "../popug.db"):
         with pytest.raises(NotFound, match="There is no hook"):
