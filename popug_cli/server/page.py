@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page for people: HTML alone, without a script from anywhere."""
+"""The OpenAPI document as an HTML page without scripts."""
 
 from collections.abc import Iterator
 from html import escape
@@ -16,7 +16,7 @@ td, th { border-bottom: 1px solid #ddd; padding: .2rem 1rem .2rem 0; text-align:
 
 
 def shown(document: OpenApiDocument) -> str:
-    """The page."""
+    """Render the document as HTML."""
     return "\n".join(_lines(document))
 
 
@@ -64,7 +64,7 @@ def _parameters(operation: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
 
 
 def kind_of(shape: OpenApiDocument) -> str:
-    """A JSON Schema in a word or two."""
+    """Describe a JSON Schema in a few words."""
     if "$ref" in shape:
         return str(shape["$ref"].rpartition("/")[2])
     if "anyOf" in shape:
@@ -75,6 +75,6 @@ def kind_of(shape: OpenApiDocument) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """A paragraph, with what stands between backticks as code."""
+    """Escape a paragraph and format text in backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))

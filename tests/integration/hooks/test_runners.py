@@ -209,7 +209,7 @@ def test_hook_commands_print_text_and_json(company: InProcess, capsys: pytest.Ca
         run_hooks(company)
         company.clock.advance(hours=1)
     code, words = shown(company, capsys, "list")
-    assert "any.bad is not run: others may write to it: chmod go-w" in words
+    assert "any.bad is not run: other users may write to it: chmod go-w" in words
     assert "popug hooks retry task_created" in words
     assert "task_created failed: exit 3: task_created" in words
     code, words = shown(company, capsys, "list", "--json")
