@@ -1,4 +1,4 @@
-"""The one place that wires a company together; nothing happens at import."""
+"""The one place that wires a company together; importing it does nothing."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -31,7 +31,7 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Runtime:
-    """The wired parts of the company that lives in ``home``; raises ``not_initialised`` where there is none."""
+    """Open the company in ``home`` and return its wired parts; raise ``not_initialised`` if there is none."""
     from sqlalchemy import text
 
     if not home.database.exists():
@@ -65,7 +65,7 @@ def _calendar(time_zone: str, home: Home) -> Calendar:
 def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
-    """Make the home and its database; does nothing to one that is there."""
+    """Create the home and its database; keep a company that exists."""
     from sqlalchemy import text
 
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
@@ -86,37 +86,37 @@ def found_company(
 
 
 def not_initialised(home: Home) -> NotFound:
-    """There is no company in this home."""
+    """Return the error for a home that has no company."""
     if home.root.is_file():
         return NotFound(
             "not_initialised",
-            f"{home.root} is a file, and a company lives in a directory.",
+            f"{home.root} is a file; a home must be a directory.",
             hint="Name the directory with --home DIR or POPUG_HOME.",
             details={"home": str(home.root)},
         )
     return NotFound(
         "not_initialised",
         f"There is no company in {home.root} yet.",
-        hint="Found one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
+        hint="Create one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
         details={"home": str(home.root)},
     )
 
 
 def consumers() -> tuple[Consumer, ...]:
-    """Every module's ear, in the order in which one command's events are best taken."""
+    """Return the subscriptions of all modules, in the order in which they best process a command's events."""
     order = ("billing", "tasks", "analytics", "mail")
     return tuple(consumer_of(module) for module in order)
 
 
 def consumer_of(module: str) -> Consumer:
-    """The ear of one module."""
+    """Return a module's subscription."""
     consumer = import_module(f"popug_cli.{module}.consumers").CONSUMER
     assert isinstance(consumer, Consumer)
     return consumer
 
 
 def preparation_of(declaration: Declaration) -> Handler | None:
-    """What is done before the transaction of a command that carries a password; None for all others."""
+    """Return the function that hashes a command's password before the transaction, or None if it has none."""
     if "password" not in declaration.message.__struct_fields__:
         return None
     preparations = import_module(f"popug_cli.{declaration.module}.prehash")
@@ -125,7 +125,7 @@ def preparation_of(declaration: Declaration) -> Handler | None:
 
 
 def handler_of(declaration: Declaration) -> Handler:
-    """The function that handles a message: of its name, in its module's commands or queries."""
+    """Return the handler of a message: the function of its name in its module's commands or queries."""
     part = "commands" if declaration.is_command else "queries"
     handler: Handler = getattr(import_module(f"popug_cli.{declaration.module}.{part}"), declaration.name)
     return handler

@@ -133,4 +133,4 @@ def test_a_commit_that_is_not_synced_is_taken_back_or_in_doubt(
         engine._commit(connection)  # type: ignore[arg-type]
     if isinstance(raised.value, PopugError):
         assert raised.value.code == "in_doubt"
-        assert "It may have been done all the same." in raised.value.message
+        assert "It may have taken effect all the same." in raised.value.message

@@ -214,7 +214,7 @@ def test_settings_of_a_backup_that_cannot_be_read_are_said_to_be_its(company: In
     with zipfile.ZipFile(tmp_path / "given", "w") as given:
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
-    with pytest.raises(PopugError, match=r"config\.toml in .*given is no valid TOML"):
+    with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML"):
         company.backend.perform(Restore(path=str(tmp_path / "given")))
 
 

@@ -149,8 +149,8 @@ def test_behind_the_last_position_there_is_nothing_to_append(toy: BusFixture) ->
     with pytest.raises(IntegrityViolation) as refused:
         toy.publish("bob")
     assert refused.value.code == "integrity"
-    assert refused.value.message.endswith(f"or close to it: {publisher.LAST_POSITION}.")
-    assert refused.value.hint == "Nothing can be appended after it; restore a backup from before that event."
+    assert refused.value.message.endswith(f"at or near the last possible position, {publisher.LAST_POSITION}.")
+    assert refused.value.hint == "No event can be appended after it; restore a backup from before that event."
     assert [each.get("subject") for each in envelopes(toy)] == [None, "ann"]
 
 

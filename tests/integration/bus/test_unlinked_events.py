@@ -170,9 +170,9 @@ def test_what_is_odd_is_told_of_a_few_only(company: InProcess) -> None:
 @pytest.mark.parametrize(
     ("sequences", "told"),
     [
-        ((-5, 0), "2 events stand before the beginning of the log, the first at -5; nobody will take them."),
+        ((-5, 0), "2 events lie before the beginning of the log, the first at -5; no consumer reads them."),
         ((2**62,), "The log has a hole at"),
-        ((-5, 67), "1 events stand before the beginning of the log, the first at -5; nobody will take them."),
+        ((-5, 67), "1 events lie before the beginning of the log, the first at -5; no consumer reads them."),
     ],
 )
 def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
@@ -189,7 +189,7 @@ def test_a_row_at_an_odd_position_is_named_and_fails_nobody(
 
 def test_after_the_last_position_nothing_can_be_said_and_everything_asked(company: InProcess) -> None:
     append(company, envelope("popug.tasks.task_renamed.v1"), LAST_POSITION)
-    with pytest.raises(IntegrityViolation, match="at the last position that there is"):
+    with pytest.raises(IntegrityViolation, match="at or near the last possible position"):
         company.act("boss", AddTask(title="One too many"))
     for message in NOTHING_TO_DO_WITH_IT:
         company.act("boss", message)

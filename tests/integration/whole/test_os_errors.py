@@ -247,7 +247,7 @@ def test_a_pipe_in_the_place_of_the_servers_lock_is_the_places_fault(
     home = InProcess(tmp_path / "home").backend.home
     os.mkfifo(home.serve_lock)
     assert main.run(["serve", "--home", str(home.root)]) == 8
-    assert f"{home.serve_lock} is no file." in capsys.readouterr().err
+    assert f"{home.serve_lock} is not a file." in capsys.readouterr().err
 
 
 def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
