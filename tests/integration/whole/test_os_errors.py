@@ -218,7 +218,7 @@ def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
 def test_a_database_that_is_no_file_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "popug.db").symlink_to("/dev/full")
     assert main.run(["--home", str(tmp_path), "balance", "--json"]) == 7
-    assert "it is no file" in capsys.readouterr().err
+    assert "it is not a file" in capsys.readouterr().err
 
 
 def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
@@ -230,7 +230,7 @@ def test_a_database_that_was_emptied_is_not_taken_for_a_new_one(
     init = ["init", "--admin", "ada", "--email", "ada@example.com", "--time-zone", "UTC", "--password-stdin"]
     for line in (["today"], ["doctor"], init):
         assert main.run([*line, "--home", str(home.root)]) == 7
-        assert "it is empty, but there are keys of a company" in capsys.readouterr().err
+        assert "it is empty, but the home has a company's keys" in capsys.readouterr().err
         assert home.database.stat().st_size == 0
 
 
