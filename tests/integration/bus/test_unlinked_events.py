@@ -88,13 +88,16 @@ ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
     "no time": (envelope(data=DONE, time=...), "required field `time`"),
     "a leap second": (
         envelope(data=DONE, time="2026-06-30T23:59:60Z"),
-        "no RFC 3339 instant: '2026-06-30T23:59:60Z'",
+        "not a valid RFC 3339 instant: '2026-06-30T23:59:60Z'",
     ),
     "a time without a zone": (
         envelope(data=DONE, time="2026-06-30T23:59:59"),
-        "no RFC 3339 instant: '2026-06-30T23:59:59'",
+        "not a valid RFC 3339 instant: '2026-06-30T23:59:59'",
     ),
-    "a time before the calendar": (envelope(data=DONE, time="0001-01-01T00:00:00+23:00"), "no RFC 3339 instant: '0001"),
+    "a time before the calendar": (
+        envelope(data=DONE, time="0001-01-01T00:00:00+23:00"),
+        "not a valid RFC 3339 instant: '0001",
+    ),
     "a number as id": (envelope(id=5), "Expected `str`, got `int`"),
     "no id": (envelope(data=DONE, id=...), "required field `id`"),
     "an object as subject": (envelope(subject={"a": 1}), "Expected `str`, got `object`"),
