@@ -1,4 +1,4 @@
-"""The one place that wires a company together; nothing happens at import."""
+"""The one place that wires a company together; importing it does nothing."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -30,7 +30,7 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Runtime:
-    """The wired parts of the company that lives in ``home``; raises ``not_initialised`` where there is none."""
+    """Open the company in ``home`` and return its wired parts; raise ``not_initialised`` if there is none."""
     from sqlalchemy import text
 
     if not home.database.exists():
@@ -64,7 +64,7 @@ def _calendar(time_zone: str, home: Home) -> Calendar:
 def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
-    """Make the home and its database; does nothing to one that is there."""
+    """Create the home and its database; keep a company that exists."""
     from sqlalchemy import text
 
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
@@ -85,24 +85,24 @@ def found_company(
 
 
 def not_initialised(home: Home) -> NotFound:
-    """There is no company in this home."""
+    """Return the error for a home that has no company."""
     if home.root.is_file():
         return NotFound(
             "not_initialised",
-            f"{home.root} is a file, and a company lives in a directory.",
+            f"{home.root} is a file; a home must be a directory.",
             hint="Name the directory with --home DIR or POPUG_HOME.",
             details={"home": str(home.root)},
         )
     return NotFound(
         "not_initialised",
         f"There is no company in {home.root} yet.",
-        hint="Found one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
+        hint="Create one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
         details={"home": str(home.root)},
     )
 
 
 def consumers() -> tuple[Consumer, ...]:
-    """Return every module's subscription: which events it consumes, and how."""
+    """Return the subscriptions of all modules, in the order in which they best process a command's events."""
     return tuple(consumer_of(module) for module in CONSUMING_MODULES)
 
 

@@ -1,4 +1,4 @@
-"""Whether and when a failed event is tried again: a pure decision."""
+"""Decide whether and when a failed event is retried: a pure function."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,12 +10,12 @@ from popug_cli.kernel.settings import Settings
 
 
 class PermanentFailure(Exception):
-    """A failure that another try must not follow."""
+    """A failure that must not be retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How patient a consumer is; the waits are in seconds."""
+    """The limits on retries; waits are in seconds."""
 
     max_attempts: int
     first_wait_seconds: int
@@ -32,10 +32,12 @@ def policy_from(settings: Settings) -> Policy:
 
 
 def next_try(attempts: int, error: Exception, policy: Policy, jitter: float) -> timedelta | None:
-    """Return how long to wait after that many failures, or None if the event becomes a dead letter.
+    """Return the wait before the next attempt, or None if the event becomes a dead letter.
 
-    ``jitter`` in [0, 1) shortens the wait. An event that does not match its schema is never retried, nor is one that
-    the consumer gave up.
+    The wait doubles after each failure, up to the longest. It is then reduced by up to half (``jitter`` in [0, 1)), so
+    that events that failed together are not retried together. This is capped exponential back-off with "equal jitter"
+    (M. Brooker, "Exponential Backoff And Jitter", 2015). An event that does not fit its schema is never retried, nor is
+    a ``PermanentFailure``.
     """
     if isinstance(error, msgspec.MsgspecError | PermanentFailure) or attempts >= policy.max_attempts:
         return None
