@@ -77,8 +77,8 @@ def end_of(context: CommandContext, text: str) -> datetime:
 
 def company_today(context: CommandContext) -> date:
     """The present date in the company's zone."""
-    now = context.backend.now()
-    return context.backend.calendar.date_of(now)
+    now = context.backends.active.now()
+    return context.backends.active.calendar.date_of(now)
 
 
 def day_option(context: CommandContext, text: str | None) -> date | None:
@@ -90,16 +90,16 @@ def _first_instant(context: CommandContext, text: str, *, days_later: int) -> da
     words = " ".join(text.lower().split())
     if match := _TIME_AGO.fullmatch(words):
         ago = timedelta(hours=int(match[1])) if match[2].startswith("h") else timedelta(minutes=int(match[1]))
-        return max(context.backend.now() - ago, datetime.combine(EARLIEST, time(), UTC))
+        return max(context.backends.active.now() - ago, datetime.combine(EARLIEST, time(), UTC))
     if (match := _CLOCK.fullmatch(words)) and (clock_time := _parse_clock_time(match[2])) is not None:
-        return context.backend.calendar.first_instant_of(
+        return context.backends.active.calendar.first_instant_of(
             _clamp(parse_day(match[1] or "today", company_today(context))), clock_time
         )
     day, instant = parse_day_or_time(text, company_today(context))
     if instant is not None:
         return instant
     assert day is not None
-    return context.backend.calendar.first_instant_of(_clamp(day) + timedelta(days=days_later), time())
+    return context.backends.active.calendar.first_instant_of(_clamp(day) + timedelta(days=days_later), time())
 
 
 def _clamp(day: date) -> date:

@@ -60,12 +60,12 @@ def balance(
 ) -> None:
     """Show a balance, and what was earned today."""
     day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
-    answer = context.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
+    answer = context.backends.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
     if not history:
-        context.show(answer, lambda: _balance(answer))
+        context.screen.show(answer, lambda: _balance(answer))
         return
     daily_balances = balances(context, name, answer.business_date, days, time, with_next=day is None)
-    context.show(
+    context.screen.show(
         msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": daily_balances},
         lambda: [*_balance(answer), history_table(context, daily_balances)],
         paged=True,
@@ -87,8 +87,8 @@ def statement(
         to_date=day_option(context, last),
         as_of_time=None if as_of is None else parse_time(as_of),
     )
-    answer = context.perform(message)
-    context.show(answer, lambda: _statement(context, answer))
+    answer = context.backends.perform(message)
+    context.screen.show(answer, lambda: _statement(context, answer))
 
 
 @command(commands, "income")
@@ -98,8 +98,8 @@ def income(context: CommandContext, first: FromOption = None, last: ToOption = N
     message = GetIncome(
         from_date=day_option(context, first), to_date=day_option(context, last), as_of_date=day, as_of_time=time
     )
-    answer = context.perform(message)
-    context.show(answer, lambda: [_income(context, answer)], paged=True)
+    answer = context.backends.perform(message)
+    context.screen.show(answer, lambda: [_income(context, answer)], paged=True)
 
 
 @command(commands, "close-day")
@@ -121,7 +121,7 @@ def close_day(
         confirmed=yes,
     )
     report = _close(context, message)
-    context.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
+    context.screen.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
 
 
 def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
@@ -133,12 +133,12 @@ def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None
 
 def _close(context: CommandContext, message: CloseDay) -> CloseReport:
     try:
-        return context.perform(message)
+        return context.backends.perform(message)
     except InvalidInput as error:
         if error.code != "needs_yes":
             raise
-        context.confirm(error.message, yes=False)
-        return context.perform(msgspec.structs.replace(message, confirmed=True))
+        context.screen.confirm(error.message, yes=False)
+        return context.backends.perform(msgspec.structs.replace(message, confirmed=True))
 
 
 def _balance(answer: Balance) -> Iterator[Block]:
@@ -179,7 +179,7 @@ def _entry(context: CommandContext, entry: Entry, *, late: bool) -> list[str]:
 
 def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
     """When it occurred, with the date where that is not the business date; and when it was recorded, if not then."""
-    occurred, recorded = context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)
+    occurred, recorded = context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at)
     day = str(entry.business_date)
     return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
 

@@ -34,8 +34,8 @@ def analytics(
 ) -> None:
     """Show management's income, how many are in the red, and the dearest tasks."""
     time = None if as_of is None else parse_time(as_of)
-    answer = context.perform(GetAnalytics(day=day_option(context, date_), as_of_time=time))
-    context.show(answer, lambda: _screen(context, answer, time))
+    answer = context.backends.perform(GetAnalytics(day=day_option(context, date_), as_of_time=time))
+    context.screen.show(answer, lambda: _screen(context, answer, time))
 
 
 def _screen(context: CommandContext, answer: Analytics, as_of: datetime | None) -> Iterator[Block]:
@@ -52,7 +52,7 @@ def _screen(context: CommandContext, answer: Analytics, as_of: datetime | None) 
 
 def _income_sparkline(context: CommandContext, day: date, as_of: datetime | None) -> Iterator[Block]:
     """The income of the month so far as a line of one character a day; nothing for an eye that cannot see it."""
-    days = context.perform(GetIncome(from_date=day.replace(day=1), to_date=day, as_of_time=as_of)).days
+    days = context.backends.perform(GetIncome(from_date=day.replace(day=1), to_date=day, as_of_time=as_of)).days
     if len(days) < 2 or context.printer.plain:
         return
     values = [income_day.income_cents for income_day in days]

@@ -26,12 +26,14 @@ def balances(
 ) -> list[DayBalance]:
     """The balance at the end of each of some days up to the last one, and of those after it that have entries."""
     first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
-    to_date = context.backend.calendar.next_day(last) if with_next else last
-    statement = context.perform(GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of))
+    to_date = context.backends.active.calendar.next_day(last) if with_next else last
+    statement = context.backends.perform(
+        GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of)
+    )
     last = max([last, *(entry.business_date for entry in statement.entries[-1:])])
     ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
     daily_balances, balance_cents = list[DayBalance](), statement.opening_balance_cents
-    for day in context.backend.calendar.days(first, last):
+    for day in context.backends.active.calendar.days(first, last):
         balance_before, balance_cents = balance_cents, ends.get(day, balance_cents)
         daily_balances.append(DayBalance(day, balance_cents, balance_cents - balance_before))
     return daily_balances

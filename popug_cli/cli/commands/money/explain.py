@@ -25,7 +25,11 @@ def balance(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")] = None,
 ) -> None:
     """Say why a balance is what it is: what was brought forward, and each entry since with its causes."""
-    _show(context, context.perform(ExplainBalance(username=name)), f"The balance of {name}" if name else "Your balance")
+    _show(
+        context,
+        context.backends.perform(ExplainBalance(username=name)),
+        f"The balance of {name}" if name else "Your balance",
+    )
 
 
 @command(explain, "income")
@@ -34,7 +38,7 @@ def income(
     date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
 ) -> None:
     """Say why management's income of a date is what it is."""
-    answer = context.perform(ExplainIncome(day=day_option(context, date)))
+    answer = context.backends.perform(ExplainIncome(day=day_option(context, date)))
     _show(context, answer, f"Management income of {date or 'today'}")
 
 
@@ -43,11 +47,11 @@ def task(
     context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]
 ) -> None:
     """Say what a task did to the balances that you may see, and why."""
-    _show(context, context.perform(ExplainTask(number=number)), f"What #{number} came to")
+    _show(context, context.backends.perform(ExplainTask(number=number)), f"What #{number} came to")
 
 
 def _show(context: CommandContext, answer: Explanation, figure: str) -> None:
-    context.show(answer, lambda: _tree(context, answer, figure))
+    context.screen.show(answer, lambda: _tree(context, answer, figure))
 
 
 def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator[Block]:
@@ -72,6 +76,6 @@ def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Ite
 def _when(context: CommandContext, reason: ExplanationNode) -> str:
     if reason.occurred_at is None:
         return ""
-    occurred = context.local_time(reason.occurred_at)
-    recorded = context.local_time(reason.recorded_at) if reason.recorded_at else occurred
+    occurred = context.screen.local_time(reason.occurred_at)
+    recorded = context.screen.local_time(reason.recorded_at) if reason.recorded_at else occurred
     return f" ({occurred})" if recorded == occurred else f" ({occurred}, recorded {recorded})"

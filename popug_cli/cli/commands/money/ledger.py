@@ -50,8 +50,8 @@ def verify(
     ] = None,
 ) -> None:
     """Prove the log's hash chain, every entry and every draw; exit 7 and the first wrong thing if they are not so."""
-    proof = context.perform(VerifyLedger(head=head))
-    context.show(proof, lambda: _proof(proof, head))
+    proof = context.backends.perform(VerifyLedger(head=head))
+    context.screen.show(proof, lambda: _proof(proof, head))
     if not proof.ok:
         raise typer.Exit(INTEGRITY_FAILED)
 
@@ -63,8 +63,8 @@ def correct(
     reason: Annotated[str, typer.Option("--reason", metavar="R", help="Why it is wrong, for the record.")],
 ) -> None:
     """Post the entry that reverses a wrong fee or reward, in the open day; nothing is changed or removed."""
-    entry = context.perform(CorrectEntry(entry_id=entry_id, reason=reason))
-    context.show(entry, lambda: [_reversal(entry)])
+    entry = context.backends.perform(CorrectEntry(entry_id=entry_id, reason=reason))
+    context.screen.show(entry, lambda: [_reversal(entry)])
 
 
 def _reversal(entry: Entry) -> str:
@@ -85,27 +85,29 @@ def export(
         for chunk in _journal(context, format_):
             context.printer.write(chunk)
         return
-    written = write_new_file(out, context.with_progress("Exporting", _journal(context, format_)), force=force)
+    written = write_new_file(out, context.screen.with_progress("Exporting", _journal(context, format_)), force=force)
     exported = LedgerExport(str(out), out.stat().st_size)
-    context.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
 
 
 def _journal(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
     """The chunks of a journal, made as they are taken; what is entered meanwhile is left out."""
-    chunk = context.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
+    chunk = context.backends.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
     return WRITERS[format_](_lines(context, chunk), _ends(context, chunk.up_to))
 
 
 def _lines(context: CommandContext, chunk: LedgerChunk) -> Iterator[LedgerLine]:
     while chunk.lines:
         yield from chunk.lines
-        chunk = context.perform(ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=ENTRIES_AT_ONCE))
+        chunk = context.backends.perform(
+            ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=ENTRIES_AT_ONCE)
+        )
 
 
 def _ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
     after: str | None = ""
     while after is not None:
-        page = context.perform(ExportDayEnds(up_to=up_to, after=after))
+        page = context.backends.perform(ExportDayEnds(up_to=up_to, after=after))
         yield from page.ends
         after = page.after
 

@@ -25,8 +25,8 @@ def backup(
     ] = None,
 ) -> None:
     """Copy database and settings, but no keys, into one file while others go on working; verified before it is told."""
-    answer = context.perform(BackUp(path=None if file is None else str(file)))
-    context.show(answer, lambda: [f"The backup is {answer.path} ({answer.bytes:,} bytes), verified."])
+    answer = context.backends.perform(BackUp(path=None if file is None else str(file)))
+    context.screen.show(answer, lambda: [f"The backup is {answer.path} ({answer.bytes:,} bytes), verified."])
 
 
 @command(commands, "restore")
@@ -36,8 +36,8 @@ def restore(
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
 ) -> None:
     """Put a backup in the place of the home, which is kept beside it; ends all logins and holds queued mail."""
-    context.confirm(f"This puts {file} in the place of the company in {context.home.root}.", yes=yes)
-    answer = context.perform(Restore(path=str(file)))
+    context.screen.confirm(f"This puts {file} in the place of the company in {context.home.root}.", yes=yes)
+    answer = context.backends.perform(Restore(path=str(file)))
     old_home_note = [f"What was there before is kept in {answer.replaced}."] if answer.replaced else []
     hint = Hint("All must log in again. Queued mail is held: see `popug mail list`, then `popug mail send --yes`.")
-    context.show(answer, lambda: [f"The company of {file} lives in {answer.path} now.", *old_home_note, hint])
+    context.screen.show(answer, lambda: [f"The company of {file} lives in {answer.path} now.", *old_home_note, hint])

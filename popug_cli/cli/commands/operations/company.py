@@ -32,8 +32,8 @@ def register(program: typer.Typer) -> None:
 @command(config, "show")
 def show(context: CommandContext) -> None:
     """Show every setting, its value and where that comes from."""
-    settings = context.perform(ShowSettings())
-    context.show(settings, lambda: _settings(settings))
+    settings = context.backends.perform(ShowSettings())
+    context.screen.show(settings, lambda: _settings(settings))
 
 
 @command(config, "set")
@@ -43,16 +43,16 @@ def set_(
     value: Annotated[str, typer.Argument(help="Its new value.")],
 ) -> None:
     """Write a setting into the home's config.toml."""
-    settings = context.perform(SetSetting(key=key, value=value))
+    settings = context.backends.perform(SetSetting(key=key, value=value))
     written = next(line for line in settings.settings if line.key == key)
-    context.show(settings, lambda: [f"{key} is {_value_text(written.value)} now (from {written.source})."])
+    context.screen.show(settings, lambda: [f"{key} is {_value_text(written.value)} now (from {written.source})."])
 
 
 @command(commands, "doctor")
 def doctor(context: CommandContext) -> None:
     """Check that everything the books promise holds."""
-    health = context.perform(CheckHealth())
-    context.show(health, lambda: _health(health))
+    health = context.backends.perform(CheckHealth())
+    context.screen.show(health, lambda: _health(health))
     if not health.ok:
         raise typer.Exit(7)
 
@@ -60,8 +60,8 @@ def doctor(context: CommandContext) -> None:
 @command(commands, "permissions")
 def permissions(context: CommandContext) -> None:
     """Show who may do what."""
-    answer = context.perform(ShowPermissions())
-    context.show(answer, lambda: [_permissions(answer)])
+    answer = context.backends.perform(ShowPermissions())
+    context.screen.show(answer, lambda: [_permissions(answer)])
 
 
 def _settings(settings: SettingList) -> Iterator[Block]:

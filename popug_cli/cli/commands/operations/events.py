@@ -56,15 +56,15 @@ def list_(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
 ) -> None:
     """List events in the order of the log."""
-    page = context.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
-    context.show(page, lambda: [_events(context, page)])
+    page = context.backends.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    context.screen.show(page, lambda: [_events(context, page)])
 
 
 @command(events, "show")
 def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
     """Show one event as it stands in the log."""
-    envelope = context.perform(ShowEvent(event_id=event_id))
-    context.show(envelope, lambda: [json.dumps(envelope, indent=2)])
+    envelope = context.backends.perform(ShowEvent(event_id=event_id))
+    context.screen.show(envelope, lambda: [json.dumps(envelope, indent=2)])
 
 
 @command(events, "follow")
@@ -72,7 +72,9 @@ def follow(
     context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
 ) -> None:
     """Print events as they happen, one JSON line each, until interrupted."""
-    for events in context.backend.follow(ListEvents(type=type_, subject=subject, after=after), context.token):
+    for events in context.backends.active.follow(
+        ListEvents(type=type_, subject=subject, after=after), context.backends.token
+    ):
         for envelope in events:
             context.printer.document(envelope)
         context.printer.out.flush()
@@ -81,15 +83,15 @@ def follow(
 @command(events, "status")
 def status(context: CommandContext) -> None:
     """Show how far every consumer has read, and what it has set aside."""
-    answer = context.perform(ShowBusStatus())
-    context.show(answer, lambda: _status(answer))
+    answer = context.backends.perform(ShowBusStatus())
+    context.screen.show(answer, lambda: _status(answer))
 
 
 @command(events, "dead")
 def dead(context: CommandContext) -> None:
     """List the events that a consumer could not take, why, and the money that hangs on them."""
-    letters = context.perform(ListDeadLetters())
-    context.show(letters, lambda: _dead_letters(letters))
+    letters = context.backends.perform(ListDeadLetters())
+    context.screen.show(letters, lambda: _dead_letters(letters))
 
 
 @command(events, "retry")
@@ -103,8 +105,8 @@ def retry(
         raise InvalidInput(
             "usage", "Name one dead letter, or say --all.", hint="Run `popug events dead` for the numbers."
         )
-    answer = context.perform(RetryDeadLetters(dead_id=dead_id))
-    context.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
+    answer = context.backends.perform(RetryDeadLetters(dead_id=dead_id))
+    context.screen.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
 
 
 @command(events, "drop")
@@ -114,8 +116,8 @@ def drop(
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept for ever.")],
 ) -> None:
     """Give a dead letter up: what it should have done will never be done."""
-    dropped = context.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
-    context.show(dropped, lambda: _dropped(dropped))
+    dropped = context.backends.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
+    context.screen.show(dropped, lambda: _dropped(dropped))
 
 
 @command(events, "replay")
@@ -124,8 +126,8 @@ def replay(
     verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False,
 ) -> None:
     """Build the read models anew from the log, or compare them with it."""
-    report = context.perform(ReplayEvents(verify=verify))
-    context.show(
+    report = context.backends.perform(ReplayEvents(verify=verify))
+    context.screen.show(
         report,
         lambda: (
             [f"{report.events} events read, {len(report.differences)} differences."]
@@ -144,8 +146,8 @@ def trace(
     context: CommandContext, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
 ) -> None:
     """Show the whole chain of a task: every event, its cause, and who has taken it."""
-    answer = context.perform(TraceTask(number=number))
-    context.show(answer, lambda: [_trace(context, answer)])
+    answer = context.backends.perform(TraceTask(number=number))
+    context.screen.show(answer, lambda: [_trace(context, answer)])
 
 
 @command(events, "schemas")
@@ -154,7 +156,7 @@ def schemas(
     out: Annotated[Path | None, typer.Option("--out", help="Write one file each into this directory.")] = None,
 ) -> None:
     """Print the JSON Schema of every event, or write them to files."""
-    answer = context.perform(ShowSchemas())
+    answer = context.backends.perform(ShowSchemas())
     if out is None:
         context.printer.document(answer)
         return
@@ -164,7 +166,7 @@ def schemas(
             replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
     except OSError as error:
         raise unwritable(out, error) from error
-    context.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
+    context.screen.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
 
 
 def _events(context: CommandContext, page: EventPage) -> Table:
@@ -183,7 +185,7 @@ def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
     values = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
     sequence, at, type_, actor, subject, event_id = values
     with suppress(ValueError):
-        at = context.local_time(from_rfc3339(at))
+        at = context.screen.local_time(from_rfc3339(at))
     return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
 
 
@@ -236,9 +238,9 @@ def _dropped(dropped: DroppedLetter) -> Iterator[Block]:
 
 def _occurred(context: CommandContext, step: TraceLine) -> str:
     """When that happened for which an entry was posted, where that was at another minute."""
-    if step.occurred_at is None or context.local_time(step.occurred_at) == context.local_time(step.at):
+    if step.occurred_at is None or context.screen.local_time(step.occurred_at) == context.screen.local_time(step.at):
         return ""
-    return f", occurred {context.local_time(step.occurred_at)}"
+    return f", occurred {context.screen.local_time(step.occurred_at)}"
 
 
 def _trace(context: CommandContext, answer: Trace) -> Table:
@@ -255,7 +257,7 @@ def _trace(context: CommandContext, answer: Trace) -> Table:
     rows = [
         [
             str(step.sequence),
-            context.local_time(step.at),
+            context.screen.local_time(step.at),
             step.event,
             step.actor,
             numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),

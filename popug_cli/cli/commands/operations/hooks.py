@@ -24,8 +24,8 @@ def register(program: typer.Typer) -> None:
 @command(hooks, "list")
 def list_(context: CommandContext) -> None:
     """List the hooks in the home, how far each has come, and what it could not take."""
-    hooks = context.perform(ListHooks())
-    context.show(hooks, lambda: _list(context, hooks))
+    hooks = context.backends.perform(ListHooks())
+    context.screen.show(hooks, lambda: _list(context, hooks))
 
 
 @command(hooks, "test")
@@ -37,16 +37,16 @@ def try_(
     ] = None,
 ) -> None:
     """Run a hook once, now, with an event on its stdin, and show what it wrote; nothing is remembered of it."""
-    trial = context.perform(TryHook(name=name, event_id=event))
-    context.show(trial, lambda: _trial(name, trial))
+    trial = context.backends.perform(TryHook(name=name, event_id=event))
+    context.screen.show(trial, lambda: _trial(name, trial))
 
 
 @command(hooks, "retry")
 def retry(context: CommandContext, name: NameArgument) -> None:
     """Have a hook given once more what it could not take, by the scheduler or the server."""
-    answer = context.perform(RetryHook(name=name))
+    answer = context.backends.perform(RetryHook(name=name))
     events = "1 event" if answer.queued == 1 else f"{answer.queued} events"
-    context.show(answer, lambda: [f"{events} will be given to {name} once more."])
+    context.screen.show(answer, lambda: [f"{events} will be given to {name} once more."])
 
 
 @dataclass
@@ -85,8 +85,10 @@ def _list(context: CommandContext, answer: Hooks) -> Iterator[Block]:
 
 
 def _row(context: CommandContext, hook: Hook) -> list[str]:
-    last = context.when(hook.last_run_at) if hook.last_run_at else "never"
-    again = f" at {context.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
+    last = context.screen.when(hook.last_run_at) if hook.last_run_at else "never"
+    again = (
+        f" at {context.screen.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
+    )
     return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last]
 
 

@@ -82,12 +82,12 @@ def install(
     if cron == systemd:
         raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
     minute = parse_minute(at)
-    schedule = context.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
+    schedule = context.backends.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
     close_schedule = installing.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
     plan = installing.cron_plan(close_schedule) if cron else installing.systemd_plan(close_schedule)
     if write:
         plan.write()
-    context.show(
+    context.screen.show(
         plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
     )
 

@@ -92,7 +92,7 @@ def install(
     if not systemd:
         raise InvalidInput("usage", "Say --systemd; there is nothing else yet.", hint="`popug serve install --systemd`")
     plan = server_unit.plan(context.home, socket or server_unit.SOCKET, group or server_unit.GROUP)
-    context.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
+    context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
 @dataclass

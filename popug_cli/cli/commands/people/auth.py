@@ -48,12 +48,12 @@ def init(
         )
     message, zone_name = first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
     with _saved_login(context, context.home) as save:
-        context.local.create_company(zone_name, message)
-        user = context.perform(message)
+        context.backends.local.create_company(zone_name, message)
+        user = context.backends.perform(message)
         with _after_founding(user):
-            save(context.local.perform(LogIn(username=user.username, password=message.password)))
-    zone = context.local.calendar.time_zone
-    context.show(
+            save(context.backends.local.perform(LogIn(username=user.username, password=message.password)))
+    zone = context.backends.local.calendar.time_zone
+    context.screen.show(
         {"home": str(context.home.root), "time_zone": zone, "admin": user},
         lambda: [
             f"The company lives in {context.home.root}; its clocks are those of {zone}.",
@@ -81,19 +81,19 @@ def login(
         context.printer.warn(
             f"The session file was damaged and is kept as {damaged_file}; other logins in it are lost."
         )
-    if context.server and context.server.address.is_unencrypted_remote:
+    if context.backends.remote and context.backends.remote.address.is_unencrypted_remote:
         context.printer.warn("Over http:// others can read your password and all that follows; use https://.")
     password = read_password(context, from_stdin=password_stdin, new=False)
     message = LogIn(username=name, password=password)
     if print_token:
-        context.printer.line(context.perform(message).token)
+        context.printer.line(context.backends.perform(message).token)
         return
-    with _saved_login(context, context.session_key) as save:
-        session = context.perform(message)
+    with _saved_login(context, context.backends.session_key) as save:
+        session = context.backends.perform(message)
         save(session)
     if os.environ.get("POPUG_TOKEN"):
         context.printer.warn("POPUG_TOKEN is set and goes before this login.")
-    context.show(_without_token(session), lambda: [_login_sentence(context, session)])
+    context.screen.show(_without_token(session), lambda: [_login_sentence(context, session)])
 
 
 @command(commands, "logout")
@@ -101,21 +101,21 @@ def logout(context: CommandContext) -> None:
     """End the present login."""
     stored = not os.environ.get("POPUG_TOKEN")
     try:
-        answer = context.perform(LogOut())
+        answer = context.backends.perform(LogOut())
     except NotAuthenticated as error:
         if not stored or error.code not in ENDED_LOGIN_CODES:
             raise
         answer = Nothing()
     if stored:
         _drop_token(context)
-    context.show(answer, lambda: ["You are logged out."])
+    context.screen.show(answer, lambda: ["You are logged out."])
 
 
 @command(commands, "whoami")
 def whoami(context: CommandContext) -> None:
     """Show who you are."""
-    user = context.perform(WhoAmI())
-    context.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
+    user = context.backends.perform(WhoAmI())
+    context.screen.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
 
 
 @command(commands, "recover")
@@ -129,8 +129,8 @@ def recover(
     It needs the rights over the home's files and no login. All tokens of that person end, and an event records it.
     """
     password = read_password(context, from_stdin=password_stdin, new=True)
-    user: User = context.perform(RecoverAdmin(username=name, password=password))
-    context.show(
+    user: User = context.backends.perform(RecoverAdmin(username=name, password=password))
+    context.screen.show(
         user,
         lambda: [
             f"{user.username} is an active admin with the new password; older logins of theirs have ended.",
@@ -160,7 +160,7 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
 
 def _login_not_saved(context: CommandContext, session: Session, fault: Unavailable) -> Unavailable:
     with suppress(PopugError):  # nobody knows the token in any case
-        context.backend.perform(LogOut(), session.token)
+        context.backends.active.perform(LogOut(), session.token)
     sentence = f"{fault.message} The login could not be kept, and is good for nothing."
     return Unavailable("in_doubt", sentence, hint=_login_hint(session.user), details=fault.details)
 
@@ -182,7 +182,7 @@ def _login_hint(user: User) -> str:
 def _drop_token(context: CommandContext) -> None:
     """Drop the token of a login that is over; where that fails, it is good for nothing all the same."""
     try:
-        session_file.forget(context.session_key)
+        session_file.forget(context.backends.session_key)
     except Unavailable as fault:
         context.printer.warn(f"{fault.message} The token stays there; it is good for nothing any more.")
 
@@ -192,4 +192,5 @@ def _without_token(session: Session) -> dict[str, Any]:
 
 
 def _login_sentence(context: CommandContext, session: Session) -> str:
-    return f"{session.user.username} ({session.user.role}) is logged in until {context.local_time(session.expires_at)}."
+    expires = context.screen.local_time(session.expires_at)
+    return f"{session.user.username} ({session.user.role}) is logged in until {expires}."

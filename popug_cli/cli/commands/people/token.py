@@ -49,16 +49,16 @@ def issue(
     scope: Annotated[Scope | None, typer.Option("--scope", help="All that it may do; everything if left out.")] = None,
 ) -> None:
     """Make a token for a machine. It is shown once."""
-    issued = context.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
-    context.show(issued, lambda: [issued.token, Hint(_how_to_use(context, issued))])
+    issued = context.backends.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
+    context.screen.show(issued, lambda: [issued.token, Hint(_how_to_use(context, issued))])
 
 
 @command(token, "list")
 def list_(context: CommandContext) -> None:
     """List the tokens that have not expired, sessions included."""
-    tokens = context.perform(ListTokens()).tokens
+    tokens = context.backends.perform(ListTokens()).tokens
     rows = [_row(context, token) for token in tokens]
-    context.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="No token is good now.")])
+    context.screen.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="No token is good now.")])
 
 
 @command(token, "revoke")
@@ -66,24 +66,24 @@ def revoke(
     context: CommandContext, token_id: Annotated[str, typer.Argument(help="The token's id, from `popug token list`.")]
 ) -> None:
     """End a token at once."""
-    done = context.perform(RevokeToken(token_id=token_id))
-    context.show(done, lambda: [f"The token {token_id} is no good any more."])
+    done = context.backends.perform(RevokeToken(token_id=token_id))
+    context.screen.show(done, lambda: [f"The token {token_id} is no good any more."])
 
 
 @command(token, "keys")
 def keys(context: CommandContext) -> None:
     """Show the public keys, the one that signs first; with --json as a JWK set."""
-    key_set = context.perform(ShowKeys())
+    key_set = context.backends.perform(ShowKeys())
     rows = [(key["kid"], key["crv"], key["x"]) for key in key_set.keys]
     columns = (Column("key id"), Column("curve", drop_priority=1), Column("public key", drop_priority=2))
-    context.show(key_set, lambda: [Table(columns, rows), Hint("The first one signs. As a JWK set: --json.")])
+    context.screen.show(key_set, lambda: [Table(columns, rows), Hint("The first one signs. As a JWK set: --json.")])
 
 
 @command(token, "rotate")
 def rotate(context: CommandContext) -> None:
     """Sign with a new key from now on; tokens of the old one stay good until they expire."""
-    rotated = context.perform(RotateKey())
-    context.show(rotated, lambda: [f"Tokens are signed with the key {rotated.kid} from now on."])
+    rotated = context.backends.perform(RotateKey())
+    context.screen.show(rotated, lambda: [f"Tokens are signed with the key {rotated.kid} from now on."])
 
 
 def parse_ttl(text: str) -> int:
@@ -101,14 +101,15 @@ def parse_ttl(text: str) -> int:
 
 def _how_to_use(context: CommandContext, issued: IssuedToken) -> str:
     limits = f"for {issued.scope} only" if issued.scope else "for everything that they may do"
+    expires = context.screen.local_time(issued.expires_at)
     return (
-        f"Good {limits}, until {context.local_time(issued.expires_at)}. It is not shown again: keep it where only the"
+        f"Good {limits}, until {expires}. It is not shown again: keep it where only the"
         f" machine can read it, and set POPUG_TOKEN. To end it: `popug token revoke {issued.token_id}`."
     )
 
 
 def _row(context: CommandContext, token: TokenLine) -> tuple[str, ...]:
-    last_used = context.when(token.last_used_at) if token.last_used_at else ""
-    ends = "revoked" if token.revoked_at else relative_time.until(token.expires_at, context.backend.now())
+    last_used = context.screen.when(token.last_used_at) if token.last_used_at else ""
+    ends = "revoked" if token.revoked_at else relative_time.until(token.expires_at, context.backends.active.now())
     scope = token.scope or "everything"
-    return token.token_id, token.username, token.kind, scope, context.when(token.issued_at), ends, last_used
+    return token.token_id, token.username, token.kind, scope, context.screen.when(token.issued_at), ends, last_used

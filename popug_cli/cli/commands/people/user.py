@@ -47,10 +47,10 @@ def add(
 ) -> None:
     """Register a person. Without --password-stdin they cannot log in until `popug user passwd NAME`."""
     password = read_password(context, from_stdin=True, new=True) if password_stdin else None
-    user = context.perform(AddUser(username=name, email=email, role=role, password=password))
+    user = context.backends.perform(AddUser(username=name, email=email, role=role, password=password))
     next_step = f"`popug login {user.username}`" if password_stdin else f"`popug user passwd {user.username}`"
     lacking = "" if password_stdin else "They have no password yet and cannot log in. "
-    context.show(
+    context.screen.show(
         user, lambda: [f"{user.username} is in the company, as {user.role}.", Hint(f"{lacking}Next: {next_step}.")]
     )
 
@@ -58,15 +58,15 @@ def add(
 @command(user, "list")
 def list_(context: CommandContext) -> None:
     """List everybody."""
-    users = context.perform(ListUsers())
-    context.show(users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There is nobody.")])
+    users = context.backends.perform(ListUsers())
+    context.screen.show(users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There is nobody.")])
 
 
 @command(user, "show")
 def show(context: CommandContext, name: Name) -> None:
     """Show one person."""
-    user = context.perform(ShowUser(username=name))
-    context.show(user, lambda: [Table(COLUMNS, [_row(user)])])
+    user = context.backends.perform(ShowUser(username=name))
+    context.screen.show(user, lambda: [Table(COLUMNS, [_row(user)])])
 
 
 @command(user, "import")
@@ -76,8 +76,8 @@ def import_(
 ) -> None:
     """Register many people, all or none; who is there already is skipped. None of them has a password yet."""
     with json_lines(file, NewPerson) as people:
-        answer = context.perform(ImportUsers(people=people))
-    context.show(
+        answer = context.backends.perform(ImportUsers(people=people))
+    context.screen.show(
         answer,
         lambda: [
             f"{answer.imported} imported, {answer.skipped} skipped.",
@@ -91,8 +91,8 @@ def set_role(
     context: CommandContext, name: Name, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]
 ) -> None:
     """Give a person another role; all their logins and tokens end."""
-    user = context.perform(SetRole(username=name, role=role))
-    context.show(user, lambda: [f"{user.username} is {user.role}.", _log_in_again(user)])
+    user = context.backends.perform(SetRole(username=name, role=role))
+    context.screen.show(user, lambda: [f"{user.username} is {user.role}.", _log_in_again(user)])
 
 
 @command(user, "set-email")
@@ -100,22 +100,22 @@ def set_email(
     context: CommandContext, name: Name, email: Annotated[str, typer.Argument(help="The new address.")]
 ) -> None:
     """Give a person another e-mail address."""
-    user = context.perform(SetEmail(username=name, email=email))
-    context.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
+    user = context.backends.perform(SetEmail(username=name, email=email))
+    context.screen.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
 
 
 @command(user, "deactivate")
 def deactivate(context: CommandContext, name: Name) -> None:
     """Take a person out of the game: their open tasks go to others, their logins and tokens end."""
-    user = context.perform(DeactivateUser(username=name))
-    context.show(user, lambda: [f"{user.username} is out of the game; what they have is still paid."])
+    user = context.backends.perform(DeactivateUser(username=name))
+    context.screen.show(user, lambda: [f"{user.username} is out of the game; what they have is still paid."])
 
 
 @command(user, "activate")
 def activate(context: CommandContext, name: Name) -> None:
     """Take a person back into the game."""
-    user = context.perform(ActivateUser(username=name))
-    context.show(user, lambda: [f"{user.username} is in the game.", _log_in_again(user)])
+    user = context.backends.perform(ActivateUser(username=name))
+    context.screen.show(user, lambda: [f"{user.username} is in the game.", _log_in_again(user)])
 
 
 @command(user, "passwd")
@@ -126,10 +126,12 @@ def passwd(
 ) -> None:
     """Set a password, your own or, as an admin, somebody's; that person's logins end."""
     if not password_stdin:
-        context.perform(WhoAmI())
+        context.backends.perform(WhoAmI())
     password = read_password(context, from_stdin=password_stdin, new=True)
-    user = context.perform(SetPassword(username=name, password=password))
-    context.show(user, lambda: [f"{user.username} has a new password; older logins have ended.", _log_in_again(user)])
+    user = context.backends.perform(SetPassword(username=name, password=password))
+    context.screen.show(
+        user, lambda: [f"{user.username} has a new password; older logins have ended.", _log_in_again(user)]
+    )
 
 
 def _row(user: User) -> tuple[str, str, str, str]:

@@ -38,7 +38,7 @@ def register(program: typer.Typer) -> None:
 @command(commands, "dashboard")
 def dashboard(context: CommandContext) -> None:
     """Show tasks, money and analytics live, on the whole terminal; q ends it. Without a terminal, show them once."""
-    user = context.perform(WhoAmI())
+    user = context.backends.perform(WhoAmI())
     if context.as_json or not _is_live(context.printer):
         _show_once(context, user)
         return
@@ -67,7 +67,7 @@ def _company(context: CommandContext, user: User) -> "Company":
     buffer = io.StringIO()
     options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
     quiet = CommandContext(context.home, False, options, context.command_path)
-    calendar, only_ascii = quiet.backend.calendar, context.printer.only_ascii
+    calendar, only_ascii = quiet.backends.active.calendar, context.printer.only_ascii
     return Company(ReconnectingBackend(quiet), user, calendar, today.describe, partial(_drain, buffer), only_ascii)
 
 
@@ -80,19 +80,19 @@ class ReconnectingBackend:
 
     def __call__(self, message: Message[Answer], /) -> Answer:
         """Perform a message; raises a ``PopugError`` for every refusal."""
-        if self.context.server is None:
+        if self.context.backends.remote is None:
             self._reopen_if_replaced()
         try:
-            return self.context.perform(message)
+            return self.context.backends.perform(message)
         except Unavailable:
-            vars(self.context).pop("server", None)  # by the next time another may hold the home, or nobody
+            self.context.backends.forget_remote()
             raise
 
     def _reopen_if_replaced(self) -> None:
         """A restore puts another file in the place of the one that is open."""
         opened_id, self.database_id = self.database_id, file_id(self.context.home.database)
         if opened_id not in {None, self.database_id}:
-            self.context.local.close()
+            self.context.backends.local.close()
 
 
 def _drain(buffer: io.StringIO) -> list[str]:
@@ -113,7 +113,7 @@ def _show_once(context: CommandContext, user: User) -> None:
             "analytics": GetAnalytics(),
         }
         allowed = {name: message for name, message in messages.items() if _may(user, message)}
-        context.printer.document({name: context.perform(message) for name, message in allowed.items()})
+        context.printer.document({name: context.backends.perform(message) for name, message in allowed.items()})
         return
     today.show_day(context, peek=True)
     if _may(user, GetIncome()):

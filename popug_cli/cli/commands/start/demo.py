@@ -134,7 +134,7 @@ class Stage:
 
     def end(self) -> None:
         """Say where the company is and what to try next."""
-        self.context.show(
+        self.context.screen.show(
             {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
             lambda: [
                 "",

@@ -49,12 +49,12 @@ def today(
 
 def show_day(context: CommandContext, *, since: str | None = None, peek: bool = False) -> None:
     """Show the day of whoever is logged in, and remember how far they have seen."""
-    last_seen = LastSeen(context.session_key, context.token or "")
+    last_seen = LastSeen(context.backends.session_key, context.backends.token or "")
     after, instant = (None, start_of(context, since)) if since is not None else last_seen.last() or (None, None)
-    day = context.perform(ShowToday(after=after, since=instant))
-    context.show(day, lambda: _screen(context, day, has_looked=after is not None))
+    day = context.backends.perform(ShowToday(after=after, since=instant))
+    context.screen.show(day, lambda: _screen(context, day, has_looked=after is not None))
     if not peek:
-        last_seen.remember(day.last_sequence, context.backend.now())
+        last_seen.remember(day.last_sequence, context.backends.active.now())
 
 
 def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
@@ -65,7 +65,7 @@ def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterato
     yield Heading("My open tasks, the dearest first")
     yield table(context, day.tasks, of_one_person=True, footer=_totals(day), empty="You have no open tasks.")
     yield ""
-    now, calendar = context.backend.now(), context.backend.calendar
+    now, calendar = context.backends.active.now(), context.backends.active.calendar
     since = f"I last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
     hidden_count = day.happened_count - len(day.happened)
     yield Heading(f"What happened since {since}")

@@ -43,16 +43,16 @@ def add(
     jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Its jira id, such as POPUG-7.")] = None,
 ) -> None:
     """Create a task; chance assigns it and it costs its assignee the fee."""
-    created = context.perform(AddTask(title=title, jira_id=jira))
-    context.show(created, lambda: _added(created, title))
+    created = context.backends.perform(AddTask(title=title, jira_id=jira))
+    context.screen.show(created, lambda: _added(created, title))
 
 
 @command(task, "complete")
 def complete(context: CommandContext, number: Number) -> None:
     """Complete an open task of one's own and earn the reward."""
-    done = context.perform(CompleteTask(number=number))
+    done = context.backends.perform(CompleteTask(number=number))
     reward = f" and earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
-    context.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
+    context.screen.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
 
 
 @command(task, "show")
@@ -60,8 +60,8 @@ def show(context: CommandContext, number: Number) -> None:
     """Show a task, what happened to it, and of the money what one may see."""
     from popug_cli.messages.company import ShowTask
 
-    details = context.perform(ShowTask(number=number))
-    context.show(details, lambda: _details(context, details))
+    details = context.backends.perform(ShowTask(number=number))
+    context.screen.show(details, lambda: _details(context, details))
 
 
 def price(cents: int | None) -> str:
@@ -82,7 +82,7 @@ def _details(context: CommandContext, details: "TaskDetails") -> Iterator[Block]
     yield "\n".join(f"{label:<10} {value}" for label, value in _facts(context, details.task))
     yield Table(
         (Column("When"), Column("What", shrinks=True), Column("By")),
-        [(context.local_time(line.at), _sentence(line), line.actor) for line in details.history],
+        [(context.screen.local_time(line.at), _sentence(line), line.actor) for line in details.history],
         title="History",
     )
     yield _entries(context, details.entries)
@@ -105,7 +105,7 @@ def _facts(context: CommandContext, shown_task: Task) -> Iterator[tuple[str, str
 
 
 def _at(context: CommandContext, instant: datetime) -> str:
-    return f"{context.local_time(instant)}, {age(instant, context.backend.now())} ago"
+    return f"{context.screen.local_time(instant)}, {age(instant, context.backends.active.now())} ago"
 
 
 def _sentence(line: "HistoryLine") -> str:
@@ -127,7 +127,10 @@ def _shuffle_result(line: "HistoryLine") -> str:
 
 def _entries(context: CommandContext, entries: "list[Entry]") -> Table:
     """The entries, each with when it was recorded where that is another minute than that in which it occurred."""
-    times = [(context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)) for entry in entries]
+    times = [
+        (context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at))
+        for entry in entries
+    ]
     late = any(occurred != recorded for occurred, recorded in times)
     kinds = [entry.kind.replace("_", " ") for entry in entries]
     return Table(

@@ -63,15 +63,15 @@ def list_(
         limit=limit,
         offset=offset,
     )
-    page = context.perform(message)
-    context.show(page, lambda: _screen(context, page, message), paged=True)
+    page = context.backends.perform(message)
+    context.screen.show(page, lambda: _screen(context, page, message), paged=True)
 
 
 def table(
     context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", of_one_person: bool = False
 ) -> Table:
     """Tasks as a table that gives up columns before it gives up numbers; those of one person do not name them."""
-    now = context.backend.now()
+    now = context.backends.active.now()
     has_jira = any(task.jira_id for task in tasks)
     columns = [
         Column("#", align_right=True, accessible_name="number"),
@@ -117,7 +117,7 @@ def _assignee(context: CommandContext, *, mine: bool, all_users: bool, assignee:
         raise InvalidInput("usage", "--mine and --assignee name two people.", hint="Give one of them.")
     if assignee is not None or (all_users and not mine):
         return assignee
-    return context.perform(WhoAmI()).username
+    return context.backends.perform(WhoAmI()).username
 
 
 def _row(task: Task, now: datetime, *, of_one_person: bool, has_jira: bool) -> tuple[str, ...]:

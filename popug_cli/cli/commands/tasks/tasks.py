@@ -53,10 +53,10 @@ def shuffle(
 ) -> None:
     """Draw a new assignee for every open task; each pays the fee again."""
     if not yes:
-        context.perform(WhoAmI())
-    context.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
-    done = context.perform(ShuffleTasks())
-    context.show(
+        context.backends.perform(WhoAmI())
+    context.screen.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
+    done = context.backends.perform(ShuffleTasks())
+    context.screen.show(
         done,
         lambda: [
             f"Shuffled {_count(done.task_count)} among {done.candidates_count} people.",
@@ -70,8 +70,8 @@ def verify(
     context: CommandContext, shuffle_id: Annotated[str, typer.Argument(metavar="SHUFFLE_ID", help="The shuffle's id.")]
 ) -> None:
     """Do the draws of a shuffle again; exit 7 if any differs."""
-    check = context.perform(VerifyShuffle(shuffle_id=shuffle_id))
-    context.show(check, lambda: _check_result(check))
+    check = context.backends.perform(VerifyShuffle(shuffle_id=shuffle_id))
+    context.screen.show(check, lambda: _check_result(check))
     if check.different:
         raise typer.Exit(INTEGRITY_FAILED)
 
@@ -79,8 +79,8 @@ def verify(
 @command(tasks, "fairness")
 def fairness(context: CommandContext) -> None:
     """Compare what each person got with what chance would give, over all draws."""
-    answer = context.perform(GetFairness())
-    context.show(answer, lambda: _fairness(answer))
+    answer = context.backends.perform(GetFairness())
+    context.screen.show(answer, lambda: _fairness(answer))
 
 
 @command(tasks, "import")
@@ -90,8 +90,8 @@ def import_(
 ) -> None:
     """Create the tasks of a file, all or none; what was imported before is skipped."""
     with json_lines(file, NewTask) as lines:
-        done = context.perform(ImportTasks(lines=lines))
-    context.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
+        done = context.backends.perform(ImportTasks(lines=lines))
+    context.screen.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
 
 
 @command(tasks, "export")
@@ -105,18 +105,18 @@ def export(
         for task in _every_task(context):
             context.printer.write(_line(task))
         return
-    lines = context.with_progress("Exporting", map(_line, _every_task(context)))
+    lines = context.screen.with_progress("Exporting", map(_line, _every_task(context)))
     exported = TaskExport(str(out), write_new_file(out, lines, force=force))
-    context.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
 
 
 def _every_task(context: CommandContext) -> Iterator[Task]:
     """All tasks by number, in memory some thousands at a time."""
-    after, chunk = 0, context.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
+    after, chunk = 0, context.backends.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
     while chunk:
         yield from chunk
         after = chunk[-1].number
-        chunk = context.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
+        chunk = context.backends.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
 
 
 def _line(task: Task) -> str:
