@@ -1,4 +1,4 @@
-"""What every command gets: the common options, its backends and its screen."""
+"""The context of a command: the common options, its backends and its screen."""
 
 import inspect
 from collections.abc import Callable
@@ -18,13 +18,13 @@ HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 PlainOption = Annotated[
     bool,
-    typer.Option("--plain", help="No boxes, no colour, no pictures; one record a line (or POPUG_PLAIN=1)."),
+    typer.Option("--plain", help="No boxes, no colour, no charts; one record a line (or POPUG_PLAIN=1)."),
 ]
 ServerOption = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", help="The company's server (or POPUG_SERVER)."),
 ]
-COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation and default, by parameter
+COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation and default, by parameter name
     "as_json": (JsonOption, False),
     "plain": (PlainOption, False),
     "home": (HomeOption, None),
@@ -33,7 +33,10 @@ COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation a
 
 
 class GlobalOptions(msgspec.Struct):
-    """Options given before the command, and what a program that runs commands itself (the demo) brings along."""
+    """Options given before the command.
+
+    A program that runs commands itself, such as the demo, also sets ``token``, ``backend`` and ``printer``.
+    """
 
     home: Path | None = None
     as_json: bool = False
@@ -44,7 +47,7 @@ class GlobalOptions(msgspec.Struct):
 
 
 class CommandContext:
-    """What a command works with: its home and options, its backends and its screen."""
+    """The home, the options, the backends and the screen of one command."""
 
     def __init__(self, home: Home, as_json: bool, options: GlobalOptions | None = None, command_path: str = "") -> None:
         self.home = home
@@ -76,7 +79,7 @@ def add_commands(program: typer.Typer, commands: typer.Typer) -> None:
 
 
 def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as what a group does where none of its commands is named."""
+    """Register a function as what a group does if none of its commands is named."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         group.callback(invoke_without_command=True)(_with_context(function))
@@ -120,5 +123,5 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
     ] + common
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    del run.__wrapped__  # else Typer reads the annotations of the function inside
+    del run.__wrapped__  # else Typer reads the annotations of the wrapped function
     return run

@@ -1,4 +1,4 @@
-"""What a command shows to the user: its answer, its next step, questions, times and progress."""
+"""The screen of a command: show answers, next steps, questions, times and progress."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator

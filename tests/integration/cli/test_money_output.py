@@ -142,7 +142,7 @@ def test_a_close_says_who_is_paid_and_what_was_mailed(desk: Desk) -> None:
     assert "2026-03-02 is closed." in shown
     assert f"1 payout, {sum_paid} in all." in shown
     assert "1 mail sent, 0 still to be sent." in shown
-    assert "was closed already" in desk.screen("boss", accounts.close_day, day="2026-03-02", no_mail=True)
+    assert "was already closed" in desk.screen("boss", accounts.close_day, day="2026-03-02", no_mail=True)
     assert "There is nothing to close." in desk.screen("boss", accounts.close_day, day="yesterday")
 
 
@@ -160,8 +160,8 @@ def test_a_long_list_of_payouts_is_cut_for_people(desk: Desk, monkeypatch: pytes
 def test_a_close_names_what_it_could_not_count_in(desk: Desk) -> None:
     append(desk.company, "bad", "task_assigned", "t", "{}")
     shown = desk.screen("boss", accounts.close_day)
-    assert "Nobody is paid." in shown
-    assert "Not counted in" in shown
+    assert "There are no payouts." in shown
+    assert "Not included" in shown
     assert "popug events dead" in shown
 
 

@@ -111,7 +111,7 @@ def test_founding_asks_one_thing_after_the_other_until_it_will_do() -> None:
         passwords=["short", "short", PASSWORD, "another", PASSWORD, PASSWORD],
     )  # fmt: skip
     assert code == 0, shown
-    assert "its clocks are those of Europe/Berlin" in out
+    assert "(time zone Europe/Berlin)" in out
     for said in (
         *("[ada]:", "[ada@cage]:", "[UTC]:", "is no username", "no single e-mail", "Did you mean Europe/Berlin?"),
         *("New password (12 characters or more):", "fewer than 12", "differ"),

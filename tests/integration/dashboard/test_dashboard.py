@@ -280,7 +280,7 @@ def test_without_a_terminal_it_shows_everything_once(logged_in: InProcess, capsy
     shown = json.loads(capsys.readouterr().out)
     assert [*shown] == ["today", "statement", "income", "analytics"]
     assert run(["dashboard"]) == 0
-    assert "My open tasks" in capsys.readouterr().out
+    assert "Your open tasks" in capsys.readouterr().out
 
 
 def test_without_textual_it_says_what_to_install(

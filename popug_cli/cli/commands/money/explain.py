@@ -11,7 +11,7 @@ from popug_cli.cli.output.blocks import Block, Heading
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
 
-explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
+explain = typer.Typer(help="Explain a figure, down to events and draws.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -22,9 +22,9 @@ def register(program: typer.Typer) -> None:
 @command(explain, "balance")
 def balance(
     context: CommandContext,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A username; by default your own.")] = None,
 ) -> None:
-    """Say why a balance is what it is: what was brought forward, and each entry since with its causes."""
+    """Explain a balance: the amount brought forward, and each entry since then with its causes."""
     _show(
         context,
         context.backends.perform(ExplainBalance(username=name)),
@@ -37,17 +37,17 @@ def income(
     context: CommandContext,
     date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
 ) -> None:
-    """Say why management's income of a date is what it is."""
+    """Explain management's income of a date."""
     answer = context.backends.perform(ExplainIncome(day=day_option(context, date)))
     _show(context, answer, f"Management income of {date or 'today'}")
 
 
 @command(explain, "task")
 def task(
-    context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]
+    context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task's number.")]
 ) -> None:
-    """Say what a task did to the balances that you may see, and why."""
-    _show(context, context.backends.perform(ExplainTask(number=number)), f"What #{number} came to")
+    """Explain what a task did to the balances that you may see."""
+    _show(context, context.backends.perform(ExplainTask(number=number)), f"The sum of the entries of #{number}")
 
 
 def _show(context: CommandContext, answer: Explanation, figure: str) -> None:
@@ -59,7 +59,7 @@ def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator
     for reason in answer.because:
         yield from _lines(context, reason, "  ")
     if not answer.because:
-        yield "  There is nothing behind it."
+        yield "  There are no entries."
 
 
 def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Iterator[Block]:

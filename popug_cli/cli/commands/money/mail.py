@@ -1,4 +1,4 @@
-"""Commands: mail."""
+"""Commands for payout mail: list, show, send, retry."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -22,7 +22,7 @@ from popug_cli.messages.mail import (
 
 MailIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The mail's id, from `popug mail list`.")]
 
-mail = typer.Typer(help="See and send payout mail.", no_args_is_help=True)
+mail = typer.Typer(help="Show and send payout mail.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def register(program: typer.Typer) -> None:
 @command(mail, "list")
 def list_(
     context: CommandContext,
-    status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails that stand there.")] = None,
+    status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails with this status.")] = None,
 ) -> None:
     """List payout mails, oldest first."""
     mails = context.backends.perform(ListMails(status=status))
@@ -50,9 +50,9 @@ def show(context: CommandContext, mail_id: MailIdArgument) -> None:
 @command(mail, "send")
 def send(
     context: CommandContext,
-    yes: Annotated[bool, typer.Option("--yes", help="Send also what was held back by a restore.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Also send mail that a restore held back.")] = False,
 ) -> None:
-    """Send all payout mail that is queued."""
+    """Send all queued payout mail."""
     result = context.backends.perform(SendMail(release=yes))
     if result.held:
         context.screen.confirm(
@@ -121,7 +121,7 @@ def _details(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
 def _run(result: MailRunResult) -> Iterator[Block]:
     yield f"{_mails(result.sent)} sent, {result.queued} still to be sent."
     if result.failed:
-        yield f"{_mails(result.failed)} refused for good."
+        yield f"{_mails(result.failed)} rejected permanently."
         yield Hint("Run `popug mail list --status failed` for the reasons, `popug mail retry ID` to try again.")
 
 
