@@ -123,9 +123,9 @@ def _usage(error: "click.ClickException") -> InvalidInput:
     path = context.command_path if context else "popug"
     message = error.format_message()
     # the error is about the whole command line, not about one value or word
-    is_of_shape = type(error).__name__ in {"MissingParameter", "UsageError"}
+    is_whole_line = type(error).__name__ in {"MissingParameter", "UsageError"}
     suggestion = (
-        suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_of_shape else "")
+        suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_whole_line else "")
     )
     return InvalidInput("usage", message, hint=f"{suggestion}Run `{path} --help` for its arguments and options.")
 

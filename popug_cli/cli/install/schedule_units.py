@@ -60,7 +60,7 @@ class CronPlan:
 
     def hints(self, *, written: bool) -> Iterator[str]:
         """Yield the steps that are left to the user."""
-        yield f"Make its token: {self.token_command}"
+        yield f"Create its token: {self.token_command}"
         yield "It is in your crontab." if written else "Add it with `crontab -e`, or run this again with --write."
 
     def answer(self, *, written: bool) -> dict[str, Any]:

@@ -44,10 +44,10 @@ def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str
             f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
             f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
         )
-    for (name, is_person), of_account in groupby(ends, lambda end: (end.account, end.is_person)):
+    for (name, is_person), account_ends in groupby(ends, lambda end: (end.account, end.is_person)):
         account = f"people:{name}" if is_person else name
         yield f"\naccount {account}\n"
-        for end in of_account:
+        for end in account_ends:
             yield f"\n{end.business_date} * end of the day\n    {account}  $0.00 = ${_dollars(end.balance_cents)}\n"
 
 
@@ -62,9 +62,9 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
             f"  {_bean_account(line.person, is_person=True)}  {_dollars(line.signed_cents)} USD\n"
             f"  {_bean_account(line.other_account, is_person=False)}  {_dollars(-line.signed_cents)} USD\n"
         )
-    for (name, is_person), of_account in groupby(ends, lambda end: (end.account, end.is_person)):
+    for (name, is_person), account_ends in groupby(ends, lambda end: (end.account, end.is_person)):
         account = _bean_account(name, is_person=is_person)
-        for number, end in enumerate(of_account):
+        for number, end in enumerate(account_ends):
             if number == 0:
                 yield f'\n{end.business_date} open {account} USD\n  name: "{_quoted(name)}"\n'
             if end.business_date < date.max:

@@ -1,4 +1,4 @@
-"""Commands: explain."""
+"""Commands that explain a figure: balance, income, task."""
 
 from collections.abc import Iterator
 from typing import Annotated

@@ -68,10 +68,10 @@ def roff() -> str:
     lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".SH OPTIONS", *_terms(program.options)]
     lines += [".SH COMMANDS"]
     for panel in program.panels:
-        of_panel = {words: entry for words, entry in program.commands.items() if entry.panel == panel}
-        if of_panel:
+        panel_commands = {words: entry for words, entry in program.commands.items() if entry.panel == panel}
+        if panel_commands:
             lines += [f".SS {_roff(panel)}"]
-            lines += [line for words, entry in of_panel.items() for line in _command(words, entry)]
+            lines += [line for words, entry in panel_commands.items() for line in _command(words, entry)]
     for title, pairs in (("ENVIRONMENT", VARIABLES), ("EXIT STATUS", EXITS)):
         lines += [f".SH {title}"]
         lines += [line for term, meaning in pairs for line in (".TP", f".B {_roff(term)}", _roff(meaning))]

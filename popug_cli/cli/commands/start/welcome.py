@@ -59,6 +59,6 @@ def _no_company_screen(context: CommandContext) -> Iterator[Block]:
 
 def _not_logged_in_screen(context: CommandContext) -> Iterator[Block]:
     session_key = context.backends.session_key
-    company_place = f"at {session_key}" if isinstance(session_key, str) else f"in {session_key.root}"
-    yield f"There is a company {company_place}, and you are not logged in."
+    location = f"at {session_key}" if isinstance(session_key, str) else f"in {session_key.root}"
+    yield f"There is a company {location}, and you are not logged in."
     yield Panel("Next", LOGIN_COMMANDS)
