@@ -192,7 +192,7 @@ def test_overlong_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"title":"Feed"}\n{"title":"Feeds"}\n')
     with (
-        pytest.raises(InvalidInput, match=r"^Line 2 does not fit: it has more than 17 bytes\.$"),
+        pytest.raises(InvalidInput, match=r"^Line 2 is not valid: it has more than 17 bytes\.$"),
         json_lines(str(file), NewTask),
     ):
         pass
