@@ -92,7 +92,7 @@ FED: Fields = {
 
 def cage_fed(description: str, fields: Fields = FED) -> type[Event]:
     """Return an event that is declared here only, with a description and some fields."""
-    shape = msgspec.defstruct("CageFed", fields.items(), bases=(Event,), frozen=True, kw_only=True)
+    shape = msgspec.defstruct("CageFed", fields.items(), bases=(Event,), frozen=True, kw_only=True, module=__name__)
     assert issubclass(shape, Event)
     shape.__doc__ = description
     shape.NAME, shape.VERSION, shape.TYPE = "cage_fed", 1, "popug.cages.cage_fed.v1"
