@@ -76,7 +76,7 @@ def test_before_the_first_close_a_balance_is_its_entries_alone(tmp_path: Path) -
 
 def test_a_shuffled_fee_goes_back_to_the_one_who_asked_for_the_shuffle(company: InProcess) -> None:
     told = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
-    assert "a shuffle was asked for by boss" in told
+    assert "shuffle requested by boss" in told
     assert "created by boss" in told
 
 
