@@ -224,7 +224,7 @@ def _parked_events(context: Context) -> Check:
 
 
 def _unlinked_events(context: Context) -> Check:
-    """Report problems of events that other programs inserted; no problem is a failure, for a link is not required."""
+    """Report problems of events that other programs inserted; never fail, because an event needs no link."""
     return Check(
         "unlinked_events",
         True,

@@ -27,7 +27,7 @@ class ProvedEvent(msgspec.Struct, Generic[E], frozen=True):
 def stream_rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Return the rows of a statement with ``?`` placeholders, read in the context's transaction.
 
-    They are fetched while the caller iterates, so that only a few are in memory at a time.
+    Rows are fetched while the caller iterates, so that only a few are in memory at a time.
     """
     driver = context.connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
