@@ -110,7 +110,7 @@ def test_invalid_time_is_refused(company: InProcess, typed: str) -> None:
 
 
 def test_unknown_user_and_invalid_jira_id_are_refused(company: InProcess) -> None:
-    with pytest.raises(NotFound, match="nobody called"):
+    with pytest.raises(NotFound, match="no user called"):
         numbers(company, creator="nobody")
-    with pytest.raises(InvalidInput, match="no jira id"):
+    with pytest.raises(InvalidInput, match="not a valid jira id"):
         numbers(company, jira_id="POPUG")
