@@ -14,6 +14,7 @@ from popug_cli.kernel.errors import (
     PopugError,
     Unavailable,
 )
+from popug_cli.messages.problem import ProblemDocument
 
 BY_EXIT_STATUS: dict[int, type[PopugError]] = {
     kind.exit_status: kind
@@ -32,25 +33,14 @@ MAY_BE_DONE = "the request may have taken effect"
 LOOK_FIRST = "Check with another command before you repeat it."
 
 
-class ReceivedProblem(msgspec.Struct, frozen=True):
-    """The fields of a problem document (RFC 9457) that make up an error."""
-
-    code: str
-    detail: str
-    exit_status: int
-    hint: str = ""
-    details: dict[str, msgspec.Raw] = {}
-
-
 def error_from_problem(document: bytes) -> PopugError | None:
-    """Convert a problem document to its error; return None if it is not a valid one."""
+    """Return the error that a problem document describes, or None if it is no such document."""
     try:
-        problem = msgspec.json.decode(document, type=ReceivedProblem)
-        details = {name: msgspec.json.decode(value) for name, value in problem.details.items()}
+        problem = msgspec.json.decode(document, type=ProblemDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     kind = BY_EXIT_STATUS.get(problem.exit_status)
-    return kind(problem.code, problem.detail, hint=problem.hint, details=details) if kind else None
+    return kind(problem.code, problem.detail, hint=problem.hint, details=problem.details) if kind else None
 
 
 class ServerErrors(msgspec.Struct, frozen=True):

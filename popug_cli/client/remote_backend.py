@@ -13,6 +13,8 @@ from popug_cli.client.errors import ServerErrors, error_from_problem
 from popug_cli.client.http import Connection, Head, ProtocolError
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.progress import Progress, no_progress
+from popug_cli.kernel.version import series_of
+from popug_cli.messages import problem
 from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ GATEWAY_FAULTS = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
 STILL_RUNNING = "the server continues with the request, so it may still take effect. Check before you repeat it."
-JSON_TYPES = {"application/json", "application/problem+json"}
+JSON_TYPES = {"application/json", problem.MEDIA_TYPE}
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
@@ -230,7 +232,7 @@ class RemoteBackend:
         version = head.fields.get("popug-version", "")
         if not version and head.status in GATEWAY_FAULTS:
             raise ConnectionError(f"a gateway answers {head.status}")
-        if _release(version) != _release(__version__):
+        if series_of(version) != series_of(__version__):
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 
     def _read_response_headers(self, head: Head) -> None:
@@ -362,7 +364,7 @@ def _stream_request(message: "ListEvents", after: int, token: str | None) -> Htt
 
 def _fields(token: str | None) -> dict[str, str]:
     """Return the header fields of every request. Replace characters that no token contains, so that it is rejected."""
-    fields = {"Accept": "application/json, application/problem+json", "Popug-Version": __version__}
+    fields = {"Accept": f"application/json, {problem.MEDIA_TYPE}", "Popug-Version": __version__}
     if token is not None:
         fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:MAX_TOKEN_CHARACTERS])}"
     return fields
@@ -382,7 +384,3 @@ def _random_uuid() -> str:
     drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
     text = drawn.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-def _release(version: str) -> list[str]:
-    return version.split(".")[:2]

@@ -3,7 +3,6 @@
 A key's id is its thumbprint (RFC 7638), so a file that contains another key is detected.
 """
 
-import os
 import re
 import stat
 from base64 import urlsafe_b64encode
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home, replaced_until_error
 from popug_cli.kernel.randomness import RandomSource
-from popug_cli.platform.file_id import FileFingerprint
+from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
 from popug_cli.platform.files import make_directory, replace_file
 
 if TYPE_CHECKING:
@@ -58,15 +57,9 @@ def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
     return None
 
 
-def key_file_fingerprint(home: Home, kid: str) -> FileFingerprint:
-    """Return inode, size, mtime and mode of a key's file, to detect changes; empty if there is no such file."""
-    if not _KID.fullmatch(kid):
-        return ()
-    try:
-        status = os.stat(_file(home, kid))  # noqa: PTH116 - each request runs this, and Path.stat is slower
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode
+def key_file_fingerprint(home: Home, kid: str) -> FileFingerprint | None:
+    """Return the fingerprint of a key's file, or None if there is none."""
+    return file_fingerprint(_file(home, kid)) if _KID.fullmatch(kid) else None
 
 
 def public_keys(home: Home) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import did_you_mean
@@ -19,6 +20,7 @@ MIN_NAME_CHARACTERS = 3
 MIN_DISTINCTIVE_NAME_LENGTH = 5
 MAX_TOKEN_LIFETIME = timedelta(days=366)
 FREE_FAILURES = 5
+FIRST_LOCKOUT_SECONDS = 1
 MAX_LOCKOUT = timedelta(minutes=15)
 FORGET_FAILURES_AFTER = timedelta(days=1)
 
@@ -156,7 +158,8 @@ def lockout_after(failures: int) -> timedelta:
     """Return the lockout after that many consecutive failed logins: none up to five, then 1 s, doubled each time."""
     if failures <= FREE_FAILURES:
         return timedelta(0)
-    return min(MAX_LOCKOUT, timedelta(seconds=2 ** min(failures - FREE_FAILURES - 1, 32)))
+    longest = int(MAX_LOCKOUT.total_seconds())
+    return compute_backoff(failures - FREE_FAILURES, first_seconds=FIRST_LOCKOUT_SECONDS, max_seconds=longest)
 
 
 def is_locked(locked_until: datetime, now: datetime) -> bool:

@@ -1,9 +1,9 @@
 """Identity's data for shell completion, read over a plain read-only connection."""
 
-import json
 import sqlite3
-from base64 import urlsafe_b64decode
 from typing import NamedTuple
+
+from popug_cli.kernel.jwt_payload import read_unverified_claim
 
 MAX_PEOPLE = 200
 
@@ -23,7 +23,7 @@ def viewer_of(database: sqlite3.Connection, token: str, now: str) -> Viewer | No
     row = database.execute(
         "SELECT u.user_id, u.role FROM identity_tokens t JOIN identity_users u ON u.user_id = t.user_id"
         " WHERE t.token_id = ? AND t.revoked_at IS NULL AND t.expires_at > ? AND t.scope IS NULL AND u.active = 1",
-        (_token_id(token), now),
+        (read_unverified_claim(token, "jti"), now),
     ).fetchone()
     return Viewer(*row) if row else None
 
@@ -35,9 +35,3 @@ def all_users(database: sqlite3.Connection, start: str) -> list[tuple[str, str]]
         (start, start, MAX_PEOPLE),
     )
     return list(rows)
-
-
-def _token_id(token: str) -> str:
-    payload = token.split(".")[1]
-    claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return str(claims["jti"])

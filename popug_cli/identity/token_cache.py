@@ -9,7 +9,7 @@ from typing import NamedTuple
 from popug_cli.bus.context import Runtime
 from popug_cli.identity import authorization, keys, tokens
 from popug_cli.messages.principal import Principal
-from popug_cli.platform import file_id
+from popug_cli.platform.file_id import FileFingerprint
 
 MAX_TOKENS = 1_000
 
@@ -19,7 +19,7 @@ class VerifiedToken(NamedTuple):
 
     claims: tokens.Claims
     kid: str
-    key_fingerprint: file_id.FileFingerprint
+    key_fingerprint: FileFingerprint | None
 
 
 class VerifiedTokenCache:

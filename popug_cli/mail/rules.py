@@ -2,6 +2,7 @@
 
 from datetime import date, timedelta
 
+from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.money import format_cents
 
 FIRST_WAIT_SECONDS = 60
@@ -13,10 +14,7 @@ MAX_ERROR_CHARACTERS = 500
 
 def wait_after(attempts: int, jitter: float) -> timedelta:
     """Return the back-off after `attempts` failures: from 60 s, doubled up to an hour; `jitter` cuts up to half."""
-    assert attempts >= 1
-    assert 0 <= jitter < 1
-    wait = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, 16))
-    return timedelta(seconds=wait * (1 - jitter / 2))
+    return compute_backoff(attempts, first_seconds=FIRST_WAIT_SECONDS, max_seconds=MAX_WAIT_SECONDS, jitter=jitter)
 
 
 def lease_duration(step_seconds: int) -> timedelta:

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from popug_cli.kernel.errors import InvalidInput, PopugError
+from popug_cli.messages import problem
 from popug_cli.server import http_errors
 from popug_cli.server.request_limits import MAX_HEADER_BYTES
 
@@ -162,7 +163,7 @@ class LimitedConnection(H11Protocol):
         body = http_errors.encode(http_errors.problem_of(error, status))
         headers: list[tuple[bytes, bytes]] = [
             *self.server_state.default_headers,
-            (b"content-type", http_errors.MEDIA_TYPE.encode()),
+            (b"content-type", problem.MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]

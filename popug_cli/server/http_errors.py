@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from popug_cli.kernel.errors import InvalidInput, NotAllowed, NotFound, PopugError, Unavailable
+from popug_cli.messages.problem import ProblemDocument
 
-MEDIA_TYPE = "application/problem+json"
 URN = "urn:popug:error:"
 STATUS = {1: 500, 2: 422, 3: 404, 4: 401, 5: 403, 6: 409, 7: 500, 8: 503}
 TITLES = {
@@ -21,19 +21,6 @@ TITLES = {
     8: "Not available now",
 }
 TOO_MANY = 429
-
-
-class ProblemDocument(msgspec.Struct, frozen=True):
-    """An error: RFC 9457's members, and the command line's `code`, `hint`, `details` and `exit_status`."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    hint: str
-    details: dict[str, Any]
-    exit_status: int
 
 
 def problem_of(error: PopugError, status: int | None = None) -> ProblemDocument:

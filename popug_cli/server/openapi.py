@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from popug_cli.messages import problem
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import KeySet
-from popug_cli.server import http_errors
 from popug_cli.server.requests import JSON, path_of, public_messages
 
 OpenApiDocument = dict[str, Any]
@@ -54,9 +54,10 @@ def document(version: str) -> OpenApiDocument:
     types = (
         [declaration.message for declaration in declarations]
         + [declaration.answer for declaration in declarations]
-        + [http_errors.ProblemDocument, KeySet]
+        + [problem.ProblemDocument, KeySet]
     )
     shapes, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    components["ProblemDocument"]["required"] = list(problem.ProblemDocument.__struct_fields__)
     request_shapes, answer_shapes = shapes[: len(declarations)], shapes[len(declarations) : -2]
     paths = {
         path_of(declaration): {"post": _operation(declaration, request, answer)}
@@ -150,7 +151,7 @@ def _error_responses() -> OpenApiDocument:
 
 
 def _error_response(description: str, shape: OpenApiDocument) -> OpenApiDocument:
-    return _success(description, http_errors.MEDIA_TYPE, shape)
+    return _success(description, problem.MEDIA_TYPE, shape)
 
 
 def _header(description: str) -> OpenApiDocument:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+
+from popug_cli.server.openapi import OpenApiDocument
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
@@ -12,7 +13,6 @@ td, th { border-bottom: 1px solid #ddd; padding: .2rem 1rem .2rem 0; text-align:
 .method { color: #06c; font-weight: 600; } .lock { color: #888; }
 @media (prefers-color-scheme: dark) { body { background: #1b1b1b; color: #ddd; } .method { color: #6af; } }
 """
-OpenApiDocument = dict[str, Any]
 
 
 def shown(document: OpenApiDocument) -> str:

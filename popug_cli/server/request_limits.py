@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.version import series_of
+from popug_cli.messages import problem
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.server import http_errors
 from popug_cli.server.http_errors import HttpError
@@ -143,7 +145,7 @@ class RequestGuard:
         if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in CROSS_SITE:
             raise http_errors.cross_origin()
         theirs = headers.get(b"popug-version")
-        if theirs is not None and _series(theirs.decode("latin-1")) != _series(self._identity.version):
+        if theirs is not None and series_of(theirs.decode("latin-1")) != series_of(self._identity.version):
             raise http_errors.other_version(theirs.decode("latin-1"), self._identity.version)
         if scope["method"] == "POST" and not _is_json(headers):
             raise http_errors.not_json()
@@ -156,7 +158,7 @@ async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = F
     """Send a problem document as the response."""
     body = http_errors.encode(http_errors.problem_of(error, status))
     headers = [
-        (b"content-type", http_errors.MEDIA_TYPE.encode()),
+        (b"content-type", problem.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
         *([(b"connection", b"close")] if closes else []),
@@ -199,10 +201,6 @@ def bearer(headers: Mapping[bytes, bytes]) -> str | None:
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     return kind == b"application/json" and headers.get(b"content-encoding", b"identity").lower() == b"identity"
-
-
-def _series(version: str) -> list[str]:
-    return version.split(".")[:2]
 
 
 def _host_name(host: str) -> str:

@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import InternalError, PopugError
+from popug_cli.messages import problem
 from popug_cli.messages.base import Declaration
 from popug_cli.server import http_errors, meta_routes
 from popug_cli.server.http_errors import HttpError
@@ -102,6 +103,6 @@ def _problem_response(error: HttpError) -> Response[bytes]:
     return Response(
         http_errors.encode(document),
         status_code=error.status,
-        media_type=http_errors.MEDIA_TYPE,
+        media_type=problem.MEDIA_TYPE,
         headers=http_errors.headers_of(error.error, error.status) | error.headers,
     )

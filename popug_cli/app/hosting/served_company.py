@@ -19,7 +19,7 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import ANONYMOUS
-from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
+from popug_cli.platform.file_id import file_fingerprint
 from popug_cli.storage.engine import refuse_newer
 from popug_cli.storage.wal_check import DatabaseFiles
 
@@ -42,7 +42,7 @@ class ServedCompany:
         self._idempotency = IdempotencyGuard()
         self._proofs = VerifiedTokenCache()
         self._refreshing = Lock()
-        self._config_fingerprint = _fingerprint_config(home)
+        self._config_fingerprint = file_fingerprint(home.config)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
         self._files = DatabaseFiles(self._runtime.engine)
 
@@ -126,13 +126,9 @@ class ServedCompany:
 
     def _fresh_runtime(self) -> Runtime:
         """Return the runtime, after reloading the settings if their file has changed."""
-        fingerprint = _fingerprint_config(self.home)
+        fingerprint = file_fingerprint(self.home.config)
         if fingerprint != self._config_fingerprint:
             with self._refreshing:
                 self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
                 self._config_fingerprint = fingerprint
         return self._runtime
-
-
-def _fingerprint_config(home: Home) -> FileFingerprint:
-    return file_fingerprint(home.config)

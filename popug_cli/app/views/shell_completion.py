@@ -16,6 +16,7 @@ from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
 from popug_cli.tasks import shell_completion as tasks
+from popug_cli.tasks.shell_completion import CompletionItems
 
 if TYPE_CHECKING:
     from popug_cli.messages.backend import Backend
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 DATABASE_TIMEOUT_SECONDS = 0.2
 SERVER_TIMEOUT_SECONDS = 1.5
 TASKS_ASKED_FOR = 200
-CompletionItems = list[tuple[str, str]]
 
 
 class CompletionTimeout(LookupError):

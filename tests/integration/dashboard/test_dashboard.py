@@ -282,7 +282,7 @@ def test_dashboard_without_terminal_prints_once(logged_in: InProcess, capsys: py
     shown = json.loads(capsys.readouterr().out)
     assert [*shown] == ["today", "statement", "income", "analytics"]
     assert run(["dashboard"]) == 0
-    assert "My open tasks" in capsys.readouterr().out
+    assert "Your open tasks" in capsys.readouterr().out
 
 
 def test_dashboard_without_textual_says_what_to_install(
