@@ -51,7 +51,7 @@ def run_hook(
         with TemporaryFile() as event:
             event.write(document)
             event.seek(0)
-            process = subprocess.Popen(  # noqa: S603 - the operator's own program, checked to be so
+            process = subprocess.Popen(  # noqa: S603 - the operator's own program, whose owner was checked
                 [path],
                 stdin=event,
                 stdout=subprocess.PIPE,

@@ -576,4 +576,4 @@ def test_tls_mismatch_is_unavailable(secured: str) -> None:
         threading.Thread(target=accept, daemon=True).start()
         url = f"https://localhost:{plain.getsockname()[1]}"
         error = refusal(lambda: RemoteBackend(parse(url)).perform(QUERY, "t"))
-        assert (error.code, "no TLS" in error.message) == ("server_unavailable", True)
+        assert (error.code, "does not use TLS" in error.message) == ("server_unavailable", True)
