@@ -28,7 +28,7 @@ from popug_cli.storage.engine import (
 
 @dataclass(frozen=True, slots=True)
 class PasswordWork:
-    """What was computed about the password of a message before its transaction.
+    """Results about the password of a message, computed before its transaction.
 
     ``new_hash`` is its hash. ``matches`` says whether it is the password of ``compared_hash``.
     """
