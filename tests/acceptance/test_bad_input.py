@@ -365,7 +365,7 @@ def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
     tasks = company.ask("ada", "tasks", "list", "--all", "--limit", "5000")
     assert tasks["total"] in {0, 3000}
     if process.returncode == 130:
-        said = b"what was written until then stays" if tasks["total"] else b"nothing was left half done"
+        said = b"what was written until then is kept" if tasks["total"] else b"nothing was left half done"
         assert said in stderr
     statements = company.ask_all(("ada", ("statement", name)) for name in ("asya", "gosha", "kesha"))
     assert sum(len(statement["entries"]) for statement in statements) == tasks["total"]

@@ -150,7 +150,7 @@ def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatc
     company.hire("kesha")
     with monkeypatch.context() as impatient:
         impatient.setattr(local_backend, "catch_up", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="what was written until then stays"):
+        with pytest.raises(KeyboardInterrupt, match="what was written until then is kept"):
             company.act("boss", AddTask(title="Sweep"))
         with pytest.raises(KeyboardInterrupt) as interrupt:
             company.act("boss", ListTasks())
