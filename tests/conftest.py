@@ -1,4 +1,4 @@
-"""What holds for every test: where it runs, and that signals reach the programs that it starts."""
+"""Common setup of every test: its environment, and that signals reach the programs that it starts."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell lets what it starts in the background ignore the interrupt, and programs inherit that.
+    # A shell makes its background jobs ignore the interrupt, and programs inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     # So does nohup with the hangup.

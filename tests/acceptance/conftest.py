@@ -36,7 +36,7 @@ STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "w
 
 @pytest.fixture(scope="session")
 def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """Ada the admin, Mira the manager, Asya the accountant, Kesha and Gosha who work; all logged in."""
+    """Ada (admin), Mira (manager), Asya (accountant), Kesha and Gosha (workers), all logged in."""
     company = Company(tmp_path_factory.mktemp("staff"))
     company.init("ada")
     company.hire_all(STAFF)
@@ -46,7 +46,7 @@ def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
 
 @pytest.fixture(scope="session")
 def lone_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """Ada the admin and Kesha, the only one who can be assigned anything."""
+    """Ada (admin) and Kesha, the only assignable user."""
     company = Company(tmp_path_factory.mktemp("lone"))
     company.init("ada")
     company.hire("kesha", "worker")
@@ -74,7 +74,7 @@ def lone(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Co
 
 @pytest.fixture(scope="module")
 def staff(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A company of five that the tests of one file share, for what leaves it as it is."""
+    """A company of five users, shared by the tests of one file that do not change it."""
     return staff_template.copy_to(tmp_path_factory.mktemp("shared"))
 
 

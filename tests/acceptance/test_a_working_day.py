@@ -1,4 +1,4 @@
-"""One working day, told as a story; the tests do the arithmetic themselves.
+"""One working day as a story; the tests do the arithmetic themselves.
 
 The day has four stages, each a fixture that goes on from the one before and keeps what was seen:
 the morning (tasks by hand), the shuffle, the work, the evening (close and mail).
@@ -54,7 +54,7 @@ Line = tuple[str, int, int]  # kind of the entry, number of the task, cents
 
 @dataclass
 class Day:
-    """What has been seen of the day so far."""
+    """What the tests have recorded of the day so far."""
 
     company: Company
     today: str
@@ -80,11 +80,11 @@ class Day:
         return sum(cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements())
 
     def expect_paid(self) -> dict[str, int]:
-        """Who must be paid in the evening, and how much."""
+        """Return the users who must be paid in the evening, and how much."""
         return {name: balance for name in ASSIGNABLE if (balance := self.expect_balance(name)) > 0}
 
     def expect_in_red(self) -> list[str]:
-        """Who owes the company."""
+        """Return the users with a debt."""
         return [name for name in ASSIGNABLE if self.expect_balance(name) < 0]
 
     def expect_fees(self) -> int:
@@ -102,7 +102,7 @@ class Day:
 
 @dataclass
 class Shuffled:
-    """The shuffle that took a task from somebody, and the attempt to complete it all the same."""
+    """A shuffle that took a task from a user, and that user's attempt to complete it."""
 
     before: list[Json]
     answer: Json
@@ -197,7 +197,7 @@ def test_prices_are_whole_dollars_within_their_bounds(morning: Day) -> None:
 
 @pytest.fixture(scope="module")
 def shuffled(morning: Day) -> Shuffled:
-    """Mira shuffles until a task has gone to somebody else; the one who lost it tries to complete it."""
+    """Shuffle until a task has another assignee; the former assignee tries to complete it."""
     company = morning.company
     for _ in range(ROUNDS):
         before = morning.look()
@@ -267,7 +267,7 @@ def worked(morning: Day, shuffled: Shuffled) -> Worked:
 
 
 def _complete_all_but_goshas(day: Day) -> list[Json]:
-    """Each open task but Gosha's is completed by the one who has it; the answers."""
+    """Complete each open task except Gosha's as its assignee. Return the answers."""
     todo = [task for task in day.look() if task["status"] == "open" and task["assignee"] != "gosha"]
     answers = day.company.ask_all((task["assignee"], ("task", "complete", str(task["number"]))) for task in todo)
     day.completed += [(task["assignee"], task["number"]) for task in todo]
@@ -337,7 +337,7 @@ def test_income_is_fees_less_rewards(morning: Day, worked: Worked) -> None:
     assert day["in_red_count"] == len(morning.expect_in_red())
 
 
-def test_analytics_shows_income_and_the_red_and_the_dearest_task(morning: Day, worked: Worked) -> None:
+def test_analytics_shows_income_in_red_and_most_expensive(morning: Day, worked: Worked) -> None:
     analytics = worked.analytics
     assert analytics["business_date"] == morning.today
     assert analytics["income_cents"] == morning.expect_fees() - morning.expect_rewards()
@@ -439,7 +439,7 @@ def test_all_accounts_together_are_zero(morning: Day, closed: Closed) -> None:
     assert employees + day["income_cents"] + day["payouts_cents"] == 0
 
 
-def test_payouts_are_no_part_of_the_income(worked: Worked, closed: Closed) -> None:
+def test_payouts_are_not_part_of_the_income(worked: Worked, closed: Closed) -> None:
     assert closed.income["total_income_cents"] == worked.income["total_income_cents"]
     seen = ("business_date", "income_cents", "in_red_count", "most_expensive")
     assert pick(closed.analytics, *seen) == pick(worked.analytics, *seen)

@@ -26,7 +26,7 @@ def add_named(name: str) -> tuple[str, ...]:
     return ("user", "add", "--email", "eve@popug.example", "--role", "worker", "--password-stdin", name)
 
 
-# who asks, the command, its exit code, and the code of the error where cli.md names it
+# the user, the command, its exit code, and the code of the error if cli.md names it
 Case = tuple[str, Sequence[str], int, str | None]
 
 CASES: dict[str, Case] = {
@@ -83,7 +83,7 @@ CASES: dict[str, Case] = {
 
 @dataclass
 class Answers:
-    """What came of all the bad commands, and what the company looked like before and after."""
+    """The results of all bad commands, and the state of the company before and after."""
 
     results: dict[str, Result]
     before: tuple[object, object]
@@ -307,7 +307,7 @@ def on_a_terminal(company: Company, *args: str) -> Iterator[tuple[subprocess.Pop
 
 
 def wait_for_a_hidden_prompt(person: int) -> None:
-    """Return when the terminal has asked for a password and shows no more what is typed."""
+    """Return once the terminal shows the password prompt and has turned off its echo."""
     seen = b""
     deadline = monotonic() + 60
     while b"password" not in seen.lower() or termios.tcgetattr(person)[3] & termios.ECHO:
@@ -317,13 +317,13 @@ def wait_for_a_hidden_prompt(person: int) -> None:
 
 
 def read_to_the_end(person: int) -> bytes:
-    """What the terminal still shows until the program has let go of it."""
+    """Return the rest of the terminal's output until the program closes it."""
     seen = b""
     deadline = monotonic() + 60
     try:
         while select.select([person], [], [], max(0, deadline - monotonic()))[0] and (piece := os.read(person, 1024)):
             seen += piece
-    except OSError:  # Linux says so when nobody holds the other end any more
+    except OSError:  # Linux raises this once the other end is closed
         pass
     return seen
 

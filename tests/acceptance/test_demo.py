@@ -26,7 +26,7 @@ def play(company: Company, folder: Path, *args: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def played(staff: Company, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """The demo beside a company in earnest: the result, whether that was untouched, and the folder."""
+    """Run the demo next to a real company. Return the result, whether the company is unchanged, and the folder."""
     folder = tmp_path_factory.mktemp("demo")
     before = snapshot(staff.folder)
     done = play(staff, folder)

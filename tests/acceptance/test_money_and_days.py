@@ -29,7 +29,7 @@ TITLES = {
     5: "Sort the nuts",
 }
 
-# What happens to Kesha in these days of Auckland, by business date: (kind, number of the task).
+# Kesha's entries on these days in Auckland, by business date: (kind, number of the task).
 # The fifth task is completed on 4 March, after that day's close: so it falls on 5 March.
 HAPPENED: dict[str, list[tuple[str, int]]] = {
     "2031-02-28": [("fee", 1), ("fee", 2), ("reward", 1), ("reward", 2)],
@@ -44,7 +44,7 @@ COMPLETED_ON = {1: "2031-02-28", 2: "2031-02-28", 3: "2031-03-01", 4: "2031-03-0
 
 @dataclass
 class Figures:
-    """What one day must come to."""
+    """The expected figures of one day."""
 
     opening: int
     fees: int
@@ -391,7 +391,7 @@ class LateClose:
 
     @property
     def earned(self) -> int:
-        """What the three tasks of yesterday brought."""
+        """Return the figures of the three tasks of yesterday."""
         return sum(task["reward_cents"] - task["fee_cents"] for task in self.tasks[:3])
 
 

@@ -242,7 +242,7 @@ def test_open_tasks_of_a_deactivated_user_move_and_are_charged(lone: Company) ->
     lone.run("whoami", as_user="kesha").refused_with_exit(4)
     lone.run("login", "kesha", "--password-stdin", input=PASSWORD + "\n").refused_with_exit(4)
 
-    lone.ask("ada", "user", "set-role", "gosha", "manager")  # nobody else: they stay
+    lone.ask("ada", "user", "set-role", "gosha", "manager")  # there is no other candidate: they stay
     assert holders(lone) == [("completed", "kesha"), ("open", "gosha"), ("open", "gosha")]
     assert fees_of(lone, "gosha") == [2, 3]
 

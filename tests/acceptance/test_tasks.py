@@ -1,4 +1,4 @@
-"""Tasks from outside: lists and their filters, imports and exports, draws, and who may complete what."""
+"""Tasks through the command line: lists and filters, imports and exports, draws, and permission to complete."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def numbers(answer: Json) -> list[int]:
 
 @dataclass
 class Board:
-    """A company with eight tasks of which the first two are done, and what its list of all says."""
+    """A company with eight tasks, the first two completed, and its list of all tasks."""
 
     company: Company
     tasks: list[Json]
@@ -50,7 +50,7 @@ class Board:
 
 @pytest.fixture(scope="module")
 def board(staff: Company) -> Board:
-    """Eight imported tasks; whoever has the first and the second completes it."""
+    """Import eight tasks and complete the first and the second as their assignees."""
     staff.import_tasks("mira", TITLES)
     staff.ask_all((task["assignee"], ("task", "complete", str(task["number"]))) for task in staff.tasks()[:2])
     return Board(staff, staff.tasks())

@@ -1,4 +1,4 @@
-"""README and guides run as they stand, and say what the program says.
+"""README and guides run as they stand, and match the program.
 
 Each ``sh`` block is typed into a shell at a terminal, in the order of the pages, in one home. The two set-up blocks
 install things: they run in ``.ci/run``. The line of the ``crontab`` block runs as cron would run it.
@@ -34,7 +34,7 @@ def where(block: Block) -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a person's shell has, with the program under test first on the path; of the machine only coverage passes."""
+    """The environment of a user's shell, with the program under test first on the path; only coverage is inherited."""
     passed = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return passed | {
         "HOME": str(folder),
@@ -47,7 +47,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def someone(tmp_path: Path) -> Path:
-    """The home directory of somebody who has the program on the path, and nothing else."""
+    """The home directory of a user who has the program on the path, and nothing else."""
     program = tmp_path / "bin" / "popug"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m popug_cli "$@"\n')
@@ -60,7 +60,7 @@ def test_every_command_block_runs_as_it_stands(someone: Path) -> None:
     assert len(to_run) >= 5
     port = str(free_port())
     for block in to_run:
-        text = block.text.replace("8020", port)  # which somebody on this machine may have
+        text = block.text.replace("8020", port)  # which a machine may lack
         code, shown = type_into_shell(text, PASSWORD, folder=someone, environment=environment(someone))
         assert code == 0, f"{where(block)} ended with {code}:\n{shown}"
         assert "Traceback" not in shown, shown
@@ -68,14 +68,14 @@ def test_every_command_block_runs_as_it_stands(someone: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody has just now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def can_run(block: Block) -> bool:
-    """Whether what a block says that it needs is there; aloud, where it is not."""
+    """Return whether the requirement of a block is present; report it if it is missing."""
     needed = block.note.removeprefix("needs: ") if block.note.startswith("needs: ") else None
     if needed is None or shutil.which(needed):
         return True

@@ -1,4 +1,4 @@
-"""What the migrations make is what the table descriptions say."""
+"""The migrations create exactly the tables that are described."""
 
 import re
 import sqlite3
@@ -40,7 +40,7 @@ def described(table: str, file: Path) -> Path:
 
 
 def facts_of(file: Path, table: str) -> Facts:
-    """All that counts of a table, each fact under a name that says what it is."""
+    """Return every relevant fact of a table, each under a descriptive name."""
     with closing(sqlite3.connect(file)) as database:
         facts: Facts = {}
         for kind, without_rowid, strict in database.execute(
@@ -92,7 +92,7 @@ def _references(database: sqlite3.Connection, table: str) -> Facts:
 
 
 def _details(database: sqlite3.Connection, table: str) -> Facts:
-    """What no pragma tells: checks, expressions of generated columns, autoincrement."""
+    """Return what no pragma reports: checks, expressions of generated columns, autoincrement."""
     sql = _sql(database, table)
     checks = [_plain(check) for check in _bodies(sql, "CHECK")]
     generated = [_plain(expression) for expression in _bodies(sql, "AS")]
@@ -100,7 +100,7 @@ def _details(database: sqlite3.Connection, table: str) -> Facts:
 
 
 def _bodies(sql: str, keyword: str) -> list[str]:
-    """What stands in the parentheses after each ``keyword``."""
+    """Return the text in the parentheses after each ``keyword``."""
     bodies = []
     for match in re.finditer(rf"\b{keyword}\s*\(", sql, re.IGNORECASE):
         depth, start = 1, match.end()

@@ -17,7 +17,7 @@ NEEDS = {"shuffle": "sqlite3", "close_day": "sqlite3", "hledger": "hledger"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is asked for; 1 comes back where a goal is missed."""
+    """Measure the named benchmarks. Return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure speed.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="few rounds in small homes, to see that all of it works")

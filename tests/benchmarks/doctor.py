@@ -1,4 +1,4 @@
-"""How long ``popug doctor`` and ``popug ledger verify`` take in a large company, and how much memory.
+"""The time of ``popug doctor`` and ``popug ledger verify`` in a large company, and their memory.
 
 ``python -m tests.benchmarks.doctor [ENTRIES]``, 1,000,000 if left out. Each is a process of its own, started twice; the
 time of the processor says what a busy machine added.

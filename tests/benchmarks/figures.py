@@ -1,4 +1,4 @@
-"""A figure of a benchmark: ratios against a floor or a peer of the same run, and what they are to be."""
+"""A figure of a benchmark: ratios against a floor or a peer of the same run, and their goals."""
 
 import json
 import os
@@ -35,7 +35,7 @@ class Figure(NamedTuple):
 
 
 def machine() -> str:
-    """Where and of what the figures were taken."""
+    """The machine and the versions that the figures were taken with."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}"
 
@@ -48,7 +48,7 @@ def seconds(way: Way) -> float:
 
 
 def ratios_in_turn(ours: Way, theirs: Way, rounds: int, *, spent: Callable[[Way], float] = seconds) -> list[float]:
-    """Ours to theirs in each round, once both are warm; who comes first alternates."""
+    """Return the ratio of ours to theirs in each round after a warm-up; the order alternates."""
     ours(), theirs()
     ratios = []
     for number in range(rounds):
@@ -61,7 +61,7 @@ def ratios_in_turn(ours: Way, theirs: Way, rounds: int, *, spent: Callable[[Way]
 
 
 def process(*arguments: str, environment: dict[str, str] | None = None) -> Way:
-    """A way that runs a whole process, which must succeed, its output thrown away."""
+    """Return a function that runs a whole process, which must succeed, and discards its output."""
 
     def run() -> None:
         whole = os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | (environment or {})

@@ -1,4 +1,4 @@
-"""How much dearer a question is in a home of 1,000,000 entries than in one of 1,000.
+"""The cost of a question in a home of 1,000,000 entries relative to one of 1,000.
 
 ``python -m tests.benchmarks.flat [--quick]``. Both are asked in turn, and the ratio of each round is taken: in process
 (everything imported, the company open) and as whole processes. The companies have the same people and days, so that
@@ -29,7 +29,7 @@ ASKED_AT_ONCE = 5
 DAY = FIRST_DAY.replace(day=15)
 INSTANT = datetime(2026, 3, 15, 12, tzinfo=UTC)
 LONE_INSTANT = datetime(2026, 3, 1, 8, 40, tzinfo=UTC)
-QUIET_DAY = date(2026, 4, 15)  # a day of nobody: what is measured is finding it, not showing it
+QUIET_DAY = date(2026, 4, 15)  # a day without this user: the search is measured, not the output
 
 Question = tuple[str, Message[Any], tuple[str, ...]]
 NAME = "p00007"
@@ -65,7 +65,7 @@ LONE_QUESTIONS: tuple[Question, ...] = (
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Each question in process and as a whole process, large beside small."""
+    """Measure each question in process and as a whole process, large against small."""
     large, rounds, processes = (100_000, 5, 3) if quick else (1_000_000, 31, 9)
     month, lone = (home_of(entries=SMALL), home_of(entries=large)), (lone_home_of(SMALL), lone_home_of(large))
     both_alike = (lone[0], month[1])

@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
 @contextmanager
 def costing(who: int = resource.RUSAGE_SELF) -> Iterator[Callable[[], Cost]]:
-    """What has been spent since the beginning, by this process or by its children."""
+    """Return the processor time used so far by this process or by its children."""
 
     def cpu() -> float:
         usage = resource.getrusage(who)
@@ -33,14 +33,14 @@ def costing(who: int = resource.RUSAGE_SELF) -> Iterator[Callable[[], Cost]]:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """A copy of a database that nobody has open."""
+    """Copy a database that no process has open."""
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copyfile(source, target)
 
 
 def row_floor(before: Path, after: Path, *, added: Sequence[str], changed: Sequence[tuple[str, str]]) -> Cost:
-    """What it costs the shell to make ``before`` hold what ``after`` holds, row by row, indexes included.
+    """Return the cost for the shell to turn ``before`` into ``after``, row by row, indexes included.
 
     ``added`` are tables with new rows, ``changed`` tables with rows that differ, each with its key.
     """

@@ -71,7 +71,7 @@ def copy_of(home: Path) -> Iterator[Path]:
 
 
 def token_of(home: Path, username: str = "boss") -> str:
-    """A token of somebody who lives in a home, good by the clock of the machine."""
+    """Return a token of a user of a home, valid by the clock of the machine."""
     with_token = home / (TOKEN_FILE if username == "boss" else f"{username}.token")
     if not with_token.exists():
         backend = LocalBackend(Home(home))
@@ -84,7 +84,7 @@ def token_of(home: Path, username: str = "boss") -> str:
 
 
 def principal_of(backend: LocalBackend, username: str) -> Principal:
-    """Somebody of a company, to perform as."""
+    """Return a user of a company, to perform messages as."""
     with backend.runtime.reading(OPERATOR) as context:
         statement = "SELECT username, user_id, role FROM identity_users WHERE username = ?"
         row = context.connection.exec_driver_sql(statement, (username,)).one()
@@ -153,7 +153,7 @@ def _import(company: InProcess, name: str, count: int) -> None:
 
 
 def _complete_half(company: InProcess, chance: random.Random) -> None:
-    """Every other open task is completed by who holds it, all of one person in one transaction."""
+    """Complete every other open task as its assignee, all tasks of one user in one transaction."""
     held: dict[str, list[int]] = defaultdict(list)
     for row in company.rows(
         "SELECT task.number, person.username FROM tasks_tasks task"
@@ -200,7 +200,7 @@ def _say(sentence: str) -> None:
 
 
 def main(kind: str, sizes: Sequence[int]) -> None:
-    """Make what is missing."""
+    """Make the missing homes."""
     for size in sizes or SIZES:
         sys.stdout.write(f"{home_of(entries=size) if kind == 'entries' else home_of(tasks=size)}\n")
 

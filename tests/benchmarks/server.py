@@ -1,4 +1,4 @@
-"""A resident server under the load of 64 connections: writes, reads beside them, memory.
+"""A resident server under the load of 64 connections: writes, concurrent reads, memory.
 
 ``python -m tests.benchmarks.server [--seconds 60] [--rounds 3] [--requests 100000]`` needs ``wrk`` (Debian's packages).
 Writes are compared with the same commands performed one after the other in this process, on a copy of the same home.
@@ -35,7 +35,7 @@ wrk.headers["Authorization"] = "Bearer {token}"
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: answers a second, what was no 200 or no answer, and latencies in milliseconds."""
+    """Results of wrk: answers per second, failures, and latencies in milliseconds."""
 
     rate: float
     errors: int
@@ -72,7 +72,7 @@ class Bench:
 
 
 def understood(report: str) -> Load:
-    """What a report of wrk says."""
+    """Parse a report of wrk."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
     assert rate, report
     socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", report)
@@ -96,7 +96,7 @@ def memory_mib(served: RunningServer) -> float:
 
 
 def rounds(bench: Bench, served: RunningServer, seconds: float, count: int) -> None:
-    """Interleaved rounds: in process, 64 connections that write, 56 that write beside 8 that read."""
+    """Interleave rounds: in process, 64 writing connections, 56 writing with 8 reading."""
     rows: list[tuple[float, Load, Load, Load]] = []
     for _ in range(count):
         alone = bench.in_process(seconds / 2)

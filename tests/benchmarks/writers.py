@@ -1,4 +1,4 @@
-"""Eight processes that write at once beside one: nothing is lost, and little of the throughput."""
+"""Eight concurrent writer processes against one: nothing is lost, and little of the throughput."""
 
 import gc
 import multiprocessing

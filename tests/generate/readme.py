@@ -1,4 +1,4 @@
-"""What the pages say that the program knows better: ``python -m tests.generate`` puts it there.
+"""The generated parts of the pages: ``python -m tests.generate`` renews them.
 
 Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` stands what the function of that name makes. The same command renews
 what help and completion know.
@@ -133,7 +133,7 @@ def _may(of_command: list[Declaration], role: Role) -> str:
 
 
 def without_token() -> str:
-    """Who may run what needs no token."""
+    """Return the commands that need no token, and their permitted callers."""
     commands = dict(program())
     lines = {
         access: {declaration.command_line for declaration in declarations() if declaration.access is access}

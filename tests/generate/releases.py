@@ -54,13 +54,13 @@ def unpack(release: str, home: Home) -> None:
 
 
 def recorded_answers(release: str) -> dict[str, Any]:
-    """What the program of a release answered in its home."""
+    """Return the answers of the program of a release in its home."""
     answers: dict[str, Any] = msgspec.json.decode((FIXTURES / f"home-{release}.json").read_bytes())
     return answers
 
 
 def answers(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
-    """What a home answers to the questions that every release must answer alike."""
+    """Return the answers of a home to the questions that every release must answer alike."""
     messages: dict[str, Message[Any]] = {
         "income": GetIncome(from_date=FIRST, to_date=LAST),
         "analytics": GetAnalytics(day=LAST),
@@ -121,7 +121,7 @@ def tables(company: InProcess) -> list[str]:
 
 
 def _append_what_nobody_can_take(company: InProcess) -> None:
-    """An event from outside whose data does not fit its schema: it is a dead letter at once."""
+    """Append an event from outside whose data does not fit its schema: it becomes a dead letter at once."""
     envelope = {
         **{"specversion": "1.0", "id": "01950000-0000-7000-8000-000000000001", "source": "/popug/tasks"},
         **{"type": "popug.tasks.task_created.v2", "subject": "odd", "time": "2026-03-04T10:00:00Z", "data": {"odd": 1}},

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the events, made by ``python -m tests.generate``; ``--release`` freezes all that are there.
+"""The JSON Schemas of the events, made by ``python -m tests.generate``; ``--release`` freezes all of them.
 
 From then on a change is a new version. Titles and descriptions are no part of what is frozen.
 """
@@ -57,12 +57,12 @@ def released() -> dict[str, str]:
 
 
 def fingerprint(schema: Schema) -> str:
-    """The SHA-256 of what binds readers."""
+    """Return the SHA-256 of the part of a schema that binds consumers."""
     return sha256(json.dumps(binding(schema), sort_keys=True).encode()).hexdigest()
 
 
 def binding(schema: Any) -> Any:
-    """The schema without what only explains it."""
+    """Return the schema without its titles and descriptions."""
     if isinstance(schema, list):
         return [binding(part) for part in schema]
     if not isinstance(schema, dict):
@@ -72,7 +72,7 @@ def binding(schema: Any) -> Any:
 
 
 def changes(name: str, old_schema: Schema, new_schema: Schema) -> Iterator[str]:
-    """What became of the fields of an object, or of anything else about it, one sentence each."""
+    """Return one sentence for each change to the fields of an object or to its other keywords."""
     old, new = binding(old_schema), binding(new_schema)
     fields, new_fields = old.pop("properties", {}), new.pop("properties", {})
     required, new_required = set(old.pop("required", [])), set(new.pop("required", []))
@@ -93,7 +93,7 @@ def changes(name: str, old_schema: Schema, new_schema: Schema) -> Iterator[str]:
 
 
 def way_out(shape: type[Event]) -> str:
-    """What to do instead of changing a released version."""
+    """Return a hint that replaces a change of a released version."""
     name = shape.__name__.removesuffix(f"V{shape.VERSION}")
     return WAY_OUT.format(name=name, version=shape.VERSION, next=shape.VERSION + 1)
 

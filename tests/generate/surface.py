@@ -1,4 +1,4 @@
-"""The surface of the program as the commands themselves have it: what ``surface.json`` has to say."""
+"""The surface of the program as its commands define it: the content of ``surface.json``."""
 
 import tomllib
 from collections.abc import Iterator
@@ -166,6 +166,6 @@ def _panel(words: str) -> str:
 
 
 def _panel_of_group(words: str, commands: dict[str, CommandSpec]) -> str:
-    """Where a group stands: with those who may run the most of it."""
+    """Return the section of a group: the one of the roles that may run most of its commands."""
     panels = [command.panel for path, command in commands.items() if f"{path} ".startswith(f"{words} ")]
     return max(PANELS, key=panels.count) if panels else _panel(words)

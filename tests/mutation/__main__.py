@@ -1,4 +1,4 @@
-"""``python -m tests.mutation``: the program is changed in one place after the other, and some test has to notice.
+"""``python -m tests.mutation``: change the program in one place after the other; some test has to fail.
 
 python -m tests.mutation                               the rules of all packages, and all of billing, bus and identity
 python -m tests.mutation bus billing.closing rules     of these only
@@ -69,7 +69,7 @@ def _pattern(module: str) -> str:
 
 
 def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespace) -> int:
-    """Let mutmut test what is wanted, with homes in memory where there is such a place."""
+    """Let mutmut test the selected mutants, with homes in memory if possible."""
     WORK.mkdir(exist_ok=True)
     _copy_data()
     line = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(chosen.jobs), *wanted]
@@ -87,7 +87,7 @@ def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespa
 
 
 def _copy_data() -> None:
-    """Renew what lies beside the modules; mutmut copies it once and leaves it."""
+    """Renew the files next to the modules; mutmut copies them once only."""
     for file in Path("popug_cli").rglob("*"):
         if file.is_file() and file.suffix not in {".py", ".pyc"}:
             (WORK / file).parent.mkdir(parents=True, exist_ok=True)

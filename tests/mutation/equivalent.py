@@ -1,4 +1,4 @@
-"""Mutants that no test can kill or should: named in ``equivalent.toml`` by what they change, each with the reason."""
+"""Mutants that no test can or should kill: ``equivalent.toml`` names their change and the reason."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ HEEDED = re.compile(r"'[^']*'|:\w+")
 
 
 class Equivalent(NamedTuple):
-    """A line of a function, what it may become without anybody noticing (anything, where not said), and why."""
+    """A line of a function, its equivalent replacements (any, if not named), and the reason."""
 
     function: str
     was: str

@@ -125,7 +125,7 @@ def _table_of_bugs(seed: int) -> int:
 
 
 def hunt(name: str, seed: int = 1) -> tuple[str | None, int]:
-    """What the simulation finds with a bug planted (the name of the invariant), and after how many operations."""
+    """Return the invariant that finds a planted bug, and after how many operations."""
     line = [sys.executable, "-m", __package__ or "tests.simulation", "--bug", name, "--seed", str(seed)]
     line += ["--operations", str(BUG_OPERATIONS), "--length", "400", "--no-shrink", "--no-progress"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)

@@ -49,7 +49,7 @@ Outcomes = Counter[tuple[str, str]]
 
 
 class Page(NamedTuple):
-    """A page in use, and what kind of page it is."""
+    """A page in use and its kind."""
 
     number: int
     kind: str
@@ -81,7 +81,7 @@ def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda d
 
 
 def pages_in_use(database: Path) -> tuple[int, list[Page]]:
-    """The size of a page in bytes and all pages of tables and indexes; free ones are left out."""
+    """Return the page size in bytes and all pages of tables and indexes; free pages are left out."""
     with closing(sqlite3.connect(database)) as file:
         file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (page_bytes,) = file.execute("PRAGMA page_size").fetchone()

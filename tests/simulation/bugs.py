@@ -19,7 +19,7 @@ COMMIT_AMIDST = (
 
 
 class Change(NamedTuple):
-    """A text of a file of the program, there exactly once, and what stands there instead."""
+    """A text that occurs exactly once in a file of the program, and its replacement."""
 
     file: str
     old: str
@@ -27,7 +27,7 @@ class Change(NamedTuple):
 
 
 class Bug(NamedTuple):
-    """What is wrong, and how it is planted."""
+    """A bug: its description, and the changes that plant it."""
 
     what: str
     changes: tuple[Change, ...]

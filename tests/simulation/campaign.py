@@ -31,14 +31,14 @@ class Order(NamedTuple):
     keep: tuple[int, ...] | None = None
 
     def plan(self) -> Plan:
-        """What happens in it."""
+        """Return the plan of the world."""
         whole = plan(f"{self.seed}:{self.world}", self.length)
         return whole if self.keep is None else only(whole, self.keep)
 
 
 @dataclass
 class Tally:
-    """What came of the worlds so far."""
+    """Results of the worlds so far."""
 
     operations: int = 0
     commands: int = 0
@@ -86,7 +86,7 @@ def campaign(seed: int, operations: int, *, jobs: int, watch: Watch, length: int
 
 
 def live_once(order: Order) -> Verdict:
-    """One world in a workshop of its own."""
+    """Run one world in its own temporary folder."""
     with workshop() as shop:
         return run(order.plan(), shop, real=order.real)
 

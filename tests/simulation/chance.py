@@ -1,4 +1,4 @@
-"""Chance by name: a draw depends on what it is for, never on how often something was tried before."""
+"""Named randomness: a draw depends on its purpose only, never on the number of earlier draws."""
 
 import random
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class NamedChance:
 
     @contextmanager
     def purpose(self, *names: object) -> Iterator[None]:
-        """What is drawn inside is for this purpose, from its beginning."""
+        """Draw for this purpose within the block, from the start of its sequence."""
         before = self._purpose, self._drawn
         self._purpose, self._drawn = ":".join(map(str, names)), 0
         try:

@@ -1,4 +1,4 @@
-"""The end of a world, to be compared with that of its undisturbed twin.
+"""The end state of a world, for the comparison with its undisturbed twin.
 
 What must be equal: people, tasks with their holders and prices, shuffles, accounts, entries with their causes and
 dates, balances by day, closed days with their figures, analytics, mails, and that nothing is set aside. Left out,

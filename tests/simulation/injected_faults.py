@@ -1,4 +1,4 @@
-"""What goes wrong in a world: crashes, consumers that fail, deliveries out of step."""
+"""Faults in a world: crashes, failing consumers, deliveries out of order."""
 
 import random
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ class Crash(BaseException):
 
 
 class CutShort(BaseException):
-    """The process dies after its command's commit, before the consumers get their turn."""
+    """The process dies after its command's commit, before the consumers run."""
 
 
 class Disturbed(RuntimeError):
-    """A consumer that fails because it was told to."""
+    """A consumer fails because the simulation makes it fail."""
 
 
 @dataclass
 class Disturbances:
-    """What is wrong at present."""
+    """The present faults."""
 
     wild: bool
     down: set[str] = field(default_factory=set)
@@ -62,7 +62,7 @@ class Disturbances:
             self.crash_in -= 1
 
     def deliveries(self, consumer: str, events: Sequence[Any]) -> list[list[Any]]:
-        """The events mixed between keys, in order within each, and parted into batches.
+        """Mix the events between keys, in order within each key, and divide them into batches.
 
         What chance decides in tasks hangs on who is in one batch, so that tasks gets one as it is; only its prices,
         and in a wild world all, are mixed.

@@ -1,4 +1,4 @@
-"""What happens in a world, from its seed alone."""
+"""The operations of a world, drawn from its seed alone."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -47,7 +47,7 @@ class Operation(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The operations of a world, how often its commands are cut short, and whether anything goes.
+    """The operations of a world, how often its commands are interrupted, and whether it is wild.
 
     A ``wild`` world is disturbed in ways that change what happens (a shuffle that fails, a fee that falls on a later
     day), so that only its invariants count; any other ends like its undisturbed twin.

@@ -128,7 +128,7 @@ class Savepoint:
 
 
 class ThinConnection:
-    """What handlers use of a SQLAlchemy connection."""
+    """The methods of a SQLAlchemy connection that handlers use."""
 
     def __init__(self, raw: sqlite3.Connection, *, writes: bool) -> None:
         self._raw = raw
@@ -147,7 +147,7 @@ class ThinConnection:
 
     @property
     def connection(self) -> "ThinConnection":
-        """What holds the driver's connection: this."""
+        """The holder of the driver's connection: this object."""
         return self
 
     @property
@@ -163,7 +163,7 @@ class ThinConnection:
 
 
 def connect(database: Path) -> sqlite3.Connection:
-    """A connection with the program's settings, but for durability: nobody pulls the plug here."""
+    """A connection with the program's settings, except for durability, which this simulation does not test."""
     raw = sqlite3.connect(database, isolation_level=None, cached_statements=512)
     for pragma in PRAGMAS:
         raw.execute(pragma)
@@ -184,7 +184,7 @@ def transaction(raw: sqlite3.Connection, *, writes: bool) -> Iterator[Any]:
 
 
 def remember_statements() -> None:
-    """Let ``text`` parse each statement once; what it returns is never changed in place."""
+    """Let ``text`` parse each statement once; its result is never changed in place."""
     remembered = cache(sqlalchemy.text)
     for name, module in list(sys.modules.items()):
         if name.startswith("popug_cli.") and getattr(module, "text", None) is sqlalchemy.text:

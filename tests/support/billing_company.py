@@ -1,4 +1,4 @@
-"""A counting house: a company in which nothing happens but the events that are told, and where billing listens."""
+"""A company of published events only, in which billing is the only consumer."""
 
 import sqlite3
 from contextlib import closing

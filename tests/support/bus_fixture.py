@@ -18,7 +18,7 @@ from tests.support.company import SeededChance, SetClock
 
 @dataclass
 class BusFixture:
-    """A home with one consumer that writes down what it takes, and fails for the subjects that are told to."""
+    """A home with one consumer that records what it consumes, and fails for the subjects in `failing`."""
 
     root: Path
     name: str = "toy"
@@ -36,7 +36,7 @@ class BusFixture:
             )
 
     def publish(self, *subjects: str) -> list[str]:
-        """Publish one registration a subject in one transaction; the ids of the events come back."""
+        """Publish one registration for each subject in one transaction. Return the ids of the events."""
         with self.runtime.writing(OPERATOR) as context:
             return [context.events.publish(registration(subject)) for subject in subjects]
 
@@ -71,7 +71,7 @@ class BusFixture:
 
 
 def registration(subject: str) -> UserRegistered:
-    """Somebody whose id and name are the subject."""
+    """Return the registration of a user whose id and name are the subject."""
     return UserRegistered(user_id=subject, username=subject, email=f"{subject}@example.com", role=Role.WORKER)
 
 
@@ -80,7 +80,7 @@ NO_SPACE = OSError(28, "No space left on device")
 
 @dataclass
 class RecordingConsumer:
-    """A consumer that remembers the portions in which it was given events, and the position that it was told."""
+    """A consumer that records its batches of events and the end position of each."""
 
     name: str
     event_types: tuple[type[Event], ...] = (UserRegistered,)

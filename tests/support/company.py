@@ -61,7 +61,7 @@ def _lay_tables(home: Home) -> None:
 
 @contextmanager
 def _cheap_hashes() -> Iterator[None]:
-    """Let what reads the settings now hash passwords at a tenth of the usual cost, unless the test says otherwise."""
+    """Let settings that are read from now on make password hashes ten times cheaper, unless the test sets them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CHEAP_HASHES.items():
             patch.setenv(name, os.environ.get(name, value))
@@ -70,7 +70,7 @@ def _cheap_hashes() -> Iterator[None]:
 
 @dataclass
 class InProcess:
-    """A company with an admin called ``boss``; ``act`` performs as somebody without a token."""
+    """A company with an admin called ``boss``; ``act`` performs a message as a user, without a token."""
 
     root: Path
     time_zone: str = "Europe/Berlin"

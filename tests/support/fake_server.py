@@ -1,4 +1,4 @@
-"""A server that says what a test wants it to say, and remembers what it was asked."""
+"""A server that sends the replies that a test gives it, and records its requests."""
 
 import json
 import socket

@@ -47,5 +47,5 @@ def _by_chance(chance: random.Random) -> Iterator[str]:
 
 
 def raw_characters(printed: str) -> set[str]:
-    """What a terminal would act on, or show nothing for, in what was printed; the ends of lines are allowed."""
+    """Return the characters of an output that control a terminal or are invisible, except line ends."""
     return {character for character in set(printed) - {"\n"} if unicodedata.category(character) in ACTED_ON}

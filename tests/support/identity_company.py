@@ -1,4 +1,4 @@
-"""A company whose passwords are cheap to hash, and short words for what the tests of identity ask."""
+"""A company whose passwords are cheap to hash, and shortcuts for the tests of identity."""
 
 import shutil
 from pathlib import Path
@@ -69,7 +69,7 @@ class People(InProcess):
 
 
 def settle(root: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    """The people of the template in a home of their own; a copy takes a tenth of the time of founding it."""
+    """Copy the template of a company into a home; a copy takes a tenth of the time of creating it."""
     for variable, value in CHEAP.items():
         monkeypatch.setenv(variable, value)
     if not template.exists():

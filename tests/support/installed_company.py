@@ -40,7 +40,7 @@ time_machine.travel(offset, tick=True).start()
 
 @dataclass(frozen=True)
 class Result:
-    """What one process left behind: its exit code and its two streams."""
+    """The result of a process: its exit code and its two streams."""
 
     command: tuple[str, ...]
     code: int
@@ -65,7 +65,7 @@ class Result:
         return self.json
 
     def refused(self, code: int, error: str) -> Json:
-        """The error of a command that must have been refused in just this way."""
+        """Return the error of a command that must have been refused with this exit code and code."""
         self.refused_with_exit(code)
         assert self.error["code"] == error, self
         return self.error
@@ -210,7 +210,7 @@ class Company:
         return self.answer_of_init
 
     def hire(self, name: str, role: str, by: str = "ada") -> Json:
-        """Register a person with the password that everybody here has."""
+        """Register a user with the password that all users have here."""
         user: Json = self.run(
             "user", "add", name, "--email", email_of(name), "--role", role, "--password-stdin",
             as_user=by, input=PASSWORD + "\n",
@@ -270,12 +270,12 @@ class Company:
         return tasks
 
     def statement(self, as_user: str, name: str, *args: str) -> Json:
-        """Somebody's statement, of today unless the arguments say more."""
+        """Return the statement of a user, of today unless the arguments say more."""
         answer: Json = self.ask(as_user, "statement", name, *args)
         return answer
 
     def balance_cents(self, as_user: str, name: str, *args: str) -> int:
-        """Somebody's balance."""
+        """Return the balance of a user."""
         balance = self.ask(as_user, "balance", name, *args)["balance_cents"]
         assert type(balance) is int
         return balance
@@ -287,14 +287,14 @@ class Company:
         return answer
 
     def write_lines(self, lines: Iterable[Json | str], name: str) -> Path:
-        """A file of JSON lines beside the home; a text is written as it is."""
+        """Write a file of JSON lines next to the home; a text is written as it is."""
         file = self.folder / name
         texts = (line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines)
         file.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
         return file
 
     def mails(self) -> list[EmailMessage]:
-        """What lies delivered in the Maildir of the home."""
+        """Return the mails that were delivered to the Maildir of the home."""
         files = sorted([*self.home.glob("mail/new/*"), *self.home.glob("mail/cur/*")])
         return [read_mail(file) for file in files]
 
@@ -312,7 +312,7 @@ class Company:
         return copy
 
     def _clock_folder(self) -> Path:
-        """The folder whose `sitecustomize` shifts the clock of a Python that starts with it."""
+        """Write the folder whose `sitecustomize` shifts the clock of a Python process that starts with it."""
         folder = self.folder / "clock"
         folder.mkdir(exist_ok=True)
         file = folder / "sitecustomize.py"
@@ -327,7 +327,7 @@ def email_of(name: str) -> str:
 
 
 def pick(answer: Json, *keys: str) -> Json:
-    """What the contract names of an answer, which may carry more."""
+    """Return the fields of an answer that the contract names; it may have more."""
     return {key: answer[key] for key in keys}
 
 
@@ -340,7 +340,7 @@ def day_figures(day: Json) -> Json:
 
 
 def payouts_of(day: Json) -> list[tuple[str, int]]:
-    """Who was paid how much at the close of a day, by name."""
+    """Return the name and amount of each payout at the close of a day."""
     return sorted((payout["username"], payout["amount_cents"]) for payout in day["payouts"])
 
 

@@ -1,4 +1,4 @@
-"""A company with a few days behind it, and the sqlite3 shell of somebody who would rather have another history."""
+"""A company with a few days of history, and the sqlite3 shell of a user who tampers with it."""
 
 import sqlite3
 from contextlib import closing
@@ -53,7 +53,7 @@ def complete(company: InProcess, number: int) -> None:
 
 
 def tamper(company: InProcess, *statements: str) -> None:
-    """What the shell can do: no trigger and no foreign key stands in the way."""
+    """Run SQL as the shell can: without triggers and foreign keys."""
     company.backend.runtime.engine.dispose()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
         triggers = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]

@@ -37,7 +37,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status, the headers by lower-case name, the body."""
+    """An answer: the status, the headers by lower-case name, the body."""
 
     status: int
     headers: dict[str, str]
@@ -120,7 +120,7 @@ class RunningServer:
 
 
 def create_home(root: Path) -> ServerFixture:
-    """A home with people, held open by nobody."""
+    """A home with users that no process holds open."""
     residence = ServerFixture(root, template=_template())
     residence.close()
     return residence

@@ -1,4 +1,4 @@
-"""A wall clock that is shifted from outside, for processes: what is measured and slept stays as it is."""
+"""A wall clock for processes that a test can shift; durations and sleeps do not change."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Closing days through the front door: what is refused, what is reported, two at once, and what is left out."""
+"""Closing days through the backend: refusals, reports, concurrent closes, and events left out."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ MONDAY = date(2026, 3, 2)
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """A company with one who works; mail is delivered to a Maildir."""
+    """A company with one worker; mail is delivered to a Maildir."""
     root = tmp_path / "home"
     Home(root).make()
     Home(root).database.write_bytes(migrated())
@@ -36,7 +36,7 @@ def company(tmp_path: Path) -> InProcess:
 
 
 def earn(company: InProcess, count: int = 1) -> int:
-    """Tasks created and completed; what they bring comes back in cents."""
+    """Create and complete tasks. Return their gain in cents."""
     before = company.act("kesha", GetBalance()).balance_cents
     for _ in range(count):
         task = company.act("kesha", AddTask(title="Feed the cage"))

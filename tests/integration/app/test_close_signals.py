@@ -1,4 +1,4 @@
-"""A long close that is told to end by a signal, at a process of its own."""
+"""A long close in its own process, ended by a signal."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ DAYS_MISSED = 30
 
 
 def behind(company: InProcess) -> None:
-    """Two people, of whom one earned on each of the days that nobody closed."""
+    """Add two users, one of whom earned on each of the open days."""
     company.hire("gosha")
     for _ in range(DAYS_MISSED):
         earn(company)

@@ -1,4 +1,4 @@
-"""What billing knew at an instant: balances, statements, income and who was in the red, as they were said then."""
+"""Balances, statements, income and debts as of an instant, as they were answered then."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path

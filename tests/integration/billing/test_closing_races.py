@@ -1,4 +1,4 @@
-"""Closes that meet each other, or are cut off: nobody is paid twice, and nobody is forgotten."""
+"""Concurrent or interrupted closes: each user is paid exactly once."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Business dates, balances and closes: late, missed, in odd zones; and what was known when."""
+"""Business dates, balances and closes: late, missed, in unusual zones; and answers as of a date."""
 
 from dataclasses import replace
 from datetime import date

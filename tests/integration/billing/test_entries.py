@@ -1,4 +1,4 @@
-"""Billing on a file: one price, one entry an event, whatever is heard in whatever batch and however often."""
+"""Billing on a file: one price for a task, one entry for an event, in any batches and with redelivery."""
 
 import random
 from datetime import date, timedelta

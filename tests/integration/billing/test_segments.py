@@ -1,4 +1,4 @@
-"""What was known at an instant is added up from whole segments of the ledger and a few entries, and is exact."""
+"""Balances as of an instant are sums of whole ledger segments and a few entries, and are exact."""
 
 import random
 from datetime import UTC, date, datetime, timedelta

@@ -45,7 +45,7 @@ POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject
 
 
 class Story:
-    """A company in which every command is given once; ``told`` is what the log says of each."""
+    """A company in which every command was run once; ``told`` has the events of each."""
 
     def __init__(self, root: Path) -> None:
         self.people = People(root)
@@ -95,7 +95,7 @@ class Story:
         self.give(AddTask(title="Feed the cage"))
         self.give(ImportTasks(lines=[NewTask(title="Mend the swing"), NewTask(title="Oil the hinge")]))
         self.give(ShuffleTasks())
-        for number in range(4, 10):  # enough that somebody is paid
+        for number in range(4, 10):  # enough that at least one user is paid
             self.give(AddTask(title=f"Water plant {number}"))
         for number in range(1, 10):
             self._complete(number)

@@ -1,4 +1,4 @@
-"""When a hook has its turn: not while somebody runs it, not before it is due, and not for what is not for it."""
+"""When a hook is due: not during a lease, not before its back-off ends, and not for unrelated events."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Screens fit a terminal of eighty columns: what can be spared goes first, and ids and numbers stay whole."""
+"""Screens fit a terminal of eighty columns: spare columns go first, and ids and numbers stay whole."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Text from people on its way to the terminal: through every command that prints, for people and as JSON."""
+"""Text of users at the terminal: through every command that prints, as text and as JSON."""
 
 import io
 import json
@@ -37,7 +37,7 @@ MARKUP = "[red]x[/red]"
 
 @dataclass
 class Shown:
-    """What one command line printed."""
+    """The output of one command line."""
 
     line: tuple[str, ...]
     code: int
@@ -135,7 +135,7 @@ def lowered(name: str) -> str:
 
 
 def unknown(texts: list[str]) -> dict[str, Any]:
-    """An event of a type that nobody knows."""
+    """Append an event of an unknown type."""
     data = {"texts": texts, texts[0]: None}
     return {"type": "popug.cage." + texts[0], "source": texts[1], "subject": texts[2], "actor": texts[3], "data": data}
 
@@ -237,7 +237,7 @@ COMMANDS = {" ".join(path): command for path, command in leaves(build())}
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_argument_is_quoted_without_raw_characters(stage: Stage, line: str) -> None:
-    """Each argument and each option of each command, with what no shell should ever show."""
+    """Try each argument and each option of each command with hostile text."""
     words, command = tuple(line.split()), COMMANDS[line]
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option" and not each.is_flag]

@@ -1,4 +1,4 @@
-"""What people read of money: each screen, and the questions that a close asks on a terminal."""
+"""Amounts on screen: each screen, and the questions that a close asks at a terminal."""
 
 import io
 import json
@@ -166,7 +166,7 @@ def test_close_shows_events_not_counted_in(desk: Desk) -> None:
 
 
 class Terminal(io.StringIO):
-    """Standard input with somebody at it."""
+    """Standard input of a terminal with a user."""
 
     def isatty(self) -> bool:
         return True

@@ -12,7 +12,7 @@ from popug_cli.messages.base import declarations
 
 @pytest.fixture
 def home(tmp_path: Path) -> list[str]:
-    """A place where there is no company: the table needs none."""
+    """A folder without a company: the table needs none."""
     return ["--home", str(tmp_path / "nowhere")]
 
 

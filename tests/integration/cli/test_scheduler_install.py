@@ -1,4 +1,4 @@
-"""What `scheduler install` prints is taken by cron and systemd, and does what it says."""
+"""cron and systemd accept the output of `scheduler install`, and run it as intended."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def night(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int =
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """A company whose yesterday is open, with somebody to be paid for it."""
+    """A company whose yesterday is open, with one user to be paid for it."""
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     earn(company)
     return company

@@ -32,7 +32,7 @@ sys.exit(code)
 
 @dataclass
 class Desk:
-    """A person's machine: a home, a session file, and what a command line says there."""
+    """The machine of a user: a home, a session file, and the output of a command line."""
 
     folder: Path
     capture: pytest.CaptureFixture[str]

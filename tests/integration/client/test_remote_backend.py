@@ -1,4 +1,4 @@
-"""A company on a server as a client sees it: what is sent, what is sent again, and what is believed."""
+"""The client of a server: its requests, its retries, and the answers that it accepts."""
 
 import re
 import socket
@@ -58,7 +58,7 @@ def reach(server: FakeServer, **more: Any) -> RemoteBackend:
 
 
 def refusal(work: Callable[[], Any]) -> PopugError:
-    """The error of what must fail: a sentence with a way out, and exit 8."""
+    """Return the error of a call that must fail: a sentence with a hint, and exit 8."""
     with pytest.raises(PopugError) as caught:
         work()
     error = caught.value
@@ -519,7 +519,7 @@ def test_early_answer_to_a_large_request_is_reported(serve: Serve) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a certificate for localhost that nobody has signed, and its key."""
+    """A file with a self-signed certificate for localhost and its key."""
     return self_signed(tmp_path_factory.mktemp("tls") / "server.pem")
 
 

@@ -1,4 +1,4 @@
-"""The scheduler: what is due is asked of the database, and told in one line a run."""
+"""The scheduler: it reads due work from the database, and reports each run in one line."""
 
 import signal
 import threading
@@ -247,7 +247,7 @@ def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> 
 
 
 class RecordingReporter:
-    """What was told."""
+    """A reporter that records its reports."""
 
     def __init__(self) -> None:
         self.runs: list[ScheduledRunResult] = []
@@ -322,7 +322,7 @@ def test_stop_ends_a_run_between_two_steps(company: InProcess) -> None:
 
 
 def test_signal_to_another_thread_is_handled_soon() -> None:
-    """The system may do that with several threads, and it wakes nobody who waits in the main one."""
+    """The system may deliver a signal to another thread, which does not wake the main one."""
     orders: SimpleQueue[int | BaseException] = SimpleQueue()
     is_over, not_woken = threading.Event(), []
     before = signal.signal(signal.SIGTERM, lambda number, _: orders.put(number))

@@ -1,4 +1,4 @@
-"""The scheduler as a process whose wall clock is moved from outside, while it sleeps as it always does."""
+"""The scheduler as a process whose wall clock a test shifts while it sleeps."""
 
 import json
 import os
@@ -27,7 +27,7 @@ ZONE = "Europe/Berlin"
 
 
 class Running:
-    """A scheduler that runs, and the lines that it tells."""
+    """A running scheduler, and the lines that it prints."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process, self._rest = process, b""

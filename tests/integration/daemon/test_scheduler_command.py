@@ -1,4 +1,4 @@
-"""``popug scheduler`` as a process: it tells what it does and ends in time."""
+"""``popug scheduler`` as a process: it reports its work and ends in time."""
 
 import json
 import re

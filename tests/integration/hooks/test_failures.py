@@ -1,4 +1,4 @@
-"""What becomes of a hook that fails, hangs or is claimed by another, and of the events that wait for it."""
+"""A hook that fails, hangs or is leased by another runner, and the events that wait for it."""
 
 import json
 import threading

@@ -49,7 +49,7 @@ console.log(JSON.stringify({
 
 @dataclass
 class Forger:
-    """Who has the company's own key (the worst of cases) and can say with it whatever there is to say."""
+    """An attacker with the company's own key (the worst case), who can sign any claims with it."""
 
     people: People
     claims: dict[str, Any]
@@ -87,7 +87,7 @@ def sign(header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
 
 
 def secret(content: bytes) -> OctKey:
-    """The bytes as a shared secret; joserfc is talked out of looking at what they are."""
+    """Use the bytes as a shared secret; joserfc is kept from checking them."""
     return OctKey(content, content)
 
 
@@ -154,7 +154,7 @@ OTHER_HOLDERS = {"role": "admin", "sub": "no-such-user", "jti": "no-such-token"}
 
 @pytest.fixture(scope="module")
 def forger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forger]:
-    """A company on the machine's own clock, so that the program's own way in can be taken too."""
+    """A company on the machine's clock, so that the installed program can be used, too."""
     root = tmp_path_factory.mktemp("forgeries")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POPUG_SESSION", str(root / "session.json"))
@@ -168,7 +168,7 @@ def forger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forger]:
 
 
 def run_command(forger: Forger, *arguments: str) -> tuple[int, str, str]:
-    """What the program itself answers, on stdout and on stderr, with its exit code."""
+    """Return the exit code, stdout and stderr of the program."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = run(["--home", str(forger.people.root), *arguments])

@@ -1,4 +1,4 @@
-"""Logging in, guessing, and the life of a token from its grant to its end."""
+"""Login, lockout, and a token from its issue to its end."""
 
 import multiprocessing
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""People: registered, imported, changed; what each change tells, and what it ends."""
+"""Users: added, imported, changed; the published changes, and the tokens that they revoke."""
 
 from pathlib import Path
 from typing import Any

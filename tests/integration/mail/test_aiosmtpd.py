@@ -32,7 +32,7 @@ KILLED = 9
 
 
 class Office:
-    """What the server does with mail; ``moods`` are used up one a mail, then all is well."""
+    """The reaction of the server to mail; each mail uses one of ``moods``, then all mail is accepted."""
 
     def __init__(self, *moods: str) -> None:
         self.moods = list(moods)
@@ -62,7 +62,7 @@ class Office:
 
 
 class ClosesInData(SMTP):
-    """Hangs up once, after the client was told to go on with its mail."""
+    """A server that disconnects once, after it answered DATA with 354."""
 
     closed = 0
 

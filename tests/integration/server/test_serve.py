@@ -1,4 +1,4 @@
-"""What a server answers: each message by its route, refusals as problem documents, and what it says of itself."""
+"""The answers of a server: each message by its route, refusals as problem documents, and health."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Clients that are slow, broken, greedy or hostile: each is refused or left, and everybody else is served."""
+"""Clients that are slow, broken, greedy or hostile: each is refused or disconnected; other clients are served."""
 
 import http.client
 import json
@@ -50,7 +50,7 @@ def server(company: ServerFixture) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningServer]:
-    """Whatever was done to it, it serves others afterwards."""
+    """Check that the server still serves other clients after each test."""
     yield server
     eventually(lambda: is_ready(server))
     assert server.post("tasks/add_task", {"title": "Still here"}, company.tokens["kesha"]).status == 200
@@ -71,14 +71,14 @@ def connect(served: RunningServer) -> socket.socket:
 
 
 def send_without_end(client: socket.socket, piece: bytes) -> None:
-    """Send until the server closes, or until it has taken for a minute what it should refuse."""
+    """Send until the server closes; fail if it accepts for a minute what it should refuse."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         client.sendall(piece)
 
 
 def all_of(client: socket.socket) -> bytes:
-    """What comes until the server closes."""
+    """Return everything received until the server closes."""
     found = b""
     try:
         while part := client.recv(65536):

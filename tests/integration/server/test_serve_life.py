@@ -1,4 +1,4 @@
-"""The life of a server: how it begins, holds its home, and ends, gracefully or not."""
+"""A server from start to end: it starts, holds its home, and ends, gracefully or not."""
 
 import json
 import os

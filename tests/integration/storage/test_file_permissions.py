@@ -1,4 +1,4 @@
-"""Whose the files are: their owner's alone, whatever the umask, and refused where they are not."""
+"""File permissions: every file is private with any umask, and refused if it is not."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who may hold tasks: whoever may no more loses the open ones at once, to somebody else and at a price."""
+"""Candidates for tasks: a user who stops being one loses the open tasks at once, to others and for a fee."""
 
 from pathlib import Path
 

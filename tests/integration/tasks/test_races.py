@@ -30,7 +30,7 @@ EXPECTED = {"task_reassigned", "task_completed"}
 
 
 def complete_all(backend: LocalBackend, worker: Principal) -> Counter[str]:
-    """Complete what one holds until nothing of anybody is open; how often each code came, and ``done``."""
+    """Complete own tasks until none is open. Return how often each code occurred, and ``done``."""
     seen = Counter[str]()
     while tasks := backend.perform_as(worker, ListTasks()).tasks:
         for task in tasks:
@@ -86,7 +86,7 @@ def run_at_once(company: InProcess) -> Counter[str]:
 
 
 def check(company: InProcess) -> None:
-    """Each task was completed once, by the last one to whom it went before; money followed each step."""
+    """Check that each task was completed once, by its last assignee, and that every step was paid."""
     holder: dict[str, str] = {}
     completed: dict[str, str] = {}
     for event in events(company, TaskAssigned, TaskCompleted):

@@ -1,4 +1,4 @@
-"""Shuffles: draws that can be done again, requests that fail for good, redelivery that changes nothing."""
+"""Shuffles: verifiable draws, requests that fail permanently, redelivery without effect."""
 
 from pathlib import Path
 from typing import Any
@@ -242,8 +242,8 @@ def test_redelivery_changes_nothing(company: InProcess) -> None:
     assert log_head(company) == head
 
 
-def test_change_of_people_taken_in_late_spoils_no_draw(company: InProcess) -> None:
-    """What was set aside is taken in at the head of the log, before a lagging consumer has come so far."""
+def test_late_user_change_alters_no_draw(company: InProcess) -> None:
+    """The parked event is consumed at the head of the log, before a lagging consumer reaches it."""
     asya, kesha = (company.people[name].user_id for name in ("asya", "kesha"))
     company.act("boss", DeactivateUser(username="asya"))
     first, second, third = (ShuffleRequested(shuffle_id=f"s{n}", requested_by="boss") for n in range(3))

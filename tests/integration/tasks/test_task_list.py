@@ -1,4 +1,4 @@
-"""What a list of tasks may be asked for."""
+"""Filters and sort orders of the task list."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Signals at any moment: what ends a process leaves nothing behind and is seen by whoever waits for it."""
+"""Signals at any moment: the ended process leaves nothing behind, and its parent sees the signal."""
 
 import os
 import signal
@@ -116,7 +116,7 @@ def test_second_interrupt_is_raised_after_a_while(monkeypatch: pytest.MonkeyPatc
 
 
 class Program:
-    """A program in whose cleaning up after a signal something else fails, as in SQLAlchemy's."""
+    """A program whose cleanup after a signal raises another error, as in SQLAlchemy's."""
 
     def __init__(self, stop: BaseException) -> None:
         self._stop = stop

@@ -89,7 +89,7 @@ def held(home: Home) -> Iterator["subprocess.Popen[str]"]:
 
 
 def set_version(database: Path, version: str = "9999") -> None:
-    """Change what a database says of its schema, as a program of that version does."""
+    """Change the schema version of a database, as a program of that version does."""
     with closing(sqlite3.connect(database, isolation_level=None)) as opened:
         opened.execute("UPDATE alembic_version SET version_num = ?", (version,))
 
@@ -194,7 +194,7 @@ def test_two_migrations_at_once_make_one(old: Home) -> None:
     assert len([*old.backups.iterdir()]) == 1
 
 
-def test_pipe_in_place_of_the_lock_refuses_a_migration(old: Home) -> None:
+def test_migration_refused_if_the_lock_is_a_pipe(old: Home) -> None:
     os.mkfifo(old.serve_lock)
     with pytest.raises(Unavailable) as refusal:
         check_version(old)
@@ -237,7 +237,7 @@ def test_statement_alone_refused_after_an_upgrade(company: InProcess) -> None:
 
 
 def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
-    """The command was done before the upgrade, and its answer is given; what follows from it is left to do."""
+    """The command was done before the upgrade, and its answer is returned; the consumers have not caught up."""
     cursors = company.rows("SELECT * FROM bus_cursors ORDER BY consumer")
     upgrade_after(company.backend, object)
     assert company.act("boss", AddTask(title="The last one")).title == "The last one"

@@ -1,4 +1,4 @@
-"""``python -m tests.simulation.concurrency``: many processes at once on one home, with every command.
+"""``python -m tests.simulation.concurrency``: many concurrent processes on one home, with every command.
 
 python -m tests.simulation.concurrency --processes 50 --commands 100     the long run
 python -m tests.simulation.concurrency --server --seconds 60 --processes 8   commands over a server, an operator at work
@@ -68,7 +68,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def replay_line(chosen: argparse.Namespace) -> str:
-    """The command that lets the same crowd come again."""
+    """Return the command that repeats the run."""
     line = f"python -m tests.simulation.concurrency --seed {chosen.seed} --processes {chosen.processes}"
     line += f" --seconds {chosen.seconds}" if chosen.seconds else f" --commands {chosen.commands}"
     line += " --server" if chosen.server else ""

@@ -1,4 +1,4 @@
-"""One of the crowd: a process that gives one command line after another, drawn from its own seed."""
+"""A worker: a process that runs one command line after another, drawn from its own seed."""
 
 import gc
 import io
@@ -32,7 +32,7 @@ MODULES = ("identity", "tasks", "billing", "analytics", "mail")
 
 
 class Answer(NamedTuple):
-    """What a command line came to."""
+    """The result of a command line."""
 
     code: int
     stdout: str
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 
 
 class WorkerReport(msgspec.Struct):
-    """What one of the crowd saw: how often it asked for what, what it was promised, and what went wrong."""
+    """The report of a worker: the results of its commands, the acknowledged changes, and the faults."""
 
     asked: dict[str, int] = {}
     added: list[str] = []
@@ -56,7 +56,7 @@ class WorkerReport(msgspec.Struct):
 
 
 def warm_up() -> None:
-    """Import what commands use, once, and open no database: those that are forked do."""
+    """Import what commands use, once before the fork, without opening a database."""
     for module in MODULES:
         for part in ("queries", "rules"):
             import_module(f"popug_cli.{module}.{part}")
@@ -100,7 +100,7 @@ def run_line(home: Path, line: list[str], *, typed: str = "", token: str = "") -
 
 
 class Worker:
-    """Who gives command lines: as the admin, a manager, an accountant or one of the workers."""
+    """The user of the command lines: the admin, a manager, an accountant or one of the workers."""
 
     def __init__(self, number: int, seed: int, home: Path, tokens: dict[str, str]) -> None:
         self.number = number
@@ -129,7 +129,7 @@ class Worker:
         return self.report
 
     def send(self, line: str, *more: str, by: str = "ada", typed: str = "") -> Answer:
-        """Give a command line and note what it came to; only a refusal for a reason is no fault."""
+        """Run a command line and record its result; only a refusal with a reason is not a fault."""
         words = [*line.split(), *more]
         answer = run_line(self.home, words, typed=typed, token=self.tokens.get(by, ""))
         name = " ".join(word for word in words[:2] if word.isalpha() or "-" in word[1:])
@@ -141,11 +141,11 @@ class Worker:
         return answer
 
     def anybody(self) -> str:
-        """Somebody who has a token."""
+        """Return a user with a token."""
         return self.chance.choice(list(self.tokens))
 
     def extra(self) -> str:
-        """Somebody who has none, and to whom anything may happen."""
+        """Return a user without a token, who may be changed in any way."""
         return f"e{self.chance.randrange(4)}"
 
 

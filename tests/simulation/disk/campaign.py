@@ -21,7 +21,7 @@ WORTH_A_REHEARSAL = 12
 
 
 class Finding(NamedTuple):
-    """What came of one trial: where it was (the options that replay it), and what did not hold, if anything.
+    """The result of one trial: its position (the options that replay it), and the broken rule, if any.
 
     ``seen``: what SQLite recovers of it and all else is the same, to the byte, as after a trial that was judged before.
     """
@@ -46,7 +46,7 @@ Try = Callable[[Task], Iterator[Finding]]
 
 @dataclass
 class Tally:
-    """What came of the trials so far."""
+    """Results of the trials so far."""
 
     trials: int = 0
     seen: int = 0

@@ -1,4 +1,4 @@
-"""The clock and chance of a company on the tortured disk: draws do not hang on what was tried."""
+"""The clock and randomness of a company on the test disk: draws do not depend on earlier attempts."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -22,7 +22,7 @@ class StandingClock:
 
 
 class PlacedChance:
-    """Draws that depend on the command and the head of the log, never on what was tried and lost before.
+    """Draws that depend on the command and the head of the log, never on attempts that were lost.
 
     A seed is the same throughout a command; ids are counted within a transaction.
     """
@@ -45,14 +45,14 @@ class PlacedChance:
 
 
 def settle(instant: datetime, name: str) -> None:
-    """Let what runs in this process have that instant and the chance of that name."""
+    """Give code in this process that instant and the randomness of that name."""
     clock, chance = StandingClock(instant), PlacedChance(name)
     wired: Any = bootstrap
     wired.SystemClock, wired.SystemRandomSource = lambda: clock, lambda: chance
 
 
 def install() -> None:
-    """Let each transaction tell chance where the log ends; once a process."""
+    """Make each transaction pass the head of the log to the randomness; call it once per process."""
     real = Runtime._context
 
     def context(self: Runtime, connection: Any, principal: Any, on_rollback: Any) -> Context:

@@ -1,4 +1,4 @@
-"""What lies on a disk after a cut, once SQLite has recovered its part: to judge the same only once."""
+"""The content of a disk after a cut, once SQLite has recovered, so that equal contents are judged once."""
 
 import hashlib
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def fingerprint(root: Path) -> str:
-    """All that the program will find under a root, which is left as it is; what is lost is like nothing else.
+    """Return everything that the program will find under a root; the root is not changed.
 
     The session file is left out, for it names the place.
     """

@@ -1,4 +1,4 @@
-"""A working day: the commands that are given one after another, and what each of them is to leave behind.
+"""A scenario: the commands of a working day in order, and the state that each must leave.
 
 The day is drawn from a seed: how many people and tasks there are, and in which order the middle of it happens.
 """
@@ -32,7 +32,7 @@ FEE = "SELECT entry_id FROM billing_entries e WHERE kind = 'fee' AND NOT EXISTS 
 
 
 class Command(NamedTuple):
-    """A command of the day.
+    """A command of the scenario.
 
     ``ask`` finds in the database what stands in braces in line and actor. ``staged``: it is made of several
     transactions, so that a cut or a fault may leave it half way, and the repeat finishes it. ``beside``: of one and a
@@ -71,7 +71,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a step does when nothing disturbs it: the states before it, after it and after it is done twice.
+    """The undisturbed effect of a step: the states before it, after it and after it is done twice.
 
     ``points`` is how often it touches the disk.
     """
@@ -172,7 +172,7 @@ def build(seed: str, folder: Path, watch: Watch = lambda done, total: None, *, l
 
 
 def rehearse(step: Step, root: Path) -> Rehearsal:
-    """Do it undisturbed, once and twice, in a place of one's own."""
+    """Do the step undisturbed, once and twice, in a separate folder."""
     fresh(step.before, root)
     at_first = _sound(root, step.order)
     fresh(step.before, root)
@@ -184,7 +184,7 @@ def rehearse(step: Step, root: Path) -> Rehearsal:
 
 
 def fresh(source: Path, target: Path) -> Path:
-    """A copy of a home to work on; what was there is gone."""
+    """Copy a home to work on; remove the earlier copy."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
     session = target / "session.json"
@@ -222,7 +222,7 @@ def _ask(live: Path, statement: str) -> dict[str, object]:
 
 
 def _breaking(consumer: str) -> Callable[[], None] | None:
-    """Let a consumer fail for good."""
+    """Make a consumer fail permanently."""
     if not consumer:
         return None
 

@@ -1,4 +1,4 @@
-"""The state of a home in a normal form: what counts of it, without ids, times and how it was reached."""
+"""The state of a home in a normal form, without ids, times and the order of events."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ TABLES = {
 
 
 def state_of(home: Home) -> State:
-    """What the home holds; empty where it has no company yet. Also raises where a file is broken."""
+    """Return the content of the home; empty without a company. Raise if a file is damaged."""
     state: State = {"files": _files(home)}
     if not home.database.exists():
         return {}
@@ -63,7 +63,7 @@ def state_of(home: Home) -> State:
 
 
 def without_lost_login(state: State) -> State:
-    """The same but for a session whose token nobody has: one that has ended, or that the log alone knows of."""
+    """Return the state without sessions whose token is unknown: revoked ones, or those in the log only."""
     tokens, events = list(state["tokens"]), dict(state["events"])
     lost = next((row for row in reversed(tokens) if row[1] == "session" and row[3]), None)
     lost = lost or next(row for row in tokens if row[1] == "session")

@@ -1,4 +1,4 @@
-"""One fault: a command meets a bad disk, and what it says and leaves is judged."""
+"""One fault: a command meets a disk error; its answer and the state it leaves are judged."""
 
 import errno
 import random
@@ -28,7 +28,7 @@ FOUNDED = "The company is founded all the same."
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Let each point of a step fail in each way; some of them where there are more than may be tried."""
+    """Make each point of a step fail in each way; choose some if there are too many."""
     rehearsal = rehearse(task.day.step(task.number), task.root)
     every = [(point, fault) for point in range(1, rehearsal.points + 1) for fault in FAULTS]
     chosen = every if len(every) <= task.limit else sorted(random.Random(task.seed).sample(every, task.limit))
@@ -62,7 +62,7 @@ def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) 
 
 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
-    """What says that it is done is done; what says that nothing was changed changed nothing.
+    """A command that says it was done is done; one that says nothing was changed changed nothing.
 
     A login that was granted and could not be kept, and is told to be good for nothing, is nothing, but a company that
     is told to be founded is; and a mail may go out more than once.
@@ -85,7 +85,7 @@ def _without_mail_since(rehearsal: Rehearsal, found: Examined) -> Examined:
 
 
 def _sentence(told: Outcome, fault: str) -> str:
-    """What is wrong with how the command ended."""
+    """Return the fault in how the command ended."""
     if told.code == 0:
         return "" if told.acknowledged else "it says that it is done and answers nothing"
     if told.code != UNAVAILABLE or told.stdout:

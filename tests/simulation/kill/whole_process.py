@@ -13,7 +13,7 @@ CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 
 
 def require_strace() -> None:
-    """Raise ``NotPossible`` where there is no strace, or where it may not trace."""
+    """Raise ``NotPossible`` without strace, or if strace may not trace."""
     if shutil.which("strace") is None:
         raise NotPossible("there is no strace to confirm kills of the whole process with")
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
@@ -22,7 +22,7 @@ def require_strace() -> None:
 
 
 def count_calls(line: list[str], environment: dict[str, str], log: Path) -> Counter[str]:
-    """How often a command line calls what at the files of the database."""
+    """Count the system calls of a command line on the files of the database."""
     _run(line, environment, ["-e", f"trace={','.join(CALLS)}", "-o", str(log)]).check_returncode()
     return Counter(re.findall(r"^(\w+)\(", log.read_text(encoding="utf-8"), re.MULTILINE))
 

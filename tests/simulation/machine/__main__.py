@@ -1,4 +1,4 @@
-"""``python -m tests.simulation.machine``: companies that Hypothesis drives, beside one made of the rules alone.
+"""``python -m tests.simulation.machine``: companies driven by Hypothesis, compared with a model of the rules.
 
 python -m tests.simulation.machine --operations 1000000     the long run
 python -m tests.simulation.machine --bug price-redrawn      with a bug planted

@@ -1,4 +1,4 @@
-"""``python -m tests.simulation.power_cut``: the power fails at a point of a few commands of a working day.
+"""``python -m tests.simulation.power_cut``: cut the power at points of a few commands of a scenario.
 
 What was synced is kept; unsynced writes are dropped, torn at sectors or reordered, unsynced names lost. For each such
 image the database recovers, the doctor is content, and every command that had acknowledged is there.

@@ -1,4 +1,4 @@
-"""One power cut: a few commands are recorded, the disk is cut off at a point, and what it may have kept is examined."""
+"""One power cut: record a few commands, cut the disk off at a point, and examine what it may have kept."""
 
 import copy
 import os
@@ -23,7 +23,7 @@ COMMANDS = 3
 
 
 class Recording(NamedTuple):
-    """Some commands in a row: the disk before them, how each goes undisturbed, and what they did to the disk."""
+    """Consecutive commands: the disk before them, their undisturbed effects, and their journal."""
 
     disk: Disk
     rehearsals: list[Rehearsal]
@@ -63,7 +63,7 @@ def _record(task: Task) -> Recording:
 
 
 def _in_a_row(task: Task) -> list[Step]:
-    """The step and those right behind it, up to the first for which somebody had to be given a token before."""
+    """Return the step and those right after it, up to the first that needs a new token."""
     first, *others = [step for step in task.day.steps if task.number <= step.number < task.number + COMMANDS]
     row = [first]
     for step in others:
