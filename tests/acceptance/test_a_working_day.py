@@ -1,6 +1,6 @@
 """One working day as a story; the tests do the arithmetic themselves.
 
-The day has four stages, each a fixture that goes on from the one before and keeps what was seen:
+The day has four stages. Each is a fixture that continues the one before and records the results:
 the morning (tasks by hand), the shuffle, the work, the evening (close and mail).
 """
 
@@ -54,7 +54,7 @@ Line = tuple[str, int, int]  # kind of the entry, number of the task, cents
 
 @dataclass
 class Day:
-    """What the tests have recorded of the day so far."""
+    """The recorded results of the day so far."""
 
     company: Company
     today: str
@@ -80,7 +80,7 @@ class Day:
         return sum(cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements())
 
     def expect_paid(self) -> dict[str, int]:
-        """Return the users who must be paid in the evening, and how much."""
+        """Return the expected payouts of the evening by user."""
         return {name: balance for name in ASSIGNABLE if (balance := self.expect_balance(name)) > 0}
 
     def expect_in_red(self) -> list[str]:

@@ -92,7 +92,7 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _is_refusal(annotation: Any) -> bool:
-    """A handler may return a refusal, so that what it wrote is kept."""
+    """A handler may return a refusal, so that its writes are kept."""
     return isinstance(annotation, type) and issubclass(annotation, PopugError)
 
 

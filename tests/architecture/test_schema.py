@@ -92,7 +92,7 @@ def _references(database: sqlite3.Connection, table: str) -> Facts:
 
 
 def _details(database: sqlite3.Connection, table: str) -> Facts:
-    """Return what no pragma reports: checks, expressions of generated columns, autoincrement."""
+    """Return the facts that no pragma reports: checks, expressions of generated columns, autoincrement."""
     sql = _sql(database, table)
     checks = [_plain(check) for check in _bodies(sql, "CHECK")]
     generated = [_plain(expression) for expression in _bodies(sql, "AS")]

@@ -1,6 +1,6 @@
 """A module's statements touch its own tables only; the audit alone may read all.
 
-The source is what is looked at: every string in it that is (a part of) a statement, or a name alone.
+The tests read the source: every string that is a statement, a part of one, or a name alone.
 """
 
 import ast

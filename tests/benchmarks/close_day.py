@@ -1,7 +1,7 @@
 """The cost of a close, with all consumers caught up and the mail queued, against the row floor.
 
 ``python -m tests.benchmarks.close_day [--quick]``; each of 100,000 payees is paid for one completed task. Every round
-closes the same day of the same company anew.
+closes the same day of the same company again.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """The time of ``popug doctor`` and ``popug ledger verify`` in a large company, and their memory.
 
-``python -m tests.benchmarks.doctor [ENTRIES]``, 1,000,000 if left out. Each is a process of its own, started twice; the
-time of the processor says what a busy machine added.
+``python -m tests.benchmarks.doctor [ENTRIES]``, 1,000,000 if left out. Each is a separate process, started twice; the
+processor time shows the effect of a busy machine.
 """
 
 import os

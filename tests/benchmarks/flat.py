@@ -1,10 +1,10 @@
 """The cost of a question in a home of 1,000,000 entries relative to one of 1,000.
 
-``python -m tests.benchmarks.flat [--quick]``. Both are asked in turn, and the ratio of each round is taken: in process
-(everything imported, the company open) and as whole processes. The companies have the same people and days, so that
-the question is about as large in both; *one* is somebody who has every entry of a company, all on one open day. A
-balance is explained by a hundred entries at most: a person who has a thousand of 1,000 is compared with one of fifty
-who share 1,000,000.
+``python -m tests.benchmarks.flat [--quick]``. Both homes are asked in turn, and each round gives a ratio: in process
+(everything imported, the company open) and as whole processes. The companies have the same users and days, so that
+the question is about as large in both. *One* is a user with every entry of a company, all on one open day. At most a
+hundred entries explain a balance: a user with a thousand of 1,000 entries is compared with one of fifty users who
+share 1,000,000.
 """
 
 import sys

@@ -1,9 +1,9 @@
 """Big companies to measure in, made once through the bus in bulk and kept outside the checkout.
 
 ``python -m tests.benchmarks.homes entries|tasks [SIZE ...]`` makes those that are missing: 10, 1,000, 100,000 and
-1,000,000 if no size is given. They lie in ``POPUG_BENCH_HOMES``, else in /tmp/popug-bench-homes. A home of *entries*
+1,000,000 if no size is given. They are in ``POPUG_BENCH_HOMES``, else in /tmp/popug-bench-homes. A home of *entries*
 is a month of imports, shuffles, completions and closed days, whose last day is open; a home of *tasks* is one day on
-which all of them were imported. Nobody may write into a home that is kept: ``copy_of`` gives one of your own.
+which all of them were imported. A kept home must not be changed: ``copy_of`` makes a copy.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The recorded session that the README shows: ``python -m tests.generate`` plays it again.
 
-A day of three people is played in a temporary home by the program itself, and Rich draws what it printed.
+The program plays a day of three users in a temporary home, and Rich draws its output.
 """
 
 import io

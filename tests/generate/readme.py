@@ -1,7 +1,7 @@
 """The generated parts of the pages: ``python -m tests.generate`` renews them.
 
-Between ``<!-- NAME -->`` and ``<!-- /NAME -->`` stands what the function of that name makes. The same command renews
-what help and completion know.
+The function NAME makes the text between ``<!-- NAME -->`` and ``<!-- /NAME -->``. The same command renews the data of
+help and completion.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Homes of earlier releases: ``python -m tests.generate.releases --make`` keeps one of the present release.
 
-A home is kept as the text of its database (``tests/fixtures/home-NNNN.sql``, NNNN its last migration) and what the
-program of that release answered in it (``home-NNNN.json``). A file that is there is never written again: it is what
-that release left on somebody's disk.
+A home is kept as the text of its database (``tests/fixtures/home-NNNN.sql``, NNNN its last migration) and the answers
+of that release in it (``home-NNNN.json``). An existing file is never written again: it is the state that the release
+left on a user's disk.
 """
 
 import os

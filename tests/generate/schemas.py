@@ -1,6 +1,6 @@
 """The JSON Schemas of the events, made by ``python -m tests.generate``; ``--release`` freezes all of them.
 
-From then on a change is a new version. Titles and descriptions are no part of what is frozen.
+After that a change is a new version. Titles and descriptions are not frozen.
 """
 
 import json

@@ -2,9 +2,9 @@
 
 python -m tests.mutation                               the rules of all packages, and all of billing, bus and identity
 python -m tests.mutation bus billing.closing rules     of these only
-python -m tests.mutation bus --again                   what no test noticed the last time, after tests were added
-python -m tests.mutation bus --untried                 what the last run did not come to
-python -m tests.mutation --mutant NAME                 one of them: what it changes, and whether it is noticed now
+python -m tests.mutation bus --again                   the survivors of the last run, after tests were added
+python -m tests.mutation bus --untried                 the mutants that the last run did not reach
+python -m tests.mutation --mutant NAME                 one of them: its change, and whether a test fails now
 """
 
 # ruff: noqa: T201 - it is a program that prints

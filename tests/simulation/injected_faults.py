@@ -64,8 +64,8 @@ class Disturbances:
     def deliveries(self, consumer: str, events: Sequence[Any]) -> list[list[Any]]:
         """Mix the events between keys, in order within each key, and divide them into batches.
 
-        What chance decides in tasks hangs on who is in one batch, so that tasks gets one as it is; only its prices,
-        and in a wild world all, are mixed.
+        Draws in tasks depend on the users in a batch, so tasks gets one whole batch. Only its price events are mixed,
+        or all of its events in a wild world.
         """
         if self.mixing is None or len(events) < 2:
             return [list(events)]

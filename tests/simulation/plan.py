@@ -49,8 +49,8 @@ class Operation(NamedTuple):
 class Plan(NamedTuple):
     """The operations of a world, how often its commands are interrupted, and whether it is wild.
 
-    A ``wild`` world is disturbed in ways that change what happens (a shuffle that fails, a fee that falls on a later
-    day), so that only its invariants count; any other ends like its undisturbed twin.
+    The disturbances of a ``wild`` world change its results (a shuffle fails, a fee is dated later), so that only its
+    invariants count. Any other world ends like its undisturbed twin.
     """
 
     seed: str

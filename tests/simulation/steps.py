@@ -181,7 +181,7 @@ def retry(world: "World", operation: Operation) -> None:
 
 
 def drop(world: "World", operation: Operation) -> None:
-    """A user drops a dead letter, except one about users that tasks needs, or all later ones would fail."""
+    """A user drops a dead letter; not one about users in tasks, or all their later events would fail."""
     rows = world.rows(
         "SELECT id, consumer, sequence FROM bus_set_aside WHERE state IN ('dead', 'retrying') AND"
         " (consumer <> 'tasks' OR subject NOT IN (SELECT user_id FROM identity_users)) ORDER BY id"

@@ -1,8 +1,8 @@
 """Transactions straight on sqlite3 behind the few methods of SQLAlchemy's connection that handlers use.
 
-SQLAlchemy costs five times what SQLite does, which a million operations cannot afford. The statements, the transactions
-and their order are the program's own; every few worlds run on the real engine, and one seed gives the same end state on
-both (a test says so).
+SQLAlchemy takes five times as long as SQLite, which is too slow for a million operations. The statements, the
+transactions and their order are the program's own. Every few worlds run on the real engine, and a test checks that one
+seed gives the same end state on both.
 """
 
 import re

@@ -4,7 +4,7 @@ python -m tests.simulation.concurrency --processes 50 --commands 100     the lon
 python -m tests.simulation.concurrency --server --seconds 60 --processes 8   commands over a server, an operator at work
 python -m tests.simulation.concurrency --bug torn-entry                  with a bug planted
 
-The seed decides what each process asks for; which of them comes first, the machine decides.
+The seed decides the commands of each worker; the machine decides their order.
 """
 
 # ruff: noqa: T201 - it is a program that prints

@@ -45,7 +45,7 @@ class Tally:
 class Load(NamedTuple):
     """How many workers run how many commands each, or for how long.
 
-    ``with_server`` has ``popug serve`` hold the home meanwhile, and an operator work on it without a pause.
+    If ``with_server``, ``popug serve`` holds the home during the run, and an operator works on it without a pause.
     """
 
     processes: int

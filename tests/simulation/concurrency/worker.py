@@ -56,7 +56,7 @@ class WorkerReport(msgspec.Struct):
 
 
 def warm_up() -> None:
-    """Import what commands use, once before the fork, without opening a database."""
+    """Import the modules of commands once before the fork, without opening a database."""
     for module in MODULES:
         for part in ("queries", "rules"):
             import_module(f"popug_cli.{module}.{part}")

@@ -23,7 +23,7 @@ WORTH_A_REHEARSAL = 12
 class Finding(NamedTuple):
     """The result of one trial: its position (the options that replay it), and the broken rule, if any.
 
-    ``seen``: what SQLite recovers of it and all else is the same, to the byte, as after a trial that was judged before.
+    ``seen``: the recovered database and every other file equal, to the byte, those of a trial that was judged before.
     """
 
     place: str

@@ -48,7 +48,7 @@ ENVIRONMENT = {
 class Order(NamedTuple):
     """One command line: its user, its time, its words, and the name of its randomness.
 
-    ``otherwise`` is what is given instead when it is refused.
+    ``otherwise`` is the command line to run instead if it is refused.
     """
 
     line: tuple[str, ...]

@@ -34,10 +34,11 @@ FEE = "SELECT entry_id FROM billing_entries e WHERE kind = 'fee' AND NOT EXISTS 
 class Command(NamedTuple):
     """A command of the scenario.
 
-    ``ask`` finds in the database what stands in braces in line and actor. ``staged``: it is made of several
-    transactions, so that a cut or a fault may leave it half way, and the repeat finishes it. ``beside``: of one and a
-    file beside it, so that a cut may. ``quiet_for`` is how long a repeat waits (a lease), ``otherwise`` what is given
-    where it is refused. ``broken`` names a consumer that fails meanwhile; such a command only prepares.
+    ``ask`` is a query for the values in braces in line and actor. A ``staged`` command takes several transactions, so
+    that a cut or a fault may leave it half done, and the repeat finishes it. A ``beside`` command takes one transaction
+    and a file next to the database, so that a cut may leave it half done. ``quiet_for`` is how long a repeat waits
+    (a lease), ``otherwise`` the command to run if it is refused. ``broken`` names a consumer that fails during the
+    command; such a command only prepares later ones.
     """
 
     name: str

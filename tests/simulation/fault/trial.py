@@ -64,8 +64,8 @@ def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
     """A command that says it was done is done; one that says nothing was changed changed nothing.
 
-    A login that was granted and could not be kept, and is told to be good for nothing, is nothing, but a company that
-    is told to be founded is; and a mail may go out more than once.
+    There are two exceptions. If a session could not be stored, the login counts as nothing, but a company reported as
+    created counts. A mail may be sent more than once.
     """
     if LOST_LOGIN in told.stderr:
         found, ended = (each._replace(state=without_lost_login(each.state)) for each in (after.found, after.ended))

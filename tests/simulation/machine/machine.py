@@ -302,7 +302,7 @@ class CompanyMachine(RuleBasedStateMachine):
     def _tell(self, actor: str, message: Message[Any], refused: str = "") -> Any:
         """Perform a message and check that it is refused exactly so, or not at all; retry after a crash.
 
-        Nothing comes back where the answer was lost in a crash.
+        Return None if the answer was lost in a crash.
         """
         world = self.world
         world.place_in_plan += 1

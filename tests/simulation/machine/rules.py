@@ -1,7 +1,7 @@
 """The rules of the game in plain Python: the state of a company after each command, and its refusals.
 
-It knows no program, no events and no database. What chance decides (who gets a task, what it costs) is told to it and
-checked against what chance may decide.
+The model uses no code of the program, no events and no database. The caller passes in the random results (assignees
+and prices), and the model checks that they are possible.
 """
 
 import re

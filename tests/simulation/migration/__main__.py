@@ -1,7 +1,7 @@
 """``python -m tests.simulation.migration``: the first start after an upgrade is killed, the next one finishes.
 
-It is killed before each statement of the migrations and each time that a database is opened. What the next start finds
-must be what an undisturbed migration makes, with a whole backup of the home as it was.
+It is killed before each statement of the migrations and before each opening of a database. The next start must end
+like an undisturbed migration, with a complete backup of the earlier home.
 """
 
 # ruff: noqa: T201 - it is a program that prints

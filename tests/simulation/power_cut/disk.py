@@ -1,8 +1,7 @@
 """A disk after a power cut: what it must have kept, and what it may have kept.
 
-Kept is what was synced: the writes of a file up to its last sync, the names of a directory up to that directory's. Of
-later writes any may be there, whole or in sectors, in any order; of later changes of names in a directory, the first
-few. A rename is there or not. An index in shared memory is never there.
+Synced data is kept: the writes of a file up to its last sync, and the names of a directory up to the directory's last
+sync. Any later writes may be there, whole or in sectors, in any order; and the first few later changes of names. A rename is there or not. An index in shared memory is never there.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""One power cut: record a few commands, cut the disk off at a point, and examine what it may have kept."""
+"""One power cut: record a few commands, cut the disk off at a point, and examine each possible state."""
 
 import copy
 import os
