@@ -64,12 +64,12 @@ class Day:
     tasks: list[Json] = field(default_factory=list)
 
     def look(self) -> list[Json]:
-        """The tasks as they are now."""
+        """Return the tasks as they are now."""
         self.tasks = self.company.tasks()
         return self.tasks
 
     def expect_lines(self, name: str) -> Counter[Line]:
-        """Each entry that this person must have had: from assignments, completions and prices."""
+        """Return the expected entries of a user: from assignments, completions and prices."""
         prices = {task["number"]: task for task in self.tasks}
         fees = [("fee", number, prices[number]["fee_cents"]) for who, number in self.charged if who == name]
         rewards = [("reward", n, prices[n]["reward_cents"]) for who, n in self.completed if who == name]
@@ -88,11 +88,11 @@ class Day:
         return [name for name in ASSIGNABLE if self.expect_balance(name) < 0]
 
     def expect_fees(self) -> int:
-        """All fees of the day."""
+        """Return all fees of the day."""
         return self._total("fee")
 
     def expect_rewards(self) -> int:
-        """All rewards of the day."""
+        """Return all rewards of the day."""
         return self._total("reward")
 
     def _total(self, wanted: str) -> int:
@@ -130,7 +130,7 @@ class Worked:
 
 @dataclass
 class Closed:
-    """The state after the day was closed, once and again."""
+    """The state after the day was closed twice."""
 
     answer: Json
     statements: dict[str, Json]
@@ -155,7 +155,7 @@ def statements_of(company: Company, names: Iterable[str]) -> dict[str, Json]:
 
 @pytest.fixture(scope="module")
 def morning(staff: Company) -> Day:
-    """Five tasks are created by hand, one by each of the five."""
+    """Each of the five users creates one task."""
     day = Day(staff, staff.today())
     day.created = [staff.add_task(who, title) for who, title in BY_HAND]
     day.charged = [(task["assignee"], task["number"]) for task in day.created]
@@ -245,7 +245,7 @@ def test_lost_race_changes_nothing(shuffled: Shuffled) -> None:
 
 @pytest.fixture(scope="module")
 def worked(morning: Day, shuffled: Shuffled) -> Worked:
-    """More tasks come; Kesha and Asya do theirs, Gosha does none, until one has earned and he owes."""
+    """Add tasks; Kesha and Asya complete theirs, Gosha none, until one user has earned and he has a debt."""
     company = morning.company
     company.import_tasks("mira", IMPORTED)
     morning.charged += [(task["assignee"], task["number"]) for task in morning.look()[5:]]
@@ -365,7 +365,7 @@ def test_doctor_finds_nothing_wrong_before_the_close(worked: Worked) -> None:
 
 @pytest.fixture(scope="module")
 def closed(morning: Day, worked: Worked) -> Closed:
-    """Asya closes the day, and closes it again."""
+    """Asya closes the day twice."""
     company = morning.company
     looks = [("asya", ["income"]), ("ada", ["analytics"]), (None, ["doctor"])]
     answer = company.ask("asya", "close-day")

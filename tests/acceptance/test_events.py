@@ -1,4 +1,4 @@
-"""The log and its consumers from outside: broken consumers, odd rows, dead letters, traces, rebuilds."""
+"""The log and its consumers through the command line: failures, odd rows, dead letters, traces, replays."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Money and business dates from outside: closes in time, late, missed, repeated, and in other zones."""
+"""Money and business dates through the command line: closes on time, late, missed, repeated, and in other zones."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -53,7 +53,7 @@ class Figures:
     closing: int
 
     def of_company(self, date: str) -> Json:
-        """The contract's `day` of a closed day with Kesha as the only worker."""
+        """Return the contract's `day` of a closed day with Kesha as the only worker."""
         return {
             "business_date": date,
             "closed": True,
@@ -79,11 +79,11 @@ class History:
     last_close: Json = field(default_factory=dict)
 
     def cents(self, kind: str, number: int) -> int:
-        """The amount of an entry."""
+        """Return the amount of an entry."""
         return self.prices[number][kind == "reward"]
 
     def figures(self) -> dict[str, Figures]:
-        """Each day's figures, every day closed as itself."""
+        """Return each day's figures, with every day closed separately."""
         found: dict[str, Figures] = {}
         balance = 0
         for date, lines in HAPPENED.items():
@@ -96,7 +96,7 @@ class History:
         return found
 
     def dearest(self, dates: list[str]) -> Json | None:
-        """The most expensive of the tasks that were completed on one of these dates."""
+        """Return the most expensive of the tasks that were completed on one of these dates."""
         numbers = [number for number, date in COMPLETED_ON.items() if date in dates]
         if not numbers:
             return None
@@ -383,7 +383,7 @@ def test_doctor_finds_nothing_wrong_with_days_closed_late(history: History) -> N
 
 @dataclass
 class LateClose:
-    """Yesterday was closed ten minutes after midnight, when a task of today had been charged."""
+    """Close yesterday ten minutes after midnight, when a task of today has been charged."""
 
     company: Company
     tasks: list[Json]

@@ -1,4 +1,4 @@
-"""People, roles, passwords and sessions, from outside."""
+"""Users, roles, passwords and sessions through the command line."""
 
 import re
 import stat
@@ -10,12 +10,12 @@ NEW_PASSWORD = "forty-two-quiet-feathers"
 
 
 def mode_of(path: Path) -> int:
-    """The permission bits of a file or folder."""
+    """Return the permission bits of a file or folder."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def log_in_and_store(company: Company, name: str, session: Path) -> Json:
-    """Log in with the session kept in a file of its own."""
+    """Log in with the session in a separate file."""
     answer: Json = company.run(
         "login", name, "--password-stdin", input=PASSWORD + "\n", env={"POPUG_SESSION": str(session)}
     ).ok()
@@ -225,7 +225,7 @@ def holders(company: Company) -> list[tuple[str, str]]:
 
 
 def fees_of(company: Company, name: str) -> list[int]:
-    """The numbers of the tasks for which this person was charged today, one for each charge."""
+    """Return the numbers of the tasks that this user was charged for today, one for each charge."""
     entries = company.statement("ada", name)["entries"]
     return sorted(entry["task"]["number"] for entry in entries if entry["kind"] == "fee")
 
@@ -246,7 +246,7 @@ def test_open_tasks_of_a_deactivated_user_move_and_are_charged(lone: Company) ->
     assert holders(lone) == [("completed", "kesha"), ("open", "gosha"), ("open", "gosha")]
     assert fees_of(lone, "gosha") == [2, 3]
 
-    assert lone.ask("ada", "user", "activate", "kesha")["active"] is True  # and go as soon as there is
+    assert lone.ask("ada", "user", "activate", "kesha")["active"] is True  # and move as soon as there is one
     assert holders(lone) == [("completed", "kesha"), ("open", "kesha"), ("open", "kesha")]
     assert (fees_of(lone, "kesha"), fees_of(lone, "gosha")) == ([1, 2, 2, 3, 3], [2, 3])
     assert lone.log_in("kesha")

@@ -14,7 +14,7 @@ TITLES = [
     "Clean 1000 mirrors",
     "Sort seeds_and_nuts",
     "Sort seedsXandXnuts",
-    "Feed the cage",  # again: the same words are another task
+    "Feed the cage",  # again: the same title is another task
     "Натереть жёрдочку",
     "Oil the hinge",
 ]
@@ -22,7 +22,7 @@ NOWHERE = "01890000-0000-7000-8000-000000000000"
 
 
 def numbers(answer: Json) -> list[int]:
-    """The numbers of the listed tasks, in their order."""
+    """Return the numbers of the listed tasks, in their order."""
     return [task["number"] for task in answer["tasks"]]
 
 
@@ -34,7 +34,7 @@ class Board:
     tasks: list[Json]
 
     def wanted(self, status: str | None = None, assignee: str | None = None) -> list[int]:
-        """The numbers of the tasks that a filter must find."""
+        """Return the numbers of the tasks that a filter must find."""
         return [
             task["number"]
             for task in self.tasks
@@ -42,7 +42,7 @@ class Board:
         ]
 
     def found(self, as_user: str, *filters: str) -> list[int]:
-        """The numbers that the program finds; their count must be the total."""
+        """Return the numbers that the program finds; check that their count is the total."""
         answer = self.company.ask(as_user, "tasks", "list", *filters)
         assert answer["total"] == len(answer["tasks"])
         return numbers(answer)

@@ -1,4 +1,4 @@
-"""A database as the migrations make it."""
+"""A database made by the migrations."""
 
 from pathlib import Path
 

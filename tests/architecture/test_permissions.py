@@ -183,7 +183,7 @@ def test_user_named_operator_has_no_extra_right() -> None:
 
 
 class Tokens:
-    """A company with good and bad tokens of each role."""
+    """A company with valid and invalid tokens of each role."""
 
     def __init__(self, root: Path) -> None:
         self.company = InProcess(root)
@@ -201,7 +201,7 @@ class Tokens:
         return self.company.act("boss", IssueToken(username=name, ttl_seconds=ttl_seconds, scope=scope)).token
 
     def refusal(self, message: Message[Any], token: str | None) -> str:
-        """The code of the error with which a message is refused at the door."""
+        """Return the code of the error with which a message is refused."""
         with pytest.raises((NotAllowed, NotAuthenticated)) as error:
             self.company.backend.perform(message, token)
         return error.value.code

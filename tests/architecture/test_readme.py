@@ -34,7 +34,7 @@ def where(block: Block) -> str:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of a user's shell, with the program under test first on the path; only coverage is inherited."""
+    """Return the environment of a user's shell, with the program under test first on the path."""
     passed = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return passed | {
         "HOME": str(folder),

@@ -25,12 +25,12 @@ Facts = dict[str, Any]
 
 @compiles(AutoString, "sqlite")
 def _text(kind: Any, compiler: Any, **options: Any) -> str:
-    """A STRICT table has TEXT where SQLModel says VARCHAR."""
+    """Return a column's type; a STRICT table has TEXT where SQLModel says VARCHAR."""
     return "TEXT"
 
 
 def described(table: str, file: Path) -> Path:
-    """A file with one table, made from its description alone."""
+    """Return a file with one table, made from its description alone."""
     file.touch()
     engine = open_engine(file)
     with engine.connect().execution_options(popug_writes=True) as connection, connection.begin():
@@ -113,7 +113,7 @@ def _bodies(sql: str, keyword: str) -> list[str]:
 
 
 def _sql(database: sqlite3.Connection, name: str) -> str:
-    """The statement that made a table or index; nothing for one that was made by itself or is not there."""
+    """Return the statement that made a table or index; None for an implicit or missing one."""
     row = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()
     return str(row[0] or "") if row else ""
 

@@ -84,7 +84,7 @@ def prints(tree: ast.Module) -> list[int]:
 
 
 def swallowing_excepts(tree: ast.Module) -> list[int]:
-    """Lines of the handlers that catch everything and do not raise it again as the last thing they do."""
+    """Return the lines of the handlers that catch everything and do not end with `raise`."""
     handlers = (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler))
     return [handler.lineno for handler in handlers if is_broad(handler.type) and not ends_with_raise(handler)]
 
@@ -139,7 +139,7 @@ def test_broad_except_is_recognised(source: str, found: list[int]) -> None:
 
 
 def long_test_names(file: str, tree: ast.Module) -> list[str]:
-    """Return the line and the name of each test whose name is too long."""
+    """Return the file, line and name of each test with a too long name."""
     tests = [function for function in functions(tree) if function.name.startswith("test_")]
     return [f"{file}:{test.lineno}: {test.name}" for test in tests if len(test.name) > MAX_TEST_NAME_LENGTH]
 

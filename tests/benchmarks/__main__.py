@@ -1,4 +1,4 @@
-"""Every figure of speed: ``python -m tests.benchmarks [NAME ...] [--quick] [--json FILE]``."""
+"""Every benchmark: ``python -m tests.benchmarks [NAME ...] [--quick] [--json FILE]``."""
 
 import argparse
 import os
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def find_peers() -> None:
-    """Install the programs to compare with where that can be done, and say which are missing."""
+    """Install the programs for comparison if possible, and report the missing ones."""
     missing = [package for program, package in PEERS.items() if shutil.which(program) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "-y", "-q", *missing], check=False, stdout=subprocess.DEVNULL)

@@ -64,7 +64,7 @@ def publish(made: InProcess, numbers: range) -> None:
 
 
 def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost, int]:
-    """The cost of the close, and of its rows, and how many were paid; both are made in a fresh copy of ``kept.db``."""
+    """Return the cost of the close and of its rows, and the number of payouts; both in a fresh copy of ``kept.db``."""
     before, after, kept = folder / "before.db", folder / "after.db", folder / KEPT
     shutil.copyfile(kept, made.backend.home.database)
     shutil.copyfile(kept, before)

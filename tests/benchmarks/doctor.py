@@ -23,7 +23,7 @@ COMMANDS = (("doctor",), ("ledger", "verify"))
 
 
 class Run(NamedTuple):
-    """Seconds of the clock, seconds of the processor, peak memory in MiB."""
+    """Elapsed seconds, processor seconds, peak memory in MiB."""
 
     wall: float
     cpu: float
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 
 def timed(home: Path, *command: str) -> Run:
-    """Run a command in a home; it must find nothing wrong."""
+    """Run a command in a home; it must find no fault."""
     since = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "popug_cli", *command, "--home", str(home)], stdout=subprocess.DEVNULL

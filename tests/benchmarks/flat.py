@@ -79,13 +79,13 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def whole(home: Path, command: tuple[str, ...]) -> Way:
-    """The question as a whole process."""
+    """Return the seconds of the question as a whole process."""
     who = {"POPUG_TOKEN": token_of(home), "POPUG_SERVER": ""}
     return process(sys.executable, "-m", "popug_cli", *command, "--home", str(home), environment=who)
 
 
 def asker(home: Path, message: Message[Any]) -> Way:
-    """The question a few times in this process, the company open."""
+    """Return the seconds of the question, asked a few times in this process with the company open."""
     backend = LocalBackend(Home(home))
     boss = principal_of(backend, "boss")
 

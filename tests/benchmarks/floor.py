@@ -1,4 +1,4 @@
-"""The row floor: the sqlite3 shell copies the rows that a piece of work left behind, in one transaction."""
+"""The row floor: the sqlite3 shell copies the rows written by a piece of work, in one transaction."""
 
 import resource
 import shutil
@@ -14,7 +14,7 @@ from popug_cli.storage.engine import PRAGMAS
 
 
 class Cost(NamedTuple):
-    """Seconds on the wall, and of the processor."""
+    """Elapsed seconds and processor seconds."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -59,7 +59,7 @@ def row_floor(before: Path, after: Path, *, added: Sequence[str], changed: Seque
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[tuple[str, bool]]:
-    """The stored columns of a table that are not computed, and whether each belongs to its key."""
+    """Return the stored, not generated columns of a table, and whether each belongs to its key."""
     rows = connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
     return [(row[1], bool(row[5])) for row in rows if row[6] == 0]
 

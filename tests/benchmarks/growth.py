@@ -27,7 +27,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def commands(home: Path) -> dict[str, Way]:
-    """Everyday commands as whole processes, as the admin."""
+    """Measure everyday commands as whole processes, as the admin."""
     who = {"POPUG_TOKEN": token_of(home), "POPUG_HOME": str(home), "POPUG_SERVER": ""}
     lines = ("task add Feed", "balance", "tasks list", "statement", "income", "analytics", "task show 5")
     return {line.removesuffix(" Feed"): process(POPUG, *line.split(), environment=who) for line in lines}

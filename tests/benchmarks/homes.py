@@ -40,7 +40,7 @@ TOKEN_FILE = "boss.token"
 
 
 def home_of(*, entries: int | None = None, tasks: int | None = None, people: int = PEOPLE) -> Path:
-    """A home with about that many entries, or with exactly that many open tasks; it is made if it is not there."""
+    """Return a home with about that many entries, or with exactly that many open tasks; make it if it is missing."""
     assert (entries is None) != (tasks is None)
     of = "" if people == PEOPLE else f"-of-{people}"
     if entries is not None:
@@ -49,7 +49,7 @@ def home_of(*, entries: int | None = None, tasks: int | None = None, people: int
 
 
 def lone_home_of(entries: int) -> Path:
-    """A home in which one person has about that many entries, all on the one open day."""
+    """Return a home in which one user has about that many entries, all on the one open day."""
     return _kept(f"lone-{entries}", lambda root: _make_lone(root, entries))
 
 
@@ -65,7 +65,7 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def copy_of(home: Path) -> Iterator[Path]:
-    """A copy of a home for as long as it takes, to write into."""
+    """Yield a copy of a home to write into, and delete it afterwards."""
     with TemporaryDirectory(prefix=".copy-", dir=_shelf()) as folder:
         yield Path(shutil.copytree(home, Path(folder) / "home"))
 
@@ -178,7 +178,7 @@ def _settle(company: InProcess) -> None:
 
 
 def _finish(company: InProcess) -> None:
-    """Leave one file, with nothing in its write-ahead log."""
+    """Leave one file, with an empty write-ahead log."""
     _settle(company)
     odd = [warning for warning in company.warnings if not warning.startswith("There is more to catch up with")]
     assert odd == []

@@ -42,7 +42,7 @@ def company(folder: Path, tasks: int, people: int) -> InProcess:
 
 
 def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost]:
-    """The cost of one more shuffle, and of its rows."""
+    """Measure one more shuffle, and its rows."""
     before, after = folder / "before.db", folder / "after.db"
     made.backend.close()
     copy_database(made.backend.home.database, before)
@@ -79,7 +79,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -39,7 +39,7 @@ def completion(line: str) -> Way:
 
 
 def everyday(home: Path, token: str, *options: str) -> dict[str, Way]:
-    """The commands of a worker's day as whole processes; each completion takes the next open task."""
+    """Measure the commands of a worker's day as whole processes; each completion takes the next open task."""
     numbers = iter(_open_tasks(home))
     who = {"POPUG_TOKEN": token, "POPUG_HOME": str(home), "POPUG_SERVER": ""}
 

@@ -38,7 +38,7 @@ SESSION = (
 
 
 def play() -> Iterator[tuple[str, str, str]]:
-    """A command line, its user, and its output."""
+    """Yield a command line, its user, and its output."""
     with tempfile.TemporaryDirectory() as folder:
         backend = LocalBackend(Home(Path(folder) / "home"))
         backend.create_company("Europe/Berlin")
@@ -74,7 +74,7 @@ def shown(line: str) -> str:
 
 
 def draw() -> str:
-    """The picture."""
+    """Return the picture."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for name, line, printed in play():
         console.print(Text.assemble((f"{name} $ ", "bold green"), (line, "bold")))

@@ -37,7 +37,7 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """Every fenced block of a page."""
+    """Return every fenced block of a page."""
     return [
         Block(match["language"], match["text"], match["note"] or "", text.count("\n", 0, match.start("text")))
         for match in FENCED.finditer(text)
@@ -45,7 +45,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def program() -> Iterator[tuple[str, Any]]:
-    """Every command that is not hidden, by its words after ``popug``, in the order of the help."""
+    """Yield every command that is not hidden, by its words after ``popug``, in the order of the help."""
     yield from _below("", build(), click.Context(build()))
 
 
@@ -64,7 +64,7 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
 
 
 def commands() -> str:
-    """The table of commands."""
+    """Return the table of commands."""
     lines = ["| command | what it does |", "| --- | --- |"]
     for words, command in program():
         usage = " ".join([words, *_usage(command)]).replace("|", "\\|")
@@ -104,7 +104,7 @@ def _first_sentence(text: str) -> str:
 
 
 def permissions() -> str:
-    """The table of permissions: commands that the same roles may run share a row."""
+    """Return the table of permissions: commands with the same roles share a row."""
     commands = dict(program())
     rows: dict[tuple[str, ...], list[str]] = {}
     for words in commands:
@@ -161,7 +161,7 @@ GENERATED = {
 
 
 def renewed(file: Path) -> str:
-    """A page with everything generated put in its place."""
+    """Return a page with its generated parts renewed."""
     text = file.read_text(encoding="utf-8")
     for name, (page, make) in GENERATED.items():
         if page != file:

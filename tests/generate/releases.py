@@ -40,7 +40,7 @@ NOT_IN_SO_SMALL_A_HOME = {
 
 
 def kept_releases() -> list[str]:
-    """The releases of which a home is kept, by their last migration."""
+    """Return the releases with a kept home, by their last migration."""
     return sorted(file.stem.removeprefix("home-") for file in FIXTURES.glob("home-*.sql"))
 
 
@@ -75,7 +75,7 @@ def answers(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
 
 
 def without_news(now: Any, then: Any) -> Any:
-    """An answer of now without the fields that answers did not have then."""
+    """Return a present answer without the fields that did not exist then."""
     if isinstance(now, dict) and isinstance(then, dict):
         return {key: without_news(value, then[key]) for key, value in now.items() if key in then}
     if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
@@ -84,7 +84,7 @@ def without_news(now: Any, then: Any) -> Any:
 
 
 def boss_of(backend: LocalBackend) -> Principal:
-    """The admin of a home that was unpacked."""
+    """Return the admin of an unpacked home."""
     with backend.runtime.reading(Principal("test")) as context:
         statement = "SELECT user_id FROM identity_users WHERE username = 'boss'"
         return Principal("boss", context.connection.exec_driver_sql(statement).scalar_one(), Role.ADMIN)
@@ -97,7 +97,7 @@ def _history(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
 
 
 def eventful(root: Path) -> InProcess:
-    """A company that has something in every table."""
+    """Make a company with rows in every table."""
     company = company_with_a_past(root)
     company.hire("nobody.here")
     company.act("boss", ImportTasks(lines=[NewTask(title="Imported", jira_id="POPUG-7")]))
@@ -115,7 +115,7 @@ def eventful(root: Path) -> InProcess:
 
 
 def tables(company: InProcess) -> list[str]:
-    """The tables of every module."""
+    """Return the tables of every module."""
     rows = company.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%!_%' ESCAPE '!'")
     return [row["name"] for row in rows if row["name"] not in NOT_IN_SO_SMALL_A_HOME]
 
@@ -133,7 +133,7 @@ def _append_what_nobody_can_take(company: InProcess) -> None:
 
 
 def make() -> Path:
-    """Keep a home of the present release; raises ``FileExistsError`` where one is kept."""
+    """Keep a home of the present release; raise ``FileExistsError`` if one is kept already."""
     os.environ |= {"POPUG_MAIL_SUMMARY": "true"}
     FIXTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder:

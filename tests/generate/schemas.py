@@ -33,7 +33,7 @@ Schema = dict[str, Any]
 
 
 def schema_of(shape: type[Event]) -> Schema:
-    """The schema of an event's data, its root not hidden behind a reference."""
+    """Return the schema of an event's data, with its root inline."""
     generated = msgspec.json.schema(shape)
     others: Schema = generated.get("$defs", {})
     root: Schema = others.pop(generated["$ref"].rpartition("/")[2])
@@ -42,17 +42,17 @@ def schema_of(shape: type[Event]) -> Schema:
 
 
 def file_of(event_type: str) -> Path:
-    """Where the schema of a type is committed."""
+    """Return the path of the committed schema of a type."""
     return FOLDER / f"{event_type}.json"
 
 
 def committed(event_type: str) -> Schema:
-    """The schema as it was committed; nothing where there is none."""
+    """Return the committed schema, or None."""
     return _read(file_of(event_type))
 
 
 def released() -> dict[str, str]:
-    """The fingerprint of each released type."""
+    """Return the fingerprint of each released type."""
     return _read(RELEASED)
 
 
@@ -110,7 +110,7 @@ def text_of(shape: type[Event]) -> str:
 
 
 def drop_unreleased(*, deletes: bool) -> list[Path]:
-    """Return the schemas of event types that are gone and were never released; delete them if that is wanted."""
+    """Return the schemas of removed event types that were never released; delete them if that is wanted."""
     known = EVENTS.keys() | released().keys()
     gone = [file for file in sorted(FOLDER.glob("popug.*.json")) if file.stem not in known]
     for file in gone if deletes else ():
@@ -119,7 +119,7 @@ def drop_unreleased(*, deletes: bool) -> list[Path]:
 
 
 def release() -> None:
-    """Freeze every schema as it was committed."""
+    """Freeze every committed schema."""
     frozen = {event_type: fingerprint(committed(event_type)) for event_type in EVENTS} | released()
     RELEASED.write_text(_json(dict(sorted(frozen.items())), indent=2) + "\n", encoding="utf-8")
 

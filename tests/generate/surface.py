@@ -65,7 +65,7 @@ ROLES = {("user add", "role"), ("user set-role", "role")}
 
 
 def generated() -> Surface:
-    """The surface, from the commands."""
+    """Make the surface from the commands."""
     program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
     files = _files()
     commands: dict[str, CommandSpec] = {}
@@ -84,7 +84,7 @@ def generated() -> Surface:
 
 
 def document() -> str:
-    """The file."""
+    """Return the text of ``surface.json``."""
     return msgspec.json.format(msgspec.json.encode(generated()), indent=1).decode() + "\n"
 
 
@@ -99,7 +99,7 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
 
 
 def _files() -> dict[str, str]:
-    """The file that adds each word behind ``popug``."""
+    """Return the file that defines each command."""
     return {word: name for name in FILES for word in build(name).commands}
 
 

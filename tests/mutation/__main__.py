@@ -37,7 +37,7 @@ ENVIRONMENT = {  # pytest runs once a mutant: with the plugins of pyproject.toml
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where a goal is missed or an equivalent mutant is named that is none; 2 where mutmut itself failed."""
+    """Return 1 if a goal is missed or a listed mutant is not equivalent; 2 if mutmut itself failed."""
     chosen = _parser().parse_args(arguments)
     os.chdir(ROOT)
     patterns = [chosen.mutant] if chosen.mutant else [_pattern(module) for module in chosen.modules or ALL]

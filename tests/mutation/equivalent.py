@@ -26,7 +26,7 @@ class Equivalent(NamedTuple):
 
 
 def named() -> list[Equivalent]:
-    """All that are named in the file."""
+    """Return all entries of the file."""
     return [
         Equivalent(entry["function"], entry["was"], tuple(entry.get("becomes", ())), entry["reason"])
         for entry in tomllib.loads(FILE.read_text("utf-8")).get("equivalent", ())
@@ -34,7 +34,7 @@ def named() -> list[Equivalent]:
 
 
 def is_letter_case_of_sql(difference: tuple[str, str]) -> bool:
-    """Whether nothing but the case of keywords and names in a statement changed, which SQLite does not heed."""
+    """Return whether a statement differs in the case of keywords and names only, which SQLite ignores."""
     was, became = difference
     same_words = was.casefold() == became.casefold() and HEEDED.findall(was) == HEEDED.findall(became)
     return same_words and SQL.search(was) is not None

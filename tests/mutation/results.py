@@ -16,7 +16,7 @@ ALIVE = {"survived", "no tests"}
 
 
 class Mutant:
-    """A function of the program with one thing in it changed."""
+    """A function of the program with one change."""
 
     def __init__(self, name: str, path: Path, exit_code: int | None) -> None:
         self.name = name
@@ -29,7 +29,7 @@ class Mutant:
 
     @property
     def function(self) -> str:
-        """Where it is: the module within popug_cli, the class if any, and the function."""
+        """Return the module within popug_cli, the class if any, and the function."""
         function, in_class = orig_function_and_class_names_from_key(self.name)
         module = self.name.removeprefix("popug_cli.").rpartition(".")[0]
         return ".".join(part for part in (module, in_class, function) if part)

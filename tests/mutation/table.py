@@ -13,7 +13,7 @@ COLUMNS = ("mutants", "killed", "survived", "no tests", "timeout", "equivalent",
 
 
 class Row(NamedTuple):
-    """The figures of a package: a mutant that never ends is noticed as surely as one that fails a test."""
+    """The figures of a package: a mutant that never ends counts as killed."""
 
     package: str
     mutants: int
@@ -80,5 +80,5 @@ def _row(package: str, verdicts: Counter[tuple[str, str]]) -> Row:
 
 
 def header() -> str:
-    """The names of the columns."""
+    """Return the names of the columns."""
     return f"{'package':<10}" + "".join(f"{column:>11}" for column in COLUMNS)

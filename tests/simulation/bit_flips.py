@@ -1,4 +1,4 @@
-"""``python -m tests.simulation.bit_flips``: single bits are flipped in the database's pages that are in use.
+"""``python -m tests.simulation.bit_flips``: flip single bits in the used pages of the database.
 
 python -m tests.simulation.bit_flips --flips 10000 --seed 21     the long run
 python -m tests.simulation.bit_flips --seed 21 --only 512        one flip of it
@@ -56,7 +56,7 @@ class Page(NamedTuple):
 
 
 def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda done: None) -> Outcomes:
-    """How many flips of each kind of page were noticed, harmless or silent; each silent one is printed.
+    """Return how many flips of each kind of page were noticed, harmless or silent; print each silent one.
 
     ``flips`` are numbers, each of which decides with the seed where it falls.
     """
@@ -127,7 +127,7 @@ def _precious(database: Path) -> list[list[tuple[object, ...]]]:
 
 
 def table(outcomes: Outcomes) -> str:
-    """The outcomes by kind of page."""
+    """Return the outcomes by kind of page."""
     kinds = sorted({kind for kind, _ in outcomes})
     lines = [f"{'pages of':<24}" + "".join(f"{outcome:>10}" for outcome in OUTCOMES)]
     for kind in [*kinds, "all"]:
@@ -140,7 +140,7 @@ def table(outcomes: Outcomes) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where a flip was silent."""
+    """Return 1 if a flip was silent."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.bit_flips", description="Flip single bits.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--flips", type=int, default=1500, help="how many bits, one at a time")

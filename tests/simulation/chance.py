@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 
 class NamedChance:
-    """Bytes from (seed, purpose, how many were drawn for it since it was entered).
+    """Bytes from (seed, purpose, number of draws since the purpose was entered).
 
     Outside any purpose draws are of no consequence (entry ids, jitter) and only never repeat.
     """

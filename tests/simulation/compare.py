@@ -40,7 +40,7 @@ State = dict[str, list[tuple[Any, ...]]]
 
 
 def end_state(world: "World") -> State:
-    """All rows that count, sorted, by table."""
+    """Return all compared rows, sorted, by table."""
     return {table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()}
 
 

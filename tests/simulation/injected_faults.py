@@ -13,7 +13,7 @@ ALL_AT_ONCE = 10_000
 
 
 class Crash(BaseException):
-    """The process dies here."""
+    """The process is killed here."""
 
 
 class CutShort(BaseException):
@@ -37,14 +37,14 @@ class Disturbances:
     batch_size: int = ALL_AT_ONCE
 
     def heal(self) -> None:
-        """Nothing is wrong any more."""
+        """Remove every fault."""
         self.down.clear()
         self.poisoned.clear()
         self.crash_where = ""
         self.mixing, self.batch_size = None, ALL_AT_ONCE
 
     def refuse(self, consumer: str, events: Sequence[Any]) -> None:
-        """Raise where the consumer is to fail for one of the events."""
+        """Raise if the consumer must fail for one of the events."""
         if not self.down and not self.poisoned:
             return
         for event in events:
@@ -53,7 +53,7 @@ class Disturbances:
                 raise Disturbed(PLANNED)
 
     def is_time_to_crash(self, where: str) -> bool:
-        """Whether the process dies at this point of this write transaction."""
+        """Return whether the process dies at this point of this write transaction."""
         return self.crash_in <= 0 and self.crash_where == where
 
     def next_transaction(self) -> None:

@@ -43,7 +43,7 @@ def examine(world: "World") -> None:
 
 
 def dropped(world: "World") -> set[str]:
-    """The ids of the events that billing will never take."""
+    """Return the ids of the events that billing will never consume."""
     statement = "SELECT bus_log.id FROM bus_log JOIN bus_set_aside USING (sequence) WHERE consumer = 'billing'"
     return {event_id for (event_id,) in world.rows(statement)}
 

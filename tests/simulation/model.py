@@ -66,7 +66,7 @@ class Model:
     touched: set[str] = field(default_factory=set)
 
     def take(self, sequence: int, envelope: str) -> None:
-        """The next event; raises a violation where it contradicts those before it."""
+        """Apply the next event; raise a violation if it contradicts earlier ones."""
         require(sequence == self.sequence + 1, "log_without_gaps", f"{sequence} follows {self.sequence}")
         self.sequence = sequence
         event = decode(envelope)

@@ -34,7 +34,7 @@ ONLY_WILD = {"drop": 30}
 
 
 class Operation(NamedTuple):
-    """A command or a disturbance; its numbers decide the details against the state that it meets.
+    """A command or a disturbance; its numbers decide the details, given the present state.
 
     ``place`` is its place in the whole plan, which it keeps when others are left out.
     """
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 
 
 def plan(seed: str, length: int) -> Plan:
-    """The plan of a seed."""
+    """Return the plan of a seed."""
     chance = random.Random(seed)
     wild = chance.random() < 0.25
     cut_short = chance.choice((0.0, 0.5, 0.9, 0.97))
@@ -77,7 +77,7 @@ def plan(seed: str, length: int) -> Plan:
 
 
 def only(whole: Plan, places: Iterable[int]) -> Plan:
-    """The plan without all operations but those."""
+    """Return the plan with those operations only."""
     kept = set(places)
     return whole._replace(operations=tuple(each for each in whole.operations if each.place in kept))
 
@@ -94,7 +94,7 @@ def spell(places: Sequence[int]) -> str:
 
 
 def read_places(spelled: str) -> list[int]:
-    """The places that ``spell`` spelled."""
+    """Return the places that ``spell`` wrote."""
     found: list[int] = []
     for part in spelled.split(","):
         first, _, last = part.partition("-")

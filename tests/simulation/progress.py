@@ -1,4 +1,4 @@
-"""How far a long run has come, as one line of a terminal."""
+"""The progress of a long run, as one line of a terminal."""
 
 COLUMNS = 30
 

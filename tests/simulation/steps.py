@@ -70,7 +70,7 @@ def import_tasks(world: "World", operation: Operation) -> None:
 
 
 def import_people(world: "World", operation: Operation) -> None:
-    """An admin registers several people at once."""
+    """An admin adds several users at once."""
     if len(world.model.people) < MOST_PEOPLE:
         names = [f"i{operation.place}-{n}" for n in range(1 + operation.a % 3)]
         people = [NewPerson(username=n, email=f"{n}@example.com", role=Role.WORKER) for n in names]
@@ -130,7 +130,7 @@ def redeliver(world: "World", operation: Operation) -> None:
 
 
 def crash_soon(world: "World", operation: Operation) -> None:
-    """One of the next transactions meets a crash."""
+    """One of the next transactions crashes."""
     world.wrong.crash_in = 1 + operation.a % 6
     world.wrong.crash_where = ("before the cursor", "before the commit", "after the commit")[operation.b % 3]
 
@@ -141,7 +141,7 @@ def outage(world: "World", operation: Operation) -> None:
 
 
 def poison(world: "World", operation: Operation) -> None:
-    """One subject, more often a new one, is more than one consumer can bear."""
+    """One consumer fails on one subject, mostly a new one."""
     subjects = [*world.model.people, *world.model.tasks]
     recent = subjects[-3:] if operation.b % 2 else subjects
     world.wrong.poisoned.add((CONSUMERS[operation.a % len(CONSUMERS)], recent[operation.c % len(recent)]))
@@ -155,13 +155,13 @@ def heal(world: "World", operation: Operation) -> None:
 
 
 def restart(world: "World", operation: Operation) -> None:
-    """The process ends and another begins."""
+    """The process ends and another one starts."""
     world.shut()
     world.open()
 
 
 def batch_size(world: "World", operation: Operation) -> None:
-    """Consumers take so many events at once."""
+    """Consumers process batches of that size."""
     world.wrong.batch_size = (1, 3, 7, 20, 100, ALL_AT_ONCE)[operation.a % 6]
 
 

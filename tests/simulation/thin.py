@@ -102,7 +102,7 @@ class ThinResult:
 
 @cache
 def _lists_of(statement: TextClause) -> tuple[str, ...]:
-    """The names of the parameters that are lists."""
+    """Return the names of the parameters that are lists."""
     return tuple(name for name, bound in statement._bindparams.items() if bound.expanding)
 
 
@@ -147,12 +147,12 @@ class ThinConnection:
 
     @property
     def connection(self) -> "ThinConnection":
-        """The holder of the driver's connection: this object."""
+        """Return the holder of the driver's connection: this object."""
         return self
 
     @property
     def driver_connection(self) -> sqlite3.Connection:
-        """The driver's connection, for readers of very many rows."""
+        """Return the driver's connection, for readers of very many rows."""
         return self._raw
 
     def begin_nested(self) -> Savepoint:
@@ -163,7 +163,7 @@ class ThinConnection:
 
 
 def connect(database: Path) -> sqlite3.Connection:
-    """A connection with the program's settings, except for durability, which this simulation does not test."""
+    """Return a connection with the program's settings, except for durability, which this simulation does not test."""
     raw = sqlite3.connect(database, isolation_level=None, cached_statements=512)
     for pragma in PRAGMAS:
         raw.execute(pragma)
@@ -173,7 +173,7 @@ def connect(database: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(raw: sqlite3.Connection, *, writes: bool) -> Iterator[Any]:
-    """One transaction like the program's own."""
+    """Begin one transaction like the program's own."""
     raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     try:
         yield ThinConnection(raw, writes=writes)

@@ -10,6 +10,6 @@ class Violation(AssertionError):
 
 
 def require(holds: bool, name: str, detail: object = "") -> None:
-    """Raise a violation unless it holds."""
+    """Raise a violation unless the condition is true."""
     if not holds:
         raise Violation(name, str(detail))

@@ -40,7 +40,7 @@ HEALING_ROUNDS = 20
 
 
 class Did(NamedTuple):
-    """A command as it was given, for the undisturbed twin to repeat."""
+    """A command of the world, for the undisturbed twin to repeat."""
 
     place: int
     at: datetime
@@ -100,12 +100,12 @@ class World:
     # The program's access to the world.
 
     def reading(self, engine: Any) -> AbstractContextManager[Any]:
-        """One of the program's snapshots."""
+        """Begin one of the program's snapshots."""
         return patches.real_transaction(engine, writes=False) if self.real else self._thin(writes=False)
 
     @contextmanager
     def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
-        """One of the program's write transactions, with the points at which it may crash."""
+        """Begin one of the program's write transactions, with the points at which it may crash."""
         self.handled = False
         self._delivering.clear()
         bus_consumers.BATCH_EVENTS = self.wrong.batch_size
@@ -117,7 +117,7 @@ class World:
         self._committed()
 
     def consumer_of(self, module: str) -> Consumer:
-        """A module's subscription, wrapped."""
+        """Return a module's subscription, wrapped."""
         return self._consumers[module]
 
     def handle(self, handler: Callable[[Any, Any], Any], message: Any, context: Any) -> Any:
@@ -132,7 +132,7 @@ class World:
 
     @contextmanager
     def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
-        """A write transaction past everything that may go wrong."""
+        """Begin a write transaction that no fault disturbs."""
         if self.real:
             with patches.real_write_transaction(engine) as begun:
                 yield begun
@@ -175,7 +175,7 @@ class World:
     # Steps.
 
     def step(self, operation: Operation) -> None:
-        """Do one operation, then look at everything."""
+        """Do one operation, then check the invariants."""
         self.steps += 1
         self.place_in_plan = operation.place
         STEPS[operation.kind](self, operation)
@@ -208,12 +208,12 @@ class World:
         examine(self)
 
     def close(self) -> None:
-        """Let go of the home."""
+        """Close the home."""
         self.shut()
         shutil.rmtree(self.root)
 
     def heal_everything(self) -> None:
-        """Nothing is wrong any more and nothing waits."""
+        """Remove every fault and let every waiting event be consumed."""
         self.wrong.heal()
         self.cut_short = False
         for _ in range(HEALING_ROUNDS):
@@ -262,7 +262,7 @@ class World:
             require(not mine, "the_holder_may_complete", f"#{task.number}")
 
     def until_done(self, work: Callable[[], object]) -> None:
-        """Do something again until no crash comes between."""
+        """Repeat work until no crash interrupts it."""
         while True:
             try:
                 work()
@@ -286,7 +286,7 @@ class World:
         self.backend.__dict__["runtime"] = kept
 
     def open(self) -> None:
-        """Begin as a new process."""
+        """Start as a new process."""
         self._open_place()
         self._raw = thin.connect(self.root / "popug.db")
 
@@ -305,7 +305,7 @@ class World:
     def _warned(self, sentence: str) -> None:
         require(not sentence.startswith("What follows"), "no_fault_of_the_place", sentence)
 
-    # People.
+    # Users.
 
     def boss(self) -> Principal:
         """Return the admin, who is never changed."""
@@ -336,7 +336,7 @@ class World:
         return self._raw.execute(statement, parameters).fetchall()
 
     def head(self) -> int:
-        """The position of the last event."""
+        """Return the position of the last event."""
         return int(self.rows("SELECT coalesce(max(sequence), 0) FROM bus_log")[0][0])
 
     def follow_log(self) -> None:

@@ -1,4 +1,4 @@
-"""A toy consumer with effects in a table of its own, on a real home, for tests of the bus."""
+"""A toy consumer with a table of effects, on a real home, for tests of the bus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class BusFixture:
             return [context.events.publish(registration(subject)) for subject in subjects]
 
     def append_unlinked(self, envelope: str) -> None:
-        """Append a row with nothing but an envelope, as tests and migrations may."""
+        """Append a row with an envelope only, as tests and migrations may."""
         with self.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
@@ -49,7 +49,7 @@ class BusFixture:
         return catch_up(self.runtime, [self.consumer], include_not_due=include_not_due)
 
     def effects(self) -> list[str]:
-        """The subjects taken, in the order in which they were."""
+        """Return the consumed subjects, in order."""
         return [str(row["subject"]) for row in self.rows("SELECT subject FROM toy_effects ORDER BY position")]
 
     def rows(self, statement: str) -> list[dict[str, object]]:

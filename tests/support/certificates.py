@@ -1,4 +1,4 @@
-"""A certificate for a test's own server."""
+"""A certificate for the server of a test."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A company on a temporary home, driven in process, with a clock and chance that the test decides."""
+"""A company on a temporary home, driven in process, with a clock and randomness that the test controls."""
 
 import os
 import random
@@ -37,7 +37,7 @@ class SetClock:
 
 @dataclass
 class SeededChance:
-    """Chance that repeats itself for the same seed."""
+    """Randomness that repeats for the same seed."""
 
     seed: int = 1
     _random: random.Random = field(init=False)
@@ -50,7 +50,7 @@ class SeededChance:
 
 
 def _lay_tables(home: Home) -> None:
-    """Give a new home the empty tables that the migrations make, which take ten times as long as a copy."""
+    """Copy the empty tables into a new home, since the migrations take ten times as long as a copy."""
     from tests.support.billing_company import migrated
 
     if not home.root.exists():

@@ -1,4 +1,4 @@
-"""A server that holds the home of a company under test, so that all its commands go through the socket."""
+"""A server that holds the home of a company under test, so that all its commands use the socket."""
 
 import socket
 import subprocess
@@ -42,7 +42,7 @@ class Residence:
         return self._process is not None and self._process.poll() is None
 
     def end(self) -> None:
-        """End the server, which has to do so by itself."""
+        """End the server, which must end by itself."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()

@@ -12,11 +12,11 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ShuffleTasks
 from tests.support.company import InProcess, SeededChance, SetClock
 
-PAYING_SEED = 16  # of those by which both closed days have a payout
+PAYING_SEED = 16  # with these, both closed days have a payout
 
 
 def company_with_a_past(root: Path) -> InProcess:
-    """Three people, six tasks, a shuffle, some completions, and the first two days closed."""
+    """Three users, six tasks, a shuffle, some completions, and the first two days closed."""
     company = InProcess(root, chance=SeededChance(PAYING_SEED))
     for name in ("kesha", "gosha", "ara.b-c_d"):
         company.hire(name)
@@ -34,7 +34,7 @@ def company_with_a_past(root: Path) -> InProcess:
 
 
 def copy_of(company: InProcess, root: Path) -> InProcess:
-    """The same company on a file of its own."""
+    """Return a copy of the company on another file."""
     root.mkdir()
     with (
         closing(sqlite3.connect(company.root / "popug.db")) as source,

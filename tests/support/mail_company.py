@@ -1,4 +1,4 @@
-"""A company in which only payouts happen."""
+"""A company of payouts only."""
 
 from collections.abc import Callable
 from datetime import date

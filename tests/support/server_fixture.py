@@ -1,4 +1,4 @@
-"""A company that is held open as a server holds it, with people and their tokens."""
+"""A company held open as a server holds it, with users and their tokens."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small SMTP server with moods, on a thread of its own."""
+"""A small SMTP server with planned replies, on its own thread."""
 
 import socket
 import socketserver
@@ -27,7 +27,7 @@ class Mood:
 
 @dataclass
 class Post:
-    """The server as a test sees it."""
+    """The server and its results."""
 
     mood: Mood
     port: int = 0

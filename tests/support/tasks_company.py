@@ -23,7 +23,7 @@ ALL = ListTasks(status=StatusFilter.ALL)
 
 
 def company_at(root: Path) -> InProcess:
-    """A company of a boss and the worker kesha."""
+    """Return a company of a boss and the worker kesha."""
     founded = _founded()
     shutil.copytree(founded.root, root)
     company = copy.copy(founded)
@@ -44,7 +44,7 @@ def _founded() -> InProcess:
 
 
 def refused(company: InProcess, username: str, message: Any) -> PopugError:
-    """The error of a message that was refused without a trace in the log."""
+    """Return the error of a message that was refused without an event."""
     head_before = log_head(company)
     with pytest.raises(PopugError) as caught:
         company.act(username, message)
@@ -53,7 +53,7 @@ def refused(company: InProcess, username: str, message: Any) -> PopugError:
 
 
 def log_head(company: InProcess) -> int:
-    """The position of the last event."""
+    """Return the position of the last event."""
     (row,) = company.rows("SELECT max(sequence) AS head FROM bus_log")
     head: int = row["head"]
     return head

@@ -1,4 +1,4 @@
-"""A shell at a terminal, where a person types passwords."""
+"""A shell at a terminal at which a user types passwords."""
 
 import os
 import pty

@@ -1,4 +1,4 @@
-"""Dates and times as people type them."""
+"""Dates and times, as users type them."""
 
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo

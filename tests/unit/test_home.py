@@ -1,4 +1,4 @@
-"""Where a home's server listens."""
+"""The socket of a home's server."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A token that was proved is believed again only while all that spoke for it still stands."""
+"""A cached token is accepted only while its key and its expiry are unchanged."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -87,7 +87,7 @@ def closed(day: date, in_red: int) -> DayClosed:
 
 
 def life_of(number: int, reward: int, day: date, *, hour: int = 12, user: str = "kesha") -> list[Event]:
-    """A task from its creation to its reward."""
+    """Return the events of a task from its creation to its reward."""
     task = f"task-{number}"
     at = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
     draw = PriceDraw(seed="00", algorithm="sha256-v1")

@@ -227,7 +227,7 @@ def test_two_closes_at_once_pay_once(company: InProcess) -> None:
 
 
 def append(company: InProcess, identity: str, kind: str, subject: str, data: str) -> None:
-    """An event written into the log from outside."""
+    """Write an event into the log from outside."""
     envelope = (
         f'{{"id":"{identity}","type":"popug.tasks.{kind}.v1","subject":"{subject}",'
         f'"time":"2026-03-02T09:00:00Z","data":{data}}}'

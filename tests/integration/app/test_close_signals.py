@@ -42,7 +42,7 @@ def closed_days(company: InProcess) -> int:
 
 
 def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: int, *, waiting: bool) -> None:
-    """Send the signal once some days are closed and others are not, while it waits for the lock or while it works.
+    """Send the signal once some days are closed and others are not, while it waits for the lock or works.
 
     Writers take turns, so that between two of ours it gets no further than by one.
     """

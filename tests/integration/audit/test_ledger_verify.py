@@ -1,4 +1,4 @@
-"""``ledger verify`` and ``doctor`` believe a true history and name the first thing that is wrong in any other."""
+"""``ledger verify`` and ``doctor`` accept an untouched history and name the first fault of any other."""
 
 import re
 from collections.abc import Iterator

@@ -21,7 +21,7 @@ STEPS = 22
 
 
 def answers(company: InProcess, **as_of: Any) -> dict[str, Any]:
-    """Income, analytics, statement and balance, of today and of the days around it."""
+    """Return income, analytics, statement and balance, of today and of the days around it."""
     today = company.backend.runtime.calendar.date_of(company.clock.now())
     asked: list[Message[Any]] = [GetIncome(**as_of), GetAnalytics(**as_of)]
     for days in (-3, -1, 0, 1):

@@ -161,7 +161,7 @@ def test_redelivery_after_a_close_changes_nothing(house: BillingCompany) -> None
 
 
 def story(house: BillingCompany) -> list[Event]:
-    """Assignments and completions of twenty tasks among two people, in the order of each task."""
+    """Return assignments and completions of twenty tasks of two users, in order for each task."""
     chance, people, events = random.Random(5), ("kesha", "gosha"), list[Event]()
     for number in range(1, 21):
         task_id = f"task-{number}"

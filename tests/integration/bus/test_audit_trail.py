@@ -1,4 +1,4 @@
-"""The audit: every command that changes something is an event with its actor, and can be asked for by that actor."""
+"""The audit: every command with a change publishes an event with its actor, and the log can be filtered by actor."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -40,7 +40,7 @@ for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")
 
 ELSEWHERE = {"BackUp", "Restore", "RunDue", "RunHooks", "RetryHook"}
-# a copy of the home, its return, the scheduler's close, and hooks: tested with them
+# backup, restore, the scheduler's close, and hooks have their own tests
 POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject": "bad-%d", "time": "x", "data": {}}'
 
 
@@ -54,7 +54,7 @@ class Story:
             play()
 
     def give(self, message: Command[Any], by: Callable[[Command[Any]], Any] | None = None) -> Any:
-        """Give a command as the boss, unless it is said how."""
+        """Run a command as the boss, unless the table says otherwise."""
         head = self.people.head()
         answer = (by or (lambda asked: self.people.act("boss", asked)))(message)
         self.told[type(message).__name__] = {

@@ -290,7 +290,7 @@ def test_stuck_consumer_far_behind_hides_no_event_of_others(toy: BusFixture) -> 
 
 
 def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The consumers that are let take a portion from now on, each time again."""
+    """Record the name of each consumer that processes a batch from now on."""
     names: list[str] = []
     advance = consumers.process_next_batch
 
@@ -327,7 +327,7 @@ def test_catch_up_without_consumers_does_nothing(toy: BusFixture) -> None:
 
 
 def later(toy: BusFixture, ear: RecordingConsumer) -> Consumer:
-    """A consumer during which a day passes."""
+    """Return a consumer during which a day passes."""
 
     def wait(events: Sequence[Delivered[Event]], context: Context) -> None:
         toy.clock.advance(days=1)

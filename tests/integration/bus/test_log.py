@@ -50,7 +50,7 @@ def linked(before: str, toy: BusFixture, first: int, last: int) -> str:
 
 
 def append_many(toy: BusFixture, subject: str, count: int) -> None:
-    """Append many registrations without their cost."""
+    """Append many registrations cheaply."""
     toy.publish(subject)
     with toy.runtime.writing(OPERATOR) as context:
         (first,) = envelopes(toy)[-1:]

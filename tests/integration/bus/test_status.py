@@ -14,7 +14,7 @@ from tests.support.bus_fixture import BusFixture
 
 
 def nothing(*_: object) -> None:
-    """Take events and leave no trace."""
+    """Consume events without an effect."""
 
 
 SLEEPER = Consumer("sleeper", (UserDeactivated,), nothing)

@@ -71,7 +71,7 @@ def append(company: InProcess, row: dict[str, Any] | bytes, sequence: int | None
 
 
 def named(company: InProcess) -> str:
-    """All that status and doctor say."""
+    """Return the problems that status and doctor report."""
     status, health = company.act("boss", ShowBusStatus()), company.backend.perform(CheckHealth())
     dead = [f"{letter.consumer} {letter.error}" for letter in company.act("boss", ListDeadLetters()).dead]
     unknown = [f"unknown {event_type.type}" for event_type in status.unknown]

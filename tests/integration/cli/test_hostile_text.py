@@ -51,7 +51,7 @@ class Shown:
         return self
 
     def strings(self) -> set[str]:
-        """Every string of the JSON document or of the JSON lines."""
+        """Return every string of the JSON document or of the JSON lines."""
         return {string for line in self.out.splitlines() for string in strings_in(json.loads(line))}
 
 
@@ -103,7 +103,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def furnish(root: Path) -> Stage:
-    """Write hostile text past all rules, as an event, a row or an old version would have brought it in."""
+    """Write hostile text past all rules, as an event from outside, a row or an old version might."""
     company = InProcess(root, time_zone="UTC", clock=SetClock(datetime.now(UTC).replace(microsecond=0)))
     company.hire("kesha")
     names, titles, logged = TEXTS[:PEOPLE], TEXTS[:TASKS], TEXTS[PEOPLE:]
@@ -141,7 +141,7 @@ def unknown(texts: list[str]) -> dict[str, Any]:
 
 
 def poisonous(bad: str) -> dict[str, Any]:
-    """An event that every consumer chokes on."""
+    """Append an event on which every consumer fails."""
     return {"type": "popug.identity.user_registered.v1", "subject": bad, "time": bad, "actor": bad, "data": {bad: bad}}
 
 
@@ -220,11 +220,11 @@ def test_reason_and_an_error_are_shown_and_kept_as_they_are(stage: Stage) -> Non
 
 # --- what is typed -------------------------------------------------------------------------------
 
-LASTING = {"demo", "init", "scheduler", "serve", "dashboard", "follow"}  # they would run on, or found a company
+LASTING = {"demo", "init", "scheduler", "serve", "dashboard", "follow"}  # they would keep running, or create a company
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of the program with its words."""
+    """Yield every command of the program with its words."""
     if not hasattr(command, "commands"):
         yield path, command
         return
@@ -246,7 +246,7 @@ def test_argument_is_quoted_without_raw_characters(stage: Stage, line: str) -> N
         given_arguments = [TEXTS[n + 60 + i] if n % 2 else bad for i, _ in enumerate(arguments)]
         safe = ["--", *given_arguments] if given_arguments else []
         told = [each for each in options if each.name != "home" and not (each.name == "server" and bad == "\x00")]
-        tries += [(*words, f"{each.opts[-1]}={bad}", *safe) for each in told]  # no server at all would be a real logout
+        tries += [(*words, f"{each.opts[-1]}={bad}", *safe) for each in told]  # else a real logout
         if arguments:
             tries.append((*words, *safe))
     for each in tries:

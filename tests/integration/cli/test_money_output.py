@@ -24,7 +24,7 @@ from tests.support.company import InProcess
 
 
 class Desk:
-    """A company, and the commands as one of its people types them."""
+    """A company, and its commands as a user types them."""
 
     def __init__(self, root: Path) -> None:
         Home(root).make()

@@ -1,4 +1,4 @@
-"""The table of permissions as `popug permissions` shows it: each command once, each message in the JSON."""
+"""The output of `popug permissions`: each command once, each message in the JSON."""
 
 import json
 from collections import Counter

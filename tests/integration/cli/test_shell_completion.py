@@ -31,7 +31,7 @@ LIMIT_SECONDS = 60
 
 @dataclass
 class Office:
-    """A company and the tokens of its people."""
+    """A company and the tokens of its users."""
 
     root: Path
     tokens: dict[str, str]

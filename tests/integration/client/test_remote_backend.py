@@ -40,7 +40,7 @@ Serve = Callable[..., FakeServer]
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts a server that gives these replies."""
+    """Start a server that gives these replies."""
     monkeypatch.setattr(remote_backend, "RETRY_DELAYS_SECONDS", (0.0, 0.01, 0.01))
     started: list[FakeServer] = []
 
@@ -403,7 +403,7 @@ def test_wait_for_a_busy_server_is_bounded(serve: Serve) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_slow_answer_times_out(serve: Serve) -> None:
-    """All its bytes take several times as long as they may; a client that waited for them would have an answer."""
+    """Its bytes take several times the limit; a client that waited for all of them would get an answer."""
     slowly = saying(*(bytes([each]) for each in answer(ADA)), then=lambda: sleep(0.01))
     assert len(answer(ADA)) * 0.01 > 5 * http.READ_TIMEOUT_SECONDS
     assert refusal(lambda: reach(serve(slowly)).perform(QUERY, "t")).code == "server_unavailable"

@@ -1,4 +1,4 @@
-"""Hooks: the operator's own programs are given events at least once, in order, outside any transaction."""
+"""Hooks: the operator's programs get events at least once, in order, outside any transaction."""
 
 import json
 import os

@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture
 def toy(tmp_path: Path) -> BusFixture:
-    """A log of two events, and the hook ``chat`` that is to be given both."""
+    """A log of two events, and the hook ``chat`` that consumes both."""
     made = BusFixture(tmp_path / "home")
     keep_up(made, {"chat": made.clock.now()})
     made.publish("ann", "bob")

@@ -1,4 +1,4 @@
-"""Tokens forged with the libraries of others (joserfc, jsonwebtoken on Node): each gets exit 4 and a sentence."""
+"""Tokens forged with other libraries (joserfc, jsonwebtoken on Node): each gets exit 4 and a sentence."""
 
 import io
 import json
@@ -72,12 +72,12 @@ class Forger:
         return content
 
     def say(self, **changes: Any) -> str:
-        """A token of the company's own key; a claim that is ``...`` is left out."""
+        """Return a token of the company's own key; a claim that is ``...`` is left out."""
         claims = {name: value for name, value in (self.claims | changes).items() if value is not ...}
         return sign(self.header, claims, self.key)
 
     def head(self, key: Key | None = None, **changes: Any) -> str:
-        """A token with the right claims, and another header or key."""
+        """Return a token with the right claims, and another header or key."""
         header = {name: value for name, value in (self.header | changes).items() if value is not ...}
         return sign(header, self.claims, key or self.key)
 
@@ -225,7 +225,7 @@ def test_every_claim_is_needed_in_its_own_type(forger: Forger, claim: str, value
 
 @pytest.mark.parametrize("claim", OTHER_HOLDERS)
 def test_claim_that_differs_from_the_token_list_is_refused(forger: Forger, claim: str) -> None:
-    """Even with the company's own key: the list of tokens has the last word about holder, role and id."""
+    """Even with the company's own key, the list of tokens decides about user, role and id."""
     with refused("token_revoked", 4):
         forger.people.backend.perform(WhoAmI(), forger.say(**{claim: OTHER_HOLDERS[claim]}))
 
@@ -275,7 +275,7 @@ def newest_key(forger: Forger) -> OKPKey:
 
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which Node finds jsonwebtoken; without one the test is skipped, and says why."""
+    """A folder in which Node finds jsonwebtoken; skip with a reason without one."""
     folder = tmp_path_factory.mktemp("node")
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None:

@@ -21,7 +21,7 @@ def company(tmp_path: Path) -> InProcess:
 
 @pytest.fixture(autouse=True)
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the write lock was held at each hash."""
+    """Record whether the write lock was held at each hash."""
     held: list[bool] = []
     hasher = passwords._hasher
 

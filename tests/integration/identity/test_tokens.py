@@ -48,7 +48,7 @@ def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def guess(people: People, times: int, name: str = "kesha") -> list[str]:
-    """The codes with which so many wrong passwords are refused."""
+    """Log in with that many wrong passwords. Return the codes."""
     codes = []
     for _ in range(times):
         with pytest.raises(PopugError) as error:

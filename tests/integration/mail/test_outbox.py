@@ -1,4 +1,4 @@
-"""Payout mail on a file: queued once, sent at least once under one Message-ID, to the address of the moment."""
+"""Payout mail on a file: queued once, sent at least once under one Message-ID, to the current address."""
 
 import stat
 from contextlib import suppress

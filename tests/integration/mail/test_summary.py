@@ -47,7 +47,7 @@ def summary_mails(company: InProcess) -> list[MailLine]:
 
 
 def letters(company: InProcess) -> dict[str, EmailMessage]:
-    """The summaries that were delivered, by receiver."""
+    """Return the summaries that were delivered, by receiver."""
     mails = [read(file) for file in company.root.glob("mail/new/*")]
     return {receiver(mail): mail for mail in mails if str(mail["Subject"]).startswith("Closed")}
 

@@ -59,7 +59,7 @@ def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningSer
 def is_ready(served: RunningServer) -> bool:
     try:
         return served.request("GET", "/readyz").status == 200
-    except ConnectionError:  # refused before it has asked
+    except ConnectionError:  # refused before it has sent a request
         return False
 
 
@@ -136,7 +136,7 @@ def test_second_request_has_the_same_time_limit(served: RunningServer) -> None:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(10_000).startswith(b"HTTP/1.1 200")
         client.sendall(b"GET /heal")
-        all_of(client)  # raises TimeoutError where the server goes on waiting
+        all_of(client)  # raises TimeoutError if the server keeps waiting
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def numbers_of_tasks(residence: ServerFixture) -> list[int]:
 
 
 def refused(capfd: pytest.CaptureFixture[str], home: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and the error of a ``serve`` that is refused, run in this process."""
+    """Return the exit code and the error of a ``serve`` that is refused, run in this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = run(["serve", "--home", str(home), "--json", *arguments])

@@ -1,4 +1,4 @@
-"""Rights that hold: the company belongs to one user of the system, and others reach it by a group's socket only.
+"""File permissions in effect: one system user owns the company, and others reach it by a group's socket only.
 
 The users are made by the test, which takes root; elsewhere it is skipped.
 """
@@ -93,7 +93,7 @@ def people() -> Iterator[People]:
 
 @dataclass
 class Company:
-    """A company that is served on a socket for the group."""
+    """A company served on a socket for the group."""
 
     residence: ServerFixture
     server: "subprocess.Popen[str]"

@@ -47,7 +47,7 @@ for path in sorted(root.rglob("*")):
 
 @pytest.mark.parametrize("umask", ["000", "022", "077"])
 def test_every_file_is_private_with_any_umask(tmp_path: Path, umask: str) -> None:
-    """In process, so that no command line has set the umask right before."""
+    """The commands run in process, so that no command line sets the umask right before."""
     session = {"POPUG_SESSION": str(tmp_path / "config" / "popug" / "session.json")}
     lived = subprocess.run(
         [sys.executable, "-c", LIVE, str(tmp_path), umask],

@@ -56,7 +56,7 @@ def held(company: InProcess) -> Iterator["subprocess.Popen[str]"]:
 
 
 def are_waiting(company: InProcess, count: int) -> None:
-    """Wait until so many are in the queue."""
+    """Wait until that many writers are in the queue."""
     inode = f":{(company.root / write_lock.LOCK_FILE_NAME).stat().st_ino} "
 
     def are_there() -> bool:
@@ -148,7 +148,7 @@ def test_wait_for_lock_ends_unless_other_writers_progress(company: InProcess, mo
 
 
 class Stopped(BaseException):
-    """The caller is to end."""
+    """The caller must stop."""
 
 
 def test_stopped_caller_gives_up_lock_unless_write_is_required(
@@ -206,7 +206,7 @@ def test_home_restored_during_a_wait_is_not_written(company: InProcess, tmp_path
 
 
 def test_writers_work_without_the_queue_file(company: InProcess) -> None:
-    """Where its file cannot be had, SQLite keeps writers apart as ever; where it was taken away, it is made again."""
+    """Without its file, SQLite keeps writers apart as before; a deleted file is made again."""
     lock = company.root / write_lock.LOCK_FILE_NAME
     lock.unlink()
     lock.mkdir()

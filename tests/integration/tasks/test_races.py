@@ -1,4 +1,4 @@
-"""Completions and shuffles at once: each task has exactly one winner, and nothing is lost."""
+"""Concurrent completions and shuffles: each task has exactly one winner, and nothing is lost."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def outcome(backend: LocalBackend, worker: Principal, number: int) -> str:
 
 
 def shuffle(backend: LocalBackend, boss: Principal) -> Counter[str]:
-    """Shuffle while anything is open, a bounded number of times."""
+    """Shuffle while any task is open, a limited number of times."""
     for _ in range(MAX_SHUFFLES):
         if backend.perform_as(boss, ShuffleTasks()).task_count == 0:
             break

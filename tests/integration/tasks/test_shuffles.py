@@ -34,7 +34,7 @@ TABLES = ("tasks_people", "tasks_people_history", "tasks_tasks", "tasks_shuffles
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """Three workers and twenty tasks, of which the first is done."""
+    """Three workers and twenty tasks, the first of which is completed."""
     company = company_at(tmp_path / "home")
     company.hire("asya")
     company.hire("gosha", "accountant")

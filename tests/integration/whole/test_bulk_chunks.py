@@ -34,7 +34,7 @@ MANY = 10
 
 @pytest.fixture
 def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    """A company of a boss and three workers that does everything by threes."""
+    """A company of a boss and three workers with batches of three."""
     monkeypatch.setattr(assignments, "TASKS_AT_ONCE", PORTION)
     monkeypatch.setattr(commands, "TASKS_AT_ONCE", PORTION)
     monkeypatch.setattr(identity, "PEOPLE_AT_ONCE", PORTION)

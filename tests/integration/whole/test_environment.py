@@ -78,7 +78,7 @@ def test_older_program_leaves_a_newer_home_as_it_is(
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that a program of the future has migrated."""
+    """A home migrated by a later program."""
     company = InProcess(tmp_path_factory.mktemp("newer") / "home")
     company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:

@@ -164,7 +164,7 @@ def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatc
 def test_interrupted_commit_reports_if_it_was_made(
     monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
 ) -> None:
-    """The interrupt comes while the disk is waited for."""
+    """The interrupt comes during the wait for the disk."""
     connection, driver = Mock(), Mock(in_transaction=in_transaction)
     driver.execute.side_effect = KeyboardInterrupt
     monkeypatch.setattr(engine, "raw_connection", lambda _: driver)

@@ -1,4 +1,4 @@
-"""An upgrade and processes that still run: no migration under a server, no write by a program that is too old."""
+"""An upgrade during running processes: no migration under a server, no write by a program that is too old."""
 
 import json
 import os
@@ -54,7 +54,7 @@ with exclusive_lock(Home(Path(sys.argv[1]))):
 
 @pytest.fixture
 def old(tmp_path: Path) -> Home:
-    """A home that a program of the first release has left."""
+    """A home of the first release."""
     home = Home(tmp_path / "old")
     unpack(OLD, home)
     with ExitStack() as beside:
@@ -95,7 +95,7 @@ def set_version(database: Path, version: str = "9999") -> None:
 
 
 def upgrade_after(place: LocalBackend, kind: type[Any]) -> None:
-    """Let the database be of a newer program as soon as a write with such a result is committed."""
+    """Give the database a newer version as soon as a write with such a result is committed."""
 
     def note(context: Context, result: Any) -> None:
         if isinstance(result, kind):
@@ -314,7 +314,7 @@ def test_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) ->
 
 
 def test_reply_that_cannot_be_kept_is_in_doubt(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shuffle that takes several transactions is done; its answer can no longer be written down."""
+    """A shuffle of several transactions is done; its answer cannot be stored any more."""
     keep = idempotency._save
 
     def keep_after_an_upgrade(*arguments: Any) -> None:
@@ -342,7 +342,7 @@ def test_popug_serve_refuses_to_write_after_an_upgrade(residence: ServerFixture)
 def test_server_refused_on_a_home_upgraded_before_start(
     residence: ServerFixture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An upgrade comes between the moment when the server opens the home and the moment when it holds it."""
+    """The upgrade happens after the server opens the home and before the server holds it."""
 
     @contextmanager
     def holding_too_late(home: Home) -> Iterator[None]:

@@ -24,7 +24,7 @@ FAULTS_TOLD = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where something failed or does not hold."""
+    """Return 1 if a command failed or an invariant is broken."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation.concurrency", description="Let a crowd use one home."
     )

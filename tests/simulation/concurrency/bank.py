@@ -1,4 +1,4 @@
-"""Jepsen's bank test in terms of popug: in every snapshot all accounts sum to zero and equal their entries."""
+"""Jepsen's bank test for popug: in every snapshot all accounts sum to zero and equal their entries."""
 
 import sqlite3
 from contextlib import closing

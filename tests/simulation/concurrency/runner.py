@@ -55,7 +55,7 @@ class Load(NamedTuple):
 
 
 def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
-    """Found a company and put the load on it."""
+    """Create a company and put the load on it."""
     worker.warm_up()
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
@@ -151,7 +151,7 @@ def _run_workers(
 
 @contextmanager
 def _server(shop: Path, faults: list[str]) -> Iterator[None]:
-    """Serve the home; a server that does not go on to the end, and then ends as it should, is a fault."""
+    """Serve the home; it is a fault if the server ends early or fails at its end."""
     line = [sys.executable, "-m", "popug_cli", "serve", "--home", str(shop / "home"), "--json"]
     program = {"PYTHONPATH": str(Path(popug_cli.__file__).parents[1])}
     with (shop / "server-errors").open("w+", encoding="utf-8") as errors:
@@ -182,7 +182,7 @@ def _wait(processes: list[Any], done: "Synchronized[int]", watch: Callable[[int]
 
 
 def _in_a_child(shop: Path, work: Callable[[], Any]) -> Any:
-    """Do some work in a child, so that this process, which forks others, never has the database open."""
+    """Do work in a child, so that this process, which forks others, never has the database open."""
     file = shop / "outcome"
 
     def run() -> None:

@@ -26,7 +26,7 @@ ENVIRONMENT = {
 }
 WORD = "seven-cages-under-9-moons"
 OPERATORS_LINES = ("doctor", "ledger verify", "scheduler --once")
-EXPECTED_WARNING = "warning: Another process is sending mail"  # true of two senders at once
+EXPECTED_WARNING = "warning: Another process is sending mail"  # two concurrent senders may give it
 REFUSED_FOR_A_REASON = frozenset({0, 3, 5, 6})
 MODULES = ("identity", "tasks", "billing", "analytics", "mail")
 
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The document, where it was done."""
+        """Return the JSON document of a successful command, else an empty one."""
         return json.loads(self.stdout) if self.code == 0 else {}
 
 
@@ -76,12 +76,12 @@ def warm_up() -> None:
 
 @cache
 def program() -> Any:
-    """The command line, built once."""
+    """Return the command line, built once."""
     return build()
 
 
 def run_line(home: Path, line: list[str], *, typed: str = "", token: str = "") -> Answer:
-    """Run a command line in this process, with an environment of its own."""
+    """Run a command line in this process, with its own environment."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     files = [io.BytesIO(typed.encode()), io.BytesIO(), io.BytesIO()]
     sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(file, encoding="utf-8") for file in files)
@@ -112,7 +112,7 @@ class Worker:
         self.turn = 0
 
     def run(self, commands: int, give_up_at: float | None, done: Callable[[], None]) -> WorkerReport:
-        """Give so many commands, or as many as there is time for."""
+        """Run that many commands, or as many as the time allows."""
         while self.turn < commands if give_up_at is None else time.monotonic() < give_up_at:
             kind = self.chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
             KINDS[kind][1](self)
@@ -121,7 +121,7 @@ class Worker:
         return self.report
 
     def operate(self, is_over: Callable[[], bool]) -> WorkerReport:
-        """Work on the home itself as its operator does, until the others have left."""
+        """Work on the home itself as its operator does, until the workers have ended."""
         while not is_over():
             self.send(self.chance.choice(OPERATORS_LINES))
             _backup(self)

@@ -31,7 +31,7 @@ def judge_found(rehearsal: Rehearsal, found: Examined, *, acknowledged: bool, un
 
 
 def _as_undisturbed(rehearsal: Rehearsal, after: Aftermath) -> str:
-    """The repeat ends like the undisturbed command; where that was done already, like doing it twice."""
+    """Check that the repeat ends like the undisturbed command, or like doing it twice if it was already done."""
     done = after.found.state == rehearsal.once
     expected = rehearsal.twice if done else rehearsal.once
     if after.ended.state != expected:

@@ -12,7 +12,7 @@ SEED_BYTES = 16
 
 
 class StandingClock:
-    """Shows one instant."""
+    """A clock that shows one instant."""
 
     def __init__(self, instant: datetime) -> None:
         self.instant = instant
@@ -40,7 +40,7 @@ class PlacedChance:
         return blake2b(key.encode(), digest_size=count).digest()
 
     def at(self, position: int) -> None:
-        """A transaction begins at this head of the log."""
+        """Note the head of the log at the start of a transaction."""
         self._position, self._drawn = position, 0
 
 

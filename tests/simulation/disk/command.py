@@ -31,7 +31,7 @@ class Harness(NamedTuple):
 
 
 def run(harness: Harness, arguments: list[str] | None = None) -> int:
-    """1 where something did not hold, 77 where the machine cannot run it."""
+    """Return 1 if a rule was broken, 77 if the machine cannot run the harness."""
     given = sys.argv[1:] if arguments is None else arguments
     chosen = _parser(harness).parse_args(given)
     if not fault_shim.is_preloaded():

@@ -1,4 +1,4 @@
-"""The bench: one warm process that forks a child for each command, which begins as a new process would.
+"""The runner of commands: one warm process that forks a child for each, which starts as a new process would.
 
 A child opens its own database connections, writes its answer into files in memory, and ends as the program does:
 without closing anything.
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the answer was printed to its end."""
+        """Return whether the answer was printed completely."""
         return self.stdout.endswith("\n")
 
     @property
@@ -105,7 +105,7 @@ class Aftermath(NamedTuple):
 
 
 def warm_up(folder: Path) -> None:
-    """Import all that commands use and run a bit of it, once, with temporary files in a folder; then stand still."""
+    """Import everything that commands use and run a part of it, with temporary files in a folder; then freeze."""
     tempfile.tempdir = str(folder)
     for module in ("identity", "tasks", "billing", "analytics", "mail"):
         for part in ("commands", "queries", "tables"):
@@ -145,7 +145,7 @@ def _try_out(root: Path) -> None:
 
 @cache
 def program() -> Any:
-    """The command line, built once."""
+    """Return the command line, built once."""
     return build()
 
 
@@ -170,13 +170,13 @@ def carry_out(
 
 
 def examine(root: Path, order: Order) -> Examined:
-    """Let the doctor look; consumers catch up by it."""
+    """Run the doctor, which lets consumers catch up."""
     clock_and_randomness.settle(order.at, order.chance)
     return _examined(root)
 
 
 def aftermath(root: Path, order: Order) -> Aftermath:
-    """The doctor's finding, the command given again, and the doctor's finding after it; all in this process."""
+    """Return the doctor's finding, the command's repeat, and the doctor's finding after it; all in this process."""
     found = examine(root, order)
     return Aftermath(found, give(root, order), examine(root, order))
 
@@ -227,7 +227,7 @@ def _diagnosis(root: Path) -> str:
 
 
 def later(order: Order, **duration: float) -> Order:
-    """The same command line after a while."""
+    """Return the same command line at a later time."""
     return order._replace(at=order.at + timedelta(**duration))
 
 

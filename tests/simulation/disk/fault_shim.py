@@ -27,7 +27,7 @@ class Mode(IntEnum):
 
 
 class NotPossible(RuntimeError):
-    """The harness cannot run on this machine; says why."""
+    """The harness cannot run on this machine; the message gives the reason."""
 
 
 def run_preloaded(module: str, arguments: list[str]) -> int:
@@ -45,12 +45,12 @@ def run_preloaded(module: str, arguments: list[str]) -> int:
 
 
 def is_preloaded() -> bool:
-    """Whether this process runs under the shim."""
+    """Return whether this process runs under the shim."""
     return MARK in os.environ
 
 
 def compile_shim(folder: Path) -> Path:
-    """The shared library, compiled with ``cc``."""
+    """Return the shared library, compiled with ``cc``."""
     if not sys.platform.startswith("linux"):
         raise NotPossible("the disk harnesses need Linux")
     compiler = shutil.which("cc")

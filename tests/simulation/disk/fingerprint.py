@@ -23,7 +23,7 @@ def fingerprint(root: Path) -> str:
 
 
 def _recovered(home: Path) -> bytes:
-    """The database as SQLite recovers it, in a copy."""
+    """Return the database as SQLite recovers it, from a copy."""
     probe = home.parent.with_name(f"{home.parent.name}-probe")
     shutil.rmtree(probe, ignore_errors=True)
     probe.mkdir()

@@ -56,7 +56,7 @@ class Command(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """A command as it was given in the day, with a copy of the home as it was before."""
+    """A command of the scenario, with a copy of the home before it."""
 
     number: int
     command: Command
@@ -65,7 +65,7 @@ class Step:
 
     @property
     def again(self) -> Order:
-        """The same command given again."""
+        """Return the repeat of the command."""
         order = command_runner.later(self.order, seconds=self.command.quiet_for.total_seconds())
         return order._replace(otherwise=self.command.otherwise)
 
@@ -91,19 +91,19 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Day:
-    """The steps of a day; those that only prepare are left out."""
+    """Return the steps of a scenario without those that only prepare."""
 
     seed: str
     folder: Path
     steps: tuple[Step, ...]
 
     def step(self, number: int) -> Step:
-        """The step of that number."""
+        """Return the step of that number."""
         return next(step for step in self.steps if step.number == number)
 
 
 def commands(chance: random.Random, folder: Path) -> list[Command]:
-    """The commands of a day; the files that they read are written into the folder."""
+    """Return the commands of a scenario; write the files that they read into the folder."""
     people, tasks = chance.randint(1, 3), chance.randint(1, 6)
     newcomers = [{"username": f"n{n}", "email": f"n{n}@popug.example", "role": "worker"} for n in range(people)]
     titles = [{"title": f"Chore {n} {'x' * chance.randint(0, 120)}"} for n in range(tasks)]
@@ -156,7 +156,7 @@ Watch = Callable[[int, int], None]
 
 
 def build(seed: str, folder: Path, watch: Watch = lambda done, total: None, *, length: int | None = None) -> Day:
-    """Live through the day undisturbed, or its first few commands, and keep the home as it was before each."""
+    """Run the scenario undisturbed, or its first few commands, and keep the home before each."""
     live = folder / "live"
     live.mkdir(parents=True)
     steps: list[Step] = []
@@ -205,7 +205,7 @@ def _order(seed: str, number: int, command: Command, live: Path) -> Order:
 
 
 def _token(live: Path, actor: str, order: Order) -> str:
-    """A token that the admin issues; it is a part of the day like everything else."""
+    """Return a token that the admin issues, as a part of the scenario."""
     issue = ("token", "issue", actor, "--ttl", "3d", "--json")
     done = carry_out(live, order._replace(line=issue, typed="", chance=f"{order.chance}/token"))
     assert done.code == 0, done

@@ -58,7 +58,7 @@ def state_of(home: Home) -> State:
         state["lost mail"] = sorted({name for (name,) in database.execute(sent)} - {*state["files"]["mails"]})
         state["files"]["mails"] = len(state["files"]["mails"])
     if state["people"]:
-        signing_key(home)  # raises where no token can be signed
+        signing_key(home)  # raises if no token can be signed
     return state if state["people"] else {}
 
 
@@ -74,12 +74,12 @@ def without_lost_login(state: State) -> State:
 
 
 def summary(state: State) -> str:
-    """A short name for a state."""
+    """Return a short name for a state."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def difference(one: State, other: State) -> str:
-    """Where two states differ, in words."""
+    """Return the differences of two states in words."""
     for name in sorted(one.keys() | other.keys()):
         mine, theirs = one.get(name), other.get(name)
         if mine != theirs and isinstance(mine, list) and isinstance(theirs, list):
@@ -95,7 +95,7 @@ def _but(rows: list[Any], others: list[Any]) -> str:
 
 
 def _files(home: Home) -> dict[str, Any]:
-    """Settings, mails and backups, each read to its end; a broken or readable one is an error."""
+    """Return settings, mails and backups, each read completely; a damaged or readable one is an error."""
     return {
         "settings": home.config.read_text(encoding="utf-8") if home.config.exists() else "",
         "mails": [_message_id(file) for file in sorted(home.maildir.glob("new/*"))],

@@ -37,7 +37,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(point: int, fault: str) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, point=point, fault=fault)
 
 
@@ -62,7 +62,7 @@ def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) 
 
 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
-    """A command that says it was done is done; one that says nothing was changed changed nothing.
+    """Check that a command reported as done is done, and one reported as unchanged changed nothing.
 
     There are two exceptions. If a session could not be stored, the login counts as nothing, but a company reported as
     created counts. A mail may be sent more than once.

@@ -1,4 +1,4 @@
-"""A few trials of each disk harness, one after the other in one process on one morning."""
+"""A few trials of each disk harness, one after the other in one process on one short scenario."""
 
 import random
 from itertools import islice

@@ -27,7 +27,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(point: int, *, amidst: bool) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, point=point, mode=MODES[amidst])
 
 

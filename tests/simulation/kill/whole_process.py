@@ -1,4 +1,4 @@
-"""The same kills on the whole program: ``strace`` sends SIGKILL at the n-th call, and nothing of ours is inside."""
+"""The same kills of the whole program: ``strace`` sends SIGKILL at the n-th call, without code of the tests inside."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ def count_calls(line: list[str], environment: dict[str, str], log: Path) -> Coun
 
 
 def killed(line: list[str], environment: dict[str, str], call: str, at: int) -> subprocess.CompletedProcess[str]:
-    """A command line that was killed at the n-th call of a kind at the files of the database."""
+    """Run a command line that is killed at the n-th call of a kind on the files of the database."""
     return _run(line, environment, ["-o", "/dev/null", "--inject", f"{call}:signal=SIGKILL:when={at}"])
 
 

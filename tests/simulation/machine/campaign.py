@@ -1,4 +1,4 @@
-"""Machine after machine, some thousand operations at a time, each from a seed of its own."""
+"""One machine after another, some thousand operations each, each from its own seed."""
 
 import time
 from collections.abc import Callable

@@ -238,7 +238,7 @@ class CompanyMachine(RuleBasedStateMachine):
                 "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
             )
 
-    # Questions.
+    # Queries.
 
     @rule(who=places)
     def ask_for_a_balance(self, who: int) -> None:

@@ -35,7 +35,7 @@ class Person:
 
     @property
     def assignable(self) -> bool:
-        """Whether chance may choose them."""
+        """Return whether the user is assignable."""
         return self.active and self.role in ASSIGNABLE_ROLES
 
 
@@ -102,12 +102,12 @@ class Company:
     # Days.
 
     def today(self, now: datetime) -> date:
-        """The date on the company's calendar."""
+        """Return the date on the company's calendar."""
         return now.astimezone(self.zone).date()
 
     @property
     def first_open(self) -> date:
-        """The first day that is not closed."""
+        """Return the first day that is not closed."""
         return max(self.closed) + ONE_DAY if self.closed else self.first_day
 
     def business_date(self, now: datetime) -> date:
@@ -115,7 +115,7 @@ class Company:
         return max(self.today(now), self.first_open)
 
     def refuses_close(self, who: str, up_to: date, now: datetime, *, confirmed: bool) -> str:
-        """Why a close is refused, by its code."""
+        """Return the code of the refusal of a close, or an empty text."""
         if self.people[who].role not in MAY_CLOSE:
             return "forbidden"
         if up_to > self.today(now):
@@ -150,7 +150,7 @@ class Company:
         return sum(SIGN[e.kind] * e.cents for e in self.entries if e.person == name and e.day <= day)
 
     def refuses_correction(self, place: int) -> str:
-        """Why an entry is not corrected, by its code."""
+        """Return the code of the refusal of a correction, or an empty text."""
         correctable = self.entries[place].kind in REVERSAL_OF and place not in self.reversed
         return "" if correctable else "not_correctable"
 
@@ -195,13 +195,13 @@ class Company:
 
     @property
     def waits(self) -> bool:
-        """Whether something is not entered yet."""
+        """Return whether an entry is not posted yet."""
         return any(task.owed for task in self.tasks)
 
     # Tasks.
 
     def refuses_task(self) -> str:
-        """Why a task is not created, by its code."""
+        """Return the code of the refusal to create a task, or an empty text."""
         return "" if any(p.assignable for p in self.people.values()) else "nobody_assignable"
 
     def add(self, title: str, jira: str | None, creator: str, drawn: Mapping[int, str], now: datetime) -> Task:
@@ -215,13 +215,13 @@ class Company:
         return task
 
     def charge(self, tasks: Iterable[Task], prices: Mapping[int, Price], now: datetime) -> None:
-        """Debit the fee of each from its assignee, at the price that it has."""
+        """Debit the fee of each task from its assignee, at the task's price."""
         for task in tasks:
             self._price(task, prices[task.number])
             self._owe(task, Owed("fee", task.assignee, self.today(now)))
 
     def fresh(self, titles: list[str]) -> list[str]:
-        """The lines of a file that were not imported before; they count as imported from now on.
+        """Return the lines of a file that were not imported before; they count as imported from now on.
 
         A line is known by its Jira id, else by its title and the how-manieth of that title it is.
         """
@@ -248,14 +248,14 @@ class Company:
         return "task_reassigned" if who in task.lost_by else "not_your_task"
 
     def complete(self, number: int, now: datetime) -> None:
-        """The assignee is done."""
+        """Complete a task as its assignee."""
         task = self.tasks[number - 1]
         task.completed = True
         self._owe(task, Owed("reward", task.assignee, self.today(now)))
 
     @property
     def open_tasks(self) -> list[Task]:
-        """Tasks that are not completed."""
+        """Return the open tasks."""
         return [task for task in self.tasks if not task.completed]
 
     def refuses_shuffle(self, who: str) -> str:

@@ -1,7 +1,8 @@
 """A disk after a power cut: what it must have kept, and what it may have kept.
 
 Synced data is kept: the writes of a file up to its last sync, and the names of a directory up to the directory's last
-sync. Any later writes may be there, whole or in sectors, in any order; and the first few later changes of names. A rename is there or not. An index in shared memory is never there.
+sync. Any later writes may be there, whole or in sectors, in any order; and the first few later changes of names. A
+rename is there or not. An index in shared memory is never there.
 """
 
 import os
@@ -54,7 +55,7 @@ class Disk:
                 self._files[path.stat().st_ino] = File(bytearray(path.read_bytes()))
 
     def take(self, record: Record) -> None:
-        """The next thing that is done."""
+        """Apply the next record."""
         if record.kind in {journal.WRITE, journal.TRUNCATE}:
             self._file(record.file).pending.append(record)
         elif record.kind == journal.SYNC:
@@ -140,7 +141,7 @@ def _survivor(file: File, fate: str, sector: int, chance: random.Random) -> byte
 
 
 def _sectors(record: Record, size: int) -> list[Record]:
-    """A write in pieces that end where sectors end."""
+    """Return a write in pieces that end at sector ends."""
     if record.kind != journal.WRITE:
         return [record]
     parts, at = [], 0

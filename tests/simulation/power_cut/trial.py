@@ -31,7 +31,7 @@ class Recording(NamedTuple):
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Cut the power at points of a step and of those that follow it."""
+    """Cut the power at points of a step and of the next ones."""
     recording = _record(task)
     seen: dict[tuple[str, int], str] = {}
     for image in range(task.limit):
@@ -39,7 +39,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(image: int) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, image=image)
 
 
@@ -92,7 +92,7 @@ def _cut(task: Task, recording: Recording, image: int, seen: dict[tuple[str, int
 
 
 def _verdict(root: Path, rehearsals: list[Rehearsal], done: int) -> str:
-    """Every command that had acknowledged is there, the one in flight wholly or not at all."""
+    """Check that every acknowledged command is there, and the one in flight completely or not at all."""
     in_flight = rehearsals[min(done, len(rehearsals) - 1)]
     found = examine(root, in_flight.step.order)
     return judge_found(in_flight, found, acknowledged=done == len(rehearsals))

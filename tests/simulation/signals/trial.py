@@ -24,7 +24,7 @@ NEVER = 0
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Signal a step at so many random moments."""
+    """Signal a step at that many random moments."""
     rehearsal = rehearse(task.day.step(task.number), task.root)
     moments = _count_moments(rehearsal, task.root)
     chance = random.Random(task.seed)
@@ -33,7 +33,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(moment: int, name: str) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, moment=moment, number=signal.Signals[name])
 
 
