@@ -135,7 +135,7 @@ def test_error_without_json_has_no_control_characters(staff: Company) -> None:
     assert result.stderr.strip()
 
 
-# --- who is asking, and which home --------------------------------------------------------------
+# --- sessions and homes -------------------------------------------------------------------------
 
 
 def test_command_without_token_is_refused(staff: Company) -> None:

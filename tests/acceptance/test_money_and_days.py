@@ -228,7 +228,7 @@ def test_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
     assert lines == [(date, f.payout, email_of("kesha"), "sent") for date, f in figures if f.payout]
 
 
-# --- looking back -------------------------------------------------------------------------------
+# --- past figures -------------------------------------------------------------------------------
 
 
 def test_statement_over_days_is_ordered_by_business_date(history: History) -> None:

@@ -88,7 +88,7 @@ def test_token_of_another_company_is_refused(staff: Company, lone_template: Comp
     staff.run("whoami", env={"POPUG_TOKEN": lone_template.token("kesha")}).refused_with_exit(4)
 
 
-# --- people -------------------------------------------------------------------------------------
+# --- users --------------------------------------------------------------------------------------
 
 
 def test_added_person_is_shown_listed_and_lower_cased(company: Company) -> None:
@@ -194,7 +194,7 @@ def test_import_of_users_with_bad_line_names_it_and_adds_none(staff: Company) ->
     staff.run("user", "show", "eve", as_user="ada").refused(3, "user_not_found")
 
 
-# --- who may what -------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------
 
 FORBIDDEN = [
     *((who, "tasks shuffle --yes") for who in ("kesha", "asya")),
@@ -216,7 +216,7 @@ def test_command_refused_for_a_role_without_the_right(staff: Company) -> None:
         result.refused(5, "forbidden")
 
 
-# --- leaving and coming back --------------------------------------------------------------------
+# --- deactivation and reactivation --------------------------------------------------------------
 
 
 def holders(company: Company) -> list[tuple[str, str]]:

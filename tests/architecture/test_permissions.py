@@ -179,7 +179,7 @@ def test_user_named_operator_has_no_extra_right() -> None:
     assert not is_admitted(Principal("operator", "user-1", Role.WORKER), declaration, example(declaration, "gosha"))
 
 
-# --- the ways in --------------------------------------------------------------------------------
+# --- tokens -------------------------------------------------------------------------------------
 
 
 class Tokens:

@@ -1,7 +1,7 @@
 """The everyday commands as whole processes against a resident server, compared with a Python that imports typer.
 
-``python -m tests.benchmarks client``. The server holds a copy of the home that the local commands are measured in, and
-has answered a few requests before.
+``python -m tests.benchmarks client``. The server holds a copy of the home of the local commands, and has
+answered a few requests before.
 """
 
 from collections.abc import Iterator

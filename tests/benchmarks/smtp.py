@@ -1,7 +1,7 @@
 """The rate of payout mail against a bare smtplib loop on one connection.
 
 ``python -m tests.benchmarks.smtp [MAILS] [ROUNDS]``, 1,000 mails in 5 rounds if left out.
-Both hand the same bytes to the same aiosmtpd, which runs in a process of its own; the rounds alternate.
+Both hand the same bytes to the same aiosmtpd, which runs in its own process; the rounds alternate.
 """
 
 import gc

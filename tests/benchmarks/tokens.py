@@ -1,8 +1,8 @@
 """The cost of verifying a token, once everything is imported, against the bare check of an Ed25519 signature.
 
 ``python -m tests.benchmarks.tokens [TOKENS] [ROUNDS]``, 500 tokens in 9 rounds if left out; the rounds alternate.
-*Proved* is the signature with the key read from its file, and every claim; *admitted* is that and the look into
-identity's list and the table of permissions, in a transaction of its own, as each command does it.
+*Proved* is the signature with the key read from its file, and every claim; *admitted* adds the lookup in
+identity's list and in the table of permissions, in its own transaction, as each command does it.
 """
 
 import os

@@ -3,9 +3,9 @@
 python -m tests.simulation.bit_flips --flips 10000 --seed 21     the long run
 python -m tests.simulation.bit_flips --seed 21 --only 512        one flip of it
 
-Each flip is made in a copy of a company with a past. It is *noticed* where the doctor or opening the
-file says so, *harmless* where ledger, prices and log read as before, and otherwise *silent*: there may be none. A flip
-falls on each kind of page (the tables and the indexes of each module, the schema) as often as that has pages.
+Each flip is made in a copy of a company with some history. It is *noticed* if the doctor or opening the file reports
+it, *harmless* if ledger, prices and log read as before, and otherwise *silent*; no flip may be silent. Each kind of
+page (the tables and the indexes of each module, the schema) gets flips in proportion to its number of pages.
 """
 
 # ruff: noqa: T201 - it is a program that prints
@@ -58,7 +58,7 @@ class Page(NamedTuple):
 def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda done: None) -> Outcomes:
     """Return how many flips of each kind of page were noticed, harmless or silent; print each silent one.
 
-    ``flips`` are numbers, each of which decides with the seed where it falls.
+    ``flips`` are numbers; the seed and a number decide the position of a flip.
     """
     outcomes = Outcomes()
     with TemporaryDirectory() as folder:

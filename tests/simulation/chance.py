@@ -9,7 +9,7 @@ from hashlib import blake2b
 class NamedChance:
     """Bytes from (seed, purpose, number of draws since the purpose was entered).
 
-    Outside any purpose draws are of no consequence (entry ids, jitter) and only never repeat.
+    Draws outside any purpose have no effect on the results (entry ids, jitter); they only never repeat.
     """
 
     def __init__(self, seed: str) -> None:

@@ -1,7 +1,7 @@
 """The patches that connect the program with the simulation: module attributes, replaced once.
 
-Nothing in the program knows of it. Transactions begin and end under the eyes of the world that is running; consumers
-and command handlers come wrapped; each draw that decides something is made for a purpose of its own.
+The program has no code for the simulation. The running world observes the start and the end of transactions, wraps
+consumers and command handlers, and gives each relevant draw its own purpose.
 """
 
 from collections.abc import Callable, Iterator

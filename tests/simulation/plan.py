@@ -36,7 +36,7 @@ ONLY_WILD = {"drop": 30}
 class Operation(NamedTuple):
     """A command or a disturbance; its numbers decide the details, given the present state.
 
-    ``place`` is its place in the whole plan, which it keeps when others are left out.
+    ``place`` is its position in the whole plan; it does not change if others are left out.
     """
 
     place: int

@@ -91,8 +91,8 @@ def _live(world: World, plan: Plan, verdict: Verdict) -> None:
 def _undisturbed(world: World, shop: Path) -> State:
     """Return the end state of the same commands at the same instants, without faults.
 
-    Where the disturbed one was in haste, the twin lets consumers take several commands' events at once, too; where it
-    was not, they take them after each command.
+    If the disturbed world skipped consumers between commands, the twin does so, too; otherwise consumers catch up after
+    each command.
     """
     twin = World(world.plan, shop / "template", shop / f"twin-{os.getpid()}")
     try:

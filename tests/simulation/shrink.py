@@ -9,7 +9,7 @@ Fails = Callable[[Sequence[int]], bool]
 def shrink(places: Sequence[int], fails: Fails, *, seconds: float) -> list[int]:
     """Return a short part of the places for which ``fails`` is true, within about that time.
 
-    Chunks are left out, half as large after each round in which none could be, down to single places.
+    It removes chunks; after a round in which no chunk could be removed, the chunks are half as large.
     """
     deadline = time.monotonic() + seconds
     kept = list(places)

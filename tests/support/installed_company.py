@@ -89,7 +89,7 @@ def midday_zone() -> str:
 class Company:
     """A home in a temporary folder, its users, and their sessions.
 
-    Where ``is_served``, a server holds the home of each, with the clock that the company has.
+    If ``is_served``, a server holds the home of each company, with the company's clock.
     """
 
     is_served: ClassVar[bool] = False

@@ -223,7 +223,7 @@ def test_two_closes_at_once_pay_once(company: InProcess) -> None:
     check_books(company.rows)
 
 
-# --- what could not be taken --------------------------------------------------------------------
+# --- parked events ------------------------------------------------------------------------------
 
 
 def append(company: InProcess, identity: str, kind: str, subject: str, data: str) -> None:
@@ -288,7 +288,7 @@ def test_failure_of_another_consumer_has_no_amount_at_stake(
     assert {(item.consumer, item.amount_cents) for item in held} == {("analytics", 0)}
 
 
-# --- many ---------------------------------------------------------------------------------------
+# --- many users ---------------------------------------------------------------------------------
 
 
 def test_thousand_people_are_paid_at_once(company: InProcess) -> None:

@@ -44,7 +44,7 @@ def closed_days(company: InProcess) -> int:
 def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: int, *, waiting: bool) -> None:
     """Send the signal once some days are closed and others are not, while it waits for the lock or works.
 
-    Writers take turns, so that between two of ours it gets no further than by one.
+    Writers are served in order, so between two writes of the test the close does at most one step.
     """
     while process.poll() is None:
         with company.backend.runtime.writing(OPERATOR) as context:

@@ -132,7 +132,7 @@ def test_user_without_registration_event_is_charged(tmp_path: Path) -> None:
     assert house.cents("kesha") == -fee
 
 
-# --- again and again ----------------------------------------------------------------------------
+# --- redelivery ---------------------------------------------------------------------------------
 
 
 def redeliver(house: BillingCompany, *, forget: bool) -> None:
@@ -198,7 +198,7 @@ def test_batch_with_a_bad_event_is_charged_without_it(house: BillingCompany) -> 
     check_books(house.rows)
 
 
-# --- what the database itself refuses -----------------------------------------------------------
+# --- constraints of the database ----------------------------------------------------------------
 
 INSERT = (
     "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents, kind,"
@@ -335,7 +335,7 @@ def test_entry_is_reversed_once(house: BillingCompany) -> None:
     check_books(house.rows)
 
 
-# --- whose account --------------------------------------------------------------------------------
+# --- accounts -------------------------------------------------------------------------------------
 
 
 def test_own_account_is_found_before_billing_consumes_user(house: BillingCompany) -> None:

@@ -156,7 +156,7 @@ def append(company: InProcess, events: list[dict[str, Any]]) -> None:
         insert_many(context.connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
 
 
-# --- what is stored ------------------------------------------------------------------------------
+# --- stored text ---------------------------------------------------------------------------------
 
 SCREENS: dict[str, tuple[str, ...]] = {
     line: tuple(line.split())
@@ -218,7 +218,7 @@ def test_reason_and_an_error_are_shown_and_kept_as_they_are(stage: Stage) -> Non
     assert reason in listed.strings()
 
 
-# --- what is typed -------------------------------------------------------------------------------
+# --- typed text ----------------------------------------------------------------------------------
 
 LASTING = {"demo", "init", "scheduler", "serve", "dashboard", "follow"}  # they would keep running, or create a company
 

@@ -69,7 +69,7 @@ def refusal(work: Callable[[], Any]) -> PopugError:
     return error
 
 
-# --- what is sent -------------------------------------------------------------------------------
+# --- requests -----------------------------------------------------------------------------------
 
 
 def test_command_is_posted_with_token_key_and_version(serve: Serve) -> None:
@@ -197,7 +197,7 @@ def test_refusal_is_raised_with_all_its_fields(serve: Serve, exit_status: int, s
     assert (error.message, error.hint, error.details) == ("It is so.", "Do this.", {"numbers": [1, None], "big": 2**53})
 
 
-# --- connections that break ---------------------------------------------------------------------
+# --- broken connections -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ def test_silent_stream_is_reconnected(serve: Serve, monkeypatch: pytest.MonkeyPa
     assert [each["sequence"] for (each,) in islice(followed, 2)] == ["1", "2"]
 
 
-# --- many at once -------------------------------------------------------------------------------
+# --- large messages -----------------------------------------------------------------------------
 
 
 def test_large_answers_arrive_whole(serve: Serve) -> None:

@@ -40,7 +40,7 @@ def set_local(company: InProcess, local: str) -> None:
     company.clock.instant = datetime.fromisoformat(local).replace(tzinfo=zone).astimezone(UTC)
 
 
-# --- what is due --------------------------------------------------------------------------------
+# --- due work -----------------------------------------------------------------------------------
 
 
 def test_yesterday_is_closed_and_mailed_at_its_hour(company: InProcess) -> None:
@@ -212,7 +212,7 @@ def test_mail_backs_off_while_the_mail_server_is_down(company: InProcess, monkey
     assert run_due(company).mail.sent == 2
 
 
-# --- the sign of life ---------------------------------------------------------------------------
+# --- heartbeat ----------------------------------------------------------------------------------
 
 
 def health(company: InProcess, name: str) -> Check:
@@ -243,7 +243,7 @@ def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> 
     assert seen() < first
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------
 
 
 class RecordingReporter:

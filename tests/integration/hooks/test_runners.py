@@ -41,7 +41,7 @@ __all__ = ["company"]
 EXAMPLES = Path(__file__).parents[3] / ".github/examples/hooks"
 
 
-# --- what runs them -----------------------------------------------------------------------------
+# --- runners ------------------------------------------------------------------------------------
 
 
 class RecordingReporter:

@@ -175,7 +175,7 @@ def run_command(forger: Forger, *arguments: str) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
-# --- what is no forgery -------------------------------------------------------------------------
+# --- valid tokens -------------------------------------------------------------------------------
 
 
 def test_forged_token_with_true_claims_is_accepted(forger: Forger) -> None:
@@ -201,7 +201,7 @@ def test_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
         assert "d" not in key
 
 
-# --- what is -----------------------------------------------------------------------------------
+# --- forged tokens -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)

@@ -1,6 +1,6 @@
 """File permissions in effect: one system user owns the company, and others reach it by a group's socket only.
 
-The users are made by the test, which takes root; elsewhere it is skipped.
+The test creates the users, which takes root; without root it is skipped.
 """
 
 import json

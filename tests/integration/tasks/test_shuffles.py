@@ -57,7 +57,7 @@ def tamper(company: InProcess, *statements: str) -> None:
             context.connection.exec_driver_sql(statement)
 
 
-# --- what a shuffle does ------------------------------------------------------------------------
+# --- effects ------------------------------------------------------------------------------------
 
 
 def test_shuffle_draws_every_open_task_and_leaves_the_others(company: InProcess) -> None:
@@ -120,7 +120,7 @@ def test_shuffle_reports_progress(company: InProcess) -> None:
     assert ("Shuffling", 19, 19) in told
 
 
-# --- draws done again ---------------------------------------------------------------------------
+# --- verification of draws ----------------------------------------------------------------------
 
 
 def test_draws_verify_after_people_changed(company: InProcess) -> None:
@@ -177,7 +177,7 @@ def test_unknown_shuffle_is_not_found(company: InProcess, shuffle_id: str) -> No
     assert (error.code, error.exit_status) == ("shuffle_not_found", 3)
 
 
-# --- requests that come to nothing --------------------------------------------------------------
+# --- failed requests ----------------------------------------------------------------------------
 
 
 def test_failed_shuffle_is_recorded_and_never_done_later(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 def fingerprint(root: Path) -> str:
     """Return everything that the program will find under a root; the root is not changed.
 
-    The session file is left out, for it names the place.
+    The session file is left out, since it contains the path.
     """
     digest = hashlib.blake2b(_recovered(root / "home"), digest_size=16)
     for file in sorted(root.rglob("*")):

@@ -1,6 +1,6 @@
 """A scenario: the commands of a working day in order, and the state that each must leave.
 
-The day is drawn from a seed: how many people and tasks there are, and in which order the middle of it happens.
+A seed decides the number of users and tasks, and the order of the commands in the middle.
 """
 
 import json
@@ -74,7 +74,7 @@ class Step:
 class Rehearsal:
     """The undisturbed effect of a step: the states before it, after it and after it is done twice.
 
-    ``points`` is how often it touches the disk.
+    ``points`` is the number of its disk operations.
     """
 
     step: Step

@@ -2,7 +2,7 @@
 
 python -m tests.simulation.harnesses                                  the table of bugs and harnesses
 python -m tests.simulation.harnesses --bugs synchronous-normal        one row of it
-python -m tests.simulation.harnesses --round 30                       so many trials of each disk harness on one day
+python -m tests.simulation.harnesses --round 30                       trials of each disk harness on one scenario
 """
 
 # ruff: noqa: T201 - it is a program that prints

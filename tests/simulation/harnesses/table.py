@@ -1,7 +1,7 @@
 """Which harness finds which bug, each in its own process with the bug planted in a copy of the program.
 
-A harness of another kind joins by a row in ``HARNESSES``: a command that takes ``--bug``, ``--seed`` and
-``--no-progress``, says ``seed N: so many trials`` and ends with 1 where it caught something.
+Add another harness with a row in ``HARNESSES``: a command that takes ``--bug``, ``--seed`` and ``--no-progress``,
+prints ``seed N: K trials`` and exits with 1 if it found a bug.
 """
 
 import re

@@ -223,7 +223,7 @@ class Company:
     def fresh(self, titles: list[str]) -> list[str]:
         """Return the lines of a file that were not imported before; they count as imported from now on.
 
-        A line is known by its Jira id, else by its title and the how-manieth of that title it is.
+        The identity of a line is its Jira id, else its title and the count of that title so far.
         """
         seen: dict[str, int] = {}
         found = []
