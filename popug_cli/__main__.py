@@ -6,7 +6,7 @@ gc.disable()
 
 
 def main() -> None:
-    """Run one command line and leave with its exit code, or by the signal that ended it."""
+    """Run one command line, and exit with its code or by the signal that ended it."""
     import sys
 
     try:

@@ -1,4 +1,4 @@
-"""The one place that wires a company together; nothing happens at import."""
+"""The one place that wires a company together; importing it does nothing."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -17,6 +17,9 @@ from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.errors import corrupt
 from popug_cli.storage.mounts import require_lock_support
 
+# In the order in which the consumers best receive the events of one command.
+CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
+
 
 def open_runtime(
     home: Home,
@@ -27,7 +30,7 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Runtime:
-    """The wired parts of the company that lives in ``home``; raises ``not_initialised`` where there is none."""
+    """Open the company in ``home`` and return its wired parts; raise ``not_initialised`` if there is none."""
     from sqlalchemy import text
 
     if not home.database.exists():
@@ -61,7 +64,7 @@ def _calendar(time_zone: str, home: Home) -> Calendar:
 def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
-    """Make the home and its database; does nothing to one that is there."""
+    """Create the home and its database; keep a company that exists."""
     from sqlalchemy import text
 
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
@@ -82,30 +85,29 @@ def found_company(
 
 
 def not_initialised(home: Home) -> NotFound:
-    """There is no company in this home."""
+    """Return the error for a home that has no company."""
     if home.root.is_file():
         return NotFound(
             "not_initialised",
-            f"{home.root} is a file, and a company lives in a directory.",
+            f"{home.root} is a file; a home must be a directory.",
             hint="Name the directory with --home DIR or POPUG_HOME.",
             details={"home": str(home.root)},
         )
     return NotFound(
         "not_initialised",
         f"There is no company in {home.root} yet.",
-        hint="Found one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
+        hint="Create one with `popug init --admin NAME --email ADDRESS`, or try `popug demo`.",
         details={"home": str(home.root)},
     )
 
 
 def consumers() -> tuple[Consumer, ...]:
-    """Every module's ear, in the order in which one command's events are best taken."""
-    order = ("billing", "tasks", "analytics", "mail")
-    return tuple(consumer_of(module) for module in order)
+    """Return the subscriptions of all modules, in the order in which they best process a command's events."""
+    return tuple(consumer_of(module) for module in CONSUMING_MODULES)
 
 
 def consumer_of(module: str) -> Consumer:
-    """The ear of one module."""
+    """Return the subscription of one module."""
     consumer = import_module(f"popug_cli.{module}.consumers").CONSUMER
     assert isinstance(consumer, Consumer)
     return consumer

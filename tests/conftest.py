@@ -1,5 +1,6 @@
 """Common setup of every test: its environment, and that signals reach the programs that it starts."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -27,7 +28,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture(autouse=True)
 def _interruptible() -> Iterator[None]:
-    """Restore the handling of Ctrl-C: a command interrupted in this process ignores it, and programs inherit that."""
+    """Restore the handler of SIGINT, which a command run in this process may leave ignored.
+
+    Callbacks of the garbage collector are removed during a test. Hypothesis installs one, and an interrupt that arrives
+    while it runs is printed and lost, so that the test waits for ever.
+    """
     before = signal.getsignal(signal.SIGINT)
+    callbacks = [callback for callback in gc.callbacks if callback.__module__.startswith("hypothesis.")]
+    for callback in callbacks:
+        gc.callbacks.remove(callback)
     yield
+    gc.callbacks.extend(callback for callback in callbacks if callback not in gc.callbacks)
     signal.signal(signal.SIGINT, before)

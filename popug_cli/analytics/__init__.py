@@ -1,9 +1,8 @@
-"""What management sees: income, who is in the red, the dearest completed task by day, week and month.
+"""Analytics for management: income, employees in the red, the most expensive completed task by day, week and month.
 
 Consumes ``user_registered``, ``task_created``, ``task_priced``, ``task_completed``, ``entry_posted`` and
-``day_closed``; publishes nothing. Everything here comes from events and can be rebuilt from them, in whatever order
-their subjects are interleaved. Facts (a task, a closed day) are written under their key, so that saying them twice
-changes nothing. Sums (balances, income) are added up; that each entry is added once is kept by the unique mark in the
-bus's inbox, written in the same transaction: a table of the entries seen would write every entry a second time to prove
-what the mark proves.
+``day_closed``; publishes nothing. All tables are read models: they can be rebuilt from the events, whatever the order
+between subjects. A task and a closed day are upserted by key, so that a repeated event changes nothing. Balances and
+income are sums. The unique row in the bus's inbox, written in the same transaction, ensures that each entry is added
+once. A table of processed entries would only repeat that guarantee, at the cost of a second write per entry.
 """

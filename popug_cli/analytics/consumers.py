@@ -1,4 +1,4 @@
-"""What analytics does about events: a batch is added up first, then written by a handful of statements."""
+"""The analytics consumer: it adds up a batch of events first, then writes the sums with a few statements."""
 
 from collections.abc import Sequence
 
@@ -46,7 +46,7 @@ UPSERT_TASK = (
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Take events."""
+    """Add a batch of events to the tables."""
     changes = accumulate(event.data for event in events)
     _write_balances(changes, context.connection)
     _write_days(changes, context.connection)

@@ -1,4 +1,4 @@
-"""What may be asked of analytics."""
+"""The queries of analytics."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -36,15 +36,15 @@ COUNT_IN_RED_AT_DAY_END = """
 
 
 class Figures(NamedTuple):
-    """What is kept of a business date."""
+    """The stored figures of a business date; ``in_red_count`` is None until the date is closed."""
 
     income_cents: int
     in_red_count: int | None
 
 
 def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
-    """The figures of a business date, today by default."""
-    assert message.as_of_time is None, "only the ledger knows when something was recorded"
+    """Return the figures of a business date, today by default."""
+    assert message.as_of_time is None, "only the ledger has the time at which an entry was recorded"
     today = context.calendar.date_of(context.now)
     day = message.day or today
     figures = _figures(day, context)
@@ -64,7 +64,7 @@ def _figures(day: date, context: Context) -> Figures:
 
 
 def _in_red(day: date, today: date, context: Context) -> int:
-    """How many are below zero now or, for a past date that is still open, at its end."""
+    """Return how many users are below zero now or, for a past date that is still open, at its end."""
     statement, parameters = (
         (COUNT_IN_RED_NOW, {}) if day >= today else (COUNT_IN_RED_AT_DAY_END, {"day": day.isoformat()})
     )
@@ -72,7 +72,7 @@ def _in_red(day: date, today: date, context: Context) -> int:
 
 
 def most_expensive_tasks(day: date, candidates: Sequence[MostExpensiveCandidate]) -> MostExpensive:
-    """The dearest tasks around a date, from the dearest one of each date of its week and month."""
+    """Return the most expensive tasks around a date, given that of each date of its week and month."""
     week, month = rules.week_of(day), rules.month_of(day)
     to_date = (month[0], day)
     in_month = sorted(

@@ -1,4 +1,4 @@
-"""What events mean to analytics, and how periods and the dearest task are found; pure."""
+"""The rules of analytics: how events add up, the periods, and the most expensive task; pure functions."""
 
 from calendar import monthrange
 from collections import defaultdict
@@ -16,7 +16,7 @@ Period = tuple[date, date]
 
 @dataclass(slots=True)
 class TaskColumns:
-    """What some events said of a task; the rest is None."""
+    """The columns of a task that a batch of events sets; the others are None."""
 
     number: int | None = None
     title: str | None = None
@@ -27,7 +27,7 @@ class TaskColumns:
 
 @dataclass(slots=True)
 class DaySums:
-    """Fees and rewards of a business date in cents, reversals counted in."""
+    """Fees and rewards of a business date in cents, net of reversals."""
 
     fees_cents: int = 0
     rewards_cents: int = 0
@@ -35,7 +35,7 @@ class DaySums:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of events adds up to; balances by (business date, user), ``closed`` is in-red counts by date."""
+    """The sums of a batch: ``balances`` by (business date, user); ``closed`` has the in-red count by closed date."""
 
     people: set[str] = field(default_factory=set)
     balances: defaultdict[tuple[date, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -46,7 +46,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, order=True)
 class MostExpensiveCandidate:
-    """The dearest task of a business date; the smaller, the dearer."""
+    """The most expensive task of a business date; a more expensive candidate sorts before a cheaper one."""
 
     minus_reward_cents: int
     completed_at: datetime
@@ -56,7 +56,7 @@ class MostExpensiveCandidate:
 
 
 def accumulate(events: Iterable[Event]) -> Changes:
-    """What events add up to, whatever their order."""
+    """Add up events, which may come in any order."""
     changes = Changes()
     for event in events:
         _apply(event, changes)
@@ -79,7 +79,7 @@ def _apply(event: Event, changes: Changes) -> None:
         case DayClosed():
             changes.closed[event.business_date] = event.in_red_count
         case _:
-            raise AssertionError(f"analytics does not listen to {event.NAME}")
+            raise AssertionError(f"analytics does not subscribe to {event.NAME}")
 
 
 def _apply_entry(entry: EntryPosted, changes: Changes) -> None:
@@ -93,23 +93,23 @@ def _apply_entry(entry: EntryPosted, changes: Changes) -> None:
 
 
 def week_of(day: date) -> Period:
-    """Monday and Sunday of the ISO week around a date."""
+    """Return the Monday and the Sunday of the ISO week around a date."""
     monday = day - timedelta(days=day.weekday())
     return monday, date.fromordinal(min(monday.toordinal() + 6, date.max.toordinal()))
 
 
 def month_of(day: date) -> Period:
-    """The first and the last date of the calendar month around a date."""
+    """Return the first and the last date of the calendar month around a date."""
     return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
 
 
 def periods_around(day: date) -> Period:
-    """The shortest period that has the week and the month around a date in it."""
+    """Return the shortest period that contains the week and the month around a date."""
     week, month = week_of(day), month_of(day)
     return min(week[0], month[0]), max(week[1], month[1])
 
 
 def most_expensive(candidates: Sequence[MostExpensiveCandidate], period: Period) -> MostExpensiveCandidate | None:
-    """The task with the highest reward of a period; on a tie the one completed first."""
+    """Return the task with the highest reward in a period, or None; on a tie, the one completed first."""
     first, last = period
     return min((candidate for candidate in candidates if first <= candidate.business_date <= last), default=None)

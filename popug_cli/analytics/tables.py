@@ -1,11 +1,11 @@
-"""The tables of analytics; all of them can be rebuilt from events."""
+"""The tables of analytics; all of them can be rebuilt from the events."""
 
 from sqlalchemy import CheckConstraint, Index, text
 from sqlmodel import Field, SQLModel
 
 
 class PersonRow(SQLModel, table=True):
-    """What somebody has now, in cents."""
+    """The present balance of a user, in cents."""
 
     __tablename__ = "analytics_people"
     __table_args__ = ({"sqlite_strict": True},)
@@ -15,7 +15,7 @@ class PersonRow(SQLModel, table=True):
 
 
 class BalanceChangeRow(SQLModel, table=True):
-    """What a business date did to somebody's balance, in cents."""
+    """The change of a user's balance on a business date, in cents."""
 
     __tablename__ = "analytics_balance_changes"
     __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
@@ -26,7 +26,7 @@ class BalanceChangeRow(SQLModel, table=True):
 
 
 class DayRow(SQLModel, table=True):
-    """Fees and rewards of a business date and, once it is closed, how many were in the red at its end."""
+    """Fees and rewards of a business date in cents; once closed, also the number of users in the red at its end."""
 
     __tablename__ = "analytics_days"
     __table_args__ = (
@@ -43,7 +43,7 @@ class DayRow(SQLModel, table=True):
 
 
 class TaskRow(SQLModel, table=True):
-    """A task as far as events have told of it; ``business_date`` is that of its reward."""
+    """A task as far as it is known from events; ``business_date`` is that of its reward."""
 
     __tablename__ = "analytics_tasks"
     __table_args__ = (

@@ -1,7 +1,7 @@
-"""``perform``: the one way in. A message goes in with a token, an answer or an error comes out.
+"""``perform``, the single entry point: it takes a message and a token, and returns an answer or raises an error.
 
-``LocalBackend`` performs in this process, on the home's own file; ``hosting.served_company.ServedCompany`` holds that
-open for many threads.
+``LocalBackend`` performs messages in this process, on the home's database; ``hosting.served_company.ServedCompany``
+keeps a company open for many threads.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ __all__ = ["LocalBackend"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what performs only when it is asked for: completion looks into a company without it."""
+    """Import ``LocalBackend`` on first use only, because shell completion reads a company without it."""
     if name != "LocalBackend":
         raise AttributeError(name)
     from popug_cli.app.local_backend import LocalBackend

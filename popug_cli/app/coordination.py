@@ -8,32 +8,35 @@ from popug_cli.bus.consumers import CatchUpResult
 
 
 class Coordinator(Protocol):
-    """Orders what a place does among what others do at the same time in this process."""
+    """Coordinates commands and consumers that run in several threads of this process."""
 
     def command(self) -> AbstractContextManager[None]:
-        """Held around what a command changes."""
+        """Enter as a running command for the duration of its changes."""
         ...
 
     def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
-        """Let the consumers work; unless thoroughly, who lets them work just now may do. How it went comes back."""
+        """Run the consumers with `work` and return the result.
+
+        Unless `force`, a run already in progress in another thread may be used instead.
+        """
         ...
 
     def is_caught_up(self, position: int) -> bool:
-        """Whether the consumers are known to have taken the log up to a position, or somebody lets them just now."""
+        """Return whether the consumers have processed the log up to `position`, or a thread will do so."""
         ...
 
 
 class SingleThreaded:
-    """The order of a process with one thread: there is none."""
+    """Coordinator for a process with one thread: every operation runs at once."""
 
     def command(self) -> AbstractContextManager[None]:
-        """Goes ahead."""
+        """Return a context that does nothing."""
         return nullcontext()
 
     def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
-        """Goes ahead."""
+        """Run the consumers and return the result."""
         return work()
 
     def is_caught_up(self, position: int) -> bool:
-        """Nobody knows."""
+        """Return False, because it is not known."""
         return False

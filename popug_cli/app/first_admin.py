@@ -1,4 +1,4 @@
-"""What may be asked before there is a company: whether an answer about its first admin would do."""
+"""Validate the fields of the first admin before a company exists."""
 
 from popug_cli.identity import rules
 from popug_cli.kernel.calendar import load_zone
@@ -7,20 +7,20 @@ MIN_PASSWORD_CHARACTERS = rules.MIN_PASSWORD_CHARACTERS
 
 
 def check_username(name: str) -> None:
-    """Raises ``invalid_username``."""
+    """Raise ``invalid_username`` if the name is not valid."""
     rules.parse_username(name)
 
 
 def check_email(address: str) -> None:
-    """Raises ``invalid_email``."""
+    """Raise ``invalid_email`` if the address is not valid."""
     rules.parse_email(address)
 
 
 def check_time_zone(name: str) -> None:
-    """Raises ``invalid_time_zone``."""
+    """Raise ``invalid_time_zone`` if the time zone is not known."""
     load_zone(name)
 
 
 def check_password(password: str, username: str, email: str) -> None:
-    """Raises ``password_too_weak``."""
+    """Raise ``password_too_weak`` if the password is too weak."""
     rules.check_password(password, username, email)

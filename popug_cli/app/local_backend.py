@@ -35,7 +35,6 @@ Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
 Authenticate = Callable[[str, Runtime], Principal]
-LISTENING_MODULES = frozenset({"tasks", "billing", "analytics", "mail"})
 
 
 def _ignore(context: Context, result: Any) -> None:
@@ -180,7 +179,7 @@ class LocalBackend:
     def _write(
         self, declaration: Declaration, message: Message[Any], principal: Principal, work: Callable[[Context], Result]
     ) -> Result:
-        is_consuming = declaration.module in LISTENING_MODULES
+        is_consuming = declaration.module in bootstrap.CONSUMING_MODULES
         consumer = bootstrap.consumer_of(declaration.module) if is_consuming else None
         while True:
             with self.runtime.writing(principal) as context:

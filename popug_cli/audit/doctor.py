@@ -4,7 +4,7 @@ What is SQL alone runs beside the rest where the company is large: SQLite works 
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from enum import IntEnum
@@ -24,7 +24,7 @@ from popug_cli.audit.ledger_checks import (
     no_event_skipped,
     read_models,
 )
-from popug_cli.audit.parallel import parallel_checks
+from popug_cli.audit.parallel import CheckFunction, parallel_checks
 from popug_cli.audit.result import MAX_SHOWN, check_result
 from popug_cli.audit.schedule_checks import overdue_days, scheduler
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
@@ -37,7 +37,6 @@ from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.engine import scalar
 from popug_cli.storage.errors import environment_error
 
-CheckFunction = Callable[[Context], Check]
 STEPS = 1_000
 PROGRESS_POLL_SECONDS = 0.2
 # What reading stored data that was damaged may raise; that is what a check is there to find.

@@ -1,6 +1,5 @@
 """Checks that run beside others, on a connection and a snapshot of their own, where a company is large."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import Log
 from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check
-from popug_cli.storage.engine import open_engine, transaction
+from popug_cli.storage.engine import open_engine, raw_connection, transaction
 
 LARGE_EVENTS = 20_000
 CACHE_KIB = 65_536
@@ -42,7 +41,7 @@ def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
             yield lambda work: pool.submit(work, parallel_context)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            _driver(parallel_context).interrupt()
+            raw_connection(parallel_context.connection).interrupt()
     engine.dispose()
 
 
@@ -54,10 +53,4 @@ def _finished(check: Check) -> "Future[Check]":
 
 def _enlarge_cache(context: Context) -> None:
     """What is looked up in the order of an index lies all over a large file."""
-    _driver(context).execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-
-
-def _driver(context: Context) -> sqlite3.Connection:
-    driver = context.connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver
+    raw_connection(context.connection).execute(f"PRAGMA cache_size=-{CACHE_KIB}")

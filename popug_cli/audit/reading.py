@@ -1,6 +1,5 @@
 """Reading very many rows and events: past SQLAlchemy and the general reader of envelopes, which take far longer."""
 
-import sqlite3
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar
@@ -11,6 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Event
+from popug_cli.storage.engine import raw_connection
 
 E = TypeVar("E", bound=Event)
 
@@ -26,9 +26,7 @@ class ProvedEvent(msgspec.Struct, Generic[E], frozen=True):
 
 def stream_rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The rows of a statement with ``?`` places, in the context's own transaction; few are in memory at a time."""
-    driver = context.connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver.execute(statement, parameters)
+    return raw_connection(context.connection).execute(statement, parameters)
 
 
 @lru_cache(maxsize=1024)

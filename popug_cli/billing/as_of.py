@@ -1,4 +1,4 @@
-"""What the ledger says of a date as far as it was recorded by an instant."""
+"""Bitemporal queries: the figures of a business date, computed from what was recorded by the instant ``as_of``."""
 
 from datetime import date, datetime
 from typing import NamedTuple
@@ -22,7 +22,7 @@ SELECT_HIGHEST_REWARD_BY_DAY = text(
 
 
 class HighestReward(NamedTuple):
-    """The highest reward of a business date and the task that it was for."""
+    """The highest reward of a business date, with its task."""
 
     business_date: date
     reward_cents: int
@@ -32,12 +32,12 @@ class HighestReward(NamedTuple):
 
 
 def income_as_of(day: date, as_of: datetime, context: Context) -> int:
-    """Management's income of a date in cents; 0 of a date that the company had not had."""
+    """Return management's income of a business date in cents; 0 for a date outside the company's days."""
     return sum(day_figures.income_cents for day_figures in company_days(day, day, as_of, context))
 
 
 def in_red_as_of(day: date, as_of: datetime, context: Context) -> int:
-    """How many were below zero: at the end of a past date, else with all that was recorded."""
+    """Return how many employees were below zero: for a past date at its end, else with all recorded entries."""
     closed = closed_by(as_of, context)
     if closed is not None and day <= closed:
         recorded = recorded_day(day, context)
@@ -51,7 +51,7 @@ def in_red_as_of(day: date, as_of: datetime, context: Context) -> int:
 
 
 def highest_reward_by_day(first: date, last: date, as_of: datetime, context: Context) -> list[HighestReward]:
-    """The highest reward of each business date that has one; on a tie the one of the earliest completion."""
+    """Return the highest reward of each business date that has one; on a tie, that of the earliest completion."""
     parameters = {"first": first.isoformat(), "last": last.isoformat(), "as_of": to_rfc3339(as_of)}
     return [
         HighestReward(date.fromisoformat(day), cents, from_rfc3339(completed_at), number, title)

@@ -1,4 +1,4 @@
-"""The money that hangs on an event that nobody could take yet."""
+"""The amount at stake in an event that billing has parked."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ from popug_cli.messages.upcasters import versions
 
 
 def amount_at_stake_cents(held: ParkedEvent, context: Context) -> int:
-    """The fee of an assignment or the reward of a completion that billing has set aside; 0 of anything else.
+    """Return the fee of an assignment or the reward of a completion that billing has parked, in cents; else 0.
 
-    The task is read from the ordering key, for the data may be what could not be taken.
+    The amount is also 0 if the task has no price yet. The task id is read from the subject (the ordering key), because
+    the data may be the reason why the event was parked.
     """
     if held.consumer != "billing":
         return 0

@@ -1,4 +1,4 @@
-"""Balances at the end of a date, as they are known now or as they were known at some instant."""
+"""Balances at the end of a date, from all entries or from those recorded by an instant."""
 
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from popug_cli.storage.engine import scalar
 
 
 class Account(NamedTuple):
-    """An employee's account: the user id, and the name where it is known."""
+    """An employee's account; ``account_id`` is the user id."""
 
     account_id: str
     username: str
@@ -22,7 +22,7 @@ class Account(NamedTuple):
 
 
 class BalanceChange(NamedTuple):
-    """What entries do to a balance, and what of it are rewards, reversals counted in; in cents."""
+    """The change of a balance, and the rewards in it net of reversals; in cents."""
 
     change_cents: int
     earned_cents: int
@@ -47,9 +47,9 @@ SELECT_REMAINING_ENTRIES = f"""
 
 
 def find_account(username: str | None, context: Context) -> Account:
-    """The account of a person, one's own where nobody is named; raises ``user_not_found``.
+    """Return the account of a user, by default the caller's. Raises ``user_not_found``.
 
-    One's own is there from the start, though billing may not have heard of oneself yet.
+    The caller's own account always exists, even before billing has processed the registration.
     """
     principal = context.principal
     name = (username or principal.username).lower()
@@ -60,16 +60,16 @@ def find_account(username: str | None, context: Context) -> Account:
         return Account(principal.user_id, name, 0)
     raise NotFound(
         "user_not_found",
-        f"There is nobody called {name!r}.",
-        hint="Run `popug user list` for everybody.",
+        f"There is no user called {name!r}.",
+        hint="Run `popug user list` to see all users.",
         details={"username": name},
     )
 
 
 def balance_at(account_id: str, day: date | None, as_of: datetime | None, context: Context) -> int:
-    """The balance at the end of a date in cents; 0 for None, the day before all days.
+    """Return the balance at the end of a date in cents; 0 if ``day`` is None, the time before the first day.
 
-    With ``as_of`` only what was recorded by then counts.
+    With ``as_of``, only entries recorded by then count.
     """
     if day is None:
         return 0
@@ -79,12 +79,12 @@ def balance_at(account_id: str, day: date | None, as_of: datetime | None, contex
 
 
 def opening_balance(account_id: str, day: date, as_of: datetime | None, context: Context) -> int:
-    """The balance with which a date begins, in cents."""
+    """Return the balance at the start of a date in cents."""
     return balance_at(account_id, day_before(day), as_of, context)
 
 
 def earned_on(account_id: str, day: date, as_of: datetime | None, context: Context) -> int:
-    """The rewards of a business date, reversals counted in, in cents."""
+    """Return the rewards of a business date net of reversals, in cents."""
     if as_of is not None:
         return balance_change(account_id, (day, day), as_of, context).earned_cents
     rewards_cents = scalar(
@@ -97,11 +97,11 @@ def earned_on(account_id: str, day: date, as_of: datetime | None, context: Conte
 
 
 def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, context: Context) -> BalanceChange:
-    """What somebody's entries of some dates come to as far as they were recorded by an instant.
+    """Sum the entries of an account from the first to the last of ``days``, as far as they were recorded by ``as_of``.
 
-    Whole segments of the ledger are added up from their sums; one by one are read only the segments in which the
-    instant lies (one, where no clock was set back) and the last entries, which fill no segment yet. The ``|| ''`` keeps
-    SQLite from looking those up in the index of the person, who may have very many.
+    Full segments of the ledger contribute their stored sums. Individual entries are read only from the segments that
+    contain ``as_of`` (one, unless the clock was set back) and from the incomplete last segment. The ``|| ''`` keeps
+    SQLite from the index on the employee, who may have very many entries.
     """
     parameters = {
         "account": account_id,
@@ -115,7 +115,7 @@ def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, co
 
 
 def closed_by(as_of: datetime, context: Context, *, up_to: date = date.max) -> date | None:
-    """The latest day up to a date that was closed at an instant."""
+    """Return the latest day, at most ``up_to``, that was closed by an instant; None if there was none."""
     closed_day = scalar(
         context.connection,
         "SELECT max(business_date) FROM billing_days WHERE business_date <= :up_to AND closed_at <= :as_of",
@@ -126,7 +126,7 @@ def closed_by(as_of: datetime, context: Context, *, up_to: date = date.max) -> d
 
 
 def open_day_movements(closed: date | None, as_of: datetime | None, context: Context) -> list[DayMovement]:
-    """What moved after the last closed day, by date and person."""
+    """Return the movements after the last closed day, one per employee and business date, ordered by date."""
     parameters = {"closed": closed.isoformat() if closed else ""}
     if as_of is None:
         statement = _SELECT_MOVEMENTS

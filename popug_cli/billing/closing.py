@@ -1,4 +1,4 @@
-"""Closing a day: everybody with a positive balance is paid, the figures are recorded, and nothing is added any more."""
+"""Closing a day: pay out every positive balance and record the day's figures, which never change afterwards."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from popug_cli.messages.billing import (
 from popug_cli.storage.engine import insert_many, raw_connection, scalar
 
 PAYEES_AT_ONCE = 500
-# Who has entries of the day has a row of it; of others the last before holds.
+# An employee without entries on the day has no row for it; then the latest earlier row has the balance.
 SELECT_BALANCES_AT_DAY_END = (
     "SELECT a.account_id, coalesce(a.username, a.account_id),"
     " coalesce(d.balance_cents, (SELECT e.balance_cents FROM billing_account_days e WHERE e.employee_id = a.account_id"
@@ -47,7 +47,7 @@ KIND_BY_VALUE = {kind.value: kind for kind in EntryKind}
 
 
 class Payee(msgspec.Struct, frozen=True, gc=False):
-    """Somebody with a positive balance at the end of a day; ``event_id`` was chosen for the event of the payout."""
+    """An employee with a positive balance at the end of a day; ``event_id`` is reserved for the ``payout_made``."""
 
     employee_id: str
     username: str
@@ -57,7 +57,7 @@ class Payee(msgspec.Struct, frozen=True, gc=False):
 
 
 class DayTotals(NamedTuple):
-    """What a day came to before anybody is paid for it."""
+    """The figures of a day before its payouts, and the employees to pay."""
 
     payees: list[Payee]
     fees_cents: int
@@ -66,7 +66,7 @@ class DayTotals(NamedTuple):
 
 
 def close_next(up_to: date, context: Context) -> ClosedDay | None:
-    """Close the oldest open day, if there is one up to that date."""
+    """Close the oldest open day and return it; None if no day up to ``up_to`` is open."""
     day = first_open(context)
     if day is None or day > up_to:
         return None
@@ -78,7 +78,7 @@ def close_next(up_to: date, context: Context) -> ClosedDay | None:
 
 
 def closed_day(day: date, context: Context) -> ClosedDay | None:
-    """What was recorded of a closed day; None for one that is open."""
+    """Return the recorded figures and payouts of a closed day; None if the day is open."""
     figures = recorded_day(day, context)
     if figures is None:
         return None
@@ -94,7 +94,7 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
 
 
 def dry_run(up_to: date, context: Context) -> list[ClosedDay]:
-    """The days that a close up to a date would close, as they would be; nothing of it stays."""
+    """Return the days that a close up to a date would close, with their figures; everything is rolled back."""
     days = []
     with rolled_back(context):
         while (day := close_next(up_to, context)) is not None:
@@ -103,7 +103,7 @@ def dry_run(up_to: date, context: Context) -> list[ClosedDay]:
 
 
 def _day_totals(day: date, context: Context) -> DayTotals:
-    """Who is to be paid, and the day's figures; in one pass, for there may be a hundred thousand accounts."""
+    """Compute a day's figures and payees in one pass, because there may be a hundred thousand accounts."""
     payees, fees_cents, rewards_cents, in_red_count = [], 0, 0, 0
     rows = raw_connection(context.connection).execute(SELECT_BALANCES_AT_DAY_END, {"day": day.isoformat()})
     for employee_id, username, balance_cents, fees, rewards in rows:
@@ -118,7 +118,7 @@ def _day_totals(day: date, context: Context) -> DayTotals:
 
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
-    """Enter all payouts, then tell of each with the head of the chain that has them in it."""
+    """Post all payouts, then publish each with the head of the hash chain that covers them."""
     batches = [*batched(payees, PAYEES_AT_ONCE)]
     last_position = scalar(context.connection, "SELECT max(position) FROM billing_entries")
     for batch in batches:
@@ -158,7 +158,10 @@ def _publish_payouts(
 
 
 def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Context) -> Mapping[str, list[PayslipLine]]:
-    """The day's entries up to the last before the payouts, of all employees from the first payee to the last by id."""
+    """Return the day's entries up to ``last_position``, which excludes the payouts, as payslip lines by employee.
+
+    They are those of all employees whose id lies between the first and the last payee's.
+    """
     rows = raw_connection(context.connection).execute(
         f"SELECT a.account_id, e.occurred_at, e.kind, {sql.SIGNED},"
         " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"

@@ -1,4 +1,4 @@
-"""What may be done about the ledger by hand: nothing is changed or removed, a wrong entry is reversed by another."""
+"""Billing's commands. A wrong entry is never changed or removed; another entry reverses it."""
 
 from typing import Any
 
@@ -18,7 +18,10 @@ SELECT_ENTRY = (
 
 
 def correct_entry(message: CorrectEntry, context: Context) -> Entry:
-    """Reverse an entry in the open day; raises ``entry_not_found``, ``not_correctable`` or ``invalid_reason``."""
+    """Post the reversal of an entry in the open day.
+
+    Raises ``entry_not_found``, ``not_correctable`` or ``invalid_reason``.
+    """
     reason = validate_reason(message.reason)
     wrong = _find(message.entry_id, context)
     kind = reversal_of(EntryKind(wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
@@ -47,8 +50,8 @@ def _find(entry_id: str, context: Context) -> Any:
 
 
 def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:
-    """The id of the event that told of an entry: it is the cause of the correction."""
+    """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction."""
     for event in context.log.by_subject(employee_id, EntryPosted):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
             return event.id
-    raise LookupError(f"no event tells of the entry {entry_id}")
+    raise LookupError(f"no entry_posted event for entry {entry_id}")

@@ -1,4 +1,4 @@
-"""What billing does about events: accounts, prices, fees, rewards."""
+"""Billing's consumer: it opens accounts, prices tasks, charges fees and credits rewards."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,7 +17,7 @@ from popug_cli.storage.engine import insert_many
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Open accounts, price tasks that are new, charge assignments and credit completions."""
+    """Open accounts, price new tasks, charge assignments and credit completions."""
     record_first_day(context.calendar.date_of(events[0].time), context)
     _open_accounts(events, context)
     prices = price_tasks(events, context)

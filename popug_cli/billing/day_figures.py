@@ -1,4 +1,4 @@
-"""The figures of days: recorded ones of closed days, running ones of open days."""
+"""The figures of days: recorded for closed days, computed for open days."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -13,9 +13,9 @@ from popug_cli.messages.billing import Day
 
 
 def company_days(first: date, last: date, as_of: datetime | None, context: Context) -> list[Day]:
-    """Each day of the company in the range, oldest first: up to today, or to the last day that has entries.
+    """Return the company's days in a range, oldest first, up to today or the last day with entries.
 
-    With ``as_of`` the days are as they were known at that instant.
+    With ``as_of``, the figures are computed from what was recorded by that instant.
     """
     began = first_day(context)
     if began is None:
@@ -31,14 +31,14 @@ def company_days(first: date, last: date, as_of: datetime | None, context: Conte
 
 
 def recorded_days(first: date, last: date, context: Context) -> list[Day]:
-    """The closed days of a range, oldest first."""
+    """Return the closed days in a range, oldest first."""
     statement = text("SELECT * FROM billing_days WHERE business_date BETWEEN :first AND :last ORDER BY business_date")
     rows = context.connection.execute(statement, {"first": first.isoformat(), "last": last.isoformat()})
     return [_recorded(row) for row in rows.mappings()]
 
 
 def recorded_day(day: date, context: Context) -> Day | None:
-    """A closed day; None for one that is open."""
+    """Return a closed day; None if it is open."""
     return next(iter(recorded_days(day, day, context)), None)
 
 

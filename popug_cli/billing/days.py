@@ -1,4 +1,4 @@
-"""Which day is the first, which are closed, which is the next to close."""
+"""The company's first day, its closed days, and the next day to close."""
 
 from collections.abc import Callable
 from datetime import date, datetime
@@ -10,7 +10,7 @@ from popug_cli.storage.engine import insert_many, scalar
 
 
 def record_first_day(day: date, context: Context) -> None:
-    """Remember the company's first day; does nothing where it is known."""
+    """Store the company's first day, unless one is stored already."""
     insert_many(
         context.connection,
         "INSERT INTO billing_company (id, first_day) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
@@ -19,29 +19,29 @@ def record_first_day(day: date, context: Context) -> None:
 
 
 def first_day(context: Context) -> date | None:
-    """The company's first day; None before billing has heard of anything."""
+    """Return the company's first day; None before billing has processed any event."""
     return _date(scalar(context.connection, "SELECT first_day FROM billing_company"))
 
 
 def last_closed(context: Context) -> date | None:
-    """The latest closed day, if there is one."""
+    """Return the latest closed day, or None."""
     return _date(scalar(context.connection, "SELECT max(business_date) FROM billing_days"))
 
 
 def first_open(context: Context) -> date | None:
-    """The day that is closed next; None before billing has heard of anything."""
+    """Return the next day to close; None before billing has processed any event."""
     closed = last_closed(context)
     return first_day(context) if closed is None else context.calendar.next_day(closed)
 
 
 def open_days(up_to: date, context: Context) -> list[date]:
-    """The days that are not closed yet, oldest first, up to a date."""
+    """Return the days up to a date that are not closed yet, oldest first."""
     first = first_open(context)
     return list(context.calendar.days(first, up_to)) if first else []
 
 
 def business_date_resolver(context: Context) -> Callable[[datetime], date]:
-    """A function that gives what occurred at an instant its business date, as the days stand now."""
+    """Return a function that maps an instant to its business date, given the days that are closed now."""
     first = first_open(context)
     assert first is not None, "the company has begun"
 

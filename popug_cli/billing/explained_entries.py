@@ -1,4 +1,4 @@
-"""The entries behind a figure: the latest of them one by one, and what all of them come to."""
+"""The entries behind a figure: the latest ones, and the sum of all."""
 
 from datetime import date
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from popug_cli.messages.billing import Entry, EntryKind
 
 
 class EntriesOfKind(NamedTuple):
-    """The entries of one kind of a business date: how many, what they come to, and the latest of them."""
+    """The entries of one kind on a business date: their number, their sum in cents, and the latest of them."""
 
     kind: EntryKind
     entries_count: int
@@ -20,7 +20,10 @@ class EntriesOfKind(NamedTuple):
 
 
 def latest_entries(account_id: str, closed: date | None, limit: int, context: Context) -> list[Entry]:
-    """The last entries after a day, in the order (business date, position); their balances are not computed."""
+    """Return the last ``limit`` entries after the day ``closed``, in the order (business date, position).
+
+    Their balances are not computed.
+    """
     statement = (
         f"SELECT {ENTRY_COLUMNS} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
         " WHERE e.employee_id = :account AND e.business_date > :closed"
@@ -32,7 +35,7 @@ def latest_entries(account_id: str, closed: date | None, limit: int, context: Co
 
 
 def entries_by_kind(day: date, limit: int, context: Context) -> list[EntriesOfKind]:
-    """What moved management's account on a date, by kind."""
+    """Return the entries of a business date that change management's account, by kind."""
     statement = (
         "SELECT e.kind, count(*), sum(e.amount_cents) FROM billing_accounts a CROSS JOIN billing_entries e"
         " WHERE e.employee_id = a.account_id AND e.business_date = :day AND e.kind <> 'payout' GROUP BY e.kind"

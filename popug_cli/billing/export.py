@@ -1,4 +1,4 @@
-"""The whole ledger in parts that fit into memory, as it was up to one position."""
+"""Export of the whole ledger up to one position, in chunks that fit into memory."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -48,18 +48,18 @@ SELECT_COMPANY_CHANGES_SINCE = text(
 
 
 def last_position(context: Context) -> int:
-    """The position of the last entry; 0 where there is none."""
+    """Return the position of the last entry, or 0."""
     return scalar(context.connection, "SELECT max(position) FROM billing_entries") or 0
 
 
 def lines(after: int, up_to: int, limit: int, context: Context) -> list[LedgerLine]:
-    """The next entries after a position."""
+    """Return the next entries after a position, at most ``limit`` and none after ``up_to``."""
     rows = context.connection.execute(SELECT_LEDGER_LINES, {"after": after, "up_to": up_to, "limit": limit})
     return [_line(row) for row in rows.mappings()]
 
 
 def day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
-    """The ends of every day of the next people, and after all people those of management and payouts."""
+    """Return every day-end balance of the next employees; the last chunk also has those of management and payouts."""
     days = _days(context)
     limit = max(1, DAY_ENDS_AT_ONCE // max(1, len(days)))
     employees = context.connection.execute(SELECT_EMPLOYEES, {"after": message.after, "limit": limit}).all()
@@ -75,7 +75,7 @@ def _line(row: RowMapping) -> LedgerLine:
 
 
 def _days(context: Context) -> list[date]:
-    """Every day of the company up to the last that anything may be entered under."""
+    """Return every day of the company up to today or, if it is later, the first open day."""
     first, opened = first_day(context), first_open(context)
     today = context.calendar.date_of(context.now)
     return [*context.calendar.days(first, max(today, opened or today))] if first else []
@@ -84,7 +84,7 @@ def _days(context: Context) -> list[date]:
 def _employee_ends(
     employees: Sequence[Any], days: Sequence[date], up_to: int, context: Context
 ) -> Iterator[tuple[str, tuple[date, int]]]:
-    """The balances by day, less what was entered after the position."""
+    """Yield the name and each day-end balance of each employee, without the entries after ``up_to``."""
     if not employees:
         return
     balances: dict[str, dict[str, int]] = defaultdict(dict)

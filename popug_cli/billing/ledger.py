@@ -1,4 +1,4 @@
-"""The ledger's one pen: entries, and with them the balances of accounts and of account days."""
+"""The only code that writes ledger entries and, with them, the balances of accounts and of account days."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ CARRY_FORWARD = (
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
-    """An entry to be written; ``event_id`` is the event that caused it, ``cause`` that event where it is in the log."""
+    """An entry to post; ``event_id`` is the event that caused it, ``cause`` that event if a consumer handles it."""
 
     event_id: str
     employee_id: str
@@ -56,13 +56,13 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 def already_posted(event_ids: Iterable[str], context: Context) -> set[str]:
-    """Those of the events (at most a consumer's batch) that have an entry already."""
+    """Return those of the events, at most a consumer's batch, that already have an entry."""
     statement = "SELECT event_id FROM billing_entries WHERE event_id IN"
     return {event_id for (event_id,) in select_in(context.connection, statement, list(event_ids))}
 
 
 def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
-    """Write entries in this order, move the balances with them, and tell of each; their ids come back."""
+    """Write entries in this order, update the balances, publish ``entry_posted`` for each, and return the entry ids."""
     _move_accounts(entries, context)
     rows = [(context.events.new_id(), entry) for entry in entries]
     _write(rows, context)
@@ -111,7 +111,7 @@ def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
 
 
 def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
-    """Accounts come into being by what is entered, so that an entry never waits for a registration."""
+    """Update the balances of accounts; create a missing account, so that an entry never waits for a registration."""
     change_cents: dict[str, int] = defaultdict(int)
     for entry in entries:
         debit, credit = debit_and_credit(entry.kind, entry.employee_id)
@@ -137,7 +137,7 @@ def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
         move[REWARDS] += kind.reward_sign * cents
         move[PAYOUTS_MADE] += cents if kind is EntryKind.PAYOUT else 0
         move[NET] += kind.balance_sign * cents
-    # Oldest first, for each day's balance begins with the one before.
+    # Oldest first, because each day's balance starts from that of the day before.
     for day in sorted(moves):
         stamped = day.isoformat()
         rows = [(employee_id, stamped, *cents) for employee_id, cents in moves[day].items()]

@@ -1,4 +1,4 @@
-"""Prices: each task gets one when billing first hears of it, for good."""
+"""Prices: billing draws the price of a task at the first event that names it, and never changes it."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,21 +15,24 @@ from popug_cli.storage.engine import insert_many, select_in
 
 
 class Price(NamedTuple):
-    """What an assignment of a task costs and its completion brings, in cents."""
+    """The fee of each assignment of a task, and the reward of its completion, in cents."""
 
     fee_cents: int
     reward_cents: int
 
 
 def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
-    """The prices of those of the tasks that have one."""
+    """Return the prices by task id, without the tasks that have none."""
     statement = "SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN"
     rows = select_in(context.connection, statement, list(task_ids))
     return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
 
 
 def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[str, Price]:
-    """The prices of the tasks that the events tell of, drawn for those that had none; names are kept by the way."""
+    """Return the prices of all tasks that the events name; draw and publish those that are missing.
+
+    Numbers and titles from ``task_created`` are stored with the prices.
+    """
     first_events: dict[str, Delivered[Event]] = {}
     created_tasks: dict[str, TaskCreated] = {}
     for event in events:

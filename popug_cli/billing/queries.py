@@ -1,4 +1,4 @@
-"""What may be asked of billing."""
+"""Billing's queries."""
 
 from collections.abc import Iterable, Iterator
 from datetime import date
@@ -50,7 +50,7 @@ SELECT_ENTRIES_WITH_BALANCE = (
 
 
 def get_balance(message: GetBalance, context: Context) -> Balance:
-    """What somebody has: now, at the end of a date, or as it was known at an instant."""
+    """Return a user's balance: now, at the end of a date, or as it was recorded by an instant."""
     account = find_account(message.username, context)
     as_of = message.as_of_time
     day = message.as_of_date or context.calendar.date_of(as_of or context.now)
@@ -63,7 +63,7 @@ def get_balance(message: GetBalance, context: Context) -> Balance:
 
 
 def get_statement(message: GetStatement, context: Context) -> Statement:
-    """The entries of some dates, each with the balance after it in the order (business date, position)."""
+    """Return the entries of a range of dates in the order (business date, position), each with the balance after it."""
     account = find_account(message.username, context)
     as_of = message.as_of_time
     today = context.calendar.date_of(as_of or context.now)
@@ -87,7 +87,7 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
 
 
 def list_in_red(message: ListInRed, context: Context) -> InRed:
-    """Who has less than nothing now, the deepest in the red first."""
+    """Return the employees whose balance is below zero now, the lowest first, and their total number."""
     in_red = "FROM billing_accounts WHERE kind = 'employee' AND balance_cents < 0"
     rows = context.connection.execute(
         text(
@@ -101,7 +101,10 @@ def list_in_red(message: ListInRed, context: Context) -> InRed:
 
 
 def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
-    """The entries of a task in the order of their recording: everybody's, or one person's."""
+    """Return the entries of a task in the order of recording.
+
+    They are those of one user if ``username`` is given or the caller's role is not an accounting one; else of all.
+    """
     only = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         only = find_account(message.username, context).account_id
@@ -113,7 +116,7 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
 
 
 def entry_of(entry_id: str, context: Context) -> Entry:
-    """The entry of an id that is there."""
+    """Return the entry with an id that must exist."""
     rows = context.connection.execute(
         text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE e.entry_id = :entry_id"), {"entry_id": entry_id}
     )
@@ -122,7 +125,7 @@ def entry_of(entry_id: str, context: Context) -> Entry:
 
 
 def get_income(message: GetIncome, context: Context) -> Income:
-    """Management's income day by day: the recorded figures of closed days, those of open days as they are so far."""
+    """Return management's income by day: recorded figures of closed days, current figures of open days."""
     as_of = message.as_of_time
     today = message.as_of_date or context.calendar.date_of(as_of or context.now)
     first, last = income_range(message.from_date, message.to_date, today)
@@ -131,13 +134,13 @@ def get_income(message: GetIncome, context: Context) -> Income:
 
 
 def export_ledger(message: ExportLedger, context: Context) -> LedgerChunk:
-    """The next entries after a position, by position."""
+    """Return the next entries after a position, by position."""
     up_to = last_position(context) if message.up_to is None else message.up_to
     return LedgerChunk(up_to, lines(message.after, up_to, message.limit, context))
 
 
 def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
-    """The balances at the ends of all days, of the next accounts after one."""
+    """Return the day-end balances of the next accounts."""
     return day_ends(message, context)
 
 
@@ -148,6 +151,6 @@ def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
 
 
 def entry_from(row: RowMapping, balance_cents: int) -> Entry:
-    """The entry of a row of ``ENTRY_COLUMNS``, with the balance after it."""
+    """Build an entry from a row of ``ENTRY_COLUMNS`` and the balance after it."""
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
     return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry)

@@ -1,13 +1,13 @@
-"""The rules of money and days: pure."""
+"""The rules of money and days: pure functions."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from popug_cli.kernel import text
 from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
-from popug_cli.kernel.text import is_hidden
 from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
@@ -17,12 +17,11 @@ INCOME_DAYS = 7
 SEGMENT_ENTRIES = 1_024  # a trigger of migration 0008 sums up segments of this size
 FEE_RANGE_CENTS = range(1_000, 2_001, 100)
 REWARD_RANGE_CENTS = range(2_000, 4_001, 100)
-MAX_REASON_CHARACTERS = 500
 REVERSALS = {EntryKind.FEE: EntryKind.FEE_REVERSAL, EntryKind.REWARD: EntryKind.REWARD_REVERSAL}
 
 
 class DayMovement(NamedTuple):
-    """What one employee's entries of an open business date come to.
+    """The fees and rewards of one employee on an open business date.
 
     ``base_cents`` is the employee's balance at the end of the last closed day.
     """
@@ -35,7 +34,7 @@ class DayMovement(NamedTuple):
 
 
 class OpenFigures(NamedTuple):
-    """The figures of an open day; ``in_red_count`` is at its end."""
+    """The figures of an open day; ``in_red_count`` is the number of employees below zero at its end."""
 
     fees_cents: int = 0
     rewards_cents: int = 0
@@ -50,54 +49,50 @@ def draw_price_cents(seed: str, task_id: str) -> tuple[int, int]:
 
 
 def debit_and_credit(kind: EntryKind, employee_id: str) -> tuple[str, str]:
-    """The account that an entry debits, and the account that it credits."""
+    """Return the account that an entry debits and the account that it credits."""
     counterpart = PAYOUTS if kind is EntryKind.PAYOUT else MANAGEMENT
     return (counterpart, employee_id) if kind.balance_sign > 0 else (employee_id, counterpart)
 
 
 def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryKind:
-    """The kind of the entry that corrects one; raises ``not_correctable``."""
+    """Return the kind of the entry that reverses one. Raises ``not_correctable``."""
     reversal = REVERSALS.get(kind)
     if reversal is None or is_corrected:
-        why = "it is reversed already" if is_corrected else f"it is a {kind.replace('_', ' ')}"
+        why = "it is already reversed" if is_corrected else f"it is a {kind.replace('_', ' ')}"
         raise Conflict(
             "not_correctable",
-            f"The entry {entry_id} cannot be corrected: {why}.",
-            hint="Only a fee or a reward can be reversed, and that once.",
+            f"Entry {entry_id} cannot be corrected: {why}.",
+            hint="Only a fee or a reward can be reversed, and only once.",
             details={"entry_id": entry_id, "kind": kind.value},
         )
     return reversal
 
 
 def validate_reason(reason: str) -> str:
-    """The reason without the space around it; raises ``invalid_reason``."""
-    stripped = reason.strip()
-    if not stripped or len(stripped) > MAX_REASON_CHARACTERS or any(is_hidden(character) for character in stripped):
-        raise InvalidInput(
-            "invalid_reason",
-            f"A reason is a line of 1 to {MAX_REASON_CHARACTERS} characters.",
-            hint="Say with --reason why the entry is wrong.",
-        )
-    return stripped
+    """Return the reason without the space around it. Raises ``invalid_reason``."""
+    return text.validate_reason(reason, hint="Use --reason to say why the entry is wrong.")
 
 
 def entry_not_found(entry_id: str) -> NotFound:
-    """There is no such entry."""
+    """Return the error for an unknown entry id."""
     return NotFound(
         "entry_not_found",
         f"There is no entry {entry_id!r}.",
-        hint="Run `popug statement --json` or `popug task show NUMBER --json` for the ids of entries.",
+        hint="Run `popug statement --json` or `popug task show NUMBER --json` to see the ids of entries.",
         details={"entry_id": entry_id},
     )
 
 
 def business_date(occurred_on: date, first_open_day: date) -> date:
-    """The date under which something is entered that occurred on a calendar date: closed days never change."""
+    """Return the business date of a calendar date: the first open day if the date itself is closed."""
     return max(occurred_on, first_open_day)
 
 
 def validate_close_date(asked: date, today: date, first_day: date | None) -> None:
-    """Refuse to close a day that is not over yet by any clock, or that was before the company."""
+    """Reject a day in the future or before the company's first day.
+
+    Raises ``future_date`` or ``before_first_day``.
+    """
     if asked > today:
         raise InvalidInput(
             "future_date",
@@ -106,44 +101,50 @@ def validate_close_date(asked: date, today: date, first_day: date | None) -> Non
             details={"date": asked.isoformat(), "today": today.isoformat()},
         )
     if first_day is None or asked < first_day:
-        began = f"The company's first day is {first_day}" if first_day else "The company has no day yet"
+        reason = f"The company's first day is {first_day}" if first_day else "The company has no days yet"
         raise InvalidInput(
             "before_first_day",
-            f"{began}; {asked} is before it.",
-            hint="Run `popug income` for the days that there are.",
+            f"{asked} cannot be closed. {reason}.",
+            hint="Run `popug income` to see the company's days.",
             details={"date": asked.isoformat(), "first_day": first_day.isoformat() if first_day else None},
         )
 
 
 def nonexistent_day(asked: date, time_zone: str) -> InvalidInput:
-    """The zone went from the day before to the day after (Pacific/Apia in 2011)."""
+    """Return the error for a date that the time zone skipped, such as 2011-12-30 in Pacific/Apia."""
     return InvalidInput(
         "no_such_day",
-        f"There was no {asked} in {time_zone}.",
+        f"The date {asked} does not exist in {time_zone}.",
         hint="Close the day before or the day after it.",
         details={"date": asked.isoformat(), "time_zone": time_zone},
     )
 
 
 def check_days_at_once(days_count: int, *, confirmed: bool) -> None:
-    """Refuse to close a great many days by accident; a clock may have jumped."""
+    """Refuse to close very many days without confirmation, because the clock may be wrong. Raises ``needs_yes``."""
     if days_count > DAYS_AT_ONCE and not confirmed:
         raise InvalidInput(
             "needs_yes",
-            f"This closes {days_count:,} days at once, more than {DAYS_AT_ONCE}.",
-            hint="Check the clock, then give --yes to say that you mean it.",
+            f"This would close {days_count:,} days at once, more than {DAYS_AT_ONCE}.",
+            hint="Check the clock, then confirm with --yes.",
             details={"days": days_count},
         )
 
 
 def statement_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
-    """The dates of a statement: today's where none is given, the one that is given where one is beyond today."""
+    """Return the first and the last date of a statement. Raises ``invalid_range``.
+
+    Each defaults to today or, if that would reverse the range, to the other one.
+    """
     found_first = first or min(today, last or today)
     return _check_order(found_first, last or max(today, found_first))
 
 
 def income_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
-    """The dates of an income: a week up to today where none is given."""
+    """Return the first and the last date of an income report. Raises ``invalid_range``.
+
+    By default the last date is today, or ``first`` if that is later; the first date is six days before the last.
+    """
     found_last = last or max(today, first or today)
     return _check_order(first or _week_before(found_last), found_last)
 
@@ -164,10 +165,10 @@ def _check_order(first: date, last: date) -> tuple[date, date]:
 
 
 def open_figures(movements: Iterable[DayMovement], in_red_before: int) -> dict[date, OpenFigures]:
-    """The figures of each open day on which something moved.
+    """Return the figures of each open day that has entries.
 
-    ``movements`` come by date, one for each employee and date; ``in_red_before`` is the number of people in the red at
-    the end of the last closed day.
+    ``movements`` are ordered by date, one per employee and date. ``in_red_before`` is the number of employees in the
+    red at the end of the last closed day.
     """
     balances: dict[str, int] = {}
     days: dict[date, OpenFigures] = {}
@@ -189,9 +190,9 @@ def open_figures(movements: Iterable[DayMovement], in_red_before: int) -> dict[d
 def day_by_day(
     days: Iterable[date], figures_by_day: Mapping[date, OpenFigures], in_red_before: int
 ) -> Iterator[tuple[date, OpenFigures]]:
-    """The figures of each of some open days in a row; on a day on which nothing moved the people in the red stay there.
+    """Yield the figures of consecutive open days; a day without entries keeps the number of employees in the red.
 
-    ``figures_by_day`` are the figures of all open days on which something moved, by date.
+    ``figures_by_day`` has the figures of every open day that has entries.
     """
     days_with_changes = sorted(figures_by_day)
     for day in days:
@@ -204,5 +205,5 @@ def day_by_day(
 
 
 def day_before(day: date) -> date | None:
-    """The calendar date before; None where there is none."""
+    """Return the previous calendar date; None for ``date.min``."""
     return day - timedelta(days=1) if day > date.min else None

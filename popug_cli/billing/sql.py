@@ -1,4 +1,4 @@
-"""The amount of a ledger entry as SQL: built from the signs of ``EntryKind``, so that no statement repeats the rule.
+"""SQL expressions for the amount of an entry, built from the signs of ``EntryKind`` so that no statement repeats them.
 
 Each expression is in cents and reads ``billing_entries`` under the alias ``e``.
 """
@@ -7,7 +7,7 @@ from popug_cli.messages.billing import EntryKind
 
 
 def signed(alias: str) -> str:
-    """Return the expression for what an entry does to the balance of its employee."""
+    """Return the expression for the change that an entry makes to the balance of its employee."""
     return _cents({kind: kind.balance_sign for kind in EntryKind}, alias)
 
 

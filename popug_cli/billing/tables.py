@@ -13,7 +13,8 @@ def _within(column: str, values: range) -> str:
 class AccountRow(SQLModel, table=True):
     """An account with its balance (credits minus debits, in cents).
 
-    An employee's is named by the user id; the name and the time are empty until the registration is heard of.
+    An employee's ``account_id`` is the user id. ``username`` and ``registered_at`` are NULL until billing has processed
+    the registration.
     """
 
     __tablename__ = "billing_accounts"
@@ -31,7 +32,7 @@ class AccountRow(SQLModel, table=True):
 
 
 class TaskRow(SQLModel, table=True):
-    """What a task costs and brings; number and title are empty until its creation is heard of."""
+    """The price of a task; ``number`` and ``title`` are NULL until billing has processed its ``task_created``."""
 
     __tablename__ = "billing_tasks"
     __table_args__ = (
@@ -48,9 +49,10 @@ class TaskRow(SQLModel, table=True):
 
 
 class EntryRow(SQLModel, table=True):
-    """A line of the ledger, never changed: an amount goes from the account debited to the account credited.
+    """A line of the ledger, which never changes: it moves an amount from the debited to the credited account.
 
-    ``event_id`` is the event that caused it, ``occurred_at`` the time of that event, ``corrects`` the reversed entry.
+    ``event_id`` is the event that caused it. ``occurred_at`` is the time of that event, or of the correction.
+    ``corrects`` is the reversed entry.
     """
 
     __tablename__ = "billing_entries"
@@ -106,7 +108,7 @@ class EntryRow(SQLModel, table=True):
 
 
 class AccountDayRow(SQLModel, table=True):
-    """What an employee's entries of a business date come to (reversals counted in), and the balance at its end."""
+    """The sums of an employee's entries on a business date (net of reversals), and the balance at its end."""
 
     __tablename__ = "billing_account_days"
     __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
@@ -120,9 +122,9 @@ class AccountDayRow(SQLModel, table=True):
 
 
 class SegmentRow(SQLModel, table=True):
-    """What a whole segment of the ledger (1,024 positions) has of one employee and business date; never changed.
+    """The sums of one employee and business date in a full ledger segment (1,024 positions), which never change.
 
-    ``change_cents`` is what the entries do to the balance, ``earned_cents`` the rewards in it, reversals counted in.
+    ``change_cents`` is the change of the balance, ``earned_cents`` the rewards in it net of reversals.
     """
 
     __tablename__ = "billing_segments"
@@ -138,7 +140,7 @@ class SegmentRow(SQLModel, table=True):
 
 
 class DayRow(SQLModel, table=True):
-    """A closed day with its figures, never changed."""
+    """A closed day with its figures, which never change."""
 
     __tablename__ = "billing_days"
     __table_args__ = (
@@ -156,7 +158,7 @@ class DayRow(SQLModel, table=True):
 
 
 class CompanyRow(SQLModel, table=True):
-    """The one row that says on which date the company began."""
+    """The single row with the company's first day."""
 
     __tablename__ = "billing_company"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})

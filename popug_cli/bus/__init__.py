@@ -1,6 +1,6 @@
-"""The bus: an append-only log of events, consumers with their places in it, retries and dead letters.
+"""The event bus: an append-only log, consumers with cursors, retries and dead letters.
 
-What it promises is proved one by one in ``tests/integration/bus/test_bus_promises.py``: a change and its events are one
-transaction; a consumer's effects and its mark in the inbox are one transaction; events of one subject arrive in order;
-a bad event holds up its own subject only; a failing consumer fails no command.
+``tests/integration/bus/test_bus_promises.py`` proves each promise: a change and its events are one transaction; a
+consumer's effects and its inbox row are one transaction; events of one subject arrive in order; a failing event blocks
+only its own subject; a failing consumer never fails a command.
 """

@@ -1,4 +1,4 @@
-"""Consumers: who listens to which events, how a batch is taken, and how all are brought up to date."""
+"""Consumers: subscriptions, batch processing, retries, and catching up with the log."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,18 +31,18 @@ GiveUp = Callable[[Delivered[Event], str, Context], bool]
 
 
 def default_give_up(event: Delivered[Event], error: str, context: Context) -> bool:
-    """A failure is always tried again or set aside."""
+    """Return False: the failed event is retried or becomes a dead letter."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A module's ear.
+    """A module's subscription: which events it consumes, and how.
 
-    ``consume`` takes events of the kinds it subscribes to, in the order of the log, any number at once, and works in
-    the transaction it is given. ``give_up`` may answer for an event that failed once and for all, by publishing
-    something else; then the event is done. ``at_once`` is how many events it is given at most: so few that they stay in
-    the processor's cache, so many that there is something to add up.
+    ``consume`` receives one or more events of the subscribed kinds, in log order, inside a transaction. ``give_up``
+    receives an event that failed; it may publish another event instead and return True, and the event is then done.
+    ``max_batch`` limits the events of one call: small enough for the CPU cache, large enough for set-based SQL to pay
+    off.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Consumer:
 
 @dataclass(slots=True)
 class CatchUpResult:
-    """How catching up went: failures set aside in it, faults of the place, and whether it is complete."""
+    """The result of a catch-up: failures per consumer, environment errors, and whether it is complete."""
 
     failures: dict[str, int] = field(default_factory=dict)
     faults: list[PopugError] = field(default_factory=list)
@@ -67,7 +67,7 @@ class CatchUpResult:
 
 
 class CatchUpProgress:
-    """How far the consumers have come since they began, in positions of the log; told where it is far."""
+    """Progress of a catch-up in log positions; reported only when there are many."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -75,7 +75,7 @@ class CatchUpProgress:
         self._is_open = False
 
     def report(self, reached: int, end: int) -> None:
-        """Say where they stand and where they are to come, all of them added up."""
+        """Report the sum of all cursors (``reached``) and of the positions to reach (``end``)."""
         if self._start is None:
             self._start = reached
         if end - self._start >= MIN_REPORTED_POSITIONS:
@@ -83,16 +83,16 @@ class CatchUpProgress:
             self._progress(CATCHING_UP, reached - self._start, end - self._start)
 
     def finish(self) -> None:
-        """There is no more to tell."""
+        """Report that the work is done, if the last report was of unfinished work."""
         if self._is_open:
             self._progress(CATCHING_UP, 1, 1)
 
 
 def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
-    """Let the consumers take all that is in the log and all retries that are due, within a bound of time.
+    """Run the consumers on all new events and due retries, until ``bus.catch_up_seconds`` have passed.
 
-    Due is what was due when it began; ``include_not_due`` tries what waits for a later retry once, too. Never
-    raises for a consumer's failure or for a fault of the place: both are in the answer.
+    Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
+    Consumer failures and environment errors are returned in the result, never raised.
     """
     progress = CatchUpProgress(runtime.progress)
     try:
@@ -128,16 +128,16 @@ def _catch_up(
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
-    """Whether a consumer has taken (or set aside) everything that is in the log up to the context's position."""
+    """Return whether the consumer has processed or parked all its events up to the context's position."""
     return not context.log.contains(
         consumer.types, after=_cursor_position(context, consumer.name), up_to=context.position
     )
 
 
 def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
-    """Move those that were current past the events of this transaction, if it has many and none for them.
+    """Advance the cursors of up-to-date consumers past this transaction's events, if none concerns them.
 
-    Whoever is moved need not look for their events among a hundred thousand of others'.
+    Only done for at least ``IDLE_EVENTS`` events. The consumers then need not scan many unrelated events.
     """
     if context.events.last - context.position < IDLE_EVENTS:
         return
@@ -147,9 +147,9 @@ def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
 
 
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
-    """Let a consumer take its next batch in one transaction; the number of events that failed comes back.
+    """Process the consumer's next batch in one transaction; return the number of events that failed.
 
-    ``all_consumers`` passes by what it publishes.
+    The cursors of ``all_consumers`` are advanced as in ``skip_unrelated``.
     """
     with runtime.writing(ANONYMOUS) as context:
         reached, failures, left = _cursor_position(context, consumer.name), 0, BATCH_EVENTS
@@ -164,9 +164,10 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
 
 
 def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float) -> int:
-    """Try again what was due by an instant, while the (monotonic) clock has not passed the deadline.
+    """Retry the events that were due by ``due_by``, an RFC 3339 text; return the number of failures.
 
-    Each success lets what waits behind it go, in order. Failures come back as a number.
+    Each success is followed by the events that wait behind it, in order. No transaction begins after ``deadline``, a
+    monotonic time.
     """
     with runtime.reading(ANONYMOUS) as context:
         subjects = parked_events.due_subjects(context, consumer.name, due_by)
@@ -181,7 +182,7 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
 
 
 def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> None:
-    """Try once, in the transaction of the context, whatever waits for a retry, due or not."""
+    """Retry all parked events that wait for a retry, due or not, once, in the context's transaction."""
     for consumer in consumers:
         for subject in parked_events.due_subjects(context, consumer.name, END_OF_TIME):
             drain(consumer, subject, context)
@@ -189,7 +190,7 @@ def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> Non
 
 @contextmanager
 def rolled_back(context: Context) -> Iterator[None]:
-    """What is done within is taken back at its end; what fails within takes back the whole transaction."""
+    """Roll back the block at its end. If the block raises, the whole transaction is rolled back."""
     events_savepoint, savepoint = context.events.savepoint(), context.connection.begin_nested()
     yield
     savepoint.rollback()
@@ -197,7 +198,7 @@ def rolled_back(context: Context) -> Iterator[None]:
 
 
 def drain(consumer: Consumer, subject: str, context: Context) -> int:
-    """Do what is set aside of one subject in order, up to the first that fails; 1 comes back if one did."""
+    """Process the parked events of a subject in order, until one fails; return the number of failures, 0 or 1."""
     for item in parked_events.parked_items_of(context, consumer.name, subject):
         error = _process_one(consumer, item.sequence, context)
         if error is not None:
@@ -208,7 +209,7 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
 
 
 def mark_rebuilt(context: Context, consumer: Consumer) -> None:
-    """Mark all events up to the context's position as done by a rebuild, but for those that are set aside."""
+    """Record all events up to the context's position as processed by a rebuild, except parked ones."""
     placeholders = ",".join("?" * len(consumer.types))
     context.connection.exec_driver_sql(
         "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
@@ -261,7 +262,7 @@ def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked
 
 
 def _process_one(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
-    """Let the consumer take one event; what it failed with comes back, unless it gave the event up."""
+    """Process one event. Return the error, or None if it succeeded or the consumer gave the event up."""
     event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
@@ -278,7 +279,7 @@ def _process_one(consumer: Consumer, sequence: int, context: Context) -> Excepti
 def _try_to_give_up(
     consumer: Consumer, event: Delivered[Event], error: Exception, context: Context
 ) -> Exception | None:
-    """What is left of a failure once the consumer was asked to give the event up; nothing if it did."""
+    """Ask the consumer to give the failed event up. Return None if it did, else the error."""
     try:
         with _savepoint(context):
             if not consumer.give_up(event, parked_events.describe(error), context):
@@ -343,7 +344,7 @@ def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> Non
 def _consumers_with_work(
     runtime: Runtime, consumers: Sequence[Consumer], due_by: str, progress: CatchUpProgress
 ) -> list[Consumer]:
-    """The consumers that have events or due retries to take, or that are far behind with nothing to take."""
+    """Return the consumers that have events or due retries, or whose cursor is far behind."""
     with runtime.reading(ANONYMOUS) as context:
         positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
         reached = [positions.get(c.name, 0) for c in consumers]

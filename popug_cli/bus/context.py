@@ -1,4 +1,4 @@
-"""What a running popug holds, and the transactions in which handlers work."""
+"""The context of a handler, and the runtime that opens its transactions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -40,11 +40,11 @@ class PasswordWork:
 
 @dataclass(slots=True)
 class Context:
-    """All that a handler works with, inside one transaction.
+    """Everything that a handler works with, inside one transaction.
 
-    ``now`` is read after the write lock is held. ``position`` is the log position up to which the handler's own
-    module has taken in what others said. ``password_work`` was computed before the transaction began.
-    ``on_rollback`` hears how the transaction ended.
+    ``now`` is read while the write lock is held. ``position`` is the log position up to which the handler's module is
+    up to date. ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that
+    are exited when the transaction has ended; they compensate if it failed.
     """
 
     connection: Connection
@@ -63,7 +63,7 @@ class Context:
     password_work: PasswordWork = PasswordWork()
 
     def at_position(self, position: int) -> "Context":
-        """The same context at another position."""
+        """Return the same context at another position."""
         return replace(self, position=position)
 
 
@@ -71,18 +71,19 @@ WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
 def _go_on() -> None:
-    """Wait on."""
+    """Continue waiting."""
 
 
 def _ignore(principal: Principal) -> None:
-    """Nobody asks who has changed something."""
+    """Default ``on_change``: do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The wired parts of one company.
 
-    ``turn`` is held around each write, where threads share the company; ``on_change`` hears who has changed something.
+    ``write_lock`` is held around each write if threads share the company. ``on_change`` is called with the principal of
+    each transaction that changed something.
     """
 
     engine: Engine
@@ -98,7 +99,7 @@ class Runtime:
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
-        """One transaction under the write lock; what was published is linked into the chain before the commit."""
+        """Yield the context of a write transaction; link its events into the hash chain before the commit."""
         with self.write_lock():
             with write_transaction(self.engine) as (connection, on_rollback):
                 driver = raw_connection(connection)
@@ -111,14 +112,14 @@ class Runtime:
                 self.on_change(principal)
 
     def patient(self) -> "Runtime":
-        """Return the runtime for what must be written down: a stop request does not end its wait for the write lock."""
+        """Return a runtime for writes that must happen: a stop request does not end the wait for the write lock."""
         return replace(self, engine=self.engine.execution_options(popug_while_waiting=_go_on))
 
     @contextmanager
     def statement_writer(self) -> Iterator[WriteStatement]:
-        """A way to change rows by a statement at a fraction of the cost of ``writing``, again and again.
+        """Yield a function that runs one statement in its own transaction, much cheaper than ``writing``.
 
-        Each time is a transaction of its own, in which nothing is published; what follows from it is owed.
+        It publishes nothing; the caller must publish the resulting events later.
         """
         with open_connection(self.engine, writes=True) as connection:
 
@@ -130,7 +131,7 @@ class Runtime:
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
-        """One snapshot that is never written to."""
+        """Yield the context of a read-only snapshot."""
         with transaction(self.engine, writes=False) as connection:
             yield self._context(connection, principal, ExitStack())
 

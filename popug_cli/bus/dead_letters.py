@@ -1,4 +1,4 @@
-"""What people do with dead letters: try them again, or give them up."""
+"""Retry or drop dead letters."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,20 @@ from popug_cli.bus.consumers import Consumer, drain
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import ParkedEvent, document, held_events
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.kernel.errors import InvalidInput, NotFound
-from popug_cli.kernel.text import is_blank
+from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.text import validate_reason
 from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, RetryResult
 
-MAX_REASON_CHARACTERS = 500
 MAX_ID_CHARACTERS = 64
 
 
 def blocking_events(context: Context) -> list[ParkedEvent]:
-    """What holds others up: the first event of each consumer and subject that is set aside."""
+    """Return the first parked event of each consumer and subject; later ones wait behind it."""
     return [event for event in held_events(context) if event.state != "waiting"]
 
 
 def retry(context: Context, consumers: Sequence[Consumer], dead_id: int | None) -> RetryResult:
-    """Drain one dead letter's subject, or all; raises ``dead_letter_not_found``."""
+    """Retry one dead letter, or all, and the events behind them; raise ``dead_letter_not_found``."""
     chosen = blocking_events(context) if dead_id is None else [find(context, dead_id)]
     by_name = {consumer.name: consumer for consumer in consumers}
     before = len(held_events(context))
@@ -31,7 +30,7 @@ def retry(context: Context, consumers: Sequence[Consumer], dead_id: int | None) 
 
 
 def _retry_one(event: ParkedEvent, consumer: Consumer, context: Context) -> int:
-    """Drain the subject of a dead letter; 1 comes back if something of it is dead still."""
+    """Drain the subject of a dead letter; return 1 if an event failed again, else 0."""
     still_dead = drain(consumer, event.subject, context)
     done = all(blocking.id != event.id for blocking in blocking_events(context))
     event_id = event_id_of(event)
@@ -42,11 +41,11 @@ def _retry_one(event: ParkedEvent, consumer: Consumer, context: Context) -> int:
 
 
 def drop(context: Context, dead_id: int, reason: str) -> ParkedEvent:
-    """Give a dead letter up for good, as an event; what waits behind it is due at once."""
-    reason = " ".join(reason.split())
-    if len(reason) > MAX_REASON_CHARACTERS or is_blank(reason):
-        sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
-        raise InvalidInput("invalid_reason", sentence, hint="Say in a sentence why: --reason '…'.")
+    """Drop a dead letter permanently and return it; publish ``dead_letter_dropped``.
+
+    The event that waits behind it is due at once. Raise ``invalid_reason`` or ``dead_letter_not_found``.
+    """
+    reason = validate_reason(reason, hint="Say in a sentence why: --reason '…'.", allow_hidden=True)
     event = find(context, dead_id)
     connection = context.connection
     connection.execute(
@@ -68,7 +67,7 @@ def drop(context: Context, dead_id: int, reason: str) -> ParkedEvent:
 
 
 def event_id_of(event: ParkedEvent) -> str:
-    """The id of what is set aside, or its place in the log where it came without one."""
+    """Return the id of a parked event, or ``sequence-N`` if it has no valid id."""
     event_id = document(event.sequence, event.envelope).get("id")
     return (
         event_id
@@ -78,7 +77,7 @@ def event_id_of(event: ParkedEvent) -> str:
 
 
 def find(context: Context, dead_id: int) -> ParkedEvent:
-    """The dead letter (or what is retried by itself) of an id; raises ``dead_letter_not_found``."""
+    """Return the dead or retrying event with that id; raise ``dead_letter_not_found``."""
     for event in blocking_events(context):
         if event.id == dead_id:
             return event

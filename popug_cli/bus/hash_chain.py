@@ -1,7 +1,8 @@
-"""The hash chain over the log: a link for each transaction's run of events.
+"""The hash chain over the log: one link for each transaction's run of events.
 
-A link's hash is the SHA-256 of the hash before it, then of each event of the run: its position, the length of its
-envelope in bytes, both in decimal and ended by a colon, and the envelope. The first link follows 64 zeros.
+A link's hash is the SHA-256 of the previous hash, followed by each event of the run: position, length and envelope.
+Position and length are decimal, each ended by a colon; the length counts the envelope's bytes. The first link follows
+64 zeros.
 """
 
 from collections.abc import Iterable
@@ -11,22 +12,22 @@ ORIGIN = "0" * 64
 
 
 class LinkHasher:
-    """The hash of a run of events that is still being written."""
+    """Compute the hash of a run of events while the run is being written."""
 
     def __init__(self, previous_hash: str) -> None:
         self._digest = sha256(previous_hash.encode())
 
     def extend(self, events: Iterable[tuple[int, bytes]]) -> None:
-        """Take in the next events: the position and the envelope of each."""
+        """Add the next events, each as (position, envelope)."""
         for sequence, envelope in events:
             self._digest.update(b"%d:%d:%b" % (sequence, len(envelope), envelope))
 
     def copy(self) -> "LinkHasher":
-        """The same run so far, to come back to."""
+        """Return a copy, to be restored after a rollback."""
         copy = LinkHasher.__new__(LinkHasher)
         copy._digest = self._digest.copy()
         return copy
 
     def hash(self) -> str:
-        """The link's hash in hexadecimal."""
+        """Return the link's hash in hexadecimal."""
         return self._digest.hexdigest()

@@ -1,4 +1,7 @@
-"""Where each hook stands in the log: claimed with a lease in one transaction, settled in another, at least once."""
+"""Cursor of each hook, and its dead letters.
+
+An event is leased in one transaction and settled in another: delivery is at least once.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -6,7 +9,7 @@ from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import next_try, policy_from
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.storage.engine import execute, raw_connection, scalar
@@ -19,7 +22,7 @@ StoredDocument = tuple[int, str]
 
 
 class HookCursor(NamedTuple):
-    """A row about a hook; times are stamps."""
+    """A row of ``bus_hooks``; times are RFC 3339 texts."""
 
     position: int
     attempts: int
@@ -31,7 +34,7 @@ class HookCursor(NamedTuple):
 
 
 class ClaimedEvent(NamedTuple):
-    """An event that is one process's to give to a hook until ``lease_until``; dead if ``is_dead_letter``."""
+    """An event leased to one process until ``lease_until``; ``is_dead_letter`` if it was requeued."""
 
     hook: str
     sequence: int
@@ -42,7 +45,7 @@ class ClaimedEvent(NamedTuple):
 
 
 def cursors(context: Context) -> dict[str, HookCursor]:
-    """Every hook that is known, by name."""
+    """Return the cursors of all known hooks, by name."""
     statement = (
         "SELECT hook, position, attempts, due_at, lease_until, last_error, last_run_at, missing_since"
         " FROM bus_hooks ORDER BY hook"
@@ -52,15 +55,16 @@ def cursors(context: Context) -> dict[str, HookCursor]:
 
 
 def needs_sync(context: Context, files: Mapping[str, datetime]) -> bool:
-    """Whether ``sync`` has something to do."""
+    """Return whether ``sync`` has something to do: a hook's file is new, missing or back."""
     known = cursors(context)
     return known.keys() != files.keys() or any(cursor.missing_since for cursor in known.values())
 
 
 def sync(context: Context, files: Mapping[str, datetime]) -> None:
-    """Know the hooks that are there, each with when its file was last changed: a new one begins with what came then.
+    """Synchronize the table with the hook files; ``files`` has the change time of each.
 
-    One that was gone for a while is forgotten with all that it has set aside, and begins anew if it comes back.
+    A new hook starts at the first event since its file's change time. A hook missing for ten minutes is deleted with
+    its dead letters; if it returns, it starts over.
     """
     long_ago = to_rfc3339(context.now - FORGOTTEN_AFTER)
     for name, cursor in cursors(context).items():
@@ -79,7 +83,7 @@ def sync(context: Context, files: Mapping[str, datetime]) -> None:
 
 
 def position_before(context: Context, instant: datetime) -> int:
-    """The last position of what happened before an instant; the log's end where the instant is yet to come."""
+    """Return the position of the last event before ``instant``; the end of the log if it is in the future."""
     if instant > context.now:
         return context.position
     statement = (
@@ -89,7 +93,7 @@ def position_before(context: Context, instant: datetime) -> int:
 
 
 def is_due(context: Context, name: str, types: Types, lease: timedelta) -> bool:
-    """Whether there is something for a hook now, or its place is far behind the end of the log."""
+    """Return whether a hook has something to run now, or its cursor is far behind the end of the log."""
     cursor = cursors(context).get(name)
     if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
         return False
@@ -102,7 +106,10 @@ def is_due(context: Context, name: str, types: Types, lease: timedelta) -> bool:
 
 
 def lease_next(context: Context, name: str, types: Types, lease: timedelta) -> ClaimedEvent | None:
-    """Lease a hook's next event: a dead letter that was queued, else what comes next in the log, if it is due."""
+    """Lease the hook's next event: a requeued dead letter, else the next event in the log that is due.
+
+    Return None if there is none, or if another lease is still valid. A cursor far behind moves to the end of the log.
+    """
     cursor = cursors(context).get(name)
     if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
         return None
@@ -121,7 +128,7 @@ def lease_next(context: Context, name: str, types: Types, lease: timedelta) -> C
 
 
 def mark_done(context: Context, claimed: ClaimedEvent) -> None:
-    """The hook took it."""
+    """Record that the hook processed the event, if its lease is still held."""
     if not _end_lease(context, claimed):
         return
     if claimed.is_dead_letter:
@@ -131,7 +138,10 @@ def mark_done(context: Context, claimed: ClaimedEvent) -> None:
 
 
 def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
-    """The hook failed: it is due again after a while, or the event is a dead letter now, which is answered."""
+    """Record that the hook failed, if the lease is still held; return whether the event is a dead letter now.
+
+    Otherwise it is retried after a back-off.
+    """
     if not _end_lease(context, claimed):
         return False
     error, attempts = error[:MAX_ERROR_CHARACTERS], claimed.attempts + 1
@@ -142,7 +152,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
         )
         execute(context.connection, statement, error=error, hook=claimed.hook, sequence=claimed.sequence)
         return True
-    wait = next_try(attempts, RuntimeError(error), _policy(context), random_unit(context.randomness))
+    wait = next_try(attempts, RuntimeError(error), policy_from(context.settings), random_unit(context.randomness))
     if wait is None:
         _add_dead_letter(context, claimed, attempts, error)
         return True
@@ -153,25 +163,25 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
 
 
 def release(context: Context, claimed: ClaimedEvent) -> None:
-    """It was not tried to the end, through no fault of the hook's."""
+    """End the lease of an event whose run was cut short; no attempt is counted."""
     _end_lease(context, claimed)
 
 
 def requeue_dead_letters(context: Context, name: str) -> int:
-    """Have a hook's dead letters tried once more, and what waits for a later try now; their number comes back."""
+    """Queue the hook's dead letters again and make its pending retry due; return their number."""
     execute(context.connection, "UPDATE bus_hooks SET due_at = NULL WHERE hook = :hook", hook=name)
     statement = "UPDATE bus_hook_letters SET state = 'queued' WHERE hook = :hook AND state = 'dead'"
     return execute(context.connection, statement, hook=name)
 
 
 def count_pending(context: Context, position: int, types: Types) -> int:
-    """How many events for a hook come after a position."""
+    """Return the number of events for a hook after a position."""
     statement = f"SELECT count(*) FROM bus_log WHERE sequence > ?{_type_condition(types)}"
     return int(raw_connection(context.connection).execute(statement, (position, *(types or ()))).fetchone()[0])
 
 
 def dead_letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
-    """How many events are dead letters of a hook, how many are queued once more, and the error of the last one."""
+    """Return a hook's number of dead letters, of requeued ones, and the error of the last one."""
     statement = "SELECT state, error FROM bus_hook_letters WHERE hook = ? ORDER BY since, sequence"
     rows = raw_connection(context.connection).execute(statement, (name,)).fetchall()
     dead = sum(state == "dead" for state, _ in rows)
@@ -179,17 +189,20 @@ def dead_letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
 
 
 def last_event(context: Context, types: Types) -> StoredDocument | None:
-    """The last event of some types, or of any."""
+    """Return the last event of some types, or of any type."""
     return _first_row(context, f"WHERE true{_type_condition(types)} ORDER BY sequence DESC", tuple(types or ()))
 
 
 def is_leased(cursor: HookCursor, now: datetime, lease: timedelta) -> bool:
-    """Whether somebody is running a hook."""
+    """Return whether a process is running the hook."""
     return _is_ahead(cursor.lease_until, now, lease)
 
 
 def _is_ahead(instant: str | None, now: datetime, limit: timedelta) -> bool:
-    """Whether something is yet to come, by a clock that was not set back since it was written down."""
+    """Return whether ``instant`` is in the future, but at most ``limit`` away.
+
+    A later one was written before the clock was set back.
+    """
     return instant is not None and now < from_rfc3339(instant) <= now + limit
 
 
@@ -215,7 +228,7 @@ def _type_condition(types: Types) -> str:
 
 
 def _end_lease(context: Context, claimed: ClaimedEvent) -> bool:
-    """End a lease; whether it was still ours."""
+    """End a lease; return whether this process still held it."""
     statement = "UPDATE bus_hooks SET lease_until = NULL WHERE hook = :hook AND lease_until = :until"
     return execute(context.connection, statement, hook=claimed.hook, until=claimed.lease_until) == 1
 
@@ -252,8 +265,3 @@ def _remove_dead_letter(context: Context, claimed: ClaimedEvent) -> None:
 
 def _max_wait(context: Context) -> timedelta:
     return timedelta(seconds=context.settings.number("bus.retry_cap_seconds"))
-
-
-def _policy(context: Context) -> Policy:
-    number = context.settings.number
-    return Policy(number("bus.max_attempts"), number("bus.retry_seconds"), number("bus.retry_cap_seconds"))

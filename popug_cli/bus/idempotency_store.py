@@ -1,4 +1,4 @@
-"""Commands that may come again: what was answered is kept with the effect, under the key that the sender chose."""
+"""Store the answers of commands with an idempotency key, in the transaction of the effect."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -17,7 +17,7 @@ MAX_KEY_CHARACTERS = 255
 
 
 class IdempotentCommand(msgspec.Struct, frozen=True):
-    """A command with a key: whose it is, of which kind, and a digest of what it says."""
+    """A command with an idempotency key: its user, its message name and a digest of its content."""
 
     user_id: str
     message: str
@@ -26,7 +26,7 @@ class IdempotentCommand(msgspec.Struct, frozen=True):
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """What was kept of an answer: itself, or the query that gives it."""
+    """A stored answer, or the query that returns it."""
 
     digest: str
     answer: str | None
@@ -34,7 +34,7 @@ class StoredAnswer(msgspec.Struct, frozen=True):
     query: str | None
 
     def next_query(self) -> Query[Any]:
-        """The query that gives the answer."""
+        """Return the query that returns the answer."""
         assert self.query is not None
         kind = next(
             declaration.message for declaration in DECLARATIONS.values() if declaration.name == self.query_message
@@ -45,19 +45,22 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 
 def request_of(user_id: str, declaration: Declaration, message: Message[Any], key: str) -> IdempotentCommand:
-    """A command that may come again; raises ``invalid_idempotency_key``."""
+    """Return the command with its idempotency key; raise ``invalid_idempotency_key``."""
     if declaration.is_secret:
         raise _refused(
-            f"`popug {declaration.command_line}` carries or answers a secret, which is not kept", "Send it without."
+            f"`popug {declaration.command_line}` carries or returns a secret, which is not stored", "Omit the key."
         )
     if not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise _refused("the key is no text of 1 to 255 visible characters", "Use a fresh UUID for each command.")
+        raise _refused("the key is not 1 to 255 printable ASCII characters", "Use a new UUID for each command.")
     digest = sha256(msgspec.json.encode(message)).hexdigest()
     return IdempotentCommand(user_id, declaration.name, key, digest)
 
 
 def find(context: Context, request: IdempotentCommand) -> StoredAnswer | None:
-    """What was answered to it in the last 24 hours; raises ``idempotency_conflict`` where it said something else."""
+    """Return the answer stored in the last 24 hours, or None.
+
+    Raise ``idempotency_conflict`` if the key was used for a different command.
+    """
     statement = (
         "SELECT digest, answer, query_message, query FROM bus_replies"
         " WHERE user_id = :user_id AND message = :message AND request_key = :request_key AND kept_at >= :since"
@@ -70,15 +73,15 @@ def find(context: Context, request: IdempotentCommand) -> StoredAnswer | None:
     if stored.digest != request.digest:
         raise Conflict(
             "idempotency_conflict",
-            "Something else was sent under the same Idempotency-Key before.",
-            hint="Use a fresh key for each command, and the same one only to send the same command again.",
+            "The same Idempotency-Key was used for a different command before.",
+            hint="Use a new key for each command. Repeat a key only to send the same command again.",
             details={"idempotency_key": request.request_key},
         )
     return stored
 
 
 def save(context: Context, request: IdempotentCommand, answer: Any) -> None:
-    """Keep an answer, or the query that gives it, in the transaction of the effect; forget what is too old."""
+    """Store an answer, or the query that returns it, in the transaction of the effect; delete expired answers."""
     is_query = isinstance(answer, Query)
     encoded = msgspec.json.encode(answer).decode()
     context.connection.execute(
@@ -102,4 +105,4 @@ def save(context: Context, request: IdempotentCommand, answer: Any) -> None:
 
 
 def _refused(why: str, hint: str) -> InvalidInput:
-    return InvalidInput("invalid_idempotency_key", f"An Idempotency-Key is not taken here: {why}.", hint=hint)
+    return InvalidInput("invalid_idempotency_key", f"The Idempotency-Key is not accepted: {why}.", hint=hint)

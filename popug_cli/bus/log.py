@@ -1,4 +1,4 @@
-"""Reading the log."""
+"""Read the log."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -13,71 +13,71 @@ from popug_cli.storage.engine import raw_connection, scalar
 
 StoredEvent = tuple[int, str, str]
 READ_ROWS = 1_000
-ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # to be made readable: bytes that are no text are the event's fault
+ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that is not UTF-8 can be read
 
 
 class Log:
-    """The events as a transaction sees them; a row is (sequence, type, envelope)."""
+    """The events as a transaction sees them; a ``StoredEvent`` is (sequence, type, envelope)."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def last_position(self) -> int:
-        """The position of the last event; 0 where there is none."""
+        """Return the position of the last event, or 0."""
         return scalar(self._connection, "SELECT max(sequence) FROM bus_log") or 0
 
     def head_hash(self) -> str | None:
-        """The hash of the last link of the chain."""
+        """Return the hash of the chain's last link, or None."""
         link_hash = scalar(self._connection, "SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
         return str(link_hash) if link_hash else None
 
     def after(self, position: int, types: Sequence[str], limit: int) -> list[StoredEvent]:
-        """The next events of some types after a position, at most ``limit``."""
+        """Return the next events of some types after a position, at most ``limit``."""
         placeholders = ",".join("?" * len(types))
         return self._rows(
             f"sequence > ? AND type IN ({placeholders}) ORDER BY sequence LIMIT ?", (position, *types, limit)
         )
 
     def contains(self, types: Sequence[str], *, after: int, up_to: int) -> bool:
-        """Whether there is an event of some types after a position and up to another."""
+        """Return whether there is an event of some types after ``after`` and up to ``up_to``."""
         where = f"sequence > ? AND sequence <= ? AND type IN ({','.join('?' * len(types))}) LIMIT 1"
         return bool(self._rows(where, (after, up_to, *types)))
 
     def types_after(self, position: int, limit: int) -> list[tuple[int, str]]:
-        """The positions and types of the next events, at most ``limit``, whatever their types are."""
+        """Return the positions and types of the next events of any type, at most ``limit``."""
         statement = "SELECT sequence, CAST(type AS BLOB) FROM bus_log WHERE sequence > ? ORDER BY sequence LIMIT ?"
         rows = raw_connection(self._connection).execute(statement, (position, limit))
         return [(sequence, decode_text(type_)) for sequence, type_ in rows]
 
     def row_at(self, sequence: int) -> StoredEvent:
-        """The event at a position; raises ``LookupError`` where the log has a hole."""
+        """Return the event at a position; raise ``LookupError`` if the log has a hole there."""
         rows = self._rows("sequence = ?", (sequence,))
         if not rows:
             raise LookupError(f"the log has a hole at {sequence}")
         return rows[0]
 
     def first_from(self, position: int) -> StoredEvent | None:
-        """The first event from a position on."""
+        """Return the first event at or after a position, or None."""
         return next(iter(self._rows("sequence >= ? ORDER BY sequence LIMIT 1", (position,))), None)
 
     def by_id(self, event_id: str) -> Delivered[Event] | None:
-        """The event of that id, if it is there and of a known shape."""
+        """Return the event with that id, or None if it is missing, of unknown type or not valid."""
         return next(self.decode_known(self._rows("id = ?", (event_id,))), None)
 
     def by_ids(self, event_ids: Sequence[str]) -> dict[str, Delivered[Event]]:
-        """Those of the events (at most a consumer's batch) that are there and of a known shape, by id."""
+        """Return the events with these ids that exist, are of known type and valid, by id; at most a batch of ids."""
         rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
         return {event.id: event for event in self.decode_known(rows)}
 
     def by_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:
-        """Every event about one subject in the order of the log, limited to some kinds if any are named.
+        """Return the events of a subject in log order; only those of ``kinds``, if any are given.
 
         Events of unknown types and events that do not fit their schema are left out.
         """
         return list(self.decode_known(self._rows("subject = ? ORDER BY sequence", (subject,)), kinds))
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
-        """The events from one position to another, both inclusive, in memory a thousand at a time."""
+        """Yield the events from ``first`` to ``last``, both included; read a thousand rows at a time."""
         while first <= last:
             rows = self._rows(f"sequence BETWEEN ? AND ? ORDER BY sequence LIMIT {READ_ROWS}", (first, last))
             if not rows:
@@ -86,7 +86,7 @@ class Log:
             first = rows[-1][0] + 1
 
     def by_type(self, kind: type[Event]) -> Iterator[Delivered[Event]]:
-        """Every event of one kind, in all its versions, in memory a thousand at a time."""
+        """Yield the events of one kind, in all its versions; read a thousand rows at a time."""
         types = [shape.TYPE for shape in versions(kind)]
         position = 0
         while rows := self.after(position, types, READ_ROWS):
@@ -99,7 +99,7 @@ class Log:
             statement = f"SELECT sequence, ifnull(type, ''), ifnull(envelope, '') FROM bus_log WHERE {where}"
             return driver.execute(statement, parameters).fetchall()
         except sqlite3.OperationalError as error:
-            if hasattr(error, "sqlite_errorcode"):  # it is SQLite's; the driver's own is that something is no text
+            if hasattr(error, "sqlite_errorcode"):  # the driver's error for invalid UTF-8 has no code
                 raise
             statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log WHERE {where}"
             rows = driver.execute(statement, parameters).fetchall()
@@ -108,7 +108,7 @@ class Log:
     def decode_known(
         self, rows: Sequence[StoredEvent], kinds: tuple[type[Event], ...] = ()
     ) -> Iterator[Delivered[Event]]:
-        """The events of rows, without those of unknown types and those that do not fit their schema."""
+        """Yield the decoded events of rows, without unknown types and events that do not fit their schema."""
         for row in rows:
             try:
                 delivered = decode(*row)
@@ -119,5 +119,5 @@ class Log:
 
 
 def decode_text(raw: bytes | None) -> str:
-    """An envelope, or what SQLite computed from one, as text; half of a surrogate pair, say, is no UTF-8."""
+    """Decode text that SQLite returned as bytes; bytes that are not UTF-8 (half a surrogate pair) become escapes."""
     return (raw or b"").decode(errors="backslashreplace")

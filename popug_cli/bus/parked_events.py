@@ -1,10 +1,10 @@
-"""Events that a consumer could not take, and what waits behind them, in the order of their subject."""
+"""Parked events: those that a consumer failed on, and later ones of the same subject that wait behind them."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from popug_cli.bus.context import Context
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import next_try, policy_from
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.storage.engine import execute, select
@@ -14,7 +14,7 @@ BLOCKING_STATES = "('retrying', 'waiting', 'dead')"
 
 
 class ParkedItem(NamedTuple):
-    """A row of what is set aside."""
+    """A row of ``bus_set_aside``."""
 
     id: int
     sequence: int
@@ -24,26 +24,26 @@ class ParkedItem(NamedTuple):
 
 
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
-    """The subjects whose later events have to wait."""
+    """Return the subjects whose later events must wait."""
     statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {BLOCKING_STATES}"
     return {subject for (subject,) in select(context.connection, statement, c=consumer)}
 
 
 def park_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
-    """Let events, given as (sequence, subject), wait behind what is set aside of their subject."""
+    """Park events, given as (sequence, subject), behind an earlier parked event of the same subject."""
     _insert(
         context, [(consumer, n, subject, "waiting", 0, None, "waits", to_rfc3339(context.now)) for n, subject in rows]
     )
 
 
 def park(context: Context, consumer: str, sequence: int, subject: str, error: Exception) -> None:
-    """Keep an event that failed for the first time, for a later try or as a dead letter."""
+    """Park an event that failed for the first time, for a retry or as a dead letter."""
     state, due_at = _next_state(context, 1, error)
     _insert(context, [(consumer, sequence, subject, state, 1, due_at, describe(error), to_rfc3339(context.now))])
 
 
 def record_failure(context: Context, item: ParkedItem, error: Exception) -> None:
-    """Count one more failure of what is set aside."""
+    """Count another failure of a parked event."""
     state, due_at = _next_state(context, item.attempts + 1, error)
     statement = (
         "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
@@ -53,12 +53,12 @@ def record_failure(context: Context, item: ParkedItem, error: Exception) -> None
 
 
 def unpark(context: Context, item: ParkedItem) -> None:
-    """The event is done."""
+    """Remove a parked event that is done."""
     execute(context.connection, "DELETE FROM bus_set_aside WHERE id = :id", id=item.id)
 
 
 def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
-    """The subjects whose first event is to be tried again by an instant (a stamp)."""
+    """Return the subjects whose first parked event is due by ``due_by``, an RFC 3339 text."""
     statement = (
         "SELECT subject FROM bus_set_aside WHERE consumer = :c AND state = 'retrying' AND due_at <= :due_by"
         " ORDER BY sequence"
@@ -67,13 +67,13 @@ def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
 
 
 def consumers_due(context: Context, due_by: str) -> set[str]:
-    """The consumers that have something to try again by an instant (a stamp)."""
+    """Return the consumers that have a retry due by ``due_by``, an RFC 3339 text."""
     statement = "SELECT DISTINCT consumer FROM bus_set_aside WHERE state = 'retrying' AND due_at <= :due_by"
     return {consumer for (consumer,) in select(context.connection, statement, due_by=due_by)}
 
 
 def parked_items_of(context: Context, consumer: str, subject: str) -> list[ParkedItem]:
-    """What is set aside of one subject, in order."""
+    """Return the parked events of one subject, in log order."""
     statement = (
         f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {BLOCKING_STATES}"
         " AND consumer = :c AND subject = :s ORDER BY sequence"
@@ -82,18 +82,13 @@ def parked_items_of(context: Context, consumer: str, subject: str) -> list[Parke
 
 
 def describe(error: Exception) -> str:
-    """One line about an error, for people, of bounded length."""
+    """Return one line of limited length that describes an error."""
     words = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {words}"[:MAX_ERROR_CHARACTERS]
 
 
 def _next_state(context: Context, attempts: int, error: Exception) -> tuple[str, str | None]:
-    policy = Policy(
-        context.settings.number("bus.max_attempts"),
-        context.settings.number("bus.retry_seconds"),
-        context.settings.number("bus.retry_cap_seconds"),
-    )
-    wait = next_try(attempts, error, policy, random_unit(context.randomness))
+    wait = next_try(attempts, error, policy_from(context.settings), random_unit(context.randomness))
     return ("dead", None) if wait is None else ("retrying", to_rfc3339(context.now + wait))
 
 

@@ -1,4 +1,4 @@
-"""Appending to the log, in the transaction of the change that the events tell of (the outbox)."""
+"""The transactional outbox: append events to the log in the transaction of the change that they describe."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class PublisherSavepoint:
-    """A place in a publisher to come back to when a savepoint is rolled back."""
+    """The state of a publisher, to be restored when a database savepoint is rolled back."""
 
     last: int
     first: int
@@ -31,10 +31,10 @@ class PublisherSavepoint:
 
 
 class Publisher:
-    """Gives events their positions, writes them in bulk and links each run into the chain.
+    """Assign positions to events, write them in bulk and link each run of events into the hash chain.
 
-    Only used under the write lock. What has no cause is correlated by the command and done by its actor; what has
-    one inherits both from it.
+    Use it under the write lock only. An event without a cause gets the actor and the correlation id of the command; an
+    event with a cause inherits both from the cause.
     """
 
     def __init__(
@@ -52,20 +52,20 @@ class Publisher:
         self._ids = monotonic_uuid7s(now, randomness)
 
     def new_id(self) -> str:
-        """A fresh UUIDv7."""
+        """Return a new UUIDv7."""
         return next(self._ids)
 
     @property
     def last(self) -> int:
-        """The position of the last event published here; -1 before the first."""
+        """The position of the last event published here, or -1 before the first."""
         return self._last
 
     def may_have_published(self, types: Iterable[str]) -> bool:
-        """Whether an event of one of these types was published here, and perhaps taken back."""
+        """Return whether an event of these types was published here, even if rolled back since."""
         return not self._types.isdisjoint(types)
 
     def set_actor(self, username: str) -> None:
-        """What is published from now on without a cause was done by this person."""
+        """Set the actor of all later events that have no cause."""
         self._actor = username
 
     def publish(
@@ -76,9 +76,9 @@ class Publisher:
         event_id: str | None = None,
         causation_id: str | None = None,
     ) -> str:
-        """Append an event; its id comes back, or the one that was chosen for it before.
+        """Append an event and return its id: ``event_id``, or a new one.
 
-        ``causation_id`` names as its cause an event that was published in this very transaction.
+        ``causation_id`` names as the cause an event that was published in this transaction.
         """
         event_id = event_id or next(self._ids)
         if self._link_hasher is None:
@@ -108,7 +108,7 @@ class Publisher:
         return event_id
 
     def flush(self) -> None:
-        """Write what is buffered, so that it can be read."""
+        """Write the buffered events to the table, so that they can be read; raise ``integrity`` if the log is full."""
         if not self._unwritten:
             return
         assert self._link_hasher is not None
@@ -117,12 +117,12 @@ class Publisher:
         first = self._last - len(self._unwritten) + 1
         self._link_hasher.extend(enumerate(self._unwritten, start=first))
         rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
-        # One at a time: what has neither references nor triggers needs nothing prepared to be undone then.
+        # One row a statement: without references and insert triggers, SQLite then needs no statement journal.
         raw_connection(self._connection).executemany("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
         self._unwritten = []
 
     def close_link(self) -> str:
-        """Link what was appended since the last link; the head of the chain comes back."""
+        """Append a link that covers the events since the last link; return the head of the chain."""
         self.flush()
         if self._link_hasher is None:
             return Log(self._connection).head_hash() or ORIGIN
@@ -136,12 +136,12 @@ class Publisher:
         return head
 
     def savepoint(self) -> PublisherSavepoint:
-        """The place to come back to, taken before a savepoint."""
+        """Write the buffered events and return the state to restore if a savepoint is rolled back."""
         self.flush()
         return PublisherSavepoint(self._last, self._first, self._link_hasher.copy() if self._link_hasher else None)
 
     def restore(self, savepoint: PublisherSavepoint) -> None:
-        """Forget what was published since the mark."""
+        """Forget the events published since ``savepoint``."""
         self._unwritten = []
         self._last, self._first, self._link_hasher = (
             savepoint.last,
@@ -160,6 +160,6 @@ class Publisher:
 def _full() -> IntegrityViolation:
     return IntegrityViolation(
         "integrity",
-        f"The log has an event at the last position that there is, or close to it: {LAST_POSITION}.",
-        hint="Nothing can be appended after it; restore a backup from before that event.",
+        f"The log has an event at or near the last possible position, {LAST_POSITION}.",
+        hint="No event can be appended after it; restore a backup from before that event.",
     )

@@ -1,4 +1,4 @@
-"""What may be asked of the bus."""
+"""Queries on the log and on parked events."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ DEFAULT_LIMIT = 1_000_000
 
 
 class ParkedEvent(NamedTuple):
-    """An event that a consumer has set aside, or that waits behind one (state ``waiting``)."""
+    """A parked event with its envelope; ``state`` is ``retrying`` or ``dead``, or ``waiting`` behind such an event."""
 
     id: int
     consumer: str
@@ -28,7 +28,7 @@ class ParkedEvent(NamedTuple):
 
 
 def list_events(message: ListEvents, context: Context) -> EventPage:
-    """Events after a position that fit every filter."""
+    """Return the events after a position that match every filter."""
     conditions = ["sequence > :after"]
     if message.type is not None:
         conditions.append("(type = :type OR type LIKE :middle ESCAPE '\\')")
@@ -52,7 +52,7 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
 
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
-    """The event of an id; raises ``event_not_found``."""
+    """Return the event with that id; raise ``event_not_found``."""
     statement = text(f"SELECT sequence, {ENVELOPE} AS envelope FROM bus_log WHERE id = :id")
     row = context.connection.execute(statement, {"id": message.event_id}).first()
     if row is None:
@@ -66,7 +66,7 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
 
 
 def held_events(context: Context) -> list[ParkedEvent]:
-    """Everything that any consumer has set aside or keeps waiting, in the order of the log."""
+    """Return the parked events of all consumers, in log order."""
     statement = (
         "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
         f" coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside held LEFT JOIN bus_log USING (sequence)"
@@ -77,7 +77,10 @@ def held_events(context: Context) -> list[ParkedEvent]:
 
 
 def document(sequence: int, envelope: str) -> EnvelopeDocument:
-    """The envelope as stored, under the position that the log gives it; one that cannot be read stands as its text."""
+    """Return the envelope as stored, with the position that the log gives it as ``sequence``.
+
+    An envelope that is not JSON is returned as ``unreadable``, and one that is not an object as ``data``.
+    """
     try:
         decoded: Any = msgspec.json.decode(envelope)
     except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""How far every consumer has come, and what in the log or in a cursor should not be."""
+"""The state of the log and of each consumer, and problems in the log and in the cursors."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from popug_cli.storage.engine import scalar
 
 
 def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
-    """The state of the log and of every consumer."""
+    """Return the state of the log and of every consumer."""
     cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
     positions: dict[str, int] = {row.consumer: row.position for row in cursors}
     parked = context.connection.execute(
@@ -38,12 +38,12 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
 
 
 def log_problems(context: Context) -> Iterator[str]:
-    """Holes in the log, and what stands before its beginning, where no consumer looks."""
+    """Yield a sentence on holes in the log, and one on events before position 1, which no consumer reads."""
     early, lowest = context.connection.execute(
         text("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
     ).one()
     if early:
-        yield f"{early} events stand before the beginning of the log, the first at {lowest}; nobody will take them."
+        yield f"{early} events lie before the beginning of the log, the first at {lowest}; no consumer reads them."
     count = scalar(context.connection, "SELECT count(*) FROM bus_log WHERE sequence > 0")
     if count == max(context.position, 0):
         return
@@ -58,14 +58,14 @@ def log_problems(context: Context) -> Iterator[str]:
 
 
 def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str]:
-    """Cursors beyond the end of the log."""
+    """Yield a sentence for each cursor beyond the end of the log."""
     for consumer, position in positions.items():
         if position > context.position:
             yield f"The cursor of {consumer} is at {position}, beyond the end of the log at {context.position}."
 
 
 def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
-    """Events that a consumer's cursor has passed though it has neither done them nor set them aside."""
+    """Yield a sentence for each consumer whose cursor has passed events that are neither done nor parked."""
     conditions = [f"count(*) FILTER (WHERE {_skipped_condition(consumer)})" for consumer in consumers]
     parameters = [value for consumer in consumers for value in _skipped_parameters(consumer)]
     statement = f"SELECT {', '.join(conditions)} FROM bus_log log"
@@ -74,7 +74,7 @@ def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterato
         if count:
             first = f"SELECT min(log.sequence) FROM bus_log log WHERE {_skipped_condition(consumer)}"
             first_sequence = context.connection.exec_driver_sql(first, _skipped_parameters(consumer)).scalar_one()
-            yield f"{consumer.name} has passed {count} events without taking them, the first at {first_sequence}."
+            yield f"{consumer.name} has skipped {count} events without processing them, the first at {first_sequence}."
 
 
 def _skipped_condition(consumer: Consumer) -> str:
@@ -91,7 +91,7 @@ def _skipped_parameters(consumer: Consumer) -> tuple[str, ...]:
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
-    """Where each consumer that has met an event stands with it: ``done``, or how it is set aside."""
+    """Return the state of an event for each consumer that has read it: ``done``, or its state as a parked event."""
     statement = text(
         "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :n"
         " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :n"

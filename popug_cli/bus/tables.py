@@ -1,11 +1,11 @@
-"""The bus's tables."""
+"""The tables of the bus."""
 
 from sqlalchemy import CheckConstraint, Column, Computed, Index, Integer, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 
 class LogRow(SQLModel, table=True):
-    """An event at its position; all but the envelope is computed from it."""
+    """An event at its position; the other columns are generated from the envelope."""
 
     __tablename__ = "bus_log"
     __table_args__ = (
@@ -22,7 +22,7 @@ class LogRow(SQLModel, table=True):
 
 
 class LinkRow(SQLModel, table=True):
-    """A link of the hash chain: the run of events that one transaction appended."""
+    """A link of the hash chain; it covers the run of events that one transaction appended."""
 
     __tablename__ = "bus_links"
     __table_args__ = (CheckConstraint("first_sequence <= last_sequence", name="a_run"), {"sqlite_strict": True})
@@ -33,7 +33,7 @@ class LinkRow(SQLModel, table=True):
 
 
 class CursorRow(SQLModel, table=True):
-    """How far a consumer has come: everything up to ``position`` is done or set aside."""
+    """A consumer's cursor: all its events up to ``position`` are done or parked."""
 
     __tablename__ = "bus_cursors"
     __table_args__ = (CheckConstraint("position >= 0", name="not_before_the_log"), {"sqlite_strict": True})
@@ -43,7 +43,7 @@ class CursorRow(SQLModel, table=True):
 
 
 class InboxRow(SQLModel, table=True):
-    """The mark that a consumer has done an event, written with its effects."""
+    """Marks an event as done by a consumer; written in the transaction of its effects."""
 
     __tablename__ = "bus_inbox"
     __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
@@ -53,9 +53,10 @@ class InboxRow(SQLModel, table=True):
 
 
 class SetAsideRow(SQLModel, table=True):
-    """An event that a consumer could not take yet, or what waits behind one.
+    """A parked event: a consumer failed on it, or it waits behind such an event.
 
-    Of one consumer and subject the first is ``retrying`` or ``dead`` and all later ones are ``waiting``.
+    For each consumer and subject, the first is ``retrying`` or ``dead``, and all later ones are ``waiting``. A
+    ``dropped`` one is skipped.
     """
 
     __tablename__ = "bus_set_aside"
@@ -79,9 +80,9 @@ class SetAsideRow(SQLModel, table=True):
 
 
 class ReplyRow(SQLModel, table=True):
-    """What was answered to a command that had a key, so that the same command with the same key has no other effect.
+    """The answer to a command with an idempotency key; if the command is repeated, it has no further effect.
 
-    Written with the command's effect: the answer, or the query that gives it until the answer is known.
+    Written in the transaction of the effect: the answer, or the query that returns it until the answer is known.
     """
 
     __tablename__ = "bus_replies"
@@ -103,10 +104,10 @@ class ReplyRow(SQLModel, table=True):
 
 
 class HookRow(SQLModel, table=True):
-    """How far a hook has come: everything up to ``position`` is done or a dead letter of its own.
+    """A hook's cursor: all its events up to ``position`` are done or dead letters.
 
-    ``attempts`` and ``due_at`` are of the next event; until ``lease_until`` somebody is running it. A hook whose file
-    is gone is kept for a while from ``missing_since`` on.
+    ``attempts`` and ``due_at`` belong to the next event. Until ``lease_until``, a process is running it. A hook whose
+    file is missing is kept for a while after ``missing_since``.
     """
 
     __tablename__ = "bus_hooks"
@@ -127,7 +128,7 @@ class HookRow(SQLModel, table=True):
 
 
 class HookLetterRow(SQLModel, table=True):
-    """An event that a hook could not take: dead, or queued by somebody for one more try."""
+    """A dead letter of a hook; ``queued`` after the operator asked for another attempt."""
 
     __tablename__ = "bus_hook_letters"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""What was appended to the log from outside: rows that no link of the chain covers, and what is odd about them."""
+"""Events that other programs inserted into the log (no link of the hash chain covers them), and their problems."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -27,7 +27,7 @@ SELECT_GAPS = """
 
 
 def unlinked_positions(context: Context) -> list[int]:
-    """The positions that no link covers."""
+    """Return the positions of the events that no link covers."""
     driver = raw_connection(context.connection)
     gaps = driver.execute(SELECT_GAPS, (BEFORE_FIRST_POSITION, BEFORE_FIRST_POSITION, context.position)).fetchall()
     statement = "SELECT sequence FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
@@ -35,7 +35,7 @@ def unlinked_positions(context: Context) -> list[int]:
 
 
 def problems_of_unlinked(context: Context) -> Iterator[str]:
-    """What is odd about each event that was appended from outside: its shape, its subject, those whom it names.
+    """Yield the problems of each unlinked event: its schema, its subject, unknown users and tasks.
 
     Events of unknown types are counted elsewhere.
     """
@@ -59,7 +59,7 @@ def problems_of_unlinked(context: Context) -> Iterator[str]:
 
 
 def limit_with_ellipsis(sentences: Iterable[str]) -> list[str]:
-    """The first few of them, and whether there are more."""
+    """Return the first ``MAX_SHOWN`` sentences, and a note if there are more."""
     shown = list(islice(sentences, MAX_SHOWN + 1))
     return [*shown[:MAX_SHOWN], "There are more events like these."] if len(shown) > MAX_SHOWN else shown
 

@@ -1,1 +1,1 @@
-"""The terminal: arguments become a message, the message is performed, the answer is rendered."""
+"""The command line: turn arguments into a message, perform it, and print the answer."""

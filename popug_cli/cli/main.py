@@ -1,4 +1,4 @@
-"""The command line as a whole, and the one place where errors become exit codes."""
+"""Run a command line, and turn every error into a sentence and an exit code."""
 
 import codecs
 import errno
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from typer._click import exceptions as click
 
 INTERRUPTED = 130
-NO_THREAD = "can't start new thread"  # Python's words
-NO_MEMORY = "failed to map segment"  # the loader's, where there is no memory for a library
+NO_THREAD = "can't start new thread"  # the text of Python's RuntimeError
+NO_MEMORY = "failed to map segment"  # the loader's text if there is no memory for a library
 
 
 def run(arguments: list[str], program: Any = None) -> int:
-    """Run one command line, with a program that was built before or a new one; the exit code comes back."""
+    """Run one command line and return its exit code. ``program`` is a program built before; by default, a new one."""
     os.umask(0o077)
     _open_closed_streams()
     codecs.register_error("ascii_fallback", ascii_fallback)
@@ -33,7 +33,7 @@ def run(arguments: list[str], program: Any = None) -> int:
     try:
         code = _run(arguments, program)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # rich leaves by SystemExit when stdout is closed; nothing else does
+    except (BrokenPipeError, SystemExit):  # only Rich raises SystemExit, when stdout is closed
         code = _to_devnull(sys.stdout)
     except KeyboardInterrupt as interrupt:
         code = _interrupted(interrupt)
@@ -49,23 +49,24 @@ def run(arguments: list[str], program: Any = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Python has None for a stream that was closed before it began: nothing comes from there, or nobody reads it."""
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115 - it stays open to the end
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
+    """Open /dev/null for each standard stream that was closed before Python started, because Python sets it to None."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115 - it stays open until the process ends
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open until the process ends
 
 
 def _run(arguments: list[str], program: Any) -> int:
     if program is None and (code := fast_path.try_answer(arguments)) is not None:
         return code
     import typer
-    from typer._click import exceptions as click  # Typer 0.28 carries a click of its own
+    from typer._click import exceptions as click  # Typer 0.28 contains its own copy of click
 
     from popug_cli.cli.program import build
 
     try:
         program = program or build(fast_path.file_of(arguments))
-        with program.make_context("popug", [*arguments]) as context:  # its ``main`` keeps an interrupt to itself
+        # not ``program.main``, which would handle an interrupt itself
+        with program.make_context("popug", [*arguments]) as context:
             result = program.invoke(context)
     except typer.Exit as leaving:
         return int(leaving.exit_code)
@@ -86,7 +87,7 @@ def _fail(error: PopugError, *, as_json: bool) -> int:
     try:
         Printer().error(error, as_json=as_json)
         sys.stderr.flush()
-    except OSError:  # nobody listens, or the disk is full that it goes to
+    except OSError:  # the reader has gone, or the disk of the file is full
         _to_devnull(sys.stderr)
     return error.exit_status
 
@@ -97,12 +98,12 @@ def _to_devnull(stream: IO[str]) -> int:
 
 
 def _stdout_error(error: Exception) -> PopugError | None:
-    """The refusal of stdout to take the answer, which has no file name; None for every other error."""
+    """Return the error of a failed write to stdout, which has no file name; None for other errors."""
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     _to_devnull(sys.stdout)
-    sentence = f"The answer could not be written ({error.strerror}); what was asked for may have been done."
-    return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
+    sentence = f"The answer could not be written ({error.strerror}); the command may have been carried out."
+    return Unavailable("in_doubt", sentence, hint="Check with another command before you repeat it.")
 
 
 def _interrupted(stop: BaseException) -> int:
@@ -121,15 +122,18 @@ def _usage(error: "click.ClickException") -> InvalidInput:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
     message = error.format_message()
-    is_of_shape = type(error).__name__ in {"MissingParameter", "UsageError"}  # not of one value, nor of a word
-    way_out = suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_of_shape else "")
-    return InvalidInput("usage", message, hint=f"{way_out}Run `{path} --help` for what it takes.")
+    # the error is about the whole command line, not about one value or word
+    is_whole_line = type(error).__name__ in {"MissingParameter", "UsageError"}
+    suggestion = (
+        suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_whole_line else "")
+    )
+    return InvalidInput("usage", message, hint=f"{suggestion}Run `{path} --help` for its arguments and options.")
 
 
 def _internal_error(error: Exception) -> PopugError:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
-            "usage", f"{error.object!r} holds bytes that are no text in UTF-8.", hint="Write it in UTF-8."
+            "usage", f"{error.object!r} contains bytes that are not valid UTF-8.", hint="Write it in UTF-8."
         )
     _print_traceback(error)
     if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
@@ -143,13 +147,13 @@ def _internal_error(error: Exception) -> PopugError:
             return fault
     return InternalError(
         "internal",
-        f"popug failed by a fault of its own ({type(error).__name__}: {error}).",
-        hint="Run it again with POPUG_TRACEBACK=1 to see where, and report that.",
+        f"popug failed with an internal error ({type(error).__name__}: {error}).",
+        hint="Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it.",
     )
 
 
 def _print_traceback(error: BaseException | None) -> None:
-    """Show where an error comes from to whoever asked for that."""
+    """Print the traceback of an error if ``POPUG_TRACEBACK`` is set."""
     if error is not None and os.environ.get("POPUG_TRACEBACK"):
         from traceback import format_exception
 

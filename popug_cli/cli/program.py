@@ -1,4 +1,4 @@
-"""The commands as one Typer program: all of them, or only those of the file that a command line needs."""
+"""The commands as one Typer program: all of them, or only those of one file, which load faster."""
 
 from importlib import import_module
 from typing import Annotated, Any
@@ -36,10 +36,10 @@ FILES = (
 
 
 def build(only: str | None = None) -> Any:
-    """The program as one click command; with the commands of one file only, where its name is given."""
+    """Return the program as one click command; ``only`` names the file whose commands it has, None means all."""
     program = typer.Typer(
         name="popug",
-        help="popug: chance assigns the chores, every day is settled.",
+        help="popug: chance assigns the chores, and every day is settled.",
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -76,13 +76,13 @@ def _callback(
     home: HomeOption = None,
     server: ServerOption = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
     ] = False,
     show_completion: Annotated[
         bool,
         typer.Option(
             "--show-completion",
-            help="Print what makes a shell complete popug's words: --show-completion bash, zsh or fish.",
+            help="Print the script for shell completion: --show-completion bash, zsh or fish.",
             is_eager=True,
             callback=_show_completion,
         ),
@@ -91,7 +91,7 @@ def _callback(
         bool,
         typer.Option(
             "--install-completion",
-            help="Have the shell complete popug's words from now on: --install-completion bash, zsh or fish.",
+            help="Install shell completion: --install-completion bash, zsh or fish.",
             is_eager=True,
             callback=_install_completion,
         ),

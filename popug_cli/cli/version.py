@@ -1,8 +1,8 @@
-"""Which popug this is."""
+"""The version of popug."""
 
 
 def version_line() -> str:
-    """The name and the version."""
+    """Return the program's name and version."""
     from importlib.metadata import version
 
     return f"popug {version('popug')}"

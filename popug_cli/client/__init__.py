@@ -1,1 +1,1 @@
-"""The client side: how a message is sent to a company's server. It loads no database."""
+"""The client: send messages to a company's server, without loading the database code."""

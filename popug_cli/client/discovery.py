@@ -1,4 +1,4 @@
-"""Which server a face talks to: one that it is told, or the one that holds the home."""
+"""Find the server to use: the one at a given URL, or the one that serves the home."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def connect_to_url(url: str, warn: Callable[[str], None], progress: Progress) -> "RemoteBackend":
-    """The server of that address; raises ``invalid_server``."""
+    """Return a backend for the server at `url`, not connected yet; raise ``invalid_server``."""
     from popug_cli.client.address import parse
     from popug_cli.client.remote_backend import RemoteBackend
 
@@ -22,7 +22,7 @@ def connect_to_url(url: str, warn: Callable[[str], None], progress: Progress) ->
 
 
 def find_local_server(home: Home, warn: Callable[[str], None], progress: Progress) -> "RemoteBackend | None":
-    """The server that holds this home, if there is one: somebody listens on its socket."""
+    """Return a backend for the server that listens on the home's socket, or None if there is none."""
     path = home.socket
     if not _is_trusted(path, home.root):
         return None
@@ -33,7 +33,7 @@ def find_local_server(home: Home, warn: Callable[[str], None], progress: Progres
     address = Address(path=os.fspath(path))
     try:
         opened = connect(address)
-    except TimeoutError:  # it is there, and asking will say what is wrong with it
+    except TimeoutError:  # a server exists; the first request will report what is wrong with it
         return RemoteBackend(address, warn=warn, progress=progress)
     except OSError:
         return None
@@ -41,7 +41,10 @@ def find_local_server(home: Home, warn: Callable[[str], None], progress: Progres
 
 
 def _is_trusted(socket: "Path", root: "Path") -> bool:
-    """Whether a socket is there that this user or the home's owner has made: nobody else may be told a password."""
+    """Return whether the socket exists and belongs to this user or the home's owner.
+
+    A socket of another user must not receive passwords.
+    """
     try:
         return socket.stat().st_uid in {os.getuid(), root.stat().st_uid}
     except OSError:

@@ -1,4 +1,4 @@
-"""What can go wrong with a server, in words; and the errors that it tells, as what they were where they were raised."""
+"""Errors of the client: failed requests, and the errors that a server reports, converted back to their classes."""
 
 import msgspec
 
@@ -14,6 +14,7 @@ from popug_cli.kernel.errors import (
     PopugError,
     Unavailable,
 )
+from popug_cli.messages.problem import ProblemDocument
 
 BY_EXIT_STATUS: dict[int, type[PopugError]] = {
     kind.exit_status: kind
@@ -28,71 +29,60 @@ BY_EXIT_STATUS: dict[int, type[PopugError]] = {
         Unavailable,
     )
 }
-MAY_BE_DONE = "what was asked for may have been done"
-LOOK_FIRST = "Look with another command before you repeat it."
-
-
-class ReceivedProblem(msgspec.Struct, frozen=True):
-    """A problem document (RFC 9457), as far as an error is made of it."""
-
-    code: str
-    detail: str
-    exit_status: int
-    hint: str = ""
-    details: dict[str, msgspec.Raw] = {}
+MAY_BE_DONE = "the request may have taken effect"
+LOOK_FIRST = "Check with another command before you repeat it."
 
 
 def error_from_problem(document: bytes) -> PopugError | None:
-    """The error that a problem document tells of; None where it is no such document."""
+    """Return the error that a problem document describes, or None if it is no such document."""
     try:
-        problem = msgspec.json.decode(document, type=ReceivedProblem)
-        details = {name: msgspec.json.decode(value) for name, value in problem.details.items()}
+        problem = msgspec.json.decode(document, type=ProblemDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     kind = BY_EXIT_STATUS.get(problem.exit_status)
-    return kind(problem.code, problem.detail, hint=problem.hint, details=details) if kind else None
+    return kind(problem.code, problem.detail, hint=problem.hint, details=problem.details) if kind else None
 
 
 class ServerErrors(msgspec.Struct, frozen=True):
-    """The errors about the server at one address."""
+    """Creates the errors about the server at one address."""
 
     url: str
 
     def unreachable(self, error: OSError) -> PopugError:
-        """Nobody is there, or nobody to be trusted; nothing was sent."""
+        """Return the error for a failed connection or an untrusted certificate; nothing was sent."""
         reason = getattr(error, "verify_message", "")  # of a certificate
         if reason:
-            sentence = f"The certificate of {self.url} is not to be trusted: {reason}."
-            return self._unavailable(sentence, "Have its issuer trusted: SSL_CERT_FILE names a file of certificates.")
+            sentence = f"The certificate of {self.url} is not trusted: {reason}."
+            return self._unavailable(sentence, "Trust its issuer: set SSL_CERT_FILE to a file with its certificate.")
         if type(error).__module__ == "ssl":
-            return self._unavailable(f"What answers at {self.url} speaks no TLS.", "Check the address: http or https?")
+            return self._unavailable(f"The server at {self.url} does not use TLS.", "Check the address: http or https?")
         return self._unavailable(
             f"No server can be reached at {self.url}: {_reason(error)}.",
-            "Check the address, and whether `popug serve` runs there.",
+            "Check the address, and that `popug serve` runs there.",
         )
 
     def disconnected(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
-        """The connection broke, also when it was tried again."""
+        """Return the error for a broken connection, after retries failed as well."""
         return self._failed(f"The connection to {self.url} broke before the answer came ({_reason(error)})", in_doubt)
 
     def timed_out(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
-        """The server takes too long."""
+        """Return the error for a server that did not answer in time."""
         return self._failed(f"The server at {self.url} does not answer ({_reason(error)})", in_doubt)
 
     def malformed(self, what: str, *, in_doubt: bool = False) -> PopugError:
-        """What came is not what a server says."""
-        return self._failed(f"The server at {self.url} cannot be understood: {what}", in_doubt)
+        """Return the error for a response that is not valid."""
+        return self._failed(f"The server at {self.url} sent an invalid answer: {what}", in_doubt)
 
     def version_mismatch(self, status: int, location: str, version: str) -> PopugError:
-        """What answers is no server of this version."""
+        """Return the error for a response that is not from a popug server of this release."""
         if version:
             sentence = f"The server at {self.url} is popug {version[:40]}, and this is popug {__version__}."
             hint = "Use the same version on both sides."
         elif 300 <= status < 400 and location:
-            sentence = f"What answers at {self.url} sends one on to {location[:200]}, which popug does not follow."
+            sentence = f"The server at {self.url} redirects to {location[:200]}, which popug does not follow."
             hint = "Give the server's own address."
         else:
-            sentence = f"What answers at {self.url} is no popug server."
+            sentence = f"The server at {self.url} is not a popug server."
             hint = "Check the address; `popug serve` prints its own."
         return Unavailable("server_version", sentence, hint=hint, details={"server": self.url})
 

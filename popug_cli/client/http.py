@@ -1,7 +1,7 @@
-"""HTTP/1.1 as far as one client of one server needs it; ``http.client`` would cost more to import than it all takes.
+"""A minimal HTTP/1.1 client (RFC 9112). Importing ``http.client`` would take longer than a whole request.
 
-Whatever a server does ends here in one of four ways: an answer, ``ConnectionError`` (it broke off), ``TimeoutError``
-(it took too long) or ``ProtocolError`` (what came is not HTTP). ``OSError`` on connecting means that nothing was sent.
+Each request ends with a response, ``ConnectionError`` (the connection broke), ``TimeoutError`` or ``ProtocolError``
+(the response is not valid HTTP). An ``OSError`` on connecting means that nothing was sent.
 """
 
 import socket
@@ -27,20 +27,20 @@ STATUSES_WITHOUT_BODY = {204, 304}
 
 
 class ProtocolError(ValueError):
-    """What came is no HTTP; the text says what was wrong with it."""
+    """The response is not valid HTTP; the text says why."""
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The beginning of an answer: its status, and its fields by their names in small letters."""
+    """Status and header fields of a response; the field names are in lower case."""
 
     status: int
     fields: dict[str, str]
 
 
 class Connection:
-    """One connection to a server, for requests one after another.
+    """A connection to a server, for one request after another.
 
-    ``is_new`` before the first, ``is_complete`` when all of an answer was read and another request may follow.
+    `is_new`: no request was sent yet. `is_complete`: the whole response was read, and another request may follow.
     """
 
     def __init__(self, address: Address, opened: socket.socket | None = None) -> None:
@@ -56,11 +56,11 @@ class Connection:
         self._read_bytes = 0
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def is_reusable(self) -> bool:
-        """Whether it is open still and nothing lies in it that nobody asked for."""
+        """Return whether the connection is still open and holds no unread bytes."""
         if self._buffer:
             return False
         self._socket.setblocking(False)
@@ -68,14 +68,14 @@ class Connection:
             self._socket.recv(1)
         except (BlockingIOError, TimeoutError):
             return True
-        except OSError as error:  # a TLS socket has its own way to say that nothing is there
+        except OSError as error:  # a TLS socket without data raises this instead of BlockingIOError
             return type(error).__name__ == "SSLWantReadError"
         finally:
             self._socket.settimeout(RECV_TIMEOUT_SECONDS)
         return False
 
     def send(self, method: str, target: str, fields: dict[str, str], body: bytes = b"") -> None:
-        """Send a request; a server that stops listening may have answered all the same."""
+        """Send a request. Ignore a broken connection: the server may have answered before it closed it."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.address.authority}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         if method == "POST":
@@ -91,18 +91,18 @@ class Connection:
             self._socket.settimeout(RECV_TIMEOUT_SECONDS)
 
     def read_head(self, wait: Callable[[], None]) -> Head:
-        """The beginning of the answer; ``wait`` is called now and then while nothing comes."""
+        """Read status and header; call `wait` every ``RECV_TIMEOUT_SECONDS`` while no data arrives."""
         self._wait, self._began, self._read_bytes = wait, None, 0
         for _ in range(MAX_INTERIM_ANSWERS):
             head = self._read_head()
             if head.status >= 200:
                 return head
-        raise ProtocolError("it never came to an answer")
+        raise ProtocolError("it has too many interim answers")
 
     def read_body(self, head: Head) -> bytes:
-        """The rest of the answer, whole."""
+        """Read the whole body of the response."""
         if head.fields.get("content-encoding", "identity") != "identity":
-            raise ProtocolError("the answer is packed in a way that nobody asked for")
+            raise ProtocolError("it has an encoding that was not requested")
         content = self._read_body(head)
         self.is_complete = head.fields.get("connection", "keep-alive").lower() == "keep-alive" and not self._buffer
         return content
@@ -116,18 +116,18 @@ class Connection:
         if length is None:
             return self._read_to_end()
         if not _is_number(length):
-            raise ProtocolError("the answer gives no length that is a number")
+            raise ProtocolError("its length is not a number")
         return self._read_exactly(_checked_size(int(length[:20])))
 
     def lines(self, head: Head) -> Iterator[bytes]:
-        """The lines of an answer that has no end, each as soon as it is whole."""
+        """Yield the lines of an endless response, each as soon as it is complete."""
         self._is_rate_checked = False
         pieces = self._read_chunks(head, is_endless=True) if "transfer-encoding" in head.fields else self._read_pieces()
         kept = b""
         for piece in pieces:
             *whole, kept = (kept + piece).split(b"\n")
             if len(kept) > MAX_BODY_BYTES:
-                raise ProtocolError("a line has no end")
+                raise ProtocolError("a line is too long")
             yield from (line.removesuffix(b"\r") for line in whole)
 
     def _read_head(self) -> Head:
@@ -135,20 +135,20 @@ class Connection:
         version, _, status_line = first.partition(" ")
         status = status_line.partition(" ")[0]
         if version not in {"HTTP/1.1", "HTTP/1.0"} or len(status) != 3 or not _is_number(status):
-            raise ProtocolError("its answer does not begin as one")
+            raise ProtocolError("it does not begin with an HTTP status line")
         fields: dict[str, str] = {}
         left = MAX_HEAD_BYTES - len(first)
         while line := self._read_line():
             left -= len(line) + 2
             name, colon, value = line.partition(":")
             if not colon or not name or name != name.strip() or left < 0:
-                raise ProtocolError("the head of its answer has lines that are no fields, or too many")
+                raise ProtocolError("its header is too long or has lines that are not fields")
             fields.setdefault(name.lower(), value.strip())
         return Head(int(status), fields)
 
     def _read_chunks(self, head: Head, *, is_endless: bool = False) -> Iterator[bytes]:
         if head.fields["transfer-encoding"].lower() != "chunked":
-            raise ProtocolError("the answer is packed in a way that nobody asked for")
+            raise ProtocolError("it has an encoding that was not requested")
         whole = 0
         while True:
             size = self._read_chunk_size()
@@ -157,7 +157,7 @@ class Connection:
                 break
             yield self._read_exactly(size)
             if self._read_line():
-                raise ProtocolError("a piece of the answer is longer than it says")
+                raise ProtocolError("a chunk is longer than its size says")
         while self._read_line():
             pass
 
@@ -166,12 +166,12 @@ class Connection:
         try:
             return _checked_size(int(text[:20], 16) if text.isalnum() else -1)
         except ValueError as error:
-            raise ProtocolError("a piece of the answer gives no length") from error
+            raise ProtocolError("a chunk has no valid size") from error
 
     def _read_line(self) -> str:
         while b"\n" not in self._buffer:
             if len(self._buffer) > MAX_HEAD_BYTES:
-                raise ProtocolError("a line of its answer has no end")
+                raise ProtocolError("a line is too long")
             self._buffer += self._recv()
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.removesuffix(b"\r").decode("latin-1")
@@ -202,7 +202,7 @@ class Connection:
                 return
 
     def _recv(self) -> bytes:
-        """What comes next; raises ``EOFError``, which is a ``ConnectionError`` too, where nothing will."""
+        """Receive the next bytes; raise an error that is both ``EOFError`` and ``ConnectionError`` at the end."""
         while True:
             self._check_rate()
             try:
@@ -217,19 +217,19 @@ class Connection:
             return piece
 
     def _check_rate(self) -> None:
-        """An answer that has begun may not trickle."""
+        """Raise ``TimeoutError`` if the response has begun but arrives too slowly."""
         if self._began is None or not self._is_rate_checked:
             return
         if monotonic() - self._began > READ_TIMEOUT_SECONDS + self._read_bytes / MIN_READ_BYTES_PER_SECOND:
-            raise TimeoutError("the answer only trickles in")
+            raise TimeoutError("the answer arrives too slowly")
 
 
 class _ConnectionEnded(ConnectionError, EOFError):
-    """The other side has hung up."""
+    """The server closed the connection."""
 
 
 def connect(address: Address, seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
-    """A socket that is connected; raises ``OSError``."""
+    """Return a connected socket; raise ``OSError``."""
     if address.path:
         return _connect_to_file(address.path, seconds)
     connection = socket.create_connection((address.host, address.port), timeout=seconds)
@@ -245,9 +245,9 @@ def _connect_to_file(path: str, seconds: float) -> socket.socket:
         while True:
             try:
                 connection.connect(path)
-            except BlockingIOError as error:  # more people wait at the door than the system lets in
+            except BlockingIOError as error:  # the listen backlog is full
                 if monotonic() > until:
-                    raise TimeoutError("too many others are waiting") from error
+                    raise TimeoutError("too many clients are waiting") from error
                 sleep(ACCEPT_RETRY_SECONDS)
             else:
                 return connection
@@ -274,11 +274,11 @@ def _is_number(text: str) -> bool:
 
 
 def _checked_size(size: int) -> int:
-    """A length that is none, or that nobody would hold in memory, is refused."""
+    """Return the size; raise ``ProtocolError`` if it is negative or too large to keep in memory."""
     if not 0 <= size <= MAX_BODY_BYTES:
-        raise ProtocolError("the answer is larger than any should be" if size > 0 else "a length is no number")
+        raise ProtocolError("it is too large" if size > 0 else "a length is not a number")
     return size
 
 
 def _do_nothing() -> None:
-    """Nobody waits."""
+    """Default `wait`: do nothing."""

@@ -1,15 +1,15 @@
-"""The time that an answer of HTTP tells."""
+"""Parse the ``Date`` field of an HTTP response."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
-CLOCK_TOLERANCE = timedelta(seconds=2)  # a date has no fractions, and took some time to come
+CLOCK_TOLERANCE = timedelta(seconds=2)  # a Date field has whole seconds and is a little old on arrival
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(r"\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT", re.ASCII)
 
 
 def instant_of(field: str, *, later_seconds: float) -> datetime:
-    """The instant some seconds after the one of a field ``Date`` (RFC 9110); raises ``ValueError``."""
+    """Return the instant `later_seconds` after a ``Date`` field (RFC 9110); raise ``ValueError``."""
     match = _DATE.fullmatch(field)
     if match is None or match[2] not in MONTHS:
         raise ValueError(field)

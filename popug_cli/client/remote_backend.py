@@ -1,4 +1,4 @@
-"""Performing messages on a server. Nothing heavy is imported: a client has to be quick."""
+"""Perform messages on a server. Imports are kept small, so that commands start fast."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,6 +13,8 @@ from popug_cli.client.errors import ServerErrors, error_from_problem
 from popug_cli.client.http import Connection, Head, ProtocolError
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.progress import Progress, no_progress
+from popug_cli.kernel.version import series_of
+from popug_cli.messages import problem
 from popug_cli.messages.base import DECLARATIONS, MAX_MESSAGE_BYTES, Access, Declaration, Message
 
 if TYPE_CHECKING:
@@ -43,12 +45,12 @@ MAX_TOKEN_CHARACTERS = 8_000
 GATEWAY_FAULTS = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
-STILL_RUNNING = "the server goes on with what was sent, so it may be done yet. Look before you repeat it."
-JSON_TYPES = {"application/json", "application/problem+json"}
+STILL_RUNNING = "the server continues with the request, so it may still take effect. Check before you repeat it."
+JSON_TYPES = {"application/json", problem.MEDIA_TYPE}
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """What is asked of the server; one that is not ``repeatable`` reaches it once or never."""
+    """A request to the server. One that is not `repeatable` is sent at most once."""
 
     method: str
     target: str
@@ -60,7 +62,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 class RemoteBackend:
-    """A company that a server holds. ``warn`` is told what went wrong beside the answer."""
+    """A company behind a server. `warn` receives the warnings that accompany an answer."""
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class RemoteBackend:
 
     @property
     def calendar(self) -> "Calendar":
-        """The dates of the company's zone, which every answer names."""
+        """Return the calendar of the company's time zone, which each response names."""
         from popug_cli.kernel.calendar import Calendar
 
         if not self._time_zone:
@@ -90,10 +92,13 @@ class RemoteBackend:
         try:
             return Calendar(self._time_zone)
         except InvalidInput as error:
-            raise self._errors.malformed(f"it names a time zone that is none, {self._time_zone!r}") from error
+            raise self._errors.malformed(f"{self._time_zone!r} is not a valid time zone") from error
 
     def now(self) -> "datetime":
-        """The present instant by the server's clock, which every answer tells to the second; ours, if that agrees."""
+        """Return the server's time, or the local time if it agrees.
+
+        The server's time comes from the ``Date`` field of a response, which has whole seconds only.
+        """
         from datetime import UTC, datetime
 
         from popug_cli.client.http_date import CLOCK_TOLERANCE, instant_of
@@ -103,12 +108,12 @@ class RemoteBackend:
         try:
             server_time = instant_of(self._date, later_seconds=monotonic() - self._read_at)
         except ValueError as error:
-            raise self._errors.malformed("it does not tell the time") from error
+            raise self._errors.malformed("it has no valid date") from error
         local_time = datetime.now(UTC)
         return local_time if server_time <= local_time < server_time + CLOCK_TOLERANCE else server_time
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
-        """Have the server do what the message asks for; raises a ``PopugError`` for every refusal."""
+        """Send the message to the server and return its answer; raise a ``PopugError`` for any failure."""
         declaration = DECLARATIONS[type(message)]
         assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
         request = _request(declaration, message, token)
@@ -116,11 +121,14 @@ class RemoteBackend:
         try:
             answer: Answer = msgspec.json.decode(body, type=declaration.answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._errors.malformed("its answer is not what was asked for", in_doubt=request.changes) from error
+            raise self._errors.malformed("it does not have the expected format", in_doubt=request.changes) from error
         return answer
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
-        """The events that a message asks for, and then those that happen, as server-sent events."""
+        """Yield the events that match the message, then new ones as they are published (server-sent events).
+
+        Reconnect after the stream ends or breaks; raise an error if that fails repeatedly.
+        """
         after, failures = message.after, 0
         while True:
             began, failure = monotonic(), Exception("the stream ended")
@@ -131,18 +139,18 @@ class RemoteBackend:
             except (ConnectionError, TimeoutError) as error:
                 failure = error
             except (KeyError, TypeError, ValueError) as error:
-                raise self._errors.malformed("its stream of events holds something else") from error
+                raise self._errors.malformed("the event stream contains other data") from error
             failures = 0 if monotonic() - began > PROBE_AFTER_SECONDS else failures + 1
             if failures >= len(RETRY_DELAYS_SECONDS):
                 raise self._errors.disconnected(failure) from failure
             sleep(RETRY_DELAYS_SECONDS[failures])
 
     def _fetch_server_info(self) -> None:
-        """Ask for no more than what every answer tells."""
+        """Send a minimal request, for the header fields that each response has."""
         self._answer(HttpRequest("GET", "/readyz", _fields(None)))
 
     def _answer(self, request: HttpRequest) -> bytes:
-        """The body of the answer to a request that was taken; raises what the server says, or what is wrong with it."""
+        """Return the body of a successful response; raise the error that the server reports, or a client error."""
         self._is_sent = False
         try:
             head, body = self._exchange(request)
@@ -151,11 +159,11 @@ class RemoteBackend:
         if head.status == OK:
             return body
         raise error_from_problem(body) or self._errors.malformed(
-            f"it answers {head.status} and does not say why", in_doubt=request.changes and not 400 <= head.status < 500
+            f"status {head.status} without a reason", in_doubt=request.changes and not 400 <= head.status < 500
         )
 
     def _exchange(self, request: HttpRequest) -> tuple[Head, bytes]:
-        """Ask, and ask again after a broken connection where that changes nothing twice."""
+        """Send the request. After a broken connection retry it, if it is repeatable."""
         failure: Exception | None = None
         for pause in RETRY_DELAYS_SECONDS:
             sleep(pause)
@@ -181,7 +189,10 @@ class RemoteBackend:
         raise self._errors.disconnected(failure, in_doubt=request.changes) from failure
 
     def _open(self, request: HttpRequest) -> Connection:
-        """The connection that there is, if it is still good; one that must not break is not taken up again."""
+        """Return the kept connection if it is usable, else a new one.
+
+        A request that is not repeatable does not reuse a connection, because the server may be closing it.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
             if connection.is_new or (request.repeatable and connection.is_reusable()):
@@ -190,7 +201,7 @@ class RemoteBackend:
         return Connection(self.address)
 
     def _keep_or_close(self, connection: Connection) -> None:
-        """Keep a connection for the next request if all of the answer was read, else hang up."""
+        """Keep the connection for the next request if the whole response was read, else close it."""
         if connection.is_complete:
             self._connection = connection
         else:
@@ -210,15 +221,18 @@ class RemoteBackend:
             raise self._errors.malformed(str(error), in_doubt=request.changes) from error
         self._read_response_headers(head)
         if _content_type(head) not in JSON_TYPES:
-            raise self._errors.malformed("its answer is not what was asked for", in_doubt=request.changes)
+            raise self._errors.malformed("it does not have the expected format", in_doubt=request.changes)
         return head, body
 
     def _check_version(self, head: Head) -> None:
-        """A server of another version, and what is no server of popug, is not believed."""
+        """Raise unless the response is from a popug server of this release.
+
+        An error of a gateway counts as a broken connection (``ConnectionError``).
+        """
         version = head.fields.get("popug-version", "")
         if not version and head.status in GATEWAY_FAULTS:
-            raise ConnectionError(f"something in between answers {head.status}")
-        if _release(version) != _release(__version__):
+            raise ConnectionError(f"a gateway answers {head.status}")
+        if series_of(version) != series_of(__version__):
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
 
     def _read_response_headers(self, head: Head) -> None:
@@ -232,7 +246,10 @@ class RemoteBackend:
             self.warn(sentence)
 
     def _wait_callback(self, limit_seconds: float) -> Callable[[], None]:
-        """What is called while nothing comes: it shows that time passes, and looks whether anybody is there."""
+        """Return the function that is called while no data arrives.
+
+        It reports progress, probes the server's health and raises ``TimeoutError`` after `limit_seconds`.
+        """
         began = looked_at = monotonic()
 
         def wait() -> None:
@@ -254,32 +271,32 @@ class RemoteBackend:
             self._progress(WAITING, 1, 1)
 
     def _probe_health(self) -> None:
-        """See on a connection of its own whether the server lives; raises ``TimeoutError`` where it does not."""
+        """Check over a separate connection that the server is alive; raise ``TimeoutError`` if it is not."""
         began = monotonic()
 
         def wait() -> None:
             if monotonic() - began > HEALTH_TIMEOUT_SECONDS:
-                raise TimeoutError("it gives no sign of life")
+                raise TimeoutError("its health check fails")
 
         try:
             connection = Connection(self.address)
         except OSError as error:
-            raise TimeoutError("it gives no sign of life") from error
+            raise TimeoutError("its health check fails") from error
         try:
             connection.send("GET", "/healthz", _fields(None))
             connection.read_head(wait)
         except (ConnectionError, ProtocolError) as error:
-            raise TimeoutError("it gives no sign of life") from error
+            raise TimeoutError("its health check fails") from error
         finally:
             connection.close()
 
     def _stream(self, request: HttpRequest) -> "Iterator[EnvelopeDocument]":
-        """The events of one stream, as long as it lasts."""
+        """Yield the events of one stream until it ends."""
         received_at = monotonic()
 
         def wait() -> None:
             if monotonic() - received_at > STREAM_TIMEOUT_SECONDS:
-                raise TimeoutError("the stream fell silent")
+                raise TimeoutError("the event stream is silent")
 
         try:
             connection = Connection(self.address)
@@ -290,11 +307,9 @@ class RemoteBackend:
             head = connection.read_head(wait)
             self._check_version(head)
             if head.status != OK:
-                raise error_from_problem(connection.read_body(head)) or self._errors.malformed(
-                    f"it answers {head.status}"
-                )
+                raise error_from_problem(connection.read_body(head)) or self._errors.malformed(f"status {head.status}")
             if _content_type(head) != "text/event-stream":
-                raise ProtocolError("it streams no events")
+                raise ProtocolError("it is not an event stream")
             self._read_response_headers(head)
             kind = b""
             for line in connection.lines(head):
@@ -303,7 +318,7 @@ class RemoteBackend:
                 if name == b"event":
                     kind = value.strip()
                 elif name == b"data" and kind == b"problem":
-                    raise error_from_problem(value) or self._errors.malformed("its stream ends and does not say why")
+                    raise error_from_problem(value) or self._errors.malformed("the event stream ends without a reason")
                 elif name == b"data":
                     yield msgspec.json.decode(value.strip(), type=dict[str, Any])
         except OSError as error:
@@ -329,12 +344,12 @@ def _request(declaration: Declaration, message: Message[Any], token: str | None)
 
 
 def _encode_lines(lines: Any) -> msgspec.Raw:
-    """The lines of an import, which may be a file of any size; raises ``usage`` beyond what a server takes."""
+    """Encode the lines of an import as a JSON array; raise ``usage`` if it exceeds the server's limit."""
     encoded = bytearray(b"[")
     for line in lines:
         encoded += msgspec.json.encode(line) + b","
         if len(encoded) > MAX_MESSAGE_BYTES:
-            sentence = f"All that is to be sent is larger than {MAX_MESSAGE_BYTES:,} bytes."
+            sentence = f"The import is larger than {MAX_MESSAGE_BYTES:,} bytes."
             raise InvalidInput("usage", sentence, hint="Import it in several files, or on the machine of the server.")
     return msgspec.Raw(bytes(encoded.removesuffix(b",") + b"]"))
 
@@ -348,8 +363,8 @@ def _stream_request(message: "ListEvents", after: int, token: str | None) -> Htt
 
 
 def _fields(token: str | None) -> dict[str, str]:
-    """The fields of every request. A token of characters that no token has is sent as one that is no good."""
-    fields = {"Accept": "application/json, application/problem+json", "Popug-Version": __version__}
+    """Return the header fields of every request. Replace characters that no token contains, so that it is rejected."""
+    fields = {"Accept": f"application/json, {problem.MEDIA_TYPE}", "Popug-Version": __version__}
     if token is not None:
         fields["Authorization"] = f"Bearer {''.join(c if _is_plain(c) else '.' for c in token[:MAX_TOKEN_CHARACTERS])}"
     return fields
@@ -364,12 +379,8 @@ def _is_plain(character: str) -> bool:
 
 
 def _random_uuid() -> str:
-    """A UUID of version 4, without the module that makes them."""
+    """Return a UUID version 4, without importing ``uuid``."""
     drawn = bytearray(os.urandom(16))
     drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
     text = drawn.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
-def _release(version: str) -> list[str]:
-    return version.split(".")[:2]

@@ -1,4 +1,4 @@
-"""What has the hooks run: a look now and then beside the scheduler or a server, or one look."""
+"""The hook loop: run due hooks every second in the background of a scheduler or server, or run them once."""
 
 import signal
 import threading
@@ -23,22 +23,22 @@ OpenForHooks = Callable[[Progress], LocalBackend]
 
 
 class HookReporter(Protocol):
-    """Hears of what keeps hooks from being run."""
+    """Receives the errors that prevent hooks from running."""
 
     def failed(self, error: PopugError) -> None:
-        """A look could not be taken; the next one tries again."""
+        """Report that a round failed; the next one retries."""
         ...
 
 
 class HooksStopped(BaseException):
-    """No hook is to run any longer."""
+    """The hook loop is asked to stop; running hooks are ended."""
 
 
 @dataclass
 class HookPoller:
-    """One look after another; ``stopping`` ends the present one with every hook that is running.
+    """Runs due hooks, round after round. Setting `stopping` ends the current round and its running hooks.
 
-    Where there is no folder of hooks and none is known, the company is not even opened.
+    While there is neither a hooks folder nor a known hook, the company is not opened.
     """
 
     open_backend: OpenForHooks
@@ -49,7 +49,7 @@ class HookPoller:
     _last_error: str = ""
 
     def poll(self, seconds: int) -> HookRunResult:
-        """Run what is due; nothing is begun after so many seconds. Raises ``HooksStopped``."""
+        """Run the due hooks once; start none after `seconds`. Raise ``HooksStopped`` if `stopping` is set."""
         backend = self.open_backend(self._check_stopping)
         try:
             run = backend.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
@@ -59,7 +59,7 @@ class HookPoller:
         return run
 
     def run(self) -> None:
-        """Look again and again, until it is to end or the home that is served is another's (who serves it says so)."""
+        """Poll until `stopping` is set, or until another process has taken the home (the server reports that)."""
         while not self.stopping.wait(POLL_SECONDS):
             if not self._has_hooks and not self.folder.is_dir():
                 continue
@@ -82,7 +82,7 @@ class HookPoller:
 
 @contextmanager
 def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> Iterator[None]:
-    """Run hooks as long as something else runs in this process, which hears the signals."""
+    """Run hooks in a thread during the block, whose code handles the signals."""
     poller = HookPoller(open_backend, folder, reporter)
     thread = threading.Thread(target=poller.run, name="popug-hooks", daemon=True)
     thread.start()
@@ -94,7 +94,7 @@ def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookRe
 
 
 def run_once(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> HookRunResult:
-    """Run what is due and end, with every hook on SIGINT or SIGTERM."""
+    """Run the due hooks once. SIGINT or SIGTERM ends all running hooks."""
     poller = HookPoller(open_backend, folder, reporter)
     signals = (signal.SIGINT, signal.SIGTERM)
     previous_handlers = {

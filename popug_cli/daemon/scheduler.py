@@ -1,4 +1,4 @@
-"""The scheduler: it says when to look, and the database says what is due."""
+"""The scheduler: it triggers runs; each run reads from the database what is due."""
 
 import gc
 import logging
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 30
 SIGNAL_POLL_SECONDS = (
-    0.5  # and not longer: a signal that the system gives to another thread does not wake the one that waits
+    0.5  # short, because a signal that the kernel delivers to another thread does not wake the waiting main thread
 )
 CLOCK_CHANGE_SECONDS = 3
 GRACE_SECONDS = 1.5
@@ -36,28 +36,28 @@ OpenForScheduler = Callable[[Progress], LocalBackend]
 
 
 class SchedulerReporter(Protocol):
-    """Hears of what the scheduler does, in words or JSON."""
+    """Receives what the scheduler does, to report it as text or JSON."""
 
     def comes_next(self, schedule: Schedule) -> None:
-        """What will be done, and when."""
+        """Report what will be done, and when."""
         ...
 
     def ran(self, run: ScheduledRunResult) -> None:
-        """One run is done."""
+        """Report a finished run."""
         ...
 
     def failed(self, error: PopugError) -> None:
-        """A run could not be done; the next one tries again."""
+        """Report that a run failed; the next one retries."""
         ...
 
 
 class SchedulerStopped(BaseException):
-    """The scheduler is to end: what is being done is given up between two of its steps."""
+    """The scheduler is asked to stop; the current run is abandoned between two steps."""
 
 
 @dataclass
 class ScheduledRun:
-    """One run after another, never two at once; ``stopping`` ends the present one at its next step."""
+    """Executes runs, never two at once. Setting `stopping` ends the current run at its next step."""
 
     open_backend: OpenForScheduler
     message: RunDue
@@ -69,7 +69,7 @@ class ScheduledRun:
     _needed_yes: bool = False
 
     def schedule(self) -> Schedule:
-        """What comes next."""
+        """Return what will be done next."""
         backend = self.open_backend(self._check_stopping)
         try:
             query = ShowSchedule(at_minute=self.message.at_minute, confirmed=self.message.confirmed)
@@ -78,7 +78,7 @@ class ScheduledRun:
             backend.close()
 
     def do(self) -> ScheduledRunResult:
-        """What is due, in a company opened for it, so that settings and file are those of now."""
+        """Do what is due. Open the company for each run, so that the current settings and file are used."""
         backend = self.open_backend(self._check_stopping)
         try:
             return backend.perform(self.message, actor=SCHEDULER)
@@ -86,7 +86,7 @@ class ScheduledRun:
             backend.close()
 
     def run(self, *, always_report: bool) -> None:
-        """Do what is due and tell of it: ``always_report`` in any case, else where something was done or is new."""
+        """Do what is due. Report it if `always_report`, or if something was done or changed."""
         with self.busy:
             try:
                 self._report(self.do(), always_report=always_report)
@@ -109,7 +109,7 @@ class ScheduledRun:
 
 
 def run_once(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> ScheduledRunResult:
-    """Do what is due and end."""
+    """Do what is due once, report it and return the result."""
     run = ScheduledRun(open_backend, message, reporter).do()
     reporter.ran(run)
     return run
@@ -121,7 +121,7 @@ def run_forever(
     reporter: SchedulerReporter,
     background: AbstractContextManager[None] | None = None,
 ) -> None:
-    """Do what is due, at its hour and whenever it turns up, until SIGINT or SIGTERM; ``background`` runs as long."""
+    """Do what is due, daily and by polling, until SIGINT or SIGTERM. Keep `background` entered during that time."""
     gc.enable()
     work = ScheduledRun(open_backend, message, reporter)
     previous_handlers = {
@@ -138,11 +138,11 @@ def run_forever(
             signal.signal(number, handler)
 
 
-def _run_scheduler(work: ScheduledRun, time_zone: str, beside: AbstractContextManager[None]) -> None:
+def _run_scheduler(work: ScheduledRun, time_zone: str, background: AbstractContextManager[None]) -> None:
     scheduler = _build_scheduler(work, time_zone, work.orders)
     scheduler.start()
     try:
-        with beside:
+        with background:
             _watch(scheduler, work, work.orders)
     finally:
         work.stopping.set()
@@ -152,7 +152,7 @@ def _run_scheduler(work: ScheduledRun, time_zone: str, beside: AbstractContextMa
 
 @contextmanager
 def run_in_background(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> Iterator[None]:
-    """Do what is due as long as something else runs in this process, which hears the signals."""
+    """Do what is due in threads during the block, whose code handles the signals."""
     signals: SimpleQueue[int | BaseException] = SimpleQueue()
     work = ScheduledRun(open_backend, message, reporter)
     schedule = work.schedule()
@@ -174,7 +174,10 @@ def run_in_background(open_backend: OpenForScheduler, message: RunDue, reporter:
 def _build_scheduler(
     work: ScheduledRun, time_zone: str, signals: "SimpleQueue[int | BaseException]"
 ) -> "BackgroundScheduler":
-    """Look at once, at the hour, and now and then, for clocks jump and machines sleep; one thread does it all."""
+    """Schedule a run now, daily at the hour, and every ``POLL_SECONDS``; one thread executes all.
+
+    Polling is needed because clocks jump and machines sleep.
+    """
     from apscheduler.events import EVENT_JOB_ERROR
     from apscheduler.executors.pool import ThreadPoolExecutor
     from apscheduler.jobstores.memory import MemoryJobStore
@@ -198,13 +201,13 @@ def _build_scheduler(
 
 
 def _shut_down(scheduler: "BackgroundScheduler") -> None:
-    """Stop the timetable. Without its jobs first: its thread complains of one that is done while it is stopped."""
+    """Stop the scheduler. Remove its jobs first: its thread logs an error for a job that ends during the shutdown."""
     scheduler.remove_all_jobs()
     scheduler.shutdown(wait=False)
 
 
 def _watch(scheduler: "BackgroundScheduler", work: ScheduledRun, signals: "SimpleQueue[int | BaseException]") -> None:
-    """Wait for the order to end; raises what a run failed of. A moved clock makes the timetable anew."""
+    """Wait for a signal to stop; raise the error of a failed job. Reschedule all jobs after the clock was changed."""
     offset = _wall_clock_offset()
     while True:
         try:
@@ -220,12 +223,12 @@ def _watch(scheduler: "BackgroundScheduler", work: ScheduledRun, signals: "Simpl
 
 
 def _wall_clock_offset() -> float:
-    """How far the wall clock is ahead of the one that nobody sets, in seconds."""
+    """Return how many seconds the wall clock is ahead of the monotonic clock."""
     return datetime.now(UTC).timestamp() - timer.monotonic()
 
 
 def _reschedule_after_clock_change(scheduler: "BackgroundScheduler", work: ScheduledRun) -> None:
-    """Let every job be due by the clock as it is now, look at once and tell of it."""
+    """Reschedule all jobs by the changed clock, and run once now with a report."""
     hour = scheduler.get_job("hour")
     hour.reschedule(hour.trigger)
     scheduler.reschedule_job("look", trigger=_poll_trigger())
@@ -233,14 +236,14 @@ def _reschedule_after_clock_change(scheduler: "BackgroundScheduler", work: Sched
 
 
 def _poll_trigger() -> "IntervalTrigger":
-    """One that begins now: an old one would wait until a clock that was set back has caught up with its beginning."""
+    """Return a trigger that starts now. An older one would pause until a clock that was set back passes its start."""
     from apscheduler.triggers.interval import IntervalTrigger
 
     return IntervalTrigger(seconds=POLL_SECONDS, timezone=UTC)
 
 
 def _wait_or_exit(work: ScheduledRun) -> None:
-    """Wait for the present run to end; one that hangs is left as a crash would leave it, which undoes it."""
+    """Wait for the current run to end. If it hangs, exit at once; its open transaction is rolled back."""
     if not work.busy.acquire(timeout=GRACE_SECONDS):
         sys.stdout.flush()
         sys.stderr.flush()

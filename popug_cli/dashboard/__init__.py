@@ -1,5 +1,5 @@
-"""A live terminal application over ``perform``: tasks, money and analytics, for those who may see them.
+"""A live terminal application over ``perform``: tasks, money and analytics, as far as the user may see them.
 
-It performs messages as one person, in a thread beside the screen, and looks every second what is new. Nothing that
-people wrote is ever read as markup.
+It performs messages as one user, in a thread apart from the screen, and checks for news every second. Text that users
+wrote is never interpreted as markup.
 """

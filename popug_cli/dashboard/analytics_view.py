@@ -1,4 +1,4 @@
-"""The view of analytics: income today, who is in the red, the dearest tasks."""
+"""The analytics view: income today, users in the red, the most expensive tasks."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -19,7 +19,7 @@ NAMES_SHOWN = 20
 
 
 class AnalyticsView(Vertical):
-    """One text that scrolls."""
+    """A scrolling text."""
 
     def __init__(self, company: Company, worker: MessageWorker) -> None:
         super().__init__(id="analytics")
@@ -27,11 +27,11 @@ class AnalyticsView(Vertical):
         self.header = Static()
 
     def compose(self) -> ComposeResult:
-        """The text."""
+        """Lay out the text."""
         yield VerticalScroll(self.header)
 
     async def load(self, day: Today) -> None:
-        """Ask for the figures of today and show them."""
+        """Request today's figures and show them."""
         analytics = await self.worker.ask(GetAnalytics(day=day.business_date))
         in_red = await self.worker.ask(ListInRed(limit=NAMES_SHOWN))
         self.header.update(lines([*_figures(analytics, in_red), *_dearest(analytics)]))

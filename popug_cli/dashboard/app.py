@@ -1,4 +1,4 @@
-"""The application: three views, a line for what was said, and the pulse that keeps them true."""
+"""The Textual application: three views, a message line, and a loop that refreshes them."""
 
 import signal
 from asyncio import get_running_loop, sleep
@@ -59,7 +59,7 @@ Confirm.ascii #question { border: ascii ansi_default; }
 
 
 class Dashboard(App[None]):
-    """Shows a company to one of its people, live."""
+    """Shows a company live to one user."""
 
     CSS = STYLES
     TITLE = "popug"
@@ -90,11 +90,11 @@ class Dashboard(App[None]):
         self._is_sending = self._has_error = self._is_loading = self._is_stale = False
 
     def compose(self) -> ComposeResult:
-        """A head of two lines, the views of which one is seen, what happened, what was said, and the keys."""
+        """Lay out the header of two lines, the views, the news line, the message line and the keys."""
         yield from (self.user_line, self.tabs, self.switcher, self.news, self.message_line, Footer())
 
     def on_mount(self) -> None:
-        """Begin with the tasks, and look from then on; a signal ends it like a key."""
+        """Show the tasks, start the refresh loop, and leave on SIGINT or SIGTERM."""
         for number in (signal.SIGINT, signal.SIGTERM):
             get_running_loop().add_signal_handler(number, self.leave)
         self.news.display = self.message_line.display = False
@@ -103,25 +103,25 @@ class Dashboard(App[None]):
         self._run_in_background(self._refresh_loop)
 
     def on_unmount(self) -> None:
-        """Ask for nothing more."""
+        """Stop the message worker."""
         self.worker.close()
 
     def on_resize(self) -> None:
-        """Fit the head to the new width."""
+        """Fit the header to the new width."""
         self._update_header()
 
     @property
     def shown(self) -> str:
-        """The name of the view that is seen."""
+        """Return the name of the visible view."""
         return self.switcher.current or "tasks"
 
     @property
     def view(self) -> View:
-        """The view that is seen."""
+        """Return the visible view."""
         return self.views[self.shown]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What somebody may not do has no key; while a question is open, it is all there is."""
+        """Disable the keys of actions that the user may not perform, and of other views while a question is open."""
         if action == "shuffle":
             return self.company.may(ShuffleTasks)
         if action == "show":
@@ -129,34 +129,34 @@ class Dashboard(App[None]):
         return len(self.screen_stack) == 1 if action == "turn" else True
 
     def action_show(self, name: str) -> None:
-        """Show another view."""
+        """Show the view `name`."""
         self.switcher.current = name
         self._update_header()
         self.view.query("FittedTable, VerticalScroll").first().focus()
         self.action_look()
 
     def action_turn(self, views: int) -> None:
-        """Show the view that many places further."""
+        """Show the view that is `views` tabs further."""
         names = [*self.views]
         self.action_show(names[(names.index(self.shown) + views) % len(names)])
 
     def action_look(self) -> None:
-        """Ask anew for what the view shows, once what it is being asked for is there."""
+        """Reload the view, after the current load if there is one."""
         self._is_stale = True
         if not self._is_loading:
             self._run_in_background(self._load)
 
     def action_leave(self) -> None:
-        """End it."""
+        """Quit the application."""
         self.leave()
 
     def leave(self) -> None:
-        """End it: nobody waits any more for what was asked."""
+        """Quit the application without waiting for outstanding answers."""
         self.workers.cancel_all()
         self.exit()
 
     def action_complete(self) -> None:
-        """Complete the task that the cursor is on."""
+        """Complete the task at the cursor."""
         task = self.tasks.chosen
         if task is None:
             self.show_message("There is no task to complete here.")
@@ -164,38 +164,38 @@ class Dashboard(App[None]):
             self._run_in_background(partial(self._complete, task.number))
 
     def action_detail(self) -> None:
-        """Tell everything about the task that the cursor is on, its title in full."""
+        """Show all details of the task at the cursor, with its full title."""
         if (task := self.tasks.chosen) is not None:
             self.show_message(self.tasks.detail(task))
 
     def on_data_table_row_selected(self) -> None:
-        """The Enter key tells about a task."""
+        """Show the details of a task on Enter."""
         if self.shown == "tasks":
             self.action_detail()
 
     def action_shuffle(self) -> None:
-        """Ask whether it is meant, then draw a new assignee for every open task."""
+        """Ask for confirmation, then draw a new assignee for every open task."""
         if not self._is_sending:
             self._run_in_background(self._shuffle)
 
     def show_message(self, sentence: str, *, is_error: bool = False) -> None:
-        """Show a sentence until there is another."""
+        """Show a sentence until the next one."""
         self.message_line.set_class(is_error, "error")
         self.message_line.display = bool(sentence)
         self.message_line.update(wrapped(sentence))
 
     def show_error(self, error: PopugError) -> None:
-        """Show why something was not done, and what to do."""
+        """Show an error and its hint."""
         self.show_message(f"! {error.message} {error.hint}".rstrip(), is_error=True)
 
     def _fatal_error(self) -> None:
-        """Leave on a fault of the program's own, without the traceback that Textual would print."""
+        """Quit on an internal error, without the traceback that Textual would print."""
         error = self._exception
         self.fault = error.error if isinstance(error, WorkerFailed) else error
         self._close_messages_no_wait()
 
     def _run_in_background(self, work: ScreenUpdate) -> None:
-        """Have something done while the screen goes on."""
+        """Run a coroutine while the screen stays responsive."""
         _: Worker[None] = self.run_worker(work)
 
     async def _complete(self, number: int) -> None:
@@ -209,14 +209,14 @@ class Dashboard(App[None]):
         if page is None:
             return
         count = f"{page.total:,} open task" + ("" if page.total == 1 else "s")
-        question = f"Draw a new assignee for {count}? Whoever gets one pays its fee; this cannot be undone."
+        question = f"Draw a new assignee for {count}? Each assignee pays the fee again; this cannot be undone."
         if not await self.push_screen_wait(Confirm(question, only_ascii=self.company.only_ascii)):
             self.show_message("Nothing was shuffled.")
         elif (done := await self._send(ShuffleTasks(), f"Shuffling {count} …")) is not None:
             self.show_message(f"{done.task_count:,} shuffled among {done.candidates_count:,} people.")
 
     async def _send(self, message: Message[Answer], progress_text: str = "") -> Answer | None:
-        """The answer to a message that a key sends; None where it was refused, which is shown."""
+        """Send a message for a key. Return the answer, or show the error and return None."""
         self._is_sending = True
         self.show_message(progress_text)
         try:
@@ -234,7 +234,7 @@ class Dashboard(App[None]):
             await sleep(self.company.refresh_seconds)
 
     async def _check_for_news(self) -> None:
-        """See whether anything has happened since; then the view is asked for anew."""
+        """Check for new events and warnings, and reload the view if there are events or a new date."""
         previous_day = self.day
         try:
             self.day = day = await self.worker.ask(
@@ -267,7 +267,7 @@ class Dashboard(App[None]):
             self._is_loading = False
 
     def _announce(self, happened: list[Activity], warnings: list[str]) -> None:
-        """Show the last of what happened to who looks, unless they did it here."""
+        """Show the latest activity that concerns the user, except completed tasks, and the latest warning."""
         activities = [
             (activity.at, self.company.describe(activity))
             for activity in happened
@@ -286,7 +286,7 @@ class Dashboard(App[None]):
         self.news.update(wrapped(sentence))
 
     def _update_header(self) -> None:
-        """Who looks, the date and the balance; the views with the one that is seen set apart."""
+        """Show user, date and balance, and the tabs with the visible view highlighted."""
         user, day, width = self.company.user, self.day, self.size.width - 2
         left, right = f"{user.username} ({user.role})", "…"
         if day is not None:
@@ -309,7 +309,7 @@ class Dashboard(App[None]):
 
 
 def run(company: Company) -> None:
-    """Show a company until one has seen enough; raises what the application itself failed of."""
+    """Run the dashboard until the user quits; raise the error of a crash."""
     dashboard = Dashboard(company)
     with suppress(KeyboardInterrupt):
         dashboard.run()

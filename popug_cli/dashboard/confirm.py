@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""Confirmation dialog before an action that cannot be undone."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from popug_cli.dashboard.text import plain, wrapped
 
 
 class Confirm(ModalScreen[bool]):
-    """Asks, and answers whether it was meant: only ``y`` says yes."""
+    """A yes-or-no question; only ``y`` confirms."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes"),
@@ -24,11 +24,11 @@ class Confirm(ModalScreen[bool]):
         self.question = question
 
     def compose(self) -> ComposeResult:
-        """The question and its answers."""
+        """Lay out the question and its answers."""
         with Vertical(id="question"):
             yield Static(wrapped(self.question))
             yield Static(plain("y: yes    n: no", style="bold"), id="answers")
 
     def action_answer(self, is_meant: bool) -> None:
-        """Leave with the answer."""
+        """Close the dialog with the answer."""
         self.dismiss(is_meant)

@@ -1,4 +1,4 @@
-"""A table of rows that fits the width it has: one column gives way, then other words, numbers never do."""
+"""A table that fits its width: one column shrinks first, then the other text columns; number columns never do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ TextCells = Sequence[str]
 
 @dataclass(frozen=True)
 class Rows:
-    """Names of columns and rows of cells; ``flexible`` is the place of the column that is cut, ``right`` of numbers."""
+    """Column names and rows. `flexible` is the index of the column that shrinks first, `right` those of numbers."""
 
     names: TextCells
     rows: Sequence[TextCells]
@@ -27,7 +27,7 @@ class Rows:
 
 
 class FittedTable(DataTable[Text]):
-    """Shows rows; the cursor stays with the row whose first cell it is on."""
+    """Shows rows. After an update the cursor stays on the row with the same first cell."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("home", "scroll_top", show=False),
@@ -40,7 +40,7 @@ class FittedTable(DataTable[Text]):
         self._shown_width = 0
 
     def show(self, rows: Rows) -> None:
-        """Show these rows in place of those that are there."""
+        """Replace the shown rows."""
         if (rows, self.size.width) == (self.shown, self._shown_width):
             return
         self.shown, self._shown_width = rows, self.size.width
@@ -53,11 +53,11 @@ class FittedTable(DataTable[Text]):
 
     @property
     def chosen(self) -> str:
-        """The first cell of the row that the cursor is on; empty where there is none."""
+        """Return the first cell of the row at the cursor, or an empty string."""
         return self.get_row_at(self.cursor_row)[0].plain if self.is_valid_row_index(self.cursor_row) else ""
 
     def on_resize(self) -> None:
-        """Fit the rows to the new width, and keep the cursor in sight."""
+        """Fit the rows to the new width, and keep the cursor visible."""
         if self.shown is not None:
             self.show(self.shown)
             self.call_after_refresh(self.move_cursor, row=self.cursor_row)

@@ -1,4 +1,4 @@
-"""The view of money: what one has and how it went; for accountants management's income."""
+"""The money view: the user's entries and daily balances; for accountants also management's income."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -36,14 +36,14 @@ class MoneyView(Vertical):
         self.incomes: DailyAmounts = []
 
     def compose(self) -> ComposeResult:
-        """A sentence, a table, and a chart or two."""
+        """Lay out the summary, the table and the charts."""
         yield from (self.header, self.table, Horizontal(*self.charts, id="charts"))
 
     async def load(self, day: Today) -> None:
-        """Ask for the entries and the figures of some days, and show them."""
+        """Request the entries and figures of the last ``DAYS`` days and show them."""
         first, last = day.business_date - timedelta(days=DAYS - 1), day.business_date
         statement = await self.worker.ask(
-            GetStatement(from_date=first, to_date=self.company.calendar.next_day(last))  # for after today's close
+            GetStatement(from_date=first, to_date=self.company.calendar.next_day(last))  # today may be closed already
         )
         if self.company.may(GetIncome):
             income = await self.worker.ask(GetIncome(from_date=first, to_date=last))
@@ -83,14 +83,14 @@ class MoneyView(Vertical):
 
 
 def daily_balances(statement: Statement, days: Sequence[date]) -> DailyAmounts:
-    """The balance at the end of each day."""
+    """Return the balance at the end of each day."""
     ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
     balances = accumulate(days, lambda before, day: ends.get(day, before), initial=statement.opening_balance_cents)
     return [*zip(days, [*balances][1:], strict=True)]
 
 
 def chart(name: str, series: DailyAmounts, width: int, *, only_ascii: bool) -> Text:
-    """A line a day: the date, the amount, a bar."""
+    """Draw a line per day: the date, the amount, a bar."""
     amounts = [format_cents(cents) for _, cents in series]
     widest = max((len(amount) for amount in amounts), default=0)
     room = max(MIN_BAR, min(MAX_BAR, width - len("Mon 11-23  ") - widest - 2))

@@ -1,4 +1,4 @@
-"""The view of tasks: own and everybody's, completed with a key."""
+"""The tasks view: the user's own tasks or all tasks; a key completes one."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -20,7 +20,7 @@ PAGE_TASKS = 200
 
 
 class TasksView(Vertical):
-    """A page of tasks; which ones is chosen by keys."""
+    """A page of tasks; keys choose which ones."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "app.complete", "Complete"),
@@ -41,16 +41,16 @@ class TasksView(Vertical):
         self.total = 0
 
     def compose(self) -> ComposeResult:
-        """A sentence and a table."""
+        """Lay out the summary and the table."""
         yield from (self.header, self.table)
 
     @property
     def chosen(self) -> Task | None:
-        """The task that the cursor is on."""
+        """Return the task at the cursor, or None."""
         return next((task for task in self.tasks if str(task.number) == self.table.chosen), None)
 
     async def load(self, day: Today) -> None:
-        """Ask for the page and show it; the last one where there is none so late any more."""
+        """Request the page and show it; show the last page if the list has become shorter."""
         task_page = await self.worker.ask(self._message())
         if not task_page.tasks and self.page:
             self.page = max(0, task_page.total - 1) // PAGE_TASKS
@@ -61,34 +61,35 @@ class TasksView(Vertical):
         self.refresh_bindings()
 
     async def action_whose(self) -> None:
-        """Change between one's own tasks and everybody's."""
+        """Switch between the user's own tasks and all tasks."""
         self.shows_everyone, self.page = not self.shows_everyone, 0
         await self.app.run_action("app.look")
 
     async def action_status(self) -> None:
-        """Change between open tasks and those of every status."""
+        """Switch between open tasks and tasks of every status."""
         self.status = StatusFilter.ALL if self.status is StatusFilter.OPEN else StatusFilter.OPEN
         self.page = 0
         await self.app.run_action("app.look")
 
     async def action_turn(self, pages: int) -> None:
-        """Turn over so many pages."""
+        """Go `pages` pages forward, or back if negative."""
         self.page += pages
         self.table.move_cursor(row=0)
         await self.app.run_action("app.look")
 
     def detail(self, task: Task) -> str:
-        """Everything about a task in a few sentences."""
+        """Describe a task in a few sentences."""
         name = f"#{task.number} {task.title}" + (f" ({task.jira_id})" if task.jira_id else "")
         ended = f", completed {self._at(task.completed_at)}" if task.completed_at else ""
         prices = f"fee {price(task.fee_cents)}, reward {price(task.reward_cents)}"
-        return f"{name}. By {task.creator}, {self._at(task.created_at)}; {task.assignee} has it{ended}; {prices}."
+        created, assignee = f"created by {task.creator}, {self._at(task.created_at)}", f"assigned to {task.assignee}"
+        return f"{name}: {created}; {assignee}{ended}; {prices}."
 
     def _at(self, instant: datetime) -> str:
         return f"{self.company.calendar.local(instant):%Y-%m-%d %H:%M}"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """There is nothing to turn to beyond the first page and the last."""
+        """Disable turning before the first page and beyond the last."""
         if action == "turn":
             return self.page > 0 if parameters == (-1,) else (self.page + 1) * PAGE_TASKS < self.total
         return True
@@ -98,7 +99,7 @@ class TasksView(Vertical):
         return ListTasks(status=self.status, assignee=owner, limit=PAGE_TASKS, offset=self.page * PAGE_TASKS)
 
     def _summary(self, task_page: TaskPage) -> str:
-        owner = "Everybody's" if self.shows_everyone else "My"
+        owner = "All" if self.shows_everyone else "My"
         kind = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
         if not task_page.total:
             return f"{owner} {kind}: none."
@@ -127,5 +128,5 @@ class TasksView(Vertical):
 
 
 def price(cents: int | None) -> str:
-    """A price, or that there is none yet."""
+    """Format a price; empty if there is none yet."""
     return "" if cents is None else format_cents(cents)

@@ -1,4 +1,4 @@
-"""Lines of text for the views: safe whoever wrote them, cut to what there is room for."""
+"""Text for the views: hidden characters are escaped, markup is not interpreted, lines are cut to the width."""
 
 from collections.abc import Iterable
 
@@ -8,28 +8,28 @@ from popug_cli.kernel.text import escape_hidden
 
 
 def plain(text: str, *, style: str = "", right: bool = False) -> Text:
-    """Text as it stands: hidden characters spelled out, nothing in it read as markup."""
+    """Return one line of text with hidden characters escaped; nothing in it is markup."""
     return Text(
         escape_hidden(text), style=style, justify="right" if right else "left", no_wrap=True, overflow="ellipsis"
     )
 
 
 def heading(text: str) -> Text:
-    """A line that names what follows."""
+    """Return a heading."""
     return plain(text, style="bold")
 
 
 def lines(texts: Iterable[str | Text]) -> Text:
-    """Some lines under each other."""
+    """Join texts as lines."""
     return Text("\n").join(text if isinstance(text, Text) else plain(text) for text in texts)
 
 
 def justify(left: str, right: str, width: int) -> str:
-    """Two texts at the ends of a line, the left one cut where there is no room for both."""
+    """Put two texts at the ends of a line; cut the left one if there is no room for both."""
     room = max(0, width - len(right) - 2)
     return f"{left[:room]:<{room}}  {right}"
 
 
 def wrapped(text: str) -> Text:
-    """A sentence that takes as many lines as it needs."""
+    """Return a sentence that wraps over as many lines as it needs."""
     return Text(escape_hidden(text), overflow="fold")

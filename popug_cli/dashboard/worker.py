@@ -1,4 +1,4 @@
-"""Where the screen has its messages performed: in one thread, one after the other, so that no key waits for them."""
+"""Perform the dashboard's messages one by one in a thread, so that keys are never blocked."""
 
 import sys
 from asyncio import wrap_future
@@ -20,18 +20,18 @@ REFRESH_SECONDS = 1.0
 
 
 class Perform(Protocol):
-    """The way in, as the person who looks."""
+    """Performs messages as the dashboard's user."""
 
     def __call__(self, message: Message[Answer], /) -> Answer:
-        """Perform a message; raises a ``PopugError`` for every refusal."""
+        """Perform a message and return its answer; raise a ``PopugError`` for any failure."""
         ...
 
 
 @dataclass(frozen=True)
 class Company:
-    """What the screen knows of the company: the way in, who looks, the dates, and how a happening is told.
+    """The company as the dashboard uses it: how to perform messages, the user, the calendar, the options.
 
-    ``warnings`` gives what went wrong beside the answers since it was last asked.
+    `describe` formats an activity as a sentence. `warnings` returns the warnings since its last call.
     """
 
     perform: Perform
@@ -43,12 +43,12 @@ class Company:
     refresh_seconds: float = REFRESH_SECONDS
 
     def may(self, message: type[Message[Any]]) -> bool:
-        """Whether whoever looks may send such a message."""
+        """Return whether the user may send such a message."""
         return self.user.role in DECLARATIONS[message].roles
 
 
 class MessageWorker:
-    """Performs messages in a thread that nobody waits for at the end."""
+    """Performs messages in a daemon thread, which the process does not wait for at its end."""
 
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
@@ -56,13 +56,13 @@ class MessageWorker:
         Thread(target=self._work_loop, name="desk", daemon=True).start()
 
     async def ask(self, message: Message[Answer]) -> Answer:
-        """Wait for the answer to a message; raises a ``PopugError`` for every refusal."""
+        """Perform a message in the thread and return its answer; raise a ``PopugError`` for any failure."""
         answer: Future[Answer] = Future()
         self._queue.put((message, answer))
         return await wrap_future(answer)
 
     def close(self) -> None:
-        """Take no more errands; the one at hand is done to its end."""
+        """Stop after the current message."""
         self._queue.put(None)
 
     def _work_loop(self) -> None:
@@ -77,6 +77,6 @@ class MessageWorker:
         except PopugError as error:
             answer.set_exception(error)
         finally:
-            if not answer.done():  # a fault of the program's own, which is raised where the answer is awaited
+            if not answer.done():  # an internal error, which is raised where the answer is awaited
                 answer.set_exception(sys.exc_info()[1])
                 raise SystemExit

@@ -1,4 +1,4 @@
-"""On what terms a hook is given an event: what is in its environment, and how long the event is its own."""
+"""Environment variables and lease time of a hook run."""
 
 import os
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ LEASE_MARGIN_SECONDS = 15
 
 
 def environment(home: Home, event: Mapping[str, Any]) -> dict[str, str]:
-    """All that a hook has in its environment: little of ours, no token, and what the event is."""
+    """Return a hook's whole environment: a few of this process's variables, no token, and the event's id and type."""
     type_ = str(event.get("type", ""))
     passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
     return {"PATH": DEFAULT_PATH} | passed | {
@@ -29,5 +29,5 @@ def environment(home: Home, event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def lease_of(settings: Settings) -> timedelta:
-    """How long an event is one process's to give to a hook."""
+    """Return how long an event is leased to one process for a hook run."""
     return timedelta(seconds=settings.number("hooks.timeout_seconds") + LEASE_MARGIN_SECONDS)

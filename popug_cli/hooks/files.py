@@ -1,4 +1,4 @@
-"""Which files of a home are hooks, which of them may be run, and what each hears."""
+"""Find the hook files of a home: which of them may run, and which events each receives."""
 
 import os
 import stat
@@ -21,9 +21,9 @@ WRITABLE_BY_OTHERS = 0o022
 
 @dataclass(frozen=True, slots=True)
 class HookFile:
-    """A file that is named like an event; with a ``problem`` it is not run.
+    """A file named like an event. A file with a `problem` is not run.
 
-    ``is_off`` where it may not be executed: how its owner switches it off. ``types`` is None for every event.
+    `is_off`: the file is not executable, which is how its owner switches it off. `types` is None for all events.
     """
 
     path: Path
@@ -35,12 +35,15 @@ class HookFile:
 
     @property
     def name(self) -> str:
-        """Its file name."""
+        """Return the file name."""
         return self.path.name
 
 
 def find(home: Home) -> list[HookFile]:
-    """The hooks of a home, by name; hidden files, an editor's copies and what is no program of any event are none."""
+    """Return the hooks of a home, by name.
+
+    Skip directories, hidden files, editors' backup copies, and files that neither are executable nor name an event.
+    """
     folder = home.hooks
     try:
         owner = home.root.stat().st_uid
@@ -54,7 +57,7 @@ def find(home: Home) -> list[HookFile]:
 
 
 def events() -> dict[str, tuple[str, ...]]:
-    """The types of each event, in all its versions, by its middle name."""
+    """Return the event types of all versions, by event name."""
     for module in iter_modules(messages.__path__):
         import_module(f"{messages.__name__}.{module.name}")
     named: dict[str, tuple[str, ...]] = {}
@@ -85,23 +88,23 @@ def _files(folder: Path, names: list[str], owner: int, common: str) -> Iterator[
 
 def _unsafe_folder(folder: Path, status: os.stat_result, owner: int) -> str:
     if owner != os.geteuid():
-        return "the home is another user's, and hooks are run by its owner only"
+        return "the home belongs to another user, and only its owner runs hooks"
     if not stat.S_ISDIR(status.st_mode):
-        return f"{folder} is no directory"
+        return f"{folder} is not a directory"
     if status.st_uid != owner:
         return f"{folder} belongs to another user than the home"
     if status.st_mode & WRITABLE_BY_OTHERS:
-        return f"others may write to {folder}: chmod go-w {folder}"
+        return f"other users may write to {folder}: chmod go-w {folder}"
     return ""
 
 
 def _unsafe(path: Path, file: os.stat_result, owner: int) -> str:
     if not stat.S_ISREG(file.st_mode):
-        return "it is no regular file (a link is none): copy the program here"
+        return "it is not a regular file (nor may it be a link): copy the program here"
     if file.st_uid != owner:
         return "it belongs to another user than the home"
     if file.st_mode & WRITABLE_BY_OTHERS:
-        return f"others may write to it: chmod go-w {path}"
+        return f"other users may write to it: chmod go-w {path}"
     if not file.st_mode & stat.S_IXUSR:
         return f"it is switched off: chmod u+x {path}"
     return ""

@@ -1,4 +1,4 @@
-"""Running one hook: its own session, an event on its stdin, what it writes kept in part, an end in bounded time."""
+"""Run one hook process: in its own session, with the event on stdin, a bounded output and a time limit."""
 
 import errno
 import os
@@ -26,13 +26,13 @@ MACHINE_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFI
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """How a run ended: the exit status as a shell would tell it, and the end of what was written."""
+    """Result of a run: the exit status in the shell's convention, and the end of the output."""
 
     exit: int
     output: str
 
     def sentence(self, timeout_seconds: int) -> str:
-        """Why it failed, in one line."""
+        """Describe the failure in one line."""
         last = " ".join(self.output.split())
         reasons = {TIMED_OUT: f"it took longer than {timeout_seconds} s", NOT_STARTED: "it could not be started"}
         why = reasons.get(self.exit, f"exit {self.exit}")
@@ -42,10 +42,10 @@ class ProcessResult:
 def run_hook(
     path: Path, document: bytes, environment: Mapping[str, str], *, seconds: int, step: Callable[[], None]
 ) -> ProcessResult:
-    """Run a program to its end, or until so many seconds are over; what it leaves running is ended, too.
+    """Run a program until it exits, or for at most `seconds`; then end all processes of its group.
 
-    ``step`` is called now and then; whatever it raises ends the run. Raises ``hook_not_run`` where it is the machine
-    that cannot.
+    Call `step` every ``POLL_SECONDS``; an error that it raises ends the run. Raise ``hook_not_run`` if the machine has
+    no resources for it.
     """
     try:
         with TemporaryFile() as event:
@@ -78,14 +78,14 @@ def run_hook(
 def _not_started(path: Path, error: OSError) -> ProcessResult:
     if error.errno in MACHINE_ERRORS:
         raise Unavailable(
-            "hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be tried again."
+            "hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be retried."
         ) from error
-    lacks = "; its first line is to name what runs it, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
+    lacks = "; its first line must name an interpreter, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
     return ProcessResult(NOT_STARTED, f"{error.strerror}{lacks}")
 
 
 def _watch(process: "subprocess.Popen[bytes]", tail: bytearray, deadline: float, step: Callable[[], None]) -> bool:
-    """Read along; whether the program has ended by the deadline (monotonic)."""
+    """Read the output; return whether the program ended before `deadline` (monotonic)."""
     assert process.stdout is not None
     pipe = process.stdout.fileno()
     os.set_blocking(pipe, False)
@@ -104,7 +104,7 @@ def _watch(process: "subprocess.Popen[bytes]", tail: bytearray, deadline: float,
 
 
 def _read(pipe: int, tail: bytearray) -> bool:
-    """Keep the end of what there is to read; False once nothing more will come."""
+    """Read from the pipe and keep the last ``KEPT_BYTES``. Return False at the end of the output."""
     chunk = os.read(pipe, READ_BYTES)
     tail += chunk
     del tail[:-KEPT_BYTES]
@@ -120,7 +120,7 @@ def _has_ended(process: "subprocess.Popen[bytes]", wait_seconds: float) -> bool:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the program and all that it started to end, and make them."""
+    """End the program and its process group: SIGTERM, a grace period, SIGKILL."""
     if process.returncode is None:
         _signal(process, signal.SIGTERM)
         _has_ended(process, GRACE_SECONDS)

@@ -1,4 +1,4 @@
-"""One look after the hooks: a thread for each, which claims an event, gives it to the hook and settles it."""
+"""One round of hook runs: a thread per hook leases an event, runs the hook and settles the event."""
 
 import time
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from popug_cli.kernel.home import Home
 from popug_cli.messages.principal import Principal
 
 IDLE_POLL_SECONDS = 0.2
-SIGNAL_POLL_SECONDS = 0.1  # a signal that another thread was given is heard of no sooner by one that waits
+SIGNAL_POLL_SECONDS = 0.1  # a signal that the kernel delivers to another thread does not wake the waiting main thread
 
 
 class Cancelled(BaseException):
-    """Somebody else's trouble ends this hook's run, too."""
+    """Ends a hook's run because the round ends: another thread failed, or a signal arrived."""
 
 
 @dataclass(slots=True)
 class HookRunner:
-    """What the threads share; nothing is begun after ``seconds``."""
+    """State shared by the threads of a round; no hook is started after `seconds`."""
 
     runtime: Runtime
     home: Home
@@ -44,7 +44,7 @@ class HookRunner:
     began: float = field(default_factory=time.monotonic)
 
     def work(self, files: list[HookFile]) -> None:
-        """Give every hook its events; raises what keeps a thread from it, once all have ended."""
+        """Run all hooks for their due events. Raise the first error of a thread once all threads have ended."""
         with ThreadPoolExecutor(len(files), thread_name_prefix="popug-hook") as pool:
             futures = [pool.submit(self._serve, file) for file in files]
             try:
@@ -58,7 +58,7 @@ class HookRunner:
                 raise error
 
     def _serve(self, file: HookFile) -> None:
-        """One event after the other; where there is none, look again as long as another hook is at work."""
+        """Process the hook's events one by one. Without a due event, poll while another hook is running."""
         claimed: ClaimedEvent | None = None
         while claimed or not self._is_over():
             claimed = claimed or self._lease_next(file)
@@ -80,7 +80,7 @@ class HookRunner:
             return hook_cursors.lease_next(context, file.name, file.types, lease)
 
     def _run_and_settle(self, file: HookFile, claimed: ClaimedEvent) -> ClaimedEvent | None:
-        """Run the hook outside any transaction; the mark and the next claim are one."""
+        """Run the hook outside any transaction; settle the event and lease the next one in one transaction."""
         with self.lock:
             self.active += 1
         try:
@@ -118,7 +118,7 @@ class HookRunner:
         error = outcome.sentence(context.settings.number("hooks.timeout_seconds"))
         is_dead = hook_cursors.mark_failed(context, claimed, error)
         self._count(failed=1, dead=int(is_dead))
-        what = "sets the event aside" if is_dead else "is tried again"
+        what = "failed; the event is a dead letter" if is_dead else "failed and will be retried"
         self.warn(f"The hook {claimed.hook} {what} ({error}); see `popug hooks list`.")
 
     def _count(self, *, done: int = 0, failed: int = 0, dead: int = 0) -> None:
@@ -127,7 +127,7 @@ class HookRunner:
 
 
 def _are_running(futures: "list[Future[None]]") -> bool:
-    """Whether none has failed and some have not ended."""
+    """Return whether some threads are running and none has failed."""
     return not all(future.done() for future in futures) and not any(
         future.exception() for future in futures if future.done()
     )

@@ -1,4 +1,4 @@
-"""An event that never happened, of a kind that has not happened yet, so that a hook can be tried."""
+"""Sample events, to try a hook on an event type that the log does not contain yet."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ SAMPLE_ID = "00000000-0000-7000-8000-000000000000"
 
 
 def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
-    """The envelope of an event of a type, its data made up to fit the type's schema."""
+    """Return an envelope whose made-up data fits the schema of the event type."""
     shape = EVENTS[event_type]
     data = _value(inspect.type_info(shape), "data", now)
     return {
@@ -34,7 +34,7 @@ def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
 
 
 def _value(kind: Any, name: str, now: datetime) -> Any:
-    """Something that fits a type; None where nothing is known of it."""
+    """Return a value that fits the type, or None for an unknown type."""
     text = SAMPLE_ID if name.endswith("_id") else f"sample {name}"
     makers: dict[type[inspect.Type], Callable[[], Any]] = {
         inspect.StructType: lambda: {field.encode_name: _value(field.type, field.name, now) for field in kind.fields},

@@ -1,4 +1,4 @@
-"""Who is let in: the token is proved with public keys, then looked up in identity's list, then its role is judged."""
+"""Authentication and authorization: verify a token's signature, check that it is not revoked, check scope and role."""
 
 from functools import partial
 from typing import Any
@@ -12,22 +12,22 @@ from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 
 
 def authenticate(token: str, runtime: Runtime) -> Principal:
-    """The holder of a token, proved without the database; raises errors of exit 4."""
+    """Return the owner of a token, verified without the database; raise errors of exit 4."""
     find_key = partial(keys.public_key, runtime.home)
     claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
     return principal_of(claims)
 
 
 def principal_of(claims: tokens.Claims) -> Principal:
-    """Who a proved token says its holder is."""
+    """Return the principal that verified claims name."""
     return Principal(claims.username, claims.sub, claims.role, claims.jti, claims.scope)
 
 
 def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
-    """Raise ``token_revoked`` (exit 4) or ``forbidden`` (exit 5) if the principal may not send the message.
+    """Check that a principal may send a message; messages that need no token are not checked.
 
-    Only messages that need a token are checked. A principal without a token was created in this process and is trusted
-    to be who it is; the operator of the home and the scheduler may send every message.
+    Raise ``token_revoked`` or ``token_expired`` (exit 4), or ``forbidden`` (exit 5). A principal without a token was
+    created in this process and is trusted. The operator and the scheduler may send every message.
     """
     if declaration.access is not Access.TOKEN or principal in (OPERATOR, SCHEDULER):
         return

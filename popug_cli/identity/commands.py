@@ -1,4 +1,4 @@
-"""What may be done about people, sessions, tokens and keys."""
+"""Commands about users, sessions, tokens and keys."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,11 +44,11 @@ PEOPLE_AT_ONCE = 5_000
 
 
 def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
-    """Register an admin while there is nobody; raises ``already_initialised`` otherwise."""
+    """Register an admin in a company without users; raise ``already_initialised`` if it has any."""
     if users.has_users(context):
         raise Conflict(
             "already_initialised",
-            f"The company in {context.home.root} has its people already.",
+            f"The company in {context.home.root} already has users.",
             hint="Run `popug login NAME`; for another company choose another --home.",
             details={"home": str(context.home.root)},
         )
@@ -59,7 +59,10 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
 
 
 def recover_admin(message: RecoverAdmin, context: Context) -> User:
-    """Make somebody an active admin with a new password, whatever they were; also mends a lost key."""
+    """Make any existing user an active admin with a new password; also replace an unusable signing key.
+
+    Raise ``user_not_found`` or ``password_too_weak``.
+    """
     user = users.get(context, message.username)
     rules.check_password(message.password, user.username, user.email)
     token_store.revoke_all(context, user, "recovered")
@@ -74,9 +77,10 @@ def recover_admin(message: RecoverAdmin, context: Context) -> User:
 
 
 def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
-    """A session for who knows the password; a refusal is returned, so that its count is kept.
+    """Return a session if the password is correct, else an error.
 
-    Raises ``too_many_attempts``. An unknown name is answered with the same words after the same work.
+    The error is returned, not raised, so that the failure count is committed. Raise ``too_many_attempts`` during a
+    lockout. An unknown name gets the same sentence after the same amount of work.
     """
     username = rules.lower_username(message.username)
     login_throttle.check_not_locked(context, username)
@@ -100,19 +104,23 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
 
 
 def log_out(message: LogOut, context: Context) -> Nothing:
-    """End one's own token."""
+    """Revoke the caller's own token."""
     token_store.revoke(context, context.principal.token_id, "logged_out")
     return Nothing()
 
 
 def add_user(message: AddUser, context: Context) -> User:
-    """Register a person; raises what is wrong with name, address, role or password, or that one of them is taken."""
+    """Register a user.
+
+    Raise ``invalid_username``, ``invalid_email``, ``invalid_role``, ``password_too_weak``, ``username_taken`` or
+    ``email_taken``.
+    """
     person = NewPerson(username=message.username, email=message.email, role=message.role)
     return _register(context, person, message.password)
 
 
 def import_users(message: ImportUsers, context: Context) -> ImportResult:
-    """Register many people, all or none; who is there with the same address and role is skipped."""
+    """Register many users, all or none. Skip users that exist with the same address and role."""
     numbered = ((number, person) for number, person in enumerate(message.people, 1) if person is not None)
     read = imported = 0
     for lines in batched(numbered, PEOPLE_AT_ONCE):
@@ -123,13 +131,13 @@ def import_users(message: ImportUsers, context: Context) -> ImportResult:
 
 
 def set_role(message: SetRole, context: Context) -> User:
-    """Give a person another role; raises ``last_admin``."""
+    """Give a user another role; raise ``last_admin`` if no active admin would be left."""
     user = users.get(context, message.username)
     return _change_permissions(context, user, rules.parse_role(message.role), active=user.active, reason="role_changed")
 
 
 def set_email(message: SetEmail, context: Context) -> User:
-    """Give a person another address; raises ``email_taken``."""
+    """Give a user another e-mail address; raise ``email_taken``."""
     user = users.get(context, message.username)
     email = rules.parse_email(message.email)
     others = [
@@ -142,13 +150,13 @@ def set_email(message: SetEmail, context: Context) -> User:
 
 
 def deactivate_user(message: DeactivateUser, context: Context) -> User:
-    """Take a person out of the game; raises ``last_admin``."""
+    """Deactivate a user; raise ``last_admin`` if no active admin would be left."""
     user = users.get(context, message.username)
     return _change_permissions(context, user, user.role, active=False, reason="deactivated")
 
 
 def activate_user(message: ActivateUser, context: Context) -> User:
-    """Take a person back into the game."""
+    """Reactivate a user."""
     user = users.get(context, message.username)
     changed = msgspec.structs.replace(user, active=True)
     _update(context, user, changed)
@@ -156,7 +164,7 @@ def activate_user(message: ActivateUser, context: Context) -> User:
 
 
 def set_password(message: SetPassword, context: Context) -> User:
-    """Set a password, one's own where nobody is named; ends that person's sessions."""
+    """Set the password of a user (by default the caller) and revoke the user's sessions."""
     user = users.get(context, message.username or context.principal.username)
     rules.check_password(message.password, user.username, user.email)
     token_store.revoke_sessions(context, user, "password_changed")
@@ -165,13 +173,13 @@ def set_password(message: SetPassword, context: Context) -> User:
 
 
 def issue_token(message: IssueToken, context: Context) -> IssuedToken:
-    """Make a token for a machine; raises ``invalid_ttl``, or ``user_inactive`` for who is out of the game."""
+    """Issue a machine token; raise ``invalid_ttl``, or ``user_inactive`` if the owner is not active."""
     lifetime = rules.check_lifetime(message.ttl_seconds)
     user = users.get(context, message.username)
     if not user.active:
         raise Conflict(
             "user_inactive",
-            f"{user.username} is not active, so no token would be good.",
+            f"{user.username} is not active, so a token would not be valid.",
             hint=f"Run `popug user activate {user.username}` first.",
             details={"username": user.username},
         )
@@ -179,12 +187,12 @@ def issue_token(message: IssueToken, context: Context) -> IssuedToken:
 
 
 def revoke_token(message: RevokeToken, context: Context) -> Nothing:
-    """End one token; raises ``token_not_found``."""
+    """Revoke one token; raise ``token_not_found``."""
     if token_store.find(context, message.token_id) is None:
         raise NotFound(
             "token_not_found",
             f"There is no token {message.token_id!r}.",
-            hint="Run `popug token list` for all of them.",
+            hint="Run `popug token list` to see all tokens.",
             details={"token_id": message.token_id},
         )
     token_store.revoke(context, message.token_id, "revoked")
@@ -192,7 +200,7 @@ def revoke_token(message: RevokeToken, context: Context) -> Nothing:
 
 
 def rotate_key(message: RotateKey, context: Context) -> RotatedKey:
-    """Sign with a new key from now on; what the old ones signed stays good."""
+    """Create a key that signs from now on. Tokens signed with older keys stay valid."""
     kid = keys.make_signing_key(context.home, context.randomness, context.on_rollback)
     context.events.publish(KeyRotated(kid=kid))
     return RotatedKey(kid)
@@ -224,7 +232,7 @@ def _is_same(existing: User, line: User) -> bool:
 
 
 def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) -> int:
-    """Register who is not there yet; how many they are comes back. Raises what is wrong with the first bad line."""
+    """Register the users that do not exist yet and return their number; raise the error of the first bad line."""
     known, holders = users.existing_for(context, [person for _, person in lines])
     fresh = []
     for number, person in lines:
@@ -244,7 +252,7 @@ def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) ->
 
 @contextmanager
 def _with_line_number(number: int) -> Iterator[None]:
-    """Let a refusal say which line of the file it is about."""
+    """Add the line number to a `PopugError` raised in the block."""
     try:
         yield
     except PopugError as error:
@@ -253,7 +261,7 @@ def _with_line_number(number: int) -> Iterator[None]:
 
 
 def _change_permissions(context: Context, user: User, role: Role, *, active: bool, reason: str) -> User:
-    """Change what a person may do; no token outlives it."""
+    """Change a user's role or activity and revoke all of the user's tokens; raise ``last_admin``."""
     changed = msgspec.structs.replace(user, role=role, active=active)
     if changed == user:
         return user
@@ -261,7 +269,7 @@ def _change_permissions(context: Context, user: User, role: Role, *, active: boo
         raise Conflict(
             "last_admin",
             f"{user.username} is the last active admin.",
-            hint="Make somebody else an admin first: `popug user set-role NAME admin`.",
+            hint="Make another user an admin first: `popug user set-role NAME admin`.",
             details={"username": user.username},
         )
     token_store.revoke_all(context, user, reason)
@@ -270,7 +278,7 @@ def _change_permissions(context: Context, user: User, role: Role, *, active: boo
 
 
 def _update(context: Context, before: User, after: User) -> None:
-    """Write down what has changed of a person, and tell of it."""
+    """Store the changed fields of a user and publish an event for each."""
     if before == after:
         return
     users.update(context, after)

@@ -1,9 +1,8 @@
-"""The keys that sign tokens: a file each in the home, named by its id, and a mark on the one that signs.
+"""The keys that sign tokens: one file per key in the home, named by the key's id; ``signing`` names the active key.
 
-A key's id is its thumbprint (RFC 7638), so that a file with another key in it is found out.
+A key's id is its thumbprint (RFC 7638), so a file that contains another key is detected.
 """
 
-import os
 import re
 import stat
 from base64 import urlsafe_b64encode
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home, replaced_until_error
 from popug_cli.kernel.randomness import RandomSource
-from popug_cli.platform.file_id import FileFingerprint
+from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
 from popug_cli.platform.files import make_directory, replace_file
 
 if TYPE_CHECKING:
@@ -28,26 +27,29 @@ _KID = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class SigningKey(NamedTuple):
-    """A private key and the id under which others find its public half."""
+    """A private key and the id (``kid``) under which its public key is published."""
 
     kid: str
     private: "Ed25519PrivateKey"
 
 
 def signing_key(home: Home) -> SigningKey:
-    """The key that signs now; raises ``key_invalid`` or ``insecure_file``."""
+    """Return the active key; raise ``key_invalid`` or ``insecure_file``."""
     file = _active_key_file(home)
     try:
-        kid = file.read_text(encoding="ascii").strip() if file.is_file() else ""  # a pipe would have no end
+        kid = file.read_text(encoding="ascii").strip() if file.is_file() else ""  # reading a pipe would block
     except (FileNotFoundError, ValueError):
         kid = ""
     if not _KID.fullmatch(kid):
-        raise _invalid(file, "does not name the key that signs")
+        raise _invalid(file, "does not name the active key")
     return SigningKey(kid, _load(_file(home, kid)))
 
 
 def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
-    """The public key of that id, None where the home has others; raises ``key_invalid`` where it has none at all."""
+    """Return the public key with the id `kid`, or None if the home has only other keys.
+
+    Raise ``key_invalid`` if the file is damaged or the home has no keys, ``insecure_file`` if other users can read it.
+    """
     if _KID.fullmatch(kid) and _file(home, kid).exists():
         return _load(_file(home, kid)).public_key()
     if not _files(home):
@@ -55,28 +57,22 @@ def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
     return None
 
 
-def key_file_fingerprint(home: Home, kid: str) -> FileFingerprint:
-    """How the file of a key looks, so that a change of it is seen; nothing where it is gone."""
-    if not _KID.fullmatch(kid):
-        return ()
-    try:
-        status = os.stat(_file(home, kid))  # noqa: PTH116 - on the way of every request
-    except OSError:
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode
+def key_file_fingerprint(home: Home, kid: str) -> FileFingerprint | None:
+    """Return the fingerprint of a key's file, or None if there is none."""
+    return file_fingerprint(_file(home, kid)) if _KID.fullmatch(kid) else None
 
 
 def public_keys(home: Home) -> list[dict[str, str]]:
-    """Every public key as a JWK (RFC 8037), the one that signs first."""
+    """Return all public keys as JWKs (RFC 8037), the active one first; raise ``key_invalid`` or ``insecure_file``."""
     first = signing_key(home).kid
     files = sorted(_files(home), key=lambda file: (file.stem != first, file.stem))
     return [_jwk(_load(file).public_key()) | {"kid": file.stem, "use": "sig", "alg": ALGORITHM} for file in files]
 
 
 def make_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str:
-    """Make a key that signs from now on, beside those that are there; its id comes back.
+    """Create a key, make it the active one and return its id; the other keys stay.
 
-    Where the transaction fails that ``on_rollback`` listens to, all is again as it was.
+    If the transaction fails, `on_rollback` restores the previous state.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -93,7 +89,7 @@ def make_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStac
 
 @contextmanager
 def _activated_until_error(home: Home, kid: str, content: bytes) -> Iterator[None]:
-    """Let a new key sign; where what follows fails it is gone again, unless it still signs all the same."""
+    """Write the key and activate it. If the block fails, delete it again, unless it is still the active key."""
     try:
         replace_file(_file(home, kid), content)
         with replaced_until_error(_active_key_file(home), kid.encode()):
@@ -106,13 +102,13 @@ def _activated_until_error(home: Home, kid: str, content: bytes) -> Iterator[Non
 
 
 def create_first_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> None:
-    """Make a key in a home that never had one."""
+    """Create a key if the home never had one."""
     if not _active_key_file(home).exists():
         make_signing_key(home, randomness, on_rollback)
 
 
 def ensure_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str | None:
-    """Make a key where none can sign; its id comes back, None where nothing was amiss."""
+    """Create a key if the active one is unusable. Return its id, or None if no key was needed."""
     try:
         signing_key(home)
     except NotAuthenticated:
@@ -121,7 +117,7 @@ def ensure_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitSt
 
 
 def thumbprint(key: "Ed25519PublicKey") -> str:
-    """The id of a key: the SHA-256 of its JWK in canonical form, base64url."""
+    """Return the id of a key: the SHA-256 of its canonical JWK in base64url (RFC 7638)."""
     jwk = _jwk(key)
     canonical = f'{{"crv":"{jwk["crv"]}","kty":"{jwk["kty"]}","x":"{jwk["x"]}"}}'
     return _base64url(sha256(canonical.encode()).digest())
@@ -157,20 +153,20 @@ def _load(file: Path) -> "Ed25519PrivateKey":
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _invalid(file, "is damaged") from error
     if not isinstance(key, Ed25519PrivateKey) or thumbprint(key.public_key()) != file.stem:
-        raise _invalid(file, "holds another key than its name says")
+        raise _invalid(file, "contains another key than its name says")
     return key
 
 
 def _read(file: Path) -> bytes:
     try:
         mode = file.stat().st_mode
-        content = file.read_bytes() if stat.S_ISREG(mode) else b""  # a pipe would have no end
+        content = file.read_bytes() if stat.S_ISREG(mode) else b""  # reading a pipe would block
     except OSError as error:
         raise _invalid(file, "is missing or cannot be read") from error
     if mode & 0o077:
         raise NotAuthenticated(
             "insecure_file",
-            f"Others can read the signing key {file}.",
+            f"Other users can read the signing key {file}.",
             hint=f"Run `chmod 600 {file}`, then `popug token rotate` if it may have been read.",
             details={"path": str(file)},
         )
@@ -180,7 +176,7 @@ def _read(file: Path) -> bytes:
 def _invalid(path: Path, why: str) -> NotAuthenticated:
     return NotAuthenticated(
         "key_invalid",
-        f"{path} {why}, so no token can be signed or proved.",
-        hint="Put keys/ back from a copy, or run `popug recover NAME` to begin with a new key.",
+        f"{path} {why}, so no token can be signed or verified.",
+        hint="Restore keys/ from a copy, or run `popug recover NAME` to start with a new key.",
         details={"path": str(path)},
     )

@@ -1,4 +1,7 @@
-"""Failed logins, counted a name: five are free, then each doubles the wait; a name nobody has is counted alike."""
+"""Login throttling per username: after five failures each further one doubles the lockout.
+
+Names that do not exist are counted too, so that the answer does not reveal whether a user exists.
+"""
 
 import math
 
@@ -12,7 +15,7 @@ from popug_cli.storage.engine import scalar
 
 
 def check_not_locked(context: Context, username: str) -> None:
-    """Raise ``too_many_attempts`` while a name has to wait."""
+    """Raise ``too_many_attempts`` during the lockout of a username."""
     if not is_username(username):
         return
     statement = "SELECT locked_until FROM identity_throttle WHERE username = :username"
@@ -22,14 +25,14 @@ def check_not_locked(context: Context, username: str) -> None:
     wait_seconds = math.ceil((from_rfc3339(locked_until) - context.now).total_seconds())
     raise NotAuthenticated(
         "too_many_attempts",
-        f"Too many failed logins; the next try is in {wait_seconds} s.",
+        f"Too many failed logins; the next attempt is allowed in {wait_seconds} s.",
         hint="Wait, or let an admin set a new password with `popug user passwd NAME`.",
         details={"wait_seconds": wait_seconds},
     )
 
 
 def record_failure(context: Context, username: str) -> None:
-    """Count one more failed login, and forget those of long ago."""
+    """Count a failed login, set the lockout, and delete expired rows."""
     if not is_username(username):
         return
     connection = context.connection
@@ -51,5 +54,5 @@ def record_failure(context: Context, username: str) -> None:
 
 
 def reset(context: Context, username: str) -> None:
-    """Count from nothing again."""
+    """Delete the failure count of a username."""
     context.connection.execute(text("DELETE FROM identity_throttle WHERE username = :username"), {"username": username})

@@ -1,4 +1,4 @@
-"""Passwords by argon2id, with the parameters of the settings."""
+"""Password hashing with argon2id, parameters from the settings."""
 
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,14 @@ SALT_BYTES = 16
 RESOURCE_ERRORS = (
     "Memory allocation error",
     "Threading failure",
-)  # argon2's words for what the system does not give it
+)  # argon2's messages when the system refuses memory or threads
 
 
 def hash_password(password: str, context: Context) -> str:
-    """What is kept of a password: the hash with its salt and parameters (PHC string)."""
+    """Return the hash of a password with its salt and parameters (PHC string).
+
+    Raise ``io_error`` if memory or threads are missing.
+    """
     if context.password_work.new_hash is not None:
         return context.password_work.new_hash
     from argon2.exceptions import HashingError
@@ -31,7 +34,10 @@ def hash_password(password: str, context: Context) -> str:
 
 
 def is_password(password: str, password_hash: str | None, context: Context) -> bool:
-    """Whether the password is the hashed one; takes as much work where there is no hash."""
+    """Return whether the password matches the hash. Without a hash, do the same amount of work.
+
+    Raise ``io_error`` if memory or threads are missing.
+    """
     from argon2.exceptions import InvalidHashError, VerificationError
 
     work = context.password_work
@@ -53,8 +59,8 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
 def _resource_error(error: Exception) -> Unavailable:
     return Unavailable(
         "io_error",
-        f"There is not enough memory, or no thread, to look at a password ({error}).",
-        hint="Free some and try again, or let identity.argon2_memory_kib or identity.argon2_parallelism be less.",
+        f"There is not enough memory, or no thread, to check a password ({error}).",
+        hint="Free some and try again, or lower identity.argon2_memory_kib or identity.argon2_parallelism.",
     )
 
 
@@ -69,7 +75,7 @@ def compare_ahead(password: str, password_hash: str | None, context: Context) ->
 
 
 def needs_rehash(password_hash: str, context: Context) -> bool:
-    """Whether a hash was made with other parameters than those of the settings."""
+    """Return whether a hash was made with other parameters than those of the settings."""
     return _hasher(context).check_needs_rehash(password_hash)
 
 

@@ -1,6 +1,6 @@
-"""Work on passwords that is done before the transaction that needs it, so that nobody waits for it at the write lock.
+"""Hash and compare passwords before the transaction, so that no thread waits for this while it holds the write lock.
 
-Each function looks at a snapshot and gives back the work that is left to do when the snapshot is closed.
+Each function reads a snapshot and returns the work that remains once the snapshot is closed.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,10 @@ PreparedWork = Callable[[], PasswordWork]
 
 
 def log_in(message: LogIn, context: Context) -> PreparedWork:
-    """Compare the password with what is kept now; the command compares again what it finds then."""
+    """Compare the password with the stored hash. If the hash changes before the command, it compares again.
+
+    Raise ``too_many_attempts`` during a lockout.
+    """
     username = rules.lower_username(message.username)
     login_throttle.check_not_locked(context, username)
     user = users.find(context, username)
@@ -23,7 +26,7 @@ def log_in(message: LogIn, context: Context) -> PreparedWork:
 
 
 def add_user(message: AddUser, context: Context) -> PreparedWork:
-    """Hash the password of somebody who would be taken, as far as can be said without looking at others."""
+    """Hash the password of a new user. Raise the errors that can be found without reading other users."""
     rules.check_new_user(message.username, message.email, message.role, message.password)
     return partial(passwords.hash_ahead, message.password, context)
 

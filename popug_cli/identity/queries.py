@@ -1,4 +1,4 @@
-"""What may be asked of identity."""
+"""Queries about users, tokens and keys."""
 
 import msgspec
 from sqlalchemy import text
@@ -21,22 +21,22 @@ from popug_cli.messages.identity import (
 
 
 def who_am_i(message: WhoAmI, context: Context) -> User:
-    """Who the token belongs to."""
+    """Return the caller."""
     return users.get(context, context.principal.username)
 
 
 def list_users(message: ListUsers, context: Context) -> Users:
-    """Everybody, by username."""
+    """Return all users, by username."""
     return Users(users.all_users(context))
 
 
 def show_user(message: ShowUser, context: Context) -> User:
-    """One person; raises ``user_not_found``."""
+    """Return one user; raise ``user_not_found``."""
     return users.get(context, message.username)
 
 
 def list_tokens(message: ListTokens, context: Context) -> Tokens:
-    """The tokens that have not expired, latest first."""
+    """Return the tokens that have not expired (revoked ones included), latest first."""
     rows = context.connection.execute(
         text(
             "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
@@ -49,5 +49,5 @@ def list_tokens(message: ListTokens, context: Context) -> Tokens:
 
 
 def show_keys(message: ShowKeys, context: Context) -> KeySet:
-    """The public keys as a JWK set; raises ``key_invalid`` or ``insecure_file``."""
+    """Return the public keys as a JWK set; raise ``key_invalid`` or ``insecure_file``."""
     return KeySet(keys.public_keys(context.home))

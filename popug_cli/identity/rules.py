@@ -1,10 +1,11 @@
-"""What a name, an address, a role, a password and a lifetime may be, and how long a guesser has to wait."""
+"""Validation of usernames, addresses, roles, passwords and token lifetimes, and the lockout after failed logins."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import did_you_mean
@@ -19,6 +20,7 @@ MIN_NAME_CHARACTERS = 3
 MIN_DISTINCTIVE_NAME_LENGTH = 5
 MAX_TOKEN_LIFETIME = timedelta(days=366)
 FREE_FAILURES = 5
+FIRST_LOCKOUT_SECONDS = 1
 MAX_LOCKOUT = timedelta(minutes=15)
 FORGET_FAILURES_AFTER = timedelta(days=1)
 
@@ -29,22 +31,25 @@ _EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@({_LABEL}(?:\.{_LABEL})*)")
 
 
 def lower_username(name: str) -> str:
-    """A name as it is looked up; only ASCII letters are lowered, so that no other letter becomes one of them."""
+    """Return a username in the form used for look-ups.
+
+    Only ASCII names are lower-cased, because lower-casing can turn another character into an ASCII letter (U+212A).
+    """
     return name.lower() if name.isascii() else name
 
 
 def is_username(name: str) -> bool:
-    """Whether somebody could have this name."""
+    """Return whether a user could have this name."""
     return _USERNAME.fullmatch(name) is not None and name not in RESERVED_USERNAMES
 
 
 def parse_username(name: str) -> str:
-    """The username of somebody new, lower-cased; raises ``invalid_username``."""
+    """Return the lower-cased username of a new user; raise ``invalid_username``."""
     lowered = lower_username(name)
     if not _USERNAME.fullmatch(lowered):
         raise InvalidInput(
             "invalid_username",
-            f"{name!r} is no username.",
+            f"{name!r} is not a valid username.",
             hint="Use 1 to 32 of the characters a-z 0-9 . _ - and begin with a letter or a digit.",
             details={"username": name},
         )
@@ -59,12 +64,12 @@ def parse_username(name: str) -> str:
 
 
 def parse_email(address: str) -> str:
-    """The address, which must be exactly one and bare; raises ``invalid_email``."""
+    """Return the address if it is a single one without a display name; raise ``invalid_email``."""
     match = _EMAIL.fullmatch(address)
     if match is None or len(address) > MAX_EMAIL_CHARACTERS or len(match[1]) > MAX_EMAIL_LOCAL_CHARACTERS:
         raise InvalidInput(
             "invalid_email",
-            f"{address!r} is no single e-mail address.",
+            f"{address!r} is not a valid e-mail address.",
             hint="Give one bare address such as polly@example.com, in ASCII.",
             details={"email": address},
         )
@@ -72,12 +77,12 @@ def parse_email(address: str) -> str:
 
 
 def email_key(address: str) -> str:
-    """By which an address is unique."""
+    """Return the key that makes an address unique."""
     return address.lower()
 
 
 def parse_role(role: str) -> Role:
-    """The role of that name; raises ``invalid_role``."""
+    """Return the role of that name; raise ``invalid_role``."""
     try:
         return Role(role)
     except ValueError:
@@ -90,12 +95,12 @@ def parse_role(role: str) -> Role:
 
 
 def normal_password(password: str) -> str:
-    """A password in one spelling, whatever the keyboard made of it (NFKC, as NIST SP 800-63B advises)."""
+    """Return the password in Unicode NFKC, so that keyboards do not matter (NIST SP 800-63B)."""
     return unicodedata.normalize("NFKC", password)
 
 
 def check_password(password: str, username: str, email: str) -> None:
-    """Raise ``password_too_weak`` where a new password is too short, too long, or gives its owner away."""
+    """Raise ``password_too_weak`` if a new password is too short, too long, or contains its owner's name or address."""
     lowered = normal_password(password).lower()
     if len(lowered) < MIN_PASSWORD_CHARACTERS:
         raise _too_weak(f"The password has fewer than {MIN_PASSWORD_CHARACTERS} characters.")
@@ -106,7 +111,10 @@ def check_password(password: str, username: str, email: str) -> None:
 
 
 def _contains_owner(password: str, name: str) -> bool:
-    """Whether a name stands in a password; a short one must stand as a word, for ``eve`` is in ``seven`` by chance."""
+    """Return whether a password contains the username.
+
+    A short name counts only as a whole word (``seven`` contains ``eve`` by chance), or if little else is left.
+    """
     if len(name) < MIN_NAME_CHARACTERS or name not in password:
         return False
     if len(name) >= MIN_DISTINCTIVE_NAME_LENGTH or len(password.replace(name, "")) < MIN_PASSWORD_CHARACTERS:
@@ -116,7 +124,10 @@ def _contains_owner(password: str, name: str) -> bool:
 
 
 def check_new_user(username: str, email: str, role: str, password: str | None) -> None:
-    """Raise what is wrong with somebody new, whoever is there already."""
+    """Validate a new user without looking at existing ones.
+
+    Raise ``invalid_username``, ``invalid_email``, ``invalid_role`` or ``password_too_weak``.
+    """
     name, address = parse_username(username), parse_email(email)
     parse_role(role)
     if password is not None:
@@ -127,16 +138,16 @@ def _too_weak(sentence: str) -> InvalidInput:
     return InvalidInput(
         "password_too_weak",
         sentence,
-        hint=f"Choose one of at least {MIN_PASSWORD_CHARACTERS} characters: four words do.",
+        hint=f"Choose one of at least {MIN_PASSWORD_CHARACTERS} characters; four words are enough.",
     )
 
 
 def check_lifetime(ttl_seconds: int) -> timedelta:
-    """The lifetime of a machine's token; raises ``invalid_ttl`` for none, or more than 366 days."""
+    """Return the lifetime of a machine token; raise ``invalid_ttl`` below 1 second or above 366 days."""
     if not 1 <= ttl_seconds <= MAX_TOKEN_LIFETIME.total_seconds():
         raise InvalidInput(
             "invalid_ttl",
-            f"A token lives for a second at least and {MAX_TOKEN_LIFETIME.days} days at most.",
+            f"The lifetime of a token must be at least 1 second and at most {MAX_TOKEN_LIFETIME.days} days.",
             hint="Give a lifetime such as --ttl 12h or --ttl 365d.",
             details={"ttl_seconds": ttl_seconds},
         )
@@ -144,24 +155,25 @@ def check_lifetime(ttl_seconds: int) -> timedelta:
 
 
 def lockout_after(failures: int) -> timedelta:
-    """How long an account waits after that many failed logins in a row: five are free, then it doubles."""
+    """Return the lockout after that many consecutive failed logins: none up to five, then 1 s, doubled each time."""
     if failures <= FREE_FAILURES:
         return timedelta(0)
-    return min(MAX_LOCKOUT, timedelta(seconds=2 ** min(failures - FREE_FAILURES - 1, 32)))
+    longest = int(MAX_LOCKOUT.total_seconds())
+    return compute_backoff(failures - FREE_FAILURES, first_seconds=FIRST_LOCKOUT_SECONDS, max_seconds=longest)
 
 
 def is_locked(locked_until: datetime, now: datetime) -> bool:
-    """Whether an account has to wait; a lock longer than any was made before the clock was set back."""
+    """Return whether a lockout is in force. One longer than the maximum was set before the clock was set back."""
     return now < locked_until <= now + MAX_LOCKOUT
 
 
 def expired_before(now: datetime) -> str:
-    """Locks that ended before this instant (a stamp) are as good as none."""
+    """Return the timestamp before which an ended lockout is forgotten."""
     return to_rfc3339(now - FORGET_FAILURES_AFTER)
 
 
 def name_roles(roles: Iterable[Role]) -> str:
-    """Roles in a sentence: ``an accountant or an admin``."""
+    """Format roles for a sentence: ``an accountant or an admin``."""
     wanted = frozenset(roles)
     names = [f"{'an' if role[0] in 'aeiou' else 'a'} {role}" for role in reversed(Role) if role in wanted]
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

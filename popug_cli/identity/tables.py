@@ -5,7 +5,7 @@ from sqlmodel import Field, SQLModel
 
 
 class UserRow(SQLModel, table=True):
-    """A person; never deleted, so that a username is unique for ever. No hash means no password yet."""
+    """A user. Rows are never deleted, so a username stays unique. Without a hash the user has no password yet."""
 
     __tablename__ = "identity_users"
     __table_args__ = (
@@ -26,7 +26,7 @@ class UserRow(SQLModel, table=True):
 
 
 class TokenRow(SQLModel, table=True):
-    """A token that was given out; the token itself is not kept. Its id is the claim ``jti``."""
+    """An issued token. The token itself is not stored; `token_id` is its claim ``jti``."""
 
     __tablename__ = "identity_tokens"
     __table_args__ = (
@@ -46,7 +46,7 @@ class TokenRow(SQLModel, table=True):
 
 
 class ThrottleRow(SQLModel, table=True):
-    """Failed logins in a row under a name, whether or not anybody has it."""
+    """Consecutive failed logins with a username, whether or not a user has it."""
 
     __tablename__ = "identity_throttle"
     __table_args__ = (CheckConstraint("failures > 0", name="failed_once"), {"sqlite_strict": True})

@@ -1,6 +1,6 @@
-"""Tokens that were proved a moment ago: where one process serves many requests, each is proved once.
+"""Cache of verified tokens: a process that serves many requests verifies each signature once.
 
-What can change is looked at each time: the time, the file of the key, and (by the gate) the list of tokens.
+Each request still checks the expiry and the key's file here, and the stored tokens in `authorization`.
 """
 
 from functools import partial
@@ -9,27 +9,27 @@ from typing import NamedTuple
 from popug_cli.bus.context import Runtime
 from popug_cli.identity import authorization, keys, tokens
 from popug_cli.messages.principal import Principal
-from popug_cli.platform import file_id
+from popug_cli.platform.file_id import FileFingerprint
 
 MAX_TOKENS = 1_000
 
 
 class VerifiedToken(NamedTuple):
-    """What a token said, and how the file of its key looked then."""
+    """The claims of a token, and the fingerprint of its key's file at the time of verification."""
 
     claims: tokens.Claims
     kid: str
-    key_fingerprint: file_id.FileFingerprint
+    key_fingerprint: FileFingerprint | None
 
 
 class VerifiedTokenCache:
-    """Proofs of one company's tokens; safe to share between threads."""
+    """Verified tokens of one company; safe to share between threads."""
 
     def __init__(self) -> None:
         self._verified: dict[str, VerifiedToken] = {}
 
     def authenticate(self, token: str, runtime: Runtime) -> Principal:
-        """The holder of a token; raises errors of exit 4."""
+        """Return the owner of a token; raise errors of exit 4."""
         verified = self._verified.get(token)
         now = runtime.clock.now()
         if (

@@ -1,4 +1,4 @@
-"""The tokens that were given out, as rows: granted, looked up, used, revoked."""
+"""The stored tokens: issue, find, record use, revoke."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ MACHINE = "machine"
 
 
 class StoredToken(msgspec.Struct, frozen=True):
-    """What identity's list says of a token and its holder."""
+    """A stored token and its owner."""
 
     token_id: str
     user_id: str
@@ -31,7 +31,10 @@ class StoredToken(msgspec.Struct, frozen=True):
 
 
 def issue(context: Context, user: User, kind: str, lifetime: timedelta, scope: str | None = None) -> IssuedToken:
-    """Give out a token that lives from now on for whole seconds; raises ``key_invalid`` or ``insecure_file``."""
+    """Sign and store a token, valid from now; `lifetime` is cut to whole seconds.
+
+    Raise ``key_invalid`` or ``insecure_file``.
+    """
     key = keys.signing_key(context.home)
     issued = int(context.now.timestamp())
     claims = tokens.Claims(
@@ -51,7 +54,7 @@ def issue(context: Context, user: User, kind: str, lifetime: timedelta, scope: s
 
 
 def find(context: Context, token_id: str) -> StoredToken | None:
-    """What is known of a token, None where it is not in the list."""
+    """Return a stored token, or None if there is none with this id."""
     statement = (
         "SELECT token_id, user_id, username, role, active, kind, scope, expires_at, revoked_at"
         " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
@@ -61,7 +64,7 @@ def find(context: Context, token_id: str) -> StoredToken | None:
 
 
 def record_use(context: Context, token: StoredToken) -> None:
-    """Write down that a machine's token is used, where the transaction may write."""
+    """Record the use of a machine token, if the transaction may write."""
     if token.kind == MACHINE and may_write(context.connection):
         context.connection.execute(
             text("UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id"),
@@ -70,27 +73,27 @@ def record_use(context: Context, token: StoredToken) -> None:
 
 
 def revoke(context: Context, token_id: str, reason: str) -> None:
-    """End one token, if it has not ended yet."""
+    """Revoke one token, unless it is revoked already."""
     _revoke(context, "token_id = :token_id", {"token_id": token_id}, reason)
 
 
 def revoke_all(context: Context, user: User, reason: str) -> None:
-    """End every token of a person."""
+    """Revoke all tokens of a user."""
     _revoke(context, "user_id = :user_id", {"user_id": user.user_id}, reason)
 
 
 def revoke_sessions(context: Context, user: User, reason: str) -> None:
-    """End the sessions of a person, but no machine's token."""
+    """Revoke the sessions of a user, but not the machine tokens."""
     _revoke(context, "user_id = :user_id AND kind = 'session'", {"user_id": user.user_id}, reason)
 
 
 def revoke_all_tokens(context: Context, reason: str) -> None:
-    """End every token there is."""
+    """Revoke all tokens of the company."""
     _revoke(context, "TRUE", {}, reason)
 
 
 def _revoke(context: Context, which: str, parameters: dict[str, str], reason: str) -> None:
-    """Mark what is not revoked; only what had not expired is worth an event."""
+    """Revoke the matching tokens; publish an event for each that had not expired."""
     rows = context.connection.execute(
         text(
             f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {which}"

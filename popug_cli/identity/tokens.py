@@ -1,7 +1,7 @@
-"""Tokens: JSON Web Tokens signed with Ed25519, and all that has to hold of one before it is believed.
+"""JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): sign and verify.
 
-A token is proved with public keys alone. PyJWT checks the signature; required claims, types, size, lifetime and
-expiry (by the program's clock) are checked here.
+Verification needs public keys only. PyJWT checks the signature. This module checks the required claims, types, size,
+lifetime and expiry (by the program's clock).
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ TYPE = "JWT"
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What a token says; instants are whole seconds since 1970, ``sub`` is a user id and ``jti`` the token's id."""
+    """Claims of a token. Times are whole seconds since 1970; `sub` is a user id and `jti` the token's id."""
 
     iss: str
     aud: str
@@ -41,12 +41,12 @@ FindKey = Callable[[str], "Ed25519PublicKey | None"]
 
 
 def issuer_of(home_id: str) -> str:
-    """Who signs the tokens of a home."""
+    """Return the issuer (``iss``) of a home's tokens."""
     return f"popug:{home_id}"
 
 
 def sign(claims: Claims, key: SigningKey) -> str:
-    """The token that says this."""
+    """Return the signed token with these claims."""
     import jwt
 
     payload = msgspec.to_builtins(claims)
@@ -54,12 +54,12 @@ def sign(claims: Claims, key: SigningKey) -> str:
 
 
 def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
-    """What a token says, once nothing speaks against it; raises ``token_invalid`` or ``token_expired``."""
+    """Return the claims of a valid token; raise ``token_invalid`` or ``token_expired``."""
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise invalid("it is too long")
     claims = _typed(_decode(token, _key_of(token, find_key)))
     if claims.iss != issuer or claims.aud != AUDIENCE:
-        raise invalid("it was made for another company")
+        raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
         raise invalid("its lifetime is not allowed")
     if now.timestamp() >= claims.exp:
@@ -68,7 +68,7 @@ def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
 
 
 def kid_of(token: str) -> str:
-    """The id of the key that a token says it is signed with; empty where it says none."""
+    """Return the key id in a token's header, unverified; empty if there is none."""
     import jwt
 
     if len(token) > MAX_TOKEN_CHARACTERS:
@@ -81,12 +81,12 @@ def kid_of(token: str) -> str:
 
 
 def expired() -> NotAuthenticated:
-    """A token whose time is over."""
+    """Return the error for an expired token."""
     return NotAuthenticated("token_expired", "The login has expired.", hint="Run `popug login NAME`.")
 
 
 def invalid(why: str) -> NotAuthenticated:
-    """A token that is not believed."""
+    """Return the error for a token that is not valid, for the reason `why`."""
     return NotAuthenticated("token_invalid", f"The token is not valid: {why}.", hint="Run `popug login NAME`.")
 
 
@@ -96,13 +96,13 @@ def _key_of(token: str, find_key: FindKey) -> "Ed25519PublicKey":
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
-        raise invalid("it is no JSON Web Token") from None
+        raise invalid("it is not a JSON Web Token") from None
     if header.get("alg") != ALGORITHM or header.get("typ") != TYPE:
-        raise invalid(f"it is no {TYPE} signed with {ALGORITHM}")
+        raise invalid(f"it is not a {TYPE} signed with {ALGORITHM}")
     kid = header.get("kid")
     key = find_key(kid) if isinstance(kid, str) else None
     if key is None:
-        raise invalid("it is signed with a key that is not the company's")
+        raise invalid("its signing key does not belong to the company")
     return key
 
 
@@ -114,7 +114,7 @@ def _decode(token: str, key: "Ed25519PublicKey") -> Any:
     try:
         return jwt.decode(token, key, algorithms=[ALGORITHM], options=options)
     except (jwt.PyJWTError, ValueError, RecursionError):
-        raise invalid("its signature is not good") from None
+        raise invalid("its signature is wrong") from None
 
 
 def _typed(payload: Any) -> Claims:

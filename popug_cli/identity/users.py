@@ -1,4 +1,4 @@
-"""The people as rows: found, written, refused."""
+"""The stored users: find, register, update."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ _USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
 
 
 def all_users(context: Context) -> list[User]:
-    """All people, by username."""
+    """Return all users, by username."""
     rows = context.connection.execute(text(f"{_USERS} ORDER BY username")).mappings()
     return [_user(row) for row in rows]
 
 
 def find(context: Context, username: str) -> User | None:
-    """The person of that name in any case, or None."""
+    """Return the user with that name (in any case), or None."""
     if not username.isascii():
         return None
     result = context.connection.execute(
@@ -35,38 +35,38 @@ def find(context: Context, username: str) -> User | None:
 
 
 def get(context: Context, username: str) -> User:
-    """The person of that name; raises ``user_not_found``."""
+    """Return the user with that name (in any case); raise ``user_not_found``."""
     user = find(context, username)
     if user is None:
         raise NotFound(
             "user_not_found",
-            f"There is nobody called {username!r}.",
-            hint="Run `popug user list` for everybody.",
+            f"There is no user called {username!r}.",
+            hint="Run `popug user list` to see all users.",
             details={"username": username},
         )
     return user
 
 
 def has_users(context: Context) -> bool:
-    """Whether somebody was ever registered."""
+    """Return whether any user was ever registered."""
     return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
 
 
 def is_last_admin(context: Context, user: User) -> bool:
-    """Whether without this person no active admin were left."""
+    """Return whether no other user is an active admin."""
     others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
     return not scalar(context.connection, others, user_id=user.user_id)
 
 
 def password_hash_of(context: Context, user: User) -> str | None:
-    """What is kept of a person's password; None where there is none."""
+    """Return a user's password hash, or None if the user has no password."""
     statement = "SELECT password_hash FROM identity_users WHERE user_id = :user_id"
     password_hash: str | None = scalar(context.connection, statement, user_id=user.user_id)
     return password_hash
 
 
 def register(context: Context, users: Sequence[User], password_hash: str | None = None) -> None:
-    """Write people down and tell of them; that their names and addresses are free was seen to before."""
+    """Insert users and publish their registration; the caller has checked that names and addresses are free."""
     insert_many(
         context.connection,
         "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
@@ -80,7 +80,7 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
 
 
 def update(context: Context, user: User) -> None:
-    """Write down what may change of a person: address, role, being active."""
+    """Store the fields of a user that may change: address, role, activity."""
     context.connection.execute(
         text(
             "UPDATE identity_users SET email = :email, email_key = :email_key, role = :role, active = :active"
@@ -97,7 +97,7 @@ def update(context: Context, user: User) -> None:
 
 
 def set_password_hash(context: Context, user: User, password_hash: str) -> None:
-    """Replace what is kept of a person's password."""
+    """Replace a user's password hash."""
     context.connection.execute(
         text("UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id"),
         {"password_hash": password_hash, "user_id": user.user_id},
@@ -105,18 +105,18 @@ def set_password_hash(context: Context, user: User, password_hash: str) -> None:
 
 
 def check_username_free(username: str, taken: Iterable[User]) -> None:
-    """Raise ``username_taken`` where one of these people has the name."""
+    """Raise ``username_taken`` if one of the users in `taken` has the name."""
     if any(user.username == username for user in taken):
         raise Conflict(
             "username_taken",
-            f"The username {username} is taken; names are never given twice.",
+            f"The username {username} is taken; usernames are never reused.",
             hint="Choose another.",
             details={"username": username},
         )
 
 
 def check_email_free(email: str, taken: Iterable[User]) -> None:
-    """Raise ``email_taken`` where one of these people has the address."""
+    """Raise ``email_taken`` if one of the users in `taken` has the address."""
     for user in taken:
         if email_key(user.email) == email_key(email):
             raise Conflict(
@@ -128,7 +128,7 @@ def check_email_free(email: str, taken: Iterable[User]) -> None:
 
 
 def with_name_or_email(context: Context, username: str, email: str) -> list[User]:
-    """The people who have that name or that address."""
+    """Return the users that have the username or the address."""
     rows = context.connection.execute(
         text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
         {"username": username, "email_key": email_key(email)},
@@ -137,7 +137,10 @@ def with_name_or_email(context: Context, username: str, email: str) -> list[User
 
 
 def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
-    """Who has a name of theirs already, by username, and who an address of theirs, by what makes it unique."""
+    """Return the users that already have one of the new people's names or addresses.
+
+    The first dict is keyed by username, the second by address key.
+    """
     names = [lower_username(person.username) for person in new_people if person.username.isascii()]
     keys = [email_key(person.email) for person in new_people if person.email.isascii()]
     return (

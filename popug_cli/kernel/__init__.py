@@ -1,1 +1,1 @@
-"""What every part of popug needs and that needs no part of popug: money, time, chance, text, errors, settings."""
+"""Basics that every part of popug may use: money, time, randomness, text, errors, settings, the home."""

@@ -1,4 +1,4 @@
-"""Many things, some at a time."""
+"""Split an iterable into chunks."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in their order, at most ``size`` at once; what ``itertools.batched`` of Python 3.12 does."""
+    """Yield the items in order, in lists of at most ``size``; like ``itertools.batched`` of Python 3.12."""
     iterator = iter(items)
     while batch := [*islice(iterator, size)]:
         yield batch

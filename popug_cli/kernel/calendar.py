@@ -1,4 +1,4 @@
-"""The company's calendar: which date an instant falls on, and which dates its zone never had."""
+"""The company's calendar: the local date of an instant, and the dates that its time zone skipped."""
 
 import os
 from collections.abc import Iterator
@@ -19,34 +19,37 @@ class Calendar:
         self._zone = load_zone(time_zone)
 
     def local(self, instant: datetime) -> datetime:
-        """The instant as the company's clocks show it."""
+        """Return the instant in the company's local time."""
         return instant.astimezone(self._zone)
 
     def date_of(self, instant: datetime) -> date:
-        """The calendar date of an instant in the company's zone."""
+        """Return the company's local date of an instant."""
         return self.local(instant).date()
 
     def first_instant_of(self, day: date, at: time) -> datetime:
-        """The first instant, in UTC, at which the company's clocks show a time of a day, or would if they had it."""
+        """Return the first instant, in UTC, at which the company's clocks show ``at`` on ``day``.
+
+        If they skip that time (DST), return the instant at which they would have shown it.
+        """
         return datetime.combine(day, at, self._zone).astimezone(UTC)
 
     def exists(self, day: date) -> bool:
-        """Whether the zone ever had this date (Pacific/Apia never had 2011-12-30)."""
+        """Return whether the zone has this date (Pacific/Apia skipped 2011-12-30)."""
         noon = datetime.combine(day, time(12), self._zone)
         return noon.astimezone(UTC).astimezone(self._zone).date() == day
 
     def next_day(self, day: date) -> date:
-        """The first date after this one that the zone had."""
+        """Return the first later date that the zone has."""
         following = day + ONE_DAY
         return following if self.exists(following) else self.next_day(following)
 
     def previous_day(self, day: date) -> date:
-        """The last date before this one that the zone had."""
+        """Return the last earlier date that the zone has."""
         preceding = day - ONE_DAY
         return preceding if self.exists(preceding) else self.previous_day(preceding)
 
     def days(self, first: date, last: date) -> Iterator[date]:
-        """Every date that the zone had from first to last, both inclusive."""
+        """Yield every date that the zone has from ``first`` to ``last``, both included."""
         for ordinal in range(first.toordinal(), last.toordinal() + 1):
             day = date.fromordinal(ordinal)
             if self.exists(day):
@@ -54,7 +57,7 @@ class Calendar:
 
 
 def load_zone(name: str) -> ZoneInfo:
-    """The IANA zone of that name; raises ``invalid_time_zone`` for any other."""
+    """Return the IANA zone of that name; raise ``invalid_time_zone`` for any other name."""
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -70,14 +73,17 @@ def load_zone(name: str) -> ZoneInfo:
 
 
 def _suggest_zones(name: str) -> str:
-    """The zones that end, in whatever case, in what was typed, as a sentence with a space behind it."""
+    """Return a sentence, followed by a space, with the zones whose name ends in ``name``, or an empty text.
+
+    Case does not matter.
+    """
     typed = "/" + name.strip().replace(" ", "_").lower()
     matches = sorted(zone_name for zone_name in available_timezones() if f"/{zone_name.lower()}".endswith(typed))
     return f"Did you mean {' or '.join(matches[:3])}? " if matches and len(typed) > 1 else ""
 
 
 def machine_zone_name() -> str:
-    """The IANA name of the machine's zone: TZ, /etc/timezone, the target of /etc/localtime, else UTC."""
+    """Return the IANA name of the machine's zone: TZ, /etc/timezone, the target of /etc/localtime, else UTC."""
     for candidate in (os.environ.get("TZ", "").removeprefix(":"), _read("/etc/timezone")):
         if candidate and _is_zone(candidate):
             return candidate

@@ -1,4 +1,4 @@
-"""Charts in plain text: bars with a common zero, and sparklines; in ASCII where a terminal knows no more."""
+"""Charts in plain text: bars with a common zero, and sparklines; in ASCII for terminals without Unicode."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ ASCII_LEVELS = "_.-=+*%#"
 
 
 def bars(values: Sequence[int], width: int, *, ascii_only: bool) -> list[str]:
-    """A bar for each value, all of one scale; with a value below zero, an axis stands between the two directions."""
+    """Return a bar for each value, on one scale; if a value is negative, an axis separates the two directions."""
     below, above = max(0, *(-value for value in values), 0), max(0, *values, 0)
     if not below:
         return [_forward(value, above, width, ascii_only=ascii_only) for value in values]
@@ -20,7 +20,7 @@ def bars(values: Sequence[int], width: int, *, ascii_only: bool) -> list[str]:
 
 
 def sparkline(values: Sequence[int], *, ascii_only: bool) -> str:
-    """One character a value, from the lowest to the highest."""
+    """Return one character for each value, scaled from the lowest to the highest."""
     levels = ASCII_LEVELS if ascii_only else LEVELS
     lowest, highest = min(values, default=0), max(values, default=0)
     reach = max(1, highest - lowest)

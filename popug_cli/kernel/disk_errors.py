@@ -1,4 +1,4 @@
-"""What a disk keeps and what it refuses: directories whose names are kept, and a full one told from a broken one."""
+"""Translate disk errors and refusals of the operating system into ``PopugError``."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from popug_cli.platform.posix_errors import NO_SPACE, file_size_limit, nearest_d
 
 
 def disk_full(path: Path) -> Unavailable:
-    """A full disk, with the space that is left; or a file as large as this process may make one."""
+    """Return the error for a full disk, with its free space, or for a file at this process's size limit."""
     import shutil
 
     directory = nearest_directory(path)
@@ -20,7 +20,7 @@ def disk_full(path: Path) -> Unavailable:
         free_bytes, free = 0, "no space"
     limit_bytes = file_size_limit()
     if limit_bytes is not None and free_bytes > limit_bytes:
-        sentence = f"No file in {directory} may grow beyond {limit_bytes // 1024:,} KiB by this process."
+        sentence = f"This process may not make a file in {directory} larger than {limit_bytes // 1024:,} KiB."
         return Unavailable("disk_full", sentence, hint="Raise that limit (`ulimit -f`), then try again.")
     return Unavailable(
         "disk_full", f"The disk is full ({free} left at {directory}).", hint="Free some space, then try again."
@@ -28,35 +28,35 @@ def disk_full(path: Path) -> Unavailable:
 
 
 def io_error(where: str, why: str) -> Unavailable:
-    """A disk that fails."""
+    """Return the error for a failing disk."""
     return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
 
 
 def write_error(file: Path, error: OSError) -> Unavailable:
-    """What the disk has against a file."""
+    """Return the error for a failed write to a file: ``disk_full`` or ``io_error``."""
     return disk_full(file) if error.errno in NO_SPACE else io_error(str(file), str(error.strerror))
 
 
 def in_doubt(fault: PopugError) -> Unavailable:
-    """A fault after which nobody knows whether what it met will be found done."""
-    sentence = f"{fault.message} It may have been done all the same."
+    """Return the error for an operation that failed but may have taken effect."""
+    sentence = f"{fault.message} It may have taken effect all the same."
     return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
 
 
 def from_os_error(error: OSError, where: str) -> PopugError | None:
-    """What the system refuses of a place, as a fault of that place; None for what is none of it."""
+    """Return the environment error for an operating system error at a path, or None if it is not one."""
     if error.errno in NO_SPACE:
         return disk_full(Path(where))
     if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
         return io_error(where, error.strerror or str(error))
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
-        sentence = f"The system gives popug no more of what it needs: {error.strerror}."
+        sentence = f"The operating system refused popug a resource: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
     return _unusable_path(error, where)
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
-    """Why a file or directory that was asked for cannot be written: a fault of the place, or no place to write to."""
+    """Return the error for a requested file or directory that cannot be written: disk fault or invalid input."""
     fault = from_os_error(error, str(path)) if isinstance(error, OSError) else None
     if fault is not None and fault.code in {"disk_full", "io_error"}:
         return fault
@@ -66,14 +66,14 @@ def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
 
 
 def _unusable_path(error: OSError, where: str) -> PopugError | None:
-    """A place that cannot be used as what it is."""
+    """Return the error for a path that cannot be used in the intended role, or None."""
     elsewhere = "Choose another with --home."
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
         return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
     if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
-        return Unavailable("read_only", f"{where} is not there, and popug cannot make it.", hint=elsewhere)
+        return Unavailable("read_only", f"{where} does not exist, and popug cannot create it.", hint=elsewhere)
     if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
-        sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'no directory that can be used'}."
+        sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'not a usable directory'}."
         return Unavailable("read_only", sentence, hint=elsewhere)
     return None

@@ -1,8 +1,8 @@
-"""The draws: published pure functions of a recorded seed, so that anyone can check them.
+"""Draws: published pure functions of a recorded seed, so that anyone can check them.
 
-``sha256-v1``: the SHA-256 of ``seed:task_id`` (for a price ``seed:task_id:fee`` and ``seed:task_id:reward``), UTF-8,
-read as a big-endian number, modulo the number of possibilities. With 256 bits and at most 2^32 possibilities the
-deviation from uniform is below 2^-224.
+``sha256-v1`` is the SHA-256 of ``seed:task_id``, in UTF-8; for a price, of ``seed:task_id:fee`` and
+``seed:task_id:reward``. The hash is read as a big-endian number, modulo the number of possibilities. With 256 bits and
+at most 2^32 possibilities, the deviation from uniform is below 2^-224.
 """
 
 from hashlib import sha256
@@ -11,6 +11,6 @@ ALGORITHM = "sha256-v1"
 
 
 def draw_number(text: str, possibilities: int) -> int:
-    """A number in ``range(possibilities)`` that depends on nothing but the text."""
+    """Return a number in ``range(possibilities)`` that depends on the text only."""
     assert possibilities > 0
     return int.from_bytes(sha256(text.encode()).digest(), "big") % possibilities

@@ -1,14 +1,14 @@
-"""The tree of errors: raised in the core, turned into words and exit codes in one place of each face."""
+"""The tree of errors: raised in the core; one place of each interface turns them into sentences and exit codes."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
 class PopugError(Exception):
-    """A refusal or a fault that has a code, a sentence and a way out.
+    """A refusal or a failure that has a code, a sentence and a hint.
 
-    ``code`` is stable and meant for programs, ``message`` a sentence for people, ``hint`` what to do next and
-    ``details`` JSON values that the sentence was made of.
+    ``code`` is stable and meant for programs. ``message`` is a sentence for people, ``hint`` says what to do next, and
+    ``details`` holds the JSON values used in the sentence.
     """
 
     exit_status: ClassVar[int] = 1
@@ -22,7 +22,7 @@ class PopugError(Exception):
 
 
 class InternalError(PopugError):
-    """A fault of the program's own."""
+    """An error in the program itself."""
 
     exit_status = 1
 
@@ -34,25 +34,25 @@ class InvalidInput(PopugError):
 
 
 class NotFound(PopugError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
     exit_status = 3
 
 
 class NotAuthenticated(PopugError):
-    """Nobody is logged in, or the token is no good."""
+    """No user is logged in, or the token is not valid."""
 
     exit_status = 4
 
 
 class NotAllowed(PopugError):
-    """The one who asks may not do this."""
+    """The sender is not allowed to do this."""
 
     exit_status = 5
 
 
 class Conflict(PopugError):
-    """The present state does not allow it."""
+    """The current state does not allow it."""
 
     exit_status = 6
 

@@ -15,7 +15,7 @@ MAX_SOCKET_PATH_BYTES = 100
 
 
 class Home(msgspec.Struct, frozen=True):
-    """Where each part of a company lies on disk."""
+    """The paths of a company's files and directories."""
 
     root: Path
 
@@ -41,7 +41,7 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def hooks(self) -> Path:
-        """The directory of the operator's own programs that hear of events."""
+        """The directory of hooks: the operator's programs that receive events."""
         return self.root / "hooks"
 
     @property
@@ -51,12 +51,12 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def serve_lock(self) -> Path:
-        """The file that a server holds a lock on, as long as it serves the home."""
+        """The file that a server locks while it serves the home."""
         return self.root / "serve.lock"
 
     @property
     def socket(self) -> Path:
-        """Where a server of the home listens: in it, or in the user's runtime directory where that path is too long."""
+        """The socket of a server: in the home, or in the user's runtime directory if that path is too long."""
         inside = self.root / "popug.sock"
         if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
             return inside
@@ -65,7 +65,7 @@ class Home(msgspec.Struct, frozen=True):
         return runtime_directory() / f"popug-{sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]}.sock"
 
     def make(self) -> None:
-        """Create the directories that are missing, open to their owner only; an empty one is closed to others."""
+        """Create the missing directories, accessible to their owner only; restrict an empty home in the same way."""
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.chmod(OWNER_ONLY_DIRECTORY)
         for directory in (self.root, self.keys, self.maildir, self.backups):
@@ -73,35 +73,35 @@ class Home(msgspec.Struct, frozen=True):
 
 
 def find_home(chosen: Path | None) -> Home:
-    """The home that was chosen, else ``POPUG_HOME``, else the platform's user data directory."""
+    """Return the chosen home, else ``POPUG_HOME``, else the platform's user data directory."""
     if chosen is None and os.environ.get("POPUG_HOME"):
         chosen = Path(os.environ["POPUG_HOME"])
     return Home(Path(os.path.abspath(chosen.expanduser()))) if chosen else default_home()
 
 
 def default_home() -> Home:
-    """The home of whoever chose none: the platform's user data directory."""
+    """Return the home in the platform's user data directory."""
     from platformdirs import user_data_path
 
     return Home(Path(os.path.abspath(user_data_path("popug", appauthor=False))))
 
 
 def runtime_directory() -> Path:
-    """Where sockets of this user lie: ``XDG_RUNTIME_DIR``, else ``/tmp/popug-UID``; it may not be there yet."""
-    fallback = Path(f"/tmp/popug-{os.getuid()}")  # noqa: S108 - who makes it or connects in it checks whose it is
+    """Return the directory of this user's sockets: ``XDG_RUNTIME_DIR``, else ``/tmp/popug-UID``; it may not exist."""
+    fallback = Path(f"/tmp/popug-{os.getuid()}")  # noqa: S108 - server and client check its owner
     return Path(os.environ.get("XDG_RUNTIME_DIR") or fallback)
 
 
 def socket_url(path: Path) -> str:
-    """What a socket is called as a server's address, whatever characters its path has."""
+    """Return the URL of a server's socket; special characters in the path are percent-encoded."""
     return "unix" + path.as_uri().removeprefix("file")
 
 
 @contextmanager
 def replaced_until_error(path: Path, content: bytes) -> Iterator[None]:
-    """Write a file like ``replace_file``; where what follows fails, it is again as it was, on a full disk, too.
+    """Write a file like ``replace_file``; if the block raises, restore the old content, even on a full disk.
 
-    Raises ``in_doubt`` where it cannot be put back.
+    Raise ``in_doubt`` if it cannot be restored.
     """
     backup = path.with_name(f".{path.name}.{os.getpid()}.before")
     with suppress(FileNotFoundError):
@@ -120,7 +120,7 @@ def replaced_until_error(path: Path, content: bytes) -> Iterator[None]:
 def _restore(backup: Path, path: Path) -> None:
     try:
         if not backup.exists():
-            if path.exists():  # where nothing may be written, nothing may be removed that is not there either
+            if path.exists():  # on a read-only file system, unlink fails even if there is no file
                 path.unlink(missing_ok=True)
         elif not backup.samefile(path):
             backup.replace(path)

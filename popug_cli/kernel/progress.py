@@ -1,15 +1,15 @@
-"""Progress of long work as a port: the core reports, a face may show it."""
+"""Progress of long work as a port: the core reports it, an interface may show it."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Is told how far a piece of work has come."""
+    """A receiver of progress reports."""
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """``done`` of ``total`` units of the work called ``label`` are done."""
+        """Report that ``done`` of ``total`` units of the work called ``label`` are done."""
         ...
 
 
 def no_progress(label: str, done: int, total: int) -> None:
-    """Shows nothing."""
+    """Ignore the report."""

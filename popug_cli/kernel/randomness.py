@@ -1,4 +1,4 @@
-"""Chance as a port: identifiers, seeds and jitter, so that a simulation can decide them."""
+"""Randomness as a port: identifiers, seeds and jitter, so that a simulation can control them."""
 
 import secrets
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class RandomSource(Protocol):
-    """The one source of randomness."""
+    """The only source of randomness."""
 
     def bytes(self, count: int) -> bytes:
-        """``count`` unpredictable bytes."""
+        """Return ``count`` unpredictable bytes."""
         ...
 
 
@@ -19,7 +19,7 @@ class SystemRandomSource:
     """The operating system's source of randomness."""
 
     def bytes(self, count: int) -> bytes:
-        """``count`` unpredictable bytes."""
+        """Return ``count`` unpredictable bytes."""
         return secrets.token_bytes(count)
 
 
@@ -29,24 +29,24 @@ STEPS_AT_ONCE = 64
 
 
 def new_seed(randomness: RandomSource) -> str:
-    """A fresh seed for a draw: 128 bits in hexadecimal."""
+    """Return a new seed for a draw: 128 bits in hexadecimal."""
     return randomness.bytes(SEED_BYTES).hex()
 
 
 def random_unit(randomness: RandomSource) -> float:
-    """A number in [0, 1), for jitter only."""
+    """Return a number in [0, 1), for jitter only."""
     return int.from_bytes(randomness.bytes(4), "big") / 2**32
 
 
 def uuid7(now: datetime, randomness: RandomSource) -> str:
-    """A UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970, then random bits."""
+    """Return a UUID of version 7 (RFC 9562, section 5.7): milliseconds since 1970, then random bits."""
     return next(monotonic_uuid7s(now, randomness))
 
 
 def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
-    """UUIDs of version 7 of one instant, each above the one before (RFC 9562, section 6.2, method 2), without an end.
+    """Yield rising UUIDs of version 7 of one instant, without end (RFC 9562, section 6.2, method 2).
 
-    The first has 74 random bits, and each next is further by a random step, so that an index grows at its end only.
+    The first has 74 random bits; each next one is higher by a random step, so that an index grows at its end only.
     """
     time = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
     high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_END)

@@ -1,6 +1,6 @@
 """The lock on a home that keeps a server and a migration apart: flock(2) on ``serve.lock``.
 
-A server holds the lock exclusively as long as it serves the home, a migration holds it shared. The kernel releases it
+A server holds the lock exclusively as long as it serves the home; a migration holds it shared. The kernel releases it
 when the process ends, also after ``kill -9``.
 """
 
@@ -21,7 +21,7 @@ def opened(home: Home) -> Iterator[int]:
     descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unavailable("read_only", f"{home.serve_lock} is no file.", hint="Remove it; a server makes its own.")
+            raise Unavailable("read_only", f"{home.serve_lock} is not a file.", hint="Remove it; a server creates it.")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -44,7 +44,7 @@ def server_of(descriptor: int) -> int | None:
 
 @contextmanager
 def migrating(home: Home) -> Iterator[None]:
-    """Keep servers from the home during a migration; raise ``server_unavailable`` where one holds it already."""
+    """Hold the lock during a migration, so that no server starts; raise ``server_unavailable`` if a server holds it."""
     with opened(home) as descriptor:
         if not take(descriptor, fcntl.LOCK_SH):
             raise _served(home, server_of(descriptor))
@@ -55,7 +55,7 @@ def _served(home: Home, process: int | None) -> Unavailable:
     server = f"a popug server (process {process})" if process is not None else "a popug server"
     return Unavailable(
         "server_unavailable",
-        f"{home.database} is of an older popug and cannot be upgraded now, because {server} serves it.",
+        f"{home.database} was written by an older popug and cannot be upgraded now, because {server} serves it.",
         hint="Stop that server, run this command again to upgrade, then start the server with this popug.",
         details={"process": process},
     )

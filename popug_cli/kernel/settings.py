@@ -13,7 +13,7 @@ Value = str | int | bool
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its key in ``config.toml``, its default, what it is for, and what it may be."""
+    """A setting: its key in ``config.toml``, its default, its help text, and its allowed values."""
 
     key: str
     default: Value
@@ -28,7 +28,7 @@ class Setting:
         return "POPUG_" + self.key.replace(".", "_").upper()
 
     def parse(self, raw: object) -> Value:
-        """The value in the setting's own type; raises ``invalid_setting``."""
+        """Return the value in the setting's type; raise ``invalid_setting``."""
         value = _typed(raw, self.default)
         if value is None or (self.choices and value not in self.choices):
             raise self._refuse(raw)
@@ -44,7 +44,7 @@ class Setting:
         wanted = "one of " + ", ".join(self.choices) if self.choices else kinds[type(self.default)]
         return InvalidInput(
             "invalid_setting",
-            f"{raw!r} is no value for {self.key}: it is {wanted}.",
+            f"{raw!r} is not a valid value for {self.key}: it must be {wanted}.",
             hint=f"{did_you_mean(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
             details={"key": self.key},
         )
@@ -69,62 +69,65 @@ SETTINGS = {
         Setting("mail.from", "popug@localhost", "the sender of payout mail"),
         Setting("mail.summary", False, "whether admins and accountants get a mail about each closed day"),
         Setting("mail.smtp_host", "localhost", "the SMTP server"),
-        Setting("mail.smtp_port", 25, "its port", minimum=1, maximum=65535),
+        Setting("mail.smtp_port", 25, "the port of the SMTP server", minimum=1, maximum=65535),
         Setting("mail.smtp_tls", "none", "how the connection is secured", choices=("none", "starttls", "tls")),
-        Setting("mail.smtp_ca_file", "", "a file of certificates to trust beside the machine's own; none if empty"),
+        Setting("mail.smtp_ca_file", "", "a file of certificates to trust in addition to the machine's; none if empty"),
         Setting("mail.smtp_username", "", "the name to log in with; none if empty"),
         Setting("mail.smtp_password_file", "", "a file that holds the password"),
         Setting(
             "mail.smtp_timeout_seconds",
             30,
-            "the longest that one step may take",
+            "the longest that one step of SMTP may take",
             minimum=1,
             maximum=MAX_STEP_SECONDS,
         ),
-        Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it removes none"),
+        Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
         Setting("identity.argon2_time_cost", 3, "passes of argon2id", minimum=1, maximum=100),
         Setting("identity.argon2_memory_kib", 65536, "memory of argon2id", minimum=8192, maximum=4 * 1024 * 1024),
         Setting("identity.argon2_parallelism", 4, "lanes of argon2id", minimum=1, maximum=64),
-        Setting("bus.max_attempts", 5, "failures after which an event is a dead letter", minimum=1, maximum=100),
+        Setting("bus.max_attempts", 5, "failures after which an event becomes a dead letter", minimum=1, maximum=100),
         Setting(
             "bus.retry_seconds", 10, "the wait after the first failure, doubled after each", minimum=1, maximum=3600
         ),
-        Setting("bus.retry_cap_seconds", 3600, "the longest wait between two tries", minimum=1, maximum=7 * 86400),
+        Setting("bus.retry_cap_seconds", 3600, "the longest wait between two attempts", minimum=1, maximum=7 * 86400),
         Setting("hooks.timeout_seconds", 30, "the longest that one run of a hook may take", minimum=1, maximum=3600),
-        Setting("bus.catch_up_seconds", 60, "how long a command works for the consumers", minimum=1, maximum=86400),
+        Setting("bus.catch_up_seconds", 60, "how long a command may run the consumers", minimum=1, maximum=86400),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The values in force, and where each comes from: ``default``, ``config.toml`` or an environment variable."""
+    """The effective values, and the source of each: ``default``, ``config.toml`` or an environment variable."""
 
     values: Mapping[str, Value]
     sources: Mapping[str, str]
 
     def text(self, key: str) -> str:
-        """The value of a setting that is a text."""
+        """Return the value of a text setting."""
         value = self.values[key]
         assert isinstance(value, str)
         return value
 
     def number(self, key: str) -> int:
-        """The value of a setting that is a whole number."""
+        """Return the value of a whole-number setting."""
         value = self.values[key]
         assert isinstance(value, int)
         return value
 
     def flag(self, key: str) -> bool:
-        """The value of a setting that is true or false."""
+        """Return the value of a true-or-false setting."""
         value = self.values[key]
         assert isinstance(value, bool)
         return value
 
 
 def load_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Defaults, overridden by the file, overridden by the environment; raises ``invalid_setting``."""
+    """Return the defaults, overridden by the file, overridden by the environment.
+
+    Raise ``unknown_setting`` or ``invalid_setting``.
+    """
     values: dict[str, Value] = {key: setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, "default")
     for key, raw in _flatten(_read_toml(file)).items():
@@ -138,7 +141,7 @@ def load_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Se
 
 
 def find_setting(key: str) -> Setting:
-    """The setting of that key; raises ``unknown_setting``."""
+    """Return the setting with that key; raise ``unknown_setting``."""
     if key not in SETTINGS:
         raise InvalidInput(
             "unknown_setting",
@@ -153,7 +156,7 @@ def _read_toml(file: Path) -> dict[str, object]:
     import tomllib
 
     if file.is_fifo():
-        raise InvalidInput("invalid_setting", f"{file} is a pipe, which has no end.", hint="Put a file in its place.")
+        raise InvalidInput("invalid_setting", f"{file} is a pipe, not a file.", hint="Replace it with a file.")
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -161,8 +164,8 @@ def _read_toml(file: Path) -> dict[str, object]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(
             "invalid_setting",
-            f"{file} is no valid TOML: {error}.",
-            hint="Mend the file, or move it away for the defaults.",
+            f"{file} is not valid TOML: {error}.",
+            hint="Correct the file, or move it away to use the defaults.",
         ) from error
 
 

@@ -1,28 +1,46 @@
-"""Text from people: what cannot be seen is made visible before it is shown."""
+"""Text from people: hidden characters are escaped before it is shown."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
 
+from popug_cli.kernel.errors import InvalidInput
+
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
 MIN_SIMILARITY = 0.6
+MAX_REASON_CHARACTERS = 500
 ASCII_REPLACEMENTS = {"…": "...", "“": '"', "”": '"'}
 _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
 
 def is_hidden(character: str) -> bool:
-    """Whether a terminal would act on the character, or show nothing for it."""
+    """Return whether a terminal would act on the character, or show nothing for it."""
     return unicodedata.category(character) in HIDDEN_CATEGORIES or character in BLANK_LETTERS
 
 
 def is_blank(text: str) -> bool:
-    """Whether nobody could see anything of the text."""
+    """Return whether the text has no visible character."""
     return all(character.isspace() or is_hidden(character) for character in text)
 
 
+def validate_reason(reason: str, *, hint: str, allow_hidden: bool = False) -> str:
+    """Return a reason that a person typed, with each run of white space as one space; raise ``invalid_reason``.
+
+    With ``allow_hidden`` the reason may quote text that a terminal does not show, and have several lines.
+    """
+    words = " ".join(reason.split())
+    if len(words) > MAX_REASON_CHARACTERS or is_blank(words):
+        sentence = f"A reason has 1 to {MAX_REASON_CHARACTERS} characters."
+    elif not allow_hidden and any(is_hidden(character) for character in reason.strip()):
+        sentence = "A reason is one line of visible characters."
+    else:
+        return words
+    raise InvalidInput("invalid_reason", sentence, hint=hint)
+
+
 def escape_hidden(text: str, *, keep: str = "") -> str:
-    """The text with control, format, bidi, surrogate, private and unassigned characters spelled as escapes."""
+    """Return the text with control, format, bidi, surrogate, private and unassigned characters escaped."""
     if _PLAIN.match(text):
         return text
     return "".join(c if c in keep or not is_hidden(c) else _escape(c) for c in text)
@@ -36,7 +54,7 @@ def _escape(character: str) -> str:
 
 
 def did_you_mean(typed: str, words: Iterable[str]) -> str:
-    """The nearest of some words, as a sentence with a space behind it; nothing where none is near."""
+    """Return a sentence, followed by a space, with the words nearest to ``typed``; an empty text if none is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(typed.lower(), [*words], n=2, cutoff=MIN_SIMILARITY)
@@ -44,7 +62,7 @@ def did_you_mean(typed: str, words: Iterable[str]) -> str:
 
 
 def ascii_fallback(error: UnicodeError) -> tuple[str, int]:
-    """What a stream gets that cannot carry a character: popug's own signs as ASCII has them, all else as escapes."""
+    """Replace characters that a stream cannot encode: ``ASCII_REPLACEMENTS`` or escapes (a codec error handler)."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]
@@ -52,7 +70,7 @@ def ascii_fallback(error: UnicodeError) -> tuple[str, int]:
 
 
 def escape_hidden_json(document: str, *, only_ascii: bool = False) -> str:
-    """A JSON document with every hidden character escaped, or all but ASCII; it decodes to the same values."""
+    """Return the JSON document with hidden (or all non-ASCII) characters escaped; its values stay the same."""
     if _PLAIN.match(document):
         return document
     if only_ascii:

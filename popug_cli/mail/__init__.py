@@ -1,10 +1,10 @@
-"""Mail: every payout queued once, sent at least once, always under the same Message-ID; so is the summary of a day.
+"""Mail: payslips and daily summaries, each queued once and sent at least once, always with the same Message-ID.
 
-Consumes ``payout_made``, ``day_closed`` and what identity says of people (``user_registered``, ``user_email_changed``,
+Consumes ``payout_made``, ``day_closed`` and the events about users (``user_registered``, ``user_email_changed``,
 ``user_role_changed``, ``user_deactivated``, ``user_reactivated``); publishes ``mail_sent``, ``mail_failed``,
-``mail_requeued`` and ``mail_released``. A person has at most one payslip and one summary a business date, which a
-unique constraint keeps. A mail is claimed with a lease in one transaction, handed to the transport outside any, and
-marked in another; where a process dies in between, the lease runs out and the mail goes out again under its
-Message-ID. What was sent is told of a little later, many at once. A mail goes to the address that its receiver has
-then, a summary only to who is of management then.
+``mail_requeued`` and ``mail_released``. A unique constraint allows one payslip and one summary per user and business
+date. A mail is claimed with a lease in one transaction, sent outside any, and marked in another. If the process dies
+in between, the lease expires and the mail is sent again with the same Message-ID. ``mail_sent`` events are published
+later, in batches. A mail goes to the receiver's address at the time of sending, a summary only to users who then
+belong to management.
 """

@@ -1,4 +1,4 @@
-"""What may be done about mail; sending it is ``workflows.send_mail``'s, since that happens outside a transaction."""
+"""Commands about mail. Sending is in ``workflows.send_mail``, because it happens outside a transaction."""
 
 import msgspec
 from sqlalchemy import text
@@ -11,12 +11,15 @@ from popug_cli.messages.mail import MailLine, MailRequeued, MailStatus, RetryMai
 
 
 def retry_mail(message: RetryMail, context: Context) -> MailLine:
-    """Queue a failed mail again, due at once; one that is still to be sent stays so. Raises ``mail_sent``."""
+    """Queue a failed mail again, due at once; leave a mail unchanged that is still to be sent.
+
+    Raise ``mail_not_found`` or ``mail_sent``.
+    """
     mail = find(message.mail_id, context)
     if mail["status"] == MailStatus.SENT:
         raise Conflict(
             "mail_sent",
-            f"This mail was sent to {mail['to']} already.",
+            f"This mail was already sent to {mail['to']}.",
             hint=f"Run `popug mail show {message.mail_id}` to read it.",
             details={"mail_id": message.mail_id, "sent_at": mail["sent_at"]},
         )

@@ -1,4 +1,4 @@
-"""What mail does about events: it knows everybody's address, queues each payslip and notes each day to sum up."""
+"""Event consumer of mail: keeps the receivers' addresses, queues payslips and records the days to summarize."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -49,7 +49,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Take events; a person is registered before their address changes, since both are of one subject."""
+    """Process events, grouped by kind.
+
+    Registrations come first. This keeps the order, because all events about a user have the same subject.
+    """
     by_kind = _ByKind(events)
     registered = by_kind.data_of(UserRegistered)
     insert_many(
@@ -76,12 +79,12 @@ CONSUMER = Consumer(
     "mail",
     (UserRegistered, UserEmailChanged, UserRoleChanged, UserDeactivated, UserReactivated, PayoutMade, DayClosed),
     consume,
-    max_batch=500,  # each becomes a row of its own
+    max_batch=500,  # each payout inserts a row
 )
 
 
 class _ByKind:
-    """Events by kind, those of each in the order of the log."""
+    """Events grouped by kind, each group in log order."""
 
     def __init__(self, events: Sequence[Delivered[Event]]) -> None:
         self._by_kind: dict[type[Event], list[Delivered[Any]]] = defaultdict(list)
@@ -89,16 +92,16 @@ class _ByKind:
             self._by_kind[type(event.data)].append(event)
 
     def delivered(self, kind: type[E]) -> list[Delivered[E]]:
-        """Those of a kind."""
+        """Return the events of a kind with their envelopes."""
         return self._by_kind[kind]
 
     def data_of(self, kind: type[E]) -> list[E]:
-        """What those of a kind say."""
+        """Return the data of the events of a kind."""
         return [event.data for event in self.delivered(kind)]
 
 
 def _activity(events: _ByKind) -> dict[str, int]:
-    """Who left and who came back, as it stands after the events."""
+    """Return 0 or 1 by user id: whether each deactivated or reactivated user is active after the events."""
     changes = [
         *((event.sequence, event.data.user_id, 0) for event in events.delivered(UserDeactivated)),
         *((event.sequence, event.data.user_id, 1) for event in events.delivered(UserReactivated)),

@@ -1,7 +1,8 @@
-"""Sending the mails of one lease: each is marked while the next one is announced, and so before that one is taken.
+"""Send the mails of one lease.
 
-At most one mail is ever taken and not marked. A thread makes the marks, so that the disk is waited for while the server
-is talked to. What else follows from a batch is written down at its end.
+Mail N is marked as sent while the server processes the envelope of mail N+1, and before mail N+1 can be accepted. So at
+most one accepted mail is unmarked at any time. A thread writes the marks, so that disk and network overlap. All other
+results of a batch are stored at its end.
 """
 
 from collections import deque
@@ -26,7 +27,7 @@ from popug_cli.messages.principal import Principal
 
 @dataclass(slots=True)
 class DeliveryRun:
-    """How a run goes: ``waiting`` are the ids of what it has not tried, ``down`` is why it cannot go on."""
+    """State of a run: `waiting` has the ids of the mails not tried yet, `down` the error that stopped the run."""
 
     include_not_due: bool
     waiting: deque[str] = field(default_factory=deque)
@@ -39,10 +40,10 @@ class DeliveryRun:
 
 @dataclass(slots=True)
 class DeliveryBatch:
-    """Where the mails of a batch are sent from.
+    """State of a batch while it is sent.
 
-    ``accepted`` are those that the transport took and that are not marked (nothing is added while ``marking`` runs),
-    ``not_accepted`` those that it did not take, and ``rendered`` those that were rendered ahead, by id.
+    `accepted` has the mails that the transport accepted and that are not marked; nothing is added while `marking` runs.
+    `not_accepted` has the mails that it did not accept; `rendered` has the mails rendered ahead, by id.
     """
 
     runtime: Runtime
@@ -60,8 +61,8 @@ class DeliveryBatch:
 def send_batch(
     runtime: Runtime, principal: Principal, transport: MailTransport, batch: list[ClaimedMail], run: DeliveryRun
 ) -> None:
-    """Send until the lease or the connection ends; what was not tried is given back, whatever happens."""
-    runtime = runtime.patient()  # what the mail server took must be marked, also when the process is to end
+    """Send until the lease or the connection ends. In any case, release the mails that were not tried."""
+    runtime = runtime.patient()  # accepted mails must be marked, even if the process is asked to stop
     with runtime.statement_writer() as write_statement, ThreadPoolExecutor(1, "popug-mail-marker") as marker:
         delivery = DeliveryBatch(runtime, transport, run, write_statement, deque(batch), marker)
         try:
@@ -102,7 +103,7 @@ def _render_next(delivery: DeliveryBatch) -> None:
 
 
 def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResult:
-    """The mail as it goes out, or why it may not go to its receiver or cannot be written."""
+    """Return the rendered mail, or a rejection if it must not go to its receiver or cannot be rendered."""
     try:
         about: dict[str, Any] = {
             "username": mail.username,
@@ -123,7 +124,7 @@ def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResul
 
 
 def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: DeliveryResult) -> None:
-    """Two broken connections in a row are no accident, though perhaps the fault of the two mails."""
+    """Record the outcome. Two dropped connections in a row stop the run, although the two mails may be the cause."""
     run = delivery.run
     if result.verdict is Verdict.ACCEPTED:
         delivery.accepted.append(mail)
@@ -137,7 +138,7 @@ def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: Delivery
 
 
 def _start_marking(delivery: DeliveryBatch) -> None:
-    """Let the thread mark; where the interpreter is ending, which takes no new work, it is done at once."""
+    """Mark in the thread, or at once while the interpreter shuts down and executors refuse new work."""
     _finish_marking(delivery)
     if delivery.accepted:
         try:
@@ -147,7 +148,7 @@ def _start_marking(delivery: DeliveryBatch) -> None:
 
 
 def _finish_marking(delivery: DeliveryBatch) -> None:
-    """Wait for the mark that is being made; what it failed with is raised, and what was taken is still to be marked."""
+    """Wait for the marking in progress. Raise its error; the accepted mails then remain to be marked."""
     if delivery.marking is not None:
         failure = delivery.marking.exception()
         delivery.marking = None
@@ -156,7 +157,7 @@ def _finish_marking(delivery: DeliveryBatch) -> None:
 
 
 def _mark_accepted(delivery: DeliveryBatch) -> None:
-    """Mark what was taken; what the transport cannot answer for any more ends the run."""
+    """Mark the accepted mails. If the transport cannot settle them, stop the run."""
     settled = delivery.transport.settle()
     if settled.verdict is Verdict.ACCEPTED:
         outbox.mark_sent(delivery.write_statement, delivery.accepted, delivery.runtime.clock.now())
@@ -168,7 +169,7 @@ def _mark_accepted(delivery: DeliveryBatch) -> None:
 
 
 def _finish_batch(delivery: DeliveryBatch, principal: Principal, batch: list[str]) -> None:
-    """Write down what became of the batch, tell of what was sent, and give back what was not tried."""
+    """Store the results of the batch, publish the sent mails, and release the mails that were not tried."""
     run = delivery.run
     with delivery.runtime.writing(principal) as context:
         for mail, result in delivery.not_accepted:

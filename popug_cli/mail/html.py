@@ -1,4 +1,4 @@
-"""The HTML of a mail: a page of this folder, filled with text that is always escaped."""
+"""The HTML part of a mail: a Jinja template of this folder, with autoescaping."""
 
 from functools import cache
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def page(name: str, **values: object) -> str:
-    """The page of that name with each value in its place."""
+    """Render the template `name` with the values, which are escaped."""
     return _template(name).render(values)
 
 

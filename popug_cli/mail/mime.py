@@ -1,4 +1,4 @@
-"""A mail as the bytes that go over the wire; headers of the usual shape are written by hand, for speed."""
+"""MIME rendering of mails. Common headers are formatted directly instead of by the ``email`` package, for speed."""
 
 import re
 from base64 import encodebytes
@@ -21,7 +21,7 @@ _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9-]
 
 
 class RenderedMail(NamedTuple):
-    """A mail with its envelope: bare addresses, and the whole content with CRLF ends of lines."""
+    """A mail with its envelope: bare addresses, and the content with CRLF line endings."""
 
     sender: str
     receiver: str
@@ -32,14 +32,14 @@ class RenderedMail(NamedTuple):
 def render(
     *, username: str, to: str, sender: str, message_id: str, date: datetime, subject: str, text: str, html: str
 ) -> RenderedMail:
-    """The same arguments give the same bytes; raises ``ValueError`` for what is no Message-ID or receiver's address.
+    """Render a mail; the same arguments give the same bytes. `subject` is one line of ASCII.
 
-    ``subject`` is plain ASCII on one line.
+    Raise ``ValueError`` if the Message-ID or the receiver's address is not valid.
     """
     assert subject.isascii()
     assert subject.isprintable()
     if not (identity := _MESSAGE_ID.fullmatch(message_id)):
-        raise ValueError(f"{message_id!r} is no Message-ID")
+        raise ValueError(f"{message_id!r} is not a valid Message-ID")
     from_line, address = _sender(sender)
     boundary = f"part-of-{identity[1]}"
     head = (
@@ -69,9 +69,9 @@ def _to_line(username: str, to: str) -> str:
     try:
         message["To"] = Address(display_name=escape_hidden(username), addr_spec=to)
     except (ValueError, IndexError, MessageError) as error:
-        raise ValueError(f"{to!r} is no address") from error
+        raise ValueError(f"{to!r} is not a valid address") from error
     if not to.isascii():
-        raise ValueError(f"{to!r} is no address that every server takes")
+        raise ValueError(f"{to!r} is not ASCII, so not every server accepts it")
     return str(message["To"].fold(policy=POLICY))
 
 
@@ -82,7 +82,7 @@ def _date(date: datetime) -> str:
 
 @lru_cache(maxsize=4)
 def _sender(sender: str) -> tuple[str, str]:
-    """The line of the sender, and the bare address."""
+    """Return the From header and the bare address of the sender."""
     message = EmailMessage(policy=POLICY)
     message["From"] = sender
     return str(message["From"].fold(policy=POLICY)), str(message["From"].addresses[0].addr_spec)

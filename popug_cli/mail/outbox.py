@@ -1,7 +1,7 @@
 """The outbox: mails are claimed with a lease in one transaction and marked in another.
 
-That a mail was sent is marked by itself, at once; what follows from it, the ``mail_sent``, is owed until it is told
-together with that of others, by whoever comes next where the sender died.
+A sent mail is marked at once, in its own transaction. The ``mail_sent`` event is published later in a batch; if the
+sender dies first, the next process publishes it.
 """
 
 import json
@@ -20,7 +20,7 @@ from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 from popug_cli.storage.engine import execute, insert_many, raw_connection, scalar
 
-# No wait and no lease is as long as what is beyond: those were given by a clock that has been set back since.
+# A due time or lease beyond these limits was set before the clock was set back, so it does not count.
 CLAIMABLE = (
     "FROM mail_outbox JOIN mail_receivers ON mail_receivers.user_id = mail_outbox.user_id"
     " WHERE told = 0 AND (status = 'queued' AND held = 0"
@@ -58,7 +58,7 @@ RELEASE = (
 
 
 class ClaimedMail(NamedTuple):
-    """A mail that is this process's to send until ``lease_until``; time and payload are as they are stored."""
+    """A mail leased to this process until `lease_until`; `queued_at` and `payload` are in their stored form."""
 
     mail_id: str
     message_id: str
@@ -77,9 +77,9 @@ class ClaimedMail(NamedTuple):
 
 
 def claimable(context: Context, *, include_not_due: bool) -> list[str]:
-    """The ids of the mails that could be claimed now; what has failed comes after what was never tried.
+    """Return the ids of the mails that can be claimed now, those with the fewest attempts first.
 
-    So no mail that ends a run keeps the others from going out. ``include_not_due`` takes what is not due yet, too.
+    So a mail that aborts each run does not block the others. `include_not_due` adds mails that are not due yet.
     """
     rows = raw_connection(context.connection).execute(
         SELECT_CLAIMABLE_IDS, _limits(context, include_not_due=include_not_due)
@@ -90,7 +90,7 @@ def claimable(context: Context, *, include_not_due: bool) -> list[str]:
 def claim(
     context: Context, mail_ids: Sequence[str], *, lease_until: datetime, include_not_due: bool
 ) -> list[ClaimedMail]:
-    """Lease those of the mails that can be claimed still."""
+    """Lease the mails among `mail_ids` that can still be claimed, and return them."""
     parameters = _limits(context, include_not_due=include_not_due) | {"mail_ids": json.dumps(mail_ids)}
     rows = raw_connection(context.connection).execute(SELECT_CLAIMABLE, parameters).fetchall()
     insert_many(context.connection, SET_LEASE, [(to_rfc3339(lease_until), row[0]) for row in rows])
@@ -103,7 +103,7 @@ def claim(
 
 
 def count_claimable(context: Context, *, include_not_due: bool) -> int:
-    """How many mails could be claimed now."""
+    """Return how many mails can be claimed now."""
     return int(scalar(context.connection, COUNT_CLAIMABLE, **_limits(context, include_not_due=include_not_due)))
 
 
@@ -117,7 +117,7 @@ def _limits(context: Context, *, include_not_due: bool) -> dict[str, Any]:
 
 
 def count_unsent(context: Context) -> tuple[int, int]:
-    """How many mails are still to be sent, and how many of these are held back."""
+    """Return how many mails are still to be sent, and how many of these are held."""
     statement = text(
         "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox WHERE told = 0 AND status IN ('queued', 'sending')"
     )
@@ -126,7 +126,7 @@ def count_unsent(context: Context) -> tuple[int, int]:
 
 
 def claimed_until(context: Context) -> datetime | None:
-    """When the last of the leases ends by which mails are being sent; None where none is."""
+    """Return when the last lease ends, or None if no mail is leased."""
     lease_until = scalar(
         context.connection, "SELECT max(lease_until) FROM mail_outbox WHERE told = 0 AND status = 'sending'"
     )
@@ -134,7 +134,7 @@ def claimed_until(context: Context) -> datetime | None:
 
 
 def release_held(context: Context) -> None:
-    """Let go what is held back, and tell of each."""
+    """Release all held mails and publish ``mail_released`` for each."""
     statement = (
         "UPDATE mail_outbox SET held = 0 WHERE told = 0 AND held = 1 AND status <> 'sent'"
         " RETURNING mail_id, user_id, business_date"
@@ -144,7 +144,7 @@ def release_held(context: Context) -> None:
 
 
 def hold_all(context: Context) -> None:
-    """Hold back whatever is not sent, until somebody lets it go."""
+    """Hold all mails that are not sent until the operator releases them; their leases end."""
     statement = (
         "UPDATE mail_outbox SET held = 1, lease_until = NULL,"
         " status = CASE status WHEN 'sending' THEN 'queued' ELSE status END WHERE told = 0 AND status <> 'sent'"
@@ -153,17 +153,17 @@ def hold_all(context: Context) -> None:
 
 
 def mark_sent(write: WriteStatement, mails: Sequence[ClaimedMail], now: datetime) -> None:
-    """The transport has taken them; to be told."""
+    """Mark mails that the transport accepted; their ``mail_sent`` events are still to be published."""
     write(MARK_SENT, [(to_rfc3339(now), mail.email, mail.mail_id) for mail in mails])
 
 
 def has_unpublished(context: Context) -> bool:
-    """Whether there are mails that were sent and not told of."""
+    """Return whether a sent mail has an unpublished ``mail_sent`` event."""
     return bool(scalar(context.connection, f"SELECT EXISTS (SELECT 1 {UNPUBLISHED})"))
 
 
 def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> None:
-    """Tell of the mails that were sent and not told of, those of some ids or all."""
+    """Publish the outstanding ``mail_sent`` events, of the mails in `mail_ids` or of all."""
     statement = (
         f"{SELECT_UNPUBLISHED} ORDER BY mail_id"
         if mail_ids is None
@@ -178,7 +178,7 @@ def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> Non
 
 
 def mark_failed(context: Context, mail: ClaimedMail, error: str) -> None:
-    """The transport refuses it for good."""
+    """Mark a mail that the transport rejected permanently, and publish ``mail_failed``."""
     lease = to_rfc3339(mail.lease_until)
     if execute(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
         cause = context.log.by_id(mail.cause_id) if mail.cause_id else None
@@ -187,7 +187,7 @@ def mark_failed(context: Context, mail: ClaimedMail, error: str) -> None:
 
 
 def reschedule(context: Context, mail: ClaimedMail, error: str) -> None:
-    """It could not be sent now and is due again after a while."""
+    """Queue a mail that could not be sent now again, due after a back-off."""
     due_at = context.now + wait_after(mail.attempts + 1, random_unit(context.randomness))
     lease = to_rfc3339(mail.lease_until)
     execute(
@@ -196,9 +196,10 @@ def reschedule(context: Context, mail: ClaimedMail, error: str) -> None:
 
 
 def postpone_all(context: Context, error: str, times: int) -> None:
-    """Let all mail wait, for an error has ended a run in which it was met by so many mails.
+    """Postpone the due mails, and those with the same error, after `error` aborted a run.
 
-    The wait is that of a mail which has failed as often as runs have ended so.
+    The delay grows with the number of runs that ended with this error. That number is estimated: the attempts of all
+    mails with this error, divided by `times`, the number of mails that met it in this run.
     """
     counted = "SELECT sum(attempts) FROM mail_outbox WHERE told = 0 AND status = 'queued' AND last_error = :error"
     runs = int(scalar(context.connection, counted, error=error) or 0) // max(1, times)
@@ -211,6 +212,6 @@ def postpone_all(context: Context, error: str, times: int) -> None:
 
 
 def release(context: Context, mails: Sequence[ClaimedMail]) -> None:
-    """They were not tried."""
+    """Release the leases of mails that were not tried."""
     for mail in mails:
         execute(context.connection, RELEASE, mail=mail.mail_id, lease_until=to_rfc3339(mail.lease_until))

@@ -1,4 +1,4 @@
-"""The payslip: a payout as a mail, in text and in HTML; pure."""
+"""The payslip: render a payout as a mail, in text and HTML (pure functions)."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -27,7 +27,7 @@ HEAD_SENTENCE = "The head of the log's chain, to prove that nothing was rewritte
 
 
 class PrintedLine(NamedTuple):
-    """A row of the payslip's table, in words."""
+    """A row of the payslip's table, formatted."""
 
     time: str
     what: str
@@ -38,9 +38,9 @@ class PrintedLine(NamedTuple):
 def message_of(
     payout: PayoutMade, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
 ) -> RenderedMail:
-    """The whole mail; the same arguments give the same bytes.
+    """Render the payslip; the same arguments give the same bytes.
 
-    Raises ``ValueError`` where the receiver's address is none.
+    Raise ``ValueError`` if the receiver's address is not valid.
     """
     lines = _lines(payout, calendar)
     return render(
@@ -56,7 +56,7 @@ def message_of(
 
 
 def check_sender(sender: str) -> None:
-    """Raise ``invalid_setting`` where a text is not exactly one sender."""
+    """Raise ``invalid_setting`` unless `sender` is exactly one address with a domain."""
     message = EmailMessage(policy=POLICY)
     try:
         message["From"] = sender
@@ -66,14 +66,14 @@ def check_sender(sender: str) -> None:
     if not good or not message["From"].addresses[0].domain:
         raise InvalidInput(
             "invalid_setting",
-            f"{sender!r} is no sender of mail.",
+            f"{sender!r} is not a valid mail sender.",
             hint="Run `popug config set mail.from popug@your.domain`.",
             details={"key": "mail.from"},
         )
 
 
 def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:
-    """The payslip in plain text."""
+    """Return the payslip as plain text."""
     return _text(payout, username, _lines(payout, calendar))
 
 
@@ -126,7 +126,7 @@ def _lines(payout: PayoutMade, calendar: Calendar) -> list[PrintedLine]:
 
 
 def _line(line: PayslipLine, business_date: date, calendar: Calendar) -> PrintedLine:
-    """A row; what happened on another date than it is entered under says so."""
+    """Format a row. Show the date too if it differs from the business date."""
     local = calendar.local(line.occurred_at)
     time = f"{local.hour:02}:{local.minute:02}"
     if local.date() != business_date:

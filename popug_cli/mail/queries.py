@@ -1,4 +1,4 @@
-"""What may be asked of mail."""
+"""Queries about mail."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ SELECT_ONE_MAIL = text(f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id")
 
 
 def list_mails(message: ListMails, context: Context) -> Mails:
-    """Payout mails, oldest first."""
+    """Return the mails, oldest first; only those with `message.status`, if it is given."""
     rows = context.connection.execute(SELECT_ALL_MAILS, {"status": message.status})
     return Mails([_line(row) for row in rows.mappings()])
 
 
 def show_mail(message: ShowMail, context: Context) -> MailDetails:
-    """One payout mail with its text; raises ``mail_not_found``."""
+    """Return one mail with its text; raise ``mail_not_found``."""
     from popug_cli.mail.summary import content_of, text_of
 
     row = find(message.mail_id, context)
@@ -40,18 +40,18 @@ def show_mail(message: ShowMail, context: Context) -> MailDetails:
 
 
 def line_of(mail_id: str, context: Context) -> MailLine:
-    """One payout mail; raises ``mail_not_found``."""
+    """Return one mail as it is listed; raise ``mail_not_found``."""
     return _line(find(mail_id, context))
 
 
 def find(mail_id: str, context: Context) -> dict[str, Any]:
-    """The row of one payout mail; raises ``mail_not_found``."""
+    """Return the row of one mail; raise ``mail_not_found``."""
     row = context.connection.execute(SELECT_ONE_MAIL, {"mail_id": mail_id}).mappings().first()
     if row is None:
         raise NotFound(
             "mail_not_found",
             f"There is no mail {mail_id}.",
-            hint="Run `popug mail list` for all of them.",
+            hint="Run `popug mail list` to see all mails.",
             details={"mail_id": mail_id},
         )
     return dict(row)

@@ -1,4 +1,4 @@
-"""An SMTP client to which a server cannot talk for ever: each reply ends in time and at a bounded length."""
+"""An SMTP client that limits the time and the length of each server reply."""
 
 import io
 import smtplib
@@ -13,7 +13,7 @@ MAX_REPLY_BYTES = 65_536
 
 
 class BoundedReplies(io.RawIOBase):
-    """What a server says; one reply may last as long, in all, as the socket waits for one byte."""
+    """Stream of server replies. One whole reply may take as long as the socket's time-out for one read."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -21,22 +21,22 @@ class BoundedReplies(io.RawIOBase):
         self.begin()
 
     def begin(self) -> None:
-        """A reply is waited for."""
+        """Start the limits for the next reply."""
         self._deadline, self._bytes_left, self._has_begun = time.monotonic() + self._seconds, MAX_REPLY_BYTES, False
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """The next bytes; raises ``TimeoutError`` or another ``OSError`` for a reply without an end."""
+        """Read the next bytes; raise ``TimeoutError`` if the reply is too slow, ``OSError`` if it is too long."""
         count = self._receive(buffer) if self._has_begun else self._socket.recv_into(buffer)
         self._has_begun = True
         self._bytes_left -= count
         return count
 
     def _receive(self, buffer: "WriteableBuffer") -> int:
-        """What comes in the rest of the time; most replies come whole, so that their socket's own time is enough."""
+        """Receive within the remaining time. The first read needs no limit but the socket's own time-out."""
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             raise TimeoutError("its answer does not end in time")
@@ -50,10 +50,10 @@ class BoundedReplies(io.RawIOBase):
 
 
 class Client(smtplib.SMTP):
-    """A client whose replies are bounded."""
+    """An SMTP client with bounded replies."""
 
     def getreply(self) -> tuple[int, bytes]:
-        """The next reply."""
+        """Return code and text of the next reply."""
         if self.file is None:
             assert self.sock is not None
             self._replies = BoundedReplies(self.sock)
@@ -63,4 +63,4 @@ class Client(smtplib.SMTP):
 
 
 class TlsClient(Client, smtplib.SMTP_SSL):
-    """The same over TLS from the start."""
+    """The same client with implicit TLS."""

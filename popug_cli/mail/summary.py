@@ -1,4 +1,4 @@
-"""The summary of a closed day for management, as a mail of its own."""
+"""The summary of a closed day: queue it for management and render it as a mail."""
 
 from datetime import datetime
 
@@ -23,38 +23,38 @@ from popug_cli.storage.engine import insert_many
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What a summary tells: the day's figures, and the dearest of its completed tasks."""
+    """Content of a summary: the day's figures and its most expensive completed task."""
 
     figures: DayClosed
     dearest: MostExpensiveTask | None
 
 
 def content_of(kind: str, payload: str) -> PayoutMade | Summary:
-    """What a mail of that kind tells, from its stored payload."""
+    """Decode the stored payload of a mail."""
     if kind == MailKind.SUMMARY:
         return msgspec.json.decode(payload, type=Summary)
     return msgspec.json.decode(payload, type=PayoutMade)
 
 
 def may_receive(role: Role, *, active: bool) -> bool:
-    """Whether somebody is of management now, so that the figures are for them."""
+    """Return whether a user with this role and activity may see the figures."""
     return active and role in ACCOUNTING
 
 
 def due_days(context: Context) -> list[DayClosed]:
-    """The closed days that management has not been told of, oldest first."""
+    """Return the closed days whose summaries are not queued yet, oldest first."""
     statement = text("SELECT payload FROM mail_summaries WHERE queued = 0 ORDER BY business_date")
     return [msgspec.json.decode(payload, type=DayClosed) for payload in context.connection.execute(statement).scalars()]
 
 
 def recipients(context: Context) -> list[str]:
-    """The ids of those whom summaries are for."""
+    """Return the ids of the users who receive summaries."""
     rows = context.connection.execute(text("SELECT user_id, role, active FROM mail_receivers ORDER BY user_id"))
     return [row.user_id for row in rows if may_receive(Role(row.role), active=bool(row.active))]
 
 
 def enqueue(summary: Summary, context: Context) -> None:
-    """Queue a day's summary for each who may read it, once."""
+    """Queue a day's summary once for each recipient."""
     day, payload, now = summary.figures.business_date.isoformat(), msgspec.json.encode(summary).decode(), context.now
     mails = []
     for user_id in recipients(context):
@@ -68,7 +68,10 @@ def enqueue(summary: Summary, context: Context) -> None:
 def message_of(
     summary: Summary, *, username: str, to: str, sender: str, message_id: str, queued_at: datetime, calendar: Calendar
 ) -> RenderedMail:
-    """The whole mail; the same arguments give the same bytes."""
+    """Render the summary; the same arguments give the same bytes.
+
+    Raise ``ValueError`` if the receiver's address is not valid.
+    """
     figures = summary.figures
     return render(
         username=username,
@@ -83,7 +86,7 @@ def message_of(
 
 
 def text_of(content: PayoutMade | Summary, username: str, calendar: Calendar) -> str:
-    """A mail of either kind in plain text."""
+    """Return a payslip or a summary as plain text."""
     if isinstance(content, PayoutMade):
         return payslip.text_of(content, username, calendar)
     rows = _rows(content)
@@ -111,7 +114,7 @@ def _first_line(summary: Summary) -> str:
 
 
 def _rows(summary: Summary) -> list[tuple[str, str, str]]:
-    """Name, value and what belongs to it."""
+    """Return the rows of the table: name, value, remark."""
     figures, dearest = summary.figures, summary.dearest
     task = f"#{dearest.task.number} {escape_hidden(dearest.task.title)}" if dearest else "nothing was completed"
     return [

@@ -5,7 +5,7 @@ from sqlmodel import Field, SQLModel
 
 
 class ReceiverRow(SQLModel, table=True):
-    """Where somebody's mail goes now, and who they are now."""
+    """The current address, name, role and activity of a user."""
 
     __tablename__ = "mail_receivers"
     __table_args__ = (CheckConstraint("active IN (0, 1)", name="active_or_not"), {"sqlite_strict": True})
@@ -18,10 +18,9 @@ class ReceiverRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """A mail: a payslip, whose ``payload`` is the data of its ``payout_made``, or a day's summary.
+    """A mail: a payslip, whose `payload` is the data of its ``payout_made``, or a day's summary.
 
-    ``cause_id`` is the event that a payslip tells of; ``held`` keeps it back until it is released. ``told`` says that
-    the log tells of its being sent, and nothing is left to be done about it.
+    `cause_id` is the ``payout_made`` event of a payslip; `held` prevents sending until the mail is released.
     """
 
     __tablename__ = "mail_outbox"
@@ -57,11 +56,11 @@ class OutboxRow(SQLModel, table=True):
     queued_at: str
     sent_at: str | None
     sent_to: str | None
-    told: int = Field(sa_column_kwargs={"server_default": text("0")})
+    told: int = Field(sa_column_kwargs={"server_default": text("0")})  # 1 once its mail_sent event is published
 
 
 class SummaryRow(SQLModel, table=True):
-    """A closed day that management is to hear of; ``payload`` is the data of its ``day_closed``."""
+    """A closed day to summarize for management; `payload` is the data of its ``day_closed``."""
 
     __tablename__ = "mail_summaries"
     __table_args__ = (CheckConstraint("queued IN (0, 1)", name="queued_or_not"), {"sqlite_strict": True})

@@ -1,4 +1,4 @@
-"""Where mail goes: a Maildir, or an SMTP server over one connection for many mails."""
+"""Mail transports: a Maildir, or an SMTP server with one connection for many mails."""
 
 import os
 import re
@@ -29,17 +29,17 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9-]+")
 
 
 class Verdict(Enum):
-    """What became of a mail that was handed over."""
+    """The outcome of sending a mail."""
 
-    ACCEPTED = "taken"
-    DEFERRED = "not now"
-    REJECTED = "never"
-    DISCONNECTED = "the connection broke, so that nobody knows whether it was taken"
-    UNAVAILABLE = "there is no connection, or no mail of ours is taken"
+    ACCEPTED = "accepted"
+    DEFERRED = "rejected for now"
+    REJECTED = "rejected permanently"
+    DISCONNECTED = "the connection broke, and it is unknown whether the mail was accepted"
+    UNAVAILABLE = "there is no connection, or the server accepts none of our mail"
 
 
 class DeliveryResult(NamedTuple):
-    """A verdict, and the reason where it is not ``ACCEPTED``."""
+    """A verdict, and the reason unless it is ``ACCEPTED``."""
 
     verdict: Verdict
     error: str = ""
@@ -52,48 +52,49 @@ MarkingStep = Callable[[], None]
 
 
 class MailTransport(Protocol):
-    """Takes mails, each to its one receiver.
+    """Sends mails, each to one receiver.
 
-    What was taken is certain once ``settle`` said so; one step lasts up to ``step_seconds``.
+    An accepted mail is durable once `settle` succeeds. One step takes up to `step_seconds`.
     """
 
     step_seconds: int
 
     def __enter__(self) -> Self:
-        """Nothing is connected yet."""
+        """Return the transport; the first `send` connects."""
         ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let go of what was held."""
+        """Close the connection."""
         ...
 
     def send(
         self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
     ) -> DeliveryResult:
-        """Hand over one mail.
+        """Send one mail.
 
-        A transport that settles each mail calls ``start_marking`` as soon as it has begun, which begins to mark the
-        mails before this one. It calls ``finish_marking``, which waits for that, before the server could accept this
-        one; what that raises is raised here, and the mail was not accepted. It calls ``prepare_next`` while it waits.
+        A transport that settles each mail by itself calls `start_marking` at the start, to begin marking the mails
+        before this one. It calls `finish_marking` to wait for the marks, before the server could accept this mail. An
+        error of `finish_marking` is raised; the mail was not accepted then. It calls `prepare_next` while it waits for
+        the server.
         """
         ...
 
     def settle(self) -> DeliveryResult:
-        """Make certain what was taken."""
+        """Make the accepted mails durable."""
         ...
 
 
 def open_transport(settings: Settings, home: Home) -> MailTransport:
-    """The transport that the settings choose."""
+    """Return the transport that the settings choose, not connected yet."""
     return Smtp(settings) if settings.text("mail.transport") == "smtp" else Maildir(home.maildir)
 
 
 class Maildir:
-    """A Maildir: each mail is a file of its owner's, named by its Message-ID, so that a repeat replaces it.
+    """A Maildir: each mail is a file, readable by its owner only and named by its Message-ID.
 
-    Many are made certain by one sync of their directory, and marked then.
+    A repeated mail replaces the file. One sync of the directory settles many mails, which are marked afterwards.
     """
 
     step_seconds = MAILDIR_STEP_SECONDS
@@ -102,18 +103,18 @@ class Maildir:
         self._root = root
 
     def __enter__(self) -> Self:
-        """Nothing is held."""
+        """Return the transport; there is nothing to open."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is held."""
+        """Do nothing; there is nothing to close."""
 
     def send(
         self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
     ) -> DeliveryResult:
-        """Write a file under ``tmp``, synced, then move it to ``new``."""
+        """Write and sync a file in ``tmp``, then move it to ``new``."""
         name = _file_name(mail)
         content = mail.content.replace(b"\r\n", b"\n")
         try:
@@ -125,7 +126,7 @@ class Maildir:
         return ACCEPTED
 
     def settle(self) -> DeliveryResult:
-        """Sync the directory, so that the files keep their names."""
+        """Sync the directory, so that the moves are durable."""
         try:
             descriptor = os.open(self._root / "new", os.O_RDONLY)
             try:
@@ -142,7 +143,7 @@ class Maildir:
 
 
 class Smtp:
-    """An SMTP server; the connection is made with the first mail and used for all that follow."""
+    """An SMTP server. The first mail opens a connection, which all others use."""
 
     def __init__(self, settings: Settings) -> None:
         self.step_seconds = settings.number("mail.smtp_timeout_seconds")
@@ -150,13 +151,13 @@ class Smtp:
         self._client: smtplib.SMTP | None = None
 
     def __enter__(self) -> Self:
-        """Nothing is connected yet."""
+        """Return the transport; the first `send` connects."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take leave of the server."""
+        """Send QUIT unless an error is raised, and close the connection."""
         if self._client is not None and error is None:
             with suppress(OSError):
                 self._client.quit()
@@ -165,7 +166,7 @@ class Smtp:
     def send(
         self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
     ) -> DeliveryResult:
-        """Hand one mail to the server, which takes it by the dot that ends its content, and not before."""
+        """Send one mail. The server accepts it only after the dot that ends its content."""
         if self._client is None:
             start_marking()
             finish_marking()
@@ -184,7 +185,7 @@ class Smtp:
         return outcome
 
     def settle(self) -> DeliveryResult:
-        """The server answers for what it took."""
+        """Do nothing; the server's reply to each mail has settled it."""
         return ACCEPTED
 
     def _connect(self) -> "smtplib.SMTP":
@@ -212,7 +213,10 @@ class Smtp:
         return client
 
     def _trust(self) -> "ssl.SSLContext":
-        """Certificates and host names are checked, always; against the machine's and the file's authorities."""
+        """Return a TLS context that always checks certificate and host name.
+
+        It trusts the system's authorities and those in ``mail.smtp_ca_file``.
+        """
         import ssl
 
         trust = ssl.create_default_context()
@@ -241,7 +245,7 @@ class Smtp:
 
 
 def _envelope(client: "smtplib.SMTP", mail: RenderedMail, start_marking: MarkingStep) -> DeliveryResult | None:
-    """Say whose mail comes; nothing comes back where the server waits for its content."""
+    """Send MAIL, RCPT and DATA. Return None if the server waits for the content, else the rejection."""
     import smtplib
 
     try:
@@ -266,7 +270,7 @@ def _envelope(client: "smtplib.SMTP", mail: RenderedMail, start_marking: Marking
 def _data(
     client: "smtplib.SMTP", mail: RenderedMail, finish_marking: MarkingStep, prepare_next: MarkingStep
 ) -> DeliveryResult:
-    """Give the content, with every dot doubled that begins a line."""
+    """Send the content, doubling each dot that begins a line (RFC 5321, 4.5.2), and return the outcome."""
     assert mail.content.endswith(b"\r\n")
     finish_marking()
     try:
@@ -279,7 +283,7 @@ def _data(
 
 
 def _sender_rejection(code: int, reason: bytes) -> Verdict:
-    """What a 5xx to the sender means, with whom the size of the mail is told (RFC 1870)."""
+    """Classify a 5xx reply to MAIL: it rejects this mail if the announced size is too large (RFC 1870), else all."""
     is_too_large = code == TOO_LARGE or _reply_text(code, reason).partition(" ")[2].startswith(TOO_LARGE_ENHANCED)
     return Verdict.REJECTED if is_too_large else Verdict.UNAVAILABLE
 
@@ -287,9 +291,9 @@ def _sender_rejection(code: int, reason: bytes) -> Verdict:
 def _rejected(
     client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict = Verdict.REJECTED
 ) -> DeliveryResult:
-    """Leave the connection ready for another mail, or closed where the server said that it closes it.
+    """Return the result of a rejection: 4xx is temporary, 5xx is permanent.
 
-    A refusal means: 4xx may pass, 5xx will not, and some servers hang up with it.
+    Reset the connection for the next mail, or close it if the server closes it.
     """
     try:
         if code == CLOSING:
@@ -312,7 +316,7 @@ def _reply_text(code: int, reason: bytes | str) -> str:
 
 
 def _connection_error(error: OSError | UnicodeError) -> str:
-    """Why there is no connection, in words."""
+    """Describe why connecting failed."""
     import smtplib
     import ssl
 
@@ -321,7 +325,7 @@ def _connection_error(error: OSError | UnicodeError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, socket.gaierror | UnicodeError):
-        return "there is no host of that name"
+        return "there is no host with that name"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     return (error.strerror if error.errno else str(error)) or str(error) or type(error).__name__

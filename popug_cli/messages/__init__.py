@@ -1,1 +1,1 @@
-"""The published language: commands, queries, their answers, and events; everything that crosses a boundary."""
+"""The published language: commands, queries, their results, and events; everything that crosses a boundary."""

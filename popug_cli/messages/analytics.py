@@ -1,4 +1,4 @@
-"""What is asked of analytics."""
+"""Messages of analytics."""
 
 from datetime import date, datetime
 
@@ -18,9 +18,9 @@ class MostExpensiveTask(msgspec.Struct, frozen=True):
 
 
 class MostExpensive(msgspec.Struct, frozen=True):
-    """The dearest completed task of the day, the ISO week and the month, and day by day, latest first.
+    """The most expensive completed tasks of the day, the ISO week and the month, and of each day, latest first.
 
-    ``month_to_date`` is that of the days of ``by_day`` together.
+    ``month_to_date`` is the most expensive task of all days in ``by_day``.
     """
 
     day: MostExpensiveTask | None
@@ -31,7 +31,7 @@ class MostExpensive(msgspec.Struct, frozen=True):
 
 
 class Analytics(msgspec.Struct, frozen=True):
-    """What management sees of a business date."""
+    """The figures of a business date for management."""
 
     business_date: date
     income_cents: int
@@ -41,7 +41,7 @@ class Analytics(msgspec.Struct, frozen=True):
 
 @declare("analytics", roles=ADMINS)
 class GetAnalytics(Query[Analytics], frozen=True, kw_only=True):
-    """Ask for the figures of a date, today by default."""
+    """Return the figures of a date, today by default."""
 
     day: date | None = None
     as_of_time: datetime | None = None

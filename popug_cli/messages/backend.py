@@ -1,4 +1,4 @@
-"""The place of ``perform`` as its faces see it: this process, or a server."""
+"""The port through which interfaces perform messages: in this process, or on a server."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -15,21 +15,21 @@ Answer = TypeVar("Answer")
 
 
 class Backend(Protocol):
-    """Where messages are performed."""
+    """Performs messages."""
 
     @property
     def calendar(self) -> "Calendar":
-        """The dates of the company's zone."""
+        """The calendar of the company's time zone."""
         ...
 
     def now(self) -> "datetime":
-        """The present instant by the company's clock, in UTC."""
+        """Return the current instant by the company's clock, in UTC."""
         ...
 
     def perform(self, message: Message[Answer], token: str | None = None) -> Answer:
-        """Do what the message asks for on behalf of the token's holder; raises a ``PopugError`` for every refusal."""
+        """Perform the message on behalf of the token's user; raise a ``PopugError`` for every refusal."""
         ...
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
-        """The events that a message asks for, and then those that happen, without an end; some at a time."""
+        """Yield the events that the message asks for, then new ones as they happen, in lists and without end."""
         ...

@@ -1,4 +1,4 @@
-"""How messages are declared: what each is, who may send it, and which command line sends it."""
+"""Declarations of messages and events: what each is, who may send it, and which command line sends it."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ EventType = TypeVar("EventType", bound="type[Event]")
 
 
 class Role(StrEnum):
-    """What a person is in the company; one at a time."""
+    """The role of a user; a user has one at a time."""
 
     ADMIN = "admin"
     MANAGER = "manager"
@@ -22,7 +22,7 @@ class Role(StrEnum):
 
 
 class Access(StrEnum):
-    """What a message needs of its sender."""
+    """The credentials that a message needs."""
 
     TOKEN = "token"  # noqa: S105 - the word, not a secret
     OPERATOR = "operator"
@@ -38,7 +38,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class Message(msgspec.Struct, Generic[Answer], frozen=True, forbid_unknown_fields=True):
-    """A request to a module; ``Answer`` is what comes back."""
+    """A request to a module; ``Answer`` is the type of its result."""
 
 
 class Command(Message[Answer], frozen=True):
@@ -50,11 +50,11 @@ class Query(Message[Answer], frozen=True):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """What is known of a kind of message: its module, its command line and who may send it.
+    """The declaration of a message: its module, its command line and the roles that may send it.
 
-    ``others`` are the roles that may name somebody other than themselves in the field ``username``; for a message
-    without that field they are the roles too. ``scopes`` are the scopes of machine tokens that may send it although
-    they may send nothing else.
+    ``roles_for_others`` are the roles that may name another user in the field ``username``; without that field they
+    equal ``roles``. ``scopes`` are those of machine tokens: a token with one of them may send this message, and no
+    message without its scope.
     """
 
     message: "type[Message[Any]]"
@@ -72,22 +72,22 @@ class Declaration(msgspec.Struct, frozen=True):
 
     @property
     def is_command(self) -> bool:
-        """Whether it may change something."""
+        """Whether the message may change something."""
         return issubclass(self.message, Command)
 
     @property
     def has_username(self) -> bool:
-        """Whether it says whom it is about, so that oneself and others make a difference."""
+        """Whether the message has a field ``username``, so that ``roles_for_others`` applies."""
         return "username" in self.message.__struct_fields__
 
     @property
     def is_secret(self) -> bool:
-        """Whether it carries a password or is answered with a token, so that neither may be kept."""
+        """Whether the message has a password or its result a token; neither may be stored."""
         return "password" in self.message.__struct_fields__ or "token" in getattr(self.answer, "__struct_fields__", ())
 
     @property
     def answer(self) -> Any:
-        """The type of its answer."""
+        """The type of the result."""
         return get_args(self.message.__orig_bases__[0])[0]  # type: ignore[attr-defined]
 
 
@@ -102,7 +102,7 @@ def declare(
     access: Access = Access.TOKEN,
     scopes: frozenset[str] = frozenset(),
 ) -> Callable[[MessageType], MessageType]:
-    """Say once of a message which command line sends it and who may; its module is the file it stands in."""
+    """Register a message with its command line and the roles that may send it; its module is its file."""
     assert bool(roles) == (access is Access.TOKEN), "roles belong to messages that need a token"
 
     def register(message: MessageType) -> MessageType:
@@ -141,12 +141,12 @@ EVENTS: "dict[str, type[Event]]" = {}
 
 
 def schema_uri(event_type: str) -> str:
-    """The name of the JSON Schema of an event type."""
+    """Return the URI of the JSON Schema of an event type."""
     return f"urn:popug:schema:{event_type}"
 
 
 def event(publisher: str, version: int, *, subject_field: str) -> Callable[[EventType], EventType]:
-    """Say once of an event who publishes it, in which version, and which field orders it."""
+    """Register an event with its publisher, its version and the field that is its ordering key."""
 
     def register(shape: EventType) -> EventType:
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", shape.__name__).lower().removesuffix(f"_v{version}")
@@ -161,16 +161,16 @@ def event(publisher: str, version: int, *, subject_field: str) -> Callable[[Even
 
 
 def declarations() -> Iterator[Declaration]:
-    """Every declared message, by module and name."""
+    """Yield all declarations, by module and name."""
     yield from sorted(DECLARATIONS.values(), key=lambda declaration: (declaration.module, declaration.name))
 
 
 class Nothing(msgspec.Struct, frozen=True):
-    """The answer where there is nothing to say."""
+    """An empty result."""
 
 
 class ImportResult(msgspec.Struct, frozen=True):
-    """What an import did: lines taken, and lines skipped because they had been taken before."""
+    """The number of lines that were imported, and of those skipped because they had been imported before."""
 
     imported: int
     skipped: int

@@ -1,4 +1,4 @@
-"""What is said to and by billing: prices, entries, balances, days."""
+"""Messages of billing: prices, entries, balances, days."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -23,7 +23,7 @@ from popug_cli.messages.identity import Scope
 
 
 class EntryKind(StrEnum):
-    """What an entry is. The kind alone decides what the entry does to a balance, to fees and to rewards.
+    """The kind of an entry. It alone decides what the entry does to a balance, to fees and to rewards.
 
     ``balance_sign`` is 1 if an entry adds to the balance of its employee, and -1 if it takes from it. ``fee_sign`` and
     ``reward_sign`` say the same of the fees and the rewards of its day; they are 0 if it does not change them.
@@ -40,7 +40,7 @@ class EntryKind(StrEnum):
     REWARD_REVERSAL = "reward_reversal", -1, 0, -1
 
     def __new__(cls, value: str, balance_sign: int = 0, fee_sign: int = 0, reward_sign: int = 0) -> "EntryKind":
-        """Make a kind with its signs."""
+        """Create a kind with its signs."""
         kind = str.__new__(cls, value)
         kind._value_ = value
         kind.balance_sign, kind.fee_sign, kind.reward_sign = balance_sign, fee_sign, reward_sign
@@ -48,14 +48,14 @@ class EntryKind(StrEnum):
 
 
 class TaskRef(msgspec.Struct, frozen=True):
-    """A task as people name it."""
+    """The number and title of a task."""
 
     number: int
     title: str
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A line of somebody's account: what it did to the balance and the balance after it, in cents."""
+    """A line of an account: the amount, its effect on the balance and the balance after it, in cents."""
 
     entry_id: str
     occurred_at: datetime
@@ -70,7 +70,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """What somebody has, and the rewards of that business date."""
+    """The balance of a user, and the rewards earned on that business date."""
 
     username: str
     balance_cents: int
@@ -79,7 +79,7 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """The lines of an account over some dates, in the order (business date, position)."""
+    """The lines of an account over a range of dates, by business date and position."""
 
     username: str
     opening_balance_cents: int
@@ -88,7 +88,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """Entries of one task, in the order of their recording."""
+    """Entries of one task, in the order in which they were recorded."""
 
     entries: list[Entry]
 
@@ -107,49 +107,49 @@ class Day(msgspec.Struct, frozen=True):
 
 
 class Debtor(msgspec.Struct, frozen=True):
-    """Somebody in the red, with their balance, which is below zero."""
+    """A user in the red; the balance is below zero."""
 
     username: str
     balance_cents: int
 
 
 class InRed(msgspec.Struct, frozen=True):
-    """Some of the people who are in the red, the deepest first; how many there are in all."""
+    """The users with the lowest balances below zero, lowest first; ``total`` counts all users in the red."""
 
     people: list[Debtor]
     total: int
 
 
 class Income(msgspec.Struct, frozen=True):
-    """Management's income day by day, oldest first."""
+    """Management's income by day, oldest first."""
 
     days: list[Day]
     total_income_cents: int
 
 
 class Payout(msgspec.Struct, frozen=True):
-    """What somebody is paid for a day."""
+    """The payout of a user for a day."""
 
     username: str
     amount_cents: int
 
 
 class ClosedDay(Day, frozen=True):
-    """A day that a close has closed, would close, or found closed."""
+    """A day that the command closed, would close, or found closed."""
 
     already_closed: bool
     payouts: list[Payout]
 
 
 class MailCount(msgspec.Struct, frozen=True):
-    """Mails sent by this command, and mails still to be sent."""
+    """The number of mails sent by this command, and of mails still to be sent."""
 
     sent: int
     queued: int
 
 
 class SetAside(msgspec.Struct, frozen=True):
-    """An event that a consumer could not take, with the money at stake."""
+    """An event that a consumer failed on, with the money at stake."""
 
     event: str
     consumer: str
@@ -157,7 +157,7 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 class CloseReport(msgspec.Struct, frozen=True):
-    """What a close did."""
+    """The result of closing days."""
 
     days: list[ClosedDay]
     mail: MailCount
@@ -165,7 +165,7 @@ class CloseReport(msgspec.Struct, frozen=True):
 
 
 class LedgerLine(msgspec.Struct, frozen=True):
-    """An entry between the account of a person, named by username, and ``management`` or ``payouts``."""
+    """An entry between the account of a user, given by username, and ``management`` or ``payouts``."""
 
     position: int
     entry_id: str
@@ -182,19 +182,19 @@ class LedgerLine(msgspec.Struct, frozen=True):
 
     @property
     def signed_cents(self) -> int:
-        """What it did to the person's account; the other account moves the other way."""
+        """The effect on the user's account; the other account moves by the opposite amount."""
         return self.kind.balance_sign * self.amount_cents
 
 
 class LedgerChunk(msgspec.Struct, frozen=True):
-    """Some entries that follow each other by position, of a ledger that ends at ``up_to``."""
+    """Consecutive entries by position, of a ledger that ends at ``up_to``."""
 
     up_to: int
     lines: list[LedgerLine]
 
 
 class DayEnd(msgspec.Struct, frozen=True):
-    """What an account held at the end of a business date; ``is_person`` tells a username from an account of its own."""
+    """The balance of an account at the end of a business date; ``is_person`` if ``account`` is a username."""
 
     account: str
     is_person: bool
@@ -203,7 +203,7 @@ class DayEnd(msgspec.Struct, frozen=True):
 
 
 class DayEnds(msgspec.Struct, frozen=True):
-    """The ends of all days of some accounts, account by account; ``after`` asks for the next, None where it is done."""
+    """The ends of all days of some accounts, account by account; ``after`` asks for the next, None at the end."""
 
     ends: list[DayEnd]
     after: str | None
@@ -211,7 +211,7 @@ class DayEnds(msgspec.Struct, frozen=True):
 
 @declare("balance", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetBalance(Query[Balance], frozen=True, kw_only=True):
-    """Ask for a balance, one's own where nobody is named."""
+    """Return the balance of a user, by default the sender's own."""
 
     username: str | None = None
     as_of_date: date | None = None
@@ -220,7 +220,7 @@ class GetBalance(Query[Balance], frozen=True, kw_only=True):
 
 @declare("statement", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetStatement(Query[Statement], frozen=True, kw_only=True):
-    """Ask for the entries of some dates, today's by default; one's own where nobody is named."""
+    """Return the entries of a range of dates, by default today's; by default the sender's own."""
 
     username: str | None = None
     from_date: date | None = None
@@ -230,7 +230,7 @@ class GetStatement(Query[Statement], frozen=True, kw_only=True):
 
 @declare("income", roles=ACCOUNTING)
 class GetIncome(Query[Income], frozen=True, kw_only=True):
-    """Ask for management's income by day, today and the six days before by default."""
+    """Return management's income by day, by default of today and the six days before."""
 
     from_date: date | None = None
     to_date: date | None = None
@@ -240,14 +240,14 @@ class GetIncome(Query[Income], frozen=True, kw_only=True):
 
 @declare("analytics", roles=ADMINS)
 class ListInRed(Query[InRed], frozen=True, kw_only=True):
-    """Ask who is in the red now."""
+    """Return the users who are in the red now."""
 
     limit: Limit = 20
 
 
 @declare("task show", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
-    """Ask for the entries of a task, one's own where one may not see others'."""
+    """Return the entries of a task; only the sender's own if the sender may not see others'."""
 
     task_id: str
     username: str | None = None
@@ -255,7 +255,7 @@ class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
 
 @declare("close-day", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
 class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
-    """Close every open day up to a date and pay what people have; today by default.
+    """Close every open day up to a date, today by default, and pay out positive balances.
 
     ``yesterday`` means the day before today, whatever today is; ``confirmed`` allows more than 31 days at once.
     """
@@ -269,7 +269,7 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
 
 @declare("ledger correct", roles=ADMINS)
 class CorrectEntry(Command[Entry], frozen=True, kw_only=True):
-    """Post the entry that reverses another, in the open day, for a reason that is recorded."""
+    """Post an entry in the open day that reverses another one, for a recorded reason."""
 
     entry_id: str
     reason: str
@@ -277,7 +277,7 @@ class CorrectEntry(Command[Entry], frozen=True, kw_only=True):
 
 @declare("ledger export", roles=ACCOUNTING)
 class ExportLedger(Query[LedgerChunk], frozen=True, kw_only=True):
-    """Ask for the next entries after a position; ``up_to`` holds the end of the ledger still between requests."""
+    """Return the next entries after a position; ``up_to`` fixes the end of the ledger between requests."""
 
     after: Count = 0
     up_to: Count | None = None
@@ -286,21 +286,21 @@ class ExportLedger(Query[LedgerChunk], frozen=True, kw_only=True):
 
 @declare("ledger export", roles=ACCOUNTING)
 class ExportDayEnds(Query[DayEnds], frozen=True, kw_only=True):
-    """Ask for the balances at the ends of days, of the next accounts after one, of a ledger that ends at a position."""
+    """Return the balances at the ends of days for the next accounts, of a ledger that ends at ``up_to``."""
 
     up_to: Count
     after: str = ""
 
 
 class PriceDraw(msgspec.Struct, frozen=True):
-    """How a price was drawn."""
+    """The seed and the algorithm with which a price was drawn."""
 
     seed: str
     algorithm: str
 
 
 class PayslipLine(msgspec.Struct, frozen=True):
-    """One of the day's entries on a payslip; ``signed_cents`` is what it did to the balance."""
+    """One of the day's entries on a payslip; ``signed_cents`` is its effect on the balance."""
 
     occurred_at: datetime
     kind: EntryKind
@@ -310,7 +310,7 @@ class PayslipLine(msgspec.Struct, frozen=True):
 
 @event("billing", 1, subject_field="task_id")
 class TaskPriced(Event, frozen=True, kw_only=True):
-    """A task has its price, for good."""
+    """A task got its fee and its reward; they never change."""
 
     task_id: Id
     fee_cents: Cents
@@ -320,7 +320,7 @@ class TaskPriced(Event, frozen=True, kw_only=True):
 
 @event("billing", 1, subject_field="user_id")
 class EntryPosted(Event, frozen=True, kw_only=True):
-    """An entry stands in the ledger."""
+    """An entry was posted to the ledger."""
 
     entry_id: Id
     user_id: Id
@@ -333,7 +333,7 @@ class EntryPosted(Event, frozen=True, kw_only=True):
 
 @event("billing", 1, subject_field="corrects")
 class EntryCorrected(Event, frozen=True, kw_only=True):
-    """An admin had an entry reversed: ``entry_id`` is the one that reverses ``corrects``; its actor is who did it."""
+    """An admin reversed an entry: ``entry_id`` is the entry that reverses ``corrects``; the actor is the admin."""
 
     entry_id: Id
     corrects: Id
@@ -343,7 +343,7 @@ class EntryCorrected(Event, frozen=True, kw_only=True):
 
 @event("billing", 1, subject_field="user_id")
 class PayoutMade(Event, frozen=True, kw_only=True):
-    """Somebody was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries."""
+    """A user was paid for a day; ``log_head`` is the head of the log's hash chain after the day's entries."""
 
     user_id: Id
     business_date: date
@@ -355,7 +355,7 @@ class PayoutMade(Event, frozen=True, kw_only=True):
 
 @event("billing", 1, subject_field="business_date")
 class DayClosed(Event, frozen=True, kw_only=True):
-    """A day is over: its figures."""
+    """A day was closed, with these figures."""
 
     business_date: date
     fees_cents: int

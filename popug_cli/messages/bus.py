@@ -1,4 +1,4 @@
-"""What is asked of the bus and told to it: the log, the consumers' places in it, dead letters."""
+"""Messages of the bus: the log, the cursors of consumers, dead letters."""
 
 from datetime import datetime
 from typing import Any
@@ -22,15 +22,16 @@ EnvelopeDocument = dict[str, Any]
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """Events as they stand in the log, by sequence."""
+    """Events as they are in the log, by sequence."""
 
     events: list[EnvelopeDocument]
 
 
 class ConsumerStatus(msgspec.Struct, frozen=True):
-    """Where a consumer stands.
+    """The cursor of a consumer.
 
-    ``lag`` counts events that it still has to take, ``waiting`` what waits for a retry or behind something set aside.
+    ``lag`` counts the events after ``position`` that it has to process. ``waiting`` counts events that wait for a retry
+    or behind a parked event.
     """
 
     consumer: str
@@ -41,14 +42,14 @@ class ConsumerStatus(msgspec.Struct, frozen=True):
 
 
 class UnknownType(msgspec.Struct, frozen=True):
-    """Events of a type or version that this program does not know: kept, and skipped by everybody."""
+    """Events of a type or version that this program does not know: they are kept, and no consumer processes them."""
 
     type: str
     count: int
 
 
 class BusStatus(msgspec.Struct, frozen=True):
-    """The log and who has read how far; ``problems`` are sentences about what should not be."""
+    """The end of the log and the state of each consumer; ``problems`` are sentences for people."""
 
     last_sequence: int
     consumers: list[ConsumerStatus]
@@ -57,9 +58,9 @@ class BusStatus(msgspec.Struct, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """An event that a consumer has set aside, how many wait behind it, and the money that hangs on all of them.
+    """An event that a consumer failed on, how many events wait behind it, and the money at stake in all of them.
 
-    ``state`` is ``dead``, or ``retrying`` where it will be tried again by itself.
+    ``state`` is ``dead``, or ``retrying`` if it will be retried automatically.
     """
 
     dead_id: int
@@ -73,13 +74,13 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
-    """What is set aside, oldest first."""
+    """Dead and retrying events, oldest first."""
 
     dead: list[DeadLetter]
 
 
 class DroppedLetter(msgspec.Struct, frozen=True):
-    """A dead letter that was given up: what its consumer will never do, and the money that hung on it alone."""
+    """A dropped dead letter: its effects on the consumer are skipped; ``amount_cents`` was at stake in it."""
 
     event_id: str
     type: str
@@ -88,7 +89,7 @@ class DroppedLetter(msgspec.Struct, frozen=True):
 
 
 class RetryResult(msgspec.Struct, frozen=True):
-    """Events that are done now, and events that are dead letters still."""
+    """The number of events that are done now, and of those that are dead letters still."""
 
     retried: int
     still_dead: int
@@ -103,17 +104,17 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class ReplayReport(msgspec.Struct, frozen=True):
-    """How many events a rebuild read, and where it differs."""
+    """The number of events that a rebuild read, and the differences it found."""
 
     events: int
     differences: list[Difference]
 
 
 class TraceLine(msgspec.Struct, frozen=True):
-    """One event in the chain of a task, from what caused it to who took it.
+    """One event in the chain of a task, with its cause and its consumers.
 
-    ``consumers`` says of each that listens whether it is ``done``, ``pending``, ``retrying``, ``waiting``, ``dead`` or
-    ``dropped``. ``occurred_at`` is when that happened for which an entry was posted, unless it is ``at``.
+    ``consumers`` has the state for each subscribed consumer: ``done``, ``pending``, ``retrying``, ``waiting``, ``dead``
+    or ``dropped``. ``occurred_at`` is the time for which an entry was posted, if it is not ``at``.
     """
 
     sequence: int
@@ -129,7 +130,7 @@ class TraceLine(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """The whole chain of a task, in the order of the log, from its creation to the mail that told of its money."""
+    """The whole chain of a task, in the order of the log, from its creation to the mail about its money."""
 
     number: int
     steps: list[TraceLine]
@@ -143,7 +144,7 @@ class Schemas(msgspec.Struct, frozen=True):
 
 @declare("events list", roles=ADMINS)
 class ListEvents(Query[EventPage], frozen=True, kw_only=True):
-    """Ask for events after a position; ``type`` is a full type or its middle name."""
+    """Return the events after a position; ``type`` is a full type or its middle name."""
 
     type: str | None = None
     subject: str | None = None
@@ -154,31 +155,31 @@ class ListEvents(Query[EventPage], frozen=True, kw_only=True):
 
 @declare("events show", roles=ADMINS)
 class ShowEvent(Query[EnvelopeDocument], frozen=True, kw_only=True):
-    """Ask for one event."""
+    """Return one event."""
 
     event_id: str
 
 
 @declare("events status", roles=ADMINS)
 class ShowBusStatus(Query[BusStatus], frozen=True):
-    """Ask how far every consumer has come."""
+    """Return the position of every consumer."""
 
 
 @declare("events dead", roles=ADMINS)
 class ListDeadLetters(Query[DeadLetters], frozen=True):
-    """Ask for what is set aside."""
+    """Return the dead letters and the events that are being retried."""
 
 
 @declare("events retry", roles=ADMINS)
 class RetryDeadLetters(Command[RetryResult], frozen=True, kw_only=True):
-    """Try one dead letter again and drain what waits behind it; all of them where none is named."""
+    """Retry one dead letter, or all, and process the events that wait behind it."""
 
     dead_id: int | None = None
 
 
 @declare("events drop", roles=ADMINS)
 class DropDeadLetter(Command[DroppedLetter], frozen=True, kw_only=True):
-    """Give one dead letter up, for a reason; what waits behind it goes on."""
+    """Discard one dead letter, for a reason; the events that wait behind it are processed."""
 
     dead_id: int
     reason: str
@@ -186,26 +187,26 @@ class DropDeadLetter(Command[DroppedLetter], frozen=True, kw_only=True):
 
 @declare("events replay", roles=ADMINS)
 class ReplayEvents(Command[ReplayReport], frozen=True, kw_only=True):
-    """Build the read models anew from the log, or only compare."""
+    """Rebuild the read models from the log, or only compare them with it."""
 
     verify: bool = False
 
 
 @declare("events trace", roles=ADMINS)
 class TraceTask(Query[Trace], frozen=True, kw_only=True):
-    """Ask for the whole chain of a task."""
+    """Return the whole chain of a task."""
 
     number: int
 
 
 @declare("events schemas", access=Access.PUBLIC)
 class ShowSchemas(Query[Schemas], frozen=True):
-    """Ask for the JSON Schema of every event."""
+    """Return the JSON Schema of every event."""
 
 
 @event("bus", 1, subject_field="event_id")
 class DeadLetterRetried(Event, frozen=True, kw_only=True):
-    """Somebody had a dead letter tried again; ``done`` where its consumer took it this time."""
+    """A user retried a dead letter; ``done`` if its consumer succeeded this time."""
 
     event_id: Id
     consumer: str
@@ -215,7 +216,7 @@ class DeadLetterRetried(Event, frozen=True, kw_only=True):
 
 @event("bus", 1, subject_field="consumer")
 class ReadModelsRebuilt(Event, frozen=True, kw_only=True):
-    """Somebody had the read models of a consumer built anew from so many events."""
+    """A user rebuilt the read models of a consumer from this number of events."""
 
     consumer: str
     events: int
@@ -223,7 +224,7 @@ class ReadModelsRebuilt(Event, frozen=True, kw_only=True):
 
 @event("bus", 1, subject_field="event_id")
 class DeadLetterDropped(Event, frozen=True, kw_only=True):
-    """A dead letter was given up; its effects will never be."""
+    """A user discarded a dead letter; its effects are skipped permanently."""
 
     event_id: Id
     consumer: str

@@ -1,4 +1,4 @@
-"""What concerns the whole company: answers made of several modules', its settings, its health, its permissions."""
+"""Messages of the whole company: results composed from several modules, settings, health, permissions."""
 
 from datetime import date, datetime
 
@@ -10,7 +10,7 @@ from popug_cli.messages.tasks import Task
 
 
 class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that happened to a task; people are usernames."""
+    """An event in the history of a task; users are given by username."""
 
     at: datetime
     event: str
@@ -25,7 +25,7 @@ class HistoryLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskDetails(msgspec.Struct, frozen=True):
-    """A task, what happened to it, and of its entries those that one may see."""
+    """A task, its history, and those of its entries that the sender may see."""
 
     task: Task
     history: list[HistoryLine]
@@ -33,7 +33,7 @@ class TaskDetails(msgspec.Struct, frozen=True):
 
 
 class SettingLine(msgspec.Struct, frozen=True):
-    """A setting, its value and where that comes from."""
+    """A setting, its value and the source of the value."""
 
     key: str
     value: str | int | bool
@@ -42,7 +42,7 @@ class SettingLine(msgspec.Struct, frozen=True):
 
 
 class SettingList(msgspec.Struct, frozen=True):
-    """All settings by key, and what was decided at init."""
+    """All settings by key, and the decisions made at ``init``."""
 
     home: str
     time_zone: str
@@ -66,7 +66,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class LedgerProof(msgspec.Struct, frozen=True):
-    """Whether the ledger can be believed: the head of the log's hash chain, and the first thing that is wrong."""
+    """Whether the ledger is proved: the head of the log's hash chain, and the first violation."""
 
     ok: bool
     head: str
@@ -75,7 +75,7 @@ class LedgerProof(msgspec.Struct, frozen=True):
 
 
 class ExplanationNode(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a figure, an entry or an event is as it is; ``recorded_at`` only where that is not when it occurred."""
+    """The cause of a figure, an entry or an event; ``recorded_at`` is set only if it is not when it occurred."""
 
     what: str
     because: "list[ExplanationNode]"
@@ -88,28 +88,28 @@ class ExplanationNode(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """A figure and what it is made of: the amounts of ``because`` add up to it."""
+    """A figure and its parts: the amounts of ``because`` add up to it."""
 
     figure_cents: int
     because: list[ExplanationNode]
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """A backup that was verified: one file, and how large it is."""
+    """A verified backup: its file and the file's size."""
 
     path: str
     bytes: int
 
 
 class RestoreResult(msgspec.Struct, frozen=True):
-    """The home that was restored, and where the one that it replaced is kept."""
+    """The restored home, and the path of the home that it replaced."""
 
     path: str
     replaced: str | None
 
 
 class PermissionLine(msgspec.Struct, frozen=True):
-    """Who may send a message; ``others`` are the roles that may name somebody else in it, if it names anybody."""
+    """The permissions of a message; ``others`` are the roles that may name another user in it."""
 
     message: str
     command: str
@@ -120,26 +120,26 @@ class PermissionLine(msgspec.Struct, frozen=True):
 
 
 class Permissions(msgspec.Struct, frozen=True):
-    """Who may send which message."""
+    """The permissions of all messages."""
 
     permissions: list[PermissionLine]
 
 
 @declare("task show", roles=EVERYONE)
 class ShowTask(Query[TaskDetails], frozen=True, kw_only=True):
-    """Ask for a task with its history and entries."""
+    """Return a task with its history and entries."""
 
     number: int
 
 
 @declare("config show", access=Access.OPERATOR)
 class ShowSettings(Query[SettingList], frozen=True):
-    """Ask for the settings."""
+    """Return the settings."""
 
 
 @declare("config set", access=Access.OPERATOR)
 class SetSetting(Command[SettingList], frozen=True, kw_only=True):
-    """Write a setting into the home's file."""
+    """Write a setting to the home's file."""
 
     key: str
     value: str
@@ -152,46 +152,46 @@ class CheckHealth(Query[Health], frozen=True):
 
 @declare("ledger verify", access=Access.OPERATOR)
 class VerifyLedger(Query[LedgerProof], frozen=True, kw_only=True):
-    """Prove the log, the ledger and every draw; with a head that was kept, that it is part of this history."""
+    """Prove the log, the ledger and every draw; and that a ``head`` kept earlier is part of this history."""
 
     head: str | None = None
 
 
 @declare("explain balance", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class ExplainBalance(Query[Explanation], frozen=True, kw_only=True):
-    """Ask why a balance is what it is, one's own where nobody is named."""
+    """Explain the balance of a user, by default the sender's own."""
 
     username: str | None = None
 
 
 @declare("explain income", roles=ACCOUNTING)
 class ExplainIncome(Query[Explanation], frozen=True, kw_only=True):
-    """Ask why management's income of a date is what it is, today's by default."""
+    """Explain management's income of a date, today's by default."""
 
     day: date | None = None
 
 
 @declare("explain task", roles=EVERYONE)
 class ExplainTask(Query[Explanation], frozen=True, kw_only=True):
-    """Ask what a task did to the balances that one may see, and why."""
+    """Explain the effects of a task on the balances that the sender may see."""
 
     number: int
 
 
 @declare("backup", access=Access.OPERATOR)
 class BackUp(Command[Backup], frozen=True, kw_only=True):
-    """Copy database and settings, but no keys, into one new file; into the home's backups where none is named."""
+    """Copy database and settings, but no keys, into one new file, by default in the home's backups."""
 
     path: str | None = None
 
 
 @declare("restore", access=Access.OPERATOR)
 class Restore(Command[RestoreResult], frozen=True, kw_only=True):
-    """Put the company of a backup in the place of the home's, which is kept beside it."""
+    """Replace the home's company with that of a backup; the old home is kept next to it."""
 
     path: str
 
 
 @declare("permissions", access=Access.PUBLIC)
 class ShowPermissions(Query[Permissions], frozen=True):
-    """Ask who may do what."""
+    """Return the permissions of all messages."""

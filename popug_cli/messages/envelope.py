@@ -1,4 +1,4 @@
-"""The envelope that every event travels in: a CloudEvents 1.0 event in JSON with popug's extensions."""
+"""The envelope of an event: a CloudEvents 1.0 event in JSON with popug's extensions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +15,7 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
-    """CloudEvents attributes, and ``sequence`` (position in the log, decimal), causation, correlation and actor."""
+    """The attributes of CloudEvents, ``sequence`` (log position, decimal), causation, correlation and actor."""
 
     id: str
     source: str
@@ -33,7 +33,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EventFields(msgspec.Struct, Generic[E_co], frozen=True):
-    """What a consumer needs of an envelope."""
+    """The fields of an envelope that consumers need."""
 
     id: str
     subject: str
@@ -44,13 +44,13 @@ class EventFields(msgspec.Struct, Generic[E_co], frozen=True):
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """The ordering key alone."""
+    """The ordering key only."""
 
     subject: str | None = None
 
 
 class Delivered(msgspec.Struct, Generic[E_co], frozen=True):
-    """An event as a consumer gets it: its newest shape, and what is around it."""
+    """An event as a consumer receives it: its data in the newest version, and fields of the envelope."""
 
     sequence: int
     id: str
@@ -65,9 +65,9 @@ _decode_subject = msgspec.json.Decoder(Subject).decode
 
 
 def decode(sequence: int, type_: str, envelope: str) -> Delivered[Event]:
-    """The event of a row of the log, upcast to its newest version.
+    """Return the event of a row of the log, upcast to its newest version.
 
-    Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` where the row does not fit the schema of its type.
+    Raise ``msgspec.ValidationError`` or ``msgspec.DecodeError`` if the row does not fit the schema of its type.
     """
     fields = _decoder_of(type_)(envelope)
     time = _instant(fields.time)
@@ -84,7 +84,7 @@ def _decoder_of(type_: str) -> Callable[[str], EventFields[Event]]:
 
 
 def subject_of(sequence: int, envelope: str) -> str:
-    """The ordering key of a row of the log; what has none, or none that can be read, is a key of its own."""
+    """Return the ordering key of a row of the log; ``sequence N``, a key of its own, if it has no readable one."""
     try:
         return _decode_subject(envelope).subject or f"sequence {sequence}"
     except msgspec.MsgspecError:
@@ -98,4 +98,4 @@ def _instant(text: str) -> datetime:
             return from_rfc3339(text)
     except ValueError:
         pass
-    raise msgspec.ValidationError(f"`time` is no RFC 3339 instant: {text!r}")
+    raise msgspec.ValidationError(f"`time` is not a valid RFC 3339 instant: {text!r}")

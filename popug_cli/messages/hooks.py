@@ -1,4 +1,4 @@
-"""What is asked of the hooks and told to them: programs of the operator that hear of events."""
+"""Messages of hooks: the operator's programs that receive events."""
 
 from datetime import datetime
 
@@ -9,11 +9,12 @@ from popug_cli.messages.bus import EnvelopeDocument
 
 
 class Hook(msgspec.Struct, frozen=True):
-    """A file in ``hooks/`` of the home, and where it stands.
+    """A file in ``hooks/`` of the home, and its state.
 
     ``state`` is ``ready``, ``running``, ``retrying`` (at ``next_try_at``), or ``refused`` because of ``problem``.
-    ``position`` is the place in the log up to which it is done; ``waiting`` events come after it, ``dead`` ones were
-    set aside after ``attempts`` tries. ``event`` is its name's first word, ``any`` for every event.
+    ``position`` is the log position up to which its events are done. ``waiting`` events come after that; ``dead`` ones
+    failed after the last attempt; ``attempts`` counts those of the next event. ``event`` is the first word of ``name``,
+    ``any`` for every event.
     """
 
     name: str
@@ -30,16 +31,16 @@ class Hook(msgspec.Struct, frozen=True):
 
 
 class Hooks(msgspec.Struct, frozen=True):
-    """The hooks of a home, by name; ``folder`` is where they lie."""
+    """The hooks of a home, by name; ``folder`` is their directory."""
 
     folder: str
     hooks: list[Hook]
 
 
 class TryHookResult(msgspec.Struct, frozen=True):
-    """How one run of a hook went: its exit status (124: it took too long, 126: it could not be started), what it wrote.
+    """The result of one run of a hook: its exit status (124: timed out, 126: could not be started) and its output.
 
-    ``is_sample`` where the event was made up, because none of its kind has happened yet.
+    ``is_sample`` if the event was made up, because the log has no event of its type.
     """
 
     exit: int
@@ -49,9 +50,9 @@ class TryHookResult(msgspec.Struct, frozen=True):
 
 
 class HookRunResult(msgspec.Struct, frozen=True):
-    """What one look after the hooks came to: runs that went well, that failed, and events that were set aside.
+    """The runs that succeeded, the runs that failed, and the events that became dead letters.
 
-    ``hooks`` counts those that the database knows of.
+    ``hooks`` counts the hooks that the database knows.
     """
 
     hooks: int
@@ -61,19 +62,19 @@ class HookRunResult(msgspec.Struct, frozen=True):
 
 
 class HooksRetried(msgspec.Struct, frozen=True):
-    """How many events will be given to the hook once more."""
+    """The number of events that were queued for the hook again."""
 
     queued: int
 
 
 @declare("hooks list", access=Access.OPERATOR)
 class ListHooks(Query[Hooks], frozen=True):
-    """Ask which hooks there are and where each stands."""
+    """Return the hooks and their states."""
 
 
 @declare("hooks test", access=Access.OPERATOR)
 class TryHook(Query[TryHookResult], frozen=True, kw_only=True):
-    """Run a hook once, now, with an event of the log (the last of its kind where none is named) or a sample."""
+    """Run a hook once, now, with the given event, by default with the last one of its type or a sample."""
 
     name: str
     event_id: str | None = None
@@ -81,13 +82,13 @@ class TryHook(Query[TryHookResult], frozen=True, kw_only=True):
 
 @declare("hooks retry", access=Access.OPERATOR)
 class RetryHook(Command[HooksRetried], frozen=True, kw_only=True):
-    """Have the events that were set aside given to a hook once more, by whoever runs the hooks."""
+    """Queue the dead letters of a hook again; the process that runs the hooks will retry them."""
 
     name: str
 
 
 @declare("scheduler", access=Access.OPERATOR)
 class RunHooks(Command[HookRunResult], frozen=True, kw_only=True):
-    """Give the hooks the events that they have not had yet; nothing new is begun after ``seconds``."""
+    """Run the hooks on their new events; no run begins after ``seconds``."""
 
     seconds: int = 60

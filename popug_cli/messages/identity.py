@@ -1,4 +1,4 @@
-"""What is said to and by identity: people, roles, sessions, tokens."""
+"""Messages of identity: users, roles, sessions, tokens."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -23,7 +23,7 @@ from popug_cli.messages.base import (
 
 
 class User(msgspec.Struct, frozen=True):
-    """A person, as everybody with the right to see people sees them."""
+    """A user."""
 
     user_id: str
     username: str
@@ -33,13 +33,13 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Users(msgspec.Struct, frozen=True):
-    """All people, by username."""
+    """All users, by username."""
 
     users: list[User]
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A fresh login; the token is a secret."""
+    """A new login; the token is a secret."""
 
     user: User
     token: str
@@ -47,7 +47,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class NewPerson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of an import of people."""
+    """One line of an import of users."""
 
     username: str
     email: str
@@ -55,7 +55,7 @@ class NewPerson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IssuedToken(msgspec.Struct, frozen=True):
-    """A token for a machine, shown once."""
+    """A machine token; it is shown only once."""
 
     token_id: str
     token: str
@@ -64,7 +64,7 @@ class IssuedToken(msgspec.Struct, frozen=True):
 
 
 class TokenLine(msgspec.Struct, frozen=True):
-    """What is known of a token; never the token itself. ``kind`` is ``session`` or ``machine``."""
+    """The properties of a token, never the token itself. ``kind`` is ``session`` or ``machine``."""
 
     token_id: str
     username: str
@@ -89,20 +89,20 @@ class KeySet(msgspec.Struct, frozen=True):
 
 
 class RotatedKey(msgspec.Struct, frozen=True):
-    """The id of the key that signs from now on."""
+    """The id of the key that signs new tokens."""
 
     kid: str
 
 
 class Scope(StrEnum):
-    """What a machine's token may be limited to."""
+    """The scopes to which a machine token can be limited."""
 
     CLOSE_DAY = "close-day"
 
 
 @declare("init", access=Access.OPERATOR)
 class RegisterFirstAdmin(Command[User], frozen=True, kw_only=True):
-    """Register the first person, an admin, while there is nobody."""
+    """Register the first user, an admin; refused if there is a user already."""
 
     username: str
     email: str
@@ -111,7 +111,7 @@ class RegisterFirstAdmin(Command[User], frozen=True, kw_only=True):
 
 @declare("recover", access=Access.OPERATOR)
 class RecoverAdmin(Command[User], frozen=True, kw_only=True):
-    """Make a person an active admin again, with a new password: the operator's way back."""
+    """Make a user an active admin with a new password; only the operator can do this."""
 
     username: str
     password: str
@@ -119,7 +119,7 @@ class RecoverAdmin(Command[User], frozen=True, kw_only=True):
 
 @declare("login", access=Access.PUBLIC)
 class LogIn(Command[Session], frozen=True, kw_only=True):
-    """Prove who one is by a password, for a token."""
+    """Log in with a password and get a token."""
 
     username: str
     password: str
@@ -127,17 +127,17 @@ class LogIn(Command[Session], frozen=True, kw_only=True):
 
 @declare("logout", roles=EVERYONE)
 class LogOut(Command[Nothing], frozen=True):
-    """Revoke one's own token."""
+    """Revoke the token that is used for this request."""
 
 
 @declare("whoami", roles=EVERYONE)
 class WhoAmI(Query[User], frozen=True):
-    """Ask who the token belongs to."""
+    """Return the user of the token."""
 
 
 @declare("user add", roles=ADMINS)
 class AddUser(Command[User], frozen=True, kw_only=True):
-    """Register a person; without a password they cannot log in until they have one."""
+    """Register a user; without a password the user cannot log in yet."""
 
     username: str
     email: str
@@ -147,9 +147,9 @@ class AddUser(Command[User], frozen=True, kw_only=True):
 
 @declare("user import", roles=ADMINS)
 class ImportUsers(Command[ImportResult], frozen=True, kw_only=True):
-    """Register many people at once, all or none; those who are there just so are skipped.
+    """Register many users at once, all or none; users who exist with the same data are skipped.
 
-    ``people`` has a place for each line of the file, with None where the line was blank.
+    ``people`` has an item for each line of the file, None for a blank line.
     """
 
     people: Collection[NewPerson | None]
@@ -157,19 +157,19 @@ class ImportUsers(Command[ImportResult], frozen=True, kw_only=True):
 
 @declare("user list", roles=ADMINS)
 class ListUsers(Query[Users], frozen=True):
-    """Ask for everybody."""
+    """Return all users."""
 
 
 @declare("user show", roles=ADMINS)
 class ShowUser(Query[User], frozen=True, kw_only=True):
-    """Ask for one person."""
+    """Return one user."""
 
     username: str
 
 
 @declare("user set-role", roles=ADMINS)
 class SetRole(Command[User], frozen=True, kw_only=True):
-    """Give a person another role; all their tokens are revoked."""
+    """Change the role of a user; all tokens of the user are revoked."""
 
     username: str
     role: str
@@ -177,7 +177,7 @@ class SetRole(Command[User], frozen=True, kw_only=True):
 
 @declare("user set-email", roles=ADMINS)
 class SetEmail(Command[User], frozen=True, kw_only=True):
-    """Give a person another address."""
+    """Change the e-mail address of a user."""
 
     username: str
     email: str
@@ -185,21 +185,21 @@ class SetEmail(Command[User], frozen=True, kw_only=True):
 
 @declare("user deactivate", roles=ADMINS)
 class DeactivateUser(Command[User], frozen=True, kw_only=True):
-    """Take a person out of the game; all their tokens are revoked."""
+    """Deactivate a user; all tokens of the user are revoked."""
 
     username: str
 
 
 @declare("user activate", roles=ADMINS)
 class ActivateUser(Command[User], frozen=True, kw_only=True):
-    """Take a person back into the game."""
+    """Activate a deactivated user."""
 
     username: str
 
 
 @declare("user passwd", roles=EVERYONE, roles_for_others=ADMINS)
 class SetPassword(Command[User], frozen=True, kw_only=True):
-    """Set a password, one's own where nobody is named; the sessions of that person end."""
+    """Set a user's password, by default the sender's own; the user's sessions end."""
 
     password: str
     username: str | None = None
@@ -207,7 +207,7 @@ class SetPassword(Command[User], frozen=True, kw_only=True):
 
 @declare("token issue", roles=ADMINS)
 class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
-    """Make a token for a machine that acts as a person."""
+    """Issue a machine token that acts as a user."""
 
     username: str
     ttl_seconds: int
@@ -216,29 +216,29 @@ class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
 
 @declare("token list", roles=ADMINS)
 class ListTokens(Query[Tokens], frozen=True):
-    """Ask for the tokens that are not expired."""
+    """Return the tokens that have not expired."""
 
 
 @declare("token revoke", roles=ADMINS)
 class RevokeToken(Command[Nothing], frozen=True, kw_only=True):
-    """End one token."""
+    """Revoke one token."""
 
     token_id: str
 
 
 @declare("token keys", access=Access.PUBLIC)
 class ShowKeys(Query[KeySet], frozen=True):
-    """Ask for the public keys."""
+    """Return the public keys."""
 
 
 @declare("token rotate", roles=ADMINS)
 class RotateKey(Command[RotatedKey], frozen=True):
-    """Sign with a new key from now on; tokens of the old one stay good until they expire."""
+    """Sign new tokens with a new key; tokens signed with the old one are valid until they expire."""
 
 
 @event("identity", 1, subject_field="user_id")
 class UserRegistered(Event, frozen=True, kw_only=True):
-    """Somebody joined."""
+    """A user was registered."""
 
     user_id: Id
     username: str
@@ -248,7 +248,7 @@ class UserRegistered(Event, frozen=True, kw_only=True):
 
 @event("identity", 1, subject_field="user_id")
 class UserRoleChanged(Event, frozen=True, kw_only=True):
-    """Somebody has another role now."""
+    """The role of a user was changed."""
 
     user_id: Id
     old_role: Role
@@ -257,7 +257,7 @@ class UserRoleChanged(Event, frozen=True, kw_only=True):
 
 @event("identity", 1, subject_field="user_id")
 class UserEmailChanged(Event, frozen=True, kw_only=True):
-    """Somebody has another address now."""
+    """The e-mail address of a user was changed."""
 
     user_id: Id
     email: str
@@ -265,28 +265,28 @@ class UserEmailChanged(Event, frozen=True, kw_only=True):
 
 @event("identity", 1, subject_field="user_id")
 class UserDeactivated(Event, frozen=True, kw_only=True):
-    """Somebody left the game."""
+    """A user was deactivated."""
 
     user_id: Id
 
 
 @event("identity", 1, subject_field="user_id")
 class UserReactivated(Event, frozen=True, kw_only=True):
-    """Somebody is back in the game."""
+    """A deactivated user was activated again."""
 
     user_id: Id
 
 
 @event("identity", 1, subject_field="user_id")
 class PasswordChanged(Event, frozen=True, kw_only=True):
-    """Somebody's password was set; by whom is the actor."""
+    """The password of a user was set by the actor."""
 
     user_id: Id
 
 
 @event("identity", 1, subject_field="user_id")
 class AdminRecovered(Event, frozen=True, kw_only=True):
-    """The operator made somebody an active admin with a new password."""
+    """The operator made a user an active admin with a new password."""
 
     user_id: Id
     username: str
@@ -294,7 +294,7 @@ class AdminRecovered(Event, frozen=True, kw_only=True):
 
 @event("identity", 1, subject_field="token_id")
 class TokenIssued(Event, frozen=True, kw_only=True):
-    """A token was made; ``kind`` is session or machine."""
+    """A token was issued; ``kind`` is session or machine."""
 
     token_id: Id
     user_id: Id
@@ -305,7 +305,7 @@ class TokenIssued(Event, frozen=True, kw_only=True):
 
 @event("identity", 1, subject_field="token_id")
 class TokenRevoked(Event, frozen=True, kw_only=True):
-    """A token ended before its time."""
+    """A token was revoked before it expired."""
 
     token_id: Id
     user_id: Id
@@ -314,14 +314,14 @@ class TokenRevoked(Event, frozen=True, kw_only=True):
 
 @event("identity", 1, subject_field="kid")
 class KeyRotated(Event, frozen=True, kw_only=True):
-    """Tokens are signed with another key from now on."""
+    """New tokens are signed with another key from now on."""
 
     kid: Id
 
 
 @event("identity", 1, subject_field="key")
 class SettingChanged(Event, frozen=True, kw_only=True):
-    """A setting of the home was written."""
+    """A setting of the home was changed."""
 
     key: str
     value: str | int | bool

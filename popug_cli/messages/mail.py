@@ -1,4 +1,4 @@
-"""What is said to and by mail."""
+"""Messages of mail: the outbox of payslips and summaries."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -10,7 +10,7 @@ from popug_cli.messages.identity import Scope
 
 
 class MailStatus(StrEnum):
-    """Where a mail stands."""
+    """The status of a mail."""
 
     QUEUED = "queued"
     SENDING = "sending"
@@ -19,16 +19,16 @@ class MailStatus(StrEnum):
 
 
 class MailKind(StrEnum):
-    """What a mail is: somebody's payslip, or the summary of a day for management."""
+    """The kind of a mail: a user's payslip, or the summary of a day for management."""
 
     PAYSLIP = "payslip"
     SUMMARY = "summary"
 
 
 class MailLine(msgspec.Struct, frozen=True):
-    """A mail; ``to`` is the bare address, the present one until it is sent; a held one waits for its release.
+    """A mail. ``to`` is the bare address, the user's current one until it is sent; a ``held`` mail waits for release.
 
-    ``amount_cents`` is what was paid, or in the summary of a day its income.
+    ``amount_cents`` is the payout, or the income of the day in a summary.
     """
 
     mail_id: str
@@ -44,7 +44,7 @@ class MailLine(msgspec.Struct, frozen=True):
 
 
 class MailDetails(MailLine, frozen=True):
-    """A payout mail with its text."""
+    """A mail with its text."""
 
     message_id: str
     queued_at: datetime
@@ -54,13 +54,13 @@ class MailDetails(MailLine, frozen=True):
 
 
 class Mails(msgspec.Struct, frozen=True):
-    """Payout mails, oldest first."""
+    """Mails, oldest first."""
 
     mails: list[MailLine]
 
 
 class MailRunResult(msgspec.Struct, frozen=True):
-    """Mails sent by this run, still to be sent, and set aside for good by it; ``held`` are those held back."""
+    """The number of mails sent by this run, still to be sent, failed permanently in it, and ``held`` back."""
 
     sent: int
     queued: int
@@ -70,21 +70,21 @@ class MailRunResult(msgspec.Struct, frozen=True):
 
 @declare("mail list", roles=ACCOUNTING)
 class ListMails(Query[Mails], frozen=True, kw_only=True):
-    """Ask for payout mails, of one status or all."""
+    """Return the mails of one status, or all."""
 
     status: MailStatus | None = None
 
 
 @declare("mail show", roles=ACCOUNTING)
 class ShowMail(Query[MailDetails], frozen=True, kw_only=True):
-    """Ask for one payout mail with its text."""
+    """Return one mail with its text."""
 
     mail_id: str
 
 
 @declare("mail send", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
 class SendMail(Command[MailRunResult], frozen=True, kw_only=True):
-    """Send what is queued, due or not; ``release`` also frees what a restore holds back."""
+    """Send the queued mail, due or not; with ``release``, also mail that was held back by a restore."""
 
     release: bool = False
 
@@ -98,7 +98,7 @@ class RetryMail(Command[MailLine], frozen=True, kw_only=True):
 
 @event("mail", 1, subject_field="user_id")
 class MailSent(Event, frozen=True, kw_only=True):
-    """A mail was taken by the transport."""
+    """The transport accepted a mail."""
 
     mail_id: Id
     user_id: Id
@@ -107,7 +107,7 @@ class MailSent(Event, frozen=True, kw_only=True):
 
 @event("mail", 1, subject_field="user_id")
 class MailRequeued(Event, frozen=True, kw_only=True):
-    """Somebody has queued a failed mail again."""
+    """A user queued a failed mail again."""
 
     mail_id: Id
     user_id: Id
@@ -116,7 +116,7 @@ class MailRequeued(Event, frozen=True, kw_only=True):
 
 @event("mail", 1, subject_field="user_id")
 class MailReleased(Event, frozen=True, kw_only=True):
-    """Somebody let a mail go that was held back since a restore."""
+    """A user released a mail that was held back by a restore."""
 
     mail_id: Id
     user_id: Id
@@ -125,7 +125,7 @@ class MailReleased(Event, frozen=True, kw_only=True):
 
 @event("mail", 1, subject_field="user_id")
 class MailFailed(Event, frozen=True, kw_only=True):
-    """A mail was refused for good."""
+    """A mail failed permanently."""
 
     mail_id: Id
     user_id: Id

@@ -1,4 +1,4 @@
-"""Who asks."""
+"""The principal: the user or process on whose behalf a message is performed."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from popug_cli.messages.base import Role
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The one on whose behalf something is done: a person with a token, or the operator of the home.
+    """The user or process on whose behalf a message is performed: a user with a token, the operator or the scheduler.
 
-    ``user_id``, ``role`` and ``token_id`` are empty where no person is meant.
+    ``user_id``, ``role`` and ``token_id`` are empty if the principal is not a user.
     """
 
     username: str

@@ -1,4 +1,4 @@
-"""What is said between the scheduler and the company."""
+"""Messages of the scheduler."""
 
 from datetime import date, datetime
 
@@ -10,9 +10,10 @@ from popug_cli.messages.mail import MailRunResult
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """What comes next: the day that is closed next and when, and mail still to be sent.
+    """The next scheduled work: the day to be closed next and when, and the mail still to be sent.
 
-    ``overdue_days`` is how many days could be closed already; with ``needs_yes`` they are too many to close unasked.
+    ``overdue_days`` counts the days that could be closed already; with ``needs_yes``, they are too many to close
+    without confirmation.
     """
 
     time_zone: str
@@ -24,9 +25,9 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 class ScheduledRunResult(msgspec.Struct, frozen=True):
-    """What one run of the scheduler did, and what comes next.
+    """The work that one run of the scheduler did, and the work scheduled next.
 
-    ``set_aside`` counts what no consumer could take, ``backup`` is the path of the backup that was taken.
+    ``set_aside`` counts the events that consumers failed on; ``backup`` is the path of a backup that was taken.
     """
 
     at: datetime
@@ -39,7 +40,7 @@ class ScheduledRunResult(msgspec.Struct, frozen=True):
 
 @declare("scheduler", access=Access.OPERATOR)
 class ShowSchedule(Query[Schedule], frozen=True, kw_only=True):
-    """Ask what comes next; the fields are those of ``RunDue``."""
+    """Return the next scheduled work; the fields are those of ``RunDue``."""
 
     at_minute: int = 0
     confirmed: bool = False
@@ -47,10 +48,9 @@ class ShowSchedule(Query[Schedule], frozen=True, kw_only=True):
 
 @declare("scheduler", access=Access.OPERATOR)
 class RunDue(Command[ScheduledRunResult], frozen=True, kw_only=True):
-    """Do what is due: close days up to yesterday, send mail, retry events.
+    """Do the work that is due: close days up to yesterday, send mail, retry events.
 
-    ``at_minute`` is the local minute of the day from which on yesterday is closed; ``confirmed`` allows more than 31
-    days at once.
+    Yesterday is closed from ``at_minute``, the local minute of the day. ``confirmed`` allows more than 31 days at once.
     """
 
     at_minute: int = 0

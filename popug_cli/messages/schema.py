@@ -12,10 +12,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def all_schemas() -> dict[str, dict[str, Any]]:
-    """Every version of every event, by its full type."""
+    """Return the schema of every version of every event, by its full type."""
     return {type_: schema_of(type_) for type_ in sorted(EVENTS)}
 
 
 def schema_of(event_type: str) -> dict[str, Any]:
-    """The JSON Schema of the data of one event type."""
+    """Return the JSON Schema of the data of one event type."""
     return {"$schema": DIALECT, "$id": schema_uri(event_type)} | msgspec.json.schema(EVENTS[event_type])

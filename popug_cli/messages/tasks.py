@@ -1,4 +1,4 @@
-"""What is said to and by tasks: creating, drawing, shuffling, completing."""
+"""Messages of tasks: creating, drawing, shuffling, completing."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -25,14 +25,14 @@ TaskNumber = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands."""
+    """The status of a task."""
 
     OPEN = "open"
     COMPLETED = "completed"
 
 
 class StatusFilter(StrEnum):
-    """Which tasks a list shows."""
+    """The tasks that a list shows."""
 
     OPEN = "open"
     COMPLETED = "completed"
@@ -40,7 +40,7 @@ class StatusFilter(StrEnum):
 
 
 class TaskSort(StrEnum):
-    """By what a list is sorted: numbers upwards, the dearest first, the oldest first."""
+    """The order of a list: by number, by reward from the highest, by age from the oldest."""
 
     NUMBER = "number"
     REWARD = "reward"
@@ -48,7 +48,7 @@ class TaskSort(StrEnum):
 
 
 class AssignmentReason(StrEnum):
-    """Why somebody got a task."""
+    """The reason for an assignment."""
 
     CREATED = "created"
     SHUFFLED = "shuffled"
@@ -72,7 +72,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class TaskPage(msgspec.Struct, frozen=True):
-    """Some of the tasks that were asked for; how many there are in all, and what all of them cost and bring."""
+    """Some of the tasks that match; ``total`` and the sums of fees and rewards are those of all that match."""
 
     tasks: list[Task]
     total: int
@@ -81,13 +81,13 @@ class TaskPage(msgspec.Struct, frozen=True):
 
 
 class TaskChunk(msgspec.Struct, frozen=True):
-    """Some tasks that follow each other by number."""
+    """Consecutive tasks by number."""
 
     tasks: list[Task]
 
 
 class Shuffle(msgspec.Struct, frozen=True):
-    """What came of a shuffle."""
+    """The result of a shuffle."""
 
     shuffle_id: str
     task_count: int
@@ -95,7 +95,7 @@ class Shuffle(msgspec.Struct, frozen=True):
 
 
 class WrongDraw(msgspec.Struct, frozen=True):
-    """A task that a shuffle gave to somebody else than its draw says."""
+    """A task whose recorded assignee is not the one that the shuffle's draw gives."""
 
     number: int
     recorded: str
@@ -103,7 +103,7 @@ class WrongDraw(msgspec.Struct, frozen=True):
 
 
 class ShuffleCheck(msgspec.Struct, frozen=True):
-    """The draws of a shuffle, done again."""
+    """The result of repeating the draws of a shuffle."""
 
     shuffle_id: str
     checked: int
@@ -111,7 +111,7 @@ class ShuffleCheck(msgspec.Struct, frozen=True):
 
 
 class PersonFairness(msgspec.Struct, frozen=True):
-    """How many draws gave a task to somebody, and how many chance gives on average to who took part in as many."""
+    """The number of tasks that draws gave to a user, and its expected value if all draws are fair."""
 
     username: str
     assigned: int
@@ -119,14 +119,14 @@ class PersonFairness(msgspec.Struct, frozen=True):
 
 
 class Fairness(msgspec.Struct, frozen=True):
-    """What each person got beside what chance would give, and the probability of a result at least as uneven."""
+    """The assignments of each user; ``p_value`` is the probability that fair draws are at least as uneven."""
 
     people: list[PersonFairness]
     p_value: float
 
 
 class NewTask(msgspec.Struct, frozen=True):
-    """One line of an import of tasks; what else an exported task holds is passed over."""
+    """One line of an import of tasks; other fields of an exported task are ignored."""
 
     title: str
     jira_id: str | None = None
@@ -135,7 +135,7 @@ class NewTask(msgspec.Struct, frozen=True):
 
 @declare("task add", roles=EVERYONE)
 class AddTask(Command[Task], frozen=True, kw_only=True):
-    """Create a task; chance assigns it."""
+    """Create a task and assign it at random."""
 
     title: str
     jira_id: str | None = None
@@ -143,7 +143,7 @@ class AddTask(Command[Task], frozen=True, kw_only=True):
 
 @declare("task complete", roles=EVERYONE)
 class CompleteTask(Command[Task], frozen=True, kw_only=True):
-    """Complete an open task that is one's own."""
+    """Complete an open task that is assigned to the sender."""
 
     number: int
 
@@ -157,7 +157,7 @@ class ShuffleTasks(Command[Shuffle], frozen=True):
 class ImportTasks(Command[ImportResult], frozen=True, kw_only=True):
     """Create many tasks at once, all or none; lines that were imported before are skipped.
 
-    ``lines`` has a place for each line of the file, with None where the line was blank.
+    ``lines`` has an item for each line of the file, None for a blank line.
     """
 
     lines: Collection[NewTask | None]
@@ -165,17 +165,17 @@ class ImportTasks(Command[ImportResult], frozen=True, kw_only=True):
 
 @declare("task show", roles=EVERYONE)
 class GetTask(Query[Task], frozen=True, kw_only=True):
-    """Ask for one task."""
+    """Return one task."""
 
     number: int
 
 
 @declare("tasks list", roles=EVERYONE)
 class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
-    """Ask for tasks that pass every filter that is set; people are usernames.
+    """Return the tasks that pass every filter that is set; users are given by username.
 
-    ``since`` (inclusive) and ``until`` (exclusive) are about the creation, or the completion where only completed tasks
-    are asked for.
+    ``since`` (inclusive) and ``until`` (exclusive) concern the creation, or the completion if ``status`` is
+    ``completed``.
     """
 
     status: StatusFilter = StatusFilter.OPEN
@@ -193,7 +193,7 @@ class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
 
 @declare("tasks export", roles=EVERYONE)
 class ExportTasks(Query[TaskChunk], frozen=True, kw_only=True):
-    """Ask for the next tasks after a number."""
+    """Return the next tasks after a number."""
 
     after: Count = 0
     limit: Limit = 1000
@@ -201,25 +201,25 @@ class ExportTasks(Query[TaskChunk], frozen=True, kw_only=True):
 
 @declare("tasks shuffle", roles=SHUFFLERS)
 class GetShuffle(Query[Shuffle], frozen=True, kw_only=True):
-    """Ask what came of a shuffle."""
+    """Return the result of a shuffle."""
 
     shuffle_id: str
 
 
 @declare("tasks verify", roles=EVERYONE)
 class VerifyShuffle(Query[ShuffleCheck], frozen=True, kw_only=True):
-    """Do the draws of a shuffle again."""
+    """Repeat the draws of a shuffle and compare them with the record."""
 
     shuffle_id: str
 
 
 @declare("tasks fairness", roles=EVERYONE)
 class GetFairness(Query[Fairness], frozen=True):
-    """Ask how evenly all draws of assignees turned out."""
+    """Return the fairness of all draws of assignees."""
 
 
 class AssigneeDraw(msgspec.Struct, frozen=True):
-    """How an assignee was drawn; ``candidates_as_of`` is a position in the log."""
+    """The draw of an assignee; ``candidates_as_of`` is a position in the log."""
 
     seed: str
     algorithm: str
@@ -228,7 +228,7 @@ class AssigneeDraw(msgspec.Struct, frozen=True):
 
 @event("tasks", 1, subject_field="task_id")
 class TaskCreatedV1(Event, frozen=True, kw_only=True):
-    """A task came into being; the jira id, if any, stands in brackets in the title. No longer written."""
+    """A task was created; the jira id, if any, is in brackets in the title. Not written any more."""
 
     task_id: Id
     number: TaskNumber
@@ -239,7 +239,7 @@ class TaskCreatedV1(Event, frozen=True, kw_only=True):
 
 @event("tasks", 2, subject_field="task_id")
 class TaskCreated(Event, frozen=True, kw_only=True):
-    """A task came into being."""
+    """A task was created."""
 
     task_id: Id
     number: TaskNumber
@@ -251,7 +251,7 @@ class TaskCreated(Event, frozen=True, kw_only=True):
 
 @event("tasks", 1, subject_field="shuffle_id")
 class ShuffleRequested(Event, frozen=True, kw_only=True):
-    """Somebody pressed the reassign button."""
+    """A user requested a shuffle of all open tasks."""
 
     shuffle_id: Id
     requested_by: Id
@@ -259,7 +259,7 @@ class ShuffleRequested(Event, frozen=True, kw_only=True):
 
 @event("tasks", 1, subject_field="task_id")
 class TaskAssigned(Event, frozen=True, kw_only=True):
-    """A task has this assignee now, and it costs them the fee."""
+    """A task was assigned; the assignee is charged the fee."""
 
     task_id: Id
     assignee_id: Id
@@ -271,7 +271,7 @@ class TaskAssigned(Event, frozen=True, kw_only=True):
 
 @event("tasks", 1, subject_field="shuffle_id")
 class TasksShuffled(Event, frozen=True, kw_only=True):
-    """Every open task was drawn anew."""
+    """A new assignee was drawn for every open task."""
 
     shuffle_id: Id
     requested_by: Id
@@ -282,7 +282,7 @@ class TasksShuffled(Event, frozen=True, kw_only=True):
 
 @event("tasks", 1, subject_field="shuffle_id")
 class ShuffleFailed(Event, frozen=True, kw_only=True):
-    """A shuffle could not be done and was dropped."""
+    """A shuffle failed and was abandoned."""
 
     shuffle_id: Id
     requested_by: Id

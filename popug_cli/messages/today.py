@@ -1,4 +1,4 @@
-"""What is said about one's own day."""
+"""Messages of the user's own day."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from popug_cli.messages.tasks import Task
 
 
 class ActivityKind(StrEnum):
-    """What may happen to somebody."""
+    """The kinds of activities that concern a user."""
 
     GIVEN = "given"
     KEPT = "kept"
@@ -23,9 +23,10 @@ class ActivityKind(StrEnum):
 
 
 class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Something that happened to somebody.
+    """An activity that concerns a user.
 
-    ``signed_cents`` is what it did to the balance, ``actor`` who did it, ``assignee`` who has a taken task now.
+    ``signed_cents`` is its effect on the balance, ``actor`` the user who caused it. ``assignee`` is the new assignee of
+    a task that was taken away.
     """
 
     at: datetime
@@ -39,10 +40,10 @@ class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Today(msgspec.Struct, frozen=True):
-    """One's own day: open tasks, money, what happened after a position of the log, and what waits to be done.
+    """The sender's own day: open tasks, money, recent activity, and suggested commands.
 
-    ``tasks`` are the dearest of ``open_count``, ``happened`` the last of ``happened_count``; ``last_sequence`` is the
-    position to ask from the next time. ``waiting`` are command lines.
+    ``tasks`` are the most expensive of ``open_count``, ``happened`` the last of ``happened_count``. ``last_sequence``
+    is the position to ask from the next time. ``waiting`` are command lines.
     """
 
     username: str
@@ -63,9 +64,9 @@ class Today(msgspec.Struct, frozen=True):
 
 @declare("today", roles=EVERYONE)
 class ShowToday(Query[Today], frozen=True, kw_only=True):
-    """Ask for one's own day.
+    """Return the sender's own day.
 
-    What happened is told after a position of the log, else since an instant, else since the day began.
+    Activity is reported after a position of the log, else since an instant, else since the day began.
     """
 
     after: Count | None = None

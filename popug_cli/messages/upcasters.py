@@ -1,4 +1,4 @@
-"""Old events stay readable: each old version is turned into the next, up to the newest."""
+"""Convert old versions of events to the next version, up to the newest."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _JIRA_IN_TITLE = re.compile(r"\[([A-Z][A-Z0-9]*-[0-9]+)\]\s*(\S.*)", re.DOTALL)
 
 
 def _task_created_v1(old: TaskCreatedV1) -> TaskCreated:
-    """Version 1 kept the jira id in brackets before the title."""
+    """Convert version 1, which has the jira id in brackets before the title."""
     match = _JIRA_IN_TITLE.fullmatch(old.title)
     jira_id, title = match.groups() if match else (None, old.title)
     return TaskCreated(
@@ -28,12 +28,12 @@ UPCASTERS: dict[type[Event], Callable[[Any], Event]] = {TaskCreatedV1: _task_cre
 
 
 def upcast(event: Event) -> Event:
-    """The event in the newest version of its kind."""
+    """Return the event in the newest version of its kind."""
     while (step := UPCASTERS.get(type(event))) is not None:
         event = step(event)
     return event
 
 
 def versions(newest: type[Event]) -> list[type[Event]]:
-    """Every version of a kind of event that can be consumed."""
+    """Return all versions of a kind of event that can be consumed."""
     return [shape for shape in EVENTS.values() if (shape.SOURCE, shape.NAME) == (newest.SOURCE, newest.NAME)]

@@ -1,29 +1,41 @@
 """Identity and fingerprint of a file: whether a path still names the file that was opened, and whether it changed.
 
-A restore exchanges the whole directory of a company while others have its files open. Without this check they would
-write to a database that has no name any more; see ``decisions/0013-a-restore-exchanges-two-directories.md``.
+A restore exchanges the whole directory of a company while other processes have its files open. Without this check they
+would write to a database that no longer has a name, and their users would see success. Tests showed this with a
+``popug serve`` and a restore side by side; see
+``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md``.
 """
 
 import os
-from pathlib import Path
+from typing import NamedTuple
 
 FileId = tuple[int, int]
-FileFingerprint = tuple[int, ...]
 
 
-def file_id(file: Path) -> FileId | None:
-    """Which file it is that has this name now; None where there is none."""
+class FileFingerprint(NamedTuple):
+    """What changes when a file is replaced, written, cut or given other permissions."""
+
+    id: FileId
+    size_bytes: int
+    modified_ns: int
+    mode: int
+
+
+def file_id(path: str | os.PathLike[str]) -> FileId | None:
+    """Return which file the path names now, or None if it names none."""
+    fingerprint = file_fingerprint(path)
+    return None if fingerprint is None else fingerprint.id
+
+
+def file_fingerprint(path: str | os.PathLike[str]) -> FileFingerprint | None:
+    """Return the fingerprint of the file that the path names now, or None if it names none."""
     try:
-        status = os.stat(file)  # noqa: PTH116 - on the way of every write
+        return require_fingerprint(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
 
 
-def file_fingerprint(path: os.PathLike[str]) -> FileFingerprint:
-    """Return what changes whenever the file is replaced or written; nothing where there is no file."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - on the way of every request
-    except OSError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def require_fingerprint(path: str | os.PathLike[str]) -> FileFingerprint:
+    """Return the fingerprint of the file that the path names now; raise ``OSError`` if it names none."""
+    status = os.stat(path)  # noqa: PTH116 - during every write and every request
+    return FileFingerprint((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns, status.st_mode)

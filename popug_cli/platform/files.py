@@ -1,7 +1,7 @@
 """Files and directories that survive a power cut: synced names, directories of one owner, replacement as a whole.
 
 A file that is made, renamed or replaced is lost with the power unless its directory is synced, however well the file
-itself is. The power-cut harness found this by cutting a day at every point: ``decisions/0018-what-a-disk-may-do.md``.
+itself is. The power-cut harness found this; see ``decisions/0018-disk-failures-we-handle.md``.
 Nothing here raises a ``PopugError``; ``kernel/disk_errors.py`` makes one of an ``OSError``.
 """
 

@@ -1,7 +1,7 @@
 """What an errno means: a full disk, a file-size limit, and a probe for what SQLite does not tell apart.
 
 SQLite reports a full disk as "disk I/O error" or "unable to open database file", whichever file was touched first. So
-the disk is asked: a probe writes a little more and returns the errno; see ``decisions/0018-what-a-disk-may-do.md``.
+``probe_write_error`` writes a little more and returns the errno; see ``decisions/0018-disk-failures-we-handle.md``.
 """
 
 import errno

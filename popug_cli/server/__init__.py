@@ -1,7 +1,7 @@
-"""The HTTP face of ``perform``: a process that alone opens the home and serves its messages on sockets.
+"""The HTTP interface of ``perform``: one process opens the home exclusively and serves its messages on sockets.
 
-``run`` is its life from the first socket to the last answer, ``sockets`` where it listens, ``connection_limits`` what
-one connection may do, ``request_limits`` what one request may do, ``routes`` its routes, ``thread_pools`` the threads
-that perform, ``http_errors`` how a refusal is told, ``event_stream`` the events as they come, ``openapi`` and ``page``
-what it says of itself.
+``run`` starts and stops the server, ``sockets`` opens its sockets. ``connection_limits`` and ``request_limits`` check
+connections and requests. ``routes`` has the routes of the messages, ``meta_routes`` those about the server,
+``thread_pools`` the worker threads, ``http_errors`` the problem documents, ``event_stream`` the server-sent events;
+``openapi`` and ``page`` describe the API.
 """

@@ -1,4 +1,4 @@
-"""What one connection may do: how many there are, how long a request may take to come in, what garbage is told."""
+"""Limits per connection: the number of connections, the time for a request to arrive, the response to invalid HTTP."""
 
 import asyncio
 import ssl
@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from popug_cli.kernel.errors import InvalidInput, PopugError
+from popug_cli.messages import problem
 from popug_cli.server import http_errors
 from popug_cli.server.request_limits import MAX_HEADER_BYTES
 
@@ -23,13 +24,13 @@ MIN_FRAGMENT_BYTES = 64
 
 
 class FragmentLimit(h11.Connection):
-    """What comes over a connection, as long as the pieces of a body are worth the work that each of them is."""
+    """An h11 connection that rejects bodies sent in too many small chunks."""
 
     _fragments = 0
     _bytes = 0
 
     def next_event(self) -> Any:
-        """What comes next; a body of too many small pieces is no HTTP."""
+        """Return the next event; raise ``h11.RemoteProtocolError`` for a body of too many small chunks."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._fragments = self._bytes = 0
@@ -37,14 +38,14 @@ class FragmentLimit(h11.Connection):
             self._fragments += 1
             self._bytes += len(event.data)
             if self._fragments > FREE_FRAGMENTS + self._bytes // MIN_FRAGMENT_BYTES:
-                raise h11.RemoteProtocolError("a body in crumbs")
+                raise h11.RemoteProtocolError("body chunks are too small")
         return event
 
 
 class LimitedConnection(H11Protocol):
-    """HTTP/1.1, with ``most`` connections at a time and a bound on the time in which a request has to begin.
+    """An HTTP/1.1 connection: at most `max_connections` at a time, and a limit on the time for a request to begin.
 
-    ``underneath`` is the transport that carries what TLS has made unreadable.
+    `raw_transport` is the transport below TLS, which carries the encrypted bytes.
     """
 
     raw_transport: asyncio.Transport | None = None
@@ -58,7 +59,7 @@ class LimitedConnection(H11Protocol):
         self.conn = FragmentLimit(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a new connection, or refuse it where there are too many."""
+        """Accept a new connection, or answer 503 if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._max_connections:
             self._refuse(503, http_errors.busy())
@@ -66,20 +67,20 @@ class LimitedConnection(H11Protocol):
         self._deadline = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
+        """Stop the timers of a closed connection."""
         self._cancel_deadline()
         self._stop_unread_timer()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Work on what came in; from the end of a request's headers on its time is the gate's affair."""
+        """Process received data. Once a request's headers are complete, `RequestGuard` limits its time."""
         cycle_before = self.cycle
         super().handle_events()
         if self.cycle is not cycle_before:
             self._cancel_deadline()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, for no longer than for the first one."""
+        """Start the timeout for the next request, or close a half-closed connection."""
         self._cancel_deadline()
         cycle = self.cycle
         super().on_response_complete()
@@ -90,42 +91,42 @@ class LimitedConnection(H11Protocol):
         self._deadline = self.loop.call_later(KEEP_ALIVE_TIMEOUT_SECONDS + HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def pause_writing(self) -> None:
-        """Wait for who does not read what it is answered, and not for ever."""
+        """Start the timeout for a client that does not read its response."""
         super().pause_writing()
         self._start_unread_timer()
 
     def resume_writing(self) -> None:
-        """Go on with who reads again."""
+        """Stop that timeout, since the client reads again."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_unread_timer()
 
     def shutdown(self) -> None:
-        """End with the server: who is idle is left at once, for it would not hear that TLS says goodbye."""
+        """Shut down. Abort idle TLS connections, because their peers would not answer the TLS close."""
         super().shutdown()
         if self.raw_transport is not None and self.transport.is_closing() and not self._unsent_bytes:
             self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Let who asked, and says no more, have the answer; TLS has no half of a connection."""
+        """Keep a half-closed plain connection open until its response is sent; TLS cannot be half-closed."""
         cycle = self.cycle
         is_asked = cycle is not None and not cycle.more_body and not cycle.response_started
         self._is_half_closed = is_asked and self.scheme == "http"
         return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or has a head without an end."""
+        """Reject data that is not HTTP, or headers that are too large."""
         fault = sys.exception()
         status = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             self._refuse(status, http_errors.headers_too_large(MAX_HEADER_BYTES).error)
         else:
-            error = InvalidInput("usage", "This is no HTTP request.", hint="Speak HTTP/1.1.")
+            error = InvalidInput("usage", "This is not a valid HTTP request.", hint="Use HTTP/1.1.")
             self._refuse(HTTPStatus.BAD_REQUEST, error)
 
     @property
     def _unsent_bytes(self) -> int:
-        """How many bytes are on their way to who has not read them yet."""
+        """Return how many bytes the client has not read yet."""
         raw_unsent = self.raw_transport.get_write_buffer_size() if self.raw_transport else 0
         return self.transport.get_write_buffer_size() + raw_unsent
 
@@ -137,7 +138,7 @@ class LimitedConnection(H11Protocol):
             self._refuse(refused.status, refused.error)
 
     def _start_unread_timer(self) -> None:
-        """Leave who reads nothing for a while of what is on its way; else a connection waits for that for ever."""
+        """Start the timeout after which the connection is aborted if the client has read nothing."""
         self._stop_unread_timer()
         self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_SECONDS, self._check_progress, self._unsent_bytes)
 
@@ -158,11 +159,11 @@ class LimitedConnection(H11Protocol):
             self._unread_timer = None
 
     def _refuse(self, status: int, error: PopugError) -> None:
-        """Say why, if that is still possible, and close."""
+        """Send the error if the protocol state still allows it, then close."""
         body = http_errors.encode(http_errors.problem_of(error, status))
         headers: list[tuple[bytes, bytes]] = [
             *self.server_state.default_headers,
-            (b"content-type", http_errors.MEDIA_TYPE.encode()),
+            (b"content-type", problem.MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
@@ -180,7 +181,7 @@ class LimitedConnection(H11Protocol):
 
 
 class TlsHandshake(asyncio.Protocol):
-    """Lets in who speaks TLS: until then a connection counts, and has as little time, as one that needs none."""
+    """Accepts TLS connections. During the handshake they count towards the limit and have the usual timeout."""
 
     def __init__(
         self, context: ssl.SSLContext, *, max_connections: int, server_state: ServerState, **options: Any
@@ -196,7 +197,7 @@ class TlsHandshake(asyncio.Protocol):
         self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Have a new connection shake hands, or drop it where there are too many."""
+        """Start the handshake of a new connection, or drop it if there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if len(self._connections) >= self._max_connections:
@@ -207,18 +208,18 @@ class TlsHandshake(asyncio.Protocol):
         self._handshake_task = asyncio.get_running_loop().create_task(self._handshake())
 
     def data_received(self, data: bytes) -> None:
-        """Keep what is said with the last of the handshake."""
+        """Buffer data that arrives together with the end of the handshake."""
         self._received += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
+        """Stop counting a closed connection."""
         self._is_lost = True
         self._connections.discard(self)
         if self._connection is not None:
             self._connection.connection_lost(exc)
 
     def shutdown(self) -> None:
-        """End with the server."""
+        """Abort the connection; the server shuts down."""
         self._transport.abort()
 
     async def _handshake(self) -> None:

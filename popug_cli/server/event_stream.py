@@ -1,4 +1,4 @@
-"""Events as they come, as server-sent events: each is read from the log with the listener's own rights."""
+"""Server-sent events: stream the log's events as they are published, each read with the client's own permissions."""
 
 import asyncio
 import json
@@ -24,18 +24,18 @@ LIST_EVENTS = DECLARATIONS[ListEvents]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Who listens to what, from where on."""
+    """A client's subscription: its token, its filter, and the position to start after."""
 
     token: str | None
     query: ListEvents
 
     def after(self, position: int) -> "Subscription":
-        """The same from another position on."""
+        """Return the same subscription, starting after `position`."""
         return replace(self, query=msgspec.structs.replace(self.query, after=position))
 
 
 class Feed:
-    """Streams of events, as many as are allowed at a time, until the server ends."""
+    """Event streams with a limit on their number; they end when the server shuts down."""
 
     def __init__(self, company: ServedCompany, pools: ThreadPools, ending: asyncio.Event) -> None:
         self._company = company
@@ -44,16 +44,16 @@ class Feed:
         self._listeners = 0
 
     async def first_page(self, subscription: Subscription) -> list[dict[str, Any]]:
-        """What is there already; raises what speaks against listening."""
+        """Return the first page of existing events; raise ``server_unavailable`` or a permission error."""
         self._check_capacity(MAX_LISTENERS - 1)
         return await self._page(subscription)
 
     async def stream(self, subscription: Subscription, page: list[dict[str, Any]]) -> AsyncIterator[bytes]:
-        """The page and what follows it, a comment now and then, and a last word where the right to listen ends."""
+        """Yield `page`, then new events, with a comment as a heartbeat. End with a ``problem`` event on an error."""
         self._listeners += 1
         silent_seconds = 0.0
         try:
-            self._check_capacity(MAX_LISTENERS)  # who came in at the same time counts by now
+            self._check_capacity(MAX_LISTENERS)  # by now, streams opened at the same time are counted
             yield b"retry: 1000\n\n"
             while not self._ending.is_set():
                 if page:
@@ -73,7 +73,7 @@ class Feed:
 
     def _check_capacity(self, limit: int) -> None:
         if self._listeners > limit:
-            raise Unavailable("server_unavailable", "Too many listen already.", hint="Try again later.")
+            raise Unavailable("server_unavailable", "Too many clients follow events.", hint="Try again later.")
 
     async def _page(self, subscription: Subscription) -> list[dict[str, Any]]:
         work = lambda: self._company.perform(subscription.query, subscription.token).answer.events  # noqa: E731 - one line
@@ -89,7 +89,7 @@ class Feed:
 
 
 def encode_event(envelope: dict[str, Any]) -> bytes:
-    """One event of the stream; JSON has no bare line break, so its data is one line."""
+    """Encode an event for the stream. Its data is one line, because JSON escapes line breaks."""
     kind = str(envelope.get("type", "")).translate({10: " ", 13: " "})
     data = json.dumps(envelope, separators=(",", ":"))
     return f"id: {envelope['sequence']}\nevent: {kind}\ndata: {data}\n\n".encode()

@@ -1,4 +1,4 @@
-"""What a server says of itself: that it lives, that it can work, its public keys, its events, its schema."""
+"""The routes about the server itself: health, readiness, public keys, event stream, API schema."""
 
 import asyncio
 from typing import Any
@@ -28,7 +28,7 @@ NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-
 def routes(
     company: ServedCompany, pools: ThreadPools, ending: asyncio.Event, identity: ServerIdentity
 ) -> list[HTTPRouteHandler]:
-    """The routes that are no messages."""
+    """Return the routes that do not belong to a message."""
     return [*_state(company, pools, ending, identity), _events(company, pools, ending), *_schema(identity)]
 
 

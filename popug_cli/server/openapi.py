@@ -1,32 +1,32 @@
-"""The OpenAPI 3.1 document, made from the declarations: what msgspec checks is what it says."""
+"""The OpenAPI 3.1 document, generated from the declarations, so that it matches what msgspec validates."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from popug_cli.messages import problem
 from popug_cli.messages.base import Access, Declaration
 from popug_cli.messages.identity import KeySet
-from popug_cli.server import http_errors
 from popug_cli.server.requests import JSON, path_of, public_messages
 
 OpenApiDocument = dict[str, Any]
 REFERENCE = "#/components/schemas/{name}"
 ERROR_DESCRIPTIONS = {
-    400: "The body is no JSON, or the request no HTTP",
-    401: "Not logged in, or the token is no good",
+    400: "The body is not valid JSON, or the request is not valid HTTP",
+    401: "Not logged in, or the token is not valid",
     403: "Not allowed",
     404: "Not found",
-    408: "The request did not come to its end",
-    409: "The present state does not allow it",
+    408: "The request was not complete in time",
+    409: "The current state does not allow it",
     413: "The body is too large",
     414: "The address is too long",
     415: "The body is not declared to be JSON",
-    421: "The server has no such name",
+    421: "The host is not a name of the server",
     422: "Wrong usage or invalid input",
     429: "Too many failed logins",
     431: "The headers are too large",
-    500: "A fault of the program's own, or an integrity check that failed",
+    500: "An internal error, or a failed integrity check",
     503: "Not available now; nothing changed, unless the code is in_doubt",
 }
 HEADERS = {
@@ -35,28 +35,29 @@ HEADERS = {
     "Popug-Time-Zone": "The company's time zone, an IANA name.",
 }
 DESCRIPTION = (
-    "Every message of popug by POST, as JSON; who may send it is what `popug permissions` says. A refusal is a problem"
-    " document (RFC 9457) with popug's `code`, `hint` and `exit_status`."
+    "Each message of popug is sent by POST, as JSON; `popug permissions` shows the roles that may send it. An error is"
+    " a problem document (RFC 9457) with popug's `code`, `hint` and `exit_status`."
 )
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Sent again under the same key, the command takes effect once; its answer is kept for 24 hours.",
+    "description": "A command sent again with the same key takes effect once; its answer is kept for 24 hours.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-~]([ -~]{0,253}[!#-~])?$"},
 }
 EVENT_STREAM_DESCRIPTION = "A stream of events; `id` is the position, `event` the type and `data` the envelope as JSON."
 
 
 def document(version: str) -> OpenApiDocument:
-    """The whole document."""
+    """Return the whole document."""
     declarations = list(public_messages())
     types = (
         [declaration.message for declaration in declarations]
         + [declaration.answer for declaration in declarations]
-        + [http_errors.ProblemDocument, KeySet]
+        + [problem.ProblemDocument, KeySet]
     )
     shapes, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    components["ProblemDocument"]["required"] = list(problem.ProblemDocument.__struct_fields__)
     request_shapes, answer_shapes = shapes[: len(declarations)], shapes[len(declarations) : -2]
     paths = {
         path_of(declaration): {"post": _operation(declaration, request, answer)}
@@ -87,7 +88,7 @@ def _operation(declaration: Declaration, request: OpenApiDocument, answer: OpenA
         "operationId": declaration.name,
         "tags": [declaration.module],
         "summary": docstring.partition("\n")[0],
-        "description": f"What `popug {declaration.command_line}` sends. {_allowed(declaration)}\n\n{docstring}",
+        "description": f"Sent by `popug {declaration.command_line}`. {_allowed(declaration)}\n\n{docstring}",
         "security": [] if declaration.access is Access.PUBLIC else [{"token": []}],
         "parameters": [IDEMPOTENCY_KEY] if keyed else [],
         "requestBody": {"required": True, "content": {JSON: {"schema": request}}},
@@ -100,15 +101,15 @@ def _allowed(declaration: Declaration) -> str:
         return "Needs no token."
     roles = ", ".join(sorted(declaration.roles))
     others = ", ".join(sorted(declaration.roles_for_others))
-    about_others = f" (about somebody else: {others})" if declaration.has_username else ""
+    about_others = f" (about another user: {others})" if declaration.has_username else ""
     return f"For {roles}{about_others}."
 
 
 def _meta_paths(key_set: OpenApiDocument) -> Iterator[tuple[str, OpenApiDocument]]:
     state = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
-    yield "/healthz", _get("healthz", "Whether the process lives.", JSON, state)
-    yield "/readyz", _get("readyz", "Whether the company can be worked with.", JSON, state)
-    keys = "The public keys that prove tokens, as a JWK set."
+    yield "/healthz", _get("healthz", "Whether the process is alive.", JSON, state)
+    yield "/readyz", _get("readyz", "Whether the server can process messages.", JSON, state)
+    keys = "The public keys that verify tokens, as a JWK set."
     yield "/.well-known/jwks.json", _get("jwks", keys, "application/jwk-set+json", key_set)
     yield "/v1/events", _get("events", EVENT_STREAM_DESCRIPTION, "text/event-stream", {"type": "string"})
     yield "/schema/openapi.json", _get("openapi", "This document.", "application/vnd.oai.openapi+json", {})
@@ -129,14 +130,14 @@ def _get(name: str, description: str, media_type: str, shape: OpenApiDocument) -
 
 def _parameters_of_events() -> Iterator[OpenApiDocument]:
     for name, description in (
-        ("type", "Only events of this type, or of this middle name of a type."),
-        ("subject", "Only events about this."),
-        ("actor", "Only what this person did."),
+        ("type", "Only events of this type, given in full or by its event name."),
+        ("subject", "Only events with this subject."),
+        ("actor", "Only events that this user caused."),
     ):
         yield {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
     position = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     yield {"name": "after", "in": "query", "description": "Only events after this position.", "schema": position}
-    resumed = "The position of the last event that was seen; goes before `after`."
+    resumed = "The position of the last event that was received; takes precedence over `after`."
     yield {"name": "Last-Event-ID", "in": "header", "description": resumed, "schema": position}
 
 
@@ -150,7 +151,7 @@ def _error_responses() -> OpenApiDocument:
 
 
 def _error_response(description: str, shape: OpenApiDocument) -> OpenApiDocument:
-    return _success(description, http_errors.MEDIA_TYPE, shape)
+    return _success(description, problem.MEDIA_TYPE, shape)
 
 
 def _header(description: str) -> OpenApiDocument:

@@ -1,8 +1,9 @@
-"""The OpenAPI document as a page for people: HTML alone, without a script from anywhere."""
+"""The OpenAPI document as an HTML page without scripts."""
 
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+
+from popug_cli.server.openapi import OpenApiDocument
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
@@ -12,11 +13,10 @@ td, th { border-bottom: 1px solid #ddd; padding: .2rem 1rem .2rem 0; text-align:
 .method { color: #06c; font-weight: 600; } .lock { color: #888; }
 @media (prefers-color-scheme: dark) { body { background: #1b1b1b; color: #ddd; } .method { color: #6af; } }
 """
-OpenApiDocument = dict[str, Any]
 
 
 def shown(document: OpenApiDocument) -> str:
-    """The page."""
+    """Render the document as HTML."""
     return "\n".join(_lines(document))
 
 
@@ -64,7 +64,7 @@ def _parameters(operation: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
 
 
 def kind_of(shape: OpenApiDocument) -> str:
-    """A JSON Schema in a word or two."""
+    """Describe a JSON Schema in a few words."""
     if "$ref" in shape:
         return str(shape["$ref"].rpartition("/")[2])
     if "anyOf" in shape:
@@ -75,6 +75,6 @@ def kind_of(shape: OpenApiDocument) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """A paragraph, with what stands between backticks as code."""
+    """Escape a paragraph and format text in backticks as code."""
     parts = escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""What one request may do: how large and slow it may be, where it may come from; and what every answer says."""
+"""Limits per request: size, time, host and origin; and the headers of every response."""
 
 import asyncio
 from collections import Counter
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.version import series_of
+from popug_cli.messages import problem
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.server import http_errors
 from popug_cli.server.http_errors import HttpError
@@ -34,7 +36,7 @@ SINGLE_VALUE_HEADERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What a server says of itself in every answer; ``hosts`` are its names, none where any will do."""
+    """The server's description in every response. `hosts` has its names; if empty, every name is accepted."""
 
     version: str
     home_id: str
@@ -42,7 +44,7 @@ class ServerIdentity:
     hosts: frozenset[str] = frozenset()
 
     def headers(self) -> list[tuple[str, str]]:
-        """The headers of every answer."""
+        """Return the headers of every response."""
         return [
             ("popug-version", self.version),
             ("popug-home-id", self.home_id),
@@ -53,7 +55,7 @@ class ServerIdentity:
 
 
 class RequestGuard:
-    """The application inside, behind what is checked of each request; only ``large`` paths take large bodies."""
+    """ASGI middleware that validates each request before the application; only `large_paths` accept large bodies."""
 
     def __init__(
         self, app: App, identity: ServerIdentity, verify_token: VerifyToken, *, large_paths: frozenset[str]
@@ -65,7 +67,7 @@ class RequestGuard:
         self._large_body_slots = asyncio.Semaphore(LARGE_BODIES)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Validate one request, then pass it to the application or answer with an error."""
         assert scope["type"] == "http"
 
         is_answered = False
@@ -89,7 +91,7 @@ class RequestGuard:
                 return
             try:
                 await self._app(scope, receive, answer)
-            except asyncio.CancelledError:  # by the end of the server's patience with what was begun
+            except asyncio.CancelledError:  # the server shuts down and the grace period is over
                 if not is_answered:
                     await refuse(answer, http_errors.shutdown_in_doubt(), 503, closes=True)
 
@@ -101,7 +103,7 @@ class RequestGuard:
         scope["state"] |= {HEADERS: headers, BODY: body}
 
     async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack) -> bytes:
-        """The whole body; a large one only of who has a token, and not many until they are answered."""
+        """Read the body. Bodies over ``SMALL_BODY_BYTES`` need a valid token and one of ``LARGE_BODIES`` slots."""
         limit = MAX_MESSAGE_BYTES if path in self._large_paths else SMALL_BODY_BYTES
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
@@ -117,7 +119,7 @@ class RequestGuard:
         return b"".join(parts)
 
     async def _acquire_slot(self, stack: AsyncExitStack) -> None:
-        """Wait for room for a large body, which is held as long as the body may be."""
+        """Wait for a slot for a large body; `stack` releases it after the response."""
         try:
             async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
                 await stack.enter_async_context(self._large_body_slots)
@@ -125,7 +127,7 @@ class RequestGuard:
             raise http_errors.busy() from None
 
     def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
-        """Refuse a head that is too large, or says twice what can be one thing only."""
+        """Reject oversized headers, long targets, and duplicates of single-value headers."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise http_errors.headers_too_large(MAX_HEADER_BYTES)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
@@ -143,7 +145,7 @@ class RequestGuard:
         if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in CROSS_SITE:
             raise http_errors.cross_origin()
         theirs = headers.get(b"popug-version")
-        if theirs is not None and _series(theirs.decode("latin-1")) != _series(self._identity.version):
+        if theirs is not None and series_of(theirs.decode("latin-1")) != series_of(self._identity.version):
             raise http_errors.other_version(theirs.decode("latin-1"), self._identity.version)
         if scope["method"] == "POST" and not _is_json(headers):
             raise http_errors.not_json()
@@ -153,10 +155,10 @@ CROSS_SITE = (b"cross-site", b"same-site")
 
 
 async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = False) -> None:
-    """Answer with a problem document."""
+    """Send a problem document as the response."""
     body = http_errors.encode(http_errors.problem_of(error, status))
     headers = [
-        (b"content-type", http_errors.MEDIA_TYPE.encode()),
+        (b"content-type", problem.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
         *([(b"connection", b"close")] if closes else []),
@@ -166,9 +168,9 @@ async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = F
 
 
 async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
-    """Take in a body until it ends, or is over the limit; whether it has ended.
+    """Read a body until it ends or exceeds the limit; return whether it has ended.
 
-    Raises ``Refused`` where it takes too long, and ``ConnectionResetError`` where nobody is left.
+    Raise ``HttpError`` if it takes too long, ``ConnectionResetError`` if the client disconnects.
     """
     size = _size(parts)
     try:
@@ -191,7 +193,7 @@ def _size(parts: list[bytes]) -> int:
 
 
 def bearer(headers: Mapping[bytes, bytes]) -> str | None:
-    """The token of a request; None where it has none."""
+    """Return the bearer token of a request, or None."""
     kind, _, token = headers.get(b"authorization", b"").decode("latin-1").strip().partition(" ")
     return token.strip() if kind.lower() == "bearer" and token.strip() else None
 
@@ -199,10 +201,6 @@ def bearer(headers: Mapping[bytes, bytes]) -> str | None:
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     return kind == b"application/json" and headers.get(b"content-encoding", b"identity").lower() == b"identity"
-
-
-def _series(version: str) -> list[str]:
-    return version.split(".")[:2]
 
 
 def _host_name(host: str) -> str:

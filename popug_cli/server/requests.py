@@ -1,4 +1,4 @@
-"""What is read of a request: the message, who sends it, and under which key; and what is written of an answer."""
+"""Decode requests (message, token, idempotency key) and encode responses."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -22,33 +22,33 @@ WebRequest = Request[Any, Any, Any]
 
 
 def public_messages() -> Iterator[Declaration]:
-    """Every message that goes over a network."""
+    """Return the declarations of all messages that a server accepts."""
     return (declaration for declaration in declarations() if declaration.access is not Access.OPERATOR)
 
 
 def path_of(declaration: Declaration) -> str:
-    """Where a message is sent to."""
+    """Return the path of a message's route."""
     return f"/v1/{declaration.module}/{declaration.name}"
 
 
 def has_large_body(declaration: Declaration) -> bool:
-    """Whether a message holds as much as somebody likes, as the lines of a file."""
+    """Return whether a message has a collection of any size, such as the lines of a file."""
     return any(get_origin(field.type) is Collection for field in msgspec.structs.fields(declaration.message))
 
 
 def header(request: WebRequest, name: bytes) -> str | None:
-    """A header of a request; None where it has none."""
+    """Return a header of a request, or None."""
     value: bytes | None = request.scope["state"][HEADERS].get(name)
     return None if value is None else value.decode("latin-1").strip()
 
 
 def bearer(request: WebRequest) -> str | None:
-    """The token of a request; None where it has none."""
+    """Return the bearer token of a request, or None."""
     return request_limits.bearer(request.scope["state"][HEADERS])
 
 
 def idempotency_key(request: WebRequest) -> str | None:
-    """The key under which a command may be sent again; as a text of RFC 9651 its quotes are none of it."""
+    """Return the ``Idempotency-Key``, without the quotes of an RFC 9651 string, or None."""
     key = header(request, b"idempotency-key")
     if key is None:
         return None
@@ -56,7 +56,10 @@ def idempotency_key(request: WebRequest) -> str | None:
 
 
 def message_of(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any:
-    """The message in the body; raises ``usage``, with status 400 where the body is no JSON at all."""
+    """Decode the message in the body.
+
+    Raise ``usage``: with status 400 if the body is not JSON, with 413 if it has too many objects.
+    """
     body: bytes = request.scope["state"].pop(BODY)
     if len(body) > MAX_LINES and body.count(b"{") > MAX_LINES:
         raise http_errors.too_many_lines(MAX_LINES)
@@ -65,17 +68,17 @@ def message_of(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any
     except msgspec.ValidationError as error:
         raise invalid_message(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        sentence = f"The body is no JSON: {error}."
+        sentence = f"The body is not valid JSON: {error}."
         raise HttpError(400, InvalidInput("usage", sentence, hint="Send one JSON object.")) from None
 
 
 def invalid_message(reason: str) -> InvalidInput:
-    """A message that is not of its shape."""
-    return InvalidInput("usage", f"The message is not valid: {reason}.", hint="GET /schema says what it takes.")
+    """Return the error for a message that does not fit its schema."""
+    return InvalidInput("usage", f"The message is not valid: {reason}.", hint="GET /schema shows its fields.")
 
 
 def answer_of(performed: PerformResult) -> Response[bytes]:
-    """What was performed, as an answer."""
+    """Encode a result as a response."""
     headers = {"Popug-Warnings": _warnings_header(performed.warnings)} if performed.warnings else {}
     if performed.is_replayed:
         headers["Idempotency-Replayed"] = "true"
@@ -83,7 +86,7 @@ def answer_of(performed: PerformResult) -> Response[bytes]:
 
 
 def _warnings_header(warnings: list[str]) -> str:
-    """The sentences as one header: ASCII, and as many as it can hold."""
+    """Encode warnings as one ASCII header; drop the last ones that exceed its size."""
     while len(header := json.dumps(warnings)) > MAX_WARNING_BYTES:
         warnings = warnings[:-1]
     return header

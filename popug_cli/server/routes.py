@@ -1,4 +1,4 @@
-"""The routes: one a message, made from its declaration, and what a server says of itself."""
+"""The routes: one per message, created from its declaration, and the routes about the server."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import InternalError, PopugError
+from popug_cli.messages import problem
 from popug_cli.messages.base import Declaration
 from popug_cli.server import http_errors, meta_routes
 from popug_cli.server.http_errors import HttpError
@@ -40,7 +41,7 @@ def build(
     identity: ServerIdentity,
     report_fault: ReportFault,
 ) -> Litestar:
-    """The application, until it is ``ending``; ``report_fault`` hears of faults of its own."""
+    """Build the application. `ending` is set at shutdown; `report_fault` is called for internal errors."""
 
     def handle_error(request: WebRequest, error: Exception) -> Response[bytes]:
         return _problem_response(_http_error_of(error, request, report_fault))
@@ -57,7 +58,7 @@ def build(
 
 
 def large_paths() -> frozenset[str]:
-    """Where a message may be as large as a file that somebody imports."""
+    """Return the paths of the messages that may be as large as an import file."""
     return frozenset(path_of(declaration) for declaration in public_messages() if has_large_body(declaration))
 
 
@@ -93,7 +94,7 @@ def _http_error_of(error: Exception, request: WebRequest, report_fault: ReportFa
         allowed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "POST")
         return http_errors.wrong_method(request.method, request.scope["path"], allowed)
     report_fault(error)
-    fault = InternalError("internal", "popug failed by a fault of its own.", hint="Its server's log says more.")
+    fault = InternalError("internal", "popug failed with an internal error.", hint="The server's log has the details.")
     return HttpError(500, fault)
 
 
@@ -102,6 +103,6 @@ def _problem_response(error: HttpError) -> Response[bytes]:
     return Response(
         http_errors.encode(document),
         status_code=error.status,
-        media_type=http_errors.MEDIA_TYPE,
+        media_type=problem.MEDIA_TYPE,
         headers=http_errors.headers_of(error.error, error.status) | error.headers,
     )

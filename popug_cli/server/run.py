@@ -1,4 +1,4 @@
-"""The life of a server: it takes the home, listens, serves until it is told to end, and leaves nothing behind."""
+"""Start and stop the server: lock the home, open sockets, serve until a signal, clean up."""
 
 import asyncio
 import gc
@@ -45,24 +45,24 @@ BackgroundWork = Callable[[OpenForServer], AbstractContextManager[None]]
 
 
 class ServerReporter(Protocol):
-    """Hears of what the server does."""
+    """Receives what the server reports to the operator."""
 
     def listening(self, urls: list[str]) -> None:
-        """It answers from now on."""
+        """Report that the server accepts requests at `urls`."""
         ...
 
     def warn(self, sentence: str) -> None:
-        """Something went wrong beside any answer."""
+        """Report a problem that belongs to no request."""
         ...
 
     def fault(self, error: Exception) -> None:
-        """A fault of the program's own."""
+        """Report an internal error."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """Where to listen beside the home's own socket; ``hosts`` are the names it has there, none where any will do."""
+    """Addresses to listen on in addition to the home's socket. `hosts` has the server's names; empty accepts any."""
 
     socket: Path | None = None
     group: str | None = None
@@ -75,29 +75,29 @@ class ListenOptions:
 
 @dataclass
 class Shutdown:
-    """The order to end, and because of what, if nobody gave it."""
+    """The request to shut down, and the error that caused it, if any."""
 
     loop: asyncio.AbstractEventLoop
     requested: asyncio.Event = field(default_factory=asyncio.Event)
     fault: PopugError | None = None
 
     def request_because_of(self, fault: PopugError) -> None:
-        """End, from any thread."""
+        """Request a shutdown because of `fault`; safe to call from any thread."""
         self.fault = fault
         self.loop.call_soon_threadsafe(self.requested.set)
 
 
 class Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: one order ends every group of sockets."""
+    """uvicorn without its signal handlers, so that one request shuts down all groups of sockets."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the process."""
+        """Install no handlers; the process handles the signals."""
         yield
 
 
 def no_background(open_backend: OpenForServer) -> AbstractContextManager[None]:
-    """Nothing else runs in the process."""
+    """Default `background`: run nothing else in the process."""
     return nullcontext()
 
 
@@ -108,15 +108,18 @@ def serve(
     version: str,
     background: BackgroundWork = no_background,
 ) -> None:
-    """Serve a home until SIGINT or SIGTERM; raises what keeps it from it. ``background`` runs as long."""
+    """Serve a home until SIGINT or SIGTERM, and run `background` during that time.
+
+    Raise a ``PopugError`` if the home or a socket is not available, or becomes unavailable.
+    """
     gc.enable()
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # what clients do wrong is told to them
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # clients' errors are reported to the clients
     sys.setswitchinterval(SWITCH_SECONDS)
     with ExitStack() as stack:
         company = ServedCompany(home, threads=THREADS)
         stack.callback(company.close)
         stack.enter_context(sockets.exclusive_lock(home))
-        company.probe()  # a newer popug may have migrated the home before it was held
+        company.probe()  # a newer popug may have migrated the home before it was locked
         company.follow(reporter.warn)
         for listener in (listeners := listen(home, options)):
             stack.callback(listener.remove)
@@ -125,7 +128,7 @@ def serve(
 
 
 def listen(home: Home, options: ListenOptions) -> list[Listener]:
-    """Every socket; none is left where one of them cannot be had."""
+    """Open all sockets. If one fails, remove those already opened and raise its error."""
     with ExitStack() as stack:
         listeners: list[Listener] = []
         for listener in _listeners(home, options):
@@ -188,7 +191,7 @@ async def _run(
 
 @contextmanager
 def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdown: Shutdown) -> Iterator[None]:
-    """A thread that lets the consumers catch up now and then, and sees when the home is another's."""
+    """Run the consumers every second in a thread; request a shutdown if the database files were replaced."""
     stop = threading.Event()
     warned: deque[str] = deque(maxlen=REMEMBERED_WARNINGS)
 
@@ -219,7 +222,7 @@ def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdo
 
 
 def allowed_connections() -> int:
-    """How many connections there may be, with TLS and without, for as many files as the system lets us open."""
+    """Return the limit for plain and for TLS connections each, after raising the limit of open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * MAX_CONNECTIONS + SPARE_FILES
     if soft < needed:
@@ -230,7 +233,7 @@ def allowed_connections() -> int:
 
 
 def _exit_now(stack: ExitStack) -> None:
-    """End although something is still at work; what it has not committed is undone when the file is next opened."""
+    """Exit although threads are still working; their open transactions are rolled back at the next start."""
     stack.pop_all()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -240,7 +243,7 @@ def _exit_now(stack: ExitStack) -> None:
 def _servers(
     app: App, identity: ServerIdentity, listeners: list[Listener], options: ListenOptions
 ) -> list[tuple[Server, list[Listener]]]:
-    """One server for the sockets without TLS, one for those with it."""
+    """Create one server for the plain sockets, and one for the TLS sockets if there are any."""
     plain = [listener for listener in listeners if not listener.url.startswith("https:")]
     secure = [listener for listener in listeners if listener.url.startswith("https:")]
     max_connections = allowed_connections()

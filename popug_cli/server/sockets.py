@@ -1,4 +1,4 @@
-"""Where a server listens: sockets in the file system, addresses of the network, and those that systemd hands over."""
+"""Open the server's sockets: Unix sockets and TCP addresses."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ GROUP_FILE = 0o660
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that is listened on; ``path`` where it is a file that is removed at the end."""
+    """A listening socket. `path` is its file, which is removed at the end; None if there is none to remove."""
 
     socket: socket.socket
     url: str
@@ -29,7 +29,7 @@ class Listener:
     inode: int = 0
 
     def remove(self) -> None:
-        """Remove the file, if it still is this socket's."""
+        """Remove the file if it still belongs to this socket."""
         with suppress(OSError):
             if self.path is not None and self.path.lstat().st_ino == self.inode:
                 self.path.unlink()
@@ -37,9 +37,10 @@ class Listener:
 
 @contextmanager
 def exclusive_lock(home: Home) -> Iterator[None]:
-    """Hold the home against other servers; raises ``server_unavailable`` where one has it.
+    """Lock the home against other servers.
 
-    Raises ``database_busy`` during a migration, ``read_only`` where something else is in the place of its lock.
+    Raise ``server_unavailable`` if another server holds the lock, ``database_busy`` during a migration, ``read_only``
+    if the lock's path is not a file.
     """
     with serve_lock.opened(home) as descriptor:
         if not serve_lock.take(descriptor, fcntl.LOCK_EX):
@@ -50,7 +51,7 @@ def exclusive_lock(home: Home) -> Iterator[None]:
 
 
 def listen_in_home(home: Home) -> Listener:
-    """The home's own socket, for its owner only."""
+    """Listen on the home's socket, which only its owner can use; raise ``insecure_directory``."""
     path = home.socket
     if path.parent != home.root:
         with suppress(FileExistsError):
@@ -58,14 +59,18 @@ def listen_in_home(home: Home) -> Listener:
         if not is_private_directory(path.parent):
             raise InvalidInput(
                 "insecure_directory",
-                f"{path.parent} is not yours alone, so no socket is put there.",
+                f"Other users can write to {path.parent}, so no socket is created there.",
                 hint="Set XDG_RUNTIME_DIR to a directory of your own.",
             )
     return listen_at(path, OWNER_ONLY_FILE, None)
 
 
 def listen_at(path: Path, mode: int, group: str | None) -> Listener:
-    """A socket at a path; takes the place of one that nobody listens on. Raises ``file_exists`` for anything else."""
+    """Listen on a Unix socket at `path`; replace a stale socket there.
+
+    Raise ``usage`` if there is another file, or the path or group cannot be used; ``server_unavailable`` if a process
+    listens there.
+    """
     _remove_stale_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     previous_umask = os.umask(0o177)
@@ -85,7 +90,7 @@ def listen_at(path: Path, mode: int, group: str | None) -> Listener:
 
 
 def listen_on(host: str, port: int, *, secure: bool) -> Listener:
-    """An address of the network."""
+    """Listen on a TCP address; raise ``server_unavailable``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, so that asyncio sets TCP_NODELAY
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,13 +108,13 @@ def listen_on(host: str, port: int, *, secure: bool) -> Listener:
 
 
 def _remove_stale_socket(path: Path) -> None:
-    """Remove the socket of a server that is gone."""
+    """Remove the socket file of a server that does not run any more."""
     try:
         is_socket = stat.S_ISSOCK(path.lstat().st_mode)
     except FileNotFoundError:
         return
     if not is_socket:
-        raise InvalidInput("usage", f"{path} is there and is no socket.", hint="Name another --socket.")
+        raise InvalidInput("usage", f"{path} exists and is not a socket.", hint="Name another --socket.")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -127,25 +132,27 @@ def _set_group(path: Path, group: str) -> None:
         shutil.chown(path, group=group)
     except (LookupError, PermissionError) as error:
         path.unlink()
-        reason = "there is no such group" if isinstance(error, LookupError) else "you are not in it"
+        reason = "there is no such group" if isinstance(error, LookupError) else "you are not a member"
         raise InvalidInput(
             "usage", f"The socket cannot be given to the group {group}: {reason}.", hint="Name another --group."
         ) from error
 
 
 def _socket_in_use(path: Path) -> Unavailable:
-    return Unavailable("server_unavailable", f"Somebody listens on {path} already.", hint="Name another --socket.")
+    return Unavailable(
+        "server_unavailable", f"Another process already listens on {path}.", hint="Name another --socket."
+    )
 
 
 def _home_in_use(home: Home, descriptor: int) -> Unavailable:
     if serve_lock.take(descriptor, fcntl.LOCK_SH):  # only a migration shares the lock
-        sentence = f"Another process upgrades the database of {home.root}."
+        sentence = f"Another process is upgrading the database of {home.root}."
         return Unavailable("database_busy", sentence, hint="Try again in a moment.")
     process = serve_lock.server_of(descriptor)
     process_note = f" (process {process})" if process is not None else ""
     return Unavailable(
         "server_unavailable",
-        f"Another popug serves {home.root} already{process_note}.",
-        hint="End it first, or use it: commands on this home go through it by themselves.",
+        f"Another popug server already serves {home.root}{process_note}.",
+        hint="Stop it first, or use it: commands on this home connect to it automatically.",
         details={"process": process},
     )

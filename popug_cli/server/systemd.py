@@ -1,4 +1,4 @@
-"""What systemd hands over to a service and hears from it."""
+"""systemd integration: socket activation (sd_listen_fds) and readiness notification (sd_notify)."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ FIRST_PASSED_FD = 3
 
 
 def passed_sockets() -> list[Listener]:
-    """The sockets that were opened for this process (``LISTEN_FDS``); they are not ours to remove."""
+    """Return the Unix sockets that systemd opened for this process (``LISTEN_FDS``); systemd owns their files."""
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return []
     count = int(os.environ.pop("LISTEN_FDS", "0"))
@@ -25,7 +25,7 @@ def passed_sockets() -> list[Listener]:
 
 
 def notify(state: str) -> None:
-    """Tell what the service does, where somebody wants to know (``NOTIFY_SOCKET``)."""
+    """Notify the service manager of `state`, if there is one (``NOTIFY_SOCKET``)."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -34,5 +34,5 @@ def notify(state: str) -> None:
 
 
 def _url(name: str | bytes) -> str:
-    """What a socket is called; one without a file (of Linux's abstract names) has no address that a client takes."""
+    """Return the URL of a socket. An abstract socket of Linux has no file, so clients cannot use its name."""
     return socket_url(Path(name)) if isinstance(name, str) and name.startswith("/") else f"unix:{name!r}"

@@ -1,4 +1,4 @@
-"""The threads that perform: some for commands, which queue for the write lock anyway, some for what only reads."""
+"""Thread pools: for commands, which wait for the write lock anyway, for queries, and for password hashing."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 WRITERS = 8
 READERS = 4
 HASHERS = 1
-BACKGROUND = 2  # who lets the consumers catch up, and the scheduler
+BACKGROUND = 2  # the thread that runs the consumers, and the scheduler
 THREADS = WRITERS + READERS + HASHERS + BACKGROUND
 POLL_SECONDS = 0.05
 QUEUE_TIMEOUT_SECONDS = 30.0
@@ -21,7 +21,7 @@ WORK_TIMEOUT_SECONDS = 3600.0
 
 
 class ThreadPools:
-    """Bounded pools of threads; what waits too long for one is refused undone."""
+    """Bounded thread pools; work that waits too long for a thread is refused."""
 
     def __init__(self) -> None:
         self._writers = ThreadPoolExecutor(WRITERS, "popug-write")
@@ -30,7 +30,11 @@ class ThreadPools:
         self.pending = 0
 
     async def run(self, declaration: Declaration | None, work: Callable[[], Result]) -> Result:
-        """Do some work in a thread of its kind; raises what it raises, ``server_unavailable`` or ``in_doubt``."""
+        """Run `work` in the pool for its declaration and return the result.
+
+        Raise its error, ``server_unavailable`` after ``QUEUE_TIMEOUT_SECONDS`` in the queue, or ``in_doubt`` after
+        ``WORK_TIMEOUT_SECONDS``.
+        """
         give_up_at = time.monotonic() + QUEUE_TIMEOUT_SECONDS
 
         def work_in_time() -> Result:
@@ -48,7 +52,7 @@ class ThreadPools:
             raise http_errors.in_doubt(WORK_TIMEOUT_SECONDS) from None
 
     async def drain(self, seconds: float) -> bool:
-        """Wait for what has begun; whether all of it is done in time. What waits for a thread is given up."""
+        """Cancel queued work and wait up to `seconds` for running work; return whether all of it is done."""
         for pool in (self._writers, self._readers, self._hashers):
             pool.shutdown(wait=False, cancel_futures=True)
         give_up_at = time.monotonic() + seconds

@@ -1,1 +1,1 @@
-"""The SQLite file: how it is opened, what its faults mean, how a transaction begins and ends, how it migrates."""
+"""SQLite storage: opening the file, transactions, error translation, migrations and backups."""

@@ -1,4 +1,4 @@
-"""A backup on disk: a zip of the database and the settings, each with a checksum."""
+"""A backup file: a zip of the database and the settings, each with a checksum."""
 
 import os
 import shutil
@@ -25,9 +25,10 @@ COMPRESSION_LEVEL = 1
 
 @contextmanager
 def temporary_home(next_to: Path) -> Iterator[Home]:
-    """An empty home on the same file system; only its owner can see it.
+    """Yield an empty home on the same file system, accessible to its owner only.
 
-    It is removed at the end, unless it was moved away: what lies in its place then has no mark and is left alone.
+    It is removed at the end, unless it was moved away. A directory that has replaced it has no ``TEMP_HOME_MARKER`` and
+    is kept.
     """
     try:
         folder = Path(mkdtemp(prefix=f".{next_to.name[:100]}.", dir=next_to.parent))
@@ -42,7 +43,7 @@ def temporary_home(next_to: Path) -> Iterator[Home]:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a database as it is at one instant, whoever writes to it meanwhile."""
+    """Copy a database as it is at one instant; other processes may write to it during the copy."""
     target.touch(mode=OWNER_ONLY_FILE)
     with (
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as live,
@@ -52,7 +53,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def pack(home: Home, file: Path) -> None:
-    """Write database and settings of a home that nobody else has open into one file, and sync it."""
+    """Write database and settings of a home into one new file, and sync it; no other process may have the home open."""
     with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive:
         archive.write(home.database, DATABASE)
         if home.config.exists():
@@ -62,9 +63,9 @@ def pack(home: Home, file: Path) -> None:
 
 
 def unpack(file: Path, home: Home) -> None:
-    """Put database and settings of a backup, or of a bare copy of a database, into an empty home.
+    """Extract database and settings of a backup, or copy a bare database, into an empty home.
 
-    Raises ``unreadable_file``, or ``corrupt_database`` where the file is no backup or damaged.
+    Raise ``unreadable_file``, ``disk_full``, or ``corrupt_database`` if the file is damaged or is not a backup.
     """
     try:
         with file.open("rb") as stream:
@@ -87,17 +88,17 @@ def unpack(file: Path, home: Home) -> None:
 
 
 def not_a_backup(file: Path, why: str) -> IntegrityViolation:
-    """Nothing that a company could be restored from."""
+    """Return the error for a file that is not a usable backup."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{file} is damaged or no backup of popug: {why}.",
+        f"{file} is damaged or is not a popug backup: {why}.",
         hint="Nothing was changed. Name a file that `popug backup` wrote.",
         details={"path": str(file)},
     )
 
 
 def _extract(file: Path, home: Home) -> None:
-    """Only the two names that a backup has are ever written, and never by a path of the archive's own."""
+    """Extract the two known names of a backup only, to fixed paths: never to a path from the archive."""
     with zipfile.ZipFile(file) as archive:
         for name, target in ((DATABASE, home.database), (SETTINGS, home.config)):
             if name == SETTINGS and name not in archive.namelist():

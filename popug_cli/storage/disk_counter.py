@@ -1,4 +1,4 @@
-"""Counting texts of which there may be more than memory should hold."""
+"""Count texts of which there may be too many for memory."""
 
 import os
 import sqlite3
@@ -14,10 +14,10 @@ UPSERT_COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET 
 
 @contextmanager
 def count_on_disk() -> Iterator[Callable[[str], int]]:
-    """How often it was asked for a text, this time included.
+    """Yield a function that counts a text and returns how often it was counted, this time included.
 
-    The counts lie in a nameless database of SQLite, which goes to a temporary file where it grows beyond a few MiB and
-    is gone at the end. Raises ``disk_full`` where there is no room for that.
+    The counts are in an unnamed SQLite database, which moves to a temporary file when it outgrows its cache and is
+    deleted at the end. Raise ``disk_full`` if there is no room for that file.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")
@@ -38,6 +38,6 @@ def count_on_disk() -> Iterator[Callable[[str], int]]:
 
 
 def _temporary_directory() -> Path:
-    """Where SQLite puts what has no name: https://www.sqlite.org/tempfiles.html, section 5."""
+    """Return the directory of SQLite's unnamed files: https://www.sqlite.org/tempfiles.html, section 5."""
     chosen = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR")
     return Path(chosen or next((path for path in ("/var/tmp", "/usr/tmp") if os.access(path, os.W_OK)), "/tmp"))  # noqa: S108

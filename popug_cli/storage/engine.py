@@ -1,4 +1,4 @@
-"""How the SQLite file is opened, and the one way in which transactions begin and end."""
+"""Open the SQLite file, and begin and end its transactions."""
 
 import re
 import sqlite3
@@ -46,10 +46,10 @@ PRAGMAS = (
 
 
 def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[], None] = lambda: None) -> Engine:
-    """An engine over the file, which must exist, with the settings that keep what was acknowledged.
+    """Return an engine for an existing file, with the settings that make acknowledged commits durable.
 
-    It keeps a connection open for each of so many threads, which share the memory for its cache. ``while_waiting`` is
-    called several times a second while a transaction waits for the write lock; what it raises ends the wait.
+    It keeps a connection open for each of ``threads`` threads; they share the memory for the cache. ``while_waiting``
+    is called several times a second while a transaction waits for the write lock; an exception from it ends the wait.
     """
     engine = create_engine(
         URL.create("sqlite", database=str(database)),
@@ -90,7 +90,10 @@ def _begin(connection: Connection) -> None:
 
 
 def _try_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
-    """Whether the write lock is held now; SQLite waits for it a little while, during which no signal is heard."""
+    """Try to begin a write transaction; return whether it has begun. If ``is_last``, raise the error instead.
+
+    SQLite waits for ``LOCK_POLL_MILLISECONDS``; signals are handled only after that.
+    """
     driver.execute(f"PRAGMA busy_timeout={LOCK_POLL_MILLISECONDS}")
     try:
         driver.execute("BEGIN IMMEDIATE")
@@ -104,9 +107,9 @@ def _try_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
 
 
 def _commit(connection: Connection) -> None:
-    """Commit, or make sure that nothing is committed, or say that this is in doubt.
+    """Commit. If that fails, make sure that nothing is committed, or raise ``in_doubt``.
 
-    Where the sync fails that ends a commit, it is written already: the next to open the file may find it done.
+    If the final sync of a commit fails, its data is already written: the next process to open the file may find it.
     """
     driver = raw_connection(connection)
     try:
@@ -118,14 +121,14 @@ def _commit(connection: Connection) -> None:
         if fault is not None and error.sqlite_errorcode in FSYNC_ERRORS and not _truncate_wal(driver):
             raise in_doubt(fault) from error
         raise
-    except KeyboardInterrupt as interrupt:  # it came while the disk was waited for
+    except KeyboardInterrupt as interrupt:  # raised while COMMIT waited for the disk
         if may_write(connection) and not driver.in_transaction:
             raise KeyboardInterrupt(PARTIAL_WORK_KEPT) from interrupt
         raise
 
 
 def _truncate_wal(driver: sqlite3.Connection) -> bool:
-    """Cut off what was written beyond the last commit; whether that was possible."""
+    """Remove from the write-ahead log what follows the last commit; return whether that was possible."""
     try:
         busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error:
@@ -135,9 +138,10 @@ def _truncate_wal(driver: sqlite3.Connection) -> bool:
 
 @contextmanager
 def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """One transaction: committed at the end, rolled back on any exception.
+    """Yield a connection in one transaction: committed at the end, rolled back on any exception.
 
-    A writing one takes the write lock at once, a reading one is never upgraded. Raises the errors of ``errors``.
+    A write transaction takes the write lock at its start; a read transaction is never upgraded. Raise the errors of
+    ``storage.errors``.
     """
     with open_connection(engine, writes=writes) as connection, transaction_scope(connection):
         yield connection
@@ -153,7 +157,7 @@ def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
 
 @contextmanager
 def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """A connection for transactions of one kind, one after the other; raises the errors of ``errors``."""
+    """Yield a connection for successive transactions of one kind; raise the errors of ``storage.errors``."""
     database = engine.get_execution_options()["popug_database"]
     with (
         translate_errors(database),
@@ -165,9 +169,10 @@ def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 @contextmanager
 def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
-    """One transaction of a connection; a writing one takes its turn in the queue.
+    """Run one transaction on a connection; a write transaction acquires the write lock first.
 
-    What is yielded hears how it ended before anybody else has a turn: for what has to be put back beside the database.
+    The yielded stack is exited after the transaction but before the lock is released: use it to restore what lies
+    outside the database.
     """
     options = connection.get_execution_options()
     database, identity = options["popug_database"], options["popug_identity"]
@@ -183,7 +188,7 @@ def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
 
 
 def execute_in_own_transaction(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run one statement with ``?`` places for many rows in a write transaction of its own, past SQLAlchemy."""
+    """Run one statement with ``?`` placeholders for many rows in its own write transaction, without SQLAlchemy."""
     options, driver = connection.get_execution_options(), raw_connection(connection)
     with write_lock.acquire(options["popug_database"], options["popug_identity"]):
         try:
@@ -198,29 +203,29 @@ def execute_in_own_transaction(connection: Connection, statement: str, rows: Seq
 
 
 def _check_not_replaced(connection: Connection) -> None:
-    """Raise ``home_replaced`` where another file took the database's place while SQLite's own lock was waited for."""
+    """Raise ``home_replaced`` if the database was replaced by another file during the wait for SQLite's lock."""
     options = connection.get_execution_options()
     if file_id.file_id(options["popug_database"]) != options["popug_identity"]:
         raise replaced(options["popug_database"])
 
 
 def refuse_newer(connection: Connection) -> None:
-    """Raise ``newer_database`` where a newer popug has migrated the database since this process opened it."""
+    """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
     found = scalar(connection, SCHEMA_VERSION)
     if found is not None and found > NEWEST:
         raise migrated_since(connection.get_execution_options()["popug_database"], found)
 
 
 def may_write(connection: Connection) -> bool:
-    """Whether the transaction of a connection holds the write lock."""
+    """Return whether the connection's transactions hold the write lock."""
     return bool(connection.get_execution_options().get("popug_writes", False))
 
 
 def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-    """Run one statement with ``?`` places for many rows, past SQLAlchemy; how many rows it changed comes back.
+    """Run one statement with ``?`` placeholders for many rows, without SQLAlchemy; return the number of changed rows.
 
-    Raises ``sqlite3.Error``. Where all places stand in one ``VALUES (…)``, hundreds of rows are taken at once: that
-    costs SQLite half as much where a table has references or triggers, whose undoing it prepares for each statement.
+    Raise ``sqlite3.Error``. If all placeholders are in one ``VALUES (…)``, hundreds of rows are inserted at once. That
+    costs SQLite half as much if the table has references or triggers, because SQLite prepares to undo each statement.
     """
     driver, done, changed = raw_connection(connection), 0, 0
     for size in ROWS_PER_STATEMENT:
@@ -235,7 +240,7 @@ def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[
 
 
 def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
-    """The first column of the first row of a statement with ``:name`` places, or None; raises ``sqlite3.Error``."""
+    """Return the first value of a statement with ``:name`` placeholders, or None; raise ``sqlite3.Error``."""
     cursor = raw_connection(connection).execute(statement, parameters)
     row = cursor.fetchone()
     cursor.close()
@@ -243,28 +248,28 @@ def scalar(connection: Connection, statement: str, **parameters: Any) -> Any:
 
 
 def select(connection: Connection, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    """All rows of a statement with ``:name`` places; raises ``sqlite3.Error``."""
+    """Return all rows of a statement with ``:name`` placeholders; raise ``sqlite3.Error``."""
     return raw_connection(connection).execute(statement, parameters).fetchall()
 
 
 def raw_connection(connection: Connection) -> sqlite3.Connection:
-    """The driver's own connection, for what is done very often: SQLAlchemy costs ten times what SQLite does."""
+    """Return the driver's connection, for frequent statements: SQLAlchemy costs ten times as much as SQLite."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     return driver
 
 
 def execute(connection: Connection, statement: str, **parameters: Any) -> int:
-    """Run a statement with ``:name`` places; how many rows it changed comes back. Raises ``sqlite3.Error``."""
+    """Run a statement with ``:name`` placeholders; return the number of changed rows; raise ``sqlite3.Error``."""
     return raw_connection(connection).execute(statement, parameters).rowcount
 
 
 def select_in(
     connection: Connection, statement: str, values: Sequence[str], *leading_values: str
 ) -> list[tuple[Any, ...]]:
-    """The rows of a statement that ends in ``IN``, for values a thousand at a time; raises ``sqlite3.Error``.
+    """Return the rows of a statement that ends in ``IN``, for a thousand values at a time; raise ``sqlite3.Error``.
 
-    ``leading_values`` are the values of the ``?`` places that the statement has itself.
+    ``leading_values`` are the values of the statement's own ``?`` placeholders.
     """
     driver, rows = raw_connection(connection), []
     for start in range(0, len(values), VALUES_PER_STATEMENT):

@@ -1,4 +1,4 @@
-"""Faults of the place, told apart from faults of the program: each has its sentence and its exit code."""
+"""Translate environment errors (disk full, locked, read-only, corrupt) into ``PopugError``; other errors are bugs."""
 
 import os
 import sqlite3
@@ -20,16 +20,16 @@ ENVIRONMENT_CODES = frozenset(
     {"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"}
 )
 PARTIAL_WORK_KEPT = (
-    "what was written until then stays, and the next command goes on with it; look before you repeat it."
+    "what was written until then is kept, and the next command continues from there; look before you repeat it."
 )
 CORRUPTION_MESSAGES = (
     "malformed JSON",
     "Could not decode to UTF-8",
     "no such table",
     "no such column",
-    "already exists",  # found by a migration in a file that does not say which it had
+    "already exists",  # raised by a migration if the file does not record the last one
 )
-# What comes of a stored value that nobody wrote there: no date, no known word, nothing at all, against the constraints.
+# Exceptions raised when a stored value is not one that the program could have written.
 CORRUPTION_SYMPTOMS = (
     Contradiction,
     sqlite3.IntegrityError,
@@ -43,7 +43,7 @@ CORRUPTION_SYMPTOMS = (
 
 @contextmanager
 def translate_errors(database: Path) -> Iterator[None]:
-    """Turn what SQLite says of the place (busy, full, read-only, corrupt) into errors with a way out."""
+    """Translate the environment errors of SQLite and of the operating system into ``PopugError``."""
     try:
         yield
     except (DBAPIError, sqlite3.Error, OSError, UnicodeDecodeError) as error:
@@ -55,20 +55,20 @@ def translate_errors(database: Path) -> Iterator[None]:
 
 @contextmanager
 def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
-    """Say of the database that it is damaged where what was read in a transaction makes no sense."""
+    """Raise ``corrupt_database`` if data that was read in a transaction is not valid."""
     try:
         yield
     except CORRUPTION_SYMPTOMS as error:
         if isinstance(error, UnicodeError) or _is_during_interrupt(error):
             raise
         cause = getattr(error, "orig", error)
-        fault = corrupt(database, f"what it holds makes no sense ({type(cause).__name__}: {cause})")
+        fault = corrupt(database, f"its data is not valid ({type(cause).__name__}: {cause})")
         fault.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
         raise fault from error
 
 
 def _is_during_interrupt(error: BaseException) -> bool:
-    """Whether an error came up while a signal or Ctrl-C was on its way, as one does in SQLAlchemy's cleaning up."""
+    """Return whether an error was raised while an interrupt was handled, as by SQLAlchemy's clean-up."""
     current: BaseException | None = error
     while isinstance(current, Exception):
         current = current.__context__
@@ -76,13 +76,13 @@ def _is_during_interrupt(error: BaseException) -> bool:
 
 
 def environment_error(error: BaseException, database: Path) -> PopugError | None:
-    """The error with a sentence for a fault of the place; None for a fault of the program or of its input."""
+    """Return the ``PopugError`` for an environment error; None for a bug or an invalid input."""
     if isinstance(error, DBAPIError):
         error = error.orig if isinstance(error.orig, sqlite3.Error) else error
     if isinstance(error, OSError):
         return _os_error(error, database)
-    if isinstance(error, UnicodeDecodeError):  # by what SQLite quotes of a damaged schema
-        return corrupt(database, "it holds bytes that are no text")
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema in its message
+        return corrupt(database, "it contains bytes that are not text")
     if isinstance(error, sqlite3.Error) and any(sign in str(error) for sign in CORRUPTION_MESSAGES):
         return corrupt(database, str(error))
     code = getattr(error, "sqlite_errorcode", None)
@@ -100,7 +100,7 @@ def _sqlite_error(code: int, error: BaseException, database: Path) -> PopugError
 
 
 def _error_after_probe(code: int, error: BaseException, database: Path) -> PopugError:
-    """What SQLite does not tell apart, the disk does when it is asked for a little more."""
+    """Distinguish a full disk from an I/O error and a read-only file by writing a probe file."""
     probe_errno = probe_write_error(database.parent)
     if probe_errno in NO_SPACE:
         return disk_full(database)
@@ -122,26 +122,26 @@ def _os_error(error: OSError, database: Path) -> PopugError | None:
 
 
 def busy() -> Unavailable:
-    """Somebody writes and does not end."""
+    """Return the error for a database that another process keeps locked."""
     return Unavailable("database_busy", "Another process holds the database.", hint="Try again in a moment.")
 
 
 def replaced(database: Path) -> Unavailable:
-    """What was opened is not the company of that home any more."""
+    """Return the error for a database that was replaced after this process opened it."""
     sentence = f"{database} was replaced while this command had it open; nothing was written."
     return Unavailable("home_replaced", sentence, hint="Try again.")
 
 
 def partly_done(fault: PopugError) -> Unavailable:
-    """A fault that a command met when a part of it was done."""
-    sentence = f"{fault.message} A part of what was asked for was done before."
-    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is written down is not done again.")
+    """Return the error for a command that failed after a part of it was committed."""
+    sentence = f"{fault.message} A part of the command was done before that."
+    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is done will not be repeated.")
 
 
 def corrupt(database: Path, why: str) -> IntegrityViolation:
-    """A file that is no sound SQLite database."""
+    """Return the error for a file that is not a sound popug database."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{database} is damaged or no popug database: {why}.",
+        f"{database} is damaged or is not a popug database: {why}.",
         hint="Run `popug doctor`; a good copy may lie under backups/.",
     )

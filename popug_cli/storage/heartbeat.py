@@ -1,4 +1,4 @@
-"""When something that runs by itself was last seen running."""
+"""When each background process was last seen running."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ BACKUP = "backup"
 
 
 def record(connection: Connection, name: str, now: datetime) -> None:
-    """Remember that it runs."""
+    """Record that a background process is running at ``now``."""
     insert_many(
         connection,
         "INSERT INTO storage_heartbeats (name, seen_at) VALUES (?, ?)"
@@ -22,6 +22,6 @@ def record(connection: Connection, name: str, now: datetime) -> None:
 
 
 def last_recorded(connection: Connection, name: str) -> datetime | None:
-    """When it was last seen running; None for what never ran."""
+    """Return when a background process was last seen running, or None if it never ran."""
     seen_at = scalar(connection, "SELECT seen_at FROM storage_heartbeats WHERE name = :name", name=name)
     return from_rfc3339(seen_at) if seen_at else None

@@ -20,9 +20,9 @@ SCRIPTS = Path(__file__).with_name("migrations")
 
 
 def version_of(database: Path) -> str | None:
-    """The number of the last migration that a file had; None for an empty one. One cheap look, no lock taken."""
+    """Return the number of the last migration of a file, or None for an empty file; raise ``corrupt_database``."""
     if not database.is_file():
-        raise corrupt(database, "it is no file")
+        raise corrupt(database, "it is not a file")
     with (
         translate_errors(database),
         closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as file,
@@ -30,17 +30,17 @@ def version_of(database: Path) -> str | None:
         tables = {name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "alembic_version" not in tables:
             if tables:
-                raise corrupt(database, "it holds other tables")
+                raise corrupt(database, "it contains tables of another program")
             return None
         row = file.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else None
 
 
 def check_version(home: Home) -> None:
-    """Bring an older database up to date; raises ``newer_database`` for one from a newer program.
+    """Migrate an older database; raise ``newer_database`` if a newer program wrote it.
 
-    Raises ``server_unavailable`` where a server holds the home. None starts, and no writer of popug has its turn, until
-    the migration ends. A process that waits for another one's migration finds it done.
+    Raise ``server_unavailable`` if a server holds the home. Until the migration ends, no server starts and no other
+    popug process writes. A process that waited for another one's migration finds it done.
     """
     database = home.database
     if not _is_older(home):
@@ -55,22 +55,22 @@ def _is_older(home: Home) -> bool:
     if found == NEWEST:
         return False
     if found is not None and not (found.isdecimal() and len(found) == len(NEWEST)):
-        raise corrupt(home.database, f"it says of itself that its version is {found!r}")
+        raise corrupt(home.database, f"its recorded version is {found!r}")
     if found is not None and found > NEWEST:
         raise IntegrityViolation(
             "newer_database",
             f"{home.database} was written by a newer popug (its version is {found}, this program knows {NEWEST}).",
-            hint="Install the newer popug; nothing was touched.",
+            hint="Install the newer popug; nothing was changed.",
             details={"found": found, "known": NEWEST},
         )
     if found is None and any(home.keys.glob("*.pem")):
-        raise corrupt(home.database, "it is empty, but there are keys of a company")
+        raise corrupt(home.database, "it is empty, but the home has a company's keys")
     return True
 
 
 def _upgrade(home: Home) -> None:
     found = version_of(home.database)
-    if found is None:  # there is no company yet that could be served
+    if found is None:  # a server cannot hold a home that has no company yet
         migrate(home.database)
         return
     with serve_lock.migrating(home):
@@ -90,7 +90,7 @@ def migrated_since(database: Path, found: str) -> IntegrityViolation:
 
 
 def create(home: Home) -> None:
-    """Make the database with every table, or bring it up to date."""
+    """Create the database with all tables, or migrate it."""
     with translate_errors(home.database):
         home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
@@ -99,7 +99,7 @@ def create(home: Home) -> None:
 
 
 def migrate(database: Path, target: str = "head") -> None:
-    """Apply the migrations that are missing, each in a transaction of its own."""
+    """Apply the missing migrations, each in its own transaction."""
     from alembic import command
     from alembic.config import Config
 

@@ -1,4 +1,4 @@
-"""Where a home must not lie: on file systems of a network or of a program, whose locks do not reach every process."""
+"""Refuse homes on network and FUSE file systems, whose locks do not reach every process."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """A line of ``mountinfo``, as far as it tells where a path leads."""
+    """The fields of a ``mountinfo`` line that show which file system holds a path."""
 
     number: str
     parent: str
@@ -26,30 +26,30 @@ class Mount(NamedTuple):
 
 
 def require_lock_support(home: Path, database: Path) -> None:
-    """Raise ``no_locks`` where the file system of a place is known to be without locks that can be trusted.
+    """Raise ``no_locks`` if the home or its database lies on a file system without reliable locks.
 
-    A marked copy, such as that of a backup, is taken anywhere: only the process that makes it opens it.
+    A temporary home is accepted anywhere: only the process that creates it opens it.
     """
     try:
         mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not a Linux, or one that does not tell
+    except OSError:  # not Linux, or /proc is not mounted
         return
     kinds = (kind_without_locks(os.path.realpath(path), mounts) for path in (home, database))
     kind = next((kind for kind in kinds if kind is not None), None)
     if kind is not None and not (home / TEMP_HOME_MARKER).exists():
         raise Unavailable(
             "no_locks",
-            f"{home} lies on a file system ({kind}) on which SQLite cannot keep two processes apart.",
+            f"{home} lies on a file system ({kind}) whose locks do not protect SQLite's database.",
             hint="Choose a home on a disk of this machine with --home DIR; others reach it over `popug serve`.",
             details={"home": str(home), "file_system": kind},
         )
 
 
 def kind_without_locks(path: str, mounts: str) -> str | None:
-    """The type of the file system that holds an absolute path, by the text of ``mountinfo``; None where it has locks.
+    """Return the type of the file system that holds an absolute path, or None if its locks are reliable.
 
-    The way is the kernel's: from the root into the mount that is met first on what is mounted there, and on from that
-    one. What lies hidden below a later mount is never met.
+    ``mounts`` is the text of ``mountinfo``. The path is resolved like in the kernel: from the root to the first mount
+    on it, and from that mount on. Mounts that a later mount hides are never reached.
     """
     containing = [mount for mount in _mounts(mounts) if _contains(mount.point, path)]
     numbers = {mount.number for mount in containing}

@@ -1,11 +1,11 @@
-"""The table that says what the home is."""
+"""The tables that describe the home."""
 
 from sqlalchemy import CheckConstraint
 from sqlmodel import Field, SQLModel
 
 
 class HomeRow(SQLModel, table=True):
-    """The one row of what was decided at ``init``, for good."""
+    """The single row of decisions made at ``init``; they never change."""
 
     __tablename__ = "storage_home"
     __table_args__ = (CheckConstraint("id = 1", name="one_row"), {"sqlite_strict": True})
@@ -17,7 +17,7 @@ class HomeRow(SQLModel, table=True):
 
 
 class HeartbeatRow(SQLModel, table=True):
-    """When something that runs by itself was last seen running."""
+    """When a background process was last seen running."""
 
     __tablename__ = "storage_heartbeats"
     __table_args__ = ({"sqlite_strict": True},)

@@ -5,14 +5,13 @@ holds on it, SQLite's own included; the next process to open the database would 
 process would end by SIGBUS (https://www.sqlite.org/howtocorrupt.html, 2.2).
 """
 
-import os
 import sqlite3
 
 from sqlalchemy import Engine
 
+from popug_cli.platform.file_id import FileFingerprint, require_fingerprint
 from popug_cli.storage.engine import raw_connection
 
-FileState = tuple[int, int, int]
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walformat.html
 
 
@@ -27,26 +26,28 @@ class DatabaseFiles:
         self._engine = engine
         database = str(engine.get_execution_options()["popug_database"])
         self._paths = (database, f"{database}-wal", f"{database}-shm")
-        self._known = [_state(path) for path in self._paths]
+        self._known = [require_fingerprint(path) for path in self._paths]
 
     def are_intact(self) -> bool:
         """Return whether all three are the same files as before, and none has lost its end since the last call."""
         known = self._known  # read first: another thread may store newer, larger sizes
         try:
-            states = [_state(path) for path in self._paths]
+            current = [require_fingerprint(path) for path in self._paths]
         except OSError:
             return False
-        if [state[:2] for state in states] != [state[:2] for state in known]:
+        if [file.id for file in current] != [file.id for file in known]:
             return False
-        is_database_cut, is_log_cut, _ = (state[2] < old[2] for state, old in zip(states, known, strict=True))
+        is_database_cut, is_log_cut, _ = (
+            file.size_bytes < old.size_bytes for file, old in zip(current, known, strict=True)
+        )
         if is_database_cut:
             return False
         if is_log_cut:
-            return self._is_log_whole(states)
-        self._known = states
+            return self._is_log_whole(current)
+        self._known = current
         return True
 
-    def _is_log_whole(self, states: list[FileState]) -> bool:
+    def _is_log_whole(self, current: list[FileFingerprint]) -> bool:
         """Return whether a log that became shorter still holds all frames that SQLite counts in it."""
         with self._engine.connect() as connection:
             driver = raw_connection(connection)
@@ -57,12 +58,8 @@ class DatabaseFiles:
                 return False
         if is_busy:  # another process runs a checkpoint; the next call asks again
             return True
-        if frames > 0 and _state(self._paths[1])[2] < WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes):
+        least_bytes = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes)
+        if frames > 0 and require_fingerprint(self._paths[1]).size_bytes < least_bytes:
             return False
-        self._known = states
+        self._known = current
         return True
-
-
-def _state(path: str) -> FileState:
-    found = os.stat(path)  # noqa: PTH116 - on the way of every request
-    return found.st_dev, found.st_ino, found.st_size

@@ -1,8 +1,8 @@
-"""The queue of those who write to one home, whatever process they are in: who comes first is served first.
+"""A fair write lock for all processes of one home.
 
-SQLite keeps writers apart by itself, but lets those who wait look again now and then, so that in a crowd it is luck who
-is let in and some never are. The system lets those who wait for a lock on a file in, one after the other, and takes the
-lock from who dies. The queue is a courtesy: where its file cannot be had, SQLite's own lock is left.
+SQLite already excludes concurrent writers, but waiting writers poll, so under load some starve. ``flock`` wakes waiting
+processes in order and is released when its owner dies. The lock is an optimization: if its file cannot be opened,
+SQLite's own lock is enough.
 """
 
 import fcntl
@@ -13,25 +13,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from popug_cli.platform.file_id import FileId, file_id
+from popug_cli.platform.file_id import FileFingerprint, FileId, file_fingerprint, file_id
 from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.storage.errors import busy, replaced
 
 LOCK_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 LOCK_FILE_NAME = "write.lock"
-WalState = tuple[int, int]
 
 
 @contextmanager
 def acquire(
     database: Path, expected: FileId | None, while_waiting: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Held around a write: nobody else writes to this home meanwhile who has come by this queue, too.
+    """Hold the home's write lock during the block; it excludes only processes that use this lock.
 
-    Raises ``database_busy`` where nothing has moved for a while, ``home_replaced`` where another database has the
-    place of the one that was opened. ``while_waiting`` is called every ``POLL_SECONDS`` of a wait; what it raises ends
-    the wait.
+    Raise ``database_busy`` if no write happens for ``LOCK_TIMEOUT_SECONDS``, and ``home_replaced`` if the database is
+    not the ``expected`` file any more. ``while_waiting`` is called every ``POLL_SECONDS`` of a wait; an exception from
+    it ends the wait.
     """
     descriptor = None if expected is None else _open_lock_file(database.with_name(LOCK_FILE_NAME))
     try:
@@ -53,7 +52,7 @@ def _open_lock_file(file: Path) -> int | None:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """Whether the lock could be taken at once, and now is; also where the file system has no such locks."""
+    """Try to take the lock without waiting; return False if it is held. Without flock support, return True."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -64,9 +63,9 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _wait_for_lock(descriptor: int, database: Path, while_waiting: Callable[[], None]) -> None:
-    """Wait for the lock in a thread: who is blocked keeps its place, and a signal is heard at once here.
+    """Acquire the lock in a helper thread, so that this thread can handle signals while it waits.
 
-    Who gives up leaves the thread behind, which lets go of the lock when it gets it.
+    On a timeout or an exception the helper is abandoned; it releases the lock as soon as it gets it.
     """
     granted = threading.Event()
     threading.Thread(target=_lock_blocking, args=(os.dup(descriptor), granted), name="popug-queue", daemon=True).start()
@@ -87,10 +86,6 @@ def _lock_blocking(descriptor: int, granted: threading.Event) -> None:
         granted.set()
 
 
-def _wal_state(database: Path) -> WalState | None:
-    """What changes whenever somebody has written."""
-    try:
-        status = database.with_name(f"{database.name}-wal").stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+def _wal_state(database: Path) -> FileFingerprint | None:
+    """Return what changes with every write: the fingerprint of the write-ahead log."""
+    return file_fingerprint(database.with_name(f"{database.name}-wal"))

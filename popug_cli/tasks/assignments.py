@@ -1,4 +1,4 @@
-"""Drawing who gets a task, and handing open tasks over."""
+"""Drawing the assignees of tasks, and reassigning open tasks."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ UPDATE_ASSIGNEE = (
 
 
 class OpenTask(NamedTuple):
-    """An open task and who holds it."""
+    """An open task and its assignee."""
 
     number: int
     task_id: str
@@ -34,19 +34,19 @@ class OpenTask(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DrawWithCandidates:
-    """A fresh draw and those among whom it is drawn, by user id."""
+    """A fresh draw and its candidates: user ids in ascending order."""
 
     parameters: AssigneeDraw
     candidates: Sequence[str]
 
     def assignee_of(self, task_id: str) -> str:
-        """Who gets a task; there must be candidates."""
+        """Return the assignee of a task; there must be candidates."""
         return draw_assignee(self.parameters.seed, task_id, self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
 class Reassignment:
-    """Why tasks change hands: an event, and the shuffle if it is one."""
+    """Why tasks are reassigned: the reason, the event that caused it, and the shuffle if it is one."""
 
     label: str
     reason: AssignmentReason
@@ -55,7 +55,7 @@ class Reassignment:
 
 
 def new_draw(context: Context) -> DrawWithCandidates:
-    """A draw with a fresh seed among all who are assignable now."""
+    """Return a draw with a fresh seed among all users who are assignable now."""
     parameters = AssigneeDraw(
         seed=new_seed(context.randomness), algorithm=ALGORITHM, candidates_as_of=people.known_up_to(context)
     )
@@ -63,12 +63,12 @@ def new_draw(context: Context) -> DrawWithCandidates:
 
 
 def count_open_tasks(context: Context) -> int:
-    """How many tasks are open."""
+    """Return the number of open tasks."""
     return int(scalar(context.connection, "SELECT count(*) FROM tasks_tasks WHERE status = 'open'"))
 
 
 def open_tasks(context: Context) -> Iterator[list[OpenTask]]:
-    """Every open task by number, some thousands at a time."""
+    """Yield every open task by number, in chunks of ``TASKS_AT_ONCE``."""
     statement = (
         "SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open' AND number > :last"
         " ORDER BY number LIMIT :limit"
@@ -80,7 +80,7 @@ def open_tasks(context: Context) -> Iterator[list[OpenTask]]:
 
 
 def has_open_tasks(context: Context) -> bool:
-    """Whether there is any open task."""
+    """Return whether any task is open."""
     return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_tasks WHERE status = 'open')"))
 
 
@@ -91,7 +91,7 @@ def reassign(
     reassignment: Reassignment,
     context: Context,
 ) -> None:
-    """Draw a new assignee for each of ``count`` open tasks and say so in an event each."""
+    """Draw a new assignee for each of ``count`` open tasks, and publish a ``task_assigned`` for each."""
     done = 0
     for tasks in chunks:
         drawn = []
@@ -115,16 +115,16 @@ def reassign(
 
 
 def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
-    """Give the open tasks of those who may not hold any to somebody who may; they stay while there is nobody."""
+    """Reassign the open tasks of users who are not assignable; without candidates the tasks stay where they are."""
     count = int(scalar(context.connection, f"SELECT count(*) {_UNASSIGNABLE_OPEN_TASKS}"))
     draw = new_draw(context)
     if count and draw.candidates:
-        reassignment = Reassignment("Handing on", AssignmentReason.ASSIGNEE_LEFT, cause)
+        reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause)
         reassign(_unassignable_open_tasks(context), count, draw, reassignment, context)
 
 
 def _unassignable_open_tasks(context: Context) -> Iterator[list[OpenTask]]:
-    """The open tasks of those who may not hold any, some thousands at a time, until all are handed on."""
+    """Yield chunks of open tasks of users who are not assignable, until the caller has reassigned all of them."""
     statement = f"SELECT t.number, t.task_id, t.assignee_id {_UNASSIGNABLE_OPEN_TASKS} LIMIT :limit"
     while rows := select(context.connection, statement, limit=TASKS_AT_ONCE):
         yield sorted(map(OpenTask._make, rows))

@@ -1,4 +1,4 @@
-"""What may be done with tasks."""
+"""The commands of tasks."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -31,14 +31,20 @@ from popug_cli.tasks.queries import get_task
 
 
 def add_task(message: AddTask, context: Context) -> GetTask:
-    """Create a task; chance assigns it. Raises ``nobody_assignable``."""
+    """Create a task and draw its assignee.
+
+    Raises ``invalid_title``, ``invalid_jira_id`` or ``nobody_assignable``.
+    """
     parsed_title = rules.parse_title(message.title, message.jira_id)
     (number,) = create([parsed_title], draw_for_new_tasks(context), context)
     return GetTask(number=number)
 
 
 def complete_task(message: CompleteTask, context: Context) -> GetTask:
-    """Complete an open task of one's own; raises ``task_completed``, ``task_reassigned`` or ``not_your_task``."""
+    """Complete an open task of the caller.
+
+    Raises ``task_not_found``, ``task_completed``, ``task_reassigned`` or ``not_your_task``.
+    """
     task = get_task(GetTask(number=message.number), context)
     me = context.principal.user_id
     if task.status is TaskStatus.COMPLETED:
@@ -51,7 +57,10 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
 
 
 def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
-    """Ask for a shuffle, which tasks itself carries out; raises ``nobody_assignable`` where that is sure to fail."""
+    """Request a shuffle, which the tasks consumer runs.
+
+    Raises ``nobody_assignable`` if there are open tasks but no candidates, because the shuffle would fail.
+    """
     if has_open_tasks(context) and not people.assignable(context):
         raise errors.nobody_assignable()
     shuffle_id, requested_by = context.events.new_id(), context.principal.user_id
@@ -61,7 +70,10 @@ def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
 
 
 def import_tasks(message: ImportTasks, context: Context) -> ImportResult:
-    """Create the tasks of a file, all or none; a line that was imported before is skipped."""
+    """Create the tasks of a file, all or none, and skip the lines that were imported before.
+
+    Raises ``nobody_assignable``, or the error of the first bad line.
+    """
     lines, read, imported, draw = message.lines, 0, 0, None
     _check_lines(lines)
     with count_on_disk() as times_seen:
@@ -77,12 +89,12 @@ def import_tasks(message: ImportTasks, context: Context) -> ImportResult:
 
 
 def _check_lines(lines: Iterable[NewTask | None]) -> None:
-    """Refuse a bad line before the work on good ones, which may take minutes."""
+    """Reject a bad line before any task is created, which may take minutes."""
     deque(rules.parse_import_lines(lines, lambda _: 1), maxlen=0)
 
 
 def _not_imported(lines: Sequence[rules.ImportLine], context: Context) -> dict[str, rules.ParsedTitle]:
-    """Those of the lines that were not imported before, in this file or in another, by identity."""
+    """Return the titles of the lines that were not imported before, in this file or another, by import key."""
     titles: dict[str, rules.ParsedTitle] = {}
     for line in lines:
         titles.setdefault(line.import_key, line.parsed_title)
@@ -113,4 +125,4 @@ def _complete(task: Task, context: Context) -> None:
         ),
         {"now": to_rfc3339(context.now), "number": task.number, "me": context.principal.user_id},
     )
-    assert changed.rowcount == 1, "it was open and mine under the write lock"
+    assert changed.rowcount == 1, "the write lock is held since the task was found open and the caller's"

@@ -1,4 +1,4 @@
-"""What tasks does about events: people first, then prices, then shuffles."""
+"""The tasks consumer: it applies changes of users first, then prices, then shuffles."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ PersonEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivat
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Take in who may hold tasks and what tasks cost, then carry out the shuffles that were asked for."""
+    """Apply changes of users and prices, then run the requested shuffles."""
     _update_people([cast(Delivered[PersonEvent], e) for e in events if isinstance(e.data, PersonEvent)], context)
     _update_prices([e.data for e in events if isinstance(e.data, TaskPriced)], context)
     for event in events:
@@ -29,7 +29,7 @@ def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
 
 
 def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
-    """A request for a shuffle that fails is dropped and never carried out later."""
+    """Drop a shuffle request that failed, so that it never runs later; return False for any other event."""
     if not isinstance(event.data, ShuffleRequested):
         return False
     shuffles.fail(cast(Delivered[ShuffleRequested], event), error, context)
@@ -37,7 +37,10 @@ def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
 
 
 def apply_event(person: Person | None, event: Delivered[PersonEvent]) -> Person:
-    """What is known of somebody after an event about them; one that is known already changes nothing."""
+    """Return the person after an event; an event that was already applied changes nothing.
+
+    Raises ``LookupError`` for a change of a user whose registration was not applied.
+    """
     if person is not None and event.sequence <= person.last_sequence:
         return person
     match event.data:
@@ -53,7 +56,7 @@ def apply_event(person: Person | None, event: Delivered[PersonEvent]) -> Person:
 
 def _known(person: Person | None, event: Delivered[PersonEvent]) -> Person:
     if person is None:
-        raise LookupError(f"nothing was heard of {event.data.user_id} before")
+        raise LookupError(f"the registration of user {event.data.user_id} was not processed before")
     return person
 
 
@@ -73,7 +76,7 @@ def _update_people(events: Sequence[Delivered[PersonEvent]], context: Context) -
 def _apply_events(
     before: dict[str, Person], events: Iterable[Delivered[PersonEvent]]
 ) -> tuple[dict[str, Person], Delivered[Event] | None]:
-    """What is known of people after the events, and the last event that changed whether somebody may hold tasks."""
+    """Return the people after the events, and the last event that changed which of them are assignable."""
     after, last_change = dict(before), None
     for event in events:
         known = after.get(event.data.user_id)

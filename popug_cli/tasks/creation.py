@@ -1,4 +1,4 @@
-"""Bringing tasks into being, each with its first assignee."""
+"""Creating tasks, each with its first assignee."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _INSERT_TASK = (
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """A task that is about to be."""
+    """A new task before it is stored."""
 
     number: int
     task_id: str
@@ -27,14 +27,14 @@ class PlannedTask:
     parsed_title: ParsedTitle
 
     def row(self, creator_id: str, created_at: str) -> tuple[int | str | None, ...]:
-        """Its row, in the order of ``_INSERT_TASK``."""
+        """Return the values of its row, in the order of ``_INSERT_TASK``."""
         parsed_title = self.parsed_title
         values = (parsed_title.title, parsed_title.jira_id, parsed_title.search_text)
         return (self.number, self.task_id, *values, creator_id, self.assignee_id, created_at)
 
 
 def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
-    """The draw for tasks that are about to be; raises ``nobody_assignable``."""
+    """Return a draw for new tasks. Raises ``nobody_assignable``."""
     draw = new_draw(context)
     if not draw.candidates:
         raise errors.nobody_assignable()
@@ -42,8 +42,8 @@ def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
 
 
 def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Context) -> range:
-    """Create some thousands of tasks at most and assign each by chance; their numbers come back."""
-    assert context.principal.user_id, "tasks are created by people"
+    """Create at most ``TASKS_AT_ONCE`` tasks with the assignees drawn for them, and return their numbers."""
+    assert context.principal.user_id, "only a user creates tasks"
     first = (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
     planned = [_plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first)]
     _insert(planned, context)
@@ -62,7 +62,7 @@ def _insert(planned: Sequence[PlannedTask], context: Context) -> None:
 
 
 def _publish(planned: Sequence[PlannedTask], draw: DrawWithCandidates, context: Context) -> None:
-    """Say of all that they were created, then of each to whom it went and by which of those events."""
+    """Publish ``task_created`` for all tasks, then for each the ``task_assigned`` that it caused."""
     created = [context.events.publish(_created(task, context)) for task in planned]
     for task, created_id in zip(planned, created, strict=True):
         assigned = TaskAssigned(

@@ -1,4 +1,4 @@
-"""Why something cannot be done with a task: errors that say who, when and what next."""
+"""The errors of tasks, with the users and times that explain them, and a hint."""
 
 from datetime import datetime
 from typing import cast
@@ -11,31 +11,31 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import Task, TaskAssigned
 from popug_cli.tasks.rules import MAX_NUMBER, quoted
 
-LIST_OWN_TASKS = "Run `popug tasks list` for what is yours and open."
+LIST_OWN_TASKS = "Run `popug tasks list` to see your open tasks."
 
 
 def task_not_found(number: int) -> NotFound:
-    """There is no task of that number."""
+    """Return the error for an unknown task number."""
     return NotFound(
         "task_not_found",
         f"There is no task #{number}.",
-        hint="Run `popug tasks list --all` for all there are.",
+        hint="Run `popug tasks list --all` to see all tasks.",
         details={"number": number if number <= MAX_NUMBER else str(number)},
     )
 
 
 def user_not_found(username: str) -> NotFound:
-    """There is nobody of that name."""
+    """Return the error for an unknown username."""
     return NotFound(
         "user_not_found",
-        f"There is nobody called {quoted(username)}.",
+        f"There is no user called {quoted(username)}.",
         hint="Check the spelling; `popug tasks list --all` shows who has tasks.",
         details={"username": escape_hidden(username)},
     )
 
 
 def shuffle_not_found(shuffle_id: str) -> NotFound:
-    """There is no shuffle of that id."""
+    """Return the error for an unknown shuffle id."""
     return NotFound(
         "shuffle_not_found",
         f"There is no shuffle {quoted(shuffle_id)}.",
@@ -45,16 +45,16 @@ def shuffle_not_found(shuffle_id: str) -> NotFound:
 
 
 def nobody_assignable() -> Conflict:
-    """There is nobody for chance to choose."""
+    """Return the error for a draw without candidates."""
     return Conflict(
         "nobody_assignable",
-        "There is nobody to whom chance could assign a task.",
-        hint="An admin can add somebody: `popug user add NAME --email ADDRESS --role worker`.",
+        "There is no user to whom a task can be assigned.",
+        hint="An admin can add a worker: `popug user add NAME --email ADDRESS --role worker`.",
     )
 
 
 def already_completed(task: Task, context: Context) -> Conflict:
-    """Somebody was faster."""
+    """Return the error for a task that is already completed."""
     assert task.completed_at is not None
     return Conflict(
         "task_completed",
@@ -65,7 +65,7 @@ def already_completed(task: Task, context: Context) -> Conflict:
 
 
 def not_assignee(task: Task, context: Context) -> PopugError:
-    """The task is somebody else's: it was taken from the one who asks, or never theirs."""
+    """Return the error for another user's task: it was reassigned, or never the caller's."""
     reassignment = _reassignment(task, context)
     if reassignment is not None:
         return _reassigned(task, reassignment, context)
@@ -79,7 +79,7 @@ def not_assignee(task: Task, context: Context) -> PopugError:
 
 def _reassigned(task: Task, reassignment: Delivered[TaskAssigned], context: Context) -> Conflict:
     shuffle_id, when = reassignment.data.shuffle_id, _local(reassignment.time, context)
-    how = f"shuffle {shuffle_id} took it from you" if shuffle_id else "it was taken when you could not hold tasks"
+    how = f"shuffle {shuffle_id} reassigned it" if shuffle_id else "it was reassigned when you could not hold tasks"
     return Conflict(
         "task_reassigned",
         f"#{task.number} is not yours any more; it is {task.assignee}'s: {how} at {when}.",
@@ -95,7 +95,7 @@ def _reassigned(task: Task, reassignment: Delivered[TaskAssigned], context: Cont
 
 
 def _reassignment(task: Task, context: Context) -> Delivered[TaskAssigned] | None:
-    """The last assignment that took the task from the one who asks."""
+    """Return the last assignment that moved the task from the caller to another user, or None."""
     me = context.principal.user_id
     for event in reversed(context.log.by_subject(task.task_id, TaskAssigned)):
         assigned = cast(Delivered[TaskAssigned], event)

@@ -1,13 +1,13 @@
-"""How uneven draws turned out, and how likely chance alone makes them at least as uneven; pure.
+"""Fairness of the draws: how uneven they are, and how often fair draws are at least as uneven; pure functions.
 
-Draws among the same people are a *pool*. Somebody's expected number is the sum over all draws that they took part in
-of one over the number of candidates. The statistic is Pearson's: the sum over people of (got - expected)^2 / expected.
+Draws among the same candidates form a *pool*. Each draw adds 1 / (number of candidates) to the expected number of tasks
+of each of its candidates. The statistic is Pearson's: the sum over people of (got - expected)^2 / expected.
 
-Were everybody a candidate of every draw, it would follow the chi-squared distribution with one degree of freedom less
-than there are people (Pearson 1900), and then the p-value is exactly that of the chi-squared test. People come and go,
-so in general it follows a weighted sum of chi-squared variables; that is approximated by a scaled chi-squared variable
-of the same mean and variance (Satterthwaite 1946, Box 1954). Both hold where people can expect about five draws or
-more; with fewer the p-value is a rough one.
+If all n people are candidates in every draw, the statistic follows the chi-squared distribution with n - 1 degrees of
+freedom (Pearson 1900). The p-value is then exactly that of the chi-squared test. People come and go, so in general the
+statistic follows a weighted sum of chi-squared variables. A scaled chi-squared variable with the same mean and variance
+approximates that sum (Satterthwaite 1946, Box 1954). Both hold if people can expect about five draws or more; with
+fewer, the p-value is rough.
 """
 
 from collections import defaultdict
@@ -22,21 +22,21 @@ TINY = 1e-300
 
 
 class CandidatePool(NamedTuple):
-    """How many draws there were among some people."""
+    """The candidates of some draws, and the number of those draws."""
 
     candidates: Sequence[str]
     draws_count: int
 
 
 class FairnessResult(NamedTuple):
-    """What each person could expect, and the probability of a result at least as uneven as the one there was."""
+    """The expected number of tasks by person, and the probability that fair draws are at least as uneven."""
 
     expected: dict[str, float]
     p_value: float
 
 
 def chi_squared_test(pools: Mapping[int, CandidatePool], assigned: Mapping[str, int]) -> FairnessResult:
-    """Compare what people got in some pools with what chance would give; 1 where chance had no choice."""
+    """Compare the assigned numbers with those that fair draws give; the p-value is 1 if no draw had a choice."""
     drawn = [pool for pool in pools.values() if pool.draws_count and pool.candidates]
     expected: defaultdict[str, float] = defaultdict(float)
     for pool in drawn:
@@ -51,7 +51,7 @@ def chi_squared_test(pools: Mapping[int, CandidatePool], assigned: Mapping[str, 
 
 
 def _moments(pools: Sequence[CandidatePool], expected: Mapping[str, float]) -> tuple[float, float]:
-    """Mean and variance of the statistic: of the trace of I - B and twice that of (I - B)^2.
+    """Return the mean and the variance of the statistic: the trace of I - B, and twice the trace of (I - B)^2.
 
     B is the sum over pools of draws * v v', where v holds 1 / (candidates * sqrt(expected)) for each candidate.
     """
@@ -63,7 +63,10 @@ def _moments(pools: Sequence[CandidatePool], expected: Mapping[str, float]) -> t
 
 
 def _trace_of_square(pools: Sequence[CandidatePool], expected: Mapping[str, float], trace: float) -> float:
-    """The trace of B^2; of a great many pools its bound, the trace of B, which is small beside the number of people."""
+    """Return the trace of B^2.
+
+    For very many pools, return its upper bound: the trace of B, which is small compared with the number of people.
+    """
     if len(pools) ** 2 * len(expected) > MAX_OVERLAP_WORK:
         return trace
     members = [frozenset(pool.candidates) for pool in pools]
@@ -77,7 +80,7 @@ def _trace_of_square(pools: Sequence[CandidatePool], expected: Mapping[str, floa
 
 
 def chi_squared_tail(statistic: float, freedom: float) -> float:
-    """The probability that a chi-squared variable is at least as large as the statistic."""
+    """Return the probability that a chi-squared variable with ``freedom`` degrees is at least ``statistic``."""
     shape, x = freedom / 2, statistic / 2
     if x <= 0:
         return 1.0
@@ -87,7 +90,7 @@ def chi_squared_tail(statistic: float, freedom: float) -> float:
 
 
 def _series(shape: float, x: float) -> float:
-    """The lower incomplete gamma function over its leading term, by its power series."""
+    """Return the lower incomplete gamma function divided by its leading term, from its power series."""
     term = total = 1 / shape
     for step in range(1, STEPS):
         term *= x / (shape + step)
@@ -98,7 +101,7 @@ def _series(shape: float, x: float) -> float:
 
 
 def _fraction(shape: float, x: float) -> float:
-    """The upper incomplete gamma function over its leading term, by its continued fraction (Lentz's method)."""
+    """Return the upper incomplete gamma function divided by its leading term, from its continued fraction (Lentz)."""
     b = x + 1 - shape
     c, d = 1 / TINY, 1 / b
     fraction = d

@@ -1,4 +1,4 @@
-"""Who may hold tasks, now and as of a position in the log, and what people are called."""
+"""The users whom tasks knows: their names, and which are assignable, now and as of a position in the log."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -16,13 +16,13 @@ CANDIDATE_SETS_KEPT = 64
 
 
 def assignable(context: Context) -> list[str]:
-    """The ids of those who may hold tasks now, in ascending order."""
+    """Return the ids of the users who are assignable now, in ascending order."""
     statement = text("SELECT user_id FROM tasks_people WHERE assignable = 1 ORDER BY user_id")
     return list(context.connection.execute(statement).scalars())
 
 
 def assignable_as_of(context: Context, position: int) -> list[str]:
-    """The ids of those who might hold tasks as of a position in the log, in ascending order."""
+    """Return the ids of the users who were assignable as of a position in the log, in ascending order."""
     statement = text(
         "SELECT user_id FROM tasks_people_history AS h WHERE assignable = 1 AND from_position = (SELECT"
         " max(from_position) FROM tasks_people_history WHERE user_id = h.user_id AND from_position <= :position)"
@@ -32,7 +32,7 @@ def assignable_as_of(context: Context, position: int) -> list[str]:
 
 
 class Candidates:
-    """Who might hold tasks as of any position in the log, asked for once between two changes."""
+    """The assignable users as of any position in the log; a cache holds one list for all positions between changes."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -41,12 +41,12 @@ class Candidates:
         self._known: dict[int, list[str]] = {}
 
     def last_change(self, position: int) -> int:
-        """The position of the last change up to a position; 0 before any."""
+        """Return the position of the last change up to a position; 0 if there is none."""
         index = bisect_right(self._changes, position)
         return self._changes[index - 1] if index else 0
 
     def as_of(self, position: int) -> list[str]:
-        """The ids of those who might hold tasks then, in ascending order."""
+        """Return the ids of the users who were assignable as of a position, in ascending order."""
         change = self.last_change(position)
         if change not in self._known:
             if len(self._known) >= CANDIDATE_SETS_KEPT:
@@ -56,15 +56,15 @@ class Candidates:
 
 
 def known_up_to(context: Context) -> int:
-    """The position in the log up to which people are known.
+    """Return the position in the log up to which changes of users are known.
 
-    It is the context's own, unless a change that was set aside once was taken in later than others.
+    It is the context's position, or that of the last change if that is later: see ``record_assignability``.
     """
     return max(context.position, _last_change(context))
 
 
 def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
-    """The usernames of those ids; who is not known is called by the id."""
+    """Return the usernames by user id; the name of an unknown user is the id."""
     statement = "SELECT user_id, username FROM tasks_people WHERE user_id IN :values"
     return dict(zip(user_ids, user_ids, strict=True)) | {
         row.user_id: row.username for row in select_in_chunks(context, statement, [*user_ids])
@@ -72,7 +72,7 @@ def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
 
 
 def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
-    """What is known of those who are known."""
+    """Load the known people among ``user_ids``, by id."""
     statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN :values"
     return {
         row.user_id: Person(row.user_id, row.username, Role(row.role), bool(row.active), row.last_sequence)
@@ -81,7 +81,7 @@ def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
 
 
 def save(context: Context, changed: Sequence[Person]) -> None:
-    """Keep what is known of people from now on."""
+    """Insert people, or update those that are stored."""
     insert_many(
         context.connection,
         "INSERT INTO tasks_people (user_id, username, role, active, assignable, last_sequence)"
@@ -92,10 +92,10 @@ def save(context: Context, changed: Sequence[Person]) -> None:
 
 
 def record_assignability(context: Context, changed: Sequence[Person]) -> None:
-    """Keep from which position on people may hold tasks, or may no more.
+    """Record from which log position people are assignable, or are not any more.
 
-    No draw may be done again with people it did not know: where the context's position is not after the last change,
-    a draw may have followed that, and then the log has grown.
+    A repeated draw must see the same candidates. If the context's position is not after the last change, a draw may
+    already have used it; then the change is recorded at the end of the log.
     """
     position = context.position
     if position <= _last_change(context):
@@ -110,12 +110,12 @@ def record_assignability(context: Context, changed: Sequence[Person]) -> None:
 
 
 def anybody_assignable(context: Context) -> bool:
-    """Whether there is somebody who may hold tasks now."""
+    """Return whether any user is assignable now."""
     return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_people WHERE assignable = 1)"))
 
 
 def select_in_chunks(context: Context, statement: str, values: Sequence[str]) -> Iterator[Any]:
-    """The rows of a statement that asks for ``:values``, a bounded number of them at once."""
+    """Yield the rows of a statement with the parameter ``:values``, with ``VALUES_PER_QUERY`` values at a time."""
     prepared = text(statement).bindparams(bindparam("values", expanding=True))
     for start in range(0, len(values), VALUES_PER_QUERY):
         yield from context.connection.execute(prepared, {"values": values[start : start + VALUES_PER_QUERY]})

@@ -1,4 +1,4 @@
-"""What may be asked of tasks."""
+"""The queries of tasks."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ _SELECT_TASKS = (
 
 
 def get_task(message: GetTask, context: Context) -> Task:
-    """One task; raises ``task_not_found``."""
+    """Return one task. Raises ``task_not_found``."""
     is_storable = 1 <= message.number <= rules.MAX_NUMBER
     tasks = _tasks("t.number = :number", {"number": message.number}, context) if is_storable else []
     if not tasks:
@@ -54,7 +54,10 @@ def get_task(message: GetTask, context: Context) -> Task:
 
 
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
-    """The tasks that pass every filter, and totals over all of them; raises ``user_not_found``, ``invalid_jira_id``."""
+    """Return a page of the tasks that match every filter, and totals over all of them.
+
+    Raises ``user_not_found``, ``invalid_jira_id`` or ``invalid_search``.
+    """
     where, values = _filter(message, context)
     statement = f"SELECT count(*), sum(t.fee_cents), sum(t.reward_cents) FROM tasks_tasks AS t WHERE {where}"
     total, fees_cents, rewards_cents = context.connection.execute(text(statement), values).one()
@@ -64,42 +67,42 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
 
 
 def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
-    """Those of the tasks that are there, by id."""
+    """Return the existing tasks among ``task_ids``, by id."""
     rows = people.select_in_chunks(context, f"{_SELECT_TASKS} WHERE t.task_id IN :values", task_ids)
     tasks = [msgspec.convert(dict(row._mapping), Task, strict=False) for row in rows]
     return {task.task_id: task for task in tasks}
 
 
 def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:
-    """The next tasks after a number, by number."""
+    """Return the next tasks after a number, by number."""
     values = {"after": message.after, "limit": message.limit}
     return TaskChunk(_tasks("t.number > :after ORDER BY t.number LIMIT :limit", values, context))
 
 
 def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
-    """What came of a shuffle; raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` while it waits."""
+    """Return the result of a shuffle. Raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` if it waits."""
     row = _shuffle(message.shuffle_id, context)
     if row.state == "failed":
         raise InternalError(
             "shuffle_failed",
-            f"The shuffle could not be done and was dropped: {row.error}.",
+            f"The shuffle failed and was dropped: {row.error}.",
             hint="Nothing was changed; try `popug tasks shuffle` again.",
             details={"shuffle_id": row.shuffle_id, "error": row.error},
         )
     if row.state == "requested":
         raise Unavailable(
             "in_doubt",
-            f"The shuffle {row.shuffle_id} was asked for and has not been done yet.",
-            hint="The next command goes on with it; do not ask for another.",
+            f"Shuffle {row.shuffle_id} was requested and is not done yet.",
+            hint="The next command continues it; do not request another one.",
             details={"shuffle_id": row.shuffle_id},
         )
     return Shuffle(row.shuffle_id, row.task_count, row.candidates_count)
 
 
 def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
-    """The draws of a shuffle, done again from the log.
+    """Repeat the draws of a shuffle from the log, and return those that differ.
 
-    Raises ``shuffle_not_found``, what ``get_shuffle`` raises, and ``integrity`` where they cannot be done again.
+    Raises what ``get_shuffle`` raises, and ``integrity`` if the draws cannot be repeated.
     """
     done = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
     row = _shuffle(message.shuffle_id, context)
@@ -107,7 +110,7 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
     if len(candidates) != shuffled.candidates_count:
         raise _not_verifiable(
-            row.shuffle_id, f"it was drawn among {shuffled.candidates_count}, but {len(candidates)} are known"
+            row.shuffle_id, f"it had {shuffled.candidates_count} candidates, but {len(candidates)} are known"
         )
     checked, wrong = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
@@ -122,7 +125,10 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
 
 
 def get_fairness(message: GetFairness, context: Context) -> Fairness:
-    """What all draws gave to each person beside what chance would give; who never could get any is left out."""
+    """Return for each user the number of assigned tasks and the number that fair draws give, and the p-value.
+
+    A user who never was a candidate is left out, unless assignable now.
+    """
     candidates = people.Candidates(context)
     drawn: Counter[int] = Counter()
     assigned: Counter[str] = Counter()
@@ -142,14 +148,15 @@ def get_fairness(message: GetFairness, context: Context) -> Fairness:
 
 
 def _shuffle_event(shuffle_id: str, done: Shuffle, context: Context) -> TasksShuffled:
-    """What the log says of a shuffle that was done."""
+    """Return the ``tasks_shuffled`` of a finished shuffle. Raises ``integrity`` if it is missing or contradicts it."""
     events = context.log.by_subject(shuffle_id, TasksShuffled)
     shuffled = cast(Delivered[TasksShuffled], events[0]).data if events else None
     if shuffled is None or (shuffled.task_count, shuffled.candidates_count) != (done.task_count, done.candidates_count):
-        raise _not_verifiable(shuffle_id, "the log tells otherwise of it")
+        raise _not_verifiable(shuffle_id, "the log contradicts it")
     if shuffled.draw.algorithm != ALGORITHM or (shuffled.task_count and not shuffled.candidates_count):
         raise _not_verifiable(
-            shuffle_id, f"no {shuffled.draw.algorithm} among {shuffled.candidates_count} can be done again"
+            shuffle_id,
+            f"a draw by {shuffled.draw.algorithm} among {shuffled.candidates_count} candidates cannot be repeated",
         )
     return shuffled
 
@@ -157,7 +164,7 @@ def _shuffle_event(shuffle_id: str, done: Shuffle, context: Context) -> TasksShu
 def _not_verifiable(shuffle_id: str, why: str) -> IntegrityViolation:
     return IntegrityViolation(
         "integrity",
-        f"The shuffle {shuffle_id} cannot be proved: {why}.",
+        f"Shuffle {shuffle_id} cannot be verified: {why}.",
         hint="Run `popug doctor`.",
         details={"shuffle_id": shuffle_id},
     )
@@ -180,7 +187,7 @@ def _shuffle(shuffle_id: str, context: Context) -> Any:
 
 
 def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
-    """The condition of a list and the values in it."""
+    """Return the condition of a task list and its parameters."""
     conditions, values = ["TRUE"], dict[str, Any]()
     if message.status is not StatusFilter.ALL:
         conditions.append(f"t.status = '{message.status}'")
@@ -205,7 +212,7 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
 
 
 def _order(message: ListTasks) -> str:
-    """How a list is sorted; what has no reward yet comes last either way."""
+    """Return the sort order of a task list; tasks without a reward come last in either direction."""
     direction, opposite = ("DESC", "ASC") if message.backwards else ("ASC", "DESC")
     return {
         TaskSort.NUMBER: f"t.number {direction}",
@@ -224,6 +231,6 @@ def _user_id(username: str, context: Context) -> str:
 
 
 def _tasks(condition: str, values: Mapping[str, Any], context: Context) -> list[Task]:
-    """Tasks of a condition that is made of constants here."""
+    """Return the tasks that match a condition, which consists of constants of this module and is not escaped."""
     rows = context.connection.execute(text(f"{_SELECT_TASKS} WHERE {condition}"), values)
     return [msgspec.convert(dict(row), Task, strict=False) for row in rows.mappings()]

@@ -1,4 +1,4 @@
-"""What a title, a jira id and a line of an import may be, and who may hold tasks."""
+"""The rules of tasks: valid titles, jira ids and import lines, and assignability; pure functions."""
 
 import re
 import unicodedata
@@ -27,20 +27,20 @@ _NOT_ON_A_LINE = {"Cc", "Zl", "Zp"}
 
 @dataclass(frozen=True, slots=True)
 class ParsedTitle:
-    """A title that holds, and the jira id that belongs to it."""
+    """A valid title, and the jira id that belongs to it."""
 
     title: str
     jira_id: str | None
 
     @property
     def search_text(self) -> str:
-        """What a search looks through."""
+        """The text that a search looks through: jira id and title, case-folded."""
         return fold(f"{self.jira_id} {self.title}" if self.jira_id else self.title)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A line of an import that holds; ``import_key`` is the same whenever the same line is imported."""
+    """A valid line of an import; ``import_key`` is the same whenever the same line is imported."""
 
     parsed_title: ParsedTitle
     import_key: str
@@ -48,7 +48,7 @@ class ImportLine:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What tasks knows of somebody; ``last_sequence`` is the position of the last event about them."""
+    """A user as tasks knows it; ``last_sequence`` is the position of the last event that was applied."""
 
     user_id: str
     username: str
@@ -58,7 +58,7 @@ class Person:
 
     @property
     def assignable(self) -> bool:
-        """Whether they may hold tasks."""
+        """Whether the user may hold tasks: active, and neither manager nor admin."""
         return self.active and self.role not in NOT_ASSIGNABLE
 
 
@@ -68,12 +68,12 @@ def draw_assignee(seed: str, task_id: str, candidates: Sequence[str]) -> str:
 
 
 def fold(text: str) -> str:
-    """The text without regard to case."""
+    """Return the text case-folded."""
     return text.casefold()
 
 
 def search_pattern(text: str) -> str:
-    """What LIKE finds a text by, with the backslash as its escape; raises ``invalid_search``."""
+    """Return the LIKE pattern that finds a text, with the backslash as its escape. Raises ``invalid_search``."""
     if len(text) > MAX_SEARCH_CHARACTERS or not is_storable(text):
         raise InvalidInput(
             "invalid_search",
@@ -85,20 +85,20 @@ def search_pattern(text: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether the text is free of surrogates, which UTF-8 cannot spell."""
+    """Return whether the text is free of surrogates, which UTF-8 cannot encode."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def quoted(typed: str) -> str:
-    """What somebody typed, made visible, in quotation marks and not too long for a sentence."""
+    """Quote a user's input for a sentence: shortened, with hidden characters escaped."""
     short = typed if len(typed) <= MAX_QUOTED_CHARACTERS else typed[:MAX_QUOTED_CHARACTERS] + "…"
     return f"“{escape_hidden(short)}”"
 
 
 def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
-    """A title as a person typed it, parted from a jira id in front of it.
+    """Parse a title as a user typed it, and split off a jira id in front of it.
 
-    ``jira_id`` is one that was given apart. Raises ``invalid_title`` or ``invalid_jira_id``.
+    ``jira_id`` is one that was given separately. Raises ``invalid_title`` or ``invalid_jira_id``.
     """
     given = None if jira_id is None else parse_jira_id(jira_id)
     prefixed, title = _split(typed.strip())
@@ -106,20 +106,20 @@ def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
     if given and prefixed and given != prefixed:
         raise InvalidInput(
             "invalid_jira_id",
-            f"The title says {prefixed}, but {given} is given as its jira id.",
-            hint="Give one of them, or twice the same.",
+            f"The title begins with jira id {prefixed}, but jira id {given} was given.",
+            hint="Give one of them, or the same one twice.",
             details={"in_title": prefixed, "jira_id": given},
         )
     return ParsedTitle(title, given or prefixed)
 
 
 def parse_jira_id(typed: str) -> str:
-    """A jira id in capitals; raises ``invalid_jira_id``."""
+    """Return the jira id in upper case. Raises ``invalid_jira_id``."""
     text = typed.strip()
     if not _JIRA_ID.fullmatch(text) or len(text) > MAX_JIRA_ID_CHARACTERS:
         raise InvalidInput(
             "invalid_jira_id",
-            f"{quoted(typed)} is no jira id.",
+            f"{quoted(typed)} is not a valid jira id.",
             hint="A jira id is letters and digits, a hyphen and a number, such as POPUG-7,"
             f" and has at most {MAX_JIRA_ID_CHARACTERS} characters.",
             details={"jira_id": escape_hidden(typed[:MAX_TITLE_CHARACTERS])},
@@ -128,9 +128,10 @@ def parse_jira_id(typed: str) -> str:
 
 
 def parse_import_lines(lines: Iterable[NewTask | None], times_seen: Callable[[str], int]) -> Iterator[ImportLine]:
-    """The lines of a file, of which blank ones are None; raises the first bad line's error, with its number from 1.
+    """Parse the lines of a file and skip blank ones, which are None.
 
-    ``times_seen`` counts how often it was asked for a title.
+    ``times_seen`` returns how often it was called with a title. Raises the error of the first bad line, with the number
+    of the line, from 1.
     """
     for number, line in enumerate(lines, start=1):
         if line is None:
@@ -160,8 +161,8 @@ def _parse_task_id(typed: str) -> str:
     if not _TASK_ID.fullmatch(text):
         raise InvalidInput(
             "invalid_task_id",
-            f"{quoted(typed)} is no task id.",
-            hint="A task id is a UUID; leave it out where there is none.",
+            f"{quoted(typed)} is not a valid task id.",
+            hint="A task id is a UUID; leave it out if there is none.",
             details={"task_id": escape_hidden(typed[:MAX_TITLE_CHARACTERS])},
         )
     return text
@@ -179,23 +180,23 @@ def _check_title(title: str, typed: str) -> None:
     if reason:
         raise InvalidInput(
             "invalid_title",
-            f"{quoted(typed)} is no title: {reason}.",
+            f"{quoted(typed)} is not a valid title: {reason}.",
             hint=f"A title is one line of 1 to {MAX_TITLE_CHARACTERS} characters;"
-            " [ and ] may only stand around a jira id in front of it, as in [POPUG-7] Feed the cage.",
+            " [ and ] may only enclose a jira id in front of it, as in [POPUG-7] Feed the cage.",
             details={"reason": reason},
         )
 
 
 def _flaws(title: str) -> Iterator[str]:
     if len(title) > MAX_TITLE_CHARACTERS:
-        yield f"it has {len(title)} characters, {MAX_TITLE_CHARACTERS} are allowed"
+        yield f"it has {len(title)} characters, but at most {MAX_TITLE_CHARACTERS} are allowed"
     if all(character.isspace() or is_hidden(character) for character in title):
-        yield "there is nothing to read in it"
+        yield "it has no visible character"
     if not is_storable(title):
-        yield "it holds bytes that are no text in UTF-8"
+        yield "it has bytes that are not valid UTF-8"
     if any(unicodedata.category(character) in _NOT_ON_A_LINE for character in title):
         yield "it has a line break or another control character"
     if "[" in title or "]" in title:
-        yield "it has a bracket that is not around a jira id in front"
+        yield "it has a bracket that does not enclose a jira id in front"
     if _BEFORE_A_DASH.fullmatch(title):
         yield "it has two jira ids"

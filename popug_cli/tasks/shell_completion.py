@@ -1,4 +1,4 @@
-"""What completion asks of tasks, on a plain read-only connection: what everybody may see."""
+"""Shell completion of tasks, shuffles and users, over a plain read-only connection; every user may see these data."""
 
 import sqlite3
 
@@ -9,7 +9,7 @@ CompletionItems = list[tuple[str, str]]
 
 
 def open_tasks(database: sqlite3.Connection, user_id: str, start: str) -> CompletionItems:
-    """The numbers of somebody's open tasks that begin so, with titles."""
+    """Return the numbers of a user's open tasks that begin with ``start``, with titles."""
     rows = database.execute(
         "SELECT number, title FROM tasks_tasks WHERE assignee_id = ? AND status = 'open'"
         " AND substr(number, 1, length(?)) = ? ORDER BY number LIMIT ?",
@@ -19,7 +19,7 @@ def open_tasks(database: sqlite3.Connection, user_id: str, start: str) -> Comple
 
 
 def all_tasks(database: sqlite3.Connection, start: str) -> CompletionItems:
-    """The numbers that begin so, the latest first, with titles."""
+    """Return the task numbers that begin with ``start``, the latest first, with titles."""
     if start and not (start.isdecimal() and start.isascii() and len(start) <= MAX_DIGITS):
         return []
     items: CompletionItems = []
@@ -33,7 +33,7 @@ def all_tasks(database: sqlite3.Connection, start: str) -> CompletionItems:
 
 
 def shuffles(database: sqlite3.Connection, start: str) -> CompletionItems:
-    """The ids of shuffles that were done and begin so, the latest first, with when."""
+    """Return the ids of finished shuffles that begin with ``start``, the latest first, with the time of the request."""
     rows = database.execute(
         "SELECT shuffle_id, requested_at FROM tasks_shuffles WHERE state = 'done'"
         " AND substr(shuffle_id, 1, length(?)) = ? ORDER BY shuffle_id DESC LIMIT ?",
@@ -43,7 +43,10 @@ def shuffles(database: sqlite3.Connection, start: str) -> CompletionItems:
 
 
 def assignable_users(database: sqlite3.Connection, start: str) -> CompletionItems:
-    """The usernames that begin so of those who may hold tasks, with roles: everybody sees how evenly these drew."""
+    """Return the usernames of assignable users that begin with ``start``, with roles.
+
+    Every user may see them, because ``popug tasks fairness`` lists them.
+    """
     rows = database.execute(
         "SELECT username, role FROM tasks_people WHERE assignable = 1"
         " AND substr(username, 1, length(?)) = ? ORDER BY username LIMIT ?",
@@ -53,7 +56,7 @@ def assignable_users(database: sqlite3.Connection, start: str) -> CompletionItem
 
 
 def _ranges(start: str) -> list[tuple[int, int]]:
-    """The ranges of numbers that begin with some digits, so that an index finds them."""
+    """Return the ranges of numbers that begin with the digits ``start``, so that the query can use an index."""
     if not start:
         return [(1, 10**MAX_DIGITS)]
     return [(int(start) * 10**more, (int(start) + 1) * 10**more - 1) for more in range(MAX_DIGITS + 1 - len(start))]

@@ -1,4 +1,4 @@
-"""A shuffle from its request to its end."""
+"""A shuffle, from its request to its result."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,11 +19,11 @@ from popug_cli.tasks.assignments import (
     reassign,
 )
 
-NOBODY_ASSIGNABLE = "nobody is assignable"
+NOBODY_ASSIGNABLE = "no user is assignable"
 
 
 def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
-    """Draw a new assignee for every open task; does nothing to a request that has its end already."""
+    """Draw a new assignee for every open task; do nothing if the request is finished."""
     if not _is_pending(request, context):
         return
     count, draw = count_open_tasks(context), new_draw(context)
@@ -49,7 +49,7 @@ def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
 
 
 def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> None:
-    """Drop a request for good and say why; does nothing to one that has its end already."""
+    """Drop a request permanently and publish the error; do nothing if the request is finished."""
     if not _is_pending(request, context):
         return
     shuffle_id = request.data.shuffle_id
@@ -60,7 +60,7 @@ def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> 
 
 
 def record_request(shuffle_id: str, requested_by: str, requested_at: datetime, context: Context) -> None:
-    """Keep that a shuffle was asked for; what is kept of it already stays."""
+    """Store a request for a shuffle; leave an existing row unchanged."""
     context.connection.execute(
         text(
             "INSERT INTO tasks_shuffles (shuffle_id, requested_by, requested_at, state)"
@@ -71,7 +71,7 @@ def record_request(shuffle_id: str, requested_by: str, requested_at: datetime, c
 
 
 def find(shuffle_id: str, context: Context) -> Any:
-    """The row of a shuffle, or None."""
+    """Return the row of a shuffle, or None."""
     statement = text("SELECT * FROM tasks_shuffles WHERE shuffle_id = :shuffle_id")
     return context.connection.execute(statement, {"shuffle_id": shuffle_id}).first()
 

@@ -5,7 +5,7 @@ from sqlmodel import Field, SQLModel
 
 
 class PersonRow(SQLModel, table=True):
-    """Somebody as told by identity; ``last_sequence`` is the position of the last event about them."""
+    """A copy of identity's user; ``last_sequence`` is the position of the last event that was applied."""
 
     __tablename__ = "tasks_people"
     __table_args__ = (
@@ -28,7 +28,7 @@ class PersonRow(SQLModel, table=True):
 
 
 class AssignabilityRow(SQLModel, table=True):
-    """From this position in the log on somebody was assignable, or was so no more."""
+    """Whether a user is assignable from a position in the log on, until the user's next row."""
 
     __tablename__ = "tasks_people_history"
     __table_args__ = (
@@ -72,7 +72,7 @@ class TaskRow(SQLModel, table=True):
 
 
 class ImportedRow(SQLModel, table=True):
-    """What a line of an imported file was, and the task that it became."""
+    """The import key of a line of an imported file (``identity``), and the task that was created from it."""
 
     __tablename__ = "tasks_imported"
     __table_args__ = ({"sqlite_strict": True, "sqlite_with_rowid": False},)
@@ -82,7 +82,7 @@ class ImportedRow(SQLModel, table=True):
 
 
 class ShuffleRow(SQLModel, table=True):
-    """A shuffle and what came of it; the sequences are those of its first and last task_assigned in the log."""
+    """A shuffle and its result; the sequences are the log positions of its first and last ``task_assigned``."""
 
     __tablename__ = "tasks_shuffles"
     __table_args__ = (

@@ -22,7 +22,7 @@ def made(*, draws: bool) -> Iterator[tuple[Path, Callable[[], str]]]:
     """Yield each generated file, and the function that returns its text; a later one may need an earlier one."""
     yield surface.FILE, document
     yield man.PAGE, man.roff
-    for page in (readme.README, readme.OPERATING):
+    for page in (readme.COMMANDS, readme.OPERATING):
         yield page, partial(readme.renewed, page)
     yield from schemas.made()
     if draws or not picture.is_current():

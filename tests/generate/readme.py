@@ -1,9 +1,9 @@
-"""The generated parts of the pages: ``python -m tests.generate`` renews them.
+"""The generated parts of the guides: ``python -m tests.generate`` writes them.
 
-The function NAME makes the text between ``<!-- NAME -->`` and ``<!-- /NAME -->``. The same command renews the data of
-help and completion.
+``GENERATED`` names the function that makes the text between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
+from popug_cli.cli.commands.start.man import EXITS, VARIABLES
+from popug_cli.cli.help.help import name_of
+from popug_cli.cli.help.surface import surface
+from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.program import build
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Access, Declaration, Role, declarations
+from popug_cli.tasks.rules import parse_title
 from tests.generate.surface import FOR_ANYBODY
 
 README = Path(__file__).parents[2] / "README.md"
+GUIDES = README.parent / ".github"
+COMMANDS, OPERATING, CONTRIBUTING, ARCHITECTURE, GLOSSARY = (
+    GUIDES / f"{name}.md" for name in ("COMMANDS", "OPERATING", "CONTRIBUTING", "ARCHITECTURE", "GLOSSARY")
+)
+PAGES = (README, OPERATING, CONTRIBUTING, COMMANDS, ARCHITECTURE, GLOSSARY)
 ROLES = (Role.WORKER, Role.ACCOUNTANT, Role.MANAGER, Role.ADMIN)
 SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}
 OWN_HOME = {"demo", "scheduler install", "serve", "serve install"}
@@ -28,7 +40,7 @@ FENCED = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and the comment on the line before it."""
+    """A fenced block and the comment on the line before it."""
 
     language: str
     text: str
@@ -45,7 +57,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def program() -> Iterator[tuple[str, Any]]:
-    """Yield every command that is not hidden, by its words after ``popug``, in the order of the help."""
+    """Yield every command that is not hidden, with its words after ``popug``, in the order of the help."""
     yield from _below("", build(), click.Context(build()))
 
 
@@ -103,8 +115,39 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
 
 
+def options() -> str:
+    """Return the table of options that every command takes, or popug itself."""
+    lines = ["| option | meaning |", "| --- | --- |"]
+    for option in surface().options:
+        of = "" if option.everywhere else " (without a command)"
+        lines.append(f"| `{name_of(option)}`{of} | {option.help} |")
+    return "\n".join(lines)
+
+
+def variables() -> str:
+    """Return the table of environment variables."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in VARIABLES]
+    return "\n".join(["| variable | meaning |", "| --- | --- |", *rows])
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes."""
+    rows = [f"| {code} | {meaning.replace('in_doubt', '`in_doubt`')} |" for code, meaning in EXITS]
+    return "\n".join(["| code | meaning |", "| --- | --- |", *rows])
+
+
+def error_document() -> str:
+    """Return an error as ``--json`` prints it, on several lines."""
+    err = io.StringIO()
+    try:
+        parse_title("[POPUG-7 Feed the cage")
+    except InvalidInput as error:
+        Printer(err=err).error(error, as_json=True)
+    return f"```json\n{msgspec.json.format(err.getvalue(), indent=2)}\n```"
+
+
 def permissions() -> str:
-    """Return the table of permissions: commands with the same roles share a row."""
+    """Return the table of permissions, one row for the commands that the same roles may run."""
     commands = dict(program())
     rows: dict[tuple[str, ...], list[str]] = {}
     for words in commands:
@@ -133,7 +176,7 @@ def _may(of_command: list[Declaration], role: Role) -> str:
 
 
 def without_token() -> str:
-    """Return the commands that need no token, and their permitted callers."""
+    """Return the sentences about commands that need no token."""
     commands = dict(program())
     lines = {
         access: {declaration.command_line for declaration in declarations() if declaration.access is access}
@@ -142,8 +185,8 @@ def without_token() -> str:
     anyone = [words for words in commands if words in lines[Access.PUBLIC] | FOR_ANYBODY]
     operator = [words for words in commands if words in lines[Access.OPERATOR] | OWN_HOME]
     return (
-        f"Without a token: {_listed(anyone)}. For whoever holds the home on disk (the operator), also without one:"
-        f" {_listed(operator)}."
+        f"These commands need no token: {_listed(anyone)}.\n\n"
+        f"The operator's commands need access to the home on disk, and no token: {_listed(operator)}."
     )
 
 
@@ -151,17 +194,19 @@ def _listed(commands: list[str]) -> str:
     return ", ".join(f"`{command}`" for command in commands)
 
 
-OPERATING = README.parent / ".github" / "OPERATING.md"
-CONTRIBUTING = README.parent / ".github" / "CONTRIBUTING.md"
 GENERATED = {
-    "commands": (README, commands),
+    "commands": (COMMANDS, commands),
+    "options": (COMMANDS, options),
+    "variables": (COMMANDS, variables),
+    "exit codes": (COMMANDS, exit_codes),
+    "error document": (COMMANDS, error_document),
     "permissions": (OPERATING, permissions),
     "without token": (OPERATING, without_token),
 }
 
 
 def renewed(file: Path) -> str:
-    """Return a page with its generated parts renewed."""
+    """Return the text of a page with its generated parts made again."""
     text = file.read_text(encoding="utf-8")
     for name, (page, make) in GENERATED.items():
         if page != file:

@@ -22,12 +22,12 @@ GUIDE = FILE.with_name("guide.toml")
 START = "Start here"
 PANELS = {
     START: None,
-    "Everybody": frozenset(Role),
+    "All users": frozenset(Role),
     "Managers and admins": frozenset({Role.MANAGER, Role.ADMIN}),
     "Accountants and admins": frozenset({Role.ACCOUNTANT, Role.ADMIN}),
     "Admins": frozenset({Role.ADMIN}),
-    "Anybody, without a login": None,
-    "The operator: whoever holds the home": None,
+    "Without a login": None,
+    "The operator, on the machine of the home": None,
 }
 START_WITH = ("init", "demo", "login", "today")
 SENT_AS = {"events follow": "events list", "dashboard": "tasks list"}

@@ -50,7 +50,7 @@ def test_only_a_reward_dates_a_task() -> None:
 
 
 def test_unsubscribed_event_raises() -> None:
-    with pytest.raises(AssertionError, match=r"^analytics does not listen to user_deactivated$"):
+    with pytest.raises(AssertionError, match=r"^analytics does not subscribe to user_deactivated$"):
         accumulate([UserDeactivated(user_id="kesha")])
 
 

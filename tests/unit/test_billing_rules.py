@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from popug_cli.billing import rules, sql
 from popug_cli.billing.rules import DayMovement, OpenFigures
+from popug_cli.kernel.text import MAX_REASON_CHARACTERS
 from popug_cli.messages.billing import EntryKind
 from tests.support.error_checks import refused
 
@@ -82,7 +83,7 @@ def test_business_date_is_calendar_date_unless_day_is_closed(occurred: date, fir
 @pytest.mark.parametrize(
     ("kind", "is_corrected", "why"),
     [
-        (EntryKind.FEE, True, "it is reversed already"),
+        (EntryKind.FEE, True, "it is already reversed"),
         (EntryKind.PAYOUT, False, "it is a payout"),
         (EntryKind.FEE_REVERSAL, False, "it is a fee reversal"),
     ],
@@ -90,15 +91,15 @@ def test_business_date_is_calendar_date_unless_day_is_closed(occurred: date, fir
 def test_reversal_refused_with_a_reason(kind: EntryKind, is_corrected: bool, why: str) -> None:
     with refused("not_correctable", 6, {"entry_id": "e1", "kind": kind.value}) as error:
         rules.reversal_of(kind, "e1", is_corrected=is_corrected)
-    assert error.value.message == f"The entry e1 cannot be corrected: {why}."
+    assert error.value.message == f"Entry e1 cannot be corrected: {why}."
 
 
-@pytest.mark.parametrize("reason", ["a", "ä" * rules.MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
+@pytest.mark.parametrize("reason", ["a", "ä" * MAX_REASON_CHARACTERS, " trimmed " + " " * 400])
 def test_reason_is_stripped_to_one_line(reason: str) -> None:
     assert rules.validate_reason(reason) == reason.strip()
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "a" * (rules.MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
+@pytest.mark.parametrize("reason", ["", "  ", "a" * (MAX_REASON_CHARACTERS + 1), "two\nlines", "a\u202eb"])
 def test_invalid_reason_is_refused(reason: str) -> None:
     with refused("invalid_reason", 2):
         rules.validate_reason(reason)
@@ -117,14 +118,14 @@ def test_future_is_not_closed(first: date | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "began"), [(None, "The company has no day yet"), (day(-1), "The company's first day is 2026-03-01")]
+    ("first", "reason"), [(None, "The company has no days yet"), (day(-1), "The company's first day is 2026-03-01")]
 )
-def test_day_before_the_company_is_not_closed(first: date | None, began: str) -> None:
+def test_day_before_the_company_is_not_closed(first: date | None, reason: str) -> None:
     told = {"date": "2026-02-28", "first_day": first.isoformat() if first else None}
     with refused("before_first_day", 2, told) as error:
         rules.validate_close_date(day(-2), MONDAY, first)
-    assert error.value.message == f"{began}; 2026-02-28 is before it."
-    assert error.value.hint == "Run `popug income` for the days that there are."
+    assert error.value.message == f"2026-02-28 cannot be closed. {reason}."
+    assert error.value.hint == "Run `popug income` to see the company's days."
 
 
 @pytest.mark.parametrize("asked", [day(-3), day(-1), MONDAY])
@@ -136,7 +137,7 @@ def test_missing_day_is_refused_with_the_zone() -> None:
     told = {"date": "2011-12-30", "time_zone": "Pacific/Apia"}
     with refused("no_such_day", 2, told) as error:
         raise rules.nonexistent_day(date(2011, 12, 30), "Pacific/Apia")
-    assert error.value.message == "There was no 2011-12-30 in Pacific/Apia."
+    assert error.value.message == "The date 2011-12-30 does not exist in Pacific/Apia."
     assert error.value.hint == "Close the day before or the day after it."
 
 
@@ -145,8 +146,8 @@ def test_closing_more_than_a_month_needs_yes() -> None:
     rules.check_days_at_once(3_000_000, confirmed=True)
     with refused("needs_yes", 2, {"days": 32}) as error:
         rules.check_days_at_once(32, confirmed=False)
-    assert error.value.message == "This closes 32 days at once, more than 31."
-    assert error.value.hint == "Check the clock, then give --yes to say that you mean it."
+    assert error.value.message == "This would close 32 days at once, more than 31."
+    assert error.value.hint == "Check the clock, then confirm with --yes."
 
 
 # --- ranges -------------------------------------------------------------------------------------

@@ -131,4 +131,4 @@ def test_unsynced_commit_is_rolled_back_or_in_doubt(
         engine._commit(connection)  # type: ignore[arg-type]
     if isinstance(raised.value, PopugError):
         assert raised.value.code == "in_doubt"
-        assert "It may have been done all the same." in raised.value.message
+        assert "It may have taken effect all the same." in raised.value.message

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from base64 import urlsafe_b64encode
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.randomness import SystemRandomSource, uuid7
 from popug_cli.kernel.settings import SETTINGS, load_settings
-from popug_cli.kernel.text import escape_hidden, escape_hidden_json, is_hidden
+from popug_cli.kernel.text import escape_hidden, escape_hidden_json, is_hidden, validate_reason
+from popug_cli.kernel.version import series_of
 from popug_cli.platform.files import replace_file
 
 
@@ -145,3 +148,46 @@ def test_zones_an_hour_apart_agree_on_the_instant() -> None:
     berlin = Calendar("Europe/Berlin")
     assert berlin.local(instant) + timedelta(minutes=2) > berlin.local(instant)
     assert berlin.local(instant).utcoffset() != berlin.local(instant + timedelta(minutes=2)).utcoffset()
+
+
+def test_reason_is_one_line_of_visible_text() -> None:
+    assert validate_reason(" it  never\tfitted ", hint="", allow_hidden=True) == "it never fitted"
+    assert validate_reason("quotes \x1b[1m\nand more", hint="", allow_hidden=True) == "quotes \x1b[1m and more"
+    assert validate_reason(" it  never fitted ", hint="") == "it never fitted"
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "a\tb", "a\u202eb", "a\x1b"])
+def test_reason_with_hidden_text_refused(reason: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        validate_reason(reason, hint="Why?")
+    assert refused.value.code == "invalid_reason"
+    assert refused.value.message == "A reason is one line of visible characters."
+    assert refused.value.hint == "Why?"
+
+
+@pytest.mark.parametrize("reason", ["", " \n\t", "\u200b\u00ad", "x" * 501])
+@pytest.mark.parametrize("allow_hidden", [False, True])
+def test_blank_or_long_reason_refused(reason: str, allow_hidden: bool) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        validate_reason(reason, hint="", allow_hidden=allow_hidden)
+    assert refused.value.message == "A reason has 1 to 500 characters."
+
+
+def test_unverified_claim_is_read() -> None:
+    payload = urlsafe_b64encode(b'{"sub": "kim", "exp": 7}').decode().rstrip("=")
+    assert read_unverified_claim(f"head.{payload}.signature", "sub") == "kim"
+    assert read_unverified_claim(f"head.{payload}.signature", "exp") == "7"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"{}", b"[]", b"7", b"no json", b"\xff", b"[" * 100_000], ids=lambda payload: repr(payload[:9])
+)
+def test_unreadable_claim_refused(payload: bytes) -> None:
+    for token in (f"head.{urlsafe_b64encode(payload).decode()}.signature", "no token", "head.a.signature", ""):
+        with pytest.raises(ValueError, match=r"."):
+            read_unverified_claim(token, "sub")
+
+
+def test_series_is_two_numbers() -> None:
+    assert series_of("1.4.2") == series_of("1.4.0.dev1") != series_of("1.5.2")
+    assert series_of("") != series_of("1.4")

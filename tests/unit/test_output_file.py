@@ -38,7 +38,7 @@ def test_device_is_written_into_and_stays_one(tmp_path: Path) -> None:
             shown += os.read(terminal, 100)
         assert shown == b"a\r\nb\r\n"
         assert device.is_symlink()
-        with pytest.raises(PopugError, match="is there already"):
+        with pytest.raises(PopugError, match="already exists"):
             write_new_file(device, ["a"], force=False)
     finally:
         os.close(terminal)

@@ -173,7 +173,7 @@ def test_hidden_text_and_headers_cannot_be_injected(title: str, username: str) -
 
 @pytest.mark.parametrize("address", ["a@b.example\nBcc: all@b.example", "no address", "a@b, c@d", ""])
 def test_invalid_address_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not a valid address"):
         message(to=address)
 
 

@@ -1,12 +1,14 @@
 """Whether and when a failed event is retried."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import Policy, next_try, policy_from
+from popug_cli.kernel.settings import load_settings
 
 POLICY = Policy(max_attempts=5, first_wait_seconds=10, max_wait_seconds=60)
 BROKEN = RuntimeError("broken")
@@ -42,3 +44,13 @@ def test_many_attempts_do_not_overflow() -> None:
     wait = next_try(9_999, BROKEN, patient, jitter=0)
     assert wait is not None
     assert wait.total_seconds() == 3600
+
+
+def test_policy_follows_settings() -> None:
+    environment = {
+        "POPUG_BUS_MAX_ATTEMPTS": "7",
+        "POPUG_BUS_RETRY_SECONDS": "11",
+        "POPUG_BUS_RETRY_CAP_SECONDS": "13",
+    }
+    settings = load_settings(Path("/nowhere/config.toml"), environment)
+    assert policy_from(settings) == Policy(max_attempts=7, first_wait_seconds=11, max_wait_seconds=13)

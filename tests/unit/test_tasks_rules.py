@@ -62,11 +62,11 @@ def test_title_is_trimmed_and_parted_from_its_jira_id(typed: str, jira_id: str |
 @pytest.mark.parametrize(
     ("typed", "reason"),
     [
-        ("", "nothing to read"),
-        (" \t\n", "nothing to read"),
-        ("\N{ZERO WIDTH SPACE}\N{RIGHT-TO-LEFT OVERRIDE}", "nothing to read"),
-        ("[POPUG-7]", "nothing to read"),
-        ("POPUG-7 —", "nothing to read"),
+        ("", "no visible character"),
+        (" \t\n", "no visible character"),
+        ("\N{ZERO WIDTH SPACE}\N{RIGHT-TO-LEFT OVERRIDE}", "no visible character"),
+        ("[POPUG-7]", "no visible character"),
+        ("POPUG-7 —", "no visible character"),
         ("x" * 201, "201 characters"),
         ("Feed\nthe cage", "line break"),
         ("Feed\u2028the cage", "line break"),
@@ -180,27 +180,27 @@ def test_only_surrogates_are_not_storable() -> None:
         ),
         (
             lambda: parse_title("[POPUG-1] Feed", "popug-2"),
-            "The title says POPUG-1, but POPUG-2 is given as its jira id.",
-            "Give one of them, or twice the same.",
+            "The title begins with jira id POPUG-1, but jira id POPUG-2 was given.",
+            "Give one of them, or the same one twice.",
             {"in_title": "POPUG-1", "jira_id": "POPUG-2"},
         ),
         (
             lambda: parse_title("Feed", "\x1b" + "7" * 200),
-            f"“\\x1b{'7' * 59}…” is no jira id.",
+            f"“\\x1b{'7' * 59}…” is not a valid jira id.",
             "A jira id is letters and digits, a hyphen and a number, such as POPUG-7, and has at most 64 characters.",
             {"jira_id": f"\\x1b{'7' * 199}"},
         ),
         (
             lambda: parse_title(" Feed\x1b "),
-            "“ Feed\\x1b ” is no title: it has a line break or another control character.",
-            "A title is one line of 1 to 200 characters; [ and ] may only stand around a jira id in front of it,"
+            "“ Feed\\x1b ” is not a valid title: it has a line break or another control character.",
+            "A title is one line of 1 to 200 characters; [ and ] may only enclose a jira id in front of it,"
             " as in [POPUG-7] Feed the cage.",
             {"reason": "it has a line break or another control character"},
         ),
         (
             lambda: list(parse_import_lines([None, NewTask(title="Feed", task_id="7" * 201)], len)),
-            f"Line 2: “{'7' * 60}…” is no task id.",
-            "A task id is a UUID; leave it out where there is none.",
+            f"Line 2: “{'7' * 60}…” is not a valid task id.",
+            "A task id is a UUID; leave it out if there is none.",
             {"task_id": "7" * 200, "line": 2},
         ),
     ],
@@ -216,12 +216,12 @@ def test_refusal_has_message_and_hint(
 @pytest.mark.parametrize(
     ("title", "reason"),
     [
-        ("x" * 201, "it has 201 characters, 200 are allowed"),
-        (" ", "there is nothing to read in it"),
-        ("caf\udce9", "it holds bytes that are no text in UTF-8"),
+        ("x" * 201, "it has 201 characters, but at most 200 are allowed"),
+        (" ", "it has no visible character"),
+        ("caf\udce9", "it has bytes that are not valid UTF-8"),
         ("a\nb", "it has a line break or another control character"),
-        ("[a", "it has a bracket that is not around a jira id in front"),
-        ("a]", "it has a bracket that is not around a jira id in front"),
+        ("[a", "it has a bracket that does not enclose a jira id in front"),
+        ("a]", "it has a bracket that does not enclose a jira id in front"),
         ("[A-1] B-2 — c", "it has two jira ids"),
     ],
 )
@@ -299,7 +299,7 @@ def test_redelivered_event_changes_nothing() -> None:
     ],
 )
 def test_event_about_an_unknown_user_raises(event: Any) -> None:
-    with pytest.raises(LookupError, match="nothing was heard of u"):
+    with pytest.raises(LookupError, match="the registration of user u was not processed before"):
         apply_event(None, delivered(2, event))
 
 

@@ -1,1 +1,1 @@
-"""A company that is held open for many threads: coordination of the threads, and idempotency of their requests."""
+"""A company held open for many threads: coordination of the threads, and idempotency of their requests."""

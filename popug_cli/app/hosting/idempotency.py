@@ -1,4 +1,4 @@
-"""Commands that are sent again take effect once: side by side, one after the other, and across a crash."""
+"""Idempotency keys: a command sent again with the same key takes effect once, also concurrently and after a crash."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +22,10 @@ STRIPES = 64
 
 
 class IdempotencyGuard:
-    """Lets no two commands of one key be performed at the same time, and remembers what is to be written down yet.
+    """Serializes commands with the same idempotency key, and buffers answers that are not stored yet.
 
-    An answer that a query found after the effect is written down a little later, with others; until then a crash
-    leaves the query, which finds it again.
+    If a follow-up query determines the answer, the query is stored with the effect, and the answer later in a batch.
+    After a crash before that, the query is run again.
     """
 
     def __init__(self) -> None:
@@ -33,15 +33,15 @@ class IdempotencyGuard:
         self._unsaved: dict[idempotency_store.IdempotentCommand, Any] = {}
 
     def remember(self, request: idempotency_store.IdempotentCommand, answer: Any) -> None:
-        """Keep an answer until it is written down."""
+        """Buffer an answer until the next `flush`."""
         self._unsaved[request] = answer
 
     def remembered(self, request: idempotency_store.IdempotentCommand) -> Any:
-        """The answer, if it is not written down yet."""
+        """Return the buffered answer, or None."""
         return self._unsaved.get(request)
 
     def flush(self, runtime: Runtime) -> None:
-        """Write down all that is remembered, in one transaction."""
+        """Store all buffered answers in one transaction."""
         if not self._unsaved:
             return
         unsaved = dict(self._unsaved)
@@ -53,14 +53,14 @@ class IdempotencyGuard:
 
     @contextmanager
     def lock(self, request: idempotency_store.IdempotentCommand) -> Iterator[None]:
-        """Held while a command of this key is performed."""
+        """Lock the key while its command is performed."""
         with self._locks[hash((request.user_id, request.message, request.request_key)) % STRIPES]:
             yield
 
 
 @dataclass(slots=True)
 class AnswerRecorder:
-    """Keeps what a command answers, in the very transaction of its effect if it is known there."""
+    """Stores the answer of a command, in the transaction of its effect if it is known there."""
 
     request: idempotency_store.IdempotentCommand
     answer: Any
@@ -68,7 +68,7 @@ class AnswerRecorder:
     is_final: bool = False
 
     def record(self, context: Context, result: Any) -> None:
-        """See what came of a write of the command."""
+        """Store the result of a write if it is the answer, or the query that determines the answer."""
         self.is_final = isinstance(self.answer, type) and isinstance(result, self.answer)
         if self.is_final or isinstance(result, Query):
             idempotency_store.save(context, self.request, result)
@@ -78,15 +78,15 @@ class AnswerRecorder:
 def perform_idempotently(
     backend: "LocalBackend", guard: IdempotencyGuard, principal: Principal, message: Message[Any], key: str
 ) -> tuple[Any, bool]:
-    """The answer of a command, and whether it had been given before under the same key.
+    """Return the answer of a command, and whether it is a replay of an earlier answer to the same key.
 
-    What needs several transactions (closing days, sending mail) is taken up where a crash left it. Raises
+    A command of several transactions (closing days, sending mail) continues where a crash interrupted it. Raise
     ``invalid_idempotency_key`` or ``idempotency_conflict``.
     """
     declaration = DECLARATIONS[type(message)]
     request = idempotency_store.request_of(principal.user_id, declaration, message, key)
     with guard.lock(request):
-        remembered = guard.remembered(request)  # asked first: what is written down meanwhile is found
+        remembered = guard.remembered(request)  # read first: an answer that is flushed after this is found in the store
         with backend.runtime.reading(principal) as context:
             stored = idempotency_store.find(context, request)
         if stored is not None:

@@ -1,4 +1,4 @@
-"""A company that stays open and is shared by many threads: what a server performs messages on."""
+"""A company that stays open and is shared by many threads; the server performs messages on it."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,14 +19,14 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import ANONYMOUS
-from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
+from popug_cli.platform.file_id import file_fingerprint
 from popug_cli.storage.engine import refuse_newer
 from popug_cli.storage.wal_check import DatabaseFiles
 
 
 @dataclass(frozen=True, slots=True)
 class PerformResult:
-    """An answer, and what was said beside it."""
+    """An answer with its warnings. `is_replayed`: it was given before, to the same idempotency key."""
 
     answer: Any
     warnings: list[str]
@@ -34,7 +34,7 @@ class PerformResult:
 
 
 class ServedCompany:
-    """The company of a home, held open. Raises ``not_initialised`` where there is none."""
+    """The company of a home, held open. Raise ``not_initialised`` if there is none."""
 
     def __init__(self, home: Home, *, threads: int) -> None:
         self.home = home
@@ -42,24 +42,24 @@ class ServedCompany:
         self._idempotency = IdempotencyGuard()
         self._proofs = VerifiedTokenCache()
         self._refreshing = Lock()
-        self._config_fingerprint = _fingerprint_config(home)
+        self._config_fingerprint = file_fingerprint(home.config)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
         self._files = DatabaseFiles(self._runtime.engine)
 
     @property
     def home_id(self) -> str:
-        """The id of the company."""
+        """Return the id of the company."""
         return self._runtime.home_id
 
     @property
     def time_zone(self) -> str:
-        """The IANA name of the company's zone."""
+        """Return the IANA name of the company's time zone."""
         return self._runtime.calendar.time_zone
 
     def perform(self, message: Message[Any], token: str | None, *, key: str | None = None) -> PerformResult:
-        """Do what a message asks for on behalf of the token's holder; raises a ``PopugError`` for every refusal.
+        """Perform a message on behalf of the token's owner; raise a ``PopugError`` for any failure.
 
-        A command with a key takes effect once, however often it is sent in 24 hours.
+        A command with an idempotency key takes effect once, however often it is sent within 24 hours.
         """
         warnings: list[str] = []
         is_command = not isinstance(message, Query)
@@ -73,13 +73,13 @@ class ServedCompany:
         return PerformResult(answer, warnings, is_replayed)
 
     def authenticate(self, token: str | None) -> None:
-        """Raise errors of exit 4 where a token is not good, whatever it is to be used for."""
+        """Raise errors of exit 4 if the token is not valid for any message."""
         self.open_backend(lambda sentence: None, is_command=False).authorize(WhoAmI(), token)
 
     def open_backend(
         self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = no_progress
     ) -> LocalBackend:
-        """A way in for one thread; raises ``server_unavailable`` once the home is another's."""
+        """Return a backend for one thread; raise ``server_unavailable`` if the database files were replaced."""
         self.check()
         runtime = self._fresh_runtime()
         if progress is not no_progress:
@@ -90,19 +90,22 @@ class ServedCompany:
         )
 
     def follow(self, warn: Callable[[str], None]) -> None:
-        """Let the consumers take what an earlier process left and what is to be retried now, unless somebody does."""
+        """Store buffered answers and run the consumers, for events of earlier processes and due retries.
+
+        If another thread runs the consumers already, leave it to that thread.
+        """
         self._idempotency.flush(self._runtime)
         self._coordinator.caught_up_to = -1
         self.open_backend(warn, is_command=False).catch_up()
 
     def probe(self) -> None:
-        """Read something; raises what keeps this company from being worked with, such as ``newer_database``."""
+        """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
             refuse_newer(context.connection)
 
     def check(self) -> None:
-        """Raise ``server_unavailable`` where the files of the database are not those that were opened, or were cut."""
+        """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""
         if not self._files.are_intact():
             raise Unavailable(
                 "server_unavailable",
@@ -111,7 +114,7 @@ class ServedCompany:
             )
 
     def close(self) -> None:
-        """Let go of the database, with what is to be written down yet."""
+        """Store the buffered answers and close the database."""
         with suppress(PopugError):
             self.check()
             self._idempotency.flush(self._runtime)
@@ -122,14 +125,10 @@ class ServedCompany:
             return context.position
 
     def _fresh_runtime(self) -> Runtime:
-        """The runtime with the settings as they stand in the file now."""
-        fingerprint = _fingerprint_config(self.home)
+        """Return the runtime, after reloading the settings if their file has changed."""
+        fingerprint = file_fingerprint(self.home.config)
         if fingerprint != self._config_fingerprint:
             with self._refreshing:
                 self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
                 self._config_fingerprint = fingerprint
         return self._runtime
-
-
-def _fingerprint_config(home: Home) -> FileFingerprint:
-    return file_fingerprint(home.config)

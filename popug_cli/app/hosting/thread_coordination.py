@@ -8,11 +8,11 @@ from popug_cli.bus.consumers import CatchUpResult
 
 
 class ThreadCoordinator:
-    """The order of many threads.
+    """Coordinates the threads of one company.
 
-    Commands are let in together and wait for the write lock in a queue. Who is done with its command and wants the
-    consumers to catch up lets nobody else in, waits for those inside, and catches up for all of them at once.
-    ``caught_up_to`` is the position of the log up to which all is known to be done.
+    Commands run concurrently and queue for the write lock. A thread that has finished its command and wants to catch up
+    admits no new commands and waits until the running ones end. It then runs the consumers once for all of them.
+    `caught_up_to` is the log position up to which all consumers are known to be done.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class ThreadCoordinator:
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:
-        """Held around each write transaction, so that threads queue here and not at SQLite, which polls."""
+        """Lock for the duration of a write transaction, so that threads queue here instead of polling SQLite."""
         with self._write_lock:
             yield
         with self._changed:
@@ -35,7 +35,7 @@ class ThreadCoordinator:
 
     @contextmanager
     def command(self) -> Iterator[None]:
-        """Held around what a command changes."""
+        """Enter as a running command for the duration of its changes; wait while consumers run."""
         with self._changed:
             self._changed.wait_for(lambda: not self._catching_up)
             self._running_commands += 1
@@ -47,7 +47,10 @@ class ThreadCoordinator:
                 self._changed.notify_all()
 
     def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
-        """Catch up with all that was written before this call, unless another thread does so meanwhile."""
+        """Process all writes that ended before this call and return the result.
+
+        If another thread processes them first, return its result, unless `force`.
+        """
         with self._changed:
             finished_writes = self._finished_writes
             is_new = finished_writes > self._caught_up_writes
@@ -71,19 +74,19 @@ class ThreadCoordinator:
         return result
 
     def is_caught_up(self, position: int) -> bool:
-        """Whether nothing is left to do up to there, or somebody is at it."""
+        """Return whether the consumers have processed the log up to `position`, or a thread will do so."""
         return self.is_busy or position == self.caught_up_to
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody is at work who will let the consumers catch up."""
+        """Return whether a thread runs the consumers, or a command after which they will run."""
         return self._catching_up or self._running_commands > 0
 
 
 class QueryCoordinator:
-    """The order of who only reads beside a crew: the consumers are left to the crew while it is at work.
+    """Coordinates a thread that only reads: while other threads write, these run the consumers.
 
-    ``find_head`` finds out how far the log goes.
+    `find_head` returns the last position of the log.
     """
 
     def __init__(self, coordinator: ThreadCoordinator, find_head: Callable[[], int]) -> None:
@@ -91,11 +94,14 @@ class QueryCoordinator:
         self._find_head = find_head
 
     def command(self) -> AbstractContextManager[None]:
-        """Goes in with the crew."""
+        """Enter as a running command of the other threads' coordinator."""
         return self._coordinator.command()
 
     def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
-        """Catch up with what an earlier process or a fault has left, unless the crew is at it."""
+        """Process the events that an earlier process or a failure left.
+
+        Unless `force`, do nothing if the other threads do so.
+        """
         head = self._find_head()
         if self.is_caught_up(head) and not force:
             return CatchUpResult()
@@ -105,5 +111,5 @@ class QueryCoordinator:
         return result
 
     def is_caught_up(self, position: int) -> bool:
-        """What the crew knows."""
+        """Return what the other threads' coordinator knows."""
         return self._coordinator.is_caught_up(position)

@@ -1,1 +1,1 @@
-"""Answers that several modules compose."""
+"""Queries that combine data of several modules."""

@@ -1,4 +1,4 @@
-"""Analytics now, from its own read model; and as of an instant, from what the ledger had recorded by then."""
+"""Analytics: current figures from the read model, and figures as of an instant from the ledger."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def get_analytics(backend: "LocalBackend", message: GetAnalytics, principal: Principal) -> Analytics:
-    """The figures of a date, today by default: as they are, or as they were known at an instant."""
+    """Return the figures of a date (default: today), current or as they were known at `message.as_of_time`."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         if message.as_of_time is None:

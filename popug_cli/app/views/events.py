@@ -1,4 +1,4 @@
-"""Answers about the bus that need the consumers: its status, dead letters and schemas."""
+"""Queries about the bus: status, dead letters and schemas."""
 
 from typing import TYPE_CHECKING
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
-    """How far every consumer has come."""
+    """Return the position of every consumer."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
 
 
 def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, principal: Principal) -> DeadLetters:
-    """What is set aside, with what waits behind it and the money that hangs on both."""
+    """Return the dead letters and pending retries, each with the events waiting behind it and the money at stake."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         parked_events = held_events(context)
@@ -53,7 +53,7 @@ def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, princip
 
 
 def show_schemas(backend: "LocalBackend", message: ShowSchemas, principal: Principal) -> Schemas:
-    """The JSON Schema of every version of every event."""
+    """Return the JSON Schema of every version of every event."""
     from popug_cli.messages.schema import all_schemas
 
     return Schemas(all_schemas())

@@ -1,4 +1,4 @@
-"""The doctor's visit."""
+"""Run the health checks."""
 
 import stat
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
         health = examine(context)
     keys = _keys(backend.home)
     if not keys.ok and _has_no_users(backend, principal):
-        keys = Check(KEYS, True, "nobody is here yet; `popug init` makes the first key with the first admin")
+        keys = Check(KEYS, True, "there are no users yet; `popug init` creates the first key with the first admin")
     return Health(ok=health.ok and keys.ok, checks=[*health.checks, keys], head=health.head)
 
 
@@ -38,23 +38,26 @@ def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Pri
 
 
 def _keys(home: Home) -> Check:
-    """Whether the keys can sign and prove tokens, and nobody else can read them; a copy of a database has none."""
+    """Check that the keys can sign and verify tokens, and that only the owner can read them.
+
+    A copy of a database has no keys.
+    """
     from popug_cli.identity.keys import public_keys
 
     if not home.keys.exists() and not home.backups.exists():
-        return Check(KEYS, True, "there are no keys here, this is a copy")
+        return Check(KEYS, True, "this is a copy, which has no keys")
     try:
         count = len(public_keys(home))
         mode = stat.S_IMODE(home.keys.stat().st_mode)
     except PopugError as fault:
         return Check(KEYS, False, f"{fault.message} {fault.hint}")
     if mode & ~OWNER_ONLY_DIRECTORY:
-        return Check(KEYS, False, f"Others can look into {home.keys}. Run `chmod 700 {home.keys}`.")
+        return Check(KEYS, False, f"Other users can access {home.keys}. Run `chmod 700 {home.keys}`.")
     return Check(KEYS, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
 
 
 def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
-    """Whether the founding was cut short before there was anybody; a database that cannot say so is no such."""
+    """Return whether `popug init` was interrupted before the first user; False if the database cannot be read."""
     from popug_cli.identity.users import has_users
 
     try:
@@ -65,8 +68,8 @@ def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
 
 
 def _catch_up(backend: "LocalBackend") -> None:
-    """Let all consumers catch up; what keeps them from it is for the checks to find."""
+    """Run the consumers. An integrity error only causes a warning here, because the checks report it."""
     try:
         backend.catch_up()
     except (IntegrityViolation, UnicodeError) as fault:
-        backend.warn(f"Not everybody could catch up: {fault}")
+        backend.warn(f"Not all consumers could catch up: {fault}")

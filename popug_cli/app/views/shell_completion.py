@@ -1,7 +1,7 @@
-"""A quick look at a company for completion: no more than one may see, and without waiting long.
+"""Data for shell completion: fast, and limited to what the user may see.
 
-In a home by plain SQLite, read-only: whoever calls this can read the file; the token says whose eyes to see it with,
-and is looked up, not proved again. A server is asked, and proves it.
+A local database is read with plain SQLite, read-only. The token's id is looked up, but its signature is not verified: a
+user who can run this can read the file anyway. A server verifies the token as for any query.
 """
 
 import signal
@@ -16,6 +16,7 @@ from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
 from popug_cli.tasks import shell_completion as tasks
+from popug_cli.tasks.shell_completion import CompletionItems
 
 if TYPE_CHECKING:
     from popug_cli.messages.backend import Backend
@@ -23,15 +24,14 @@ if TYPE_CHECKING:
 DATABASE_TIMEOUT_SECONDS = 0.2
 SERVER_TIMEOUT_SECONDS = 1.5
 TASKS_ASKED_FOR = 200
-CompletionItems = list[tuple[str, str]]
 
 
 class CompletionTimeout(LookupError):
-    """Nobody waits that long for a completion; a server's client knows nothing of it, and so does not try again."""
+    """The time limit of a completion is over. It is not an ``OSError``, so that the client does not retry."""
 
 
 def from_database(home: Home, token: str, kind: str, start: str) -> CompletionItems:
-    """Words of a kind that begin so, each with what it means; nothing where anything is missing."""
+    """Return the words of a kind that begin with `start`, each with a description; empty if it cannot find any."""
     if not home.database.exists():
         return []
     address = f"{home.database.absolute().as_uri()}?mode=ro"
@@ -58,7 +58,7 @@ def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start:
 
 
 def from_server(backend: "Backend", token: str, kind: str, start: str) -> CompletionItems:
-    """The same of a server's company; nothing where it does not answer at once."""
+    """Return the same from a server; raise ``CompletionTimeout`` if it is too slow, or a ``PopugError``."""
     from popug_cli.messages.identity import WhoAmI
     from popug_cli.messages.tasks import ListTasks, StatusFilter
 
@@ -77,7 +77,7 @@ def from_server(backend: "Backend", token: str, kind: str, start: str) -> Comple
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises ``CompletionTimeout`` in whatever takes longer."""
+    """Raise ``CompletionTimeout`` if the block takes longer than `seconds`."""
 
     def too_long(number: int, frame: object) -> None:
         raise CompletionTimeout

@@ -1,4 +1,4 @@
-"""A task with what happened to it and what it cost whom."""
+"""A task with its history and its ledger entries."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ Names = dict[str, str]
 
 
 def show_task(backend: LocalBackend, message: ShowTask, principal: Principal) -> TaskDetails:
-    """A task, its history, and of its entries those that the principal may see; raises ``task_not_found``."""
+    """Return a task, its history, and the entries that the principal may see; raise ``task_not_found``."""
     backend.catch_up()
     owner = None if principal.role in ACCOUNTING else principal.username
     with backend.runtime.reading(principal) as context:
@@ -45,7 +45,7 @@ def _line(event: Delivered[Event], names: Names) -> HistoryLine:
 
 
 def _details_of(event: Event, names: Names) -> dict[str, Any]:
-    """What the event says that a line of a history has a place for."""
+    """Return the fields of the event that a line of the history shows."""
     match event:
         case TaskAssigned():
             previous = event.previous_assignee_id

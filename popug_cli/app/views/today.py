@@ -1,4 +1,4 @@
-"""One's own day, composed of what tasks, billing and the log know."""
+"""The caller's day: open tasks, balance and recent activities."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -32,13 +32,13 @@ KINDS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
 
 
 class Timed(msgspec.Struct, frozen=True):
-    """Of an envelope, when it happened."""
+    """The time of an event, as its envelope has it."""
 
     time: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal) -> Today:
-    """The day of whoever asks."""
+    """Return the caller's day."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         balance = get_balance(GetBalance(), context)
@@ -64,7 +64,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
 
 
 def _beginning(message: ShowToday, context: Context) -> tuple[datetime, int]:
-    """From when on, and after which position of the log, something is news."""
+    """Return the instant since which, and the log position after which, activities are shown."""
     since = message.since or context.calendar.first_instant_of(context.calendar.date_of(context.now), time())
     if message.after is None or message.after > context.position:
         return since, _position_before(since, context)
@@ -72,7 +72,10 @@ def _beginning(message: ShowToday, context: Context) -> tuple[datetime, int]:
 
 
 def _position_before(instant: datetime, context: Context) -> int:
-    """The position of the last event before an instant; the log is in the order of time, unless a clock was set."""
+    """Return the position of the last event before `instant`, by binary search.
+
+    The log is ordered by time, except where a clock was set back.
+    """
     low, high = 0, context.position
     while low < high:
         middle = (low + high + 1) // 2
@@ -85,7 +88,7 @@ def _position_before(instant: datetime, context: Context) -> int:
 
 
 def _time_from(sequence: int, context: Context) -> datetime | None:
-    """The time of the first event from a position on that tells one."""
+    """Return the time of the first event from `sequence` on that has a valid one, or None."""
     while (row := context.log.first_from(sequence)) is not None:
         with suppress(msgspec.MsgspecError):
             return msgspec.json.decode(row[-1], type=Timed).time
@@ -105,7 +108,7 @@ def _activities(after: int, context: Context) -> Iterator[Activity]:
 
 
 def _my_events(after: int, context: Context) -> Iterator[Delivered[Event]]:
-    """The events after a position in which somebody's id stands, of the last that may be looked through."""
+    """Yield the events after `after` that contain the caller's id, among the last ``MAX_EVENTS``."""
     me, types = context.principal.user_id, [kind.TYPE for kind in KINDS]
     after = max(after, context.position - MAX_EVENTS)
     while rows := context.log.after(after, types, READ_EVENTS):
@@ -141,7 +144,7 @@ def _assignment_kind(assigned: TaskAssigned, me: str) -> ActivityKind:
 
 
 def _entry(event: Delivered[Event], entry: EntryPosted, task: TaskRef | None) -> Activity | None:
-    """Of the entries those that no other event tells: rewards and corrections."""
+    """Return the activity of a reward or a correction; other entries have an event of their own."""
     if entry.kind is EntryKind.REWARD:
         return Activity(event.time, ActivityKind.COMPLETED, event.actor, task, entry.amount_cents)
     if entry.kind in REVERSALS.values():
@@ -155,7 +158,7 @@ def _task_ref(task: Task | None) -> TaskRef | None:
 
 
 def _suggested_commands(page: TaskPage, context: Context) -> Iterable[str]:
-    """The commands that are likely next, the most urgent first."""
+    """Yield the commands that the user is likely to need next, the most urgent first."""
     role = context.principal.role
     if page.tasks:
         yield f"popug task complete {page.tasks[0].number}"
@@ -169,7 +172,7 @@ def _suggested_commands(page: TaskPage, context: Context) -> Iterable[str]:
 
 
 def _to_close(context: Context) -> Iterable[str]:
-    """Days that are over are closed; of today, on which somebody earned something, one may see what that would do."""
+    """Suggest to close past days, or a dry run for today if there were rewards."""
     today = context.calendar.date_of(context.now)
     message = GetIncome(from_date=today - timedelta(days=DAYS_LOOKED_BACK), to_date=today)
     days = [day for day in get_income(message, context).days if not day.closed]

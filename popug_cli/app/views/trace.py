@@ -1,4 +1,4 @@
-"""The chain of one task: what caused what, from its creation to the mail that told of its money."""
+"""The chain of events of one task, by cause, from its creation to the payslip mail."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal) -> Trace:
-    """Every event of the chain in the order of the log; raises ``task_not_found``."""
+    """Return all events of the chain in log order; raise ``task_not_found``."""
     task = backend.perform_as(principal, GetTask(number=message.number))
     with backend.runtime.reading(principal) as context:
         events = context.log.by_subject(task.task_id)
@@ -78,7 +78,10 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
 
 
 def _occurred_at(context: Context, event: Delivered[Event], cause_id: str | None) -> datetime | None:
-    """When what an entry was posted for happened, where that was not when it was posted; a correction is made then."""
+    """Return when the cause of an entry happened, if that differs from the time of posting.
+
+    Return None for corrections and for other events.
+    """
     if not isinstance(event.data, EntryPosted) or event.data.corrects or cause_id is None:
         return None
     cause = context.log.by_id(cause_id)

@@ -1,1 +1,1 @@
-"""Commands that several modules carry out together."""
+"""Commands that involve several modules or several transactions."""

@@ -1,4 +1,4 @@
-"""Backups: one instant of the database and the settings, verified by the doctor before it is called a backup."""
+"""Backups: a snapshot of the database with the settings, verified by the doctor before the file gets its name."""
 
 import os
 import shutil
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> Backup:
-    """Write a new file; raises ``file_exists``, ``unwritable_file``, or ``integrity`` where the copy is not healthy."""
+    """Write a backup to a new file.
+
+    Raise ``file_exists``, ``unwritable_file``, or ``integrity`` if the copy fails a health check.
+    """
     backend.catch_up()
     path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _next_path(backend)
     _refuse_existing(path)
@@ -42,7 +45,7 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
 
 
 def verify(backend: "LocalBackend", copy: Home) -> None:
-    """Let the doctor examine a copy that is not the live one; raises ``integrity`` with what is wrong."""
+    """Run the health checks on a copy; raise ``integrity`` with the first failed check."""
     apart = backend.for_home(copy)
     try:
         health: Health = apart.perform(CheckHealth())
@@ -53,7 +56,7 @@ def verify(backend: "LocalBackend", copy: Home) -> None:
         raise IntegrityViolation(
             "integrity",
             f"The copy is not healthy: {wrong.name}: {wrong.detail}",
-            hint="Nothing was changed. Run `popug doctor` for all that is wrong.",
+            hint="Nothing was changed. Run `popug doctor` to see all problems.",
             details={"check": wrong.name},
         )
 
@@ -69,7 +72,7 @@ def _refuse_existing(path: Path) -> None:
     if os.path.lexists(path):
         raise Conflict(
             "file_exists",
-            f"{path} is there already.",
+            f"{path} already exists.",
             hint="Name another file; a backup never replaces one.",
             details={"path": str(path)},
         )

@@ -1,4 +1,4 @@
-"""Closing days: billing takes in all it can, each open day is closed in its own transaction, then mail goes out."""
+"""Close days: run the consumers, close each open day in its own transaction, then send mail."""
 
 from datetime import date
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
-    """Close every open day up to the one asked for, oldest first; raises what ``billing.rules`` refuses."""
+    """Close every open day up to the requested one, oldest first; raise the errors of ``billing.rules``."""
     backend.catch_up(include_not_due=not message.dry_run)
     up_to = backend.write(message, principal, lambda context: _asked_day(message, context))
     if message.dry_run:
@@ -37,7 +37,7 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
 
 
 def _asked_day(message: CloseDay, context: Context) -> date:
-    """The day up to which is closed, once that was found to be allowed."""
+    """Return the last day to close, after checking that it may be closed."""
     calendar, today = context.calendar, context.calendar.date_of(context.now)
     if message.day is not None:
         rules.validate_close_date(message.day, today, days.first_day(context))
@@ -50,7 +50,7 @@ def _asked_day(message: CloseDay, context: Context) -> date:
 
 
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
-    """The days that this close closed, and the last one where somebody else closed it before."""
+    """Close the open days and return them, with the last day added if it was closed before."""
 
     def work(context: Context) -> ClosedDay | None:
         return closing.close_next(up_to, context)
@@ -62,7 +62,7 @@ def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal
 
 
 def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
-    """What a close would come to; it would try first what waits for a retry, and so that is rehearsed with it."""
+    """Return what a close would do. A close retries failed events first, so the dry run includes these retries."""
 
     def work(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
         with rolled_back(context):
@@ -87,7 +87,7 @@ def _closed_before(
 
 
 def _set_aside(context: Context) -> list[SetAside]:
-    """What consumers could not take, with the money at stake."""
+    """Return the parked events, each with the money at stake."""
     return [
         SetAside(event_id_of(held), held.consumer, amount_at_stake_cents(held, context))
         for held in held_events(context)

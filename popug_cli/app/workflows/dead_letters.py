@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, principal: Principal) -> RetryResult:
-    """Try again now, then let everybody catch up with what came of it."""
+    """Retry one dead letter or all of them now, then run the consumers."""
 
     def work(context: Context) -> RetryResult:
         return dead_letters.retry(context, backend.consumers, message.dead_id)
@@ -25,7 +25,7 @@ def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, princ
 
 
 def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal: Principal) -> DroppedLetter:
-    """Give one up, then let what waited behind it go on."""
+    """Discard a dead letter, then run the consumers for the events that waited behind it."""
 
     def work(context: Context) -> DroppedLetter:
         held = dead_letters.drop(context, message.dead_id, message.reason)

@@ -1,4 +1,4 @@
-"""The hooks of a home: what there are, a trial of one, and giving them their events."""
+"""Commands about hooks: list, run, try and retry them."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def run_hooks(backend: "LocalBackend", message: RunHooks, principal: Principal) -> HookRunResult:
-    """Let each hook have what it has not had yet, one event after the other; the hooks side by side."""
+    """Run each hook for its due events, one after another; different hooks run in parallel."""
     from popug_cli.hooks.runner import HookRunner
 
     hook_files = files.find(backend.home)
@@ -52,7 +52,7 @@ def run_hooks(backend: "LocalBackend", message: RunHooks, principal: Principal) 
 
 
 def sync_hooks(backend: "LocalBackend", principal: Principal, files: list[HookFile]) -> None:
-    """Know the hooks that are there from now on, and in time no more those that are gone."""
+    """Synchronize the stored cursors with the hook files: add new hooks, delete those missing for long."""
     changed_at = {file.name: file.changed_at for file in files if file.types != () and not file.is_off}
     with backend.runtime.reading(principal) as context:
         if not hook_cursors.needs_sync(context, changed_at):
@@ -62,7 +62,7 @@ def sync_hooks(backend: "LocalBackend", principal: Principal, files: list[HookFi
 
 
 def list_hooks(backend: "LocalBackend", message: ListHooks, principal: Principal) -> Hooks:
-    """Every file in ``hooks/``, with what keeps it from being run or how far it has come."""
+    """Return the files in ``hooks/``, each with its problem or its position."""
     hook_files = files.find(backend.home)
     with backend.runtime.reading(principal) as context:
         known = hook_cursors.cursors(context)
@@ -102,13 +102,13 @@ def _instant(text: str | None) -> datetime | None:
 
 
 def try_hook(backend: "LocalBackend", message: TryHook, principal: Principal) -> TryHookResult:
-    """Run a hook once, whatever it has had; nothing is remembered of it. Raises ``hook_refused``."""
+    """Run a hook once, for any event; its cursor does not change. Raise ``hook_not_found`` or ``hook_refused``."""
     file = _named(backend.home, message.name)
     if file.problem:
         raise Conflict(
             "hook_refused",
             f"{file.name} is not run: {file.problem}.",
-            hint="`popug hooks list` says what each hook lacks.",
+            hint="`popug hooks list` shows the problem of each hook.",
             details={"hook": file.name, "problem": file.problem},
         )
     with backend.runtime.reading(principal) as context:
@@ -126,14 +126,14 @@ def try_hook(backend: "LocalBackend", message: TryHook, principal: Principal) ->
 
 
 def retry_hook(backend: "LocalBackend", message: RetryHook, principal: Principal) -> HooksRetried:
-    """Put what a hook has set aside before it once more."""
+    """Queue the dead letters of a hook again; raise ``hook_not_found``."""
     file = _named(backend.home, message.name)
     with backend.runtime.writing(principal) as context:
         return HooksRetried(hook_cursors.requeue_dead_letters(context, file.name))
 
 
 def _named(home: Home, name: str) -> HookFile:
-    """The hook of a name; raises ``hook_not_found``."""
+    """Return the hook with that name; raise ``hook_not_found``."""
     hook_files = {file.name: file for file in files.find(home)}
     if name in hook_files:
         return hook_files[name]
@@ -152,7 +152,7 @@ def _event_for(file: HookFile, event_id: str | None, context: Context) -> tuple[
         if file.types is not None and event.get("type") not in file.types:
             raise InvalidInput(
                 "usage",
-                f"{file.name} does not hear of {event.get('type')}.",
+                f"{file.name} does not receive {event.get('type')}.",
                 hint=f"Name an event from `popug events list --type {file.event}`, or none.",
             )
         return event, False

@@ -1,4 +1,4 @@
-"""Building the read models anew from the log."""
+"""Rebuild the read models from the log."""
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ COPY_ROWS = 10_000
 
 
 def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
-    """Compare analytics with a rebuild up to its cursor, or let a rebuild take its place."""
+    """Compare analytics with a rebuild up to its cursor, or replace it with a rebuild."""
     consumer = consumer_of(READ_MODEL)
     backend.catch_up()
     while True:
@@ -41,7 +41,7 @@ def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Pri
 def _replay(
     backend: "LocalBackend", message: ReplayEvents, principal: Principal, consumer: Consumer
 ) -> ReplayReport | None:
-    """One try; None where what is set aside has changed meanwhile, so that the copy is of no use."""
+    """Try once. Return None if the parked events changed during the rebuild, which makes the copy useless."""
     with ExitStack() as stack:
         with backend.runtime.reading(principal) as context:
             copy = stack.enter_context(empty_copy(context, consumer))

@@ -1,4 +1,4 @@
-"""Restoring: a backup is unpacked and verified beside the home, then takes its place by renaming."""
+"""Restore: unpack and verify a backup next to the home, then replace the home by renaming."""
 
 import os
 from datetime import UTC, datetime
@@ -25,9 +25,9 @@ ANOTHER_FILE = "Nothing was changed. Name another file that `popug backup` wrote
 
 
 def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
-    """Put a backup in the place of the home, whatever state that is in; nothing is changed unless all went well.
+    """Replace the home, in whatever state it is, with a backup. If anything fails, nothing is changed.
 
-    Every token is revoked and what mail is not sent is held. Raises ``unreadable_file``, ``corrupt_database``,
+    All tokens are revoked, and unsent mail is held. Raise ``unreadable_file``, ``corrupt_database``,
     ``newer_database``, ``integrity`` or ``no_locks``.
     """
     file = Path(message.path).expanduser()
@@ -51,7 +51,7 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
-    """Let the doctor examine what was unpacked; what is wrong is said of the file that it came from."""
+    """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
     try:
         verify(backend, fresh)
     except NotFound as refusal:
@@ -65,7 +65,7 @@ def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
 
 
 def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> None:
-    """What was good for the company as it was then is good no more: tokens, keys, and mail that may have gone out."""
+    """Create a new signing key, revoke all tokens, and hold unsent mail, which may have been sent since the backup."""
     apart = backend.for_home(fresh)
     try:
         with apart.runtime.writing(principal) as context:
@@ -85,6 +85,6 @@ def _swap(fresh: Path, home: Path, aside: Path) -> bool:
         raise Unavailable(
             "read_only",
             f"{home} cannot be replaced: {error.strerror or error}.",
-            hint=f"Check that {home.parent} may be written to and that {home} is no mount point.",
+            hint=f"Check that {home.parent} is writable and that {home} is not a mount point.",
         ) from error
     return replaced

@@ -1,4 +1,7 @@
-"""What is due, as the database knows it, and doing it: days, mail, events; the scheduler only says when to look."""
+"""Scheduled runs: read from the database what is due (days, mail, events, backup) and do it.
+
+The scheduler only decides when to run this.
+"""
 
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
@@ -27,14 +30,14 @@ HEARTBEAT_INTERVAL = timedelta(minutes=10)
 
 
 def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Principal) -> Schedule:
-    """What comes next."""
+    """Return what will be done next, and when."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         return _schedule(context, message.at_minute, confirmed=message.confirmed)
 
 
 def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> ScheduledRunResult:
-    """Retry events, close days and send mail, as far as they are due."""
+    """Retry events, close days, send mail and write the daily backup, as far as they are due."""
     _record_heartbeat(backend, principal)
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
@@ -54,7 +57,7 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
 
 
 def last_closable_day(calendar: Calendar, now: datetime, at_minute: int) -> date:
-    """The last day that may be closed now: yesterday, before its minute of today the day before that."""
+    """Return the last day that may be closed now: yesterday, or the day before until `at_minute` of today."""
     local = calendar.local(now)
     yesterday = calendar.previous_day(local.date())
     return yesterday if local.hour * 60 + local.minute >= at_minute else calendar.previous_day(yesterday)
@@ -79,7 +82,7 @@ def _closing_time(day: date, context: Context, at_minute: int) -> datetime:
 
 
 def _send(backend: "LocalBackend", principal: Principal) -> MailRunResult:
-    """Send what is due; where there is nothing to do, no lock is taken and no server asked."""
+    """Send the due mails. Without any, take no lock and contact no server."""
     with backend.runtime.reading(principal) as context:
         if not outbox.count_claimable(context, include_not_due=False) and not outbox.has_unpublished(context):
             unsent, held = outbox.count_unsent(context)
@@ -88,14 +91,14 @@ def _send(backend: "LocalBackend", principal: Principal) -> MailRunResult:
 
 
 def _back_up(backend: "LocalBackend", principal: Principal) -> str | None:
-    """Take the backup of today, if it was not tried yet; its path comes back. One that fails is a warning."""
+    """Write today's backup if none was tried, and return its path. A failure is a warning."""
     from popug_cli.app.workflows.backup import back_up
 
     with backend.runtime.reading(principal) as context:
         if _is_backed_up(context):
             return None
     with backend.runtime.writing(principal) as context:
-        if _is_backed_up(context):  # by another scheduler, meanwhile
+        if _is_backed_up(context):  # another scheduler may have tried it since the read above
             return None
         heartbeat.record(context.connection, heartbeat.BACKUP, context.now)
     try:
@@ -106,13 +109,13 @@ def _back_up(backend: "LocalBackend", principal: Principal) -> str | None:
 
 
 def _is_backed_up(context: Context) -> bool:
-    """Whether somebody has tried today."""
+    """Return whether a backup was tried today."""
     tried_at = heartbeat.last_recorded(context.connection, heartbeat.BACKUP)
     return tried_at is not None and context.calendar.date_of(tried_at) == context.calendar.date_of(context.now)
 
 
 def _record_heartbeat(backend: "LocalBackend", principal: Principal) -> None:
-    """Leave a sign of life, now and then."""
+    """Record the scheduler's heartbeat every ``HEARTBEAT_INTERVAL``; the doctor reads it."""
     with backend.runtime.reading(principal) as context:
         seen_at, now = heartbeat.last_recorded(context.connection, heartbeat.SCHEDULER), context.now
     if seen_at is None or not now - HEARTBEAT_INTERVAL < seen_at <= now:

@@ -1,4 +1,4 @@
-"""Sending mail: claim with a lease in one transaction, hand over outside any, mark in another."""
+"""Send mail: claim it with a lease in one transaction, send it outside any, mark it in another."""
 
 from collections import deque
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ MAX_BATCH_MAILS = 500
 
 
 def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) -> MailRunResult:
-    """Send all that is queued, due or not; raises ``mail_unavailable`` where nothing could be sent."""
+    """Send all queued mail, due or not; raise ``mail_unavailable`` if an error stopped the run before any was sent."""
     run = _deliver(backend, principal, message, include_not_due=True)
     answer = _answer(backend, run, principal)
     if run.down and not run.sent:
@@ -38,7 +38,7 @@ def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) 
 
 
 def send_due(backend: "LocalBackend", principal: Principal, *, release: bool = False) -> MailRunResult:
-    """Send what is queued and due; whatever keeps it from being sent is a warning."""
+    """Send the queued mail that is due; an error is a warning."""
     run = DeliveryRun(include_not_due=False)
     try:
         run = _deliver(backend, principal, SendMail(release=release), include_not_due=False)
@@ -54,7 +54,7 @@ def _sentence(reason: str) -> str:
 
 
 def count_unsent(backend: "LocalBackend", principal: Principal) -> int:
-    """How many mails are still to be sent."""
+    """Return how many mails are still to be sent."""
     with backend.runtime.reading(principal) as context:
         return outbox.count_unsent(context)[0]
 
@@ -94,7 +94,7 @@ def _begin(context: Context, message: SendMail, run: DeliveryRun) -> None:
 def _lease_next(
     backend: "LocalBackend", principal: Principal, message: SendMail, run: DeliveryRun, transport: MailTransport
 ) -> list[ClaimedMail]:
-    """The next mails of the one pass that a run makes through what it found in the outbox."""
+    """Lease the next mails of the run, which passes once through the mails found at its start."""
     mail_ids = [run.waiting.popleft() for _ in range(min(MAX_BATCH_MAILS, len(run.waiting)))]
 
     def work(context: Context) -> list[ClaimedMail]:

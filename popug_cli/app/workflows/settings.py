@@ -1,4 +1,4 @@
-"""Settings and permissions: what the operator may see and write of the home itself."""
+"""Settings and permissions: show them, and change a setting."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Principal) -> SettingList:
-    """Every setting with its value and where that comes from."""
+    """Return every setting with its value and the source of the value."""
     settings = load_settings(backend.home.config)
     return SettingList(
         home=str(backend.home.root),
@@ -35,7 +35,7 @@ def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Pri
 
 
 def set_setting(backend: "LocalBackend", message: SetSetting, principal: Principal) -> SettingList:
-    """Write one setting into the file, keeping what else stands there; who did it is an event."""
+    """Write one setting to the file, keep the rest of the file, and publish ``setting_changed``."""
     import tomlkit
 
     from popug_cli.mail.payslip import check_sender
@@ -56,7 +56,7 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
 
 
 def show_permissions(backend: "LocalBackend", message: ShowPermissions, principal: Principal) -> Permissions:
-    """Who may send which message, from the declarations themselves."""
+    """Return which roles may send which message, from the declarations."""
     return Permissions(
         [
             PermissionLine(

@@ -1,4 +1,4 @@
-"""Telling management of closed days: mail knows which and to whom, analytics the dearest task."""
+"""Queue the summaries of closed days, composed from mail's records and analytics' most expensive task."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def queue_summaries(backend: "LocalBackend", principal: Principal) -> None:
-    """Queue the summary of every closed day that is still to be told; what a crash left out is told by the next."""
+    """Queue the summary of every closed day that has none yet, including days that a crash left out."""
     with backend.runtime.reading(principal) as context:
         if not summary.due_days(context):
             return
@@ -23,7 +23,7 @@ def queue_summaries(backend: "LocalBackend", principal: Principal) -> None:
 
 
 def count_dry_run(backend: "LocalBackend", principal: Principal, days: int) -> int:
-    """How many summaries a close of so many days would queue."""
+    """Return how many summaries the close of `days` days would queue."""
     if not backend.runtime.settings.flag("mail.summary"):
         return 0
     with backend.runtime.reading(principal) as context:

@@ -1,4 +1,4 @@
-"""What is answered before any command is loaded: the version, help, and all about completion."""
+"""Answers that need no command to be loaded: the version, help and shell completion."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ COMPLETION_OPTIONS = ("--show-completion", "--install-completion")
 
 
 def try_answer(arguments: list[str]) -> int | None:
-    """Answer if it can be done here, with an exit code; else None."""
+    """Answer the command line here if possible and return its exit code, else return None."""
     if COMPLETE in os.environ:
         from popug_cli.cli.help.shell_completion import answer
 
@@ -30,7 +30,7 @@ def try_answer(arguments: list[str]) -> int | None:
 
 
 def show_help(words: str, *, plain: bool = False) -> None:
-    """The help of some words after ``popug``."""
+    """Print the help of the words after ``popug``."""
     from popug_cli.cli.help.help import blocks
     from popug_cli.cli.output.printer import Printer
 
@@ -40,7 +40,7 @@ def show_help(words: str, *, plain: bool = False) -> None:
 
 
 def file_of(arguments: list[str]) -> str | None:
-    """The file that holds the command of a command line; None where all have to be looked through."""
+    """Return the file of a command line's command; None if it is not known, so that all files are loaded."""
     from popug_cli.cli.help.surface import parse, surface
 
     words, program = parse(arguments).words, surface()

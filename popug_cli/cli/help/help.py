@@ -1,15 +1,15 @@
-"""Help from the surface and the guide: one sentence, what it takes, two examples."""
+"""The text of help, from the surface: a sentence, arguments and options, examples."""
 
 from collections.abc import Iterable, Iterator
 
 from popug_cli.cli.help.surface import CommandSpec, Group, Parameter, surface
 from popug_cli.cli.output.blocks import Block, Heading, Hint, Panel
 
-MORE = "COMMAND --help shows what a command takes, with examples; popug man prints the whole manual."
+MORE = "COMMAND --help shows a command's options and examples; popug man shows the whole manual."
 
 
 def blocks(words: str) -> Iterator[Block]:
-    """The help of a command, of a group, or of ``popug`` itself."""
+    """Yield the help of a command, of a group, or of ``popug`` itself."""
     program = surface()
     command, group = program.commands.get(words), program.groups.get(words)
     yield Heading(f"Usage: {usage(words)}")
@@ -19,7 +19,7 @@ def blocks(words: str) -> Iterator[Block]:
         yield from _parameter_panels(command)
     if not command or group:
         yield from _panels(program.children_of(words))
-    yield from _panel("Everywhere" if words else "Options", map(_term, _common_options(words)))
+    yield from _panel("Common options" if words else "Options", map(_term, _common_options(words)))
     if command and command.examples:
         yield ""
         yield Heading("Examples")
@@ -29,7 +29,7 @@ def blocks(words: str) -> Iterator[Block]:
 
 
 def usage(words: str) -> str:
-    """How it is typed."""
+    """Return the usage line of a command, of a group, or of ``popug`` itself."""
     command = surface().commands.get(words)
     if words in surface().groups or not words:
         return " ".join(["popug", *words.split(), "[OPTIONS]", "COMMAND ..."])
@@ -49,7 +49,7 @@ def usage(words: str) -> str:
 
 
 def describe(parameter: Parameter) -> str:
-    """What a parameter is for, with what it may be and what it is unless said."""
+    """Return a parameter's help, with its choices, its default and whether it is required."""
     notes = []
     if (
         parameter.choices
@@ -65,7 +65,7 @@ def describe(parameter: Parameter) -> str:
 
 
 def name_of(parameter: Parameter) -> str:
-    """How a parameter is typed."""
+    """Return the names and the value of a parameter, as a user types them."""
     if not parameter.is_option:
         return parameter.value
     names = ", ".join(sorted(parameter.names, key=len))
@@ -81,7 +81,7 @@ def _parameter_panels(command: CommandSpec) -> Iterator[Block]:
 def _common_options(words: str) -> Iterator[Parameter]:
     common = surface().commands[words].takes if words in surface().commands else surface().options
     yield from (parameter for parameter in common if parameter.everywhere or not words)
-    yield Parameter(help="Show this and leave.", names=("--help", "-h"))
+    yield Parameter(help="Show this help and exit.", names=("--help", "-h"))
 
 
 def _panels(children: dict[str, CommandSpec | Group]) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""What may be typed next, from the surface and from a glance at the company; silent where anything is missing."""
+"""Shell completion, from the surface and the company's data. It never reports an error."""
 
 import os
 import re
@@ -23,7 +23,7 @@ SAFE_WORD = re.compile(r"[A-Za-z0-9._/=-]+")
 
 
 def answer(environment: Mapping[str, str]) -> str:
-    """What a shell is told, in its own way."""
+    """Return the completion in the format of the shell that asks; empty if it fails."""
     instruction = environment.get("_POPUG_COMPLETE", "")
     if instruction.startswith("source_"):
         from popug_cli.cli.help.shell_scripts import SCRIPTS
@@ -37,7 +37,7 @@ def answer(environment: Mapping[str, str]) -> str:
 
 
 def candidates(typed_words: list[str], word: str) -> list[CompletionItem]:
-    """What may stand in the place of a word behind others, each with what it means."""
+    """Return completions of ``word`` after the words typed, each with its meaning."""
     line = surface.parse(typed_words)
     name, equals, value = word.partition("=")
     if line.waiting:
@@ -63,7 +63,7 @@ def _options(line: ParsedCommandLine) -> Iterator[CompletionItem]:
     for option in surface.surface().parameters_of(line.words):
         if option.is_option and not set(option.names) & line.options.keys():
             yield max(option.names, key=len), _sentence(option.help)
-    yield "--help", "Show what it takes."
+    yield "--help", "Show help."
 
 
 def _values(parameter: Parameter, word: str, line: ParsedCommandLine) -> Iterable[CompletionItem]:
@@ -88,7 +88,7 @@ def _values(parameter: Parameter, word: str, line: ParsedCommandLine) -> Iterabl
 
 
 def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[CompletionItem]:
-    """What the logged-in person's company has of a kind."""
+    """Return items of a kind, such as tasks, from the company of the user who is logged in."""
     from popug_cli.cli.state.session_file import token_for
 
     if server := options.get("--server") or os.environ.get("POPUG_SERVER"):
@@ -117,14 +117,14 @@ def _hooks(options: Mapping[str, str]) -> Iterator[CompletionItem]:
 
 
 def _events(word: str) -> Iterator[CompletionItem]:
-    """The middle names of all types of events."""
+    """Yield the middle names of all event types."""
     files = Path(messages.__file__).with_name("schemas").glob("popug.*.json")
     for name in sorted({path.name.split(".")[2] for path in files}):
         yield name, ""
 
 
 def _days(word: str) -> Iterator[CompletionItem]:
-    """Dates, and the days of the last week by their names."""
+    """Yield dates and weekdays."""
     yield from _dates(word)
     for day in WEEKDAYS:
         yield day, ""
@@ -162,7 +162,7 @@ def _settings(word: str) -> Iterator[CompletionItem]:
 
 
 def _setting_values(words: list[str]) -> Iterator[CompletionItem]:
-    """What the setting that was named just before may be, as far as that is a choice."""
+    """Yield the values of the setting named before, if it is a choice."""
     from popug_cli.kernel.settings import SETTINGS
 
     setting = SETTINGS.get(words[0])
@@ -187,7 +187,7 @@ def _bash(environment: Mapping[str, str]) -> str:
 
 
 def _zsh(environment: Mapping[str, str]) -> str:
-    """Lines for ``_describe``; nothing in them is ever run."""
+    """Return lines for ``_describe``, which does not evaluate them."""
     suggestions = candidates(*_words_and_prefix(environment["POPUG_TYPED"]))
     return "".join(
         f"{text.replace(':', chr(92) + ':')}:{help_}\n" if help_ else f"{text}\n" for text, help_ in suggestions
@@ -195,7 +195,7 @@ def _zsh(environment: Mapping[str, str]) -> str:
 
 
 def _zsh_for_typer(environment: Mapping[str, str]) -> str:
-    """What scripts that Typer made evaluate: words without any meaning for the shell."""
+    """Return text for scripts made by Typer, which evaluate it: only words that are safe in a shell."""
     words = [
         text
         for text, _ in candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))
@@ -210,7 +210,7 @@ def _fish(environment: Mapping[str, str]) -> str:
 
 
 def _words_and_prefix(line: str) -> tuple[list[str], str]:
-    """The words behind the program's name that are complete, and the one that is not."""
+    """Return the complete words after the program's name, and the incomplete one."""
     words = _split(line)[1:]
     if not words or line[-1:].isspace():
         return words, ""
@@ -218,7 +218,7 @@ def _words_and_prefix(line: str) -> tuple[list[str], str]:
 
 
 def _split(line: str) -> list[str]:
-    """The words as the shell has them; an open quotation is closed."""
+    """Split a line into words as the shell does; close an open quotation."""
     for closing in ("", '"', "'", "\\"):
         try:
             return shlex.split(line + closing)

@@ -1,4 +1,4 @@
-"""How bash, zsh and fish are taught to complete popug's words."""
+"""Scripts that add popug to the completion of bash, zsh and fish."""
 
 import os
 from pathlib import Path
@@ -35,12 +35,12 @@ ZSH_START = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
 
 
 def script(shell: str | None) -> str:
-    """What a shell has to run; the present shell's where none is named."""
+    """Return the script of a shell, by default of the current shell."""
     return SCRIPTS[_supported_shell(shell)]
 
 
 def install(shell: str | None) -> str:
-    """Put the script where the shell finds it; what was done is told."""
+    """Install the script for a shell and return a sentence that says so; raises ``read_only``."""
     name = _supported_shell(shell)
     home = Path.home()
     file, start, line = {
@@ -61,9 +61,9 @@ def install(shell: str | None) -> str:
         raise Unavailable(
             "read_only",
             f"{error.filename} cannot be written: {error.strerror}.",
-            hint=f"Have your shell run what `popug --show-completion {name}` prints.",
+            hint=f"Let your shell run the output of `popug --show-completion {name}`.",
         ) from error
-    return f"{name} completes popug's words from its next start on ({file})."
+    return f"Installed completion for {name} in {file}. It works from the next start of {name}."
 
 
 def _add_line(start: Path, line: str) -> None:
@@ -77,13 +77,13 @@ def _add_line(start: Path, line: str) -> None:
 def _supported_shell(shell: str | None) -> str:
     name = shell or _current_shell()
     if name not in SCRIPTS:
-        sentence = f"popug cannot complete in {name!r}." if name else "Your shell could not be found out."
+        sentence = f"popug has no completion for {name!r}." if name else "popug could not detect your shell."
         raise InvalidInput("usage", sentence, hint="Name one: --show-completion bash, zsh or fish.")
     return name
 
 
 def _current_shell() -> str:
-    """The shell that this was called from, else the login shell."""
+    """Return the name of the shell that runs this program, else of the login shell."""
     try:
         parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
     except OSError:

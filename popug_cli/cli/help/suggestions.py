@@ -1,4 +1,4 @@
-"""What somebody may have meant who mistyped a word."""
+"""Suggestions for mistyped words."""
 
 import re
 
@@ -13,26 +13,26 @@ _NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)\.")
 
 
 def suggest_choices(message: str) -> str:
-    """The nearest of the choices that a refusal names, as a sentence with a space behind it."""
+    """Return the nearest of the choices that an error message lists, as a sentence and a space."""
     match = _NOT_A_CHOICE.search(message)
     return did_you_mean(match[1], re.findall(r"'([^']*)'", match[2])) if match else ""
 
 
 def suggest_examples(path: str) -> str:
-    """The first example of a command that was called wrongly, as a sentence with a space behind it."""
+    """Return the first example of a command, as a sentence and a space."""
     command = surface().commands.get(path.partition(" ")[2])
     return f"For example: `{command.examples[0][0]}`. " if command and command.examples else ""
 
 
 def suggest_commands(message: str) -> str:
-    """The commands elsewhere that end in a word that is none, as a sentence with a space behind it."""
+    """Return the commands that end in the unknown word of an error message, as a sentence and a space."""
     match = _NO_COMMAND.search(message)
     paths = [path for path in surface().commands if match and path.split(" ")[-1] == match[1]]
     return f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:COMMANDS_NAMED])}? " if paths else ""
 
 
 def suggest_people(error: NotFound, home: Home, token: str | None) -> NotFound:
-    """The refusal of a name, with those of the names that one may see that are near."""
+    """Return the error with a hint that suggests similar names among those that the user may see."""
     from popug_cli.app.views.shell_completion import from_database
 
     typed = str(error.details.get("username", ""))

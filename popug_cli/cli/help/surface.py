@@ -1,7 +1,7 @@
-"""What the program offers, as data, so that help and completion need no Typer.
+"""All commands and options as data, so that help and completion need no Typer.
 
 ``python -m tests.generate`` makes ``surface.json`` from the commands and from ``guide.toml``; a test
-holds it to them.
+compares them.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ FILE = Path(__file__).with_name("surface.json")
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An option or, where it has no names, an argument; ``value`` is what stands for its value, none for a flag."""
+    """An option or, without ``names``, an argument. ``value`` is the placeholder of its value, empty for a flag."""
 
     help: str
     names: tuple[str, ...] = ()
@@ -26,15 +26,15 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_option(self) -> bool:
-        """Whether it goes by a name."""
+        """Whether this is an option."""
         return bool(self.names)
 
 
 class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command: its file, its help, the panel it stands in, what it takes.
+    """A command: its file, help text, panel and parameters (``takes``).
 
-    ``examples`` are command lines with what they do; ``then`` is the next step after a change, with places for the
-    fields of its answer.
+    ``examples`` are pairs of command line and description. ``then`` is the next step after a change, a format string
+    with the fields of the answer.
     """
 
     file: str
@@ -46,7 +46,7 @@ class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A word that commands stand behind."""
+    """A word that begins several commands."""
 
     file: str
     help: str
@@ -54,7 +54,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Surface(msgspec.Struct, frozen=True):
-    """All commands and groups by their words after ``popug``; ``options`` are those of ``popug`` itself."""
+    """All commands and groups, by their words after ``popug``; ``options`` are those of ``popug`` itself."""
 
     help: str
     panels: tuple[str, ...]
@@ -63,7 +63,7 @@ class Surface(msgspec.Struct, frozen=True):
     commands: dict[str, CommandSpec]
 
     def children_of(self, words: str) -> dict[str, CommandSpec | Group]:
-        """What may follow some words, by the next word, in the order of the help."""
+        """Return the commands and groups that may follow ``words``, by the next word, in the order of the help."""
         prefix = f"{words} " if words else ""
         entries: dict[str, CommandSpec | Group] = {**self.commands, **self.groups}
         ordered = sorted(entries, key=lambda path: (self._panel_index(entries[path]), path))
@@ -74,7 +74,7 @@ class Surface(msgspec.Struct, frozen=True):
         }
 
     def parameters_of(self, words: str) -> tuple[Parameter, ...]:
-        """What a command takes, or ``popug`` itself where there are no words; nothing for what there is not."""
+        """Return the parameters of a command, or of ``popug`` without words. For others, return the common options."""
         if not words:
             return self.options
         command = self.commands.get(words)
@@ -86,12 +86,16 @@ class Surface(msgspec.Struct, frozen=True):
 
 @cache
 def surface() -> Surface:
-    """The program's surface."""
+    """Return the program's surface."""
     return msgspec.json.decode(FILE.read_bytes(), type=Surface)
 
 
 class ParsedCommandLine(msgspec.Struct, frozen=True):
-    """A command line taken apart: the words that name a command, the options, what an option waits for, the rest."""
+    """A parsed command line.
+
+    ``words`` name the command, ``waiting`` is an option at the end whose value is missing, ``options_ended`` means
+    that ``--`` was given.
+    """
 
     words: str
     options: dict[str, str]
@@ -101,7 +105,7 @@ class ParsedCommandLine(msgspec.Struct, frozen=True):
 
 
 def parse(arguments: list[str]) -> ParsedCommandLine:
-    """Take a command line apart as far as it goes; a flag's value is empty."""
+    """Parse a command line as far as possible; a flag's value is empty."""
     program, words, options, positional = surface(), "", dict[str, str](), list[str]()
     remaining = list(arguments)
     while remaining:

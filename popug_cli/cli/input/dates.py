@@ -1,4 +1,4 @@
-"""Dates and times as people type them."""
+"""Parse dates and times as people type them."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,7 +20,7 @@ _AGO = re.compile(r"([0-9]{1,5}) (day|week)s? ago")
 
 
 def parse_day(text: str, today: date) -> date:
-    """An ISO date, ``today``, ``yesterday``, the last ``monday`` or ``3 days ago``; raises ``invalid_date``."""
+    """Parse an ISO date, ``today``, ``yesterday``, the last ``monday`` or ``3 days ago``; raises ``invalid_date``."""
     words = " ".join(text.lower().split())
     if words in {"today", "yesterday"}:
         return _days_before(today, 1 if words == "yesterday" else 0)
@@ -32,7 +32,7 @@ def parse_day(text: str, today: date) -> date:
 
 
 def parse_date(text: str) -> date:
-    """An ISO date; raises ``invalid_date``."""
+    """Parse an ISO date; raises ``invalid_date``."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -40,7 +40,7 @@ def parse_date(text: str) -> date:
     if day is None or day.isoformat() != text:
         raise InvalidInput(
             "invalid_date",
-            f"{text!r} is no date.",
+            f"{text!r} is not a valid date.",
             hint="Write it as 2026-03-02, or say today, yesterday, monday or 3 days ago.",
             details={"date": text},
         )
@@ -48,12 +48,15 @@ def parse_date(text: str) -> date:
 
 
 def parse_time(text: str) -> datetime:
-    """An instant in the way of RFC 3339, or the next to it that every zone has a date for; raises ``invalid_time``."""
+    """Parse an RFC 3339 instant; raises ``invalid_time``.
+
+    An instant near the ends of the calendar is moved to the nearest one that has a date in every time zone.
+    """
     instant = _parse_rfc_3339(text) if RFC_3339.fullmatch(text) else None
     if instant is None:
         raise InvalidInput(
             "invalid_time",
-            f"{text!r} is no instant.",
+            f"{text!r} is not a valid instant.",
             hint="Write it as 2026-03-02T09:30:00Z or 2026-03-02T10:30:00+01:00.",
             details={"time": text},
         )
@@ -61,28 +64,28 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | None]:
-    """A date or an instant, the other is None; raises ``invalid_date`` or ``invalid_time``."""
+    """Parse a date or an instant; the other is None. Raises ``invalid_date`` or ``invalid_time``."""
     return (None, parse_time(text)) if ":" in text else (parse_day(text, today), None)
 
 
 def start_of(context: CommandContext, text: str) -> datetime:
-    """The first instant that a date or an instant stands for; raises ``invalid_date`` or ``invalid_time``."""
+    """Return an instant, or the first instant of a date; raises ``invalid_date`` or ``invalid_time``."""
     return _first_instant(context, text, days_later=0)
 
 
 def end_of(context: CommandContext, text: str) -> datetime:
-    """The first instant after a date, or an instant; raises ``invalid_date`` or ``invalid_time``."""
+    """Return an instant, or the first instant after a date; raises ``invalid_date`` or ``invalid_time``."""
     return _first_instant(context, text, days_later=1)
 
 
 def company_today(context: CommandContext) -> date:
-    """The present date in the company's zone."""
-    now = context.backend.now()
-    return context.backend.calendar.date_of(now)
+    """Return today's date in the company's time zone."""
+    now = context.backends.active.now()
+    return context.backends.active.calendar.date_of(now)
 
 
 def day_option(context: CommandContext, text: str | None) -> date | None:
-    """The value of an option that takes a date; None where it was not given."""
+    """Return the date of an option, or None if the option was not given."""
     return None if text is None else parse_day(text, company_today(context))
 
 
@@ -90,16 +93,16 @@ def _first_instant(context: CommandContext, text: str, *, days_later: int) -> da
     words = " ".join(text.lower().split())
     if match := _TIME_AGO.fullmatch(words):
         ago = timedelta(hours=int(match[1])) if match[2].startswith("h") else timedelta(minutes=int(match[1]))
-        return max(context.backend.now() - ago, datetime.combine(EARLIEST, time(), UTC))
+        return max(context.backends.active.now() - ago, datetime.combine(EARLIEST, time(), UTC))
     if (match := _CLOCK.fullmatch(words)) and (clock_time := _parse_clock_time(match[2])) is not None:
-        return context.backend.calendar.first_instant_of(
+        return context.backends.active.calendar.first_instant_of(
             _clamp(parse_day(match[1] or "today", company_today(context))), clock_time
         )
     day, instant = parse_day_or_time(text, company_today(context))
     if instant is not None:
         return instant
     assert day is not None
-    return context.backend.calendar.first_instant_of(_clamp(day) + timedelta(days=days_later), time())
+    return context.backends.active.calendar.first_instant_of(_clamp(day) + timedelta(days=days_later), time())
 
 
 def _clamp(day: date) -> date:

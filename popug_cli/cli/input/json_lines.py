@@ -1,4 +1,4 @@
-"""Files of JSON lines, as imports take them."""
+"""Read files of JSON lines for imports."""
 
 import sys
 from collections.abc import Collection, Iterator
@@ -18,7 +18,7 @@ Shape = TypeVar("Shape")
 
 
 class JsonLines(Collection[Shape | None]):
-    """A place for each line of a file, None where it is blank; the file is read whenever they are gone through.
+    """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
     Raises ``unreadable_file``, or ``invalid_line`` with the number of the first bad line.
     """
@@ -60,7 +60,7 @@ class JsonLines(Collection[Shape | None]):
 
 @contextmanager
 def json_lines(source: str, shape: type[Shape]) -> Iterator[JsonLines[Shape]]:
-    """The lines of a file of any size (``-`` is stdin); raises as going through them does."""
+    """Open a file of JSON lines of any size; ``-`` is stdin. Raises ``unreadable_file`` or ``invalid_line``."""
     with ExitStack() as opened:
         file: BinaryIO = sys.stdin.buffer if source == "-" else opened.enter_context(_open(source))
         if not file.seekable():
@@ -76,7 +76,7 @@ def _open(source: str) -> BinaryIO:
 
 
 def _copy_to_file(file: BinaryIO, source: str) -> BinaryIO:
-    """What comes from a pipe or a terminal, in a file without a name, so that it can be read more than once."""
+    """Copy a pipe or a terminal to a temporary file, because each iteration reads the lines again."""
     import tempfile
     from shutil import copyfileobj
 
@@ -101,7 +101,7 @@ def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
 def _bad_line(number: int, reason: str) -> InvalidInput:
     return InvalidInput(
         "invalid_line",
-        f"Line {number} does not fit: {reason}.",
-        hint="Nothing was imported. Mend that line and import the file again.",
+        f"Line {number} is not valid: {reason}.",
+        hint="Nothing was imported. Fix that line and import the file again.",
         details={"line": number},
     )

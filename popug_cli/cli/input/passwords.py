@@ -1,4 +1,4 @@
-"""How passwords come in: from the first line of stdin, or typed unseen at a terminal; never as an argument."""
+"""Read passwords: from the first line of stdin or hidden at a terminal, never from an argument."""
 
 import sys
 
@@ -13,13 +13,13 @@ FromStdin = typer.Option("--password-stdin", help="Read the password from the fi
 
 
 def read_password(context: CommandContext, *, from_stdin: bool, new: bool) -> str:
-    """A password; a new one is typed twice. Raises ``usage`` where there is neither the option nor a terminal."""
+    """Return a password; a ``new`` one is typed twice. Raises ``usage`` without the option and a terminal."""
     if from_stdin:
         return _first_line()
     if not is_terminal():
         raise InvalidInput(
             "usage",
-            "A password is needed, and there is no terminal to type it at.",
+            "A password is needed, but there is no terminal.",
             hint="Give --password-stdin and write the password to stdin, as its first line.",
         )
     password = _prompt_hidden(f"New password ({_requirement()}): " if new else "Password: ")
@@ -29,7 +29,7 @@ def read_password(context: CommandContext, *, from_stdin: bool, new: bool) -> st
 
 
 def prompt_line(context: CommandContext, question: str, option: str) -> str:
-    """A line typed at a terminal; raises ``usage`` with the option that answers where there is none."""
+    """Return a line typed at a terminal. Without a terminal, raise ``usage``, which names the option."""
     if not is_terminal():
         raise InvalidInput("usage", f"{option} is missing.", hint=f"Give {option}, or run this at a terminal.")
     context.printer.ask(f"{question}:")
@@ -40,7 +40,7 @@ def prompt_line(context: CommandContext, question: str, option: str) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether somebody sits there who can be asked."""
+    """Return whether the program can ask the user: stdin and stderr are terminals."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -1,4 +1,4 @@
-"""What has cron or systemd close each day: the texts, and where they are written."""
+"""Cron lines and systemd units that close each day, and their installation."""
 
 import shlex
 import subprocess
@@ -19,12 +19,12 @@ from popug_cli.platform.files import replace_file
 UNIT = "popug-close-day"
 CLOSE_COMMAND = ("close-day", "--date", "yesterday")
 CRONTAB_TIMEOUT_SECONDS = 30
-SECOND_RUN_AFTER_HOURS = 3  # no zone leaves out so much of a night: the most is two, at Antarctica/Troll
+SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours, at Antarctica/Troll
 
 
 @dataclass(frozen=True, slots=True)
 class CloseSchedule:
-    """What is to happen: this home's days are closed at a minute of the day in the company's zone."""
+    """When a home's days are closed: a minute of the day in the company's time zone."""
 
     home: Home
     at_minute: int
@@ -33,20 +33,20 @@ class CloseSchedule:
 
     @property
     def name(self) -> str:
-        """A name for it that no other home has, however the home was chosen."""
+        """The name of the unit, unique for each home and independent of how the home was chosen."""
         if self.home == default_home():
             return UNIT
         return f"{UNIT}-{sha256(str(self.home.root).encode()).hexdigest()[:8]}"
 
     @property
     def token_file(self) -> str:
-        """Where a shell finds the token of this home."""
+        """The path of this home's token file, for a shell."""
         return f"~/.config/popug/{self.name.removeprefix('popug-')}.token"
 
 
 @dataclass(frozen=True, slots=True)
 class CronPlan:
-    """A line for the crontab; it is found again by the comment above it and the ``call`` of this home at its end."""
+    """A line for the crontab. An installed line is found by the comment above it and the ``call`` at its end."""
 
     comment: str
     line: str
@@ -54,21 +54,21 @@ class CronPlan:
     token_command: str
 
     def texts(self) -> Iterator[str]:
-        """What is installed."""
+        """Yield the texts to install."""
         yield self.comment
         yield self.line
 
     def hints(self, *, written: bool) -> Iterator[str]:
-        """What else is to be done."""
-        yield f"Make its token: {self.token_command}"
-        yield "It stands in your crontab." if written else "Add it with `crontab -e`, or run this again with --write."
+        """Yield the steps that are left to the user."""
+        yield f"Create its token: {self.token_command}"
+        yield "It is in your crontab." if written else "Add it with `crontab -e`, or run this again with --write."
 
     def answer(self, *, written: bool) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the answer for ``--json``."""
         return {"kind": "cron", "written": written, "line": self.line}
 
     def write(self) -> None:
-        """Put it into the user's crontab, in the place of an earlier one of the same home; all else stays as it is."""
+        """Write the line to the user's crontab. It replaces an earlier line of the same home; other lines are kept."""
         lines = _split_lines(_crontab("-l", missing_is_empty=True))
         positions = [position for position, pair in enumerate(pairwise(lines)) if self._is_line_of_home(*pair)]
         position = positions[0] if positions else len(lines)
@@ -82,30 +82,30 @@ class CronPlan:
 
 @dataclass(frozen=True, slots=True)
 class SystemdPlan:
-    """A service and a timer of the user's systemd; ``files`` are their contents by name."""
+    """A service and a timer for the user's systemd; ``files`` maps names to contents."""
 
     folder: Path
     files: dict[str, str]
     timer: str
 
     def texts(self) -> Iterator[str]:
-        """What is installed."""
+        """Yield the texts to install."""
         for name, content in self.files.items():
             yield f"# {self.folder / name}\n{content}"
 
     def hints(self, *, written: bool) -> Iterator[str]:
-        """What else is to be done."""
+        """Yield the steps that are left to the user."""
         if not written:
             yield "Run this again with --write to put both files there, then:"
         yield f"systemctl --user daemon-reload && systemctl --user enable --now {self.timer}"
-        yield "To have it run while you are logged out: loginctl enable-linger"
+        yield "To run it while you are logged out: loginctl enable-linger"
 
     def answer(self, *, written: bool) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the answer for ``--json``."""
         return {"kind": "systemd", "written": written, "folder": str(self.folder), "files": self.files}
 
     def write(self) -> None:
-        """Put both files where the user's systemd finds them."""
+        """Write both files to the user's systemd directory; raises ``read_only``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():
@@ -114,12 +114,15 @@ class SystemdPlan:
             raise Unavailable(
                 "read_only",
                 f"{self.folder} cannot be written: {error.strerror}.",
-                hint="Leave --write out and put the files there by hand.",
+                hint="Leave --write out and create the files by hand.",
             ) from error
 
 
 def cron_plan(schedule: CloseSchedule) -> CronPlan:
-    """A line that closes up to yesterday; where cron's zone is not the company's, it looks every hour whether to."""
+    """Return a cron line that closes all days up to yesterday.
+
+    If cron's time zone is not the company's, the line runs every hour and checks the company's time itself.
+    """
     hour, minute = divmod(schedule.at_minute, 60)
     when = f"{minute} {hour} * * *  "
     if schedule.company_zone != schedule.machine_zone:
@@ -134,7 +137,7 @@ def cron_plan(schedule: CloseSchedule) -> CronPlan:
 
 
 def _minutes(schedule: CloseSchedule) -> str:
-    """At which minutes of the machine's hours the company's clocks show the asked one, in winter and in summer."""
+    """Return the minutes of the machine's hour at which the company's clocks show the minute, in winter and summer."""
     year = datetime.now(UTC).year
     seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
     company, machine = (Calendar(name) for name in (schedule.company_zone, schedule.machine_zone))
@@ -163,9 +166,9 @@ def _token_command(schedule: CloseSchedule) -> str:
 
 
 def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
-    """A service that does what is due, and a timer that makes up for a machine that was off.
+    """Return a service that runs what is due, and a timer that catches up after the machine was off.
 
-    It looks again some hours later, for in a night in which the clocks are put forward its hour may not exist.
+    The timer fires a second time some hours later, because on the night of a DST change its hour may not exist.
     """
     from platformdirs import user_config_path
 
@@ -191,10 +194,12 @@ def _clock_text(minute: int) -> str:
 
 
 def program_of(home: Home) -> list[str]:
-    """How this very program is called for this home, from anywhere."""
+    """Return the command line that runs this program for this home from any directory; raises ``usage``."""
     words = [*_program_words(), *_home_option(home)]
     if any(not character.isprintable() for word in words for character in word):
-        raise InvalidInput("usage", f"{home.root!s} cannot be written into such a file.", hint="Move it elsewhere.")
+        raise InvalidInput(
+            "usage", f"{home.root!s} cannot be written to such a file.", hint="Move the home to another path."
+        )
     return words
 
 
@@ -203,7 +208,7 @@ def _home_option(home: Home) -> list[str]:
 
 
 def program_next_to_python() -> Path | None:
-    """The program as it was installed beside this Python, if it was."""
+    """Return the path of ``popug`` next to this Python, or None if it is not installed there."""
     program = Path(sys.executable).with_name("popug")
     return program if program.is_file() else None
 
@@ -214,20 +219,20 @@ def _program_words() -> list[str]:
 
 
 def unit_word(word: str) -> str:
-    """A word of a command line in a unit file, where ``%`` and ``$`` mean something."""
+    """Quote a word for a unit file, where ``%`` and ``$`` have a meaning."""
     plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{plain}"' if plain != word or any(c in word for c in " '\t;") else word
 
 
 def _split_lines(table: bytes) -> list[bytes]:
-    """The lines of a crontab, which a line feed ends and nothing else does."""
+    """Split a crontab into lines, at line feeds only."""
     return table.removesuffix(b"\n").split(b"\n") if table else []
 
 
 def _crontab(argument: str, *, content: bytes = b"", missing_is_empty: bool = False) -> bytes:
     try:
-        done = subprocess.run(  # noqa: S603 - the user's own crontab
-            ["crontab", argument],  # noqa: S607 - wherever it is installed
+        done = subprocess.run(  # noqa: S603 - a fixed command, without a shell
+            ["crontab", argument],  # noqa: S607 - PATH says where it is installed
             input=content,
             capture_output=True,
             timeout=CRONTAB_TIMEOUT_SECONDS,

@@ -1,4 +1,4 @@
-"""What has systemd serve a company: a service that can reach little but its home, and a socket for a group."""
+"""Systemd units that serve a company: a sandboxed service, and a socket for a group."""
 
 import pwd
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ SANDBOX_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class ServePlan:
-    """A service and a socket of the system's systemd; ``files`` are their contents by name."""
+    """A service and a socket for the system's systemd; ``files`` maps names to contents."""
 
     files: dict[str, str]
     user: str
@@ -53,19 +53,19 @@ class ServePlan:
     socket: Path
 
     def texts(self) -> Iterator[str]:
-        """What is installed."""
+        """Yield the texts to install."""
         for name, content in self.files.items():
             yield f"# {FOLDER / name}\n{content}"
 
     def hints(self) -> Iterator[str]:
-        """What else is to be done."""
-        yield f"Put both files there and make the group: groupadd --force {self.group}"
-        yield f"Let people in: usermod -aG {self.group} NAME"
+        """Yield the steps that are left to the operator."""
+        yield f"Create both files and the group: groupadd --force {self.group}"
+        yield f"Give users access: usermod -aG {self.group} NAME"
         yield "systemctl daemon-reload && systemctl enable --now popug.socket popug.service"
-        yield f"People set POPUG_SERVER={socket_url(self.socket)}, then `popug login NAME`."
+        yield f"Users set POPUG_SERVER={socket_url(self.socket)}, then `popug login NAME`."
 
     def answer(self) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the answer for ``--json``."""
         return {
             "kind": "systemd",
             "folder": str(FOLDER),
@@ -77,7 +77,7 @@ class ServePlan:
 
 
 def plan(home: Home, socket: Path, group: str) -> ServePlan:
-    """The units for a home, run by the user that owns it; raises ``usage`` for names that no unit can hold."""
+    """Return the units for a home, run by its owner; raises ``usage`` for names that a unit file cannot contain."""
     if not socket.is_absolute() or not group.isascii() or not group.replace("-", "").replace("_", "").isalnum():
         raise InvalidInput("usage", "A unit needs a full path and the name of a group.", hint=f"--socket {SOCKET}")
     user = _owner(home)
@@ -93,7 +93,7 @@ def plan(home: Home, socket: Path, group: str) -> ServePlan:
     )
     path = str(socket).replace("%", "%%")
     listening = (
-        "[Unit]\nDescription=Where a company of popug is served\n\n"
+        "[Unit]\nDescription=Socket of a company of popug\n\n"
         f"[Socket]\nListenStream={path}\nSocketUser={user}\nSocketGroup={group}\nSocketMode=0660\n"
         "DirectoryMode=0755\nBacklog=1024\n\n"
         "[Install]\nWantedBy=sockets.target\n"
@@ -110,5 +110,5 @@ def _owner(home: Home) -> str:
 
 
 def _protect_home(home: Home) -> str:
-    """A home of popug that lies in somebody's home directory has to stay visible."""
+    """Return the value of ProtectHome: a home inside a user's home directory must stay visible."""
     return "read-only" if any(home.root.is_relative_to(folder) for folder in HOMES) else "yes"

@@ -1,4 +1,4 @@
-"""What an answer for people is made of; how it looks is the printer's."""
+"""The blocks that an answer for people is made of; the printer decides how they look."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ import msgspec
 class Column(msgspec.Struct, frozen=True):
     """A column of a table.
 
-    A flexible one is cut where the terminal is too narrow; then those that can be spared go, the highest first. A
-    picture shows what other columns say, and is for eyes only.
+    On a narrow terminal, columns with ``shrinks`` are cut. If that is not enough, columns with ``drop_priority`` are
+    dropped, the highest first. A chart (``is_chart``) repeats the data of other columns, so plain output leaves it out.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows for people; ``empty`` is the sentence that stands for no rows."""
+    """Rows of text; ``empty`` is printed if there are none."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[str]]
@@ -32,19 +32,19 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """What to do next, set apart from the answer."""
+    """A hint what to do next, printed dim after the answer."""
 
     text: str
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """A line that names what follows."""
+    """A heading of one line."""
 
     text: str
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """Terms with what they mean, under a title."""
+    """Terms and their meanings, under a title."""
 
     title: str
     rows: Sequence[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""Files that an answer goes to instead of stdout."""
+"""Write an answer to a file instead of stdout."""
 
 import os
 from collections.abc import Iterable
@@ -12,14 +12,14 @@ STDOUT = Path("-")
 
 
 def is_stdout(path: Path | None) -> bool:
-    """Whether an answer goes to stdout: no file is named, or ``-``."""
+    """Return whether an answer goes to stdout: ``path`` is None or ``-``."""
     return path is None or path == STDOUT
 
 
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
-    """Write a file for its owner only, whole or not at all, by rename; the number of lines comes back.
+    """Write a file that only its owner can read, atomically by rename; return the number of lines.
 
-    What is no file, such as a device or a pipe, is written into and never replaced. Raises ``file_exists`` unless
+    A device or a pipe is written to and never replaced. Raises ``file_exists`` unless
     ``force``, ``unwritable_file`` and ``disk_full``.
     """
     _refuse_directory(path)
@@ -59,11 +59,11 @@ def _write(descriptor: int, lines: Iterable[str]) -> int:
 
 
 def _refuse_directory(path: Path) -> None:
-    """An empty name is the directory that one is in."""
+    """Raise ``unwritable_file`` for a directory; an empty name is the current directory."""
     if path.is_dir():
         raise InvalidInput(
             "unwritable_file",
-            f"{path} is a directory." if path.name else "There is no name of a file in --out.",
+            f"{path} is a directory." if path.name else "--out does not name a file.",
             hint="Name a file, or give - for stdout.",
             details={"path": str(path)},
         )
@@ -73,7 +73,7 @@ def _refuse_existing(path: Path, *, force: bool) -> None:
     if os.path.lexists(path) and not force:
         raise Conflict(
             "file_exists",
-            f"{path} is there already.",
+            f"{path} already exists.",
             hint="Give --force to replace it, or name another file.",
             details={"path": str(path)},
         )

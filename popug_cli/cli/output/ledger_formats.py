@@ -1,7 +1,7 @@
-"""The ledger in the formats of others: hledger, beancount, CSV; what is above zero is owed to the account.
+"""The ledger in the formats of other programs: hledger, beancount, CSV. A positive amount is owed to the account.
 
-Entries come in the order of their recording, under their business dates; after them stands, for every account, its
-balance at the end of every day, as an assertion. Titles are made harmless in the way of each format.
+Entries come in the order of recording, under their business dates. After them, the balance of each account at the end
+of each day follows as an assertion. Titles are escaped as each format requires.
 """
 
 import csv
@@ -16,7 +16,7 @@ from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.text import escape_hidden
 from popug_cli.messages.billing import DayEnd, LedgerLine
 
-HEADER = "The ledger of a popug company; amounts as popug shows them: what is above zero is owed to the account."
+HEADER = "The ledger of a popug company; amounts as in popug: a positive amount is owed to the account."
 CSV_COLUMNS = (
     *("record", "business_date", "account", "other_account", "kind", "side", "amount_cents", "task_number"),
     *("task_title", "entry_id", "event_id", "occurred_at", "recorded_at", "corrects"),
@@ -26,7 +26,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class JournalFormat(StrEnum):
-    """Whose format a journal is in."""
+    """The program whose format a journal has."""
 
     HLEDGER = "hledger"
     BEANCOUNT = "beancount"
@@ -34,7 +34,7 @@ class JournalFormat(StrEnum):
 
 
 def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
-    """A journal for hledger: https://hledger.org/hledger.html#journal."""
+    """Yield a journal for hledger: https://hledger.org/hledger.html#journal."""
     yield f"; {HEADER}\ncommodity $1000.00\n"
     for line in lines:
         yield (
@@ -44,15 +44,15 @@ def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str
             f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
             f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
         )
-    for (name, is_person), of_account in groupby(ends, lambda end: (end.account, end.is_person)):
+    for (name, is_person), account_ends in groupby(ends, lambda end: (end.account, end.is_person)):
         account = f"people:{name}" if is_person else name
         yield f"\naccount {account}\n"
-        for end in of_account:
+        for end in account_ends:
             yield f"\n{end.business_date} * end of the day\n    {account}  $0.00 = ${_dollars(end.balance_cents)}\n"
 
 
 def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
-    """A journal for beancount; a balance there is at the beginning of a date, so it stands under the day after."""
+    """Yield a journal for beancount. Its balances hold at the beginning of a date, so they have the date after."""
     yield f'; {HEADER}\noption "title" "popug"\noption "operating_currency" "USD"\n'
     for line in lines:
         yield (
@@ -62,9 +62,9 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
             f"  {_bean_account(line.person, is_person=True)}  {_dollars(line.signed_cents)} USD\n"
             f"  {_bean_account(line.other_account, is_person=False)}  {_dollars(-line.signed_cents)} USD\n"
         )
-    for (name, is_person), of_account in groupby(ends, lambda end: (end.account, end.is_person)):
+    for (name, is_person), account_ends in groupby(ends, lambda end: (end.account, end.is_person)):
         account = _bean_account(name, is_person=is_person)
-        for number, end in enumerate(of_account):
+        for number, end in enumerate(account_ends):
             if number == 0:
                 yield f'\n{end.business_date} open {account} USD\n  name: "{_quoted(name)}"\n'
             if end.business_date < date.max:
@@ -73,7 +73,7 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
 
 
 def comma_separated(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
-    """Rows ``entry`` and ``balance``; amounts are positive cents, and ``side`` says which side of the account."""
+    """Yield rows ``entry`` and ``balance``; amounts are positive cents, and ``side`` is debit or credit."""
     yield _csv_row(CSV_COLUMNS)
     for line in lines:
         task = (str(line.task.number), line.task.title) if line.task else ("", "")
@@ -103,12 +103,12 @@ def _title(line: LedgerLine) -> str:
 
 
 def _if_later(line: LedgerLine, words: str) -> str:
-    """Words about when it was recorded, where that is not when it occurred."""
+    """Return ``words`` with the time of recording if the entry occurred at another time, else nothing."""
     return words.format(to_rfc3339(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
 
 
 def _safe_id(identifier: str) -> str:
-    """An id without anything that a comment could be taken apart by."""
+    """Return an id without characters that could end a comment."""
     return re.sub("[^A-Za-z0-9-]", "?", identifier)
 
 
@@ -122,7 +122,7 @@ def _quoted(text: str) -> str:
 
 
 def _bean_account(name: str, *, is_person: bool) -> str:
-    """An account that no two names share: beancount knows letters, digits and hyphens, so a hyphen begins an escape."""
+    """Return a unique account name. beancount allows letters, digits and hyphens, so a hyphen begins an escape."""
     escaped = name.replace("-", "--").replace(".", "-d").replace("_", "-u")
     return ("Liabilities:People:" if is_person else "Equity:") + escaped[:1].upper() + escaped[1:]
 
@@ -138,6 +138,6 @@ def _csv_row(cells: Iterable[str]) -> str:
 
 
 def _escape_formula(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """Return a cell that no spreadsheet reads as a formula."""
     text = escape_hidden(cell)
     return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text

@@ -1,4 +1,4 @@
-"""What is longer than the screen is shown by the reader's pager."""
+"""Show text that is longer than the screen in the user's pager."""
 
 import os
 import shutil
@@ -7,17 +7,17 @@ import subprocess
 from typing import IO
 
 LESS = "FRX"
-CANNOT_RUN_CODES = (126, 127)  # what a shell ends with that could not run a program
+CANNOT_RUN_CODES = (126, 127)  # exit statuses of a shell that could not run a program
 
 
 def show(text: str, pager: str, out: IO[str]) -> None:
-    """Write the text, through the pager where it does not fit on the screen."""
+    """Write the text; use the pager if it does not fit on the screen."""
     if text.count("\n") < shutil.get_terminal_size().lines:
         out.write(text)
         return
     out.flush()
     environment = {"LESS": LESS, **os.environ}
-    previous_handler = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the pager's while it shows something
+    previous_handler = signal.signal(signal.SIGINT, lambda *_: None)  # while the pager runs, Ctrl-C is for the pager
     try:
         done = subprocess.run(pager, shell=True, input=text, text=True, env=environment, check=False)  # noqa: S602 - the user's own
     finally:

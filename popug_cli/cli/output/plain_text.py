@@ -1,4 +1,4 @@
-"""Answers for a screen reader: no boxes, no colour, no pictures, one record a line with every value named."""
+"""Plain output for screen readers: no boxes, no colour, no charts; one record a line, with every value named."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from popug_cli.cli.output.blocks import Heading, Hint, Panel, Table
 
 
 def lines(block: Table | Hint | Heading | Panel) -> Iterator[str]:
-    """A block as lines."""
+    """Yield a block as lines."""
     if isinstance(block, Hint | Heading):
         yield block.text
     elif isinstance(block, Panel):

@@ -1,4 +1,4 @@
-"""The only printer. Whatever it prints was made visible first, and nothing is ever read as markup."""
+"""The only printer. It escapes hidden characters in all text, and never reads text as markup."""
 
 import os
 import sys
@@ -24,7 +24,10 @@ SHORT_PANELS_WIDTH = 100
 
 
 class Printer(msgspec.Struct):
-    """Prints to stdout and, what is not the answer, to stderr; plain is without boxes, colour and pictures."""
+    """Print answers to stdout and all else to stderr; ``plain`` output has no boxes, colours and charts.
+
+    ``target`` is the stream for which the text is laid out, if it is not ``out``.
+    """
 
     out: IO[str] = msgspec.field(default_factory=lambda: sys.stdout)
     err: IO[str] = msgspec.field(default_factory=lambda: sys.stderr)
@@ -33,23 +36,23 @@ class Printer(msgspec.Struct):
 
     @property
     def only_ascii(self) -> bool:
-        """Whether pictures and boxes have to do with ASCII."""
+        """Whether charts and boxes may use only ASCII."""
         return self.plain or not (_supports_unicode(self.target or self.out) and _locale_supports_unicode())
 
     def document(self, answer: Any) -> None:
-        """One JSON document."""
+        """Print one JSON document."""
         self.out.write(to_json(answer, only_ascii=not _supports_unicode(self.out)) + "\n")
 
     def line(self, text: str) -> None:
-        """One bare line, such as a token."""
+        """Print one unstyled line, such as a token."""
         self.out.write(escape_hidden(text) + "\n")
 
     def write(self, text: str) -> None:
-        """A file's worth of text whose format is the answer; it was made safe by who made it."""
+        """Write text in a file format as it is; the caller has escaped it."""
         self.out.write(text)
 
     def blocks(self, blocks: Iterable[Block]) -> None:
-        """Sentences and tables for people."""
+        """Print sentences and tables for people."""
         for block in blocks:
             if isinstance(block, str):
                 self.out.write(_wrapped(escape_hidden(block, keep="\n"), self.target or self.out) + "\n")
@@ -61,7 +64,7 @@ class Printer(msgspec.Struct):
                 self._rich(block)
 
     def pages(self, blocks: Iterable[Block]) -> None:
-        """The same, shown by ``$PAGER`` where it is longer than the screen."""
+        """Print blocks; use ``$PAGER`` if they are longer than the screen."""
         pager = os.environ.get("PAGER")
         if not pager or not (sys.stdin.isatty() and self.out.isatty()):
             self.blocks(blocks)
@@ -75,34 +78,34 @@ class Printer(msgspec.Struct):
         show(text.getvalue(), pager, self.out)
 
     def warn(self, sentence: str) -> None:
-        """A warning, beside the answer."""
+        """Print a warning to stderr."""
         self._write_aside(_wrapped(f"warning: {escape_hidden(sentence)}", self.err) + "\n")
 
     def traceback(self, report: str) -> None:
-        """The lines of a traceback, for who asked for it."""
+        """Print the lines of a traceback to stderr."""
         self.err.write(escape_hidden(report, keep="\n"))
 
     def remark(self, sentence: str) -> None:
-        """A remark, beside the answer."""
+        """Print a remark to stderr."""
         self._write_aside(_wrapped(escape_hidden(sentence), self.err) + "\n")
 
     def _write_aside(self, text: str) -> None:
-        """What goes beside an answer; where it cannot be written, as to a full disk, the answer matters more."""
+        """Write to stderr. Ignore errors such as a full disk: the answer matters more. Raise ``BrokenPipeError``."""
         try:
             self.err.write(text)
             self.err.flush()
         except BrokenPipeError:
             raise
         except OSError:
-            self.err = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open to the end
+            self.err = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open until the process ends
 
     def ask(self, question: str) -> None:
-        """A question at a terminal, whose answer is typed behind it."""
+        """Print a question; the user types the answer on the same line."""
         self.err.write(escape_hidden(question) + " ")
         self.err.flush()
 
     def error(self, error: PopugError, *, as_json: bool) -> None:
-        """An error with its way out."""
+        """Print an error and its hint."""
         if as_json:
             body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
             self.err.write(to_json({"error": body}, only_ascii=not _supports_unicode(self.err)) + "\n")
@@ -118,7 +121,7 @@ class Printer(msgspec.Struct):
             self.out.write(escape_hidden(line) + "\n")
 
     def _emphasised(self, block: Hint | Heading) -> None:
-        """A line dim or bold where a terminal can; without Rich, which takes longer to load than most commands."""
+        """Print a dim or bold line if the terminal supports it; without Rich, which loads slower than most commands."""
         target = self.target or self.out
         text = _wrapped(escape_hidden(block.text), target)
         if _shows_styles(target):
@@ -143,7 +146,7 @@ class Printer(msgspec.Struct):
             console.print(Text(escape_hidden(block.empty)), soft_wrap=True)
 
     def _encodable(self, block: Table) -> Table:
-        """The table as the stream can carry it, so that what is spelled out is counted as it is written."""
+        """Return the table in the stream's encoding, so that widths count replaced characters as they are written."""
         target = self.target or self.out
         if _supports_unicode(target) or not isinstance(target, TextIOWrapper):
             return block
@@ -170,10 +173,10 @@ class Printer(msgspec.Struct):
 
 
 def to_json(answer: Any, *, only_ascii: bool = False) -> str:
-    """The JSON document of an answer, with nothing in it that a terminal would act on."""
+    """Return an answer as a JSON document without characters that control a terminal."""
     try:
         document = msgspec.json.encode(answer).decode()
-    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8 are lone surrogates
+    except UnicodeEncodeError:  # bytes of the command line that are not UTF-8 become lone surrogates
         import json
 
         document = json.dumps(msgspec.to_builtins(answer), separators=(",", ":"))
@@ -181,13 +184,13 @@ def to_json(answer: Any, *, only_ascii: bool = False) -> str:
 
 
 def _shows_styles(stream: IO[str]) -> bool:
-    """Whether somebody sees dim from bold there, and wants to."""
+    """Return whether the stream is a terminal that shows styles, and the user did not set ``NO_COLOR``."""
     has_styles = os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
     return has_styles and not os.environ.get("NO_COLOR") and stream.isatty()
 
 
 def _wrapped(text: str, stream: IO[str]) -> str:
-    """Text for people with its lines broken between words, where a terminal would break them anywhere."""
+    """Return text with lines broken between words to fit the terminal; unchanged if the stream is not a terminal."""
     if not stream.isatty():
         return text
     from shutil import get_terminal_size
@@ -204,14 +207,14 @@ def _wrapped(text: str, stream: IO[str]) -> str:
 
 
 def _supports_unicode(stream: IO[str]) -> bool:
-    """Whether a stream can carry every character."""
+    """Return whether the stream's encoding supports all characters."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def _locale_supports_unicode() -> bool:
-    """Whether the user's locale knows more than ASCII; in the locale C Python writes UTF-8, whoever reads it.
+    """Return whether the user's locale supports more than ASCII.
 
-    There Python even sets LC_CTYPE itself, to what a C library has in its place.
+    The stream's encoding does not tell: in the locale C Python writes UTF-8 and sets LC_CTYPE itself (PEP 538, 540).
     """
     if not os.environ.get("LC_ALL") and os.environ.get("LANG") in PLAIN_LOCALES:
         return os.environ.get("LC_CTYPE", "C.UTF-8") != "C.UTF-8" and _is_utf_8(os.environ["LC_CTYPE"])
@@ -224,7 +227,7 @@ def _is_utf_8(locale: str) -> bool:
 
 
 def _widths(block: Table, available: int, floor: int = FLEXIBLE_WIDTH) -> list[int]:
-    """The width of each column; flexible ones give way, the widest first, as far as they can."""
+    """Return the width of each column. Columns that shrink do so, the widest first, down to ``floor``."""
     from rich.cells import cell_len
 
     texts = [[column.name, *(row[index] for row in block.rows)] for index, column in enumerate(block.columns)]
@@ -238,7 +241,7 @@ def _widths(block: Table, available: int, floor: int = FLEXIBLE_WIDTH) -> list[i
 
 
 def _drop_columns(block: Table, available: int) -> Table:
-    """The table without the columns that can be spared, as far as it has to be."""
+    """Return the table without as many columns with a ``drop_priority`` as it takes to fit."""
     while _total(_widths(block, available, COMFORTABLE_WIDTH)) > available:
         index = max(range(len(block.columns)), key=lambda number: block.columns[number].drop_priority)
         if not block.columns[index].drop_priority:
@@ -279,7 +282,7 @@ def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any
 
 
 def _truncated(cell: str, width: int) -> str:
-    """A cell as wide as its column, cut without the mark that Rich sets, which is not ASCII."""
+    """Return a cell cut to its column's width, in ASCII; Rich would append a character that is not ASCII."""
     from rich.cells import cell_len, set_cell_size
 
     return cell if cell_len(cell) <= width else set_cell_size(cell, width - len(ASCII_CUT)) + ASCII_CUT

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar on stderr for work that lasts longer than a second."""
+"""A progress bar on stderr for work that takes longer than a second."""
 
 import time
 from typing import IO, Any
@@ -9,9 +9,9 @@ IDLE_SECONDS = 10.0
 
 
 class Bar:
-    """A bar that appears after a second of a command and costs nothing before.
+    """A progress bar that appears after one second, and loads Rich only then.
 
-    What has told nothing for a while, as a scheduler, begins a new second.
+    After ``IDLE_SECONDS`` without a report, as in a scheduler, that second starts again.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -23,7 +23,7 @@ class Bar:
         self._task: Any = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Draw, at most ten times a second. Without a total there is only a pulse."""
+        """Draw, at most ten times a second. If ``total`` is 0, the bar only pulses."""
         now = time.monotonic()
         if now - self._shown_at > IDLE_SECONDS:
             self._started = now
@@ -50,7 +50,7 @@ class Bar:
         self._task = self._live.add_task(self._label, total=total or None)
 
     def end(self) -> None:
-        """Take the bar away and give the cursor back."""
+        """Remove the bar and show the cursor again."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,4 +1,4 @@
-"""How long ago something was, for people."""
+"""Times relative to now, for people."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ NAMED_DAYS = 6
 
 
 def age(instant: datetime, now: datetime) -> str:
-    """A time that has passed, in its largest unit: ``3 h``, ``5 days``."""
+    """Return the time since an instant in its largest unit: ``3 h``, ``5 days``."""
     passed = now - instant
     if passed < HOUR:
         return f"{max(0, passed // MINUTE)} min"
@@ -22,7 +22,7 @@ def age(instant: datetime, now: datetime) -> str:
 
 
 def when(instant: datetime, now: datetime, calendar: "Calendar") -> str:
-    """An instant as one speaks of it: ``5 min ago``, ``yesterday 14:05``, ``Monday 09:30``, ``2026-03-02``."""
+    """Return an instant as people say it: ``5 min ago``, ``yesterday 14:05``, ``Monday 09:30``, ``2026-03-02``."""
     passed = now - instant
     if timedelta() <= passed < HOUR:
         return "just now" if passed < MINUTE else f"{passed // MINUTE} min ago"
@@ -30,12 +30,12 @@ def when(instant: datetime, now: datetime, calendar: "Calendar") -> str:
 
 
 def until(instant: datetime, now: datetime) -> str:
-    """A time to come, in its largest unit: ``in 3 h``."""
+    """Return the time until an instant in its largest unit: ``in 3 h``."""
     return f"in {age(now, instant)}"
 
 
 def clock(instant: datetime, now: datetime, calendar: "Calendar") -> str:
-    """An instant as clock and calendar show it, with no more of the date than is needed."""
+    """Return an instant as local time, with only as much of the date as needed."""
     local = calendar.local(instant)
     days = (calendar.date_of(now) - local.date()).days
     if days == 0:

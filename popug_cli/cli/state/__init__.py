@@ -1,1 +1,1 @@
-"""What the command line remembers between two commands."""
+"""The state that the command line keeps between commands."""

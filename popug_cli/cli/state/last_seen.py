@@ -1,20 +1,20 @@
-"""How far into a company's log each person has looked, kept beside the session file."""
+"""The last event of a company's log that each user has seen, stored next to the session file."""
 
 import json
 import os
-from base64 import urlsafe_b64decode
 from datetime import datetime
 
 from popug_cli.cli.state import session_file
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
 SeenPosition = tuple[int, datetime]
 
 
 class LastSeen:
-    """What the holder of a token has seen of a company: of a home, or of the server of an address."""
+    """The last event that a token's user has seen. ``company`` is a home, or the address of a server."""
 
     def __init__(self, company: Home | str, token: str) -> None:
         where = company if isinstance(company, str) else os.path.realpath(company.root)
@@ -23,7 +23,7 @@ class LastSeen:
         self._entries = self._read()
 
     def last(self) -> SeenPosition | None:
-        """The position of the log that was seen last, and when; None for who never looked."""
+        """Return the log position seen last, and when; None if the user has not looked yet."""
         try:
             sequence, at = self._entries[self._key]
             return int(sequence), from_rfc3339(at)
@@ -31,7 +31,7 @@ class LastSeen:
             return None
 
     def remember(self, sequence: int, now: datetime) -> None:
-        """Note what was seen, where that can be noted."""
+        """Store the log position seen; do nothing if it cannot be stored."""
         entries = {**self._entries, self._key: (sequence, to_rfc3339(now))}
         try:
             self._path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
@@ -48,9 +48,8 @@ class LastSeen:
 
 
 def _user_id_of(token: str) -> str:
-    """Whose token it says that it is; nobody's where it says nothing."""
+    """Return the user id in a token, without verification; empty if there is none."""
     try:
-        payload = token.split(".")[1]
-        return str(json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["sub"])
-    except (LookupError, TypeError, ValueError, RecursionError):
+        return read_unverified_claim(token, "sub")
+    except ValueError:
         return ""

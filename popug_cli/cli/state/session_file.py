@@ -1,4 +1,4 @@
-"""The session file: one token a home or server, readable by its owner only."""
+"""The session file: one token for each home or server. Only its owner can read it."""
 
 import errno
 import os
@@ -15,20 +15,20 @@ from popug_cli.kernel.home import Home
 from popug_cli.platform.files import make_directory, replace_file, reserve_replacement
 from popug_cli.platform.posix_errors import NO_SPACE
 
-RESERVED_BYTES = 8192  # a token has 4,096 characters, and its home a path
+RESERVED_BYTES = 8192  # a token of up to 4,096 characters, and the path of its home
 
 
 def token_for(company: Home | str) -> str | None:
-    """``POPUG_TOKEN``, else the token of the session file; raises ``insecure_file`` where others can read it."""
+    """Return ``POPUG_TOKEN``, else the token in the session file; raises ``insecure_file`` if others can read it."""
     return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
 
 
 @contextmanager
 def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
-    """Room for the token of a home, or of the server of that address; what is yielded keeps it there.
+    """Reserve disk space for the token of a home or server; yield a function that stores the token.
 
-    It is made before the token is asked for, so that on a full disk none is given out. Both raise ``disk_full`` or
-    ``read_only``.
+    The space is reserved before the token is requested, so that on a full disk no token is issued. Both steps raise
+    ``disk_full`` or ``read_only``.
     """
     file = path()
     size_bytes = len(_serialize(_read())) + RESERVED_BYTES
@@ -45,7 +45,7 @@ def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
 
 
 def forget(company: Home | str) -> None:
-    """Drop the token of a home or server."""
+    """Remove the token of a home or server."""
     tokens = _read()
     if tokens.pop(_key(company), None) is not None:
         with _translate_errors(path()):
@@ -53,12 +53,12 @@ def forget(company: Home | str) -> None:
 
 
 def check() -> None:
-    """Raise what is wrong with the session file before anything else is done."""
+    """Raise an error if the session file cannot be used."""
     _read()
 
 
 def move_damaged_file() -> Path | None:
-    """Move a session file that holds no tokens out of the way; where to, or None if there is nothing wrong with it."""
+    """Move a damaged session file aside and return its new path; None if the file is not damaged."""
     try:
         _read()
     except NotAuthenticated as error:
@@ -71,7 +71,7 @@ def move_damaged_file() -> Path | None:
 
 
 def path() -> Path:
-    """Where the session file is: ``POPUG_SESSION``, else in the user's configuration directory."""
+    """Return the path: ``POPUG_SESSION``, else session.json in the user's configuration directory."""
     if os.environ.get("POPUG_SESSION"):
         return Path(os.environ["POPUG_SESSION"]).absolute()
     from platformdirs import user_config_path
@@ -88,7 +88,7 @@ def _read() -> dict[str, str]:
     try:
         mode = file.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         content = file.read_bytes()
     except FileNotFoundError:
         return {}
@@ -96,7 +96,7 @@ def _read() -> dict[str, str]:
         raise NotAuthenticated(
             "not_logged_in",
             f"The session file {file} cannot be read: {error.strerror}.",
-            hint="Mend it, or name another with POPUG_SESSION.",
+            hint="Fix it, or name another file with POPUG_SESSION.",
             details={"path": str(file)},
         ) from error
     if mode & 0o077:
@@ -111,14 +111,14 @@ def _read() -> dict[str, str]:
         raise NotAuthenticated(
             "not_logged_in",
             f"The session file {file} is damaged.",
-            hint="Run `popug login NAME`, which puts it aside and begins another.",
+            hint="Run `popug login NAME`, which moves it aside and creates a new one.",
             details={"damaged": str(file)},
         )
     return tokens
 
 
 def _parse(content: bytes) -> dict[str, str] | None:
-    """The tokens; None where the file does not hold them."""
+    """Parse the tokens; None if the file is damaged."""
     try:
         return msgspec.json.decode(content, type=dict[str, str])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -126,7 +126,7 @@ def _parse(content: bytes) -> dict[str, str] | None:
 
 
 def _parse_non_utf8(content: bytes) -> dict[str, str] | None:
-    """The same where the path of a home is no text, which only Python's own, slower to load, takes for JSON."""
+    """Parse tokens of homes whose path is not UTF-8. Only Python's own json accepts them; it is slower to load."""
     import json
 
     try:
@@ -145,7 +145,7 @@ def _serialize(tokens: dict[str, str]) -> bytes:
 
 @contextmanager
 def _translate_errors(file: Path) -> Iterator[None]:
-    """Say what keeps the session file from being written."""
+    """Turn an ``OSError`` into ``disk_full`` or ``read_only``."""
     try:
         yield
     except OSError as error:
@@ -154,6 +154,6 @@ def _translate_errors(file: Path) -> Iterator[None]:
         raise Unavailable(
             "read_only",
             f"The session file {file} cannot be written: {error.strerror}.",
-            hint="Name another with POPUG_SESSION, or log in with --print-token and set POPUG_TOKEN.",
+            hint="Name another file with POPUG_SESSION, or log in with --print-token and set POPUG_TOKEN.",
             details={"path": str(file)},
         ) from error

@@ -1,1 +1,1 @@
-"""The migrations, in order; a landed one is never edited."""
+"""The migrations, in order; the statements of a landed one never change."""

@@ -1,4 +1,4 @@
-"""How alembic runs a migration here: on the file it is given, one write transaction each."""
+"""Run alembic's migrations on the given file, each in one write transaction."""
 
 from alembic import context
 

@@ -1,5 +1,6 @@
 """Authorization: no handler is reached by a message without permission."""
 
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
@@ -92,7 +93,7 @@ def value_of(hint: Any) -> Any:
     if hint in values:
         return values[hint]
     origin = get_origin(hint)
-    return origin() if origin in (list, tuple) else value_of(get_args(hint)[0])
+    return [] if origin in (list, tuple, Collection) else value_of(get_args(hint)[0])
 
 
 @every_message

@@ -212,7 +212,7 @@ def test_restore_refused_with_invalid_settings_in_backup(company: InProcess, tmp
     with zipfile.ZipFile(tmp_path / "given", "w") as given:
         given.write(company.root / "popug.db", "popug.db")
         given.writestr("config.toml", "[[[")
-    with pytest.raises(PopugError, match=r"config\.toml in .*given is no valid TOML"):
+    with pytest.raises(PopugError, match=r"config\.toml in .*given is not valid TOML"):
         company.backend.perform(Restore(path=str(tmp_path / "given")))
 
 

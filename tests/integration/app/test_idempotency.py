@@ -110,10 +110,8 @@ def test_another_body_under_the_same_key_is_a_conflict(residence: ServerFixture)
     with pytest.raises(Conflict) as refused:
         residence.perform("kesha", AddTask(title="Polish the perch"), key="k")
     assert refused.value.code == "idempotency_conflict"
-    assert refused.value.message == "Something else was sent under the same Idempotency-Key before."
-    assert refused.value.hint == (
-        "Use a fresh key for each command, and the same one only to send the same command again."
-    )
+    assert refused.value.message == "The same Idempotency-Key was used for a different command before."
+    assert refused.value.hint == "Use a new key for each command. Repeat a key only to send the same command again."
     assert refused.value.details == {"idempotency_key": "k"}
     assert tasks(residence) == 1
 
@@ -130,8 +128,8 @@ def test_key_refused_for_a_secret_command(residence: ServerFixture, message: Mes
     with pytest.raises(InvalidInput) as refused:
         residence.perform("ada", message, key="k")
     assert refused.value.code == "invalid_idempotency_key"
-    assert "carries or answers a secret, which is not kept" in refused.value.message
-    assert refused.value.hint == "Send it without."
+    assert "carries or returns a secret, which is not stored" in refused.value.message
+    assert refused.value.hint == "Omit the key."
     assert residence.rows("SELECT * FROM bus_replies") == []
 
 
@@ -146,9 +144,9 @@ def test_key_is_a_short_visible_text(residence: ServerFixture, key: str) -> None
         residence.perform("kesha", FEED, key=key)
     assert refused.value.code == "invalid_idempotency_key"
     assert refused.value.message == (
-        "An Idempotency-Key is not taken here: the key is no text of 1 to 255 visible characters."
+        "The Idempotency-Key is not accepted: the key is not 1 to 255 printable ASCII characters."
     )
-    assert refused.value.hint == "Use a fresh UUID for each command."
+    assert refused.value.hint == "Use a new UUID for each command."
 
 
 @pytest.mark.parametrize("key", ["x", "x" * 255, " ~"])

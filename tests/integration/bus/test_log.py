@@ -149,8 +149,8 @@ def test_append_refused_after_the_last_position(toy: BusFixture) -> None:
     with pytest.raises(IntegrityViolation) as refused:
         toy.publish("bob")
     assert refused.value.code == "integrity"
-    assert refused.value.message.endswith(f"or close to it: {publisher.LAST_POSITION}.")
-    assert refused.value.hint == "Nothing can be appended after it; restore a backup from before that event."
+    assert refused.value.message.endswith(f"at or near the last possible position, {publisher.LAST_POSITION}.")
+    assert refused.value.hint == "No event can be appended after it; restore a backup from before that event."
     assert [each.get("subject") for each in envelopes(toy)] == [None, "ann"]
 
 

@@ -122,8 +122,8 @@ def test_cursor_that_passed_events_is_named_for_each_consumer(toy: BusFixture) -
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('sleeper', 3)")
     toy.execute("UPDATE bus_cursors SET position = 4 WHERE consumer = 'toy'")
     assert status(toy).problems == [
-        "toy has passed 3 events without taking them, the first at 2.",
-        "sleeper has passed 2 events without taking them, the first at 2.",
+        "toy has skipped 3 events without processing them, the first at 2.",
+        "sleeper has skipped 2 events without processing them, the first at 2.",
     ]
 
 

@@ -89,7 +89,7 @@ def test_refused_mail_gives_a_hint(popug: Popug, room: MailCompany) -> None:
     code, out, err = popug("mail", "send")
     assert not err
     assert code == 0
-    assert "1 mail was refused for good." in out
+    assert "1 mail was rejected permanently." in out
     (mail,) = room.mails()
     assert "Last error" in popug("mail", "show", mail.mail_id)[1]
     assert "is queued" in popug("mail", "retry", mail.mail_id)[1]

@@ -29,7 +29,7 @@ def test_command_stands_in_one_row(home: list[str], capsys: pytest.CaptureFixtur
     assert by_command["task complete"] == [everybody]
     assert by_command["user passwd"] == [everybody, "admin"]
     assert by_command["close-day"] == ["admin, accountant", "close-day"]
-    assert (by_command["doctor"], by_command["login"]) == (["the operator"], ["anybody"])
+    assert (by_command["doctor"], by_command["login"]) == (["the operator"], ["anyone"])
 
 
 def test_document_has_every_message(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,11 +128,11 @@ def test_token_hint_names_the_home_unless_it_is_the_default(
 
     usual = str(default_home().root)
     monkeypatch.delenv("POPUG_HOME", raising=False)
-    assert making(usual).startswith("Make its token: popug token issue NAME ")
-    assert making("/srv/a b").startswith("Make its token: popug --home '/srv/a b' token issue NAME ")
+    assert making(usual).startswith("Create its token: popug token issue NAME ")
+    assert making("/srv/a b").startswith("Create its token: popug --home '/srv/a b' token issue NAME ")
     monkeypatch.setenv("POPUG_HOME", "/srv/a b")
-    assert making("/srv/a b").startswith("Make its token: popug --home '/srv/a b' token issue NAME ")
-    assert making(usual).startswith(f"Make its token: popug --home {usual} token issue NAME ")
+    assert making("/srv/a b").startswith("Create its token: popug --home '/srv/a b' token issue NAME ")
+    assert making(usual).startswith(f"Create its token: popug --home {usual} token issue NAME ")
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ def test_command_is_in_doubt_after_repeated_disconnects(serve: Serve) -> None:
     server = serve(HANG_UP)
     error = refusal(lambda: reach(server).perform(COMMAND, "t"))
     assert error.code == "in_doubt"
-    assert "may have been done" in error.message
+    assert "may have taken effect" in error.message
     assert len(server.asked) == 3
 
 
@@ -322,11 +322,11 @@ def test_chunked_answer_or_one_without_length_is_read(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (answer(ADA, version=None), "no popug server"),
+        (answer(ADA, version=None), "not a popug server"),
         (answer(ADA, version="99.1.0"), "99.1.0"),
-        (answer(b"<html>", 200, kind="text/html", version=None), "no popug server"),
+        (answer(b"<html>", 200, kind="text/html", version=None), "not a popug server"),
         (answer(b"", 301, version=None, Location="https://popug.example/\x1b[31m"), "popug.example"),
-        (answer(b"not here", 404, version=None, kind="text/plain"), "no popug server"),
+        (answer(b"not here", 404, version=None, kind="text/plain"), "not a popug server"),
     ],
 )
 def test_answer_of_another_version_is_refused(serve: Serve, said: bytes, words: str) -> None:

@@ -89,7 +89,7 @@ def test_worker_completes_a_task_and_sees_the_reward(company: InProcess) -> None
         assert "Shuffle" not in first
         assert "analytics" not in first
         await pilot.press("enter")
-        await seen(pilot, "#1 Feed <b>the cage (POPUG-7). By boss, 2026-03-02 10:00; kesha has it; fee")
+        await seen(pilot, "#1 Feed <b>the cage (POPUG-7): created by boss, 2026-03-02 10:00; assigned to kesha; fee")
         await pilot.press("c")
         await seen(pilot, f"#1 Feed <b>the cage is completed; it brought {reward}.", "My open tasks: none.")
         await seen(pilot, f"earned today {reward}")
@@ -140,11 +140,11 @@ def test_shuffle_needs_yes(company: InProcess) -> None:
     async def steps(pilot: Pilot[None]) -> None:
         await seen(pilot, "My open tasks: none.", "Shuffle")
         await pilot.press("a")
-        await seen(pilot, "Everybody's open tasks: 1;", "kesha")
+        await seen(pilot, "All open tasks: 1;", "kesha")
         await pilot.press("s")
         await seen(pilot, "Draw a new assignee for 1 open task?", "y: yes")
         await pilot.press("2", "tab", "enter")
-        await seen(pilot, "Nothing was shuffled.", "Everybody's open tasks: 1;")
+        await seen(pilot, "Nothing was shuffled.", "All open tasks: 1;")
         assert company.act("kesha", GetBalance()).balance_cents == before
         await pilot.press("s")
         await seen(pilot, "Draw a new assignee")
@@ -282,7 +282,7 @@ def test_dashboard_without_terminal_prints_once(logged_in: InProcess, capsys: py
     shown = json.loads(capsys.readouterr().out)
     assert [*shown] == ["today", "statement", "income", "analytics"]
     assert run(["dashboard"]) == 0
-    assert "My open tasks" in capsys.readouterr().out
+    assert "Your open tasks" in capsys.readouterr().out
 
 
 def test_dashboard_without_textual_says_what_to_install(

@@ -47,7 +47,7 @@ def test_failure_is_retried_later_and_later_events_wait(company: InProcess) -> N
     assert run_hooks(company) == HookRunResult(1, 0, 0, 0)
     state = find_hook(company)
     assert (state.state, state.attempts, state.waiting, state.last_error) == ("retrying", 1, 2, "exit 3: no chat")
-    assert any("is tried again (exit 3: no chat)" in warning for warning in company.warnings)
+    assert any("failed and will be retried (exit 3: no chat)" in warning for warning in company.warnings)
     company.clock.advance(seconds=11)
     assert run_hooks(company).failed == 1
     (company.root / "up").touch()
@@ -69,7 +69,7 @@ def test_failing_event_is_a_dead_letter_and_retried_on_request(company: InProces
     assert titles(company) == ["Fine"]
     state = find_hook(company)
     assert (state.state, state.dead, state.waiting, state.last_error) == ("ready", 1, 0, "exit 1")
-    assert "sets the event aside" in company.warnings[-1]
+    assert "failed; the event is a dead letter" in company.warnings[-1]
     assert company.backend.perform(RetryHook(name="task_created")).queued == 1
     assert find_hook(company).waiting == 1
     assert run_hooks(company) == HookRunResult(1, 0, 1, 1)
@@ -140,7 +140,7 @@ def test_try_uses_named_event_or_last_one_or_a_sample(company: InProcess) -> Non
     trial = company.backend.perform(TryHook(name="task_created", event_id=first["id"]))
     assert trial.event["data"]["title"] == "One"
     (other,) = company.rows("SELECT id FROM bus_log WHERE sequence = 1")
-    with pytest.raises(InvalidInput, match="does not hear of"):
+    with pytest.raises(InvalidInput, match="does not receive"):
         company.backend.perform(TryHook(name="task_created", event_id=other["id"]))
     for name in ("nobody", "../popug.db"):
         with pytest.raises(NotFound, match="There is no hook"):

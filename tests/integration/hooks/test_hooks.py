@@ -172,7 +172,7 @@ def test_only_safe_files_run_and_others_report_their_problem(company: InProcess)
     assert all(word in problems[name] for name, word in lacks.items())
     assert problems["task-asigned"].endswith("(did you mean task_assigned?)")
     assert find_hook(company, "any.group").state == "refused"
-    with pytest.raises(Conflict, match="others may write"):
+    with pytest.raises(Conflict, match="other users may write"):
         company.backend.perform(TryHook(name="any.group"))
 
 
@@ -181,7 +181,7 @@ def test_hooks_in_a_folder_writable_by_others_are_not_run(company: InProcess) ->
     (company.root / "hooks").chmod(0o777)
     add(company, "One")
     assert run_hooks(company).done == 0
-    assert "others may write to" in find_hook(company).problem
+    assert "other users may write to" in find_hook(company).problem
     (company.root / "hooks").chmod(0o755)
     assert run_hooks(company).done == 1
 

@@ -201,7 +201,7 @@ def test_hook_commands_print_text_and_json(company: InProcess, capsys: pytest.Ca
     hook(company, "task_created", "echo $POPUG_EVENT; exit 3")
     hook(company, "any.bad", KEEP, 0o777)
     code, words = shown(company, capsys, "test", "task_created")
-    assert (code, "a sample of tasks.task_created.v2" in words, "exit 3" in words) == (0, True, True)
+    assert (code, "a sample of tasks.task_created.v2" in words, "exit status 3" in words) == (0, True, True)
     add(company, "One")
     code, words = shown(company, capsys, "test", "task_created", "--json")
     assert (json.loads(words)["exit"], json.loads(words)["output"]) == (3, "task_created\n")
@@ -209,13 +209,13 @@ def test_hook_commands_print_text_and_json(company: InProcess, capsys: pytest.Ca
         run_hooks(company)
         company.clock.advance(hours=1)
     code, words = shown(company, capsys, "list")
-    assert "any.bad is not run: others may write to it: chmod go-w" in words
+    assert "any.bad is not run: other users may write to it: chmod go-w" in words
     assert "popug hooks retry task_created" in words
     assert "task_created failed: exit 3: task_created" in words
     code, words = shown(company, capsys, "list", "--json")
     assert {each["name"]: each["dead"] for each in json.loads(words)["hooks"]} == {"any.bad": 0, "task_created": 1}
     assert shown(company, capsys, "retry", "task_created") == (
-        0, "1 event will be given to task_created once more.\nNext: popug hooks list\n",
+        0, "1 event will be given to task_created again.\nNext: popug hooks list\n",
     )  # fmt: skip
     assert shown(company, capsys, "test", "nobody")[0] == 3
     assert shown(company, capsys, "test", "any.bad")[0] == 6

@@ -61,8 +61,8 @@ def test_public_keys_are_a_jwk_set_without_anything_private(people: People) -> N
         (b"", "is damaged"),
         (b"no key", "is damaged"),
         (b"\xff" * 100, "is damaged"),
-        (pem(Ed25519PrivateKey.generate()), "holds another key than its name says"),
-        (pem(generate_ec_key(SECP256R1())), "holds another key than its name says"),
+        (pem(Ed25519PrivateKey.generate()), "contains another key than its name says"),
+        (pem(generate_ec_key(SECP256R1())), "contains another key than its name says"),
     ],
     ids=["empty", "text", "bytes", "foreign", "elliptic"],
 )
@@ -78,7 +78,7 @@ def test_damaged_or_foreign_key_neither_signs_nor_verifies(people: People, conte
         with refused("key_invalid", 4, path) as error:
             attempt()
         assert "recover" in error.value.hint
-        assert error.value.message == f"{key_file(people)} {why}, so no token can be signed or proved."
+        assert error.value.message == f"{key_file(people)} {why}, so no token can be signed or verified."
 
 
 def test_missing_key_is_refused_and_not_replaced(people: People) -> None:
@@ -102,7 +102,7 @@ def test_invalid_name_of_the_signing_key_is_refused(people: People, mark: bytes)
     with refused("key_invalid", 4) as error:
         people.log_in()
     if len(mark) != 43:
-        assert error.value.message.startswith(f"{path} does not name the key that signs, so no token")
+        assert error.value.message.startswith(f"{path} does not name the active key, so no token")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])

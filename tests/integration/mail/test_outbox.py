@@ -160,7 +160,7 @@ def test_invalid_sender_keeps_all_mail_queued(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(InvalidInput):
         room.send()
     assert send_due(room.backend, OPERATOR).queued == 1
-    assert "'nobody' is no sender of mail" in room.warnings[0]
+    assert "'nobody' is not a valid mail sender" in room.warnings[0]
 
 
 # --- results of the transport -----------------------------------------------------------------------

@@ -202,8 +202,8 @@ def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
     ("setting", "value", "sentence"),
     [
         ("smtp_host", "", "mail.smtp_host is empty"),
-        ("smtp_host", "...", "...:{port}: there is no host of that name"),
-        ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host of that name"),
+        ("smtp_host", "...", "...:{port}: there is no host with that name"),
+        ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host with that name"),
         ("smtp_port", "1", "127.0.0.1:1: Connection refused"),
         ("smtp_ca_file", "/nowhere", "no certificate can be read from /nowhere, the mail.smtp_ca_file"),
         ("smtp_password_file", "/nowhere", "no password in ASCII can be read from /nowhere, the mail.smtp_password"),

@@ -216,7 +216,7 @@ def test_client_that_keeps_sending_is_disconnected(served: RunningServer) -> Non
 
 def test_import_of_more_than_1000_lines_is_refused(served: RunningServer, company: ServerFixture) -> None:
     answer = served.post("tasks/import_tasks", {"lines": [{"title": "x"}] * 1_001}, company.tokens["kesha"])
-    assert (answer.status, answer.document["detail"]) == (413, "The body holds more than 1,000 lines.")
+    assert (answer.status, answer.document["detail"]) == (413, "The body contains more than 1,000 lines.")
 
 
 def test_client_gone_before_the_answer_does_no_harm(served: RunningServer, company: ServerFixture) -> None:

@@ -201,7 +201,7 @@ def test_shuffle_without_candidates_fails(company: InProcess) -> None:
     for name in ("asya", "gosha", "kesha"):
         company.act("boss", DeactivateUser(username=name))
     publish(company, ShuffleRequested(shuffle_id="s", requested_by="boss"))
-    with pytest.raises(PopugError, match="nobody is assignable") as caught:
+    with pytest.raises(PopugError, match="no user is assignable") as caught:
         company.act("boss", GetShuffle(shuffle_id="s"))
     assert caught.value.code == "shuffle_failed"
 

@@ -145,7 +145,7 @@ def test_all_tasks_of_a_deactivated_user_are_reassigned(company: InProcess) -> N
     told = watched(company)
     company.act("boss", DeactivateUser(username="kesha"))
     assert {task.assignee for task in company.act("boss", ALL).tasks} == {"vera"}
-    assert told[:4] == [("Handing on", done, MANY) for done in (3, 6, 9, MANY)]
+    assert told[:4] == [("Reassigning", done, MANY) for done in (3, 6, 9, MANY)]
     assert len(events(company, TaskAssigned)) == 2 * MANY
 
 
@@ -192,7 +192,7 @@ def test_overlong_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file = tmp_path / "tasks.jsonl"
     file.write_text('{"title":"Feed"}\n{"title":"Feeds"}\n')
     with (
-        pytest.raises(InvalidInput, match=r"^Line 2 does not fit: it has more than 17 bytes\.$"),
+        pytest.raises(InvalidInput, match=r"^Line 2 is not valid: it has more than 17 bytes\.$"),
         json_lines(str(file), NewTask),
     ):
         pass
@@ -224,7 +224,7 @@ def test_memory_does_not_grow_with_ten_times_the_tasks(company: InProcess, tmp_p
     for name in ("gosha", "lara"):
         company.act("boss", DeactivateUser(username=name))
     few, many = (list(_peaks_kib(company, tmp_path / str(count), count)) for count in (300, 3_000))
-    assert [label for label, _ in few] == [label for label, _ in many] == ["Creating tasks", "Shuffling", "Handing on"]
+    assert [label for label, _ in few] == [label for label, _ in many] == ["Creating tasks", "Shuffling", "Reassigning"]
     for (label, needed), (_, before) in zip(many, few, strict=True):
         assert needed < before + 100, label
 

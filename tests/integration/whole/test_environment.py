@@ -44,7 +44,7 @@ def test_file_size_limit_is_reported_and_work_resumes_without_it(tmp_path: Path)
     with files_up_to(size + 8192), pytest.raises(Unavailable) as refused:
         done.extend(company.act("boss", AddTask(title="Polish the perch")).number for _ in range(200))
     assert refused.value.code == "disk_full"
-    assert f"may grow beyond {(size + 8192) // 1024:,} KiB" in refused.value.message
+    assert f"larger than {(size + 8192) // 1024:,} KiB" in refused.value.message
     assert "ulimit -f" in refused.value.hint
     company.act("boss", AddTask(title="Fill the trough"))
     listed = company.act("boss", ListTasks(status=StatusFilter.ALL))

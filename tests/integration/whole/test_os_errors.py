@@ -212,7 +212,7 @@ def test_settings_are_not_read_from_a_pipe(tmp_path: Path) -> None:
 def test_database_that_is_not_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "popug.db").symlink_to("/dev/full")
     assert main.run(["--home", str(tmp_path), "balance", "--json"]) == 7
-    assert "it is no file" in capsys.readouterr().err
+    assert "it is not a file" in capsys.readouterr().err
 
 
 def test_database_that_was_emptied_is_not_taken_for_a_new_one(
@@ -224,7 +224,7 @@ def test_database_that_was_emptied_is_not_taken_for_a_new_one(
     init = ["init", "--admin", "ada", "--email", "ada@example.com", "--time-zone", "UTC", "--password-stdin"]
     for line in (["today"], ["doctor"], init):
         assert main.run([*line, "--home", str(home.root)]) == 7
-        assert "it is empty, but there are keys of a company" in capsys.readouterr().err
+        assert "it is empty, but the home has a company's keys" in capsys.readouterr().err
         assert home.database.stat().st_size == 0
 
 
@@ -239,7 +239,7 @@ def test_pipe_instead_of_server_lock_is_refused(tmp_path: Path, capsys: pytest.C
     home = InProcess(tmp_path / "home").backend.home
     os.mkfifo(home.serve_lock)
     assert main.run(["serve", "--home", str(home.root)]) == 8
-    assert f"{home.serve_lock} is no file." in capsys.readouterr().err
+    assert f"{home.serve_lock} is not a file." in capsys.readouterr().err
 
 
 def test_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,7 @@ def test_interrupted_commit_reports_if_it_was_made(
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("task add x", "the server goes on with what was sent"), ("balance", "nothing was left half done")],
+    [("task add x", "the server continues with the request"), ("balance", "nothing was left half done")],
 )
 def test_interrupt_reports_if_the_server_continues(tmp_path: Path, line: str, said: str) -> None:
     asked = threading.Event()

@@ -23,8 +23,8 @@ Seen = dict[tuple[str, int, str], str]
 UNAVAILABLE = 8
 IN_DOUBT = "in_doubt"
 MAIL_UNAVAILABLE = "mail_unavailable"
-LOST_LOGIN = "The login could not be kept, and is good for nothing."
-FOUNDED = "The company is founded all the same."
+LOST_LOGIN = "The login could not be stored, so you are not logged in."
+FOUNDED = "The company was created nevertheless."
 
 
 def trials(task: Task) -> Iterator[Finding]:

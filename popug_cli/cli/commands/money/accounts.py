@@ -31,13 +31,13 @@ from popug_cli.messages.billing import (
 PAYOUTS_SHOWN = 50
 INCOME_CHART_WIDTH = 16
 
-NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")]
+NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A username; by default your own.")]
 FromOption = Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date.")]
 ToOption = Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last date.")]
-AsOfTimeOption = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only what was recorded by then.")]
+AsOfTimeOption = Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only entries recorded by then.")]
 AsOfOption = Annotated[
     str | None,
-    typer.Option("--as-of", metavar="DATE_OR_TIME", help="Only what is dated up to DATE, or was recorded by TIME."),
+    typer.Option("--as-of", metavar="DATE_OR_TIME", help="Only entries dated up to DATE, or recorded by TIME."),
 ]
 
 commands = typer.Typer()
@@ -53,19 +53,19 @@ def balance(
     context: CommandContext,
     name: NameArgument = None,
     as_of: AsOfOption = None,
-    history: Annotated[bool, typer.Option("--history", help="Show how it went, day by day, as a chart.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show the balance day by day, as a chart.")] = False,
     days: Annotated[
-        int, typer.Option("--days", metavar="N", min=1, max=3660, help="With --history: so many days.")
+        int, typer.Option("--days", metavar="N", min=1, max=3660, help="With --history: show N days.")
     ] = 14,
 ) -> None:
-    """Show a balance, and what was earned today."""
+    """Show a balance, and the amount earned today."""
     day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
-    answer = context.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
+    answer = context.backends.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
     if not history:
-        context.show(answer, lambda: _balance(answer))
+        context.screen.show(answer, lambda: _balance(answer))
         return
     daily_balances = balances(context, name, answer.business_date, days, time, with_next=day is None)
-    context.show(
+    context.screen.show(
         msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": daily_balances},
         lambda: [*_balance(answer), history_table(context, daily_balances)],
         paged=True,
@@ -80,26 +80,26 @@ def statement(
     last: ToOption = None,
     as_of: AsOfTimeOption = None,
 ) -> None:
-    """Show the entries of some dates, each with the balance after it; today's by default."""
+    """Show the entries of a range of dates, each with the balance after it; by default today's."""
     message = GetStatement(
         username=name,
         from_date=day_option(context, first),
         to_date=day_option(context, last),
         as_of_time=None if as_of is None else parse_time(as_of),
     )
-    answer = context.perform(message)
-    context.show(answer, lambda: _statement(context, answer))
+    answer = context.backends.perform(message)
+    context.screen.show(answer, lambda: _statement(context, answer))
 
 
 @command(commands, "income")
 def income(context: CommandContext, first: FromOption = None, last: ToOption = None, as_of: AsOfOption = None) -> None:
-    """Show management's income by day; today and the six days before by default."""
+    """Show management's income by day; by default the last seven days."""
     day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
     message = GetIncome(
         from_date=day_option(context, first), to_date=day_option(context, last), as_of_date=day, as_of_time=time
     )
-    answer = context.perform(message)
-    context.show(answer, lambda: [_income(context, answer)], paged=True)
+    answer = context.backends.perform(message)
+    context.screen.show(answer, lambda: [_income(context, answer)], paged=True)
 
 
 @command(commands, "close-day")
@@ -108,11 +108,11 @@ def close_day(
     day: Annotated[
         str, typer.Option("--date", metavar="DATE|today|yesterday", help="Close every open day up to this one.")
     ] = "today",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     no_mail: Annotated[bool, typer.Option("--no-mail", help="Queue the mail without sending it.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow more than 31 days to be closed at once.")] = False,
 ) -> None:
-    """Close the day: pay everybody what they have, record the figures, send the mail."""
+    """Close the day: pay out positive balances, record the figures, send the mail."""
     message = CloseDay(
         day=None if day in {"today", "yesterday"} else parse_date(day),
         yesterday=day == "yesterday",
@@ -121,11 +121,11 @@ def close_day(
         confirmed=yes,
     )
     report = _close(context, message)
-    context.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
+    context.screen.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
 
 
 def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
-    """What comes after a close: after a rehearsal the close itself, and no mail where nobody was paid."""
+    """Return the next step after a close: after a dry run the close itself; None for the usual next step."""
     if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
         return "popug close-day" + ("" if day == "today" else f" --date {day}")
     return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
@@ -133,12 +133,12 @@ def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None
 
 def _close(context: CommandContext, message: CloseDay) -> CloseReport:
     try:
-        return context.perform(message)
+        return context.backends.perform(message)
     except InvalidInput as error:
         if error.code != "needs_yes":
             raise
-        context.confirm(error.message, yes=False)
-        return context.perform(msgspec.structs.replace(message, confirmed=True))
+        context.screen.confirm(error.message, yes=False)
+        return context.backends.perform(msgspec.structs.replace(message, confirmed=True))
 
 
 def _balance(answer: Balance) -> Iterator[Block]:
@@ -178,8 +178,8 @@ def _entry(context: CommandContext, entry: Entry, *, late: bool) -> list[str]:
 
 
 def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
-    """When it occurred, with the date where that is not the business date; and when it was recorded, if not then."""
-    occurred, recorded = context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)
+    """Return when an entry occurred, and when it was recorded if that differs. The business date is left out."""
+    occurred, recorded = context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at)
     day = str(entry.business_date)
     return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
 
@@ -233,7 +233,7 @@ def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
 
 
 def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
-    done = "was closed already" if day.already_closed else "would be closed" if dry_run else "is closed"
+    done = "was already closed" if day.already_closed else "would be closed" if dry_run else "is closed"
     yield Heading(f"{day.business_date} {done}.")
     yield (
         f"Income {format_cents(day.income_cents)}"
@@ -244,7 +244,7 @@ def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
     yield Table(
         [Column("paid to"), Column("amount", align_right=True)],
         [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:PAYOUTS_SHOWN]],
-        empty="Nobody is paid.",
+        empty="There are no payouts.",
         footer=(f"and {hidden_count} more; " if hidden_count > 0 else "")
         + f"{_count(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
     )
@@ -252,11 +252,11 @@ def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
 
 def _parked_events(report: CloseReport) -> Iterator[Block]:
     yield Table(
-        [Column("event"), Column("not taken by"), Column("at stake", align_right=True)],
+        [Column("event"), Column("failed in"), Column("at stake", align_right=True)],
         [[parked.event, parked.consumer, format_cents(parked.amount_cents)] for parked in report.set_aside],
-        title="Not counted in",
+        title="Not included",
     )
-    yield Hint("See `popug events dead`; once retried, these fall on the first open day.")
+    yield Hint("See `popug events dead`; after a retry they count on the first open day.")
 
 
 def _count(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Commands: analytics."""
+"""The command that shows analytics."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -28,14 +28,12 @@ def analytics(
     date_: Annotated[
         str | None, typer.Option("--date", metavar="DATE", help="A date, today or yesterday; today by default.")
     ] = None,
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="TIME", help="Only what was recorded by then.")
-    ] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only entries recorded by then.")] = None,
 ) -> None:
-    """Show management's income, how many are in the red, and the dearest tasks."""
+    """Show management's income, the number of people in the red, and the most expensive tasks."""
     time = None if as_of is None else parse_time(as_of)
-    answer = context.perform(GetAnalytics(day=day_option(context, date_), as_of_time=time))
-    context.show(answer, lambda: _screen(context, answer, time))
+    answer = context.backends.perform(GetAnalytics(day=day_option(context, date_), as_of_time=time))
+    context.screen.show(answer, lambda: _screen(context, answer, time))
 
 
 def _screen(context: CommandContext, answer: Analytics, as_of: datetime | None) -> Iterator[Block]:
@@ -51,8 +49,8 @@ def _screen(context: CommandContext, answer: Analytics, as_of: datetime | None) 
 
 
 def _income_sparkline(context: CommandContext, day: date, as_of: datetime | None) -> Iterator[Block]:
-    """The income of the month so far as a line of one character a day; nothing for an eye that cannot see it."""
-    days = context.perform(GetIncome(from_date=day.replace(day=1), to_date=day, as_of_time=as_of)).days
+    """Yield the month's income up to ``day`` as a line of one character a day; nothing in plain mode."""
+    days = context.backends.perform(GetIncome(from_date=day.replace(day=1), to_date=day, as_of_time=as_of)).days
     if len(days) < 2 or context.printer.plain:
         return
     values = [income_day.income_cents for income_day in days]

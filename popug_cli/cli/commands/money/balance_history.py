@@ -1,4 +1,4 @@
-"""How a balance went, day by day, from the statement."""
+"""A balance day by day, computed from the statement."""
 
 from datetime import date, datetime, timedelta
 
@@ -14,7 +14,7 @@ CHART_WIDTH = 24
 
 
 class DayBalance(msgspec.Struct, frozen=True):
-    """What somebody had at the end of a business date, and what that date did to it."""
+    """The balance at the end of a business date, and its change on that date."""
 
     business_date: date
     balance_cents: int
@@ -24,21 +24,26 @@ class DayBalance(msgspec.Struct, frozen=True):
 def balances(
     context: CommandContext, username: str | None, last: date, days: int, as_of: datetime | None, *, with_next: bool
 ) -> list[DayBalance]:
-    """The balance at the end of each of some days up to the last one, and of those after it that have entries."""
+    """Return the balance at the end of each of ``days`` days up to ``last``.
+
+    ``with_next`` adds the day after ``last`` if it has entries.
+    """
     first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
-    to_date = context.backend.calendar.next_day(last) if with_next else last
-    statement = context.perform(GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of))
+    to_date = context.backends.active.calendar.next_day(last) if with_next else last
+    statement = context.backends.perform(
+        GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of)
+    )
     last = max([last, *(entry.business_date for entry in statement.entries[-1:])])
     ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
     daily_balances, balance_cents = list[DayBalance](), statement.opening_balance_cents
-    for day in context.backend.calendar.days(first, last):
+    for day in context.backends.active.calendar.days(first, last):
         balance_before, balance_cents = balance_cents, ends.get(day, balance_cents)
         daily_balances.append(DayBalance(day, balance_cents, balance_cents - balance_before))
     return daily_balances
 
 
 def history_table(context: CommandContext, daily_balances: list[DayBalance]) -> Table:
-    """A line a day, with a bar for the balance."""
+    """Return a table with a row and a bar for each day."""
     values = [day.balance_cents for day in daily_balances]
     pictures = charts.bars(values, CHART_WIDTH, ascii_only=context.printer.only_ascii)
     columns = (

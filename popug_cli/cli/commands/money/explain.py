@@ -1,4 +1,4 @@
-"""Commands: explain."""
+"""Commands that explain a figure: balance, income, task."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -11,7 +11,7 @@ from popug_cli.cli.output.blocks import Block, Heading
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
 
-explain = typer.Typer(help="Say why a figure is what it is, down to events and draws.", no_args_is_help=True)
+explain = typer.Typer(help="Explain a figure, down to events and draws.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -22,10 +22,14 @@ def register(program: typer.Typer) -> None:
 @command(explain, "balance")
 def balance(
     context: CommandContext,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Somebody's; your own by default.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A username; by default your own.")] = None,
 ) -> None:
-    """Say why a balance is what it is: what was brought forward, and each entry since with its causes."""
-    _show(context, context.perform(ExplainBalance(username=name)), f"The balance of {name}" if name else "Your balance")
+    """Explain a balance: the amount brought forward, and each entry since then with its causes."""
+    _show(
+        context,
+        context.backends.perform(ExplainBalance(username=name)),
+        f"The balance of {name}" if name else "Your balance",
+    )
 
 
 @command(explain, "income")
@@ -33,21 +37,21 @@ def income(
     context: CommandContext,
     date: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
 ) -> None:
-    """Say why management's income of a date is what it is."""
-    answer = context.perform(ExplainIncome(day=day_option(context, date)))
+    """Explain management's income of a date."""
+    answer = context.backends.perform(ExplainIncome(day=day_option(context, date)))
     _show(context, answer, f"Management income of {date or 'today'}")
 
 
 @command(explain, "task")
 def task(
-    context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task.")]
+    context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task's number.")]
 ) -> None:
-    """Say what a task did to the balances that you may see, and why."""
-    _show(context, context.perform(ExplainTask(number=number)), f"What #{number} came to")
+    """Explain what a task did to the balances that you may see."""
+    _show(context, context.backends.perform(ExplainTask(number=number)), f"The sum of the entries of #{number}")
 
 
 def _show(context: CommandContext, answer: Explanation, figure: str) -> None:
-    context.show(answer, lambda: _tree(context, answer, figure))
+    context.screen.show(answer, lambda: _tree(context, answer, figure))
 
 
 def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator[Block]:
@@ -55,7 +59,7 @@ def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator
     for reason in answer.because:
         yield from _lines(context, reason, "  ")
     if not answer.because:
-        yield "  There is nothing behind it."
+        yield "  There are no entries."
 
 
 def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Iterator[Block]:
@@ -72,6 +76,6 @@ def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Ite
 def _when(context: CommandContext, reason: ExplanationNode) -> str:
     if reason.occurred_at is None:
         return ""
-    occurred = context.local_time(reason.occurred_at)
-    recorded = context.local_time(reason.recorded_at) if reason.recorded_at else occurred
+    occurred = context.screen.local_time(reason.occurred_at)
+    recorded = context.screen.local_time(reason.recorded_at) if reason.recorded_at else occurred
     return f" ({occurred})" if recorded == occurred else f" ({occurred}, recorded {recorded})"

@@ -1,4 +1,4 @@
-"""Commands: ledger."""
+"""Commands for the ledger: verify, correct, export."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +28,13 @@ ENTRIES_AT_ONCE = 5_000
 
 
 class LedgerExport(msgspec.Struct, frozen=True):
-    """Where an export went and how large it is."""
+    """The path of an export, and its size."""
 
     path: str
     bytes: int
 
 
-ledger = typer.Typer(help="Prove, correct and export the ledger.", no_args_is_help=True)
+ledger = typer.Typer(help="Verify, correct and export the ledger.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -46,12 +46,12 @@ def register(program: typer.Typer) -> None:
 def verify(
     context: CommandContext,
     head: Annotated[
-        str | None, typer.Option("--head", metavar="HASH", help="A head that was kept, such as a payout mail's.")
+        str | None, typer.Option("--head", metavar="HASH", help="A head of the hash chain, such as a payout mail's.")
     ] = None,
 ) -> None:
-    """Prove the log's hash chain, every entry and every draw; exit 7 and the first wrong thing if they are not so."""
-    proof = context.perform(VerifyLedger(head=head))
-    context.show(proof, lambda: _proof(proof, head))
+    """Verify the log's hash chain, every entry and every draw; exit 7 with the first violation."""
+    proof = context.backends.perform(VerifyLedger(head=head))
+    context.screen.show(proof, lambda: _proof(proof, head))
     if not proof.ok:
         raise typer.Exit(INTEGRITY_FAILED)
 
@@ -59,12 +59,12 @@ def verify(
 @command(ledger, "correct")
 def correct(
     context: CommandContext,
-    entry_id: Annotated[str, typer.Argument(metavar="ENTRY_ID", help="The entry that is wrong.")],
+    entry_id: Annotated[str, typer.Argument(metavar="ENTRY_ID", help="The id of the wrong entry.")],
     reason: Annotated[str, typer.Option("--reason", metavar="R", help="Why it is wrong, for the record.")],
 ) -> None:
-    """Post the entry that reverses a wrong fee or reward, in the open day; nothing is changed or removed."""
-    entry = context.perform(CorrectEntry(entry_id=entry_id, reason=reason))
-    context.show(entry, lambda: [_reversal(entry)])
+    """Reverse a wrong fee or reward by a new entry in the open day; no entry is changed or removed."""
+    entry = context.backends.perform(CorrectEntry(entry_id=entry_id, reason=reason))
+    context.screen.show(entry, lambda: [_reversal(entry)])
 
 
 def _reversal(entry: Entry) -> str:
@@ -76,46 +76,49 @@ def _reversal(entry: Entry) -> str:
 @command(ledger, "export")
 def export(
     context: CommandContext,
-    format_: Annotated[JournalFormat, typer.Option("--format", help="Whose format it is written in.")],
+    format_: Annotated[JournalFormat, typer.Option("--format", help="Output format.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write the whole ledger for another program, with every account's balance at every day's end to check it by."""
+    """Export the whole ledger for another program, with each account's balance at each day's end as a check."""
     if out is None or is_stdout(out):
         for chunk in _journal(context, format_):
             context.printer.write(chunk)
         return
-    written = write_new_file(out, context.with_progress("Exporting", _journal(context, format_)), force=force)
+    written = write_new_file(out, context.screen.with_progress("Exporting", _journal(context, format_)), force=force)
     exported = LedgerExport(str(out), out.stat().st_size)
-    context.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
 
 
 def _journal(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
-    """The chunks of a journal, made as they are taken; what is entered meanwhile is left out."""
-    chunk = context.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
+    """Return the chunks of a journal, made lazily. Entries posted during the export are left out."""
+    chunk = context.backends.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
     return WRITERS[format_](_lines(context, chunk), _ends(context, chunk.up_to))
 
 
 def _lines(context: CommandContext, chunk: LedgerChunk) -> Iterator[LedgerLine]:
     while chunk.lines:
         yield from chunk.lines
-        chunk = context.perform(ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=ENTRIES_AT_ONCE))
+        chunk = context.backends.perform(
+            ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=ENTRIES_AT_ONCE)
+        )
 
 
 def _ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
     after: str | None = ""
     while after is not None:
-        page = context.perform(ExportDayEnds(up_to=up_to, after=after))
+        page = context.backends.perform(ExportDayEnds(up_to=up_to, after=after))
         yield from page.ends
         after = page.after
 
 
 def _proof(proof: LedgerProof, head: str | None) -> Iterator[Block]:
     if proof.ok:
-        yield f"The ledger holds: {proof.entries:,} {'entry' if proof.entries == 1 else 'entries'}, every draw proved."
+        entries = f"{proof.entries:,} {'entry' if proof.entries == 1 else 'entries'}"
+        yield f"The ledger is intact: {entries}, every draw verified."
         if head is not None:
             yield "The head that you gave is part of this history."
     else:
-        yield f"The ledger cannot be believed. {proof.first_wrong}"
-        yield Hint("Keep a copy of the home as it is; `popug doctor` names all that is wrong.")
+        yield f"The ledger is not intact. {proof.first_wrong}"
+        yield Hint("Keep a copy of the home as it is; `popug doctor` lists all violations.")
     yield f"Head of the hash chain: {proof.head}"

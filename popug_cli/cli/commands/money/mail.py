@@ -1,4 +1,4 @@
-"""Commands: mail."""
+"""Commands for payout mail: list, show, send, retry."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -22,7 +22,7 @@ from popug_cli.messages.mail import (
 
 MailIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The mail's id, from `popug mail list`.")]
 
-mail = typer.Typer(help="See and send payout mail.", no_args_is_help=True)
+mail = typer.Typer(help="Show and send payout mail.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -33,43 +33,45 @@ def register(program: typer.Typer) -> None:
 @command(mail, "list")
 def list_(
     context: CommandContext,
-    status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails that stand there.")] = None,
+    status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails with this status.")] = None,
 ) -> None:
     """List payout mails, oldest first."""
-    mails = context.perform(ListMails(status=status))
-    context.show(mails, lambda: [_table(mails)])
+    mails = context.backends.perform(ListMails(status=status))
+    context.screen.show(mails, lambda: [_table(mails)])
 
 
 @command(mail, "show")
 def show(context: CommandContext, mail_id: MailIdArgument) -> None:
     """Show one payout mail with its text."""
-    mail = context.perform(ShowMail(mail_id=mail_id))
-    context.show(mail, lambda: _details(context, mail))
+    mail = context.backends.perform(ShowMail(mail_id=mail_id))
+    context.screen.show(mail, lambda: _details(context, mail))
 
 
 @command(mail, "send")
 def send(
     context: CommandContext,
-    yes: Annotated[bool, typer.Option("--yes", help="Send also what was held back by a restore.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Also send mail that a restore held back.")] = False,
 ) -> None:
-    """Send all payout mail that is queued."""
-    result = context.perform(SendMail(release=yes))
+    """Send all queued payout mail."""
+    result = context.backends.perform(SendMail(release=yes))
     if result.held:
-        context.confirm(
+        context.screen.confirm(
             f"{_mails(result.held)} held back since a restore and may have been sent before. Send now?", yes=yes
         )
-        released = context.perform(SendMail(release=True))
+        released = context.backends.perform(SendMail(release=True))
         result = MailRunResult(
             result.sent + released.sent, released.queued, result.failed + released.failed, released.held
         )
-    context.show(result, lambda: _run(result))
+    context.screen.show(result, lambda: _run(result))
 
 
 @command(mail, "retry")
 def retry(context: CommandContext, mail_id: MailIdArgument) -> None:
     """Queue a failed mail again."""
-    mail = context.perform(RetryMail(mail_id=mail_id))
-    context.show(mail, lambda: [f"The mail to {mail.to} is {mail.status}.", Hint("Run `popug mail send` to send it.")])
+    mail = context.backends.perform(RetryMail(mail_id=mail_id))
+    context.screen.show(
+        mail, lambda: [f"The mail to {mail.to} is {mail.status}.", Hint("Run `popug mail send` to send it.")]
+    )
 
 
 def _table(mails: Mails) -> Table:
@@ -109,7 +111,7 @@ def _details(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
     yield f"Message-ID  {mail.message_id}"
     yield f"Status      {_status(mail)}, tried {mail.attempts} time{'' if mail.attempts == 1 else 's'}"
     if mail.sent_at:
-        yield f"Sent        {context.local_time(mail.sent_at)}"
+        yield f"Sent        {context.screen.local_time(mail.sent_at)}"
     if mail.last_error:
         yield f"Last error  {mail.last_error}"
     yield ""
@@ -119,7 +121,7 @@ def _details(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
 def _run(result: MailRunResult) -> Iterator[Block]:
     yield f"{_mails(result.sent)} sent, {result.queued} still to be sent."
     if result.failed:
-        yield f"{_mails(result.failed)} refused for good."
+        yield f"{_mails(result.failed)} rejected permanently."
         yield Hint("Run `popug mail list --status failed` for the reasons, `popug mail retry ID` to try again.")
 
 

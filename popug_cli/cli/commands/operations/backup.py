@@ -21,23 +21,26 @@ def register(program: typer.Typer) -> None:
 def backup(
     context: CommandContext,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A new file; one under the home's backups by default.")
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A new file; by default one in the home's backups directory."),
     ] = None,
 ) -> None:
-    """Copy database and settings, but no keys, into one file while others go on working; verified before it is told."""
-    answer = context.perform(BackUp(path=None if file is None else str(file)))
-    context.show(answer, lambda: [f"The backup is {answer.path} ({answer.bytes:,} bytes), verified."])
+    """Copy database and settings, but no keys, into one file and verify it; other commands keep working."""
+    answer = context.backends.perform(BackUp(path=None if file is None else str(file)))
+    context.screen.show(answer, lambda: [f"Wrote the backup {answer.path} ({answer.bytes:,} bytes) and verified it."])
 
 
 @command(commands, "restore")
 def restore(
     context: CommandContext,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `popug backup` wrote.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `popug backup`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Put a backup in the place of the home, which is kept beside it; ends all logins and holds queued mail."""
-    context.confirm(f"This puts {file} in the place of the company in {context.home.root}.", yes=yes)
-    answer = context.perform(Restore(path=str(file)))
-    old_home_note = [f"What was there before is kept in {answer.replaced}."] if answer.replaced else []
-    hint = Hint("All must log in again. Queued mail is held: see `popug mail list`, then `popug mail send --yes`.")
-    context.show(answer, lambda: [f"The company of {file} lives in {answer.path} now.", *old_home_note, hint])
+    """Replace the home with a backup and keep the old home next to it; ends all logins and holds queued mail."""
+    context.screen.confirm(f"This replaces the company in {context.home.root} with {file}.", yes=yes)
+    answer = context.backends.perform(Restore(path=str(file)))
+    old_home_note = [f"The old home is kept in {answer.replaced}."] if answer.replaced else []
+    hint = Hint(
+        "All users must log in again. Queued mail is held: see `popug mail list`, then `popug mail send --yes`."
+    )
+    context.screen.show(answer, lambda: [f"Restored {file} to {answer.path}.", *old_home_note, hint])

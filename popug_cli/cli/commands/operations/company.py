@@ -1,4 +1,4 @@
-"""Commands for the home as a whole: settings, permissions, health."""
+"""Commands for the whole company: settings, permissions, health checks."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -20,7 +20,7 @@ from popug_cli.messages.company import (
 )
 
 commands = typer.Typer()
-config = typer.Typer(help="See and write the settings of the home.", no_args_is_help=True)
+config = typer.Typer(help="Show and change the settings of the home.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -31,41 +31,41 @@ def register(program: typer.Typer) -> None:
 
 @command(config, "show")
 def show(context: CommandContext) -> None:
-    """Show every setting, its value and where that comes from."""
-    settings = context.perform(ShowSettings())
-    context.show(settings, lambda: _settings(settings))
+    """Show every setting, its value and the source of the value."""
+    settings = context.backends.perform(ShowSettings())
+    context.screen.show(settings, lambda: _settings(settings))
 
 
 @command(config, "set")
 def set_(
     context: CommandContext,
     key: Annotated[str, typer.Argument(help="The setting, such as mail.transport.")],
-    value: Annotated[str, typer.Argument(help="Its new value.")],
+    value: Annotated[str, typer.Argument(help="The new value.")],
 ) -> None:
-    """Write a setting into the home's config.toml."""
-    settings = context.perform(SetSetting(key=key, value=value))
+    """Write a setting to the home's config.toml."""
+    settings = context.backends.perform(SetSetting(key=key, value=value))
     written = next(line for line in settings.settings if line.key == key)
-    context.show(settings, lambda: [f"{key} is {_value_text(written.value)} now (from {written.source})."])
+    context.screen.show(settings, lambda: [f"{key} is now {_value_text(written.value)} (from {written.source})."])
 
 
 @command(commands, "doctor")
 def doctor(context: CommandContext) -> None:
-    """Check that everything the books promise holds."""
-    health = context.perform(CheckHealth())
-    context.show(health, lambda: _health(health))
+    """Check all invariants of the ledger and the log."""
+    health = context.backends.perform(CheckHealth())
+    context.screen.show(health, lambda: _health(health))
     if not health.ok:
         raise typer.Exit(7)
 
 
 @command(commands, "permissions")
 def permissions(context: CommandContext) -> None:
-    """Show who may do what."""
-    answer = context.perform(ShowPermissions())
-    context.show(answer, lambda: [_permissions(answer)])
+    """Show which roles may run which command."""
+    answer = context.backends.perform(ShowPermissions())
+    context.screen.show(answer, lambda: [_permissions(answer)])
 
 
 def _settings(settings: SettingList) -> Iterator[Block]:
-    columns = [Column("setting"), Column("value"), Column("from"), Column("what it is for", shrinks=True)]
+    columns = [Column("setting"), Column("value"), Column("from"), Column("purpose", shrinks=True)]
     rows = [[line.key, _value_text(line.value), line.source, line.help] for line in settings.settings]
     yield f"Home {settings.home}, time zone {settings.time_zone}"
     yield Table(columns, rows)
@@ -81,18 +81,18 @@ def _health(health: Health) -> Iterator[Block]:
     yield from (f"{check.name}: {check.detail}" for check in health.checks if check.ok and "warning:" in check.detail)
     failed = [check for check in health.checks if not check.ok]
     if not failed:
-        yield f"All {len(health.checks)} checks hold."
+        yield f"All {len(health.checks)} checks passed."
         yield f"Head of the hash chain: {health.head}"
         return
     for check in failed:
         yield f"{check.name}: {check.detail}"
     yield f"Head of the hash chain: {health.head}"
-    yield Hint("Keep a copy of the home as it is; a good one may lie under backups/.")
+    yield Hint("Keep a copy of the home as it is; backups/ may hold a good one.")
 
 
 def _permissions(answer: Permissions) -> Table:
-    """Each command once, whichever messages it sends; who may run it may send all of them."""
-    columns = [Column("command"), Column("who may"), Column("about others"), Column("token scope")]
+    """Return a row for each command. A role may run a command if it may send all of the command's messages."""
+    columns = [Column("command"), Column("allowed to"), Column("for other users"), Column("token scope")]
     commands: dict[str, list[PermissionLine]] = {}
     for line in answer.permissions:
         commands.setdefault(line.command, []).append(line)
@@ -102,7 +102,7 @@ def _permissions(answer: Permissions) -> Table:
 def _command_row(command: str, lines: list[PermissionLine]) -> list[str]:
     token_lines = [line for line in lines if line.access is Access.TOKEN]
     if not token_lines:
-        return [command, "anybody" if lines[0].access is Access.PUBLIC else "the operator", "", ""]
+        return [command, "anyone" if lines[0].access is Access.PUBLIC else "the operator", "", ""]
     allowed_roles = [role for role in Role if all(role in line.roles for line in token_lines)]
     roles_for_others = [role for role in allowed_roles if any(role in line.others for line in token_lines)]
     scopes = {scope for line in token_lines for scope in line.scopes}

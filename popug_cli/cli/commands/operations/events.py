@@ -1,4 +1,4 @@
-"""Commands about the log of events, its consumers and its dead letters."""
+"""Commands for the event log, its consumers and its dead letters."""
 
 import json
 from collections.abc import Iterator
@@ -33,12 +33,14 @@ from popug_cli.messages.bus import (
 )
 from popug_cli.platform.files import replace_file
 
-TypeOption = Annotated[str | None, typer.Option("--type", help="Only this type, full or by its middle name.")]
-SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only what is about this id.")]
-ActorOption = Annotated[str | None, typer.Option("--actor", help="Only what this person did.")]
-AfterOption = Annotated[int, typer.Option("--after", min=0, max=2**53, help="Only what comes after this sequence.")]
+TypeOption = Annotated[
+    str | None, typer.Option("--type", help="Only this type; give its full name or the middle part of it.")
+]
+SubjectOption = Annotated[str | None, typer.Option("--subject", help="Only events about this id.")]
+ActorOption = Annotated[str | None, typer.Option("--actor", help="Only events that this user caused.")]
+AfterOption = Annotated[int, typer.Option("--after", min=0, max=2**53, help="Only events after this sequence number.")]
 
-events = typer.Typer(help="Look into the log of events and help its consumers.", no_args_is_help=True)
+events = typer.Typer(help="Inspect the event log and repair its consumers.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -53,18 +55,18 @@ def list_(
     subject: SubjectOption = None,
     actor: ActorOption = None,
     after: AfterOption = 0,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Show at most N.")] = None,
 ) -> None:
     """List events in the order of the log."""
-    page = context.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
-    context.show(page, lambda: [_events(context, page)])
+    page = context.backends.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    context.screen.show(page, lambda: [_events(context, page)])
 
 
 @command(events, "show")
 def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
-    """Show one event as it stands in the log."""
-    envelope = context.perform(ShowEvent(event_id=event_id))
-    context.show(envelope, lambda: [json.dumps(envelope, indent=2)])
+    """Show one event as stored in the log."""
+    envelope = context.backends.perform(ShowEvent(event_id=event_id))
+    context.screen.show(envelope, lambda: [json.dumps(envelope, indent=2)])
 
 
 @command(events, "follow")
@@ -72,7 +74,9 @@ def follow(
     context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
 ) -> None:
     """Print events as they happen, one JSON line each, until interrupted."""
-    for events in context.backend.follow(ListEvents(type=type_, subject=subject, after=after), context.token):
+    for events in context.backends.active.follow(
+        ListEvents(type=type_, subject=subject, after=after), context.backends.token
+    ):
         for envelope in events:
             context.printer.document(envelope)
         context.printer.out.flush()
@@ -80,42 +84,42 @@ def follow(
 
 @command(events, "status")
 def status(context: CommandContext) -> None:
-    """Show how far every consumer has read, and what it has set aside."""
-    answer = context.perform(ShowBusStatus())
-    context.show(answer, lambda: _status(answer))
+    """Show the position of each consumer, and how many events it has parked."""
+    answer = context.backends.perform(ShowBusStatus())
+    context.screen.show(answer, lambda: _status(answer))
 
 
 @command(events, "dead")
 def dead(context: CommandContext) -> None:
-    """List the events that a consumer could not take, why, and the money that hangs on them."""
-    letters = context.perform(ListDeadLetters())
-    context.show(letters, lambda: _dead_letters(letters))
+    """List the events on which a consumer failed, the errors, and the amounts at stake."""
+    letters = context.backends.perform(ListDeadLetters())
+    context.screen.show(letters, lambda: _dead_letters(letters))
 
 
 @command(events, "retry")
 def retry(
     context: CommandContext,
     dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Try all of them.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
 ) -> None:
-    """Try a dead letter again, and then what waits behind it, in order."""
+    """Retry a dead letter, and then the events that wait behind it, in order."""
     if (dead_id is None) != all_:
         raise InvalidInput(
-            "usage", "Name one dead letter, or say --all.", hint="Run `popug events dead` for the numbers."
+            "usage", "Name one dead letter, or give --all.", hint="Run `popug events dead` for the numbers."
         )
-    answer = context.perform(RetryDeadLetters(dead_id=dead_id))
-    context.show(answer, lambda: [f"{answer.retried} done now, {answer.still_dead} could not be taken again."])
+    answer = context.backends.perform(RetryDeadLetters(dead_id=dead_id))
+    context.screen.show(answer, lambda: [f"{answer.retried} processed, {answer.still_dead} failed again."])
 
 
 @command(events, "drop")
 def drop(
     context: CommandContext,
     dead_id: Annotated[int, typer.Argument(help="The number that `popug events dead` shows.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept for ever.")],
+    reason: Annotated[str, typer.Option("--reason", help="The reason; the log keeps it permanently.")],
 ) -> None:
-    """Give a dead letter up: what it should have done will never be done."""
-    dropped = context.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
-    context.show(dropped, lambda: _dropped(dropped))
+    """Discard a dead letter; its effects are skipped permanently."""
+    dropped = context.backends.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
+    context.screen.show(dropped, lambda: _dropped(dropped))
 
 
 @command(events, "replay")
@@ -123,9 +127,9 @@ def replay(
     context: CommandContext,
     verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False,
 ) -> None:
-    """Build the read models anew from the log, or compare them with it."""
-    report = context.perform(ReplayEvents(verify=verify))
-    context.show(
+    """Rebuild the read models from the log, or compare them with it."""
+    report = context.backends.perform(ReplayEvents(verify=verify))
+    context.screen.show(
         report,
         lambda: (
             [f"{report.events} events read, {len(report.differences)} differences."]
@@ -143,18 +147,18 @@ def replay(
 def trace(
     context: CommandContext, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
 ) -> None:
-    """Show the whole chain of a task: every event, its cause, and who has taken it."""
-    answer = context.perform(TraceTask(number=number))
-    context.show(answer, lambda: [_trace(context, answer)])
+    """Show the whole chain of a task: every event, its cause, and the consumers that processed it."""
+    answer = context.backends.perform(TraceTask(number=number))
+    context.screen.show(answer, lambda: [_trace(context, answer)])
 
 
 @command(events, "schemas")
 def schemas(
     context: CommandContext,
-    out: Annotated[Path | None, typer.Option("--out", help="Write one file each into this directory.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write a file for each event into this directory.")] = None,
 ) -> None:
     """Print the JSON Schema of every event, or write them to files."""
-    answer = context.perform(ShowSchemas())
+    answer = context.backends.perform(ShowSchemas())
     if out is None:
         context.printer.document(answer)
         return
@@ -164,7 +168,7 @@ def schemas(
             replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
     except OSError as error:
         raise unwritable(out, error) from error
-    context.show(answer, lambda: [f"{len(answer.schemas)} schemas are in {out} now."])
+    context.screen.show(answer, lambda: [f"Wrote {len(answer.schemas)} schemas to {out}."])
 
 
 def _events(context: CommandContext, page: EventPage) -> Table:
@@ -176,14 +180,16 @@ def _events(context: CommandContext, page: EventPage) -> Table:
         Column("subject", drop_priority=3),
         Column("id"),
     ]
-    return Table(columns, [_event_row(context, envelope) for envelope in page.events], empty="No events fit.")
+    return Table(
+        columns, [_event_row(context, envelope) for envelope in page.events], empty="There are no such events."
+    )
 
 
 def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
     values = [str(envelope.get(name, "")) for name in ("sequence", "time", "type", "actor", "subject", "id")]
     sequence, at, type_, actor, subject, event_id = values
     with suppress(ValueError):
-        at = context.local_time(from_rfc3339(at))
+        at = context.screen.local_time(from_rfc3339(at))
     return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
 
 
@@ -193,7 +199,7 @@ def _status(answer: BusStatus) -> Iterator[Block]:
     yield f"The log ends at {answer.last_sequence}."
     yield Table(columns, rows)
     for unknown in answer.unknown:
-        yield f"{unknown.count} events of a type that this program does not know are kept and skipped: {unknown.type}"
+        yield f"{unknown.count} events of a type that this program does not know are skipped: {unknown.type}"
     yield from answer.problems
     if any(c.dead for c in answer.consumers):
         yield Hint("Next: popug events dead")
@@ -208,7 +214,7 @@ def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
         Column("tries", align_right=True),
         Column("behind it", align_right=True),
         Column("at stake", align_right=True),
-        Column("why", shrinks=True),
+        Column("error", shrinks=True),
     ]
     rows = [
         [
@@ -223,7 +229,7 @@ def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
         ]
         for letter in letters.dead
     ]
-    yield Table(columns, rows, empty="No event is set aside.")
+    yield Table(columns, rows, empty="No event is parked.")
     if rows:
         yield Hint("Next: popug events retry NO, or popug events drop NO --reason WHY")
 
@@ -231,14 +237,14 @@ def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
 def _dropped(dropped: DroppedLetter) -> Iterator[Block]:
     yield "Dropped; the reason is in the log."
     stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
-    yield f"Left undone for good: what {dropped.consumer} would have made of {dropped.type}{stake}."
+    yield f"{dropped.consumer} skips this {dropped.type} permanently{stake}."
 
 
 def _occurred(context: CommandContext, step: TraceLine) -> str:
-    """When that happened for which an entry was posted, where that was at another minute."""
-    if step.occurred_at is None or context.local_time(step.occurred_at) == context.local_time(step.at):
+    """Return when the cause of a posted entry occurred, if not in the minute in which the event was published."""
+    if step.occurred_at is None or context.screen.local_time(step.occurred_at) == context.screen.local_time(step.at):
         return ""
-    return f", occurred {context.local_time(step.occurred_at)}"
+    return f", occurred {context.screen.local_time(step.occurred_at)}"
 
 
 def _trace(context: CommandContext, answer: Trace) -> Table:
@@ -247,15 +253,15 @@ def _trace(context: CommandContext, answer: Trace) -> Table:
         Column("time", drop_priority=1),
         Column("event"),
         Column("actor", shrinks=True, drop_priority=2),
-        Column("because of"),
+        Column("cause"),
         Column("what", shrinks=True),
-        Column("taken by", shrinks=True),
+        Column("processed by", shrinks=True),
     ]
     numbers = {step.event_id: str(step.sequence) for step in answer.steps}
     rows = [
         [
             str(step.sequence),
-            context.local_time(step.at),
+            context.screen.local_time(step.at),
             step.event,
             step.actor,
             numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),

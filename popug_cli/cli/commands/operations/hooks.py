@@ -1,4 +1,4 @@
-"""Commands: hooks, and telling what came of them."""
+"""Commands for hooks, and the printer of their errors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from popug_cli.messages.hooks import Hook, Hooks, ListHooks, RetryHook, TryHook,
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's file name, from `popug hooks list`.")]
 
-hooks = typer.Typer(help="Programs of your own that hear of events.", no_args_is_help=True)
+hooks = typer.Typer(help="Your own programs that receive events.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -23,9 +23,9 @@ def register(program: typer.Typer) -> None:
 
 @command(hooks, "list")
 def list_(context: CommandContext) -> None:
-    """List the hooks in the home, how far each has come, and what it could not take."""
-    hooks = context.perform(ListHooks())
-    context.show(hooks, lambda: _list(context, hooks))
+    """List the home's hooks, how many events each has to process, and on which it failed."""
+    hooks = context.backends.perform(ListHooks())
+    context.screen.show(hooks, lambda: _list(context, hooks))
 
 
 @command(hooks, "test")
@@ -33,30 +33,30 @@ def try_(
     context: CommandContext,
     name: NameArgument,
     event: Annotated[
-        str | None, typer.Option("--event", metavar="EVENT_ID", help="Give it this event; else the last of its kind.")
+        str | None, typer.Option("--event", metavar="EVENT_ID", help="Use this event; by default the last of its kind.")
     ] = None,
 ) -> None:
-    """Run a hook once, now, with an event on its stdin, and show what it wrote; nothing is remembered of it."""
-    trial = context.perform(TryHook(name=name, event_id=event))
-    context.show(trial, lambda: _trial(name, trial))
+    """Run a hook once with an event on its stdin, and show its output; the run is not recorded."""
+    trial = context.backends.perform(TryHook(name=name, event_id=event))
+    context.screen.show(trial, lambda: _trial(name, trial))
 
 
 @command(hooks, "retry")
 def retry(context: CommandContext, name: NameArgument) -> None:
-    """Have a hook given once more what it could not take, by the scheduler or the server."""
-    answer = context.perform(RetryHook(name=name))
+    """Queue a hook's dead letters again; the scheduler or the server runs it."""
+    answer = context.backends.perform(RetryHook(name=name))
     events = "1 event" if answer.queued == 1 else f"{answer.queued} events"
-    context.show(answer, lambda: [f"{events} will be given to {name} once more."])
+    context.screen.show(answer, lambda: [f"{events} will be given to {name} again."])
 
 
 @dataclass
 class HookReportPrinter:
-    """Tells what keeps hooks from being run."""
+    """Print the errors that keep hooks from running."""
 
     context: CommandContext
 
     def failed(self, error: PopugError) -> None:
-        """A look after the hooks could not be taken."""
+        """Print that the hooks could not be polled."""
         self.context.printer.error(error, as_json=self.context.as_json)
         self.context.printer.err.flush()
 
@@ -73,7 +73,9 @@ def _list(context: CommandContext, answer: Hooks) -> Iterator[Block]:
         columns, [_row(context, hook) for hook in answer.hooks], empty=f"There are no hooks in {answer.folder}."
     )
     if not answer.hooks:
-        yield Hint("Put an executable there that is called like an event, such as task_assigned, or any for all.")
+        yield Hint(
+            "Put an executable there that is named after an event, such as task_assigned, or any for all events."
+        )
     for hook in answer.hooks:
         if hook.last_error:
             yield f"{hook.name} failed: {hook.last_error}"
@@ -85,17 +87,17 @@ def _list(context: CommandContext, answer: Hooks) -> Iterator[Block]:
 
 
 def _row(context: CommandContext, hook: Hook) -> list[str]:
-    last = context.when(hook.last_run_at) if hook.last_run_at else "never"
-    again = f" at {context.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
+    last = context.screen.when(hook.last_run_at) if hook.last_run_at else "never"
+    again = (
+        f" at {context.screen.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
+    )
     return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last]
 
 
 def _trial(name: str, trial: TryHookResult) -> Iterator[Block]:
     type_ = str(trial.event.get("type", "")).removeprefix("popug.")
-    event_text = (
-        f"a sample of {type_}, which has not happened yet" if trial.is_sample else f"{type_} {trial.event['id']}"
-    )
-    yield f"{name} was given {event_text} and ended with exit {trial.exit}."
+    event_text = f"a sample of {type_}, because none exists yet" if trial.is_sample else f"{type_} {trial.event['id']}"
+    yield f"{name} was given {event_text} and ended with exit status {trial.exit}."
     if trial.output:
         yield trial.output.rstrip("\n")
     else:

@@ -1,4 +1,4 @@
-"""Commands: the scheduler, and what has it run by cron or systemd."""
+"""Commands for the scheduler, and for its installation in cron or systemd."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DEFAULT_TIME = "00:05"
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 AtOption = Annotated[
-    str, typer.Option("--at", metavar="HH:MM", help="When yesterday is closed, by the company's clocks.")
+    str, typer.Option("--at", metavar="HH:MM", help="When to close yesterday, in the company's time zone.")
 ]
 
 group = typer.Typer()
@@ -40,13 +40,13 @@ def scheduler(
         typer.Option(
             "--at",
             metavar="HH:MM",
-            help="When yesterday is closed, by the company's clocks: 00:05, with --once any time.",
+            help="When to close yesterday, in the company's time zone; by default 00:05, with --once at any time.",
         ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Do what is due, and end.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Close more than 31 days at once.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due, then exit.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Allow more than 31 days to be closed at once.")] = False,
 ) -> None:
-    """Close each day, send mail, retry events and run hooks by itself, in the foreground until SIGINT or SIGTERM."""
+    """Close each day, send mail, retry events and run hooks, in the foreground until SIGINT or SIGTERM."""
     from popug_cli.daemon import hook_loop
     from popug_cli.daemon.scheduler import run_forever, run_once
 
@@ -62,7 +62,7 @@ def scheduler(
         raise InvalidInput(
             "needs_yes",
             f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
-            hint="Check the clock, then run `popug scheduler --once --yes` to say that you mean it.",
+            hint="Check the clock, then run `popug scheduler --once --yes` to confirm.",
             details={"days": run.next.overdue_days},
         )
     return None
@@ -71,46 +71,46 @@ def scheduler(
 @command(group, "install")
 def install(
     context: CommandContext,
-    cron: Annotated[bool, typer.Option("--cron", help="A line for the crontab.")] = False,
-    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a timer of systemd.")] = False,
+    cron: Annotated[bool, typer.Option("--cron", help="Print a line for the crontab.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Print a service and a timer for systemd.")] = False,
     at: AtOption = DEFAULT_TIME,
-    write: Annotated[bool, typer.Option("--write", help="Install it, instead of only printing it.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Install it instead of only printing it.")] = False,
 ) -> None:
-    """Print what has cron or systemd close each day; with --write install it."""
+    """Print what makes cron or systemd close each day; with --write install it."""
     from popug_cli.messages.principal import SCHEDULER
 
     if cron == systemd:
         raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
     minute = parse_minute(at)
-    schedule = context.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
+    schedule = context.backends.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
     close_schedule = installing.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
     plan = installing.cron_plan(close_schedule) if cron else installing.systemd_plan(close_schedule)
     if write:
         plan.write()
-    context.show(
+    context.screen.show(
         plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
     )
 
 
 def parse_minute(text: str) -> int:
-    """The minute of the day of a time such as ``00:05``; raises ``invalid_time``."""
+    """Return the minute of the day of a time such as ``00:05``; raises ``invalid_time``."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise InvalidInput(
-            "invalid_time", f"{text!r} is no time of day.", hint="Write it as 00:05.", details={"time": text}
+            "invalid_time", f"{text!r} is not a valid time of day.", hint="Write it as 00:05.", details={"time": text}
         )
     return int(match[1]) * 60 + int(match[2])
 
 
 @dataclass
 class SchedulerReportPrinter:
-    """Tells each thing in one line, as words or JSON; a warning that was the last one's is not said again."""
+    """Print each report on one line, as text or JSON. A warning that equals the last one is not repeated."""
 
     context: CommandContext
     _warned: str = ""
 
     def open_backend(self, progress: Progress) -> Any:
-        """The company, opened anew."""
+        """Return the company, newly opened."""
         from popug_cli.app import LocalBackend
 
         return LocalBackend(self.context.home, warn=self._warn, progress=progress)
@@ -125,21 +125,21 @@ class SchedulerReportPrinter:
         return LocalBackend(self.context.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
 
     def comes_next(self, schedule: Schedule) -> None:
-        """What will be done, and when."""
+        """Print what is due next, and when."""
         self._line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next(schedule)))
 
     def ran(self, run: ScheduledRunResult) -> None:
-        """One run is done."""
+        """Print the result of a run."""
         self._line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run(run))
 
     def ran_hooks(self, run: HookRunResult) -> None:
-        """The hooks were looked after once; nothing is said where there was nothing to do."""
+        """Print the number of hook runs, if there were any."""
         if run.done or run.failed:
             words = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
             self._line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: words)
 
     def failed(self, error: PopugError) -> None:
-        """A run could not be done."""
+        """Print the error of a failed run."""
         self.context.printer.error(error, as_json=self.context.as_json)
 
     def _line(self, document: dict[str, Any], words: Any) -> None:
@@ -162,9 +162,9 @@ def _run(run: ScheduledRunResult) -> str:
     if run.mail.queued:
         done.append(f"{run.mail.queued} still to be sent")
     if run.mail.failed:
-        done.append(f"{run.mail.failed} refused for good")
+        done.append(f"{run.mail.failed} rejected permanently")
     if run.set_aside:
-        done.append(f"{run.set_aside} events set aside (see `popug events dead`)")
+        done.append(f"{run.set_aside} events parked (see `popug events dead`)")
     if run.backup:
         done.append(f"backup {run.backup}")
     return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next(run.next)}."
@@ -183,7 +183,7 @@ def _next(schedule: Schedule) -> str:
     if schedule.closes_at is None:
         return "no day is open yet"
     if schedule.overdue_days:
-        return f"{schedule.closes} is to be closed now"
+        return f"{schedule.closes} is due now"
     local = Calendar(schedule.time_zone).local(schedule.closes_at)
     return f"next: {schedule.closes} is closed on {local:%Y-%m-%d at %H:%M} ({schedule.time_zone})"
 

@@ -1,13 +1,13 @@
-"""Commands: the server, and what has systemd run it."""
+"""Commands for the server, and for its installation in systemd."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,16 +18,18 @@ from popug_cli.cli.output.blocks import Hint
 from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.messages.scheduler import RunDue
 
+if TYPE_CHECKING:
+    from popug_cli.server.run import BackgroundWork, OpenForServer
+
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_PORT = 65_535
-BackgroundWork = Callable[[Any], AbstractContextManager[None]]
 
 SocketOption = Annotated[
     Path | None,
-    typer.Option("--socket", metavar="PATH", help="Listen on a socket outside the home as well.", dir_okay=False),
+    typer.Option("--socket", metavar="PATH", help="Also listen on a socket outside the home.", dir_okay=False),
 ]
 GroupOption = Annotated[
-    str | None, typer.Option("--group", metavar="NAME", help="The system's group that may use that socket.")
+    str | None, typer.Option("--group", metavar="NAME", help="The system group that may use that socket.")
 ]
 
 group = typer.Typer()
@@ -44,7 +46,7 @@ def serve(
     socket: SocketOption = None,
     group: GroupOption = None,
     listen: Annotated[
-        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Listen on an address of the network as well.")
+        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Also listen on a network address.")
     ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", metavar="FILE", help="The certificate for that address (PEM).")
@@ -53,13 +55,13 @@ def serve(
         Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's private key (PEM).")
     ] = None,
     behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="A proxy in front does TLS, so any address will do.")
+        bool, typer.Option("--behind-proxy", help="A proxy in front does TLS, so any address is allowed.")
     ] = False,
     scheduler: Annotated[
-        bool, typer.Option("--scheduler", help="Close each day, send mail and retry events by itself, too.")
+        bool, typer.Option("--scheduler", help="Also close each day, send mail and retry events.")
     ] = False,
 ) -> None:
-    """Serve this company to many people and programs, in the foreground until SIGINT or SIGTERM."""
+    """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit_now)
     try:
@@ -84,25 +86,27 @@ def serve(
 @command(group, "install")
 def install(
     context: CommandContext,
-    systemd: Annotated[bool, typer.Option("--systemd", help="A service and a socket of systemd.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Print a service and a socket for systemd.")] = False,
     socket: SocketOption = None,
     group: GroupOption = None,
 ) -> None:
-    """Print what has systemd serve this company: the service, locked in as far as it can be, and its socket."""
+    """Print a sandboxed service for systemd that serves this company, and its socket."""
     if not systemd:
-        raise InvalidInput("usage", "Say --systemd; there is nothing else yet.", hint="`popug serve install --systemd`")
+        raise InvalidInput(
+            "usage", "Give --systemd; nothing else is supported yet.", hint="`popug serve install --systemd`"
+        )
     plan = server_unit.plan(context.home, socket or server_unit.SOCKET, group or server_unit.GROUP)
-    context.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
+    context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
 @dataclass
 class ServerReportPrinter:
-    """Tells what the server does, in words or JSON."""
+    """Print what the server reports, as text or JSON."""
 
     context: CommandContext
 
     def listening(self, urls: list[str]) -> None:
-        """It answers from now on."""
+        """Print the addresses on which the server listens."""
         if self.context.as_json:
             home, process = str(self.context.home.root), os.getpid()
             self.context.printer.document({"event": "listening", "home": home, "urls": urls, "process": process})
@@ -111,12 +115,12 @@ class ServerReportPrinter:
         self.context.printer.out.flush()
 
     def warn(self, sentence: str) -> None:
-        """Something went wrong beside any answer."""
+        """Print a warning that belongs to no request."""
         self.context.printer.warn(sentence)
         self.context.printer.err.flush()
 
     def fault(self, error: Exception) -> None:
-        """A fault of the program's own, or of stored data."""
+        """Print an internal error, or an error in stored data."""
         if os.environ.get("POPUG_TRACEBACK"):
             from traceback import format_exception
 
@@ -126,12 +130,12 @@ class ServerReportPrinter:
 
 
 def _exit_now(number: int, frame: object) -> None:
-    """End at once: nothing is listened on yet, and what the file holds is whole."""
+    """Exit at once: the server does not listen yet, and the database is consistent."""
     os._exit(0)
 
 
-def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
-    """What else runs in the server's process: hooks, and the scheduler if asked for."""
+def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
+    """Return what else runs in the server's process: hooks and, if ``scheduler``, the scheduler."""
     from popug_cli.cli.commands.operations.hooks import HookReportPrinter
     from popug_cli.daemon import hook_loop
 
@@ -148,7 +152,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
     )
 
     @contextmanager
-    def both(open_backend: Any) -> Iterator[None]:
+    def both(open_backend: "OpenForServer") -> Iterator[None]:
         with run_due(open_backend), run_hooks(open_backend):
             yield
 
@@ -158,7 +162,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> BackgroundWork:
 def _socket_outside_home(
     context: CommandContext, path: Path | None, group: str | None
 ) -> tuple[Path | None, str | None]:
-    """Where to listen beside the home; raises ``usage`` for a place that the group could not reach."""
+    """Return the socket outside the home and its group; raises ``usage`` for a path in the home."""
     if path is None:
         if group is not None:
             raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
@@ -169,23 +173,23 @@ def _socket_outside_home(
     if path.is_relative_to(context.home.root) or path.resolve().is_relative_to(context.home.root.resolve()):
         raise InvalidInput(
             "usage",
-            f"{path} is in the home, which is for its owner only.",
+            f"{path} is in the home, which only its owner can access.",
             hint="Name a path outside it, such as /run/popug/popug.sock.",
         )
     return path, group
 
 
 def _address(text: str) -> tuple[str, int]:
-    """Host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
+    """Return host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or "/" in host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
-        raise InvalidInput("usage", f"{text!r} is no address with a port.", hint="Write it as 127.0.0.1:8020.")
+        raise InvalidInput("usage", f"{text!r} is not a valid address with a port.", hint="Write it as 127.0.0.1:8020.")
     return host, int(port)
 
 
 def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | None) -> tuple[Path, Path] | None:
-    """What TLS needs; raises ``usage`` for half of it, or for files that are no certificate and key."""
+    """Return certificate and key; raises ``usage`` if one is missing or TLS cannot use them."""
     if certificate is None and key is None:
         return None
     if certificate is None or key is None or address is None:
@@ -205,7 +209,10 @@ def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | 
 
 
 def _host_names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
-    """The names that the server has there, none where any will do; raises ``usage`` for an address that is not safe."""
+    """Return the host names that requests may use, or none if all may be used.
+
+    Raises ``usage`` for an address where tokens would be sent unencrypted.
+    """
     if address is None or is_safe:
         return frozenset()
     host = address[0]
@@ -213,8 +220,8 @@ def _host_names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[
         return LOOPBACK | {(f"[{host}]" if ":" in host else host).lower()}
     raise InvalidInput(
         "usage",
-        f"{host} can be reached from other machines, and everybody on the way could read the tokens.",
-        hint="Give --tls-cert and --tls-key, or --behind-proxy where a proxy does TLS, or listen on 127.0.0.1.",
+        f"{host} can be reached from other machines, so others on the network could read the tokens.",
+        hint="Give --tls-cert and --tls-key, or --behind-proxy if a proxy does TLS, or listen on 127.0.0.1.",
     )
 
 

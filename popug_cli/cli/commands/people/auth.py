@@ -1,4 +1,4 @@
-"""Commands: founding a company, logging in and out, and the way back for an admin."""
+"""Commands: init, login, logout, whoami and recover."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from popug_cli.cli.commands.people.init_prompts import first_admin
+from popug_cli.cli.commands.people.init_prompts import ask_first_admin
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Hint
@@ -31,38 +31,44 @@ def register(program: typer.Typer) -> None:
 def init(
     context: CommandContext,
     admin: Annotated[str | None, typer.Option("--admin", metavar="NAME", help="The first admin's username.")] = None,
-    email: Annotated[str | None, typer.Option("--email", metavar="ADDRESS", help="The first admin's address.")] = None,
+    email: Annotated[
+        str | None, typer.Option("--email", metavar="ADDRESS", help="The first admin's e-mail address.")
+    ] = None,
     time_zone: Annotated[
         str | None,
         typer.Option(
-            "--time-zone", metavar="TZ", help="The company's zone, such as Europe/Berlin; the machine's if left out."
+            "--time-zone",
+            metavar="TZ",
+            help="The company's time zone, such as Europe/Berlin; by default the machine's.",
         ),
     ] = None,
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Found a company: make its home, register its first admin and log them in."""
+    """Found a company: create its home, register its first admin and log the admin in."""
     session_file.check()
     if context.home.root.is_file():
         raise InvalidInput(
-            "usage", f"{context.home.root} is a file, and a home is a directory.", hint="Name another with --home DIR."
+            "usage",
+            f"{context.home.root} is a file; a home must be a directory.",
+            hint="Name a directory with --home DIR.",
         )
-    message, zone_name = first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
+    message, zone_name = ask_first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
     with _saved_login(context, context.home) as save:
-        context.local.create_company(zone_name, message)
-        user = context.perform(message)
+        context.backends.local.create_company(zone_name, message)
+        user = context.backends.perform(message)
         with _after_founding(user):
-            save(context.local.perform(LogIn(username=user.username, password=message.password)))
-    zone = context.local.calendar.time_zone
-    context.show(
+            save(context.backends.local.perform(LogIn(username=user.username, password=message.password)))
+    zone = context.backends.local.calendar.time_zone
+    context.screen.show(
         {"home": str(context.home.root), "time_zone": zone, "admin": user},
         lambda: [
-            f"The company lives in {context.home.root}; its clocks are those of {zone}.",
-            f"{user.username} is its first admin and logged in.",
+            f"Created the company in {context.home.root} (time zone {zone}).",
+            f"{user.username} is its first admin and is logged in.",
             Hint(
                 "Next: `popug user add NAME --email ADDRESS --role worker`, then `popug task add TITLE`;"
                 " in the evening `popug close-day`."
             ),
-            Hint("On a computer that several people share: `popug serve` lets them in without rights over the files."),
+            Hint("On a shared computer: `popug serve` lets other users in without permissions on the files."),
         ],
     )
 
@@ -73,67 +79,67 @@ def login(
     name: Annotated[str, typer.Argument(help="Your username.")],
     password_stdin: Annotated[bool, FromStdin] = False,
     print_token: Annotated[
-        bool, typer.Option("--print-token", help="Print the token alone, for POPUG_TOKEN; store nothing.")
+        bool, typer.Option("--print-token", help="Print only the token, for POPUG_TOKEN; store nothing.")
     ] = False,
 ) -> None:
     """Log in with a password."""
     if (damaged_file := session_file.move_damaged_file()) is not None:
         context.printer.warn(
-            f"The session file was damaged and is kept as {damaged_file}; other logins in it are lost."
+            f"The session file was damaged and was moved to {damaged_file}; other logins in it are lost."
         )
-    if context.server and context.server.address.is_unencrypted_remote:
-        context.printer.warn("Over http:// others can read your password and all that follows; use https://.")
+    if context.backends.remote and context.backends.remote.address.is_unencrypted_remote:
+        context.printer.warn("Over http:// others can read your password and everything after it; use https://.")
     password = read_password(context, from_stdin=password_stdin, new=False)
     message = LogIn(username=name, password=password)
     if print_token:
-        context.printer.line(context.perform(message).token)
+        context.printer.line(context.backends.perform(message).token)
         return
-    with _saved_login(context, context.session_key) as save:
-        session = context.perform(message)
+    with _saved_login(context, context.backends.session_key) as save:
+        session = context.backends.perform(message)
         save(session)
     if os.environ.get("POPUG_TOKEN"):
-        context.printer.warn("POPUG_TOKEN is set and goes before this login.")
-    context.show(_without_token(session), lambda: [_login_sentence(context, session)])
+        context.printer.warn("POPUG_TOKEN is set and takes precedence over this login.")
+    context.screen.show(_without_token(session), lambda: [_login_sentence(context, session)])
 
 
 @command(commands, "logout")
 def logout(context: CommandContext) -> None:
-    """End the present login."""
+    """End the current login."""
     stored = not os.environ.get("POPUG_TOKEN")
     try:
-        answer = context.perform(LogOut())
+        answer = context.backends.perform(LogOut())
     except NotAuthenticated as error:
         if not stored or error.code not in ENDED_LOGIN_CODES:
             raise
         answer = Nothing()
     if stored:
         _drop_token(context)
-    context.show(answer, lambda: ["You are logged out."])
+    context.screen.show(answer, lambda: ["You are logged out."])
 
 
 @command(commands, "whoami")
 def whoami(context: CommandContext) -> None:
-    """Show who you are."""
-    user = context.perform(WhoAmI())
-    context.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
+    """Show your username, role and e-mail address."""
+    user = context.backends.perform(WhoAmI())
+    context.screen.show(user, lambda: [f"{user.username}, {user.role}, {user.email}"])
 
 
 @command(commands, "recover")
 def recover(
     context: CommandContext,
-    name: Annotated[str, typer.Argument(help="Who is to be an active admin again.")],
+    name: Annotated[str, typer.Argument(help="The user who becomes an active admin.")],
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Make a person an active admin with a new password: the operator's way back into the company.
+    """Make a user an active admin with a new password, for example if no admin can log in.
 
-    It needs the rights over the home's files and no login. All tokens of that person end, and an event records it.
+    It needs permissions on the home's files, but no login. It revokes all tokens of the user and records an event.
     """
     password = read_password(context, from_stdin=password_stdin, new=True)
-    user: User = context.perform(RecoverAdmin(username=name, password=password))
-    context.show(
+    user: User = context.backends.perform(RecoverAdmin(username=name, password=password))
+    context.screen.show(
         user,
         lambda: [
-            f"{user.username} is an active admin with the new password; older logins of theirs have ended.",
+            f"{user.username} is an active admin with the new password; all earlier logins of this user have ended.",
             Hint(f"Next: `popug login {user.username}`."),
         ],
     )
@@ -141,7 +147,7 @@ def recover(
 
 @contextmanager
 def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Callable[[Session], None]]:
-    """Room for the token of a login; where it cannot be kept all the same, the login ends."""
+    """Reserve disk space for the session token. If storing it fails anyway, revoke the token."""
     unsaved: list[Session] = []
     try:
         with session_file.reserve(company) as save_token:
@@ -159,32 +165,32 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
 
 
 def _login_not_saved(context: CommandContext, session: Session, fault: Unavailable) -> Unavailable:
-    with suppress(PopugError):  # nobody knows the token in any case
-        context.backend.perform(LogOut(), session.token)
-    sentence = f"{fault.message} The login could not be kept, and is good for nothing."
+    with suppress(PopugError):  # if this fails, too: the token was never shown or stored
+        context.backends.active.perform(LogOut(), session.token)
+    sentence = f"{fault.message} The login could not be stored, so you are not logged in."
     return Unavailable("in_doubt", sentence, hint=_login_hint(session.user), details=fault.details)
 
 
 @contextmanager
 def _after_founding(admin: User) -> Iterator[None]:
-    """What fails from now on does not undo the founding."""
+    """Add to each error that the company was created nevertheless."""
     try:
         yield
     except Unavailable as fault:
-        sentence = f"{fault.message} The company is founded all the same."
+        sentence = f"{fault.message} The company was created nevertheless."
         raise Unavailable("in_doubt", sentence, hint=_login_hint(admin), details=fault.details) from fault
 
 
 def _login_hint(user: User) -> str:
-    return f"Once that is mended, run `popug login {user.username}`."
+    return f"Fix that, then run `popug login {user.username}`."
 
 
 def _drop_token(context: CommandContext) -> None:
-    """Drop the token of a login that is over; where that fails, it is good for nothing all the same."""
+    """Remove the stored token of an ended login. If that fails, only warn: the token is not valid any more."""
     try:
-        session_file.forget(context.session_key)
+        session_file.forget(context.backends.session_key)
     except Unavailable as fault:
-        context.printer.warn(f"{fault.message} The token stays there; it is good for nothing any more.")
+        context.printer.warn(f"{fault.message} The token stays there, but it is not valid any more.")
 
 
 def _without_token(session: Session) -> dict[str, Any]:
@@ -192,4 +198,5 @@ def _without_token(session: Session) -> dict[str, Any]:
 
 
 def _login_sentence(context: CommandContext, session: Session) -> str:
-    return f"{session.user.username} ({session.user.role}) is logged in until {context.local_time(session.expires_at)}."
+    expires = context.screen.local_time(session.expires_at)
+    return f"{session.user.username} ({session.user.role}) is logged in until {expires}."

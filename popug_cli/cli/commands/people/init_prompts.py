@@ -1,4 +1,4 @@
-"""Founding a company at a terminal: one question at a time, each with a default, asked again until it will do."""
+"""Prompts of ``popug init`` at a terminal: one question at a time, repeated until the answer is valid."""
 
 import getpass
 import socket
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from popug_cli.app import first_admin as app_first_admin
+from popug_cli.app import first_admin
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.input.passwords import is_terminal, prompt_line, read_password
 from popug_cli.kernel.calendar import machine_zone_name
@@ -15,15 +15,18 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.identity import RegisterFirstAdmin
 
 INTRODUCTION = (
-    "A company needs a first admin, who hires the others, and a time zone, which says when a day ends."
-    " Enter takes what stands in brackets; Ctrl-C leaves everything as it is."
+    "A company needs a first admin, who registers the other users, and a time zone, which says when a day ends."
+    " Press Enter to accept the value in brackets, or Ctrl-C to cancel without changes."
 )
 
 
-def first_admin(
+def ask_first_admin(
     context: CommandContext, username: str | None, email: str | None, time_zone: str | None, *, from_stdin: bool
 ) -> tuple[RegisterFirstAdmin, str]:
-    """The first admin and the company's zone: as given, asked for at a terminal, or ``usage`` where there is none."""
+    """Return the first admin and the company's time zone, from the options or from prompts.
+
+    Raises ``usage`` if a value is missing and there is no terminal.
+    """
     is_interactive = is_terminal() and not from_stdin and (username is None or email is None)
     if not is_interactive:
         name = username if username is not None else prompt_line(context, "Username of the first admin", "--admin")
@@ -33,18 +36,18 @@ def first_admin(
         return message, machine_zone_name() if time_zone is None else time_zone
     context.printer.remark(INTRODUCTION)
     if username is None:
-        username = _prompt(context, "Username of the first admin", _login_name(), app_first_admin.check_username)
+        username = _prompt(context, "Username of the first admin", _login_name(), first_admin.check_username)
     if email is None:
         default_email = f"{username.lower()}@{socket.gethostname()}"
-        email = _prompt(context, "Their e-mail address", default_email, app_first_admin.check_email)
+        email = _prompt(context, "Their e-mail address", default_email, first_admin.check_email)
     if time_zone is None:
-        time_zone = _prompt(context, "The company's time zone", machine_zone_name(), app_first_admin.check_time_zone)
+        time_zone = _prompt(context, "The company's time zone", machine_zone_name(), first_admin.check_time_zone)
     password = _password(context, username, email)
     return RegisterFirstAdmin(username=username, email=email, password=password), time_zone
 
 
 def _prompt(context: CommandContext, question: str, default: str, check: Callable[[str], None]) -> str:
-    """An answer that will do; the default stands in brackets if it would do itself."""
+    """Prompt until the answer passes ``check``. The default is offered in brackets if it passes, too."""
     shown_default = default if _is_valid(default, check) else ""
     while True:
         context.printer.ask(f"{question} [{shown_default}]:" if shown_default else f"{question}:")
@@ -72,7 +75,7 @@ def _password(context: CommandContext, username: str, email: str) -> str:
     while True:
         try:
             password = read_password(context, from_stdin=False, new=True)
-            app_first_admin.check_password(password, username.lower(), email)
+            first_admin.check_password(password, username.lower(), email)
         except InvalidInput as error:
             context.printer.error(error, as_json=False)
         else:

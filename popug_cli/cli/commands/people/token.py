@@ -1,4 +1,4 @@
-"""Commands about tokens for machines, and the keys that sign."""
+"""Commands for machine tokens and signing keys."""
 
 import re
 from typing import Annotated
@@ -23,9 +23,9 @@ from popug_cli.messages.identity import (
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 COLUMNS = (
     Column("token"),
-    Column("of", shrinks=True),
+    Column("user", shrinks=True),
     Column("kind", drop_priority=2),
-    Column("good for", drop_priority=1),
+    Column("scope", drop_priority=1),
     Column("issued", drop_priority=4),
     Column("ends"),
     Column("last used", drop_priority=3),
@@ -44,55 +44,60 @@ def register(program: typer.Typer) -> None:
 @command(token, "issue")
 def issue(
     context: CommandContext,
-    name: Annotated[str, typer.Argument(help="Who the machine acts as.")],
-    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="How long it is good: 12h, 30d; at most 366d.")],
-    scope: Annotated[Scope | None, typer.Option("--scope", help="All that it may do; everything if left out.")] = None,
+    name: Annotated[str, typer.Argument(help="The user as whom the machine acts.")],
+    ttl: Annotated[
+        str, typer.Option("--ttl", metavar="TIME", help="How long the token is valid: 12h, 30d; at most 366d.")
+    ],
+    scope: Annotated[
+        Scope | None,
+        typer.Option("--scope", help="Limit the token to one scope; by default it may do all that the user may."),
+    ] = None,
 ) -> None:
-    """Make a token for a machine. It is shown once."""
-    issued = context.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
-    context.show(issued, lambda: [issued.token, Hint(_how_to_use(context, issued))])
+    """Issue a token for a machine. The token is shown only once."""
+    issued = context.backends.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
+    context.screen.show(issued, lambda: [issued.token, Hint(_how_to_use(context, issued))])
 
 
 @command(token, "list")
 def list_(context: CommandContext) -> None:
-    """List the tokens that have not expired, sessions included."""
-    tokens = context.perform(ListTokens()).tokens
+    """List the tokens that have not expired, including sessions."""
+    tokens = context.backends.perform(ListTokens()).tokens
     rows = [_row(context, token) for token in tokens]
-    context.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="No token is good now.")])
+    context.screen.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="There are no unexpired tokens.")])
 
 
 @command(token, "revoke")
 def revoke(
     context: CommandContext, token_id: Annotated[str, typer.Argument(help="The token's id, from `popug token list`.")]
 ) -> None:
-    """End a token at once."""
-    done = context.perform(RevokeToken(token_id=token_id))
-    context.show(done, lambda: [f"The token {token_id} is no good any more."])
+    """Revoke a token immediately."""
+    done = context.backends.perform(RevokeToken(token_id=token_id))
+    context.screen.show(done, lambda: [f"Token {token_id} is revoked."])
 
 
 @command(token, "keys")
 def keys(context: CommandContext) -> None:
-    """Show the public keys, the one that signs first; with --json as a JWK set."""
-    key_set = context.perform(ShowKeys())
+    """Show the public keys, the signing key first; with --json as a JWK set."""
+    key_set = context.backends.perform(ShowKeys())
     rows = [(key["kid"], key["crv"], key["x"]) for key in key_set.keys]
     columns = (Column("key id"), Column("curve", drop_priority=1), Column("public key", drop_priority=2))
-    context.show(key_set, lambda: [Table(columns, rows), Hint("The first one signs. As a JWK set: --json.")])
+    context.screen.show(key_set, lambda: [Table(columns, rows), Hint("The first key signs. Use --json for a JWK set.")])
 
 
 @command(token, "rotate")
 def rotate(context: CommandContext) -> None:
-    """Sign with a new key from now on; tokens of the old one stay good until they expire."""
-    rotated = context.perform(RotateKey())
-    context.show(rotated, lambda: [f"Tokens are signed with the key {rotated.kid} from now on."])
+    """Create a new signing key; tokens signed with the old key stay valid until they expire."""
+    rotated = context.backends.perform(RotateKey())
+    context.screen.show(rotated, lambda: [f"New tokens are signed with key {rotated.kid}."])
 
 
 def parse_ttl(text: str) -> int:
-    """Seconds of a time such as ``12h`` or ``30d``; raises ``invalid_ttl``."""
+    """Return the seconds of a duration such as ``12h`` or ``30d``; raises ``invalid_ttl``."""
     match = _TTL.fullmatch(text)
     if match is None:
         raise InvalidInput(
             "invalid_ttl",
-            f"{text!r} is no lifetime.",
+            f"{text!r} is not a valid lifetime.",
             hint="Give a number with a unit: 90m, 12h, 30d, 4w.",
             details={"ttl": text},
         )
@@ -100,15 +105,16 @@ def parse_ttl(text: str) -> int:
 
 
 def _how_to_use(context: CommandContext, issued: IssuedToken) -> str:
-    limits = f"for {issued.scope} only" if issued.scope else "for everything that they may do"
+    limits = f"for {issued.scope} only" if issued.scope else "for everything that this user may do"
+    expires = context.screen.local_time(issued.expires_at)
     return (
-        f"Good {limits}, until {context.local_time(issued.expires_at)}. It is not shown again: keep it where only the"
-        f" machine can read it, and set POPUG_TOKEN. To end it: `popug token revoke {issued.token_id}`."
+        f"Valid {limits}, until {expires}. It is not shown again: store it where only the"
+        f" machine can read it, and set POPUG_TOKEN. To revoke it: `popug token revoke {issued.token_id}`."
     )
 
 
 def _row(context: CommandContext, token: TokenLine) -> tuple[str, ...]:
-    last_used = context.when(token.last_used_at) if token.last_used_at else ""
-    ends = "revoked" if token.revoked_at else relative_time.until(token.expires_at, context.backend.now())
+    last_used = context.screen.when(token.last_used_at) if token.last_used_at else ""
+    ends = "revoked" if token.revoked_at else relative_time.until(token.expires_at, context.backends.active.now())
     scope = token.scope or "everything"
-    return token.token_id, token.username, token.kind, scope, context.when(token.issued_at), ends, last_used
+    return token.token_id, token.username, token.kind, scope, context.screen.when(token.issued_at), ends, last_used

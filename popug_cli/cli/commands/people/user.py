@@ -1,4 +1,4 @@
-"""Commands about people."""
+"""Commands for users."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ COLUMNS = (Column("username"), Column("role"), Column("e-mail", shrinks=True), C
 Name = Annotated[str, typer.Argument(help="A username.")]
 ROLES = ", ".join(Role)
 
-user = typer.Typer(help="Who belongs to the company, and in which role.", no_args_is_help=True)
+user = typer.Typer(help="Manage the company's users and their roles.", no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -41,32 +41,34 @@ def register(program: typer.Typer) -> None:
 def add(
     context: CommandContext,
     name: Annotated[str, typer.Argument(help="The username: a-z 0-9 . _ -, at most 32 characters.")],
-    email: Annotated[str, typer.Option("--email", metavar="ADDRESS", help="The address that payout mail goes to.")],
+    email: Annotated[str, typer.Option("--email", metavar="ADDRESS", help="The address for payout mail.")],
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help=f"One of {ROLES}.")],
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Register a person. Without --password-stdin they cannot log in until `popug user passwd NAME`."""
+    """Register a user. Without --password-stdin the user cannot log in until `popug user passwd NAME`."""
     password = read_password(context, from_stdin=True, new=True) if password_stdin else None
-    user = context.perform(AddUser(username=name, email=email, role=role, password=password))
+    user = context.backends.perform(AddUser(username=name, email=email, role=role, password=password))
     next_step = f"`popug login {user.username}`" if password_stdin else f"`popug user passwd {user.username}`"
-    lacking = "" if password_stdin else "They have no password yet and cannot log in. "
-    context.show(
-        user, lambda: [f"{user.username} is in the company, as {user.role}.", Hint(f"{lacking}Next: {next_step}.")]
+    lacking = "" if password_stdin else f"{user.username} has no password yet and cannot log in. "
+    context.screen.show(
+        user, lambda: [f"Registered {user.username} as {user.role}.", Hint(f"{lacking}Next: {next_step}.")]
     )
 
 
 @command(user, "list")
 def list_(context: CommandContext) -> None:
-    """List everybody."""
-    users = context.perform(ListUsers())
-    context.show(users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There is nobody.")])
+    """List all users."""
+    users = context.backends.perform(ListUsers())
+    context.screen.show(
+        users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There are no users.")]
+    )
 
 
 @command(user, "show")
 def show(context: CommandContext, name: Name) -> None:
-    """Show one person."""
-    user = context.perform(ShowUser(username=name))
-    context.show(user, lambda: [Table(COLUMNS, [_row(user)])])
+    """Show one user."""
+    user = context.backends.perform(ShowUser(username=name))
+    context.screen.show(user, lambda: [Table(COLUMNS, [_row(user)])])
 
 
 @command(user, "import")
@@ -74,14 +76,14 @@ def import_(
     context: CommandContext,
     file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
 ) -> None:
-    """Register many people, all or none; who is there already is skipped. None of them has a password yet."""
+    """Register the users of a file, all or none; existing users are skipped. New users have no password yet."""
     with json_lines(file, NewPerson) as people:
-        answer = context.perform(ImportUsers(people=people))
-    context.show(
+        answer = context.backends.perform(ImportUsers(people=people))
+    context.screen.show(
         answer,
         lambda: [
             f"{answer.imported} imported, {answer.skipped} skipped.",
-            Hint("Give them passwords with `popug user passwd NAME`."),
+            Hint("Set their passwords with `popug user passwd NAME`."),
         ],
     )
 
@@ -90,46 +92,48 @@ def import_(
 def set_role(
     context: CommandContext, name: Name, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]
 ) -> None:
-    """Give a person another role; all their logins and tokens end."""
-    user = context.perform(SetRole(username=name, role=role))
-    context.show(user, lambda: [f"{user.username} is {user.role}.", _log_in_again(user)])
+    """Change a user's role; this ends the user's logins and revokes their tokens."""
+    user = context.backends.perform(SetRole(username=name, role=role))
+    context.screen.show(user, lambda: [f"{user.username} now has the role {user.role}.", _log_in_again(user)])
 
 
 @command(user, "set-email")
 def set_email(
     context: CommandContext, name: Name, email: Annotated[str, typer.Argument(help="The new address.")]
 ) -> None:
-    """Give a person another e-mail address."""
-    user = context.perform(SetEmail(username=name, email=email))
-    context.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
+    """Change a user's e-mail address."""
+    user = context.backends.perform(SetEmail(username=name, email=email))
+    context.screen.show(user, lambda: [f"Mail to {user.username} goes to {user.email}."])
 
 
 @command(user, "deactivate")
 def deactivate(context: CommandContext, name: Name) -> None:
-    """Take a person out of the game: their open tasks go to others, their logins and tokens end."""
-    user = context.perform(DeactivateUser(username=name))
-    context.show(user, lambda: [f"{user.username} is out of the game; what they have is still paid."])
+    """Deactivate a user: open tasks are reassigned, logins end, tokens are revoked."""
+    user = context.backends.perform(DeactivateUser(username=name))
+    context.screen.show(user, lambda: [f"{user.username} is deactivated; a positive balance is still paid out."])
 
 
 @command(user, "activate")
 def activate(context: CommandContext, name: Name) -> None:
-    """Take a person back into the game."""
-    user = context.perform(ActivateUser(username=name))
-    context.show(user, lambda: [f"{user.username} is in the game.", _log_in_again(user)])
+    """Activate a deactivated user."""
+    user = context.backends.perform(ActivateUser(username=name))
+    context.screen.show(user, lambda: [f"{user.username} is active.", _log_in_again(user)])
 
 
 @command(user, "passwd")
 def passwd(
     context: CommandContext,
-    name: Annotated[str | None, typer.Argument(help="Whose password; your own if left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The user whose password is set; by default you.")] = None,
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Set a password, your own or, as an admin, somebody's; that person's logins end."""
+    """Set your own password or, as an admin, another user's; this ends that user's logins."""
     if not password_stdin:
-        context.perform(WhoAmI())
+        context.backends.perform(WhoAmI())
     password = read_password(context, from_stdin=password_stdin, new=True)
-    user = context.perform(SetPassword(username=name, password=password))
-    context.show(user, lambda: [f"{user.username} has a new password; older logins have ended.", _log_in_again(user)])
+    user = context.backends.perform(SetPassword(username=name, password=password))
+    context.screen.show(
+        user, lambda: [f"{user.username} has a new password; earlier logins have ended.", _log_in_again(user)]
+    )
 
 
 def _row(user: User) -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""The command that shows the company live, on the whole terminal."""
+"""The command that shows the company live, in full screen."""
 
 import io
 import os
@@ -37,8 +37,8 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "dashboard")
 def dashboard(context: CommandContext) -> None:
-    """Show tasks, money and analytics live, on the whole terminal; q ends it. Without a terminal, show them once."""
-    user = context.perform(WhoAmI())
+    """Show tasks, money and analytics live, in full screen; press q to quit. Without a terminal, show them once."""
+    user = context.backends.perform(WhoAmI())
     if context.as_json or not _is_live(context.printer):
         _show_once(context, user)
         return
@@ -49,54 +49,54 @@ def dashboard(context: CommandContext) -> None:
         raise Unavailable(
             "dashboard_unavailable",
             f"popug dashboard needs a package that is not installed ({missing}).",
-            hint="Install popug with its extra: pip install 'popug[tui]'. `popug today` does without.",
+            hint="Install popug with its extra: pip install 'popug[tui]'. `popug today` works without it.",
         ) from error
     app.run(_company(context, user))
 
 
 def _is_live(printer: Printer) -> bool:
-    """Whether there is a terminal that can be drawn on, with somebody at it who sees it."""
+    """Return whether all standard streams are a terminal that can draw, and the output is not plain."""
     is_terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     return is_terminal and not printer.plain and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
 
 
 def _company(context: CommandContext, user: User) -> "Company":
-    """The company as the application sees it; what is said beside answers is shown by it, not printed."""
+    """Return the company for the dashboard. It shows warnings itself, so they go to a buffer and are not printed."""
     from popug_cli.dashboard.worker import Company
 
     buffer = io.StringIO()
     options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
     quiet = CommandContext(context.home, False, options, context.command_path)
-    calendar, only_ascii = quiet.backend.calendar, context.printer.only_ascii
+    calendar, only_ascii = quiet.backends.active.calendar, context.printer.only_ascii
     return Company(ReconnectingBackend(quiet), user, calendar, today.describe, partial(_drain, buffer), only_ascii)
 
 
 @dataclass
 class ReconnectingBackend:
-    """Performs messages for as long as somebody looks, while servers come and go and backups are restored."""
+    """Perform messages while servers start and stop and backups are restored."""
 
     context: CommandContext
     database_id: tuple[int, int] | None = None
 
     def __call__(self, message: Message[Answer], /) -> Answer:
-        """Perform a message; raises a ``PopugError`` for every refusal."""
-        if self.context.server is None:
+        """Perform a message; raises a ``PopugError`` if it is refused."""
+        if self.context.backends.remote is None:
             self._reopen_if_replaced()
         try:
-            return self.context.perform(message)
+            return self.context.backends.perform(message)
         except Unavailable:
-            vars(self.context).pop("server", None)  # by the next time another may hold the home, or nobody
+            self.context.backends.forget_remote()
             raise
 
     def _reopen_if_replaced(self) -> None:
-        """A restore puts another file in the place of the one that is open."""
+        """Close the database if a restore has replaced its file; the next message opens the new file."""
         opened_id, self.database_id = self.database_id, file_id(self.context.home.database)
         if opened_id not in {None, self.database_id}:
-            self.context.local.close()
+            self.context.backends.local.close()
 
 
 def _drain(buffer: io.StringIO) -> list[str]:
-    """The lines that were written there since this was last asked."""
+    """Return the lines written to the buffer since the last call."""
     lines = buffer.getvalue().splitlines()
     buffer.seek(0)
     buffer.truncate()
@@ -104,7 +104,7 @@ def _drain(buffer: io.StringIO) -> list[str]:
 
 
 def _show_once(context: CommandContext, user: User) -> None:
-    """The views one after the other, as text or as one document."""
+    """Show the views one after the other, as text or as one JSON document."""
     if context.as_json:
         messages: dict[str, Message[Any]] = {
             "today": ShowToday(),
@@ -113,7 +113,7 @@ def _show_once(context: CommandContext, user: User) -> None:
             "analytics": GetAnalytics(),
         }
         allowed = {name: message for name, message in messages.items() if _may(user, message)}
-        context.printer.document({name: context.perform(message) for name, message in allowed.items()})
+        context.printer.document({name: context.backends.perform(message) for name, message in allowed.items()})
         return
     today.show_day(context, peek=True)
     if _may(user, GetIncome()):

@@ -1,4 +1,4 @@
-"""The demo: one day of a sample company, played through the commands themselves."""
+"""The demo: one day of a sample company, played with the program's own commands."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
 if TYPE_CHECKING:
     from popug_cli.app import LocalBackend
 
-PASSWORD = "every popug for itself"  # noqa: S105 - of a sample company, and shown to whoever runs the demo
+PASSWORD = "every popug for itself"  # noqa: S105 - a sample company's; the demo prints it
 TOKEN_LIFETIME_SECONDS = 24 * 3600
 ADMIN, MANAGER, ACCOUNTANT = "polly", "mango", "pepper"
 WORKERS = ("aria", "basil", "coco", "dusty", "ember", "figaro", "gigi", "hugo", "iris")
@@ -53,7 +53,7 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "demo")
 def demo(context: CommandContext) -> None:
-    """Play one day of a sample company in a home of its own, and show every screen."""
+    """Play one day of a sample company in its own home, and show every screen."""
     if context.options.home is not None:
         _play(Stage(_fresh_home(context.options.home), context))
         return
@@ -61,7 +61,7 @@ def demo(context: CommandContext) -> None:
     try:
         _play(Stage(Home(folder), context))
     except BaseException:
-        rmtree(folder, ignore_errors=True)  # nobody was told where it is
+        rmtree(folder, ignore_errors=True)  # an aborted demo leaves nothing behind
         raise
 
 
@@ -78,7 +78,7 @@ def _fresh_home(folder: Path) -> Home:
     if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
         raise Conflict(
             "already_initialised",
-            f"{home.root} is not empty, and the demo plays in no home but its own.",
+            f"{home.root} is not empty; the demo needs a new home.",
             hint="Leave --home out, or name a directory that does not exist yet.",
         )
     return home
@@ -86,7 +86,7 @@ def _fresh_home(folder: Path) -> Home:
 
 @dataclass
 class Stage:
-    """Where the demo plays: a home, the people's tokens, and the screens shown so far."""
+    """The state of a demo: its home, the users' tokens and the screens shown so far."""
 
     home: Home
     context: CommandContext
@@ -101,12 +101,12 @@ class Stage:
         self.program = build()
 
     def announce(self, sentence: str) -> None:
-        """Say what happens next."""
+        """Print a heading for what happens next, unless the answer is JSON."""
         if not self.context.as_json:
             self.context.printer.blocks(["", Heading(sentence)])
 
     def run(self, username: str, line: str) -> None:
-        """Run one command line as somebody and show its screen."""
+        """Run one command line as a user and show its screen."""
         printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.context.as_json else self.context.printer
         if not self.context.as_json:
             printer.blocks(["", Hint(f"{username} $ popug {line}")])
@@ -121,11 +121,11 @@ class Stage:
             self.screens.append({"as": username, "command": f"popug {line}", "answer": screen})
 
     def tasks(self) -> list[Task]:
-        """The open tasks, by number."""
+        """Return the open tasks, by number."""
         return self.backend.perform(ListTasks(status=StatusFilter.OPEN), self.tokens[ADMIN]).tasks
 
     def issue_tokens(self, *names: str) -> None:
-        """Give people tokens, so that the demo can play them."""
+        """Issue tokens for users, so that the demo can act as them."""
         for name in names:
             issued = self.backend.perform(
                 IssueToken(username=name, ttl_seconds=TOKEN_LIFETIME_SECONDS), self.tokens[ADMIN]
@@ -133,12 +133,12 @@ class Stage:
             self.tokens[name] = issued.token
 
     def end(self) -> None:
-        """Say where the company is and what to try next."""
-        self.context.show(
+        """Show where the company is and what to try next."""
+        self.context.screen.show(
             {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
             lambda: [
                 "",
-                Heading("That was a day. Look around in it:"),
+                Heading("That was one day. Explore the company:"),
                 *path_hints(),
                 f"  export POPUG_HOME={shlex.quote(str(self.home.root))}",
                 f"  popug login {ADMIN}            # the password is: {PASSWORD}",
@@ -146,7 +146,7 @@ class Stage:
                 "  popug tasks list --all",
                 "",
                 "Remove it with: unset POPUG_HOME; rm -r " + shlex.quote(str(self.home.root)),
-                "Found a company of your own with: popug init",
+                "Found your own company with: popug init",
             ],
         )
 
@@ -156,7 +156,7 @@ def _open_company(stage: Stage) -> None:
     stage.backend.create_company(machine_zone_name())
     stage.backend.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
     stage.tokens[ADMIN] = stage.backend.perform(LogIn(username=ADMIN, password=PASSWORD)).token
-    stage.announce("The admin brings in a manager, an accountant and nine workers")
+    stage.announce("The admin registers a manager, an accountant and nine workers")
     stage.run(ADMIN, f"user add {MANAGER} --email {MANAGER}@popug.example --role manager")
     people = [(ACCOUNTANT, "accountant"), *((name, "worker") for name in WORKERS)]
     lines = [{"username": name, "email": f"{name}@popug.example", "role": role} for name, role in people]
@@ -165,40 +165,40 @@ def _open_company(stage: Stage) -> None:
 
 
 def _morning(stage: Stage) -> None:
-    stage.announce("Tasks are created; chance assigns each, and that costs its assignee a fee")
+    stage.announce("Tasks are created; chance assigns each of them, and the assignee pays a fee")
     stage.run(MANAGER, "task add '[POPUG-7] Feed the cage'")
     stage.run(MANAGER, f"tasks import {_file(stage, 'chores.jsonl', [{'title': title} for title in CHORES])}")
     stage.run(MANAGER, "tasks list --all")
-    stage.announce("Who completes a task earns its reward")
+    stage.announce("The assignee who completes a task earns its reward")
     for task in stage.tasks()[:4]:
         stage.run(task.assignee, f"task complete {task.number}")
 
 
 def _afternoon(stage: Stage) -> None:
     assignees_before = {task.number: task.assignee for task in stage.tasks()}
-    stage.announce("The manager presses the button: every open task is drawn anew, and charged anew")
+    stage.announce("The manager shuffles: every open task is drawn again, and charged again")
     stage.run(MANAGER, "tasks shuffle --yes")
     moved = [task for task in stage.tasks() if assignees_before[task.number] != task.assignee]
     if moved:
-        stage.announce("Somebody comes too late: the shuffle was faster")
+        stage.announce("A worker is too late: the shuffle has reassigned the task")
         stage.run(assignees_before[moved[0].number], f"task complete {moved[0].number}")
-    stage.announce("The others go on")
+    stage.announce("The other workers continue")
     for task in stage.tasks()[:3]:
         stage.run(task.assignee, f"task complete {task.number}")
     richest = stage.tasks()[0].assignee
-    stage.announce("Everybody sees what concerns them")
+    stage.announce("A worker looks at the balance and the entries of today")
     stage.run(richest, "balance")
     stage.run(richest, "statement")
 
 
 def _evening(stage: Stage) -> None:
-    stage.announce("The day is closed: who has something is paid and gets a mail, debts are carried over")
+    stage.announce("The day is closed: positive balances are paid out and announced by mail, debts are carried over")
     stage.run(ACCOUNTANT, "close-day --dry-run")
     stage.run(ACCOUNTANT, "close-day")
     stage.run(ACCOUNTANT, "mail list")
     for mail in stage.backend.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
         stage.run(ACCOUNTANT, f"mail show {mail.mail_id}")
-    stage.announce("Management sees what it earned, and the books are checked")
+    stage.announce("Management sees its income, and all invariants are checked")
     stage.run(ACCOUNTANT, "income")
     stage.run(ADMIN, "analytics")
     stage.run(ADMIN, "doctor")

@@ -14,25 +14,25 @@ from popug_cli.cli.input.passwords import is_terminal
 PAGE = FILE.with_name("popug.1")
 EXITS = (
     ("0", "done, also when there was nothing to do"),
-    ("1", "a fault of popug's own"),
+    ("1", "an internal error of popug"),
     ("2", "wrong usage or invalid input"),
     ("3", "not found"),
-    ("4", "not logged in, or the token is no good"),
+    ("4", "not logged in, or the token is not valid"),
     ("5", "not allowed"),
-    ("6", "the present state does not allow it"),
+    ("6", "the current state does not allow it"),
     ("7", "an integrity check failed"),
     ("8", "not available now; nothing changed (unless the code is in_doubt), try again"),
-    ("130", "interrupted; nothing half done"),
+    ("130", "interrupted; nothing is half done"),
 )
 VARIABLES = (
-    ("POPUG_HOME", "The company's directory; --home goes before it."),
-    ("POPUG_SERVER", "The company's server; --server goes before it."),
-    ("POPUG_TOKEN", "Who you are; goes before the session file."),
-    ("POPUG_SESSION", "The session file; session.json in the user's configuration directory by default."),
-    ("POPUG_PLAIN", "As if every command had --plain."),
-    ("PAGER", "Shows lists that are longer than the screen."),
-    ("NO_COLOR", "No colour."),
-    ("POPUG_TRACEBACK", "Shows where a fault of popug's own happened."),
+    ("POPUG_HOME", "The company's directory; --home overrides it."),
+    ("POPUG_SERVER", "The company's server; --server overrides it."),
+    ("POPUG_TOKEN", "Your token; it overrides the session file."),
+    ("POPUG_SESSION", "The session file; by default session.json in the user's configuration directory."),
+    ("POPUG_PLAIN", "If set, every command behaves as with --plain."),
+    ("PAGER", "The program that shows lists longer than the screen."),
+    ("NO_COLOR", "If set, the output has no colour."),
+    ("POPUG_TRACEBACK", "If set, errors print a traceback."),
 )
 
 commands = typer.Typer()
@@ -45,7 +45,7 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "man")
 def man(context: CommandContext) -> None:
-    """Show the manual page, or print its source where there is no terminal; `man popug` shows it, too."""
+    """Show the manual page, as `man popug` does; without a terminal, print its source."""
     if context.as_json:
         context.printer.document({"page": PAGE.read_text(encoding="utf-8")})
     elif context.printer.plain:
@@ -57,7 +57,7 @@ def man(context: CommandContext) -> None:
 
 
 def roff() -> str:
-    """The manual page in the language of man."""
+    """Return the manual page as roff source."""
     program = surface()
     lines = [
         '.TH POPUG 1 "" "popug" "User Commands"',
@@ -68,10 +68,10 @@ def roff() -> str:
     lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".SH OPTIONS", *_terms(program.options)]
     lines += [".SH COMMANDS"]
     for panel in program.panels:
-        of_panel = {words: entry for words, entry in program.commands.items() if entry.panel == panel}
-        if of_panel:
+        panel_commands = {words: entry for words, entry in program.commands.items() if entry.panel == panel}
+        if panel_commands:
             lines += [f".SS {_roff(panel)}"]
-            lines += [line for words, entry in of_panel.items() for line in _command(words, entry)]
+            lines += [line for words, entry in panel_commands.items() for line in _command(words, entry)]
     for title, pairs in (("ENVIRONMENT", VARIABLES), ("EXIT STATUS", EXITS)):
         lines += [f".SH {title}"]
         lines += [line for term, meaning in pairs for line in (".TP", f".B {_roff(term)}", _roff(meaning))]
@@ -79,7 +79,7 @@ def roff() -> str:
 
 
 def text() -> str:
-    """The manual page as plain text, for a screen reader."""
+    """Return the manual page as plain text, for screen readers."""
     program = surface()
     lines = ["popug: manual", "", DESCRIPTION, ""]
     for words, entry in program.commands.items():
@@ -93,14 +93,15 @@ def text() -> str:
 
 
 DESCRIPTION = (
-    "Chance assigns the chores, every day is settled to the cent: whoever gets a task pays a fee for it, whoever"
-    " completes it earns a reward, and at the end of the day everybody with money in hand is paid.\n\n"
-    "popug alone shows your day, or how to begin. Every command takes --json, --plain, --home, --server and --help."
+    "Chance assigns the chores, and every day is settled to the cent. The assignee of a task pays a fee for it and"
+    " earns a reward for completing it. At the end of the day every positive balance is paid out.\n\n"
+    "popug without a command shows your day, or how to start. Every command takes --json, --plain, --home,"
+    " --server and --help."
 )
 
 
 def _without_empty_paragraphs(lines: list[str]) -> Iterator[str]:
-    """A heading or an indentation begins a paragraph of its own, and so does a display that is over."""
+    """Drop each .PP after .SH, .SS or .RS, which begin a paragraph themselves."""
     for before, line in zip(["", *lines], lines, strict=False):
         if line != ".PP" or not before.startswith((".SH", ".SS", ".RS")):
             yield line
@@ -126,7 +127,7 @@ def _paragraphs(help_: str) -> Iterator[str]:
 
 
 def _roff(plain: str) -> str:
-    """Text that roff takes for nothing but text."""
+    """Escape text so that roff prints it literally."""
     escaped = plain.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     escaped = escaped.replace("…", "...").replace("^", "\\(ha").replace("~", "\\(ti")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

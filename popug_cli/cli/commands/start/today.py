@@ -1,4 +1,4 @@
-"""The command that shows one's own day on one screen."""
+"""The command that shows your day on one screen."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -38,23 +38,23 @@ def today(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="WHEN", help="Tell what happened since then: monday, yesterday, '2 hours ago'."
+            "--since", metavar="WHEN", help="Show what happened since then: monday, yesterday, '2 hours ago'."
         ),
     ] = None,
     peek: Annotated[bool, typer.Option("--peek", help="Do not remember that you looked.")] = False,
 ) -> None:
-    """Show my day: open tasks, balance, what happened since I last looked, and what to do next."""
+    """Show your day: open tasks, balance, what happened since you last looked, and what to do next."""
     show_day(context, since=since, peek=peek)
 
 
 def show_day(context: CommandContext, *, since: str | None = None, peek: bool = False) -> None:
-    """Show the day of whoever is logged in, and remember how far they have seen."""
-    last_seen = LastSeen(context.session_key, context.token or "")
+    """Show the day of the user who is logged in. Unless ``peek``, remember the last event shown."""
+    last_seen = LastSeen(context.backends.session_key, context.backends.token or "")
     after, instant = (None, start_of(context, since)) if since is not None else last_seen.last() or (None, None)
-    day = context.perform(ShowToday(after=after, since=instant))
-    context.show(day, lambda: _screen(context, day, has_looked=after is not None))
+    day = context.backends.perform(ShowToday(after=after, since=instant))
+    context.screen.show(day, lambda: _screen(context, day, has_looked=after is not None))
     if not peek:
-        last_seen.remember(day.last_sequence, context.backend.now())
+        last_seen.remember(day.last_sequence, context.backends.active.now())
 
 
 def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
@@ -62,11 +62,11 @@ def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterato
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
     yield (f"Balance {format_cents(day.balance_cents)}{in_red}; earned today {format_cents(day.earned_today_cents)}.")
     yield ""
-    yield Heading("My open tasks, the dearest first")
+    yield Heading("Your open tasks, most expensive first")
     yield table(context, day.tasks, of_one_person=True, footer=_totals(day), empty="You have no open tasks.")
     yield ""
-    now, calendar = context.backend.now(), context.backend.calendar
-    since = f"I last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
+    now, calendar = context.backends.active.now(), context.backends.active.calendar
+    since = f"you last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
     hidden_count = day.happened_count - len(day.happened)
     yield Heading(f"What happened since {since}")
     yield Table(
@@ -80,18 +80,18 @@ def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterato
         empty="Nothing new.",
         footer=f"and {hidden_count} before" if hidden_count else "",
     )
-    if hidden_count or not day.happened:  # else the table ends with such a line itself
+    if hidden_count or not day.happened:  # else the table itself ends with an empty line
         yield ""
     yield Hint("Next: " + ", or ".join(day.waiting))
 
 
 def _totals(day: Today) -> str:
     count = f"{len(day.tasks)} of {day.open_count}" if day.open_count > len(day.tasks) else f"{day.open_count}"
-    return f"{count} open; {format_cents(day.rewards_cents)} to be earned by all of them."
+    return f"{count} open; {format_cents(day.rewards_cents)} to be earned in all."
 
 
 def describe(activity: Activity) -> str:
-    """What happened, in a sentence."""
+    """Return what happened as a sentence."""
     paid = format_cents(-(activity.signed_cents or 0))
     sentence = SENTENCES[activity.what].format(assignee=activity.assignee, paid=paid, role=activity.role)
     return f"#{activity.task.number} {activity.task.title} {sentence}" if activity.task else sentence

@@ -1,4 +1,4 @@
-"""What ``popug`` alone says: to somebody new how to begin, to somebody logged in what today holds."""
+"""The screen of ``popug`` without a command: the user's day, or how to start."""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -13,21 +13,19 @@ from popug_cli.kernel.errors import NotAuthenticated, NotFound
 START_COMMANDS = (
     (
         "popug demo",
-        "Watch a day of a sample company, with every screen. It leaves nothing behind but a temporary home.",
+        "Watch one day of a sample company, with every screen. It leaves only a temporary home behind.",
     ),
-    ("popug init", "Found your own company. It asks for what it needs; you become its first admin."),
+    ("popug init", "Found your own company. The command asks for everything; you become the first admin."),
 )
-SHARED_COMPUTER_HINT = (
-    "On a computer that several people share, whoever founds the company may serve it to the others: popug serve."
-)
+SHARED_COMPUTER_HINT = "On a shared computer, the founder of the company can serve it to other users: popug serve."
 LOGIN_COMMANDS = (
-    ("popug login NAME", "Say who you are."),
-    ("popug --help", "See all that can be done, and by whom."),
+    ("popug login NAME", "Log in."),
+    ("popug --help", "See all commands, and who may run them."),
 )
 
 
 def welcome(context: CommandContext) -> None:
-    """Show today to who is logged in; tell everybody else how to begin."""
+    """Show the day of the user who is logged in; without a login, show how to start."""
     try:
         show_day(context)
     except NotFound as error:
@@ -41,26 +39,26 @@ def welcome(context: CommandContext) -> None:
 
 
 def path_hints() -> Iterator[Block]:
-    """What to type where a shell would not find ``popug``, as in a virtual environment that is not active."""
+    """Yield a hint if the shell would not find ``popug``, as in a virtual environment that is not active."""
     program = program_next_to_python()
     if program and which("popug") is None:
-        yield Hint(f"Have your shell find popug: export PATH={quote(str(program.parent))}:$PATH")
+        yield Hint(f"Let your shell find popug: export PATH={quote(str(program.parent))}:$PATH")
 
 
 def _no_company_screen(context: CommandContext) -> Iterator[Block]:
-    yield Heading("popug: chance hands out the chores, and every day is settled to the cent.")
-    yield "Whoever gets a task pays a fee for it, whoever completes it earns a reward;"
-    yield "in the evening everybody with money in hand is paid, and gets a mail that says what for."
+    yield Heading("popug: chance assigns the chores, and every day is settled to the cent.")
+    yield "The assignee of a task pays a fee for it and earns a reward for completing it."
+    yield "In the evening every positive balance is paid out, and a mail lists what it is made of."
     yield ""
-    yield f"There is no company in {context.home.root} yet. You may:"
+    yield f"There is no company in {context.home.root} yet. You can:"
     yield Panel("Start here", START_COMMANDS)
     yield Hint(SHARED_COMPUTER_HINT)
-    yield Hint("popug --help shows all that can be done, and by whom.")
+    yield Hint("popug --help shows all commands, and who may run them.")
     yield from path_hints()
 
 
 def _not_logged_in_screen(context: CommandContext) -> Iterator[Block]:
-    session_key = context.session_key
-    company_place = f"at {session_key}" if isinstance(session_key, str) else f"in {session_key.root}"
-    yield f"There is a company {company_place}, and you are not logged in."
+    session_key = context.backends.session_key
+    location = f"at {session_key}" if isinstance(session_key, str) else f"in {session_key.root}"
+    yield f"There is a company {location}, and you are not logged in."
     yield Panel("Next", LOGIN_COMMANDS)

@@ -1,4 +1,4 @@
-"""Commands about one task: add, complete, show."""
+"""Commands for one task: add, complete, show."""
 
 import re
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from popug_cli.messages.billing import Entry
     from popug_cli.messages.company import HistoryLine, TaskDetails
 
-task = typer.Typer(help="Create, complete and look at a task.", no_args_is_help=True)
+task = typer.Typer(help="Create, complete and show a task.", no_args_is_help=True)
 
 
 def _number(typed: str) -> int:
-    """A task's number, also with the # that it is shown with."""
+    """Parse a task's number, with or without the # that popug shows before it."""
     digits = typed.strip().removeprefix("#")
     if not re.fullmatch(r"[+-]?[0-9]{1,20}", digits):
-        raise typer.BadParameter(f"{typed!r} is no task's number; write 42 or '#42'.")
+        raise typer.BadParameter(f"{typed!r} is not a task number; write 42 or '#42'.")
     return int(digits)
 
 
@@ -39,33 +39,33 @@ def register(program: typer.Typer) -> None:
 @command(task, "add")
 def add(
     context: CommandContext,
-    title: Annotated[str, typer.Argument(metavar="TITLE", help="One line; [POPUG-7] in front is its jira id.")],
-    jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Its jira id, such as POPUG-7.")] = None,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="One line; a leading [POPUG-7] is its jira id.")],
+    jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="The jira id, such as POPUG-7.")] = None,
 ) -> None:
-    """Create a task; chance assigns it and it costs its assignee the fee."""
-    created = context.perform(AddTask(title=title, jira_id=jira))
-    context.show(created, lambda: _added(created, title))
+    """Create a task; chance assigns it, and the assignee pays its fee."""
+    created = context.backends.perform(AddTask(title=title, jira_id=jira))
+    context.screen.show(created, lambda: _added(created, title))
 
 
 @command(task, "complete")
 def complete(context: CommandContext, number: Number) -> None:
-    """Complete an open task of one's own and earn the reward."""
-    done = context.perform(CompleteTask(number=number))
-    reward = f" and earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
-    context.show(done, lambda: [f"#{done.number} {done.title} is completed; {done.assignee} did it{reward}."])
+    """Complete one of your open tasks and earn its reward."""
+    done = context.backends.perform(CompleteTask(number=number))
+    reward = f", who earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
+    context.screen.show(done, lambda: [f"#{done.number} {done.title} is completed by {done.assignee}{reward}."])
 
 
 @command(task, "show")
 def show(context: CommandContext, number: Number) -> None:
-    """Show a task, what happened to it, and of the money what one may see."""
+    """Show a task, its history, and the entries you may see."""
     from popug_cli.messages.company import ShowTask
 
-    details = context.perform(ShowTask(number=number))
-    context.show(details, lambda: _details(context, details))
+    details = context.backends.perform(ShowTask(number=number))
+    context.screen.show(details, lambda: _details(context, details))
 
 
 def price(cents: int | None) -> str:
-    """A fee or a reward for people."""
+    """Return a fee or a reward as text."""
     return "not yet" if cents is None else format_cents(cents)
 
 
@@ -82,7 +82,7 @@ def _details(context: CommandContext, details: "TaskDetails") -> Iterator[Block]
     yield "\n".join(f"{label:<10} {value}" for label, value in _facts(context, details.task))
     yield Table(
         (Column("When"), Column("What", shrinks=True), Column("By")),
-        [(context.local_time(line.at), _sentence(line), line.actor) for line in details.history],
+        [(context.screen.local_time(line.at), _sentence(line), line.actor) for line in details.history],
         title="History",
     )
     yield _entries(context, details.entries)
@@ -105,7 +105,7 @@ def _facts(context: CommandContext, shown_task: Task) -> Iterator[tuple[str, str
 
 
 def _at(context: CommandContext, instant: datetime) -> str:
-    return f"{context.local_time(instant)}, {age(instant, context.backend.now())} ago"
+    return f"{context.screen.local_time(instant)}, {age(instant, context.backends.active.now())} ago"
 
 
 def _sentence(line: "HistoryLine") -> str:
@@ -115,19 +115,25 @@ def _sentence(line: "HistoryLine") -> str:
         ("task_priced", None): f"priced: fee {price(line.fee_cents)}, reward {price(line.reward_cents)}",
         ("task_assigned", "created"): f"goes to {line.assignee}",
         ("task_assigned", "shuffled"): f"shuffled {_shuffle_result(line)}",
-        ("task_assigned", "assignee_left"): f"goes to {line.assignee}, for {line.previous_assignee} may not hold tasks",
+        (
+            "task_assigned",
+            "assignee_left",
+        ): f"goes to {line.assignee}, because {line.previous_assignee} may not hold tasks",
     }
     return sentences[line.event, line.reason]
 
 
 def _shuffle_result(line: "HistoryLine") -> str:
     is_same = line.previous_assignee == line.assignee
-    return f"and drawn by {line.assignee} again" if is_same else f"from {line.previous_assignee} to {line.assignee}"
+    return f"and assigned to {line.assignee} again" if is_same else f"from {line.previous_assignee} to {line.assignee}"
 
 
 def _entries(context: CommandContext, entries: "list[Entry]") -> Table:
-    """The entries, each with when it was recorded where that is another minute than that in which it occurred."""
-    times = [(context.local_time(entry.occurred_at), context.local_time(entry.recorded_at)) for entry in entries]
+    """Return the entries as a table. Show the time of recording if it is not the minute in which the entry occurred."""
+    times = [
+        (context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at))
+        for entry in entries
+    ]
     late = any(occurred != recorded for occurred, recorded in times)
     kinds = [entry.kind.replace("_", " ") for entry in entries]
     return Table(

@@ -21,34 +21,36 @@ WHEN = "monday, '2 hours ago', 09:30, 2026-03-02 or an instant"
 
 def list_(
     context: CommandContext,
-    mine: Annotated[bool, typer.Option("--mine", help="One's own (the default).")] = False,
-    all_users: Annotated[bool, typer.Option("--all", help="Everybody's, of every status.")] = False,
-    assignee: Annotated[str | None, typer.Option("--assignee", metavar="NAME", help="This person's.")] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Your own tasks (the default).")] = False,
+    all_users: Annotated[bool, typer.Option("--all", help="Tasks of all users and every status.")] = False,
+    assignee: Annotated[str | None, typer.Option("--assignee", metavar="NAME", help="Tasks of this user.")] = None,
     creator: Annotated[
-        str | None, typer.Option("--creator", metavar="NAME", help="Created by this person, whoever has them.")
+        str | None, typer.Option("--creator", metavar="NAME", help="Tasks created by this user, with any assignee.")
     ] = None,
     status: Annotated[
-        StatusFilter | None, typer.Option("--status", help="Of this status; open, or with --all both, if left out.")
+        StatusFilter | None, typer.Option("--status", help="Tasks with this status; by default open, with --all both.")
     ] = None,
-    jira: Annotated[str | None, typer.Option("--jira", metavar="ID", help="Of this jira id, whoever has them.")] = None,
+    jira: Annotated[
+        str | None, typer.Option("--jira", metavar="ID", help="Tasks with this jira id, with any assignee.")
+    ] = None,
     search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="With this text in title or jira id.")
+        str | None, typer.Option("--search", metavar="TEXT", help="Tasks with this text in title or jira id.")
     ] = None,
     since: Annotated[
         str | None,
         typer.Option("--since", metavar="WHEN", help=f"Created (completed, with --status completed) since {WHEN}."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option("--until", metavar="WHEN", help="The same, up to then; a date is included.")
+        str | None, typer.Option("--until", metavar="WHEN", help="The same, up to this time; a date is included.")
     ] = None,
     sort: Annotated[
-        TaskSort, typer.Option("--sort", help="By number, the dearest first, or the oldest first.")
+        TaskSort, typer.Option("--sort", help="By number, most expensive first, or oldest first.")
     ] = TaskSort.NUMBER,
-    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")] = None,
-    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="After so many.")] = 0,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Show at most N.")] = None,
+    offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Skip the first N.")] = 0,
 ) -> None:
-    """List tasks by number: one's own open ones, unless asked otherwise."""
+    """List tasks by number; by default your own open tasks."""
     of_all_users = all_users or creator is not None or jira is not None
     message = ListTasks(
         status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
@@ -63,15 +65,18 @@ def list_(
         limit=limit,
         offset=offset,
     )
-    page = context.perform(message)
-    context.show(page, lambda: _screen(context, page, message), paged=True)
+    page = context.backends.perform(message)
+    context.screen.show(page, lambda: _screen(context, page, message), paged=True)
 
 
 def table(
     context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", of_one_person: bool = False
 ) -> Table:
-    """Tasks as a table that gives up columns before it gives up numbers; those of one person do not name them."""
-    now = context.backend.now()
+    """Return a table of tasks. A narrow terminal drops other columns before number, title and prices.
+
+    ``of_one_person`` leaves out the status and the assignee.
+    """
+    now = context.backends.active.now()
     has_jira = any(task.jira_id for task in tasks)
     columns = [
         Column("#", align_right=True, accessible_name="number"),
@@ -95,29 +100,29 @@ def table(
 
 
 def totals(page: TaskPage) -> str:
-    """How many tasks, and what all of them cost and bring."""
+    """Return the number of tasks, and the sums of their fees and rewards."""
     count = f"{page.total:,} task{'' if page.total == 1 else 's'}"
     count_shown = f"{len(page.tasks):,} of {count}" if len(page.tasks) < page.total else count
     return f"{count_shown}; fees {format_cents(page.fees_cents)}, rewards {format_cents(page.rewards_cents)} in all."
 
 
 def _screen(context: CommandContext, page: TaskPage, message: ListTasks) -> Iterator[Block]:
-    empty = "There are no such tasks." if not page.total else f"There are {page.total}, but none after that many."
+    empty = "There are no such tasks." if not page.total else f"There are only {page.total}; --offset skips them all."
     yield table(context, page.tasks, footer=totals(page), empty=empty)
-    mine = next((task for task in page.tasks if task.status is TaskStatus.OPEN), None)
-    if mine and message.assignee is not None and message.status is StatusFilter.OPEN:
-        yield Hint(f"Next: popug task complete {mine.number}")
+    first_open = next((task for task in page.tasks if task.status is TaskStatus.OPEN), None)
+    if first_open and message.assignee is not None and message.status is StatusFilter.OPEN:
+        yield Hint(f"Next: popug task complete {first_open.number}")
     elif not page.total and message == ListTasks(assignee=message.assignee):
-        yield Hint("Next: popug task add TITLE, or popug tasks list --all for everybody's.")
+        yield Hint("Next: popug task add TITLE, or popug tasks list --all for the tasks of all users.")
 
 
 def _assignee(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
-    """The username to list the tasks of; None for everybody."""
+    """Return the username whose tasks are listed, or None for all users."""
     if assignee is not None and mine:
-        raise InvalidInput("usage", "--mine and --assignee name two people.", hint="Give one of them.")
+        raise InvalidInput("usage", "--mine and --assignee contradict each other.", hint="Give one of them.")
     if assignee is not None or (all_users and not mine):
         return assignee
-    return context.perform(WhoAmI()).username
+    return context.backends.perform(WhoAmI()).username
 
 
 def _row(task: Task, now: datetime, *, of_one_person: bool, has_jira: bool) -> tuple[str, ...]:

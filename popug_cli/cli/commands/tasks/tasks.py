@@ -1,4 +1,4 @@
-"""Commands about many tasks: list, shuffle, verify, import, export."""
+"""Commands for many tasks: list, shuffle, verify, fairness, import, export."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_h
 
 
 class TaskExport(msgspec.Struct, frozen=True):
-    """Where an export went and how many tasks it holds."""
+    """The path of an export, and its number of tasks."""
 
     path: str
     exported: int
@@ -49,14 +49,14 @@ command(tasks, "list")(task_list.list_)
 
 @command(tasks, "shuffle")
 def shuffle(
-    context: CommandContext, yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False
+    context: CommandContext, yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
-    """Draw a new assignee for every open task; each pays the fee again."""
+    """Draw a new assignee for every open task; each assignee pays the fee again."""
     if not yes:
-        context.perform(WhoAmI())
-    context.confirm("Every open task gets a new assignee, who pays its fee. Shuffle?", yes=yes)
-    done = context.perform(ShuffleTasks())
-    context.show(
+        context.backends.perform(WhoAmI())
+    context.screen.confirm("Every open task is drawn again, and its assignee pays the fee. Shuffle?", yes=yes)
+    done = context.backends.perform(ShuffleTasks())
+    context.screen.show(
         done,
         lambda: [
             f"Shuffled {_count(done.task_count)} among {done.candidates_count} people.",
@@ -69,18 +69,18 @@ def shuffle(
 def verify(
     context: CommandContext, shuffle_id: Annotated[str, typer.Argument(metavar="SHUFFLE_ID", help="The shuffle's id.")]
 ) -> None:
-    """Do the draws of a shuffle again; exit 7 if any differs."""
-    check = context.perform(VerifyShuffle(shuffle_id=shuffle_id))
-    context.show(check, lambda: _check_result(check))
+    """Repeat the draws of a shuffle; exit 7 if any result differs."""
+    check = context.backends.perform(VerifyShuffle(shuffle_id=shuffle_id))
+    context.screen.show(check, lambda: _check_result(check))
     if check.different:
         raise typer.Exit(INTEGRITY_FAILED)
 
 
 @command(tasks, "fairness")
 def fairness(context: CommandContext) -> None:
-    """Compare what each person got with what chance would give, over all draws."""
-    answer = context.perform(GetFairness())
-    context.show(answer, lambda: _fairness(answer))
+    """Compare each user's number of tasks with the expected number, over all draws."""
+    answer = context.backends.perform(GetFairness())
+    context.screen.show(answer, lambda: _fairness(answer))
 
 
 @command(tasks, "import")
@@ -88,35 +88,37 @@ def import_(
     context: CommandContext,
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
 ) -> None:
-    """Create the tasks of a file, all or none; what was imported before is skipped."""
+    """Create the tasks of a file, all or none; tasks imported before are skipped."""
     with json_lines(file, NewTask) as lines:
-        done = context.perform(ImportTasks(lines=lines))
-    context.show(done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} imported before."])
+        done = context.backends.perform(ImportTasks(lines=lines))
+    context.screen.show(
+        done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} that were imported before."]
+    )
 
 
 @command(tasks, "export")
 def export(
     context: CommandContext,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to this file; - is stdout.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write every task as a JSON line, by number."""
+    """Export every task as a JSON line, by number."""
     if out is None or is_stdout(out):
         for task in _every_task(context):
             context.printer.write(_line(task))
         return
-    lines = context.with_progress("Exporting", map(_line, _every_task(context)))
+    lines = context.screen.with_progress("Exporting", map(_line, _every_task(context)))
     exported = TaskExport(str(out), write_new_file(out, lines, force=force))
-    context.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
 
 
 def _every_task(context: CommandContext) -> Iterator[Task]:
-    """All tasks by number, in memory some thousands at a time."""
-    after, chunk = 0, context.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
+    """Yield all tasks by number; fetch ``EXPORT_TASKS_AT_ONCE`` at a time."""
+    after, chunk = 0, context.backends.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
     while chunk:
         yield from chunk
         after = chunk[-1].number
-        chunk = context.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
+        chunk = context.backends.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
 
 
 def _line(task: Task) -> str:
@@ -125,11 +127,11 @@ def _line(task: Task) -> str:
 
 def _check_result(check: ShuffleCheck) -> Iterator[Block]:
     if not check.different:
-        yield f"All {_count(check.checked)} went to whom the draw says."
+        yield f"Checked {_count(check.checked)}: every assignee is the one drawn."
         return
-    yield f"Of {_count(check.checked)}, {len(check.different)} went to somebody else than the draw says."
+    yield f"Of {_count(check.checked)}, {len(check.different)} went to another user than the one drawn."
     yield Table(
-        (Column("#", align_right=True), Column("Went to"), Column("The draw says")),
+        (Column("#", align_right=True), Column("Assigned to"), Column("Drawn")),
         [(str(wrong.number), wrong.recorded, wrong.expected) for wrong in check.different],
     )
 
@@ -138,9 +140,9 @@ def _fairness(answer: Fairness) -> Iterator[Block]:
     yield Table(
         (Column("Person"), Column("Assigned", align_right=True), Column("Expected", align_right=True)),
         [(person.username, f"{person.assigned:,}", f"{person.expected:,.1f}") for person in answer.people],
-        empty="Nobody may hold tasks yet.",
+        empty="No user may hold tasks yet.",
     )
-    yield f"Chance alone is at least as uneven with a probability of {answer.p_value:.1%}."
+    yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
 
 
 def _count(number: int) -> str:

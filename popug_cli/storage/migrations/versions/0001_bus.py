@@ -1,4 +1,4 @@
-"""The home, the log and the consumers' places in it."""
+"""The home, the log and the consumers' cursors."""
 
 from alembic import op
 
@@ -85,6 +85,6 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

@@ -99,6 +99,6 @@ STATEMENTS = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

@@ -7,7 +7,7 @@ down_revision = "0003"
 
 
 def _append_only(table: str, what: str) -> tuple[str, str]:
-    """Triggers that refuse to change or remove rows."""
+    """Return triggers that refuse to change or delete rows."""
     return tuple(  # type: ignore[return-value]
         f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table}"
         f" BEGIN SELECT RAISE(ABORT, '{what} never change'); END"
@@ -16,7 +16,7 @@ def _append_only(table: str, what: str) -> tuple[str, str]:
 
 
 def _guard_closed_days(act: str) -> str:
-    """A trigger that refuses what falls into a closed day."""
+    """Return a trigger that refuses changes to a closed day."""
     return (
         f"CREATE TRIGGER billing_account_days_open_{act.lower()} BEFORE {act} ON billing_account_days"
         " WHEN NEW.business_date <= (SELECT max(business_date) FROM billing_days)"
@@ -143,6 +143,6 @@ STATEMENTS: tuple[str, ...] = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

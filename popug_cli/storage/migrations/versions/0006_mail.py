@@ -62,6 +62,6 @@ STATEMENTS: tuple[str, ...] = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

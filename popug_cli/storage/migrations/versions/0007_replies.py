@@ -1,4 +1,4 @@
-"""What was answered to commands that may be sent again."""
+"""Stored answers of commands with an idempotency key."""
 
 from alembic import op
 
@@ -26,6 +26,6 @@ STATEMENTS: tuple[str, ...] = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

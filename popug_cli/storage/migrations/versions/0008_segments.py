@@ -1,4 +1,4 @@
-"""What every 1,024 entries come to, by person and date: so that the past is added up from few rows."""
+"""Sums of every 1,024 entries by person and date, so that past balances are computed from few rows."""
 
 from alembic import op
 
@@ -39,6 +39,6 @@ STATEMENTS: tuple[str, ...] = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

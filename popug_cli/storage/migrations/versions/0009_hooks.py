@@ -1,4 +1,4 @@
-"""How far each hook has come, and the events that it could not take."""
+"""The cursor of each hook, and its dead letters."""
 
 from alembic import op
 
@@ -37,6 +37,6 @@ STATEMENTS: tuple[str, ...] = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

@@ -1,4 +1,4 @@
-"""Whether the log says of a mail that it was sent, so that many are told of at once."""
+"""Whether the ``mail_sent`` event of a mail is published, so that many are published at once."""
 
 from alembic import op
 
@@ -17,6 +17,6 @@ STATEMENTS: tuple[str, ...] = (
 
 
 def upgrade() -> None:
-    """Apply it."""
+    """Apply the migration."""
     for statement in STATEMENTS:
         op.execute(statement)

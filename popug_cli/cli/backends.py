@@ -1,0 +1,105 @@
+"""The backends of one command: the home in this process, and the server that serves it."""
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from popug_cli.cli.output.screen import Screen
+from popug_cli.cli.state import session_file
+from popug_cli.kernel.errors import NotAuthenticated, NotFound
+from popug_cli.kernel.home import Home
+from popug_cli.messages.base import DECLARATIONS, Access, Message
+
+if TYPE_CHECKING:
+    from popug_cli.app.local_backend import LocalBackend
+    from popug_cli.client.remote_backend import RemoteBackend
+    from popug_cli.messages.backend import Backend
+
+Answer = TypeVar("Answer")
+
+
+class Backends:
+    """Perform the messages of one command, in this process or on a server.
+
+    ``server`` is the value of ``--server``. ``token`` and ``given`` (an open backend) come from a program that runs
+    commands itself, such as the demo.
+    """
+
+    def __init__(
+        self, home: Home, screen: Screen, *, server: str | None = None, token: str | None = None, given: Any = None
+    ) -> None:
+        self.home = home
+        self._screen = screen
+        self._server_option = server
+        self._token = token
+        self._given = given
+
+    @cached_property
+    def local(self) -> "LocalBackend":
+        """The home in this process; it performs the operator's messages."""
+        from popug_cli.app.local_backend import LocalBackend
+
+        return self._given or LocalBackend(self.home, warn=self._screen.printer.warn, progress=self._screen.progress)
+
+    @cached_property
+    def remote(self) -> "RemoteBackend | None":
+        """The server named by the user, else the server that holds the home, else None."""
+        from popug_cli.client.discovery import connect_to_url, find_local_server
+
+        if self._given:
+            return None
+        if url := self.server_url:
+            return connect_to_url(url, self._screen.printer.warn, self._screen.progress)
+        return find_local_server(self.home, self._screen.printer.warn, self._screen.progress)
+
+    @property
+    def active(self) -> "Backend":
+        """The backend that performs all messages except the operator's."""
+        return self.remote or self.local
+
+    @property
+    def server_url(self) -> str | None:
+        """The value of ``--server`` or ``POPUG_SERVER``."""
+        return self._server_option or os.environ.get("POPUG_SERVER")
+
+    @property
+    def session_key(self) -> Home | str:
+        """The key of the login in the session file: the home, or the address of the server named by the user."""
+        remote = self.remote if self.server_url else None
+        return remote.address.url if remote else self.home
+
+    @property
+    def token(self) -> str | None:
+        """The token of the user who is logged in."""
+        return self._token or session_file.token_for(self.session_key)
+
+    def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
+        """Perform a message with a token, by default that of the user who is logged in."""
+        if DECLARATIONS[type(message)].access is Access.OPERATOR:
+            self._warn_about_server()
+            return self.local.perform(message)
+        try:
+            return self.active.perform(message, token or self.token)
+        except NotFound as error:
+            if error.code != "user_not_found" or self.server_url:
+                raise
+            from popug_cli.cli.help.suggestions import suggest_people
+
+            raise suggest_people(error, self.home, token or self.token) from error
+        except NotAuthenticated as error:
+            error.hint = self._hint_with_server(error.hint)
+            raise
+
+    def forget_remote(self) -> None:
+        """Look for the server again when it is needed next: another process may hold the home by then."""
+        vars(self).pop("remote", None)
+
+    def _hint_with_server(self, hint: str) -> str:
+        """Return a hint to log in, with the ``--server`` option that the user gave."""
+        server = self._server_option
+        return hint.replace("popug login NAME", f"popug login NAME --server {server}") if server else hint
+
+    def _warn_about_server(self) -> None:
+        """Warn that an operator's command ignores ``--server``: it works on the home's own files."""
+        if self._server_option and not self._screen.as_json:
+            self._screen.printer.warn(f"This works on the home {self.home.root} of this machine, never over a server.")

@@ -1,0 +1,120 @@
+"""The screen of a command: show answers, next steps, questions, times and progress."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from popug_cli.cli.help.surface import surface
+from popug_cli.cli.output.blocks import Block, Hint
+from popug_cli.cli.output.printer import Printer
+from popug_cli.cli.output.relative_time import when
+from popug_cli.kernel.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from popug_cli.cli.output.progress import Bar
+    from popug_cli.kernel.progress import Progress
+    from popug_cli.messages.backend import Backend
+
+Line = TypeVar("Line")
+PROGRESS_EVERY = 1_000
+
+
+class AnswerFields(dict[str, Any]):
+    """The fields of an answer, by name."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__(answer if isinstance(answer, dict) else {})
+        self._answer = answer
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+
+class Screen:
+    """Show the answer of one command.
+
+    ``command_path`` names the command, for its next step. ``find_backend`` returns the backend whose clock and
+    calendar are shown.
+    """
+
+    def __init__(
+        self, printer: Printer, find_backend: "Callable[[], Backend]", *, as_json: bool, command_path: str = ""
+    ) -> None:
+        self.printer = printer
+        self.as_json = as_json
+        self.command_path = command_path
+        self._find_backend = find_backend
+
+    def show(
+        self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False, next_step: str | None = None
+    ) -> None:
+        """Print the answer as JSON, or else as sentences and tables.
+
+        ``paged`` answers may be long and go through the pager. ``next_step`` replaces the command's usual next step.
+        """
+        if self.as_json:
+            self.printer.document(answer)
+        elif paged:
+            self.printer.pages(blocks())
+        else:
+            self.printer.blocks(blocks())
+            self.printer.blocks(self._next_step(answer, next_step))
+
+    def local_time(self, instant: datetime) -> str:
+        """Return an instant to the minute in the company's time zone; in UTC at the ends of the calendar."""
+        with suppress(OverflowError):
+            instant = self._find_backend().calendar.local(instant)
+        return f"{instant:%Y-%m-%d %H:%M}"
+
+    def when(self, instant: datetime) -> str:
+        """Return an instant relative to now: ``5 min ago``, ``yesterday 14:05``."""
+        backend = self._find_backend()
+        return when(instant, backend.now(), backend.calendar)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before an action that cannot be undone, unless ``yes``.
+
+        Raises ``needs_yes`` if the answer is not yes, or if there is no terminal.
+        """
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise InvalidInput("needs_yes", question, hint="Give --yes to say that you mean it.")
+        self.printer.ask(f"{question} [y/N]")
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
+
+    @cached_property
+    def progress(self) -> "Progress":
+        """Report progress as a bar if stderr is a terminal, else do nothing."""
+        from popug_cli.kernel.progress import no_progress
+
+        return self._bar or no_progress
+
+    def with_progress(self, label: str, lines: Iterable[Line]) -> Iterator[Line]:
+        """Yield the lines, and report progress every ``PROGRESS_EVERY`` lines."""
+        for done, line in enumerate(lines, start=1):
+            if done % PROGRESS_EVERY == 0:
+                self.progress(label, done, 0)
+            yield line
+        self.progress(label, 1, 1)
+
+    def close(self) -> None:
+        """Remove the progress bar from the terminal."""
+        if self._bar:
+            self._bar.end()
+
+    @cached_property
+    def _bar(self) -> "Bar | None":
+        from popug_cli.cli.output.progress import Bar
+
+        return Bar(self.printer.err) if self.printer.err.isatty() and not self.printer.plain else None
+
+    def _next_step(self, answer: Any, next_step: str | None) -> Iterator[Block]:
+        command = surface().commands.get(self.command_path)
+        default = command.then.format_map(AnswerFields(answer)) if command and command.then else ""
+        if step := default if next_step is None else next_step:
+            yield Hint(f"Next: {step}")
