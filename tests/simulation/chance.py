@@ -1,4 +1,4 @@
-"""Chance by name: a draw depends on what it is for, never on how often something was tried before."""
+"""Named randomness: a draw depends on its purpose only, never on the number of earlier draws."""
 
 import random
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from hashlib import blake2b
 
 
 class NamedChance:
-    """Bytes from (seed, purpose, how many were drawn for it since it was entered).
+    """Bytes from (seed, purpose, number of draws since the purpose was entered).
 
-    Outside any purpose draws are of no consequence (entry ids, jitter) and only never repeat.
+    Draws outside any purpose have no effect on the results (entry ids, jitter); they only never repeat.
     """
 
     def __init__(self, seed: str) -> None:
@@ -27,7 +27,7 @@ class NamedChance:
 
     @contextmanager
     def purpose(self, *names: object) -> Iterator[None]:
-        """What is drawn inside is for this purpose, from its beginning."""
+        """Draw for this purpose within the block, from the start of its sequence."""
         before = self._purpose, self._drawn
         self._purpose, self._drawn = ":".join(map(str, names)), 0
         try:

@@ -1,9 +1,8 @@
-"""The end of a world, to be compared with that of its undisturbed twin.
+"""The end state of a world, for the comparison with its undisturbed twin.
 
-What must be equal: people, tasks with their holders and prices, shuffles, accounts, entries with their causes and
-dates, balances by day, closed days with their figures, analytics, mails, and that nothing is set aside. Left out,
-since it tells how the end was reached: positions in the log, ids of entries and mails, when something was entered or
-queued.
+It contains users, tasks with their assignees and prices, shuffles, accounts, entries with their causes and dates,
+balances by day, closed days with their figures, analytics, mails, and that no event is parked. It leaves out traces
+of the path to the end: positions in the log, ids of entries and mails, times of posting and queueing.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,7 @@ State = dict[str, list[tuple[Any, ...]]]
 
 
 def end_state(world: "World") -> State:
-    """All rows that count, sorted, by table."""
+    """Return all compared rows, sorted, by table."""
     return {table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()}
 
 

@@ -1,7 +1,7 @@
-"""Where the simulation takes hold of the program: module attributes that the program looks up, replaced once.
+"""The patches that connect the program with the simulation: module attributes, replaced once.
 
-Nothing in the program knows of it. Transactions begin and end under the eyes of the world that is running; consumers
-and command handlers come wrapped; each draw that decides something is made for a purpose of its own.
+The program has no code for the simulation. The running world observes the start and the end of transactions, wraps
+consumers and command handlers, and gives each relevant draw its own purpose.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ real_batch_events = bus_consumers.BATCH_EVENTS
 
 @contextmanager
 def living_in(world: "World") -> Iterator[None]:
-    """Let the program run in a world."""
+    """Run the program in a world within the block."""
     install()
     worlds.append(world)
     try:
@@ -48,7 +48,7 @@ def living_in(world: "World") -> Iterator[None]:
 
 
 def install() -> None:
-    """Take hold, once a process; outside a world everything is as it was."""
+    """Apply the patches, once per process; outside a world the program is unchanged."""
     if installed:
         return
     installed.append(True)

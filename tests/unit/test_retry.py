@@ -1,4 +1,4 @@
-"""Whether and when a failed event is tried again."""
+"""Whether and when a failed event is retried."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A figure is explained by what it is made of, down to the events and draws that it goes back to."""
+"""A figure is explained by its parts, down to the events and draws that caused them."""
 
 from collections.abc import Iterator
 from datetime import date

@@ -1,4 +1,4 @@
-"""``ledger verify`` and ``doctor`` believe a true history and name the first thing that is wrong in any other."""
+"""``ledger verify`` and ``doctor`` accept an untouched history and name the first fault of any other."""
 
 import re
 from collections.abc import Iterator
@@ -149,7 +149,7 @@ def test_edited_file_is_named(company: InProcess, statements: list[str], named: 
 
 @pytest.mark.parametrize("kind", ["user_registered", "task_assigned", "shuffle_requested", "day_closed"])
 def test_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
-    """What is stored of an envelope beside it is under no hash."""
+    """No hash covers the columns that repeat parts of an envelope."""
     tamper(company, "PRAGMA wal_checkpoint(TRUNCATE)")
     database = company.root / "popug.db"
     content = database.read_bytes()
@@ -181,7 +181,7 @@ def test_explain_refused_if_balance_differs_from_entries(company: InProcess) -> 
 
 @pytest.mark.parametrize("kept", ["0", "20", "(SELECT max(last_sequence) - 1 FROM bus_links)"])
 def test_verify_finds_removed_links(company: InProcess, kept: str) -> None:
-    """Unlike an event from outside, one of popug's own stands beside what was written with it."""
+    """Unlike an event from outside, one published by popug has rows that were written with it."""
     tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {kept}")
     assert "links were removed" in (verify(company).first_wrong or "")
 
@@ -224,7 +224,7 @@ def test_cut_of_last_links_is_found_with_a_kept_head(company: InProcess) -> None
 
 
 def test_consistent_cut_is_found_only_with_a_kept_head(company: InProcess, tmp_path: Path) -> None:
-    """Every table is put back to what it was: events, entries, links, cursors, balances, tasks, mail."""
+    """Restore every table: events, entries, links, cursors, balances, tasks, mail."""
     before = copy_of(company, tmp_path / "before").root / "popug.db"
     earlier = verify(company).head
     company.act("boss", ShuffleTasks())
@@ -248,7 +248,7 @@ def _columns(company: InProcess, table: str) -> str:
 
 
 def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others write while one looks, so that what is looked at may be in the midst of catching up."""
+    """Other processes write at the same time, so that the check may see consumers in the midst of catching up."""
     company = InProcess(tmp_path / "home", chance=SeededChance(PAYING_SEED))
     snapshots, real = [0], Runtime.writing
 

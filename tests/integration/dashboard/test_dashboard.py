@@ -1,4 +1,4 @@
-"""The dashboard, driven by keys as somebody without a mouse would, on a screen of 80 x 24."""
+"""The dashboard, driven by keys alone, on a screen of 80 x 24."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ Walk = Callable[[Pilot[None]], Awaitable[None]]
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """A boss and kesha, who has every task."""
+    """A boss and kesha, the assignee of every task."""
     return company_at(tmp_path / "home")
 
 
@@ -345,7 +345,7 @@ def test_dashboard_is_drawn_and_ends_cleanly_on_a_signal(logged_in: InProcess) -
 
 
 def read_until(terminal: int, text: bytes) -> bytes:
-    """What is written to a terminal until it has shown a text."""
+    """Return the output of a terminal until it contains a text."""
     shown, give_up_at = b"", monotonic() + PATIENCE_SECONDS
     while text not in shown:
         assert monotonic() < give_up_at, shown

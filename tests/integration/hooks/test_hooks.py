@@ -1,4 +1,4 @@
-"""Hooks: the operator's own programs are given events at least once, in order, outside any transaction."""
+"""Hooks: the operator's programs get events at least once, in order, outside any transaction."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.support.hooks_company import KEEP, add, company, find_hook, hook, rec
 __all__ = ["company"]
 
 
-# --- what is given ------------------------------------------------------------------------------
+# --- delivery -----------------------------------------------------------------------------------
 
 
 def test_hook_gets_each_event_once_in_log_order(company: InProcess) -> None:
@@ -147,7 +147,7 @@ def test_event_longer_than_a_pipe_and_unread_input_are_fine(company: InProcess) 
     assert int((company.root / "sizes").read_text().split()[-1]) > 300_000
 
 
-# --- which files are run ------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------
 
 
 def test_only_safe_files_run_and_others_report_their_problem(company: InProcess) -> None:

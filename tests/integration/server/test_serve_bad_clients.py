@@ -1,4 +1,4 @@
-"""Clients that are slow, broken, greedy or hostile: each is refused or left, and everybody else is served."""
+"""Clients that are slow, broken, greedy or hostile: each is refused or disconnected; other clients are served."""
 
 import http.client
 import json
@@ -50,7 +50,7 @@ def server(company: ServerFixture) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningServer]:
-    """Whatever was done to it, it serves others afterwards."""
+    """Check that the server still serves other clients after each test."""
     yield server
     eventually(lambda: is_ready(server))
     assert server.post("tasks/add_task", {"title": "Still here"}, company.tokens["kesha"]).status == 200
@@ -59,7 +59,7 @@ def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningSer
 def is_ready(served: RunningServer) -> bool:
     try:
         return served.request("GET", "/readyz").status == 200
-    except ConnectionError:  # refused before it has asked
+    except ConnectionError:  # refused before it has sent a request
         return False
 
 
@@ -71,14 +71,14 @@ def connect(served: RunningServer) -> socket.socket:
 
 
 def send_without_end(client: socket.socket, piece: bytes) -> None:
-    """Send until the server closes, or until it has taken for a minute what it should refuse."""
+    """Send until the server closes; fail if it accepts for a minute what it should refuse."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         client.sendall(piece)
 
 
 def all_of(client: socket.socket) -> bytes:
-    """What comes until the server closes."""
+    """Return everything received until the server closes."""
     found = b""
     try:
         while part := client.recv(65536):
@@ -136,7 +136,7 @@ def test_second_request_has_the_same_time_limit(served: RunningServer) -> None:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(10_000).startswith(b"HTTP/1.1 200")
         client.sendall(b"GET /heal")
-        all_of(client)  # raises TimeoutError where the server goes on waiting
+        all_of(client)  # raises TimeoutError if the server keeps waiting
 
 
 @pytest.mark.parametrize(

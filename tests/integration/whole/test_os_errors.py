@@ -1,4 +1,4 @@
-"""What the system refuses is a fault of the place with its sentence, and never one of popug's own."""
+"""A refusal of the system is reported as an environment error, never as an internal one."""
 
 import errno
 import os
@@ -36,10 +36,10 @@ from tests.support.error_checks import refused
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """Fail where something waits, as one does who opens a pipe that nobody writes to."""
+    """Fail if a call blocks, as opening a pipe without a writer does."""
 
     def give_up(*_: object) -> None:
-        raise AssertionError("it waits")  # an OSError might be taken for what the program met
+        raise AssertionError("it waits")  # the program could handle an OSError
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(10)
