@@ -1,11 +1,20 @@
-"""What a disk keeps and what it refuses: directories whose names are kept, and a full one told from a broken one."""
+"""Translate errors of the operating system about files and disks into errors with a sentence and a hint."""
 
 import errno
 import os
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
-from popug_cli.platform.posix_errors import NO_SPACE, file_size_limit, nearest_directory
+from popug_cli.platform.posix_errors import (
+    DISK_FAILURE,
+    NO_SPACE,
+    NOT_FOUND,
+    NOT_PERMITTED,
+    OUT_OF_RESOURCES,
+    UNUSABLE_PATH,
+    file_size_limit,
+    nearest_directory,
+)
 
 
 def disk_full(path: Path) -> Unavailable:
@@ -47,9 +56,9 @@ def from_os_error(error: OSError, where: str) -> PopugError | None:
     """What the system refuses of a place, as a fault of that place; None for what is none of it."""
     if error.errno in NO_SPACE:
         return disk_full(Path(where))
-    if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
+    if error.errno in DISK_FAILURE:
         return io_error(where, error.strerror or str(error))
-    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
+    if error.errno in OUT_OF_RESOURCES:
         sentence = f"The system gives popug no more of what it needs: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
     return _unusable_path(error, where)
@@ -68,12 +77,12 @@ def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
 def _unusable_path(error: OSError, where: str) -> PopugError | None:
     """A place that cannot be used as what it is."""
     elsewhere = "Choose another with --home."
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if error.errno in NOT_PERMITTED:
         what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
         return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
-    if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
+    if error.errno in NOT_FOUND:
         return Unavailable("read_only", f"{where} is not there, and popug cannot make it.", hint=elsewhere)
-    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
+    if error.errno in UNUSABLE_PATH:
         sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'no directory that can be used'}."
         return Unavailable("read_only", sentence, hint=elsewhere)
     return None
