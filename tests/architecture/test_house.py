@@ -157,6 +157,36 @@ def test_import_circle_is_found(tmp_path: Path) -> None:
     ]
 
 
+# --- one home ------------------------------------------------------------------------------------
+
+HOMES = {
+    "__context__": "platform/signals.py",
+    "driver_connection": "storage/engine.py",
+    "urlsafe_b64decode": "kernel/jwt_payload.py",
+    "2 ** min(": "kernel/backoff.py",
+    '.split(".")[:2]': "kernel/version.py",
+    'bus.max_attempts")': "bus/retry.py",
+}
+
+
+def strays(tree: Path, text: str, home: str) -> list[str]:
+    """The files that do by themselves what has one home; the home is one of them if it no longer does it."""
+    having = {file.relative_to(tree).as_posix() for file in python_files(tree) if text in file.read_text()}
+    return sorted(having ^ {home})
+
+
+@pytest.mark.parametrize(("text", "home"), HOMES.items())
+def test_rule_has_one_home(text: str, home: str) -> None:
+    assert strays(ROOT / "popug_cli", text, home) == []
+
+
+def test_second_home_is_found(tmp_path: Path) -> None:
+    for name, source in {"home": "2 ** min(1, 2)", "stray": "3 * 2 ** min(1, 2)", "other": ""}.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    assert strays(tmp_path, "2 ** min(", "home.py") == ["stray.py"]
+    assert strays(tmp_path, "2 ** max(", "home.py") == ["home.py"]
+
+
 # --- the platform --------------------------------------------------------------------------------
 
 
