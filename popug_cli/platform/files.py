@@ -1,8 +1,8 @@
 """Files and directories that survive a power cut: synced names, directories of one owner, replacement as a whole.
 
-A file that is made, renamed or replaced is lost with the power unless its directory is synced, however well the file
-itself is. The power-cut harness found this; see ``decisions/0018-disk-failures-we-handle.md``.
-Nothing here raises a ``PopugError``; ``kernel/disk_errors.py`` makes one of an ``OSError``.
+A file that is created, renamed or replaced is lost in a power cut unless its directory is synced too, even if the file
+itself is. The harness ``tests/simulation/power_cut`` observed this by cutting the power at every point of a day. See
+``decisions/0018-disk-failures-we-handle.md``. ``kernel/disk_errors.py`` turns an ``OSError`` into a ``PopugError``.
 """
 
 import errno
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+
+from popug_cli.platform.posix_errors import NO_DIRECTORY_SYNC
 
 OWNER_ONLY_DIRECTORY = 0o700
 OWNER_ONLY_FILE = 0o600
@@ -31,7 +33,7 @@ def sync_directory(directory: Path) -> None:
     try:
         sync(directory)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EACCES}:
+        if error.errno not in NO_DIRECTORY_SYNC:
             raise
 
 

@@ -1,13 +1,23 @@
-"""What an errno means: a full disk, a file-size limit, and a probe for what SQLite does not tell apart.
+"""What an errno means: a full disk, a failing one, too few resources, a path that cannot be used; and a disk probe.
 
-SQLite reports a full disk as "disk I/O error" or "unable to open database file", whichever file was touched first. So
-``probe_write_error`` writes a little more and returns the errno; see ``decisions/0018-disk-failures-we-handle.md``.
+Without it a full disk is reported as a broken one. SQLite reports it as "disk I/O error" or "unable to open database
+file", whichever file was touched first; the harness ``tests/simulation/fault`` observed this by refusing each system
+call of a day in turn. So a probe writes a little more and returns the errno. See
+``decisions/0018-disk-failures-we-handle.md`` and, for the other errnos,
+``decisions/0034-os-errors-are-environment-errors.md``.
 """
 
 import errno
 from pathlib import Path
 
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE = DISK_FULL | {errno.EFBIG}  # with the file-size limit of the process
+DISK_FAILURE = frozenset({errno.EIO, errno.ESTALE, errno.EREMOTEIO})
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+NOT_FOUND = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV})
+UNUSABLE_PATH = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG})
+NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 PROBE_BYTES = 16 * 1024
 MAX_WRITE_BYTES = 64 * 1024
 

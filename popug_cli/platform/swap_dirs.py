@@ -1,4 +1,9 @@
-"""Putting one directory in the place of another, by renaming."""
+"""Put one directory in the place of another, so that a crash leaves the old or the new one whole, never none.
+
+Two renames leave a moment in which no directory has the name: a command that opens the home then, or a crash, finds no
+company. Linux exchanges two names in one step (``renameat2``). ``tests/integration/app/test_backup.py`` tests both
+ways, with a rename that fails. See ``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md``.
+"""
 
 import ctypes
 import os
