@@ -14,7 +14,7 @@ FileId = tuple[int, int]
 
 
 class FileFingerprint(NamedTuple):
-    """What changes when a file is replaced, written, cut or given other permissions."""
+    """The properties of a file that change when it is replaced, written, cut or given other permissions."""
 
     id: FileId
     size_bytes: int

@@ -20,7 +20,7 @@ OWNER_ONLY_FILE = 0o600
 
 
 def sync(path: Path) -> None:
-    """Have the file system keep a file, or the names in a directory."""
+    """Synchronize a file, or the names in a directory, with the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -29,7 +29,7 @@ def sync(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the file system keep the names in a directory, where it can and we may."""
+    """Synchronize the names in a directory with the disk, if the file system supports and permits it."""
     try:
         sync(directory)
     except OSError as error:
@@ -38,7 +38,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory, open to its owner only, and those above it that are missing; their names are kept."""
+    """Create a directory and its missing parents, for their owner only, and synchronize their names."""
     if directory.is_dir():
         return
     make_directory(directory.parent)
@@ -47,13 +47,13 @@ def make_directory(directory: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Raise ``PermissionError`` for a directory in which nothing may be made."""
+    """Raise ``PermissionError`` for a directory in which this process may create nothing."""
     if not os.access(directory, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
 
 def is_private_directory(directory: Path) -> bool:
-    """Whether a directory is there that belongs to this user, and in which nobody else can put anything."""
+    """Return whether a directory exists, belongs to this user, and is writable for no other user."""
     try:
         status = directory.lstat()
     except OSError:
@@ -63,9 +63,10 @@ def is_private_directory(directory: Path) -> bool:
 
 @contextmanager
 def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
-    """Room on the disk for so large a file; what is yielded puts a content in the file's place, whole or not at all.
+    """Reserve disk space for a file, and yield a function that replaces the file by some content, whole or not at all.
 
-    The file is its owner's only: a synced temporary beside it, a rename, and that synced.
+    The content goes into a temporary file in the same directory, readable for its owner only. That file is
+    synchronized and renamed, and then the directory is synchronized.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY_FILE)
@@ -81,18 +82,18 @@ def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[b
                 _write_all(file, bytes(size_bytes))
             yield write
     finally:
-        with suppress(OSError):  # what is left then is hidden, and the next to have this process id takes it over
+        with suppress(OSError):  # a hidden file is left; the next process with this id uses it again
             temporary.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, whole or not at all."""
+    """Replace a file by some content, whole or not at all; only its owner can read it."""
     with reserve_replacement(path) as write:
         write(content)
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
-    """Let a file have this content and keep it; where it had room for that, the disk cannot be too full."""
+    """Overwrite a file with the content and synchronize it. Space that it has already cannot be missing."""
     file.seek(0)
     remaining = memoryview(content)
     while remaining:
