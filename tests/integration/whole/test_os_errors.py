@@ -99,7 +99,7 @@ def test_verification_without_memory_is_not_a_wrong_password(tmp_path: Path, mon
     with company.backend.runtime.reading(OPERATOR) as context, refused("io_error", 8) as error:
         passwords.is_password("a password of some length", "a hash", context)
     assert "(Memory allocation error)" in error.value.message
-    assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
+    assert error.value.hint.startswith("Free some and try again, or lower identity.argon2_memory_kib or ")
 
 
 def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
