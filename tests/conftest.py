@@ -15,9 +15,24 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+PLACES = ("local", "server")
+PLACES_TO_COME = {
+    "postgres": "PostgreSQL, with a replica",
+    "cluster": "Kafka, with several brokers",
+}  # with the issue of each
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that decides the acceptance tests' backend: each command itself, or a server."""
-    parser.addoption("--place", choices=("local", "server"), default="local")
+    """Let the acceptance tests choose what performs a command: its own process, or a server that holds the home."""
+    places = (*PLACES, *PLACES_TO_COME)
+    parser.addoption("--place", choices=places, default=PLACES[0], help="where acceptance tests perform commands")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a place that does not exist yet, so that nobody takes a run on another one for it."""
+    if issue := PLACES_TO_COME.get(config.getoption("--place")):
+        comes = f'comes with the issue "{issue}"'
+        raise pytest.UsageError(f"--place={config.getoption('--place')} {comes}; use {' or '.join(PLACES)}.")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -194,4 +194,6 @@ def last_a_while(line: str) -> None:
         assert select.select([process.stdout], [], [], WAIT_SECONDS)[0], "it shows nothing"
         process.send_signal(signal.SIGINT)
         shown = process.communicate(timeout=WAIT_SECONDS)
-        assert process.returncode in {0, 130}, shown
+        # CPython dies by SIGINT at its own end if Ctrl-C arrived inside exec(), as when a dataclass is made
+        # (Python/pythonrun.c, run_eval_code_obj); a shell shows 130 for both.
+        assert process.returncode in {0, 130, -signal.SIGINT}, shown
