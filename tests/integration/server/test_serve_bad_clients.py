@@ -20,14 +20,14 @@ MOST_CONNECTIONS = 40
 SHORT = f"""
 from popug_cli.server import event_stream, request_limits, connection_limits, requests, run
 event_stream.MAX_LISTENERS = 3
-connection_limits.HEADER_SECONDS = 0.5
-connection_limits.KEEP_ALIVE_SECONDS = run.KEEP_ALIVE_SECONDS = 0.5
-request_limits.BODY_SECONDS = 1.5
-request_limits.SEND_SECONDS = 0.5
+connection_limits.HEADER_TIMEOUT_SECONDS = 0.5
+connection_limits.KEEP_ALIVE_TIMEOUT_SECONDS = run.KEEP_ALIVE_TIMEOUT_SECONDS = 0.5
+request_limits.BODY_TIMEOUT_SECONDS = 1.5
+request_limits.SEND_TIMEOUT_SECONDS = 0.5
 run.MAX_CONNECTIONS = {MOST_CONNECTIONS}
 request_limits.MAX_MESSAGE_BYTES = 200_000
 request_limits.SMALL_BODY_BYTES = 50_000
-connection_limits.UNREAD_SECONDS = 0.5
+connection_limits.UNREAD_TIMEOUT_SECONDS = 0.5
 requests.MAX_LINES = 1_000
 """
 WRONG_TOKENS = 1_000
@@ -252,7 +252,7 @@ def test_client_half_closed_after_commands_is_answered(served: RunningServer, co
 def test_clients_without_tls_handshake_block_no_others(company: ServerFixture, tmp_path: Path) -> None:
     home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
     file = str(self_signed(tmp_path / "server.pem"))
-    patch = f"{SHORT}\nrunning.GRACE_SECONDS = 600\n"
+    patch = f"{SHORT}\nrun.GRACE_SECONDS = 600\n"
     with RunningServer(home, "--listen", "localhost:0", "--tls-cert", file, "--tls-key", file, patch=patch) as served:
         silent = [socket.create_connection(("localhost", served.port)) for _ in range(60)]
         assert served.request("GET", "/healthz").status == 200
