@@ -36,9 +36,11 @@ def disk_full(path: Path) -> Unavailable:
     )
 
 
-def io_error(where: str, why: str) -> Unavailable:
+def io_error(where: str, reason: str) -> Unavailable:
     """Return the error for a failing disk."""
-    return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
+    return Unavailable(
+        "io_error", f"Reading or writing {where} failed: {reason}.", hint="Check the disk, then try again."
+    )
 
 
 def write_error(file: Path, error: OSError) -> Unavailable:

@@ -98,7 +98,7 @@ def socket_url(path: Path) -> str:
 
 
 @contextmanager
-def replaced_until_error(path: Path, content: bytes) -> Iterator[None]:
+def replace_restoring_on_error(path: Path, content: bytes) -> Iterator[None]:
     """Write a file like ``replace_file``; if the block raises, restore the old content, even on a full disk.
 
     Raise ``in_doubt`` if it cannot be restored.

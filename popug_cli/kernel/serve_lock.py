@@ -38,8 +38,8 @@ def take(descriptor: int, mode: int) -> bool:
 
 def server_of(descriptor: int) -> int | None:
     """Return the process id that the server which holds the lock has written into its file, or None."""
-    written = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-    return int(written) if written.isdecimal() else None
+    content = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+    return int(content) if content.isdecimal() else None
 
 
 @contextmanager

@@ -31,20 +31,20 @@ class Setting:
         """Return the value in the setting's type; raise ``invalid_setting``."""
         value = _typed(raw, self.default)
         if value is None or (self.choices and value not in self.choices):
-            raise self._refuse(raw)
+            raise self._invalid_value(raw)
         if isinstance(value, int) and not isinstance(value, bool) and not self.minimum <= value <= self.maximum:
-            raise self._refuse(raw)
+            raise self._invalid_value(raw)
         if isinstance(value, str) and any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
-            raise self._refuse(raw)
+            raise self._invalid_value(raw)
         return value
 
-    def _refuse(self, raw: object) -> InvalidInput:
-        whole = f"a whole number from {self.minimum} to {self.maximum}"
-        kinds = {bool: "true or false", int: whole, str: "one line"}
-        wanted = "one of " + ", ".join(self.choices) if self.choices else kinds[type(self.default)]
+    def _invalid_value(self, raw: object) -> InvalidInput:
+        whole_number = f"a whole number from {self.minimum} to {self.maximum}"
+        descriptions = {bool: "true or false", int: whole_number, str: "one line"}
+        expected = "one of " + ", ".join(self.choices) if self.choices else descriptions[type(self.default)]
         return InvalidInput(
             "invalid_setting",
-            f"{raw!r} is not a valid value for {self.key}: it must be {wanted}.",
+            f"{raw!r} is not a valid value for {self.key}: it must be {expected}.",
             hint=f"{did_you_mean(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
             details={"key": self.key},
         )
@@ -61,7 +61,7 @@ def _typed(raw: object, default: Value) -> Value | None:
     return raw if isinstance(raw, str) else None
 
 
-MAX_STEP_SECONDS = 600
+MAX_SMTP_TIMEOUT_SECONDS = 600
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -79,7 +79,7 @@ SETTINGS = {
             30,
             "the longest that one step of SMTP may take",
             minimum=1,
-            maximum=MAX_STEP_SECONDS,
+            maximum=MAX_SMTP_TIMEOUT_SECONDS,
         ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),

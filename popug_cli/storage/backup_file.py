@@ -87,11 +87,11 @@ def unpack(file: Path, home: Home) -> None:
             path.chmod(OWNER_ONLY_FILE)
 
 
-def not_a_backup(file: Path, why: str) -> IntegrityViolation:
+def not_a_backup(file: Path, reason: str) -> IntegrityViolation:
     """Return the error for a file that is not a usable backup."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{file} is damaged or is not a popug backup: {why}.",
+        f"{file} is damaged or is not a popug backup: {reason}.",
         hint="Nothing was changed. Name a file that `popug backup` wrote.",
         details={"path": str(file)},
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from popug_cli.kernel.disk_errors import disk_full
 
-_PAGES_IN_MEMORY_KIB = 16 * 1024
+CACHE_KIB = 16 * 1024
 UPSERT_COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times"
 
 
@@ -21,7 +21,7 @@ def count_on_disk() -> Iterator[Callable[[str], int]]:
     """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")
-        scratch.execute(f"PRAGMA cache_size = -{_PAGES_IN_MEMORY_KIB}")
+        scratch.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         scratch.execute("CREATE TABLE seen (text TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT, WITHOUT ROWID")
         scratch.execute("BEGIN")
 

@@ -26,10 +26,10 @@ from popug_cli.storage.migrate import NEWEST, migrated_since
 
 BUSY_TIMEOUT_SECONDS = 30
 LOCK_POLL_MILLISECONDS = 100
-ROWS_PER_STATEMENT = (500, 60)
+BULK_ROW_COUNTS = (500, 60)
 _ONE_ROW_OF_VALUES = re.compile(r"([^?]*\bVALUES )(\([^()]*\))([^?]*)")
 VALUES_PER_STATEMENT = 1_000
-POOL_CONNECTIONS = 5
+MIN_POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 32_768
 FSYNC_ERRORS = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
@@ -55,7 +55,7 @@ def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[],
         URL.create("sqlite", database=str(database)),
         creator=lambda: _connect(database, threads),
         poolclass=QueuePool,
-        pool_size=max(threads, POOL_CONNECTIONS),
+        pool_size=max(threads, MIN_POOL_CONNECTIONS),
         pool_reset_on_return=None,
         execution_options={
             "popug_database": database,
@@ -211,9 +211,9 @@ def _check_not_replaced(connection: Connection) -> None:
 
 def refuse_newer(connection: Connection) -> None:
     """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
-    found = scalar(connection, SCHEMA_VERSION)
-    if found is not None and found > NEWEST:
-        raise migrated_since(connection.get_execution_options()["popug_database"], found)
+    version = scalar(connection, SCHEMA_VERSION)
+    if version is not None and version > NEWEST:
+        raise migrated_since(connection.get_execution_options()["popug_database"], version)
 
 
 def may_write(connection: Connection) -> bool:
@@ -228,7 +228,7 @@ def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[
     costs SQLite half as much if the table has references or triggers, because SQLite prepares to undo each statement.
     """
     driver, done, changed = raw_connection(connection), 0, 0
-    for size in ROWS_PER_STATEMENT:
+    for size in BULK_ROW_COUNTS:
         if len(rows) - done >= size and (parts := _ONE_ROW_OF_VALUES.fullmatch(statement)):
             bulk_statement = f"{parts[1]}{', '.join([parts[2]] * size)}{parts[3]}"
             while len(rows) - done >= size:

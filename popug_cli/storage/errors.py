@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import IntegrityError as Contradiction
+from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 
 from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.platform.posix_errors import NO_SPACE, is_at_limit, probe_write_error
 from popug_cli.platform.signals import find_in_context
 
-_PRIMARY = 0xFF
+PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 ENVIRONMENT_CODES = frozenset(
     {"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"}
@@ -32,7 +32,7 @@ CORRUPTION_MESSAGES = (
 )
 # Exceptions raised when a stored value is not one that the program could have written.
 CORRUPTION_SYMPTOMS = (
-    Contradiction,
+    SqlIntegrityError,
     sqlite3.IntegrityError,
     msgspec.MsgspecError,
     AttributeError,
@@ -81,10 +81,10 @@ def environment_error(error: BaseException, database: Path) -> PopugError | None
         return _os_error(error, database)
     if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema in its message
         return corrupt(database, "it contains bytes that are not text")
-    if isinstance(error, sqlite3.Error) and any(sign in str(error) for sign in CORRUPTION_MESSAGES):
+    if isinstance(error, sqlite3.Error) and any(fragment in str(error) for fragment in CORRUPTION_MESSAGES):
         return corrupt(database, str(error))
     code = getattr(error, "sqlite_errorcode", None)
-    return _sqlite_error(code & _PRIMARY, error, database) if isinstance(code, int) else None
+    return _sqlite_error(code & PRIMARY_CODE_MASK, error, database) if isinstance(code, int) else None
 
 
 def _sqlite_error(code: int, error: BaseException, database: Path) -> PopugError | None:
@@ -115,8 +115,8 @@ def _error_after_probe(code: int, error: BaseException, database: Path) -> Popug
 
 
 def _os_error(error: OSError, database: Path) -> PopugError | None:
-    named = isinstance(error.filename, str | os.PathLike)
-    return from_os_error(error, os.fspath(error.filename) if named else str(database.parent))
+    has_path = isinstance(error.filename, str | os.PathLike)
+    return from_os_error(error, os.fspath(error.filename) if has_path else str(database.parent))
 
 
 def busy() -> Unavailable:
@@ -136,10 +136,10 @@ def partly_done(fault: PopugError) -> Unavailable:
     return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is done will not be repeated.")
 
 
-def corrupt(database: Path, why: str) -> IntegrityViolation:
+def corrupt(database: Path, reason: str) -> IntegrityViolation:
     """Return the error for a file that is not a sound popug database."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{database} is damaged or is not a popug database: {why}.",
+        f"{database} is damaged or is not a popug database: {reason}.",
         hint="Run `popug doctor`; a good copy may lie under backups/.",
     )

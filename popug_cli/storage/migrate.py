@@ -36,7 +36,7 @@ def version_of(database: Path) -> str | None:
         return str(row[0]) if row else None
 
 
-def check_version(home: Home) -> None:
+def migrate_if_older(home: Home) -> None:
     """Migrate an older database; raise ``newer_database`` if a newer program wrote it.
 
     Raise ``server_unavailable`` if a server holds the home. Until the migration ends, no server starts and no other
@@ -95,7 +95,7 @@ def create(home: Home) -> None:
         home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
         sync_directory(home.root)
-    check_version(home)
+    migrate_if_older(home)
 
 
 def migrate(database: Path, target: str = "head") -> None:

@@ -37,17 +37,17 @@ class DatabaseFiles:
             return False
         if [file.id for file in current] != [file.id for file in known]:
             return False
-        is_database_cut, is_log_cut, _ = (
+        is_database_cut, is_wal_cut, _ = (
             file.size_bytes < old.size_bytes for file, old in zip(current, known, strict=True)
         )
         if is_database_cut:
             return False
-        if is_log_cut:
-            return self._is_log_whole(current)
+        if is_wal_cut:
+            return self._is_wal_complete(current)
         self._known = current
         return True
 
-    def _is_log_whole(self, current: list[FileFingerprint]) -> bool:
+    def _is_wal_complete(self, current: list[FileFingerprint]) -> bool:
         """Return whether a log that became shorter still holds all frames that SQLite counts in it."""
         with self._engine.connect() as connection:
             driver = raw_connection(connection)
@@ -58,8 +58,8 @@ class DatabaseFiles:
                 return False
         if is_busy:  # another process runs a checkpoint; the next call asks again
             return True
-        least_bytes = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes)
-        if frames > 0 and require_fingerprint(self._paths[1]).size_bytes < least_bytes:
+        min_bytes = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes)
+        if frames > 0 and require_fingerprint(self._paths[1]).size_bytes < min_bytes:
             return False
         self._known = current
         return True

@@ -9,7 +9,7 @@ import pytest
 
 from popug_cli.bus import dead_letters
 from popug_cli.bus.consumers import Consumer, process_next_batch
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import RetryPolicy, retry_wait
 from popug_cli.bus.status import bus_status
 from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
@@ -249,8 +249,8 @@ def test_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
 
 
 def test_retry_is_a_pure_decision() -> None:
-    policy = Policy(max_attempts=3, first_wait_seconds=1, max_wait_seconds=8)
-    assert next_try(1, RuntimeError(), policy, 0.5) == next_try(1, RuntimeError(), policy, 0.5)
+    policy = RetryPolicy(max_attempts=3, first_wait_seconds=1, max_wait_seconds=8)
+    assert retry_wait(1, RuntimeError(), policy, 0.5) == retry_wait(1, RuntimeError(), policy, 0.5)
 
 
 def envelope(subject: str, data: dict[str, object]) -> str:
