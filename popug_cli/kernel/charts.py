@@ -10,13 +10,16 @@ ASCII_LEVELS = "_.-=+*%#"
 
 
 def bars(values: Sequence[int], width: int, *, ascii_only: bool) -> list[str]:
-    """Return a bar for each value, on one scale; if a value is negative, an axis separates the two directions."""
+    """Return a bar of at most ``width`` characters for each value, on one scale.
+
+    If a value is negative, bars start at an axis: negative ones to its left, positive ones to its right.
+    """
     below, above = max(0, *(-value for value in values), 0), max(0, *values, 0)
     if not below:
         return [_bar_to_right(value, above, width, ascii_only=ascii_only) for value in values]
-    left = min(width - 2, max(1, round((width - 1) * below / (below + above)))) if above else width - 1
-    scale = (below, left), (above, width - 1 - left)
-    return [_bar_across_axis(value, *scale, ascii_only=ascii_only) for value in values]
+    left_width = min(width - 2, max(1, round((width - 1) * below / (below + above)))) if above else width - 1
+    scales = (below, left_width), (above, width - 1 - left_width)
+    return [_bar_across_axis(value, *scales, ascii_only=ascii_only) for value in values]
 
 
 def sparkline(values: Sequence[int], *, ascii_only: bool) -> str:
@@ -28,6 +31,7 @@ def sparkline(values: Sequence[int], *, ascii_only: bool) -> str:
 
 
 def _bar_across_axis(value: int, below: tuple[int, int], above: tuple[int, int], *, ascii_only: bool) -> str:
+    """Return a value's bar with the axis; each side's scale is its highest absolute value and its width."""
     left = _bar_to_left(-value, *below, ascii_only=ascii_only) if value < 0 else ""
     right = _bar_to_right(value, *above, ascii_only=ascii_only) if value > 0 else ""
     return f"{left:>{below[1]}}{'|' if ascii_only else '│'}{right}"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class RandomSource(Protocol):
-    """The only source of randomness."""
+    """A source of random bytes; the core uses no other."""
 
     def bytes(self, count: int) -> bytes:
         """Return ``count`` unpredictable bytes."""
@@ -24,7 +24,7 @@ class SystemRandomSource:
 
 
 SEED_BYTES = 16
-LOW_BITS_END = 2**48
+LOW_BITS_END = 2**48  # one more than the largest value of the low 48 bits of a UUID
 STEPS_PER_READ = 64
 
 

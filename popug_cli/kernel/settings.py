@@ -28,7 +28,7 @@ class Setting:
         return "POPUG_" + self.key.replace(".", "_").upper()
 
     def parse(self, raw: object) -> Value:
-        """Return the value in the setting's type; raise ``invalid_setting``."""
+        """Return ``raw``, a TOML value or a text, as a value of the setting's type; raise ``invalid_setting``."""
         value = _typed(raw, self.default)
         if value is None or (self.choices and value not in self.choices):
             raise self._invalid_value(raw)
@@ -51,10 +51,11 @@ class Setting:
 
 
 def _typed(raw: object, default: Value) -> Value | None:
+    """Return ``raw`` in the type of ``default``, or None if it does not fit."""
     if isinstance(default, bool):
-        words: dict[object, bool] = {"true": True, "false": False, True: True, False: False}
+        flags: dict[object, bool] = {"true": True, "false": False, True: True, False: False}
         key = raw.lower() if isinstance(raw, str) else raw
-        return words.get(key) if isinstance(raw, str | bool) else None
+        return flags.get(key) if isinstance(raw, str | bool) else None
     if isinstance(default, int):
         text = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else None
@@ -126,7 +127,7 @@ class Settings:
 def load_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the defaults, overridden by the file, overridden by the environment.
 
-    Raise ``unknown_setting`` or ``invalid_setting``.
+    Raise ``unknown_setting`` for a key in the file, and ``invalid_setting`` for a value or for a file that is not TOML.
     """
     values: dict[str, Value] = {key: setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, "default")

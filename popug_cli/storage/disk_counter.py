@@ -17,7 +17,7 @@ def count_on_disk() -> Iterator[Callable[[str], int]]:
     """Yield a function that counts a text and returns how often it was counted, this time included.
 
     The counts are in an unnamed SQLite database, which moves to a temporary file when it outgrows its cache and is
-    deleted at the end. Raise ``disk_full`` if there is no room for that file.
+    deleted at the end. The function raises ``disk_full`` if there is no room for that file.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")

@@ -1,4 +1,7 @@
-"""Translate environment errors (disk full, locked, read-only, corrupt) into ``PopugError``; other errors are bugs."""
+"""Translate environment errors (disk full, database locked, read-only or corrupt) into ``PopugError``.
+
+Other errors, such as those of a bug, are left as they are.
+"""
 
 import os
 import sqlite3
@@ -17,6 +20,7 @@ from popug_cli.platform.signals import find_in_context
 
 PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
+# Codes of errors that say that nothing was done; a command that committed a part before reports ``in_doubt`` instead.
 ENVIRONMENT_CODES = frozenset(
     {"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"}
 )
@@ -30,7 +34,7 @@ CORRUPTION_MESSAGES = (
     "no such column",
     "already exists",  # raised by a migration if the file does not record the last one
 )
-# Exceptions raised when a stored value is not one that the program could have written.
+# Exceptions that a stored value raises which popug could not have written. A bug may raise them as well.
 CORRUPTION_SYMPTOMS = (
     SqlIntegrityError,
     sqlite3.IntegrityError,
@@ -48,24 +52,27 @@ def translate_errors(database: Path) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, OSError, UnicodeDecodeError) as error:
-        fault = environment_error(error, database)
-        if fault is None:
+        translated = environment_error(error, database)
+        if translated is None:
             raise
-        raise fault from error
+        raise translated from error
 
 
 @contextmanager
 def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
-    """Raise ``corrupt_database`` if data that was read in a transaction is not valid."""
+    """Raise ``corrupt_database`` instead of an exception that invalid stored data causes.
+
+    A bug may cause the same exceptions; the hint of the error says how to report one.
+    """
     try:
         yield
     except CORRUPTION_SYMPTOMS as error:
         if isinstance(error, UnicodeError) or _is_during_interrupt(error):
             raise
         cause = getattr(error, "orig", error)
-        fault = corrupt(database, f"its data is not valid ({type(cause).__name__}: {cause})")
-        fault.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
-        raise fault from error
+        corruption = corrupt(database, f"its data is not valid ({type(cause).__name__}: {cause})")
+        corruption.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
+        raise corruption from error
 
 
 def _is_during_interrupt(error: BaseException) -> bool:
@@ -98,7 +105,10 @@ def _sqlite_error(code: int, error: BaseException, database: Path) -> PopugError
 
 
 def _error_after_probe(code: int, error: BaseException, database: Path) -> PopugError:
-    """Distinguish a full disk from an I/O error and a read-only file by writing a probe file."""
+    """Return the error for a full disk, a failing disk or a read-only file; a probe file shows which it is.
+
+    A database at the process's file-size limit counts as a full disk.
+    """
     probe_errno = probe_write_error(database.parent)
     if probe_errno in NO_SPACE:
         return disk_full(database)
@@ -120,7 +130,7 @@ def _os_error(error: OSError, database: Path) -> PopugError | None:
 
 
 def busy() -> Unavailable:
-    """Return the error for a database that another process keeps locked."""
+    """Return the error for a database that another process or thread keeps locked."""
     return Unavailable("database_busy", "Another process holds the database.", hint="Try again in a moment.")
 
 
@@ -130,10 +140,10 @@ def replaced(database: Path) -> Unavailable:
     return Unavailable("home_replaced", sentence, hint="Try again.")
 
 
-def partly_done(fault: PopugError) -> Unavailable:
-    """Return the error for a command that failed after a part of it was committed."""
-    sentence = f"{fault.message} A part of the command was done before that."
-    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is done will not be repeated.")
+def partly_done(error: PopugError) -> Unavailable:
+    """Return the error ``in_doubt`` for a command that failed with ``error`` after a part of it was committed."""
+    sentence = f"{error.message} A part of the command was done before that."
+    return Unavailable("in_doubt", sentence, hint=f"{error.hint} What is done will not be repeated.")
 
 
 def corrupt(database: Path, reason: str) -> IntegrityViolation:

@@ -1,4 +1,4 @@
-"""Refuse homes on network and FUSE file systems, whose locks do not reach every process."""
+"""Refuse homes on network and FUSE file systems, whose locks do not reach every process (except fuse-overlayfs)."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """The fields of a ``mountinfo`` line that show which file system holds a path."""
+    """The fields of a ``mountinfo`` line that show which file system holds a path; see proc_pid_mountinfo(5)."""
 
     mount_id: str
     parent_id: str
@@ -48,8 +48,8 @@ def require_lock_support(home: Path, database: Path) -> None:
 def kind_without_locks(path: str, mounts: str) -> str | None:
     """Return the type of the file system that holds an absolute path, or None if its locks are reliable.
 
-    ``mounts`` is the text of ``mountinfo``. The path is resolved like in the kernel: from the root to the first mount
-    on it, and from that mount on. Mounts that a later mount hides are never reached.
+    ``mounts`` is the text of ``mountinfo``. The path is resolved as the kernel does: from the root to the nearest mount
+    point on the path, and from that mount to the next. A mount that a later one hides is never reached.
     """
     containing = [mount for mount in _mounts(mounts) if _contains(mount.mount_point, path)]
     mount_ids = {mount.mount_id for mount in containing}
@@ -64,15 +64,15 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
 
 def _mounts(text: str) -> Iterator[Mount]:
     for line in text.split("\n"):
-        before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
+        mount_fields, separator, super_fields = line.partition(" - ")
+        fields = mount_fields.split(" ")
         if separator and len(fields) >= 5:
-            point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-            yield Mount(fields[0], fields[1], point, after.split(" ", 1)[0])
+            mount_point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
+            yield Mount(fields[0], fields[1], mount_point, super_fields.split(" ", 1)[0])
 
 
-def _contains(point: str, path: str) -> bool:
-    return path == point or path.startswith(point.rstrip("/") + "/")
+def _contains(mount_point: str, path: str) -> bool:
+    return path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
 
 
 def _is_without_locks(kind: str) -> bool:
