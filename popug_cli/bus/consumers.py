@@ -24,7 +24,7 @@ from popug_cli.storage.errors import environment_error
 
 BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
-RETRIES_PER_TRANSACTION = 100
+SUBJECTS_PER_TRANSACTION = 100
 MIN_REPORTED_POSITIONS = 10_000
 CATCHING_UP = "Catching up"
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
@@ -64,12 +64,12 @@ class Consumer:
 class CatchUpResult:
     """The result of a catch-up.
 
-    ``failures`` counts failed attempts by consumer. ``faults`` are the errors of the environment (full disk, locked
+    ``failures`` counts failed attempts by consumer. ``errors`` are those of the environment (full disk, locked
     database …) that stopped a consumer. ``complete`` is False if the time ran out.
     """
 
     failures: dict[str, int] = field(default_factory=dict)
-    faults: list[PopugError] = field(default_factory=list)
+    errors: list[PopugError] = field(default_factory=list)
     complete: bool = True
 
 
@@ -99,7 +99,7 @@ class CatchUpProgress:
 
 
 def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
-    """Run the consumers on all new events and due retries; begin no batch after ``bus.catch_up_seconds``.
+    """Run the consumers on all new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` end.
 
     Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
     Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
@@ -126,7 +126,7 @@ def _catch_up(
                     runtime, consumer, due_by, deadline
                 )
             except PopugError as error:
-                result.faults.append(error)
+                result.errors.append(error)
                 stopped.add(consumer.name)
                 continue
             if failures:
@@ -177,15 +177,15 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
 def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float) -> int:
     """Retry the events that were due by ``due_by``, an RFC 3339 text; return the number of failures.
 
-    Each success is followed by the events that wait behind it, in order. Events are retried in chunks of one
-    transaction; after ``deadline``, a monotonic time, no further chunk begins.
+    Each success is followed by the events that wait behind it, in order. One transaction retries
+    ``SUBJECTS_PER_TRANSACTION`` subjects; after ``deadline``, a monotonic time, no further one begins.
     """
     with runtime.reading(ANONYMOUS) as context:
         subjects = parked_events.due_subjects(context, consumer.name, due_by)
     failures = 0
-    for start in range(0, len(subjects), RETRIES_PER_TRANSACTION):
+    for start in range(0, len(subjects), SUBJECTS_PER_TRANSACTION):
         with runtime.writing(ANONYMOUS) as context:
-            for subject in subjects[start : start + RETRIES_PER_TRANSACTION]:
+            for subject in subjects[start : start + SUBJECTS_PER_TRANSACTION]:
                 failures += drain(consumer, subject, context)
         if time.monotonic() > deadline:
             break

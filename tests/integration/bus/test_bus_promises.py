@@ -142,10 +142,10 @@ def test_4_environment_error_counts_no_attempt(toy: BusFixture) -> None:
     toy.failing, toy.error = {"ann"}, OSError(28, "No space left on device", "popug.db")
     toy.publish("ann")
     report = toy.catch_up()
-    assert [fault.code for fault in report.faults] == ["disk_full"]
+    assert [fault.code for fault in report.errors] == ["disk_full"]
     assert toy.rows("SELECT * FROM bus_set_aside") == []
     toy.failing = set()
-    assert toy.catch_up().faults == []
+    assert toy.catch_up().errors == []
     assert toy.effects() == ["ann"]
 
 
@@ -164,7 +164,7 @@ def test_4_lone_surrogate_is_a_bad_event(toy: BusFixture) -> None:
     toy.append_unlinked(json.dumps({"type": "popug.\ud800", "id": "3"}))
     toy.publish("bob")
     report = toy.catch_up()
-    assert report.faults == []
+    assert report.errors == []
     assert toy.effects() == ["bob"]
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
 
@@ -197,7 +197,7 @@ def test_4_failure_to_give_up_makes_a_dead_letter_at_once(toy: BusFixture) -> No
     toy.consumer = Consumer(toy.name, toy.consumer.subscribes, toy.consumer.consume, give_up)
     toy.failing = {"bad"}
     toy.publish("bad", "ann")
-    assert toy.catch_up().faults == []
+    assert toy.catch_up().errors == []
     assert toy.effects() == ["ann"]
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead"]
 

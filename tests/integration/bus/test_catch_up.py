@@ -41,7 +41,7 @@ class Watch:
 
 def test_current_consumer_reports_nothing(toy: BusFixture) -> None:
     toy.publish("ann")
-    assert toy.catch_up() == CatchUpResult(failures={}, faults=[], complete=True)
+    assert toy.catch_up() == CatchUpResult(failures={}, errors=[], complete=True)
     assert toy.catch_up() == CatchUpResult()
 
 
@@ -137,7 +137,7 @@ def test_retries_stop_when_their_time_is_over_after_some_of_them(
     toy.publish("a", "b", "c")
     toy.catch_up()
     toy.failing = set()
-    monkeypatch.setattr(consumers, "RETRIES_PER_TRANSACTION", 1)
+    monkeypatch.setattr(consumers, "SUBJECTS_PER_TRANSACTION", 1)
     monkeypatch.setattr(consumers, "time", Watch(1))
     assert retry_due(toy.runtime, toy.consumer, LATER, deadline=1) == 0
     assert toy.effects() == ["a", "b"]
