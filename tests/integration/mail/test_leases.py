@@ -165,4 +165,5 @@ def test_revoked_token_claims_nothing_but_sent_mail_is_marked(
     scripted()
     with pytest.raises(NotAuthenticated):
         room.backend.perform_as(Principal("asya", token_id="t1"), SendMail())
+    monkeypatch.undo()
     assert sorted(room.statuses().values()) == ["queued", "sent"]
