@@ -18,11 +18,11 @@ from popug_cli.kernel.randomness import RandomSource, uuid7
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import (
+    SQLITE_TRANSACTIONS,
+    Transactions,
     execute_in_own_transaction,
     open_connection,
     raw_connection,
-    transaction,
-    write_transaction,
 )
 
 
@@ -82,8 +82,8 @@ def _ignore(principal: Principal) -> None:
 class Runtime:
     """The wired parts of one company.
 
-    ``write_lock`` is held around each write if threads share the company. ``on_change`` is called with the principal of
-    each transaction that changed something.
+    ``transactions`` opens those of ``reading`` and ``writing``. ``write_lock`` is held around each write if threads
+    share the company. ``on_change`` is called with the principal of each transaction that changed something.
     """
 
     engine: Engine
@@ -94,6 +94,7 @@ class Runtime:
     clock: Clock
     randomness: RandomSource
     progress: Progress
+    transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore
 
@@ -101,7 +102,7 @@ class Runtime:
     def writing(self, principal: Principal) -> Iterator[Context]:
         """Yield the context of a write transaction; link its events into the hash chain before the commit."""
         with self.write_lock():
-            with write_transaction(self.engine) as (connection, on_rollback):
+            with self.transactions.writing(self.engine) as (connection, on_rollback):
                 driver = raw_connection(connection)
                 changes = driver.total_changes
                 context = self._context(connection, principal, on_rollback)
@@ -132,7 +133,7 @@ class Runtime:
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
         """Yield the context of a read-only snapshot."""
-        with transaction(self.engine, writes=False) as connection:
+        with self.transactions.reading(self.engine) as connection:
             yield self._context(connection, principal, ExitStack())
 
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:

@@ -1,21 +1,19 @@
 """Where the simulation takes hold of the program: module attributes that the program looks up, replaced once.
 
-Nothing in the program knows of it. Transactions begin and end under the eyes of the world that is running; consumers
-and command handlers come wrapped; each draw that decides something is made for a purpose of its own.
+Transactions need none of that: the world gives its own through the runtime. Consumers and command handlers come
+wrapped; each draw that decides something is made for a purpose of its own.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
 from popug_cli.billing import closing, days, prices
 from popug_cli.bus import consumers as bus_consumers
-from popug_cli.bus import context
 from popug_cli.bus.consumers import Consumer
 from popug_cli.messages.base import Declaration
-from popug_cli.storage.engine import transaction, write_transaction
 from popug_cli.tasks import consumers as tasks_consumers
 from popug_cli.tasks import shuffles
 from popug_cli.tasks.assignments import reassign_unassignable
@@ -28,8 +26,6 @@ Handler = Callable[[Any, Any], Any]
 worlds: "list[World]" = []
 installed: list[bool] = []
 
-real_transaction = transaction
-real_write_transaction = write_transaction
 real_consumer_of = bootstrap.consumer_of
 real_module_function = handlers.module_function
 real_batch_events = bus_consumers.BATCH_EVENTS
@@ -52,8 +48,6 @@ def install() -> None:
     if installed:
         return
     installed.append(True)
-    context.transaction = _transaction  # type: ignore[attr-defined,assignment]
-    context.write_transaction = _write_transaction  # type: ignore[attr-defined,assignment]
     bootstrap.consumer_of = _consumer_of
     handlers.module_function = _module_function
     prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
@@ -65,15 +59,6 @@ def install() -> None:
         closing.close_next, lambda _, context: ("close", worlds[-1].place_in_plan, days.first_open(context))
     )
     thin.remember_statements()
-
-
-def _transaction(engine: Any, *, writes: bool) -> AbstractContextManager[Any]:
-    assert not writes
-    return worlds[-1].reading(engine) if worlds else real_transaction(engine, writes=False)
-
-
-def _write_transaction(engine: Any) -> AbstractContextManager[tuple[Any, ExitStack]]:
-    return worlds[-1].writing(engine) if worlds else real_write_transaction(engine)
 
 
 def _consumer_of(module: str) -> Consumer:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from popug_cli.app import LocalBackend
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.consumers import CatchUpResult, Consumer
-from popug_cli.bus.context import Context
+from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message, Role
@@ -21,6 +21,7 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import CompleteTask
+from popug_cli.storage.engine import Transactions, transaction, write_transaction
 from tests.simulation import patches, thin
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash, CutShort, Disturbances
@@ -52,6 +53,12 @@ class WatchedLocal(LocalBackend):
     """The way in, cut off before the consumers' turn where the world says so."""
 
     world: "World"
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Return the open company, whose transactions are the world's."""
+        transactions = Transactions(self.world.reading, self.world.writing)
+        return replace(super().runtime, transactions=transactions)
 
     def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Any]) -> Any:
         """Run the write of a command, and record that it was reached."""
@@ -101,7 +108,7 @@ class World:
 
     def reading(self, engine: Any) -> AbstractContextManager[Any]:
         """One of the program's snapshots."""
-        return patches.real_transaction(engine, writes=False) if self.real else self._thin(writes=False)
+        return transaction(engine, writes=False) if self.real else self._thin(writes=False)
 
     @contextmanager
     def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
@@ -134,7 +141,7 @@ class World:
     def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
         """A write transaction past everything that may go wrong."""
         if self.real:
-            with patches.real_write_transaction(engine) as begun:
+            with write_transaction(engine) as begun:
                 yield begun
         else:
             with ExitStack() as on_rollback, self._thin(writes=True) as connection:
