@@ -14,7 +14,7 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
-from popug_cli.kernel.randomness import RandomSource, uuid7
+from popug_cli.kernel.randomness import Draws, RandomSource, uuid7
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import (
@@ -43,8 +43,8 @@ class Context:
     """Everything that a handler works with, inside one transaction.
 
     ``now`` is read while the write lock is held. ``position`` is the log position up to which the handler's module is
-    up to date. ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that
-    are exited when the transaction has ended; they compensate if it failed.
+    up to date. ``draws`` makes the seed of each draw. ``password_work`` was computed before the transaction.
+    ``on_rollback`` holds context managers that are exited when the transaction has ended; they compensate if it failed.
     """
 
     connection: Connection
@@ -54,6 +54,7 @@ class Context:
     log: Log
     events: Publisher
     randomness: RandomSource
+    draws: Draws
     calendar: Calendar
     settings: Settings
     home: Home
@@ -93,6 +94,7 @@ class Runtime:
     settings: Settings
     clock: Clock
     randomness: RandomSource
+    draws: Draws
     progress: Progress
     transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -148,6 +150,7 @@ class Runtime:
             log=log,
             events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
             randomness=self.randomness,
+            draws=self.draws,
             calendar=self.calendar,
             settings=self.settings,
             home=self.home,

@@ -1,15 +1,17 @@
-"""Chance by name: a draw depends on what it is for, never on how often something was tried before."""
+"""Chance by name: a seed depends on what it is for, never on how often something was tried before."""
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
+from popug_cli.kernel.randomness import SEED_BYTES
+
 
 class NamedChance:
     """Bytes from (seed, purpose, how many were drawn for it since it was entered).
 
-    Outside any purpose draws are of no consequence (entry ids, jitter) and only never repeat.
+    Outside any purpose bytes are of no consequence (ids of what consumers publish, jitter) and only never repeat.
     """
 
     def __init__(self, seed: str) -> None:
@@ -25,12 +27,20 @@ class NamedChance:
         key = f"{self._seed}/{self._purpose}/{self._drawn}"
         return blake2b(key.encode(), digest_size=count).digest()
 
+    def new_seed(self, *names: object) -> str:
+        """Return the seed of these names, however often it is asked for."""
+        return blake2b(_join(self._seed, *names).encode(), digest_size=SEED_BYTES).hexdigest()
+
     @contextmanager
     def purpose(self, *names: object) -> Iterator[None]:
-        """What is drawn inside is for this purpose, from its beginning."""
+        """Bytes inside are for this purpose, from its beginning."""
         before = self._purpose, self._drawn
-        self._purpose, self._drawn = ":".join(map(str, names)), 0
+        self._purpose, self._drawn = _join(*names), 0
         try:
             yield
         finally:
             self._purpose, self._drawn = before
+
+
+def _join(*names: object) -> str:
+    return ":".join(map(str, names))

@@ -1,7 +1,7 @@
 """Where the simulation takes hold of the program: module attributes that the program looks up, replaced once.
 
-Transactions need none of that: the world gives its own through the runtime. Consumers and command handlers come
-wrapped; each draw that decides something is made for a purpose of its own.
+Transactions and the seeds of draws need none of that: the world gives its own through the runtime. Consumers come
+wrapped, so that they may fail, and command handlers, so that the ids that they make depend on the command.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,13 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from popug_cli import bootstrap
 from popug_cli.app import handlers
-from popug_cli.billing import closing, days, prices
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.consumers import Consumer
 from popug_cli.messages.base import Declaration
-from popug_cli.tasks import consumers as tasks_consumers
-from popug_cli.tasks import shuffles
-from popug_cli.tasks.assignments import reassign_unassignable
 from tests.simulation import thin
 
 if TYPE_CHECKING:
@@ -50,14 +46,6 @@ def install() -> None:
     installed.append(True)
     bootstrap.consumer_of = _consumer_of
     handlers.module_function = _module_function
-    prices._draw = _for_purpose(prices._draw, lambda task_id, *_: ("price", task_id, worlds[-1].price_times(task_id)))
-    shuffles.run_shuffle = _for_purpose(shuffles.run_shuffle, lambda request, *_: ("shuffle", request.id))
-    tasks_consumers.reassign_unassignable = _for_purpose(  # type: ignore[attr-defined]
-        reassign_unassignable, lambda cause, *_: ("orphans", cause.id)
-    )
-    closing.close_next = _for_purpose(
-        closing.close_next, lambda _, context: ("close", worlds[-1].place_in_plan, days.first_open(context))
-    )
     thin.remember_statements()
 
 
@@ -71,13 +59,3 @@ def _module_function(declaration: Declaration) -> Handler:
         return handler
     world = worlds[-1]
     return lambda message, context: world.handle(handler, message, context)
-
-
-def _for_purpose(function: Callable[..., Any], names: Callable[..., tuple[object, ...]]) -> Callable[..., Any]:
-    def drawing(*arguments: Any) -> Any:
-        if not worlds:
-            return function(*arguments)
-        with worlds[-1].chance.purpose(*names(*arguments)):
-            return function(*arguments)
-
-    return drawing

@@ -16,6 +16,7 @@ from popug_cli.bus.consumers import CatchUpResult, Consumer
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.randomness import DrawPurpose
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
@@ -56,9 +57,9 @@ class WatchedLocal(LocalBackend):
 
     @cached_property
     def runtime(self) -> Runtime:
-        """Return the open company, whose transactions are the world's."""
+        """Return the open company, whose transactions and draws are the world's."""
         transactions = Transactions(self.world.reading, self.world.writing)
-        return replace(super().runtime, transactions=transactions)
+        return replace(super().runtime, transactions=transactions, draws=self.world)
 
     def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Any]) -> Any:
         """Run the write of a command, and record that it was reached."""
@@ -128,11 +129,15 @@ class World:
         return self._consumers[module]
 
     def handle(self, handler: Callable[[Any, Any], Any], message: Any, context: Any) -> Any:
-        """Let a command's handler draw for this command."""
+        """Let the ids that a command's handler makes depend on the command."""
         with self.chance.purpose("command", self.place_in_plan):
             return handler(message, context)
 
-    def price_times(self, task_id: str) -> int:
+    def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
+        """Make the seed of a draw by its name; a second price of a task is another one."""
+        return self.chance.new_seed(purpose, subject, self._price_times(subject) if purpose == "price" else 0)
+
+    def _price_times(self, task_id: str) -> int:
         """How often a task was priced, what is not committed yet included."""
         priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
         return int(self.rows(priced, (task_id,))[0][0])
