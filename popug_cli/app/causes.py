@@ -1,4 +1,4 @@
-"""What an entry goes back to: its rule, the event that caused it, what caused that, and the draws on the way."""
+"""The causes of an entry: its rule, the event that caused it, the causes of that event, and their draws."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,26 +18,26 @@ from popug_cli.tasks.people import usernames
 
 MAX_CAUSES = 16
 RULES = {
-    EntryKind.FEE: "each assignment costs the assignee the task's fee",
-    EntryKind.REWARD: "a completion brings the one who completed the task its reward",
-    EntryKind.PAYOUT: "a positive balance at the end of a closed day is paid out, all of it",
-    EntryKind.FEE_REVERSAL: "a correction gives a fee back, in the open day",
-    EntryKind.REWARD_REVERSAL: "a correction takes a reward back, in the open day",
+    EntryKind.FEE: "each assignment charges the task's fee to the assignee",
+    EntryKind.REWARD: "a completion credits the task's reward to the assignee",
+    EntryKind.PAYOUT: "the close of a day pays out each positive balance in full",
+    EntryKind.FEE_REVERSAL: "a correction reverses a fee in the open day",
+    EntryKind.REWARD_REVERSAL: "a correction reverses a reward in the open day",
 }
 WORDS: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
     "task_assigned": lambda data, name: f"assigned to {name(data['assignee_id'])} ({data['reason']})",
     "task_created": lambda data, name: f"created by {name(data['creator_id'])}",
     "task_completed": lambda data, name: f"completed by {name(data['assignee_id'])}",
-    "shuffle_requested": lambda data, name: f"a shuffle was asked for by {name(data['requested_by'])}",
+    "shuffle_requested": lambda data, name: f"shuffle requested by {name(data['requested_by'])}",
     "user_role_changed": lambda data, name: f"{name(data['user_id'])} became {data['new_role']}",
     "user_deactivated": lambda data, name: f"{name(data['user_id'])} was deactivated",
     "payout_made": lambda data, name: f"{name(data['user_id'])} was paid for {data['business_date']}",
-    "entry_posted": lambda data, _: f"the {data['kind']} of {format_cents(data['amount_cents'])} that is corrected",
+    "entry_posted": lambda data, _: f"the corrected {data['kind']} of {format_cents(data['amount_cents'])}",
 }
 
 
 class CauseLookup:
-    """Looks up causes on one snapshot, each person, price and event once."""
+    """Looks up causes on one snapshot: each user, price and event once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -46,7 +46,7 @@ class CauseLookup:
         self._events: dict[str, dict[str, Any] | None] = {}
 
     def of_entry(self, entry: Entry, amount_cents: int) -> ExplanationNode:
-        """An entry, its rule, and because of what it was posted."""
+        """Return the node of an entry, with its rule and its causes."""
         task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
         event = self._event(entry.event_id)
         because = [self._node(event, entry.event_id, MAX_CAUSES)]
@@ -66,13 +66,13 @@ class CauseLookup:
         )
 
     def of_price(self, task_id: str) -> ExplanationNode | None:
-        """How a task got its price; None where it has none yet."""
+        """Return the node of a task's price, with its draw; None if the task has no price yet."""
         if task_id not in self._prices:
             self._prices[task_id] = self._price(task_id)
         return self._prices[task_id]
 
     def _price(self, task_id: str) -> ExplanationNode | None:
-        """A task is priced once, when it is new: that event is found soon, however many there are about it."""
+        """Look up the ``task_priced`` of a task, which is fast because it is among the first events of its subject."""
         asked = ListEvents(subject=task_id, type=TaskPriced.TYPE, limit=1)
         for event in list_events(asked, self._context).events:
             priced = msgspec.convert(event["data"], TaskPriced)
@@ -82,7 +82,7 @@ class CauseLookup:
                 because=[_draw_of_price(priced)],
                 event_id=event["id"],
                 rule=f"fee of {_bounds(FEE_RANGE_CENTS)}, reward of {_bounds(REWARD_RANGE_CENTS)}, in whole dollars,"
-                " once and for good",
+                " drawn once and never changed",
                 occurred_at=from_rfc3339(event["time"]),
             )
         return None
@@ -128,10 +128,10 @@ def _draw_of_assignee(data: dict[str, Any]) -> ExplanationNode:
     draw, shuffle_id = data["draw"], data.get("shuffle_id")
     check = f"`popug tasks verify {shuffle_id}`" if shuffle_id else "`popug ledger verify`"
     return ExplanationNode(
-        what=f"drawn by {draw['algorithm']} from the seed {draw['seed']}, among all who were assignable as of"
+        what=f"drawn by {draw['algorithm']} from the seed {draw['seed']}, among all users who were assignable as of"
         f" position {draw['candidates_as_of']} of the log",
         because=[],
-        rule=f"the SHA-256 of seed:task, modulo the number of candidates; {check} draws it again",
+        rule=f"the SHA-256 of seed:task, modulo the number of candidates; {check} repeats the draw",
     )
 
 

@@ -1,4 +1,4 @@
-"""Why a figure is what it is: entries, the rules that made them, the events and draws that these go back to."""
+"""Explain a figure: the entries behind it, the rules that made them, and the events and draws that caused them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -33,7 +33,10 @@ PLURALS = {
 
 
 def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
-    """A balance from the end of the last closed day and the entries since; raises ``user_not_found``."""
+    """Explain a balance by that at the end of the last closed day and the entries since.
+
+    Raises ``user_not_found``, or ``integrity`` if the entries do not sum to the balance.
+    """
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         account = find_account(message.username, context)
@@ -50,7 +53,10 @@ def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal:
 
 
 def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: Principal) -> Explanation:
-    """Management's income of a date, by kind of entry; 0 of a date that the company has not had."""
+    """Explain management's income of a date, today by default, by kind of entry; 0 outside the company's days.
+
+    Raises ``integrity`` if the entries do not sum to the income.
+    """
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         day = message.day or context.calendar.date_of(context.now)
@@ -64,7 +70,10 @@ def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: P
 
 
 def explain_task(backend: "LocalBackend", message: ExplainTask, principal: Principal) -> Explanation:
-    """What a task did to the balances that the principal may see, and its price; raises ``task_not_found``."""
+    """Explain by its entries and its price how a task changed the balances that the principal may see.
+
+    Raises ``task_not_found``.
+    """
     backend.catch_up()
     owner = None if principal.role in ACCOUNTING else principal.username
     with backend.runtime.reading(principal) as context:
@@ -86,7 +95,7 @@ def _brought_forward(base_cents: int, closed: date, context: Context) -> Explana
         because=[],
         amount_cents=base_cents,
         event_id=_closing(closed, context),
-        rule="a closed day never changes; what was positive at its end was paid out, what was negative is carried over",
+        rule="a closed day never changes; a positive balance at its end was paid out, a negative one is carried over",
     )
 
 
@@ -113,20 +122,23 @@ def _kind(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
         what=f"{entries.entries_count:,} {name}",
         because=[*_earlier(len(entries.latest), sign * rest_cents), *_nodes(entries.latest, causes, -1)],
         amount_cents=sign * entries.amount_cents,
-        rule="income is fees less rewards, reversals counted in; payouts are no part of it",
+        rule="income is fees minus rewards, net of reversals; payouts are not part of it",
     )
 
 
 def _earlier(shown: int, rest_cents: int) -> Sequence[ExplanationNode]:
-    """What stands for the entries before those that are shown one by one; ``integrity`` where they do not add up."""
+    """Return the node, if one is needed, that sums up all entries before those that are shown.
+
+    Raises ``integrity`` if all entries are shown and do not sum to the figure.
+    """
     if shown < ENTRIES_SHOWN:
         if rest_cents:
             raise IntegrityViolation(
                 "integrity",
-                f"The entries do not come to the figure: {format_cents(rest_cents)} of it cannot be explained.",
-                hint="Run `popug doctor` for all that is wrong.",
+                f"The entries do not sum to the figure: {format_cents(rest_cents)} cannot be explained.",
+                hint="Run `popug doctor` to see all violations.",
                 details={"difference_cents": rest_cents},
             )
         return []
-    what = f"all before the last {shown} entries; `popug statement` lists each"
+    what = f"all entries before the last {shown}; `popug statement` lists them"
     return [ExplanationNode(what=what, because=[], amount_cents=rest_cents)]

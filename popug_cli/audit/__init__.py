@@ -1,1 +1,1 @@
-"""The doctor: it alone reads all tables, and writes none."""
+"""The doctor: the only package that reads the tables of all modules. It writes none."""

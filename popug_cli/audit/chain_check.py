@@ -1,4 +1,4 @@
-"""The hash chain over the log, computed anew."""
+"""Recompute the hash chain over the log."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -17,35 +17,38 @@ Link = tuple[int, int, str]
 
 
 def chain(context: Context) -> Check:
-    """Whether every link has the hash that its events and the link before it give, and none is gone; names the head."""
+    """Check that every link has the hash of its events and the previous link, and that no link is missing.
+
+    A check that passes names the head, and the events that no link covers because another program inserted them.
+    """
     wrong = list(islice(broken_links(context), MAX_SHOWN + 1))
     head = context.log.head_hash() or ORIGIN
-    result = check_result("hash_chain", f"the chain over the log is unbroken; its head is {head}", wrong)
+    result = check_result("hash_chain", f"the hash chain over the log is unbroken and its head is {head}", wrong)
     if result.ok and (unlinked := unlinked_positions(context)):
         if removed := list(islice(own_unlinked(context, unlinked), MAX_SHOWN + 1)):
-            detail = f"links were taken away: nothing covers what popug told at {_format_positions(removed)}"
+            detail = f"links were removed: no link covers the events that popug wrote at {_format_positions(removed)}"
             return Check(result.name, False, detail)
         return Check(
             result.name,
             True,
-            f"{result.detail}; not linked, since appended from outside: {_format_positions(unlinked)}",
+            f"{result.detail}; not linked, because another program inserted them: {_format_positions(unlinked)}",
         )
     return result
 
 
 def is_part_of_history(context: Context, head: str) -> bool:
-    """Whether the chain ever had this head."""
+    """Return whether the chain ever had this head."""
     statement = "SELECT 1 FROM bus_links WHERE hash = ? LIMIT 1"
     return head == ORIGIN or context.connection.exec_driver_sql(statement, (head,)).first() is not None
 
 
 def broken_links(context: Context) -> Iterator[str]:
-    """The links whose hash is not that of their events, in the order of the log."""
+    """Describe the links whose hash does not match their events, in the order of the log."""
     events = _Events(context)
     before, end = ORIGIN, 0
     for last, first, recorded in _links(context):
         if first <= end:
-            yield f"link {last} overlaps the one before"
+            yield f"link {last} overlaps the previous one"
         count, actual_hash = events.hash_between(first, last, before)
         if count != last - first + 1 or actual_hash != recorded:
             yield f"the events {first} to {last}"
@@ -53,7 +56,7 @@ def broken_links(context: Context) -> Iterator[str]:
 
 
 class _Events:
-    """The log, read once from its beginning to its end."""
+    """The log, read once from its first event to its last."""
 
     def __init__(self, context: Context) -> None:
         statement = "SELECT sequence, CAST(envelope AS BLOB) FROM bus_log ORDER BY sequence"
@@ -62,7 +65,10 @@ class _Events:
         self._context, self._end = context, context.position
 
     def hash_between(self, first: int, last: int, before: str) -> tuple[int, str]:
-        """How many events there are from one position to another, and the hash of their link after the one before."""
+        """Return the number of events from ``first`` to ``last``, and the hash of their link.
+
+        ``before`` is the hash of the previous link. The ranges of successive calls must ascend.
+        """
         digest, count, parts = sha256(before.encode()), 0, list[bytes]()
         while self._next is not None and self._next[0] <= last:
             sequence, envelope = self._next
@@ -72,7 +78,7 @@ class _Events:
                 if not count % HASHED_AT_ONCE:
                     digest.update(b"".join(parts))
                     parts.clear()
-                    self._context.progress("Proving the log", sequence, self._end)
+                    self._context.progress("Verifying the log", sequence, self._end)
             self._next = next(self._rows, None)
         digest.update(b"".join(parts))
         return count, digest.hexdigest()

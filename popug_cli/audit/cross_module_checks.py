@@ -1,7 +1,7 @@
-"""The invariants that say that modules know the same: tasks and people as they were told, under the same names.
+"""Invariants across modules: their copies of users and tasks agree with the events.
 
-Each module hears of people by events, so one that has set something of a person aside may know less, and nobody
-compares it.
+A module that has not processed all events of a user or task, or has parked one, may lack a change. Its copy is not
+compared.
 """
 
 from itertools import islice, zip_longest
@@ -17,7 +17,10 @@ from popug_cli.messages.tasks import TaskCreated
 
 
 def _has_processed(consumer: str, subject: str, event_name: str) -> str:
-    """Whether a consumer has taken all that was told of a subject in events whose names begin so."""
+    """Return the SQL condition that a consumer has processed all events of a subject.
+
+    Only events whose name begins with ``event_name`` count.
+    """
     return (
         f"NOT EXISTS (SELECT 1 FROM bus_set_aside held WHERE held.consumer = '{consumer}' AND held.subject = {subject})"
         f" AND (SELECT position FROM bus_cursors WHERE consumer = '{consumer}')"
@@ -28,7 +31,7 @@ def _has_processed(consumer: str, subject: str, event_name: str) -> str:
 CROSS_MODULE_INVARIANTS = (
     Invariant(
         "user_copies_agree",
-        "every module knows people by the name, the role and the address that they have, and since when",
+        "the copies of users in tasks, billing and mail agree with identity",
         f"""
         SELECT 'tasks of ' || person.username FROM identity_users person LEFT JOIN tasks_people known
             ON known.user_id = person.user_id
@@ -50,7 +53,7 @@ CROSS_MODULE_INVARIANTS = (
     ),
     Invariant(
         "task_copies_agree",
-        "billing knows every task by its number and title",
+        "the copies of tasks in billing have the right numbers and titles",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks known ON known.task_id = task.task_id
         WHERE (known.number IS NOT task.number OR known.title IS NOT task.title)
@@ -59,7 +62,7 @@ CROSS_MODULE_INVARIANTS = (
     ),
     Invariant(
         "completion_times_match_events",
-        "every task was completed when its completion says so",
+        "every completed task has the time of its completion event",
         f"""
         SELECT 'task #' || task.number FROM bus_log log JOIN tasks_tasks task ON task.task_id = log.subject
         WHERE {IS_COMPLETED} AND task.status = 'completed' AND json_extract(log.envelope, '$.time') <> task.completed_at
@@ -67,7 +70,7 @@ CROSS_MODULE_INVARIANTS = (
     ),
     Invariant(
         "sent_mail_has_event",
-        "of every mail that counts as sent the log says so, or its sender was about to",
+        "every mail marked as sent was attempted, and its mail_sent event is in the log or still to be published",
         """
         SELECT 'mail ' || mail_id FROM mail_outbox WHERE status = 'sent' AND (attempts = 0 OR told AND mail_id NOT IN (
             SELECT json_extract(envelope, '$.data.mail_id') FROM bus_log
@@ -78,7 +81,7 @@ CROSS_MODULE_INVARIANTS = (
 
 
 class CreatedTask(NamedTuple):
-    """A task as it was made."""
+    """A task as it was created."""
 
     number: int
     task_id: str
@@ -89,7 +92,7 @@ class CreatedTask(NamedTuple):
 
 
 def tasks_as_created(context: Context) -> Check:
-    """Whether the tasks are those that were told, with their titles; what was appended from outside is none."""
+    """Check that the stored tasks are those of the ``task_created`` events, ignoring those of other programs."""
     outside = set(unlinked_positions(context))
     stored = stream_rows(
         context, "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
@@ -111,7 +114,7 @@ def tasks_as_created(context: Context) -> Check:
         for stored_task, published_task in zip_longest(map(CreatedTask._make, stored), published)
         if stored_task != published_task
     )
-    statement = "every task is as its creation told it, and no other is there"
+    statement = "every task matches its task_created event, and there is no other task"
     return check_result("tasks_match_events", statement, list(islice(mismatches, MAX_SHOWN + 1)))
 
 
@@ -119,6 +122,6 @@ def _mismatch(stored: CreatedTask | None, published: CreatedTask | None) -> str:
     task = stored or published
     assert task is not None
     if stored is None or published is None:
-        return f"task #{task.number} ({'told and not there' if stored is None else 'there and never told'})"
+        return f"task #{task.number} ({'published but not stored' if stored is None else 'stored but not published'})"
     fields = zip(CreatedTask._fields, stored, published, strict=True)
     return f"task #{task.number} ({', '.join(name for name, left, right in fields if left != right)})"

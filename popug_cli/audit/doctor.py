@@ -1,6 +1,6 @@
 """The doctor: every invariant as a named check, each on one snapshot.
 
-What is SQL alone runs beside the rest where the company is large: SQLite works while Python does.
+In a large company, checks that are pure SQL run in a thread, because SQLite releases the GIL during a statement.
 """
 
 import sqlite3
@@ -39,7 +39,7 @@ from popug_cli.storage.errors import environment_error
 
 STEPS = 1_000
 PROGRESS_POLL_SECONDS = 0.2
-# What reading stored data that was damaged may raise; that is what a check is there to find.
+# The errors that reading damaged data may raise. A check reports them, because damage is what it looks for.
 CORRUPTION_ERRORS = (
     DBAPIError,
     sqlite3.Error,
@@ -53,7 +53,7 @@ CORRUPTION_ERRORS = (
 
 
 class RunIn(IntEnum):
-    """Where a check is carried out, in the order of their beginning beside the others."""
+    """Where a check runs; checks are submitted to the thread in this order."""
 
     MAIN = 0
     THREAD = 1
@@ -62,7 +62,7 @@ class RunIn(IntEnum):
 
 
 class NamedCheck(NamedTuple):
-    """A named check; what is SQL alone may run beside the others, and what reads facts only where they are."""
+    """A named check; only pure SQL may run in the thread, and a check of event fields runs only there."""
 
     name: str
     check: CheckFunction
@@ -70,9 +70,9 @@ class NamedCheck(NamedTuple):
 
 
 def examine(context: Context) -> Health:
-    """Check everything; a check that cannot be carried out counts as failed.
+    """Run all checks; a check that cannot run counts as failed.
 
-    Raises ``Unavailable`` where the machine, and not the company, is what keeps a check from being carried out.
+    Raises ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks = [
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
@@ -87,7 +87,7 @@ def examine(context: Context) -> Health:
 
 
 def prove(context: Context, head: str | None = None) -> LedgerProof:
-    """Check log, ledger and draws; the first thing that is wrong is named, also a head that this history never had."""
+    """Check the log, the ledger and the draws; return the first violation, and whether ``head`` is unknown."""
     wrong = next((check for check in _run_all(_proof_checks(), context) if not check.ok), None)
     problems = (f"{wrong.name}: {wrong.detail}" if wrong else None, _unknown_head(context, head))
     violations = "; ".join(problem for problem in problems if problem) or None
@@ -97,7 +97,7 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
 
 
 def _proof_checks() -> list[NamedCheck]:
-    """What proves the log, the ledger and the draws, in the order in which one leans on the other."""
+    """Return the checks of the log, the ledger and the draws, ordered so that each relies on earlier ones only."""
     return [
         NamedCheck("database", _database, RunIn.THREAD),
         NamedCheck("foreign_keys", _foreign_keys, RunIn.EITHER),
@@ -120,7 +120,10 @@ def _proof_checks() -> list[NamedCheck]:
 
 
 def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check]:
-    """The checks in their order; some run beside the others, and whatever has not begun by the end is done here."""
+    """Run the checks, partly in a thread, and return the results in the order of ``named_checks``.
+
+    After its own checks, this thread takes over those that the other one has not begun, from the last to the first.
+    """
     results: dict[str, Check] = {}
     with parallel_checks(context) as submit:
         ordered = sorted(named_checks, key=lambda named_check: named_check.run_in)
@@ -152,8 +155,11 @@ def _unknown_head(context: Context, head: str | None) -> str | None:
         if head is None or is_part_of_history(context, head.strip().lower()):
             return None
     except CORRUPTION_ERRORS:
-        return f"head: the links that could tell of {head} cannot be read"
-    return f"head: {head} is no part of this history; it was rewritten or cut since, or the head is of another company"
+        return f"head: {head} cannot be checked, because the links cannot be read"
+    return (
+        f"head: {head} is not part of this history; the history was rewritten or cut since, or the head is that of"
+        " another company"
+    )
 
 
 def _head(context: Context) -> str:
@@ -183,9 +189,7 @@ def _run_safely(named_check: NamedCheck, context: Context) -> Check:
         if isinstance(fault, Unavailable):
             raise fault from error
         cause = getattr(error, "orig", error)
-        return Check(
-            name, False, fault.message if fault else f"it cannot be carried out: {type(cause).__name__}: {cause}"
-        )
+        return Check(name, False, fault.message if fault else f"the check cannot run: {type(cause).__name__}: {cause}")
 
 
 def _check_of(invariant: Invariant) -> CheckFunction:
@@ -199,31 +203,31 @@ def _check_of(invariant: Invariant) -> CheckFunction:
 
 def _database(context: Context) -> Check:
     rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({MAX_SHOWN})").scalars().all()
-    return check_result("database", "the file is a sound database", [row for row in rows if row != "ok"])
+    return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
 
 
 def _foreign_keys(context: Context) -> Check:
     rows = context.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     wrong = [f"row {row[1]} of {row[0]}" for row in rows]
-    return check_result("foreign_keys", "every reference leads to a row", wrong)
+    return check_result("foreign_keys", "every foreign key refers to an existing row", wrong)
 
 
 def _log(context: Context) -> Check:
     return check_result(
-        "log_without_gaps", f"all positions up to {context.position} are there", list(log_problems(context))
+        "log_without_gaps", f"the log has all positions up to {context.position}", list(log_problems(context))
     )
 
 
 def _parked_events(context: Context) -> Check:
-    return Check("parked_events", True, "; ".join(_parked_counts(context)) or "nothing is set aside")
+    return Check("parked_events", True, "; ".join(_parked_counts(context)) or "no event is parked")
 
 
 def _unlinked_events(context: Context) -> Check:
-    """What was appended from outside is an event like any other, and no failure however odd it is."""
+    """Report problems of events that other programs inserted; never fail, because an event needs no link."""
     return Check(
         "unlinked_events",
         True,
-        " ".join(limit_with_ellipsis(problems_of_unlinked(context))) or "nothing odd was appended",
+        " ".join(limit_with_ellipsis(problems_of_unlinked(context))) or "no unlinked event has a problem",
     )
 
 

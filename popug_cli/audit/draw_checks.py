@@ -1,4 +1,4 @@
-"""Every draw done again: prices, first assignees, shuffles, and what was handed on."""
+"""Repeat every draw: prices, first assignees, shuffles and other reassignments."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ PROGRESS_EVENTS = 1_000
 
 
 class RecordedShuffle(NamedTuple):
-    """What a shuffle told of its draw, among whom, and between which positions its assignments stand."""
+    """The published draw of a shuffle, its candidates, and the positions of its first and last assignment."""
 
     draw: AssigneeDraw
     candidates: list[str]
@@ -31,9 +31,9 @@ class RecordedShuffle(NamedTuple):
 
 
 def draws_reproducible(context: Context) -> Check:
-    """Whether every price and every assignee came out as the seeds say."""
+    """Check that every price and every assignee follows from its seed."""
     return check_result(
-        "draws_reproducible", "every draw comes out again", list(islice(_wrong_draws(context), MAX_SHOWN + 1))
+        "draws_reproducible", "every draw is reproducible", list(islice(_wrong_draws(context), MAX_SHOWN + 1))
     )
 
 
@@ -62,7 +62,7 @@ def _wrong_prices(context: Context) -> Iterator[str]:
 def _shuffles(
     candidates: Candidates, outside: set[int], context: Context
 ) -> Iterator[tuple[str, RecordedShuffle | None, str | None]]:
-    """Each shuffle that was done: its id, its draw as the log tells it, and what is wrong about that."""
+    """Yield each finished shuffle: its id, and either its published draw or what is wrong with it."""
     events = {
         event.data.shuffle_id: event.data
         for sequence, event in read_events(context, TasksShuffled)
@@ -76,27 +76,27 @@ def _shuffles(
         shuffle_id, tasks, candidates_count, first, last, *draw = row
         event = events.pop(shuffle_id, None)
         if event is None or (event.task_count, event.candidates_count) != (tasks, candidates_count):
-            yield shuffle_id, None, "the log tells otherwise of it"
+            yield shuffle_id, None, "the log contradicts it"
         elif AssigneeDraw(*draw) != event.draw or event.draw.algorithm != ALGORITHM:
-            yield shuffle_id, None, "its draw is not as the log tells it"
+            yield shuffle_id, None, "its draw differs from that in the log"
         elif len(eligible := candidates.as_of(event.draw.candidates_as_of)) != candidates_count or (
             tasks and not eligible
         ):
-            yield shuffle_id, None, f"it was drawn among {candidates_count}, but {len(eligible)} are known"
+            yield shuffle_id, None, f"it had {candidates_count} candidates, but {len(eligible)} are known"
         else:
             yield shuffle_id, RecordedShuffle(event.draw, eligible, tasks, first, last), None
     for shuffle_id in events:
-        yield shuffle_id, None, "the log tells of it, and nothing else does"
+        yield shuffle_id, None, "it is in the log only"
 
 
 def _wrong_assignees(
     shuffles: dict[str, RecordedShuffle], candidates: Candidates, outside: set[int], context: Context
 ) -> Iterator[str]:
-    """What does not come out again; what was appended from outside is none of popug's."""
+    """Describe assignments that their draw does not reproduce, ignoring events that other programs inserted."""
     checked: Counter[str] = Counter()
     for sequence, event in read_events(context, TaskAssigned):
         if not sequence % PROGRESS_EVENTS:
-            context.progress("Drawing again", sequence, context.position)
+            context.progress("Repeating draws", sequence, context.position)
         if event is None or sequence in outside:
             continue
         assigned = event.data

@@ -1,4 +1,4 @@
-"""The invariants that take more than a statement: the ledger against its events, days, read models."""
+"""Invariants that take more than one SQL statement: the ledger against its events, days, read models."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -20,7 +20,7 @@ from popug_cli.tasks.consumers import CONSUMER as TASKS
 
 
 class EntrySnapshot(NamedTuple):
-    """All that is proved of an entry, as texts and numbers of the database."""
+    """The fields of an entry that are compared, as the database stores them."""
 
     entry_id: str
     user_id: str
@@ -51,19 +51,19 @@ SELECT_WRONG_CAUSES = """
 
 
 def entries_as_posted(context: Context) -> Check:
-    """Whether ledger and log tell the same entries in the same order."""
-    statement = "every entry is as its entry_posted told it, in the same order"
+    """Check that the ledger and the log have the same entries in the same order."""
+    statement = "every entry matches its entry_posted event, in the same order"
     return check_result("entries_match_events", statement, list(islice(_entry_mismatches(context), MAX_SHOWN + 1)))
 
 
 def entries_have_causes(context: Context) -> Check:
-    """Whether each entry was caused by what may cause its kind, and occurred when that did."""
-    statement = "each entry was caused by an assignment, a completion, its payout_made, or what it corrects, and then"
+    """Check that every entry has a cause that fits its kind, with the same timestamp."""
+    statement = "every entry has a valid cause with the same timestamp"
     return check_result("entry_causes_exist", statement, list(islice(_wrong_causes(context), MAX_SHOWN + 1)))
 
 
 def closed_days(context: Context) -> Check:
-    """Whether every day from the first to the last closed one is closed."""
+    """Check that every day from the company's first to the last closed one is closed."""
     connection = context.connection
     first = connection.exec_driver_sql("SELECT first_day FROM billing_company").scalar()
     closed = [
@@ -76,14 +76,14 @@ def closed_days(context: Context) -> Check:
 
 
 def no_event_skipped(context: Context) -> Check:
-    """Whether every event up to a consumer's cursor is done by it or set aside."""
+    """Check that every consumer has processed or parked all its events up to its cursor."""
     consumers = (ANALYTICS, BILLING, MAIL, TASKS)
-    statement = "every event that a cursor has passed is done or set aside"
+    statement = "every event up to a consumer's cursor is processed or parked"
     return check_result("no_event_skipped", statement, list(skipped_problems(context, consumers)))
 
 
 def read_models(context: Context) -> Check:
-    """Whether analytics is what a rebuild from the log would be."""
+    """Check that analytics equals a rebuild from the log."""
     with empty_copy(context, ANALYTICS) as copy:
         replay_into(context, ANALYTICS, copy, after=0, up_to=cursor_of(context, ANALYTICS))
         mismatches = [
@@ -100,19 +100,19 @@ def _entry_mismatches(context: Context) -> Iterator[str]:
 
 def _differing_fields(entry: EntrySnapshot | None, posted: EntrySnapshot | None) -> str:
     if entry is None:
-        return "told and not in the ledger"
+        return "published but not in the ledger"
     if posted is None:
-        return "in the ledger and never told"
+        return "in the ledger but not published"
     fields = zip(EntrySnapshot._fields, entry, posted, strict=True)
     return ", ".join(
-        f"{name} is {stored_value}, told as {published_value}"
+        f"{name} is {stored_value}, published as {published_value}"
         for name, stored_value, published_value in fields
         if stored_value != published_value
     )
 
 
 def _entries(context: Context) -> Iterator[EntrySnapshot]:
-    """Every entry as it stands, in the order of the ledger."""
+    """Return every stored entry, in the order of the ledger."""
     statement = (
         "SELECT entry_id, employee_id, kind, amount_cents, business_date, task_id, corrects, event_id, debit_account,"
         " credit_account, recorded_at FROM billing_entries ORDER BY position"
@@ -121,11 +121,11 @@ def _entries(context: Context) -> Iterator[EntrySnapshot]:
 
 
 def _posted(context: Context) -> Iterator[EntrySnapshot]:
-    """Every entry as its ``entry_posted`` told it."""
+    """Yield every entry as its ``entry_posted`` published it, in the order of the log."""
     for sequence, event in read_events(context, EntryPosted):
         yield UNREADABLE_ENTRY if event is None else _snapshot(event)
         if not sequence % PROGRESS_EVENTS:
-            context.progress("Proving entries", sequence, context.position)
+            context.progress("Verifying entries", sequence, context.position)
 
 
 def _snapshot(event: ProvedEvent[EntryPosted]) -> EntrySnapshot:
@@ -145,9 +145,9 @@ def _snapshot(event: ProvedEvent[EntryPosted]) -> EntrySnapshot:
 
 
 def _wrong_causes(context: Context) -> Iterator[str]:
-    """An entry occurred when its cause did; a correction when it was made."""
+    """Describe entries whose cause has the wrong type or time; a correction must occur when it is recorded."""
     for entry_id, kind, wanted, cause_type, occurred_at, caused_at in stream_rows(context, SELECT_WRONG_CAUSES):
         if cause_type != wanted:
-            yield f"entry {entry_id} (a {kind} caused by {cause_type or 'nothing that is in the log'})"
+            yield f"entry {entry_id} (a {kind} caused by {cause_type or 'no event in the log'})"
         elif occurred_at != normalize_time(str(caused_at)):
             yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"

@@ -1,6 +1,7 @@
-"""Whether links were taken from the chain: what popug tells is linked in the transaction that writes it down.
+"""Detect removed links of the hash chain.
 
-An event from outside has no such trace: of whatever it says popug has nothing beside it, or told of that itself before.
+popug writes an event, its link and a table row in one transaction, so an unlinked event with such a row lost its link.
+An event that another program inserted has no such row, or repeats a linked event.
 """
 
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from popug_cli.audit.reading import stream_rows
 from popug_cli.bus.context import Context
 
-# Of each event that comes with something written down: where that is.
+# The row that popug writes in the same transaction as the event, by type.
 WITNESS_ROWS = {
     "popug.identity.user_registered.v1": "identity_users WHERE user_id = log.subject",
     "popug.identity.token_issued.v1": "identity_tokens WHERE token_id = log.subject",
@@ -35,7 +36,7 @@ SAME_EVENT = (
 
 
 def own_unlinked(context: Context, unlinked: list[int]) -> Iterator[int]:
-    """Those of the positions without a link at which stands what popug told itself, and told but there."""
+    """Yield the unlinked positions whose event popug itself wrote and no linked event repeats."""
     outside = set(unlinked)
     for sequence in unlinked:
         if any(stream_rows(context, HAS_WITNESS, (sequence,))):

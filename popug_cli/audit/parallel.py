@@ -1,4 +1,4 @@
-"""Checks that run beside others, on a connection and a snapshot of their own, where a company is large."""
+"""Checks in a second thread, with its own connection and snapshot, for a large company."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,9 +21,10 @@ SubmitCheck = Callable[[CheckFunction], "Future[Check]"]
 
 @contextmanager
 def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
-    """A way to begin checks: in a thread, one after the other, or at once in a company that is not large.
+    """Yield a function that submits a check to a thread, or runs it at once if the company is not large.
 
-    Python waits for a statement without holding up other threads. Whatever still runs at the end is given up.
+    The thread runs the checks one after the other. SQLite releases the GIL during a statement, so that the caller can
+    work in parallel. Checks that are not done at the end are cancelled or interrupted.
     """
     if context.position < LARGE_EVENTS:
         yield lambda work: _finished(work(context))
@@ -52,5 +53,5 @@ def _finished(check: Check) -> "Future[Check]":
 
 
 def _enlarge_cache(context: Context) -> None:
-    """What is looked up in the order of an index lies all over a large file."""
+    """Enlarge the page cache, because rows read in the order of an index are scattered over a large file."""
     raw_connection(context.connection).execute(f"PRAGMA cache_size=-{CACHE_KIB}")

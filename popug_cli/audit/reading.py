@@ -1,4 +1,4 @@
-"""Reading very many rows and events: past SQLAlchemy and the general reader of envelopes, which take far longer."""
+"""Fast readers of very many rows and events: SQLAlchemy and the general decoder of envelopes take far longer."""
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -16,7 +16,7 @@ E = TypeVar("E", bound=Event)
 
 
 class ProvedEvent(msgspec.Struct, Generic[E], frozen=True):
-    """What is proved of an event; ``time`` is as it was spelled."""
+    """The fields of an event that are checked; ``time`` is the text in the envelope."""
 
     id: str
     time: str
@@ -25,13 +25,16 @@ class ProvedEvent(msgspec.Struct, Generic[E], frozen=True):
 
 
 def stream_rows(context: Context, statement: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement with ``?`` places, in the context's own transaction; few are in memory at a time."""
+    """Return the rows of a statement with ``?`` placeholders, read in the context's transaction.
+
+    Rows are fetched while the caller iterates, so that only a few are in memory at a time.
+    """
     return raw_connection(context.connection).execute(statement, parameters)
 
 
 @lru_cache(maxsize=1024)
 def normalize_time(instant: str) -> str:
-    """An instant as the database spells it; what is none is left as it is."""
+    """Normalize a timestamp to the stored format; return any other text unchanged."""
     try:
         return to_rfc3339(from_rfc3339(instant))
     except ValueError:
@@ -39,7 +42,10 @@ def normalize_time(instant: str) -> str:
 
 
 def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, ProvedEvent[E] | None]]:
-    """Every event of a kind in its newest version, by position; None for one that does not fit its schema."""
+    """Yield position and event for every event of a kind in its newest version, ordered by position.
+
+    The event is None if it does not fit its schema.
+    """
     read = _decoder(kind).decode
     for sequence, envelope in stream_rows(
         context, f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE type = ? ORDER BY sequence", (kind.TYPE,)

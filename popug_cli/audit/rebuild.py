@@ -1,6 +1,6 @@
-"""A read model built anew from the log, beside the live one, to compare it with or to take its place.
+"""Rebuild a read model from the log in a copy, to compare the live one with it or to replace the live one.
 
-The copy is a database of its own in a temporary directory, so that building it takes no lock of the live one.
+The copy is a separate database in a temporary directory, so that building it does not lock the live one.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ FETCH_ROWS = 1_000
 
 @contextmanager
 def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
-    """An empty database with the consumer's tables as they are in the live one."""
+    """Yield an empty database with the consumer's tables and indexes as they are in the live one."""
     statement = (
         "SELECT sql FROM sqlite_master WHERE tbl_name LIKE ? ESCAPE '\\' AND sql IS NOT NULL"
         " AND type IN ('table', 'index') ORDER BY type = 'index'"
@@ -44,7 +44,7 @@ def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
 
 
 def _temporary_directory(home: Path) -> str:
-    """The system's place for temporary files; where that takes none, as a full ``/tmp``, the home."""
+    """Return the system's directory for temporary files; the home if none is usable, as when ``/tmp`` is full."""
     try:
         return tempfile.gettempdir()
     except FileNotFoundError:
@@ -52,9 +52,9 @@ def _temporary_directory(home: Path) -> str:
 
 
 def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
-    """Let the consumer take the events between two positions into the copy; how many it took comes back.
+    """Apply the events after ``after`` up to ``up_to`` to the copy, and return their number.
 
-    What the consumer has set aside in the live database is left out here, too, and what cannot be read.
+    Events that cannot be read are left out, and so are those that the consumer has parked in the live database.
     """
     parked = parked_positions(context, consumer)
     events_count = 0
@@ -69,7 +69,7 @@ def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: in
 
 
 def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Difference]:
-    """The tables of which live and rebuilt rows differ, row by row in the order of their keys."""
+    """Return the tables whose live and rebuilt rows differ, compared row by row in the order of their keys."""
     with transaction(copy, writes=False) as rebuilt:
         differences_by_table = [
             _difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)
@@ -78,13 +78,13 @@ def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Diff
 
 
 def tables_of(context: Context, consumer: Consumer) -> list[str]:
-    """The names of the consumer's tables."""
+    """Return the names of the consumer's tables."""
     statement = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ? ESCAPE '\\' ORDER BY name"
     return list(context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars())
 
 
 def rows_of(connection: Connection, table: str) -> Iterator[tuple[object, ...]]:
-    """Every row of a table in the order of its key, a thousand in memory at a time."""
+    """Yield every row of a table in the order of its key, with ``FETCH_ROWS`` in memory at a time."""
     keys = connection.exec_driver_sql(f"PRAGMA table_info({table})")
     order = ", ".join(row.name for row in sorted(keys, key=lambda row: row.pk) if row.pk)
     result = connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}")
@@ -98,18 +98,18 @@ def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference
     for live_row, rebuilt_row in zip_longest(rows_of(live, table), rows_of(rebuilt, table)):
         if live_row != rebuilt_row:
             differing_count += 1
-            example = example or f"{live_row} where the log gives {rebuilt_row}"
+            example = example or f"live {live_row}, rebuilt {rebuilt_row}"
     return Difference(table, differing_count, example) if differing_count else None
 
 
 def parked_positions(context: Context, consumer: Consumer) -> set[int]:
-    """The positions of what the consumer has set aside, dropped ones included."""
+    """Return the positions of the events that the consumer has parked, dropped ones included."""
     statement = "SELECT sequence FROM bus_set_aside WHERE consumer = ?"
     return set(context.connection.exec_driver_sql(statement, (consumer.name,)).scalars())
 
 
 def cursor_of(context: Context, consumer: Consumer) -> int:
-    """How far the live consumer has come."""
+    """Return the position of the live consumer's cursor, but at most the context's position."""
     position = scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
     return min(position or 0, context.position)
 

@@ -1,4 +1,4 @@
-"""How a check is worded."""
+"""The result of a check, and the sentence that describes it."""
 
 from popug_cli.messages.company import Check
 
@@ -6,8 +6,8 @@ MAX_SHOWN = 3
 
 
 def check_result(name: str, statement: str, violations: list[str]) -> Check:
-    """The check of an invariant from what contradicts it, the first few of it in words."""
+    """Return the result of an invariant's check; it fails if there are violations and shows the first few of them."""
     if not violations:
         return Check(name, True, statement)
     more = " and more" if len(violations) > MAX_SHOWN else ""
-    return Check(name, False, f"it does not hold that {statement}: {', '.join(violations[:MAX_SHOWN])}{more}")
+    return Check(name, False, f"Violated: {statement}. Examples: {', '.join(violations[:MAX_SHOWN])}{more}")

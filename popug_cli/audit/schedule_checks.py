@@ -1,4 +1,4 @@
-"""Whether days are closed by themselves: warnings, since a company may well close them by hand."""
+"""Checks that days are closed automatically; they only warn, because a company may close its days by hand."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ MAX_SCHEDULER_SILENCE = timedelta(days=1)
 
 
 def scheduler(context: Context) -> Check:
-    """A scheduler that has run once should have run within a day."""
+    """Warn if a scheduler has run here, but not within the last day."""
     seen_at = last_recorded(context.connection, SCHEDULER)
     if seen_at is None:
         return Check("scheduler", True, "no scheduler has run here")
@@ -23,11 +23,11 @@ def scheduler(context: Context) -> Check:
 
 
 def overdue_days(context: Context) -> Check:
-    """Days before today are closed in time; a great many of them need a yes."""
+    """Count the open days before today; warn if they are too many to close without confirmation."""
     yesterday = context.calendar.previous_day(context.calendar.date_of(context.now))
     overdue = open_days(yesterday, context)
     if len(overdue) <= DAYS_AT_ONCE:
         return Check("overdue_days", True, f"{len(overdue)} days before today are still open")
     advice = "check the clock, then run `popug close-day --date yesterday --yes`"
-    detail = f"warning: {len(overdue):,} days since {overdue[0]} are open, too many to be closed unasked; {advice}"
+    detail = f"warning: {len(overdue):,} days since {overdue[0]} are open, too many to close unconfirmed; {advice}"
     return Check("overdue_days", True, detail)

@@ -1,8 +1,8 @@
-"""The invariants that are statements: each selects, in words, what contradicts it.
+"""The invariants that are single SQL statements: each selects descriptions of its violations.
 
-Statements read several modules' tables and the log; nothing else in popug may. ``done`` restricts events to those that
-billing has processed: parked events have no effects yet and are not violations. ``event_fields`` are the fields of
-all events: of the log itself or, where that is long, of a table into which they were read once.
+The statements read the log and the tables of several modules, which only ``audit`` may do. ``done`` restricts events to
+those that billing has processed: parked events have no effects yet and are not violations. ``event_fields`` has the
+fields of all events. In a large company it is a temporary table that is filled once, otherwise a subquery over the log.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ SELECT_EVENT_FIELDS = (
 
 
 class Invariant(NamedTuple):
-    """A name, what holds, and the statement whose rows (one text each) would contradict it."""
+    """The name of an invariant, its statement in words, and the SQL that selects its violations, one text per row."""
 
     name: str
     statement: str
@@ -34,11 +34,11 @@ class Invariant(NamedTuple):
 
     @property
     def reads_event_fields(self) -> bool:
-        """Whether it reads the fields of very many events."""
+        """Whether its SQL reads the fields of very many events."""
         return "event_fields" in self.select_violations
 
     def sql(self, context: Context) -> str:
-        """What to run."""
+        """Return the SQL to run, depending on where the event fields are."""
         return (
             self.select_violations
             if has_event_fields(context)
@@ -47,13 +47,13 @@ class Invariant(NamedTuple):
 
 
 def has_event_fields(context: Context) -> bool:
-    """Whether the fields of the events were read into a table of this connection's own."""
+    """Return whether the event fields are in a temporary table of this connection."""
     row = context.connection.exec_driver_sql("SELECT 1 FROM sqlite_temp_master WHERE name = 'event_fields'")
     return row.first() is not None
 
 
 def materialize_event_fields(context: Context) -> None:
-    """Read the fields of the events into a temporary table; it is gone with the connection."""
+    """Copy the fields of all events into a temporary table, which ends with the connection."""
     columns = ", ".join(("type", "subject", *EVENT_FIELDS))
     context.connection.exec_driver_sql(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
     context.connection.exec_driver_sql(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
@@ -62,23 +62,23 @@ def materialize_event_fields(context: Context) -> None:
 INVARIANTS = (
     Invariant(
         "event_types_match_envelopes",
-        "every event is listed under the type that it tells",
+        "event types match their envelopes",
         "SELECT 'the event at ' || sequence FROM bus_log WHERE type IS NOT json_extract(envelope, '$.type')",
     ),
     Invariant(
         "accounts_belong_to_users",
-        "every account is management's, that of the payouts, or under the name of a registered person",
+        "every account is management, payouts, or that of a registered user",
         """
         SELECT 'account ' || account.account_id FROM billing_accounts account
         WHERE (account.kind = 'employee') = (account.account_id IN ('management', 'payouts'))
-            OR (account.username IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bus_log told
-                WHERE told.subject = account.account_id AND told.type = 'popug.identity.user_registered.v1'
-                AND json_extract(told.envelope, '$.data.username') = account.username))
+            OR (account.username IS NOT NULL AND NOT EXISTS (SELECT 1 FROM bus_log event
+                WHERE event.subject = account.account_id AND event.type = 'popug.identity.user_registered.v1'
+                AND json_extract(event.envelope, '$.data.username') = account.username))
         """,
     ),
     Invariant(
         "entries_are_double_entry",
-        "each entry names two different accounts and a positive amount",
+        "every entry has two different accounts and a positive amount",
         "SELECT 'entry ' || entry_id FROM billing_entries WHERE debit_account = credit_account OR amount_cents <= 0"
         " OR employee_id NOT IN (debit_account, credit_account)",
     ),
@@ -89,8 +89,8 @@ INVARIANTS = (
     ),
     Invariant(
         "balances_equal_entries",
-        "every account's balance equals its entries",
-        "SELECT 'account ' || account.account_id || ' says ' || account.balance_cents || ', its entries '"
+        "every account's balance equals the sum of its entries",
+        "SELECT 'account ' || account.account_id || ' has ' || account.balance_cents || ', its entries sum to '"
         " || coalesce(lines.total, 0) FROM billing_accounts account LEFT JOIN ("
         " SELECT account_id, sum(cents) AS total FROM ("
         " SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries"
@@ -99,7 +99,7 @@ INVARIANTS = (
     ),
     Invariant(
         "balances_by_day_equal_entries",
-        "every balance at the end of a day equals the entries up to it",
+        "every day-end balance equals the sum of the entries up to that day",
         f"""
         WITH moved AS (
             SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
@@ -121,7 +121,7 @@ INVARIANTS = (
     ),
     Invariant(
         "segments_equal_entries",
-        "the sums of every whole segment of the ledger equal its entries",
+        "the stored sums of every full ledger segment equal those of its entries",
         f"""
         WITH moved AS (
             SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
@@ -138,7 +138,7 @@ INVARIANTS = (
     ),
     Invariant(
         "one_price_per_task",
-        "every task was priced once, within bounds, and the price never changed",
+        "every task was priced once, within the bounds, and its price never changed",
         f"""
         SELECT 'task ' || task.task_id FROM billing_tasks task
         LEFT JOIN (
@@ -157,19 +157,19 @@ INVARIANTS = (
     ),
     Invariant(
         "task_prices_match_billing",
-        "the prices that tasks show are billing's",
+        "the prices in tasks match those in billing",
         """
         SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks priced ON priced.task_id = task.task_id
         WHERE task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents
             OR (task.fee_cents IS NULL AND EXISTS (
-                SELECT 1 FROM bus_log told
-                JOIN bus_inbox done ON done.consumer = 'tasks' AND done.sequence = told.sequence
-                WHERE told.subject = task.task_id AND told.type = 'popug.billing.task_priced.v1'))
+                SELECT 1 FROM bus_log event
+                JOIN bus_inbox done ON done.consumer = 'tasks' AND done.sequence = event.sequence
+                WHERE event.subject = task.task_id AND event.type = 'popug.billing.task_priced.v1'))
         """,
     ),
     Invariant(
         "one_fee_per_assignment",
-        "each assignment cost its assignee that task's fee, once",
+        "every assignment has one fee entry, with the task's fee and the assignee",
         f"""
         SELECT 'assignment at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'fee'
@@ -181,7 +181,7 @@ INVARIANTS = (
     ),
     Invariant(
         "one_reward_per_completion",
-        "each completion brought the one who held the task its reward, once",
+        "every completion has one reward entry, with the task's reward and the assignee",
         f"""
         SELECT 'completion at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'reward'
@@ -193,25 +193,25 @@ INVARIANTS = (
     ),
     Invariant(
         "reversals_match_originals",
-        "each reversal undoes exactly the entry that it corrects, once, for a recorded reason",
+        "every reversal matches the entry that it corrects and has an entry_corrected event",
         """
         SELECT 'entry ' || entry.entry_id FROM billing_entries entry
         LEFT JOIN billing_entries wrong ON wrong.entry_id = entry.corrects
         LEFT JOIN bus_log cause ON cause.id = entry.event_id
-        LEFT JOIN bus_log told ON told.subject = entry.corrects AND told.type = 'popug.billing.entry_corrected.v1'
+        LEFT JOIN bus_log event ON event.subject = entry.corrects AND event.type = 'popug.billing.entry_corrected.v1'
         WHERE entry.corrects IS NOT NULL AND (wrong.kind || '_reversal' IS NOT entry.kind
             OR wrong.amount_cents IS NOT entry.amount_cents OR wrong.employee_id IS NOT entry.employee_id
             OR wrong.task_id IS NOT entry.task_id
             OR json_extract(cause.envelope, '$.data.entry_id') IS NOT entry.corrects
-            OR json_extract(told.envelope, '$.data.entry_id') IS NOT entry.entry_id)
+            OR json_extract(event.envelope, '$.data.entry_id') IS NOT entry.entry_id)
         UNION ALL
-        SELECT 'event ' || told.id FROM bus_log told WHERE told.type = 'popug.billing.entry_corrected.v1'
-            AND json_extract(told.envelope, '$.data.entry_id') NOT IN (SELECT entry_id FROM billing_entries)
+        SELECT 'event ' || event.id FROM bus_log event WHERE event.type = 'popug.billing.entry_corrected.v1'
+            AND json_extract(event.envelope, '$.data.entry_id') NOT IN (SELECT entry_id FROM billing_entries)
         """,
     ),
     Invariant(
         "completed_once_by_assignee",
-        "a task is completed exactly where one completion says so, by the one who held it",
+        "every completed task has exactly one completion event, by its assignee, and no other task has one",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task LEFT JOIN (
             SELECT subject, count(*) AS times, min(assignee_id) AS by_whom
@@ -223,7 +223,7 @@ INVARIANTS = (
     ),
     Invariant(
         "assignees_match_events",
-        "every task is held by the one whom its last assignment names",
+        "every task has the assignee of its last assignment event",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task
         LEFT JOIN (SELECT subject, max(sequence) AS last FROM event_fields log
@@ -235,7 +235,7 @@ INVARIANTS = (
     ),
     Invariant(
         "payouts_leave_zero",
-        "each payout was of a positive balance, left exactly zero, and was one a person and day",
+        "every payout left a balance of exactly zero and is the only one of its employee and day",
         """
         SELECT 'payout ' || payout.entry_id FROM billing_entries payout LEFT JOIN billing_account_days day
             ON day.employee_id = payout.employee_id AND day.business_date = payout.business_date
@@ -246,13 +246,13 @@ INVARIANTS = (
     ),
     Invariant(
         "positive_balances_were_paid",
-        "nobody had a positive balance left at the end of a closed day",
+        "no employee has a positive balance at the end of a closed day",
         "SELECT day.employee_id || ' on ' || day.business_date FROM billing_account_days day"
         " JOIN billing_days closed ON closed.business_date = day.business_date WHERE day.balance_cents > 0",
     ),
     Invariant(
         "closed_days_never_change",
-        "nothing was entered into a closed day, and its figures are those of its entries",
+        "no entry was added to a closed day, and its figures equal those of its entries",
         f"""
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
             SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
@@ -265,27 +265,27 @@ INVARIANTS = (
     ),
     Invariant(
         "closed_days_match_events",
-        "every closed day was told once, with its figures",
+        "every closed day has exactly one day_closed event, with its figures",
         """
-        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN bus_log told
-            ON told.subject = day.business_date AND told.type = 'popug.billing.day_closed.v1'
-        WHERE json_extract(told.envelope, '$.data.fees_cents') IS NOT day.fees_cents
-            OR json_extract(told.envelope, '$.data.rewards_cents') IS NOT day.rewards_cents
-            OR json_extract(told.envelope, '$.data.payouts_cents') IS NOT day.payouts_cents
-            OR json_extract(told.envelope, '$.data.paid_count') IS NOT day.paid_count
-            OR json_extract(told.envelope, '$.data.in_red_count') IS NOT day.in_red_count
-            OR json_extract(told.envelope, '$.time') IS NOT day.closed_at
+        SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN bus_log event
+            ON event.subject = day.business_date AND event.type = 'popug.billing.day_closed.v1'
+        WHERE json_extract(event.envelope, '$.data.fees_cents') IS NOT day.fees_cents
+            OR json_extract(event.envelope, '$.data.rewards_cents') IS NOT day.rewards_cents
+            OR json_extract(event.envelope, '$.data.payouts_cents') IS NOT day.payouts_cents
+            OR json_extract(event.envelope, '$.data.paid_count') IS NOT day.paid_count
+            OR json_extract(event.envelope, '$.data.in_red_count') IS NOT day.in_red_count
+            OR json_extract(event.envelope, '$.time') IS NOT day.closed_at
         UNION ALL
-        SELECT 'the event at ' || sequence FROM event_fields told WHERE type = 'popug.billing.day_closed.v1'
-            AND NOT EXISTS (SELECT 1 FROM billing_days day WHERE day.business_date = told.subject)
+        SELECT 'the event at ' || sequence FROM event_fields event WHERE type = 'popug.billing.day_closed.v1'
+            AND NOT EXISTS (SELECT 1 FROM billing_days day WHERE day.business_date = event.subject)
         UNION ALL
-        SELECT 'day ' || subject || ' is told twice' FROM event_fields WHERE type = 'popug.billing.day_closed.v1'
+        SELECT 'day ' || subject || ' was published twice' FROM event_fields WHERE type = 'popug.billing.day_closed.v1'
         GROUP BY subject HAVING count(*) > 1
         """,
     ),
     Invariant(
         "income_sources_agree",
-        "income by day from entries, from events and in analytics is the same",
+        "the income of every day is the same in entries, events and analytics",
         f"""
         WITH entries AS (
             SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
@@ -307,7 +307,7 @@ INVARIANTS = (
     ),
     Invariant(
         "one_payslip_per_payout",
-        "every payout that mail has heard of is one mail, of the same person, day and sum",
+        "every payout that mail has processed has one payslip, for the same user, day and amount",
         """
         SELECT 'payout ' || log.sequence FROM bus_log log
         JOIN bus_inbox done ON done.consumer = 'mail' AND done.sequence = log.sequence
@@ -335,12 +335,12 @@ INVARIANTS = (
     ),
     Invariant(
         "cursors_within_log",
-        "no consumer's cursor is beyond the log, and none has done what is not there yet",
+        "no consumer's cursor is beyond the log, and no consumer has processed an event beyond it",
         """
         SELECT consumer || ' is at ' || position FROM bus_cursors
         WHERE position > (SELECT coalesce(max(sequence), 0) FROM bus_log)
         UNION ALL
-        SELECT cursor.consumer || ' has done ' || done.sequence FROM bus_cursors cursor
+        SELECT cursor.consumer || ' has processed ' || done.sequence FROM bus_cursors cursor
         JOIN bus_inbox done ON done.consumer = cursor.consumer
             AND done.sequence > (SELECT coalesce(max(sequence), 0) FROM bus_log)
         """,

@@ -160,7 +160,7 @@ def _publish_payouts(
 def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Context) -> Mapping[str, list[PayslipLine]]:
     """Return the day's entries up to ``last_position``, which excludes the payouts, as payslip lines by employee.
 
-    They are those of all employees whose id lies between the first and the last payee's.
+    The lines include every employee whose id lies between those of the first and the last payee.
     """
     rows = raw_connection(context.connection).execute(
         f"SELECT a.account_id, e.occurred_at, e.kind, {sql.SIGNED},"

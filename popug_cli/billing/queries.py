@@ -103,7 +103,7 @@ def list_in_red(message: ListInRed, context: Context) -> InRed:
 def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     """Return the entries of a task in the order of recording.
 
-    They are those of one user if ``username`` is given or the caller's role is not an accounting one; else of all.
+    If ``username`` is given, or the caller may not see other users' entries, only one user's entries are returned.
     """
     only = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:

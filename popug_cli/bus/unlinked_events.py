@@ -39,7 +39,7 @@ def problems_of_unlinked(context: Context) -> Iterator[str]:
 
     Events of unknown types are counted elsewhere.
     """
-    is_published = cache(lambda subject, told: _is_published(context, subject, told))
+    is_published = cache(lambda subject, type_pattern: _is_published(context, subject, type_pattern))
     for sequence in unlinked_positions(context):
         row = context.log.row_at(sequence)
         try:
@@ -73,5 +73,5 @@ def _clip(subject: str) -> str:
 
 
 def _is_published(context: Context, subject: str, type_pattern: str) -> bool:
-    statement = "SELECT 1 FROM bus_log WHERE subject = :subject AND type LIKE :told LIMIT 1"
-    return scalar(context.connection, statement, subject=subject, told=type_pattern) is not None
+    statement = "SELECT 1 FROM bus_log WHERE subject = :subject AND type LIKE :type_pattern LIMIT 1"
+    return scalar(context.connection, statement, subject=subject, type_pattern=type_pattern) is not None

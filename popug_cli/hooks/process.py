@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from popug_cli.kernel.errors import Unavailable
+from popug_cli.platform.posix_errors import DISK_FULL, OUT_OF_RESOURCES
 
 KEPT_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
@@ -21,7 +22,7 @@ GRACE_SECONDS = 0.3
 TIMED_OUT = 124
 NOT_STARTED = 126
 SIGNAL_EXIT_BASE = 128
-MACHINE_ERRORS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT})
+MACHINE_ERRORS = OUT_OF_RESOURCES | DISK_FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def run_hook(
         with TemporaryFile() as event:
             event.write(document)
             event.seek(0)
-            process = subprocess.Popen(  # noqa: S603 - the operator's own program, checked to be so
+            process = subprocess.Popen(  # noqa: S603 - the operator's own program, whose owner was checked
                 [path],
                 stdin=event,
                 stdout=subprocess.PIPE,

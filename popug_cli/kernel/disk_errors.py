@@ -5,7 +5,16 @@ import os
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
-from popug_cli.platform.posix_errors import NO_SPACE, file_size_limit, nearest_directory
+from popug_cli.platform.posix_errors import (
+    DISK_FAILURE,
+    NO_SPACE,
+    NOT_FOUND,
+    NOT_PERMITTED,
+    OUT_OF_RESOURCES,
+    UNUSABLE_PATH,
+    file_size_limit,
+    nearest_directory,
+)
 
 
 def disk_full(path: Path) -> Unavailable:
@@ -47,9 +56,9 @@ def from_os_error(error: OSError, where: str) -> PopugError | None:
     """Return the environment error for an operating system error at a path, or None if it is not one."""
     if error.errno in NO_SPACE:
         return disk_full(Path(where))
-    if error.errno in {errno.EIO, errno.ESTALE, errno.EREMOTEIO}:
+    if error.errno in DISK_FAILURE:
         return io_error(where, error.strerror or str(error))
-    if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}:
+    if error.errno in OUT_OF_RESOURCES:
         sentence = f"The operating system refused popug a resource: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
     return _unusable_path(error, where)
@@ -68,12 +77,12 @@ def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
 def _unusable_path(error: OSError, where: str) -> PopugError | None:
     """Return the error for a path that cannot be used in the intended role, or None."""
     elsewhere = "Choose another with --home."
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    if error.errno in NOT_PERMITTED:
         what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
         return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
-    if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
+    if error.errno in NOT_FOUND:
         return Unavailable("read_only", f"{where} does not exist, and popug cannot create it.", hint=elsewhere)
-    if error.errno in {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}:
+    if error.errno in UNUSABLE_PATH:
         sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'not a usable directory'}."
         return Unavailable("read_only", sentence, hint=elsewhere)
     return None

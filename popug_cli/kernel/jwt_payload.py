@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode
 
 
 def read_unverified_claim(token: str, name: str) -> str:
-    """Return a claim of a token as text; raise ``ValueError`` if the token has no such claim or is no JWT."""
+    """Return a claim of a token as text; raise ``ValueError`` if the token has no such claim or is not a JWT."""
     try:
         payload = token.split(".")[1]
         return str(json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))[name])

@@ -1,9 +1,10 @@
 """Identity and fingerprint of a file: whether a path still names the file that was opened, and whether it changed.
 
-A restore exchanges the whole directory of a company while other processes have its files open. Without this check they
-would write to a database that no longer has a name, and their users would see success. Tests showed this with a
-``popug serve`` and a restore side by side; see
-``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md``.
+A restore exchanges the directory of a company while other processes have its files open; an operator may also copy a
+database back under a running server. Without this check a process writes to files that no longer have a name. It was
+observed on a served home: a close was acknowledged and mailed, and then lost. See
+``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md`` and
+``decisions/0034-os-errors-are-environment-errors.md``.
 """
 
 import os
@@ -13,7 +14,7 @@ FileId = tuple[int, int]
 
 
 class FileFingerprint(NamedTuple):
-    """What changes when a file is replaced, written, cut or given other permissions."""
+    """The properties of a file that change when it is replaced, written, cut or given other permissions."""
 
     id: FileId
     size_bytes: int

@@ -1,8 +1,8 @@
 """Files and directories that survive a power cut: synced names, directories of one owner, replacement as a whole.
 
-A file that is made, renamed or replaced is lost with the power unless its directory is synced, however well the file
-itself is. The power-cut harness found this; see ``decisions/0018-disk-failures-we-handle.md``.
-Nothing here raises a ``PopugError``; ``kernel/disk_errors.py`` makes one of an ``OSError``.
+A file that is created, renamed or replaced is lost in a power cut unless its directory is synced too, even if the file
+itself is. The harness ``tests/simulation/power_cut`` observed this by cutting the power at every point of a day. See
+``decisions/0018-disk-failures-we-handle.md``. ``kernel/disk_errors.py`` turns an ``OSError`` into a ``PopugError``.
 """
 
 import errno
@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 
+from popug_cli.platform.posix_errors import NO_DIRECTORY_SYNC
+
 OWNER_ONLY_DIRECTORY = 0o700
 OWNER_ONLY_FILE = 0o600
 
 
 def sync(path: Path) -> None:
-    """Have the file system keep a file, or the names in a directory."""
+    """Synchronize a file, or the names in a directory, with the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -27,16 +29,16 @@ def sync(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Have the file system keep the names in a directory, where it can and we may."""
+    """Synchronize the names in a directory with the disk, if the file system supports and permits it."""
     try:
         sync(directory)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EACCES}:
+        if error.errno not in NO_DIRECTORY_SYNC:
             raise
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory, open to its owner only, and those above it that are missing; their names are kept."""
+    """Create a directory and its missing parents, for their owner only, and synchronize their names."""
     if directory.is_dir():
         return
     make_directory(directory.parent)
@@ -45,13 +47,13 @@ def make_directory(directory: Path) -> None:
 
 
 def check_writable(directory: Path) -> None:
-    """Raise ``PermissionError`` for a directory in which nothing may be made."""
+    """Raise ``PermissionError`` for a directory in which this process may create nothing."""
     if not os.access(directory, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
 
 
 def is_private_directory(directory: Path) -> bool:
-    """Whether a directory is there that belongs to this user, and in which nobody else can put anything."""
+    """Return whether a directory exists, belongs to this user, and is writable for no other user."""
     try:
         status = directory.lstat()
     except OSError:
@@ -61,9 +63,10 @@ def is_private_directory(directory: Path) -> bool:
 
 @contextmanager
 def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
-    """Room on the disk for so large a file; what is yielded puts a content in the file's place, whole or not at all.
+    """Reserve disk space for a file, and yield a function that replaces the file by some content, whole or not at all.
 
-    The file is its owner's only: a synced temporary beside it, a rename, and that synced.
+    The content goes into a temporary file in the same directory, readable for its owner only. That file is
+    synchronized and renamed, and then the directory is synchronized.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY_FILE)
@@ -79,18 +82,18 @@ def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[b
                 _write_all(file, bytes(size_bytes))
             yield write
     finally:
-        with suppress(OSError):  # what is left then is hidden, and the next to have this process id takes it over
+        with suppress(OSError):  # a hidden file is left; the next process with this id uses it again
             temporary.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, whole or not at all."""
+    """Replace a file by some content, whole or not at all; only its owner can read it."""
     with reserve_replacement(path) as write:
         write(content)
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
-    """Let a file have this content and keep it; where it had room for that, the disk cannot be too full."""
+    """Overwrite a file with the content and synchronize it. Space that it has already cannot be missing."""
     file.seek(0)
     remaining = memoryview(content)
     while remaining:

@@ -1,19 +1,29 @@
-"""What an errno means: a full disk, a file-size limit, and a probe for what SQLite does not tell apart.
+"""Kinds of errno: a full disk, a failing one, too few resources, a path that cannot be used; and a disk probe.
 
-SQLite reports a full disk as "disk I/O error" or "unable to open database file", whichever file was touched first. So
-``probe_write_error`` writes a little more and returns the errno; see ``decisions/0018-disk-failures-we-handle.md``.
+Without it a full disk is reported as a broken one. SQLite reports it as "disk I/O error" or "unable to open database
+file", whichever file was touched first; the harness ``tests/simulation/fault`` observed this by refusing each system
+call of a day in turn. So a probe writes a little more and returns the errno. See
+``decisions/0018-disk-failures-we-handle.md`` and, for the other errnos,
+``decisions/0034-os-errors-are-environment-errors.md``.
 """
 
 import errno
 from pathlib import Path
 
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_SPACE = DISK_FULL | {errno.EFBIG}  # with the file-size limit of the process
+DISK_FAILURE = frozenset({errno.EIO, errno.ESTALE, errno.EREMOTEIO})
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+NOT_FOUND = frozenset({errno.ENOENT, errno.ENXIO, errno.ENODEV})
+UNUSABLE_PATH = frozenset({errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG})
+NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EACCES})
 PROBE_BYTES = 16 * 1024
 MAX_WRITE_BYTES = 64 * 1024
 
 
 def probe_write_error(path: Path) -> int | None:
-    """The error with which the disk refuses a little more at a place; None where it takes it."""
+    """Write a small probe file near a path, and return the errno of the failure, or None if it succeeded."""
     from tempfile import TemporaryFile
 
     try:
@@ -26,7 +36,7 @@ def probe_write_error(path: Path) -> int | None:
 
 
 def file_size_limit() -> int | None:
-    """How many bytes a file that this process writes may have; None where that is not limited."""
+    """Return the largest size in bytes of a file that this process may write, or None if there is no limit."""
     import resource
 
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -34,12 +44,12 @@ def file_size_limit() -> int | None:
 
 
 def is_at_limit(*files: Path) -> bool:
-    """Whether one of some files is as large as this process may make it, but for less than is written at once."""
+    """Return whether one of the files is within one write of the process's file-size limit."""
     limit_bytes = file_size_limit()
     sizes = [file.stat().st_size for file in files if file.exists()]
     return limit_bytes is not None and max(sizes, default=0) > limit_bytes - MAX_WRITE_BYTES
 
 
 def nearest_directory(start: Path) -> Path:
-    """The directory that is there, of a path that may not be."""
+    """Return the path if it is a directory, else its nearest parent that is one."""
     return next((directory for directory in (start, *start.parents) if directory.is_dir()), Path.cwd())

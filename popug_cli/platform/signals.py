@@ -1,9 +1,17 @@
-"""Signals that end the process: what was begun is put away first, as after Ctrl-C."""
+"""Signals that end the process: SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that clean-up code runs.
+
+By default they end a process where it stands. The database is whole afterwards, but the temporary home of a backup and
+the temporary file of a setting stay behind; the harness ``tests/simulation/signals`` sends a signal at every point of a
+day. A library that cleans up may raise an error of its own during such an end, as SQLAlchemy was observed to do, so
+``find_in_context`` looks for the signal behind an error. See
+``decisions/0026-network-file-systems-are-refused-signals-clean-up-first.md`` and, for a second Ctrl-C,
+``decisions/0034-os-errors-are-environment-errors.md``.
+"""
 
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 TERMINATING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -12,17 +20,17 @@ Raised = TypeVar("Raised", bound=BaseException)
 
 
 class Terminated(BaseException):
-    """One of those signals came; no error, for whoever owns this process wants it to end."""
+    """A terminating signal arrived. It is not an error: the owner of this process wants it to end."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 def run_with_signal_handling(work: Callable[[], int]) -> int:
-    """Do the work of a process and return its exit code; a signal that ends it does so once everything is put away.
+    """Run the work of a process and return its exit code. On SIGTERM or SIGHUP clean up, then die by that signal.
 
-    What is ignored (under ``nohup``) stays ignored. From the end of the work on Ctrl-C changes nothing, and soon after
-    a first one, while things are put away, neither.
+    Ignored signals stay ignored (``nohup``). Ctrl-C is ignored after the work is done, and for two seconds after a
+    first Ctrl-C, while the process cleans up.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -36,21 +44,19 @@ def run_with_signal_handling(work: Callable[[], int]) -> int:
     except Terminated as terminated:
         signal.signal(terminated.number, previous_handlers[signal.Signals(terminated.number)])
         os.kill(os.getpid(), terminated.number)
-        code = 128 + terminated.number  # the first process of a container outlives a signal by which others end
+        code = 128 + terminated.number  # process 1 of a container survives a signal that ends others
     return code
 
 
 def find_interrupt(error: BaseException) -> BaseException | None:
-    """The signal or Ctrl-C amidst which an error came up, as one does in SQLAlchemy's own cleaning up; else None."""
+    """Return the signal or Ctrl-C during which an error was raised, or None."""
     return find_in_context(error, (KeyboardInterrupt, Terminated))
 
 
 def interrupt_message(interrupt: BaseException) -> str:
-    """What was said of an interrupt where it came; empty where nothing was."""
-    error: BaseException | None = interrupt
-    while error is not None and not (isinstance(error, KeyboardInterrupt) and str(error)):
-        error = error.__context__
-    return str(error or "")
+    """Return what the code that was interrupted said about it; empty if it said nothing."""
+    messages = (str(error) for error in _context_of(interrupt) if isinstance(error, KeyboardInterrupt))
+    return next(filter(None, messages), "")
 
 
 def _interrupt(*_: object) -> None:
@@ -59,7 +65,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _interrupt_again(first_at: float) -> Callable[..., None]:
-    """What Ctrl-C does after a first one at that time: who waits for the end in vain is heard."""
+    """Return a handler that ignores Ctrl-C for two seconds after the first one, and then raises again."""
 
     def interrupt(*_: object) -> None:
         if time.monotonic() - first_at > SECOND_INTERRUPT_SECONDS:
@@ -69,15 +75,30 @@ def _interrupt_again(first_at: float) -> Callable[..., None]:
 
 
 def _terminate(number: int, _: object) -> None:
-    """Raise where the program is; another signal while it puts things away changes nothing."""
+    """Raise ``Terminated`` in the main thread, and ignore further signals while it cleans up."""
     for ignored in (*TERMINATING_SIGNALS, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
     raise Terminated(number)
 
 
-def find_in_context(error: BaseException, kinds: type[Raised] | tuple[type[Raised], ...]) -> Raised | None:
-    """The error itself or the nearest amidst which it came up that is of some kinds, as in SQLAlchemy's cleaning up."""
+def find_in_context(
+    error: BaseException,
+    kinds: type[Raised] | tuple[type[Raised], ...],
+    *,
+    except_for: tuple[type[BaseException], ...] = (),
+) -> Raised | None:
+    """Return the first exception of the given kinds in the ``__context__`` chain of ``error``, itself included.
+
+    Exceptions of the types ``except_for`` are skipped.
+    """
+    for exception in _context_of(error):
+        if isinstance(exception, kinds) and not isinstance(exception, except_for):
+            return exception
+    return None
+
+
+def _context_of(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
-    while current is not None and not isinstance(current, kinds):
+    while current is not None:
+        yield current
         current = current.__context__
-    return current

@@ -1,4 +1,9 @@
-"""Putting one directory in the place of another, by renaming."""
+"""Replace one directory by another, so that a crash leaves the old or the new one whole, never none.
+
+Two renames leave a moment in which no directory has the name: a command that opens the home then, or a crash, finds no
+company. Linux exchanges two names in one step (``renameat2``). ``tests/integration/app/test_backup.py`` tests both
+ways, with a rename that fails. See ``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md``.
+"""
 
 import ctypes
 import os
@@ -10,10 +15,10 @@ RENAME_EXCHANGE = 2
 
 
 def replace_directory(new: Path, home: Path, old_home: Path) -> bool:
-    """Move ``new`` to ``home``; whether something was there, which is at ``old_home`` then.
+    """Move ``new`` to ``home``, and an existing home to ``old_home``; return whether there was one.
 
-    Where the system can exchange two names, there is a home at every instant. Elsewhere a crash between the two renames
-    leaves both whole, the old one at ``old_home``.
+    If the system can exchange two names, a home exists at every instant. Otherwise a crash between the two renames
+    leaves both directories whole, the old one at ``old_home``.
     """
     if not home.exists() or not any(home.iterdir()):
         new.rename(home)
@@ -31,7 +36,7 @@ def replace_directory(new: Path, home: Path, old_home: Path) -> bool:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step; False where the system or the file system cannot, and nothing was done."""
+    """Exchange two names in one step. Return False, with nothing done, if the system or file system cannot."""
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError as Contradiction
 from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.platform.posix_errors import NO_SPACE, is_at_limit, probe_write_error
+from popug_cli.platform.signals import find_in_context
 
 _PRIMARY = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
@@ -68,11 +69,8 @@ def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
 
 
 def _is_during_interrupt(error: BaseException) -> bool:
-    """Return whether an error was raised while an interrupt was handled, as by SQLAlchemy's clean-up."""
-    current: BaseException | None = error
-    while isinstance(current, Exception):
-        current = current.__context__
-    return current is not None
+    """Return whether an error was raised while a signal or Ctrl-C ended the work, as SQLAlchemy's clean-up does."""
+    return find_in_context(error, BaseException, except_for=(Exception,)) is not None
 
 
 def environment_error(error: BaseException, database: Path) -> PopugError | None:

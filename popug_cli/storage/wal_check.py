@@ -19,7 +19,7 @@ class DatabaseFiles:
     """The database of an engine, its write-ahead log and its WAL index, as they were when last found intact.
 
     While a connection is open, SQLite replaces none of them, and shortens the log only after a complete checkpoint.
-    Raises ``OSError`` where one of the files does not exist.
+    Raises ``OSError`` if one of the files does not exist.
     """
 
     def __init__(self, engine: Engine) -> None:

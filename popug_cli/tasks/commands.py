@@ -125,4 +125,4 @@ def _complete(task: Task, context: Context) -> None:
         ),
         {"now": to_rfc3339(context.now), "number": task.number, "me": context.principal.user_id},
     )
-    assert changed.rowcount == 1, "the write lock is held since the task was found open and the caller's"
+    assert changed.rowcount == 1, "the task is open and the caller's under the write lock"

@@ -1,4 +1,4 @@
-"""The users whom tasks knows: their names, and which are assignable, now and as of a position in the log."""
+"""Tasks' copies of users: their names, and which are assignable, now and as of a position in the log."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
@@ -32,7 +32,7 @@ def assignable_as_of(context: Context, position: int) -> list[str]:
 
 
 class Candidates:
-    """The assignable users as of any position in the log; a cache holds one list for all positions between changes."""
+    """The assignable users as of any log position, with one cached list for all positions between two changes."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

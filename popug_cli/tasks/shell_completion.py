@@ -45,7 +45,7 @@ def shuffles(database: sqlite3.Connection, start: str) -> CompletionItems:
 def assignable_users(database: sqlite3.Connection, start: str) -> CompletionItems:
     """Return the usernames of assignable users that begin with ``start``, with roles.
 
-    Every user may see them, because ``popug tasks fairness`` lists them.
+    Every user may see these names, because ``popug tasks fairness`` lists them.
     """
     rows = database.execute(
         "SELECT username, role FROM tasks_people WHERE assignable = 1"

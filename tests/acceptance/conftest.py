@@ -1,4 +1,4 @@
-"""Companies that are set up once and copied, for every process start costs half a second."""
+"""Companies that are created once and copied, since every process start takes half a second."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from tests.support.installed_company import Company  # noqa: E402  (after its as
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the companies be served, if that was asked for."""
+    """Let a server hold the companies, if that was asked for."""
     Company.is_served = config.getoption("--place") == "server"
 
 
 @pytest.fixture(autouse=True)
 def _ends_servers() -> Iterator[None]:
-    """No server outlives the test that its company was made for."""
+    """End the servers of a test's companies after it."""
     before = len(Company.served)
     yield
     for company in Company.served[before:]:
@@ -36,7 +36,7 @@ STAFF = {"mira": "manager", "asya": "accountant", "kesha": "worker", "gosha": "w
 
 @pytest.fixture(scope="session")
 def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """Ada the admin, Mira the manager, Asya the accountant, Kesha and Gosha who work; all logged in."""
+    """Ada (admin), Mira (manager), Asya (accountant), Kesha and Gosha (workers), all logged in."""
     company = Company(tmp_path_factory.mktemp("staff"))
     company.init("ada")
     company.hire_all(STAFF)
@@ -46,7 +46,7 @@ def staff_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
 
 @pytest.fixture(scope="session")
 def lone_template(tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """Ada the admin and Kesha, the only one who can be assigned anything."""
+    """Ada (admin) and Kesha, the only assignable user."""
     company = Company(tmp_path_factory.mktemp("lone"))
     company.init("ada")
     company.hire("kesha", "worker")
@@ -62,25 +62,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def company(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A fresh company of five, its own for one test."""
+    """A new company of five users for one test."""
     return staff_template.copy_to(tmp_path_factory.mktemp("c"))
 
 
 @pytest.fixture
 def lone(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A fresh company of an admin and one worker, its own for one test."""
+    """A new company of an admin and one worker for one test."""
     return lone_template.copy_to(tmp_path_factory.mktemp("c"))
 
 
 @pytest.fixture(scope="module")
 def staff(staff_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A company of five that the tests of one file share, for what leaves it as it is."""
+    """A company of five users, shared by the tests of one file that do not change it."""
     return staff_template.copy_to(tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture(scope="session")
 def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """The company of two in which Kesha has completed four tasks, and so has earned something."""
+    """The company of two in which Kesha has completed four tasks, and so has a positive balance."""
     company = lone_template.copy_to(tmp_path_factory.mktemp("earned"))
     company.import_tasks("kesha", ["Feed the cage", "Wipe <b>the</b> glass & bars", "Mend the swing", "Oil the hinge"])
     company.ask_all(("kesha", ("task", "complete", str(number))) for number in (1, 2, 3, 4))
@@ -89,5 +89,5 @@ def earned_template(lone_template: Company, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def earned(earned_template: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
-    """A company of an admin and a worker with four tasks done today, its own for one test."""
+    """A company of an admin and a worker with four tasks completed today, for one test."""
     return earned_template.copy_to(tmp_path_factory.mktemp("c"))

@@ -1,6 +1,6 @@
-"""One working day, told as a story; the tests do the arithmetic themselves.
+"""One working day as a story; the tests do the arithmetic themselves.
 
-The day has four stages, each a fixture that goes on from the one before and keeps what was seen:
+The day has four stages. Each is a fixture that continues the one before and records the results:
 the morning (tasks by hand), the shuffle, the work, the evening (close and mail).
 """
 
@@ -54,7 +54,7 @@ Line = tuple[str, int, int]  # kind of the entry, number of the task, cents
 
 @dataclass
 class Day:
-    """What has been seen of the day so far."""
+    """The recorded results of the day so far."""
 
     company: Company
     today: str
@@ -64,12 +64,12 @@ class Day:
     tasks: list[Json] = field(default_factory=list)
 
     def look(self) -> list[Json]:
-        """The tasks as they are now."""
+        """Return the tasks as they are now."""
         self.tasks = self.company.tasks()
         return self.tasks
 
     def expect_lines(self, name: str) -> Counter[Line]:
-        """Each entry that this person must have had: from assignments, completions and prices."""
+        """Return the expected entries of a user: from assignments, completions and prices."""
         prices = {task["number"]: task for task in self.tasks}
         fees = [("fee", number, prices[number]["fee_cents"]) for who, number in self.charged if who == name]
         rewards = [("reward", n, prices[n]["reward_cents"]) for who, n in self.completed if who == name]
@@ -80,19 +80,19 @@ class Day:
         return sum(cents if kind == "reward" else -cents for kind, _, cents in self.expect_lines(name).elements())
 
     def expect_paid(self) -> dict[str, int]:
-        """Who must be paid in the evening, and how much."""
+        """Return the expected payouts of the evening by user."""
         return {name: balance for name in ASSIGNABLE if (balance := self.expect_balance(name)) > 0}
 
     def expect_in_red(self) -> list[str]:
-        """Who owes the company."""
+        """Return the users with a debt."""
         return [name for name in ASSIGNABLE if self.expect_balance(name) < 0]
 
     def expect_fees(self) -> int:
-        """All fees of the day."""
+        """Return all fees of the day."""
         return self._total("fee")
 
     def expect_rewards(self) -> int:
-        """All rewards of the day."""
+        """Return all rewards of the day."""
         return self._total("reward")
 
     def _total(self, wanted: str) -> int:
@@ -102,7 +102,7 @@ class Day:
 
 @dataclass
 class Shuffled:
-    """The shuffle that took a task from somebody, and the attempt to complete it all the same."""
+    """A shuffle that took a task from a user, and that user's attempt to complete it."""
 
     before: list[Json]
     answer: Json
@@ -130,7 +130,7 @@ class Worked:
 
 @dataclass
 class Closed:
-    """The state after the day was closed, once and again."""
+    """The state after the day was closed twice."""
 
     answer: Json
     statements: dict[str, Json]
@@ -155,7 +155,7 @@ def statements_of(company: Company, names: Iterable[str]) -> dict[str, Json]:
 
 @pytest.fixture(scope="module")
 def morning(staff: Company) -> Day:
-    """Five tasks are created by hand, one by each of the five."""
+    """Each of the five users creates one task."""
     day = Day(staff, staff.today())
     day.created = [staff.add_task(who, title) for who, title in BY_HAND]
     day.charged = [(task["assignee"], task["number"]) for task in day.created]
@@ -197,7 +197,7 @@ def test_prices_are_whole_dollars_within_their_bounds(morning: Day) -> None:
 
 @pytest.fixture(scope="module")
 def shuffled(morning: Day) -> Shuffled:
-    """Mira shuffles until a task has gone to somebody else; the one who lost it tries to complete it."""
+    """Shuffle until a task has another assignee; the former assignee tries to complete it."""
     company = morning.company
     for _ in range(ROUNDS):
         before = morning.look()
@@ -245,7 +245,7 @@ def test_lost_race_changes_nothing(shuffled: Shuffled) -> None:
 
 @pytest.fixture(scope="module")
 def worked(morning: Day, shuffled: Shuffled) -> Worked:
-    """More tasks come; Kesha and Asya do theirs, Gosha does none, until one has earned and he owes."""
+    """Add tasks; Kesha and Asya complete theirs, Gosha none, until one user has earned and he has a debt."""
     company = morning.company
     company.import_tasks("mira", IMPORTED)
     morning.charged += [(task["assignee"], task["number"]) for task in morning.look()[5:]]
@@ -267,7 +267,7 @@ def worked(morning: Day, shuffled: Shuffled) -> Worked:
 
 
 def _complete_all_but_goshas(day: Day) -> list[Json]:
-    """Each open task but Gosha's is completed by the one who has it; the answers."""
+    """Complete each open task except Gosha's as its assignee. Return the answers."""
     todo = [task for task in day.look() if task["status"] == "open" and task["assignee"] != "gosha"]
     answers = day.company.ask_all((task["assignee"], ("task", "complete", str(task["number"]))) for task in todo)
     day.completed += [(task["assignee"], task["number"]) for task in todo]
@@ -337,7 +337,7 @@ def test_income_is_fees_less_rewards(morning: Day, worked: Worked) -> None:
     assert day["in_red_count"] == len(morning.expect_in_red())
 
 
-def test_analytics_shows_income_and_the_red_and_the_dearest_task(morning: Day, worked: Worked) -> None:
+def test_analytics_shows_income_in_red_and_most_expensive(morning: Day, worked: Worked) -> None:
     analytics = worked.analytics
     assert analytics["business_date"] == morning.today
     assert analytics["income_cents"] == morning.expect_fees() - morning.expect_rewards()
@@ -365,7 +365,7 @@ def test_doctor_finds_nothing_wrong_before_the_close(worked: Worked) -> None:
 
 @pytest.fixture(scope="module")
 def closed(morning: Day, worked: Worked) -> Closed:
-    """Asya closes the day, and closes it again."""
+    """Asya closes the day twice."""
     company = morning.company
     looks = [("asya", ["income"]), ("ada", ["analytics"]), (None, ["doctor"])]
     answer = company.ask("asya", "close-day")
@@ -439,7 +439,7 @@ def test_all_accounts_together_are_zero(morning: Day, closed: Closed) -> None:
     assert employees + day["income_cents"] + day["payouts_cents"] == 0
 
 
-def test_payouts_are_no_part_of_the_income(worked: Worked, closed: Closed) -> None:
+def test_payouts_are_not_part_of_the_income(worked: Worked, closed: Closed) -> None:
     assert closed.income["total_income_cents"] == worked.income["total_income_cents"]
     seen = ("business_date", "income_cents", "in_red_count", "most_expensive")
     assert pick(closed.analytics, *seen) == pick(worked.analytics, *seen)

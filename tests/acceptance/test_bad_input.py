@@ -1,4 +1,4 @@
-"""Bad input, broken homes and broken pipes: each a sentence and an exit code, never a traceback."""
+"""Bad input, damaged homes and broken pipes: each gives a sentence and an exit code, never a traceback."""
 
 import fcntl
 import os
@@ -22,11 +22,11 @@ ADD = ("user", "add", "eve", "--role", "worker", "--password-stdin", "--email")
 
 
 def add_named(name: str) -> tuple[str, ...]:
-    """The command that adds a person under this name."""
+    """Return the command that adds a user with this name."""
     return ("user", "add", "--email", "eve@popug.example", "--role", "worker", "--password-stdin", name)
 
 
-# who asks, the command, its exit code, and the code of the error where cli.md names it
+# the user, the command, its exit code, and the code of the error if cli.md names it
 Case = tuple[str, Sequence[str], int, str | None]
 
 CASES: dict[str, Case] = {
@@ -83,7 +83,7 @@ CASES: dict[str, Case] = {
 
 @dataclass
 class Answers:
-    """What came of all the bad commands, and what the company looked like before and after."""
+    """The results of all bad commands, and the state of the company before and after."""
 
     results: dict[str, Result]
     before: tuple[object, object]
@@ -91,13 +91,13 @@ class Answers:
 
 
 def state_of(company: Company) -> tuple[object, object]:
-    """The tasks and the people."""
+    """Return the tasks and the users."""
     return company.tasks(), company.ask("ada", "user", "list")
 
 
 @pytest.fixture(scope="module")
 def answers(staff: Company) -> Answers:
-    """Every bad command, given once to one company, two at a time."""
+    """Run every bad command once in one company, two at a time."""
     before = state_of(staff)
     staff.log_in_all({who for who, _, _, _ in CASES.values()})
     with ThreadPoolExecutor(2) as pool:
@@ -135,7 +135,7 @@ def test_error_without_json_has_no_control_characters(staff: Company) -> None:
     assert result.stderr.strip()
 
 
-# --- who is asking, and which home --------------------------------------------------------------
+# --- sessions and homes -------------------------------------------------------------------------
 
 
 def test_command_without_token_is_refused(staff: Company) -> None:
@@ -203,18 +203,18 @@ def test_home_that_is_a_file_is_refused_and_kept(folder: Path) -> None:
 
 
 def overwrite_all(file: Path) -> None:
-    """Other bytes, as if it were something else."""
+    """Return bytes of another format."""
     file.write_bytes(b"This is a diary, and no database at all.\n" * 200)
 
 
 def overwrite_all_but_the_header(file: Path) -> None:
-    """A file that begins like a database and is noise after the first hundred bytes."""
+    """Return a file with the header of a database and noise after the first hundred bytes."""
     content = file.read_bytes()
     file.write_bytes(content[:100] + b"\xa5" * (len(content) - 100))
 
 
 def truncate_to_a_page(file: Path) -> None:
-    """All is lost but the first page."""
+    """Keep the first page only."""
     file.write_bytes(file.read_bytes()[:4096])
 
 
@@ -237,7 +237,7 @@ def test_doctor_does_not_pass_a_damaged_database(company: Company) -> None:
 
 
 def spoil(file: Path) -> None:
-    """A key file with something else in it."""
+    """Replace the content of a key file."""
     file.write_bytes(b"no key")
 
 
@@ -287,7 +287,7 @@ def test_closed_stdout_is_not_an_error(staff: Company, command: tuple[str, ...])
 
 @contextmanager
 def on_a_terminal(company: Company, *args: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A command with a terminal of its own: the process, and the end where a person sits."""
+    """Start a command at its own terminal. Yield the process and the user's end of the terminal."""
     person, terminal = pty.openpty()
 
     def take_the_terminal() -> None:
@@ -307,7 +307,7 @@ def on_a_terminal(company: Company, *args: str) -> Iterator[tuple[subprocess.Pop
 
 
 def wait_for_a_hidden_prompt(person: int) -> None:
-    """Return when the terminal has asked for a password and shows no more what is typed."""
+    """Return once the terminal shows the password prompt and has turned off its echo."""
     seen = b""
     deadline = monotonic() + 60
     while b"password" not in seen.lower() or termios.tcgetattr(person)[3] & termios.ECHO:
@@ -317,13 +317,13 @@ def wait_for_a_hidden_prompt(person: int) -> None:
 
 
 def read_to_the_end(person: int) -> bytes:
-    """What the terminal still shows until the program has let go of it."""
+    """Return the rest of the terminal's output until the program closes it."""
     seen = b""
     deadline = monotonic() + 60
     try:
         while select.select([person], [], [], max(0, deadline - monotonic()))[0] and (piece := os.read(person, 1024)):
             seen += piece
-    except OSError:  # Linux says so when nobody holds the other end any more
+    except OSError:  # Linux raises this once the other end is closed
         pass
     return seen
 
@@ -351,7 +351,7 @@ def test_ctrl_c_at_a_prompt_ends_with_130_and_nothing_done(company: Company) -> 
 
 
 def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
-    """A signal in the midst of an import: either no task is there or every one with its fee."""
+    """After a signal during an import, either no task is there or every one with its fee."""
     file = company.write_lines(({"title": f"Task {n}"} for n in range(3000)), "many.jsonl")
     process = subprocess.Popen(
         [*PROGRAM, "tasks", "import", str(file), "--json"], env=company.environment("kesha"),
@@ -365,7 +365,7 @@ def test_interrupted_command_has_done_all_or_nothing(company: Company) -> None:
     tasks = company.ask("ada", "tasks", "list", "--all", "--limit", "5000")
     assert tasks["total"] in {0, 3000}
     if process.returncode == 130:
-        said = b"what was written until then stays" if tasks["total"] else b"nothing was left half done"
+        said = b"what was written until then is kept" if tasks["total"] else b"nothing was left half done"
         assert said in stderr
     statements = company.ask_all(("ada", ("statement", name)) for name in ("asya", "gosha", "kesha"))
     assert sum(len(statement["entries"]) for statement in statements) == tasks["total"]

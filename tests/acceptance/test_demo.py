@@ -1,4 +1,4 @@
-"""The demo: a day of a sample company in a home of its own."""
+"""The demo: a day of a sample company in its own home."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ Played = tuple[subprocess.CompletedProcess[str], bool, Path]
 
 
 def play(company: Company, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    """Play the demo with its temporary files in a folder of our own, on a wide screen."""
+    """Play the demo with its temporary files in a given folder, on a wide screen."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     environment = company.environment() | {"TMPDIR": str(temporary), "COLUMNS": "300"}
@@ -26,7 +26,7 @@ def play(company: Company, folder: Path, *args: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def played(staff: Company, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """The demo beside a company in earnest: the result, whether that was untouched, and the folder."""
+    """Run the demo next to a real company. Return the result, whether the company is unchanged, and the folder."""
     folder = tmp_path_factory.mktemp("demo")
     before = snapshot(staff.folder)
     done = play(staff, folder)
@@ -34,7 +34,7 @@ def played(staff: Company, tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 
 def homes_named_in(text: str) -> list[Path]:
-    """The homes among the paths that a text names."""
+    """Return the homes among the paths that a text names."""
     paths = {Path(found.rstrip(".,;:")) for found in re.findall(r"/[^\s'\"│|`()]+", text)}
     return [path for path in paths if (path / "popug.db").is_file()]
 

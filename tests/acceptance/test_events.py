@@ -1,4 +1,4 @@
-"""The log and its consumers from outside: broken consumers, odd rows, dead letters, traces, rebuilds."""
+"""The log and its consumers through the command line: failures, odd rows, dead letters, traces, replays."""
 
 import json
 import sqlite3
@@ -36,7 +36,7 @@ def append(company: Company, type_: str, subject: str, data: Any, event_id: str 
 
 
 def break_consumer(company: Company, module: str) -> list[str]:
-    """Let every insert into the module's tables fail; the triggers to drop come back."""
+    """Make every insert into the module's tables fail. Return the triggers to drop afterwards."""
     with database(company) as db:
         tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ?", (f"{module}_%",))
         names = [name for (name,) in tables]

@@ -1,4 +1,4 @@
-"""Tokens forged by somebody who has read all that the program shows, tried on the installed program."""
+"""Tokens forged by an attacker who has read all output of the program, tried on the installed program."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.installed_company import Company, Result
 
 
 def decoded(part: str) -> dict[str, Any]:
-    """A part of a token, which anybody can read."""
+    """Decode one part of a token, which needs no key."""
     content: dict[str, Any] = json.loads(urlsafe_b64decode(part.encode()))
     return content
 

@@ -1,4 +1,4 @@
-"""A ledger that can be believed, from outside: explained, corrected, proved, exported, backed up and restored."""
+"""The ledger through the command line: explained, corrected, verified, exported, backed up and restored."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Money and business dates from outside: closes in time, late, missed, repeated, and in other zones."""
+"""Money and business dates through the command line: closes on time, late, missed, repeated, and in other zones."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,7 +29,7 @@ TITLES = {
     5: "Sort the nuts",
 }
 
-# What happens to Kesha in these days of Auckland, by business date: (kind, number of the task).
+# Kesha's entries on these days in Auckland, by business date: (kind, number of the task).
 # The fifth task is completed on 4 March, after that day's close: so it falls on 5 March.
 HAPPENED: dict[str, list[tuple[str, int]]] = {
     "2031-02-28": [("fee", 1), ("fee", 2), ("reward", 1), ("reward", 2)],
@@ -44,7 +44,7 @@ COMPLETED_ON = {1: "2031-02-28", 2: "2031-02-28", 3: "2031-03-01", 4: "2031-03-0
 
 @dataclass
 class Figures:
-    """What one day must come to."""
+    """The expected figures of one day."""
 
     opening: int
     fees: int
@@ -53,7 +53,7 @@ class Figures:
     closing: int
 
     def of_company(self, date: str) -> Json:
-        """The contract's `day` of a closed day with Kesha as the only worker."""
+        """Return the contract's `day` of a closed day with Kesha as the only worker."""
         return {
             "business_date": date,
             "closed": True,
@@ -79,11 +79,11 @@ class History:
     last_close: Json = field(default_factory=dict)
 
     def cents(self, kind: str, number: int) -> int:
-        """The amount of an entry."""
+        """Return the amount of an entry."""
         return self.prices[number][kind == "reward"]
 
     def figures(self) -> dict[str, Figures]:
-        """Each day's figures, every day closed as itself."""
+        """Return each day's figures, with every day closed separately."""
         found: dict[str, Figures] = {}
         balance = 0
         for date, lines in HAPPENED.items():
@@ -96,7 +96,7 @@ class History:
         return found
 
     def dearest(self, dates: list[str]) -> Json | None:
-        """The most expensive of the tasks that were completed on one of these dates."""
+        """Return the most expensive of the tasks that were completed on one of these dates."""
         numbers = [number for number, date in COMPLETED_ON.items() if date in dates]
         if not numbers:
             return None
@@ -228,7 +228,7 @@ def test_list_of_mails_names_day_and_sum_of_each(history: History) -> None:
     assert lines == [(date, f.payout, email_of("kesha"), "sent") for date, f in figures if f.payout]
 
 
-# --- looking back -------------------------------------------------------------------------------
+# --- past figures -------------------------------------------------------------------------------
 
 
 def test_statement_over_days_is_ordered_by_business_date(history: History) -> None:
@@ -383,7 +383,7 @@ def test_doctor_finds_nothing_wrong_with_days_closed_late(history: History) -> N
 
 @dataclass
 class LateClose:
-    """Yesterday was closed ten minutes after midnight, when a task of today had been charged."""
+    """Close yesterday ten minutes after midnight, when a task of today has been charged."""
 
     company: Company
     tasks: list[Json]
@@ -391,7 +391,7 @@ class LateClose:
 
     @property
     def earned(self) -> int:
-        """What the three tasks of yesterday brought."""
+        """Return the figures of the three tasks of yesterday."""
         return sum(task["reward_cents"] - task["fee_cents"] for task in self.tasks[:3])
 
 

@@ -1,4 +1,4 @@
-"""People, roles, passwords and sessions, from outside."""
+"""Users, roles, passwords and sessions through the command line."""
 
 import re
 import stat
@@ -10,12 +10,12 @@ NEW_PASSWORD = "forty-two-quiet-feathers"
 
 
 def mode_of(path: Path) -> int:
-    """The permission bits of a file or folder."""
+    """Return the permission bits of a file or folder."""
     return stat.S_IMODE(path.stat().st_mode)
 
 
 def log_in_and_store(company: Company, name: str, session: Path) -> Json:
-    """Log in with the session kept in a file of its own."""
+    """Log in with the session in a separate file."""
     answer: Json = company.run(
         "login", name, "--password-stdin", input=PASSWORD + "\n", env={"POPUG_SESSION": str(session)}
     ).ok()
@@ -88,7 +88,7 @@ def test_token_of_another_company_is_refused(staff: Company, lone_template: Comp
     staff.run("whoami", env={"POPUG_TOKEN": lone_template.token("kesha")}).refused_with_exit(4)
 
 
-# --- people -------------------------------------------------------------------------------------
+# --- users --------------------------------------------------------------------------------------
 
 
 def test_added_person_is_shown_listed_and_lower_cased(company: Company) -> None:
@@ -194,7 +194,7 @@ def test_import_of_users_with_bad_line_names_it_and_adds_none(staff: Company) ->
     staff.run("user", "show", "eve", as_user="ada").refused(3, "user_not_found")
 
 
-# --- who may what -------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------
 
 FORBIDDEN = [
     *((who, "tasks shuffle --yes") for who in ("kesha", "asya")),
@@ -216,7 +216,7 @@ def test_command_refused_for_a_role_without_the_right(staff: Company) -> None:
         result.refused(5, "forbidden")
 
 
-# --- leaving and coming back --------------------------------------------------------------------
+# --- deactivation and reactivation --------------------------------------------------------------
 
 
 def holders(company: Company) -> list[tuple[str, str]]:
@@ -225,7 +225,7 @@ def holders(company: Company) -> list[tuple[str, str]]:
 
 
 def fees_of(company: Company, name: str) -> list[int]:
-    """The numbers of the tasks for which this person was charged today, one for each charge."""
+    """Return the numbers of the tasks that this user was charged for today, one for each charge."""
     entries = company.statement("ada", name)["entries"]
     return sorted(entry["task"]["number"] for entry in entries if entry["kind"] == "fee")
 
@@ -242,11 +242,11 @@ def test_open_tasks_of_a_deactivated_user_move_and_are_charged(lone: Company) ->
     lone.run("whoami", as_user="kesha").refused_with_exit(4)
     lone.run("login", "kesha", "--password-stdin", input=PASSWORD + "\n").refused_with_exit(4)
 
-    lone.ask("ada", "user", "set-role", "gosha", "manager")  # nobody else: they stay
+    lone.ask("ada", "user", "set-role", "gosha", "manager")  # there is no other candidate: they stay
     assert holders(lone) == [("completed", "kesha"), ("open", "gosha"), ("open", "gosha")]
     assert fees_of(lone, "gosha") == [2, 3]
 
-    assert lone.ask("ada", "user", "activate", "kesha")["active"] is True  # and go as soon as there is
+    assert lone.ask("ada", "user", "activate", "kesha")["active"] is True  # and move as soon as there is one
     assert holders(lone) == [("completed", "kesha"), ("open", "kesha"), ("open", "kesha")]
     assert (fees_of(lone, "kesha"), fees_of(lone, "gosha")) == ([1, 2, 2, 3, 3], [2, 3])
     assert lone.log_in("kesha")

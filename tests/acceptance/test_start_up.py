@@ -1,4 +1,4 @@
-"""What is not needed is not loaded: no clock is asked, only which modules a process has in the end."""
+"""Unneeded modules are not loaded: the tests look at the modules of a finished process, not at a clock."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Tasks from outside: lists and their filters, imports and exports, draws, and who may complete what."""
+"""Tasks through the command line: lists and filters, imports and exports, draws, and permission to complete."""
 
 import json
 import re
@@ -14,7 +14,7 @@ TITLES = [
     "Clean 1000 mirrors",
     "Sort seeds_and_nuts",
     "Sort seedsXandXnuts",
-    "Feed the cage",  # again: the same words are another task
+    "Feed the cage",  # again: the same title is another task
     "Натереть жёрдочку",
     "Oil the hinge",
 ]
@@ -22,19 +22,19 @@ NOWHERE = "01890000-0000-7000-8000-000000000000"
 
 
 def numbers(answer: Json) -> list[int]:
-    """The numbers of the listed tasks, in their order."""
+    """Return the numbers of the listed tasks, in their order."""
     return [task["number"] for task in answer["tasks"]]
 
 
 @dataclass
 class Board:
-    """A company with eight tasks of which the first two are done, and what its list of all says."""
+    """A company with eight tasks, the first two completed, and its list of all tasks."""
 
     company: Company
     tasks: list[Json]
 
     def wanted(self, status: str | None = None, assignee: str | None = None) -> list[int]:
-        """The numbers of the tasks that a filter must find."""
+        """Return the numbers of the tasks that a filter must find."""
         return [
             task["number"]
             for task in self.tasks
@@ -42,7 +42,7 @@ class Board:
         ]
 
     def found(self, as_user: str, *filters: str) -> list[int]:
-        """The numbers that the program finds; their count must be the total."""
+        """Return the numbers that the program finds; check that their count is the total."""
         answer = self.company.ask(as_user, "tasks", "list", *filters)
         assert answer["total"] == len(answer["tasks"])
         return numbers(answer)
@@ -50,7 +50,7 @@ class Board:
 
 @pytest.fixture(scope="module")
 def board(staff: Company) -> Board:
-    """Eight imported tasks; whoever has the first and the second completes it."""
+    """Import eight tasks and complete the first and the second as their assignees."""
     staff.import_tasks("mira", TITLES)
     staff.ask_all((task["assignee"], ("task", "complete", str(task["number"]))) for task in staff.tasks()[:2])
     return Board(staff, staff.tasks())

@@ -1,4 +1,4 @@
-"""A database as the migrations make it."""
+"""A database made by the migrations."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from popug_cli.storage import migrate
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a company that has just been founded."""
+    """Return the database of a new company."""
     home = Home(tmp_path_factory.mktemp("migrated"))
     migrate.create(home)
     return home.database

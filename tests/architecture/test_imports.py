@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts of pyproject.toml hold, and cover every face."""
+"""Allowed imports: the contracts of pyproject.toml hold, and cover every face."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The published language is whole: every message is declared, documented and handled under its own name."""
+"""The published language is complete: every message is declared, documented and handled under its own name."""
 
 import inspect
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_event_is_a_documented_frozen_struct_with_subject(shape: type[Event]) ->
 
 
 def _follow_ups(declaration: Declaration) -> set[str]:
-    """A command may be answered by a query of its own module that has the same answer."""
+    """Return the queries that may answer a command: those of its module with the same answer."""
     same = {_name(other.message) for other in declarations() if _answers_for(declaration, other)}
     return same if declaration.is_command else set()
 
@@ -94,7 +94,7 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
 
 
 def _is_refusal(annotation: Any) -> bool:
-    """A handler may return a refusal, so that what it wrote is kept."""
+    """Return whether a type is a refusal, which a handler may return so that its writes are kept."""
     return isinstance(annotation, type) and issubclass(annotation, PopugError)
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: every declared message, with every role and every kind of token, against the table of the rules."""
+"""Permissions: every declared message, with every role and every kind of token, against the table of the rules."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -24,7 +24,7 @@ for found in iter_modules(messages.__path__):
 
 W, A, M, D = "worker", "accountant", "manager", "admin"
 
-# The table of domain.md: what somebody may do who is ... (for a message that names a person: about oneself).
+# The table of domain.md: what each role may do (for a message that names a user: about that same user).
 MAY = {
     "logout": (W, A, M, D),
     "whoami": (W, A, M, D),
@@ -75,7 +75,7 @@ MAY = {
     "events trace": (D,),
     "ledger correct": (D,),
 }
-# What somebody may do about somebody else, where that is less than about oneself.
+# What a role may do about other users, if that is less than about the user's own data.
 MAY_FOR_OTHERS = {
     "balance": (A, D),
     "statement": (A, D),
@@ -98,7 +98,7 @@ NO_TRANSACTION = cast(Context, None)
 
 
 def example(declaration: Declaration, about: str | None) -> Message[Any]:
-    """A message of that kind about somebody; whatever else it needs is nonsense, for nothing of it is ever done."""
+    """Make a message of that kind about a user; its other fields are dummies, since it is never performed."""
     fields = msgspec.structs.fields(declaration.message)
     needed = {field.name: "x" for field in fields if field.required}
     named = {"username": about} if names_a_person(declaration) else {}
@@ -179,11 +179,11 @@ def test_user_named_operator_has_no_extra_right() -> None:
     assert not is_admitted(Principal("operator", "user-1", Role.WORKER), declaration, example(declaration, "gosha"))
 
 
-# --- the ways in --------------------------------------------------------------------------------
+# --- tokens -------------------------------------------------------------------------------------
 
 
 class Tokens:
-    """A company with good and bad tokens of each role."""
+    """A company with valid and invalid tokens of each role."""
 
     def __init__(self, root: Path) -> None:
         self.company = InProcess(root)
@@ -201,7 +201,7 @@ class Tokens:
         return self.company.act("boss", IssueToken(username=name, ttl_seconds=ttl_seconds, scope=scope)).token
 
     def refusal(self, message: Message[Any], token: str | None) -> str:
-        """The code of the error with which a message is refused at the door."""
+        """Return the code of the error with which a message is refused."""
         with pytest.raises((NotAllowed, NotAuthenticated)) as error:
             self.company.backend.perform(message, token)
         return error.value.code

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from popug_cli.cli.help.surface import parse
+from tests.architecture.test_style import PRIVATE_WORD
 from tests.generate import picture, readme
 from tests.generate.readme import ARCHITECTURE, CONTRIBUTING, GLOSSARY, GUIDES, README, Block
 from tests.support.terminal import type_into_shell
-from tests.support.word_list import WORD_LIST
 
 ROOT = README.parent
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in readme.PAGES}
@@ -258,7 +258,7 @@ def test_glossary_has_every_word_in_alphabetical_order() -> None:
 def test_no_page_uses_the_word_list(page: Path) -> None:
     written = re.sub(r"^<!-- ([a-z ]+) -->$.*?^<!-- /\1 -->$", "", PAGES[page.name], flags=re.DOTALL | re.MULTILINE)
     prose = re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```$", "", written, flags=re.DOTALL | re.MULTILINE))
-    assert [match[0] for match in WORD_LIST.finditer(prose)] == []
+    assert [match[0] for match in PRIVATE_WORD.finditer(prose)] == []
 
 
 def test_every_command_has_help_and_so_has_everything_it_takes() -> None:

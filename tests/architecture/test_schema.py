@@ -1,4 +1,4 @@
-"""What the migrations make is what the table descriptions say."""
+"""The migrations create exactly the tables that are described."""
 
 import re
 import sqlite3
@@ -25,12 +25,12 @@ Facts = dict[str, Any]
 
 @compiles(AutoString, "sqlite")
 def _text(kind: Any, compiler: Any, **options: Any) -> str:
-    """A STRICT table has TEXT where SQLModel says VARCHAR."""
+    """Return a column's type; a STRICT table has TEXT where SQLModel says VARCHAR."""
     return "TEXT"
 
 
 def described(table: str, file: Path) -> Path:
-    """A file with one table, made from its description alone."""
+    """Return a file with one table, made from its description alone."""
     file.touch()
     engine = open_engine(file)
     with engine.connect().execution_options(popug_writes=True) as connection, connection.begin():
@@ -40,7 +40,7 @@ def described(table: str, file: Path) -> Path:
 
 
 def facts_of(file: Path, table: str) -> Facts:
-    """All that counts of a table, each fact under a name that says what it is."""
+    """Return every relevant fact of a table, each under a descriptive name."""
     with closing(sqlite3.connect(file)) as database:
         facts: Facts = {}
         for kind, without_rowid, strict in database.execute(
@@ -92,7 +92,7 @@ def _references(database: sqlite3.Connection, table: str) -> Facts:
 
 
 def _details(database: sqlite3.Connection, table: str) -> Facts:
-    """What no pragma tells: checks, expressions of generated columns, autoincrement."""
+    """Return the facts that no pragma reports: checks, expressions of generated columns, autoincrement."""
     sql = _sql(database, table)
     checks = [_plain(check) for check in _bodies(sql, "CHECK")]
     generated = [_plain(expression) for expression in _bodies(sql, "AS")]
@@ -100,7 +100,7 @@ def _details(database: sqlite3.Connection, table: str) -> Facts:
 
 
 def _bodies(sql: str, keyword: str) -> list[str]:
-    """What stands in the parentheses after each ``keyword``."""
+    """Return the text in the parentheses after each ``keyword``."""
     bodies = []
     for match in re.finditer(rf"\b{keyword}\s*\(", sql, re.IGNORECASE):
         depth, start = 1, match.end()
@@ -113,7 +113,7 @@ def _bodies(sql: str, keyword: str) -> list[str]:
 
 
 def _sql(database: sqlite3.Connection, name: str) -> str:
-    """The statement that made a table or index; nothing for one that was made by itself or is not there."""
+    """Return the statement that made a table or index; None for an implicit or missing one."""
     row = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()
     return str(row[0] or "") if row else ""
 

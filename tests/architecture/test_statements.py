@@ -1,6 +1,6 @@
 """A module's statements touch its own tables only; the audit alone may read all.
 
-The source is what is looked at: every string in it that is (a part of) a statement, or a name alone.
+The tests read the source: every string that is a statement, a part of one, or a name alone.
 """
 
 import ast
@@ -33,7 +33,7 @@ def tables(file: Path) -> set[str]:
 
 
 def foreign_tables(source: str, owner: str, known: set[str]) -> Iterator[str]:
-    """The tables of others that are named in a source: in a statement or a fragment of one, or alone as a string."""
+    """Yield the tables of other modules that a source names: in a statement, in a fragment, or as a whole string."""
     for text in strings(ast.parse(source)):
         words = set(re.findall(r"[a-z_]+", text))
         for table in sorted(words & known):
@@ -42,7 +42,7 @@ def foreign_tables(source: str, owner: str, known: set[str]) -> Iterator[str]:
 
 
 def strings(tree: ast.Module) -> Iterator[str]:
-    """Every string of a source but its docstrings; an f-string as one, with its places left out."""
+    """Yield every string of a source except docstrings; an f-string as one, without its values."""
     documented = ast.Module | ast.ClassDef | ast.FunctionDef
     inside = {
         id(node.body[0].value)

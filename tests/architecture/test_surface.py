@@ -1,4 +1,4 @@
-"""What help and completion know is what the commands are."""
+"""Help and completion match the commands."""
 
 import shutil
 import subprocess

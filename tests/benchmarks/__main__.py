@@ -1,4 +1,4 @@
-"""Every figure of speed: ``python -m tests.benchmarks [NAME ...] [--quick] [--json FILE]``."""
+"""Every benchmark: ``python -m tests.benchmarks [NAME ...] [--quick] [--json FILE]``."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ NEEDS = {"shuffle": "sqlite3", "close_day": "sqlite3", "hledger": "hledger"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is asked for; 1 comes back where a goal is missed."""
+    """Measure the named benchmarks. Return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure speed.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="few rounds in small homes, to see that all of it works")
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def find_peers() -> None:
-    """Install the programs to compare with where that can be done, and say which are missing."""
+    """Install the programs for comparison if possible, and report the missing ones."""
     missing = [package for program, package in PEERS.items() if shutil.which(program) is None]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "install", "-y", "-q", *missing], check=False, stdout=subprocess.DEVNULL)

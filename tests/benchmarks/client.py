@@ -1,7 +1,7 @@
-"""The everyday commands as whole processes against a resident server, beside a Python that only imports typer.
+"""The everyday commands as whole processes against a resident server, compared with a Python that imports typer.
 
-``python -m tests.benchmarks client``. The server holds a copy of the home that the local commands are measured in, and
-has answered a few requests before.
+``python -m tests.benchmarks client``. The server holds a copy of the home of the local commands, and has
+answered a few requests before.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ GOAL = 1.35
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Each command, in turn with the import."""
+    """Measure each command, alternating with the import."""
     kept = home_of(tasks=TASKS, people=PEOPLE)
     token = token_of(kept, WORKER)
     with copy_of(kept) as home, RunningServer(home):

@@ -1,7 +1,7 @@
-"""What a close costs, all consumers caught up and the mail queued, against the row floor.
+"""The cost of a close, with all consumers caught up and the mail queued, against the row floor.
 
 ``python -m tests.benchmarks.close_day [--quick]``; each of 100,000 payees is paid for one completed task. Every round
-closes the same day of the same company anew.
+closes the same day of the same company again.
 """
 
 import gc
@@ -38,7 +38,7 @@ CHANGED = (
 
 
 def company(folder: Path, payees: int) -> InProcess:
-    """A company with so many people, of whom nearly all have earned more than they paid."""
+    """Return a company with that many people, nearly all with a positive balance."""
     made = InProcess(folder / "home")
     publish(made, range(1, 100))
     made.act("boss", CloseDay())
@@ -50,7 +50,7 @@ def company(folder: Path, payees: int) -> InProcess:
 
 
 def publish(made: InProcess, numbers: range) -> None:
-    """Somebody new for each number, with a task that they have completed."""
+    """Register a new user for each number, who completes one task."""
     with made.backend.runtime.writing(OPERATOR) as context:
         for n in numbers:
             who = f"p{n:06}"
@@ -64,7 +64,7 @@ def publish(made: InProcess, numbers: range) -> None:
 
 
 def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost, int]:
-    """The cost of the close, and of its rows, and how many were paid; both are made in a fresh copy of ``kept.db``."""
+    """Return the cost of the close and of its rows, and the number of payouts; both in a fresh copy of ``kept.db``."""
     before, after, kept = folder / "before.db", folder / "after.db", folder / KEPT
     shutil.copyfile(kept, made.backend.home.database)
     shutil.copyfile(kept, before)
@@ -79,7 +79,7 @@ def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost, int]:
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """A close beside its rows, by the processor's time."""
+    """Compare a close with its rows by processor time."""
     payees, rounds = (2_000, 2) if quick else (100_000, 5)
     os.environ["POPUG_BUS_CATCH_UP_SECONDS"] = "3600"
     gc.disable()  # as the command itself does

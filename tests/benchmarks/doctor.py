@@ -1,7 +1,7 @@
-"""How long ``popug doctor`` and ``popug ledger verify`` take in a large company, and how much memory.
+"""The time of ``popug doctor`` and ``popug ledger verify`` in a large company, and their memory.
 
-``python -m tests.benchmarks.doctor [ENTRIES]``, 1,000,000 if left out. Each is a process of its own, started twice; the
-time of the processor says what a busy machine added.
+``python -m tests.benchmarks.doctor [ENTRIES]``, 1,000,000 if left out. Each is a separate process, started twice; the
+processor time shows the effect of a busy machine.
 """
 
 import os
@@ -23,7 +23,7 @@ COMMANDS = (("doctor",), ("ledger", "verify"))
 
 
 class Run(NamedTuple):
-    """Seconds of the clock, seconds of the processor, peak memory in MiB."""
+    """Elapsed seconds, processor seconds, peak memory in MiB."""
 
     wall: float
     cpu: float
@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 
 def timed(home: Path, *command: str) -> Run:
-    """Run a command in a home; it must find nothing wrong."""
+    """Run a command in a home; it must find no fault."""
     since = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "popug_cli", *command, "--home", str(home)], stdout=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""A figure of a benchmark: ratios against a floor or a peer of the same run, and what they are to be."""
+"""A figure of a benchmark: ratios against a floor or a peer of the same run, and their goals."""
 
 import json
 import os
@@ -15,7 +15,7 @@ Way = Callable[[], object]
 
 
 class Figure(NamedTuple):
-    """The ratio of each round; ``goal`` is an upper bound, or a lower one where more is better."""
+    """The ratio of each round; ``goal`` is an upper bound, or a lower one if more is better."""
 
     name: str
     ratios: Sequence[float]
@@ -25,30 +25,30 @@ class Figure(NamedTuple):
 
     @property
     def median(self) -> float:
-        """The median of the rounds."""
+        """Return the median of the rounds."""
         return statistics.median(self.ratios)
 
     @property
     def is_met(self) -> bool:
-        """Whether the median reaches the goal."""
+        """Return whether the median reaches the goal."""
         return self.median >= self.goal if self.more_is_better else self.median <= self.goal
 
 
 def machine() -> str:
-    """Where and of what the figures were taken."""
+    """Return the machine and the versions that the figures were taken with."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     return f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, commit {commit.strip()}"
 
 
 def seconds(way: Way) -> float:
-    """How long it takes on the wall."""
+    """Return the elapsed seconds of a call."""
     since = time.perf_counter()
     way()
     return time.perf_counter() - since
 
 
 def ratios_in_turn(ours: Way, theirs: Way, rounds: int, *, spent: Callable[[Way], float] = seconds) -> list[float]:
-    """Ours to theirs in each round, once both are warm; who comes first alternates."""
+    """Return the ratio of ours to theirs in each round after a warm-up; the order alternates."""
     ours(), theirs()
     ratios = []
     for number in range(rounds):
@@ -61,7 +61,7 @@ def ratios_in_turn(ours: Way, theirs: Way, rounds: int, *, spent: Callable[[Way]
 
 
 def process(*arguments: str, environment: dict[str, str] | None = None) -> Way:
-    """A way that runs a whole process, which must succeed, its output thrown away."""
+    """Return a function that runs a whole process, which must succeed, and discards its output."""
 
     def run() -> None:
         whole = os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | (environment or {})
@@ -71,7 +71,7 @@ def process(*arguments: str, environment: dict[str, str] | None = None) -> Way:
 
 
 def show(figures: Iterable[Figure]) -> Iterator[Figure]:
-    """Print a line for each figure as it comes, and pass it on."""
+    """Print each figure as it comes, and yield it."""
     sys.stdout.write(f"{machine()}\n\n{'':<54}{'goal':>8}{'median':>8}{'lowest':>8}{'highest':>8}\n")
     for figure in figures:
         bound = f"{'>=' if figure.more_is_better else '<='} {figure.goal:.2f}"
@@ -85,6 +85,6 @@ def show(figures: Iterable[Figure]) -> Iterator[Figure]:
 
 
 def write_json(figures: Sequence[Figure], path: Path, **tables: object) -> None:
-    """Keep the figures as JSON, each with all its rounds, and tables without a goal."""
+    """Write the figures as JSON, each with all its rounds, and tables without a goal."""
     rows = [figure._asdict() | {"median": figure.median, "met": figure.is_met} for figure in figures]
     path.write_text(json.dumps({"machine": machine(), "figures": rows} | tables, indent=1) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""How much dearer a question is in a home of 1,000,000 entries than in one of 1,000.
+"""The cost of a question in a home of 1,000,000 entries relative to one of 1,000.
 
-``python -m tests.benchmarks.flat [--quick]``. Both are asked in turn, and the ratio of each round is taken: in process
-(everything imported, the company open) and as whole processes. The companies have the same people and days, so that
-the question is about as large in both; *one* is somebody who has every entry of a company, all on one open day. A
-balance is explained by a hundred entries at most: a person who has a thousand of 1,000 is compared with one of fifty
-who share 1,000,000.
+``python -m tests.benchmarks.flat [--quick]``. Both homes are asked in turn, and each round gives a ratio: in process
+(everything imported, the company open) and as whole processes. The companies have the same users and days, so that
+the question is about as large in both. *One* is a user with every entry of a company, all on one open day. At most a
+hundred entries explain a balance: a user with a thousand of 1,000 entries is compared with one of fifty users who
+share 1,000,000.
 """
 
 import sys
@@ -29,7 +29,7 @@ ASKED_AT_ONCE = 5
 DAY = FIRST_DAY.replace(day=15)
 INSTANT = datetime(2026, 3, 15, 12, tzinfo=UTC)
 LONE_INSTANT = datetime(2026, 3, 1, 8, 40, tzinfo=UTC)
-QUIET_DAY = date(2026, 4, 15)  # a day of nobody: what is measured is finding it, not showing it
+QUIET_DAY = date(2026, 4, 15)  # a day without this user: the search is measured, not the output
 
 Question = tuple[str, Message[Any], tuple[str, ...]]
 NAME = "p00007"
@@ -65,7 +65,7 @@ LONE_QUESTIONS: tuple[Question, ...] = (
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Each question in process and as a whole process, large beside small."""
+    """Measure each question in process and as a whole process, large against small."""
     large, rounds, processes = (100_000, 5, 3) if quick else (1_000_000, 31, 9)
     month, lone = (home_of(entries=SMALL), home_of(entries=large)), (lone_home_of(SMALL), lone_home_of(large))
     both_alike = (lone[0], month[1])
@@ -79,13 +79,13 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def whole(home: Path, command: tuple[str, ...]) -> Way:
-    """The question as a whole process."""
+    """Return the seconds of the question as a whole process."""
     who = {"POPUG_TOKEN": token_of(home), "POPUG_SERVER": ""}
     return process(sys.executable, "-m", "popug_cli", *command, "--home", str(home), environment=who)
 
 
 def asker(home: Path, message: Message[Any]) -> Way:
-    """The question a few times in this process, the company open."""
+    """Return the seconds of the question, asked a few times in this process with the company open."""
     backend = LocalBackend(Home(home))
     boss = principal_of(backend, "boss")
 

@@ -1,4 +1,4 @@
-"""The row floor: the sqlite3 shell copies the rows that a piece of work left behind, in one transaction."""
+"""The row floor: the sqlite3 shell copies the rows written by a piece of work, in one transaction."""
 
 import resource
 import shutil
@@ -14,7 +14,7 @@ from popug_cli.storage.engine import PRAGMAS
 
 
 class Cost(NamedTuple):
-    """Seconds on the wall, and of the processor."""
+    """Elapsed seconds and processor seconds."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
 @contextmanager
 def costing(who: int = resource.RUSAGE_SELF) -> Iterator[Callable[[], Cost]]:
-    """What has been spent since the beginning, by this process or by its children."""
+    """Return the processor time used so far by this process or by its children."""
 
     def cpu() -> float:
         usage = resource.getrusage(who)
@@ -33,14 +33,14 @@ def costing(who: int = resource.RUSAGE_SELF) -> Iterator[Callable[[], Cost]]:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """A copy of a database that nobody has open."""
+    """Copy a database that no process has open."""
     with closing(sqlite3.connect(source)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copyfile(source, target)
 
 
 def row_floor(before: Path, after: Path, *, added: Sequence[str], changed: Sequence[tuple[str, str]]) -> Cost:
-    """What it costs the shell to make ``before`` hold what ``after`` holds, row by row, indexes included.
+    """Return the cost for the shell to turn ``before`` into ``after``, row by row, indexes included.
 
     ``added`` are tables with new rows, ``changed`` tables with rows that differ, each with its key.
     """
@@ -59,7 +59,7 @@ def row_floor(before: Path, after: Path, *, added: Sequence[str], changed: Seque
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[tuple[str, bool]]:
-    """The stored columns of a table that are not computed, and whether each belongs to its key."""
+    """Return the stored, not generated columns of a table, and whether each belongs to its key."""
     rows = connection.execute(f"PRAGMA table_xinfo({table})").fetchall()
     return [(row[1], bool(row[5])) for row in rows if row[6] == 0]
 

@@ -1,4 +1,4 @@
-"""What everyday commands cost by the number of tasks in the home, beside Taskwarrior's ``task add``."""
+"""The cost of everyday commands by the number of tasks in the home, compared with Taskwarrior's ``task add``."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ GOAL = 1.1
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """``task add`` in the largest home beside one of ten tasks."""
+    """Compare ``task add`` in the largest home with one of ten tasks."""
     rounds, largest = QUICK_ROUNDS if quick else ROUNDS, LARGEST[quick]
     with copy_of(home_of(tasks=10)) as small, copy_of(home_of(tasks=largest)) as large:
         ratios = ratios_in_turn(commands(large)["task add"], commands(small)["task add"], rounds)
@@ -27,14 +27,14 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def commands(home: Path) -> dict[str, Way]:
-    """Everyday commands as whole processes, as the admin."""
+    """Measure everyday commands as whole processes, as the admin."""
     who = {"POPUG_TOKEN": token_of(home), "POPUG_HOME": str(home), "POPUG_SERVER": ""}
     lines = ("task add Feed", "balance", "tasks list", "statement", "income", "analytics", "task show 5")
     return {line.removesuffix(" Feed"): process(POPUG, *line.split(), environment=who) for line in lines}
 
 
 def table(*, quick: bool) -> dict[str, dict[int, float]]:
-    """Print the milliseconds of each command by size, and tell them."""
+    """Print and return the milliseconds of each command by size."""
     rounds = 3 if quick else 9
     sizes = [size for size in SIZES if size <= LARGEST[quick]]
     columns = {size: _column(size, rounds) for size in sizes}

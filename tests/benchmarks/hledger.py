@@ -1,4 +1,4 @@
-"""``popug balance`` beside ``hledger balance`` of the same ledger, as whole processes."""
+"""``popug balance`` against ``hledger balance`` of the same ledger, as whole processes."""
 
 import os
 import subprocess

@@ -1,9 +1,9 @@
 """Big companies to measure in, made once through the bus in bulk and kept outside the checkout.
 
 ``python -m tests.benchmarks.homes entries|tasks [SIZE ...]`` makes those that are missing: 10, 1,000, 100,000 and
-1,000,000 if no size is given. They lie in ``POPUG_BENCH_HOMES``, else in /tmp/popug-bench-homes. A home of *entries*
+1,000,000 if no size is given. They are in ``POPUG_BENCH_HOMES``, else in /tmp/popug-bench-homes. A home of *entries*
 is a month of imports, shuffles, completions and closed days, whose last day is open; a home of *tasks* is one day on
-which all of them were imported. Nobody may write into a home that is kept: ``copy_of`` gives one of your own.
+which all of them were imported. A kept home must not be changed: ``copy_of`` makes a copy.
 """
 
 import os
@@ -40,7 +40,7 @@ TOKEN_FILE = "boss.token"
 
 
 def home_of(*, entries: int | None = None, tasks: int | None = None, people: int = PEOPLE) -> Path:
-    """A home with about that many entries, or with exactly that many open tasks; it is made if it is not there."""
+    """Return a home with about that many entries, or with exactly that many open tasks; make it if it is missing."""
     assert (entries is None) != (tasks is None)
     of = "" if people == PEOPLE else f"-of-{people}"
     if entries is not None:
@@ -49,7 +49,7 @@ def home_of(*, entries: int | None = None, tasks: int | None = None, people: int
 
 
 def lone_home_of(entries: int) -> Path:
-    """A home in which one person has about that many entries, all on the one open day."""
+    """Return a home in which one user has about that many entries, all on the one open day."""
     return _kept(f"lone-{entries}", lambda root: _make_lone(root, entries))
 
 
@@ -65,13 +65,13 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def copy_of(home: Path) -> Iterator[Path]:
-    """A copy of a home for as long as it takes, to write into."""
+    """Yield a copy of a home to write into, and delete it afterwards."""
     with TemporaryDirectory(prefix=".copy-", dir=_shelf()) as folder:
         yield Path(shutil.copytree(home, Path(folder) / "home"))
 
 
 def token_of(home: Path, username: str = "boss") -> str:
-    """A token of somebody who lives in a home, good by the clock of the machine."""
+    """Return a token of a user of a home, valid by the clock of the machine."""
     with_token = home / (TOKEN_FILE if username == "boss" else f"{username}.token")
     if not with_token.exists():
         backend = LocalBackend(Home(home))
@@ -84,7 +84,7 @@ def token_of(home: Path, username: str = "boss") -> str:
 
 
 def principal_of(backend: LocalBackend, username: str) -> Principal:
-    """Somebody of a company, to perform as."""
+    """Return a user of a company, to perform messages as."""
     with backend.runtime.reading(OPERATOR) as context:
         statement = "SELECT username, user_id, role FROM identity_users WHERE username = ?"
         row = context.connection.exec_driver_sql(statement, (username,)).one()
@@ -153,7 +153,7 @@ def _import(company: InProcess, name: str, count: int) -> None:
 
 
 def _complete_half(company: InProcess, chance: random.Random) -> None:
-    """Every other open task is completed by who holds it, all of one person in one transaction."""
+    """Complete every other open task as its assignee, all tasks of one user in one transaction."""
     held: dict[str, list[int]] = defaultdict(list)
     for row in company.rows(
         "SELECT task.number, person.username FROM tasks_tasks task"
@@ -178,7 +178,7 @@ def _settle(company: InProcess) -> None:
 
 
 def _finish(company: InProcess) -> None:
-    """Leave one file, with nothing in its write-ahead log."""
+    """Leave one file, with an empty write-ahead log."""
     _settle(company)
     odd = [warning for warning in company.warnings if not warning.startswith("There is more to catch up with")]
     assert odd == []
@@ -200,7 +200,7 @@ def _say(sentence: str) -> None:
 
 
 def main(kind: str, sizes: Sequence[int]) -> None:
-    """Make what is missing."""
+    """Make the missing homes."""
     for size in sizes or SIZES:
         sys.stdout.write(f"{home_of(entries=size) if kind == 'entries' else home_of(tasks=size)}\n")
 

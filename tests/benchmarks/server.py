@@ -1,4 +1,4 @@
-"""A resident server under the load of 64 connections: writes, reads beside them, memory.
+"""A resident server under the load of 64 connections: writes, concurrent reads, memory.
 
 ``python -m tests.benchmarks.server [--seconds 60] [--rounds 3] [--requests 100000]`` needs ``wrk`` (Debian's packages).
 Writes are compared with the same commands performed one after the other in this process, on a copy of the same home.
@@ -35,7 +35,7 @@ wrk.headers["Authorization"] = "Bearer {token}"
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: answers a second, what was no 200 or no answer, and latencies in milliseconds."""
+    """Results of wrk: answers per second, failures, and latencies in milliseconds."""
 
     rate: float
     errors: int
@@ -44,7 +44,7 @@ class Load:
 
 
 class Bench:
-    """One home that is served, and its copy that is written to in process."""
+    """One served home, and its copy for writes in process."""
 
     def __init__(self, folder: Path) -> None:
         self.residence = create_home(folder / "home")
@@ -53,7 +53,7 @@ class Bench:
         self.folder = folder
 
     def in_process(self, seconds: float) -> float:
-        """Tasks a second that one thread adds with a token, each with all that follows from it."""
+        """Return the tasks per second that one thread adds with a token, consumers included."""
         token, done, began = self.residence.tokens["kesha"], 0, time.perf_counter()
         while time.perf_counter() - began < seconds:
             self.copy.perform(AddTask(title="Feed the cage"), token)
@@ -61,7 +61,7 @@ class Bench:
         return done / (time.perf_counter() - began)
 
     def load(self, served: RunningServer, route: str, body: str, connections: int, seconds: float) -> Load:
-        """Let wrk send one message over and over."""
+        """Let wrk send one message repeatedly."""
         token = self.residence.tokens["asya" if body == READ else "kesha"]
         script = self.folder / f"{route.rpartition('/')[2]}.lua"
         script.write_text(SCRIPT.format(body=body, token=token))
@@ -72,7 +72,7 @@ class Bench:
 
 
 def understood(report: str) -> Load:
-    """What a report of wrk says."""
+    """Parse a report of wrk."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", report)
     assert rate, report
     socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", report)
@@ -90,13 +90,13 @@ def _percentile(report: str, which: int) -> float:
 
 
 def memory_mib(served: RunningServer) -> float:
-    """The memory that the server's process has in use."""
+    """Return the memory that the server's process has in use."""
     status = Path(f"/proc/{served.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
 def rounds(bench: Bench, served: RunningServer, seconds: float, count: int) -> None:
-    """Interleaved rounds: in process, 64 connections that write, 56 that write beside 8 that read."""
+    """Interleave rounds: in process, 64 writing connections, 56 writing with 8 reading."""
     rows: list[tuple[float, Load, Load, Load]] = []
     for _ in range(count):
         alone = bench.in_process(seconds / 2)
@@ -118,7 +118,7 @@ def rounds(bench: Bench, served: RunningServer, seconds: float, count: int) -> N
 
 
 def memory(bench: Bench, served: RunningServer, requests: int) -> None:
-    """Memory over many requests, half of them writes."""
+    """Measure memory over many requests, half of them writes."""
     done, began = 0.0, time.monotonic()
     while done < requests:
         for route, body in (("tasks/add_task", WRITE), ("billing/get_balance", READ)):
@@ -129,13 +129,13 @@ def memory(bench: Bench, served: RunningServer, requests: int) -> None:
 
 
 def say(line: str) -> None:
-    """One line of the table."""
+    """Return one line of the table."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def machine() -> str:
-    """The commit and the machine, in a line."""
+    """Return the commit and the machine in one line."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     cores = Path("/proc/cpuinfo").read_text().count("processor\t")

@@ -1,4 +1,4 @@
-"""What a shuffle costs, all consumers caught up, against the row floor.
+"""The cost of a shuffle, with all consumers caught up, against the row floor.
 
 ``python -m tests.benchmarks.shuffle [--quick]``
 """
@@ -30,7 +30,7 @@ CHANGED = (
 
 
 def company(folder: Path, tasks: int, people: int) -> InProcess:
-    """A company with so many open tasks and people who may hold them."""
+    """Return a company with that many open tasks and assignable people."""
     made = InProcess(folder / "home")
     newcomers = [NewPerson(username=f"p{n}", email=f"p{n}@example.com", role="worker") for n in range(people)]
     made.act("boss", ImportUsers(people=[*newcomers]))
@@ -42,7 +42,7 @@ def company(folder: Path, tasks: int, people: int) -> InProcess:
 
 
 def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost]:
-    """The cost of one more shuffle, and of its rows."""
+    """Measure one more shuffle, and its rows."""
     before, after = folder / "before.db", folder / "after.db"
     made.backend.close()
     copy_database(made.backend.home.database, before)
@@ -57,7 +57,7 @@ def one_round(made: InProcess, folder: Path) -> tuple[Cost, Cost]:
 
 
 def costs(tasks: int, rounds: int, people: int = 1_000) -> list[tuple[Cost, Cost]]:
-    """What shuffles of so many tasks cost, and their rows."""
+    """Measure shuffles of that many tasks, and their rows."""
     os.environ["POPUG_BUS_CATCH_UP_SECONDS"] = "3600"
     gc.disable()  # as the command itself does
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def costs(tasks: int, rounds: int, people: int = 1_000) -> list[tuple[Cost, Cost
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """A shuffle beside its rows, and a large one beside a smaller one by the task; by the processor's time."""
+    """Compare a shuffle with its rows, and a large one with a smaller one per task, by processor time."""
     small, large, rounds = (2_000, 20_000, 2) if quick else (100_000, 1_000_000, 3)
     few = costs(small, rounds)
     note = _a_task(few, small)
@@ -79,7 +79,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

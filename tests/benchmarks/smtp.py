@@ -1,7 +1,7 @@
 """The rate of payout mail against a bare smtplib loop on one connection.
 
 ``python -m tests.benchmarks.smtp [MAILS] [ROUNDS]``, 1,000 mails in 5 rounds if left out.
-Both hand the same bytes to the same aiosmtpd, which runs in a process of its own; the rounds alternate.
+Both hand the same bytes to the same aiosmtpd, which runs in its own process; the rounds alternate.
 """
 
 import gc
@@ -25,15 +25,15 @@ LONGEST_SECONDS = 600
 
 
 class Sink:
-    """Takes every mail and keeps none."""
+    """A handler that accepts every mail and keeps none."""
 
     async def handle_DATA(self, server: object, session: object, envelope: object) -> str:  # noqa: N802 - aiosmtpd's
-        """Say yes."""
+        """Accept the mail."""
         return "250 taken"
 
 
 def serve(port: int, ready: "multiprocessing.synchronize.Event") -> None:
-    """An SMTP server, until it is ended."""
+    """An SMTP server that runs until it is ended."""
     from aiosmtpd.controller import Controller
 
     Controller(Sink(), hostname="127.0.0.1", port=port).start()
@@ -42,7 +42,7 @@ def serve(port: int, ready: "multiprocessing.synchronize.Event") -> None:
 
 
 def bare(port: int, mails: list[tuple[str, bytes]]) -> float:
-    """Mails a second of a loop that does nothing but send."""
+    """Return the mails per second of a plain loop."""
     since = time.perf_counter()
     with smtplib.SMTP("127.0.0.1", port) as client:
         for receiver, content in mails:
@@ -51,7 +51,7 @@ def bare(port: int, mails: list[tuple[str, bytes]]) -> float:
 
 
 def ours(room: MailCompany) -> float:
-    """Mails a second of ``popug mail send``, process start left out."""
+    """Return the mails per second of ``popug mail send``, without the process start."""
     since = time.perf_counter()
     run = room.send()
     assert run.queued == run.failed == 0
@@ -59,7 +59,7 @@ def ours(room: MailCompany) -> float:
 
 
 def prepared(folder: Path, count: int) -> tuple[MailCompany, list[tuple[str, bytes]]]:
-    """A company with that many payouts queued, and the same mails as bytes."""
+    """Return a company with that many payouts queued, and the same mails as bytes."""
     room = MailCompany(folder)
     names = [f"p{n:05}" for n in range(count)]
     room.publish(*(registered(name) for name in names))

@@ -1,4 +1,4 @@
-"""What whole commands cost, beside a Python that only imports what the stack is made of."""
+"""The cost of whole commands, compared with a Python that only imports the stack."""
 
 import sqlite3
 import sys
@@ -17,7 +17,7 @@ WORKER, PEOPLE, TASKS = "p00000", 5, 1_000
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Version, completion and help beside typer; the everyday commands of local mode beside typer and sqlmodel."""
+    """Compare version, completion and help with typer; the everyday local commands with typer and sqlmodel."""
     rounds = QUICK_ROUNDS if quick else ROUNDS
     for name, way, goal in (
         ("popug --version / import typer", process(POPUG, "--version"), 1.1),
@@ -33,13 +33,13 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def completion(line: str) -> Way:
-    """What bash runs for a line with the cursor at its end."""
+    """Return the command that bash runs to complete a line with the cursor at its end."""
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_POPUG_COMPLETE": "complete_bash"}
     return process(POPUG, environment=asked)
 
 
 def everyday(home: Path, token: str, *options: str) -> dict[str, Way]:
-    """The commands of a worker's day as whole processes; each completion takes the next open task."""
+    """Measure the commands of a worker's day as whole processes; each completion takes the next open task."""
     numbers = iter(_open_tasks(home))
     who = {"POPUG_TOKEN": token, "POPUG_HOME": str(home), "POPUG_SERVER": ""}
 

@@ -1,4 +1,4 @@
-"""The command that measures: what it leaves out, and what it refuses before it begins."""
+"""The benchmark command: skipped benchmarks, and refusals before it begins."""
 
 import json
 import shutil

@@ -1,8 +1,8 @@
-"""What it costs to prove a token, once everything is imported, against the bare check of an Ed25519 signature.
+"""The cost of verifying a token, once everything is imported, against the bare check of an Ed25519 signature.
 
 ``python -m tests.benchmarks.tokens [TOKENS] [ROUNDS]``, 500 tokens in 9 rounds if left out; the rounds alternate.
-*Proved* is the signature with the key read from its file, and every claim; *admitted* is that and the look into
-identity's list and the table of permissions, in a transaction of its own, as each command does it.
+*Proved* is the signature with the key read from its file, and every claim; *admitted* adds the lookup in
+identity's list and in the table of permissions, in its own transaction, as each command does it.
 """
 
 import os
@@ -42,7 +42,7 @@ def main(count: int, rounds: int) -> None:
 
 
 def prepared(company: InProcess) -> dict[str, Callable[[], object]]:
-    """The ways to be measured, by name."""
+    """Return the functions to be measured, by name."""
     runtime = company.backend.runtime
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=3600)).token
     body, _, signature = token.rpartition(".")
@@ -62,7 +62,7 @@ def prepared(company: InProcess) -> dict[str, Callable[[], object]]:
 
 
 def milliseconds(way: Callable[[], object], count: int) -> float:
-    """What one go costs."""
+    """Return the cost of one call."""
     since = time.perf_counter()
     for _ in range(count):
         way()

@@ -1,4 +1,4 @@
-"""Eight processes that write at once beside one: nothing is lost, and little of the throughput."""
+"""Eight concurrent writer processes against one: nothing is lost, and little of the throughput."""
 
 import gc
 import multiprocessing
@@ -24,7 +24,7 @@ GOAL = 0.8
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Commands a second of eight to those of one, in process and as whole processes."""
+    """Compare the commands per second of eight writers and of one, in process and as whole processes."""
     for name, work, few, rounds in (
         ("in process", in_process, QUICK_COMMANDS, ROUNDS),
         ("whole processes", as_processes, QUICK_WHOLE_COMMANDS, WHOLE_ROUNDS),
@@ -36,7 +36,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def in_process(home: Path, commands: int, ready: Callable[[], None]) -> None:
-    """Add tasks, everything imported and the company open; no garbage is collected, as in the command itself."""
+    """Add tasks with everything imported and the company open, without garbage collection, as the command does."""
     gc.disable()
     backend = LocalBackend(Home(home))
     boss = principal_of(backend, "boss")
@@ -47,7 +47,7 @@ def in_process(home: Path, commands: int, ready: Callable[[], None]) -> None:
 
 
 def as_processes(home: Path, commands: int, ready: Callable[[], None]) -> None:
-    """Add tasks, a process for each."""
+    """Add tasks, one process for each."""
     whole = os.environ | {"POPUG_TOKEN": token_of(home), "POPUG_HOME": str(home), "POPUG_SERVER": ""}
     subprocess.run([POPUG, "task", "add", "First"], check=True, stdout=subprocess.DEVNULL, env=whole)
     ready()
@@ -64,7 +64,7 @@ def _ratio(work: Work, commands: int) -> float:
 
 
 def _rate(work: Work, writers: int, commands: int) -> float:
-    """Commands a second of so many writers, from when all of them are ready."""
+    """Return the commands per second of that many writers, from the moment when all are ready."""
     with copy_of(home_of(tasks=1_000)) as home:
         before = _count(home)
         barrier = multiprocessing.Barrier(writers + 1)

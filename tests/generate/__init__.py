@@ -1,1 +1,1 @@
-"""Makes every generated file: ``python -m tests.generate``."""
+"""Make every generated file: ``python -m tests.generate``."""

@@ -1,4 +1,4 @@
-"""Make every generated file: what help and completion know, the manual page, schemas, tables and the picture.
+"""Make every generated file: the data of help and completion, the manual page, schemas, tables and the picture.
 
 python -m tests.generate              write ``surface.json``, ``popug.1``, event schemas, tables and the picture
 python -m tests.generate --check      write nothing; print the files that differ, and exit with 1 if there is one
@@ -30,7 +30,7 @@ def made(*, draws: bool) -> Iterator[tuple[Path, Callable[[], str]]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files that differ from what the program says, or only print them."""
+    """Write the files that differ from the program, or only print them."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
-"""The recorded session that the README shows: ``python -m tests.generate`` plays it anew.
+"""The recorded session that the README shows: ``python -m tests.generate`` plays it again.
 
-A day of three people is played in a temporary home by the program itself, and Rich draws what it printed.
+The program plays a day of three users in a temporary home, and Rich draws its output.
 """
 
 import io
@@ -38,7 +38,7 @@ SESSION = (
 
 
 def play() -> Iterator[tuple[str, str, str]]:
-    """Who typed what, and what it showed."""
+    """Yield a command line, its user, and its output."""
     with tempfile.TemporaryDirectory() as folder:
         backend = LocalBackend(Home(Path(folder) / "home"))
         backend.create_company("Europe/Berlin")
@@ -66,7 +66,7 @@ def play() -> Iterator[tuple[str, str, str]]:
 
 
 def shown(line: str) -> str:
-    """What a command line prints."""
+    """Return the output of a command line."""
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
         run(shlex.split(line)[1:])
@@ -74,7 +74,7 @@ def shown(line: str) -> str:
 
 
 def draw() -> str:
-    """The picture."""
+    """Return the picture."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for name, line, printed in play():
         console.print(Text.assemble((f"{name} $ ", "bold green"), (line, "bold")))

@@ -1,8 +1,8 @@
 """Homes of earlier releases: ``python -m tests.generate.releases --make`` keeps one of the present release.
 
-A home is kept as the text of its database (``tests/fixtures/home-NNNN.sql``, NNNN its last migration) and what the
-program of that release answered in it (``home-NNNN.json``). A file that is there is never written again: it is what
-that release left on somebody's disk.
+A home is kept as the text of its database (``tests/fixtures/home-NNNN.sql``, NNNN its last migration) and the answers
+of that release in it (``home-NNNN.json``). An existing file is never written again: it is the state that the release
+left on a user's disk.
 """
 
 import os
@@ -40,7 +40,7 @@ NOT_IN_SO_SMALL_A_HOME = {
 
 
 def kept_releases() -> list[str]:
-    """The releases of which a home is kept, by their last migration."""
+    """Return the releases with a kept home, by their last migration."""
     return sorted(file.stem.removeprefix("home-") for file in FIXTURES.glob("home-*.sql"))
 
 
@@ -54,13 +54,13 @@ def unpack(release: str, home: Home) -> None:
 
 
 def recorded_answers(release: str) -> dict[str, Any]:
-    """What the program of a release answered in its home."""
+    """Return the answers of the program of a release in its home."""
     answers: dict[str, Any] = msgspec.json.decode((FIXTURES / f"home-{release}.json").read_bytes())
     return answers
 
 
 def answers(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
-    """What a home answers to the questions that every release must answer alike."""
+    """Return the answers of a home to the questions that every release must answer alike."""
     messages: dict[str, Message[Any]] = {
         "income": GetIncome(from_date=FIRST, to_date=LAST),
         "analytics": GetAnalytics(day=LAST),
@@ -75,7 +75,7 @@ def answers(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
 
 
 def without_news(now: Any, then: Any) -> Any:
-    """An answer of now without the fields that answers did not have then."""
+    """Return a present answer without the fields that did not exist then."""
     if isinstance(now, dict) and isinstance(then, dict):
         return {key: without_news(value, then[key]) for key, value in now.items() if key in then}
     if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
@@ -84,7 +84,7 @@ def without_news(now: Any, then: Any) -> Any:
 
 
 def boss_of(backend: LocalBackend) -> Principal:
-    """The admin of a home that was unpacked."""
+    """Return the admin of an unpacked home."""
     with backend.runtime.reading(Principal("test")) as context:
         statement = "SELECT user_id FROM identity_users WHERE username = 'boss'"
         return Principal("boss", context.connection.exec_driver_sql(statement).scalar_one(), Role.ADMIN)
@@ -97,7 +97,7 @@ def _history(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
 
 
 def eventful(root: Path) -> InProcess:
-    """A company that has something in every table."""
+    """Make a company with rows in every table."""
     company = company_with_a_past(root)
     company.hire("nobody.here")
     company.act("boss", ImportTasks(lines=[NewTask(title="Imported", jira_id="POPUG-7")]))
@@ -115,13 +115,13 @@ def eventful(root: Path) -> InProcess:
 
 
 def tables(company: InProcess) -> list[str]:
-    """The tables of every module."""
+    """Return the tables of every module."""
     rows = company.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%!_%' ESCAPE '!'")
     return [row["name"] for row in rows if row["name"] not in NOT_IN_SO_SMALL_A_HOME]
 
 
 def _append_what_nobody_can_take(company: InProcess) -> None:
-    """An event from outside whose data does not fit its schema: it is a dead letter at once."""
+    """Append an event from outside whose data does not fit its schema: it becomes a dead letter at once."""
     envelope = {
         **{"specversion": "1.0", "id": "01950000-0000-7000-8000-000000000001", "source": "/popug/tasks"},
         **{"type": "popug.tasks.task_created.v2", "subject": "odd", "time": "2026-03-04T10:00:00Z", "data": {"odd": 1}},
@@ -133,7 +133,7 @@ def _append_what_nobody_can_take(company: InProcess) -> None:
 
 
 def make() -> Path:
-    """Keep a home of the present release; raises ``FileExistsError`` where one is kept."""
+    """Keep a home of the present release; raise ``FileExistsError`` if one is kept already."""
     os.environ |= {"POPUG_MAIL_SUMMARY": "true"}
     FIXTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder:

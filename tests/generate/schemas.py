@@ -116,7 +116,7 @@ def text_of(shape: type[Event]) -> str:
 
 
 def drop_unreleased(*, deletes: bool) -> list[Path]:
-    """Return the schemas of event types that are gone and were never released; delete them if that is wanted."""
+    """Return the schemas of removed event types that were never released; delete them if that is wanted."""
     known = EVENTS.keys() | released().keys()
     gone = [file for file in sorted(FOLDER.glob("popug.*.json")) if file.stem not in known]
     for file in gone if deletes else ():
@@ -125,7 +125,7 @@ def drop_unreleased(*, deletes: bool) -> list[Path]:
 
 
 def release() -> None:
-    """Freeze every schema as it was committed."""
+    """Freeze every committed schema."""
     frozen = {event_type: fingerprint(committed(event_type)) for event_type in EVENTS} | released()
     RELEASED.write_text(_json(dict(sorted(frozen.items())), indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The surface of the program as the commands themselves have it: what ``surface.json`` has to say."""
+"""The surface of the program as its commands define it: the content of ``surface.json``."""
 
 import tomllib
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ ROLES = {("user add", "role"), ("user set-role", "role")}
 
 
 def generated() -> Surface:
-    """The surface, from the commands."""
+    """Make the surface from the commands."""
     program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
     files = _files()
     commands: dict[str, CommandSpec] = {}
@@ -84,7 +84,7 @@ def generated() -> Surface:
 
 
 def document() -> str:
-    """The file."""
+    """Return the text of ``surface.json``."""
     return msgspec.json.format(msgspec.json.encode(generated()), indent=1).decode() + "\n"
 
 
@@ -99,7 +99,7 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
 
 
 def _files() -> dict[str, str]:
-    """The file that adds each word behind ``popug``."""
+    """Return the file that defines each command."""
     return {word: name for name in FILES for word in build(name).commands}
 
 
@@ -166,6 +166,6 @@ def _panel(words: str) -> str:
 
 
 def _panel_of_group(words: str, commands: dict[str, CommandSpec]) -> str:
-    """Where a group stands: with those who may run the most of it."""
+    """Return the section of a group: the one of the roles that may run most of its commands."""
     panels = [command.panel for path, command in commands.items() if f"{path} ".startswith(f"{words} ")]
     return max(PANELS, key=panels.count) if panels else _panel(words)

@@ -1,1 +1,1 @@
-"""The tests themselves: whether they notice when a line of the program is changed."""
+"""Tests of the tests: does a test fail when a line of the program is changed?"""

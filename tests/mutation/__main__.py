@@ -1,10 +1,10 @@
-"""``python -m tests.mutation``: the program is changed in one place after the other, and some test has to notice.
+"""``python -m tests.mutation``: change the program in one place after the other; some test has to fail.
 
 python -m tests.mutation                               the rules of all packages, and all of billing, bus and identity
 python -m tests.mutation bus billing.closing rules     of these only
-python -m tests.mutation bus --again                   what no test noticed the last time, after tests were added
-python -m tests.mutation bus --untried                 what the last run did not come to
-python -m tests.mutation --mutant NAME                 one of them: what it changes, and whether it is noticed now
+python -m tests.mutation bus --again                   the survivors of the last run, after tests were added
+python -m tests.mutation bus --untried                 the mutants that the last run did not reach
+python -m tests.mutation --mutant NAME                 one of them: its change, and whether a test fails now
 """
 
 # ruff: noqa: T201 - it is a program that prints
@@ -37,7 +37,7 @@ ENVIRONMENT = {  # pytest runs once a mutant: with the plugins of pyproject.toml
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where a goal is missed or an equivalent mutant is named that is none; 2 where mutmut itself failed."""
+    """Return 1 if a goal is missed or a listed mutant is not equivalent; 2 if mutmut itself failed."""
     chosen = _parser().parse_args(arguments)
     os.chdir(ROOT)
     patterns = [chosen.mutant] if chosen.mutant else [_pattern(module) for module in chosen.modules or ALL]
@@ -69,7 +69,7 @@ def _pattern(module: str) -> str:
 
 
 def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespace) -> int:
-    """Let mutmut test what is wanted, with homes in memory where there is such a place."""
+    """Let mutmut test the selected mutants, with homes in memory if possible."""
     WORK.mkdir(exist_ok=True)
     _copy_data()
     line = [str(Path(sys.executable).with_name("mutmut")), "run", "--max-children", str(chosen.jobs), *wanted]
@@ -87,7 +87,7 @@ def _run_mutmut(wanted: list[str], patterns: list[str], chosen: argparse.Namespa
 
 
 def _copy_data() -> None:
-    """Renew what lies beside the modules; mutmut copies it once and leaves it."""
+    """Renew the files next to the modules; mutmut copies them once only."""
     for file in Path("popug_cli").rglob("*"):
         if file.is_file() and file.suffix not in {".py", ".pyc"}:
             (WORK / file).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Mutants that no test can kill or should: named in ``equivalent.toml`` by what they change, each with the reason."""
+"""Mutants that no test can or should kill: ``equivalent.toml`` names their change and the reason."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ HEEDED = re.compile(r"'[^']*'|:\w+")
 
 
 class Equivalent(NamedTuple):
-    """A line of a function, what it may become without anybody noticing (anything, where not said), and why."""
+    """A line of a function, its equivalent replacements (any, if not named), and the reason."""
 
     function: str
     was: str
@@ -26,7 +26,7 @@ class Equivalent(NamedTuple):
 
 
 def named() -> list[Equivalent]:
-    """All that are named in the file."""
+    """Return all entries of the file."""
     return [
         Equivalent(entry["function"], entry["was"], tuple(entry.get("becomes", ())), entry["reason"])
         for entry in tomllib.loads(FILE.read_text("utf-8")).get("equivalent", ())
@@ -34,7 +34,7 @@ def named() -> list[Equivalent]:
 
 
 def is_letter_case_of_sql(difference: tuple[str, str]) -> bool:
-    """Whether nothing but the case of keywords and names in a statement changed, which SQLite does not heed."""
+    """Return whether a statement differs in the case of keywords and names only, which SQLite ignores."""
     was, became = difference
     same_words = was.casefold() == became.casefold() and HEEDED.findall(was) == HEEDED.findall(became)
     return same_words and SQL.search(was) is not None

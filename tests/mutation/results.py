@@ -1,4 +1,4 @@
-"""What mutmut found: each mutant with the lines it differs by and what became of it."""
+"""The results of mutmut: each mutant with its changed lines and its status."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ ALIVE = {"survived", "no tests"}
 
 
 class Mutant:
-    """A function of the program with one thing in it changed."""
+    """A function of the program with one change."""
 
     def __init__(self, name: str, path: Path, exit_code: int | None) -> None:
         self.name = name
@@ -29,21 +29,21 @@ class Mutant:
 
     @property
     def function(self) -> str:
-        """Where it is: the module within popug_cli, the class if any, and the function."""
+        """Return the module within popug_cli, the class if any, and the function."""
         function, in_class = orig_function_and_class_names_from_key(self.name)
         module = self.name.removeprefix("popug_cli.").rpartition(".")[0]
         return ".".join(part for part in (module, in_class, function) if part)
 
     @cached_property
     def difference(self) -> tuple[str, str]:
-        """The line of the source, and what it became; several are joined, indentation is left out."""
+        """Return the line of the source and its replacement; several are joined, indentation is left out."""
         lines = get_diff_for_mutant(self.name, path=self.path).splitlines()[3:]
         was, became = (" ".join(line[1:].strip() for line in lines if line[:1] == sign) for sign in "-+")
         return was, became
 
 
 def mutants(patterns: list[str]) -> Iterator[Mutant]:
-    """All mutants whose name is of one of the patterns."""
+    """Return all mutants whose name matches one of the patterns."""
     for path in walk_mutatable_files():
         data = SourceFileMutationData(path=path)
         data.load()

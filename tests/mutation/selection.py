@@ -1,4 +1,4 @@
-"""What pytest does while mutmut drives it: tests in this process only, the likely ones first, up to a bound of time."""
+"""The pytest plugin for mutmut: tests in this process only, the likely ones first, up to a limit of time."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from mutmut.state import state
 SECONDS = "POPUG_MUTATION_SECONDS"
 ENOUGH_SECONDS = 15.0
 TIMES_LONGER = 5
-CLEAN = ""  # what mutmut calls the program as it is
+CLEAN = ""  # mutmut's name for the unchanged program
 ELSEWHERE = {  # they start programs, or wait for them
     f"tests/integration/{folder}/test_{subject}.py"
     for folder, subjects in {
@@ -33,12 +33,12 @@ ELSEWHERE = {  # they start programs, or wait for them
 
 
 def pytest_ignore_collect(collection_path: os.PathLike[str]) -> bool | None:
-    """Leave out the files whose tests do not stay in this process."""
+    """Leave out the files whose tests start programs or wait."""
     return True if any(os.fspath(collection_path).endswith(file) for file in ELSEWHERE) else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Of the tests that reach a mutant those named by its module or package come first, then the short ones."""
+    """Run the tests named after the mutant's module or package first, then the fast ones."""
     mutant = os.environ.get("MUTANT_UNDER_TEST", "")
     if "__mutmut_" not in mutant:
         return
@@ -54,13 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The run of the program as it is comes after one that measured and had to pass; one test of it is enough."""
+    """Run one test of the unchanged program: all of them passed already when they were measured."""
     if os.environ.get("MUTANT_UNDER_TEST") == CLEAN:
         del items[1:]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Before the first mutant, import what a home needs: whatever is forked from here has it."""
+    """Before the first mutant, import what a home needs, so that every fork has it."""
     if session.config.option.collectonly and importlib.util.find_spec("popug_cli.bootstrap"):
         from tests.support.billing_company import BillingCompany
 
@@ -69,7 +69,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """What a test needs before and after it counts, too; mutmut itself counts the call alone."""
+    """Count the set-up and tear-down of a test, too; mutmut itself counts the call only."""
     if os.environ.get("MUTANT_UNDER_TEST") == "stats" and call.when != "call":
         state().duration_by_test[item.nodeid] += call.duration
 
@@ -83,6 +83,6 @@ def _seconds(test: str) -> float:
 
 
 def _limit(seconds: float) -> None:
-    """End a mutant that never ends by itself: the bound is of the processor's time, whatever else the machine does."""
+    """End a mutant that never ends by itself: limit its processor time, so that other load does not count."""
     limit = int(time.process_time() + TIMES_LONGER * (seconds + 1)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))

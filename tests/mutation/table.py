@@ -1,4 +1,4 @@
-"""What came of the mutants, by package, and how that compares with the goals."""
+"""The results of the mutants, by package, and how they compare with the goals."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ COLUMNS = ("mutants", "killed", "survived", "no tests", "timeout", "equivalent",
 
 
 class Row(NamedTuple):
-    """The figures of a package: a mutant that never ends is noticed as surely as one that fails a test."""
+    """The figures of a package: a mutant that never ends counts as killed."""
 
     package: str
     mutants: int
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
     @property
     def score(self) -> float:
-        """How many of a hundred were noticed, equivalent ones left out."""
+        """Return the percentage of killed mutants, without the equivalent ones."""
         return 100 * (self.killed + self.timeout) / max(1, self.mutants - self.equivalent)
 
     @property
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Mutants sorted by what became of them."""
+    """Mutants sorted by their status."""
 
     rows: list[Row]
     survivors: list[Mutant]
@@ -51,7 +51,7 @@ class Findings(NamedTuple):
 
 
 def sort_out(mutants: Sequence[Mutant], named: Sequence[Equivalent]) -> Findings:
-    """Count the mutants by package, take out what is named as equivalent, and find names that meet nothing."""
+    """Count the mutants by package, remove the equivalent ones, and find entries that match none."""
     decided = [mutant for mutant in mutants if mutant.verdict not in UNDECIDED]
     met: set[Equivalent] = set()
     survivors, verdicts = [], Counter[tuple[str, str]]()
@@ -80,5 +80,5 @@ def _row(package: str, verdicts: Counter[tuple[str, str]]) -> Row:
 
 
 def header() -> str:
-    """The names of the columns."""
+    """Return the names of the columns."""
     return f"{'package':<10}" + "".join(f"{column:>11}" for column in COLUMNS)

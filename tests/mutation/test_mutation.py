@@ -1,4 +1,4 @@
-"""What ``python -m tests.mutation`` tells of a program of three functions, of which one is well tested."""
+"""The report of ``python -m tests.mutation`` for a program of three functions, of which one is well tested."""
 
 import ast
 import shutil
@@ -50,7 +50,7 @@ reason = "it was another program"
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command in a tree of its own, beside a program of one module and its tests."""
+    """Run the command in its own tree, with a program of one module and its tests."""
     root = tmp_path_factory.mktemp("program")
     shutil.copytree(ROOT / "tests/mutation", root / "tests/mutation", ignore=shutil.ignore_patterns("test_*"))
     shutil.copy(ROOT / "pyproject.toml", root)

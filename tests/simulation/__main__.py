@@ -1,4 +1,4 @@
-"""``python -m tests.simulation``: worlds from a seed, in which everything that may go wrong does.
+"""``python -m tests.simulation``: worlds from a seed, with every kind of fault.
 
 python -m tests.simulation --operations 1000000     the long run
 python -m tests.simulation --bugs                   which planted bug is found, and how soon
@@ -29,7 +29,7 @@ BUG_OPERATIONS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where something did not hold."""
+    """Return 1 if an invariant was broken."""
     chosen = _parser().parse_args(arguments)
     if chosen.bugs:
         return _table_of_bugs(chosen.seed)
@@ -97,7 +97,7 @@ def _tell(order: Order, verdict: Verdict, bug: str | None) -> None:
 
 
 def replay_line(order: Order, bug: str | None) -> str:
-    """The command that does it again."""
+    """Return the command that repeats the run."""
     line = f"python -m tests.simulation --seed {order.seed} --world {order.world} --length {order.length}"
     line += f" --keep {spell(order.keep)}" if order.keep is not None else ""
     line += " --real" if order.real else ""
@@ -113,7 +113,7 @@ def _figures(tally: Tally) -> str:
 
 
 def _table_of_bugs(seed: int) -> int:
-    """Each bug in a process of its own, since the program is imported once."""
+    """Try each bug in its own process, since the program is imported once."""
     print(f"{'bug':24}{'found by':34}{'operations':>11}{'seconds':>9}")
     missed = 0
     for name in BUGS:
@@ -125,7 +125,7 @@ def _table_of_bugs(seed: int) -> int:
 
 
 def hunt(name: str, seed: int = 1) -> tuple[str | None, int]:
-    """What the simulation finds with a bug planted (the name of the invariant), and after how many operations."""
+    """Return the invariant that finds a planted bug, and after how many operations."""
     line = [sys.executable, "-m", __package__ or "tests.simulation", "--bug", name, "--seed", str(seed)]
     line += ["--operations", str(BUG_OPERATIONS), "--length", "400", "--no-shrink", "--no-progress"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)

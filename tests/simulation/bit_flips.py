@@ -1,11 +1,11 @@
-"""``python -m tests.simulation.bit_flips``: single bits are flipped in the database's pages that are in use.
+"""``python -m tests.simulation.bit_flips``: flip single bits in the used pages of the database.
 
 python -m tests.simulation.bit_flips --flips 10000 --seed 21     the long run
 python -m tests.simulation.bit_flips --seed 21 --only 512        one flip of it
 
-Each flip is made in a copy of a company with a past. It is *noticed* where the doctor or opening the
-file says so, *harmless* where ledger, prices and log read as before, and otherwise *silent*: there may be none. A flip
-falls on each kind of page (the tables and the indexes of each module, the schema) as often as that has pages.
+Each flip is made in a copy of a company with some history. It is *noticed* if the doctor or opening the file reports
+it, *harmless* if ledger, prices and log read as before, and otherwise *silent*; no flip may be silent. Each kind of
+page (the tables and the indexes of each module, the schema) gets flips in proportion to its number of pages.
 """
 
 # ruff: noqa: T201 - it is a program that prints
@@ -49,16 +49,16 @@ Outcomes = Counter[tuple[str, str]]
 
 
 class Page(NamedTuple):
-    """A page in use, and what kind of page it is."""
+    """A page in use and its kind."""
 
     number: int
     kind: str
 
 
 def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda done: None) -> Outcomes:
-    """How many flips of each kind of page were noticed, harmless or silent; each silent one is printed.
+    """Return how many flips of each kind of page were noticed, harmless or silent; print each silent one.
 
-    ``flips`` are numbers, each of which decides with the seed where it falls.
+    ``flips`` are numbers; the seed and a number decide the position of a flip.
     """
     outcomes = Outcomes()
     with TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ def run(flips: Sequence[int], seed: int, watch: Callable[[int], None] = lambda d
 
 
 def pages_in_use(database: Path) -> tuple[int, list[Page]]:
-    """The size of a page in bytes and all pages of tables and indexes; free ones are left out."""
+    """Return the page size in bytes and all pages of tables and indexes; free pages are left out."""
     with closing(sqlite3.connect(database)) as file:
         file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (page_bytes,) = file.execute("PRAGMA page_size").fetchone()
@@ -127,7 +127,7 @@ def _precious(database: Path) -> list[list[tuple[object, ...]]]:
 
 
 def table(outcomes: Outcomes) -> str:
-    """The outcomes by kind of page."""
+    """Return the outcomes by kind of page."""
     kinds = sorted({kind for kind, _ in outcomes})
     lines = [f"{'pages of':<24}" + "".join(f"{outcome:>10}" for outcome in OUTCOMES)]
     for kind in [*kinds, "all"]:
@@ -140,7 +140,7 @@ def table(outcomes: Outcomes) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where a flip was silent."""
+    """Return 1 if a flip was silent."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.bit_flips", description="Flip single bits.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--flips", type=int, default=1500, help="how many bits, one at a time")

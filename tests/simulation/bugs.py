@@ -19,7 +19,7 @@ COMMIT_AMIDST = (
 
 
 class Change(NamedTuple):
-    """A text of a file of the program, there exactly once, and what stands there instead."""
+    """A text that occurs exactly once in a file of the program, and its replacement."""
 
     file: str
     old: str
@@ -27,7 +27,7 @@ class Change(NamedTuple):
 
 
 class Bug(NamedTuple):
-    """What is wrong, and how it is planted."""
+    """A bug: its description, and the changes that plant it."""
 
     what: str
     changes: tuple[Change, ...]
@@ -164,7 +164,7 @@ BUGS = {
 
 @contextmanager
 def planted(name: str, bugs: Mapping[str, Bug] = BUGS) -> Iterator[None]:
-    """Let ``popug_cli`` be a copy with that bug; nothing of it may have been imported before."""
+    """Make ``popug_cli`` a copy with that bug; nothing of it may have been imported before."""
     assert "popug_cli" not in sys.modules, "the sound program is imported already"
     with tempfile.TemporaryDirectory(prefix="popug-bug-") as directory:
         copy = Path(directory) / "popug_cli"
@@ -179,7 +179,7 @@ def planted(name: str, bugs: Mapping[str, Bug] = BUGS) -> Iterator[None]:
 
 
 def plant(file: Path, change: Change) -> None:
-    """Make one change; raises where the program has moved on and the bug has to follow."""
+    """Make one change; raise if its text is not in the program any more."""
     text = file.read_text(encoding="utf-8")
     if text.count(change.old) != 1:
         raise LookupError(f"{change.file} has the text of a planted bug {text.count(change.old)} times: {change.old!r}")

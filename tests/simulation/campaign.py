@@ -1,4 +1,4 @@
-"""Many worlds, in several processes, until the operations are done or something does not hold."""
+"""Many worlds, in several processes, until the operations are done or an invariant is broken."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _shop: list[Path] = []
 
 
 class Order(NamedTuple):
-    """One world to live in: the seed of the campaign and its number, how long, and which operations if not all."""
+    """One world to run: the seed of the campaign and its number, how long, and which operations if not all."""
 
     seed: int
     world: int
@@ -31,14 +31,14 @@ class Order(NamedTuple):
     keep: tuple[int, ...] | None = None
 
     def plan(self) -> Plan:
-        """What happens in it."""
+        """Return the plan of the world."""
         whole = plan(f"{self.seed}:{self.world}", self.length)
         return whole if self.keep is None else only(whole, self.keep)
 
 
 @dataclass
 class Tally:
-    """What came of the worlds so far."""
+    """Results of the worlds so far."""
 
     operations: int = 0
     commands: int = 0
@@ -50,7 +50,7 @@ class Tally:
     kinds: dict[str, int] = field(default_factory=dict)
 
     def add(self, order: Order, verdict: Verdict) -> None:
-        """One more world."""
+        """Count one more world."""
         self.operations += verdict.operations
         self.commands += verdict.commands
         self.events += verdict.events
@@ -64,7 +64,7 @@ Watch = Callable[[Tally], None]
 
 
 def orders(seed: int, operations: int, length: int = WORLD_OPERATIONS) -> Iterator[Order]:
-    """The worlds that come to so many operations; every fiftieth runs on the real engine."""
+    """Yield worlds with that many operations in all; every fiftieth runs on the real engine."""
     world = 0
     while operations > 0:
         yield Order(seed, world, min(length, operations), real=world % REAL_EVERY == REAL_EVERY - 1)
@@ -73,7 +73,7 @@ def orders(seed: int, operations: int, length: int = WORLD_OPERATIONS) -> Iterat
 
 
 def campaign(seed: int, operations: int, *, jobs: int, watch: Watch, length: int = WORLD_OPERATIONS) -> Tally:
-    """Live in world after world; stops at the first in which something does not hold."""
+    """Run one world after another; stop at the first with a broken invariant."""
     tally, began = Tally(), time.perf_counter()
     with _living(jobs) as live:
         for order, verdict in live(orders(seed, operations, length)):
@@ -86,13 +86,13 @@ def campaign(seed: int, operations: int, *, jobs: int, watch: Watch, length: int
 
 
 def live_once(order: Order) -> Verdict:
-    """One world in a workshop of its own."""
+    """Run one world in its own temporary folder."""
     with workshop() as shop:
         return run(order.plan(), shop, real=order.real)
 
 
 def shrunk(order: Order, verdict: Verdict, *, seconds: float = SHRINK_SECONDS) -> tuple[Order, Verdict]:
-    """The order with as few operations as were found to break the same, and how that goes."""
+    """Return the order with the fewest operations that break the same invariant, and its result."""
     places = [each.place for each in order.plan().operations if verdict.at < 0 or each.place <= verdict.at]
     with workshop() as shop:
 

@@ -1,4 +1,4 @@
-"""Chance by name: a seed depends on what it is for, never on how often something was tried before."""
+"""Named randomness: a seed depends on its purpose only, never on the number of earlier draws."""
 
 import random
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from popug_cli.kernel.randomness import SEED_BYTES
 
 
 class NamedChance:
-    """Bytes from (seed, purpose, how many were drawn for it since it was entered).
+    """Bytes from (seed, purpose, number of draws since the purpose was entered).
 
-    Outside any purpose bytes are of no consequence (ids of what consumers publish, jitter) and only never repeat.
+    Bytes outside any purpose have no effect on the results (ids of consumers' events, jitter); they only never repeat.
     """
 
     def __init__(self, seed: str) -> None:
@@ -33,7 +33,7 @@ class NamedChance:
 
     @contextmanager
     def purpose(self, *names: object) -> Iterator[None]:
-        """Bytes inside are for this purpose, from its beginning."""
+        """Make bytes for this purpose within the block, from the start of its sequence."""
         before = self._purpose, self._drawn
         self._purpose, self._drawn = _join(*names), 0
         try:

@@ -1,10 +1,9 @@
-"""The end of a world, to be compared with that of its undisturbed twin.
+"""The end state of a world, for the comparison with its undisturbed twin.
 
-What must be equal: people, tasks with their holders and prices, shuffles, accounts, entries with their causes and
-dates, balances by day, closed days with their figures, analytics, mails, and that nothing is set aside. Left out,
-because they depend on the way to the end: positions in the log, ids of entries, mails and the events that consumers
-publish, and when something was entered or queued. The cause of an entry is compared by its type, its subject and the
-event that caused it, which is a command's.
+It contains users, tasks with their assignees and prices, shuffles, accounts, entries with their causes and dates,
+balances by day, closed days with their figures, analytics, mails, and that no event is parked. It leaves out traces
+of the path to the end: positions in the log, times of posting and queueing, ids of entries, mails and the events that
+consumers publish. The cause of an entry is its type, its subject and the command's event that caused it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -43,7 +42,7 @@ State = dict[str, list[tuple[Any, ...]]]
 
 
 def end_state(world: "World") -> State:
-    """All rows that count, sorted, by table."""
+    """Return all compared rows, sorted, by table."""
     return {table: sorted(world.rows(f"SELECT {columns} FROM {table}"), key=repr) for table, columns in COLUMNS.items()}
 
 

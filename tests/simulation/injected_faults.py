@@ -1,4 +1,4 @@
-"""What goes wrong in a world: crashes, consumers that fail, deliveries out of step."""
+"""Faults in a world: crashes, failing consumers, deliveries out of order."""
 
 import random
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ ALL_AT_ONCE = 10_000
 
 
 class Crash(BaseException):
-    """The process dies here."""
+    """The process is killed here."""
 
 
 class CutShort(BaseException):
-    """The process dies after its command's commit, before the consumers get their turn."""
+    """The process dies after its command's commit, before the consumers run."""
 
 
 class Disturbed(RuntimeError):
-    """A consumer that fails because it was told to."""
+    """A consumer fails because the simulation makes it fail."""
 
 
 @dataclass
 class Disturbances:
-    """What is wrong at present."""
+    """The present faults."""
 
     wild: bool
     down: set[str] = field(default_factory=set)
@@ -37,14 +37,14 @@ class Disturbances:
     batch_size: int = ALL_AT_ONCE
 
     def heal(self) -> None:
-        """Nothing is wrong any more."""
+        """Remove every fault."""
         self.down.clear()
         self.poisoned.clear()
         self.crash_where = ""
         self.mixing, self.batch_size = None, ALL_AT_ONCE
 
     def refuse(self, consumer: str, events: Sequence[Any]) -> None:
-        """Raise where the consumer is to fail for one of the events."""
+        """Raise if the consumer must fail for one of the events."""
         if not self.down and not self.poisoned:
             return
         for event in events:
@@ -53,7 +53,7 @@ class Disturbances:
                 raise Disturbed(PLANNED)
 
     def is_time_to_crash(self, where: str) -> bool:
-        """Whether the process dies at this point of this write transaction."""
+        """Return whether the process dies at this point of this write transaction."""
         return self.crash_in <= 0 and self.crash_where == where
 
     def next_transaction(self) -> None:
@@ -62,10 +62,10 @@ class Disturbances:
             self.crash_in -= 1
 
     def deliveries(self, consumer: str, events: Sequence[Any]) -> list[list[Any]]:
-        """The events mixed between keys, in order within each, and parted into batches.
+        """Mix the events between keys, in order within each key, and divide them into batches.
 
-        What chance decides in tasks hangs on who is in one batch, so that tasks gets one as it is; only its prices,
-        and in a wild world all, are mixed.
+        Draws in tasks depend on the users in a batch, so tasks gets one whole batch. Only its price events are mixed,
+        or all of its events in a wild world.
         """
         if self.mixing is None or len(events) < 2:
             return [list(events)]

@@ -1,4 +1,4 @@
-"""What must hold of a world: after each step what is cheap, now and then everything."""
+"""The invariants of a world: the cheap ones after each step, all of them every few steps."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ NOT_TRIED_YET = "waits"
 
 
 def watch(world: "World") -> None:
-    """What must hold after every step, by what is new in the log and by the small tables."""
+    """Check the cheap invariants, by the new events of the log and the small tables."""
     world.follow_log()
     _watch_balances(world)
     _watch_tasks(world)
@@ -24,7 +24,7 @@ def watch(world: "World") -> None:
 
 
 def compare_tables(world: "World") -> None:
-    """All tasks and people against what their events say."""
+    """Compare all tasks and users with their events."""
     held = world.rows("SELECT task_id, number, assignee_id, status = 'completed' FROM tasks_tasks ORDER BY number")
     told = [(t.task_id, t.number, t.assignee_id, int(t.completed)) for t in world.model.numbers]
     require(held == told, "tasks_match_events", _first_difference(held, told))
@@ -34,7 +34,7 @@ def compare_tables(world: "World") -> None:
 
 
 def examine(world: "World") -> None:
-    """The doctor's whole examination, after consumers had their turn as before any doctor's."""
+    """Run the doctor's whole examination, after the consumers have caught up as before any doctor's."""
     world.until_done(world.backend.catch_up)
     with world.backend.runtime.reading(ANONYMOUS) as context:
         health = doctor(context)
@@ -43,7 +43,7 @@ def examine(world: "World") -> None:
 
 
 def dropped(world: "World") -> set[str]:
-    """The ids of the events that billing will never take."""
+    """Return the ids of the events that billing will never consume."""
     statement = "SELECT bus_log.id FROM bus_log JOIN bus_set_aside USING (sequence) WHERE consumer = 'billing'"
     return {event_id for (event_id,) in world.rows(statement)}
 

@@ -1,4 +1,4 @@
-"""What the log says, followed event by event in plain Python, and what must hold of each event as it comes."""
+"""A model that follows the log event by event in plain Python, and the rules for each event."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ Data = dict[str, Any]
 
 @dataclass(slots=True)
 class Person:
-    """Somebody as identity tells of them."""
+    """A user as identity's events describe it."""
 
     user_id: str
     username: str
@@ -34,7 +34,7 @@ class Person:
 
 @dataclass(slots=True)
 class Task:
-    """A task as its events tell of it."""
+    """A task as its events describe it."""
 
     task_id: str
     number: int
@@ -46,7 +46,7 @@ class Task:
 
 @dataclass
 class Model:
-    """The world as its log tells of it."""
+    """The world as its log describes it."""
 
     sequence: int = 0
     people: dict[str, Person] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Model:
     touched: set[str] = field(default_factory=set)
 
     def take(self, sequence: int, envelope: str) -> None:
-        """The next event; raises a violation where it contradicts those before it."""
+        """Apply the next event; raise a violation if it contradicts earlier ones."""
         require(sequence == self.sequence + 1, "log_without_gaps", f"{sequence} follows {self.sequence}")
         self.sequence = sequence
         event = decode(envelope)

@@ -1,7 +1,7 @@
-"""Where the simulation takes hold of the program: module attributes that the program looks up, replaced once.
+"""The patches that connect the program with the simulation: module attributes, replaced once.
 
-Transactions and the seeds of draws need none of that: the world gives its own through the runtime. Consumers come
-wrapped, so that they may fail, and command handlers, so that the ids that they make depend on the command.
+Transactions and the seeds of draws need no patch: the world passes its own through the runtime. The patches wrap
+consumers, so that they can fail, and command handlers, so that the ids that they make depend on the command.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ real_batch_events = bus_consumers.BATCH_EVENTS
 
 @contextmanager
 def living_in(world: "World") -> Iterator[None]:
-    """Let the program run in a world."""
+    """Run the program in a world within the block."""
     install()
     worlds.append(world)
     try:
@@ -40,7 +40,7 @@ def living_in(world: "World") -> Iterator[None]:
 
 
 def install() -> None:
-    """Take hold, once a process; outside a world everything is as it was."""
+    """Apply the patches, once per process; outside a world the program is unchanged."""
     if installed:
         return
     installed.append(True)

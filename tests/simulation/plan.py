@@ -1,4 +1,4 @@
-"""What happens in a world, from its seed alone."""
+"""The operations of a world, drawn from its seed alone."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -34,9 +34,9 @@ ONLY_WILD = {"drop": 30}
 
 
 class Operation(NamedTuple):
-    """A command or a disturbance; its numbers decide the details against the state that it meets.
+    """A command or a disturbance; its numbers decide the details, given the present state.
 
-    ``place`` is its place in the whole plan, which it keeps when others are left out.
+    ``place`` is its position in the whole plan; it does not change if others are left out.
     """
 
     place: int
@@ -47,10 +47,10 @@ class Operation(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The operations of a world, how often its commands are cut short, and whether anything goes.
+    """The operations of a world, how often its commands are interrupted, and whether it is wild.
 
-    A ``wild`` world is disturbed in ways that change what happens (a shuffle that fails, a fee that falls on a later
-    day), so that only its invariants count; any other ends like its undisturbed twin.
+    The disturbances of a ``wild`` world change its results (a shuffle fails, a fee is dated later), so that only its
+    invariants count. Any other world ends like its undisturbed twin.
     """
 
     seed: str
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 
 
 def plan(seed: str, length: int) -> Plan:
-    """The plan of a seed."""
+    """Return the plan of a seed."""
     chance = random.Random(seed)
     wild = chance.random() < 0.25
     cut_short = chance.choice((0.0, 0.5, 0.9, 0.97))
@@ -77,7 +77,7 @@ def plan(seed: str, length: int) -> Plan:
 
 
 def only(whole: Plan, places: Iterable[int]) -> Plan:
-    """The plan without all operations but those."""
+    """Return the plan with those operations only."""
     kept = set(places)
     return whole._replace(operations=tuple(each for each in whole.operations if each.place in kept))
 
@@ -94,7 +94,7 @@ def spell(places: Sequence[int]) -> str:
 
 
 def read_places(spelled: str) -> list[int]:
-    """The places that ``spell`` spelled."""
+    """Return the places that ``spell`` wrote."""
     found: list[int] = []
     for part in spelled.split(","):
         first, _, last = part.partition("-")

@@ -1,4 +1,4 @@
-"""One world from its seed to its verdict."""
+"""One world from its seed to its result."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ MEMORY = Path("/dev/shm")
 
 @dataclass(slots=True)
 class Verdict:
-    """How a world went; ``at`` is the place of the operation at which something did not hold, -1 at the end."""
+    """The result of a world; ``at`` is the place of the operation that broke an invariant, -1 at the end."""
 
     operations: int = 0
     commands: int = 0
@@ -38,7 +38,7 @@ class Verdict:
 
 @contextmanager
 def workshop() -> Iterator[Path]:
-    """A directory with a template home, in memory where there is such a place."""
+    """Yield a directory with a template home, in memory if possible."""
     with tempfile.TemporaryDirectory(prefix="popug-simulation-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         before, tempfile.tempdir = tempfile.tempdir, name
         found_template(Path(name) / "template")
@@ -57,7 +57,7 @@ def found_template(root: Path) -> None:
 
 
 def run(plan: Plan, shop: Path, *, real: bool = False, keep_state: bool = False) -> Verdict:
-    """Live through a plan and, unless it is wild, let an undisturbed twin repeat its commands."""
+    """Run a plan and, unless it is wild, let an undisturbed twin repeat its commands."""
     verdict = Verdict()
     began = time.perf_counter()
     world = World(plan, shop / "template", shop / f"world-{os.getpid()}", real=real)
@@ -89,10 +89,10 @@ def _live(world: World, plan: Plan, verdict: Verdict) -> None:
 
 
 def _undisturbed(world: World, shop: Path) -> State:
-    """The end of the same commands at the same instants, with nothing wrong.
+    """Return the end state of the same commands at the same instants, without faults.
 
-    Where the disturbed one was in haste, the twin lets consumers take several commands' events at once, too; where it
-    was not, they take them after each command.
+    If the disturbed world skipped consumers between commands, the twin does so, too; otherwise consumers catch up after
+    each command.
     """
     twin = World(world.plan, shop / "template", shop / f"twin-{os.getpid()}")
     try:

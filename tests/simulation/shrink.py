@@ -1,4 +1,4 @@
-"""Fewer operations that still break the same thing (delta debugging; Zeller and Hildebrandt, 2002)."""
+"""Fewer operations that still break the same invariant (delta debugging; Zeller and Hildebrandt, 2002)."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,9 +7,9 @@ Fails = Callable[[Sequence[int]], bool]
 
 
 def shrink(places: Sequence[int], fails: Fails, *, seconds: float) -> list[int]:
-    """A short part of the places for which ``fails`` holds, found within about that time.
+    """Return a short part of the places for which ``fails`` is true, within about that time.
 
-    Chunks are left out, half as large after each round in which none could be, down to single places.
+    It removes chunks; after a round in which no chunk could be removed, the chunks are half as large.
     """
     deadline = time.monotonic() + seconds
     kept = list(places)

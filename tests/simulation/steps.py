@@ -1,4 +1,4 @@
-"""What each kind of operation does to a world; the numbers of the operation choose among what there is."""
+"""The effect of each kind of operation on a world; the numbers of the operation choose their objects."""
 
 import random
 from collections.abc import Callable
@@ -30,13 +30,13 @@ MOST_PEOPLE = 20
 
 
 def add(world: "World", operation: Operation) -> None:
-    """Somebody adds a task."""
+    """A user adds a task."""
     jira = f"POPUG-{operation.b}" if operation.b % 3 == 0 else None
     world.command(operation, world.somebody(operation.a), AddTask(title=f"Task {operation.b}", jira_id=jira))
 
 
 def complete_own(world: "World", operation: Operation) -> None:
-    """Somebody completes a task of their own."""
+    """A user completes one of their own tasks."""
     open_tasks = [task for task in world.model.numbers if not task.completed]
     if open_tasks:
         task = open_tasks[operation.b % len(open_tasks)]
@@ -44,19 +44,19 @@ def complete_own(world: "World", operation: Operation) -> None:
 
 
 def complete_any(world: "World", operation: Operation) -> None:
-    """Somebody tries to complete whatever task, their own or not, there or not."""
+    """A user tries to complete any task, their own or not, existing or not."""
     number = 1 + operation.b % (len(world.model.numbers) + 1)
     world.command(operation, world.somebody(operation.a), CompleteTask(number=number))
 
 
 def shuffle(world: "World", operation: Operation) -> None:
-    """Mostly somebody who may shuffle does."""
+    """A user shuffles; mostly one with permission."""
     actor = world.boss() if operation.a % 4 else world.somebody(operation.b)
     world.command(operation, actor, ShuffleTasks())
 
 
 def hire(world: "World", operation: Operation) -> None:
-    """An admin registers somebody."""
+    """An admin registers a user."""
     if len(world.model.people) < MOST_PEOPLE:
         role = ("worker", "worker", "accountant", "manager")[operation.a % 4]
         name = f"p{operation.place}"
@@ -64,13 +64,13 @@ def hire(world: "World", operation: Operation) -> None:
 
 
 def import_tasks(world: "World", operation: Operation) -> None:
-    """Somebody imports tasks, some of them again."""
+    """A user imports tasks, some of them again."""
     lines = [NewTask(title=f"Line {(operation.b + n) % 40}") for n in range(1 + operation.a % 8)]
     world.command(operation, world.somebody(operation.b), ImportTasks(lines=[*lines]))
 
 
 def import_people(world: "World", operation: Operation) -> None:
-    """An admin registers several people at once."""
+    """An admin adds several users at once."""
     if len(world.model.people) < MOST_PEOPLE:
         names = [f"i{operation.place}-{n}" for n in range(1 + operation.a % 3)]
         people = [NewPerson(username=n, email=f"{n}@example.com", role=Role.WORKER) for n in names]
@@ -78,28 +78,28 @@ def import_people(world: "World", operation: Operation) -> None:
 
 
 def set_role(world: "World", operation: Operation) -> None:
-    """Somebody becomes something else."""
+    """A user gets another role."""
     if person := world.changeable(operation.a):
         role = list(Role)[operation.b % 4]
         world.command(operation, world.boss(), SetRole(username=person.username, role=role))
 
 
 def flip_active(world: "World", operation: Operation) -> None:
-    """Somebody leaves or comes back."""
+    """A user is deactivated or reactivated."""
     if person := world.changeable(operation.a):
         message = DeactivateUser if person.active else ActivateUser
         world.command(operation, world.boss(), message(username=person.username))
 
 
 def set_email(world: "World", operation: Operation) -> None:
-    """Somebody has another address."""
+    """A user gets another address."""
     if person := world.changeable(operation.a):
         email = f"{person.username}.{operation.b % 5}@example.com"
         world.command(operation, world.boss(), SetEmail(username=person.username, email=email))
 
 
 def close_day(world: "World", operation: Operation) -> None:
-    """Today or yesterday is closed; only in a wild world while something is wrong, for what comes late counts later."""
+    """Today or yesterday is closed; during a fault in a wild world only, since late events count later."""
     if not world.plan.wild:
         world.heal_everything()
     yesterday = operation.a % 3 > 0
@@ -120,7 +120,7 @@ def clock_back(world: "World", operation: Operation) -> None:
 
 
 def redeliver(world: "World", operation: Operation) -> None:
-    """The cursor goes back: what was done is delivered again."""
+    """The cursor moves back: done events are delivered again."""
     consumer = CONSUMERS[operation.a % len(CONSUMERS)]
     back = operation.b % (30 if operation.c % 10 else 500)
     with world.begun(world.backend.runtime.engine) as (connection, _):
@@ -130,18 +130,18 @@ def redeliver(world: "World", operation: Operation) -> None:
 
 
 def crash_soon(world: "World", operation: Operation) -> None:
-    """One of the next transactions meets a crash."""
+    """One of the next transactions crashes."""
     world.wrong.crash_in = 1 + operation.a % 6
     world.wrong.crash_where = ("before the cursor", "before the commit", "after the commit")[operation.b % 3]
 
 
 def outage(world: "World", operation: Operation) -> None:
-    """A consumer fails, whatever it is told."""
+    """A consumer fails on every event."""
     world.wrong.down.add(CONSUMERS[operation.a % len(CONSUMERS)])
 
 
 def poison(world: "World", operation: Operation) -> None:
-    """One subject, more often a new one, is more than one consumer can bear."""
+    """One consumer fails on one subject, mostly a new one."""
     subjects = [*world.model.people, *world.model.tasks]
     recent = subjects[-3:] if operation.b % 2 else subjects
     world.wrong.poisoned.add((CONSUMERS[operation.a % len(CONSUMERS)], recent[operation.c % len(recent)]))
@@ -155,33 +155,33 @@ def heal(world: "World", operation: Operation) -> None:
 
 
 def restart(world: "World", operation: Operation) -> None:
-    """The process ends and another begins."""
+    """The process ends and another one starts."""
     world.shut()
     world.open()
 
 
 def batch_size(world: "World", operation: Operation) -> None:
-    """Consumers take so many events at once."""
+    """Consumers process batches of that size."""
     world.wrong.batch_size = (1, 3, 7, 20, 100, ALL_AT_ONCE)[operation.a % 6]
 
 
 def mix(world: "World", operation: Operation) -> None:
-    """Deliveries are mixed between keys, or no more."""
+    """Deliveries are mixed between keys, or not any more."""
     world.wrong.mixing = random.Random(operation.b) if operation.a % 4 else None
 
 
 def catch_up(world: "World", operation: Operation) -> None:
-    """Consumers get their turn."""
+    """Consumers catch up."""
     world.until_done(lambda: world.backend.catch_up(include_not_due=operation.a % 2 == 0))
 
 
 def retry(world: "World", operation: Operation) -> None:
-    """Somebody tries all dead letters again."""
+    """A user retries all dead letters."""
     world.until_done(lambda: world.backend.perform_as(world.boss(), RetryDeadLetters()))
 
 
 def drop(world: "World", operation: Operation) -> None:
-    """Somebody gives a dead letter up; not what tasks has to know of people, or all about them would fail."""
+    """A user drops a dead letter; not one about users in tasks, or all their later events would fail."""
     rows = world.rows(
         "SELECT id, consumer, sequence FROM bus_set_aside WHERE state IN ('dead', 'retrying') AND"
         " (consumer <> 'tasks' OR subject NOT IN (SELECT user_id FROM identity_users)) ORDER BY id"

@@ -1,4 +1,4 @@
-"""A bit that flips in a page that is in use is noticed, or nothing that counts reads otherwise.
+"""A flipped bit in a used page is noticed, or no important value reads differently.
 
 A short run of ``python -m tests.simulation.bit_flips``, which takes 1,500.
 """

@@ -1,4 +1,4 @@
-"""A few processes at once on one home; ``python -m tests.simulation.concurrency`` lets fifty come."""
+"""A few concurrent processes on one home; ``python -m tests.simulation.concurrency`` runs fifty."""
 
 import sqlite3
 import subprocess

@@ -1,4 +1,4 @@
-"""A disk on which the program is killed, refused and forgotten; and that the harnesses see the bugs made for them."""
+"""Kills, disk errors and lost writes; and that the harnesses find the bugs planted for them."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ TRIALS = 20
 
 
 def or_skip(reason: NotPossible) -> None:
-    """Skip aloud; where all has to hold, in ``.ci/run``, that is a failure."""
+    """Skip with a reason; in ``.ci/run``, where everything must pass, fail instead."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"may not be skipped here: {reason}")
     pytest.skip(str(reason))
@@ -30,7 +30,7 @@ def or_skip(reason: NotPossible) -> None:
 
 @pytest.fixture(scope="module")
 def compiler(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Somewhere the shim can be compiled."""
+    """Require a compiler for the shim."""
     try:
         fault_shim.compile_shim(tmp_path_factory.mktemp("shim"))
     except NotPossible as reason:

@@ -1,4 +1,4 @@
-"""Companies that Hypothesis drives do what the rules say, and one that does not is found."""
+"""Companies driven by Hypothesis follow the rules, and one that does not is found."""
 
 from argparse import Namespace
 

@@ -1,4 +1,4 @@
-"""Companies in which everything that may go wrong does, and bugs that such companies bring to light."""
+"""Companies with every kind of fault, and the bugs that they find."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,11 +16,11 @@ from tests.simulation.shrink import shrink
 
 OPERATIONS = 20_000
 JOBS = 2
-FOUND_LATE = {"given-up-done-again"}  # after thousands of operations: `python -m tests.simulation --bugs` waits for it
+FOUND_LATE = {"given-up-done-again"}  # takes thousands of operations: `python -m tests.simulation --bugs` runs it
 
 
 def calm(name: str, length: int) -> Plan:
-    """A plan that ends like its undisturbed twin."""
+    """Return a plan that ends like its undisturbed twin."""
     return next(each for n in count() if not (each := plan(f"{name}:{n}", length)).wild)
 
 
@@ -90,7 +90,7 @@ def test_command_reports_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_dropped_event_is_not_done_by_redelivery() -> None:
-    """Found by the simulation: the cursor went back behind a dropped dead letter, and its effect came after all."""
+    """Found by the simulation: the cursor moved back behind a dropped dead letter, and its effect came after all."""
     kinds = ("outage", "catch_up", "add", "drop", "heal", "redeliver", "catch_up")
     numbers = {"outage": 0, "redeliver": 0, "drop": 0}
     steps = [Operation(n, kind, numbers.get(kind, 1), 29, 1) for n, kind in enumerate(kinds)]

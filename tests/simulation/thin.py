@@ -1,8 +1,8 @@
 """Transactions straight on sqlite3 behind the few methods of SQLAlchemy's connection that handlers use.
 
-SQLAlchemy costs five times what SQLite does, which a million operations cannot afford. The statements, the transactions
-and their order are the program's own; every few worlds run on the real engine, and one seed gives the same end state on
-both (a test says so).
+SQLAlchemy takes five times as long as SQLite, which is too slow for a million operations. The statements, the
+transactions and their order are the program's own. Every few worlds run on the real engine, and a test checks that one
+seed gives the same end state on both.
 """
 
 import re
@@ -102,7 +102,7 @@ class ThinResult:
 
 @cache
 def _lists_of(statement: TextClause) -> tuple[str, ...]:
-    """The names of the parameters that are lists."""
+    """Return the names of the parameters that are lists."""
     return tuple(name for name, bound in statement._bindparams.items() if bound.expanding)
 
 
@@ -128,7 +128,7 @@ class Savepoint:
 
 
 class ThinConnection:
-    """What handlers use of a SQLAlchemy connection."""
+    """The methods of a SQLAlchemy connection that handlers use."""
 
     def __init__(self, raw: sqlite3.Connection, *, writes: bool) -> None:
         self._raw = raw
@@ -147,12 +147,12 @@ class ThinConnection:
 
     @property
     def connection(self) -> "ThinConnection":
-        """What holds the driver's connection: this."""
+        """Return the holder of the driver's connection: this object."""
         return self
 
     @property
     def driver_connection(self) -> sqlite3.Connection:
-        """The driver's connection, for readers of very many rows."""
+        """Return the driver's connection, for readers of very many rows."""
         return self._raw
 
     def begin_nested(self) -> Savepoint:
@@ -163,7 +163,7 @@ class ThinConnection:
 
 
 def connect(database: Path) -> sqlite3.Connection:
-    """A connection with the program's settings, but for durability: nobody pulls the plug here."""
+    """Return a connection with the program's settings, except for durability, which this simulation does not test."""
     raw = sqlite3.connect(database, isolation_level=None, cached_statements=512)
     for pragma in PRAGMAS:
         raw.execute(pragma)
@@ -173,7 +173,7 @@ def connect(database: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(raw: sqlite3.Connection, *, writes: bool) -> Iterator[Any]:
-    """One transaction like the program's own."""
+    """Begin one transaction like the program's own."""
     raw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     try:
         yield ThinConnection(raw, writes=writes)
@@ -184,7 +184,7 @@ def transaction(raw: sqlite3.Connection, *, writes: bool) -> Iterator[Any]:
 
 
 def remember_statements() -> None:
-    """Let ``text`` parse each statement once; what it returns is never changed in place."""
+    """Let ``text`` parse each statement once; its result is never changed in place."""
     remembered = cache(sqlalchemy.text)
     for name, module in list(sys.modules.items()):
         if name.startswith("popug_cli.") and getattr(module, "text", None) is sqlalchemy.text:

@@ -1,8 +1,8 @@
-"""What a simulation finds."""
+"""A finding of a simulation."""
 
 
 class Violation(AssertionError):
-    """Something that must hold does not; ``name`` says what in one word."""
+    """A broken rule; ``name`` is its name in one word."""
 
     def __init__(self, name: str, detail: str) -> None:
         super().__init__(f"{name}: {detail}")
@@ -10,6 +10,6 @@ class Violation(AssertionError):
 
 
 def require(holds: bool, name: str, detail: object = "") -> None:
-    """Raise a violation unless it holds."""
+    """Raise a violation unless the condition is true."""
     if not holds:
         raise Violation(name, str(detail))

@@ -1,4 +1,4 @@
-"""A company that lives through a plan, watched after every step."""
+"""A company that runs a plan and is checked after every step."""
 
 import shutil
 import sqlite3
@@ -42,7 +42,7 @@ HEALING_ROUNDS = 20
 
 
 class Did(NamedTuple):
-    """A command as it was given, for the undisturbed twin to repeat."""
+    """A command of the world, for the undisturbed twin to repeat."""
 
     place: int
     at: datetime
@@ -51,7 +51,7 @@ class Did(NamedTuple):
 
 
 class WatchedLocal(LocalBackend):
-    """The way in, cut off before the consumers' turn where the world says so."""
+    """The backend, stopped before the consumers run if the world says so."""
 
     world: "World"
 
@@ -105,15 +105,15 @@ class World:
         self.follow_log()
         self._remember_what_is_done()
 
-    # What the program sees of the world.
+    # The program's access to the world.
 
     def reading(self, engine: Any) -> AbstractContextManager[Any]:
-        """One of the program's snapshots."""
+        """Begin one of the program's snapshots."""
         return transaction(engine, writes=False) if self.real else self._thin(writes=False)
 
     @contextmanager
     def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
-        """One of the program's write transactions, with the points at which it may crash."""
+        """Begin one of the program's write transactions, with the points at which it may crash."""
         self.handled = False
         self._delivering.clear()
         bus_consumers.BATCH_EVENTS = self.wrong.batch_size
@@ -125,7 +125,7 @@ class World:
         self._committed()
 
     def consumer_of(self, module: str) -> Consumer:
-        """A module's ear, wrapped."""
+        """Return a module's subscription, wrapped."""
         return self._consumers[module]
 
     def handle(self, handler: Callable[[Any, Any], Any], message: Any, context: Any) -> Any:
@@ -134,17 +134,17 @@ class World:
             return handler(message, context)
 
     def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
-        """Make the seed of a draw by its name; a second price of a task is another one."""
+        """Return the seed of a draw by its name; a second price of a task gets another one."""
         return self.chance.new_seed(purpose, subject, self._price_times(subject) if purpose == "price" else 0)
 
     def _price_times(self, task_id: str) -> int:
-        """How often a task was priced, what is not committed yet included."""
+        """Return how often a task was priced, uncommitted prices included."""
         priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
         return int(self.rows(priced, (task_id,))[0][0])
 
     @contextmanager
     def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
-        """A write transaction past everything that may go wrong."""
+        """Begin a write transaction that no fault disturbs."""
         if self.real:
             with write_transaction(engine) as begun:
                 yield begun
@@ -187,7 +187,7 @@ class World:
     # Steps.
 
     def step(self, operation: Operation) -> None:
-        """Do one operation, then look at everything."""
+        """Do one operation, then check the invariants."""
         self.steps += 1
         self.place_in_plan = operation.place
         STEPS[operation.kind](self, operation)
@@ -199,7 +199,7 @@ class World:
             examine(self)
 
     def repeat(self, did: Did) -> None:
-        """Do what the disturbed twin did, at the same instant; every tenth command at least catches up."""
+        """Repeat the disturbed twin's operation at the same instant; every tenth command at least catches up."""
         self.decide()
         self.clock.instant = did.at
         self.place_in_plan = did.place
@@ -211,7 +211,7 @@ class World:
         self.follow_log()
 
     def finish(self) -> None:
-        """Heal everything, retry what was given up, catch up, and look once more."""
+        """Remove all faults, catch up, and check everything."""
         self.heal_everything()
         watch(self)
         compare_tables(self)
@@ -220,12 +220,12 @@ class World:
         examine(self)
 
     def close(self) -> None:
-        """Let go of the home."""
+        """Close the home."""
         self.shut()
         shutil.rmtree(self.root)
 
     def heal_everything(self) -> None:
-        """Nothing is wrong any more and nothing waits."""
+        """Remove every fault and let every waiting event be consumed."""
         self.wrong.heal()
         self.cut_short = False
         for _ in range(HEALING_ROUNDS):
@@ -239,7 +239,7 @@ class World:
     # Performing.
 
     def command(self, operation: Operation, actor: Principal, message: Message[Any]) -> None:
-        """Perform as a person would, who tries again only what surely was not done."""
+        """Perform as a user would, who retries only what surely was not done."""
         self.decide()
         composed = isinstance(message, CloseDay)
         self.cut_short = not composed and operation.c % 1000 < self.plan.cut_short * 1000
@@ -274,7 +274,7 @@ class World:
             require(not mine, "the_holder_may_complete", f"#{task.number}")
 
     def until_done(self, work: Callable[[], object]) -> None:
-        """Do something again until no crash comes between."""
+        """Repeat work until no crash interrupts it."""
         while True:
             try:
                 work()
@@ -284,7 +284,7 @@ class World:
                 return
 
     def decide(self) -> None:
-        """Let tasks draw now what it has to, where a later moment might give it other people or another day."""
+        """Let tasks make its due draws now, since a later moment might have other users or another date."""
         if self.plan.wild or not self.model.undecided:
             return
         self.until_done(lambda: self.backend.write(CompleteTask(number=1), OPERATOR, lambda context: None))
@@ -292,13 +292,13 @@ class World:
         self.model.undecided = False
 
     def _restart_after_crash(self) -> None:
-        """Begin anew; of what was opened only the file and its settings are kept, for opening them is slow."""
+        """Restart; only the open file and its settings are kept, since opening them is slow."""
         kept = self.backend.runtime
         self._open_place()
         self.backend.__dict__["runtime"] = kept
 
     def open(self) -> None:
-        """Begin as a new process."""
+        """Start as a new process."""
         self._open_place()
         self._raw = thin.connect(self.root / "popug.db")
 
@@ -317,42 +317,42 @@ class World:
     def _warned(self, sentence: str) -> None:
         require(not sentence.startswith("What follows"), "no_fault_of_the_place", sentence)
 
-    # People.
+    # Users.
 
     def boss(self) -> Principal:
-        """The admin, who stays."""
+        """Return the admin, who is never changed."""
         return _principal(next(iter(self.model.people.values())))
 
     def somebody(self, number: int) -> Principal:
-        """Somebody active."""
+        """Return an active user."""
         active = [person for person in self.model.people.values() if person.active]
         return _principal(active[number % len(active)])
 
     def person(self, user_id: str) -> Principal:
-        """Somebody by id."""
+        """Return a user by id."""
         return _principal(self.model.people[user_id])
 
     def _named(self, username: str) -> Principal:
         return _principal(next(p for p in self.model.people.values() if p.username == username))
 
     def changeable(self, number: int) -> Person | None:
-        """Somebody whose standing may change: two workers and an accountant stay, but in a wild world."""
+        """Return a user who may be changed: two workers and an accountant stay, except in a wild world."""
         others = list(self.model.people.values())[1 if self.plan.wild else FOUNDERS :]
         return others[number % len(others)] if others else None
 
     # Watching.
 
     def rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        """What stands in the database."""
+        """Return rows of the database."""
         assert self._raw is not None
         return self._raw.execute(statement, parameters).fetchall()
 
     def head(self) -> int:
-        """The position of the last event."""
+        """Return the position of the last event."""
         return int(self.rows("SELECT coalesce(max(sequence), 0) FROM bus_log")[0][0])
 
     def follow_log(self) -> None:
-        """Let the model take what is new."""
+        """Let the model apply new events."""
         for sequence, envelope in self.rows(
             "SELECT sequence, envelope FROM bus_log WHERE sequence > ? ORDER BY sequence", (self.model.sequence,)
         ):

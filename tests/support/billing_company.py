@@ -1,4 +1,4 @@
-"""A counting house: a company in which nothing happens but the events that are told, and where billing listens."""
+"""A company of published events only, in which billing is the only consumer."""
 
 import sqlite3
 from contextlib import closing
@@ -41,7 +41,7 @@ LEDGER = ("billing_accounts", "billing_tasks", "billing_entries", "billing_accou
 
 @cache
 def migrated() -> bytes:
-    """An empty database with every table, made once."""
+    """Return an empty database with every table, made once."""
     with TemporaryDirectory() as folder:
         home = Home(Path(folder))
         migrate.create(home)
@@ -50,7 +50,7 @@ def migrated() -> bytes:
 
 
 class BillingCompany:
-    """Billing on a file of its own; people are called as their ids, tasks as their ids."""
+    """Billing on a file; users and tasks are called by their ids."""
 
     def __init__(self, folder: Path, time_zone: str = "Europe/Berlin", clock: SetClock | None = None) -> None:
         self.clock = clock or SetClock()
@@ -160,7 +160,7 @@ def completed_by(task_id: str, assignee: str, at: datetime) -> TaskCompleted:
 
 
 def check_books(rows: Any) -> None:
-    """Every invariant of the ledger, computed from its entries alone; ``rows`` runs a statement."""
+    """Check every invariant of the ledger, computed from its entries alone; ``rows`` runs a statement."""
     entries = rows("SELECT * FROM billing_entries ORDER BY business_date, position")
     balances: dict[str, int] = {}
     ends: dict[tuple[str, str], int] = {}

@@ -1,4 +1,4 @@
-"""A toy consumer with effects in a table of its own, on a real home, for tests of the bus."""
+"""A toy consumer with a table of effects, on a real home, for tests of the bus."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from tests.support.company import SeededChance, SetClock
 
 @dataclass
 class BusFixture:
-    """A home with one consumer that writes down what it takes, and fails for the subjects that are told to."""
+    """A home with one consumer that records what it consumes, and fails for the subjects in `failing`."""
 
     root: Path
     name: str = "toy"
@@ -36,12 +36,12 @@ class BusFixture:
             )
 
     def publish(self, *subjects: str) -> list[str]:
-        """Publish one registration a subject in one transaction; the ids of the events come back."""
+        """Publish one registration for each subject in one transaction. Return the ids of the events."""
         with self.runtime.writing(OPERATOR) as context:
             return [context.events.publish(registration(subject)) for subject in subjects]
 
     def append_unlinked(self, envelope: str) -> None:
-        """Append a row with nothing but an envelope, as tests and migrations may."""
+        """Append a row with an envelope only, as tests and migrations may."""
         with self.runtime.writing(OPERATOR) as context:
             context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
 
@@ -49,7 +49,7 @@ class BusFixture:
         return catch_up(self.runtime, [self.consumer], include_not_due=include_not_due)
 
     def effects(self) -> list[str]:
-        """The subjects taken, in the order in which they were."""
+        """Return the consumed subjects, in order."""
         return [str(row["subject"]) for row in self.rows("SELECT subject FROM toy_effects ORDER BY position")]
 
     def rows(self, statement: str) -> list[dict[str, object]]:
@@ -71,7 +71,7 @@ class BusFixture:
 
 
 def registration(subject: str) -> UserRegistered:
-    """Somebody whose id and name are the subject."""
+    """Return the registration of a user whose id and name are the subject."""
     return UserRegistered(user_id=subject, username=subject, email=f"{subject}@example.com", role=Role.WORKER)
 
 
@@ -80,7 +80,7 @@ NO_SPACE = OSError(28, "No space left on device")
 
 @dataclass
 class RecordingConsumer:
-    """A consumer that remembers the portions in which it was given events, and the position that it was told."""
+    """A consumer that records its batches of events and the end position of each."""
 
     name: str
     event_types: tuple[type[Event], ...] = (UserRegistered,)

@@ -1,4 +1,4 @@
-"""A certificate for a test's own server."""
+"""A certificate for the server of a test."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(file: Path) -> Path:
-    """Write a certificate for localhost that nobody has signed, and its key."""
+    """Write a self-signed certificate for localhost and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     certificate = (

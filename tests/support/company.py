@@ -1,4 +1,4 @@
-"""A company on a temporary home, driven in process, with a clock and chance that the test decides."""
+"""A company on a temporary home, driven in process, with a clock and randomness that the test controls."""
 
 import os
 import random
@@ -37,7 +37,7 @@ class SetClock:
 
 @dataclass
 class SeededChance:
-    """Chance that repeats itself for the same seed."""
+    """Randomness that repeats for the same seed."""
 
     seed: int = 1
     _random: random.Random = field(init=False)
@@ -50,7 +50,7 @@ class SeededChance:
 
 
 def _lay_tables(home: Home) -> None:
-    """Give a new home the empty tables that the migrations make, which take ten times as long as a copy."""
+    """Copy the empty tables into a new home, since the migrations take ten times as long as a copy."""
     from tests.support.billing_company import migrated
 
     if not home.root.exists():
@@ -61,7 +61,7 @@ def _lay_tables(home: Home) -> None:
 
 @contextmanager
 def _cheap_hashes() -> Iterator[None]:
-    """Let what reads the settings now hash passwords at a tenth of the usual cost, unless the test says otherwise."""
+    """Let settings that are read from now on make password hashes ten times cheaper, unless the test sets them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CHEAP_HASHES.items():
             patch.setenv(name, os.environ.get(name, value))
@@ -70,7 +70,7 @@ def _cheap_hashes() -> Iterator[None]:
 
 @dataclass
 class InProcess:
-    """A company with an admin called ``boss``; ``act`` performs as somebody without a token."""
+    """A company with an admin called ``boss``; ``act`` performs a message as a user, without a token."""
 
     root: Path
     time_zone: str = "Europe/Berlin"

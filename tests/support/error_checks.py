@@ -1,4 +1,4 @@
-"""What every refusal owes to whoever reads it: a sentence, a way out that can be typed, details for a program."""
+"""Check every refusal: a sentence, a hint that can be typed, and details for a program."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ COMMAND_LINE = re.compile(r"`([^`]+)`")
 def refused(
     code: str, exit_status: int, details: dict[str, Any] | None = None
 ) -> Iterator[pytest.ExceptionInfo[PopugError]]:
-    """What is done inside is refused so, in words that help; ``details`` are exactly these where they are given."""
+    """Expect the block to be refused in this way; if ``details`` are given, they must be exactly these."""
     with pytest.raises(PopugError) as error:
         yield error
     assert (error.value.code, error.value.exit_status) == (code, exit_status)

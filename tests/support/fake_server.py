@@ -1,4 +1,4 @@
-"""A server that says what a test wants it to say, and remembers what it was asked."""
+"""A server that sends the replies that a test gives it, and records its requests."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ LONGEST_WAIT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came in."""
+    """A received request."""
 
     method: str
     target: str
@@ -33,7 +33,7 @@ def answer(
     version: str | None = __version__,
     **fields: str,
 ) -> bytes:
-    """A whole answer with a JSON document."""
+    """Return a complete answer with a JSON document."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     given = {"Content-Type": kind, "Content-Length": str(len(body)), "Popug-Time-Zone": "Europe/Berlin"}
     if version is not None:
@@ -43,19 +43,19 @@ def answer(
 
 
 def head(status: int, fields: dict[str, str]) -> bytes:
-    """The beginning of an answer."""
+    """Return the head of an answer."""
     lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 def problem(code: str, exit_status: int, status: int, **more: Any) -> bytes:
-    """A problem document."""
+    """Return an answer with a problem document."""
     document = {"type": f"urn:popug:error:{code}", "code": code, "detail": "It is so.", "exit_status": exit_status}
     return answer(document | more, status, kind="application/problem+json")
 
 
 class FakeServer:
-    """Listens on a Unix socket; each request gets the next reply, the last one for ever. An empty reply hangs up."""
+    """A server on a Unix socket; each request gets the next reply, the last one always. An empty reply hangs up."""
 
     def __init__(self, path: Path, replies: Iterable[Reply], *, health: Reply | None = None) -> None:
         self.path = path
@@ -109,7 +109,7 @@ class FakeServer:
 
 
 def read_request(stream: Any, number: int) -> Asked | None:
-    """One request, whole; None where the other side has hung up."""
+    """Read one request; return None if the client has hung up."""
     first = stream.readline().decode()
     if not first:
         return None
@@ -123,7 +123,7 @@ def read_request(stream: Any, number: int) -> Asked | None:
 
 
 def saying(*pieces: bytes, then: Callable[[], None] = lambda: None) -> Reply:
-    """A reply in pieces, and then hanging up, without the lengths being right."""
+    """Return a reply in pieces with a wrong length, which then hangs up."""
 
     def reply(connection: socket.socket) -> None:
         for piece in pieces:

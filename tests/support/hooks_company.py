@@ -1,4 +1,4 @@
-"""A company with hooks, and what the tests of hooks do with it."""
+"""A company with hooks, and helpers for the tests of hooks."""
 
 import json
 import time
@@ -29,7 +29,7 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
 
 
 def hook(company: InProcess, name: str, script: str, mode: int = 0o755) -> Path:
-    """Put a hook into the home; what happens from now on is for it."""
+    """Put a hook into the home; it gets every event from now on."""
     path = company.root / "hooks" / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(mode)
@@ -68,7 +68,7 @@ def wait_for(path: Path) -> None:
 
 
 def is_gone(file: Path) -> bool:
-    """Whether a process is not there any more; one that nobody has buried is gone, too."""
+    """Return whether a process has ended; a zombie has ended, too."""
     status = Path(f"/proc/{file.read_text().strip()}/status")
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:

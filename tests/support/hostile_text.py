@@ -1,4 +1,4 @@
-"""Text that would take a terminal over if it were let through: a corpus by hand, and any amount of it by chance."""
+"""Text that would take over a terminal: a written corpus, and any amount of random text."""
 
 import random
 import unicodedata
@@ -28,7 +28,7 @@ ACTED_ON = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def hostile_texts(count: int, seed: int = 4) -> list[str]:
-    """So many different texts, the corpus by hand among them; none is empty and none holds a lone surrogate."""
+    """Return that many different texts, including the corpus; none is empty and none has a lone surrogate."""
     texts = dict.fromkeys(LITERALS)
     for text in _by_chance(random.Random(seed)):
         if len(texts) >= count:
@@ -47,5 +47,5 @@ def _by_chance(chance: random.Random) -> Iterator[str]:
 
 
 def raw_characters(printed: str) -> set[str]:
-    """What a terminal would act on, or show nothing for, in what was printed; the ends of lines are allowed."""
+    """Return the characters of an output that control a terminal or are invisible, except line ends."""
     return {character for character in set(printed) - {"\n"} if unicodedata.category(character) in ACTED_ON}

@@ -1,4 +1,4 @@
-"""A company whose passwords are cheap to hash, and short words for what the tests of identity ask."""
+"""A company whose passwords are cheap to hash, and shortcuts for the tests of identity."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ CHEAP = {"POPUG_IDENTITY_ARGON2_MEMORY_KIB": "8192", "POPUG_IDENTITY_ARGON2_TIME
 
 
 class People(InProcess):
-    """Boss the admin, Mira the manager, Asya the accountant and Kesha the worker; Kesha has the password too."""
+    """Boss the admin, Mira the manager, Asya the accountant and Kesha the worker; Kesha has the same password."""
 
     def __post_init__(self) -> None:
         if self.root.exists():
@@ -49,7 +49,7 @@ class People(InProcess):
             return False
 
     def events(self, after: int = 0) -> list[str]:
-        """``name actor`` of each event after a position, the module's own only."""
+        """Return ``name actor`` of each event of the module after a position."""
         return [
             f"{row['type'].split('.')[2]} {row['actor']}"
             for row in self.rows(
@@ -59,7 +59,7 @@ class People(InProcess):
         ]
 
     def published_events(self, after: int) -> list[tuple[str, dict[str, Any]]]:
-        """Name and data of each event after a position, the module's own only."""
+        """Return name and data of each event of the module after a position."""
         rows = self.rows(f"SELECT type, envelope FROM bus_log WHERE sequence > {after} ORDER BY sequence")
         events = [(row["type"].split("."), msgspec.json.decode(row["envelope"])["data"]) for row in rows]
         return [(kind[2], data) for kind, data in events if kind[1] == "identity"]
@@ -69,7 +69,7 @@ class People(InProcess):
 
 
 def settle(root: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> People:
-    """The people of the template in a home of their own; a copy takes a tenth of the time of founding it."""
+    """Copy the template of a company into a home; a copy takes a tenth of the time of creating it."""
     for variable, value in CHEAP.items():
         monkeypatch.setenv(variable, value)
     if not template.exists():

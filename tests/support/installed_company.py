@@ -40,7 +40,7 @@ time_machine.travel(offset, tick=True).start()
 
 @dataclass(frozen=True)
 class Result:
-    """What one process left behind: its exit code and its two streams."""
+    """The result of a process: its exit code and its two streams."""
 
     command: tuple[str, ...]
     code: int
@@ -49,29 +49,29 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """The one JSON document on stdout."""
+        """Return the one JSON document on stdout."""
         return json.loads(self.stdout)
 
     @property
     def error(self) -> Json:
-        """The error on stderr, as `--json` gives it."""
+        """Return the error on stderr, as `--json` gives it."""
         error = json.loads(self.stderr)["error"]
         assert isinstance(error, dict)
         return error
 
     def ok(self) -> Any:
-        """The JSON answer of a command that must have succeeded."""
+        """Return the JSON answer of a command that must have succeeded."""
         assert self.code == 0, self
         return self.json
 
     def refused(self, code: int, error: str) -> Json:
-        """The error of a command that must have been refused in just this way."""
+        """Return the error of a command that must have been refused with this exit code and code."""
         self.refused_with_exit(code)
         assert self.error["code"] == error, self
         return self.error
 
     def refused_with_exit(self, code: int) -> Json:
-        """The error of a command that must have ended with this code and a whole error object."""
+        """Return the error of a command that must have ended with this exit code and a complete error object."""
         assert "Traceback" not in self.stderr, self
         assert self.code == code, self
         assert self.stdout == "", self
@@ -81,15 +81,15 @@ class Result:
 
 
 def midday_zone() -> str:
-    """A zone where it is now between 12:00 and 13:00, so that no test runs into midnight."""
+    """Return a zone whose time is now between 12:00 and 13:00, so that no test passes midnight."""
     hours_east = 12 - datetime.now(UTC).hour
     return f"Etc/GMT{-hours_east:+d}" if hours_east else "Etc/UTC"
 
 
 class Company:
-    """A home in a temporary folder, the people hired into it, and their sessions.
+    """A home in a temporary folder, its users, and their sessions.
 
-    Where ``is_served``, a server holds the home of each, with the clock that the company has.
+    If ``is_served``, a server holds the home of each company, with the company's clock.
     """
 
     is_served: ClassVar[bool] = False
@@ -113,13 +113,13 @@ class Company:
 
     @property
     def clock_offset(self) -> timedelta:
-        """How far the program's clock is ahead of the machine's."""
+        """Return how far the program's clock is ahead of the machine's."""
         return self._clock_offset
 
     @clock_offset.setter
     def clock_offset(self, offset: timedelta) -> None:
         self._clock_offset = offset
-        self._tokens.clear()  # a session of another day need not be good on this one
+        self._tokens.clear()  # a session of another day may have expired
 
     def it_is(self, local: str) -> None:
         """Move the program's clock to a local time of the company, such as `2031-03-03 10:00`."""
@@ -127,17 +127,17 @@ class Company:
         self.clock_offset = then.astimezone(UTC) - datetime.now(UTC)
 
     def now(self) -> datetime:
-        """The time that the program sees, in the company's zone."""
+        """Return the program's time, in the company's zone."""
         return (datetime.now(UTC) + self._clock_offset).astimezone(ZoneInfo(self.zone))
 
     def today(self, plus_days: int = 0) -> str:
-        """The company's date as ISO text."""
+        """Return the company's date as ISO text."""
         return (self.now().date() + timedelta(days=plus_days)).isoformat()
 
     # --- processes ----------------------------------------------------------------------------
 
     def environment(self, as_user: str | None = None, env: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The whole environment of a process; of the machine's own only coverage passes through."""
+        """Return the environment of a process; only coverage is inherited."""
         built = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
         built |= {
             "POPUG_HOME": str(self.home),
@@ -163,7 +163,7 @@ class Company:
         env: Mapping[str, str] | None = None,
         as_json: bool = True,
     ) -> Result:
-        """One command in a process of its own; without a user it has only the session file."""
+        """Run one command in its own process; without a user it has only the session file."""
         asked = (*args, "--json") if as_json else args
         self.be_served()
         done = subprocess.run(
@@ -184,24 +184,24 @@ class Company:
                 self.residence.ensure(PROGRAM, self.environment())
 
     def run_all(self, asked: Iterable[tuple[str | None, Sequence[str]]]) -> list[Result]:
-        """Several commands side by side, each `(user, arguments)`; the results in their order."""
+        """Run several commands in parallel, each `(user, arguments)`. Return the results in their order."""
         commands = list(asked)
         self.log_in_all(user for user, _ in commands if user is not None)
         with ThreadPoolExecutor(WORKERS_AT_ONCE) as pool:
             return list(pool.map(lambda command: self.run(*command[1], as_user=command[0]), commands))
 
     def ask(self, as_user: str, *args: str) -> Any:
-        """The JSON answer to a command that must succeed."""
+        """Return the JSON answer to a command that must succeed."""
         return self.run(*args, as_user=as_user).ok()
 
     def ask_all(self, asked: Iterable[tuple[str | None, Sequence[str]]]) -> list[Any]:
-        """The JSON answers of commands that must all succeed, run side by side."""
+        """Run commands in parallel that must all succeed. Return their JSON answers."""
         return [result.ok() for result in self.run_all(asked)]
 
     # --- people -------------------------------------------------------------------------------
 
     def init(self, admin: str = "ada") -> Json:
-        """Set the company up; the admin is logged in by it."""
+        """Create the company, which logs the admin in."""
         self.answer_of_init = self.run(
             "init", "--admin", admin, "--email", email_of(admin), "--time-zone", self.zone,
             "--password-stdin", input=PASSWORD + "\n",
@@ -210,7 +210,7 @@ class Company:
         return self.answer_of_init
 
     def hire(self, name: str, role: str, by: str = "ada") -> Json:
-        """Register a person with the password that everybody here has."""
+        """Register a user with the password that all users have here."""
         user: Json = self.run(
             "user", "add", name, "--email", email_of(name), "--role", role, "--password-stdin",
             as_user=by, input=PASSWORD + "\n",
@@ -219,12 +219,12 @@ class Company:
         return user
 
     def hire_all(self, roles: Mapping[str, str]) -> None:
-        """Hire several people, given as `{name: role}`."""
+        """Add several users, given as `{name: role}`."""
         for name, role in roles.items():
             self.hire(name, role)
 
     def token(self, name: str) -> str:
-        """A token of this person, got by logging in once at each setting of the clock."""
+        """Return a token of this user; log in once for each setting of the clock."""
         with self._lock:
             token = self._tokens.get(name)
         if token is None:
@@ -234,19 +234,19 @@ class Company:
         return token
 
     def log_in(self, name: str, password: str = PASSWORD) -> str:
-        """A new token of this person; nothing is stored by it."""
+        """Return a new token of this user without storing it."""
         result = self.run("login", name, "--password-stdin", "--print-token", input=password + "\n", as_json=False)
         assert result.code == 0, result
         return result.stdout.strip()
 
     def log_in_again(self, name: str) -> None:
-        """Take a new token for this person, since the old one has ended."""
+        """Take a new token for this user, since the old one is revoked."""
         with self._lock:
             self._tokens.pop(name, None)
         self.token(name)
 
     def log_in_all(self, names: Iterable[str]) -> None:
-        """Log several people in side by side."""
+        """Log several users in, in parallel."""
         with ThreadPoolExecutor(WORKERS_AT_ONCE) as pool:
             list(pool.map(self.token, sorted(set(names))))
 
@@ -263,45 +263,45 @@ class Company:
         return task
 
     def tasks(self, as_user: str = "ada") -> list[Json]:
-        """All tasks of the company, by number."""
+        """Return all tasks of the company, by number."""
         answer = self.ask(as_user, "tasks", "list", "--all", "--limit", "1000")
         assert answer["total"] == len(answer["tasks"])
         tasks: list[Json] = answer["tasks"]
         return tasks
 
     def statement(self, as_user: str, name: str, *args: str) -> Json:
-        """Somebody's statement, of today unless the arguments say more."""
+        """Return the statement of a user, of today unless the arguments say more."""
         answer: Json = self.ask(as_user, "statement", name, *args)
         return answer
 
     def balance_cents(self, as_user: str, name: str, *args: str) -> int:
-        """Somebody's balance."""
+        """Return the balance of a user."""
         balance = self.ask(as_user, "balance", name, *args)["balance_cents"]
         assert type(balance) is int
         return balance
 
     def import_tasks(self, as_user: str, titles: Iterable[str]) -> Json:
-        """Create many tasks by one process."""
+        """Create many tasks with one process."""
         file = self.write_lines(({"title": title} for title in titles), name="tasks.jsonl")
         answer: Json = self.ask(as_user, "tasks", "import", str(file))
         return answer
 
     def write_lines(self, lines: Iterable[Json | str], name: str) -> Path:
-        """A file of JSON lines beside the home; a text is written as it is."""
+        """Write a file of JSON lines next to the home; a text is written as it is."""
         file = self.folder / name
         texts = (line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines)
         file.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
         return file
 
     def mails(self) -> list[EmailMessage]:
-        """What lies delivered in the Maildir of the home."""
+        """Return the mails that were delivered to the Maildir of the home."""
         files = sorted([*self.home.glob("mail/new/*"), *self.home.glob("mail/cur/*")])
         return [read_mail(file) for file in files]
 
     # --- copies -------------------------------------------------------------------------------
 
     def copy_to(self, folder: Path) -> "Company":
-        """The same company in another folder: home, keys and tokens, but no session file."""
+        """Copy the company into another folder: home, keys and tokens, but no session file."""
         copy = Company(folder, self.zone)
         self.residence.end()
         shutil.copytree(self.home, copy.home)
@@ -312,7 +312,7 @@ class Company:
         return copy
 
     def _clock_folder(self) -> Path:
-        """The folder whose `sitecustomize` shifts the clock of a Python that starts with it."""
+        """Write the folder whose `sitecustomize` shifts the clock of a Python process that starts with it."""
         folder = self.folder / "clock"
         folder.mkdir(exist_ok=True)
         file = folder / "sitecustomize.py"
@@ -322,17 +322,17 @@ class Company:
 
 
 def email_of(name: str) -> str:
-    """The address that a person gets here."""
+    """Return the address of a user."""
     return f"{name}@popug.example"
 
 
 def pick(answer: Json, *keys: str) -> Json:
-    """What the contract names of an answer, which may carry more."""
+    """Return the fields of an answer that the contract names; it may have more."""
     return {key: answer[key] for key in keys}
 
 
 def day_figures(day: Json) -> Json:
-    """The contract's `day` out of an answer about a day."""
+    """Return the contract's `day` of an answer about a day."""
     return pick(
         day, "business_date", "closed", "fees_cents", "rewards_cents", "income_cents", "payouts_cents",
         "paid_count", "in_red_count",
@@ -340,32 +340,32 @@ def day_figures(day: Json) -> Json:
 
 
 def payouts_of(day: Json) -> list[tuple[str, int]]:
-    """Who was paid how much at the close of a day, by name."""
+    """Return the name and amount of each payout at the close of a day."""
     return sorted((payout["username"], payout["amount_cents"]) for payout in day["payouts"])
 
 
 def day_of(income: Json, date: str) -> Json:
-    """The figures of one day out of the answer of `income`."""
+    """Return the figures of one day from the answer of `income`."""
     days = [day for day in income["days"] if day["business_date"] == date]
     assert len(days) == 1, income
     return day_figures(days[0])
 
 
 def receiver_of(mail: EmailMessage) -> str:
-    """The bare address that a mail goes to."""
+    """Return the bare address of a mail's receiver."""
     (address,) = mail["To"].addresses
     return str(address.addr_spec)
 
 
 def read_mail(file: Path) -> EmailMessage:
-    """A message of the Maildir, parsed."""
+    """Return a message of the Maildir, parsed."""
     message = BytesParser(policy=policy.default).parsebytes(file.read_bytes())
     assert isinstance(message, EmailMessage)
     return message
 
 
 def parts_of(mail: EmailMessage) -> tuple[str, str]:
-    """The text and the HTML of a multipart message."""
+    """Return the text and the HTML of a multipart message."""
     text, html = mail.get_body(("plain",)), mail.get_body(("html",))
     assert mail.is_multipart()
     assert text is not None
@@ -374,14 +374,14 @@ def parts_of(mail: EmailMessage) -> tuple[str, str]:
 
 
 def shows_dollars(text: str, cents: int) -> bool:
-    """Whether a text shows this sum of whole dollars: `$14`, `-$7`."""
+    """Return whether a text contains this sum of whole dollars: `$14`, `-$7`."""
     assert cents % 100 == 0
     sign = "-" if cents < 0 else "(?<!-)"
     return re.search(rf"{sign}\${abs(cents) // 100}(?:\.00)?(?![\d.]*\d)", text) is not None
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder with its content, so that a change of anything is seen."""
+    """Return every path below a folder with its content, for the comparison with a later state."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -389,6 +389,6 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 
 
 def days_between(first: str, last: str) -> list[str]:
-    """The ISO dates from the first to the last, both included."""
+    """Return the ISO dates from the first to the last, both included."""
     start, end = date.fromisoformat(first), date.fromisoformat(last)
     return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]

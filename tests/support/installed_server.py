@@ -1,4 +1,4 @@
-"""A server that holds the home of a company under test, so that all its commands go through the socket."""
+"""A server that holds the home of a company under test, so that all its commands use the socket."""
 
 import socket
 import subprocess
@@ -12,7 +12,7 @@ END_SECONDS = 60
 
 
 class Residence:
-    """At most one server of one home; it is started anew where its environment is to be another."""
+    """At most one server of one home; it is restarted when its environment changes."""
 
     def __init__(self, home: Path, log: Path) -> None:
         self._socket = home / "popug.sock"
@@ -22,7 +22,7 @@ class Residence:
         self._environment: Mapping[str, str] = {}
 
     def ensure(self, program: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Have a server in this environment; none where there is no company, or none that can be served."""
+        """Have a server in this environment; have none if there is no company or the company cannot be served."""
         if self.is_there and environment == self._environment:
             return
         self.end()
@@ -38,11 +38,11 @@ class Residence:
 
     @property
     def is_there(self) -> bool:
-        """Whether the process lives."""
+        """Return whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
     def end(self) -> None:
-        """End the server, which has to do so by itself."""
+        """End the server, which must end by itself."""
         process, self._process = self._process, None
         if process is not None:
             process.terminate()

@@ -1,4 +1,4 @@
-"""A company with a few days behind it, and the sqlite3 shell of somebody who would rather have another history."""
+"""A company with a few days of history, and the sqlite3 shell of a user who tampers with it."""
 
 import sqlite3
 from contextlib import closing
@@ -12,11 +12,11 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.tasks import AddTask, CompleteTask, GetTask, ShuffleTasks
 from tests.support.company import InProcess, SeededChance, SetClock
 
-PAYING_SEED = 16  # of those by which both closed days have a payout
+PAYING_SEED = 16  # with these, both closed days have a payout
 
 
 def company_with_a_past(root: Path) -> InProcess:
-    """Three people, six tasks, a shuffle, some completions, and the first two days closed."""
+    """Three users, six tasks, a shuffle, some completions, and the first two days closed."""
     company = InProcess(root, chance=SeededChance(PAYING_SEED))
     for name in ("kesha", "gosha", "ara.b-c_d"):
         company.hire(name)
@@ -34,7 +34,7 @@ def company_with_a_past(root: Path) -> InProcess:
 
 
 def copy_of(company: InProcess, root: Path) -> InProcess:
-    """The same company on a file of its own."""
+    """Return a copy of the company on another file."""
     root.mkdir()
     with (
         closing(sqlite3.connect(company.root / "popug.db")) as source,
@@ -53,7 +53,7 @@ def complete(company: InProcess, number: int) -> None:
 
 
 def tamper(company: InProcess, *statements: str) -> None:
-    """What the shell can do: no trigger and no foreign key stands in the way."""
+    """Run SQL as the shell can: without triggers and foreign keys."""
     company.backend.runtime.engine.dispose()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
         triggers = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]

@@ -1,4 +1,4 @@
-"""A company in which only payouts happen."""
+"""A company of payouts only."""
 
 from collections.abc import Callable
 from datetime import date
@@ -27,7 +27,7 @@ DAY = date(2026, 3, 2)
 
 
 class MailCompany:
-    """The company; ``warnings`` is what was said beside the answers."""
+    """The company; ``warnings`` are the warnings that came with the answers."""
 
     def __init__(self, folder: Path, *, create: bool = True) -> None:
         self.clock = SetClock()
@@ -111,7 +111,7 @@ BROKEN = DeliveryResult(Verdict.DISCONNECTED, "the line is dead")
 
 
 class ScriptedTransport:
-    """A transport that does as it is told, then takes everything."""
+    """A transport that returns the given results first, then accepts everything."""
 
     step_seconds = 1
 
@@ -160,7 +160,7 @@ def room(tmp_path: Path) -> MailCompany:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Use:
-    """A way to have mail go over a transport that does as it is told."""
+    """Return a function that makes mail use a transport with the given results."""
 
     def use(*script: DeliveryResult | Callable[[], DeliveryResult], with_marking: bool = True) -> ScriptedTransport:
         transport = ScriptedTransport(*script, with_marking=with_marking)

@@ -1,4 +1,4 @@
-"""A server in a process of its own, and requests to it."""
+"""A server process, and requests to it."""
 
 import atexit
 import http.client
@@ -23,7 +23,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket of the file system."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=PATIENCE_SECONDS)
@@ -37,7 +37,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status, the headers by lower-case name, the body."""
+    """An answer: the status, the headers by lower-case name, the body."""
 
     status: int
     headers: dict[str, str]
@@ -95,7 +95,7 @@ class RunningServer:
             connection.close()
 
     def post(self, route: str, message: Any, token: str | None = None, **headers: str) -> Answer:
-        """Send a message; names of headers have underscores for hyphens."""
+        """Send a message; header names have underscores for hyphens."""
         given = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
         if token is not None:
             given["Authorization"] = f"Bearer {token}"
@@ -120,7 +120,7 @@ class RunningServer:
 
 
 def create_home(root: Path) -> ServerFixture:
-    """A home with people, held open by nobody."""
+    """Return a home with users that no process holds open."""
     residence = ServerFixture(root, template=_template())
     residence.close()
     return residence
@@ -128,7 +128,7 @@ def create_home(root: Path) -> ServerFixture:
 
 @cache
 def _template() -> Path:
-    """A company that every test gets a copy of."""
+    """Return a company of which every test gets a copy."""
     root = Path(mkdtemp(prefix="popug-template-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     ServerFixture(root / "home").close()
@@ -136,7 +136,7 @@ def _template() -> Path:
 
 
 def eventually(condition: Any) -> None:
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < give_up_at, "it never came to hold"

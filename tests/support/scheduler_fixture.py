@@ -1,4 +1,4 @@
-"""A company in which days go by."""
+"""A company in which days pass."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FIVE_PAST = 5
 
 @pytest.fixture(autouse=True)
 def weak_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests of time need no strong hash."""
+    """Use a weak hash, since tests of time need no strong one."""
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
 

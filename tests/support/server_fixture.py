@@ -1,4 +1,4 @@
-"""A company that is held open as a server holds it, with people and their tokens."""
+"""A company held open as a server holds it, with users and their tokens."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ CHEAP_HASHES = "[identity]\nargon2_time_cost = 1\nargon2_memory_kib = 8192\nargo
 
 
 class ServerFixture:
-    """A founded home, or a copy of one, a token for each of its people, and the company held open on demand."""
+    """A new home, or a copy of one, a token for each of its users, and the served company on demand."""
 
     def __init__(self, root: Path, template: Path | None = None) -> None:
         self.home = Home(root)

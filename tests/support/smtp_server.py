@@ -1,4 +1,4 @@
-"""A small SMTP server with moods, on a thread of its own."""
+"""A small SMTP server with planned replies, on its own thread."""
 
 import socket
 import socketserver
@@ -16,7 +16,7 @@ TAKE_AND_DIE = "take and die"
 
 @dataclass
 class Mood:
-    """What the server answers; each list is used up from its front, then all is well again."""
+    """The replies of the server; each list is used from its front, then every command succeeds."""
 
     greeting: str = "220 here"
     to_sender: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Mood:
 
 @dataclass
 class Post:
-    """The server as a test sees it."""
+    """The server and its results."""
 
     mood: Mood
     port: int = 0
@@ -42,7 +42,7 @@ class Post:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

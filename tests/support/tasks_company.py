@@ -1,4 +1,4 @@
-"""Companies for the tests of tasks: one is founded, each test gets a copy of its home."""
+"""Companies for the tests of tasks: one is created, each test gets a copy of its home."""
 
 import copy
 import shutil
@@ -23,7 +23,7 @@ ALL = ListTasks(status=StatusFilter.ALL)
 
 
 def company_at(root: Path) -> InProcess:
-    """A company of a boss and the worker kesha."""
+    """Return a company of a boss and the worker kesha."""
     founded = _founded()
     shutil.copytree(founded.root, root)
     company = copy.copy(founded)
@@ -44,7 +44,7 @@ def _founded() -> InProcess:
 
 
 def refused(company: InProcess, username: str, message: Any) -> PopugError:
-    """The error of a message that was refused without a trace in the log."""
+    """Return the error of a message that was refused without an event."""
     head_before = log_head(company)
     with pytest.raises(PopugError) as caught:
         company.act(username, message)
@@ -53,33 +53,33 @@ def refused(company: InProcess, username: str, message: Any) -> PopugError:
 
 
 def log_head(company: InProcess) -> int:
-    """The position of the last event."""
+    """Return the position of the last event."""
     (row,) = company.rows("SELECT max(sequence) AS head FROM bus_log")
     head: int = row["head"]
     return head
 
 
 def publish(company: InProcess, *events: Event) -> None:
-    """Append events that nobody has taken yet."""
+    """Append events that no consumer has consumed yet."""
     with company.backend.runtime.writing(OPERATOR) as context:
         for event in events:
             context.events.publish(event)
 
 
 def catch_up_all(company: InProcess) -> None:
-    """Let every consumer take what is there, all at once; none may fail."""
+    """Let every consumer catch up; none may fail."""
     report = catch_up(company.backend.runtime, company.backend.consumers)
     assert (report.failures, report.faults, report.complete) == ({}, [], True)
 
 
 def events(company: InProcess, *kinds: type[Event], after: int = 0) -> Sequence[Any]:
-    """What was published after a position, with what is around it."""
+    """Return the events that were published after a position, with their envelopes."""
     with company.backend.runtime.reading(OPERATOR) as context:
         return [*context.log.between(after + 1, context.position, *kinds)]
 
 
 def reassigned_from(company: InProcess, loser: str) -> Task:
-    """A task that a shuffle has taken from somebody."""
+    """Return a task that a shuffle has reassigned from a user."""
     while True:
         task = company.act("kesha", AddTask(title="Feed the cage"))
         if task.assignee == loser:

@@ -1,4 +1,4 @@
-"""A shell at a terminal, where a person types passwords."""
+"""A shell at a terminal at which a user types passwords."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ PROMPT_ENDS = (b": ", b"? ")
 
 
 def type_into_shell(script: str, password: str, *, folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run a script, typing the password whenever it is asked for; its exit code and all that was shown come back."""
+    """Run a script and type the password at each prompt. Return its exit code and all its output."""
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(folder)

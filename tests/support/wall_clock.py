@@ -1,4 +1,4 @@
-"""A wall clock that is shifted from outside, for processes: what is measured and slept stays as it is."""
+"""A wall clock for processes that a test can shift; durations and sleeps do not change."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ SOURCE = Path(__file__).with_name("wall_clock.c")
 
 
 class WallClock:
-    """The wall clock of those processes that have ``environment``; it may be set while they run."""
+    """The wall clock of the processes that have ``environment``; it may be set while they run."""
 
     def __init__(self, folder: Path, zone: str) -> None:
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -26,7 +26,7 @@ class WallClock:
         self.environment = os.environ | {"LD_PRELOAD": str(library), "WALL_CLOCK_SHIFT": str(self._shift)}
 
     def set(self, local: str) -> None:
-        """Let it show a time in the zone."""
+        """Set the clock to a time in the zone."""
         seconds = datetime.fromisoformat(local).replace(tzinfo=self._zone).timestamp() - time.time()
         temporary = self._shift.with_suffix(".new")
         temporary.write_text(str(round(seconds)))

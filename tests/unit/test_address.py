@@ -1,4 +1,4 @@
-"""Addresses of servers, as people write them."""
+"""Addresses of servers, as users type them."""
 
 from pathlib import Path
 

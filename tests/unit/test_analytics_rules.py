@@ -1,4 +1,4 @@
-"""What events mean to analytics, and how the dearest task is found."""
+"""The effect of events on analytics, and the choice of the most expensive task."""
 
 import random
 from datetime import UTC, date, datetime, timedelta

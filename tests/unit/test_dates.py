@@ -1,4 +1,4 @@
-"""Dates and times as people type them."""
+"""Dates and times, as users type them."""
 
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -74,7 +74,7 @@ def test_other_text_is_not_an_instant(text: str) -> None:
     ],
 )
 def test_instant_at_end_of_calendar_converts_to_any_zone(text: str, year: int) -> None:
-    """No zone takes what is made of it beyond the calendar, so that asking for it is no error."""
+    """Conversion to any zone stays within the calendar, so a query about the instant raises no error."""
     for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):
         assert parse_time(text).astimezone(ZoneInfo(zone)).year in {year, year - 1}
 

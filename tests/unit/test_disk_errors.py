@@ -1,4 +1,4 @@
-"""What a disk keeps and refuses, and what the program makes of that."""
+"""Errors of the disk, and how the program reports them."""
 
 import errno
 import os
@@ -92,7 +92,7 @@ def test_ambiguous_sqlite_error_probes_the_disk(
 
 
 class Driver:
-    """A connection whose commit is written and not synced; the checkpoint after it is as it is told to be."""
+    """A connection whose commit is written and not synced; the checkpoint after it does as the test says."""
 
     in_transaction = False
 

@@ -1,4 +1,4 @@
-"""The fairness of draws: known tails of the chi-squared distribution, and what chance gives in simulations."""
+"""The fairness of draws: known tails of the chi-squared distribution, and simulations."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where a home's server listens."""
+"""The socket of a home's server."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_runtime_directory_defaults_to_one_per_user(monkeypatch: pytest.MonkeyPa
     assert runtime_directory() == Path(f"/tmp/popug-{os.getuid()}")
 
 
-def test_directory_that_others_may_write_to_is_not_ours_alone(tmp_path: Path) -> None:
+def test_directory_writable_by_others_is_not_private(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert is_private_directory(tmp_path)
     tmp_path.chmod(0o770)

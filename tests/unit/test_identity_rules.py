@@ -1,4 +1,4 @@
-"""What a name, an address, a password and a lifetime may be, and how long a guesser waits."""
+"""Valid names, addresses, passwords and lifetimes, and the lockout after failed logins."""
 
 from datetime import UTC, datetime, timedelta
 

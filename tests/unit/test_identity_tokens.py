@@ -57,7 +57,7 @@ def encoded(part: Any) -> str:
 
 
 def signed(claims: Any, header: dict[str, Any] | None = None, key: Ed25519PrivateKey = KEY) -> str:
-    """A token made by hand, whatever it says."""
+    """Sign a token by hand, with any content."""
     head = {"alg": "EdDSA", "typ": "JWT", "kid": KID} if header is None else header
     body = f"{encoded(head)}.{encoded(claims)}"
     return f"{body}.{urlsafe_b64encode(key.sign(body.encode())).rstrip(b'=').decode()}"

@@ -1,4 +1,4 @@
-"""Money, time, chance, text and settings, without a database."""
+"""Money, time, randomness, text and settings, without a database."""
 
 import json
 import unicodedata

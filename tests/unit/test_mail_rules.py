@@ -1,4 +1,4 @@
-"""How often a mail is tried, how long it is claimed for, and what stands in its head."""
+"""The retries of a mail, the length of its lease, and its headers."""
 
 from datetime import date, timedelta
 

@@ -1,4 +1,4 @@
-"""Which file systems are refused, by what the kernel says of its mounts."""
+"""Refused file systems, by the kernel's table of mounts."""
 
 import io
 import os

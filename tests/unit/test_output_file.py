@@ -1,4 +1,4 @@
-"""A file that an answer goes to: whole or not at all, and never over another without being told."""
+"""The file of an answer: written whole or not at all, and never over another without `--force`."""
 
 import os
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def test_device_is_written_into_and_stays_one(tmp_path: Path) -> None:
         device.symlink_to(os.ttyname(other_end))
         assert write_new_file(device, ["a\n", "b\n"], force=True) == 2
         shown = b""
-        while len(shown) < len(b"a\r\nb\r\n"):  # the kernel hands over what has come through so far
+        while len(shown) < len(b"a\r\nb\r\n"):  # the kernel passes on the data that has arrived so far
             shown += os.read(terminal, 100)
         assert shown == b"a\r\nb\r\n"
         assert device.is_symlink()

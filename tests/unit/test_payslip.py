@@ -1,4 +1,4 @@
-"""The payslip as a mail: what it says, and what nobody can make it say."""
+"""The payslip as a mail: its content, and that no user can inject text into it."""
 
 from datetime import UTC, date, datetime
 from email import policy

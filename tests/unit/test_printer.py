@@ -1,4 +1,4 @@
-"""Tables at terminals of any width: what does not fit is cut in the columns that allow it, and nowhere else."""
+"""Tables at terminals of any width: text that does not fit is cut in flexible columns only."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""The bar: not before a second, never left behind, and the cursor is given back."""
+"""The bar: not before a second, never left on the screen, and the cursor is shown again."""
 
 from io import StringIO
 

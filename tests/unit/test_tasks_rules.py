@@ -1,4 +1,4 @@
-"""Titles, jira ids, lines of an import, and what an event tells of a person."""
+"""Titles, jira ids, lines of an import, and the effect of an event on a user."""
 
 from collections import Counter
 from collections.abc import Callable

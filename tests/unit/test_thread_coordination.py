@@ -1,4 +1,4 @@
-"""Threads that share a company: commands side by side, one catching up for many, readers that wait for nobody."""
+"""Threads that share a company: commands run in parallel, one thread catches up for all, queries do not wait."""
 
 import threading
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def wrote(coordinator: ThreadCoordinator) -> None:
         pass
 
 
-def test_one_catches_up_for_all_that_were_inside() -> None:
+def test_one_thread_catches_up_for_all_concurrent_commands() -> None:
     coordinator, gate, inside = ThreadCoordinator(), threading.Event(), threading.Barrier(9)
     reports: list[CatchUpResult] = []
     runs: list[int] = []
@@ -55,7 +55,7 @@ def test_one_catches_up_for_all_that_were_inside() -> None:
     assert [report.failures for report in reports] == [{"billing": 1}] * 8
 
 
-def test_nobody_goes_in_while_somebody_catches_up() -> None:
+def test_command_waits_while_another_thread_catches_up() -> None:
     coordinator, go_on, working = ThreadCoordinator(), threading.Event(), threading.Event()
     wrote(coordinator)
 
@@ -75,7 +75,7 @@ def test_nobody_goes_in_while_somebody_catches_up() -> None:
     assert not coordinator.is_busy
 
 
-def test_who_is_thorough_works_in_any_case() -> None:
+def test_forced_catch_up_always_runs() -> None:
     coordinator, runs = ThreadCoordinator(), list[int]()
     wrote(coordinator)
 
@@ -88,7 +88,7 @@ def test_who_is_thorough_works_in_any_case() -> None:
     assert len(runs) == 3
 
 
-def test_what_fails_is_tried_by_the_next() -> None:
+def test_failed_catch_up_is_retried_by_the_next_thread() -> None:
     coordinator = ThreadCoordinator()
     wrote(coordinator)
 
@@ -101,7 +101,7 @@ def test_what_fails_is_tried_by_the_next() -> None:
     assert coordinator.catch_up(lambda: CatchUpResult(complete=False), force=False).complete is False
 
 
-def test_reader_leaves_the_consumers_to_a_crew_at_work() -> None:
+def test_query_leaves_catch_up_to_running_commands() -> None:
     coordinator, runs = ThreadCoordinator(), list[int]()
     reader = QueryCoordinator(coordinator, lambda: 7)
 
@@ -121,7 +121,7 @@ def test_reader_leaves_the_consumers_to_a_crew_at_work() -> None:
     assert runs == [1, 1]
 
 
-def test_what_a_fault_left_is_no_end() -> None:
+def test_incomplete_catch_up_is_run_again() -> None:
     coordinator, runs = ThreadCoordinator(), list[int]()
     reader = QueryCoordinator(coordinator, lambda: 7)
 
@@ -134,7 +134,7 @@ def test_what_a_fault_left_is_no_end() -> None:
     assert runs == [1, 1]
 
 
-def test_alone_there_is_nobody_to_wait_for() -> None:
+def test_single_threaded_coordinator_waits_for_no_thread() -> None:
     alone = SingleThreaded()
     with alone.command():
         assert alone.catch_up(CatchUpResult, force=False).complete

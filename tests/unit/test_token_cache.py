@@ -1,4 +1,4 @@
-"""A token that was proved is believed again only while all that spoke for it still stands."""
+"""A cached token is accepted only while its key and its expiry are unchanged."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_key_that_has_changed_since_is_looked_at_again(company: InProcess, harm:
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "x" * 5000, "eyJhbGciOiJFZERTQSIsImtpZCI6NX0.e30.AA"])
-def test_what_is_no_token_is_refused_each_time(company: InProcess, token: str) -> None:
+def test_invalid_token_is_refused_each_time(company: InProcess, token: str) -> None:
     proofs = VerifiedTokenCache()
     for _ in range(2):
         with pytest.raises(NotAuthenticated) as refused:

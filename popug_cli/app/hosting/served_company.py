@@ -109,7 +109,7 @@ class ServedCompany:
         if not self._files.are_intact():
             raise Unavailable(
                 "server_unavailable",
-                f"The database of {self.home.root} was replaced while this server held it open; the server has stopped using it.",
+                f"The database of {self.home.root} was replaced while this server had it open, so the server stopped.",
                 hint="Start `popug serve` again.",
             )
 

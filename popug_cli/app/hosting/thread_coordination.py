@@ -100,7 +100,7 @@ class QueryCoordinator:
     def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
         """Process the events that an earlier process or a failure left.
 
-        Unless `force`, do nothing if the other threads do so.
+        Unless `force`, do nothing if all events are processed or the other threads process them.
         """
         head = self._find_head()
         if self.is_caught_up(head) and not force:

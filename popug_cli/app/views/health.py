@@ -29,7 +29,7 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
 
 
 def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Principal) -> LedgerProof:
-    """Prove log, ledger and draws on one snapshot, once all consumers are up to date."""
+    """Verify log, ledger and draws on one snapshot, once all consumers are up to date."""
     from popug_cli.audit.doctor import prove
 
     _catch_up(backend)

@@ -1,4 +1,4 @@
-"""Analytics on a file: from events alone, in whatever order their subjects are interleaved, and never twice."""
+"""Analytics on a file: from events alone, in any order between subjects, and each event once."""
 
 import random
 from datetime import UTC, date, datetime, timedelta
@@ -25,7 +25,7 @@ TABLES = ("analytics_people", "analytics_balance_changes", "analytics_days", "an
 
 
 class Newsroom:
-    """A company in which nothing happens but the events that are told, and where only analytics listens."""
+    """A company of published events only, in which analytics is the only consumer."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = SetClock()
@@ -87,7 +87,7 @@ def closed(day: date, in_red: int) -> DayClosed:
 
 
 def life_of(number: int, reward: int, day: date, *, hour: int = 12, user: str = "kesha") -> list[Event]:
-    """A task from its creation to its reward."""
+    """Return the events of a task from its creation to its reward."""
     task = f"task-{number}"
     at = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
     draw = PriceDraw(seed="00", algorithm="sha256-v1")

@@ -1,4 +1,4 @@
-"""Authorization: no handler is reached by a message whose sender may not send it, whatever the message is."""
+"""Authorization: no handler is reached by a message without permission."""
 
 from collections.abc import Collection
 from datetime import UTC, date, datetime
@@ -59,7 +59,7 @@ def staff(tmp_path_factory: pytest.TempPathFactory) -> Staff:
 
 @pytest.fixture
 def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the messages whose handler was called; none of them does anything."""
+    """Record the names of the messages whose handler is called; the handlers do nothing."""
     calls: list[str] = []
     find = handlers.find
 

@@ -1,4 +1,4 @@
-"""A backup is one healthy instant while others write; a restore takes the home's place whole or not at all."""
+"""A backup is one consistent instant while others write; a restore replaces the home completely or not at all."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Closing days through the front door: what is refused, what is reported, two at once, and what is left out."""
+"""Closing days through the backend: refusals, reports, concurrent closes, and events left out."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ MONDAY = date(2026, 3, 2)
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """A company with one who works; mail is delivered to a Maildir."""
+    """A company with one worker; mail is delivered to a Maildir."""
     root = tmp_path / "home"
     Home(root).make()
     Home(root).database.write_bytes(migrated())
@@ -36,7 +36,7 @@ def company(tmp_path: Path) -> InProcess:
 
 
 def earn(company: InProcess, count: int = 1) -> int:
-    """Tasks created and completed; what they bring comes back in cents."""
+    """Create and complete tasks. Return their gain in cents."""
     before = company.act("kesha", GetBalance()).balance_cents
     for _ in range(count):
         task = company.act("kesha", AddTask(title="Feed the cage"))
@@ -223,11 +223,11 @@ def test_two_closes_at_once_pay_once(company: InProcess) -> None:
     check_books(company.rows)
 
 
-# --- what could not be taken --------------------------------------------------------------------
+# --- parked events ------------------------------------------------------------------------------
 
 
 def append(company: InProcess, identity: str, kind: str, subject: str, data: str) -> None:
-    """An event written into the log from outside."""
+    """Write an event into the log from outside."""
     envelope = (
         f'{{"id":"{identity}","type":"popug.tasks.{kind}.v1","subject":"{subject}",'
         f'"time":"2026-03-02T09:00:00Z","data":{data}}}'
@@ -288,7 +288,7 @@ def test_failure_of_another_consumer_has_no_amount_at_stake(
     assert {(item.consumer, item.amount_cents) for item in held} == {("analytics", 0)}
 
 
-# --- many ---------------------------------------------------------------------------------------
+# --- many users ---------------------------------------------------------------------------------
 
 
 def test_thousand_people_are_paid_at_once(company: InProcess) -> None:

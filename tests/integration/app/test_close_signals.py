@@ -1,4 +1,4 @@
-"""A long close that is told to end by a signal, at a process of its own."""
+"""A long close in its own process, ended by a signal."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ DAYS_MISSED = 30
 
 
 def behind(company: InProcess) -> None:
-    """Two people, of whom one earned on each of the days that nobody closed."""
+    """Add two users, one of whom earned on each of the open days."""
     company.hire("gosha")
     for _ in range(DAYS_MISSED):
         earn(company)
@@ -42,9 +42,9 @@ def closed_days(company: InProcess) -> int:
 
 
 def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: int, *, waiting: bool) -> None:
-    """Send the signal once some days are closed and others are not, while it waits for the lock or while it works.
+    """Send the signal once some days are closed and others are not, while it waits for the lock or works.
 
-    Writers take turns, so that between two of ours it gets no further than by one.
+    Writers are served in order, so between two writes of the test the close does at most one step.
     """
     while process.poll() is None:
         with company.backend.runtime.writing(OPERATOR) as context:

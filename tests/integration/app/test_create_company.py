@@ -1,4 +1,4 @@
-"""A company whose founding was cut short."""
+"""A company whose init was interrupted."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.support.company import InProcess
 
 
 def test_interrupted_init_is_healthy_and_missing_key_is_not(tmp_path: Path) -> None:
-    """Found by the power-cut harness: the database was there, and nobody in it yet."""
+    """Found by the power-cut harness: the database existed without a user."""
     backend = LocalBackend(Home(tmp_path / "home"))
     backend.create_company("Europe/Berlin")
     assert backend.perform(CheckHealth()).ok

@@ -1,4 +1,4 @@
-"""A figure is explained by what it is made of, down to the events and draws that it goes back to."""
+"""A figure is explained by its parts, down to the events and draws that caused them."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -76,7 +76,7 @@ def test_balance_before_first_close_is_its_entries(tmp_path: Path) -> None:
 
 def test_shuffled_fee_is_explained_by_requester_of_shuffle(company: InProcess) -> None:
     told = [reason.what for name in PEOPLE for reason in nodes(company.act(name, ExplainBalance()).because)]
-    assert "a shuffle was asked for by boss" in told
+    assert "shuffle requested by boss" in told
     assert "created by boss" in told
 
 

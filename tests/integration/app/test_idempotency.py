@@ -1,4 +1,4 @@
-"""A command that is sent again under its key takes effect once, and is answered as it was."""
+"""A command sent again under its key takes effect once, and gets the same answer."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""One's own day: what is open, what one has, and what happened since one last looked."""
+"""The user's own day: open tasks, balance, and activity since the last look."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.company import InProcess
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """A boss and one who may hold tasks."""
+    """A boss and an assignable user."""
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
     return company

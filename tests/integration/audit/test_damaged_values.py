@@ -1,4 +1,4 @@
-"""A value that nobody wrote there is said to be damage, by whatever stumbles over it; no command fails of itself."""
+"""An invalid stored value is reported as damage by every command that reads it; no command crashes."""
 
 import shutil
 import sqlite3
@@ -38,7 +38,7 @@ def company(original: InProcess, tmp_path: Path) -> InProcess:
 
 
 def damage(company: InProcess, table: str, column: str, value: str, where: str = "true") -> None:
-    """What the shell does once it was told to overlook constraints."""
+    """Run SQL as the shell can: without constraints."""
     company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as file:
         file.execute("PRAGMA ignore_check_constraints=ON")

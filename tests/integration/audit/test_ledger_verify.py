@@ -1,4 +1,4 @@
-"""``ledger verify`` and ``doctor`` believe a true history and name the first thing that is wrong in any other."""
+"""``ledger verify`` and ``doctor`` accept an untouched history and name the first fault of any other."""
 
 import re
 from collections.abc import Iterator
@@ -65,15 +65,18 @@ def test_head_is_not_found_without_readable_links(company: InProcess) -> None:
 def test_head_of_another_history_is_reported(company: InProcess) -> None:
     proof = verify(company, "f" * 64)
     assert not proof.ok
-    assert "no part of this history" in (proof.first_wrong or "")
+    assert "not part of this history" in (proof.first_wrong or "")
 
 
 @pytest.mark.parametrize(
     ("statements", "named"),
     [
-        ([f"UPDATE billing_entries SET amount_cents = 1 WHERE position = {LAST_ENTRY}"], "amount_cents is 1, told as"),
+        (
+            [f"UPDATE billing_entries SET amount_cents = 1 WHERE position = {LAST_ENTRY}"],
+            "amount_cents is 1, published as",
+        ),
         (["DELETE FROM billing_entries WHERE position = 3"], "entries_match_events"),
-        ([f"DELETE FROM billing_entries WHERE position = {LAST_ENTRY}"], "told and not in the ledger"),
+        ([f"DELETE FROM billing_entries WHERE position = {LAST_ENTRY}"], "published but not in the ledger"),
         (["UPDATE billing_entries SET business_date = '2026-03-09' WHERE position = 4"], "business_date is 2026-03-09"),
         (["UPDATE billing_entries SET recorded_at = '2026-03-09' WHERE position = 4"], "recorded_at is 2026-03-09"),
         (["UPDATE billing_entries SET occurred_at = '2026-03-09' WHERE position = 4"], "occurred_at is 2026-03-09"),
@@ -82,7 +85,7 @@ def test_head_of_another_history_is_reported(company: InProcess) -> None:
                 f"INSERT INTO billing_entries (entry_id, event_id, {COLUMNS}) SELECT 'twice', 'twice', {COLUMNS}"
                 " FROM billing_entries WHERE position = 1"
             ],
-            "entry twice (in the ledger and never told)",
+            "entry twice (in the ledger but not published)",
         ),
         (["UPDATE bus_log SET envelope = replace(envelope, '00', '01') WHERE sequence = 9"], "hash_chain"),
         (["DELETE FROM bus_log WHERE sequence = 9"], "log_without_gaps"),
@@ -113,12 +116,12 @@ def test_head_of_another_history_is_reported(company: InProcess) -> None:
         (["UPDATE billing_tasks SET number = 77 WHERE number = 2"], "task_copies_agree"),
         (["UPDATE tasks_tasks SET title = 'Something else' WHERE number = 2"], "task_copies_agree"),
         (["UPDATE tasks_tasks SET jira_id = 'POPUG-1' WHERE number = 2"], "task #2 (jira_id)"),
-        (["DELETE FROM tasks_tasks WHERE number = 6"], "task #6 (told and not there)"),
+        (["DELETE FROM tasks_tasks WHERE number = 6"], "task #6 (published but not stored)"),
         (
             ["UPDATE tasks_tasks SET completed_at = created_at WHERE status = 'completed'"],
             "completion_times_match_events",
         ),
-        (["UPDATE tasks_shuffles SET seed = 'other'"], "its draw is not as the log tells it"),
+        (["UPDATE tasks_shuffles SET seed = 'other'"], "its draw differs from that in the log"),
         (["DELETE FROM mail_receivers WHERE username = 'kesha'"], "user_copies_agree"),
         (["UPDATE billing_accounts SET registered_at = '2001-01-01T00:00:00.000000Z'"], "user_copies_agree"),
         (["UPDATE mail_outbox SET payload = replace(payload, 'lines', 'limes')"], "one_payslip_per_payout"),
@@ -132,7 +135,7 @@ def test_head_of_another_history_is_reported(company: InProcess) -> None:
         ),
         (["UPDATE billing_accounts SET kind = 'employee' WHERE account_id = 'management'"], "account management"),
         (["INSERT INTO billing_accounts VALUES ('x', 'employee', 'x', 0, '2026-03-02')"], "accounts_belong_to_users"),
-        (["INSERT INTO bus_inbox VALUES ('billing', 99999)"], "billing has done 99999"),
+        (["INSERT INTO bus_inbox VALUES ('billing', 99999)"], "billing has processed 99999"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -146,7 +149,7 @@ def test_edited_file_is_named(company: InProcess, statements: list[str], named: 
 
 @pytest.mark.parametrize("kind", ["user_registered", "task_assigned", "shuffle_requested", "day_closed"])
 def test_bit_of_a_stored_type_is_named(company: InProcess, kind: str) -> None:
-    """What is stored of an envelope beside it is under no hash."""
+    """No hash covers the columns that repeat parts of an envelope."""
     tamper(company, "PRAGMA wal_checkpoint(TRUNCATE)")
     database = company.root / "popug.db"
     content = database.read_bytes()
@@ -178,9 +181,9 @@ def test_explain_refused_if_balance_differs_from_entries(company: InProcess) -> 
 
 @pytest.mark.parametrize("kept", ["0", "20", "(SELECT max(last_sequence) - 1 FROM bus_links)"])
 def test_verify_finds_removed_links(company: InProcess, kept: str) -> None:
-    """Unlike an event from outside, one of popug's own stands beside what was written with it."""
+    """Unlike an event from outside, one published by popug has rows that were written with it."""
     tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {kept}")
-    assert "links were taken away" in (verify(company).first_wrong or "")
+    assert "links were removed" in (verify(company).first_wrong or "")
 
 
 @pytest.mark.parametrize("what", ["a registration", "a login", "a task", "a completion", "a shuffle", "a close"])
@@ -200,7 +203,7 @@ def test_missing_last_link_is_found_after_any_command(company: InProcess, origin
     else:
         company.act("boss", CloseDay(send_mail=False))
     tamper(company, f"DELETE FROM bus_links WHERE last_sequence > {last['link']}")
-    assert "links were taken away" in (verify(company).first_wrong or "")
+    assert "links were removed" in (verify(company).first_wrong or "")
 
 
 def test_copied_event_counts_as_from_outside(company: InProcess) -> None:
@@ -211,17 +214,17 @@ def test_copied_event_counts_as_from_outside(company: InProcess) -> None:
             f" WHERE type LIKE 'popug.%.{type_}.v%' AND id NOT LIKE 'again-%' ORDER BY sequence LIMIT 2",
         )
     proof = verify(company)
-    assert "links were taken away" not in (proof.first_wrong or "")
+    assert "links were removed" not in (proof.first_wrong or "")
 
 
 def test_cut_of_last_links_is_found_with_a_kept_head(company: InProcess) -> None:
     kept = verify(company).head
     tamper(company, "DELETE FROM bus_links WHERE last_sequence = (SELECT max(last_sequence) FROM bus_links)")
-    assert "no part of this history" in (verify(company, kept).first_wrong or "")
+    assert "not part of this history" in (verify(company, kept).first_wrong or "")
 
 
 def test_consistent_cut_is_found_only_with_a_kept_head(company: InProcess, tmp_path: Path) -> None:
-    """Every table is put back to what it was: events, entries, links, cursors, balances, tasks, mail."""
+    """Restore every table: events, entries, links, cursors, balances, tasks, mail."""
     before = copy_of(company, tmp_path / "before").root / "popug.db"
     earlier = verify(company).head
     company.act("boss", ShuffleTasks())
@@ -237,7 +240,7 @@ def test_consistent_cut_is_found_only_with_a_kept_head(company: InProcess, tmp_p
     assert company.backend.perform(CheckHealth()).ok
     assert verify(company).ok
     assert verify(company, earlier).ok
-    assert "no part of this history" in (verify(company, kept).first_wrong or "")
+    assert "not part of this history" in (verify(company, kept).first_wrong or "")
 
 
 def _columns(company: InProcess, table: str) -> str:
@@ -245,7 +248,7 @@ def _columns(company: InProcess, table: str) -> str:
 
 
 def test_verify_is_clean_between_any_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others write while one looks, so that what is looked at may be in the midst of catching up."""
+    """Other processes write at the same time, so that the check may see consumers in the midst of catching up."""
     company = InProcess(tmp_path / "home", chance=SeededChance(PAYING_SEED))
     snapshots, real = [0], Runtime.writing
 

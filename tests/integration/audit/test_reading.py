@@ -1,4 +1,4 @@
-"""The audit's reader leaves nothing behind where a check ends in the middle."""
+"""The audit's reader leaves nothing behind if a check ends early."""
 
 from pathlib import Path
 from typing import Any

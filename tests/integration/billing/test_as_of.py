@@ -1,4 +1,4 @@
-"""What was known at an instant can be asked for later, and says then what it said."""
+"""A query as of an instant returns later the same answer that it returned then."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +32,7 @@ def answers(company: InProcess, **as_of: Any) -> list[Any]:
 
 
 def lived_through(company: InProcess) -> Iterator[None]:
-    """More of the company's life, each step at an instant of its own: a late close, a correction, work after both."""
+    """Continue the company's history, each step at its own instant: a late close, a correction, work after both."""
     steps: list[Message[Any]] = [
         AddTask(title="Late work"),
         ShuffleTasks(),

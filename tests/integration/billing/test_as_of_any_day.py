@@ -1,4 +1,4 @@
-"""Whatever happened, the present moment is the plain answer, and no instant forgets what it said."""
+"""After any history, as of now is the plain answer, and as of an earlier instant is the answer of then."""
 
 import random
 from contextlib import suppress
@@ -21,7 +21,7 @@ STEPS = 22
 
 
 def answers(company: InProcess, **as_of: Any) -> dict[str, Any]:
-    """Income, analytics, statement and balance, of today and of the days around it."""
+    """Return income, analytics, statement and balance, of today and of the days around it."""
     today = company.backend.runtime.calendar.date_of(company.clock.now())
     asked: list[Message[Any]] = [GetIncome(**as_of), GetAnalytics(**as_of)]
     for days in (-3, -1, 0, 1):
@@ -35,7 +35,7 @@ def answers(company: InProcess, **as_of: Any) -> dict[str, Any]:
 
 
 def step(company: InProcess, chance: random.Random) -> None:
-    """Something that a day may bring; what is refused is refused."""
+    """Do one thing that a day may bring; a refusal is ignored."""
     company.clock.advance(minutes=chance.choice((1, 30, 300, 1500)))
     kind = chance.choice(("add", "add", "shuffle", "complete", "complete", "close", "yesterday", "correct"))
     entries = [row["entry_id"] for row in company.rows("SELECT entry_id FROM billing_entries")]
@@ -53,7 +53,7 @@ def step(company: InProcess, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_present_moment_is_the_plain_answer_after_every_step(seed: int, tmp_path: Path) -> None:
+def test_as_of_now_is_the_plain_answer_after_every_step(seed: int, tmp_path: Path) -> None:
     chance, company = random.Random(seed), InProcess(tmp_path)
     for name in PEOPLE:
         company.hire(name)

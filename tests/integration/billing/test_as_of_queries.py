@@ -1,4 +1,4 @@
-"""What billing knew at an instant: balances, statements, income and who was in the red, as they were said then."""
+"""Balances, statements, income and debts as of an instant, as they were answered then."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_day_ends_up_to_a_position_match_that_ledger(house: BillingCompany) -> N
 
 @pytest.fixture
 def house_with_past(house: BillingCompany) -> BillingCompany:
-    """Three days: the first closed on the second, the second open still on the third."""
+    """Three days: the first closed on the second, the second still open on the third."""
     first = house.task("kesha", completed=True)
     house.publish_and_catch_up(assigned(first, "gosha"))
     house.set_local_time("2026-03-03 09:00")

@@ -1,4 +1,4 @@
-"""Closes that meet each other, or are cut off: nobody is paid twice, and nobody is forgotten."""
+"""Concurrent or interrupted closes: each user is paid exactly once."""
 
 import json
 import os
@@ -26,7 +26,7 @@ CLOSES = 8
 
 
 def crowd(company: InProcess) -> None:
-    """A thousand people, each with a task completed."""
+    """Add a thousand users, each with a completed task."""
     with company.backend.runtime.writing(OPERATOR) as context:
         for n in range(2, PEOPLE + 2):
             who = f"p{n:04}"

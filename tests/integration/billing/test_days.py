@@ -1,4 +1,4 @@
-"""Business dates, balances and closes: late, missed, in odd zones; and what was known when."""
+"""Business dates, balances and closes: late, missed, in unusual zones; and answers as of a date."""
 
 from dataclasses import replace
 from datetime import date
@@ -271,7 +271,7 @@ def test_date_missing_in_the_zone_is_not_a_day(tmp_path: Path) -> None:
     assert [str(day.business_date) for day in shown] == ["2011-12-29", "2011-12-31"]
 
 
-# --- questions ----------------------------------------------------------------------------------
+# --- queries ------------------------------------------------------------------------------------
 
 
 def test_balance_finds_username_in_any_letter_case(house: BillingCompany) -> None:

@@ -1,4 +1,4 @@
-"""Billing on a file: one price, one entry an event, whatever is heard in whatever batch and however often."""
+"""Billing on a file: one price for a task, one entry for an event, in any batches and with redelivery."""
 
 import random
 from datetime import date, timedelta
@@ -132,7 +132,7 @@ def test_user_without_registration_event_is_charged(tmp_path: Path) -> None:
     assert house.cents("kesha") == -fee
 
 
-# --- again and again ----------------------------------------------------------------------------
+# --- redelivery ---------------------------------------------------------------------------------
 
 
 def redeliver(house: BillingCompany, *, forget: bool) -> None:
@@ -161,7 +161,7 @@ def test_redelivery_after_a_close_changes_nothing(house: BillingCompany) -> None
 
 
 def story(house: BillingCompany) -> list[Event]:
-    """Assignments and completions of twenty tasks among two people, in the order of each task."""
+    """Return assignments and completions of twenty tasks of two users, in order for each task."""
     chance, people, events = random.Random(5), ("kesha", "gosha"), list[Event]()
     for number in range(1, 21):
         task_id = f"task-{number}"
@@ -198,7 +198,7 @@ def test_batch_with_a_bad_event_is_charged_without_it(house: BillingCompany) -> 
     check_books(house.rows)
 
 
-# --- what the database itself refuses -----------------------------------------------------------
+# --- constraints of the database ----------------------------------------------------------------
 
 INSERT = (
     "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents, kind,"
@@ -335,7 +335,7 @@ def test_entry_is_reversed_once(house: BillingCompany) -> None:
     check_books(house.rows)
 
 
-# --- whose account --------------------------------------------------------------------------------
+# --- accounts -------------------------------------------------------------------------------------
 
 
 def test_own_account_is_found_before_billing_consumes_user(house: BillingCompany) -> None:

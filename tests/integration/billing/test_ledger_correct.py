@@ -1,4 +1,4 @@
-"""A wrong entry is reversed by another, in the open day, for a reason that is recorded; nothing is changed."""
+"""A correction reverses an entry in the open day, with a recorded reason; no entry is changed."""
 
 from pathlib import Path
 from typing import Any

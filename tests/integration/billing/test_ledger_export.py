@@ -1,4 +1,4 @@
-"""Exports are accepted by the real hledger and beancount, and their balances are popug's to the cent."""
+"""The real hledger and beancount accept exports, and compute popug's balances to the cent."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ needs_beancount = pytest.mark.skipif(BEAN_CHECK is None, reason="beancount is no
 
 
 class AsBoss:
-    """The place of a face on which everything is done by the admin."""
+    """The backend of a face on which the admin does everything."""
 
     def __init__(self, company: InProcess, before_each: Callable[[Message[Any]], None] = lambda message: None) -> None:
         self.company = company

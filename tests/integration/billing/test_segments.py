@@ -1,4 +1,4 @@
-"""What was known at an instant is added up from whole segments of the ledger and a few entries, and is exact."""
+"""Balances as of an instant are sums of whole ledger segments and a few entries, and are exact."""
 
 import random
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +15,7 @@ INSTANTS = [datetime(2026, 3, 2, 9, tzinfo=UTC) + timedelta(hours=hours) for hou
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> BillingCompany:
-    """Some 4,500 entries in fifty transactions; the clock goes forth and back, and two days are closed."""
+    """Some 4,500 entries in fifty transactions; the clock is moved both ways, and two days are closed."""
     chance = random.Random(5)
     house = BillingCompany(tmp_path_factory.mktemp("house"))
     house.register(*PEOPLE)

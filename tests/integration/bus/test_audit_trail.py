@@ -1,4 +1,4 @@
-"""The audit: every command that changes something is an event with its actor, and can be asked for by that actor."""
+"""The audit: every command with a change publishes an event with its actor, and the log can be filtered by actor."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -40,12 +40,12 @@ for found in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{found.name}")
 
 ELSEWHERE = {"BackUp", "Restore", "RunDue", "RunHooks", "RetryHook"}
-# a copy of the home, its return, the scheduler's close, and hooks: tested with them
+# backup, restore, the scheduler's close, and hooks have their own tests
 POISON = '{"id": "bad-%d", "type": "popug.identity.user_registered.v1", "subject": "bad-%d", "time": "x", "data": {}}'
 
 
 class Story:
-    """A company in which every command is given once; ``told`` is what the log says of each."""
+    """A company in which every command was run once; ``told`` has the events of each."""
 
     def __init__(self, root: Path) -> None:
         self.people = People(root)
@@ -54,7 +54,7 @@ class Story:
             play()
 
     def give(self, message: Command[Any], by: Callable[[Command[Any]], Any] | None = None) -> Any:
-        """Give a command as the boss, unless it is said how."""
+        """Run a command as the boss, unless the table says otherwise."""
         head = self.people.head()
         answer = (by or (lambda asked: self.people.act("boss", asked)))(message)
         self.told[type(message).__name__] = {
@@ -95,7 +95,7 @@ class Story:
         self.give(AddTask(title="Feed the cage"))
         self.give(ImportTasks(lines=[NewTask(title="Mend the swing"), NewTask(title="Oil the hinge")]))
         self.give(ShuffleTasks())
-        for number in range(4, 10):  # enough that somebody is paid
+        for number in range(4, 10):  # enough that at least one user is paid
             self.give(AddTask(title=f"Water plant {number}"))
         for number in range(1, 10):
             self._complete(number)

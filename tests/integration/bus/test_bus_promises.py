@@ -1,4 +1,4 @@
-"""What the bus promises, one by one."""
+"""The promises of the bus, one by one."""
 
 import json
 import sqlite3
@@ -211,7 +211,7 @@ def test_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
         ]
 
 
-def test_6_next_process_consumes_what_was_left(toy: BusFixture) -> None:
+def test_6_next_process_consumes_the_remaining_events(toy: BusFixture) -> None:
     toy.publish(*[f"user-{n}" for n in range(30)])
     assert toy.effects() == []
     BusFixture.catch_up(toy)

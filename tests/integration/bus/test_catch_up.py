@@ -1,4 +1,4 @@
-"""How consumers are brought up to date: in which portions, until when, and what is left for later."""
+"""How consumers catch up: their batches, their time limit, and the events left for later."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ def toy(tmp_path: Path) -> BusFixture:
 
 
 class Watch:
-    """A monotonic clock that goes on by a second whenever it is read."""
+    """A monotonic clock that advances by a second at each reading."""
 
     def __init__(self, seconds: float) -> None:
         self.now, self.seconds = 0.0, seconds
@@ -290,7 +290,7 @@ def test_stuck_consumer_far_behind_hides_no_event_of_others(toy: BusFixture) -> 
 
 
 def advanced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The consumers that are let take a portion from now on, each time again."""
+    """Record the name of each consumer that processes a batch from now on."""
     names: list[str] = []
     advance = consumers.process_next_batch
 
@@ -327,7 +327,7 @@ def test_catch_up_without_consumers_does_nothing(toy: BusFixture) -> None:
 
 
 def later(toy: BusFixture, ear: RecordingConsumer) -> Consumer:
-    """A consumer during whose turn a day goes by."""
+    """Return a consumer during which a day passes."""
 
     def wait(events: Sequence[Delivered[Event]], context: Context) -> None:
         toy.clock.advance(days=1)

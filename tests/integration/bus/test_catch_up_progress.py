@@ -1,4 +1,4 @@
-"""What is told of consumers on a long way through the log."""
+"""The progress reported while consumers catch up over a long part of the log."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ def toy(tmp_path: Path) -> BusFixture:
 
 
 def told_of(toy: BusFixture, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
-    """What is told of catching up from now on, where so many positions are worth it."""
+    """Record the progress of catching up from now on, with this minimum of positions."""
     told: list[tuple[str, int, int]] = []
     monkeypatch.setattr(consumers, "MIN_REPORTED_POSITIONS", positions)
     toy.runtime = replace(toy.runtime, progress=lambda label, done, total: told.append((label, done, total)))

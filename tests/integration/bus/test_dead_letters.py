@@ -1,4 +1,4 @@
-"""What people do with events that a consumer could not take: try them again, or give them up."""
+"""Dead letters: retry them or drop them."""
 
 import json
 from pathlib import Path

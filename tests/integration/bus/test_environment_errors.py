@@ -1,4 +1,4 @@
-"""Whose fault it is that an event is not taken: the place's, which is no failure, or the event's, and for how long."""
+"""Failures of a consumer: an environment error counts no attempt, an error of the event does."""
 
 from collections.abc import Sequence
 from pathlib import Path

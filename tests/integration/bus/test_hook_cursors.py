@@ -1,4 +1,4 @@
-"""When a hook has its turn: not while somebody runs it, not before it is due, and not for what is not for it."""
+"""When a hook is due: not during a lease, not before its back-off ends, and not for unrelated events."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ OTHERS = ("popug.tasks.task_created.v1",)
 
 @pytest.fixture
 def toy(tmp_path: Path) -> BusFixture:
-    """A home that knows a hook from its beginning, with an event for it."""
+    """A home with the cursor of a hook at the start of the log, and an event for it."""
     made = BusFixture(tmp_path / "home")
     with made.runtime.writing(OPERATOR) as context:
         sync(context, {"hook": made.clock.instant})

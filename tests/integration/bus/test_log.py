@@ -41,7 +41,7 @@ def links(toy: BusFixture) -> list[tuple[object, object, object]]:
 
 
 def linked(before: str, toy: BusFixture, first: int, last: int) -> str:
-    """The hash as ``popug_cli/bus/hash_chain.py`` describes it to whoever wants to compute it anew."""
+    """Compute the hash as ``popug_cli/bus/hash_chain.py`` describes it."""
     digest = sha256(before.encode())
     for row in toy.rows(f"SELECT sequence, envelope FROM bus_log WHERE sequence BETWEEN {first} AND {last}"):
         envelope = str(row["envelope"]).encode()
@@ -50,7 +50,7 @@ def linked(before: str, toy: BusFixture, first: int, last: int) -> str:
 
 
 def append_many(toy: BusFixture, subject: str, count: int) -> None:
-    """Append many registrations without their cost."""
+    """Append many registrations cheaply."""
     toy.publish(subject)
     with toy.runtime.writing(OPERATOR) as context:
         (first,) = envelopes(toy)[-1:]

@@ -1,4 +1,4 @@
-"""Whoever has nothing to take in a great many events passes them by, and nobody else does."""
+"""A current consumer skips a great many unrelated events; any other consumer does not."""
 
 import json
 from pathlib import Path

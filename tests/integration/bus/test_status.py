@@ -1,4 +1,4 @@
-"""What the bus tells of itself: how far each consumer has come, and what should not be."""
+"""The status of the bus: the position of each consumer, and problems."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.bus_fixture import BusFixture
 
 
 def nothing(*_: object) -> None:
-    """Take events and leave no trace."""
+    """Consume events without an effect."""
 
 
 SLEEPER = Consumer("sleeper", (UserDeactivated,), nothing)

@@ -1,4 +1,4 @@
-"""Rows that somebody appended to the log: each is named by the bus's status or the doctor, and fails nobody else."""
+"""Rows appended to the log from outside: the status or the doctor reports each, and no other command fails."""
 
 import json
 import sqlite3
@@ -71,7 +71,7 @@ def append(company: InProcess, row: dict[str, Any] | bytes, sequence: int | None
 
 
 def named(company: InProcess) -> str:
-    """All that status and doctor say."""
+    """Return the problems that status and doctor report."""
     status, health = company.act("boss", ShowBusStatus()), company.backend.perform(CheckHealth())
     dead = [f"{letter.consumer} {letter.error}" for letter in company.act("boss", ListDeadLetters()).dead]
     unknown = [f"unknown {event_type.type}" for event_type in status.unknown]
@@ -198,7 +198,7 @@ def test_commands_refused_and_queries_work_at_last_position(company: InProcess) 
 
 
 def test_version_one_of_task_created_keeps_any_title(company: InProcess) -> None:
-    """Only what is a jira id in brackets before a title was one; odd numbers are dead letters."""
+    """Only a jira id in brackets before a title was one; events with an invalid number are dead letters."""
     titles = ["[POPUG-7] Feed", "[popug-7]", "[POPUG-7]   ", "", " [A-1] x\x00\n[b]", "[P-1]" * 1000]
     for number, title in enumerate(titles, start=100):
         data = {"task_id": f"old-{number}", "number": number, "title": title, "creator_id": "c", "assignee_id": "a"}

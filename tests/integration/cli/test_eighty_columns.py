@@ -1,4 +1,4 @@
-"""Screens fit a terminal of eighty columns: what can be spared goes first, and ids and numbers stay whole."""
+"""Screens fit a terminal of eighty columns: spare columns go first, and ids and numbers stay whole."""
 
 import re
 
@@ -18,7 +18,7 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
-    """A company of people with long names, wide titles, and a closed day."""
+    """A company of users with long names, wide titles, and a closed day."""
     company = InProcess(tmp_path_factory.mktemp("company") / "home")
     company.hire(LONG_NAME)
     company.hire("asya", "accountant")

@@ -1,4 +1,4 @@
-"""Every example of the help runs, as somebody would type it, in a company where there is something to see."""
+"""Every example of the help runs as typed, in a company with data to show."""
 
 import io
 import json
@@ -46,7 +46,7 @@ WAIT_SECONDS = 60
 
 
 class Typist(io.TextIOBase):
-    """Somebody at a terminal who says yes, or takes what is offered."""
+    """A terminal whose user says yes, or accepts each default."""
 
     def __init__(self, line: str) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ def live(company: InProcess, clock: SetClock) -> None:
 
 @pytest.fixture
 def folder(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it that one example may do with as it likes; whoever types is Ada."""
+    """A copy of the company that one example may change; its user is Ada."""
     here = tmp_path / "here"
     shutil.copytree(furnished, here)
     known = json.loads((here / "known.json").read_text())
@@ -148,7 +148,7 @@ def test_example_runs_and_reports_events_of_its_change(
 
 
 def prepare(words: str, known: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has to be so before a command makes sense: a home that is new, a password, a backup, another person."""
+    """Set up what a command needs: a new home, a password, a backup, another user."""
     if words == "init":
         monkeypatch.setenv("POPUG_HOME", "new")
     if words in {"login", "user activate"}:
@@ -184,7 +184,7 @@ def type_at_terminal(line: str, answer: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def last_a_while(line: str) -> None:
-    """What runs until Ctrl-C does so, and ends well."""
+    """Run a command that lasts until Ctrl-C; it ends cleanly."""
     command = [sys.executable, "-m", "popug_cli", *shlex.split(line)[1:]]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen(
@@ -194,4 +194,6 @@ def last_a_while(line: str) -> None:
         assert select.select([process.stdout], [], [], WAIT_SECONDS)[0], "it shows nothing"
         process.send_signal(signal.SIGINT)
         shown = process.communicate(timeout=WAIT_SECONDS)
-        assert process.returncode in {0, 130}, shown
+        # CPython dies by SIGINT at its own end if Ctrl-C arrived inside exec(), as when a dataclass is made
+        # (Python/pythonrun.c, run_eval_code_obj); a shell shows 130 for both.
+        assert process.returncode in {0, 130, -signal.SIGINT}, shown

@@ -1,4 +1,4 @@
-"""Text from people on its way to the terminal: through every command that prints, for people and as JSON."""
+"""Text of users at the terminal: through every command that prints, as text and as JSON."""
 
 import io
 import json
@@ -37,7 +37,7 @@ MARKUP = "[red]x[/red]"
 
 @dataclass
 class Shown:
-    """What one command line printed."""
+    """The output of one command line."""
 
     line: tuple[str, ...]
     code: int
@@ -51,7 +51,7 @@ class Shown:
         return self
 
     def strings(self) -> set[str]:
-        """Every string of the JSON document or of the JSON lines."""
+        """Return every string of the JSON document or of the JSON lines."""
         return {string for line in self.out.splitlines() for string in strings_in(json.loads(line))}
 
 
@@ -103,7 +103,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def furnish(root: Path) -> Stage:
-    """Write hostile text past all rules, as an event, a row or an old version would have brought it in."""
+    """Write hostile text past all rules, as an event from outside, a row or an old version might."""
     company = InProcess(root, time_zone="UTC", clock=SetClock(datetime.now(UTC).replace(microsecond=0)))
     company.hire("kesha")
     names, titles, logged = TEXTS[:PEOPLE], TEXTS[:TASKS], TEXTS[PEOPLE:]
@@ -135,13 +135,13 @@ def lowered(name: str) -> str:
 
 
 def unknown(texts: list[str]) -> dict[str, Any]:
-    """An event of a type that nobody knows."""
+    """Append an event of an unknown type."""
     data = {"texts": texts, texts[0]: None}
     return {"type": "popug.cage." + texts[0], "source": texts[1], "subject": texts[2], "actor": texts[3], "data": data}
 
 
 def poisonous(bad: str) -> dict[str, Any]:
-    """An event that every consumer chokes on."""
+    """Append an event on which every consumer fails."""
     return {"type": "popug.identity.user_registered.v1", "subject": bad, "time": bad, "actor": bad, "data": {bad: bad}}
 
 
@@ -156,7 +156,7 @@ def append(company: InProcess, events: list[dict[str, Any]]) -> None:
         insert_many(context.connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
 
 
-# --- what is stored ------------------------------------------------------------------------------
+# --- stored text ---------------------------------------------------------------------------------
 
 SCREENS: dict[str, tuple[str, ...]] = {
     line: tuple(line.split())
@@ -218,13 +218,13 @@ def test_reason_and_an_error_are_shown_and_kept_as_they_are(stage: Stage) -> Non
     assert reason in listed.strings()
 
 
-# --- what is typed -------------------------------------------------------------------------------
+# --- typed text ----------------------------------------------------------------------------------
 
-LASTING = {"demo", "init", "scheduler", "serve", "dashboard", "follow"}  # they would run on, or found a company
+LASTING = {"demo", "init", "scheduler", "serve", "dashboard", "follow"}  # they would keep running, or create a company
 
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of the program with its words."""
+    """Yield every command of the program with its words."""
     if not hasattr(command, "commands"):
         yield path, command
         return
@@ -237,7 +237,7 @@ COMMANDS = {" ".join(path): command for path, command in leaves(build())}
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_argument_is_quoted_without_raw_characters(stage: Stage, line: str) -> None:
-    """Each argument and each option of each command, with what no shell should ever show."""
+    """Try each argument and each option of each command with hostile text."""
     words, command = tuple(line.split()), COMMANDS[line]
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option" and not each.is_flag]
@@ -246,7 +246,7 @@ def test_argument_is_quoted_without_raw_characters(stage: Stage, line: str) -> N
         given_arguments = [TEXTS[n + 60 + i] if n % 2 else bad for i, _ in enumerate(arguments)]
         safe = ["--", *given_arguments] if given_arguments else []
         told = [each for each in options if each.name != "home" and not (each.name == "server" and bad == "\x00")]
-        tries += [(*words, f"{each.opts[-1]}={bad}", *safe) for each in told]  # no server at all would be a real logout
+        tries += [(*words, f"{each.opts[-1]}={bad}", *safe) for each in told]  # else a real logout
         if arguments:
             tries.append((*words, *safe))
     for each in tries:

@@ -1,4 +1,4 @@
-"""The commands of mail and analytics as a terminal shows them."""
+"""The output of mail and analytics at a terminal."""
 
 import io
 import json
@@ -17,7 +17,7 @@ Popug = Callable[..., Shown]
 
 @pytest.fixture
 def popug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Popug:
-    """The program, run by the admin of a fresh company."""
+    """The program, run by the admin of a new company."""
     monkeypatch.setenv("POPUG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
     monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")

@@ -1,4 +1,4 @@
-"""What people read of money: each screen, and the questions that a close asks on a terminal."""
+"""Amounts on screen: each screen, and the questions that a close asks at a terminal."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from tests.support.company import InProcess
 
 
 class Desk:
-    """A company, and the commands as one of its people types them."""
+    """A company, and its commands as a user types them."""
 
     def __init__(self, root: Path) -> None:
         Home(root).make()
@@ -166,7 +166,7 @@ def test_close_shows_events_not_counted_in(desk: Desk) -> None:
 
 
 class Terminal(io.StringIO):
-    """Standard input with somebody at it."""
+    """Standard input of a terminal with a user."""
 
     def isatty(self) -> bool:
         return True

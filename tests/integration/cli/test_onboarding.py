@@ -1,4 +1,4 @@
-"""From nothing to a first look around: what popug says to somebody new, and what it asks."""
+"""The first steps: the hints and questions of popug for a new user."""
 
 import io
 import json
@@ -15,7 +15,7 @@ PASSWORD = "seven cages under nine moons"
 
 
 class Terminal(io.TextIOBase):
-    """Somebody who types lines, and sees what is said beside the answer."""
+    """A terminal with a user who types lines; `shown` is the text that appears next to the answer."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Terminal(io.TextIOBase):
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person with nothing but the program."""
+    """A user with the program and no company."""
     for name in ("POPUG_TOKEN", "POPUG_SERVER", "POPUG_PLAIN", "PAGER"):
         monkeypatch.delenv(name, raising=False)
     variables = {

@@ -1,4 +1,4 @@
-"""The table of permissions as `popug permissions` shows it: each command once, each message in the JSON."""
+"""The output of `popug permissions`: each command once, each message in the JSON."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ from popug_cli.messages.base import declarations
 
 @pytest.fixture
 def home(tmp_path: Path) -> list[str]:
-    """A place where there is no company: the table needs none."""
+    """A folder without a company: the table needs none."""
     return ["--home", str(tmp_path / "nowhere")]
 
 

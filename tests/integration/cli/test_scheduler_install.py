@@ -1,4 +1,4 @@
-"""What `scheduler install` prints is taken by cron and systemd, and does what it says."""
+"""cron and systemd accept the output of `scheduler install`, and run it as intended."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def night(home: str = "/srv/popug", machine_zone: str = BERLIN, at_minute: int =
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """A company whose yesterday is open, with somebody to be paid for it."""
+    """A company whose yesterday is open, with one user to be paid for it."""
     company = create_company(tmp_path / "home", "UTC", SetClock(datetime.now(UTC) - timedelta(days=1)))
     earn(company)
     return company
@@ -54,7 +54,7 @@ def test_cron_line_checks_the_hour_if_zones_differ() -> None:
         (BERLIN, "America/New_York", 210, "30"),
         ("Asia/Kolkata", "UTC", 23 * 60 + 40, "10"),
         ("UTC", "Asia/Kathmandu", 5, "50"),
-        ("Australia/Lord_Howe", "UTC", 5, "5,35"),  # its summer is half an hour ahead of its winter
+        ("Australia/Lord_Howe", "UTC", 5, "5,35"),  # its summer time differs by half an hour
     ],
 )
 def test_cron_minute_matches_company_zone_on_machine_clock(
@@ -327,7 +327,7 @@ def test_either_cron_or_systemd_is_named(company: InProcess, capsys: pytest.Capt
 
 
 def real_cron() -> None:
-    """Skip, saying why, where Debian's cron cannot be run in a corner of its own."""
+    """Skip with a reason if Debian's cron cannot be run in a sandbox."""
     if os.geteuid() != 0:
         pytest.skip("a cron of its own needs root")
     if shutil.which("cron") is None and shutil.which("apt-get"):

@@ -1,4 +1,4 @@
-"""Which place a command line goes to: a server that is named, one that holds the home, or the home itself."""
+"""The backend of a command line: a named server, the server that holds the home, or the home itself."""
 
 import json
 import os
@@ -32,7 +32,7 @@ sys.exit(code)
 
 @dataclass
 class Desk:
-    """A person's machine: a home, a session file, and what a command line says there."""
+    """The machine of a user: a home, a session file, and the output of a command line."""
 
     folder: Path
     capture: pytest.CaptureFixture[str]
@@ -63,7 +63,7 @@ class Desk:
         return code, *self.capture.readouterr()
 
     def fail(self, *arguments: str) -> tuple[int, str]:
-        """The exit code of a command that fails, and the code of its error."""
+        """Return the exit code of a command that fails, and the code of its error."""
         code, out, err = self.run(*arguments, "--json")
         assert out == ""
         return code, json.loads(err)["error"]["code"]
@@ -227,7 +227,7 @@ def test_events_are_followed_until_the_server_ends(desk: Desk) -> None:
     ],
 )
 def test_client_loads_nothing_heavy(desk: Desk, arguments: list[str], said: bytes) -> None:
-    """No clock is asked, only which modules the process has in the end."""
+    """The test looks at the modules of the finished process, not at a clock."""
     with desk.hold_home(said) as server:
         done = subprocess.run(
             [sys.executable, "-c", LIST_MODULES, *arguments], capture_output=True, text=True, check=False
@@ -238,12 +238,12 @@ def test_client_loads_nothing_heavy(desk: Desk, arguments: list[str], said: byte
     bare = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    assert modules & (HEAVY - {*bare.stdout.split()}) == set()  # a measured Python begins with more
+    assert modules & (HEAVY - {*bare.stdout.split()}) == set()  # a Python under coverage starts with more
     assert not {name for name in modules if name.startswith(("popug_cli.storage", "popug_cli.bus", "popug_cli.tasks"))}
 
 
 def desk_input(typed: bytes) -> None:
-    """Have stdin hold something."""
+    """Replace stdin with these bytes."""
     read, write = os.pipe()
     os.write(write, typed)
     os.close(write)

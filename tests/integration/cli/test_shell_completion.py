@@ -1,4 +1,4 @@
-"""Completion: what is offered, to whom, and that bash, zsh and fish show it."""
+"""Completion: the candidates for each user, and that bash, zsh and fish show them."""
 
 import os
 import pty
@@ -31,7 +31,7 @@ LIMIT_SECONDS = 60
 
 @dataclass
 class Office:
-    """A company and the tokens of its people."""
+    """A company and the tokens of its users."""
 
     root: Path
     tokens: dict[str, str]
@@ -40,7 +40,7 @@ class Office:
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
-    """Boss, Asya who does accounts, Kesha who works: eleven tasks, of which #1 is done."""
+    """A company of Boss, Asya the accountant and Kesha the worker: eleven tasks, of which #1 is completed."""
     root = tmp_path_factory.mktemp("office") / "home"
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in CHEAP.items():
@@ -67,7 +67,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
 
 @pytest.fixture
 def seat(office: Office, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Office:
-    """The office as Kesha has it before her."""
+    """Log Kesha in."""
     monkeypatch.setenv("POPUG_HOME", str(office.root))
     monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
     monkeypatch.setenv("POPUG_TOKEN", office.tokens["kesha"])
@@ -264,7 +264,7 @@ def test_shell_completes_commands_and_the_numbers_of_tasks(shell: str, seat: Off
 
 
 def type_into(command: list[str], typed: list[str], folder: Path, wait_for: list[str]) -> str:
-    """What a shell shows at a terminal, when lines are typed into it one after the other."""
+    """Return the output of a shell at a terminal, while lines are typed into it one after the other."""
     environment = {
         "PATH": os.pathsep.join([str(folder / "bin"), "/usr/bin", "/bin"]), "HOME": str(folder), "TERM": "xterm",
         "LANG": "C.UTF-8", "PYTHONPATH": str(Path(__file__).parents[3]),
@@ -290,7 +290,7 @@ def type_into(command: list[str], typed: list[str], folder: Path, wait_for: list
 
 
 def listen(terminal: int, until: str, seconds: float) -> str:
-    """What is shown until some text is, and then a moment more."""
+    """Return the output until it contains a text, and of a moment more."""
     heard, deadline = "", time.monotonic() + seconds
     while select([terminal], [], [], max(0.0, min(deadline - time.monotonic(), 0.3 if until in heard else seconds)))[0]:
         try:

@@ -1,4 +1,4 @@
-"""A company on a server as a client sees it: what is sent, what is sent again, and what is believed."""
+"""The client of a server: its requests, its retries, and the answers that it accepts."""
 
 import re
 import socket
@@ -40,7 +40,7 @@ Serve = Callable[..., FakeServer]
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Starts a server that gives these replies."""
+    """Start a server that gives these replies."""
     monkeypatch.setattr(remote_backend, "RETRY_DELAYS_SECONDS", (0.0, 0.01, 0.01))
     started: list[FakeServer] = []
 
@@ -58,7 +58,7 @@ def reach(server: FakeServer, **more: Any) -> RemoteBackend:
 
 
 def refusal(work: Callable[[], Any]) -> PopugError:
-    """The error of what must fail: a sentence with a way out, and exit 8."""
+    """Return the error of a call that must fail: a sentence with a hint, and exit 8."""
     with pytest.raises(PopugError) as caught:
         work()
     error = caught.value
@@ -69,7 +69,7 @@ def refusal(work: Callable[[], Any]) -> PopugError:
     return error
 
 
-# --- what is sent -------------------------------------------------------------------------------
+# --- requests -----------------------------------------------------------------------------------
 
 
 def test_command_is_posted_with_token_key_and_version(serve: Serve) -> None:
@@ -197,7 +197,7 @@ def test_refusal_is_raised_with_all_its_fields(serve: Serve, exit_status: int, s
     assert (error.message, error.hint, error.details) == ("It is so.", "Do this.", {"numbers": [1, None], "big": 2**53})
 
 
-# --- connections that break ---------------------------------------------------------------------
+# --- broken connections -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_wait_for_a_busy_server_is_bounded(serve: Serve) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_slow_answer_times_out(serve: Serve) -> None:
-    """All its bytes take several times as long as they may; a client that waited for them would have an answer."""
+    """Its bytes take several times the limit; a client that waited for all of them would get an answer."""
     slowly = saying(*(bytes([each]) for each in answer(ADA)), then=lambda: sleep(0.01))
     assert len(answer(ADA)) * 0.01 > 5 * http.READ_TIMEOUT_SECONDS
     assert refusal(lambda: reach(serve(slowly)).perform(QUERY, "t")).code == "server_unavailable"
@@ -479,7 +479,7 @@ def test_silent_stream_is_reconnected(serve: Serve, monkeypatch: pytest.MonkeyPa
     assert [each["sequence"] for (each,) in islice(followed, 2)] == ["1", "2"]
 
 
-# --- many at once -------------------------------------------------------------------------------
+# --- large messages -----------------------------------------------------------------------------
 
 
 def test_large_answers_arrive_whole(serve: Serve) -> None:
@@ -519,7 +519,7 @@ def test_early_answer_to_a_large_request_is_reported(serve: Serve) -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a certificate for localhost that nobody has signed, and its key."""
+    """A file with a self-signed certificate for localhost and its key."""
     return self_signed(tmp_path_factory.mktemp("tls") / "server.pem")
 
 
@@ -576,4 +576,4 @@ def test_tls_mismatch_is_unavailable(secured: str) -> None:
         threading.Thread(target=accept, daemon=True).start()
         url = f"https://localhost:{plain.getsockname()[1]}"
         error = refusal(lambda: RemoteBackend(parse(url)).perform(QUERY, "t"))
-        assert (error.code, "no TLS" in error.message) == ("server_unavailable", True)
+        assert (error.code, "does not use TLS" in error.message) == ("server_unavailable", True)

@@ -1,4 +1,4 @@
-"""The scheduler: what is due is asked of the database, and told in one line a run."""
+"""The scheduler: it reads due work from the database, and reports each run in one line."""
 
 import signal
 import threading
@@ -40,7 +40,7 @@ def set_local(company: InProcess, local: str) -> None:
     company.clock.instant = datetime.fromisoformat(local).replace(tzinfo=zone).astimezone(UTC)
 
 
-# --- what is due --------------------------------------------------------------------------------
+# --- due work -----------------------------------------------------------------------------------
 
 
 def test_yesterday_is_closed_and_mailed_at_its_hour(company: InProcess) -> None:
@@ -212,7 +212,7 @@ def test_mail_backs_off_while_the_mail_server_is_down(company: InProcess, monkey
     assert run_due(company).mail.sent == 2
 
 
-# --- the sign of life ---------------------------------------------------------------------------
+# --- heartbeat ----------------------------------------------------------------------------------
 
 
 def health(company: InProcess, name: str) -> Check:
@@ -243,11 +243,11 @@ def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> 
     assert seen() < first
 
 
-# --- telling ------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------
 
 
 class RecordingReporter:
-    """What was told."""
+    """A reporter that records its reports."""
 
     def __init__(self) -> None:
         self.runs: list[ScheduledRunResult] = []
@@ -322,7 +322,7 @@ def test_stop_ends_a_run_between_two_steps(company: InProcess) -> None:
 
 
 def test_signal_to_another_thread_is_handled_soon() -> None:
-    """The system may do that with several threads, and it wakes nobody who waits in the main one."""
+    """The system may deliver a signal to another thread, which does not wake the main one."""
     orders: SimpleQueue[int | BaseException] = SimpleQueue()
     is_over, not_woken = threading.Event(), []
     before = signal.signal(signal.SIGTERM, lambda number, _: orders.put(number))

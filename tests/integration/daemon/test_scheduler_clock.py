@@ -1,4 +1,4 @@
-"""The scheduler as a process whose wall clock is moved from outside, while it sleeps as it always does."""
+"""The scheduler as a process whose wall clock a test shifts while it sleeps."""
 
 import json
 import os
@@ -27,13 +27,13 @@ ZONE = "Europe/Berlin"
 
 
 class Running:
-    """A scheduler that runs, and the lines that it tells."""
+    """A running scheduler, and the lines that it prints."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process, self._rest = process, b""
 
     def line(self) -> dict[str, Any]:
-        """The next line, which comes within a bound of time."""
+        """Return the next line, within a time limit."""
         assert self._process.stdout is not None
         until = time.monotonic() + LONGEST_SECONDS
         while b"\n" not in self._rest:
@@ -47,11 +47,11 @@ class Running:
         return told
 
     def closed(self) -> list[str]:
-        """The days that the next run closed."""
+        """Return the days that the next run closes."""
         return [day["business_date"] for day in self.line()["days"]]
 
     def end(self) -> None:
-        """Have it end, in time and without a complaint."""
+        """End it; it must end in time without an error."""
         self._process.send_signal(signal.SIGTERM)
         _, complaint = self._process.communicate(timeout=LONGEST_SECONDS)
         assert (self._process.returncode, complaint) == (0, b"")
@@ -134,9 +134,9 @@ def test_once_closes_after_its_hour_and_only_once(tmp_path: Path) -> None:
     [
         (ZONE, "2026-03-29T09:00", "00:00", "2026-03-29 23:59:57", "2026-03-29"),  # of 23 hours
         (ZONE, "2026-10-25T09:00", "00:00", "2026-10-25 23:59:57", "2026-10-25"),  # of 25 hours
-        (ZONE, "2026-03-28T09:00", "02:30", "2026-03-29 01:59:57", "2026-03-28"),  # an hour that does not exist
-        ("Africa/Cairo", "2024-04-25T09:00", "00:05", "2024-04-25 23:59:57", "2024-04-25"),  # nor does midnight
-        ("Pacific/Apia", "2011-12-29T20:00", "00:00", "2011-12-29 23:59:57", "2011-12-29"),  # nor does the 30th
+        (ZONE, "2026-03-28T09:00", "02:30", "2026-03-29 01:59:57", "2026-03-28"),  # no such hour
+        ("Africa/Cairo", "2024-04-25T09:00", "00:05", "2024-04-25 23:59:57", "2024-04-25"),  # no midnight
+        ("Pacific/Apia", "2011-12-29T20:00", "00:00", "2011-12-29 23:59:57", "2011-12-29"),  # no such day
     ],
 )
 def test_scheduler_wakes_at_local_hour_also_if_it_is_skipped(

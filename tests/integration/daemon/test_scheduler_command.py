@@ -1,4 +1,4 @@
-"""``popug scheduler`` as a process: it tells what it does and ends in time."""
+"""``popug scheduler`` as a process: it reports its work and ends in time."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def company(tmp_path: Path) -> InProcess:
 
 @contextmanager
 def started(home: Path, *arguments: str, patch: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A scheduler in a process of its own; ``patch`` are lines of Python that run in it first."""
+    """A scheduler process; ``patch`` are lines of Python that run in it first."""
     line = ["--home", str(home), "scheduler", *arguments]
     code = f"{patch}\nimport sys\nfrom popug_cli.cli.main import run\nsys.exit(run({line!r}))"
     command = [sys.executable, "-c", code]
@@ -75,9 +75,9 @@ def held(company: InProcess, by: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("by", ["popug", "shell"])
 def test_signal_ends_scheduler_while_the_database_is_locked(company: InProcess, by: str) -> None:
-    """Its run gives up the wait for the write lock, long before that wait is over or a grace period is."""
-    patch = f"{NO_GRACE}\nfrom popug_cli.storage import engine, queue\n"
-    patch += "engine.BUSY_TIMEOUT_SECONDS = queue.PATIENCE_SECONDS = 600"
+    """A run gives up its wait for the write lock long before the lock's time limit or a grace period ends."""
+    patch = f"{NO_GRACE}\nfrom popug_cli.storage import engine, write_lock\n"
+    patch += "engine.BUSY_TIMEOUT_SECONDS = write_lock.LOCK_TIMEOUT_SECONDS = 600"
     with held(company, by), started(company.root, patch=patch) as process:
         assert process.stdout is not None
         assert "too many to close" in process.stdout.readline()
@@ -88,11 +88,11 @@ def test_signal_ends_scheduler_while_the_database_is_locked(company: InProcess, 
 
 
 def test_signal_ends_scheduler_while_it_waits_to_start(company: InProcess) -> None:
-    """It catches up before its first line, and waits for the write lock for that."""
+    """The scheduler catches up before its first line, and waits for the write lock to do so."""
     with company.backend.runtime.writing(SCHEDULER) as context:
         context.connection.exec_driver_sql("UPDATE bus_cursors SET position = position - 1")
     lock = f":{(company.root / write_lock.LOCK_FILE_NAME).stat().st_ino} "
-    patch = f"{NO_GRACE}\nfrom popug_cli.storage import queue\nqueue.PATIENCE_SECONDS = 600"
+    patch = f"{NO_GRACE}\nfrom popug_cli.storage import write_lock\nwrite_lock.LOCK_TIMEOUT_SECONDS = 600"
     with company.backend.runtime.writing(SCHEDULER), started(company.root, patch=patch) as process:
         eventually(lambda: re.search(f"-> FLOCK.*{lock}", Path("/proc/locks").read_text(encoding="utf-8")))
         process.send_signal(signal.SIGTERM)

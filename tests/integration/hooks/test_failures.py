@@ -1,4 +1,4 @@
-"""What becomes of a hook that fails, hangs or is claimed by another, and of the events that wait for it."""
+"""A hook that fails, hangs or is leased by another runner, and the events that wait for it."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ from tests.support.hooks_company import (
 __all__ = ["company"]
 
 
-# --- when it fails ------------------------------------------------------------------------------
+# --- failures -----------------------------------------------------------------------------------
 
 
 def test_failure_is_retried_later_and_later_events_wait(company: InProcess) -> None:
@@ -154,7 +154,7 @@ def test_sample_fits_its_schema(event_type: str) -> None:
     assert any(event_type in types for types in events().values())
 
 
-# --- claims -------------------------------------------------------------------------------------
+# --- leases -------------------------------------------------------------------------------------
 
 
 def test_leased_event_is_left_alone_until_lease_expires(company: InProcess) -> None:

@@ -1,4 +1,4 @@
-"""Hooks: the operator's own programs are given events at least once, in order, outside any transaction."""
+"""Hooks: the operator's programs get events at least once, in order, outside any transaction."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.support.hooks_company import KEEP, add, company, find_hook, hook, rec
 __all__ = ["company"]
 
 
-# --- what is given ------------------------------------------------------------------------------
+# --- delivery -----------------------------------------------------------------------------------
 
 
 def test_hook_gets_each_event_once_in_log_order(company: InProcess) -> None:
@@ -147,7 +147,7 @@ def test_event_longer_than_a_pipe_and_unread_input_are_fine(company: InProcess) 
     assert int((company.root / "sizes").read_text().split()[-1]) > 300_000
 
 
-# --- which files are run ------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------
 
 
 def test_only_safe_files_run_and_others_report_their_problem(company: InProcess) -> None:
@@ -194,7 +194,7 @@ def test_file_or_home_of_another_user_is_not_run(company: InProcess) -> None:
     os.chown(company.root / "hooks", 12345, 12345)
     assert "another user" in find_hook(company).problem
     os.chown(company.root, 12345, 12345)
-    assert "its owner only" in find_hook(company).problem
+    assert "only its owner runs hooks" in find_hook(company).problem
 
 
 def test_too_many_hooks_and_linked_folder_are_reported(company: InProcess, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_too_many_hooks_and_linked_folder_are_reported(company: InProcess, tmp_p
     assert [bool(file.problem) for file in find(company.backend.home)] == [False] * 100 + [True]
     (company.root / "hooks").rename(tmp_path / "elsewhere")
     (company.root / "hooks").symlink_to(tmp_path / "elsewhere")
-    assert all("no directory" in file.problem for file in find(company.backend.home))
+    assert all("is not a directory" in file.problem for file in find(company.backend.home))
 
 
 def test_home_without_hooks_has_none(company: InProcess) -> None:

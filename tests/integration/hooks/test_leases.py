@@ -1,4 +1,4 @@
-"""Where a hook stands in the log: what is claimed, how long, and what comes of it."""
+"""The cursor of a hook in the log: claims, leases, and their results."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture
 def toy(tmp_path: Path) -> BusFixture:
-    """A log of two events, and the hook ``chat`` that is to be given both."""
+    """A log of two events, and the hook ``chat`` that consumes both."""
     made = BusFixture(tmp_path / "home")
     keep_up(made, {"chat": made.clock.now()})
     made.publish("ann", "bob")
@@ -56,7 +56,7 @@ def names(toy: BusFixture) -> list[str]:
 
 
 def claim(toy: BusFixture, types: hook_cursors.Types = None, name: str = "chat") -> ClaimedEvent | None:
-    """Claim what is due; nothing is claimed that was not said to be due."""
+    """Claim a due event; a hook that is not due claims none."""
     with held(toy) as context:
         due = hook_cursors.is_due(context, name, types, LEASE)
         claimed = hook_cursors.lease_next(context, name, types, LEASE)
@@ -76,7 +76,7 @@ def after(toy: BusFixture, act: Callable[..., Answer], *arguments: object) -> An
 
 
 def fail(toy: BusFixture, times: int = 1) -> list[bool]:
-    """Let the next event fail so often, each time when it is due; whether it was set aside comes back."""
+    """Fail the next event that often, each time when it is due. Return whether it became a dead letter."""
     answers = []
     for _ in range(times):
         toy.clock.advance(hours=2)

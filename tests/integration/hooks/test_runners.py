@@ -1,4 +1,4 @@
-"""What runs hooks: beside a server and a scheduler, once, by the commands; and the examples of the project."""
+"""The runners of hooks: a server, a scheduler, once, the commands; and the examples of the project."""
 
 import json
 import os
@@ -41,11 +41,11 @@ __all__ = ["company"]
 EXAMPLES = Path(__file__).parents[3] / ".github/examples/hooks"
 
 
-# --- what runs them -----------------------------------------------------------------------------
+# --- runners ------------------------------------------------------------------------------------
 
 
 class RecordingReporter:
-    """What was told."""
+    """A reporter that records its reports."""
 
     def __init__(self) -> None:
         self.errors: list[PopugError] = []

@@ -1,4 +1,4 @@
-"""What completion sees of people: who holds a token that is good for everything, and whose name begins so."""
+"""The queries of completion about users: the user of an unscoped token, and users by prefix."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Tokens forged with the libraries of others (joserfc, jsonwebtoken on Node): each gets exit 4 and a sentence."""
+"""Tokens forged with other libraries (joserfc, jsonwebtoken on Node): each gets exit 4 and a sentence."""
 
 import io
 import json
@@ -49,7 +49,7 @@ console.log(JSON.stringify({
 
 @dataclass
 class Forger:
-    """Who has the company's own key (the worst of cases) and can say with it whatever there is to say."""
+    """An attacker with the company's own key (the worst case), who can sign any claims with it."""
 
     people: People
     claims: dict[str, Any]
@@ -72,12 +72,12 @@ class Forger:
         return content
 
     def say(self, **changes: Any) -> str:
-        """A token of the company's own key; a claim that is ``...`` is left out."""
+        """Return a token of the company's own key; a claim that is ``...`` is left out."""
         claims = {name: value for name, value in (self.claims | changes).items() if value is not ...}
         return sign(self.header, claims, self.key)
 
     def head(self, key: Key | None = None, **changes: Any) -> str:
-        """A token with the right claims, and another header or key."""
+        """Return a token with the right claims, and another header or key."""
         header = {name: value for name, value in (self.header | changes).items() if value is not ...}
         return sign(header, self.claims, key or self.key)
 
@@ -87,7 +87,7 @@ def sign(header: dict[str, Any], claims: dict[str, Any], key: Key) -> str:
 
 
 def secret(content: bytes) -> OctKey:
-    """The bytes as a shared secret; joserfc is talked out of looking at what they are."""
+    """Use the bytes as a shared secret; joserfc is kept from checking them."""
     return OctKey(content, content)
 
 
@@ -154,7 +154,7 @@ OTHER_HOLDERS = {"role": "admin", "sub": "no-such-user", "jti": "no-such-token"}
 
 @pytest.fixture(scope="module")
 def forger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forger]:
-    """A company on the machine's own clock, so that the program's own way in can be taken too."""
+    """A company on the machine's clock, so that the installed program can be used, too."""
     root = tmp_path_factory.mktemp("forgeries")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POPUG_SESSION", str(root / "session.json"))
@@ -168,14 +168,14 @@ def forger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forger]:
 
 
 def run_command(forger: Forger, *arguments: str) -> tuple[int, str, str]:
-    """What the program itself answers, on stdout and on stderr, with its exit code."""
+    """Return the exit code, stdout and stderr of the program."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = run(["--home", str(forger.people.root), *arguments])
     return code, out.getvalue(), err.getvalue()
 
 
-# --- what is no forgery -------------------------------------------------------------------------
+# --- valid tokens -------------------------------------------------------------------------------
 
 
 def test_forged_token_with_true_claims_is_accepted(forger: Forger) -> None:
@@ -201,7 +201,7 @@ def test_published_key_is_named_by_its_thumbprint(forger: Forger) -> None:
         assert "d" not in key
 
 
-# --- what is -----------------------------------------------------------------------------------
+# --- forged tokens -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
@@ -225,7 +225,7 @@ def test_every_claim_is_needed_in_its_own_type(forger: Forger, claim: str, value
 
 @pytest.mark.parametrize("claim", OTHER_HOLDERS)
 def test_claim_that_differs_from_the_token_list_is_refused(forger: Forger, claim: str) -> None:
-    """Even with the company's own key: the list of tokens has the last word about holder, role and id."""
+    """Even with the company's own key, the list of tokens decides about user, role and id."""
     with refused("token_revoked", 4):
         forger.people.backend.perform(WhoAmI(), forger.say(**{claim: OTHER_HOLDERS[claim]}))
 
@@ -275,7 +275,7 @@ def newest_key(forger: Forger) -> OKPKey:
 
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which Node finds jsonwebtoken; without one the test is skipped, and says why."""
+    """A folder in which Node finds jsonwebtoken; skip with a reason without one."""
     folder = tmp_path_factory.mktemp("node")
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None:

@@ -1,4 +1,4 @@
-"""Key files that are missing, damaged, foreign or open to others, and the way back."""
+"""Key files that are missing, damaged, foreign or readable by others, and recovery."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def pem(key: Ed25519PrivateKey | object) -> bytes:
     return content
 
 
-def test_first_key_is_its_owners_alone(people: People) -> None:
+def test_first_key_is_readable_by_its_owner_only(people: People) -> None:
     files = list(people.backend.home.keys.iterdir())
     assert len(files) == 2
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}

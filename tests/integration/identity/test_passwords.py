@@ -1,4 +1,4 @@
-"""Passwords: hashed once, before anybody has to wait, with what the settings say; every character of them counts."""
+"""Passwords: hashed once, outside the write lock, with the configured parameters; every character counts."""
 
 import sqlite3
 from contextlib import closing

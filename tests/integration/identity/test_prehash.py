@@ -1,4 +1,4 @@
-"""A password is hashed and compared while nobody waits for the write lock."""
+"""A password is hashed and compared outside the write lock."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def company(tmp_path: Path) -> InProcess:
 
 @pytest.fixture(autouse=True)
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the write lock was held at each hash."""
+    """Record whether the write lock was held at each hash."""
     held: list[bool] = []
     hasher = passwords._hasher
 
@@ -47,7 +47,7 @@ def test_login_is_compared_outside(company: InProcess, watched: list[bool], *, k
         with pytest.raises(NotAuthenticated):
             company.backend.perform(LogIn(username="nobody", password=PASSWORD))
     assert watched[0] is False
-    assert watched.count(True) <= 1  # whether the hash is outdated is asked inside, which is no work
+    assert watched.count(True) <= 1  # whether the hash is outdated is checked inside, which is cheap
 
 
 def test_passwords_are_hashed_outside(company: InProcess, watched: list[bool]) -> None:

@@ -1,4 +1,4 @@
-"""Logging in, guessing, and the life of a token from its grant to its end."""
+"""Login, lockout, and a token from its issue to its end."""
 
 import multiprocessing
 from datetime import timedelta
@@ -48,7 +48,7 @@ def people(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def guess(people: People, times: int, name: str = "kesha") -> list[str]:
-    """The codes with which so many wrong passwords are refused."""
+    """Log in with that many wrong passwords. Return the codes."""
     codes = []
     for _ in range(times):
         with pytest.raises(PopugError) as error:
@@ -57,7 +57,7 @@ def guess(people: People, times: int, name: str = "kesha") -> list[str]:
     return codes
 
 
-# --- logging in ---------------------------------------------------------------------------------
+# --- login --------------------------------------------------------------------------------------
 
 
 def test_session_lasts_twelve_hours(people: People) -> None:
@@ -103,7 +103,7 @@ def test_every_refused_login_gets_the_same_message(people: People) -> None:
     assert len(said) == 1
 
 
-# --- guessing -----------------------------------------------------------------------------------
+# --- lockout ------------------------------------------------------------------------------------
 
 
 def test_five_wrong_guesses_are_free(people: People) -> None:
@@ -185,7 +185,7 @@ def test_eight_guessing_processes_have_six_tries_in_all(people: People) -> None:
     assert people.rows("SELECT failures FROM identity_throttle") == [{"failures": 6}]
 
 
-# --- what is told of tokens ---------------------------------------------------------------------
+# --- published events ---------------------------------------------------------------------------
 
 
 def test_token_events_carry_user_kind_scope_and_reason(people: People) -> None:
@@ -293,7 +293,7 @@ def test_own_new_password_ends_own_sessions(people: People) -> None:
     assert people.log_in(password="another good one")
 
 
-# --- machines -----------------------------------------------------------------------------------
+# --- machine tokens -----------------------------------------------------------------------------
 
 
 def line_of(people: People, token_id: str) -> TokenLine:

@@ -1,4 +1,4 @@
-"""People: registered, imported, changed; what each change tells, and what it ends."""
+"""Users: added, imported, changed; the published changes, and the tokens that they revoke."""
 
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def test_weak_password_of_first_admin_refused_in_empty_company(tmp_path: Path) -
         backend.perform(msgspec.structs.replace(FIRST, password="short"), actor=OPERATOR)
 
 
-# --- joining ------------------------------------------------------------------------------------
+# --- new users ----------------------------------------------------------------------------------
 
 
 def test_added_user_is_active_and_reveals_no_secret(people: People) -> None:
@@ -187,7 +187,7 @@ def test_import_of_thousands_is_one_step(people: People) -> None:
     assert len(people.act("boss", ListUsers()).users) == 3004
 
 
-# --- changing -----------------------------------------------------------------------------------
+# --- changes ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_last_active_admin_cannot_be_removed(people: People) -> None:
         people.act("zoe", SetRole(username="zoe", role="manager"))
 
 
-# --- the operator's way back --------------------------------------------------------------------
+# --- recovery by the operator -------------------------------------------------------------------
 
 
 def test_operator_recovers_an_admin(people: People) -> None:
@@ -322,7 +322,7 @@ def test_recover_refused_with_a_weak_password(people: People) -> None:
     assert people.act("boss", ShowUser(username="kesha")).role == "worker"
 
 
-# --- who may ------------------------------------------------------------------------------------
+# --- permissions --------------------------------------------------------------------------------
 
 
 def test_refusal_names_the_permitted_roles(people: People) -> None:

@@ -1,4 +1,4 @@
-"""Mail over a real SMTP server, aiosmtpd, in each of its moods; and a sender that is killed at every step."""
+"""Mail over a real SMTP server, aiosmtpd, with each kind of failure; and a sender killed at every step."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ KILLED = 9
 
 
 class Office:
-    """What the server does with mail; ``moods`` are used up one a mail, then all is well."""
+    """The reaction of the server to mail; each mail uses one of ``moods``, then all mail is accepted."""
 
     def __init__(self, *moods: str) -> None:
         self.moods = list(moods)
@@ -62,7 +62,7 @@ class Office:
 
 
 class ClosesInData(SMTP):
-    """Hangs up once, after the client was told to go on with its mail."""
+    """A server that disconnects once, after it answered DATA with 354."""
 
     closed = 0
 
@@ -78,7 +78,7 @@ class ClosesInData(SMTP):
 
 @contextmanager
 def open_office(office: Office, monkeypatch: pytest.MonkeyPatch, kind: type[SMTP] = SMTP, **how: Any) -> Iterator[None]:
-    """The server on a free port, with the settings that lead there; ``ssl_context`` is for TLS from the start."""
+    """The server on a free port, with settings for it; ``ssl_context`` is for TLS from the start."""
     from_start = {"ssl_context": how.pop("ssl_context")} if "ssl_context" in how else {}
 
     class Server(Controller):
@@ -104,7 +104,7 @@ def filled(folder: Path) -> MailCompany:
     return room
 
 
-# --- moods --------------------------------------------------------------------------------------
+# --- failures of the server ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_mail_stays_queued_while_the_server_is_down(tmp_path: Path, monkeypatch:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for localhost, that signs itself, with its key."""
+    """A self-signed certificate for localhost, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
@@ -246,7 +246,7 @@ def test_sender_logs_in_after_tls(
     assert len(office.taken) == sent
 
 
-# --- killed -------------------------------------------------------------------------------------
+# --- killed senders -----------------------------------------------------------------------------
 
 STEPS = (
     (outbox, "claim"),
@@ -262,7 +262,7 @@ STEPS = (
 
 
 def killed_at(point: int, room: MailCompany) -> bool:
-    """Send in a process of its own that dies at the n-th boundary of a step; whether it came that far."""
+    """Send in a process that dies at the n-th boundary of a step. Return whether it reached that boundary."""
     child = os.fork()
     if child == 0:
         counted = iter(range(10_000))

@@ -1,4 +1,4 @@
-"""Mail that is being sent: whose it is, for how long, and what is left of it when a sender ends."""
+"""Mail that is being sent: its lease, and its state when a sender ends."""
 
 from collections.abc import Iterator
 from datetime import timedelta

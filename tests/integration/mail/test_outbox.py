@@ -1,4 +1,4 @@
-"""Payout mail on a file: queued once, sent at least once under one Message-ID, to the address of the moment."""
+"""Payout mail on a file: queued once, sent at least once under one Message-ID, to the current address."""
 
 import stat
 from contextlib import suppress
@@ -163,7 +163,7 @@ def test_invalid_sender_keeps_all_mail_queued(tmp_path: Path, monkeypatch: pytes
     assert "'nobody' is not a valid mail sender" in room.warnings[0]
 
 
-# --- what the transport says ------------------------------------------------------------------------
+# --- results of the transport -----------------------------------------------------------------------
 
 
 def test_permanently_refused_mail_fails_and_the_rest_is_sent(room: MailCompany, scripted: Use) -> None:
@@ -305,7 +305,7 @@ def test_back_off_ends_when_the_clock_is_set_back(room: MailCompany, scripted: U
     assert send_due(room.backend, OPERATOR).sent == 1
 
 
-# --- held back --------------------------------------------------------------------------------------
+# --- held mail --------------------------------------------------------------------------------------
 
 
 def test_held_mail_waits_for_its_release(room: MailCompany) -> None:
@@ -319,7 +319,7 @@ def test_held_mail_waits_for_its_release(room: MailCompany) -> None:
     assert (released.sent, released.queued, released.held) == (1, 0, 0)
 
 
-# --- asking -----------------------------------------------------------------------------------------
+# --- queries ----------------------------------------------------------------------------------------
 
 
 def test_mail_can_be_read(room: MailCompany) -> None:
@@ -355,7 +355,7 @@ def test_claimable_mail_is_found_without_reading_sent_mail(room: MailCompany) ->
     ]
 
 
-# --- the whole way ----------------------------------------------------------------------------------
+# --- from close to mail -----------------------------------------------------------------------------
 
 
 def test_close_mails_its_payouts(tmp_path: Path) -> None:

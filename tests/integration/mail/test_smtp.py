@@ -1,4 +1,4 @@
-"""Mail over SMTP, against a server in each of its moods."""
+"""Mail over SMTP, against a server with each kind of failure."""
 
 import socketserver
 import threading

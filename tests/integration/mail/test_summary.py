@@ -1,4 +1,4 @@
-"""The summary of a closed day for management: told once to each who is of it, if the setting says so."""
+"""The summary of a closed day for management: mailed once to each admin and accountant, if enabled."""
 
 from datetime import date
 from email.message import EmailMessage
@@ -23,7 +23,7 @@ __all__ = ["weak_hash"]
 
 @pytest.fixture
 def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    """Boss the admin, Asya the accountant, Mira the manager and Kesha who works; summaries are on."""
+    """Boss the admin, Asya the accountant, Mira the manager and Kesha the worker; summaries are on."""
     monkeypatch.setenv("POPUG_MAIL_SUMMARY", "true")
     company = create_company(tmp_path / "home")
     company.hire("asya", "accountant")
@@ -32,7 +32,7 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
 
 
 def work(company: InProcess, title: str = "Feed <the> cage") -> None:
-    """A task completed by whoever got it."""
+    """Complete a new task as its assignee."""
     task = company.act("boss", AddTask(title=title))
     company.act(task.assignee, CompleteTask(number=task.number))
 
@@ -47,7 +47,7 @@ def summary_mails(company: InProcess) -> list[MailLine]:
 
 
 def letters(company: InProcess) -> dict[str, EmailMessage]:
-    """The summaries that were delivered, by receiver."""
+    """Return the summaries that were delivered, by receiver."""
     mails = [read(file) for file in company.root.glob("mail/new/*")]
     return {receiver(mail): mail for mail in mails if str(mail["Subject"]).startswith("Closed")}
 

@@ -1,4 +1,4 @@
-"""Clients that are slow, broken, greedy or hostile: each is refused or left, and everybody else is served."""
+"""Clients that are slow, broken, greedy or hostile: each is refused or disconnected; other clients are served."""
 
 import http.client
 import json
@@ -20,14 +20,14 @@ MOST_CONNECTIONS = 40
 SHORT = f"""
 from popug_cli.server import event_stream, request_limits, connection_limits, requests, run
 event_stream.MAX_LISTENERS = 3
-connection_limits.HEADER_SECONDS = 0.5
-connection_limits.KEEP_ALIVE_SECONDS = run.KEEP_ALIVE_SECONDS = 0.5
-request_limits.BODY_SECONDS = 1.5
-request_limits.SEND_SECONDS = 0.5
+connection_limits.HEADER_TIMEOUT_SECONDS = 0.5
+connection_limits.KEEP_ALIVE_TIMEOUT_SECONDS = run.KEEP_ALIVE_TIMEOUT_SECONDS = 0.5
+request_limits.BODY_TIMEOUT_SECONDS = 1.5
+request_limits.SEND_TIMEOUT_SECONDS = 0.5
 run.MAX_CONNECTIONS = {MOST_CONNECTIONS}
 request_limits.MAX_MESSAGE_BYTES = 200_000
 request_limits.SMALL_BODY_BYTES = 50_000
-connection_limits.UNREAD_SECONDS = 0.5
+connection_limits.UNREAD_TIMEOUT_SECONDS = 0.5
 requests.MAX_LINES = 1_000
 """
 WRONG_TOKENS = 1_000
@@ -50,7 +50,7 @@ def server(company: ServerFixture) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningServer]:
-    """Whatever was done to it, it serves others afterwards."""
+    """Check that the server still serves other clients after each test."""
     yield server
     eventually(lambda: is_ready(server))
     assert server.post("tasks/add_task", {"title": "Still here"}, company.tokens["kesha"]).status == 200
@@ -59,7 +59,7 @@ def served(server: RunningServer, company: ServerFixture) -> Iterator[RunningSer
 def is_ready(served: RunningServer) -> bool:
     try:
         return served.request("GET", "/readyz").status == 200
-    except ConnectionError:  # refused before it has asked
+    except ConnectionError:  # refused before it has sent a request
         return False
 
 
@@ -71,14 +71,14 @@ def connect(served: RunningServer) -> socket.socket:
 
 
 def send_without_end(client: socket.socket, piece: bytes) -> None:
-    """Send until the server closes, or until it has taken for a minute what it should refuse."""
+    """Send until the server closes; fail if it accepts for a minute what it should refuse."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         client.sendall(piece)
 
 
 def all_of(client: socket.socket) -> bytes:
-    """What comes until the server closes."""
+    """Return everything received until the server closes."""
     found = b""
     try:
         while part := client.recv(65536):
@@ -136,7 +136,7 @@ def test_second_request_has_the_same_time_limit(served: RunningServer) -> None:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(10_000).startswith(b"HTTP/1.1 200")
         client.sendall(b"GET /heal")
-        all_of(client)  # raises TimeoutError where the server goes on waiting
+        all_of(client)  # raises TimeoutError if the server keeps waiting
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_client_half_closed_after_commands_is_answered(served: RunningServer, co
 def test_clients_without_tls_handshake_block_no_others(company: ServerFixture, tmp_path: Path) -> None:
     home = shutil.copytree(company.home.root, tmp_path / "home", ignore=shutil.ignore_patterns("*.sock"))
     file = str(self_signed(tmp_path / "server.pem"))
-    patch = f"{SHORT}\nrunning.GRACE_SECONDS = 600\n"
+    patch = f"{SHORT}\nrun.GRACE_SECONDS = 600\n"
     with RunningServer(home, "--listen", "localhost:0", "--tls-cert", file, "--tls-key", file, patch=patch) as served:
         silent = [socket.create_connection(("localhost", served.port)) for _ in range(60)]
         assert served.request("GET", "/healthz").status == 200

@@ -1,4 +1,4 @@
-"""The life of a server: how it begins, holds its home, and ends, gracefully or not."""
+"""A server from start to end: it starts, holds its home, and ends, gracefully or not."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def numbers_of_tasks(residence: ServerFixture) -> list[int]:
 
 
 def refused(capfd: pytest.CaptureFixture[str], home: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and the error of a ``serve`` that is refused, run in this process."""
+    """Return the exit code and the error of a ``serve`` that is refused, run in this process."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = run(["serve", "--home", str(home), "--json", *arguments])

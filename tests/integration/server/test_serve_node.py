@@ -1,4 +1,4 @@
-"""A stranger's program, on Node, proves a token with the served JWK set: nothing of popug's is needed for it."""
+"""A program on Node verifies a token with the served JWK set, without any code of popug."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ console.log(JSON.stringify(found.payload));
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the library in it; skipped where there is no Node or nothing can be downloaded."""
+    """A directory with the library; skipped without Node or without a download."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("Node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the server: whatever it allows or forbids, no answer is outside it and none is a fault.
+"""The OpenAPI document against the server: every answer is in the document and none is an internal error.
 
 ``POPUG_SCHEMATHESIS_CASES=10000 pytest -n 0 tests/integration/server/test_serve_schema.py`` tries as many cases in all.
 """

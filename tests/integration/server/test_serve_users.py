@@ -1,6 +1,6 @@
-"""Rights that hold: the company belongs to one user of the system, and others reach it by a group's socket only.
+"""File permissions in effect: one system user owns the company, and others reach it by a group's socket only.
 
-The users are made by the test, which takes root; elsewhere it is skipped.
+The test creates the users, which takes root; without root it is skipped.
 """
 
 import json
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class People:
-    """Users of the system: who owns the company, who is in the group, and who is not."""
+    """Users of the system: the owner of the company, a member of the group, and an outsider."""
 
     group: str = f"popug-g{os.getpid()}"
     owner: str = f"popug-o{os.getpid()}"
@@ -49,7 +49,7 @@ class People:
         subprocess.run(["groupdel", self.group], check=False, capture_output=True)
 
     def start(self, name: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        """Run Python as a user, with nothing in the environment but what is given."""
+        """Run Python as a user, with the given environment only."""
         return subprocess.Popen(
             [*self.interpreter, *arguments],
             user=name,
@@ -68,7 +68,7 @@ class People:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def _find_interpreter(self) -> None:
-        """One that other users can run: this one, or the system's of the same version with this one's packages."""
+        """Find a Python that other users can run: this one, or the system's with these packages."""
         path = os.pathsep.join([str(ROOT), *(each for each in sys.path if each.endswith("site-packages"))])
         system = f"/usr/bin/python3.{sys.version_info.minor}"
         for interpreter in (sys.executable, system):
@@ -93,7 +93,7 @@ def people() -> Iterator[People]:
 
 @dataclass
 class Company:
-    """A company that is served on a socket for the group."""
+    """A company served on a socket for the group."""
 
     residence: ServerFixture
     server: "subprocess.Popen[str]"
@@ -107,7 +107,7 @@ def company(people: People) -> Iterator[Company]:
     residence = create_home(place / "home")
     (place / "home").chmod(0o700)
     (place / "run").mkdir()
-    (place / "run").chmod(0o755)  # whatever the umask is
+    (place / "run").chmod(0o755)  # with any umask
     for each in (place / "home", place / "run", *(place / "home").rglob("*")):
         shutil.chown(each, people.owner, people.owner)
     socket = place / "run" / "popug.sock"

@@ -1,4 +1,4 @@
-"""Writing and passing by a great many rows at once."""
+"""Bulk writes, and skipping a great many events at once."""
 
 import sqlite3
 from datetime import date

@@ -1,4 +1,4 @@
-"""The files of an open database: never opened past SQLite, and missed at once where another program takes them away."""
+"""The files of an open database: opened by SQLite only, and their removal by another program is noticed at once."""
 
 import os
 import sqlite3
@@ -83,7 +83,7 @@ def test_watch_reports_file_opened_past_sqlite(tmp_path: Path) -> None:
 
 
 def posix_locks(process: int, file: Path) -> list[str]:
-    """Lines of ``/proc/locks`` about a file, for the locks that a process holds."""
+    """Return the lines of ``/proc/locks`` about a file, for the locks that a process holds."""
     lines = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
     inode = f":{file.stat().st_ino}"
     return [" ".join(line[1:]) for line in lines if line[1] == "POSIX" and line[4] == str(process) and inode in line[5]]

@@ -1,4 +1,4 @@
-"""Whose the files are: their owner's alone, whatever the umask, and refused where they are not."""
+"""File permissions: every file is private with any umask, and refused if it is not."""
 
 import json
 import os
@@ -47,7 +47,7 @@ for path in sorted(root.rglob("*")):
 
 @pytest.mark.parametrize("umask", ["000", "022", "077"])
 def test_every_file_is_private_with_any_umask(tmp_path: Path, umask: str) -> None:
-    """In process, so that no command line has set the umask right before."""
+    """The commands run in process, so that no command line sets the umask right before."""
     session = {"POPUG_SESSION": str(tmp_path / "config" / "popug" / "session.json")}
     lived = subprocess.run(
         [sys.executable, "-c", LIVE, str(tmp_path), umask],

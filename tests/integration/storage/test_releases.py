@@ -1,4 +1,4 @@
-"""A home of every earlier release is migrated after a backup, and everything in it is as it was and goes on."""
+"""A home of every earlier release is migrated after a backup; its content is unchanged and it accepts commands."""
 
 from contextlib import ExitStack
 from pathlib import Path

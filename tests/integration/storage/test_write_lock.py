@@ -1,4 +1,4 @@
-"""Who writes to one home queues: first come, first served; a signal is heard at once, and who dies holds nobody up."""
+"""Writers of one home queue in order; a signal ends a wait at once, and a dead writer blocks no other."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def company(tmp_path: Path) -> InProcess:
 
 @contextmanager
 def held(company: InProcess) -> Iterator["subprocess.Popen[str]"]:
-    """Another process has its turn and does not end it."""
+    """Let another process hold the write lock."""
     line = [sys.executable, "-c", HOLDER, str(company.backend.home.database)]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -56,7 +56,7 @@ def held(company: InProcess) -> Iterator["subprocess.Popen[str]"]:
 
 
 def are_waiting(company: InProcess, count: int) -> None:
-    """Wait until so many are in the queue."""
+    """Wait until that many writers are in the queue."""
     inode = f":{(company.root / write_lock.LOCK_FILE_NAME).stat().st_ino} "
 
     def are_there() -> bool:
@@ -111,7 +111,7 @@ def test_signal_ends_a_wait_at_once_and_nothing_is_done(company: InProcess, numb
 
 
 def test_wait_for_foreign_lock_ends_by_timeout_or_signal(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What holds SQLite's own lock is not in the queue; after a while that is a refusal, and a signal is an end."""
+    """A holder of SQLite's own lock is not in the queue; the wait for it times out or ends on a signal."""
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
         shell.execute("BEGIN IMMEDIATE")
@@ -148,7 +148,7 @@ def test_wait_for_lock_ends_unless_other_writers_progress(company: InProcess, mo
 
 
 class Stopped(BaseException):
-    """The caller is to end."""
+    """The caller must stop."""
 
 
 def test_stopped_caller_gives_up_lock_unless_write_is_required(
@@ -206,7 +206,7 @@ def test_home_restored_during_a_wait_is_not_written(company: InProcess, tmp_path
 
 
 def test_writers_work_without_the_queue_file(company: InProcess) -> None:
-    """Where its file cannot be had, SQLite keeps writers apart as ever; where it was taken away, it is made again."""
+    """Without its file, SQLite keeps writers apart as before; a deleted file is made again."""
     lock = company.root / write_lock.LOCK_FILE_NAME
     lock.unlink()
     lock.mkdir()

@@ -1,4 +1,4 @@
-"""Who may hold tasks: whoever may no more loses the open ones at once, to somebody else and at a price."""
+"""Candidates for tasks: a user who stops being one loses the open tasks at once, to others and for a fee."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.support.tasks_company import ALL, catch_up_all, company_at, events, l
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """Kesha alone holds six tasks; the first is done."""
+    """Kesha is the only worker and holds six tasks; the first is completed."""
     company = company_at(tmp_path / "home")
     company.act("kesha", ImportTasks(lines=[NewTask(title=f"Task {n}") for n in range(1, 7)]))
     company.act("kesha", CompleteTask(number=1))

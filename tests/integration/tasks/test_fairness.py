@@ -1,4 +1,4 @@
-"""``tasks fairness`` counts every draw: of creation, of shuffles, and of tasks that were handed on."""
+"""``tasks fairness`` counts every draw: of creation, of shuffles, and of reassignments."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Completions and shuffles at once: each task has exactly one winner, and nothing is lost."""
+"""Concurrent completions and shuffles: each task has exactly one winner, and nothing is lost."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +30,7 @@ EXPECTED = {"task_reassigned", "task_completed"}
 
 
 def complete_all(backend: LocalBackend, worker: Principal) -> Counter[str]:
-    """Complete what one holds until nothing of anybody is open; how often each code came, and ``done``."""
+    """Complete own tasks until none is open. Return how often each code occurred, and ``done``."""
     seen = Counter[str]()
     while tasks := backend.perform_as(worker, ListTasks()).tasks:
         for task in tasks:
@@ -48,7 +48,7 @@ def outcome(backend: LocalBackend, worker: Principal, number: int) -> str:
 
 
 def shuffle(backend: LocalBackend, boss: Principal) -> Counter[str]:
-    """Shuffle while anything is open, a bounded number of times."""
+    """Shuffle while any task is open, a limited number of times."""
     for _ in range(MAX_SHUFFLES):
         if backend.perform_as(boss, ShuffleTasks()).task_count == 0:
             break
@@ -86,7 +86,7 @@ def run_at_once(company: InProcess) -> Counter[str]:
 
 
 def check(company: InProcess) -> None:
-    """Each task was completed once, by the last one to whom it went before; money followed each step."""
+    """Check that each task was completed once, by its last assignee, and that every step was paid."""
     holder: dict[str, str] = {}
     completed: dict[str, str] = {}
     for event in events(company, TaskAssigned, TaskCompleted):

@@ -1,4 +1,4 @@
-"""Shuffles: draws that can be done again, requests that fail for good, redelivery that changes nothing."""
+"""Shuffles: verifiable draws, requests that fail permanently, redelivery without effect."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ TABLES = ("tasks_people", "tasks_people_history", "tasks_tasks", "tasks_shuffles
 
 @pytest.fixture
 def company(tmp_path: Path) -> InProcess:
-    """Three workers and twenty tasks, of which the first is done."""
+    """Three workers and twenty tasks, the first of which is completed."""
     company = company_at(tmp_path / "home")
     company.hire("asya")
     company.hire("gosha", "accountant")
@@ -57,7 +57,7 @@ def tamper(company: InProcess, *statements: str) -> None:
             context.connection.exec_driver_sql(statement)
 
 
-# --- what a shuffle does ------------------------------------------------------------------------
+# --- effects ------------------------------------------------------------------------------------
 
 
 def test_shuffle_draws_every_open_task_and_leaves_the_others(company: InProcess) -> None:
@@ -120,7 +120,7 @@ def test_shuffle_reports_progress(company: InProcess) -> None:
     assert ("Shuffling", 19, 19) in told
 
 
-# --- draws done again ---------------------------------------------------------------------------
+# --- verification of draws ----------------------------------------------------------------------
 
 
 def test_draws_verify_after_people_changed(company: InProcess) -> None:
@@ -177,7 +177,7 @@ def test_unknown_shuffle_is_not_found(company: InProcess, shuffle_id: str) -> No
     assert (error.code, error.exit_status) == ("shuffle_not_found", 3)
 
 
-# --- requests that come to nothing --------------------------------------------------------------
+# --- failed requests ----------------------------------------------------------------------------
 
 
 def test_failed_shuffle_is_recorded_and_never_done_later(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,8 +242,8 @@ def test_redelivery_changes_nothing(company: InProcess) -> None:
     assert log_head(company) == head
 
 
-def test_change_of_people_taken_in_late_spoils_no_draw(company: InProcess) -> None:
-    """What was set aside is taken in at the head of the log, before a lagging consumer has come so far."""
+def test_late_user_change_alters_no_draw(company: InProcess) -> None:
+    """The parked event is consumed at the head of the log, before a lagging consumer reaches it."""
     asya, kesha = (company.people[name].user_id for name in ("asya", "kesha"))
     company.act("boss", DeactivateUser(username="asya"))
     first, second, third = (ShuffleRequested(shuffle_id=f"s{n}", requested_by="boss") for n in range(3))

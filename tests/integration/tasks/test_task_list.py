@@ -1,4 +1,4 @@
-"""What a list of tasks may be asked for."""
+"""Filters and sort orders of the task list."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from tests.support.company import InProcess
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
-    """Four tasks on four days from 2026-03-02 on, by two people; the first was completed on the fifth day."""
+    """Four tasks on four days from 2026-03-02 on, by two users; the first was completed on the fifth day."""
     company = InProcess(tmp_path_factory.mktemp("list") / "home")
     company.hire("kesha")
     for number, creator in enumerate(("boss", "kesha", "boss", "kesha"), start=1):
@@ -110,7 +110,7 @@ def test_invalid_time_is_refused(company: InProcess, typed: str) -> None:
 
 
 def test_unknown_user_and_invalid_jira_id_are_refused(company: InProcess) -> None:
-    with pytest.raises(NotFound, match="nobody called"):
+    with pytest.raises(NotFound, match="no user called"):
         numbers(company, creator="nobody")
-    with pytest.raises(InvalidInput, match="no jira id"):
+    with pytest.raises(InvalidInput, match="not a valid jira id"):
         numbers(company, jira_id="POPUG")

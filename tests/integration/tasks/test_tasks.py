@@ -1,4 +1,4 @@
-"""Creating, listing, completing and importing tasks, through the way that every command goes."""
+"""Creating, listing, completing and importing tasks through the backend."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is done to thousands is done in portions: all of it or nothing, in memory that does not grow with it."""
+"""Bulk commands work in batches: all or nothing, in memory that does not grow with the input."""
 
 import os
 import sqlite3
@@ -34,7 +34,7 @@ MANY = 10
 
 @pytest.fixture
 def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    """A company of a boss and three workers that does everything by threes."""
+    """A company of a boss and three workers with batches of three."""
     monkeypatch.setattr(assignments, "TASKS_AT_ONCE", PORTION)
     monkeypatch.setattr(commands, "TASKS_AT_ONCE", PORTION)
     monkeypatch.setattr(identity, "PEOPLE_AT_ONCE", PORTION)
@@ -45,14 +45,14 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
 
 
 def watched(company: InProcess) -> list[tuple[str, int, int]]:
-    """What is told of the progress of its work from now on."""
+    """Record the progress of the company's work from now on."""
     told: list[tuple[str, int, int]] = []
     show_to(company, lambda label, done, total: told.append((label, done, total)))
     return told
 
 
 def show_to(company: InProcess, progress: Progress) -> None:
-    """Tell somebody how far its work has come from now on."""
+    """Report the progress of the company's work to a callback from now on."""
     home, warn, clock, chance = company.backend.home, company.warnings.append, company.clock, company.chance
     company.backend = LocalBackend(home, warn=warn, clock=clock, randomness=chance, progress=progress)
 
@@ -219,7 +219,7 @@ def test_full_disk_while_reading_a_pipe_is_reported(monkeypatch: pytest.MonkeyPa
 
 
 def test_memory_does_not_grow_with_ten_times_the_tasks(company: InProcess, tmp_path: Path, monkeypatch: Any) -> None:
-    """What Python holds at most while a command creates tasks, or hands them over."""
+    """Measure the peak memory of Python while a command creates or reassigns tasks."""
     monkeypatch.setattr(publisher, "BUFFER_EVENTS", PORTION)
     for name in ("gosha", "lara"):
         company.act("boss", DeactivateUser(username=name))
@@ -241,7 +241,7 @@ def _peaks_kib(company: InProcess, file: Path, count: int) -> Iterator[tuple[str
 
 
 def _peak_kib(company: InProcess, by: str, message: Command[Any]) -> tuple[str, float]:
-    """The first work that a command tells of, and how much was held at most until it was done."""
+    """Return the first work whose progress a command reports, and its peak memory."""
     peaks: dict[str, float] = {}
 
     def note(label: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Places in which a company cannot go on: each is told by a sentence, changes nothing, and is left behind unharmed."""
+"""Environments in which a company cannot work: each is reported in a sentence and leaves the data unharmed."""
 
 import json
 import resource
@@ -25,7 +25,7 @@ from tests.support.company import InProcess
 
 @contextmanager
 def files_up_to(size_bytes: int) -> Iterator[None]:
-    """No file may grow beyond that; what is written there gets EFBIG, since Python ignores SIGXFSZ."""
+    """Limit the size of files; a larger write gets EFBIG, since Python ignores SIGXFSZ."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -78,7 +78,7 @@ def test_older_program_leaves_a_newer_home_as_it_is(
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home that a program of the future has migrated."""
+    """A home migrated by a later program."""
     company = InProcess(tmp_path_factory.mktemp("newer") / "home")
     company.backend.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
@@ -95,7 +95,7 @@ def test_killed_migration_is_finished_by_the_next_start() -> None:
 
 
 def test_read_only_home_answers_queries_and_refuses_commands(tmp_path: Path) -> None:
-    """As its owner without the rights of root, which the system lets nobody else give up so easily."""
+    """Run as the owner without the rights of root."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         pytest.skip("there is no setpriv")

@@ -1,4 +1,4 @@
-"""A command says the same over a server and in the home itself: the same words, JSON and exit code."""
+"""A command prints the same over a server and in the home itself: text, JSON and exit code."""
 
 import os
 import shutil
@@ -93,7 +93,7 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path, dict[str, str]]]:
-    """A home that is served and one just like it that is not, and the tokens of its people."""
+    """A served home and an equal one that is not served, and the tokens of their users."""
     root = tmp_path_factory.mktemp("same")
     company = create_home(root / "served")
     tokens = {**company.tokens, "nonsense": "polly.wants.crackers"}
@@ -146,11 +146,11 @@ def _mask_again() -> Iterator[None]:
     os.umask(mask)
 
 
-# --- answers that get lost -----------------------------------------------------------------------
+# --- lost answers --------------------------------------------------------------------------------
 
 
 class Relay:
-    """Stands between client and server, and loses the first answers after the server has done its work."""
+    """A relay between client and server that loses the first answers after the server has done its work."""
 
     def __init__(self, path: Path, server: Path, *, loses: int) -> None:
         self.path, self.server, self.lost, self.loses = path, server, 0, loses

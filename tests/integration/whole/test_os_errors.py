@@ -1,4 +1,4 @@
-"""What the system refuses is a fault of the place with its sentence, and never one of popug's own."""
+"""A refusal of the system is reported as an environment error, never as an internal one."""
 
 import errno
 import os
@@ -36,10 +36,10 @@ from tests.support.error_checks import refused
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
-    """Fail where something waits, as one does who opens a pipe that nobody writes to."""
+    """Fail if a call blocks, as opening a pipe without a writer does."""
 
     def give_up(*_: object) -> None:
-        raise AssertionError("it waits")  # an OSError might be taken for what the program met
+        raise AssertionError("it waits")  # the program could handle an OSError
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(10)
@@ -99,7 +99,7 @@ def test_verification_without_memory_is_not_a_wrong_password(tmp_path: Path, mon
     with company.backend.runtime.reading(OPERATOR) as context, refused("io_error", 8) as error:
         passwords.is_password("a password of some length", "a hash", context)
     assert "(Memory allocation error)" in error.value.message
-    assert error.value.hint.startswith("Free some and try again, or let identity.argon2_memory_kib or ")
+    assert error.value.hint.startswith("Free some and try again, or lower identity.argon2_memory_kib or ")
 
 
 def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Signals at any moment: what ends a process leaves nothing behind and is seen by whoever waits for it."""
+"""Signals at any moment: the ended process leaves nothing behind, and its parent sees the signal."""
 
 import os
 import signal
@@ -116,7 +116,7 @@ def test_second_interrupt_is_raised_after_a_while(monkeypatch: pytest.MonkeyPatc
 
 
 class Program:
-    """A program in whose cleaning up after a signal something else fails, as in SQLAlchemy's."""
+    """A program whose cleanup after a signal raises another error, as in SQLAlchemy's."""
 
     def __init__(self, stop: BaseException) -> None:
         self._stop = stop
@@ -150,7 +150,7 @@ def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatc
     company.hire("kesha")
     with monkeypatch.context() as impatient:
         impatient.setattr(local_backend, "catch_up", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="what was written until then stays"):
+        with pytest.raises(KeyboardInterrupt, match="what was written until then is kept"):
             company.act("boss", AddTask(title="Sweep"))
         with pytest.raises(KeyboardInterrupt) as interrupt:
             company.act("boss", ListTasks())
@@ -164,7 +164,7 @@ def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatc
 def test_interrupted_commit_reports_if_it_was_made(
     monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
 ) -> None:
-    """The interrupt comes while the disk is waited for."""
+    """The interrupt comes during the wait for the disk."""
     connection, driver = Mock(), Mock(in_transaction=in_transaction)
     driver.execute.side_effect = KeyboardInterrupt
     monkeypatch.setattr(engine, "raw_connection", lambda _: driver)

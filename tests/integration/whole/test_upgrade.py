@@ -1,4 +1,4 @@
-"""An upgrade and processes that still run: no migration under a server, no write by a program that is too old."""
+"""An upgrade during running processes: no migration under a server, no write by a program that is too old."""
 
 import json
 import os
@@ -54,7 +54,7 @@ with exclusive_lock(Home(Path(sys.argv[1]))):
 
 @pytest.fixture
 def old(tmp_path: Path) -> Home:
-    """A home that a program of the first release has left."""
+    """A home of the first release."""
     home = Home(tmp_path / "old")
     unpack(OLD, home)
     with ExitStack() as beside:
@@ -89,13 +89,13 @@ def held(home: Home) -> Iterator["subprocess.Popen[str]"]:
 
 
 def set_version(database: Path, version: str = "9999") -> None:
-    """Change what a database says of its schema, as a program of that version does."""
+    """Change the schema version of a database, as a program of that version does."""
     with closing(sqlite3.connect(database, isolation_level=None)) as opened:
         opened.execute("UPDATE alembic_version SET version_num = ?", (version,))
 
 
 def upgrade_after(place: LocalBackend, kind: type[Any]) -> None:
-    """Let the database be of a newer program as soon as a write with such a result is committed."""
+    """Give the database a newer version as soon as a write with such a result is committed."""
 
     def note(context: Context, result: Any) -> None:
         if isinstance(result, kind):
@@ -194,7 +194,7 @@ def test_two_migrations_at_once_make_one(old: Home) -> None:
     assert len([*old.backups.iterdir()]) == 1
 
 
-def test_pipe_in_place_of_the_lock_refuses_a_migration(old: Home) -> None:
+def test_migration_refused_if_the_lock_is_a_pipe(old: Home) -> None:
     os.mkfifo(old.serve_lock)
     with pytest.raises(Unavailable) as refusal:
         check_version(old)
@@ -237,7 +237,7 @@ def test_statement_alone_refused_after_an_upgrade(company: InProcess) -> None:
 
 
 def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
-    """The command was done before the upgrade, and its answer is given; what follows from it is left to do."""
+    """The command was done before the upgrade, and its answer is returned; the consumers have not caught up."""
     cursors = company.rows("SELECT * FROM bus_cursors ORDER BY consumer")
     upgrade_after(company.backend, object)
     assert company.act("boss", AddTask(title="The last one")).title == "The last one"
@@ -314,7 +314,7 @@ def test_resident_refuses_to_write_after_an_upgrade(residence: ServerFixture) ->
 
 
 def test_reply_that_cannot_be_kept_is_in_doubt(residence: ServerFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shuffle that takes several transactions is done; its answer can no longer be written down."""
+    """A shuffle of several transactions is done; its answer cannot be stored any more."""
     keep = idempotency._save
 
     def keep_after_an_upgrade(*arguments: Any) -> None:
@@ -342,7 +342,7 @@ def test_popug_serve_refuses_to_write_after_an_upgrade(residence: ServerFixture)
 def test_server_refused_on_a_home_upgraded_before_start(
     residence: ServerFixture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An upgrade comes between the moment when the server opens the home and the moment when it holds it."""
+    """The upgrade happens after the server opens the home and before the server holds it."""
 
     @contextmanager
     def holding_too_late(home: Home) -> Iterator[None]:

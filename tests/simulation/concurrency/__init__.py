@@ -1,1 +1,1 @@
-"""Many processes at once on one home: whatever they do together, nothing fails, nothing is lost, the books balance."""
+"""Many concurrent processes on one home: no command fails, nothing is lost, the books balance."""

@@ -1,10 +1,10 @@
-"""``python -m tests.simulation.concurrency``: many processes at once on one home, with every command.
+"""``python -m tests.simulation.concurrency``: many concurrent processes on one home, with every command.
 
 python -m tests.simulation.concurrency --processes 50 --commands 100     the long run
 python -m tests.simulation.concurrency --server --seconds 60 --processes 8   commands over a server, an operator at work
 python -m tests.simulation.concurrency --bug torn-entry                  with a bug planted
 
-The seed decides what each process asks for; which of them comes first, the machine decides.
+The seed decides the commands of each worker; the machine decides their order.
 """
 
 # ruff: noqa: T201 - it is a program that prints
@@ -24,7 +24,7 @@ FAULTS_TOLD = 5
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where something failed or does not hold."""
+    """Return 1 if a command failed or an invariant is broken."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation.concurrency", description="Let a crowd use one home."
     )
@@ -68,7 +68,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def replay_line(chosen: argparse.Namespace) -> str:
-    """The command that lets the same crowd come again."""
+    """Return the command that repeats the run."""
     line = f"python -m tests.simulation.concurrency --seed {chosen.seed} --processes {chosen.processes}"
     line += f" --seconds {chosen.seconds}" if chosen.seconds else f" --commands {chosen.commands}"
     line += " --server" if chosen.server else ""

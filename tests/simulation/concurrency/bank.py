@@ -1,4 +1,4 @@
-"""Jepsen's bank test in terms of popug: in every snapshot all accounts sum to zero and equal their entries."""
+"""Jepsen's bank test for popug: in every snapshot all accounts sum to zero and equal their entries."""
 
 import sqlite3
 from contextlib import closing
@@ -22,14 +22,14 @@ LONG_LOOK_EVERY = 8
 
 
 class Readings(msgspec.Struct):
-    """how many snapshots were read, and what was wrong in which."""
+    """The number of snapshots that were read, and their faults."""
 
     snapshots: int = 0
     faults: list[str] = []
 
 
 def read(database: Path, readings: Readings) -> None:
-    """Look at one snapshot; now and then at everything in it."""
+    """Check one snapshot; check every Nth completely."""
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30)) as reader:
         reader.execute("BEGIN")
         sum_cents, accounts = reader.execute(SUM).fetchone()

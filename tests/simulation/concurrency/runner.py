@@ -1,4 +1,4 @@
-"""A gathering: a company is founded, the crowd comes, readers watch the bank, and then everything is looked at."""
+"""The runner: create a company, start the workers, check the books during the run, then check everything."""
 
 import json
 import os
@@ -33,7 +33,7 @@ SERVER_ENDS_WITHIN_SECONDS = 60
 
 @dataclass
 class Tally:
-    """What came of it."""
+    """Results of a run."""
 
     commands: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
@@ -43,9 +43,9 @@ class Tally:
 
 
 class Load(NamedTuple):
-    """How many processes give how many commands each, or for how long.
+    """How many workers run how many commands each, or for how long.
 
-    ``with_server`` has ``popug serve`` hold the home meanwhile, and an operator work on it without a pause.
+    If ``with_server``, ``popug serve`` holds the home during the run, and an operator works on it without a pause.
     """
 
     processes: int
@@ -55,7 +55,7 @@ class Load(NamedTuple):
 
 
 def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
-    """Found a company and put the load on it."""
+    """Create a company and put the load on it."""
     worker.warm_up()
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="popug-crowd-") as name:
@@ -81,7 +81,7 @@ def run(seed: int, load: Load, watch: Callable[[int], None]) -> Tally:
 
 
 def _create_company(home: Path) -> dict[str, str]:
-    """A company with people and a few tasks; the tokens of those who are to give commands."""
+    """Make a company with users and a few tasks. Return the tokens of the workers' users."""
     _succeeded(run_line(home, FOUNDING.split(), typed=f"{WORD}\n"))
     roles = {"mia": "manager", "carl": "accountant"}
     roles |= {f"w{n}": "worker" for n in range(WORKERS)} | {f"e{n}": "worker" for n in range(EXTRAS)}
@@ -95,7 +95,7 @@ def _create_company(home: Path) -> dict[str, str]:
 
 
 def _succeeded(answer: worker.Answer) -> Any:
-    """The document of an answer; a program that gives none to somebody alone is wrong, however it fares in a crowd."""
+    """Return the JSON document of an answer; raise if the command failed or printed none."""
     if answer.code:
         raise RuntimeError(answer.stderr)
     try:
@@ -151,7 +151,7 @@ def _run_workers(
 
 @contextmanager
 def _server(shop: Path, faults: list[str]) -> Iterator[None]:
-    """Serve the home; a server that does not go on to the end, and then ends as it should, is a fault."""
+    """Serve the home; it is a fault if the server ends early or fails at its end."""
     line = [sys.executable, "-m", "popug_cli", "serve", "--home", str(shop / "home"), "--json"]
     program = {"PYTHONPATH": str(Path(popug_cli.__file__).parents[1])}
     with (shop / "server-errors").open("w+", encoding="utf-8") as errors:
@@ -182,7 +182,7 @@ def _wait(processes: list[Any], done: "Synchronized[int]", watch: Callable[[int]
 
 
 def _in_a_child(shop: Path, work: Callable[[], Any]) -> Any:
-    """Do some work in a child, so that this process, which forks others, never has the database open."""
+    """Do work in a child, so that this process, which forks others, never has the database open."""
     file = shop / "outcome"
 
     def run() -> None:
@@ -197,7 +197,7 @@ def _in_a_child(shop: Path, work: Callable[[], Any]) -> Any:
 
 
 def _check_afterwards(home: Path, reports: list[WorkerReport]) -> list[str]:
-    """What does not hold once everybody has gone: the doctor's finding, and each promise that was not kept."""
+    """Return the faults after all workers have ended: the doctor's findings, and each broken promise."""
     found = run_line(home, ["doctor"])
     faults = [f"doctor ended with {found.code}: {found.stdout}{found.stderr}"] if found.code else []
     with closing(sqlite3.connect(home / "popug.db")) as database:

@@ -1,4 +1,4 @@
-"""One of the crowd: a process that gives one command line after another, drawn from its own seed."""
+"""A worker: a process that runs one command line after another, drawn from its own seed."""
 
 import gc
 import io
@@ -26,13 +26,13 @@ ENVIRONMENT = {
 }
 WORD = "seven-cages-under-9-moons"
 OPERATORS_LINES = ("doctor", "ledger verify", "scheduler --once")
-EXPECTED_WARNING = "warning: Another process is sending mail"  # true of two senders at once
+EXPECTED_WARNING = "warning: Another process is sending mail"  # two concurrent senders may give it
 REFUSED_FOR_A_REASON = frozenset({0, 3, 5, 6})
 MODULES = ("identity", "tasks", "billing", "analytics", "mail")
 
 
 class Answer(NamedTuple):
-    """What a command line came to."""
+    """The result of a command line."""
 
     code: int
     stdout: str
@@ -40,12 +40,12 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The document, where it was done."""
+        """Return the JSON document of a successful command, else an empty one."""
         return json.loads(self.stdout) if self.code == 0 else {}
 
 
 class WorkerReport(msgspec.Struct):
-    """What one of the crowd saw: how often it asked for what, what it was promised, and what went wrong."""
+    """The report of a worker: the results of its commands, the acknowledged changes, and the faults."""
 
     asked: dict[str, int] = {}
     added: list[str] = []
@@ -56,7 +56,7 @@ class WorkerReport(msgspec.Struct):
 
 
 def warm_up() -> None:
-    """Import what commands use, once, and open no database: those that are forked do."""
+    """Import the modules of commands once before the fork, without opening a database."""
     for module in MODULES:
         for part in ("queries", "rules"):
             import_module(f"popug_cli.{module}.{part}")
@@ -76,12 +76,12 @@ def warm_up() -> None:
 
 @cache
 def program() -> Any:
-    """The command line, built once."""
+    """Return the command line, built once."""
     return build()
 
 
 def run_line(home: Path, line: list[str], *, typed: str = "", token: str = "") -> Answer:
-    """Run a command line in this process, with an environment of its own."""
+    """Run a command line in this process, with its own environment."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     files = [io.BytesIO(typed.encode()), io.BytesIO(), io.BytesIO()]
     sys.stdin, sys.stdout, sys.stderr = (io.TextIOWrapper(file, encoding="utf-8") for file in files)
@@ -100,7 +100,7 @@ def run_line(home: Path, line: list[str], *, typed: str = "", token: str = "") -
 
 
 class Worker:
-    """Who gives command lines: as the admin, a manager, an accountant or one of the workers."""
+    """The user of the command lines: the admin, a manager, an accountant or one of the workers."""
 
     def __init__(self, number: int, seed: int, home: Path, tokens: dict[str, str]) -> None:
         self.number = number
@@ -112,7 +112,7 @@ class Worker:
         self.turn = 0
 
     def run(self, commands: int, give_up_at: float | None, done: Callable[[], None]) -> WorkerReport:
-        """Give so many commands, or as many as there is time for."""
+        """Run that many commands, or as many as the time allows."""
         while self.turn < commands if give_up_at is None else time.monotonic() < give_up_at:
             kind = self.chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
             KINDS[kind][1](self)
@@ -121,7 +121,7 @@ class Worker:
         return self.report
 
     def operate(self, is_over: Callable[[], bool]) -> WorkerReport:
-        """Work on the home itself as its operator does, until the others have left."""
+        """Work on the home itself as its operator does, until the workers have ended."""
         while not is_over():
             self.send(self.chance.choice(OPERATORS_LINES))
             _backup(self)
@@ -129,7 +129,7 @@ class Worker:
         return self.report
 
     def send(self, line: str, *more: str, by: str = "ada", typed: str = "") -> Answer:
-        """Give a command line and note what it came to; only a refusal for a reason is no fault."""
+        """Run a command line and record its result; only a refusal with a reason is not a fault."""
         words = [*line.split(), *more]
         answer = run_line(self.home, words, typed=typed, token=self.tokens.get(by, ""))
         name = " ".join(word for word in words[:2] if word.isalpha() or "-" in word[1:])
@@ -141,11 +141,11 @@ class Worker:
         return answer
 
     def anybody(self) -> str:
-        """Somebody who has a token."""
+        """Return a user with a token."""
         return self.chance.choice(list(self.tokens))
 
     def extra(self) -> str:
-        """Somebody who has none, and to whom anything may happen."""
+        """Return a user without a token, who may be changed in any way."""
         return f"e{self.chance.randrange(4)}"
 
 

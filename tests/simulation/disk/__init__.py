@@ -1,1 +1,1 @@
-"""A disk that can be made to kill, fail and forget: what the kill, fault and power-cut harnesses stand on."""
+"""A disk that can kill, fail and forget: the basis of the kill, fault and power-cut harnesses."""

@@ -1,4 +1,4 @@
-"""Many points of many days, in several processes, until there are enough or something does not hold."""
+"""Many points of many scenarios, in several processes, until there are enough or a rule is broken."""
 
 import os
 import random
@@ -21,9 +21,9 @@ WORTH_A_REHEARSAL = 12
 
 
 class Finding(NamedTuple):
-    """What came of one trial: where it was (the options that replay it), and what did not hold, if anything.
+    """The result of one trial: its position (the options that replay it), and the broken rule, if any.
 
-    ``seen``: what SQLite recovers of it and all else is the same, to the byte, as after a trial that was judged before.
+    ``seen``: the recovered database and every other file equal, to the byte, those of a trial that was judged before.
     """
 
     place: str
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One step of a day to try, with so many trials at most, in a folder of its own."""
+    """One step of a scenario to try, with a maximum of trials, in its own folder."""
 
     day: Day
     number: int
@@ -46,7 +46,7 @@ Try = Callable[[Task], Iterator[Finding]]
 
 @dataclass
 class Tally:
-    """What came of the trials so far."""
+    """Results of the trials so far."""
 
     trials: int = 0
     seen: int = 0
@@ -55,7 +55,7 @@ class Tally:
     failed: Finding | None = None
 
     def add(self, finding: Finding) -> None:
-        """One more trial."""
+        """Count one more trial."""
         self.trials += 1
         self.seen += finding.seen
         if finding.violation and self.failed is None:
@@ -75,7 +75,7 @@ class Order(NamedTuple):
 
 
 def campaign(attempt: Try, order: Order, watch: Watch = lambda tally: None) -> Tally:
-    """Try until there were so many trials; stops at the first in which something does not hold, or at Ctrl-C."""
+    """Run trials; stop at the first broken rule, or at Ctrl-C."""
     seed, trials = order.seed, order.trials
     tally, began = Tally(), time.perf_counter()
     with workshop() as shop, suppress(KeyboardInterrupt):
@@ -99,7 +99,7 @@ def campaign(attempt: Try, order: Order, watch: Watch = lambda tally: None) -> T
 
 @contextmanager
 def workshop() -> Iterator[Path]:
-    """A folder in memory, with a warm program."""
+    """Yield a folder in memory, with a warm program."""
     with TemporaryDirectory(prefix="popug-disk-", dir=MEMORY if MEMORY.is_dir() else None) as name:
         command_runner.warm_up(Path(name))
         yield Path(name)
@@ -107,7 +107,7 @@ def workshop() -> Iterator[Path]:
 
 @contextmanager
 def _trying(attempt: Try, tasks: Sequence[Task], jobs: int) -> Iterator[Iterator[Finding]]:
-    """Workers take the steps one by one; their findings come as they are made."""
+    """Let workers take the steps one by one; yield their findings as they come."""
     todo, give = os.pipe()
     results, tell = os.pipe()
     os.write(give, bytes(range(len(tasks))))

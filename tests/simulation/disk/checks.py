@@ -1,4 +1,4 @@
-"""What must hold of a home after its command was cut short: nothing lost, nothing done twice, nothing half done."""
+"""The rules for a home after an interrupted command: nothing lost, nothing done twice, nothing half done."""
 
 from tests.simulation.disk.command_runner import Aftermath, Examined
 from tests.simulation.disk.scenario import Rehearsal
@@ -6,7 +6,7 @@ from tests.simulation.disk.snapshot import difference
 
 
 def judge(rehearsal: Rehearsal, after: Aftermath, *, acknowledged: bool, untouched: bool = False) -> str:
-    """What does not hold, in a sentence; nothing where all holds.
+    """Return the broken rule as a sentence, or an empty text.
 
     ``acknowledged``: the command said that it was done. ``untouched``: it said that nothing was changed.
     """
@@ -17,7 +17,7 @@ def judge(rehearsal: Rehearsal, after: Aftermath, *, acknowledged: bool, untouch
 
 
 def judge_found(rehearsal: Rehearsal, found: Examined, *, acknowledged: bool, untouched: bool = False) -> str:
-    """What does not hold of what is there before the command is given again."""
+    """Return the rule broken by the state before the command is repeated."""
     state = found.state
     if found.wrong:
         return f"after the cut: {found.wrong}"
@@ -31,7 +31,7 @@ def judge_found(rehearsal: Rehearsal, found: Examined, *, acknowledged: bool, un
 
 
 def _as_undisturbed(rehearsal: Rehearsal, after: Aftermath) -> str:
-    """The repeat ends like the undisturbed command; where that was done already, like doing it twice."""
+    """Check that the repeat ends like the undisturbed command, or like doing it twice if it was already done."""
     done = after.found.state == rehearsal.once
     expected = rehearsal.twice if done else rehearsal.once
     if after.ended.state != expected:

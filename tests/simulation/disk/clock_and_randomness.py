@@ -1,4 +1,4 @@
-"""The clock and chance of a company on the tortured disk: draws do not hang on what was tried."""
+"""The clock and randomness of a company on the test disk: draws do not depend on earlier attempts."""
 
 from datetime import datetime
 from hashlib import blake2b
@@ -12,7 +12,7 @@ SEED_BYTES = 16
 
 
 class StandingClock:
-    """Shows one instant."""
+    """A clock that shows one instant."""
 
     def __init__(self, instant: datetime) -> None:
         self.instant = instant
@@ -22,7 +22,7 @@ class StandingClock:
 
 
 class PlacedChance:
-    """Draws that depend on the command and the head of the log, never on what was tried and lost before.
+    """Draws that depend on the command and the head of the log, never on attempts that were lost.
 
     A seed is the same throughout a command; ids are counted within a transaction.
     """
@@ -40,19 +40,19 @@ class PlacedChance:
         return blake2b(key.encode(), digest_size=count).digest()
 
     def at(self, position: int) -> None:
-        """A transaction begins at this head of the log."""
+        """Note the head of the log at the start of a transaction."""
         self._position, self._drawn = position, 0
 
 
 def settle(instant: datetime, name: str) -> None:
-    """Let what runs in this process have that instant and the chance of that name."""
+    """Give code in this process that instant and the randomness of that name."""
     clock, chance = StandingClock(instant), PlacedChance(name)
     wired: Any = bootstrap
     wired.SystemClock, wired.SystemRandomSource = lambda: clock, lambda: chance
 
 
 def install() -> None:
-    """Let each transaction tell chance where the log ends; once a process."""
+    """Make each transaction pass the head of the log to the randomness; call it once per process."""
     real = Runtime._context
 
     def context(self: Runtime, connection: Any, principal: Any, on_rollback: Any) -> Context:

@@ -1,4 +1,4 @@
-"""What the disk harnesses have in common on the command line: a seed, a bar, a bug to plant, a line that replays."""
+"""The common command line of the disk harnesses: a seed, a bar, a bug to plant, a line that replays."""
 
 # ruff: noqa: T201 - it is a part of programs that print
 
@@ -20,7 +20,7 @@ CANNOT_RUN = 77
 
 
 class Harness(NamedTuple):
-    """A harness: its name as a module, what it tries, and how many of them by default."""
+    """A harness: its name as a module, its unit of work, and how many units it tries by default."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ class Harness(NamedTuple):
 
 
 def run(harness: Harness, arguments: list[str] | None = None) -> int:
-    """1 where something did not hold, 77 where the machine cannot run it."""
+    """Return 1 if a rule was broken, 77 if the machine cannot run the harness."""
     given = sys.argv[1:] if arguments is None else arguments
     chosen = _parser(harness).parse_args(given)
     if not fault_shim.is_preloaded():

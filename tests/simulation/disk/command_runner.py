@@ -1,4 +1,4 @@
-"""The bench: one warm process that forks a child for each command, which begins as a new process would.
+"""The runner of commands: one warm process that forks a child for each, which starts as a new process would.
 
 A child opens its own database connections, writes its answer into files in memory, and ends as the program does:
 without closing anything.
@@ -46,9 +46,9 @@ ENVIRONMENT = {
 
 
 class Order(NamedTuple):
-    """One command line: who gives it, when, what is typed, and the name of its chance.
+    """One command line: its user, its time, its words, and the name of its randomness.
 
-    ``otherwise`` is what is given instead when it is refused.
+    ``otherwise`` is the command line to run instead if it is refused.
     """
 
     line: tuple[str, ...]
@@ -60,7 +60,7 @@ class Order(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """What the disk does to a command."""
+    """The effect of the disk on a command."""
 
     mode: Mode = Mode.COUNT
     point: int = 0
@@ -69,7 +69,7 @@ class Trouble(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a child left: its exit code (negative for a signal), its streams, how many points, and the chosen one."""
+    """The result of a child: its exit code (negative for a signal), its streams, the points, and the chosen one."""
 
     code: int
     stdout: str
@@ -79,25 +79,25 @@ class Outcome(NamedTuple):
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the answer was printed to its end."""
+        """Return whether the answer was printed completely."""
         return self.stdout.endswith("\n")
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error as ``--json`` told it."""
+        """Return the error that ``--json`` printed."""
         told = [line for line in self.stderr.splitlines() if line.startswith('{"error"')]
         return dict(json.loads(told[-1])["error"]) if told else {}
 
 
 class Examined(NamedTuple):
-    """What a doctor found in a home: what is wrong, if anything, and its state."""
+    """The doctor's result for a home: its findings, and the state of the home."""
 
     wrong: str
     state: State
 
 
 class Aftermath(NamedTuple):
-    """What a home shows after a cut: as it was found, what the command said when repeated, and as it was then."""
+    """A home after a cut: its state as found, the result of the repeated command, and the state after it."""
 
     found: Examined
     again: Outcome
@@ -105,7 +105,7 @@ class Aftermath(NamedTuple):
 
 
 def warm_up(folder: Path) -> None:
-    """Import all that commands use and run a bit of it, once, with temporary files in a folder; then stand still."""
+    """Import everything that commands use and run a part of it, with temporary files in a folder; then freeze."""
     tempfile.tempdir = str(folder)
     for module in ("identity", "tasks", "billing", "analytics", "mail"):
         for part in ("commands", "queries", "tables"):
@@ -129,7 +129,7 @@ def warm_up(folder: Path) -> None:
 
 
 def _try_out(root: Path) -> None:
-    """What is done for the first time is slow, and what a child does is always done for the first time."""
+    """Run everything once in this process, so that children do not repeat the slow first run."""
     clock_and_randomness.settle(datetime(2026, 3, 2, 8, 0, tzinfo=UTC), "warm-up")
     os.environ.update(ENVIRONMENT)
     local = LocalBackend(Home(root))
@@ -145,7 +145,7 @@ def _try_out(root: Path) -> None:
 
 @cache
 def program() -> Any:
-    """The command line, built once."""
+    """Return the command line, built once."""
     return build()
 
 
@@ -170,19 +170,19 @@ def carry_out(
 
 
 def examine(root: Path, order: Order) -> Examined:
-    """Let the doctor look; consumers catch up by it."""
+    """Run the doctor, which lets consumers catch up."""
     clock_and_randomness.settle(order.at, order.chance)
     return _examined(root)
 
 
 def aftermath(root: Path, order: Order) -> Aftermath:
-    """The doctor's finding, the command given again, and the doctor's finding after it; all in this process."""
+    """Return the doctor's finding, the command's repeat, and the doctor's finding after it; all in this process."""
     found = examine(root, order)
     return Aftermath(found, give(root, order), examine(root, order))
 
 
 def give(root: Path, order: Order) -> Outcome:
-    """Run a command line in this process, and what is given otherwise where it is refused."""
+    """Run a command line in this process; if it is refused, run its replacement."""
     outcome = _given(root, order)
     if outcome.code and order.otherwise:
         _given(root, order._replace(line=order.otherwise))
@@ -209,7 +209,7 @@ def _given(root: Path, order: Order) -> Outcome:
 def _examined(root: Path) -> Examined:
     try:
         return Examined(_diagnosis(root), state_of(Home(root / "home")))
-    except Exception as error:  # whatever it is, it is what the examination found
+    except Exception as error:  # any error is a result of the examination
         return Examined(f"{type(error).__name__}: {error}", {})
 
 
@@ -227,7 +227,7 @@ def _diagnosis(root: Path) -> str:
 
 
 def later(order: Order, **duration: float) -> Order:
-    """The same command line after a while."""
+    """Return the same command line at a later time."""
     return order._replace(at=order.at + timedelta(**duration))
 
 

@@ -16,7 +16,7 @@ NO_JOURNAL = -1
 
 
 class Mode(IntEnum):
-    """What happens at the chosen point; the order is that of ``enum mode`` in the source."""
+    """The effect at the chosen point; the order is that of ``enum mode`` in the source."""
 
     COUNT = 0
     KILL_BEFORE = 1
@@ -27,11 +27,11 @@ class Mode(IntEnum):
 
 
 class NotPossible(RuntimeError):
-    """The harness cannot run on this machine; says why."""
+    """The harness cannot run on this machine; the message gives the reason."""
 
 
 def run_preloaded(module: str, arguments: list[str]) -> int:
-    """Run ``python -m module`` under the shim; its exit code comes back. Raises ``NotPossible`` without a compiler."""
+    """Run ``python -m module`` under the shim. Return its exit code. Raise ``NotPossible`` without a compiler."""
     with tempfile.TemporaryDirectory(prefix="popug-shim-") as folder:
         library = compile_shim(Path(folder))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "POPUG_"))}
@@ -40,17 +40,17 @@ def run_preloaded(module: str, arguments: list[str]) -> int:
         while True:
             try:
                 return process.wait()
-            except KeyboardInterrupt:  # the terminal interrupts both; the one who works says so
+            except KeyboardInterrupt:  # the terminal interrupts both processes; the child reports it
                 continue
 
 
 def is_preloaded() -> bool:
-    """Whether this process runs under the shim."""
+    """Return whether this process runs under the shim."""
     return MARK in os.environ
 
 
 def compile_shim(folder: Path) -> Path:
-    """The shared library, compiled with ``cc``."""
+    """Return the shared library, compiled with ``cc``."""
     if not sys.platform.startswith("linux"):
         raise NotPossible("the disk harnesses need Linux")
     compiler = shutil.which("cc")
@@ -74,18 +74,18 @@ def _library() -> ctypes.CDLL:
 
 
 def arm(root: Path, mode: Mode, point: int = 0, error: int = 0, journal: int = NO_JOURNAL) -> None:
-    """From now on count what is done under ``root``; at the given point (from 1) do as the mode says."""
+    """Count operations under ``root`` from now on; apply the mode at the given point (from 1)."""
     _library().disk_arm(os.fsencode(root), int(mode), point, error, journal)
 
 
 def forget_chance() -> None:
-    """Let SQLite take its salts anew from where it takes them."""
+    """Let SQLite draw its salts from their source again."""
     import _sqlite3
 
     ctypes.CDLL(_sqlite3.__file__).sqlite3_randomness(0, None)
 
 
 def disarm() -> tuple[int, str]:
-    """Let everything happen again; how many points there were and what the chosen one was come back."""
+    """Stop the effects. Return how many points there were, and the chosen one."""
     _library().disk_disarm()
     return int(_library().disk_counted()), os.fsdecode(_library().disk_what()).replace(" /", " ")

@@ -1,4 +1,4 @@
-"""What lies on a disk after a cut, once SQLite has recovered its part: to judge the same only once."""
+"""The content of a disk after a cut, once SQLite has recovered, so that equal contents are judged once."""
 
 import hashlib
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def fingerprint(root: Path) -> str:
-    """All that the program will find under a root, which is left as it is; what is lost is like nothing else.
+    """Return everything that the program will find under a root; the root is not changed.
 
-    The session file is left out, for it names the place.
+    The session file is left out, since it contains the path.
     """
     digest = hashlib.blake2b(_recovered(root / "home"), digest_size=16)
     for file in sorted(root.rglob("*")):
@@ -23,7 +23,7 @@ def fingerprint(root: Path) -> str:
 
 
 def _recovered(home: Path) -> bytes:
-    """The database as SQLite recovers it, in a copy."""
+    """Return the database as SQLite recovers it, from a copy."""
     probe = home.parent.with_name(f"{home.parent.name}-probe")
     shutil.rmtree(probe, ignore_errors=True)
     probe.mkdir()

@@ -1,6 +1,6 @@
-"""A working day: the commands that are given one after another, and what each of them is to leave behind.
+"""A scenario: the commands of a working day in order, and the state that each must leave.
 
-The day is drawn from a seed: how many people and tasks there are, and in which order the middle of it happens.
+A seed decides the number of users and tasks, and the order of the commands in the middle.
 """
 
 import json
@@ -32,12 +32,13 @@ FEE = "SELECT entry_id FROM billing_entries e WHERE kind = 'fee' AND NOT EXISTS 
 
 
 class Command(NamedTuple):
-    """A command of the day.
+    """A command of the scenario.
 
-    ``ask`` finds in the database what stands in braces in line and actor. ``staged``: it is made of several
-    transactions, so that a cut or a fault may leave it half way, and the repeat finishes it. ``beside``: of one and a
-    file beside it, so that a cut may. ``quiet_for`` is how long a repeat waits (a lease), ``otherwise`` what is given
-    where it is refused. ``broken`` names a consumer that fails meanwhile; such a command only prepares.
+    ``ask`` is a query for the values in braces in line and actor. A ``staged`` command takes several transactions, so
+    that a cut or a fault may leave it half done, and the repeat finishes it. A ``beside`` command takes one transaction
+    and a file next to the database, so that a cut may leave it half done. ``quiet_for`` is how long a repeat waits
+    (a lease), ``otherwise`` the command to run if it is refused. ``broken`` names a consumer that fails during the
+    command; such a command only prepares later ones.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Command(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """A command as it was given in the day, with a copy of the home as it was before."""
+    """A command of the scenario, with a copy of the home before it."""
 
     number: int
     command: Command
@@ -64,16 +65,16 @@ class Step:
 
     @property
     def again(self) -> Order:
-        """The same command given again."""
+        """Return the repeat of the command."""
         order = command_runner.later(self.order, seconds=self.command.quiet_for.total_seconds())
         return order._replace(otherwise=self.command.otherwise)
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a step does when nothing disturbs it: the states before it, after it and after it is done twice.
+    """The undisturbed effect of a step: the states before it, after it and after it is done twice.
 
-    ``points`` is how often it touches the disk.
+    ``points`` is the number of its disk operations.
     """
 
     step: Step
@@ -90,19 +91,19 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Day:
-    """The steps of a day; those that only prepare are left out."""
+    """Return the steps of a scenario without those that only prepare."""
 
     seed: str
     folder: Path
     steps: tuple[Step, ...]
 
     def step(self, number: int) -> Step:
-        """The step of that number."""
+        """Return the step of that number."""
         return next(step for step in self.steps if step.number == number)
 
 
 def commands(chance: random.Random, folder: Path) -> list[Command]:
-    """The commands of a day; the files that they read are written into the folder."""
+    """Return the commands of a scenario; write the files that they read into the folder."""
     people, tasks = chance.randint(1, 3), chance.randint(1, 6)
     newcomers = [{"username": f"n{n}", "email": f"n{n}@popug.example", "role": "worker"} for n in range(people)]
     titles = [{"title": f"Chore {n} {'x' * chance.randint(0, 120)}"} for n in range(tasks)]
@@ -155,7 +156,7 @@ Watch = Callable[[int, int], None]
 
 
 def build(seed: str, folder: Path, watch: Watch = lambda done, total: None, *, length: int | None = None) -> Day:
-    """Live through the day undisturbed, or its first few commands, and keep the home as it was before each."""
+    """Run the scenario undisturbed, or its first few commands, and keep the home before each."""
     live = folder / "live"
     live.mkdir(parents=True)
     steps: list[Step] = []
@@ -172,7 +173,7 @@ def build(seed: str, folder: Path, watch: Watch = lambda done, total: None, *, l
 
 
 def rehearse(step: Step, root: Path) -> Rehearsal:
-    """Do it undisturbed, once and twice, in a place of one's own."""
+    """Do the step undisturbed, once and twice, in a separate folder."""
     fresh(step.before, root)
     at_first = _sound(root, step.order)
     fresh(step.before, root)
@@ -184,7 +185,7 @@ def rehearse(step: Step, root: Path) -> Rehearsal:
 
 
 def fresh(source: Path, target: Path) -> Path:
-    """A copy of a home to work on; what was there is gone."""
+    """Copy a home to work on; remove the earlier copy."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
     session = target / "session.json"
@@ -204,7 +205,7 @@ def _order(seed: str, number: int, command: Command, live: Path) -> Order:
 
 
 def _token(live: Path, actor: str, order: Order) -> str:
-    """A token that the admin issues; it is a part of the day like everything else."""
+    """Return a token that the admin issues, as a part of the scenario."""
     issue = ("token", "issue", actor, "--ttl", "3d", "--json")
     done = carry_out(live, order._replace(line=issue, typed="", chance=f"{order.chance}/token"))
     assert done.code == 0, done
@@ -222,7 +223,7 @@ def _ask(live: Path, statement: str) -> dict[str, object]:
 
 
 def _breaking(consumer: str) -> Callable[[], None] | None:
-    """Let a consumer fail for good."""
+    """Make a consumer fail permanently."""
     if not consumer:
         return None
 

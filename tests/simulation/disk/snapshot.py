@@ -1,4 +1,4 @@
-"""The state of a home in a normal form: what counts of it, without ids, times and how it was reached."""
+"""The state of a home in a normal form, without ids, times and the order of events."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ TABLES = {
 
 
 def state_of(home: Home) -> State:
-    """What the home holds; empty where it has no company yet. Also raises where a file is broken."""
+    """Return the content of the home; empty without a company. Raise if a file is damaged."""
     state: State = {"files": _files(home)}
     if not home.database.exists():
         return {}
@@ -58,12 +58,12 @@ def state_of(home: Home) -> State:
         state["lost mail"] = sorted({name for (name,) in database.execute(sent)} - {*state["files"]["mails"]})
         state["files"]["mails"] = len(state["files"]["mails"])
     if state["people"]:
-        signing_key(home)  # raises where no token can be signed
+        signing_key(home)  # raises if no token can be signed
     return state if state["people"] else {}
 
 
 def without_lost_login(state: State) -> State:
-    """The same but for a session whose token nobody has: one that has ended, or that the log alone knows of."""
+    """Return the state without sessions whose token is unknown: revoked ones, or those in the log only."""
     tokens, events = list(state["tokens"]), dict(state["events"])
     lost = next((row for row in reversed(tokens) if row[1] == "session" and row[3]), None)
     lost = lost or next(row for row in tokens if row[1] == "session")
@@ -74,12 +74,12 @@ def without_lost_login(state: State) -> State:
 
 
 def summary(state: State) -> str:
-    """A short name for a state."""
+    """Return a short name for a state."""
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def difference(one: State, other: State) -> str:
-    """Where two states differ, in words."""
+    """Return the differences of two states in words."""
     for name in sorted(one.keys() | other.keys()):
         mine, theirs = one.get(name), other.get(name)
         if mine != theirs and isinstance(mine, list) and isinstance(theirs, list):
@@ -95,7 +95,7 @@ def _but(rows: list[Any], others: list[Any]) -> str:
 
 
 def _files(home: Home) -> dict[str, Any]:
-    """Settings, mails and backups, each read to its end; a broken or readable one is an error."""
+    """Return settings, mails and backups, each read completely; a damaged or readable one is an error."""
     return {
         "settings": home.config.read_text(encoding="utf-8") if home.config.exists() else "",
         "mails": [_message_id(file) for file in sorted(home.maildir.glob("new/*"))],

@@ -1,1 +1,1 @@
-"""The disk refuses: an error once, no space for good, a write that stops half way."""
+"""Disk errors: one error, no space permanently, a write that stops half way."""

@@ -1,7 +1,7 @@
-"""``python -m tests.simulation.fault``: at each point of a working day the disk fails once, is full for good, or tears.
+"""``python -m tests.simulation.fault``: at each point of a scenario the disk fails once, stays full, or tears.
 
-What was not acknowledged is not there, the exit code is 8, the sentence names the cause, and a disk that is well again
-works again.
+An unacknowledged change is not there, the exit code is 8, the sentence names the cause, and commands work again once
+the disk does.
 
 python -m tests.simulation.fault --points 10000     the long run
 """

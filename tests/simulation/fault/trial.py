@@ -1,4 +1,4 @@
-"""One fault: a command meets a bad disk, and what it says and leaves is judged."""
+"""One fault: a command meets a disk error; its answer and the state it leaves are judged."""
 
 import errno
 import random
@@ -28,7 +28,7 @@ FOUNDED = "The company was created nevertheless."
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Let each point of a step fail in each way; some of them where there are more than may be tried."""
+    """Make each point of a step fail in each way; choose some if there are too many."""
     rehearsal = rehearse(task.day.step(task.number), task.root)
     every = [(point, fault) for point in range(1, rehearsal.points + 1) for fault in FAULTS]
     chosen = every if len(every) <= task.limit else sorted(random.Random(task.seed).sample(every, task.limit))
@@ -37,7 +37,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(point: int, fault: str) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, point=point, fault=fault)
 
 
@@ -62,10 +62,10 @@ def _fail(rehearsal: Rehearsal, point: int, fault: str, root: Path, seen: Seen) 
 
 
 def _left(rehearsal: Rehearsal, told: Outcome, after: Aftermath) -> str:
-    """What says that it is done is done; what says that nothing was changed changed nothing.
+    """Check that a command reported as done is done, and one reported as unchanged changed nothing.
 
-    A login that was granted and could not be kept, and is told to be good for nothing, is nothing, but a company that
-    is told to be founded is; and a mail may go out more than once.
+    There are two exceptions. If a session could not be stored, the login counts as nothing, but a company reported as
+    created counts. A mail may be sent more than once.
     """
     if LOST_LOGIN in told.stderr:
         found, ended = (each._replace(state=without_lost_login(each.state)) for each in (after.found, after.ended))
@@ -85,7 +85,7 @@ def _without_mail_since(rehearsal: Rehearsal, found: Examined) -> Examined:
 
 
 def _sentence(told: Outcome, fault: str) -> str:
-    """What is wrong with how the command ended."""
+    """Return the fault in how the command ended."""
     if told.code == 0:
         return "" if told.acknowledged else "it says that it is done and answers nothing"
     if told.code != UNAVAILABLE or told.stdout:

@@ -1,1 +1,1 @@
-"""The harnesses themselves: what each of them sees, and how soon."""
+"""Tests of the harnesses: the bugs that each finds, and how soon."""

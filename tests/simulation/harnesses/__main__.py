@@ -1,8 +1,8 @@
-"""``python -m tests.simulation.harnesses``: bugs are planted, and each has to be caught by at least one harness.
+"""``python -m tests.simulation.harnesses``: plant bugs, each of which at least one harness must find.
 
 python -m tests.simulation.harnesses                                  the table of bugs and harnesses
 python -m tests.simulation.harnesses --bugs synchronous-normal        one row of it
-python -m tests.simulation.harnesses --round 30                       so many trials of each disk harness on one day
+python -m tests.simulation.harnesses --round 30                       trials of each disk harness on one scenario
 """
 
 # ruff: noqa: T201 - it is a program that prints
@@ -17,7 +17,7 @@ from tests.simulation.harnesses.table import HARNESSES, Cell, hunt
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where a bug is caught by none, or a trial fails; 77 where the machine cannot run it."""
+    """Return 1 if no harness finds a bug, or a trial fails; 77 if the machine cannot run it."""
     given = sys.argv[1:] if arguments is None else arguments
     chosen = _parser().parse_args(given)
     if chosen.round and not fault_shim.is_preloaded():

@@ -1,4 +1,4 @@
-"""A few trials of each disk harness, one after the other in one process on one morning."""
+"""A few trials of each disk harness, one after the other in one process on one short scenario."""
 
 import random
 from itertools import islice
@@ -21,7 +21,7 @@ ATTEMPTS: dict[str, Try] = {
 
 
 def play_round(seed: int, trials: int) -> str:
-    """What did not hold, with the command that replays it; nothing where all held."""
+    """Return the broken rule with the command that replays it, or an empty text."""
     with workshop() as shop:
         day = build(f"{seed}:0", shop / "day", length=MORNING_COMMANDS)
         numbers = [step.number for step in day.steps]

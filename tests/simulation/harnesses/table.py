@@ -1,7 +1,7 @@
-"""Which harness catches which bug, each in a process of its own with the bug planted in a copy of the program.
+"""Which harness finds which bug, each in its own process with the bug planted in a copy of the program.
 
-A harness of another kind joins by a row in ``HARNESSES``: a command that takes ``--bug``, ``--seed`` and
-``--no-progress``, says ``seed N: so many trials`` and ends with 1 where it caught something.
+Add another harness with a row in ``HARNESSES``: a command that takes ``--bug``, ``--seed`` and ``--no-progress``,
+prints ``seed N: K trials`` and exits with 1 if it found a bug.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """Whether a harness caught a bug, after how many trials and seconds."""
+    """Whether a harness found a bug, after how many trials and seconds."""
 
     caught: bool
     trials: int
@@ -44,14 +44,14 @@ TRIALS = re.compile(r"seed \d+: ([\d,]+) ")
 
 
 def hunt(bug: str, harness: str, seed: int) -> Cell:
-    """Let a harness look for a bug; raises where it could not run."""
+    """Let a harness look for a bug; raise if it could not run."""
     began = time.perf_counter()
     line = [sys.executable, *HARNESSES[harness], "--seed", str(seed), "--bug", bug, "--no-progress"]
     if harness in OF_THE_DAY:
         line += ["--only", FOCUS.get(bug, "task")]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     seconds, told = time.perf_counter() - began, TRIALS.search(done.stdout)
-    if done.returncode == 1 and told is None and "undisturbed" in done.stderr:  # the bug needs no cut to be seen
+    if done.returncode == 1 and told is None and "undisturbed" in done.stderr:  # the bug is found without a cut
         return Cell(True, 0, seconds)
     if done.returncode not in (0, 1) or told is None:
         raise RuntimeError(f"{' '.join(line)} ended with {done.returncode}: {done.stdout}{done.stderr}")

@@ -1,1 +1,1 @@
-"""The program is killed at every point at which it touches the disk."""
+"""Kills of the program at every point at which it touches the disk."""

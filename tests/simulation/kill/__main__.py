@@ -1,4 +1,4 @@
-"""``python -m tests.simulation.kill``: killed at every write, sync, truncate, unlink and rename of a working day.
+"""``python -m tests.simulation.kill``: kill at every write, sync, truncate, unlink and rename of a scenario.
 
 After each: the doctor, the same command again, the doctor, and the state equals that of an undisturbed run.
 

@@ -1,4 +1,4 @@
-"""One kill: a command dies at a point, and what it leaves is judged."""
+"""One kill: a command is killed at a point, and the state it leaves is judged."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ MODES = (Mode.KILL_BEFORE, Mode.KILL_AMIDST)
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Kill a step at its points, before and amidst each; at some of them where there are more than may be tried."""
+    """Kill a step before and during each of its points; choose some if there are too many."""
     rehearsal = rehearse(task.day.step(task.number), task.root)
     every = [(point, mode) for point in range(1, rehearsal.points + 1) for mode in MODES]
     chosen = every if len(every) <= task.limit else sorted(random.Random(task.seed).sample(every, task.limit))
@@ -27,7 +27,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(point: int, *, amidst: bool) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, point=point, mode=MODES[amidst])
 
 

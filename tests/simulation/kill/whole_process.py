@@ -1,4 +1,4 @@
-"""The same kills on the whole program: ``strace`` sends SIGKILL at the n-th call, and nothing of ours is inside."""
+"""The same kills of the whole program: ``strace`` sends SIGKILL at the n-th call, without code of the tests inside."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ CALLS = ("pwrite64", "fdatasync", "ftruncate", "unlink")
 
 
 def require_strace() -> None:
-    """Raise ``NotPossible`` where there is no strace, or where it may not trace."""
+    """Raise ``NotPossible`` without strace, or if strace may not trace."""
     if shutil.which("strace") is None:
         raise NotPossible("there is no strace to confirm kills of the whole process with")
     done = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True, check=False)
@@ -22,13 +22,13 @@ def require_strace() -> None:
 
 
 def count_calls(line: list[str], environment: dict[str, str], log: Path) -> Counter[str]:
-    """How often a command line calls what at the files of the database."""
+    """Count the system calls of a command line on the files of the database."""
     _run(line, environment, ["-e", f"trace={','.join(CALLS)}", "-o", str(log)]).check_returncode()
     return Counter(re.findall(r"^(\w+)\(", log.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def killed(line: list[str], environment: dict[str, str], call: str, at: int) -> subprocess.CompletedProcess[str]:
-    """A command line that was killed at the n-th call of a kind at the files of the database."""
+    """Run a command line that is killed at the n-th call of a kind on the files of the database."""
     return _run(line, environment, ["-o", "/dev/null", "--inject", f"{call}:signal=SIGKILL:when={at}"])
 
 

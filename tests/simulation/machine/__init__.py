@@ -1,1 +1,1 @@
-"""A company driven by Hypothesis beside one that is nothing but the rules of the game in plain Python."""
+"""A company driven by Hypothesis, compared with a model of the rules in plain Python."""

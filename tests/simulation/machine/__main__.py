@@ -1,4 +1,4 @@
-"""``python -m tests.simulation.machine``: companies that Hypothesis drives, beside one made of the rules alone.
+"""``python -m tests.simulation.machine``: companies driven by Hypothesis, compared with a model of the rules.
 
 python -m tests.simulation.machine --operations 1000000     the long run
 python -m tests.simulation.machine --bug price-redrawn      with a bug planted
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where something did not hold."""
+    """Return 1 if a rule was broken."""
     chosen = _parser().parse_args(arguments)
     with planted(chosen.bug, BUGS | DISK_BUGS) if chosen.bug else nullcontext():
         return _run(chosen)
@@ -56,7 +56,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def replay_line(chosen: argparse.Namespace, chunk: int) -> str:
-    """The command that does it again."""
+    """Return the command that repeats the run."""
     line = f"python -m tests.simulation.machine --seed {chosen.seed} --chunk {chunk} --operations {chosen.operations}"
     return line + (f" --bug {chosen.bug}" if chosen.bug else "")
 

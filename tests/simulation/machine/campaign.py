@@ -1,4 +1,4 @@
-"""Machine after machine, some thousand operations at a time, each from a seed of its own."""
+"""One machine after another, some thousand operations each, each from its own seed."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CHUNKS_A_SEED = 1_000_000
 
 @dataclass
 class Tally:
-    """What was done so far; ``failed`` tells of what did not hold, and in which chunk."""
+    """The work so far; ``failed`` describes the broken rule and its chunk."""
 
     operations: int = 0
     companies: int = 0
@@ -32,7 +32,7 @@ Watch = Callable[[Tally], None]
 
 
 def campaign(number: int, operations: int, *, watch: Watch, shrink: bool = True, first_chunk: int = 0) -> Tally:
-    """Let companies live until they have done so many operations, or one does not do what the rules say."""
+    """Run companies until that many operations are done, or until one breaks a rule."""
     tally, began = Tally(chunk=first_chunk), time.perf_counter()
     with workshop() as shop:
         while tally.operations < operations and not tally.failed:
@@ -46,7 +46,7 @@ def campaign(number: int, operations: int, *, watch: Watch, shrink: bool = True,
 
 def _machine(shop: object, chunk_seed: int, tally: Tally, watch: Callable[[], None]) -> type[CompanyMachine]:
     class Counted(CompanyMachine):
-        """A company whose steps count."""
+        """A company whose steps are counted."""
 
         def teardown(self) -> None:
             tally.operations += Counted.steps
@@ -60,7 +60,7 @@ def _machine(shop: object, chunk_seed: int, tally: Tally, watch: Callable[[], No
 
 
 def _failure(machine: type[CompanyMachine], operations: int, *, shrink: bool) -> str:
-    """What does not hold, with the fewest steps that were found to show it; nothing where all holds."""
+    """Return the broken rule with the fewest steps that show it, or an empty text."""
     chosen = settings(
         max_examples=max(1, operations // STEPS_A_COMPANY),
         stateful_step_count=STEPS_A_COMPANY,

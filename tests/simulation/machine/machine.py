@@ -1,4 +1,4 @@
-"""The state machine: whatever order Hypothesis chooses, the program and the rules agree after each command."""
+"""The state machine: in any order of commands, the program and the rules agree after each."""
 
 import os
 import sys
@@ -41,7 +41,7 @@ _worlds = count()
 
 
 class CompanyMachine(RuleBasedStateMachine):
-    """One company on a copy of the template home in ``shop``; ``steps`` counts what all of them did."""
+    """One company on a copy of the template home in ``shop``; ``steps`` counts the steps of all companies."""
 
     shop: Path
     steps = 0
@@ -189,7 +189,7 @@ class CompanyMachine(RuleBasedStateMachine):
     def much_time_passes_or_the_clock_is_set_back(self, weeks: int, back: bool) -> None:
         self.world.clock.advance(hours=-30) if back else self.world.clock.advance(weeks=weeks)
 
-    # What goes wrong.
+    # Faults.
 
     @precondition(lambda self: self.company.open_tasks)
     @rule(which=places, consumer=st.sampled_from(("billing", *CONSUMERS_THAT_MAY_FAIL)), done=st.booleans())
@@ -238,7 +238,7 @@ class CompanyMachine(RuleBasedStateMachine):
                 "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
             )
 
-    # Questions.
+    # Queries.
 
     @rule(who=places)
     def ask_for_a_balance(self, who: int) -> None:
@@ -263,7 +263,7 @@ class CompanyMachine(RuleBasedStateMachine):
         fees, rewards = self.company.fees_and_rewards(day)
         require(answer.income_cents == fees - rewards, "analytics_as_the_rules_say", answer)
 
-    # What holds after each.
+    # Invariants after each step.
 
     @invariant()
     def everything_agrees(self) -> None:
@@ -293,16 +293,16 @@ class CompanyMachine(RuleBasedStateMachine):
             self._living.__exit__(None, None, None)
             self.world.close()
 
-    # How it speaks with the program.
+    # Calls of the program.
 
     @property
     def _now(self) -> Any:
         return self.world.clock.instant
 
     def _tell(self, actor: str, message: Message[Any], refused: str = "") -> Any:
-        """Have the program do it and see that it is refused just so, or not at all; a crash is followed by a retry.
+        """Perform a message and check that it is refused exactly so, or not at all; retry after a crash.
 
-        Nothing comes back where the answer was lost in a crash.
+        Return None if the answer was lost in a crash.
         """
         world = self.world
         world.place_in_plan += 1

@@ -1,7 +1,7 @@
-"""The rules of the game in plain Python: what a company is to be after each command, and what it is to refuse.
+"""The rules of the game in plain Python: the state of a company after each command, and its refusals.
 
-It knows no program, no events and no database. What chance decides (who gets a task, what it costs) is told to it and
-checked against what chance may decide.
+The model uses no code of the program, no events and no database. The caller passes in the random results (assignees
+and prices), and the model checks that they are possible.
 """
 
 import re
@@ -27,7 +27,7 @@ Price = tuple[int | None, int | None]
 
 @dataclass(slots=True)
 class Person:
-    """Somebody, with the role of now."""
+    """A user with the present role."""
 
     name: str
     role: str
@@ -35,12 +35,12 @@ class Person:
 
     @property
     def assignable(self) -> bool:
-        """Whether chance may choose them."""
+        """Return whether the user is assignable."""
         return self.active and self.role in ASSIGNABLE_ROLES
 
 
 class Entry(NamedTuple):
-    """A line of somebody's account."""
+    """A line of a user's account."""
 
     person: str
     kind: str
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 
 
 class Owed(NamedTuple):
-    """A fee or reward that billing has not entered yet: of whom, and the date of its cause."""
+    """A fee or reward that billing has not posted yet: its user, and the date of its cause."""
 
     kind: str
     person: str
@@ -59,7 +59,7 @@ class Owed(NamedTuple):
 
 @dataclass(slots=True)
 class Task:
-    """A task; ``held_up`` while billing cannot take what is about it, with what is owed by it since."""
+    """A task; ``held_up`` while billing cannot consume its events, with the entries owed since."""
 
     number: int
     title: str
@@ -75,7 +75,7 @@ class Task:
 
 
 class Figures(NamedTuple):
-    """What is recorded of a closed day."""
+    """The recorded figures of a closed day."""
 
     fees: int
     rewards: int
@@ -102,20 +102,20 @@ class Company:
     # Days.
 
     def today(self, now: datetime) -> date:
-        """The date on the company's calendar."""
+        """Return the date on the company's calendar."""
         return now.astimezone(self.zone).date()
 
     @property
     def first_open(self) -> date:
-        """The first day that is not closed."""
+        """Return the first day that is not closed."""
         return max(self.closed) + ONE_DAY if self.closed else self.first_day
 
     def business_date(self, now: datetime) -> date:
-        """The date under which is entered what happens now."""
+        """Return the business date of an entry that is posted now."""
         return max(self.today(now), self.first_open)
 
     def refuses_close(self, who: str, up_to: date, now: datetime, *, confirmed: bool) -> str:
-        """Why a close is refused, by its code."""
+        """Return the code of the refusal of a close, or an empty text."""
         if self.people[who].role not in MAY_CLOSE:
             return "forbidden"
         if up_to > self.today(now):
@@ -124,7 +124,7 @@ class Company:
         return "needs_yes" if days > MOST_DAYS_AT_ONCE and not confirmed else ""
 
     def close(self, up_to: date) -> dict[date, dict[str, int]]:
-        """Close each open day up to a date; who is paid what on each."""
+        """Close each open day up to a date. Return the payouts of each."""
         paid: dict[date, dict[str, int]] = {}
         while (day := self.first_open) <= up_to:
             ends = {name: self.balance(name, day) for name in self.people}
@@ -136,7 +136,7 @@ class Company:
         return paid
 
     def fees_and_rewards(self, day: date) -> tuple[int, int]:
-        """What a day's entries come to, reversals counted in."""
+        """Return the figures of a day, reversals included."""
         moved = dict.fromkeys(SIGN, 0)
         for entry in self.entries:
             if entry.day == day:
@@ -146,11 +146,11 @@ class Company:
     # Money.
 
     def balance(self, name: str, day: date = date.max) -> int:
-        """What somebody has at the end of a day."""
+        """Return the balance of a user at the end of a day."""
         return sum(SIGN[e.kind] * e.cents for e in self.entries if e.person == name and e.day <= day)
 
     def refuses_correction(self, place: int) -> str:
-        """Why an entry is not corrected, by its code."""
+        """Return the code of the refusal of a correction, or an empty text."""
         correctable = self.entries[place].kind in REVERSAL_OF and place not in self.reversed
         return "" if correctable else "not_correctable"
 
@@ -176,11 +176,11 @@ class Company:
     # Consumers.
 
     def hold_up(self, number: int) -> None:
-        """From now on billing fails on what is about a task."""
+        """Make billing fail on events of a task from now on."""
         self.tasks[number - 1].held_up = True
 
     def heal(self, prices: Mapping[int, Price]) -> None:
-        """Billing recovers, and everything that waited is done; what tasks cost comes with it."""
+        """Let billing recover and post every waiting entry; the prices of tasks are passed in."""
         self.billing_is_down = False
         for task in self.tasks:
             task.held_up = False
@@ -190,22 +190,22 @@ class Company:
             task.owed.clear()
 
     def give_up(self, number: int) -> None:
-        """The first of what is owed by a task will never be entered."""
+        """Drop the first entry owed by a task."""
         self.tasks[number - 1].owed.pop(0)
 
     @property
     def waits(self) -> bool:
-        """Whether something is not entered yet."""
+        """Return whether an entry is not posted yet."""
         return any(task.owed for task in self.tasks)
 
     # Tasks.
 
     def refuses_task(self) -> str:
-        """Why a task is not created, by its code."""
+        """Return the code of the refusal to create a task, or an empty text."""
         return "" if any(p.assignable for p in self.people.values()) else "nobody_assignable"
 
     def add(self, title: str, jira: str | None, creator: str, drawn: Mapping[int, str], now: datetime) -> Task:
-        """A new task, with whom chance chose."""
+        """Create a task with the drawn assignee."""
         if found := JIRA_IN_TITLE.fullmatch(title):
             jira, title = found[1].upper(), found[2]
         number = len(self.tasks) + 1
@@ -215,15 +215,15 @@ class Company:
         return task
 
     def charge(self, tasks: Iterable[Task], prices: Mapping[int, Price], now: datetime) -> None:
-        """Debit the fee of each from its assignee, at the price that it has."""
+        """Debit the fee of each task from its assignee, at the task's price."""
         for task in tasks:
             self._price(task, prices[task.number])
             self._owe(task, Owed("fee", task.assignee, self.today(now)))
 
     def fresh(self, titles: list[str]) -> list[str]:
-        """The lines of a file that were not imported before; they count as imported from now on.
+        """Return the lines of a file that were not imported before; they count as imported from now on.
 
-        A line is known by its Jira id, else by its title and the how-manieth of that title it is.
+        The identity of a line is its Jira id, else its title and the count of that title so far.
         """
         seen: dict[str, int] = {}
         found = []
@@ -237,7 +237,7 @@ class Company:
         return found
 
     def refuses_completion(self, who: str, number: int) -> str:
-        """Why somebody may not complete a task, by its code."""
+        """Return the code of the refusal if a user may not complete a task."""
         if number > len(self.tasks):
             return "task_not_found"
         task = self.tasks[number - 1]
@@ -248,28 +248,28 @@ class Company:
         return "task_reassigned" if who in task.lost_by else "not_your_task"
 
     def complete(self, number: int, now: datetime) -> None:
-        """The assignee is done."""
+        """Complete a task as its assignee."""
         task = self.tasks[number - 1]
         task.completed = True
         self._owe(task, Owed("reward", task.assignee, self.today(now)))
 
     @property
     def open_tasks(self) -> list[Task]:
-        """Tasks that are not completed."""
+        """Return the open tasks."""
         return [task for task in self.tasks if not task.completed]
 
     def refuses_shuffle(self, who: str) -> str:
-        """Why somebody may not shuffle, by its code."""
+        """Return the code of the refusal if a user may not shuffle."""
         if self.people[who].role not in MAY_SHUFFLE:
             return "forbidden"
         return self.refuses_task() if self.open_tasks else ""
 
     def shuffle(self, drawn: Mapping[int, str], now: datetime) -> None:
-        """Every open task goes to whom chance chose, and is charged."""
+        """Reassign every open task to the drawn user and charge the fee."""
         self._hand_over(self.open_tasks, drawn, now)
 
     def settle_people(self, drawn: Mapping[int, str], now: datetime) -> None:
-        """Open tasks of those who may hold none any more go to others, as soon as there are any."""
+        """Reassign open tasks of users who are not assignable any more, as soon as there is a candidate."""
         if not self.refuses_task():
             orphans = [task for task in self.open_tasks if not self.people[task.assignee].assignable]
             self._hand_over(orphans, drawn, now)

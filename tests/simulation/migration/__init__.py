@@ -1,1 +1,1 @@
-"""A home of an earlier release, whose migration is killed at one point after the other."""
+"""A home of an earlier release, whose migration is killed at each point."""

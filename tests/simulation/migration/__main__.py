@@ -1,7 +1,7 @@
 """``python -m tests.simulation.migration``: the first start after an upgrade is killed, the next one finishes.
 
-It is killed before each statement of the migrations and each time that a database is opened. What the next start finds
-must be what an undisturbed migration makes, with a whole backup of the home as it was.
+It is killed before each statement of the migrations and before each opening of a database. The next start must end
+like an undisturbed migration, with a complete backup of the earlier home.
 """
 
 # ruff: noqa: T201 - it is a program that prints
@@ -33,7 +33,7 @@ MOST_POINTS = 10_000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """1 where a start after a kill does not finish what was begun."""
+    """Return 1 if a start after a kill does not finish the migration."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.migration", description=__doc__)
     parser.add_argument(
         "--release", choices=kept_releases(), default=kept_releases()[0], help="the last migration of the home"
@@ -75,7 +75,7 @@ def _unpack(shop: Path, release: str) -> str:
 
 
 def _trial(shop: Path, point: int) -> tuple[str, bool]:
-    """What is wrong after a kill at that point, and whether it came to that."""
+    """Return the fault after a kill at that point, and whether that point was reached."""
     home = Home(shop / "home")
     shutil.rmtree(home.root, ignore_errors=True)
     shutil.copytree(shop / "before", home.root)
@@ -101,7 +101,7 @@ def _killed_at(point: int, home: Home) -> str:
 
 
 def _finished(home: Home, undisturbed: Home) -> str:
-    """What the next start makes of it."""
+    """Return the fault after the next start."""
     backend = LocalBackend(home)
     health = backend.perform(CheckHealth())
     if bad := [f"{check.name}: {check.detail}" for check in health.checks if not check.ok]:
@@ -125,7 +125,7 @@ def _rows(database: Path) -> list[Any]:
 
 
 def _in_a_child(work: Callable[[], str]) -> tuple[int, str]:
-    """How a child ended that did some work, and what it said."""
+    """Run work in a child. Return how it ended, and its output."""
     told, telling = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,1 +1,1 @@
-"""The power fails: what was not synced is dropped, torn or reordered."""
+"""A power cut: unsynced writes are dropped, torn or reordered."""

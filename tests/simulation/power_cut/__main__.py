@@ -1,7 +1,7 @@
-"""``python -m tests.simulation.power_cut``: the power fails at a point of a few commands of a working day.
+"""``python -m tests.simulation.power_cut``: cut the power at points of a few commands of a scenario.
 
-What was synced is kept; unsynced writes are dropped, torn at sectors or reordered, unsynced names lost. For each such
-image the database recovers, the doctor is content, and every command that had acknowledged is there.
+Synced writes are kept; unsynced writes are dropped, torn at sectors or reordered, unsynced names are lost. For each
+such image the database recovers, the doctor passes, and every acknowledged command is there.
 
 python -m tests.simulation.power_cut --images 10000                              the long run
 python -m tests.simulation.power_cut --images 500 --bug synchronous-normal       it must find lost commands

@@ -1,8 +1,8 @@
-"""A disk that loses its power: what it must have kept, and what it may have kept besides.
+"""A disk after a power cut: what it must have kept, and what it may have kept.
 
-Kept is what was synced: the writes of a file up to its last sync, the names of a directory up to that directory's. Of
-later writes any may be there, whole or in sectors, in any order; of later changes of names in a directory, the first
-few. A rename is there or not. An index in shared memory is never there.
+Synced data is kept: the writes of a file up to its last sync, and the names of a directory up to the directory's last
+sync. Any later writes may be there, whole or in sectors, in any order; and the first few later changes of names. A
+rename is there or not. An index in shared memory is never there.
 """
 
 import os
@@ -20,7 +20,7 @@ KEPT = ("nothing", "everything", "the first", "some", "some sectors")
 
 @dataclass
 class File:
-    """What is kept of a file, and what was done to it since it was synced."""
+    """The kept content of a file, and the changes since it was synced."""
 
     kept: bytearray = field(default_factory=bytearray)
     pending: list[Record] = field(default_factory=list)
@@ -28,7 +28,7 @@ class File:
 
 @dataclass
 class Change:
-    """A change of names: what appears, what disappears, in which directories; ``kept`` once one of them is synced."""
+    """A change of names: the new ones, the removed ones, their directories; ``kept`` once one of these is synced."""
 
     added: Path | None
     file: int
@@ -39,7 +39,7 @@ class Change:
 
 
 class Disk:
-    """A disk that holds what lies under a root, and then takes what a journal tells."""
+    """A disk with the content of a root, to which a journal is applied."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -55,7 +55,7 @@ class Disk:
                 self._files[path.stat().st_ino] = File(bytearray(path.read_bytes()))
 
     def take(self, record: Record) -> None:
-        """The next thing that is done."""
+        """Apply the next record."""
         if record.kind in {journal.WRITE, journal.TRUNCATE}:
             self._file(record.file).pending.append(record)
         elif record.kind == journal.SYNC:
@@ -71,7 +71,7 @@ class Disk:
             self._change(record.path, record.file, removed=record.other)
 
     def image(self, chance: random.Random, target: Path) -> None:
-        """Write into an empty directory what might be found when the power is back."""
+        """Write into an empty directory a state that may be found when the power is back."""
         names, directories = self._surviving(chance)
         for directory in sorted(directories):
             (target / directory.relative_to(self._root)).mkdir(mode=0o700, exist_ok=True)
@@ -141,7 +141,7 @@ def _survivor(file: File, fate: str, sector: int, chance: random.Random) -> byte
 
 
 def _sectors(record: Record, size: int) -> list[Record]:
-    """A write in pieces that end where sectors end."""
+    """Return a write in pieces that end at sector ends."""
     if record.kind != journal.WRITE:
         return [record]
     parts, at = [], 0

@@ -1,4 +1,4 @@
-"""The journal that the shim keeps: every write, sync and change of names, in the order in which they were made."""
+"""The journal of the shim: every write, sync and change of names, in order."""
 
 import os
 import struct
@@ -11,7 +11,7 @@ DONE = ord("k")
 
 
 class Record(NamedTuple):
-    """One thing that was done to the file (an inode) or name: ``other`` was renamed to ``path``."""
+    """One operation on the file (an inode) or name: ``other`` was renamed to ``path``."""
 
     kind: int
     file: int
@@ -22,7 +22,7 @@ class Record(NamedTuple):
 
 
 def read(descriptor: int) -> list[Record]:
-    """All records of a journal, which is an open file."""
+    """Return all records of a journal from an open file."""
     content = os.pread(descriptor, os.lseek(descriptor, 0, os.SEEK_END), 0)
     records, at = [], 0
     while at < len(content):
@@ -38,6 +38,6 @@ def read(descriptor: int) -> list[Record]:
 
 
 def mark_done(descriptor: int) -> None:
-    """Note that a command has acknowledged."""
+    """Record that a command was acknowledged."""
     os.lseek(descriptor, 0, os.SEEK_END)
     os.write(descriptor, HEAD.pack(DONE, 0, 0, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""One power cut: a few commands are recorded, the disk is cut off at a point, and what it may have kept is examined."""
+"""One power cut: record a few commands, cut the disk off at a point, and examine each possible state."""
 
 import copy
 import os
@@ -23,7 +23,7 @@ COMMANDS = 3
 
 
 class Recording(NamedTuple):
-    """Some commands in a row: the disk before them, how each goes undisturbed, and what they did to the disk."""
+    """Consecutive commands: the disk before them, their undisturbed effects, and their journal."""
 
     disk: Disk
     rehearsals: list[Rehearsal]
@@ -31,7 +31,7 @@ class Recording(NamedTuple):
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Cut the power at points of a step and of those that follow it."""
+    """Cut the power at points of a step and of the next ones."""
     recording = _record(task)
     seen: dict[tuple[str, int], str] = {}
     for image in range(task.limit):
@@ -39,7 +39,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(image: int) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, image=image)
 
 
@@ -63,7 +63,7 @@ def _record(task: Task) -> Recording:
 
 
 def _in_a_row(task: Task) -> list[Step]:
-    """The step and those right behind it, up to the first for which somebody had to be given a token before."""
+    """Return the step and those right after it, up to the first that needs a new token."""
     first, *others = [step for step in task.day.steps if task.number <= step.number < task.number + COMMANDS]
     row = [first]
     for step in others:
@@ -92,7 +92,7 @@ def _cut(task: Task, recording: Recording, image: int, seen: dict[tuple[str, int
 
 
 def _verdict(root: Path, rehearsals: list[Rehearsal], done: int) -> str:
-    """Every command that had acknowledged is there, the one in flight wholly or not at all."""
+    """Check that every acknowledged command is there, and the one in flight completely or not at all."""
     in_flight = rehearsals[min(done, len(rehearsals) - 1)]
     found = examine(root, in_flight.step.order)
     return judge_found(in_flight, found, acknowledged=done == len(rehearsals))

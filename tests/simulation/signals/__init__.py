@@ -1,1 +1,1 @@
-"""Signals at any moment of every command of a working day."""
+"""Signals at any moment of every command of a scenario."""

@@ -1,6 +1,6 @@
 """``python -m tests.simulation.signals``: SIGINT, SIGTERM, SIGHUP and SIGPIPE at random moments of every command.
 
-A moment is the n-th call of a function, so that it can be found again. After each: no traceback, the doctor, the same
+A moment is the n-th call of a function, so that it can be repeated. After each: no traceback, the doctor, the same
 command again, the doctor, and the state equals that of an undisturbed run; nothing temporary is left in the home.
 
 python -m tests.simulation.signals --moments 10000     the long run

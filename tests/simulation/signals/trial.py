@@ -1,4 +1,4 @@
-"""One signal: a command is told to end at a moment, and what it leaves is judged."""
+"""One signal: a command is signalled at a moment, and the state it leaves is judged."""
 
 import mmap
 import os
@@ -24,7 +24,7 @@ NEVER = 0
 
 
 def trials(task: Task) -> Iterator[Finding]:
-    """Signal a step at so many random moments."""
+    """Signal a step at that many random moments."""
     rehearsal = rehearse(task.day.step(task.number), task.root)
     moments = _count_moments(rehearsal, task.root)
     chance = random.Random(task.seed)
@@ -33,7 +33,7 @@ def trials(task: Task) -> Iterator[Finding]:
 
 
 def replaying(moment: int, name: str) -> Try:
-    """The one trial of a step."""
+    """Return a function that repeats one trial of a step."""
     return partial(_again, moment=moment, number=signal.Signals[name])
 
 
@@ -62,7 +62,7 @@ def _signalled(rehearsal: Rehearsal, moment: int, number: signal.Signals, root: 
 
 
 def _prepared(moment: int, number: signal.Signals, counted: c_longlong) -> Callable[[], None]:
-    """What makes a child end by a signal as a process of the program does, and sends it at the moment."""
+    """Make a child handle a signal as a process of the program does, and send it at the moment."""
 
     def count(frame: object, kind: str, argument: object) -> None:
         if kind == "call":
@@ -98,7 +98,7 @@ def _odd_end(done: Outcome, rehearsal: Rehearsal, number: signal.Signals) -> str
 
 
 def _left_behind(before: Path, root: Path) -> str:
-    """What is temporary and was not there before."""
+    """Return the temporary files that were not there before."""
     found = {path.relative_to(root) for path in root.rglob(".*")} - {
         path.relative_to(before) for path in before.rglob(".*")
     }

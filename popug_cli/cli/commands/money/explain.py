@@ -47,7 +47,11 @@ def task(
     context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task's number.")]
 ) -> None:
     """Explain what a task did to the balances that you may see."""
-    _show(context, context.backends.perform(ExplainTask(number=number)), f"The sum of the entries of #{number}")
+    _show(
+        context,
+        context.backends.perform(ExplainTask(number=number)),
+        f"The sum of the entries of #{number} that you may see",
+    )
 
 
 def _show(context: CommandContext, answer: Explanation, figure: str) -> None:

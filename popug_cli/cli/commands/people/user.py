@@ -76,7 +76,10 @@ def import_(
     context: CommandContext,
     file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
 ) -> None:
-    """Register the users of a file, all or none; existing users are skipped. New users have no password yet."""
+    """Register the users of a file, all or none; users who exist with the same data are skipped.
+
+    New users have no password yet.
+    """
     with json_lines(file, NewPerson) as people:
         answer = context.backends.perform(ImportUsers(people=people))
     context.screen.show(
