@@ -14,15 +14,15 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
-from popug_cli.kernel.randomness import RandomSource, uuid7
+from popug_cli.kernel.randomness import Draws, RandomSource, uuid7
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import (
+    SQLITE_TRANSACTIONS,
+    Transactions,
     execute_in_own_transaction,
     open_connection,
     raw_connection,
-    transaction,
-    write_transaction,
 )
 
 
@@ -43,9 +43,9 @@ class Context:
     """Everything that a handler works with, inside one transaction.
 
     ``now`` is read at the start, in a write transaction under the write lock. ``position`` is the end of the log at the
-    start; for a consumer of new events, the position that its batch reaches. ``password_work`` was computed before the
-    transaction. ``on_rollback`` holds context managers that are exited when a write transaction has ended, and that
-    undo changes outside the database if it failed.
+    start; for a consumer of new events, the position that its batch reaches. ``draws`` makes the seed of each draw.
+    ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that are exited when a
+    write transaction has ended, and that undo changes outside the database if it failed.
     """
 
     connection: Connection
@@ -55,6 +55,7 @@ class Context:
     log: Log
     events: Publisher
     randomness: RandomSource
+    draws: Draws
     calendar: Calendar
     settings: Settings
     home: Home
@@ -83,8 +84,9 @@ def _ignore_change(principal: Principal) -> None:
 class Runtime:
     """The wired parts of one company.
 
-    ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
-    ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
+    ``transactions`` opens those of ``reading`` and ``writing``. ``write_lock`` is held around each write transaction;
+    if threads share the company, it excludes the other threads. ``on_change`` is called after each transaction of
+    ``writing`` that changed something, with its principal.
     """
 
     engine: Engine
@@ -94,7 +96,9 @@ class Runtime:
     settings: Settings
     clock: Clock
     randomness: RandomSource
+    draws: Draws
     progress: Progress
+    transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore_change
 
@@ -105,7 +109,7 @@ class Runtime:
         Raise the errors of ``storage.engine.write_transaction``.
         """
         with self.write_lock():
-            with write_transaction(self.engine) as (connection, on_rollback):
+            with self.transactions.writing(self.engine) as (connection, on_rollback):
                 driver = raw_connection(connection)
                 changes = driver.total_changes
                 context = self._context(connection, principal, on_rollback)
@@ -136,7 +140,7 @@ class Runtime:
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
         """Yield a context whose queries all see one snapshot; the caller must not write."""
-        with transaction(self.engine, writes=False) as connection:
+        with self.transactions.reading(self.engine) as connection:
             yield self._context(connection, principal, ExitStack())
 
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:
@@ -151,6 +155,7 @@ class Runtime:
             log=log,
             events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
             randomness=self.randomness,
+            draws=self.draws,
             calendar=self.calendar,
             settings=self.settings,
             home=self.home,

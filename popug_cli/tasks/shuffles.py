@@ -26,11 +26,11 @@ def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
     """Draw a new assignee for every open task; do nothing if the request is finished."""
     if not _is_pending(request, context):
         return
-    count, draw = count_open_tasks(context), new_draw(context)
+    shuffle_id = request.data.shuffle_id
+    count, draw = count_open_tasks(context), new_draw("shuffle", shuffle_id, context)
     if count and not draw.candidates:
         fail(request, NOBODY_ASSIGNABLE, context)
         return
-    shuffle_id = request.data.shuffle_id
     context.events.flush()
     before = context.log.last_position()
     reassignment = Reassignment("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)
