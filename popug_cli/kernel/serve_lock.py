@@ -16,7 +16,7 @@ from popug_cli.platform.files import OWNER_ONLY_FILE
 
 
 @contextmanager
-def opened(home: Home) -> Iterator[int]:
+def open_lock_file(home: Home) -> Iterator[int]:
     """Yield a descriptor of the lock's file; close it at the end, which releases the lock.
 
     Raise ``read_only`` if the path is not a regular file, or ``OSError``.
@@ -30,7 +30,7 @@ def opened(home: Home) -> Iterator[int]:
         os.close(descriptor)
 
 
-def take(descriptor: int, mode: int) -> bool:
+def try_lock(descriptor: int, mode: int) -> bool:
     """Try to take the lock without waiting; return whether it was taken. ``mode`` is ``LOCK_EX`` or ``LOCK_SH``."""
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
@@ -39,26 +39,26 @@ def take(descriptor: int, mode: int) -> bool:
     return True
 
 
-def server_of(descriptor: int) -> int | None:
+def server_process_id(descriptor: int) -> int | None:
     """Return the process id of the server that holds the lock, as it wrote it into the file, or None."""
     content = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
     return int(content) if content.isdecimal() else None
 
 
 @contextmanager
-def migrating(home: Home) -> Iterator[None]:
+def hold_for_migration(home: Home) -> Iterator[None]:
     """Hold the lock during a migration, so that no server starts; raise ``server_unavailable`` if a server holds it."""
-    with opened(home) as descriptor:
-        if not take(descriptor, fcntl.LOCK_SH):
-            raise _served(home, server_of(descriptor))
+    with open_lock_file(home) as descriptor:
+        if not try_lock(descriptor, fcntl.LOCK_SH):
+            raise _served(home, server_process_id(descriptor))
         yield
 
 
-def _served(home: Home, process: int | None) -> Unavailable:
-    server = f"a popug server (process {process})" if process is not None else "a popug server"
+def _served(home: Home, process_id: int | None) -> Unavailable:
+    server = f"a popug server (process {process_id})" if process_id is not None else "a popug server"
     return Unavailable(
         "server_unavailable",
         f"{home.database} was written by an older popug and cannot be upgraded now, because {server} serves it.",
         hint="Stop that server, run this command again to upgrade, then start the server with this popug.",
-        details={"process": process},
+        details={"process": process_id},
     )

@@ -2,8 +2,8 @@
 
 They are readable for their owner only.
 
-A file that is created, renamed or replaced is lost in a power cut unless its directory is synced too, even if the file
-itself is. The harness ``tests/simulation/power_cut`` observed this by cutting the power at every point of a day. See
+A created, renamed or replaced file is lost in a power cut unless its directory is synced as well as the file. The
+harness ``tests/simulation/power_cut`` observed this by cutting the power at every point of a day. See
 ``decisions/0018-disk-failures-we-handle.md``. ``kernel/disk_errors.py`` turns an ``OSError`` into a ``PopugError``.
 """
 

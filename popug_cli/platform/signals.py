@@ -1,8 +1,8 @@
 """Signals that end the process: SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that clean-up code runs.
 
-By default they end a process immediately. The database is whole afterwards, but the temporary home of a backup and
-the temporary file of a setting stay behind; the harness ``tests/simulation/signals`` sends a signal at every point of a
-day. A library that cleans up may raise an error of its own during such an end, as SQLAlchemy was observed to do, so
+By default they end a process immediately. The database is whole afterwards, but the temporary home of a backup and the
+temporary file of a setting stay behind; the harness ``tests/simulation/signals`` sends a signal at every point of a
+day. During such an end a library that cleans up may raise its own error, as SQLAlchemy was observed to do. So
 ``find_in_context`` looks for the signal behind an error. See
 ``decisions/0026-network-file-systems-are-refused-signals-clean-up-first.md`` and, for a second Ctrl-C,
 ``decisions/0034-os-errors-are-environment-errors.md``.

@@ -42,8 +42,8 @@ def exclusive_lock(home: Home) -> Iterator[None]:
     Raise ``server_unavailable`` if another server holds the lock, ``database_busy`` during a migration, ``read_only``
     if the lock's path is not a file.
     """
-    with serve_lock.opened(home) as descriptor:
-        if not serve_lock.take(descriptor, fcntl.LOCK_EX):
+    with serve_lock.open_lock_file(home) as descriptor:
+        if not serve_lock.try_lock(descriptor, fcntl.LOCK_EX):
             raise _home_in_use(home, descriptor)
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -145,10 +145,10 @@ def _socket_in_use(path: Path) -> Unavailable:
 
 
 def _home_in_use(home: Home, descriptor: int) -> Unavailable:
-    if serve_lock.take(descriptor, fcntl.LOCK_SH):  # only a migration shares the lock
+    if serve_lock.try_lock(descriptor, fcntl.LOCK_SH):  # only a migration shares the lock
         sentence = f"Another process is upgrading the database of {home.root}."
         return Unavailable("database_busy", sentence, hint="Try again in a moment.")
-    process = serve_lock.server_of(descriptor)
+    process = serve_lock.server_process_id(descriptor)
     process_note = f" (process {process})" if process is not None else ""
     return Unavailable(
         "server_unavailable",

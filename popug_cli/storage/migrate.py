@@ -78,7 +78,7 @@ def _upgrade(home: Home) -> None:
     if version is None:  # a server cannot hold a home that has no company yet
         migrate(home.database)
         return
-    with serve_lock.migrating(home):
+    with serve_lock.hold_for_migration(home):
         _back_up(home, version)
         migrate(home.database)
 

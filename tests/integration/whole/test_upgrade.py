@@ -204,7 +204,7 @@ def test_migration_refused_if_the_lock_is_a_pipe(old: Home) -> None:
 def test_lock_without_a_process_names_no_process(old: Home) -> None:
     with exclusive_lock(old):
         old.serve_lock.write_text("")
-        with pytest.raises(Unavailable) as refusal, serve_lock.migrating(old):
+        with pytest.raises(Unavailable) as refusal, serve_lock.hold_for_migration(old):
             pass
     assert refusal.value.details == {"process": None}
     assert "a popug server serves it" in refusal.value.message
