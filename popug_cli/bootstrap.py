@@ -36,7 +36,7 @@ def open_runtime(
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
-    migrate.check_version(home)
+    migrate.migrate_if_older(home)
     engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
     with transaction(engine, writes=False) as connection:
         row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()

@@ -8,7 +8,7 @@ from popug_cli.audit.missing_links import own_unlinked
 from popug_cli.audit.reading import stream_rows
 from popug_cli.audit.result import MAX_SHOWN, check_result
 from popug_cli.bus.context import Context
-from popug_cli.bus.hash_chain import ORIGIN
+from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.messages.company import Check
 
@@ -22,7 +22,7 @@ def chain(context: Context) -> Check:
     A check that passes names the head, and the events that no link covers because another program inserted them.
     """
     wrong = list(islice(broken_links(context), MAX_SHOWN + 1))
-    head = context.log.head_hash() or ORIGIN
+    head = context.log.head_hash() or GENESIS_HASH
     result = check_result("hash_chain", f"the hash chain over the log is unbroken and its head is {head}", wrong)
     if result.ok and (unlinked := unlinked_positions(context)):
         if removed := list(islice(own_unlinked(context, unlinked), MAX_SHOWN + 1)):
@@ -39,13 +39,13 @@ def chain(context: Context) -> Check:
 def is_part_of_history(context: Context, head: str) -> bool:
     """Return whether the chain ever had this head."""
     statement = "SELECT 1 FROM bus_links WHERE hash = ? LIMIT 1"
-    return head == ORIGIN or context.connection.exec_driver_sql(statement, (head,)).first() is not None
+    return head == GENESIS_HASH or context.connection.exec_driver_sql(statement, (head,)).first() is not None
 
 
 def broken_links(context: Context) -> Iterator[str]:
     """Describe the links whose hash does not match their events, in the order of the log."""
     events = _Events(context)
-    before, end = ORIGIN, 0
+    before, end = GENESIS_HASH, 0
     for last, first, recorded in _links(context):
         if first <= end:
             yield f"link {last} overlaps the previous one"

@@ -29,9 +29,9 @@ from popug_cli.audit.result import MAX_SHOWN, check_result
 from popug_cli.audit.schedule_checks import overdue_days, scheduler
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
 from popug_cli.bus.context import Context
-from popug_cli.bus.hash_chain import ORIGIN
+from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.status import log_problems
-from popug_cli.bus.unlinked_events import limit_with_ellipsis, problems_of_unlinked
+from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.engine import scalar
@@ -164,9 +164,9 @@ def _unknown_head(context: Context, head: str | None) -> str | None:
 
 def _head(context: Context) -> str:
     try:
-        return context.log.head_hash() or ORIGIN
+        return context.log.head_hash() or GENESIS_HASH
     except CORRUPTION_ERRORS:
-        return ORIGIN
+        return GENESIS_HASH
 
 
 def _count_entries(context: Context) -> int:
@@ -227,7 +227,7 @@ def _unlinked_events(context: Context) -> Check:
     return Check(
         "unlinked_events",
         True,
-        " ".join(limit_with_ellipsis(problems_of_unlinked(context))) or "no unlinked event has a problem",
+        " ".join(first_sentences(problems_of_unlinked(context))) or "no unlinked event has a problem",
     )
 
 

@@ -42,9 +42,10 @@ class PasswordWork:
 class Context:
     """Everything that a handler works with, inside one transaction.
 
-    ``now`` is read while the write lock is held. ``position`` is the log position up to which the handler's module is
-    up to date. ``draws`` makes the seed of each draw. ``password_work`` was computed before the transaction.
-    ``on_rollback`` holds context managers that are exited when the transaction has ended; they compensate if it failed.
+    ``now`` is read at the start, in a write transaction under the write lock. ``position`` is the end of the log at the
+    start; for a consumer of new events, the position that its batch reaches. ``draws`` makes the seed of each draw.
+    ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that are exited when
+    a write transaction has ended, and that undo changes outside the database if it failed.
     """
 
     connection: Connection
@@ -71,20 +72,21 @@ class Context:
 WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
-def _go_on() -> None:
-    """Continue waiting."""
+def _keep_waiting() -> None:
+    """Do nothing while a transaction waits for the write lock."""
 
 
-def _ignore(principal: Principal) -> None:
-    """Default ``on_change``: do nothing."""
+def _ignore_change(principal: Principal) -> None:
+    """Do nothing: the default of ``on_change``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The wired parts of one company.
 
-    ``transactions`` opens those of ``reading`` and ``writing``. ``write_lock`` is held around each write if threads
-    share the company. ``on_change`` is called with the principal of each transaction that changed something.
+    ``transactions`` opens those of ``reading`` and ``writing``.
+    ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
+    ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
     """
 
     engine: Engine
@@ -98,11 +100,14 @@ class Runtime:
     progress: Progress
     transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
-    on_change: Callable[[Principal], None] = _ignore
+    on_change: Callable[[Principal], None] = _ignore_change
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
-        """Yield the context of a write transaction; link its events into the hash chain before the commit."""
+        """Yield the context of a write transaction; link its events into the hash chain before the commit.
+
+        Raise the errors of ``storage.engine.write_transaction``.
+        """
         with self.write_lock():
             with self.transactions.writing(self.engine) as (connection, on_rollback):
                 driver = raw_connection(connection)
@@ -114,15 +119,15 @@ class Runtime:
             if has_changed:
                 self.on_change(principal)
 
-    def patient(self) -> "Runtime":
+    def ignoring_stop_requests(self) -> "Runtime":
         """Return a runtime for writes that must happen: a stop request does not end the wait for the write lock."""
-        return replace(self, engine=self.engine.execution_options(popug_while_waiting=_go_on))
+        return replace(self, engine=self.engine.execution_options(popug_while_waiting=_keep_waiting))
 
     @contextmanager
     def statement_writer(self) -> Iterator[WriteStatement]:
         """Yield a function that runs one statement in its own transaction, much cheaper than ``writing``.
 
-        It publishes nothing; the caller must publish the resulting events later.
+        It publishes nothing and does not call ``on_change``; the caller must publish the resulting events later.
         """
         with open_connection(self.engine, writes=True) as connection:
 
@@ -134,7 +139,7 @@ class Runtime:
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
-        """Yield the context of a read-only snapshot."""
+        """Yield a context whose queries all see one snapshot; the caller must not write."""
         with self.transactions.reading(self.engine) as connection:
             yield self._context(connection, principal, ExitStack())
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 
 class RandomSource(Protocol):
-    """The only source of randomness."""
+    """A source of random bytes; the core uses no other."""
 
     def bytes(self, count: int) -> bytes:
         """Return ``count`` unpredictable bytes."""
@@ -24,8 +24,8 @@ class SystemRandomSource:
 
 
 SEED_BYTES = 16
-LOW_END = 2**48
-STEPS_AT_ONCE = 64
+LOW_BITS_END = 2**48  # one more than the largest value of the low 48 bits of a UUID
+STEPS_PER_READ = 64
 
 
 DrawPurpose = Literal["price", "new_tasks", "shuffle", "reassignment"]
@@ -69,12 +69,12 @@ def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
 
     The first has 74 random bits; each next one is higher by a random step, so that an index grows at its end only.
     """
-    time = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
-    high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_END)
-    steps = chain.from_iterable(reversed(randomness.bytes(STEPS_AT_ONCE)) for _ in repeat(None))
+    timestamp = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
+    high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_BITS_END)
+    steps = chain.from_iterable(reversed(randomness.bytes(STEPS_PER_READ)) for _ in repeat(None))
     while True:
-        front = f"{time[:8]}-{time[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
-        while low < LOW_END:
-            yield front + hex(LOW_END | low)[3:]
+        prefix = f"{timestamp[:8]}-{timestamp[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
+        while low < LOW_BITS_END:
+            yield prefix + hex(LOW_BITS_END | low)[3:]
             low += 1 + next(steps)
-        high, low = high + 1, low - LOW_END
+        high, low = high + 1, low - LOW_BITS_END

@@ -154,7 +154,7 @@ BUGS = {
             Change(
                 "bus/consumers.py",
                 '        " UNION ALL SELECT sequence FROM bus_set_aside"\n'
-                "        \" WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'\"\n",
+                "        \" WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'\"\n",
                 "",
             ),
         ),

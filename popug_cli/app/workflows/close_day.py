@@ -10,7 +10,7 @@ from popug_cli.billing.at_stake import amount_at_stake_cents
 from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
 from popug_cli.bus.dead_letters import event_id_of
-from popug_cli.bus.queries import held_events
+from popug_cli.bus.queries import list_parked_events
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
 from popug_cli.messages.principal import Principal
 
@@ -90,5 +90,5 @@ def _set_aside(context: Context) -> list[SetAside]:
     """Return the parked events, each with the money at stake."""
     return [
         SetAside(event_id_of(held), held.consumer, amount_at_stake_cents(held, context))
-        for held in held_events(context)
+        for held in list_parked_events(context)
     ]

@@ -12,7 +12,7 @@ from popug_cli.app.workflows.summaries import queue_summaries
 from popug_cli.billing import days
 from popug_cli.billing.rules import DAYS_AT_ONCE
 from popug_cli.bus.context import Context
-from popug_cli.bus.queries import held_events
+from popug_cli.bus.queries import list_parked_events
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
 from popug_cli.mail import outbox
@@ -53,7 +53,7 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
     backup = _back_up(backend, principal) if backend.runtime.settings.flag("scheduler.backup") else None
     with backend.runtime.reading(principal) as context:
         next_schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
-        return ScheduledRunResult(now, closed, mail, len(held_events(context)), backup, next_schedule)
+        return ScheduledRunResult(now, closed, mail, len(list_parked_events(context)), backup, next_schedule)
 
 
 def last_closable_day(calendar: Calendar, now: datetime, at_minute: int) -> date:

@@ -8,7 +8,7 @@ import pytest
 from popug_cli.app import local_backend
 from popug_cli.app.workflows import send_mail
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.settings import MAX_STEP_SECONDS
+from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
 from popug_cli.mail import delivery, outbox
 from popug_cli.mail.rules import lease_duration
 from popug_cli.mail.transport import ACCEPTED, DeliveryResult
@@ -42,7 +42,7 @@ def test_lease_is_void_after_clock_set_back(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     with room.backend.runtime.writing(OPERATOR) as context:
-        lease = context.now + lease_duration(MAX_STEP_SECONDS)
+        lease = context.now + lease_duration(MAX_SMTP_TIMEOUT_SECONDS)
         outbox.claim(
             context, outbox.claimable(context, include_not_due=False), lease_until=lease, include_not_due=False
         )

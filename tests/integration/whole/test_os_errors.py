@@ -22,7 +22,7 @@ from popug_cli.cli.state import session_file
 from popug_cli.identity import keys, passwords
 from popug_cli.kernel.disk_errors import disk_full, unwritable
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
-from popug_cli.kernel.home import Home, replaced_until_error
+from popug_cli.kernel.home import Home, replace_restoring_on_error
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
@@ -199,7 +199,7 @@ def test_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monke
 
     monkeypatch.setattr("popug_cli.kernel.home.replace_file", refused)
     monkeypatch.setattr(Path, "unlink", refused)
-    with pytest.raises(OSError, match="Read-only"), replaced_until_error(tmp_path / "config.toml", b""):
+    with pytest.raises(OSError, match="Read-only"), replace_restoring_on_error(tmp_path / "config.toml", b""):
         pass
 
 
