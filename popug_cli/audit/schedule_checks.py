@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from popug_cli.billing.days import open_days
-from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.messages.company import Check
 from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
@@ -26,7 +26,7 @@ def overdue_days(context: Context) -> Check:
     """Count the open days before today; warn if they are too many to close without confirmation."""
     yesterday = context.calendar.previous_day(context.calendar.date_of(context.now))
     overdue = open_days(yesterday, context)
-    if len(overdue) <= DAYS_AT_ONCE:
+    if len(overdue) <= MAX_UNCONFIRMED_DAYS:
         return Check("overdue_days", True, f"{len(overdue)} days before today are still open")
     advice = "check the clock, then run `popug close-day --date yesterday --yes`"
     detail = f"warning: {len(overdue):,} days since {overdue[0]} are open, too many to close unconfirmed; {advice}"

@@ -104,7 +104,7 @@ INVARIANTS = (
         WITH moved AS (
             SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
                 sum({sql.REWARDS}) AS rewards, sum({sql.PAYOUTS}) AS payouts
-            FROM billing_entries e GROUP BY employee_id, business_date
+            FROM billing_entries entry GROUP BY employee_id, business_date
         ), running AS (
             SELECT moved.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM moved
         )
@@ -127,7 +127,7 @@ INVARIANTS = (
             SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
                 sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
                 min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
-            FROM billing_entries e
+            FROM billing_entries entry
             WHERE position <= (SELECT max(position) / {SEGMENT_ENTRIES} * {SEGMENT_ENTRIES} FROM billing_entries)
             GROUP BY 1, 2, 3
         )
@@ -257,7 +257,7 @@ INVARIANTS = (
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
             SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
                 sum({sql.PAYOUTS}) AS payouts, count(*) FILTER (WHERE kind = 'payout') AS paid
-            FROM billing_entries e GROUP BY business_date
+            FROM billing_entries entry GROUP BY business_date
         ) AS entries ON entries.business_date = day.business_date
         WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
             OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
@@ -289,10 +289,10 @@ INVARIANTS = (
         f"""
         WITH entries AS (
             SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
-            FROM billing_entries e GROUP BY business_date
+            FROM billing_entries entry GROUP BY business_date
         ), events AS (
             SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
-            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS e GROUP BY business_date
+            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS entry GROUP BY business_date
         ), seen AS (
             SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
                 OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)

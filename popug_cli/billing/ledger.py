@@ -20,13 +20,13 @@ MOVES_VALUES = (
     "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
     " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS given) AS move"
 )
-UPDATE_DAY = (
+UPDATE_ACCOUNT_DAY = (
     "UPDATE billing_account_days AS day SET fees_cents = day.fees_cents + move.fees_cents,"
     " rewards_cents = day.rewards_cents + move.rewards_cents, payouts_cents = day.payouts_cents + move.payouts_cents,"
     f" balance_cents = day.balance_cents + move.net_cents FROM {MOVES_VALUES}"
     " WHERE day.employee_id = move.employee_id AND day.business_date = move.business_date"
 )
-INSERT_DAY = (
+INSERT_ACCOUNT_DAY = (
     "INSERT INTO billing_account_days"
     " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents)"
     " SELECT move.employee_id, move.business_date, move.fees_cents, move.rewards_cents, move.payouts_cents,"
@@ -35,14 +35,17 @@ INSERT_DAY = (
     f" ORDER BY day.business_date DESC LIMIT 1), 0) FROM {MOVES_VALUES}"
     " WHERE true ON CONFLICT (employee_id, business_date) DO NOTHING"
 )
-CARRY_FORWARD = (
+UPDATE_LATER_BALANCES = (
     f"UPDATE billing_account_days AS day SET balance_cents = day.balance_cents + move.net_cents FROM {MOVES_VALUES}"
     " WHERE day.employee_id = move.employee_id AND day.business_date > move.business_date"
 )
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
-    """An entry to post; ``event_id`` is the event that caused it, ``cause`` that event if a consumer handles it."""
+    """An entry to post.
+
+    ``event_id`` is the id of the event that caused it. ``cause`` is that event itself if a consumer processes it.
+    """
 
     event_id: str
     employee_id: str
@@ -56,7 +59,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 def already_posted(event_ids: Iterable[str], context: Context) -> set[str]:
-    """Return those of the events, at most a consumer's batch, that already have an entry."""
+    """Return those of the event ids that already have an entry."""
     statement = "SELECT event_id FROM billing_entries WHERE event_id IN"
     return {event_id for (event_id,) in select_in(context.connection, statement, list(event_ids))}
 
@@ -137,10 +140,10 @@ def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
         move[REWARDS] += kind.reward_sign * cents
         move[PAYOUTS_MADE] += cents if kind is EntryKind.PAYOUT else 0
         move[NET] += kind.balance_sign * cents
-    # Oldest first, because each day's balance starts from that of the day before.
+    # Oldest first, because a new day's balance starts from that of the latest earlier day.
     for day in sorted(moves):
-        stamped = day.isoformat()
-        rows = [(employee_id, stamped, *cents) for employee_id, cents in moves[day].items()]
-        if insert_many(context.connection, UPDATE_DAY, rows) < len(rows):
-            insert_many(context.connection, INSERT_DAY, rows)
-        insert_many(context.connection, CARRY_FORWARD, rows)
+        stored_day = day.isoformat()
+        rows = [(employee_id, stored_day, *cents) for employee_id, cents in moves[day].items()]
+        if insert_many(context.connection, UPDATE_ACCOUNT_DAY, rows) < len(rows):
+            insert_many(context.connection, INSERT_ACCOUNT_DAY, rows)
+        insert_many(context.connection, UPDATE_LATER_BALANCES, rows)

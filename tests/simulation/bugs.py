@@ -222,8 +222,9 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
             Change(
                 "tasks/assignments.py",
-                "        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)\n",
-                f"        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)\n{indent(COMMIT_AMIDST, ' ' * 4)}",
+                "        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)\n",
+                "        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)\n"
+                f"{indent(COMMIT_AMIDST, ' ' * 4)}",
             ),
         ),
     ),
