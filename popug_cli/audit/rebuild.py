@@ -1,4 +1,4 @@
-"""Rebuild a read model from the log in a copy, to compare the live one with it or to replace the live one.
+"""Rebuild a read model from the log in a copy; the caller compares the live one with it, or replaces the live one.
 
 The copy is a separate database in a temporary directory, so that building it does not lock the live one.
 """
@@ -69,7 +69,10 @@ def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: in
 
 
 def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Difference]:
-    """Return the tables whose live and rebuilt rows differ, compared row by row in the order of their keys."""
+    """Return the tables whose live and rebuilt rows differ, compared row by row in the order of their keys.
+
+    Each has the number of differing rows and the first of them as an example.
+    """
     with transaction(copy, writes=False) as rebuilt:
         differences_by_table = [
             _difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)
