@@ -37,8 +37,8 @@ class DaySums:
 class Changes:
     """The sums of a batch of events.
 
-    ``people`` are the registered users. ``balances`` are changes in cents by (business date, user), ``days`` sums by
-    business date, ``closed`` numbers of users in the red by closed date, ``tasks`` columns by task id.
+    ``people`` are the registered users, ``balances`` the changes in cents by (business date, user). ``closed`` is the
+    number of users in the red by closed date. ``days`` are keyed by business date, ``tasks`` by task id.
     """
 
     people: set[str] = field(default_factory=set)

@@ -13,7 +13,7 @@ from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.messages.company import Check
 
 EVENTS_PER_HASH_UPDATE = 100
-Link = tuple[int, int, str]
+Link = tuple[int, int, str]  # the positions of its last and first event, and its hash
 
 
 def chain(context: Context) -> Check:

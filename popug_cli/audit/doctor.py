@@ -126,8 +126,8 @@ def _proof_checks() -> list[NamedCheck]:
 def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check]:
     """Run the checks, partly in a thread, and return the results in the order of ``named_checks``.
 
-    After its own checks, this thread takes over those checks that may run in either thread and that the other one has
-    not begun, from the last to the first.
+    After its own checks, this thread takes over checks that may run in either thread, from the last to the first. It
+    leaves those that the other thread has begun.
     """
     results: dict[str, Check] = {}
     with parallel_checks(context) as submit:

@@ -23,8 +23,9 @@ SubmitCheck = Callable[[CheckFunction], "Future[Check]"]
 def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
     """Yield a function that submits a check to a thread, or runs it at once if the company is not large.
 
-    The thread runs the checks one after the other. SQLite releases the GIL during a statement, so that the caller can
-    work in parallel. Checks that are not done at the end are cancelled or interrupted.
+    The thread first fills the table of event fields, then runs the checks one after the other. SQLite releases the GIL
+    during a statement, so that the caller can work in parallel. Checks that are not done at the end are cancelled or
+    interrupted.
     """
     if context.position < MIN_LARGE_COMPANY_EVENTS:
         yield lambda check: _finished(check(context))

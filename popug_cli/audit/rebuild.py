@@ -52,7 +52,7 @@ def _temporary_directory(home: Path) -> str:
 
 
 def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
-    """Apply the events after ``after`` up to ``up_to`` to the copy, and return their number.
+    """Run the consumer on its events after ``after`` up to ``up_to``, in the copy; return the number of events.
 
     Events that cannot be read are left out, and so are those that the consumer has parked in the live database.
     """
@@ -91,8 +91,8 @@ def rows_of(connection: Connection, table: str) -> Iterator[tuple[object, ...]]:
     keys = connection.exec_driver_sql(f"PRAGMA table_info({table})")
     order = ", ".join(row.name for row in sorted(keys, key=lambda row: row.pk) if row.pk)
     result = connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}")
-    for part in result.partitions(FETCH_ROWS):
-        yield from (tuple(row) for row in part)
+    for chunk in result.partitions(FETCH_ROWS):
+        yield from (tuple(row) for row in chunk)
 
 
 def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference | None:

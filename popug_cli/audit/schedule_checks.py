@@ -13,13 +13,13 @@ MAX_SCHEDULER_SILENCE = timedelta(days=1)
 
 def scheduler(context: Context) -> Check:
     """Warn if a scheduler has run here, but not within the last day."""
-    seen_at = last_recorded(context.connection, SCHEDULER)
-    if seen_at is None:
+    last_run_at = last_recorded(context.connection, SCHEDULER)
+    if last_run_at is None:
         return Check("scheduler", True, "no scheduler has run here")
-    seen = f"{context.calendar.local(seen_at):%Y-%m-%d %H:%M}"
-    if context.now - seen_at > MAX_SCHEDULER_SILENCE:
-        return Check("scheduler", True, f"warning: the scheduler has not run since {seen}; start `popug scheduler`")
-    return Check("scheduler", True, f"the scheduler last ran at {seen}")
+    last_run = f"{context.calendar.local(last_run_at):%Y-%m-%d %H:%M}"
+    if context.now - last_run_at > MAX_SCHEDULER_SILENCE:
+        return Check("scheduler", True, f"warning: the scheduler has not run since {last_run}; start `popug scheduler`")
+    return Check("scheduler", True, f"the scheduler last ran at {last_run}")
 
 
 def overdue_days(context: Context) -> Check:

@@ -35,7 +35,7 @@ class Invariant(NamedTuple):
 
     @property
     def reads_event_fields(self) -> bool:
-        """Whether its SQL reads the fields of very many events."""
+        """Whether its SQL reads ``event_fields``."""
         return "event_fields" in self.select_violations
 
     def sql(self, context: Context) -> str:
@@ -92,22 +92,22 @@ INVARIANTS = (
         "balances_equal_entries",
         "every account's balance equals the sum of its entries",
         "SELECT 'account ' || account.account_id || ' has ' || account.balance_cents || ', its entries sum to '"
-        " || coalesce(lines.total, 0) FROM billing_accounts account LEFT JOIN ("
+        " || coalesce(sums.total, 0) FROM billing_accounts account LEFT JOIN ("
         " SELECT account_id, sum(cents) AS total FROM ("
         " SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries"
-        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS moved GROUP BY account_id"
-        ") AS lines ON lines.account_id = account.account_id WHERE account.balance_cents <> coalesce(lines.total, 0)",
+        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS sides GROUP BY account_id"
+        ") AS sums ON sums.account_id = account.account_id WHERE account.balance_cents <> coalesce(sums.total, 0)",
     ),
     Invariant(
         "balances_by_day_equal_entries",
         "every day-end balance equals the sum of the entries up to that day",
         f"""
-        WITH moved AS (
+        WITH sums AS (
             SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
                 sum({sql.REWARDS}) AS rewards, sum({sql.PAYOUTS}) AS payouts
             FROM billing_entries entry GROUP BY employee_id, business_date
         ), running AS (
-            SELECT moved.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM moved
+            SELECT sums.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM sums
         )
         SELECT running.employee_id || ' on ' || running.business_date
         FROM running LEFT JOIN billing_account_days stored
@@ -124,7 +124,7 @@ INVARIANTS = (
         "segments_equal_entries",
         "the stored sums of every full ledger segment equal those of its entries",
         f"""
-        WITH moved AS (
+        WITH sums AS (
             SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
                 sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
                 min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
@@ -133,10 +133,10 @@ INVARIANTS = (
             GROUP BY 1, 2, 3
         )
         SELECT employee_id || ' in ' || segment
-        FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM moved) AS surplus
+        FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM sums) AS surplus
         UNION ALL
         SELECT employee_id || ' in ' || segment
-        FROM (SELECT * FROM moved EXCEPT SELECT * FROM billing_segments) AS missing
+        FROM (SELECT * FROM sums EXCEPT SELECT * FROM billing_segments) AS missing
         """,
     ),
     Invariant(

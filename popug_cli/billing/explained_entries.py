@@ -1,4 +1,4 @@
-"""The entries behind a figure: the latest ones, and the sum of all."""
+"""The entries that a figure sums up: the latest of them, and the number and the sum of all."""
 
 from datetime import date
 from typing import NamedTuple

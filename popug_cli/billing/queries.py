@@ -124,7 +124,7 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
 
 
 def entry_of(entry_id: str, context: Context) -> Entry:
-    """Return the entry with an id that must exist."""
+    """Return an entry by its id, which must exist."""
     rows = context.connection.execute(
         text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE entry.entry_id = :entry_id"), {"entry_id": entry_id}
     )

@@ -118,18 +118,18 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
         raise _not_verifiable(
             row.shuffle_id, f"it had {shuffled.candidates_count} candidates, but {len(candidates)} are known"
         )
-    checked_count, wrong = 0, []
+    checked_count, wrong_draws = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
         assigned = cast(Delivered[TaskAssigned], event).data
         expected = rules.draw_assignee(shuffled.draw.seed, assigned.task_id, candidates)
         checked_count += assigned.shuffle_id == row.shuffle_id
         if (assigned.assignee_id, assigned.draw) != (expected, shuffled.draw):
-            wrong.append((assigned.task_id, assigned.assignee_id, expected))
+            wrong_draws.append((assigned.task_id, assigned.assignee_id, expected))
     if checked_count != shuffled.task_count:
         raise _not_verifiable(
             row.shuffle_id, f"{checked_count} of its {shuffled.task_count} assignments are in the log"
         )
-    return ShuffleCheck(row.shuffle_id, checked_count, _wrong_draws(wrong, context))
+    return ShuffleCheck(row.shuffle_id, checked_count, _wrong_draws(wrong_draws, context))
 
 
 def get_fairness(message: GetFairness, context: Context) -> Fairness:
@@ -184,13 +184,16 @@ def _not_verifiable(shuffle_id: str, reason: str) -> IntegrityViolation:
     )
 
 
-def _wrong_draws(wrong: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
+def _wrong_draws(wrong_draws: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
     statement = "SELECT task_id, number FROM tasks_tasks WHERE task_id IN :values"
     numbers = {
-        row.task_id: row.number for row in people.select_in_chunks(context, statement, [task for task, _, _ in wrong])
+        row.task_id: row.number
+        for row in people.select_in_chunks(context, statement, [task for task, _, _ in wrong_draws])
     }
-    names = people.usernames(context, {user for _, *users in wrong for user in users})
-    return [WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong]
+    names = people.usernames(context, {user for _, *users in wrong_draws for user in users})
+    return [
+        WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong_draws
+    ]
 
 
 def _shuffle(shuffle_id: str, context: Context) -> Any:
