@@ -42,9 +42,9 @@ def normalize_time(instant: str) -> str:
 
 
 def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, CheckedEvent[E] | None]]:
-    """Yield position and event for every event of a kind in its newest version, ordered by position.
+    """Yield position and event for every event that is stored in the newest version of a kind, ordered by position.
 
-    The event is None if it does not fit its schema.
+    The event is None if it does not fit its schema. Events stored in an older version are left out.
     """
     read = _decoder(kind).decode
     for sequence, envelope in stream_rows(

@@ -6,7 +6,6 @@ from typing import NamedTuple
 from popug_cli.billing.rules import draw_price_cents
 from popug_cli.bus.context import Context
 from popug_cli.kernel.draws import ALGORITHM
-from popug_cli.kernel.randomness import new_seed
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered
@@ -54,7 +53,7 @@ def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[st
 
 
 def _draw(task_id: str, cause: Delivered[Event], context: Context) -> Price:
-    seed = new_seed(context.randomness)
+    seed = context.draws.new_seed("price", task_id)
     price = Price(*draw_price_cents(seed, task_id))
     draw = PriceDraw(seed=seed, algorithm=ALGORITHM)
     context.events.publish(

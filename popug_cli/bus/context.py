@@ -14,15 +14,15 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
-from popug_cli.kernel.randomness import RandomSource, uuid7
+from popug_cli.kernel.randomness import Draws, RandomSource, uuid7
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import (
+    SQLITE_TRANSACTIONS,
+    Transactions,
     execute_in_own_transaction,
     open_connection,
     raw_connection,
-    transaction,
-    write_transaction,
 )
 
 
@@ -43,8 +43,8 @@ class Context:
     """Everything that a handler works with, inside one transaction.
 
     ``now`` is read while the write lock is held. ``position`` is the log position up to which the handler's module is
-    up to date. ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that
-    are exited when the transaction has ended; they compensate if it failed.
+    up to date. ``draws`` makes the seed of each draw. ``password_work`` was computed before the transaction.
+    ``on_rollback`` holds context managers that are exited when the transaction has ended; they compensate if it failed.
     """
 
     connection: Connection
@@ -54,6 +54,7 @@ class Context:
     log: Log
     events: Publisher
     randomness: RandomSource
+    draws: Draws
     calendar: Calendar
     settings: Settings
     home: Home
@@ -82,8 +83,8 @@ def _ignore(principal: Principal) -> None:
 class Runtime:
     """The wired parts of one company.
 
-    ``write_lock`` is held around each write if threads share the company. ``on_change`` is called with the principal of
-    each transaction that changed something.
+    ``transactions`` opens those of ``reading`` and ``writing``. ``write_lock`` is held around each write if threads
+    share the company. ``on_change`` is called with the principal of each transaction that changed something.
     """
 
     engine: Engine
@@ -93,7 +94,9 @@ class Runtime:
     settings: Settings
     clock: Clock
     randomness: RandomSource
+    draws: Draws
     progress: Progress
+    transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore
 
@@ -101,7 +104,7 @@ class Runtime:
     def writing(self, principal: Principal) -> Iterator[Context]:
         """Yield the context of a write transaction; link its events into the hash chain before the commit."""
         with self.write_lock():
-            with write_transaction(self.engine) as (connection, on_rollback):
+            with self.transactions.writing(self.engine) as (connection, on_rollback):
                 driver = raw_connection(connection)
                 changes = driver.total_changes
                 context = self._context(connection, principal, on_rollback)
@@ -132,7 +135,7 @@ class Runtime:
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
         """Yield the context of a read-only snapshot."""
-        with transaction(self.engine, writes=False) as connection:
+        with self.transactions.reading(self.engine) as connection:
             yield self._context(connection, principal, ExitStack())
 
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:
@@ -147,6 +150,7 @@ class Runtime:
             log=log,
             events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
             randomness=self.randomness,
+            draws=self.draws,
             calendar=self.calendar,
             settings=self.settings,
             home=self.home,

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain, repeat
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class RandomSource(Protocol):
@@ -28,9 +28,30 @@ LOW_END = 2**48
 STEPS_AT_ONCE = 64
 
 
-def new_seed(randomness: RandomSource) -> str:
-    """Return a new seed for a draw: 128 bits in hexadecimal."""
-    return randomness.bytes(SEED_BYTES).hex()
+DrawPurpose = Literal["price", "new_tasks", "shuffle", "reassignment"]
+
+
+class Draws(Protocol):
+    """The only source of seeds; a simulation derives each seed from the purpose and the subject of its draw."""
+
+    def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
+        """Return the seed of a draw: ``SEED_BYTES`` bytes in hexadecimal.
+
+        ``subject`` is the task id of a price, the first number of new tasks, the id of a shuffle, or the id of the
+        event that caused a reassignment.
+        """
+        ...
+
+
+class RandomDraws:
+    """Seeds of random bytes, whatever the draw is for."""
+
+    def __init__(self, randomness: RandomSource) -> None:
+        self._randomness = randomness
+
+    def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
+        """Return ``SEED_BYTES`` random bytes in hexadecimal."""
+        return self._randomness.bytes(SEED_BYTES).hex()
 
 
 def random_unit(randomness: RandomSource) -> float:

@@ -4,7 +4,9 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,17 @@ def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
     with open_connection(engine, writes=True) as connection, transaction_scope(connection) as on_rollback:
         refuse_newer(connection)
         yield connection, on_rollback
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """The functions that open a read and a write transaction; a simulation has its own."""
+
+    reading: Callable[[Engine], AbstractContextManager[Connection]]
+    writing: Callable[[Engine], AbstractContextManager[tuple[Connection, ExitStack]]]
+
+
+SQLITE_TRANSACTIONS = Transactions(reading=partial(transaction, writes=False), writing=write_transaction)
 
 
 @contextmanager

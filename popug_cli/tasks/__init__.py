@@ -5,8 +5,8 @@
 
 A draw begins in ``creation.py`` (new tasks), ``shuffles.run_shuffle`` (all open tasks) or
 ``assignments.reassign_unassignable`` (tasks of users who may not hold them any more). Each calls
-``assignments.new_draw``, which chooses the seed and the candidates. Then ``rules.draw_assignee`` chooses each assignee
-with the published function in ``kernel/draws.py``.
+``assignments.new_draw``, which takes a seed from ``kernel.randomness.Draws`` and records who the candidates are. Then
+``rules.draw_assignee`` chooses each assignee with the published function in ``kernel/draws.py``.
 
 Any logged-in user can repeat the draws of a shuffle: ``popug tasks verify``, see ``queries.verify_shuffle``. The
 operator can repeat all draws: ``popug ledger verify``, see ``audit/draw_checks.py``.

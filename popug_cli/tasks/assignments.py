@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.draws import ALGORITHM
-from popug_cli.kernel.randomness import new_seed
+from popug_cli.kernel.randomness import DrawPurpose
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
@@ -54,10 +54,15 @@ class Reassignment:
     shuffle_id: str | None = None
 
 
-def new_draw(context: Context) -> DrawWithCandidates:
-    """Return a draw with a fresh seed among all users who are assignable now."""
+def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCandidates:
+    """Return a draw among all users who are assignable now, with a new seed.
+
+    ``purpose`` and ``subject`` name the draw for the source of seeds: see ``kernel.randomness.Draws``.
+    """
     parameters = AssigneeDraw(
-        seed=new_seed(context.randomness), algorithm=ALGORITHM, candidates_as_of=people.known_up_to(context)
+        seed=context.draws.new_seed(purpose, subject),
+        algorithm=ALGORITHM,
+        candidates_as_of=people.known_up_to(context),
     )
     return DrawWithCandidates(parameters, people.assignable(context))
 
@@ -120,7 +125,7 @@ def reassign(
 def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
     """Reassign the open tasks of users who are not assignable; without candidates they keep their tasks."""
     task_count = int(scalar(context.connection, f"SELECT count(*) {_FROM_UNASSIGNABLE_OPEN_TASKS}"))
-    draw = new_draw(context)
+    draw = new_draw("reassignment", cause.id, context)
     if task_count and draw.candidates:
         reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause)
         reassign(_unassignable_open_tasks(context), task_count, draw, reassignment, context)

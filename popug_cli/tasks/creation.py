@@ -35,7 +35,7 @@ class PlannedTask:
 
 def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
     """Return a draw for new tasks. Raises ``nobody_assignable``."""
-    draw = new_draw(context)
+    draw = new_draw("new_tasks", str(_next_number(context)), context)
     if not draw.candidates:
         raise errors.nobody_assignable()
     return draw
@@ -47,13 +47,17 @@ def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Con
     All of them are in memory at once, so a caller passes at most ``TASKS_AT_ONCE`` titles.
     """
     assert context.principal.user_id, "only a user creates tasks"
-    first_number = (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
+    first_number = _next_number(context)
     planned = [
         _plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first_number)
     ]
     _insert(planned, context)
     _publish(planned, draw, context)
     return range(first_number, first_number + len(planned))
+
+
+def _next_number(context: Context) -> int:
+    return (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
 
 
 def _plan(number: int, parsed_title: ParsedTitle, draw: DrawWithCandidates, context: Context) -> PlannedTask:

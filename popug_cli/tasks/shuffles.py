@@ -29,11 +29,11 @@ def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
     """
     if not _is_pending(request, context):
         return
-    task_count, draw = count_open_tasks(context), new_draw(context)
+    shuffle_id = request.data.shuffle_id
+    task_count, draw = count_open_tasks(context), new_draw("shuffle", shuffle_id, context)
     if task_count and not draw.candidates:
         fail(request, NOBODY_ASSIGNABLE, context)
         return
-    shuffle_id = request.data.shuffle_id
     context.events.flush()
     position_before = context.log.last_position()
     reassignment = Reassignment("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)

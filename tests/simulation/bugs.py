@@ -87,7 +87,7 @@ BUGS = {
                 "bus/context.py",
                 "                yield context\n                context.events.close_link()\n",
                 "                yield context\n"
-                "            with write_transaction(self.engine) as (connection, on_rollback):\n"
+                "            with self.transactions.writing(self.engine) as (connection, on_rollback):\n"
                 "                context.events._connection = connection\n"
                 "                context.events.close_link()\n",
             ),

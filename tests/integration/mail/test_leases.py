@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from popug_cli.app import local_backend
 from popug_cli.app.workflows import send_mail
-from popug_cli.identity import authorization
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.settings import MAX_STEP_SECONDS
 from popug_cli.mail import delivery, outbox
@@ -154,15 +154,16 @@ def test_revoked_token_claims_nothing_but_sent_mail_is_marked(
 ) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
-    verdicts: Iterator[bool] = iter([True, True, False])
+    verdicts: Iterator[bool] = iter([True, True, True, False])  # a snapshot, the beginning, a claim, a claim
 
     def admit(*_: object) -> None:
         if not next(verdicts):
             raise NotAuthenticated("token_revoked", "This token was revoked.")
 
-    monkeypatch.setattr(authorization, "authorize", admit)
+    monkeypatch.setattr(local_backend, "authorize", admit)
     monkeypatch.setattr(send_mail, "MAX_BATCH_MAILS", 1)
     scripted()
     with pytest.raises(NotAuthenticated):
         room.backend.perform_as(Principal("asya", token_id="t1"), SendMail())
+    monkeypatch.undo()
     assert sorted(room.statuses().values()) == ["queued", "sent"]
