@@ -45,7 +45,7 @@ def _asked_day(message: CloseDay, context: Context) -> date:
             raise rules.nonexistent_day(message.day, calendar.time_zone)
     up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
     if not message.dry_run:
-        rules.check_days_at_once(len(days.open_days(up_to, context)), confirmed=message.confirmed)
+        rules.require_confirmation(len(days.open_days(up_to, context)), confirmed=message.confirmed)
     return up_to
 
 
