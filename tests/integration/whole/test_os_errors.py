@@ -108,7 +108,7 @@ def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monke
     company, hasher = InProcess(tmp_path / "home"), Mock()
     monkeypatch.setattr(passwords, "_hasher", lambda context: hasher)
     with company.backend.runtime.reading(OPERATOR) as context:
-        for words in passwords.RESOURCE_ERRORS:
+        for words in passwords.RESOURCE_ERROR_TEXTS:
             hasher.hash.side_effect = HashingError(words)
             with refused("io_error", 8) as refusal:
                 passwords.hash_password("a password of some length", context)

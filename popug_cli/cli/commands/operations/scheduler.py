@@ -124,7 +124,7 @@ class SchedulerReportPrinter:
 
         return LocalBackend(self.context.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
 
-    def comes_next(self, schedule: Schedule) -> None:
+    def scheduled(self, schedule: Schedule) -> None:
         """Print what is due next, and when."""
         self._line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next(schedule)))
 

@@ -119,7 +119,7 @@ class ServerReportPrinter:
         self.context.printer.warn(sentence)
         self.context.printer.err.flush()
 
-    def fault(self, error: Exception) -> None:
+    def error(self, error: Exception) -> None:
         """Print an internal error, or an error in stored data."""
         if os.environ.get("POPUG_TRACEBACK"):
             from traceback import format_exception
