@@ -59,7 +59,7 @@ class CommandContext:
             self.printer, lambda: self.backends.active, as_json=self.as_json, command_path=self.command_path
         )
         self.backends = Backends(
-            home, self.screen, server=self.options.server, token=self.options.token, given=self.options.backend
+            home, self.screen, server=self.options.server, token=self.options.token, given_backend=self.options.backend
         )
 
 
@@ -119,9 +119,10 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
         ),
     ]
     parameters = [
-        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own_parameters
+        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own_parameters
     ] + common
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__  # else Typer reads the annotations of the wrapped function
     return run

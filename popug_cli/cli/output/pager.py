@@ -6,8 +6,8 @@ import signal
 import subprocess
 from typing import IO
 
-LESS = "FRX"
-CANNOT_RUN_CODES = (126, 127)  # exit statuses of a shell that could not run a program
+LESS_OPTIONS = "FRX"
+NOT_RUN_STATUSES = (126, 127)  # exit statuses of a shell that could not run a program
 
 
 def show(text: str, pager: str, out: IO[str]) -> None:
@@ -16,11 +16,11 @@ def show(text: str, pager: str, out: IO[str]) -> None:
         out.write(text)
         return
     out.flush()
-    environment = {"LESS": LESS, **os.environ}
+    environment = {"LESS": LESS_OPTIONS, **os.environ}
     previous_handler = signal.signal(signal.SIGINT, lambda *_: None)  # while the pager runs, Ctrl-C is for the pager
     try:
-        done = subprocess.run(pager, shell=True, input=text, text=True, env=environment, check=False)  # noqa: S602 - the user's own
+        finished = subprocess.run(pager, shell=True, input=text, text=True, env=environment, check=False)  # noqa: S602 - the user's own
     finally:
         signal.signal(signal.SIGINT, previous_handler)
-    if done.returncode in CANNOT_RUN_CODES:
+    if finished.returncode in NOT_RUN_STATUSES:
         out.write(text)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from popug_cli.messages.backend import Backend
 
 Line = TypeVar("Line")
-PROGRESS_EVERY = 1_000
+LINES_PER_REPORT = 1_000
 
 
 class AnswerFields(dict[str, Any]):
@@ -95,9 +95,9 @@ class Screen:
         return self._bar or no_progress
 
     def with_progress(self, label: str, lines: Iterable[Line]) -> Iterator[Line]:
-        """Yield the lines, and report progress every ``PROGRESS_EVERY`` lines."""
+        """Yield the lines, and report progress every ``LINES_PER_REPORT`` lines."""
         for done, line in enumerate(lines, start=1):
-            if done % PROGRESS_EVERY == 0:
+            if done % LINES_PER_REPORT == 0:
                 self.progress(label, done, 0)
             yield line
         self.progress(label, 1, 1)

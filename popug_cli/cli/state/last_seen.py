@@ -17,8 +17,8 @@ class LastSeen:
     """The last event that a token's user has seen. ``company`` is a home, or the address of a server."""
 
     def __init__(self, company: Home | str, token: str) -> None:
-        where = company if isinstance(company, str) else os.path.realpath(company.root)
-        self._key = f"{where} {_user_id_of(token)}"
+        company_key = company if isinstance(company, str) else os.path.realpath(company.root)
+        self._key = f"{company_key} {_user_id_of(token)}"
         self._path = session_file.path().with_suffix(".looked.json")
         self._entries = self._read()
 

@@ -33,7 +33,7 @@ def register(program: typer.Typer) -> None:
 def show(context: CommandContext) -> None:
     """Show every setting, its value and the source of the value."""
     settings = context.backends.perform(ShowSettings())
-    context.screen.show(settings, lambda: _settings(settings))
+    context.screen.show(settings, lambda: _setting_blocks(settings))
 
 
 @command(config, "set")
@@ -52,7 +52,7 @@ def set_(
 def doctor(context: CommandContext) -> None:
     """Check all invariants of the ledger and the log."""
     health = context.backends.perform(CheckHealth())
-    context.screen.show(health, lambda: _health(health))
+    context.screen.show(health, lambda: _health_blocks(health))
     if not health.ok:
         raise typer.Exit(7)
 
@@ -61,10 +61,10 @@ def doctor(context: CommandContext) -> None:
 def permissions(context: CommandContext) -> None:
     """Show which roles may run which command."""
     answer = context.backends.perform(ShowPermissions())
-    context.screen.show(answer, lambda: [_permissions(answer)])
+    context.screen.show(answer, lambda: [_permission_table(answer)])
 
 
-def _settings(settings: SettingList) -> Iterator[Block]:
+def _setting_blocks(settings: SettingList) -> Iterator[Block]:
     columns = [Column("setting"), Column("value"), Column("from"), Column("purpose", shrinks=True)]
     rows = [[line.key, _value_text(line.value), line.source, line.help] for line in settings.settings]
     yield f"Home {settings.home}, time zone {settings.time_zone}"
@@ -75,7 +75,7 @@ def _value_text(value: str | int | bool) -> str:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
-def _health(health: Health) -> Iterator[Block]:
+def _health_blocks(health: Health) -> Iterator[Block]:
     rows = [["ok" if check.ok else "WRONG", check.name, check.detail] for check in health.checks]
     yield Table([Column(""), Column("check"), Column("detail", shrinks=True)], rows)
     yield from (f"{check.name}: {check.detail}" for check in health.checks if check.ok and "warning:" in check.detail)
@@ -90,7 +90,7 @@ def _health(health: Health) -> Iterator[Block]:
     yield Hint("Keep a copy of the home as it is; backups/ may hold a good one.")
 
 
-def _permissions(answer: Permissions) -> Table:
+def _permission_table(answer: Permissions) -> Table:
     """Return a row for each command. A role may run a command if it may send all of the command's messages."""
     columns = [Column("command"), Column("allowed to"), Column("for other users"), Column("token scope")]
     commands: dict[str, list[PermissionLine]] = {}

@@ -72,15 +72,15 @@ def serve(
             f"popug serve needs a package that is not installed ({error.name}).",
             hint="Install popug with its extra: pip install 'popug[server]'.",
         ) from error
-    address = _address(listen) if listen is not None else None
-    tls = _tls(tls_cert, tls_key, address)
+    address = _parse_address(listen) if listen is not None else None
+    tls = _check_tls_files(tls_cert, tls_key, address)
     path, group = _socket_outside_home(context, socket, group)
     host, port = address or (None, 0)
-    hosts = _host_names(address, is_safe=tls is not None or behind_proxy)
+    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
     reporter = ServerReportPrinter(context)
-    run.serve(context.home, options, reporter, __version__, _background(context, scheduler=scheduler))
+    run.serve(context.home, options, reporter, __version__, _background_work(context, scheduler=scheduler))
 
 
 @command(group, "install")
@@ -95,7 +95,7 @@ def install(
         raise InvalidInput(
             "usage", "Give --systemd; nothing else is supported yet.", hint="`popug serve install --systemd`"
         )
-    plan = server_unit.plan(context.home, socket or server_unit.SOCKET, group or server_unit.GROUP)
+    plan = server_unit.plan(context.home, socket or server_unit.DEFAULT_SOCKET, group or server_unit.DEFAULT_GROUP)
     context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
@@ -134,7 +134,7 @@ def _exit_now(number: int, frame: object) -> None:
     os._exit(0)
 
 
-def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
+def _background_work(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
     """Return what else runs in the server's process: hooks and, if ``scheduler``, the scheduler."""
     from popug_cli.cli.commands.operations.hooks import HookReportPrinter
     from popug_cli.daemon import hook_loop
@@ -145,7 +145,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork"
     from popug_cli.cli.commands.operations.scheduler import DEFAULT_TIME, SchedulerReportPrinter, parse_minute
     from popug_cli.daemon.scheduler import run_in_background
 
-    run_due = partial(
+    run_scheduler = partial(
         run_in_background,
         message=RunDue(at_minute=parse_minute(DEFAULT_TIME)),
         reporter=SchedulerReportPrinter(context),
@@ -153,7 +153,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork"
 
     @contextmanager
     def both(open_backend: "OpenForServer") -> Iterator[None]:
-        with run_due(open_backend), run_hooks(open_backend):
+        with run_scheduler(open_backend), run_hooks(open_backend):
             yield
 
     return both
@@ -179,7 +179,7 @@ def _socket_outside_home(
     return path, group
 
 
-def _address(text: str) -> tuple[str, int]:
+def _parse_address(text: str) -> tuple[str, int]:
     """Return host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -188,7 +188,9 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | None) -> tuple[Path, Path] | None:
+def _check_tls_files(
+    certificate: Path | None, key: Path | None, address: tuple[str, int] | None
+) -> tuple[Path, Path] | None:
     """Return certificate and key; raises ``usage`` if one is missing or TLS cannot use them."""
     if certificate is None and key is None:
         return None
@@ -208,12 +210,12 @@ def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | 
     return certificate, key
 
 
-def _host_names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
+def _allowed_hosts(address: tuple[str, int] | None, *, is_encrypted: bool) -> frozenset[str]:
     """Return the host names that requests may use, or none if all may be used.
 
     Raises ``usage`` for an address where tokens would be sent unencrypted.
     """
-    if address is None or is_safe:
+    if address is None or is_encrypted:
         return frozenset()
     host = address[0]
     if _is_loopback(host):

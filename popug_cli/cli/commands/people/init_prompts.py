@@ -31,7 +31,7 @@ def ask_first_admin(
     if not is_interactive:
         name = username if username is not None else prompt_line(context, "Username of the first admin", "--admin")
         address = email if email is not None else prompt_line(context, "E-mail address of the first admin", "--email")
-        password = read_password(context, from_stdin=from_stdin, new=True)
+        password = read_password(context, from_stdin=from_stdin, is_new=True)
         message = RegisterFirstAdmin(username=name, email=address, password=password)
         return message, machine_zone_name() if time_zone is None else time_zone
     context.printer.remark(INTRODUCTION)
@@ -42,7 +42,7 @@ def ask_first_admin(
         email = _prompt(context, "Their e-mail address", default_email, first_admin.check_email)
     if time_zone is None:
         time_zone = _prompt(context, "The company's time zone", machine_zone_name(), first_admin.check_time_zone)
-    password = _password(context, username, email)
+    password = _prompt_password(context, username, email)
     return RegisterFirstAdmin(username=username, email=email, password=password), time_zone
 
 
@@ -71,10 +71,10 @@ def _is_valid(answer: str, check: Callable[[str], None]) -> bool:
     return True
 
 
-def _password(context: CommandContext, username: str, email: str) -> str:
+def _prompt_password(context: CommandContext, username: str, email: str) -> str:
     while True:
         try:
-            password = read_password(context, from_stdin=False, new=True)
+            password = read_password(context, from_stdin=False, is_new=True)
             first_admin.check_password(password, username.lower(), email)
         except InvalidInput as error:
             context.printer.error(error, as_json=False)

@@ -51,7 +51,7 @@ def dashboard(context: CommandContext) -> None:
             f"popug dashboard needs a package that is not installed ({missing}).",
             hint="Install popug with its extra: pip install 'popug[tui]'. `popug today` works without it.",
         ) from error
-    app.run(_company(context, user))
+    app.run(_dashboard_company(context, user))
 
 
 def _is_live(printer: Printer) -> bool:
@@ -60,15 +60,17 @@ def _is_live(printer: Printer) -> bool:
     return is_terminal and not printer.plain and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
 
 
-def _company(context: CommandContext, user: User) -> "Company":
+def _dashboard_company(context: CommandContext, user: User) -> "Company":
     """Return the company for the dashboard. It shows warnings itself, so they go to a buffer and are not printed."""
     from popug_cli.dashboard.worker import Company
 
     buffer = io.StringIO()
     options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
-    quiet = CommandContext(context.home, False, options, context.command_path)
-    calendar, only_ascii = quiet.backends.active.calendar, context.printer.only_ascii
-    return Company(ReconnectingBackend(quiet), user, calendar, today.describe, partial(_drain, buffer), only_ascii)
+    quiet_context = CommandContext(context.home, False, options, context.command_path)
+    calendar, only_ascii = quiet_context.backends.active.calendar, context.printer.only_ascii
+    return Company(
+        ReconnectingBackend(quiet_context), user, calendar, today.describe, partial(_drain_warnings, buffer), only_ascii
+    )
 
 
 @dataclass
@@ -95,7 +97,7 @@ class ReconnectingBackend:
             self.context.backends.local.close()
 
 
-def _drain(buffer: io.StringIO) -> list[str]:
+def _drain_warnings(buffer: io.StringIO) -> list[str]:
     """Return the lines written to the buffer since the last call."""
     lines = buffer.getvalue().splitlines()
     buffer.seek(0)
@@ -112,15 +114,15 @@ def _show_once(context: CommandContext, user: User) -> None:
             "income": GetIncome(),
             "analytics": GetAnalytics(),
         }
-        allowed = {name: message for name, message in messages.items() if _may(user, message)}
+        allowed = {name: message for name, message in messages.items() if _may_send(user, message)}
         context.printer.document({name: context.backends.perform(message) for name, message in allowed.items()})
         return
     today.show_day(context, peek=True)
-    if _may(user, GetIncome()):
+    if _may_send(user, GetIncome()):
         accounts.income(context)
-    if _may(user, GetAnalytics()):
+    if _may_send(user, GetAnalytics()):
         analytics.analytics(context)
 
 
-def _may(user: User, message: Message[Any]) -> bool:
+def _may_send(user: User, message: Message[Any]) -> bool:
     return user.role in DECLARATIONS[type(message)].roles
