@@ -42,7 +42,7 @@ class Backends:
 
     @cached_property
     def local(self) -> "LocalBackend":
-        """The home in this process; it performs the operator's messages."""
+        """The home in this process; it performs the operator's messages and, without a server, all others."""
         from popug_cli.app.local_backend import LocalBackend
 
         return self._given_backend or LocalBackend(
@@ -51,7 +51,7 @@ class Backends:
 
     @cached_property
     def remote(self) -> "RemoteBackend | None":
-        """The server named by the user, else the server that holds the home, else None."""
+        """The server named by the user, else the server that holds the home, else None; None with ``given_backend``."""
         from popug_cli.client.discovery import connect_to_url, find_local_server
 
         if self._given_backend:
@@ -78,11 +78,15 @@ class Backends:
 
     @property
     def token(self) -> str | None:
-        """The token of the user who is logged in."""
+        """The token passed by a program, else ``POPUG_TOKEN``, else the one in the session file, else None."""
         return self._token or session_file.token_for(self.session_key)
 
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
-        """Perform a message with a token, by default that of the user who is logged in."""
+        """Perform a message with a token, by default that of the user who is logged in.
+
+        An operator's message is performed in this process, without a token. The hint of ``user_not_found`` suggests
+        similar names, unless the user named a server; the hint to log in repeats the ``--server`` option.
+        """
         if DECLARATIONS[type(message)].access is Access.OPERATOR:
             self._warn_about_server()
             return self.local.perform(message)

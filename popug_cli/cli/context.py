@@ -33,7 +33,7 @@ COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation a
 
 
 class GlobalOptions(msgspec.Struct):
-    """Options given before the command.
+    """The common options, given before the command or after it.
 
     A program that runs commands itself, such as the demo, also sets ``token``, ``backend`` and ``printer``.
     """
@@ -64,7 +64,11 @@ class CommandContext:
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command: its context becomes the options that all commands have."""
+    """Return a decorator that registers a function as a command.
+
+    The command takes the common options, from which the function's ``context`` is made, and the function's other
+    parameters.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         group.command(name)(_with_context(function))
@@ -79,7 +83,7 @@ def add_commands(program: typer.Typer, commands: typer.Typer) -> None:
 
 
 def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as what a group does if none of its commands is named."""
+    """Return a decorator that registers a function to run if a group is called without one of its commands."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         group.callback(invoke_without_command=True)(_with_context(function))
@@ -89,6 +93,10 @@ def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callabl
 
 
 def _with_context(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function that Typer calls.
+
+    The function of a group only passes the common options on if one of the group's commands follows.
+    """
     own_parameters = [*inspect.signature(function).parameters.values()][1:]
     hints = get_type_hints(function, include_extras=True)
 

@@ -22,7 +22,11 @@ NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no 
 
 
 def run(arguments: list[str], program: Any = None) -> int:
-    """Run one command line and return its exit code. ``program`` is a program built before; by default, a new one."""
+    """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
+
+    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raises
+    ``Terminated`` after a terminating signal.
+    """
     os.umask(0o077)
     _open_closed_streams()
     codecs.register_error("ascii_fallback", ascii_fallback)
@@ -60,6 +64,7 @@ def _open_closed_streams() -> None:
 
 
 def _run_program(arguments: list[str], program: Any) -> int:
+    """Run a command line; raise its errors. Without ``program``, try the fast path first."""
     if program is None and (exit_status := fast_path.try_answer(arguments)) is not None:
         return exit_status
     import typer
@@ -86,6 +91,7 @@ def _run_program(arguments: list[str], program: Any) -> int:
 
 
 def _print_error(error: PopugError, *, as_json: bool) -> int:
+    """Print an error to stderr and return its exit status."""
     from popug_cli.cli.output.printer import Printer
 
     try:
@@ -97,12 +103,16 @@ def _print_error(error: PopugError, *, as_json: bool) -> int:
 
 
 def _redirect_to_devnull(stream: IO[str]) -> int:
+    """Redirect a stream that cannot be written to /dev/null, so that Python's flush at exit succeeds; return 0."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 0
 
 
 def _failed_write_error(error: Exception) -> PopugError | None:
-    """Return the error of a failed write to stdout, which has no file name; None for other errors."""
+    """Return the error to print for a failed write to stdout, which has no file name; None for other errors.
+
+    All later output to stdout is discarded.
+    """
     if not isinstance(error, OSError) or error.filename is not None:
         return None
     _redirect_to_devnull(sys.stdout)
@@ -111,6 +121,7 @@ def _failed_write_error(error: Exception) -> PopugError | None:
 
 
 def _report_interrupt(interrupt: BaseException) -> int:
+    """Say on stderr that the command was interrupted, ignore further Ctrl-C, and return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sys.stderr.write(f"\nInterrupted; {signals.interrupt_message(interrupt) or 'nothing was left half done.'}\n")
@@ -121,6 +132,7 @@ def _report_interrupt(interrupt: BaseException) -> int:
 
 
 def _usage_error(error: "click.ClickException") -> InvalidInput:
+    """Return the error for a wrong command line; its hint suggests words or an example."""
     from popug_cli.cli.help.suggestions import suggest_choices, suggest_commands, suggest_examples
 
     context = getattr(error, "ctx", None)
@@ -135,6 +147,11 @@ def _usage_error(error: "click.ClickException") -> InvalidInput:
 
 
 def _unexpected_error(error: Exception) -> PopugError:
+    """Return the error to print for an exception that no command translated.
+
+    That is ``usage`` for bytes that are not UTF-8, an environment error for a lack of threads or memory and for other
+    operating system errors, else ``internal``.
+    """
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
             "usage", f"{error.object!r} contains bytes that are not valid UTF-8.", hint="Write it in UTF-8."

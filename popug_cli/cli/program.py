@@ -36,7 +36,10 @@ FILES = (
 
 
 def build(only_file: str | None = None) -> Any:
-    """Return the program as one click command; ``only_file`` names the file whose commands it has, None means all."""
+    """Return the program as one click command.
+
+    ``only_file`` is the entry of ``FILES`` whose commands are loaded; None loads all.
+    """
     program = typer.Typer(
         name="popug",
         help="popug: chance assigns the chores, and every day is settled.",
@@ -46,8 +49,8 @@ def build(only_file: str | None = None) -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback(invoke_without_command=True)(_run_without_command)
-    for name in FILES if only_file is None else (only_file,):
-        import_module(f"popug_cli.cli.{name}").register(program)
+    for file in FILES if only_file is None else (only_file,):
+        import_module(f"popug_cli.cli.{file}").register(program)
     return typer.main.get_command(program)
 
 

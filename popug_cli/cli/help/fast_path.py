@@ -40,7 +40,7 @@ def show_help(words: str, *, plain: bool = False) -> None:
 
 
 def find_command_file(arguments: list[str]) -> str | None:
-    """Return the file of a command line's command; None if it is not known, so that all files are loaded."""
+    """Return the file of a command line's command; None if it is not known, in which case the caller loads all."""
     from popug_cli.cli.help.surface import parse, surface
 
     words, program = parse(arguments).words, surface()

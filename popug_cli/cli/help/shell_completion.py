@@ -1,4 +1,4 @@
-"""Shell completion, from the surface and the company's data. It never reports an error."""
+"""Shell completion, from the surface and the company's data. An error gives an empty completion."""
 
 import os
 import re
@@ -23,7 +23,7 @@ SAFE_WORD = re.compile(r"[A-Za-z0-9._/=-]+")
 
 
 def answer(environment: Mapping[str, str]) -> str:
-    """Return the completion in the format of the shell that asks; empty if it fails."""
+    """Return the completions, or the script to install, in the format of the shell that asks; empty after an error."""
     instruction = environment.get("_POPUG_COMPLETE", "")
     if instruction.startswith("source_"):
         from popug_cli.cli.help.shell_scripts import SCRIPTS
@@ -131,6 +131,7 @@ def _days(word: str) -> Iterator[CompletionItem]:
 
 
 def _dates(word: str) -> Iterator[CompletionItem]:
+    """Yield today, yesterday and the last ``MAX_OFFERED_DAYS`` dates."""
     today = date.today()
     yield "today", ""
     yield "yesterday", ""
@@ -181,9 +182,9 @@ def _first_sentence(text: str) -> str:
 
 def _bash(environment: Mapping[str, str]) -> str:
     words = _split(environment["COMP_WORDS"])
-    at = int(environment["COMP_CWORD"])
-    word = words[at] if at < len(words) else ""
-    return "".join(f"{text}\n" for text, _ in candidates(words[1:at], "" if word == "=" else word))
+    index = int(environment["COMP_CWORD"])
+    word = words[index] if index < len(words) else ""
+    return "".join(f"{text}\n" for text, _ in candidates(words[1:index], "" if word == "=" else word))
 
 
 def _zsh(environment: Mapping[str, str]) -> str:
@@ -196,7 +197,7 @@ def _zsh(environment: Mapping[str, str]) -> str:
 
 
 def _zsh_for_typer(environment: Mapping[str, str]) -> str:
-    """Return text for scripts made by Typer, which evaluate it: only words that are safe in a shell."""
+    """Return text for completion scripts that Typer made. They evaluate it, so it has only words safe in a shell."""
     words = [
         text
         for text, _ in candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))

@@ -35,12 +35,15 @@ ZSH_STARTUP_LINE = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
 
 
 def script(shell: str | None) -> str:
-    """Return the script of a shell, by default of the current shell."""
+    """Return the script of a shell, by default of the current one; raises ``usage`` for other shells."""
     return SCRIPTS[_supported_shell(shell)]
 
 
 def install(shell: str | None) -> str:
-    """Install the script for a shell and return a sentence that says so; raises ``read_only``."""
+    """Install the script for a shell, by default the current one, and return a sentence that says so.
+
+    Raises ``usage`` for other shells, ``read_only`` for a file that cannot be written.
+    """
     name = _supported_shell(shell)
     home = Path.home()
     file, startup_file, line = {
@@ -83,7 +86,7 @@ def _supported_shell(shell: str | None) -> str:
 
 
 def _current_shell() -> str:
-    """Return the name of the shell that runs this program, else of the login shell."""
+    """Return the supported shell that runs this program, else the login shell; empty if neither is known."""
     try:
         parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
     except OSError:

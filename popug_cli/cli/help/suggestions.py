@@ -34,7 +34,7 @@ def suggest_commands(message: str) -> str:
 
 
 def with_username_suggestions(error: NotFound, home: Home, token: str | None) -> NotFound:
-    """Return the error with a hint that suggests similar names among those that the user may see."""
+    """Return the error; its hint begins with similar usernames of this home, among those that the user may see."""
     from popug_cli.app.views.shell_completion import from_database
 
     typed = str(error.details.get("username", ""))

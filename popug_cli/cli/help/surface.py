@@ -105,7 +105,7 @@ class ParsedCommandLine(msgspec.Struct, frozen=True):
 
 
 def parse(arguments: list[str]) -> ParsedCommandLine:
-    """Parse a command line as far as possible; a flag's value is empty."""
+    """Parse a command line, complete or not; raise nothing for unknown words. The value of a flag is empty."""
     program, words, options, positional = surface(), "", dict[str, str](), list[str]()
     remaining = list(arguments)
     while remaining:

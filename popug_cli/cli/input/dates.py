@@ -20,7 +20,10 @@ _DAYS_AGO = re.compile(r"([0-9]{1,5}) (day|week)s? ago")
 
 
 def parse_day(text: str, today: date) -> date:
-    """Parse an ISO date, ``today``, ``yesterday``, the last ``monday`` or ``3 days ago``; raises ``invalid_date``."""
+    """Parse an ISO date, ``today``, ``yesterday``, ``3 days ago`` or the last ``monday``, which may be today.
+
+    Raises ``invalid_date``.
+    """
     words = " ".join(text.lower().split())
     if words in {"today", "yesterday"}:
         return _days_before(today, 1 if words == "yesterday" else 0)
@@ -31,8 +34,8 @@ def parse_day(text: str, today: date) -> date:
     return parse_date(text)
 
 
-def parse_date(text: str) -> date:
-    """Parse an ISO date; raises ``invalid_date``."""
+def parse_date(text: str, *, accepted_words: str = "today, yesterday, monday or 3 days ago") -> date:
+    """Parse an ISO date; raises ``invalid_date``, whose hint names the words that the caller accepts instead."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -41,7 +44,7 @@ def parse_date(text: str) -> date:
         raise InvalidInput(
             "invalid_date",
             f"{text!r} is not a valid date.",
-            hint="Write it as 2026-03-02, or say today, yesterday, monday or 3 days ago.",
+            hint=f"Write it as 2026-03-02, or say {accepted_words}.",
             details={"date": text},
         )
     return day
@@ -64,17 +67,20 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | None]:
-    """Parse a date or an instant; the other is None. Raises ``invalid_date`` or ``invalid_time``."""
+    """Parse an instant if the text has a colon, else a date; return None for the other. Raises the errors of both."""
     return (None, parse_time(text)) if ":" in text else (parse_day(text, today), None)
 
 
 def start_of(context: CommandContext, text: str) -> datetime:
-    """Return an instant, or the first instant of a date; raises ``invalid_date`` or ``invalid_time``."""
+    """Parse an instant, or return the first instant of a date; raises ``invalid_date`` or ``invalid_time``.
+
+    Times such as ``09:30``, ``2026-03-02 09:30`` and ``2 hours ago`` are instants, too.
+    """
     return _first_instant(context, text, days_later=0)
 
 
 def end_of(context: CommandContext, text: str) -> datetime:
-    """Return an instant, or the first instant after a date; raises ``invalid_date`` or ``invalid_time``."""
+    """Parse an instant as ``start_of`` does, or return the first instant after a date. Raises the same errors."""
     return _first_instant(context, text, days_later=1)
 
 
@@ -85,7 +91,7 @@ def company_today(context: CommandContext) -> date:
 
 
 def day_option(context: CommandContext, text: str | None) -> date | None:
-    """Return the date of an option, or None if the option was not given."""
+    """Return the date of an option, or None if the option was not given; raises ``invalid_date``."""
     return None if text is None else parse_day(text, company_today(context))
 
 

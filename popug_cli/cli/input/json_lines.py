@@ -20,7 +20,8 @@ Line = TypeVar("Line")
 class JsonLines(Collection[Line | None]):
     """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
-    Raises ``unreadable_file``, or ``invalid_line`` with the number of the first bad line.
+    The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
+    that is too long or does not match ``line_type``.
     """
 
     def __init__(self, file: BinaryIO, source: str, line_type: type[Line]) -> None:
@@ -60,7 +61,10 @@ class JsonLines(Collection[Line | None]):
 
 @contextmanager
 def json_lines(source: str, line_type: type[Line]) -> Iterator[JsonLines[Line]]:
-    """Open a file of JSON lines of any size; ``-`` is stdin. Raises ``unreadable_file`` or ``invalid_line``."""
+    """Open a file of JSON lines of any size and check every line; ``-`` is stdin.
+
+    Raises ``unreadable_file``, ``invalid_line``, or ``disk_full`` if a pipe does not fit into a temporary file.
+    """
     with ExitStack() as open_files:
         file: BinaryIO = sys.stdin.buffer if source == "-" else open_files.enter_context(_open(source))
         if not file.seekable():

@@ -24,7 +24,7 @@ SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours,
 
 @dataclass(frozen=True, slots=True)
 class CloseSchedule:
-    """When a home's days are closed: a minute of the day in the company's time zone."""
+    """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone."""
 
     home: Home
     at_minute: int
@@ -72,7 +72,10 @@ class CronPlan:
         return {"kind": "cron", "written": written, "line": self.line}
 
     def write(self) -> None:
-        """Write the line to the user's crontab. It replaces an earlier line of the same home; other lines are kept."""
+        """Write the line to the user's crontab. It replaces an earlier line of the same home; other lines are kept.
+
+        Raises ``no_crontab``.
+        """
         lines = _split_lines(_run_crontab("-l", allow_missing=True))
         positions = [position for position, pair in enumerate(pairwise(lines)) if self._is_installed_line(*pair)]
         position = positions[0] if positions else len(lines)
@@ -109,7 +112,7 @@ class SystemdPlan:
         return {"kind": "systemd", "written": written, "folder": str(self.folder), "files": self.files}
 
     def write(self) -> None:
-        """Write both files to the user's systemd directory; raises ``read_only``."""
+        """Write both files to the directory of the user's systemd units; raises ``read_only``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():
@@ -123,7 +126,7 @@ class SystemdPlan:
 
 
 def cron_plan(schedule: CloseSchedule) -> CronPlan:
-    """Return a cron line that closes all days up to yesterday.
+    """Return a cron line that closes all days up to yesterday; raises ``usage`` for an unprintable path.
 
     If cron's time zone is not the company's, the line runs every hour and checks the company's time itself.
     """
@@ -141,7 +144,10 @@ def cron_plan(schedule: CloseSchedule) -> CronPlan:
 
 
 def _minutes_of_machine_hour(schedule: CloseSchedule) -> str:
-    """Return the minutes of the machine's hour at which the company's clocks show the minute, in winter and summer."""
+    """Return the minutes of an hour, on the machine's clock, at which the company's clock shows the scheduled minute.
+
+    There are two if the zones' offsets differ by another part of an hour in winter than in summer.
+    """
     year = datetime.now(UTC).year
     seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
     company, machine = (Calendar(name) for name in (schedule.company_zone, schedule.machine_zone))
@@ -166,13 +172,14 @@ def _quote_for_cron(words: list[str]) -> str:
 
 
 def _token_command(schedule: CloseSchedule) -> str:
+    """Return the command line that creates the token file; it names the home unless that is the default."""
     is_default_home = schedule.home == default_home() == find_home(None)
     popug = "popug" if is_default_home else f"popug --home {shlex.quote(str(schedule.home.root))}"
     return f"{popug} token issue NAME --ttl 365d --scope close-day | head -1 > {schedule.token_file}"
 
 
 def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
-    """Return a service that runs what is due, and a timer that catches up after the machine was off.
+    """Return a service that runs what is due, and a timer that catches up after the machine was off; raises ``usage``.
 
     The timer fires a second time some hours later, because on the night of a DST change its hour may not exist.
     """
@@ -200,7 +207,7 @@ def _clock_text(minute: int) -> str:
 
 
 def program_of(home: Home) -> list[str]:
-    """Return the command line that runs this program for this home from any directory; raises ``usage``."""
+    """Return the command line that runs this program for this home; raises ``usage`` for unprintable characters."""
     words = [*_program_words(), *_home_option(home)]
     if any(not character.isprintable() for word in words for character in word):
         raise InvalidInput(
@@ -236,6 +243,7 @@ def _split_lines(table: bytes) -> list[bytes]:
 
 
 def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = False) -> bytes:
+    """Run ``crontab`` and return its output; raise ``no_crontab``. ``allow_missing`` returns nothing for no crontab."""
     try:
         process = subprocess.run(  # noqa: S603 - a fixed command, without a shell
             ["crontab", argument],  # noqa: S607 - PATH says where it is installed

@@ -77,7 +77,11 @@ class ServePlan:
 
 
 def plan(home: Home, socket: Path, group: str) -> ServePlan:
-    """Return the units for a home, run by its owner; raises ``usage`` for names that a unit file cannot contain."""
+    """Return the units for a home, run by its owner.
+
+    Raises ``usage`` for a relative socket path, a group name with other characters than letters, digits, ``-`` and
+    ``_``, and a home whose path has unprintable characters.
+    """
     if not socket.is_absolute() or not group.isascii() or not group.replace("-", "").replace("_", "").isalnum():
         raise InvalidInput(
             "usage", "A unit needs a full path and the name of a group.", hint=f"--socket {DEFAULT_SOCKET}"
@@ -104,6 +108,7 @@ def plan(home: Home, socket: Path, group: str) -> ServePlan:
 
 
 def _service_user(home: Home) -> str:
+    """Return the home's owner, by number if the system has no such user; ``popug`` if there is no home yet."""
     status = home.root.stat() if home.root.exists() else None
     try:
         return pwd.getpwuid(status.st_uid).pw_name if status else DEFAULT_GROUP
@@ -112,5 +117,5 @@ def _service_user(home: Home) -> str:
 
 
 def _protect_home(home: Home) -> str:
-    """Return the value of ProtectHome: a home inside a user's home directory must stay visible."""
+    """Return the value of ProtectHome: a company in one of the directories that it would hide must stay visible."""
     return "read-only" if any(home.root.is_relative_to(folder) for folder in HIDDEN_DIRECTORIES) else "yes"

@@ -17,10 +17,10 @@ def is_stdout(path: Path | None) -> bool:
 
 
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
-    """Write a file that only its owner can read, atomically by rename; return the number of lines.
+    """Write a file that only its owner can read, atomically by rename; return the number of ``lines`` that have text.
 
-    A device or a pipe is written to and never replaced. Raises ``file_exists`` unless
-    ``force``, ``unwritable_file`` and ``disk_full``.
+    A device or a pipe is written to, never replaced. Raises ``file_exists`` for any existing path unless ``force``,
+    ``unwritable_file`` for a directory or a path that cannot be written, ``disk_full`` and ``io_error``.
     """
     _refuse_directory(path)
     _refuse_existing(path, force=force)
@@ -70,6 +70,7 @@ def _refuse_directory(path: Path) -> None:
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise ``file_exists`` for an existing path or a dangling link, unless ``force``."""
     if os.path.lexists(path) and not force:
         raise Conflict(
             "file_exists",

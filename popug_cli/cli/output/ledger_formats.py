@@ -73,7 +73,7 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
 
 
 def comma_separated(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
-    """Yield rows ``entry`` and ``balance``; amounts are positive cents, and ``side`` is debit or credit."""
+    """Yield a header, then rows ``entry`` and ``balance``; amounts are positive cents, ``side`` is debit or credit."""
     yield _csv_row(CSV_COLUMNS)
     for line in lines:
         task = (str(line.task.number), line.task.title) if line.task else ("", "")
@@ -103,7 +103,7 @@ def _title(line: LedgerLine) -> str:
 
 
 def _recorded_text(line: LedgerLine, template: str) -> str:
-    """Return ``template`` with the time of recording if the entry occurred at another time, else nothing."""
+    """Return ``template`` with the time of recording, or nothing if the entry was recorded when it occurred."""
     return template.format(to_rfc3339(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
 
 

@@ -11,7 +11,10 @@ NOT_RUN_STATUSES = (126, 127)  # exit statuses of a shell that could not run a p
 
 
 def show(text: str, pager: str, out: IO[str]) -> None:
-    """Write the text; use the pager if it does not fit on the screen."""
+    """Show the text with the command ``pager`` if it does not fit on the screen, else write it to ``out``.
+
+    If the shell cannot run the pager, write the text to ``out``.
+    """
     if text.count("\n") < shutil.get_terminal_size().lines:
         out.write(text)
         return

@@ -6,7 +6,7 @@ from popug_cli.cli.output.blocks import Heading, Hint, Panel, Table
 
 
 def lines(block: Table | Hint | Heading | Panel) -> Iterator[str]:
-    """Yield a block as lines."""
+    """Yield a block as lines; each row of a table is one line, with every value named."""
     if isinstance(block, Hint | Heading):
         yield block.text
     elif isinstance(block, Panel):

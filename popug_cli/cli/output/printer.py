@@ -1,4 +1,4 @@
-"""The only printer. It escapes hidden characters in all text, and never reads text as markup."""
+"""The only printer. It escapes hidden characters in all text except file formats, and never reads text as markup."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ MAX_PANEL_WIDTH = 100
 
 
 class Printer(msgspec.Struct):
-    """Print answers to stdout and all else to stderr; ``plain`` output has no boxes, colours and charts.
+    """Print answers to stdout and all else to stderr; ``plain`` output has no boxes, colours or charts.
 
     ``target`` is the stream for which the text is laid out, if it is not ``out``.
     """
@@ -214,7 +214,7 @@ def _supports_unicode(stream: IO[str]) -> bool:
 def _locale_supports_unicode() -> bool:
     """Return whether the user's locale supports more than ASCII.
 
-    The stream's encoding does not tell: in the locale C Python writes UTF-8 and sets LC_CTYPE itself (PEP 538, 540).
+    The stream's encoding does not say so: in the locale C, Python writes UTF-8 and sets LC_CTYPE itself (PEP 538, 540).
     """
     if not os.environ.get("LC_ALL") and os.environ.get("LANG") in ASCII_LOCALES:
         return os.environ.get("LC_CTYPE", "C.UTF-8") != "C.UTF-8" and _is_utf_8(os.environ["LC_CTYPE"])
@@ -227,7 +227,7 @@ def _is_utf_8(locale: str) -> bool:
 
 
 def _widths(block: Table, available: int, min_width: int = MIN_SHRUNK_WIDTH) -> list[int]:
-    """Return the width of each column. Columns that shrink do so, the widest first, down to ``min_width``."""
+    """Return the columns' widths. Columns with ``shrinks`` are narrowed, the widest first, down to ``min_width``."""
     from rich.cells import cell_len
 
     texts = [[column.name, *(row[index] for row in block.rows)] for index, column in enumerate(block.columns)]
@@ -241,7 +241,10 @@ def _widths(block: Table, available: int, min_width: int = MIN_SHRUNK_WIDTH) -> 
 
 
 def _drop_columns(block: Table, available: int) -> Table:
-    """Return the table without as many columns with a ``drop_priority`` as it takes to fit."""
+    """Return the table, without columns until it fits.
+
+    The column with the highest ``drop_priority`` is dropped first; columns without one stay.
+    """
     while _total_width(_widths(block, available, MIN_COMFORTABLE_WIDTH)) > available:
         index = max(range(len(block.columns)), key=lambda number: block.columns[number].drop_priority)
         if not block.columns[index].drop_priority:

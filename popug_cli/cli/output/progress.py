@@ -11,7 +11,7 @@ IDLE_SECONDS = 10.0
 class Bar:
     """A progress bar that appears after one second, and loads Rich only then.
 
-    After ``IDLE_SECONDS`` without a report, as in a scheduler, that second starts again.
+    If nothing was reported for ``IDLE_SECONDS``, as in a scheduler, the second starts again.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -23,7 +23,7 @@ class Bar:
         self._task: Any = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Draw, at most ten times a second. If ``total`` is 0, the bar only pulses."""
+        """Draw the bar after the first second, at most ten times a second. If ``total`` is 0, the bar only pulses."""
         now = time.monotonic()
         if now - self._reported_at > IDLE_SECONDS:
             self._started = now

@@ -11,7 +11,7 @@ MAX_NAMED_DAYS = 6
 
 
 def age(instant: datetime, now: datetime) -> str:
-    """Return the time since an instant in its largest unit: ``3 h``, ``5 days``."""
+    """Return the time since an instant: ``5 min``, ``3 h`` (up to two days), ``5 days`` (up to 99) or ``20 weeks``."""
     elapsed = now - instant
     if elapsed < HOUR:
         return f"{max(0, elapsed // MINUTE)} min"
@@ -30,12 +30,15 @@ def when(instant: datetime, now: datetime, calendar: "Calendar") -> str:
 
 
 def until(instant: datetime, now: datetime) -> str:
-    """Return the time until an instant in its largest unit: ``in 3 h``."""
+    """Return the time until an instant, in the unit of ``age``: ``in 3 h``."""
     return f"in {age(now, instant)}"
 
 
 def clock(instant: datetime, now: datetime, calendar: "Calendar") -> str:
-    """Return an instant as local time, with only as much of the date as needed."""
+    """Return an instant as local time: ``14:05``, ``yesterday 14:05``, ``Monday 14:05`` (up to six days ago) or a date.
+
+    A future day is written as a date.
+    """
     local = calendar.local(instant)
     days = (calendar.date_of(now) - local.date()).days
     if days == 0:

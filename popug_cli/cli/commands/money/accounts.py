@@ -106,15 +106,15 @@ def income(context: CommandContext, first: FromOption = None, last: ToOption = N
 def close_day(
     context: CommandContext,
     day: Annotated[
-        str, typer.Option("--date", metavar="DATE|today|yesterday", help="Close every open day up to this one.")
+        str, typer.Option("--date", metavar="DATE|today|yesterday", help="The last day to close.")
     ] = "today",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     no_mail: Annotated[bool, typer.Option("--no-mail", help="Queue the mail without sending it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Allow more than 31 days to be closed at once.")] = False,
 ) -> None:
-    """Close the day: pay out positive balances, record the figures, send the mail."""
+    """Close every open day up to a date: pay out positive balances, record the figures, send the mail."""
     message = CloseDay(
-        day=None if day in {"today", "yesterday"} else parse_date(day),
+        day=None if day in {"today", "yesterday"} else parse_date(day, accepted_words="today or yesterday"),
         yesterday=day == "yesterday",
         dry_run=dry_run,
         send_mail=not no_mail,
@@ -129,13 +129,14 @@ def close_day(
 
 
 def _next_step_after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
-    """Return the next step after a close: after a dry run the close itself; None for the usual next step."""
+    """Return the next step: after a dry run the close itself, without payouts the income; None for the usual step."""
     if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
         return "popug close-day" + ("" if day == "today" else f" --date {day}")
     return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
 
 
 def _close_with_confirmation(context: CommandContext, message: CloseDay) -> CloseReport:
+    """Perform the close; if it needs ``--yes``, ask at the terminal and perform it again."""
     try:
         return context.backends.perform(message)
     except InvalidInput as error:
@@ -186,7 +187,10 @@ def _entry_row(context: CommandContext, entry: Entry, *, show_recorded: bool) ->
 
 
 def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
-    """Return when an entry occurred, and when it was recorded if that differs. The business date is left out."""
+    """Return the times at which an entry occurred and was recorded; the second is empty if they are the same.
+
+    The date is left out if it is the business date.
+    """
     occurred, recorded = context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at)
     day = str(entry.business_date)
     return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")

@@ -25,9 +25,7 @@ def register(program: typer.Typer) -> None:
 @command(commands, "analytics")
 def analytics(
     context: CommandContext,
-    date_: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="A date, today or yesterday; today by default.")
-    ] = None,
+    date_: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
     as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only entries recorded by then.")] = None,
 ) -> None:
     """Show management's income, the number of people in the red, and the most expensive tasks."""
@@ -49,7 +47,7 @@ def _analytics_blocks(context: CommandContext, answer: Analytics, as_of: datetim
 
 
 def _income_sparkline(context: CommandContext, day: date, as_of: datetime | None) -> Iterator[Block]:
-    """Yield the month's income up to ``day`` as a line of one character a day; nothing in plain mode."""
+    """Yield the month's income up to ``day`` as a line of one character a day; nothing in plain mode or for one day."""
     days = context.backends.perform(GetIncome(from_date=day.replace(day=1), to_date=day, as_of_time=as_of)).days
     if len(days) < 2 or context.printer.plain:
         return

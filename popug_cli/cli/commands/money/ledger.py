@@ -11,6 +11,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Hint
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.ledger_formats import WRITERS, JournalFormat
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import (
     CorrectEntry,
@@ -23,12 +24,11 @@ from popug_cli.messages.billing import (
 )
 from popug_cli.messages.company import LedgerProof, VerifyLedger
 
-INTEGRITY_FAILED_STATUS = 7
 MAX_ENTRIES_PER_CHUNK = 5_000
 
 
 class LedgerExport(msgspec.Struct, frozen=True):
-    """The path of an export, and its size."""
+    """The path of an export, and its size in bytes."""
 
     path: str
     bytes: int
@@ -53,7 +53,7 @@ def verify(
     proof = context.backends.perform(VerifyLedger(head=head))
     context.screen.show(proof, lambda: _proof_blocks(proof, head))
     if not proof.ok:
-        raise typer.Exit(INTEGRITY_FAILED_STATUS)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(ledger, "correct")
@@ -85,15 +85,15 @@ def export(
         for chunk in _journal_chunks(context, format_):
             context.printer.write(chunk)
         return
-    record_count = write_new_file(
+    part_count = write_new_file(
         out, context.screen.with_progress("Exporting", _journal_chunks(context, format_)), force=force
     )
     exported = LedgerExport(str(out), out.stat().st_size)
-    context.screen.show(exported, lambda: [f"Wrote {record_count:,} records to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {part_count:,} records to {out}."])
 
 
 def _journal_chunks(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
-    """Return the chunks of a journal, made lazily. Entries posted during the export are left out."""
+    """Return the parts of a journal, made lazily. Entries posted during the export are left out."""
     chunk = context.backends.perform(ExportLedger(limit=MAX_ENTRIES_PER_CHUNK))
     return WRITERS[format_](_fetch_lines(context, chunk), _fetch_day_ends(context, chunk.up_to))
 

@@ -127,4 +127,5 @@ def _run_result_lines(result: MailRunResult) -> Iterator[Block]:
 
 
 def _count_with_verb(count: int) -> str:
+    """Return the number of mails as the beginning of a sentence: ``1 mail was``, ``3 mails were``."""
     return f"{count} mail was" if count == 1 else f"{count} mails were"

@@ -7,6 +7,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.base import Access, Role
 from popug_cli.messages.company import (
     CheckHealth,
@@ -50,11 +51,11 @@ def set_(
 
 @command(commands, "doctor")
 def doctor(context: CommandContext) -> None:
-    """Check all invariants of the ledger and the log."""
+    """Check all invariants of the ledger and the log; exit 7 if one is violated."""
     health = context.backends.perform(CheckHealth())
     context.screen.show(health, lambda: _health_blocks(health))
     if not health.ok:
-        raise typer.Exit(7)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(commands, "permissions")
@@ -91,7 +92,7 @@ def _health_blocks(health: Health) -> Iterator[Block]:
 
 
 def _permission_table(answer: Permissions) -> Table:
-    """Return a row for each command. A role may run a command if it may send all of the command's messages."""
+    """Return a table with a row for each command. A role may run it if it may send all messages of the command."""
     columns = [Column("command"), Column("allowed to"), Column("for other users"), Column("token scope")]
     commands: dict[str, list[PermissionLine]] = {}
     for line in answer.permissions:

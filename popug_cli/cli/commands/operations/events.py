@@ -12,7 +12,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.disk_errors import unwritable
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.bus import (
     BusStatus,
@@ -73,7 +73,7 @@ def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="
 def follow(
     context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
 ) -> None:
-    """Print events as they happen, one JSON line each, until interrupted."""
+    """Print the events of the log and then each new event, one JSON line each, until interrupted."""
     for events in context.backends.active.follow(
         ListEvents(type=type_, subject=subject, after=after), context.backends.token
     ):
@@ -84,14 +84,14 @@ def follow(
 
 @command(events, "status")
 def status(context: CommandContext) -> None:
-    """Show the position of each consumer, and how many events it has parked."""
+    """Show how far each consumer has read, its dead letters, and its events that wait for a retry."""
     answer = context.backends.perform(ShowBusStatus())
     context.screen.show(answer, lambda: _status_blocks(answer))
 
 
 @command(events, "dead")
 def dead(context: CommandContext) -> None:
-    """List the events on which a consumer failed, the errors, and the amounts at stake."""
+    """List the events that are parked because a consumer failed, the errors, and the amounts at stake."""
     letters = context.backends.perform(ListDeadLetters())
     context.screen.show(letters, lambda: _dead_letter_blocks(letters))
 
@@ -102,7 +102,7 @@ def retry(
     dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
 ) -> None:
-    """Retry a dead letter, and then the events that wait behind it, in order."""
+    """Retry one dead letter or all, each followed by the events that wait behind it, in order."""
     if (dead_id is None) != all_:
         raise InvalidInput(
             "usage", "Name one dead letter, or give --all.", hint="Run `popug events dead` for the numbers."
@@ -127,7 +127,7 @@ def replay(
     context: CommandContext,
     verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False,
 ) -> None:
-    """Rebuild the read models from the log, or compare them with it."""
+    """Rebuild the read models from the log; with --verify compare them, and exit 7 if they differ."""
     report = context.backends.perform(ReplayEvents(verify=verify))
     context.screen.show(
         report,
@@ -140,14 +140,14 @@ def replay(
         ),
     )
     if verify and report.differences:
-        raise typer.Exit(7)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(events, "trace")
 def trace(
     context: CommandContext, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
 ) -> None:
-    """Show the whole chain of a task: every event, its cause, and the consumers that processed it."""
+    """Show the whole chain of a task: every event, its cause, and its state at each consumer."""
     answer = context.backends.perform(TraceTask(number=number))
     context.screen.show(answer, lambda: [_trace_table(context, answer)])
 
@@ -155,9 +155,11 @@ def trace(
 @command(events, "schemas")
 def schemas(
     context: CommandContext,
-    out: Annotated[Path | None, typer.Option("--out", help="Write a file for each event into this directory.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write a file for each event type into this directory.")
+    ] = None,
 ) -> None:
-    """Print the JSON Schema of every event, or write them to files."""
+    """Print the JSON Schema of every event type, or write them to files."""
     answer = context.backends.perform(ShowSchemas())
     if out is None:
         context.printer.document(answer)
@@ -244,7 +246,7 @@ def _dropped_lines(dropped: DroppedLetter) -> Iterator[Block]:
 
 
 def _occurred_note(context: CommandContext, step: TraceLine) -> str:
-    """Return when the cause of a posted entry occurred, if not in the minute in which the event was published."""
+    """Return the time at which the cause of a posted entry occurred; nothing if it is the minute of the event."""
     if step.occurred_at is None or context.screen.local_time(step.occurred_at) == context.screen.local_time(step.at):
         return ""
     return f", occurred {context.screen.local_time(step.occurred_at)}"

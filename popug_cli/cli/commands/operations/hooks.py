@@ -23,7 +23,7 @@ def register(program: typer.Typer) -> None:
 
 @command(hooks, "list")
 def list_(context: CommandContext) -> None:
-    """List the home's hooks, how many events each has to process, and on which it failed."""
+    """List the home's hooks: their state, waiting events, dead letters, last run and last error."""
     hooks = context.backends.perform(ListHooks())
     context.screen.show(hooks, lambda: _hook_blocks(context, hooks))
 
@@ -51,12 +51,12 @@ def retry(context: CommandContext, name: NameArgument) -> None:
 
 @dataclass
 class HookReportPrinter:
-    """Print the errors that keep hooks from running."""
+    """A ``HookReporter`` that prints the errors that prevent hooks from running."""
 
     context: CommandContext
 
     def failed(self, error: PopugError) -> None:
-        """Print that the hooks could not be polled."""
+        """Print the error of a failed round."""
         self.context.printer.error(error, as_json=self.context.as_json)
         self.context.printer.err.flush()
 

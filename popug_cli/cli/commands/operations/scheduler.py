@@ -106,19 +106,25 @@ def parse_minute(text: str) -> int:
 
 @dataclass
 class SchedulerReportPrinter:
-    """Print each report on one line, as text or JSON. A warning that equals the last one is not repeated."""
+    """A ``SchedulerReporter`` that prints each report on one line, as text or JSON, and opens the backends.
+
+    A warning that equals the last one is not repeated.
+    """
 
     context: CommandContext
     _warned: str = ""
 
     def open_backend(self, progress: Progress) -> Any:
-        """Return the company, newly opened."""
+        """Return a newly opened backend of the home."""
         from popug_cli.app import LocalBackend
 
         return LocalBackend(self.context.home, warn=self._warn, progress=progress)
 
     def open_interruptible_backend(self, progress: Progress) -> Any:
-        """Return the company, newly opened; ``progress`` may also end a wait for the write lock."""
+        """Return a newly opened backend. It also calls ``progress`` while it waits for the write lock.
+
+        The scheduler can thus end the wait by an exception.
+        """
         from popug_cli.app import LocalBackend
 
         def while_waiting() -> None:
@@ -131,7 +137,7 @@ class SchedulerReportPrinter:
         self._write_line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next_text(schedule)))
 
     def ran(self, run: ScheduledRunResult) -> None:
-        """Print the result of a run."""
+        """Print the result of a scheduled run."""
         self._write_line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run_sentence(run))
 
     def ran_hooks(self, run: HookRunResult) -> None:

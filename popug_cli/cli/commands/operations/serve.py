@@ -58,7 +58,7 @@ def serve(
         bool, typer.Option("--behind-proxy", help="A proxy in front does TLS, so any address is allowed.")
     ] = False,
     scheduler: Annotated[
-        bool, typer.Option("--scheduler", help="Also close each day, send mail and retry events.")
+        bool, typer.Option("--scheduler", help="Also run the scheduler: close each day, send mail, retry events.")
     ] = False,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
@@ -101,7 +101,7 @@ def install(
 
 @dataclass
 class ServerReportPrinter:
-    """Print what the server reports, as text or JSON."""
+    """A ``ServerReporter`` that prints the addresses as text or JSON, and problems as text."""
 
     context: CommandContext
 
@@ -120,7 +120,7 @@ class ServerReportPrinter:
         self.context.printer.err.flush()
 
     def fault(self, error: Exception) -> None:
-        """Print an internal error, or an error in stored data."""
+        """Print an internal error or an error in stored data; with ``POPUG_TRACEBACK`` its traceback."""
         if os.environ.get("POPUG_TRACEBACK"):
             from traceback import format_exception
 
@@ -130,12 +130,12 @@ class ServerReportPrinter:
 
 
 def _exit_now(number: int, frame: object) -> None:
-    """Exit at once: the server does not listen yet, and the database is consistent."""
+    """Exit at once, until ``server/run.py`` handles signals: the server does not listen yet."""
     os._exit(0)
 
 
 def _background_work(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
-    """Return what else runs in the server's process: hooks and, if ``scheduler``, the scheduler."""
+    """Return a context manager that runs hooks and, if ``scheduler``, the scheduler in the server's process."""
     from popug_cli.cli.commands.operations.hooks import HookReportPrinter
     from popug_cli.daemon import hook_loop
 
@@ -162,7 +162,10 @@ def _background_work(context: CommandContext, *, scheduler: bool) -> "Background
 def _socket_outside_home(
     context: CommandContext, path: Path | None, group: str | None
 ) -> tuple[Path | None, str | None]:
-    """Return the socket outside the home and its group; raises ``usage`` for a path in the home."""
+    """Return the socket outside the home and its group, or twice None for the home's own socket.
+
+    Raises ``usage`` for another path in the home, and for a group without a path.
+    """
     if path is None:
         if group is not None:
             raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
@@ -191,7 +194,10 @@ def _parse_address(text: str) -> tuple[str, int]:
 def _check_tls_files(
     certificate: Path | None, key: Path | None, address: tuple[str, int] | None
 ) -> tuple[Path, Path] | None:
-    """Return certificate and key; raises ``usage`` if one is missing or TLS cannot use them."""
+    """Return certificate and key, or None without both.
+
+    Raises ``usage`` if one of them or the address is missing, or if TLS cannot use them.
+    """
     if certificate is None and key is None:
         return None
     if certificate is None or key is None or address is None:
@@ -211,7 +217,7 @@ def _check_tls_files(
 
 
 def _allowed_hosts(address: tuple[str, int] | None, *, is_encrypted: bool) -> frozenset[str]:
-    """Return the host names that requests may use, or none if all may be used.
+    """Return the host names that requests may use; an empty set allows all.
 
     Raises ``usage`` for an address where tokens would be sent unencrypted.
     """

@@ -1,4 +1,4 @@
-"""Commands: init, login, logout, whoami and recover."""
+"""Commands that found a company, begin and end a login, and recover an admin."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -147,7 +147,10 @@ def recover(
 
 @contextmanager
 def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Callable[[Session], None]]:
-    """Reserve disk space for the session token. If storing it fails anyway, revoke the token."""
+    """Reserve disk space for a session token and yield the function that stores it.
+
+    If storing fails anyway, revoke the token and raise ``in_doubt``.
+    """
     unsaved_sessions: list[Session] = []
     try:
         with session_file.reserve(company) as save_token:
@@ -173,7 +176,7 @@ def _login_not_saved(context: CommandContext, session: Session, error: Unavailab
 
 @contextmanager
 def _after_founding(admin: User) -> Iterator[None]:
-    """Add to each error that the company was created nevertheless."""
+    """Turn ``Unavailable`` into ``in_doubt``, which says that the company was created nevertheless."""
     try:
         yield
     except Unavailable as error:
@@ -186,7 +189,7 @@ def _login_hint(user: User) -> str:
 
 
 def _drop_token(context: CommandContext) -> None:
-    """Remove the stored token of an ended login. If that fails, only warn: the token is not valid any more."""
+    """Remove the stored token of an ended login. If the file cannot be written, only warn: the token has ended."""
     try:
         session_file.forget(context.backends.session_key)
     except Unavailable as error:

@@ -23,9 +23,10 @@ INTRODUCTION = (
 def ask_first_admin(
     context: CommandContext, username: str | None, email: str | None, time_zone: str | None, *, from_stdin: bool
 ) -> tuple[RegisterFirstAdmin, str]:
-    """Return the first admin and the company's time zone, from the options or from prompts.
+    """Return the message that registers the first admin, and the company's time zone.
 
-    Raises ``usage`` if a value is missing and there is no terminal.
+    Values come from options; at a terminal, missing ones are prompted for until they are valid. Raises ``usage`` if a
+    value is missing and there is no terminal, ``password_mismatch`` if two passwords differ.
     """
     is_interactive = is_terminal() and not from_stdin and (username is None or email is None)
     if not is_interactive:

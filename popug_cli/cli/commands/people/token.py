@@ -60,7 +60,7 @@ def issue(
 
 @command(token, "list")
 def list_(context: CommandContext) -> None:
-    """List the tokens that have not expired, including sessions."""
+    """List the tokens that have not expired, including sessions and revoked tokens."""
     tokens = context.backends.perform(ListTokens()).tokens
     rows = [_row(context, token) for token in tokens]
     context.screen.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="There are no unexpired tokens.")])

@@ -95,7 +95,7 @@ def import_(
 def set_role(
     context: CommandContext, name: NameArgument, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]
 ) -> None:
-    """Change a user's role; this ends the user's logins and revokes their tokens."""
+    """Change a user's role; this ends the user's logins and revokes their machine tokens."""
     user = context.backends.perform(SetRole(username=name, role=role))
     context.screen.show(user, lambda: [f"{user.username} now has the role {user.role}.", _login_hint(user)])
 
@@ -111,7 +111,7 @@ def set_email(
 
 @command(user, "deactivate")
 def deactivate(context: CommandContext, name: NameArgument) -> None:
-    """Deactivate a user: open tasks are reassigned, logins end, tokens are revoked."""
+    """Deactivate a user: open tasks are reassigned, logins end, machine tokens are revoked."""
     user = context.backends.perform(DeactivateUser(username=name))
     context.screen.show(user, lambda: [f"{user.username} is deactivated; a positive balance is still paid out."])
 
@@ -129,7 +129,7 @@ def passwd(
     name: Annotated[str | None, typer.Argument(help="The user whose password is set; by default you.")] = None,
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Set your own password or, as an admin, another user's; this ends that user's logins."""
+    """Set your own password or, as an admin, another user's; this ends that user's logins, but no machine token."""
     if not password_stdin:
         context.backends.perform(WhoAmI())
     password = read_password(context, from_stdin=password_stdin, is_new=True)

@@ -37,7 +37,10 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "dashboard")
 def dashboard(context: CommandContext) -> None:
-    """Show tasks, money and analytics live, in full screen; press q to quit. Without a terminal, show them once."""
+    """Show tasks, money and analytics live, in full screen; press q to quit.
+
+    Without a terminal, or with --plain or --json, show them once.
+    """
     user = context.backends.perform(WhoAmI())
     if context.as_json or not _is_live(context.printer):
         _show_once(context, user)
@@ -55,13 +58,13 @@ def dashboard(context: CommandContext) -> None:
 
 
 def _is_live(printer: Printer) -> bool:
-    """Return whether all standard streams are a terminal that can draw, and the output is not plain."""
+    """Return whether all standard streams are terminals that can draw, and the output is not plain."""
     is_terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     return is_terminal and not printer.plain and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
 
 
 def _dashboard_company(context: CommandContext, user: User) -> "Company":
-    """Return the company for the dashboard. It shows warnings itself, so they go to a buffer and are not printed."""
+    """Return the company for the dashboard, which shows warnings itself; a buffer collects them for it."""
     from popug_cli.dashboard.worker import Company
 
     buffer = io.StringIO()
@@ -75,13 +78,16 @@ def _dashboard_company(context: CommandContext, user: User) -> "Company":
 
 @dataclass
 class ReconnectingBackend:
-    """Perform messages while servers start and stop and backups are restored."""
+    """Performs messages, in spite of servers that start or stop and backups that are restored."""
 
     context: CommandContext
     database_id: tuple[int, int] | None = None
 
     def __call__(self, message: Message[Answer], /) -> Answer:
-        """Perform a message; raises a ``PopugError`` if it is refused."""
+        """Perform a message; raises a ``PopugError`` if it is refused.
+
+        After ``Unavailable``, the next message looks for a server again.
+        """
         if self.context.backends.remote is None:
             self._reopen_if_replaced()
         try:
@@ -106,7 +112,7 @@ def _drain_warnings(buffer: io.StringIO) -> list[str]:
 
 
 def _show_once(context: CommandContext, user: User) -> None:
-    """Show the views one after the other, as text or as one JSON document."""
+    """Show the views that the user's role may see, one after the other as text, or as one JSON document."""
     if context.as_json:
         messages: dict[str, Message[Any]] = {
             "today": ShowToday(),

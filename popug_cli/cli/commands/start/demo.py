@@ -86,7 +86,7 @@ def _new_home(folder: Path) -> Home:
 
 @dataclass
 class Stage:
-    """The state of a demo: its home, the users' tokens and the screens shown so far."""
+    """The state of a demo: its home, the users' tokens and, with ``--json``, the answers so far."""
 
     home: Home
     context: CommandContext
@@ -106,7 +106,7 @@ class Stage:
             self.context.printer.blocks(["", Heading(sentence)])
 
     def run(self, username: str, line: str) -> None:
-        """Run one command line as a user and show its screen."""
+        """Run one command line as a user and show its screen or its error; with ``--json``, record the answer."""
         printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.context.as_json else self.context.printer
         if not self.context.as_json:
             printer.blocks(["", Hint(f"{username} $ popug {line}")])
@@ -133,7 +133,7 @@ class Stage:
             self.tokens[name] = issued.token
 
     def end(self) -> None:
-        """Show where the company is and what to try next."""
+        """Show the home of the company and commands to try next; with ``--json``, print all recorded answers."""
         self.context.screen.show(
             {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
             lambda: [

@@ -45,7 +45,7 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "man")
 def man(context: CommandContext) -> None:
-    """Show the manual page, as `man popug` does; without a terminal, print its source."""
+    """Show the manual page, as `man popug` does; with --plain print its text, without a terminal its source."""
     if context.as_json:
         context.printer.document({"page": PAGE.read_text(encoding="utf-8")})
     elif context.printer.plain:

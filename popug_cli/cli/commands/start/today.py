@@ -48,7 +48,10 @@ def today(
 
 
 def show_day(context: CommandContext, *, since: str | None = None, peek: bool = False) -> None:
-    """Show the day of the user who is logged in. Unless ``peek``, remember the last event shown."""
+    """Show the day of the user who is logged in, with what happened since ``since`` or the last look.
+
+    Unless ``peek``, remember the last event shown.
+    """
     last_seen = LastSeen(context.backends.session_key, context.backends.token or "")
     after, instant = (None, start_of(context, since)) if since is not None else last_seen.last() or (None, None)
     day = context.backends.perform(ShowToday(after=after, since=instant))

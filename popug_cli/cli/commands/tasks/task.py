@@ -21,7 +21,7 @@ task = typer.Typer(help="Create, complete and show a task.", no_args_is_help=Tru
 
 
 def _parse_number(typed: str) -> int:
-    """Parse a task's number, with or without the # that popug shows before it."""
+    """Parse a task's number, with or without the # that popug shows before it; raise ``BadParameter``."""
     digits = typed.strip().removeprefix("#")
     if not re.fullmatch(r"[+-]?[0-9]{1,20}", digits):
         raise typer.BadParameter(f"{typed!r} is not a task number; write 42 or '#42'.")
@@ -65,7 +65,7 @@ def show(context: CommandContext, number: NumberArgument) -> None:
 
 
 def price_text(cents: int | None) -> str:
-    """Return a fee or a reward as text."""
+    """Return a fee or a reward as text; a task that is not priced yet has none."""
     return "not yet" if cents is None else format_cents(cents)
 
 
@@ -129,7 +129,7 @@ def _shuffle_result(line: "HistoryLine") -> str:
 
 
 def _entry_table(context: CommandContext, entries: "list[Entry]") -> Table:
-    """Return the entries as a table. Show the time of recording if it is not the minute in which the entry occurred."""
+    """Return the entries as a table, with the times of recording if one of them is not the minute of the entry."""
     times = [
         (context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at))
         for entry in entries

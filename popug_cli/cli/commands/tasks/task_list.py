@@ -52,7 +52,7 @@ def list_(
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Show at most N.")] = None,
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Skip the first N.")] = 0,
 ) -> None:
-    """List tasks by number; by default your own open tasks."""
+    """List tasks; by default your own open tasks, by number."""
     all_assignees = all_users or creator is not None or jira is not None
     message = ListTasks(
         status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
@@ -74,7 +74,7 @@ def list_(
 def task_table(
     context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", for_one_user: bool = False
 ) -> Table:
-    """Return a table of tasks. A narrow terminal drops other columns before number, title and prices.
+    """Return a table of tasks. A narrow terminal drops other columns, but not number, title and prices.
 
     ``for_one_user`` leaves out the status and the assignee.
     """
@@ -119,7 +119,7 @@ def _list_blocks(context: CommandContext, page: TaskPage, message: ListTasks) ->
 
 
 def _assignee_filter(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
-    """Return the username whose tasks are listed, or None for all users."""
+    """Return the username whose tasks are listed, or None for all users; raises ``usage`` for a contradiction."""
     if assignee is not None and mine:
         raise InvalidInput("usage", "--mine and --assignee contradict each other.", hint="Give one of them.")
     if assignee is not None or (all_users and not mine):

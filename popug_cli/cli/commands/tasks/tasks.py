@@ -13,6 +13,7 @@ from popug_cli.cli.input.json_lines import json_lines
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -26,7 +27,6 @@ from popug_cli.messages.tasks import (
     VerifyShuffle,
 )
 
-INTEGRITY_FAILED_STATUS = 7
 MAX_TASKS_PER_CHUNK = 2_000
 
 tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
@@ -73,7 +73,7 @@ def verify(
     check = context.backends.perform(VerifyShuffle(shuffle_id=shuffle_id))
     context.screen.show(check, lambda: _check_blocks(check))
     if check.different:
-        raise typer.Exit(INTEGRITY_FAILED_STATUS)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(tasks, "fairness")
