@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import Settings
+from popug_cli.mail.domains import hello_name
 from popug_cli.mail.mime import RenderedMail
-from popug_cli.mail.rules import one_line
+from popug_cli.mail.rules import Blame, blame_of, one_line
 from popug_cli.platform.files import OWNER_ONLY_FILE, make_directory
 from popug_cli.storage.errors import environment_error
 
@@ -34,6 +35,8 @@ class Verdict(Enum):
     ACCEPTED = "accepted"
     DEFERRED = "rejected for now"
     REJECTED = "rejected permanently"
+    REFUSED = "rejected permanently because of the sender's set-up"
+    UNCLEAR = "rejected permanently for a reason that may be the receiver's or the set-up's"
     DISCONNECTED = "the connection broke, and it is unknown whether the mail was accepted"
     UNAVAILABLE = "there is no connection, or the server accepts none of our mail"
 
@@ -45,6 +48,7 @@ class DeliveryResult(NamedTuple):
     error: str = ""
 
 
+VERDICT_OF = {Blame.RECEIVER: Verdict.REJECTED, Blame.SETUP: Verdict.REFUSED, Blame.UNCLEAR: Verdict.UNCLEAR}
 ACCEPTED = DeliveryResult(Verdict.ACCEPTED)
 
 
@@ -192,17 +196,18 @@ class Smtp:
         from popug_cli.mail.smtp_client import Client, TlsClient
 
         host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
-        security, local_name = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
+        security = self._settings.text("mail.smtp_tls")
         if not host:
             raise OSError("mail.smtp_host is empty")
         password = self._password()
         if security == "tls":
             trust = self._trust()
-            client: Client = TlsClient(host, port, local_name, timeout=self.step_seconds, context=trust)
+            client: Client = TlsClient(host, port, "", timeout=self.step_seconds, context=trust)
         else:
-            client = Client(host, port, local_name, timeout=self.step_seconds)
+            client = Client(host, port, "", timeout=self.step_seconds)
         self._client = client
         try:
+            client.local_hostname = self._hello_name(client)
             if security == "starttls":
                 client.starttls(context=self._trust())
             if password is not None:
@@ -211,6 +216,14 @@ class Smtp:
             self._drop()
             raise
         return client
+
+    def _hello_name(self, client: "smtplib.SMTP") -> str:
+        assert client.sock is not None
+        configured, address = self._settings.text("mail.smtp_hello_name"), client.sock.getsockname()[0]
+        try:
+            return hello_name(configured, socket.gethostname(), address)
+        except ValueError as error:
+            raise OSError(f"{error}, the mail.smtp_hello_name") from error
 
     def _trust(self) -> "ssl.SSLContext":
         """Return a TLS context that always checks certificate and host name.
@@ -289,7 +302,7 @@ def _sender_rejection(code: int, reason: bytes) -> Verdict:
 
 
 def _rejected(
-    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict = Verdict.REJECTED
+    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict | None = None
 ) -> DeliveryResult:
     """Return the result of a rejection: 4xx is temporary, 5xx is permanent.
 
@@ -303,7 +316,8 @@ def _rejected(
     except OSError:
         client.close()
     if code >= 500:
-        return DeliveryResult(permanent, _reply_text(code, reason))
+        reply = _reply_text(code, reason)
+        return DeliveryResult(permanent or VERDICT_OF[blame_of(reply)], reply)
     return DeliveryResult(Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED, _reply_text(code, reason))
 
 

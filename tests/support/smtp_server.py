@@ -22,6 +22,8 @@ class Mood:
     to_sender: list[str] = field(default_factory=list)
     to_receiver: dict[str, str] = field(default_factory=dict)
     to_mail: list[str] = field(default_factory=list)
+    to_hello: str = ""
+    to_all_receivers: str = "250 ok"
     password: str = ""
 
 
@@ -35,6 +37,8 @@ class Post:
     logins: int = 0
     taken: list[EmailMessage] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)
+    hellos: list[str] = field(default_factory=list)
+    asked: int = 0
 
     @property
     def message_ids(self) -> list[str]:
@@ -87,7 +91,10 @@ class _Talk:
 
     def _answer(self, word: str, argument: str) -> bool:
         mood = self._post.mood
-        if word == "EHLO":
+        if word in {"EHLO", "HELO"} and mood.to_hello:
+            self._say(mood.to_hello)
+        elif word == "EHLO":
+            self._post.hellos.append(argument)
             self._say("250-here")
             self._say("250 AUTH PLAIN")
         elif word == "AUTH":
@@ -98,7 +105,8 @@ class _Talk:
             self._say(mood.to_sender.pop(0) if mood.to_sender else "250 ok")
         elif word == "RCPT":
             self._receiver = argument.partition("<")[2].partition(">")[0]
-            self._say(mood.to_receiver.get(self._receiver, "250 ok"))
+            self._post.asked += 1
+            self._say(mood.to_receiver.get(self._receiver, mood.to_all_receivers))
         elif word == "DATA":
             return self._data()
         else:

@@ -227,7 +227,8 @@ def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
     elif dry_run:
         yield f"Nothing was changed; {_count(report.mail.queued, 'mail')} would be queued."
     else:
-        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent."
+        failed = f", {report.mail.failed} rejected permanently" if report.mail.failed else ""
+        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent{failed}."
     if report.set_aside:
         yield from _parked_events(report)
 

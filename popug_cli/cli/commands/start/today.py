@@ -61,6 +61,9 @@ def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterato
     in_red = ", in the red" if day.balance_cents < 0 else ""
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
     yield (f"Balance {format_cents(day.balance_cents)}{in_red}; earned today {format_cents(day.earned_today_cents)}.")
+    if day.mail_failed:
+        mails = "1 mail was" if day.mail_failed == 1 else f"{day.mail_failed} mails were"
+        yield f"{mails} rejected permanently."
     yield ""
     yield Heading("Your open tasks, most expensive first")
     yield table(context, day.tasks, of_one_person=True, footer=_totals(day), empty="You have no open tasks.")
