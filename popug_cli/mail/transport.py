@@ -42,10 +42,11 @@ class Verdict(Enum):
 
 
 class DeliveryResult(NamedTuple):
-    """A verdict, and the reason unless it is ``ACCEPTED``."""
+    """A verdict, and the reason unless it is ``ACCEPTED``; `has_hung_up` if the server closed before the content."""
 
     verdict: Verdict
     error: str = ""
+    has_hung_up: bool = False
 
 
 VERDICT_OF = {Blame.RECEIVER: Verdict.REJECTED, Blame.SETUP: Verdict.REFUSED, Blame.UNCLEAR: Verdict.UNCLEAR}
@@ -170,7 +171,19 @@ class Smtp:
     def send(
         self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
     ) -> DeliveryResult:
-        """Send one mail. The server accepts it only after the dot that ends its content."""
+        """Send one mail. The server accepts it only after the dot that ends its content.
+
+        A server may close a connection between two mails (RFC 5321, 3.8). The mail is then sent over a new one.
+        """
+        is_reused = self._client is not None
+        outcome = self._send(mail, start_marking, finish_marking, prepare_next)
+        if is_reused and outcome.has_hung_up:
+            outcome = self._send(mail, start_marking, finish_marking, prepare_next)
+        return outcome
+
+    def _send(
+        self, mail: RenderedMail, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
+    ) -> DeliveryResult:
         if self._client is None:
             start_marking()
             finish_marking()
@@ -180,7 +193,8 @@ class Smtp:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return DeliveryResult(Verdict.UNAVAILABLE, one_line(f"{where}: {_connection_error(error)}"))
         try:
-            outcome = _envelope(client, mail, start_marking) or _data(client, mail, finish_marking, prepare_next)
+            refused = _envelope(client, mail, start_marking)
+            outcome = refused or _data(client, mail, finish_marking, prepare_next)._replace(has_hung_up=False)
         except BaseException:
             self._drop()
             raise
@@ -315,14 +329,18 @@ def _rejected(
             client.rset()
     except OSError:
         client.close()
+    reply = _reply_text(code, reason)
     if code >= 500:
-        reply = _reply_text(code, reason)
         return DeliveryResult(permanent or VERDICT_OF[blame_of(reply)], reply)
-    return DeliveryResult(Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED, _reply_text(code, reason))
+    verdict = Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED
+    return DeliveryResult(verdict, reply, has_hung_up=code == CLOSING)
 
 
 def _disconnected(error: OSError) -> DeliveryResult:
-    return DeliveryResult(Verdict.DISCONNECTED, one_line(str(error) or type(error).__name__))
+    """Return the result of a broken connection. `smtplib` wraps a time-out, which is not the server's hanging up."""
+    is_timeout = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+    reason = one_line(str(error) or type(error).__name__)
+    return DeliveryResult(Verdict.DISCONNECTED, reason, has_hung_up=not is_timeout)
 
 
 def _reply_text(code: int, reason: bytes | str) -> str:
