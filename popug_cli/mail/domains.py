@@ -18,6 +18,19 @@ def ascii_domain(domain: str) -> str:
     return idna.encode(domain, uts46=True).decode("ascii")
 
 
+def ascii_address(address: str) -> str:
+    """Return a bare address with its domain in ASCII. Raise ``ValueError`` if it has no such form.
+
+    A local part that is not ASCII needs SMTPUTF8 (RFC 6531), which not every server has.
+    """
+    if address.isascii():
+        return address
+    local_part, at, domain = address.rpartition("@")
+    if not local_part.isascii():
+        raise ValueError(f"{address!r} is not ASCII before the @, so not every server accepts it")
+    return f"{local_part}{at}{ascii_domain(domain)}"
+
+
 def hello_name(configured: str, host_name: str, local_address: str) -> str:
     """Return the name in EHLO: the configured one, else a host name with a dot, else an address literal.
 

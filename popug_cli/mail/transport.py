@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import Settings
-from popug_cli.mail.domains import hello_name
+from popug_cli.mail.domains import ascii_domain, hello_name
 from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.rules import Blame, blame_of, one_line
 from popug_cli.platform.files import OWNER_ONLY_FILE, make_directory
@@ -189,12 +189,15 @@ class Smtp:
             finish_marking()
         try:
             client = self._client or self._connect()
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return DeliveryResult(Verdict.UNAVAILABLE, one_line(f"{where}: {_connection_error(error)}"))
         try:
             refused = _envelope(client, mail, start_marking)
             outcome = refused or _data(client, mail, finish_marking, prepare_next)._replace(has_hung_up=False)
+        except UnicodeError as error:
+            self._drop()
+            return DeliveryResult(Verdict.UNCLEAR, one_line(str(error)))
         except BaseException:
             self._drop()
             raise
@@ -209,7 +212,7 @@ class Smtp:
     def _connect(self) -> "smtplib.SMTP":
         from popug_cli.mail.smtp_client import Client, TlsClient
 
-        host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
+        host, port = ascii_domain(self._settings.text("mail.smtp_host")), self._settings.number("mail.smtp_port")
         security = self._settings.text("mail.smtp_tls")
         if not host:
             raise OSError("mail.smtp_host is empty")
@@ -250,13 +253,16 @@ class Smtp:
         if file := self._settings.text("mail.smtp_ca_file"):
             try:
                 trust.load_verify_locations(Path(file).expanduser())
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(f"no certificate can be read from {file}, the mail.smtp_ca_file") from error
         return trust
 
     def _password(self) -> str | None:
-        if not self._settings.text("mail.smtp_username"):
+        username = self._settings.text("mail.smtp_username")
+        if not username:
             return None
+        if not username.isascii():
+            raise OSError("mail.smtp_username is not ASCII")
         file = self._settings.text("mail.smtp_password_file")
         if not file:
             return ""
@@ -347,7 +353,7 @@ def _reply_text(code: int, reason: bytes | str) -> str:
     return one_line(f"{code} {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}")
 
 
-def _connection_error(error: OSError | UnicodeError) -> str:
+def _connection_error(error: OSError | ValueError) -> str:
     """Describe why connecting failed."""
     import smtplib
     import ssl
@@ -360,6 +366,8 @@ def _connection_error(error: OSError | UnicodeError) -> str:
         return "there is no host with that name"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
+    if not isinstance(error, OSError):
+        return str(error) or type(error).__name__
     return (error.strerror if error.errno else str(error)) or str(error) or type(error).__name__
 
 

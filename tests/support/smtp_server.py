@@ -42,6 +42,7 @@ class Post:
     taken: list[EmailMessage] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)
     hellos: list[str] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
     asked: int = 0
 
     @property
@@ -112,6 +113,7 @@ class _Talk:
             self._post.logins += good
             self._say("235 welcome" if good else "535 who are you")
         elif word == "MAIL":
+            self._post.senders.append(argument.partition("<")[2].partition(">")[0])
             self._say(mood.to_sender.pop(0) if mood.to_sender else "250 ok")
         elif word == "RCPT":
             self._receiver = argument.partition("<")[2].partition(">")[0]
