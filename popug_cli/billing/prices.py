@@ -39,11 +39,13 @@ def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[st
             first_events.setdefault(event.data.task_id, event)
         if isinstance(event.data, TaskCreated):
             created_tasks[event.data.task_id] = event.data
-    known = prices_of(first_events, context)
-    drawn = {task_id: _draw(task_id, event, context) for task_id, event in first_events.items() if task_id not in known}
-    prices = known | drawn
+    prices = prices_of(first_events, context)
+    new_prices = {
+        task_id: _draw(task_id, event, context) for task_id, event in first_events.items() if task_id not in prices
+    }
+    prices |= new_prices
     _store(
-        {task_id: prices[task_id] for task_id in first_events if task_id in drawn or task_id in created_tasks},
+        {task_id: prices[task_id] for task_id in first_events if task_id in new_prices or task_id in created_tasks},
         created_tasks,
         context,
     )

@@ -29,7 +29,7 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
     queue_summaries(backend, principal)
     if message.send_mail:
         run = send_due(backend, principal)
-        mail = MailCount(run.sent, run.queued)
+        mail = MailCount(run.sent, run.queued, run.failed)
     else:
         mail = MailCount(0, count_unsent(backend, principal))
     with backend.runtime.reading(principal) as context:
@@ -45,7 +45,7 @@ def _asked_day(message: CloseDay, context: Context) -> date:
             raise rules.nonexistent_day(message.day, calendar.time_zone)
     up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
     if not message.dry_run:
-        rules.check_days_at_once(len(days.open_days(up_to, context)), confirmed=message.confirmed)
+        rules.require_confirmation(len(days.open_days(up_to, context)), confirmed=message.confirmed)
     return up_to
 
 

@@ -10,7 +10,7 @@ from popug_cli.app.workflows.close_day import close_day
 from popug_cli.app.workflows.send_mail import send_due
 from popug_cli.app.workflows.summaries import queue_summaries
 from popug_cli.billing import days
-from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import list_parked_events
 from popug_cli.kernel.calendar import Calendar
@@ -71,7 +71,7 @@ def _schedule(context: Context, at_minute: int, *, confirmed: bool) -> Schedule:
         closes=first,
         closes_at=_closing_time(first, context, at_minute) if first else None,
         overdue_days=overdue,
-        needs_yes=overdue > DAYS_AT_ONCE and not confirmed,
+        needs_yes=overdue > MAX_UNCONFIRMED_DAYS and not confirmed,
         mail_queued=outbox.count_unsent(context)[0],
     )
 
