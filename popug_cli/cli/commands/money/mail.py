@@ -79,7 +79,7 @@ def retry(
         raise InvalidInput("usage", "Name one mail, or give --all.", hint="Run `popug mail list` for the ids.")
     if mail_id is None:
         answer = context.backends.perform(RetryAllMails())
-        context.screen.show(answer, lambda: [f"{_mails(answer.requeued)} queued again."])
+        context.screen.show(answer, lambda: [f"{_count_with_verb(answer.requeued)} queued again."])
         return
     mail = context.backends.perform(RetryMail(mail_id=mail_id))
     context.screen.show(
