@@ -162,8 +162,8 @@ class LocalBackend:
         result = self._coordinator.catch_up(work, force=include_not_due)
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
-        for fault in result.faults:
-            self.warn(f"What follows from this is not done yet: {fault.message} {fault.hint}")
+        for error in result.errors:
+            self.warn(f"What follows from this is not done yet: {error.message} {error.hint}")
         if not result.complete:
             self.warn("There is more to catch up with; the next command goes on with it.")
         return result

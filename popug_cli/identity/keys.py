@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.home import Home, replaced_until_error
+from popug_cli.kernel.home import Home, replace_restoring_on_error
 from popug_cli.kernel.randomness import RandomSource
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
 from popug_cli.platform.files import make_directory, replace_file
@@ -93,7 +93,7 @@ def _activated_until_error(home: Home, kid: str, content: bytes) -> Iterator[Non
     """Write the key and activate it. If the block fails, delete it again, unless it is still the active key."""
     try:
         replace_file(_key_file(home, kid), content)
-        with replaced_until_error(_active_key_file(home), kid.encode()):
+        with replace_restoring_on_error(_active_key_file(home), kid.encode()):
             yield
     except BaseException:
         with suppress(OSError):

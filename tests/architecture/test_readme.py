@@ -36,7 +36,8 @@ GLOSSARY_WORDS = {
     *("home", "company", "operator", "backend", "message", "event", "envelope", "subject (ordering key)", "log"),
     *("sequence", "link", "head", "cursor", "inbox", "parked", "dead letter", "stake", "draw", "seed", "candidates"),
     *("shuffle", "fee", "reward", "entry", "business date", "close", "segment", "payslip", "lease", "hook", "doctor"),
-    *("invariant", "read model", "replay", "upcaster"),
+    *("invariant", "read model", "replay", "upcaster", "assignable", "declaration", "management", "outbox", "price"),
+    "principal",
 }
 CODE_LINK = re.compile(r"\[`(?P<name>[\w.]+)`\]\((?P<file>[^)]+\.py)\)")
 

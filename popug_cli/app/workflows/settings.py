@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.kernel.home import replaced_until_error
+from popug_cli.kernel.home import replace_restoring_on_error
 from popug_cli.kernel.settings import SETTINGS, find_setting, load_settings
 from popug_cli.messages.base import Role, declarations
 from popug_cli.messages.company import (
@@ -38,19 +38,21 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
     """Write one setting to the file, keep the rest of the file, and publish ``setting_changed``."""
     import tomlkit
 
-    from popug_cli.mail.payslip import check_sender
+    from popug_cli.mail.payslip import check_hello_name, check_sender
 
     setting = find_setting(message.key)
     value = setting.parse(message.value)
     if setting.key == "mail.from":
         check_sender(str(value))
+    if setting.key == "mail.smtp_hello_name":
+        check_hello_name(str(value))
     file = backend.home.config
     with backend.runtime.writing(principal) as context:
         load_settings(file, {})
         document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
         table, _, name = message.key.partition(".")
         document.setdefault(table, tomlkit.table())[name] = value
-        context.on_rollback.enter_context(replaced_until_error(file, tomlkit.dumps(document).encode()))
+        context.on_rollback.enter_context(replace_restoring_on_error(file, tomlkit.dumps(document).encode()))
         context.events.publish(SettingChanged(key=message.key, value=value))
     return show_settings(backend, ShowSettings(), principal)
 
