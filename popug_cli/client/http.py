@@ -121,7 +121,7 @@ class Connection:
             return self._read_to_end()
         if not _is_number(length):
             raise ProtocolError("its length is not a number")
-        return self._read_exactly(_checked_size(int(length[:20])))
+        return self._read_exactly(_check_size(int(length[:20])))
 
     def lines(self, head: Head) -> Iterator[bytes]:
         """Yield the lines of an endless response, each as soon as it is complete."""
@@ -160,7 +160,7 @@ class Connection:
         total_bytes = 0
         while True:
             size = self._read_chunk_size()
-            total_bytes = 0 if is_endless else _checked_size(total_bytes + size)
+            total_bytes = 0 if is_endless else _check_size(total_bytes + size)
             if size == 0:
                 break
             yield self._read_exactly(size)
@@ -172,7 +172,7 @@ class Connection:
     def _read_chunk_size(self) -> int:
         size_text = self._read_line().partition(";")[0].strip()
         try:
-            return _checked_size(int(size_text[:20], 16) if size_text.isalnum() else -1)
+            return _check_size(int(size_text[:20], 16) if size_text.isalnum() else -1)
         except ValueError as error:
             raise ProtocolError("a chunk has no valid size") from error
 
@@ -197,7 +197,7 @@ class Connection:
         parts: list[bytes] = []
         for received in self._receive_until_end():
             parts.append(received)
-            _checked_size(self._received_byte_count)
+            _check_size(self._received_byte_count)
         return b"".join(parts)
 
     def _receive_until_end(self) -> Iterator[bytes]:
@@ -288,8 +288,8 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _checked_size(size: int) -> int:
-    """Return the size; raise ``ProtocolError`` if it is negative or too large to keep in memory."""
+def _check_size(size: int) -> int:
+    """Raise ``ProtocolError`` if a size is negative or over ``MAX_BODY_BYTES``, else return it."""
     if not 0 <= size <= MAX_BODY_BYTES:
         raise ProtocolError("it is too large" if size > 0 else "a length is not a number")
     return size

@@ -83,7 +83,7 @@ class RemoteBackend:
         self._is_waiting = False
         self._is_sent = False
         self._time_zone = ""
-        self._date, self._read_at = "", 0.0
+        self._date_field, self._date_received_at = "", 0.0
 
     @property
     def calendar(self) -> "Calendar":
@@ -106,10 +106,10 @@ class RemoteBackend:
 
         from popug_cli.client.http_date import CLOCK_TOLERANCE, instant_of
 
-        if not self._date:
+        if not self._date_field:
             self._fetch_server_info()
         try:
-            server_time = instant_of(self._date, later_seconds=monotonic() - self._read_at)
+            server_time = instant_of(self._date_field, later_seconds=monotonic() - self._date_received_at)
         except ValueError as error:
             raise self._errors.malformed("it has no valid date") from error
         local_time = datetime.now(UTC)
@@ -211,6 +211,7 @@ class RemoteBackend:
             connection.close()
 
     def _send_and_receive(self, connection: Connection, request: HttpRequest) -> tuple[Head, bytes]:
+        """Send the request once, and return the response if it is one of a popug server of this release."""
         self._is_sent = True
         connection.send(request.method, request.target, request.fields, request.body)
         try:
@@ -240,7 +241,7 @@ class RemoteBackend:
 
     def _read_response_headers(self, head: Head) -> None:
         self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
-        self._date, self._read_at = head.fields.get("date", ""), monotonic()
+        self._date_field, self._date_received_at = head.fields.get("date", ""), monotonic()
         try:
             warnings = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
         except msgspec.MsgspecError:
@@ -269,6 +270,7 @@ class RemoteBackend:
         return on_idle
 
     def _stop_waiting(self) -> None:
+        """Report the end of the wait, if it was reported as progress."""
         if self._is_waiting:
             self._is_waiting = False
             self._progress(WAITING, 1, 1)

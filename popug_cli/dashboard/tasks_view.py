@@ -100,13 +100,13 @@ class TasksView(Vertical):
 
     def _summary(self, task_page: TaskPage) -> str:
         owner = "All" if self.shows_all_users else "My"
-        kind = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
+        status_text = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
         if not task_page.total:
-            return f"{owner} {kind}: none."
+            return f"{owner} {status_text}: none."
         first = self.page * PAGE_TASKS + 1
         page_range = f"{first:,}-{first + len(task_page.tasks) - 1:,} of " if task_page.total > PAGE_TASKS else ""
         sums = f"fees {format_cents(task_page.fees_cents)}, rewards {format_cents(task_page.rewards_cents)}"
-        return f"{owner} {kind}: {page_range}{task_page.total:,}; {sums} in all."
+        return f"{owner} {status_text}: {page_range}{task_page.total:,}; {sums} in all."
 
     def _rows(self) -> Rows:
         status_column = ["status"] if self.status is StatusFilter.ALL else []

@@ -16,7 +16,7 @@ SAMPLE_ID = "00000000-0000-7000-8000-000000000000"
 def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
     """Return an envelope whose made-up data fits the schema of the event type."""
     event_class = EVENTS[event_type]
-    data = _value(inspect.type_info(event_class), "data", now)
+    data = _sample_value(inspect.type_info(event_class), "data", now)
     return {
         "specversion": "1.0",
         "id": SAMPLE_ID,
@@ -33,20 +33,22 @@ def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
     }
 
 
-def _value(kind: Any, name: str, now: datetime) -> Any:
+def _sample_value(field_type: Any, name: str, now: datetime) -> Any:
     """Return a value that fits the type, or None for an unknown type."""
     text = SAMPLE_ID if name.endswith("_id") else f"sample {name}"
-    makers: dict[type[inspect.Type], Callable[[], Any]] = {
-        inspect.StructType: lambda: {field.encode_name: _value(field.type, field.name, now) for field in kind.fields},
-        inspect.UnionType: lambda: _value(kind.types[0], name, now),
-        inspect.ListType: lambda: [_value(kind.item_type, name, now)],
-        inspect.EnumType: lambda: next(iter(kind.cls)).value,
-        inspect.LiteralType: lambda: kind.values[0],
-        inspect.IntType: lambda: max(1, kind.ge or 0),
+    value_functions: dict[type[inspect.Type], Callable[[], Any]] = {
+        inspect.StructType: lambda: {
+            field.encode_name: _sample_value(field.type, field.name, now) for field in field_type.fields
+        },
+        inspect.UnionType: lambda: _sample_value(field_type.types[0], name, now),
+        inspect.ListType: lambda: [_sample_value(field_type.item_type, name, now)],
+        inspect.EnumType: lambda: next(iter(field_type.cls)).value,
+        inspect.LiteralType: lambda: field_type.values[0],
+        inspect.IntType: lambda: max(1, field_type.ge or 0),
         inspect.BoolType: lambda: True,
         inspect.DictType: dict,
         inspect.DateType: lambda: now.date().isoformat(),
         inspect.DateTimeType: lambda: to_rfc3339(now),
         inspect.StrType: lambda: text,
     }
-    return makers.get(type(kind), lambda: None)()
+    return value_functions.get(type(field_type), lambda: None)()

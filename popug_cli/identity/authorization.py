@@ -59,7 +59,7 @@ def _check_scope(principal: Principal, declaration: Declaration) -> None:
     if principal.scope is not None and principal.scope not in declaration.scopes:
         raise NotAllowed(
             "forbidden",
-            f"This token is good for {principal.scope} only, not for `popug {declaration.command_line}`.",
+            f"This token may be used for {principal.scope} only, not for `popug {declaration.command_line}`.",
             hint="Log in, or issue a token without that scope.",
             details={"command": declaration.command_line, "scope": principal.scope},
         )

@@ -24,7 +24,7 @@ class VerifiedToken(NamedTuple):
 
 
 class VerifiedTokenCache:
-    """Verified tokens of one company; safe to share between threads."""
+    """Verified tokens of one company; safe to share between threads. It is emptied when it has ``MAX_TOKENS``."""
 
     def __init__(self) -> None:
         self._verified: dict[str, VerifiedToken] = {}

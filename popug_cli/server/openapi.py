@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the declarations, so that it matches what msgspec validates."""
+"""The OpenAPI 3.1 document, generated from the declarations, so that it matches the validation by msgspec."""
 
 from collections.abc import Iterator
 from typing import Any

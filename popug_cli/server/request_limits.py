@@ -108,6 +108,7 @@ class RequestGuard:
                     await send_error(answer, http_errors.shutdown_in_doubt(), 503, closes_connection=True)
 
     async def _validate(self, scope: AsgiScope, receive: Receive, stack: AsyncExitStack) -> None:
+        """Check the headers, read the body, and put both into the state of `scope`; raise the error to answer."""
         headers = dict(scope["headers"])
         self._check_size(scope, headers)
         self._check_headers(scope, headers)
@@ -208,13 +209,13 @@ def _size(parts: list[bytes]) -> int:
 
 def bearer(headers: Mapping[bytes, bytes]) -> str | None:
     """Return the bearer token of a request, or None."""
-    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").strip().partition(" ")
-    return token.strip() if kind.lower() == "bearer" and token.strip() else None
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return kind == b"application/json" and headers.get(b"content-encoding", b"identity").lower() == b"identity"
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return media_type == b"application/json" and headers.get(b"content-encoding", b"identity").lower() == b"identity"
 
 
 def _host_name(host: str) -> str:

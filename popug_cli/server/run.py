@@ -45,7 +45,7 @@ BackgroundWork = Callable[[OpenForServer], AbstractContextManager[None]]
 
 
 class ServerReporter(Protocol):
-    """Receives what the server reports to the operator."""
+    """Receives the reports of the server, to print them for the operator."""
 
     def listening(self, urls: list[str]) -> None:
         """Report that the server accepts requests at `urls`."""

@@ -21,7 +21,10 @@ GROUP_SOCKET_MODE = 0o660
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket. `path` is its file, which is removed at the end; None if there is none to remove."""
+    """A listening socket.
+
+    `path` is its file, which is removed at the end, or None if there is none to remove. `inode` identifies that file.
+    """
 
     socket: socket.socket
     url: str
