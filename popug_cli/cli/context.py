@@ -98,10 +98,10 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
     The function of a group only passes the common options on if one of the group's commands follows.
     """
     own_parameters = [*inspect.signature(function).parameters.values()][1:]
-    hints = get_type_hints(function, include_extras=True)
+    type_hints = get_type_hints(function, include_extras=True)
 
     @wraps(function)
-    def run(
+    def run_with_context(
         *, context: typer.Context, home: Path | None, as_json: bool, plain: bool, server: str | None, **arguments: Any
     ) -> None:
         options: GlobalOptions = context.obj or GlobalOptions()
@@ -127,10 +127,10 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
         ),
     ]
     parameters = [
-        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        parameter.replace(annotation=type_hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
         for parameter in own_parameters
     ] + common
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del run.__wrapped__  # else Typer reads the annotations of the wrapped function
-    return run
+    run_with_context.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run_with_context.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del run_with_context.__wrapped__  # else Typer reads the annotations of the wrapped function
+    return run_with_context

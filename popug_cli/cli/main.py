@@ -24,7 +24,7 @@ NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no 
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
 
-    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raises
+    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raise
     ``Terminated`` after a terminating signal.
     """
     os.umask(0o077)

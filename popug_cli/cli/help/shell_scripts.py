@@ -35,14 +35,14 @@ ZSH_STARTUP_LINE = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
 
 
 def script(shell: str | None) -> str:
-    """Return the script of a shell, by default of the current one; raises ``usage`` for other shells."""
+    """Return the script of a shell, by default of the current one; raise ``usage`` for other shells."""
     return SCRIPTS[_supported_shell(shell)]
 
 
 def install(shell: str | None) -> str:
     """Install the script for a shell, by default the current one, and return a sentence that says so.
 
-    Raises ``usage`` for other shells, ``read_only`` for a file that cannot be written.
+    Raise ``usage`` for other shells, ``read_only`` for a file that cannot be written.
     """
     name = _supported_shell(shell)
     home = Path.home()

@@ -22,7 +22,7 @@ _DAYS_AGO = re.compile(r"([0-9]{1,5}) (day|week)s? ago")
 def parse_day(text: str, today: date) -> date:
     """Parse an ISO date, ``today``, ``yesterday``, ``3 days ago`` or the last ``monday``, which may be today.
 
-    Raises ``invalid_date``.
+    Raise ``invalid_date``.
     """
     words = " ".join(text.lower().split())
     if words in {"today", "yesterday"}:
@@ -35,7 +35,7 @@ def parse_day(text: str, today: date) -> date:
 
 
 def parse_date(text: str, *, accepted_words: str = "today, yesterday, monday or 3 days ago") -> date:
-    """Parse an ISO date; raises ``invalid_date``, whose hint names the words that the caller accepts instead."""
+    """Parse an ISO date; raise ``invalid_date``, whose hint names the words that the caller accepts instead."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -51,7 +51,7 @@ def parse_date(text: str, *, accepted_words: str = "today, yesterday, monday or 
 
 
 def parse_time(text: str) -> datetime:
-    """Parse an RFC 3339 instant; raises ``invalid_time``.
+    """Parse an RFC 3339 instant; raise ``invalid_time``.
 
     An instant near the ends of the calendar is moved to the nearest one that has a date in every time zone.
     """
@@ -67,12 +67,12 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_day_or_time(text: str, today: date) -> tuple[date | None, datetime | None]:
-    """Parse an instant if the text has a colon, else a date; return None for the other. Raises the errors of both."""
+    """Parse an instant if the text has a colon, else a date; return None for the other. Raise the errors of both."""
     return (None, parse_time(text)) if ":" in text else (parse_day(text, today), None)
 
 
 def start_of(context: CommandContext, text: str) -> datetime:
-    """Parse an instant, or return the first instant of a date; raises ``invalid_date`` or ``invalid_time``.
+    """Parse an instant, or return the first instant of a date; raise ``invalid_date`` or ``invalid_time``.
 
     Times such as ``09:30``, ``2026-03-02 09:30`` and ``2 hours ago`` are instants, too.
     """
@@ -80,7 +80,7 @@ def start_of(context: CommandContext, text: str) -> datetime:
 
 
 def end_of(context: CommandContext, text: str) -> datetime:
-    """Parse an instant as ``start_of`` does, or return the first instant after a date. Raises the same errors."""
+    """Parse an instant as ``start_of`` does, or return the first instant after a date. Raise the same errors."""
     return _first_instant(context, text, days_later=1)
 
 
@@ -91,7 +91,7 @@ def company_today(context: CommandContext) -> date:
 
 
 def day_option(context: CommandContext, text: str | None) -> date | None:
-    """Return the date of an option, or None if the option was not given; raises ``invalid_date``."""
+    """Return the date of an option, or None if the option was not given; raise ``invalid_date``."""
     return None if text is None else parse_day(text, company_today(context))
 
 

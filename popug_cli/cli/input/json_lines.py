@@ -63,7 +63,7 @@ class JsonLines(Collection[Line | None]):
 def json_lines(source: str, line_type: type[Line]) -> Iterator[JsonLines[Line]]:
     """Open a file of JSON lines of any size and check every line; ``-`` is stdin.
 
-    Raises ``unreadable_file``, ``invalid_line``, or ``disk_full`` if a pipe does not fit into a temporary file.
+    Raise ``unreadable_file``, ``invalid_line``, or ``disk_full`` if a pipe does not fit into a temporary file.
     """
     with ExitStack() as open_files:
         file: BinaryIO = sys.stdin.buffer if source == "-" else open_files.enter_context(_open(source))

@@ -15,7 +15,7 @@ FromStdin = typer.Option("--password-stdin", help="Read the password from the fi
 def read_password(context: CommandContext, *, from_stdin: bool, is_new: bool) -> str:
     """Return the first line of stdin or, without ``from_stdin``, a password typed at the terminal, twice if ``is_new``.
 
-    Raises ``usage`` without a terminal or if stdin is not UTF-8, and ``password_mismatch`` if the two differ.
+    Raise ``usage`` without a terminal or if stdin is not UTF-8, and ``password_mismatch`` if the two differ.
     """
     if from_stdin:
         return _read_first_line_of_stdin()
@@ -63,7 +63,7 @@ def _prompt_hidden(prompt: str) -> str:
 
 
 def _read_first_line_of_stdin() -> str:
-    """Return the first line of stdin, cut to ``MAX_LINE_BYTES``; raises ``usage`` if it is not UTF-8."""
+    """Return the first line of stdin, cut to ``MAX_LINE_BYTES``; raise ``usage`` if it is not UTF-8."""
     line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
     try:
         return line.decode().removesuffix("\n").removesuffix("\r")

@@ -74,7 +74,7 @@ class CronPlan:
     def write(self) -> None:
         """Write the line to the user's crontab. It replaces an earlier line of the same home; other lines are kept.
 
-        Raises ``no_crontab``.
+        Raise ``no_crontab``.
         """
         lines = _split_lines(_run_crontab("-l", allow_missing=True))
         positions = [position for position, pair in enumerate(pairwise(lines)) if self._is_installed_line(*pair)]
@@ -112,7 +112,7 @@ class SystemdPlan:
         return {"kind": "systemd", "written": written, "folder": str(self.folder), "files": self.files}
 
     def write(self) -> None:
-        """Write both files to the directory of the user's systemd units; raises ``read_only``."""
+        """Write both files to the directory of the user's systemd units; raise ``read_only``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():
@@ -126,7 +126,7 @@ class SystemdPlan:
 
 
 def cron_plan(schedule: CloseSchedule) -> CronPlan:
-    """Return a cron line that closes all days up to yesterday; raises ``usage`` for an unprintable path.
+    """Return a cron line that closes all days up to yesterday; raise ``usage`` for an unprintable path.
 
     If cron's time zone is not the company's, the line runs every hour and checks the company's time itself.
     """
@@ -179,7 +179,7 @@ def _token_command(schedule: CloseSchedule) -> str:
 
 
 def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
-    """Return a service that runs what is due, and a timer that catches up after the machine was off; raises ``usage``.
+    """Return a service that runs what is due, and a timer that catches up after the machine was off; raise ``usage``.
 
     The timer fires a second time some hours later, because on the night of a DST change its hour may not exist.
     """
@@ -207,7 +207,7 @@ def _clock_text(minute: int) -> str:
 
 
 def program_of(home: Home) -> list[str]:
-    """Return the command line that runs this program for this home; raises ``usage`` for unprintable characters."""
+    """Return the command line that runs this program for this home; raise ``usage`` for unprintable characters."""
     words = [*_program_words(), *_home_option(home)]
     if any(not character.isprintable() for word in words for character in word):
         raise InvalidInput(
@@ -234,7 +234,7 @@ def _program_words() -> list[str]:
 def quote_for_unit(word: str) -> str:
     """Quote a word for a unit file, where ``%`` and ``$`` have a meaning."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"' if escaped != word or any(c in word for c in " '\t;") else word
+    return f'"{escaped}"' if escaped != word or any(character in word for character in " '\t;") else word
 
 
 def _split_lines(table: bytes) -> list[bytes]:

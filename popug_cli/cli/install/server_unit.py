@@ -79,12 +79,14 @@ class ServePlan:
 def plan(home: Home, socket: Path, group: str) -> ServePlan:
     """Return the units for a home, run by its owner.
 
-    Raises ``usage`` for a relative socket path, a group name with other characters than letters, digits, ``-`` and
+    Raise ``usage`` for a relative socket path, a group name with other characters than letters, digits, ``-`` and
     ``_``, and a home whose path has unprintable characters.
     """
     if not socket.is_absolute() or not group.isascii() or not group.replace("-", "").replace("_", "").isalnum():
         raise InvalidInput(
-            "usage", "A unit needs a full path and the name of a group.", hint=f"--socket {DEFAULT_SOCKET}"
+            "usage",
+            "The socket needs an absolute path, and the group a name of letters, digits, - and _.",
+            hint=f"For example: --socket {DEFAULT_SOCKET} --group {DEFAULT_GROUP}.",
         )
     user = _service_user(home)
     command = " ".join(quote_for_unit(word) for word in [*program_of(home), "serve", "--scheduler"])

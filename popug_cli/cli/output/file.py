@@ -19,7 +19,7 @@ def is_stdout(path: Path | None) -> bool:
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
     """Write a file that only its owner can read, atomically by rename; return the number of ``lines`` that have text.
 
-    A device or a pipe is written to, never replaced. Raises ``file_exists`` for any existing path unless ``force``,
+    A device or a pipe is written to, never replaced. Raise ``file_exists`` for any existing path unless ``force``,
     ``unwritable_file`` for a directory or a path that cannot be written, ``disk_full`` and ``io_error``.
     """
     _refuse_directory(path)

@@ -233,7 +233,9 @@ def _widths(block: Table, available: int, min_width: int = MIN_SHRUNK_WIDTH) -> 
     texts = [[column.name, *(row[index] for row in block.rows)] for index, column in enumerate(block.columns)]
     widths = [max(cell_len(escape_hidden(text)) for text in column) for column in texts]
     while _total_width(widths) > available:
-        shrinkable = [n for n, column in enumerate(block.columns) if column.shrinks and widths[n] > min_width]
+        shrinkable = [
+            index for index, column in enumerate(block.columns) if column.shrinks and widths[index] > min_width
+        ]
         if not shrinkable:
             break
         widths[max(shrinkable, key=widths.__getitem__)] -= 1

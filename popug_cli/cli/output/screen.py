@@ -78,7 +78,7 @@ class Screen:
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask the user to confirm an action, unless ``yes``.
 
-        Raises ``needs_yes`` if the answer is not yes, or if there is no terminal.
+        Raise ``needs_yes`` if the answer is not yes, or if there is no terminal.
         """
         if yes:
             return

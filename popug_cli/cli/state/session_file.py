@@ -21,7 +21,7 @@ RESERVED_BYTES = 8192  # a token of up to 4,096 characters, and the path of its 
 def token_for(company: Home | str) -> str | None:
     """Return ``POPUG_TOKEN``, else the token in the session file, else None.
 
-    Raises ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read.
+    Raise ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read.
     """
     return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
 
@@ -48,7 +48,7 @@ def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
 
 
 def forget(company: Home | str) -> None:
-    """Remove the token of a home or server. Raises ``disk_full``, ``read_only`` and the errors of ``check``."""
+    """Remove the token of a home or server. Raise ``disk_full``, ``read_only`` and the errors of ``check``."""
     tokens = _read()
     if tokens.pop(_key(company), None) is not None:
         with _translate_errors(path()):
@@ -63,7 +63,7 @@ def check() -> None:
 def move_damaged_file() -> Path | None:
     """Move a damaged session file aside and return its new path; None if the file is not damaged.
 
-    Raises ``insecure_file``, or ``not_logged_in`` if the file cannot be read.
+    Raise ``insecure_file``, or ``not_logged_in`` if the file cannot be read.
     """
     try:
         _read()
@@ -90,7 +90,7 @@ def _key(company: Home | str) -> str:
 
 
 def _read() -> dict[str, str]:
-    """Return the tokens by home or server; none if there is no file. Raises the errors of ``check``."""
+    """Return the tokens by home or server; none if there is no file. Raise the errors of ``check``."""
     file = path()
     try:
         mode = file.stat().st_mode

@@ -246,8 +246,8 @@ def _close_report_blocks(report: CloseReport, *, dry_run: bool) -> Iterator[Bloc
 
 
 def _closed_day_blocks(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
-    done = "was already closed" if day.already_closed else "would be closed" if dry_run else "is closed"
-    yield Heading(f"{day.business_date} {done}.")
+    state = "was already closed" if day.already_closed else "would be closed" if dry_run else "is closed"
+    yield Heading(f"{day.business_date} {state}.")
     yield (
         f"Income {format_cents(day.income_cents)}"
         f" (fees {format_cents(day.fees_cents)}, rewards {format_cents(day.rewards_cents)});"

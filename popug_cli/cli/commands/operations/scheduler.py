@@ -1,6 +1,7 @@
 """Commands for the scheduler, and for its installation in cron or systemd."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -82,7 +83,9 @@ def install(
     from popug_cli.messages.principal import SCHEDULER
 
     if cron == systemd:
-        raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
+        raise InvalidInput(
+            "usage", "Give either --cron or --systemd.", hint="For example: `popug scheduler install --cron`."
+        )
     minute = parse_minute(at)
     schedule = context.backends.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
     close_schedule = schedule_units.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
@@ -95,7 +98,7 @@ def install(
 
 
 def parse_minute(text: str) -> int:
-    """Return the minute of the day of a time such as ``00:05``; raises ``invalid_time``."""
+    """Return the minute of the day of a time such as ``00:05``; raise ``invalid_time``."""
     match = _TIME_OF_DAY.fullmatch(text)
     if match is None:
         raise InvalidInput(
@@ -134,7 +137,7 @@ class SchedulerReportPrinter:
 
     def scheduled(self, schedule: Schedule) -> None:
         """Print what is due next, and when."""
-        self._write_line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next_text(schedule)))
+        self._write_line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _as_sentence(_next_text(schedule)))
 
     def ran(self, run: ScheduledRunResult) -> None:
         """Print the result of a scheduled run."""
@@ -143,18 +146,18 @@ class SchedulerReportPrinter:
     def ran_hooks(self, run: HookRunResult) -> None:
         """Print the number of hook runs, if there were any."""
         if run.done or run.failed:
-            words = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
-            self._write_line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: words)
+            sentence = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
+            self._write_line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: sentence)
 
     def failed(self, error: PopugError) -> None:
         """Print the error of a failed run."""
         self.context.printer.error(error, as_json=self.context.as_json)
 
-    def _write_line(self, document: dict[str, Any], words: Any) -> None:
+    def _write_line(self, document: dict[str, Any], make_sentence: Callable[[], str]) -> None:
         if self.context.as_json:
             self.context.printer.document(document)
         else:
-            self.context.printer.line(words())
+            self.context.printer.line(make_sentence())
         self.context.printer.out.flush()
 
     def _warn(self, sentence: str) -> None:
@@ -166,16 +169,16 @@ class SchedulerReportPrinter:
 def _run_sentence(run: ScheduledRunResult) -> str:
     local = Calendar(run.next.time_zone).local(run.at)
     sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
-    done = [f"closed {_closed_days_text(run)}" if run.days else "no day closed", sent]
+    parts = [f"closed {_closed_days_text(run)}" if run.days else "no day closed", sent]
     if run.mail.queued:
-        done.append(f"{run.mail.queued} still to be sent")
+        parts.append(f"{run.mail.queued} still to be sent")
     if run.mail.failed:
-        done.append(f"{run.mail.failed} rejected permanently")
+        parts.append(f"{run.mail.failed} rejected permanently")
     if run.set_aside:
-        done.append(f"{run.set_aside} events parked (see `popug events dead`)")
+        parts.append(f"{run.set_aside} events parked (see `popug events dead`)")
     if run.backup:
-        done.append(f"backup {run.backup}")
-    return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next_text(run.next)}."
+        parts.append(f"backup {run.backup}")
+    return f"{local:%Y-%m-%d %H:%M} {', '.join(parts)}; {_next_text(run.next)}."
 
 
 def _closed_days_text(run: ScheduledRunResult) -> str:
@@ -196,5 +199,5 @@ def _next_text(schedule: Schedule) -> str:
     return f"next: {schedule.closes} is closed on {local:%Y-%m-%d at %H:%M} ({schedule.time_zone})"
 
 
-def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:] + "."
+def _as_sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."

@@ -93,7 +93,7 @@ def install(
     """Print a sandboxed service for systemd that serves this company, and its socket."""
     if not systemd:
         raise InvalidInput(
-            "usage", "Give --systemd; nothing else is supported yet.", hint="`popug serve install --systemd`"
+            "usage", "Give --systemd; nothing else is supported yet.", hint="Run `popug serve install --systemd`."
         )
     plan = server_unit.plan(context.home, socket or server_unit.DEFAULT_SOCKET, group or server_unit.DEFAULT_GROUP)
     context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
@@ -164,7 +164,7 @@ def _socket_outside_home(
 ) -> tuple[Path | None, str | None]:
     """Return the socket outside the home and its group, or twice None for the home's own socket.
 
-    Raises ``usage`` for another path in the home, and for a group without a path.
+    Raise ``usage`` for another path in the home, and for a group without a path.
     """
     if path is None:
         if group is not None:
@@ -183,7 +183,7 @@ def _socket_outside_home(
 
 
 def _parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
+    """Return host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raise ``usage``."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or "/" in host or not (port.isascii() and port.isdecimal()) or int(port) > MAX_PORT:
@@ -196,7 +196,7 @@ def _check_tls_files(
 ) -> tuple[Path, Path] | None:
     """Return certificate and key, or None without both.
 
-    Raises ``usage`` if one of them or the address is missing, or if TLS cannot use them.
+    Raise ``usage`` if one of them or the address is missing, or if TLS cannot use them.
     """
     if certificate is None and key is None:
         return None
@@ -219,7 +219,7 @@ def _check_tls_files(
 def _allowed_hosts(address: tuple[str, int] | None, *, is_encrypted: bool) -> frozenset[str]:
     """Return the host names that requests may use; an empty set allows all.
 
-    Raises ``usage`` for an address where tokens would be sent unencrypted.
+    Raise ``usage`` for an address where tokens would be sent unencrypted.
     """
     if address is None or is_encrypted:
         return frozenset()

@@ -25,7 +25,7 @@ def ask_first_admin(
 ) -> tuple[RegisterFirstAdmin, str]:
     """Return the message that registers the first admin, and the company's time zone.
 
-    Values come from options; at a terminal, missing ones are prompted for until they are valid. Raises ``usage`` if a
+    Values come from options; at a terminal, missing ones are prompted for until they are valid. Raise ``usage`` if a
     value is missing and there is no terminal, ``password_mismatch`` if two passwords differ.
     """
     is_interactive = is_terminal() and not from_stdin and (username is None or email is None)

@@ -71,8 +71,8 @@ def revoke(
     context: CommandContext, token_id: Annotated[str, typer.Argument(help="The token's id, from `popug token list`.")]
 ) -> None:
     """Revoke a token immediately."""
-    done = context.backends.perform(RevokeToken(token_id=token_id))
-    context.screen.show(done, lambda: [f"Token {token_id} is revoked."])
+    answer = context.backends.perform(RevokeToken(token_id=token_id))
+    context.screen.show(answer, lambda: [f"Token {token_id} is revoked."])
 
 
 @command(token, "keys")
@@ -92,7 +92,7 @@ def rotate(context: CommandContext) -> None:
 
 
 def parse_ttl(text: str) -> int:
-    """Return the seconds of a duration such as ``12h`` or ``30d``; raises ``invalid_ttl``."""
+    """Return the seconds of a duration such as ``12h`` or ``30d``; raise ``invalid_ttl``."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(

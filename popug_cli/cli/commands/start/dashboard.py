@@ -84,7 +84,7 @@ class ReconnectingBackend:
     database_id: tuple[int, int] | None = None
 
     def __call__(self, message: Message[Answer], /) -> Answer:
-        """Perform a message; raises a ``PopugError`` if it is refused.
+        """Perform a message; raise a ``PopugError`` if it is refused.
 
         After ``Unavailable``, the next message looks for a server again.
         """

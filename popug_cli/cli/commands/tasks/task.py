@@ -50,9 +50,11 @@ def add(
 @command(task, "complete")
 def complete(context: CommandContext, number: NumberArgument) -> None:
     """Complete one of your open tasks and earn its reward."""
-    done = context.backends.perform(CompleteTask(number=number))
-    reward = f", who earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
-    context.screen.show(done, lambda: [f"#{done.number} {done.title} is completed by {done.assignee}{reward}."])
+    completed = context.backends.perform(CompleteTask(number=number))
+    reward = f", who earns {format_cents(completed.reward_cents)}" if completed.reward_cents is not None else ""
+    context.screen.show(
+        completed, lambda: [f"#{completed.number} {completed.title} is completed by {completed.assignee}{reward}."]
+    )
 
 
 @command(task, "show")

@@ -119,7 +119,7 @@ def _list_blocks(context: CommandContext, page: TaskPage, message: ListTasks) ->
 
 
 def _assignee_filter(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
-    """Return the username whose tasks are listed, or None for all users; raises ``usage`` for a contradiction."""
+    """Return the username whose tasks are listed, or None for all users; raise ``usage`` for a contradiction."""
     if assignee is not None and mine:
         raise InvalidInput("usage", "--mine and --assignee contradict each other.", hint="Give one of them.")
     if assignee is not None or (all_users and not mine):

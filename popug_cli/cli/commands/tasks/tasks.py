@@ -55,12 +55,12 @@ def shuffle(
     if not yes:
         context.backends.perform(WhoAmI())
     context.screen.confirm("Every open task is drawn again, and its assignee pays the fee. Shuffle?", yes=yes)
-    done = context.backends.perform(ShuffleTasks())
+    shuffle = context.backends.perform(ShuffleTasks())
     context.screen.show(
-        done,
+        shuffle,
         lambda: [
-            f"Shuffled {_count_tasks(done.task_count)} among {done.candidates_count} people.",
-            Hint(f"Anyone can check the draws: popug tasks verify {done.shuffle_id}"),
+            f"Shuffled {_count_tasks(shuffle.task_count)} among {shuffle.candidates_count} people.",
+            Hint(f"Anyone can check the draws: popug tasks verify {shuffle.shuffle_id}"),
         ],
     )
 
@@ -90,9 +90,10 @@ def import_(
 ) -> None:
     """Create the tasks of a file, all or none; tasks imported before are skipped."""
     with json_lines(file, NewTask) as lines:
-        done = context.backends.perform(ImportTasks(lines=lines))
+        result = context.backends.perform(ImportTasks(lines=lines))
     context.screen.show(
-        done, lambda: [f"Imported {_count_tasks(done.imported)}; skipped {done.skipped} that were imported before."]
+        result,
+        lambda: [f"Imported {_count_tasks(result.imported)}; skipped {result.skipped} that were imported before."],
     )
 
 
