@@ -34,7 +34,7 @@ class AnalyticsView(Vertical):
         """Request today's figures and show them."""
         analytics = await self.worker.ask(GetAnalytics(day=day.business_date))
         in_red = await self.worker.ask(ListInRed(limit=NAMES_SHOWN))
-        self.header.update(lines([*_figures(analytics, in_red), *_dearest(analytics)]))
+        self.header.update(lines([*_figures(analytics, in_red), *_most_expensive(analytics)]))
 
 
 def _figures(analytics: Analytics, in_red: InRed) -> Iterator[str | Text]:
@@ -49,19 +49,23 @@ def _figures(analytics: Analytics, in_red: InRed) -> Iterator[str | Text]:
     yield ""
 
 
-def _dearest(analytics: Analytics) -> Iterator[str | Text]:
-    dearest = analytics.most_expensive
-    yield heading("The dearest completed task")
-    for name, period in (("of the day", dearest.day), ("of the week", dearest.week), ("of the month", dearest.month)):
+def _most_expensive(analytics: Analytics) -> Iterator[str | Text]:
+    most_expensive = analytics.most_expensive
+    yield heading("The most expensive completed task")
+    for name, period in (
+        ("of the day", most_expensive.day),
+        ("of the week", most_expensive.week),
+        ("of the month", most_expensive.month),
+    ):
         yield f"  {name:<12}  {_task(period) if period else 'none yet'}"
-    if dearest.by_day:
+    if most_expensive.by_day:
         yield ""
         yield heading("Day by day, this month")
-        yield from _by_day(dearest, analytics.business_date)
+        yield from _by_day(most_expensive, analytics.business_date)
 
 
-def _by_day(dearest: MostExpensive, today: date) -> Iterator[str | Text]:
-    for top_task in dearest.by_day:
+def _by_day(most_expensive: MostExpensive, today: date) -> Iterator[str | Text]:
+    for top_task in most_expensive.by_day:
         name = "today" if top_task.from_date == today else f"{top_task.from_date:%a %m-%d}"
         yield plain(f"  {name:<12}  {_task(top_task)}")
 

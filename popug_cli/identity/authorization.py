@@ -45,7 +45,7 @@ def _check_not_revoked(principal: Principal, context: Context) -> None:
         or not stored.active
         or Principal(stored.username, stored.user_id, stored.role, stored.token_id, stored.scope) != principal
     ):
-        raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
+        raise NotAuthenticated("token_revoked", "Your login or token was revoked.", hint="Run `popug login NAME`.")
     if stored.expires_at <= context.now:
         raise tokens.expired()
     token_store.record_use(context, stored)
@@ -67,7 +67,7 @@ def _check_role(principal: Principal, declaration: Declaration, message: Message
     allowed = declaration.roles_for_others if concerns_another else declaration.roles
     if principal.role in allowed:
         return
-    for_another = " for somebody else" if principal.role in declaration.roles else ""
+    for_another = " for another user" if principal.role in declaration.roles else ""
     raise NotAllowed(
         "forbidden",
         f"Only {name_roles(allowed)} may use `popug {declaration.command_line}`{for_another}.",

@@ -22,7 +22,7 @@ class Role(StrEnum):
 
 
 class Access(StrEnum):
-    """The credentials that a message needs."""
+    """The credentials that a message needs: a token, the operator's access to the home, or none."""
 
     TOKEN = "token"  # noqa: S105 - the word, not a secret
     OPERATOR = "operator"
@@ -46,15 +46,14 @@ class Command(Message[Answer], frozen=True):
 
 
 class Query(Message[Answer], frozen=True):
-    """A request that changes nothing."""
+    """A request whose handler changes nothing in the company's data; consumers may run before it is answered."""
 
 
 class Declaration(msgspec.Struct, frozen=True):
     """The declaration of a message: its module, its command line and the roles that may send it.
 
-    ``roles_for_others`` are the roles that may name another user in the field ``username``; without that field they
-    equal ``roles``. ``scopes`` are those of machine tokens: a token with one of them may send this message, and no
-    message without its scope.
+    ``roles_for_others`` are the roles that may name another user in the field ``username``; by default they equal
+    ``roles``. ``scopes`` limit machine tokens: a token with a scope may send only the messages that have its scope.
     """
 
     message: "type[Message[Any]]"
@@ -102,7 +101,7 @@ def declare(
     access: Access = Access.TOKEN,
     scopes: frozenset[str] = frozenset(),
 ) -> Callable[[MessageType], MessageType]:
-    """Register a message with its command line and the roles that may send it; its module is its file."""
+    """Register a message with its command line and its permissions; the name of its file is its module."""
     assert bool(roles) == (access is Access.TOKEN), "roles belong to messages that need a token"
 
     def register(message: MessageType) -> MessageType:

@@ -332,7 +332,7 @@ def test_refusal_names_the_permitted_roles(people: People) -> None:
     assert error.value.message == "Only an admin may use `popug user set-role`."
     with refused("forbidden", 5, {"command": "balance", "roles": ["accountant", "admin"]}) as error:
         people.backend.perform(GetBalance(username="mira"), token)
-    assert error.value.message == "Only an accountant or an admin may use `popug balance` for somebody else."
+    assert error.value.message == "Only an accountant or an admin may use `popug balance` for another user."
     assert people.backend.perform(GetBalance(username="KESHA"), token).username == "kesha"
 
 
