@@ -10,7 +10,7 @@ from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
-from popug_cli.kernel.randomness import RandomSource, SystemRandomSource, uuid7
+from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import load_settings
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
@@ -39,12 +39,13 @@ def open_runtime(
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
-    migrate.check_version(home)
+    migrate.migrate_if_older(home)
     engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
     with transaction(engine, writes=False) as connection:
         row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()
     if row is None:
         raise not_initialised(home)
+    randomness = randomness or SystemRandomSource()
     return Runtime(
         engine=engine,
         home=home,
@@ -52,7 +53,8 @@ def open_runtime(
         calendar=_calendar(row.time_zone, home),
         settings=load_settings(home.config),
         clock=clock or SystemClock(),
-        randomness=randomness or SystemRandomSource(),
+        randomness=randomness,
+        draws=RandomDraws(randomness),
         progress=progress,
     )
 

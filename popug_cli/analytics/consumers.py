@@ -1,4 +1,4 @@
-"""The analytics consumer: it adds up a batch of events first, then writes the sums with a few statements."""
+"""The consumer of analytics: it adds up a batch of events first, then writes the sums with a few statements."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ ADD_DAY_SUMS = (
     " ON CONFLICT (business_date) DO UPDATE SET fees_cents = analytics_days.fees_cents + excluded.fees_cents,"
     " rewards_cents = analytics_days.rewards_cents + excluded.rewards_cents"
 )
-CLOSE_DAY = (
+UPSERT_CLOSED_DAY = (
     "INSERT INTO analytics_days (business_date, fees_cents, rewards_cents, closed, in_red_count)"
     " VALUES (?, 0, 0, 1, ?)"
     " ON CONFLICT (business_date) DO UPDATE SET closed = 1, in_red_count = excluded.in_red_count"
@@ -76,7 +76,7 @@ def _write_days(changes: Changes, connection: Connection) -> None:
         ADD_DAY_SUMS,
         [(day.isoformat(), sums.fees_cents, sums.rewards_cents) for day, sums in changes.days.items()],
     )
-    insert_many(connection, CLOSE_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
+    insert_many(connection, UPSERT_CLOSED_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
 
 
 def _write_tasks(changes: Changes, connection: Connection) -> None:

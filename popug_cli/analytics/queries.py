@@ -1,4 +1,4 @@
-"""The queries of analytics."""
+"""The query of analytics: the figures of a date, and the most expensive tasks of its day, week and month."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -48,11 +48,11 @@ def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
     today = context.calendar.date_of(context.now)
     day = message.day or today
     figures = _figures(day, context)
-    at_the_close = figures.in_red_count
+    in_red_at_close = figures.in_red_count
     return Analytics(
         business_date=day,
         income_cents=figures.income_cents,
-        in_red_count=_in_red(day, today, context) if at_the_close is None else at_the_close,
+        in_red_count=_in_red(day, today, context) if in_red_at_close is None else in_red_at_close,
         most_expensive=most_expensive_tasks(day, list(_candidates(rules.periods_around(day), context))),
     )
 
@@ -64,7 +64,7 @@ def _figures(day: date, context: Context) -> Figures:
 
 
 def _in_red(day: date, today: date, context: Context) -> int:
-    """Return how many users are below zero now or, for a past date that is still open, at its end."""
+    """Return how many users are below zero now or, for a date before today, at its end."""
     statement, parameters = (
         (COUNT_IN_RED_NOW, {}) if day >= today else (COUNT_IN_RED_AT_DAY_END, {"day": day.isoformat()})
     )
@@ -72,7 +72,10 @@ def _in_red(day: date, today: date, context: Context) -> int:
 
 
 def most_expensive_tasks(day: date, candidates: Sequence[MostExpensiveCandidate]) -> MostExpensive:
-    """Return the most expensive tasks around a date, given that of each date of its week and month."""
+    """Return the most expensive task of a date, its week, its month, and each date of the month up to it.
+
+    ``candidates`` are the most expensive tasks of the single dates of that week and month.
+    """
     week, month = rules.week_of(day), rules.month_of(day)
     to_date = (month[0], day)
     in_month = sorted(

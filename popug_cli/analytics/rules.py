@@ -35,7 +35,11 @@ class DaySums:
 
 @dataclass(slots=True)
 class Changes:
-    """The sums of a batch: ``balances`` by (business date, user); ``closed`` has the in-red count by closed date."""
+    """The sums of a batch of events.
+
+    ``people`` are the registered users, ``balances`` the changes in cents by (business date, user). ``closed`` is the
+    number of users in the red by closed date. ``days`` are keyed by business date, ``tasks`` by task id.
+    """
 
     people: set[str] = field(default_factory=set)
     balances: defaultdict[tuple[date, str], int] = field(default_factory=lambda: defaultdict(int))
@@ -56,7 +60,7 @@ class MostExpensiveCandidate:
 
 
 def accumulate(events: Iterable[Event]) -> Changes:
-    """Add up events, which may come in any order."""
+    """Add up events, in any order. Raises ``AssertionError`` for an event that analytics does not consume."""
     changes = Changes()
     for event in events:
         _apply(event, changes)
@@ -110,6 +114,9 @@ def periods_around(day: date) -> Period:
 
 
 def most_expensive(candidates: Sequence[MostExpensiveCandidate], period: Period) -> MostExpensiveCandidate | None:
-    """Return the task with the highest reward in a period, or None; on a tie, the one completed first."""
+    """Return the candidate with the highest reward in a period, or None.
+
+    On a tie, return the one completed first, then the one with the lowest number.
+    """
     first, last = period
     return min((candidate for candidate in candidates if first <= candidate.business_date <= last), default=None)

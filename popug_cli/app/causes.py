@@ -16,7 +16,7 @@ from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.company import ExplanationNode
 from popug_cli.tasks.people import usernames
 
-MAX_CAUSES = 16
+MAX_CAUSE_DEPTH = 16
 RULES = {
     EntryKind.FEE: "each assignment charges the task's fee to the assignee",
     EntryKind.REWARD: "a completion credits the task's reward to the assignee",
@@ -24,7 +24,8 @@ RULES = {
     EntryKind.FEE_REVERSAL: "a correction reverses a fee in the open day",
     EntryKind.REWARD_REVERSAL: "a correction reverses a reward in the open day",
 }
-WORDS: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
+# A phrase gets the data of the event, and a function that returns a user's name.
+PHRASES: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
     "task_assigned": lambda data, name: f"assigned to {name(data['assignee_id'])} ({data['reason']})",
     "task_created": lambda data, name: f"created by {name(data['creator_id'])}",
     "task_completed": lambda data, name: f"completed by {name(data['assignee_id'])}",
@@ -37,19 +38,22 @@ WORDS: dict[str, Callable[[dict[str, Any], Callable[[str], str]], str]] = {
 
 
 class CauseLookup:
-    """Looks up causes on one snapshot: each user, price and event once."""
+    """Looks up causes on one snapshot, and caches users, prices and events."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._names: dict[str, str] = {}
+        self._usernames: dict[str, str] = {}
         self._prices: dict[str, ExplanationNode | None] = {}
         self._events: dict[str, dict[str, Any] | None] = {}
 
     def of_entry(self, entry: Entry, amount_cents: int) -> ExplanationNode:
-        """Return the node of an entry, with its rule and its causes."""
+        """Return the node of an entry, with its rule and its causes.
+
+        A fee or a reward also has the price of its task, a reversal also the corrections of the reversed entry.
+        """
         task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
         event = self._event(entry.event_id)
-        because = [self._node(event, entry.event_id, MAX_CAUSES)]
+        because = [self._event_node(event, entry.event_id, MAX_CAUSE_DEPTH)]
         if entry.kind in {EntryKind.FEE, EntryKind.REWARD} and event and (price := self.of_price(event["subject"])):
             because.append(price)
         if entry.kind in {EntryKind.FEE_REVERSAL, EntryKind.REWARD_REVERSAL} and event:
@@ -73,8 +77,8 @@ class CauseLookup:
 
     def _price(self, task_id: str) -> ExplanationNode | None:
         """Look up the ``task_priced`` of a task, which is fast because it is among the first events of its subject."""
-        asked = ListEvents(subject=task_id, type=TaskPriced.TYPE, limit=1)
-        for event in list_events(asked, self._context).events:
+        query = ListEvents(subject=task_id, type=TaskPriced.TYPE, limit=1)
+        for event in list_events(query, self._context).events:
             priced = msgspec.convert(event["data"], TaskPriced)
             fee, reward = format_cents(priced.fee_cents), format_cents(priced.reward_cents)
             return ExplanationNode(
@@ -102,22 +106,24 @@ class CauseLookup:
                 self._events[event_id] = None
         return self._events[event_id]
 
-    def _node(self, event: dict[str, Any] | None, event_id: str, depth: int) -> ExplanationNode:
+    def _event_node(self, event: dict[str, Any] | None, event_id: str, depth: int) -> ExplanationNode:
+        """Return the node of an event with its draw and its causes, at most ``depth`` of them in a row."""
         if event is None:
             return ExplanationNode(what="an event that is not in the log", because=[], event_id=event_id)
         data = event["data"]
         because = [_draw_of_assignee(data)] if "draw" in data else []
-        cause = event.get("causationid")
-        if cause and depth:
-            because.append(self._node(self._event(cause), cause, depth - 1))
-        name = event["type"].split(".")[2]
-        what = WORDS[name](data, self._name) if name in WORDS else name.replace("_", " ")
+        cause_id = event.get("causationid")
+        if cause_id and depth:
+            because.append(self._event_node(self._event(cause_id), cause_id, depth - 1))
+        event_name = event["type"].split(".")[2]
+        phrase = PHRASES.get(event_name)
+        what = phrase(data, self._username) if phrase else event_name.replace("_", " ")
         return ExplanationNode(what=what, because=because, event_id=event_id, occurred_at=from_rfc3339(event["time"]))
 
-    def _name(self, user_id: str) -> str:
-        if user_id not in self._names:
-            self._names |= usernames(self._context, [user_id])
-        return self._names[user_id]
+    def _username(self, user_id: str) -> str:
+        if user_id not in self._usernames:
+            self._usernames |= usernames(self._context, [user_id])
+        return self._usernames[user_id]
 
 
 def _bounds(cents: range) -> str:

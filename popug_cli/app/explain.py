@@ -1,4 +1,7 @@
-"""Explain a figure: the entries behind it, the rules that made them, and the events and draws that caused them."""
+"""Explain a figure: the entries that it sums up, their rules, and the events and draws that caused them.
+
+``messages/company.py`` has the three messages that are answered here; ``causes.py`` looks up the causes of an entry.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -23,7 +26,7 @@ from popug_cli.tasks.queries import get_task
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-ENTRIES_SHOWN = 100
+MAX_SHOWN_ENTRIES = 100
 PLURALS = {
     EntryKind.FEE: "fees",
     EntryKind.REWARD: "rewards",
@@ -35,19 +38,19 @@ PLURALS = {
 def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
     """Explain a balance by that at the end of the last closed day and the entries since.
 
-    Raises ``user_not_found``, or ``integrity`` if the entries do not sum to the balance.
+    Raises ``user_not_found``, or ``integrity`` if all entries fit into the explanation but do not sum to the balance.
     """
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         account = find_account(message.username, context)
         closed = days.last_closed(context)
         base_cents = balance_at(account.account_id, closed, None, context)
-        entries = latest_entries(account.account_id, closed, ENTRIES_SHOWN, context)
+        entries = latest_entries(account.account_id, closed, MAX_SHOWN_ENTRIES, context)
         rest_cents = account.balance_cents - base_cents - sum(entry.signed_cents for entry in entries)
         because = [
-            *([_brought_forward(base_cents, closed, context)] if closed else []),
-            *_earlier(len(entries), rest_cents),
-            *_nodes(entries, CauseLookup(context), 1),
+            *([_brought_forward_node(base_cents, closed, context)] if closed else []),
+            *_earlier_entries_nodes(len(entries), rest_cents),
+            *_entry_nodes(entries, CauseLookup(context), 1),
         ]
         return Explanation(account.balance_cents, because)
 
@@ -55,7 +58,7 @@ def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal:
 def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: Principal) -> Explanation:
     """Explain management's income of a date, today by default, by kind of entry; 0 outside the company's days.
 
-    Raises ``integrity`` if the entries do not sum to the income.
+    Raises ``integrity`` if all entries of a kind fit into the explanation but do not sum to its total.
     """
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
@@ -63,75 +66,79 @@ def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: P
         days_of_company = company_days(day, day, None, context)
         figure_cents = days_of_company[0].income_cents if days_of_company else 0
         causes = CauseLookup(context)
-        kinds = [_kind(entries, causes) for entries in entries_by_kind(day, ENTRIES_SHOWN, context)]
+        because = [_kind_node(entries, causes) for entries in entries_by_kind(day, MAX_SHOWN_ENTRIES, context)]
         if days_of_company and days_of_company[0].closed:
-            kinds = [_recorded(day, figure_cents, kinds, context)]
-        return Explanation(figure_cents, kinds)
+            because = [_closed_day_node(day, figure_cents, because, context)]
+        return Explanation(figure_cents, because)
 
 
 def explain_task(backend: "LocalBackend", message: ExplainTask, principal: Principal) -> Explanation:
-    """Explain by its entries and its price how a task changed the balances that the principal may see.
+    """Explain how a task changed the balances that the principal may see, by its entries and its price.
 
     Raises ``task_not_found``.
     """
     backend.catch_up()
-    owner = None if principal.role in ACCOUNTING else principal.username
+    owner_username = None if principal.role in ACCOUNTING else principal.username
     with backend.runtime.reading(principal) as context:
         task = get_task(GetTask(number=message.number), context)
-        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner), context).entries
+        entries = list_task_entries(ListTaskEntries(task_id=task.task_id, username=owner_username), context).entries
         causes = CauseLookup(context)
         price = causes.of_price(task.task_id)
-        because = [*([price] if price else []), *_nodes(entries, causes, 1)]
+        because = [*([price] if price else []), *_entry_nodes(entries, causes, 1)]
         return Explanation(sum(entry.signed_cents for entry in entries), because)
 
 
-def _nodes(entries: Iterable[Entry], causes: CauseLookup, sign: int) -> list[ExplanationNode]:
+def _entry_nodes(entries: Iterable[Entry], causes: CauseLookup, sign: int) -> list[ExplanationNode]:
     return [causes.of_entry(entry, sign * entry.signed_cents) for entry in entries]
 
 
-def _brought_forward(base_cents: int, closed: date, context: Context) -> ExplanationNode:
+def _brought_forward_node(base_cents: int, closed: date, context: Context) -> ExplanationNode:
     return ExplanationNode(
         what=f"brought forward from the end of {closed}",
         because=[],
         amount_cents=base_cents,
-        event_id=_closing(closed, context),
+        event_id=_day_closed_id(closed, context),
         rule="a closed day never changes; a positive balance at its end was paid out, a negative one is carried over",
     )
 
 
-def _recorded(day: date, figure_cents: int, because: list[ExplanationNode], context: Context) -> ExplanationNode:
+def _closed_day_node(day: date, figure_cents: int, because: list[ExplanationNode], context: Context) -> ExplanationNode:
     return ExplanationNode(
         what=f"recorded when {day} was closed",
         because=because,
         amount_cents=figure_cents,
-        event_id=_closing(day, context),
+        event_id=_day_closed_id(day, context),
         rule="a closed day never changes",
     )
 
 
-def _closing(day: date, context: Context) -> str | None:
+def _day_closed_id(day: date, context: Context) -> str | None:
     events = context.log.by_subject(day.isoformat(), DayClosed)
     return events[0].id if events else None
 
 
-def _kind(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
+def _kind_node(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
     sign = entries.kind.fee_sign - entries.kind.reward_sign
     rest_cents = entries.amount_cents - sum(entry.amount_cents for entry in entries.latest)
     name = entries.kind.replace("_", " ") if entries.entries_count == 1 else PLURALS[entries.kind]
     return ExplanationNode(
         what=f"{entries.entries_count:,} {name}",
-        because=[*_earlier(len(entries.latest), sign * rest_cents), *_nodes(entries.latest, causes, -1)],
+        because=[
+            *_earlier_entries_nodes(len(entries.latest), sign * rest_cents),
+            *_entry_nodes(entries.latest, causes, -1),
+        ],
         amount_cents=sign * entries.amount_cents,
         rule="income is fees minus rewards, net of reversals; payouts are not part of it",
     )
 
 
-def _earlier(shown: int, rest_cents: int) -> Sequence[ExplanationNode]:
+def _earlier_entries_nodes(shown_count: int, rest_cents: int) -> Sequence[ExplanationNode]:
     """Return the node, if one is needed, that sums up all entries before those that are shown.
 
-    Raises ``integrity`` if all entries are shown and do not sum to the figure.
+    If fewer than ``MAX_SHOWN_ENTRIES`` are shown, there are no others. Raises ``integrity`` if they do not sum to the
+    figure then.
     """
-    if shown < ENTRIES_SHOWN:
+    if shown_count < MAX_SHOWN_ENTRIES:
         if rest_cents:
             raise IntegrityViolation(
                 "integrity",
@@ -140,5 +147,5 @@ def _earlier(shown: int, rest_cents: int) -> Sequence[ExplanationNode]:
                 details={"difference_cents": rest_cents},
             )
         return []
-    what = f"all entries before the last {shown}; `popug statement` lists them"
+    what = f"all entries before the last {shown_count}; `popug statement` lists them"
     return [ExplanationNode(what=what, because=[], amount_cents=rest_cents)]

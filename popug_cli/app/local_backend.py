@@ -163,8 +163,8 @@ class LocalBackend:
         result = self._coordinator.catch_up(run_consumers, force=include_not_due)
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
-        for fault in result.faults:
-            self.warn(f"Some events are not processed yet: {fault.message} {fault.hint}")
+        for error in result.errors:
+            self.warn(f"Some events are not processed yet: {error.message} {error.hint}")
         if not result.complete:
             self.warn("More events wait to be processed; the next command continues with them.")
         return result

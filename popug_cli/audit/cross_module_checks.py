@@ -1,14 +1,14 @@
-"""Invariants across modules: their copies of users and tasks agree with the events.
+"""Invariants across modules: copies of users and tasks, times of completion, sent mails, tasks and their events.
 
-A module that has not processed all events of a user or task, or has parked one, may lack a change. Its copy is not
-compared.
+A module that has not processed all events of a user or task, or has parked one, may lack a change. Its copy of that
+user or task is not compared.
 """
 
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from popug_cli.audit.reading import normalize_time, read_events, stream_rows
-from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.audit.sql_invariants import IS_COMPLETED, Invariant
 from popug_cli.bus.context import Context
 from popug_cli.bus.unlinked_events import unlinked_positions
@@ -16,15 +16,15 @@ from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import TaskCreated
 
 
-def _has_processed(consumer: str, subject: str, event_name: str) -> str:
-    """Return the SQL condition that a consumer has processed all events of a subject.
+def _has_processed(consumer: str, subject: str, type_prefix: str) -> str:
+    """Return the SQL condition that a consumer is past the events of a subject and has parked none of them.
 
-    Only events whose name begins with ``event_name`` count.
+    ``subject`` is an SQL expression. Only types that begin with ``popug.`` and ``type_prefix`` count.
     """
     return (
-        f"NOT EXISTS (SELECT 1 FROM bus_set_aside held WHERE held.consumer = '{consumer}' AND held.subject = {subject})"
+        f"NOT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = '{consumer}' AND bus_set_aside.subject = {subject})"
         f" AND (SELECT position FROM bus_cursors WHERE consumer = '{consumer}')"
-        f" >= (SELECT max(sequence) FROM bus_log WHERE subject = {subject} AND type LIKE 'popug.{event_name}%')"
+        f" >= (SELECT max(sequence) FROM bus_log WHERE subject = {subject} AND type LIKE 'popug.{type_prefix}%')"
     )
 
 
@@ -33,30 +33,30 @@ CROSS_MODULE_INVARIANTS = (
         "user_copies_agree",
         "the copies of users in tasks, billing and mail agree with identity",
         f"""
-        SELECT 'tasks of ' || person.username FROM identity_users person LEFT JOIN tasks_people known
-            ON known.user_id = person.user_id
-        WHERE (known.username IS NOT person.username OR known.role IS NOT person.role
-            OR known.active IS NOT person.active)
+        SELECT 'tasks of ' || person.username FROM identity_users person LEFT JOIN tasks_people copy
+            ON copy.user_id = person.user_id
+        WHERE (copy.username IS NOT person.username OR copy.role IS NOT person.role
+            OR copy.active IS NOT person.active)
             AND {_has_processed("tasks", "person.user_id", "identity.user_")}
         UNION ALL
-        SELECT 'billing of ' || person.username FROM identity_users person LEFT JOIN billing_accounts known
-            ON known.account_id = person.user_id
-        WHERE (known.username IS NOT person.username OR known.registered_at IS NOT person.registered_at)
+        SELECT 'billing of ' || person.username FROM identity_users person LEFT JOIN billing_accounts copy
+            ON copy.account_id = person.user_id
+        WHERE (copy.username IS NOT person.username OR copy.registered_at IS NOT person.registered_at)
             AND {_has_processed("billing", "person.user_id", "identity.user_")}
         UNION ALL
-        SELECT 'mail of ' || person.username FROM identity_users person LEFT JOIN mail_receivers known
-            ON known.user_id = person.user_id
-        WHERE (known.username IS NOT person.username OR known.role IS NOT person.role
-            OR known.active IS NOT person.active
-            OR known.email IS NOT person.email) AND {_has_processed("mail", "person.user_id", "identity.user_")}
+        SELECT 'mail of ' || person.username FROM identity_users person LEFT JOIN mail_receivers copy
+            ON copy.user_id = person.user_id
+        WHERE (copy.username IS NOT person.username OR copy.role IS NOT person.role
+            OR copy.active IS NOT person.active
+            OR copy.email IS NOT person.email) AND {_has_processed("mail", "person.user_id", "identity.user_")}
         """,
     ),
     Invariant(
         "task_copies_agree",
         "the copies of tasks in billing have the right numbers and titles",
         f"""
-        SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks known ON known.task_id = task.task_id
-        WHERE (known.number IS NOT task.number OR known.title IS NOT task.title)
+        SELECT 'task #' || task.number FROM tasks_tasks task JOIN billing_tasks copy ON copy.task_id = task.task_id
+        WHERE (copy.number IS NOT task.number OR copy.title IS NOT task.title)
             AND {_has_processed("billing", "task.task_id", "tasks.")}
         """,
     ),
@@ -81,7 +81,7 @@ CROSS_MODULE_INVARIANTS = (
 
 
 class CreatedTask(NamedTuple):
-    """A task as it was created."""
+    """The fields of a task that do not change after its creation."""
 
     number: int
     task_id: str
@@ -92,8 +92,8 @@ class CreatedTask(NamedTuple):
 
 
 def tasks_as_created(context: Context) -> Check:
-    """Check that the stored tasks are those of the ``task_created`` events, ignoring those of other programs."""
-    outside = set(unlinked_positions(context))
+    """Check that the stored tasks are those of the ``task_created`` events, except events of other programs."""
+    inserted = set(unlinked_positions(context))
     stored = stream_rows(
         context, "SELECT number, task_id, title, jira_id, creator_id, created_at FROM tasks_tasks ORDER BY number"
     )
@@ -107,7 +107,7 @@ def tasks_as_created(context: Context) -> Check:
             normalize_time(event.time),
         )
         for sequence, event in read_events(context, TaskCreated)
-        if event is not None and sequence not in outside
+        if event is not None and sequence not in inserted
     )
     mismatches = (
         _mismatch(stored_task, published_task)
@@ -115,7 +115,7 @@ def tasks_as_created(context: Context) -> Check:
         if stored_task != published_task
     )
     statement = "every task matches its task_created event, and there is no other task"
-    return check_result("tasks_match_events", statement, list(islice(mismatches, MAX_SHOWN + 1)))
+    return check_result("tasks_match_events", statement, list(islice(mismatches, MAX_SHOWN_VIOLATIONS + 1)))
 
 
 def _mismatch(stored: CreatedTask | None, published: CreatedTask | None) -> str:
@@ -124,4 +124,5 @@ def _mismatch(stored: CreatedTask | None, published: CreatedTask | None) -> str:
     if stored is None or published is None:
         return f"task #{task.number} ({'published but not stored' if stored is None else 'stored but not published'})"
     fields = zip(CreatedTask._fields, stored, published, strict=True)
-    return f"task #{task.number} ({', '.join(name for name, left, right in fields if left != right)})"
+    differing = [name for name, stored_value, published_value in fields if stored_value != published_value]
+    return f"task #{task.number} ({', '.join(differing)})"

@@ -1,6 +1,7 @@
 """The doctor: every invariant as a named check, each on one snapshot.
 
-In a large company, checks that are pure SQL run in a thread, because SQLite releases the GIL during a statement.
+In a large company, checks that spend their time in SQL run in a second thread, because SQLite releases the GIL during
+a statement.
 """
 
 import sqlite3
@@ -25,19 +26,19 @@ from popug_cli.audit.ledger_checks import (
     read_models,
 )
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
-from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.audit.schedule_checks import overdue_days, scheduler
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
 from popug_cli.bus.context import Context
-from popug_cli.bus.hash_chain import ORIGIN
+from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.status import log_problems
-from popug_cli.bus.unlinked_events import limit_with_ellipsis, problems_of_unlinked
+from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.engine import scalar
 from popug_cli.storage.errors import environment_error
 
-STEPS = 1_000
+PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
 # The errors that reading damaged data may raise. A check reports them, because damage is what it looks for.
 CORRUPTION_ERRORS = (
@@ -53,7 +54,7 @@ CORRUPTION_ERRORS = (
 
 
 class RunIn(IntEnum):
-    """Where a check runs; checks are submitted to the thread in this order."""
+    """Where a check runs in a large company; checks are submitted to the thread in this order."""
 
     MAIN = 0
     THREAD = 1
@@ -62,7 +63,7 @@ class RunIn(IntEnum):
 
 
 class NamedCheck(NamedTuple):
-    """A named check; only pure SQL may run in the thread, and a check of event fields runs only there."""
+    """A named check; only a check that spends its time in SQL runs in the thread, one of event fields only there."""
 
     name: str
     check: CheckFunction
@@ -87,9 +88,12 @@ def examine(context: Context) -> Health:
 
 
 def prove(context: Context, head: str | None = None) -> LedgerProof:
-    """Check the log, the ledger and the draws; return the first violation, and whether ``head`` is unknown."""
-    wrong = next((check for check in _run_all(_proof_checks(), context) if not check.ok), None)
-    problems = (f"{wrong.name}: {wrong.detail}" if wrong else None, _unknown_head(context, head))
+    """Check the file, the log, the ledger and the draws; return the first violation, and whether ``head`` is unknown.
+
+    Raises ``Unavailable`` if the machine, and not the company's data, prevents a check.
+    """
+    failed = next((check for check in _run_all(_proof_checks(), context) if not check.ok), None)
+    problems = (f"{failed.name}: {failed.detail}" if failed else None, _unknown_head(context, head))
     violations = "; ".join(problem for problem in problems if problem) or None
     return LedgerProof(
         ok=violations is None, head=_head(context), entries=_count_entries(context), first_wrong=violations
@@ -97,7 +101,7 @@ def prove(context: Context, head: str | None = None) -> LedgerProof:
 
 
 def _proof_checks() -> list[NamedCheck]:
-    """Return the checks of the log, the ledger and the draws, ordered so that each relies on earlier ones only."""
+    """Return the checks of ``prove``, ordered so that each relies on earlier ones only."""
     return [
         NamedCheck("database", _database, RunIn.THREAD),
         NamedCheck("foreign_keys", _foreign_keys, RunIn.EITHER),
@@ -122,7 +126,8 @@ def _proof_checks() -> list[NamedCheck]:
 def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check]:
     """Run the checks, partly in a thread, and return the results in the order of ``named_checks``.
 
-    After its own checks, this thread takes over those that the other one has not begun, from the last to the first.
+    After its own checks, this thread takes over checks that may run in either thread, from the last to the first. It
+    leaves those that the other thread has begun.
     """
     results: dict[str, Check] = {}
     with parallel_checks(context) as submit:
@@ -134,8 +139,10 @@ def _run_all(named_checks: Sequence[NamedCheck], context: Context) -> list[Check
         }
 
         def report(label: str, done: int, total: int) -> None:
-            steps = sum(check.done() for check in running.values()) + len(results) + done / max(total, 1)
-            context.progress("Checking", int(STEPS * steps), STEPS * len(named_checks))
+            checks_done = sum(check.done() for check in running.values()) + len(results) + done / max(total, 1)
+            context.progress(
+                "Checking", int(PROGRESS_UNITS_PER_CHECK * checks_done), PROGRESS_UNITS_PER_CHECK * len(named_checks)
+            )
 
         main_checks = [named_check for named_check in ordered if named_check.run_in is RunIn.MAIN]
         for named_check in (
@@ -164,9 +171,9 @@ def _unknown_head(context: Context, head: str | None) -> str | None:
 
 def _head(context: Context) -> str:
     try:
-        return context.log.head_hash() or ORIGIN
+        return context.log.head_hash() or GENESIS_HASH
     except CORRUPTION_ERRORS:
-        return ORIGIN
+        return GENESIS_HASH
 
 
 def _count_entries(context: Context) -> int:
@@ -182,19 +189,25 @@ def _run_safely(named_check: NamedCheck, context: Context) -> Check:
         return named_check.check(context)
     except Unavailable:
         raise
-    except PopugError as refusal:
-        return Check(name, False, refusal.message)
+    except PopugError as error:
+        return Check(name, False, error.message)
     except CORRUPTION_ERRORS as error:
-        fault = environment_error(error, context.home.database)
-        if isinstance(fault, Unavailable):
-            raise fault from error
+        environment_fault = environment_error(error, context.home.database)
+        if isinstance(environment_fault, Unavailable):
+            raise environment_fault from error
         cause = getattr(error, "orig", error)
-        return Check(name, False, fault.message if fault else f"the check cannot run: {type(cause).__name__}: {cause}")
+        return Check(
+            name,
+            False,
+            environment_fault.message
+            if environment_fault
+            else f"the check cannot run: {type(cause).__name__}: {cause}",
+        )
 
 
 def _check_of(invariant: Invariant) -> CheckFunction:
     def check(context: Context) -> Check:
-        statement = f"SELECT * FROM ({invariant.sql(context)}) AS found LIMIT {MAX_SHOWN + 1}"
+        statement = f"SELECT * FROM ({invariant.sql(context)}) AS violations LIMIT {MAX_SHOWN_VIOLATIONS + 1}"
         rows = context.connection.exec_driver_sql(statement).scalars().all()
         return check_result(invariant.name, invariant.statement, [str(row) for row in rows])
 
@@ -202,14 +215,14 @@ def _check_of(invariant: Invariant) -> CheckFunction:
 
 
 def _database(context: Context) -> Check:
-    rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({MAX_SHOWN})").scalars().all()
+    rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})").scalars().all()
     return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
 
 
 def _foreign_keys(context: Context) -> Check:
     rows = context.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    wrong = [f"row {row[1]} of {row[0]}" for row in rows]
-    return check_result("foreign_keys", "every foreign key refers to an existing row", wrong)
+    violations = [f"row {row[1]} of {row[0]}" for row in rows]
+    return check_result("foreign_keys", "every foreign key refers to an existing row", violations)
 
 
 def _log(context: Context) -> Check:
@@ -227,13 +240,14 @@ def _unlinked_events(context: Context) -> Check:
     return Check(
         "unlinked_events",
         True,
-        " ".join(limit_with_ellipsis(problems_of_unlinked(context))) or "no unlinked event has a problem",
+        " ".join(first_sentences(problems_of_unlinked(context))) or "no unlinked event has a problem",
     )
 
 
 def _parked_counts(context: Context) -> Iterator[str]:
     rows = context.connection.exec_driver_sql(
-        "SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state ORDER BY consumer, state"
+        "SELECT consumer, state, count(*) AS parked_count FROM bus_set_aside"
+        " GROUP BY consumer, state ORDER BY consumer, state"
     )
     for row in rows:
-        yield f"{row.held} {row.state} for {row.consumer}"
+        yield f"{row.parked_count} {row.state} for {row.consumer}"

@@ -1,4 +1,7 @@
-"""Repeat every draw: prices, first assignees, shuffles and other reassignments."""
+"""Repeat every draw: prices, first assignees, shuffles and other reassignments.
+
+Assignments and shuffles that another program inserted into the log are not repeated; prices are.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from popug_cli.audit.reading import read_events
-from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.billing.rules import draw_price_cents
 from popug_cli.bus.context import Context
 from popug_cli.bus.unlinked_events import unlinked_positions
@@ -21,32 +24,34 @@ PROGRESS_EVENTS = 1_000
 
 
 class RecordedShuffle(NamedTuple):
-    """The published draw of a shuffle, its candidates, and the positions of its first and last assignment."""
+    """A shuffle: its published draw, its candidates, and its first and last assignment in the log."""
 
     draw: AssigneeDraw
     candidates: list[str]
     task_count: int
-    first: int
-    last: int
+    first_position: int
+    last_position: int
 
 
 def draws_reproducible(context: Context) -> Check:
-    """Check that every price and every assignee follows from its seed."""
+    """Check that every price and assignee follows from its draw, and that stored shuffles agree with the log."""
     return check_result(
-        "draws_reproducible", "every draw is reproducible", list(islice(_wrong_draws(context), MAX_SHOWN + 1))
+        "draws_reproducible",
+        "every draw is reproducible",
+        list(islice(_wrong_draws(context), MAX_SHOWN_VIOLATIONS + 1)),
     )
 
 
 def _wrong_draws(context: Context) -> Iterator[str]:
     yield from _wrong_prices(context)
-    candidates, outside = Candidates(context), set(unlinked_positions(context))
+    candidates, inserted = Candidates(context), set(unlinked_positions(context))
     shuffles: dict[str, RecordedShuffle] = {}
-    for shuffle_id, drawn, wrong in _shuffles(candidates, outside, context):
-        if wrong:
-            yield f"shuffle {shuffle_id} ({wrong})"
-        elif drawn is not None:
-            shuffles[shuffle_id] = drawn
-    yield from _wrong_assignees(shuffles, candidates, outside, context)
+    for shuffle_id, recorded, reason in _shuffles(candidates, inserted, context):
+        if reason:
+            yield f"shuffle {shuffle_id} ({reason})"
+        elif recorded is not None:
+            shuffles[shuffle_id] = recorded
+    yield from _wrong_assignees(shuffles, candidates, inserted, context)
 
 
 def _wrong_prices(context: Context) -> Iterator[str]:
@@ -60,13 +65,13 @@ def _wrong_prices(context: Context) -> Iterator[str]:
 
 
 def _shuffles(
-    candidates: Candidates, outside: set[int], context: Context
+    candidates: Candidates, inserted: set[int], context: Context
 ) -> Iterator[tuple[str, RecordedShuffle | None, str | None]]:
     """Yield each finished shuffle: its id, and either its published draw or what is wrong with it."""
     events = {
         event.data.shuffle_id: event.data
         for sequence, event in read_events(context, TasksShuffled)
-        if event is not None and sequence not in outside
+        if event is not None and sequence not in inserted
     }
     statement = (
         "SELECT shuffle_id, task_count, candidates_count, coalesce(first_sequence, 1), coalesce(last_sequence, 0),"
@@ -90,14 +95,14 @@ def _shuffles(
 
 
 def _wrong_assignees(
-    shuffles: dict[str, RecordedShuffle], candidates: Candidates, outside: set[int], context: Context
+    shuffles: dict[str, RecordedShuffle], candidates: Candidates, inserted: set[int], context: Context
 ) -> Iterator[str]:
     """Describe assignments that their draw does not reproduce, ignoring events that other programs inserted."""
     checked: Counter[str] = Counter()
     for sequence, event in read_events(context, TaskAssigned):
         if not sequence % PROGRESS_EVENTS:
             context.progress("Repeating draws", sequence, context.position)
-        if event is None or sequence in outside:
+        if event is None or sequence in inserted:
             continue
         assigned = event.data
         if assigned.reason is AssignmentReason.SHUFFLED:
@@ -107,17 +112,18 @@ def _wrong_assignees(
             is_reproduced = _is_reproduced(assigned, candidates.as_of(assigned.draw.candidates_as_of))
         if not is_reproduced:
             yield f"the assignee of task {assigned.task_id} at {sequence}"
-    for shuffle_id, drawn in shuffles.items():
-        if checked[shuffle_id] != drawn.task_count:
-            yield f"shuffle {shuffle_id} ({checked[shuffle_id]} of its {drawn.task_count} assignments are in the log)"
+    for shuffle_id, recorded in shuffles.items():
+        if checked[shuffle_id] != recorded.task_count:
+            found_count = checked[shuffle_id]
+            yield f"shuffle {shuffle_id} ({found_count} of its {recorded.task_count} assignments are in the log)"
 
 
-def _matches_shuffle(sequence: int, assigned: TaskAssigned, drawn: RecordedShuffle | None) -> bool:
+def _matches_shuffle(sequence: int, assigned: TaskAssigned, recorded: RecordedShuffle | None) -> bool:
     return (
-        drawn is not None
-        and drawn.first <= sequence <= drawn.last
-        and assigned.draw == drawn.draw
-        and _is_reproduced(assigned, drawn.candidates)
+        recorded is not None
+        and recorded.first_position <= sequence <= recorded.last_position
+        and assigned.draw == recorded.draw
+        and _is_reproduced(assigned, recorded.candidates)
     )
 
 

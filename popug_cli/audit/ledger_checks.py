@@ -1,4 +1,4 @@
-"""Invariants that take more than one SQL statement: the ledger against its events, days, read models."""
+"""Invariants that need Python: the ledger against its events, closed days, the consumers' cursors, analytics."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -6,9 +6,9 @@ from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from popug_cli.analytics.consumers import CONSUMER as ANALYTICS
-from popug_cli.audit.reading import ProvedEvent, normalize_time, read_events, stream_rows
+from popug_cli.audit.reading import CheckedEvent, normalize_time, read_events, stream_rows
 from popug_cli.audit.rebuild import cursor_of, differences, empty_copy, replay_into
-from popug_cli.audit.result import MAX_SHOWN, check_result
+from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.rules import debit_and_credit
 from popug_cli.bus.context import Context
@@ -41,29 +41,32 @@ SELECT_WRONG_CAUSES = """
     SELECT * FROM (
         SELECT entry.entry_id, entry.kind, CASE entry.kind
                 WHEN 'fee' THEN 'popug.tasks.task_assigned.v1' WHEN 'reward' THEN 'popug.tasks.task_completed.v1'
-                WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END AS wanted,
-            log.type AS found, entry.occurred_at,
+                WHEN 'payout' THEN 'popug.billing.payout_made.v1' ELSE 'popug.billing.entry_posted.v1' END
+                AS expected_type,
+            log.type AS cause_type, entry.occurred_at,
             CASE WHEN entry.corrects IS NULL THEN json_extract(log.envelope, '$.time') ELSE entry.recorded_at END
                 AS caused_at
         FROM billing_entries entry LEFT JOIN bus_log log ON log.id = entry.event_id
-    ) AS caused WHERE found IS NOT wanted OR caused_at IS NOT occurred_at
+    ) AS caused WHERE cause_type IS NOT expected_type OR caused_at IS NOT occurred_at
 """
 
 
 def entries_as_posted(context: Context) -> Check:
     """Check that the ledger and the log have the same entries in the same order."""
     statement = "every entry matches its entry_posted event, in the same order"
-    return check_result("entries_match_events", statement, list(islice(_entry_mismatches(context), MAX_SHOWN + 1)))
+    return check_result(
+        "entries_match_events", statement, list(islice(_entry_mismatches(context), MAX_SHOWN_VIOLATIONS + 1))
+    )
 
 
 def entries_have_causes(context: Context) -> Check:
     """Check that every entry has a cause that fits its kind, with the same timestamp."""
     statement = "every entry has a valid cause with the same timestamp"
-    return check_result("entry_causes_exist", statement, list(islice(_wrong_causes(context), MAX_SHOWN + 1)))
+    return check_result("entry_causes_exist", statement, list(islice(_wrong_causes(context), MAX_SHOWN_VIOLATIONS + 1)))
 
 
 def closed_days(context: Context) -> Check:
-    """Check that every day from the company's first to the last closed one is closed."""
+    """Check that exactly the days from the company's first to the last closed one are closed."""
     connection = context.connection
     first = connection.exec_driver_sql("SELECT first_day FROM billing_company").scalar()
     closed = [
@@ -112,7 +115,7 @@ def _differing_fields(entry: EntrySnapshot | None, posted: EntrySnapshot | None)
 
 
 def _entries(context: Context) -> Iterator[EntrySnapshot]:
-    """Return every stored entry, in the order of the ledger."""
+    """Return an iterator over every stored entry, in the order of the ledger."""
     statement = (
         "SELECT entry_id, employee_id, kind, amount_cents, business_date, task_id, corrects, event_id, debit_account,"
         " credit_account, recorded_at FROM billing_entries ORDER BY position"
@@ -128,7 +131,7 @@ def _posted(context: Context) -> Iterator[EntrySnapshot]:
             context.progress("Verifying entries", sequence, context.position)
 
 
-def _snapshot(event: ProvedEvent[EntryPosted]) -> EntrySnapshot:
+def _snapshot(event: CheckedEvent[EntryPosted]) -> EntrySnapshot:
     posted = event.data
     return EntrySnapshot(
         posted.entry_id,
@@ -145,9 +148,12 @@ def _snapshot(event: ProvedEvent[EntryPosted]) -> EntrySnapshot:
 
 
 def _wrong_causes(context: Context) -> Iterator[str]:
-    """Describe entries whose cause has the wrong type or time; a correction must occur when it is recorded."""
-    for entry_id, kind, wanted, cause_type, occurred_at, caused_at in stream_rows(context, SELECT_WRONG_CAUSES):
-        if cause_type != wanted:
+    """Describe entries whose cause is missing or has the wrong type or time.
+
+    A correction must occur when it is recorded, because its cause is the earlier event of the wrong entry.
+    """
+    for entry_id, kind, expected_type, cause_type, occurred_at, caused_at in stream_rows(context, SELECT_WRONG_CAUSES):
+        if cause_type != expected_type:
             yield f"entry {entry_id} (a {kind} caused by {cause_type or 'no event in the log'})"
         elif occurred_at != normalize_time(str(caused_at)):
             yield f"entry {entry_id} (occurred_at is {occurred_at}, its cause was at {caused_at})"

@@ -1,7 +1,7 @@
 """Detect removed links of the hash chain.
 
-popug writes an event, its link and a table row in one transaction, so an unlinked event with such a row lost its link.
-An event that another program inserted has no such row, or repeats a linked event.
+For the types in ``WITNESS_ROWS``, popug writes an event, its link and a table row in one transaction. So an unlinked
+event with such a row lost its link. An event that another program inserted has no such row, or repeats a linked event.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ WITNESS_ROWS = {
     "popug.billing.day_closed.v1": "billing_days WHERE business_date = log.subject",
 }
 REPEATED_TYPES = ("popug.billing.payout_made.v1", "popug.billing.entry_posted.v1")
-HAS_WITNESS = (
+SELECT_WITNESS = (
     "SELECT 1 FROM bus_log log WHERE sequence = ? AND CASE type "
-    + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {trace})" for type_, trace in WITNESS_ROWS.items())
+    + " ".join(f"WHEN '{type_}' THEN EXISTS (SELECT 1 FROM {witness})" for type_, witness in WITNESS_ROWS.items())
     + " END"
 )
-SAME_EVENT = (
+SELECT_SAME_EVENTS = (
     "SELECT other.sequence FROM bus_log log JOIN bus_log other ON other.subject = log.subject AND other.type = log.type"
     f" WHERE log.sequence = ? AND log.type NOT IN {REPEATED_TYPES}"
 )
@@ -37,9 +37,9 @@ SAME_EVENT = (
 
 def own_unlinked(context: Context, unlinked: list[int]) -> Iterator[int]:
     """Yield the unlinked positions whose event popug itself wrote and no linked event repeats."""
-    outside = set(unlinked)
+    unlinked_positions = set(unlinked)
     for sequence in unlinked:
-        if any(stream_rows(context, HAS_WITNESS, (sequence,))):
-            repeated = {same for (same,) in stream_rows(context, SAME_EVENT, (sequence,))}
-            if repeated <= outside:
+        if any(stream_rows(context, SELECT_WITNESS, (sequence,))):
+            same_events = {position for (position,) in stream_rows(context, SELECT_SAME_EVENTS, (sequence,))}
+            if same_events <= unlinked_positions:
                 yield sequence

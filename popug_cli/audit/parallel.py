@@ -1,4 +1,4 @@
-"""Checks in a second thread, with its own connection and snapshot, for a large company."""
+"""Run checks in a second thread, with its own connection and snapshot, in a large company."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +12,7 @@ from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check
 from popug_cli.storage.engine import open_engine, raw_connection, transaction
 
-LARGE_EVENTS = 20_000
+MIN_LARGE_COMPANY_EVENTS = 20_000
 CACHE_KIB = 65_536
 
 CheckFunction = Callable[[Context], Check]
@@ -23,11 +23,12 @@ SubmitCheck = Callable[[CheckFunction], "Future[Check]"]
 def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
     """Yield a function that submits a check to a thread, or runs it at once if the company is not large.
 
-    The thread runs the checks one after the other. SQLite releases the GIL during a statement, so that the caller can
-    work in parallel. Checks that are not done at the end are cancelled or interrupted.
+    The thread first fills the table of event fields, then runs the checks one after the other. SQLite releases the GIL
+    during a statement, so that the caller can work in parallel. Checks that are not done at the end are cancelled or
+    interrupted.
     """
-    if context.position < LARGE_EVENTS:
-        yield lambda work: _finished(work(context))
+    if context.position < MIN_LARGE_COMPANY_EVENTS:
+        yield lambda check: _finished(check(context))
         return
     _enlarge_cache(context)
     engine = open_engine(context.home.database)
@@ -39,16 +40,16 @@ def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
         _enlarge_cache(parallel_context)
         try:
             pool.submit(materialize_event_fields, parallel_context)
-            yield lambda work: pool.submit(work, parallel_context)
+            yield lambda check: pool.submit(check, parallel_context)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             raw_connection(parallel_context.connection).interrupt()
     engine.dispose()
 
 
-def _finished(check: Check) -> "Future[Check]":
+def _finished(result: Check) -> "Future[Check]":
     future: Future[Check] = Future()
-    future.set_result(check)
+    future.set_result(result)
     return future
 
 

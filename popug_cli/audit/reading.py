@@ -15,7 +15,7 @@ from popug_cli.storage.engine import raw_connection
 E = TypeVar("E", bound=Event)
 
 
-class ProvedEvent(msgspec.Struct, Generic[E], frozen=True):
+class CheckedEvent(msgspec.Struct, Generic[E], frozen=True):
     """The fields of an event that are checked; ``time`` is the text in the envelope."""
 
     id: str
@@ -41,10 +41,10 @@ def normalize_time(instant: str) -> str:
         return instant
 
 
-def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, ProvedEvent[E] | None]]:
-    """Yield position and event for every event of a kind in its newest version, ordered by position.
+def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, CheckedEvent[E] | None]]:
+    """Yield position and event for every event that is stored in the newest version of a kind, ordered by position.
 
-    The event is None if it does not fit its schema.
+    The event is None if it does not fit its schema. Events stored in an older version are left out.
     """
     read = _decoder(kind).decode
     for sequence, envelope in stream_rows(
@@ -57,5 +57,5 @@ def read_events(context: Context, kind: type[E]) -> Iterator[tuple[int, ProvedEv
 
 
 @cache
-def _decoder(kind: type[E]) -> "msgspec.json.Decoder[ProvedEvent[E]]":
-    return msgspec.json.Decoder(ProvedEvent[kind])  # type: ignore[valid-type]
+def _decoder(kind: type[E]) -> "msgspec.json.Decoder[CheckedEvent[E]]":
+    return msgspec.json.Decoder(CheckedEvent[kind])  # type: ignore[valid-type]

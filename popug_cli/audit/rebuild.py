@@ -1,4 +1,4 @@
-"""Rebuild a read model from the log in a copy, to compare the live one with it or to replace the live one.
+"""Rebuild a read model from the log in a copy; the caller compares the live one with it, or replaces the live one.
 
 The copy is a separate database in a temporary directory, so that building it does not lock the live one.
 """
@@ -52,7 +52,7 @@ def _temporary_directory(home: Path) -> str:
 
 
 def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
-    """Apply the events after ``after`` up to ``up_to`` to the copy, and return their number.
+    """Run the consumer on its events after ``after`` up to ``up_to``, in the copy; return the number of events.
 
     Events that cannot be read are left out, and so are those that the consumer has parked in the live database.
     """
@@ -69,7 +69,10 @@ def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: in
 
 
 def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Difference]:
-    """Return the tables whose live and rebuilt rows differ, compared row by row in the order of their keys."""
+    """Return the tables whose live and rebuilt rows differ, compared row by row in the order of their keys.
+
+    Each has the number of differing rows and the first of them as an example.
+    """
     with transaction(copy, writes=False) as rebuilt:
         differences_by_table = [
             _difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)
@@ -88,8 +91,8 @@ def rows_of(connection: Connection, table: str) -> Iterator[tuple[object, ...]]:
     keys = connection.exec_driver_sql(f"PRAGMA table_info({table})")
     order = ", ".join(row.name for row in sorted(keys, key=lambda row: row.pk) if row.pk)
     result = connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}")
-    for part in result.partitions(FETCH_ROWS):
-        yield from (tuple(row) for row in part)
+    for chunk in result.partitions(FETCH_ROWS):
+        yield from (tuple(row) for row in chunk)
 
 
 def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference | None:

@@ -2,12 +2,12 @@
 
 from popug_cli.messages.company import Check
 
-MAX_SHOWN = 3
+MAX_SHOWN_VIOLATIONS = 3
 
 
 def check_result(name: str, statement: str, violations: list[str]) -> Check:
     """Return the result of an invariant's check; it fails if there are violations and shows the first few of them."""
     if not violations:
         return Check(name, True, statement)
-    more = " and more" if len(violations) > MAX_SHOWN else ""
-    return Check(name, False, f"Violated: {statement}. Examples: {', '.join(violations[:MAX_SHOWN])}{more}")
+    more = " and more" if len(violations) > MAX_SHOWN_VIOLATIONS else ""
+    return Check(name, False, f"Violated: {statement}. Examples: {', '.join(violations[:MAX_SHOWN_VIOLATIONS])}{more}")

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from popug_cli.billing.days import open_days
-from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
 from popug_cli.messages.company import Check
 from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
@@ -13,20 +13,20 @@ MAX_SCHEDULER_SILENCE = timedelta(days=1)
 
 def scheduler(context: Context) -> Check:
     """Warn if a scheduler has run here, but not within the last day."""
-    seen_at = last_recorded(context.connection, SCHEDULER)
-    if seen_at is None:
+    last_run_at = last_recorded(context.connection, SCHEDULER)
+    if last_run_at is None:
         return Check("scheduler", True, "no scheduler has run here")
-    seen = f"{context.calendar.local(seen_at):%Y-%m-%d %H:%M}"
-    if context.now - seen_at > MAX_SCHEDULER_SILENCE:
-        return Check("scheduler", True, f"warning: the scheduler has not run since {seen}; start `popug scheduler`")
-    return Check("scheduler", True, f"the scheduler last ran at {seen}")
+    last_run = f"{context.calendar.local(last_run_at):%Y-%m-%d %H:%M}"
+    if context.now - last_run_at > MAX_SCHEDULER_SILENCE:
+        return Check("scheduler", True, f"warning: the scheduler has not run since {last_run}; start `popug scheduler`")
+    return Check("scheduler", True, f"the scheduler last ran at {last_run}")
 
 
 def overdue_days(context: Context) -> Check:
     """Count the open days before today; warn if they are too many to close without confirmation."""
     yesterday = context.calendar.previous_day(context.calendar.date_of(context.now))
     overdue = open_days(yesterday, context)
-    if len(overdue) <= DAYS_AT_ONCE:
+    if len(overdue) <= MAX_UNCONFIRMED_DAYS:
         return Check("overdue_days", True, f"{len(overdue)} days before today are still open")
     advice = "check the clock, then run `popug close-day --date yesterday --yes`"
     detail = f"warning: {len(overdue):,} days since {overdue[0]} are open, too many to close unconfirmed; {advice}"

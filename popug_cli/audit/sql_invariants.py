@@ -1,8 +1,9 @@
 """The invariants that are single SQL statements: each selects descriptions of its violations.
 
-The statements read the log and the tables of several modules, which only ``audit`` may do. ``done`` restricts events to
-those that billing has processed: parked events have no effects yet and are not violations. ``event_fields`` has the
-fields of all events. In a large company it is a temporary table that is filled once, otherwise a subquery over the log.
+The statements read the log and the tables of several modules, which only ``audit`` may do. A join with ``bus_inbox``
+(alias ``done``) restricts events to those that a consumer has processed: parked events have no effects yet and are not
+violations. ``event_fields`` has the fields of all events. In a large company it is a temporary table that is filled
+once, otherwise a subquery over the log.
 """
 
 from typing import NamedTuple
@@ -34,11 +35,11 @@ class Invariant(NamedTuple):
 
     @property
     def reads_event_fields(self) -> bool:
-        """Whether its SQL reads the fields of very many events."""
+        """Whether its SQL reads ``event_fields``."""
         return "event_fields" in self.select_violations
 
     def sql(self, context: Context) -> str:
-        """Return the SQL to run, depending on where the event fields are."""
+        """Return the SQL to run: it reads the temporary table of event fields if there is one, else the log."""
         return (
             self.select_violations
             if has_event_fields(context)
@@ -78,7 +79,7 @@ INVARIANTS = (
     ),
     Invariant(
         "entries_are_double_entry",
-        "every entry has two different accounts and a positive amount",
+        "every entry has two different accounts, one of them its employee's, and a positive amount",
         "SELECT 'entry ' || entry_id FROM billing_entries WHERE debit_account = credit_account OR amount_cents <= 0"
         " OR employee_id NOT IN (debit_account, credit_account)",
     ),
@@ -91,49 +92,51 @@ INVARIANTS = (
         "balances_equal_entries",
         "every account's balance equals the sum of its entries",
         "SELECT 'account ' || account.account_id || ' has ' || account.balance_cents || ', its entries sum to '"
-        " || coalesce(lines.total, 0) FROM billing_accounts account LEFT JOIN ("
+        " || coalesce(sums.total, 0) FROM billing_accounts account LEFT JOIN ("
         " SELECT account_id, sum(cents) AS total FROM ("
         " SELECT credit_account AS account_id, amount_cents AS cents FROM billing_entries"
-        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS moved GROUP BY account_id"
-        ") AS lines ON lines.account_id = account.account_id WHERE account.balance_cents <> coalesce(lines.total, 0)",
+        " UNION ALL SELECT debit_account, -amount_cents FROM billing_entries) AS sides GROUP BY account_id"
+        ") AS sums ON sums.account_id = account.account_id WHERE account.balance_cents <> coalesce(sums.total, 0)",
     ),
     Invariant(
         "balances_by_day_equal_entries",
         "every day-end balance equals the sum of the entries up to that day",
         f"""
-        WITH moved AS (
+        WITH sums AS (
             SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
                 sum({sql.REWARDS}) AS rewards, sum({sql.PAYOUTS}) AS payouts
-            FROM billing_entries e GROUP BY employee_id, business_date
+            FROM billing_entries entry GROUP BY employee_id, business_date
         ), running AS (
-            SELECT moved.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM moved
+            SELECT sums.*, sum(cents) OVER (PARTITION BY employee_id ORDER BY business_date) AS balance FROM sums
         )
         SELECT running.employee_id || ' on ' || running.business_date
-        FROM running LEFT JOIN billing_account_days kept
-            ON kept.employee_id = running.employee_id AND kept.business_date = running.business_date
-        WHERE kept.balance_cents IS NOT running.balance OR kept.fees_cents IS NOT running.fees
-            OR kept.rewards_cents IS NOT running.rewards OR kept.payouts_cents IS NOT running.payouts
+        FROM running LEFT JOIN billing_account_days stored
+            ON stored.employee_id = running.employee_id AND stored.business_date = running.business_date
+        WHERE stored.balance_cents IS NOT running.balance OR stored.fees_cents IS NOT running.fees
+            OR stored.rewards_cents IS NOT running.rewards OR stored.payouts_cents IS NOT running.payouts
         UNION ALL
-        SELECT kept.employee_id || ' on ' || kept.business_date FROM billing_account_days kept
+        SELECT stored.employee_id || ' on ' || stored.business_date FROM billing_account_days stored
         WHERE NOT EXISTS (SELECT 1 FROM billing_entries entry
-            WHERE entry.employee_id = kept.employee_id AND entry.business_date = kept.business_date)
+            WHERE entry.employee_id = stored.employee_id AND entry.business_date = stored.business_date)
         """,
     ),
     Invariant(
         "segments_equal_entries",
         "the stored sums of every full ledger segment equal those of its entries",
         f"""
-        WITH moved AS (
+        WITH sums AS (
             SELECT employee_id, business_date, (position - 1) / {SEGMENT_ENTRIES} AS segment,
                 sum({sql.SIGNED}) AS change_cents, sum({sql.REWARDS}) AS earned_cents,
                 min(recorded_at) AS first_recorded_at, max(recorded_at) AS last_recorded_at
-            FROM billing_entries e
+            FROM billing_entries entry
             WHERE position <= (SELECT max(position) / {SEGMENT_ENTRIES} * {SEGMENT_ENTRIES} FROM billing_entries)
             GROUP BY 1, 2, 3
         )
-        SELECT employee_id || ' in ' || segment FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM moved) AS more
+        SELECT employee_id || ' in ' || segment
+        FROM (SELECT * FROM billing_segments EXCEPT SELECT * FROM sums) AS surplus
         UNION ALL
-        SELECT employee_id || ' in ' || segment FROM (SELECT * FROM moved EXCEPT SELECT * FROM billing_segments) AS less
+        SELECT employee_id || ' in ' || segment
+        FROM (SELECT * FROM sums EXCEPT SELECT * FROM billing_segments) AS missing
         """,
     ),
     Invariant(
@@ -214,11 +217,11 @@ INVARIANTS = (
         "every completed task has exactly one completion event, by its assignee, and no other task has one",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task LEFT JOIN (
-            SELECT subject, count(*) AS times, min(assignee_id) AS by_whom
+            SELECT subject, count(*) AS times, min(assignee_id) AS assignee_id
             FROM event_fields log WHERE {IS_COMPLETED} GROUP BY subject
         ) AS completion ON completion.subject = task.task_id
         WHERE (task.status = 'completed') <> (coalesce(completion.times, 0) = 1)
-            OR coalesce(completion.times, 0) > 1 OR completion.by_whom <> task.assignee_id
+            OR coalesce(completion.times, 0) > 1 OR completion.assignee_id <> task.assignee_id
         """,
     ),
     Invariant(
@@ -226,10 +229,10 @@ INVARIANTS = (
         "every task has the assignee of its last assignment event",
         f"""
         SELECT 'task #' || task.number FROM tasks_tasks task
-        LEFT JOIN (SELECT subject, max(sequence) AS last FROM event_fields log
+        LEFT JOIN (SELECT subject, max(sequence) AS last_sequence FROM event_fields log
             WHERE {IS_ASSIGNED} GROUP BY subject) AS latest
             ON latest.subject = task.task_id
-        LEFT JOIN event_fields log ON log.sequence = latest.last
+        LEFT JOIN event_fields log ON log.sequence = latest.last_sequence
         WHERE log.assignee_id IS NOT task.assignee_id
         """,
     ),
@@ -257,7 +260,7 @@ INVARIANTS = (
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
             SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
                 sum({sql.PAYOUTS}) AS payouts, count(*) FILTER (WHERE kind = 'payout') AS paid
-            FROM billing_entries e GROUP BY business_date
+            FROM billing_entries entry GROUP BY business_date
         ) AS entries ON entries.business_date = day.business_date
         WHERE day.fees_cents <> coalesce(entries.fees, 0) OR day.rewards_cents <> coalesce(entries.rewards, 0)
             OR day.payouts_cents <> coalesce(entries.payouts, 0) OR day.paid_count <> coalesce(entries.paid, 0)
@@ -289,20 +292,20 @@ INVARIANTS = (
         f"""
         WITH entries AS (
             SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
-            FROM billing_entries e GROUP BY business_date
+            FROM billing_entries entry GROUP BY business_date
         ), events AS (
             SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
-            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS e GROUP BY business_date
-        ), seen AS (
+            FROM (SELECT log.* FROM event_fields log WHERE {IS_POSTED}) AS entry GROUP BY business_date
+        ), analytics AS (
             SELECT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = 'analytics')
                 OR coalesce((SELECT position FROM bus_cursors WHERE consumer = 'analytics'), 0)
-                < (SELECT max(sequence) FROM bus_log log WHERE {IS_POSTED}) AS incomplete
+                < (SELECT max(sequence) FROM bus_log log WHERE {IS_POSTED}) AS is_behind
         )
         SELECT 'day ' || entries.business_date FROM entries
         LEFT JOIN events ON events.business_date = entries.business_date
         LEFT JOIN analytics_days day ON day.business_date = entries.business_date
         WHERE entries.income IS NOT events.income
-            OR (NOT (SELECT incomplete FROM seen) AND entries.income IS NOT day.fees_cents - day.rewards_cents)
+            OR (NOT (SELECT is_behind FROM analytics) AND entries.income IS NOT day.fees_cents - day.rewards_cents)
         """,
     ),
     Invariant(

@@ -1,8 +1,12 @@
 """Billing: prices, the ledger, balances, closed days and payouts.
 
-Consumes ``user_registered`` (opens an account), ``task_created`` (sets the price), ``task_assigned`` (charges the fee)
-and ``task_completed`` (credits the reward). Publishes ``task_priced``, ``entry_posted``, ``entry_corrected``,
-``payout_made`` and ``day_closed``.
+``consumers.py`` reacts to events, ``commands.py`` corrects an entry, ``closing.py`` closes days (called by
+``app/workflows/close_day.py``), ``queries.py`` answers the queries of ``messages/billing.py``. All of them write money
+through ``ledger.post`` only. ``rules.py`` holds the pure rules; the signs of each kind of entry are in ``EntryKind``.
+
+Consumes ``user_registered`` (opens an account), ``task_created`` (number and title of a task), ``task_assigned``
+(charges the fee) and ``task_completed`` (credits the reward). The first event that names a task sets its price.
+Publishes ``task_priced``, ``entry_posted``, ``entry_corrected``, ``payout_made`` and ``day_closed``.
 
 Invariants: A task has one price, which never changes. Each event has at most one entry. An entry moves its amount
 between two different accounts, so that all accounts sum to zero. Entries and closed days never change, and no entry is

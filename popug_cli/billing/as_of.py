@@ -13,11 +13,13 @@ from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 
 SELECT_HIGHEST_REWARD_BY_DAY = text(
     "SELECT business_date, amount_cents, occurred_at, number, title FROM ("
-    " SELECT e.business_date, e.amount_cents, e.occurred_at, t.number, t.title, row_number() OVER ("
-    " PARTITION BY e.business_date ORDER BY e.amount_cents DESC, e.occurred_at, t.number) AS place"
-    " FROM billing_accounts a CROSS JOIN billing_entries e JOIN billing_tasks t ON t.task_id = e.task_id"
-    " WHERE e.employee_id = a.account_id AND e.business_date BETWEEN :first AND :last AND e.kind = 'reward'"
-    " AND e.recorded_at <= :as_of AND t.number IS NOT NULL) AS ranked WHERE place = 1 ORDER BY business_date"
+    " SELECT entry.business_date, entry.amount_cents, entry.occurred_at, task.number, task.title, row_number() OVER ("
+    " PARTITION BY entry.business_date ORDER BY entry.amount_cents DESC, entry.occurred_at, task.number) AS reward_rank"
+    " FROM billing_accounts account CROSS JOIN billing_entries entry"
+    " JOIN billing_tasks task ON task.task_id = entry.task_id"
+    " WHERE entry.employee_id = account.account_id AND entry.business_date BETWEEN :first AND :last"
+    " AND entry.kind = 'reward' AND entry.recorded_at <= :as_of AND task.number IS NOT NULL"
+    ") AS ranked WHERE reward_rank = 1 ORDER BY business_date"
 )
 
 
@@ -32,18 +34,24 @@ class HighestReward(NamedTuple):
 
 
 def income_as_of(day: date, as_of: datetime, context: Context) -> int:
-    """Return management's income of a business date in cents; 0 for a date outside the company's days."""
+    """Return management's income of a business date in cents, as it was recorded by ``as_of``.
+
+    It is 0 for a date outside the company's days.
+    """
     return sum(day_figures.income_cents for day_figures in company_days(day, day, as_of, context))
 
 
 def in_red_as_of(day: date, as_of: datetime, context: Context) -> int:
-    """Return how many employees were below zero: for a past date at its end, else with all recorded entries."""
+    """Return how many employees were below zero, as it was recorded by the instant ``as_of``.
+
+    The number is that at the end of ``day``. If ``day`` is not before the date of ``as_of``, all entries count.
+    """
     closed = closed_by(as_of, context)
     if closed is not None and day <= closed:
         recorded = recorded_day(day, context)
         return recorded.in_red_count if recorded else 0
-    before = recorded_day(closed, context) if closed else None
-    in_red_count = before.in_red_count if before else 0
+    last_closed_day = recorded_day(closed, context) if closed else None
+    in_red_count = last_closed_day.in_red_count if last_closed_day else 0
     figures_by_day = open_figures(open_day_movements(closed, as_of, context), in_red_count)
     is_past = day < context.calendar.date_of(as_of)
     latest = max((open_day for open_day in figures_by_day if open_day <= day or not is_past), default=None)
@@ -51,7 +59,7 @@ def in_red_as_of(day: date, as_of: datetime, context: Context) -> int:
 
 
 def highest_reward_by_day(first: date, last: date, as_of: datetime, context: Context) -> list[HighestReward]:
-    """Return the highest reward of each business date that has one; on a tie, that of the earliest completion."""
+    """Return the highest reward that each business date had by ``as_of``; on a tie, that of the earliest completion."""
     parameters = {"first": first.isoformat(), "last": last.isoformat(), "as_of": to_rfc3339(as_of)}
     return [
         HighestReward(date.fromisoformat(day), cents, from_rfc3339(completed_at), number, title)

@@ -10,23 +10,23 @@ from popug_cli.messages.tasks import TaskAssigned, TaskCompleted
 from popug_cli.messages.upcasters import versions
 
 
-def amount_at_stake_cents(held: ParkedEvent, context: Context) -> int:
+def amount_at_stake_cents(parked: ParkedEvent, context: Context) -> int:
     """Return the fee of an assignment or the reward of a completion that billing has parked, in cents; else 0.
 
     The amount is also 0 if the task has no price yet. The task id is read from the subject (the ordering key), because
     the data may be the reason why the event was parked.
     """
-    if held.consumer != "billing":
+    if parked.consumer != "billing":
         return 0
-    fields = document(held.sequence, held.envelope)
+    fields = document(parked.sequence, parked.envelope)
     task_id = str(fields.get("subject"))
     price = prices_of([task_id], context).get(task_id)
     if price is None:
         return 0
-    if _is_a(TaskAssigned, fields):
+    if _is_of_kind(TaskAssigned, fields):
         return price.fee_cents
-    return price.reward_cents if _is_a(TaskCompleted, fields) else 0
+    return price.reward_cents if _is_of_kind(TaskCompleted, fields) else 0
 
 
-def _is_a(kind: type[Event], fields: dict[str, Any]) -> bool:
-    return fields.get("type") in {shape.TYPE for shape in versions(kind)}
+def _is_of_kind(kind: type[Event], fields: dict[str, Any]) -> bool:
+    return fields.get("type") in {version.TYPE for version in versions(kind)}

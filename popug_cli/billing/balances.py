@@ -39,21 +39,23 @@ SELECT_REMAINING_ENTRIES = f"""
         SELECT segment, business_date AS first_date, business_date AS last_date FROM billing_segments
         WHERE {IN_ACCOUNT_AND_DATES} AND first_recorded_at <= :as_of AND last_recorded_at > :as_of
         UNION ALL SELECT coalesce(max(position), 0) / {SEGMENT_ENTRIES}, :first, :last FROM billing_entries
-    ) AS part CROSS JOIN billing_entries e
-    WHERE e.position BETWEEN part.segment * {SEGMENT_ENTRIES} + 1 AND (part.segment + 1) * {SEGMENT_ENTRIES}
-        AND e.employee_id || '' = :account AND e.recorded_at <= :as_of
-        AND e.business_date BETWEEN part.first_date AND part.last_date
+    ) AS scanned CROSS JOIN billing_entries entry
+    WHERE entry.position BETWEEN scanned.segment * {SEGMENT_ENTRIES} + 1 AND (scanned.segment + 1) * {SEGMENT_ENTRIES}
+        AND entry.employee_id || '' = :account AND entry.recorded_at <= :as_of
+        AND entry.business_date BETWEEN scanned.first_date AND scanned.last_date
 """
 
 
 def find_account(username: str | None, context: Context) -> Account:
     """Return the account of a user, by default the caller's. Raises ``user_not_found``.
 
-    The caller's own account always exists, even before billing has processed the registration.
+    Before billing has processed the caller's registration, the caller's own account is returned with a balance of 0.
     """
     principal = context.principal
     name = (username or principal.username).lower()
-    row = _first(context, "SELECT account_id, balance_cents FROM billing_accounts WHERE username = :name", name=name)
+    row = _first_row(
+        context, "SELECT account_id, balance_cents FROM billing_accounts WHERE username = :name", name=name
+    )
     if row is not None:
         return Account(row.account_id, name, row.balance_cents)
     if principal.user_id and name == principal.username:
@@ -79,12 +81,15 @@ def balance_at(account_id: str, day: date | None, as_of: datetime | None, contex
 
 
 def opening_balance(account_id: str, day: date, as_of: datetime | None, context: Context) -> int:
-    """Return the balance at the start of a date in cents."""
+    """Return the balance at the start of a date in cents. With ``as_of``, only entries recorded by then count."""
     return balance_at(account_id, day_before(day), as_of, context)
 
 
 def earned_on(account_id: str, day: date, as_of: datetime | None, context: Context) -> int:
-    """Return the rewards of a business date net of reversals, in cents."""
+    """Return the rewards of a business date net of reversals, in cents.
+
+    With ``as_of``, only entries recorded by then count.
+    """
     if as_of is not None:
         return balance_change(account_id, (day, day), as_of, context).earned_cents
     rewards_cents = scalar(
@@ -109,8 +114,8 @@ def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, co
         "last": days[1].isoformat(),
         "as_of": to_rfc3339(as_of),
     }
-    whole = _first(context, SELECT_WHOLE_SEGMENTS, **parameters)
-    remaining = _first(context, SELECT_REMAINING_ENTRIES, **parameters)
+    whole = _first_row(context, SELECT_WHOLE_SEGMENTS, **parameters)
+    remaining = _first_row(context, SELECT_REMAINING_ENTRIES, **parameters)
     return BalanceChange(whole.change_cents + remaining.change_cents, whole.earned_cents + remaining.earned_cents)
 
 
@@ -126,7 +131,10 @@ def closed_by(as_of: datetime, context: Context, *, up_to: date = date.max) -> d
 
 
 def open_day_movements(closed: date | None, as_of: datetime | None, context: Context) -> list[DayMovement]:
-    """Return the movements after the last closed day, one per employee and business date, ordered by date."""
+    """Return the movements after the closed day ``closed``, one per employee and business date, ordered by date.
+
+    If ``closed`` is None, all dates count. With ``as_of``, only entries recorded by then count.
+    """
     parameters = {"closed": closed.isoformat() if closed else ""}
     if as_of is None:
         statement = _SELECT_MOVEMENTS
@@ -138,20 +146,21 @@ def open_day_movements(closed: date | None, as_of: datetime | None, context: Con
 
 
 _BALANCE_AT_CLOSE = (
-    "coalesce((SELECT past.balance_cents FROM billing_account_days past WHERE past.employee_id = a.account_id"
+    "coalesce((SELECT past.balance_cents FROM billing_account_days past WHERE past.employee_id = account.account_id"
     " AND past.business_date <= :closed ORDER BY past.business_date DESC LIMIT 1), 0)"
 )
 _SELECT_MOVEMENTS = (
-    "SELECT a.account_id, d.business_date, d.fees_cents, d.rewards_cents,"
-    f" {_BALANCE_AT_CLOSE} FROM billing_accounts a CROSS JOIN billing_account_days d"
-    " WHERE d.employee_id = a.account_id AND d.business_date > :closed ORDER BY d.business_date"
+    "SELECT account.account_id, account_day.business_date, account_day.fees_cents, account_day.rewards_cents,"
+    f" {_BALANCE_AT_CLOSE} FROM billing_accounts account CROSS JOIN billing_account_days account_day"
+    " WHERE account_day.employee_id = account.account_id AND account_day.business_date > :closed"
+    " ORDER BY account_day.business_date"
 )
 _SELECT_MOVEMENTS_AS_OF = (
-    "SELECT a.account_id, e.business_date,"
+    "SELECT account.account_id, entry.business_date,"
     f" sum({sql.FEES}), sum({sql.REWARDS}),"
-    f" {_BALANCE_AT_CLOSE} FROM billing_accounts a CROSS JOIN billing_entries e"
-    " WHERE e.employee_id = a.account_id AND e.business_date > :closed AND e.recorded_at <= :as_of"
-    " GROUP BY a.account_id, e.business_date ORDER BY e.business_date"
+    f" {_BALANCE_AT_CLOSE} FROM billing_accounts account CROSS JOIN billing_entries entry"
+    " WHERE entry.employee_id = account.account_id AND entry.business_date > :closed AND entry.recorded_at <= :as_of"
+    " GROUP BY account.account_id, entry.business_date ORDER BY entry.business_date"
 )
 
 
@@ -166,5 +175,5 @@ def _balance_at_day_end(account_id: str, day: date, context: Context) -> int:
     return balance_cents or 0
 
 
-def _first(context: Context, statement: str, **parameters: Any) -> Any:
+def _first_row(context: Context, statement: str, **parameters: Any) -> Any:
     return context.connection.execute(text(statement), parameters).first()

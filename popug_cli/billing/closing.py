@@ -32,16 +32,19 @@ from popug_cli.storage.engine import insert_many, raw_connection, scalar
 PAYEES_AT_ONCE = 500
 # An employee without entries on the day has no row for it; then the latest earlier row has the balance.
 SELECT_BALANCES_AT_DAY_END = (
-    "SELECT a.account_id, coalesce(a.username, a.account_id),"
-    " coalesce(d.balance_cents, (SELECT e.balance_cents FROM billing_account_days e WHERE e.employee_id = a.account_id"
-    " AND e.business_date < :day ORDER BY e.business_date DESC LIMIT 1), 0),"
-    " coalesce(d.fees_cents, 0), coalesce(d.rewards_cents, 0)"
-    " FROM billing_accounts a LEFT JOIN billing_account_days d"
-    " ON d.employee_id = a.account_id AND d.business_date = :day WHERE a.kind = 'employee' ORDER BY a.account_id"
+    "SELECT account.account_id, coalesce(account.username, account.account_id),"
+    " coalesce(account_day.balance_cents, (SELECT earlier.balance_cents FROM billing_account_days earlier"
+    " WHERE earlier.employee_id = account.account_id AND earlier.business_date < :day"
+    " ORDER BY earlier.business_date DESC LIMIT 1), 0),"
+    " coalesce(account_day.fees_cents, 0), coalesce(account_day.rewards_cents, 0)"
+    " FROM billing_accounts account LEFT JOIN billing_account_days account_day"
+    " ON account_day.employee_id = account.account_id AND account_day.business_date = :day"
+    " WHERE account.kind = 'employee' ORDER BY account.account_id"
 )
 SELECT_TOTAL_PAYOUTS = (
-    "SELECT coalesce(sum(d.payouts_cents), 0) FROM billing_accounts a CROSS JOIN billing_account_days d"
-    " WHERE d.employee_id = a.account_id AND d.business_date = :day"
+    "SELECT coalesce(sum(account_day.payouts_cents), 0)"
+    " FROM billing_accounts account CROSS JOIN billing_account_days account_day"
+    " WHERE account_day.employee_id = account.account_id AND account_day.business_date = :day"
 )
 KIND_BY_VALUE = {kind.value: kind for kind in EntryKind}
 
@@ -72,7 +75,7 @@ def close_next(up_to: date, context: Context) -> ClosedDay | None:
         return None
     totals = _day_totals(day, context)
     _pay(totals.payees, day, context)
-    figures = _close(day, totals, context)
+    figures = _record_day(day, totals, context)
     payouts = [Payout(payee.username, payee.amount_cents) for payee in totals.payees]
     return _result(figures, payouts, already_closed=False)
 
@@ -84,9 +87,9 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
         return None
     rows = context.connection.execute(
         text(
-            "SELECT coalesce(a.username, a.account_id), e.amount_cents FROM billing_entries e"
-            " JOIN billing_accounts a ON a.account_id = e.employee_id"
-            " WHERE e.kind = 'payout' AND e.business_date = :day"
+            "SELECT coalesce(account.username, account.account_id), entry.amount_cents FROM billing_entries entry"
+            " JOIN billing_accounts account ON account.account_id = entry.employee_id"
+            " WHERE entry.kind = 'payout' AND entry.business_date = :day"
         ),
         {"day": day.isoformat()},
     )
@@ -94,7 +97,7 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
 
 
 def dry_run(up_to: date, context: Context) -> list[ClosedDay]:
-    """Return the days that a close up to a date would close, with their figures; everything is rolled back."""
+    """Return the days that a close up to a date would close, with their figures and payouts; roll back every change."""
     days = []
     with rolled_back(context):
         while (day := close_next(up_to, context)) is not None:
@@ -118,7 +121,7 @@ def _day_totals(day: date, context: Context) -> DayTotals:
 
 
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
-    """Post all payouts, then publish each with the head of the hash chain that covers them."""
+    """Post all payouts, then publish each of them with the head of the hash chain that covers their entries."""
     batches = [*batched(payees, PAYEES_AT_ONCE)]
     last_position = scalar(context.connection, "SELECT max(position) FROM billing_entries")
     for batch in batches:
@@ -126,7 +129,7 @@ def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
     head = context.events.close_link()
     for number, batch in enumerate(batches):
         context.progress(f"Closing {day}", number * PAYEES_AT_ONCE, len(payees))
-        _publish_payouts(batch, _lines(batch, day, last_position, context), day, head, context)
+        _publish_payouts(batch, _payslip_lines(batch, day, last_position, context), day, head, context)
     context.progress(f"Closing {day}", len(payees), len(payees))
 
 
@@ -157,22 +160,25 @@ def _publish_payouts(
         )
 
 
-def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Context) -> Mapping[str, list[PayslipLine]]:
-    """Return the day's entries up to ``last_position``, which excludes the payouts, as payslip lines by employee.
+def _payslip_lines(
+    payees: Sequence[Payee], day: date, last_position: int, context: Context
+) -> Mapping[str, list[PayslipLine]]:
+    """Return the day's entries up to ``last_position`` as payslip lines by employee; the payouts come after it.
 
     The lines include every employee whose id lies between those of the first and the last payee.
     """
     rows = raw_connection(context.connection).execute(
-        f"SELECT a.account_id, e.occurred_at, e.kind, {sql.SIGNED},"
-        " t.number, t.title FROM billing_accounts a CROSS JOIN billing_entries e"
-        " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-        " WHERE a.account_id BETWEEN :first AND :last AND e.employee_id = a.account_id"
-        " AND e.business_date = :day AND e.position <= :before ORDER BY a.account_id, e.position",
+        f"SELECT account.account_id, entry.occurred_at, entry.kind, {sql.SIGNED},"
+        " task.number, task.title FROM billing_accounts account CROSS JOIN billing_entries entry"
+        " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
+        " WHERE account.account_id BETWEEN :first AND :last AND entry.employee_id = account.account_id"
+        " AND entry.business_date = :day AND entry.position <= :last_position"
+        " ORDER BY account.account_id, entry.position",
         {
             "first": payees[0].employee_id,
             "last": payees[-1].employee_id,
             "day": day.isoformat(),
-            "before": last_position,
+            "last_position": last_position,
         },
     )
     lines: dict[str, list[PayslipLine]] = defaultdict(list)
@@ -183,7 +189,7 @@ def _lines(payees: Sequence[Payee], day: date, last_position: int, context: Cont
     return lines
 
 
-def _close(day: date, totals: DayTotals, context: Context) -> Day:
+def _record_day(day: date, totals: DayTotals, context: Context) -> Day:
     payouts_cents = sum([payee.amount_cents for payee in totals.payees])
     assert scalar(context.connection, SELECT_TOTAL_PAYOUTS, day=day.isoformat()) == payouts_cents
     event = DayClosed(

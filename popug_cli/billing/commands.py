@@ -1,4 +1,4 @@
-"""Billing's commands. A wrong entry is never changed or removed; another entry reverses it."""
+"""Billing's command: correct an entry. A wrong entry is never changed or removed; another entry reverses it."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ SELECT_ENTRY = (
 
 
 def correct_entry(message: CorrectEntry, context: Context) -> Entry:
-    """Post the reversal of an entry in the open day.
+    """Post the reversal of an entry, dated today or, if today is closed, on the first open day.
 
-    Raises ``entry_not_found``, ``not_correctable`` or ``invalid_reason``.
+    Raises ``invalid_reason``, ``entry_not_found`` or ``not_correctable``.
     """
     reason = validate_reason(message.reason)
     wrong = _find(message.entry_id, context)
@@ -50,7 +50,10 @@ def _find(entry_id: str, context: Context) -> Any:
 
 
 def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:
-    """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction."""
+    """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction.
+
+    Raises ``LookupError`` if the log has none, which the doctor reports as well.
+    """
     for event in context.log.by_subject(employee_id, EntryPosted):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
             return event.id

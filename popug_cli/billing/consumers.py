@@ -17,7 +17,10 @@ from popug_cli.storage.engine import insert_many
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
-    """Open accounts, price new tasks, charge assignments and credit completions."""
+    """Open accounts, price new tasks, charge assignments and credit completions.
+
+    The date of the first event that billing ever processes becomes the company's first day.
+    """
     record_first_day(context.calendar.date_of(events[0].time), context)
     _open_accounts(events, context)
     prices = price_tasks(events, context)

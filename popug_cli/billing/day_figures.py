@@ -17,17 +17,17 @@ def company_days(first: date, last: date, as_of: datetime | None, context: Conte
 
     With ``as_of``, the figures are computed from what was recorded by that instant.
     """
-    began = first_day(context)
-    if began is None:
+    company_start = first_day(context)
+    if company_start is None:
         return []
-    first = max(first, began)
+    first = max(first, company_start)
     closed = last_closed(context) if as_of is None else closed_by(as_of, context)
     if closed is None:
         return [*_open_days(first, last, None, as_of, context)]
-    past = recorded_days(first, min(last, closed), context)
+    closed_days = recorded_days(first, min(last, closed), context)
     if last <= closed:
-        return past
-    return [*past, *_open_days(max(first, context.calendar.next_day(closed)), last, closed, as_of, context)]
+        return closed_days
+    return [*closed_days, *_open_days(max(first, context.calendar.next_day(closed)), last, closed, as_of, context)]
 
 
 def recorded_days(first: date, last: date, context: Context) -> list[Day]:

@@ -1,4 +1,4 @@
-"""The entries behind a figure: the latest ones, and the sum of all."""
+"""The entries that a figure sums up: the latest of them, and the number and the sum of all."""
 
 from datetime import date
 from typing import NamedTuple
@@ -25,9 +25,10 @@ def latest_entries(account_id: str, closed: date | None, limit: int, context: Co
     Their balances are not computed.
     """
     statement = (
-        f"SELECT {ENTRY_COLUMNS} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-        " WHERE e.employee_id = :account AND e.business_date > :closed"
-        " ORDER BY e.business_date DESC, e.position DESC LIMIT :limit"
+        f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
+        " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
+        " WHERE entry.employee_id = :account AND entry.business_date > :closed"
+        " ORDER BY entry.business_date DESC, entry.position DESC LIMIT :limit"
     )
     parameters = {"account": account_id, "closed": closed.isoformat() if closed else "", "limit": limit}
     rows = context.connection.execute(text(statement), parameters).mappings().all()
@@ -35,10 +36,15 @@ def latest_entries(account_id: str, closed: date | None, limit: int, context: Co
 
 
 def entries_by_kind(day: date, limit: int, context: Context) -> list[EntriesOfKind]:
-    """Return the entries of a business date that change management's account, by kind."""
+    """Return the entries of a business date that change management's account, by kind.
+
+    Each kind has its last ``limit`` entries, in the order of the ledger. Their balances are not computed.
+    """
     statement = (
-        "SELECT e.kind, count(*), sum(e.amount_cents) FROM billing_accounts a CROSS JOIN billing_entries e"
-        " WHERE e.employee_id = a.account_id AND e.business_date = :day AND e.kind <> 'payout' GROUP BY e.kind"
+        "SELECT entry.kind, count(*), sum(entry.amount_cents)"
+        " FROM billing_accounts account CROSS JOIN billing_entries entry"
+        " WHERE entry.employee_id = account.account_id AND entry.business_date = :day AND entry.kind <> 'payout'"
+        " GROUP BY entry.kind"
     )
     rows = {
         kind: (count, cents)
@@ -53,10 +59,10 @@ def entries_by_kind(day: date, limit: int, context: Context) -> list[EntriesOfKi
 
 def _latest_of_kind(day: date, kind: EntryKind, limit: int, context: Context) -> list[Entry]:
     statement = (
-        f"SELECT {ENTRY_COLUMNS} FROM billing_accounts a CROSS JOIN billing_entries e"
-        " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-        " WHERE e.employee_id = a.account_id AND e.business_date = :day AND e.kind = :kind"
-        " ORDER BY e.position DESC LIMIT :limit"
+        f"SELECT {ENTRY_COLUMNS} FROM billing_accounts account CROSS JOIN billing_entries entry"
+        " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
+        " WHERE entry.employee_id = account.account_id AND entry.business_date = :day AND entry.kind = :kind"
+        " ORDER BY entry.position DESC LIMIT :limit"
     )
     parameters = {"day": day.isoformat(), "kind": kind.value, "limit": limit}
     rows = context.connection.execute(text(statement), parameters).mappings().all()

@@ -18,12 +18,13 @@ from popug_cli.storage.engine import scalar
 
 DAY_ENDS_AT_ONCE = 5_000
 SELECT_LEDGER_LINES = text(
-    "SELECT e.position, e.entry_id, e.event_id, e.business_date, e.occurred_at, e.recorded_at, e.kind,"
-    " coalesce(a.username, a.account_id) AS person, e.amount_cents, e.corrects, t.number, t.title,"
-    " CASE WHEN e.debit_account = e.employee_id THEN e.credit_account ELSE e.debit_account END AS other_account"
-    " FROM billing_entries e JOIN billing_accounts a ON a.account_id = e.employee_id"
-    " LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-    " WHERE e.position > :after AND e.position <= :up_to ORDER BY e.position LIMIT :limit"
+    "SELECT entry.position, entry.entry_id, entry.event_id, entry.business_date, entry.occurred_at, entry.recorded_at,"
+    " entry.kind, coalesce(account.username, account.account_id) AS person, entry.amount_cents, entry.corrects,"
+    " task.number, task.title, CASE WHEN entry.debit_account = entry.employee_id THEN entry.credit_account"
+    " ELSE entry.debit_account END AS other_account"
+    " FROM billing_entries entry JOIN billing_accounts account ON account.account_id = entry.employee_id"
+    " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
+    " WHERE entry.position > :after AND entry.position <= :up_to ORDER BY entry.position LIMIT :limit"
 )
 SELECT_EMPLOYEES = text(
     "SELECT account_id, coalesce(username, account_id) AS name FROM billing_accounts"
@@ -34,16 +35,16 @@ SELECT_DAY_ENDS = text(
     " WHERE employee_id BETWEEN :first AND :last"
 )
 SELECT_CHANGES_SINCE = text(
-    f"SELECT e.employee_id, e.business_date, sum({sql.SIGNED}) AS cents FROM billing_entries e"
-    " WHERE e.position > :up_to GROUP BY e.employee_id, e.business_date"
+    f"SELECT entry.employee_id, entry.business_date, sum({sql.SIGNED}) AS cents FROM billing_entries entry"
+    " WHERE entry.position > :up_to GROUP BY entry.employee_id, entry.business_date"
 )
 SELECT_COMPANY_CHANGES = text(
     "SELECT business_date, sum(fees_cents - rewards_cents) AS management, sum(payouts_cents) AS payouts"
     " FROM billing_account_days GROUP BY business_date"
 )
 SELECT_COMPANY_CHANGES_SINCE = text(
-    "SELECT e.business_date, CASE e.kind WHEN 'payout' THEN 'payouts' ELSE 'management' END AS account,"
-    f" -sum({sql.SIGNED}) AS cents FROM billing_entries e WHERE e.position > :up_to GROUP BY 1, 2"
+    "SELECT entry.business_date, CASE entry.kind WHEN 'payout' THEN 'payouts' ELSE 'management' END AS account,"
+    f" -sum({sql.SIGNED}) AS cents FROM billing_entries entry WHERE entry.position > :up_to GROUP BY 1, 2"
 )
 
 
@@ -76,9 +77,9 @@ def _line(row: RowMapping) -> LedgerLine:
 
 def _days(context: Context) -> list[date]:
     """Return every day of the company up to today or, if it is later, the first open day."""
-    first, opened = first_day(context), first_open(context)
+    first, next_to_close = first_day(context), first_open(context)
     today = context.calendar.date_of(context.now)
-    return [*context.calendar.days(first, max(today, opened or today))] if first else []
+    return [*context.calendar.days(first, max(today, next_to_close or today))] if first else []
 
 
 def _employee_ends(
@@ -87,19 +88,19 @@ def _employee_ends(
     """Yield the name and each day-end balance of each employee, without the entries after ``up_to``."""
     if not employees:
         return
-    balances: dict[str, dict[str, int]] = defaultdict(dict)
+    balances_of: dict[str, dict[str, int]] = defaultdict(dict)
     parameters = {"first": employees[0].account_id, "last": employees[-1].account_id}
     for employee_id, day, cents in context.connection.execute(SELECT_DAY_ENDS, parameters):
-        balances[employee_id][day] = cents
-    since: dict[str, dict[str, int]] = defaultdict(dict)
+        balances_of[employee_id][day] = cents
+    later_changes_of: dict[str, dict[str, int]] = defaultdict(dict)
     for employee_id, day, cents in context.connection.execute(SELECT_CHANGES_SINCE, {"up_to": up_to}):
-        since[employee_id][day] = cents
+        later_changes_of[employee_id][day] = cents
     for account_id, name in employees:
-        own_balances, later_changes = balances[account_id], since[account_id]
+        own_balances, own_later_changes = balances_of[account_id], later_changes_of[account_id]
         balance_cents = later_cents = 0
         for day in days:
             balance_cents = own_balances.get(day.isoformat(), balance_cents)
-            later_cents += later_changes.get(day.isoformat(), 0)
+            later_cents += own_later_changes.get(day.isoformat(), 0)
             yield name, (day, balance_cents - later_cents)
 
 

@@ -15,34 +15,39 @@ from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
 from popug_cli.storage.engine import insert_many, select_in
 
-FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in MOVES_VALUES
-MOVES_VALUES = (
+FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in CHANGE_FROM_VALUES
+CHANGE_FROM_VALUES = (
     "(SELECT column1 AS employee_id, column2 AS business_date, column3 AS fees_cents, column4 AS rewards_cents,"
-    " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS given) AS move"
+    " column5 AS payouts_cents, column6 AS net_cents FROM (VALUES (?, ?, ?, ?, ?, ?)) AS parameters) AS change"
 )
-UPDATE_DAY = (
-    "UPDATE billing_account_days AS day SET fees_cents = day.fees_cents + move.fees_cents,"
-    " rewards_cents = day.rewards_cents + move.rewards_cents, payouts_cents = day.payouts_cents + move.payouts_cents,"
-    f" balance_cents = day.balance_cents + move.net_cents FROM {MOVES_VALUES}"
-    " WHERE day.employee_id = move.employee_id AND day.business_date = move.business_date"
+UPDATE_ACCOUNT_DAY = (
+    "UPDATE billing_account_days AS day SET fees_cents = day.fees_cents + change.fees_cents,"
+    " rewards_cents = day.rewards_cents + change.rewards_cents,"
+    " payouts_cents = day.payouts_cents + change.payouts_cents,"
+    f" balance_cents = day.balance_cents + change.net_cents FROM {CHANGE_FROM_VALUES}"
+    " WHERE day.employee_id = change.employee_id AND day.business_date = change.business_date"
 )
-INSERT_DAY = (
+INSERT_ACCOUNT_DAY = (
     "INSERT INTO billing_account_days"
     " (employee_id, business_date, fees_cents, rewards_cents, payouts_cents, balance_cents)"
-    " SELECT move.employee_id, move.business_date, move.fees_cents, move.rewards_cents, move.payouts_cents,"
-    " move.net_cents + coalesce((SELECT day.balance_cents FROM billing_account_days day"
-    " WHERE day.employee_id = move.employee_id AND day.business_date < move.business_date"
-    f" ORDER BY day.business_date DESC LIMIT 1), 0) FROM {MOVES_VALUES}"
+    " SELECT change.employee_id, change.business_date, change.fees_cents, change.rewards_cents, change.payouts_cents,"
+    " change.net_cents + coalesce((SELECT day.balance_cents FROM billing_account_days day"
+    " WHERE day.employee_id = change.employee_id AND day.business_date < change.business_date"
+    f" ORDER BY day.business_date DESC LIMIT 1), 0) FROM {CHANGE_FROM_VALUES}"
     " WHERE true ON CONFLICT (employee_id, business_date) DO NOTHING"
 )
-CARRY_FORWARD = (
-    f"UPDATE billing_account_days AS day SET balance_cents = day.balance_cents + move.net_cents FROM {MOVES_VALUES}"
-    " WHERE day.employee_id = move.employee_id AND day.business_date > move.business_date"
+UPDATE_LATER_BALANCES = (
+    "UPDATE billing_account_days AS day SET balance_cents = day.balance_cents + change.net_cents"
+    f" FROM {CHANGE_FROM_VALUES}"
+    " WHERE day.employee_id = change.employee_id AND day.business_date > change.business_date"
 )
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
-    """An entry to post; ``event_id`` is the event that caused it, ``cause`` that event if a consumer handles it."""
+    """An entry to post.
+
+    ``event_id`` is the id of the event that caused it. ``cause`` is that event itself if a consumer processes it.
+    """
 
     event_id: str
     employee_id: str
@@ -56,17 +61,17 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 def already_posted(event_ids: Iterable[str], context: Context) -> set[str]:
-    """Return those of the events, at most a consumer's batch, that already have an entry."""
+    """Return those of the event ids that already have an entry."""
     statement = "SELECT event_id FROM billing_entries WHERE event_id IN"
     return {event_id for (event_id,) in select_in(context.connection, statement, list(event_ids))}
 
 
 def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
     """Write entries in this order, update the balances, publish ``entry_posted`` for each, and return the entry ids."""
-    _move_accounts(entries, context)
+    _update_accounts(entries, context)
     rows = [(context.events.new_id(), entry) for entry in entries]
-    _write(rows, context)
-    _move_account_days(entries, context)
+    _insert_entries(rows, context)
+    _update_account_days(entries, context)
     for entry_id, entry in rows:
         context.events.publish(
             EntryPosted(
@@ -84,7 +89,7 @@ def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
     return [entry_id for entry_id, _ in rows]
 
 
-def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
+def _insert_entries(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
     recorded_at, stored_time, stored_date = to_rfc3339(context.now), cache(to_rfc3339), cache(date.isoformat)
     insert_many(
         context.connection,
@@ -110,7 +115,7 @@ def _write(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
     )
 
 
-def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
+def _update_accounts(entries: Sequence[NewEntry], context: Context) -> None:
     """Update the balances of accounts; create a missing account, so that an entry never waits for a registration."""
     change_cents: dict[str, int] = defaultdict(int)
     for entry in entries:
@@ -129,18 +134,18 @@ def _move_accounts(entries: Sequence[NewEntry], context: Context) -> None:
     )
 
 
-def _move_account_days(entries: Sequence[NewEntry], context: Context) -> None:
-    moves: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
+def _update_account_days(entries: Sequence[NewEntry], context: Context) -> None:
+    changes: dict[date, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
     for entry in entries:
-        move, kind, cents = moves[entry.business_date][entry.employee_id], entry.kind, entry.amount_cents
-        move[FEES] += kind.fee_sign * cents
-        move[REWARDS] += kind.reward_sign * cents
-        move[PAYOUTS_MADE] += cents if kind is EntryKind.PAYOUT else 0
-        move[NET] += kind.balance_sign * cents
-    # Oldest first, because each day's balance starts from that of the day before.
-    for day in sorted(moves):
-        stamped = day.isoformat()
-        rows = [(employee_id, stamped, *cents) for employee_id, cents in moves[day].items()]
-        if insert_many(context.connection, UPDATE_DAY, rows) < len(rows):
-            insert_many(context.connection, INSERT_DAY, rows)
-        insert_many(context.connection, CARRY_FORWARD, rows)
+        change, kind, cents = changes[entry.business_date][entry.employee_id], entry.kind, entry.amount_cents
+        change[FEES] += kind.fee_sign * cents
+        change[REWARDS] += kind.reward_sign * cents
+        change[PAYOUTS_MADE] += cents if kind is EntryKind.PAYOUT else 0
+        change[NET] += kind.balance_sign * cents
+    # Oldest first, because a new day's balance starts from that of the latest earlier day.
+    for day in sorted(changes):
+        stored_day = day.isoformat()
+        rows = [(employee_id, stored_day, *cents) for employee_id, cents in changes[day].items()]
+        if insert_many(context.connection, UPDATE_ACCOUNT_DAY, rows) < len(rows):
+            insert_many(context.connection, INSERT_ACCOUNT_DAY, rows)
+        insert_many(context.connection, UPDATE_LATER_BALANCES, rows)

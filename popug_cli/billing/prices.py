@@ -6,7 +6,6 @@ from typing import NamedTuple
 from popug_cli.billing.rules import draw_price_cents
 from popug_cli.bus.context import Context
 from popug_cli.kernel.draws import ALGORITHM
-from popug_cli.kernel.randomness import new_seed
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered
@@ -40,11 +39,13 @@ def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[st
             first_events.setdefault(event.data.task_id, event)
         if isinstance(event.data, TaskCreated):
             created_tasks[event.data.task_id] = event.data
-    known = prices_of(first_events, context)
-    drawn = {task_id: _draw(task_id, event, context) for task_id, event in first_events.items() if task_id not in known}
-    prices = known | drawn
+    prices = prices_of(first_events, context)
+    new_prices = {
+        task_id: _draw(task_id, event, context) for task_id, event in first_events.items() if task_id not in prices
+    }
+    prices |= new_prices
     _store(
-        {task_id: prices[task_id] for task_id in first_events if task_id in drawn or task_id in created_tasks},
+        {task_id: prices[task_id] for task_id in first_events if task_id in new_prices or task_id in created_tasks},
         created_tasks,
         context,
     )
@@ -52,7 +53,7 @@ def price_tasks(events: Sequence[Delivered[Event]], context: Context) -> dict[st
 
 
 def _draw(task_id: str, cause: Delivered[Event], context: Context) -> Price:
-    seed = new_seed(context.randomness)
+    seed = context.draws.new_seed("price", task_id)
     price = Price(*draw_price_cents(seed, task_id))
     draw = PriceDraw(seed=seed, algorithm=ALGORITHM)
     context.events.publish(

@@ -35,22 +35,25 @@ from popug_cli.messages.billing import (
 from popug_cli.storage.engine import scalar
 
 ENTRY_COLUMNS = (
-    "e.entry_id, e.occurred_at, e.recorded_at, e.business_date, e.kind, e.amount_cents,"
-    f" {sql.SIGNED} AS signed_cents, e.event_id, t.number, t.title"
+    "entry.entry_id, entry.occurred_at, entry.recorded_at, entry.business_date, entry.kind, entry.amount_cents,"
+    f" {sql.SIGNED} AS signed_cents, entry.event_id, task.number, task.title"
 )
 
 SELECT_ENTRIES_WITH_BALANCE = (
     f"SELECT {ENTRY_COLUMNS}, coalesce((SELECT past.balance_cents FROM billing_account_days past"
-    " WHERE past.employee_id = e.employee_id AND past.business_date < e.business_date"
+    " WHERE past.employee_id = entry.employee_id AND past.business_date < entry.business_date"
     " ORDER BY past.business_date DESC LIMIT 1), 0)"
-    f" + (SELECT sum({sql.signed('same')}) FROM billing_entries same WHERE same.employee_id = e.employee_id"
-    " AND same.business_date = e.business_date AND same.position <= e.position) AS balance_cents"
-    " FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
+    f" + (SELECT sum({sql.signed('same')}) FROM billing_entries same WHERE same.employee_id = entry.employee_id"
+    " AND same.business_date = entry.business_date AND same.position <= entry.position) AS balance_cents"
+    " FROM billing_entries entry LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
 )
 
 
 def get_balance(message: GetBalance, context: Context) -> Balance:
-    """Return a user's balance: now, at the end of a date, or as it was recorded by an instant."""
+    """Return a user's balance: now, at the end of a date, or as it was recorded by an instant.
+
+    Raises ``user_not_found``.
+    """
     account = find_account(message.username, context)
     as_of = message.as_of_time
     day = message.as_of_date or context.calendar.date_of(as_of or context.now)
@@ -63,7 +66,10 @@ def get_balance(message: GetBalance, context: Context) -> Balance:
 
 
 def get_statement(message: GetStatement, context: Context) -> Statement:
-    """Return the entries of a range of dates in the order (business date, position), each with the balance after it."""
+    """Return the entries of a range of dates in the order (business date, position), each with the balance after it.
+
+    Raises ``user_not_found`` or ``invalid_range``.
+    """
     account = find_account(message.username, context)
     as_of = message.as_of_time
     today = context.calendar.date_of(as_of or context.now)
@@ -71,9 +77,10 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     opening_cents = opening_balance(account.account_id, first, as_of, context)
     rows = context.connection.execute(
         text(
-            f"SELECT {ENTRY_COLUMNS} FROM billing_entries e LEFT JOIN billing_tasks t ON t.task_id = e.task_id"
-            " WHERE e.employee_id = :account AND e.business_date BETWEEN :first AND :last"
-            " AND (:as_of IS NULL OR e.recorded_at <= :as_of) ORDER BY e.business_date, e.position"
+            f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
+            " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
+            " WHERE entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last"
+            " AND (:as_of IS NULL OR entry.recorded_at <= :as_of) ORDER BY entry.business_date, entry.position"
         ),
         {
             "account": account.account_id,
@@ -82,7 +89,7 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
             "as_of": to_rfc3339(as_of) if as_of else None,
         },
     )
-    entries = [*_running(rows.mappings(), opening_cents)]
+    entries = [*_with_running_balance(rows.mappings(), opening_cents)]
     return Statement(account.username, opening_cents, entries, entries[-1].balance_cents if entries else opening_cents)
 
 
@@ -103,29 +110,33 @@ def list_in_red(message: ListInRed, context: Context) -> InRed:
 def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     """Return the entries of a task in the order of recording.
 
-    If ``username`` is given, or the caller may not see other users' entries, only one user's entries are returned.
+    With ``username``, only that user's entries are returned. Without it, a caller whose role may not see other users'
+    entries gets only the caller's own. Raises ``user_not_found``.
     """
-    only = None
+    owner_id = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
-        only = find_account(message.username, context).account_id
-    where = "e.task_id = :task AND (:only IS NULL OR e.employee_id = :only) ORDER BY e.position"
+        owner_id = find_account(message.username, context).account_id
+    where = "entry.task_id = :task AND (:owner_id IS NULL OR entry.employee_id = :owner_id) ORDER BY entry.position"
     rows = context.connection.execute(
-        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "only": only}
+        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "owner_id": owner_id}
     )
     return Entries([entry_from(row, row["balance_cents"]) for row in rows.mappings()])
 
 
 def entry_of(entry_id: str, context: Context) -> Entry:
-    """Return the entry with an id that must exist."""
+    """Return an entry by its id, which must exist."""
     rows = context.connection.execute(
-        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE e.entry_id = :entry_id"), {"entry_id": entry_id}
+        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE entry.entry_id = :entry_id"), {"entry_id": entry_id}
     )
     row = rows.mappings().one()
     return entry_from(row, row["balance_cents"])
 
 
 def get_income(message: GetIncome, context: Context) -> Income:
-    """Return management's income by day: recorded figures of closed days, current figures of open days."""
+    """Return management's income by day: recorded figures of closed days, current figures of open days.
+
+    Raises ``invalid_range``.
+    """
     as_of = message.as_of_time
     today = message.as_of_date or context.calendar.date_of(as_of or context.now)
     first, last = income_range(message.from_date, message.to_date, today)
@@ -134,7 +145,7 @@ def get_income(message: GetIncome, context: Context) -> Income:
 
 
 def export_ledger(message: ExportLedger, context: Context) -> LedgerChunk:
-    """Return the next entries after a position, by position."""
+    """Return the next entries after a position, at most ``limit``, by position."""
     up_to = last_position(context) if message.up_to is None else message.up_to
     return LedgerChunk(up_to, lines(message.after, up_to, message.limit, context))
 
@@ -144,7 +155,7 @@ def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
     return day_ends(message, context)
 
 
-def _running(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
+def _with_running_balance(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
     for row in rows:
         balance_cents += row["signed_cents"]
         yield entry_from(row, balance_cents)

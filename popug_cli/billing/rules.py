@@ -1,4 +1,4 @@
-"""The rules of money and days: pure functions."""
+"""The rules of money and days as pure functions: draws of prices, accounts of an entry, dates, figures of open days."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +12,8 @@ from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
 PAYOUTS = "payouts"
-DAYS_AT_ONCE = 31
-INCOME_DAYS = 7
+MAX_UNCONFIRMED_DAYS = 31
+DEFAULT_INCOME_DAYS = 7
 SEGMENT_ENTRIES = 1_024  # a trigger of migration 0008 sums up segments of this size
 FEE_RANGE_CENTS = range(1_000, 2_001, 100)
 REWARD_RANGE_CENTS = range(2_000, 4_001, 100)
@@ -55,13 +55,13 @@ def debit_and_credit(kind: EntryKind, employee_id: str) -> tuple[str, str]:
 
 
 def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryKind:
-    """Return the kind of the entry that reverses one. Raises ``not_correctable``."""
+    """Return the kind of the entry that reverses an entry of a kind. Raises ``not_correctable``."""
     reversal = REVERSALS.get(kind)
     if reversal is None or is_corrected:
-        why = "it is already reversed" if is_corrected else f"it is a {kind.replace('_', ' ')}"
+        reason = "it is already reversed" if is_corrected else f"it is a {kind.replace('_', ' ')}"
         raise Conflict(
             "not_correctable",
-            f"Entry {entry_id} cannot be corrected: {why}.",
+            f"Entry {entry_id} cannot be corrected: {reason}.",
             hint="Only a fee or a reward can be reversed, and only once.",
             details={"entry_id": entry_id, "kind": kind.value},
         )
@@ -88,44 +88,44 @@ def business_date(occurred_on: date, first_open_day: date) -> date:
     return max(occurred_on, first_open_day)
 
 
-def validate_close_date(asked: date, today: date, first_day: date | None) -> None:
+def validate_close_date(day: date, today: date, first_day: date | None) -> None:
     """Reject a day in the future or before the company's first day.
 
     Raises ``future_date`` or ``before_first_day``.
     """
-    if asked > today:
+    if day > today:
         raise InvalidInput(
             "future_date",
-            f"{asked} is in the future; today is {today}.",
+            f"{day} is in the future; today is {today}.",
             hint="Close today with `popug close-day`.",
-            details={"date": asked.isoformat(), "today": today.isoformat()},
+            details={"date": day.isoformat(), "today": today.isoformat()},
         )
-    if first_day is None or asked < first_day:
+    if first_day is None or day < first_day:
         reason = f"The company's first day is {first_day}" if first_day else "The company has no days yet"
         raise InvalidInput(
             "before_first_day",
-            f"{asked} cannot be closed. {reason}.",
+            f"{day} cannot be closed. {reason}.",
             hint="Run `popug income` to see the company's days.",
-            details={"date": asked.isoformat(), "first_day": first_day.isoformat() if first_day else None},
+            details={"date": day.isoformat(), "first_day": first_day.isoformat() if first_day else None},
         )
 
 
-def nonexistent_day(asked: date, time_zone: str) -> InvalidInput:
+def nonexistent_day(day: date, time_zone: str) -> InvalidInput:
     """Return the error for a date that the time zone skipped, such as 2011-12-30 in Pacific/Apia."""
     return InvalidInput(
         "no_such_day",
-        f"The date {asked} does not exist in {time_zone}.",
+        f"The date {day} does not exist in {time_zone}.",
         hint="Close the day before or the day after it.",
-        details={"date": asked.isoformat(), "time_zone": time_zone},
+        details={"date": day.isoformat(), "time_zone": time_zone},
     )
 
 
-def check_days_at_once(days_count: int, *, confirmed: bool) -> None:
-    """Refuse to close very many days without confirmation, because the clock may be wrong. Raises ``needs_yes``."""
-    if days_count > DAYS_AT_ONCE and not confirmed:
+def require_confirmation(days_count: int, *, confirmed: bool) -> None:
+    """Raise ``needs_yes`` if very many days would be closed without confirmation, because the clock may be wrong."""
+    if days_count > MAX_UNCONFIRMED_DAYS and not confirmed:
         raise InvalidInput(
             "needs_yes",
-            f"This would close {days_count:,} days at once, more than {DAYS_AT_ONCE}.",
+            f"This would close {days_count:,} days at once, more than {MAX_UNCONFIRMED_DAYS}.",
             hint="Check the clock, then confirm with --yes.",
             details={"days": days_count},
         )
@@ -136,8 +136,8 @@ def statement_range(first: date | None, last: date | None, today: date) -> tuple
 
     Each defaults to today or, if that would reverse the range, to the other one.
     """
-    found_first = first or min(today, last or today)
-    return _check_order(found_first, last or max(today, found_first))
+    start = first or min(today, last or today)
+    return _check_order(start, last or max(today, start))
 
 
 def income_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
@@ -145,12 +145,12 @@ def income_range(first: date | None, last: date | None, today: date) -> tuple[da
 
     By default the last date is today, or ``first`` if that is later; the first date is six days before the last.
     """
-    found_last = last or max(today, first or today)
-    return _check_order(first or _week_before(found_last), found_last)
+    end = last or max(today, first or today)
+    return _check_order(first or _week_before(end), end)
 
 
 def _week_before(last: date) -> date:
-    return date.fromordinal(max(1, last.toordinal() - INCOME_DAYS + 1))
+    return date.fromordinal(max(1, last.toordinal() - DEFAULT_INCOME_DAYS + 1))
 
 
 def _check_order(first: date, last: date) -> tuple[date, date]:
@@ -174,10 +174,10 @@ def open_figures(movements: Iterable[DayMovement], in_red_before: int) -> dict[d
     days: dict[date, OpenFigures] = {}
     in_red = in_red_before
     for movement in movements:
-        before = balances.get(movement.employee_id, movement.base_cents)
-        after = before + movement.rewards_cents - movement.fees_cents
-        balances[movement.employee_id] = after
-        in_red += (after < 0) - (before < 0)
+        old_balance = balances.get(movement.employee_id, movement.base_cents)
+        new_balance = old_balance + movement.rewards_cents - movement.fees_cents
+        balances[movement.employee_id] = new_balance
+        in_red += (new_balance < 0) - (old_balance < 0)
         day = days.get(movement.business_date, OpenFigures())
         days[movement.business_date] = OpenFigures(
             day.fees_cents + movement.fees_cents,

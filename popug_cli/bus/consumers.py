@@ -1,4 +1,7 @@
-"""Consumers: subscriptions, batch processing, retries, and catching up with the log."""
+"""Consumers: subscriptions, batch processing, retries, and catching up with the log.
+
+Functions that open a transaction raise the errors of ``storage.errors``; a failing consumer raises nothing.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +23,11 @@ from popug_cli.storage.engine import execute, insert_many, scalar, select
 from popug_cli.storage.errors import environment_error
 
 BATCH_EVENTS = 10_000
-IDLE_EVENTS = 100
-RETRIES_PER_TRANSACTION = 100
+MIN_SKIPPED_EVENTS = 100
+SUBJECTS_PER_TRANSACTION = 100
 MIN_REPORTED_POSITIONS = 10_000
 CATCHING_UP = "Catching up"
-END_OF_TIME = "9999"
+END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
 GiveUp = Callable[[Delivered[Event], str, Context], bool]
@@ -40,9 +43,9 @@ class Consumer:
     """A module's subscription: which events it consumes, and how.
 
     ``consume`` receives one or more events of the subscribed kinds, in log order, inside a transaction. ``give_up``
-    receives an event that failed; it may publish another event instead and return True, and the event is then done.
-    ``max_batch`` limits the events of one call: small enough for the CPU cache, large enough for set-based SQL to pay
-    off.
+    receives an event that ``consume`` failed on and the error as text; it may publish another event instead and return
+    True, and the event is then done. ``max_batch`` limits the events of one call: small enough for the CPU cache, large
+    enough for set-based SQL to pay off. ``types`` has the type names of the subscribed kinds, in all their versions.
     """
 
     name: str
@@ -53,21 +56,25 @@ class Consumer:
     types: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        types = tuple(shape.TYPE for kind in self.subscribes for shape in versions(kind))
+        types = tuple(version.TYPE for kind in self.subscribes for version in versions(kind))
         object.__setattr__(self, "types", types)
 
 
 @dataclass(slots=True)
 class CatchUpResult:
-    """The result of a catch-up: failures per consumer, environment errors, and whether it is complete."""
+    """The result of a catch-up.
+
+    ``failures`` counts failed attempts by consumer. ``errors`` are those of the environment (full disk, locked
+    database …) that stopped a consumer. ``complete`` is False if the time ran out.
+    """
 
     failures: dict[str, int] = field(default_factory=dict)
-    faults: list[PopugError] = field(default_factory=list)
+    errors: list[PopugError] = field(default_factory=list)
     complete: bool = True
 
 
 class CatchUpProgress:
-    """Progress of a catch-up in log positions; reported only when there are many."""
+    """Progress of a catch-up in log positions; reported only for at least ``MIN_REPORTED_POSITIONS``."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -75,7 +82,10 @@ class CatchUpProgress:
         self._is_open = False
 
     def report(self, reached: int, end: int) -> None:
-        """Report the sum of all cursors (``reached``) and of the positions to reach (``end``)."""
+        """Report how far the consumers came since the first call.
+
+        ``reached`` is the sum of all cursors, ``end`` the sum of the positions that they have to reach.
+        """
         if self._start is None:
             self._start = reached
         if end - self._start >= MIN_REPORTED_POSITIONS:
@@ -83,16 +93,17 @@ class CatchUpProgress:
             self._progress(CATCHING_UP, reached - self._start, end - self._start)
 
     def finish(self) -> None:
-        """Report that the work is done, if the last report was of unfinished work."""
+        """Report 1 of 1, so that the interface ends its display, if the last report was of unfinished work."""
         if self._is_open:
             self._progress(CATCHING_UP, 1, 1)
 
 
 def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
-    """Run the consumers on all new events and due retries, until ``bus.catch_up_seconds`` have passed.
+    """Run the consumers on all new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` end.
 
     Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
-    Consumer failures and environment errors are returned in the result, never raised.
+    Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
+    that occurs while the consumers with new events are looked up.
     """
     progress = CatchUpProgress(runtime.progress)
     try:
@@ -107,16 +118,16 @@ def _catch_up(
     result = CatchUpResult()
     deadline = time.monotonic() + runtime.settings.number("bus.catch_up_seconds")
     due_by = END_OF_TIME if include_not_due else to_rfc3339(runtime.clock.now())
-    faulted: set[str] = set()
-    while busy := [c for c in _consumers_with_work(runtime, consumers, due_by, progress) if c.name not in faulted]:
-        for consumer in busy:
+    stopped: set[str] = set()
+    while pending := [c for c in _consumers_with_work(runtime, consumers, due_by, progress) if c.name not in stopped]:
+        for consumer in pending:
             try:
                 failures = process_next_batch(runtime, consumer, consumers) + retry_due(
                     runtime, consumer, due_by, deadline
                 )
-            except PopugError as fault:
-                result.faults.append(fault)
-                faulted.add(consumer.name)
+            except PopugError as error:
+                result.errors.append(error)
+                stopped.add(consumer.name)
                 continue
             if failures:
                 result.failures[consumer.name] = result.failures.get(consumer.name, 0) + failures
@@ -128,7 +139,7 @@ def _catch_up(
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
-    """Return whether the consumer has processed or parked all its events up to the context's position."""
+    """Return whether the consumer has processed, parked or dropped all its events up to the context's position."""
     return not context.log.contains(
         consumer.types, after=_cursor_position(context, consumer.name), up_to=context.position
     )
@@ -137,13 +148,13 @@ def is_current(context: Context, consumer: Consumer) -> bool:
 def skip_unrelated(context: Context, consumers: Sequence[Consumer]) -> None:
     """Advance the cursors of up-to-date consumers past this transaction's events, if none concerns them.
 
-    Only done for at least ``IDLE_EVENTS`` events. The consumers then need not scan many unrelated events.
+    With fewer than ``MIN_SKIPPED_EVENTS`` events, do nothing: to scan these costs the consumers little.
     """
-    if context.events.last - context.position < IDLE_EVENTS:
+    if context.events.last_position - context.position < MIN_SKIPPED_EVENTS:
         return
     for consumer in consumers:
         if not context.events.may_have_published(consumer.types) and is_current(context, consumer):
-            _set_cursor(context, consumer.name, context.events.last)
+            _set_cursor(context, consumer.name, context.events.last_position)
 
 
 def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequence[Consumer] = ()) -> int:
@@ -166,15 +177,15 @@ def process_next_batch(runtime: Runtime, consumer: Consumer, all_consumers: Sequ
 def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float) -> int:
     """Retry the events that were due by ``due_by``, an RFC 3339 text; return the number of failures.
 
-    Each success is followed by the events that wait behind it, in order. No transaction begins after ``deadline``, a
-    monotonic time.
+    Each success is followed by the events that wait behind it, in order. One transaction retries
+    ``SUBJECTS_PER_TRANSACTION`` subjects; after ``deadline``, a monotonic time, no further one begins.
     """
     with runtime.reading(ANONYMOUS) as context:
         subjects = parked_events.due_subjects(context, consumer.name, due_by)
     failures = 0
-    for start in range(0, len(subjects), RETRIES_PER_TRANSACTION):
+    for start in range(0, len(subjects), SUBJECTS_PER_TRANSACTION):
         with runtime.writing(ANONYMOUS) as context:
-            for subject in subjects[start : start + RETRIES_PER_TRANSACTION]:
+            for subject in subjects[start : start + SUBJECTS_PER_TRANSACTION]:
                 failures += drain(consumer, subject, context)
         if time.monotonic() > deadline:
             break
@@ -182,7 +193,7 @@ def retry_due(runtime: Runtime, consumer: Consumer, due_by: str, deadline: float
 
 
 def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> None:
-    """Retry all parked events that wait for a retry, due or not, once, in the context's transaction."""
+    """Retry each event that waits for a retry, due or not, and the events behind it, in the context's transaction."""
     for consumer in consumers:
         for subject in parked_events.due_subjects(context, consumer.name, END_OF_TIME):
             drain(consumer, subject, context)
@@ -190,7 +201,7 @@ def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> Non
 
 @contextmanager
 def rolled_back(context: Context) -> Iterator[None]:
-    """Roll back the block at its end. If the block raises, the whole transaction is rolled back."""
+    """Roll back the block at its end. If the block raises, the caller must let the whole transaction roll back."""
     events_savepoint, savepoint = context.events.savepoint(), context.connection.begin_nested()
     yield
     savepoint.rollback()
@@ -209,7 +220,10 @@ def drain(consumer: Consumer, subject: str, context: Context) -> int:
 
 
 def mark_rebuilt(context: Context, consumer: Consumer) -> None:
-    """Record all events up to the context's position as processed by a rebuild, except parked ones."""
+    """Record the consumer's events as processed by a rebuild, except parked and dropped ones; move its cursor.
+
+    The context's position must be the end of the log.
+    """
     placeholders = ",".join("?" * len(consumer.types))
     context.connection.exec_driver_sql(
         "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
@@ -222,19 +236,21 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
 
 
 def _process(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> int:
+    """Process new events in bulk, one by one if that fails; park those behind a parked one. Return the failures."""
     processed = _processed_sequences(context, consumer.name, rows)
     blocked = parked_events.blocked_subjects(context, consumer.name)
-    fresh = [row for row in rows if row[0] not in processed] if processed else rows
-    free = [row for row in fresh if _subject_of_row(row) not in blocked] if blocked else fresh
-    if len(free) < len(fresh):
-        behind = [(row[0], _subject_of_row(row)) for row in fresh if _subject_of_row(row) in blocked]
+    unprocessed = [row for row in rows if row[0] not in processed] if processed else rows
+    unblocked = [row for row in unprocessed if _subject_of_row(row) not in blocked] if blocked else unprocessed
+    if len(unblocked) < len(unprocessed):
+        behind = [(row[0], _subject_of_row(row)) for row in unprocessed if _subject_of_row(row) in blocked]
         parked_events.park_behind(context, consumer.name, behind)
-    if free and not _process_batch(consumer, free, context):
-        return _process_one_by_one(consumer, free, blocked, context)
+    if unblocked and not _process_batch(consumer, unblocked, context):
+        return _process_one_by_one(consumer, unblocked, blocked, context)
     return 0
 
 
 def _process_batch(consumer: Consumer, rows: Sequence[StoredEvent], context: Context) -> bool:
+    """Process events in one call. If it fails, roll it back and return False; raise environment errors."""
     try:
         with _savepoint(context):
             consumer.consume([decode(*row) for row in rows], context)
@@ -262,7 +278,10 @@ def _process_one_by_one(consumer: Consumer, rows: Sequence[StoredEvent], blocked
 
 
 def _process_one(consumer: Consumer, sequence: int, context: Context) -> Exception | None:
-    """Process one event. Return the error, or None if it succeeded or the consumer gave the event up."""
+    """Process one event. Return the error, or None if it succeeded or the consumer gave the event up.
+
+    Raise environment errors.
+    """
     event: Delivered[Event] | None = None
     try:
         with _savepoint(context):
@@ -279,7 +298,10 @@ def _process_one(consumer: Consumer, sequence: int, context: Context) -> Excepti
 def _try_to_give_up(
     consumer: Consumer, event: Delivered[Event], error: Exception, context: Context
 ) -> Exception | None:
-    """Ask the consumer to give the failed event up. Return None if it did, else the error."""
+    """Ask the consumer to give the failed event up. Return None if it did, else the error.
+
+    If ``give_up`` fails as well, return a ``PermanentFailure``, so that the event becomes a dead letter.
+    """
     try:
         with _savepoint(context):
             if not consumer.give_up(event, parked_events.describe(error), context):
@@ -288,7 +310,7 @@ def _try_to_give_up(
     except Exception as failure:
         if environment_error(failure, context.home.database):
             raise
-        return PermanentFailure(f"it could not even be given up: {parked_events.describe(failure)}")
+        return PermanentFailure(f"giving the event up failed too: {parked_events.describe(failure)}")
     return None
 
 
@@ -310,26 +332,26 @@ def _subject_of_row(row: StoredEvent) -> str:
 
 
 def _cursor_position(context: Context, consumer: str) -> int:
-    return scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer) or 0
+    return scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
 
 
 def _set_cursor(context: Context, consumer: str, position: int) -> None:
     statement = (
-        "INSERT INTO bus_cursors (consumer, position) VALUES (:c, :p)"
+        "INSERT INTO bus_cursors (consumer, position) VALUES (:consumer, :position)"
         " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
     )
-    execute(context.connection, statement, c=consumer, p=position)
+    execute(context.connection, statement, consumer=consumer, position=position)
 
 
 def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEvent]) -> set[int]:
     if not rows:
         return set()
     statement = (
-        "SELECT sequence FROM bus_inbox WHERE consumer = :c AND sequence BETWEEN :first AND :last"
+        "SELECT sequence FROM bus_inbox WHERE consumer = :consumer AND sequence BETWEEN :first AND :last"
         " UNION ALL SELECT sequence FROM bus_set_aside"
-        " WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'"
+        " WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'"
     )
-    sequences = select(context.connection, statement, c=consumer, first=rows[0][0], last=rows[-1][0])
+    sequences = select(context.connection, statement, consumer=consumer, first=rows[0][0], last=rows[-1][0])
     return {sequence for (sequence,) in sequences}
 
 
@@ -351,14 +373,20 @@ def _consumers_with_work(
         progress.report(sum(reached), len(reached) * context.position)
         due = parked_events.consumers_due(context, due_by)
         start = min(reached, default=0)
-        window = context.log.types_after(start, IDLE_EVENTS)
-        full = len(window) == IDLE_EVENTS
-        return [c for c in consumers if c.name in due or _has_work(c, positions.get(c.name, 0), window, context, full)]
+        window = context.log.types_after(start, MIN_SKIPPED_EVENTS)
+        is_full = len(window) == MIN_SKIPPED_EVENTS
+        return [
+            c for c in consumers if c.name in due or _has_work(c, positions.get(c.name, 0), window, context, is_full)
+        ]
 
 
 def _has_work(
-    consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, full: bool
+    consumer: Consumer, position: int, window: Sequence[tuple[int, str]], context: Context, is_full: bool
 ) -> bool:
-    if full:
-        return context.position - position >= IDLE_EVENTS or bool(context.log.after(position, consumer.types, 1))
+    """Return whether a consumer at ``position`` has an event to process, or its cursor is far behind.
+
+    ``window`` has the position and type of the next events after the slowest cursor: all, unless ``is_full``.
+    """
+    if is_full:
+        return context.position - position >= MIN_SKIPPED_EVENTS or bool(context.log.after(position, consumer.types, 1))
     return any(sequence > position and type_ in consumer.types for sequence, type_ in window)

@@ -14,15 +14,15 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import Clock
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
-from popug_cli.kernel.randomness import RandomSource, uuid7
+from popug_cli.kernel.randomness import Draws, RandomSource, uuid7
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
 from popug_cli.storage.engine import (
+    SQLITE_TRANSACTIONS,
+    Transactions,
     execute_in_own_transaction,
     open_connection,
     raw_connection,
-    transaction,
-    write_transaction,
 )
 
 
@@ -42,9 +42,10 @@ class PasswordWork:
 class Context:
     """Everything that a handler works with, inside one transaction.
 
-    ``now`` is read while the write lock is held. ``position`` is the log position up to which the handler's module is
-    up to date. ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that
-    are exited when the transaction has ended; they compensate if it failed.
+    ``now`` is read at the start, in a write transaction under the write lock. ``position`` is the end of the log at the
+    start; for a consumer of new events, the position that its batch reaches. ``draws`` makes the seed of each draw.
+    ``password_work`` was computed before the transaction. ``on_rollback`` holds context managers that are exited when
+    a write transaction has ended, and that undo changes outside the database if it failed.
     """
 
     connection: Connection
@@ -54,6 +55,7 @@ class Context:
     log: Log
     events: Publisher
     randomness: RandomSource
+    draws: Draws
     calendar: Calendar
     settings: Settings
     home: Home
@@ -70,20 +72,21 @@ class Context:
 WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
-def _go_on() -> None:
-    """Continue waiting."""
+def _keep_waiting() -> None:
+    """Do nothing while a transaction waits for the write lock."""
 
 
-def _ignore(principal: Principal) -> None:
-    """Default ``on_change``: do nothing."""
+def _ignore_change(principal: Principal) -> None:
+    """Do nothing: the default of ``on_change``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The wired parts of one company.
 
-    ``write_lock`` is held around each write if threads share the company. ``on_change`` is called with the principal of
-    each transaction that changed something.
+    ``transactions`` opens those of ``reading`` and ``writing``.
+    ``write_lock`` is held around each write transaction; if threads share the company, it excludes the other threads.
+    ``on_change`` is called after each transaction of ``writing`` that changed something, with its principal.
     """
 
     engine: Engine
@@ -93,15 +96,20 @@ class Runtime:
     settings: Settings
     clock: Clock
     randomness: RandomSource
+    draws: Draws
     progress: Progress
+    transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
-    on_change: Callable[[Principal], None] = _ignore
+    on_change: Callable[[Principal], None] = _ignore_change
 
     @contextmanager
     def writing(self, principal: Principal) -> Iterator[Context]:
-        """Yield the context of a write transaction; link its events into the hash chain before the commit."""
+        """Yield the context of a write transaction; link its events into the hash chain before the commit.
+
+        Raise the errors of ``storage.engine.write_transaction``.
+        """
         with self.write_lock():
-            with write_transaction(self.engine) as (connection, on_rollback):
+            with self.transactions.writing(self.engine) as (connection, on_rollback):
                 driver = raw_connection(connection)
                 changes = driver.total_changes
                 context = self._context(connection, principal, on_rollback)
@@ -111,15 +119,15 @@ class Runtime:
             if has_changed:
                 self.on_change(principal)
 
-    def patient(self) -> "Runtime":
+    def ignoring_stop_requests(self) -> "Runtime":
         """Return a runtime for writes that must happen: a stop request does not end the wait for the write lock."""
-        return replace(self, engine=self.engine.execution_options(popug_while_waiting=_go_on))
+        return replace(self, engine=self.engine.execution_options(popug_while_waiting=_keep_waiting))
 
     @contextmanager
     def statement_writer(self) -> Iterator[WriteStatement]:
         """Yield a function that runs one statement in its own transaction, much cheaper than ``writing``.
 
-        It publishes nothing; the caller must publish the resulting events later.
+        It publishes nothing and does not call ``on_change``; the caller must publish the resulting events later.
         """
         with open_connection(self.engine, writes=True) as connection:
 
@@ -131,8 +139,8 @@ class Runtime:
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
-        """Yield the context of a read-only snapshot."""
-        with transaction(self.engine, writes=False) as connection:
+        """Yield a context whose queries all see one snapshot; the caller must not write."""
+        with self.transactions.reading(self.engine) as connection:
             yield self._context(connection, principal, ExitStack())
 
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:
@@ -147,6 +155,7 @@ class Runtime:
             log=log,
             events=Publisher(connection, now, self.randomness, principal.username, uuid7(now, self.randomness)),
             randomness=self.randomness,
+            draws=self.draws,
             calendar=self.calendar,
             settings=self.settings,
             home=self.home,

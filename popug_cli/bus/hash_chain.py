@@ -1,33 +1,36 @@
-"""The hash chain over the log: one link for each transaction's run of events.
+"""The hash chain over the log: each link covers consecutive events of one transaction.
 
-A link's hash is the SHA-256 of the previous hash, followed by each event of the run: position, length and envelope.
-Position and length are decimal, each ended by a colon; the length counts the envelope's bytes. The first link follows
-64 zeros.
+A transaction that publishes events appends a link at its end. A close with payouts appends one more before its
+``payout_made`` events, which quote that link's hash.
+
+A link's hash is the SHA-256, in hexadecimal, of the previous link's hexadecimal hash and, for each event, of its
+position, length and envelope. Position and length are decimal, each followed by a colon; the length counts the
+envelope's bytes. The first link takes ``GENESIS_HASH``, 64 zeros, as the previous hash.
 """
 
 from collections.abc import Iterable
 from hashlib import sha256
 
-ORIGIN = "0" * 64
+GENESIS_HASH = "0" * 64
 
 
 class LinkHasher:
-    """Compute the hash of a run of events while the run is being written."""
+    """The hash of a link, computed while its events are being written."""
 
     def __init__(self, previous_hash: str) -> None:
         self._digest = sha256(previous_hash.encode())
 
     def extend(self, events: Iterable[tuple[int, bytes]]) -> None:
         """Add the next events, each as (position, envelope)."""
-        for sequence, envelope in events:
-            self._digest.update(b"%d:%d:%b" % (sequence, len(envelope), envelope))
+        for position, envelope in events:
+            self._digest.update(b"%d:%d:%b" % (position, len(envelope), envelope))
 
     def copy(self) -> "LinkHasher":
-        """Return a copy, to be restored after a rollback."""
+        """Return a copy, for use after a rollback to a savepoint."""
         copy = LinkHasher.__new__(LinkHasher)
         copy._digest = self._digest.copy()
         return copy
 
     def hash(self) -> str:
-        """Return the link's hash in hexadecimal."""
+        """Return the hash of the link over the events added so far, in hexadecimal."""
         return self._digest.hexdigest()

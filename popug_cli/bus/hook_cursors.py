@@ -1,6 +1,7 @@
-"""Cursor of each hook, and its dead letters.
+"""The cursor of each hook, and its dead letters.
 
-An event is leased in one transaction and settled in another: delivery is at least once.
+A hook's event is leased in one transaction and marked as done or failed in another: delivery is at least once.
+``types`` are the event types that a hook receives, None for all. ``lease`` is how long a lease lasts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,20 +10,20 @@ from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
-from popug_cli.bus.retry import next_try, policy_from
+from popug_cli.bus.retry import policy_from, retry_wait
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.storage.engine import execute, raw_connection, scalar
 
 MAX_ERROR_CHARACTERS = 500
-IDLE_EVENTS = 100
-FORGOTTEN_AFTER = timedelta(minutes=10)
+MIN_SKIPPED_EVENTS = 100
+DELETED_AFTER = timedelta(minutes=10)
 Types = Sequence[str] | None
-StoredDocument = tuple[int, str]
+StoredEnvelope = tuple[int, str]  # position and text
 
 
 class HookCursor(NamedTuple):
-    """A row of ``bus_hooks``; times are RFC 3339 texts."""
+    """The columns of a hook's row in ``bus_hooks``; times are RFC 3339 texts."""
 
     position: int
     attempts: int
@@ -34,7 +35,10 @@ class HookCursor(NamedTuple):
 
 
 class ClaimedEvent(NamedTuple):
-    """An event leased to one process until ``lease_until``; ``is_dead_letter`` if it was requeued."""
+    """An event leased to one process until ``lease_until``, after ``attempts`` failures.
+
+    ``is_dead_letter`` says whether it is a dead letter that the operator requeued.
+    """
 
     hook: str
     sequence: int
@@ -55,26 +59,26 @@ def cursors(context: Context) -> dict[str, HookCursor]:
 
 
 def needs_sync(context: Context, files: Mapping[str, datetime]) -> bool:
-    """Return whether ``sync`` has something to do: a hook's file is new, missing or back."""
+    """Return whether ``sync`` has something to do: a hook's file is new, is missing or was missing before."""
     known = cursors(context)
     return known.keys() != files.keys() or any(cursor.missing_since for cursor in known.values())
 
 
 def sync(context: Context, files: Mapping[str, datetime]) -> None:
-    """Synchronize the table with the hook files; ``files`` has the change time of each.
+    """Synchronize the table with the hook files; ``files`` has the change time of each, by the hook's name.
 
-    A new hook starts at the first event since its file's change time. A hook missing for ten minutes is deleted with
-    its dead letters; if it returns, it starts over.
+    A new hook starts at the first event since its file's change time. A hook that was first missed ten minutes ago or
+    earlier is deleted with its dead letters; if its file exists again, it starts like a new one.
     """
-    long_ago = to_rfc3339(context.now - FORGOTTEN_AFTER)
+    oldest_kept = to_rfc3339(context.now - DELETED_AFTER)
     for name, cursor in cursors(context).items():
-        if cursor.missing_since and cursor.missing_since <= long_ago:
+        if cursor.missing_since and cursor.missing_since <= oldest_kept:
             execute(context.connection, "DELETE FROM bus_hook_letters WHERE hook = :hook", hook=name)
             execute(context.connection, "DELETE FROM bus_hooks WHERE hook = :hook", hook=name)
     for name, cursor in cursors(context).items():
-        missing = None if name in files else cursor.missing_since or to_rfc3339(context.now)
-        statement = "UPDATE bus_hooks SET missing_since = :missing WHERE hook = :hook"
-        execute(context.connection, statement, missing=missing, hook=name)
+        missing_since = None if name in files else cursor.missing_since or to_rfc3339(context.now)
+        statement = "UPDATE bus_hooks SET missing_since = :missing_since WHERE hook = :hook"
+        execute(context.connection, statement, missing_since=missing_since, hook=name)
     statement = (
         "INSERT INTO bus_hooks (hook, position, attempts) VALUES (:hook, :position, 0) ON CONFLICT (hook) DO NOTHING"
     )
@@ -83,7 +87,7 @@ def sync(context: Context, files: Mapping[str, datetime]) -> None:
 
 
 def position_before(context: Context, instant: datetime) -> int:
-    """Return the position of the last event before ``instant``; the end of the log if it is in the future."""
+    """Return the position of the last event before ``instant``, or 0; the end of the log if it is in the future."""
     if instant > context.now:
         return context.position
     statement = (
@@ -93,38 +97,42 @@ def position_before(context: Context, instant: datetime) -> int:
 
 
 def is_due(context: Context, name: str, types: Types, lease: timedelta) -> bool:
-    """Return whether a hook has something to run now, or its cursor is far behind the end of the log."""
+    """Return whether ``lease_next`` has something to do: an event is due, or the cursor is far behind the log's end.
+
+    Return False for a hook that is leased or has no cursor.
+    """
     cursor = cursors(context).get(name)
     if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
         return False
     waits = _is_ahead(cursor.due_at, context.now, _max_wait(context))
     return bool(
-        _next_letter(context, name)
+        _next_queued_letter(context, name)
         or (not waits and _next_event(context, cursor.position, types))
-        or (not waits and context.position - cursor.position >= IDLE_EVENTS)
+        or (not waits and context.position - cursor.position >= MIN_SKIPPED_EVENTS)
     )
 
 
 def lease_next(context: Context, name: str, types: Types, lease: timedelta) -> ClaimedEvent | None:
     """Lease the hook's next event: a requeued dead letter, else the next event in the log that is due.
 
-    Return None if there is none, or if another lease is still valid. A cursor far behind moves to the end of the log.
+    Return None if there is none, if the hook is leased, or if it has no cursor. If no later event concerns the hook and
+    its cursor is far behind, move the cursor to the end of the log.
     """
     cursor = cursors(context).get(name)
     if cursor is None or _is_ahead(cursor.lease_until, context.now, lease):
         return None
-    letter = _next_letter(context, name)
-    row = letter
+    dead_letter = _next_queued_letter(context, name)
+    row = dead_letter
     if row is None and not _is_ahead(cursor.due_at, context.now, _max_wait(context)):
         row = _next_event(context, cursor.position, types)
-        if row is None and context.position - cursor.position >= IDLE_EVENTS:
+        if row is None and context.position - cursor.position >= MIN_SKIPPED_EVENTS:
             _set_position(context, name, context.position)
     if row is None:
         return None
     until = to_rfc3339(context.now + lease)
     statement = "UPDATE bus_hooks SET lease_until = :until, last_run_at = :now WHERE hook = :hook"
     execute(context.connection, statement, until=until, now=to_rfc3339(context.now), hook=name)
-    return ClaimedEvent(name, *row, cursor.attempts, until, letter is not None)
+    return ClaimedEvent(name, *row, cursor.attempts, until, dead_letter is not None)
 
 
 def mark_done(context: Context, claimed: ClaimedEvent) -> None:
@@ -138,9 +146,9 @@ def mark_done(context: Context, claimed: ClaimedEvent) -> None:
 
 
 def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
-    """Record that the hook failed, if the lease is still held; return whether the event is a dead letter now.
+    """Record that the hook failed, if its lease is still held; return whether the event is a dead letter now.
 
-    Otherwise it is retried after a back-off.
+    An event with attempts left is retried after a back-off; a requeued dead letter is a dead letter again.
     """
     if not _end_lease(context, claimed):
         return False
@@ -152,7 +160,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
         )
         execute(context.connection, statement, error=error, hook=claimed.hook, sequence=claimed.sequence)
         return True
-    wait = next_try(attempts, RuntimeError(error), policy_from(context.settings), random_unit(context.randomness))
+    wait = retry_wait(attempts, RuntimeError(error), policy_from(context.settings), random_unit(context.randomness))
     if wait is None:
         _add_dead_letter(context, claimed, attempts, error)
         return True
@@ -175,49 +183,49 @@ def requeue_dead_letters(context: Context, name: str) -> int:
 
 
 def count_pending(context: Context, position: int, types: Types) -> int:
-    """Return the number of events for a hook after a position."""
+    """Return the number of events of some types, or of any type, after a position."""
     statement = f"SELECT count(*) FROM bus_log WHERE sequence > ?{_type_condition(types)}"
     return int(raw_connection(context.connection).execute(statement, (position, *(types or ()))).fetchone()[0])
 
 
 def dead_letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
-    """Return a hook's number of dead letters, of requeued ones, and the error of the last one."""
+    """Return how many dead letters of a hook are not requeued, how many are, and the last one's error or None."""
     statement = "SELECT state, error FROM bus_hook_letters WHERE hook = ? ORDER BY since, sequence"
     rows = raw_connection(context.connection).execute(statement, (name,)).fetchall()
     dead = sum(state == "dead" for state, _ in rows)
     return dead, len(rows) - dead, rows[-1][1] if rows else None
 
 
-def last_event(context: Context, types: Types) -> StoredDocument | None:
-    """Return the last event of some types, or of any type."""
+def last_event(context: Context, types: Types) -> StoredEnvelope | None:
+    """Return the last event of some types, or of any type; None if there is none."""
     return _first_row(context, f"WHERE true{_type_condition(types)} ORDER BY sequence DESC", tuple(types or ()))
 
 
 def is_leased(cursor: HookCursor, now: datetime, lease: timedelta) -> bool:
-    """Return whether a process is running the hook."""
+    """Return whether the hook is leased to a process; a lease longer than ``lease`` does not count."""
     return _is_ahead(cursor.lease_until, now, lease)
 
 
 def _is_ahead(instant: str | None, now: datetime, limit: timedelta) -> bool:
     """Return whether ``instant`` is in the future, but at most ``limit`` away.
 
-    A later one was written before the clock was set back.
+    An instant further ahead was written before the clock was set back.
     """
     return instant is not None and now < from_rfc3339(instant) <= now + limit
 
 
-def _next_letter(context: Context, hook: str) -> StoredDocument | None:
-    clause = "JOIN bus_hook_letters letter USING (sequence) WHERE hook = ? AND state = 'queued' ORDER BY sequence"
+def _next_queued_letter(context: Context, hook: str) -> StoredEnvelope | None:
+    clause = "JOIN bus_hook_letters USING (sequence) WHERE hook = ? AND state = 'queued' ORDER BY sequence"
     return _first_row(context, clause, (hook,))
 
 
-def _next_event(context: Context, position: int, types: Types) -> StoredDocument | None:
+def _next_event(context: Context, position: int, types: Types) -> StoredEnvelope | None:
     return _first_row(
         context, f"WHERE sequence > ?{_type_condition(types)} ORDER BY sequence", (position, *(types or ()))
     )
 
 
-def _first_row(context: Context, clause: str, parameters: tuple[object, ...]) -> StoredDocument | None:
+def _first_row(context: Context, clause: str, parameters: tuple[object, ...]) -> StoredEnvelope | None:
     statement = f"SELECT sequence, {ENVELOPE} FROM bus_log {clause} LIMIT 1"
     row = raw_connection(context.connection).execute(statement, parameters).fetchone()
     return (row[0], decode_text(row[1])) if row else None

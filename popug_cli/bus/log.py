@@ -1,4 +1,4 @@
-"""Read the log."""
+"""Read the log of events."""
 
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,10 @@ ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that i
 
 
 class Log:
-    """The events as a transaction sees them; a ``StoredEvent`` is (sequence, type, envelope)."""
+    """The events as a transaction sees them; a ``StoredEvent`` is (position, type, envelope).
+
+    An event is known if its type is in ``messages/`` and its envelope fits the schema; ``decode_known`` skips others.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -32,7 +35,7 @@ class Log:
         return str(link_hash) if link_hash else None
 
     def after(self, position: int, types: Sequence[str], limit: int) -> list[StoredEvent]:
-        """Return the next events of some types after a position, at most ``limit``."""
+        """Return the next events of some types after a position, at most ``limit``, in log order."""
         placeholders = ",".join("?" * len(types))
         return self._rows(
             f"sequence > ? AND type IN ({placeholders}) ORDER BY sequence LIMIT ?", (position, *types, limit)
@@ -49,11 +52,11 @@ class Log:
         rows = raw_connection(self._connection).execute(statement, (position, limit))
         return [(sequence, decode_text(type_)) for sequence, type_ in rows]
 
-    def row_at(self, sequence: int) -> StoredEvent:
+    def row_at(self, position: int) -> StoredEvent:
         """Return the event at a position; raise ``LookupError`` if the log has a hole there."""
-        rows = self._rows("sequence = ?", (sequence,))
+        rows = self._rows("sequence = ?", (position,))
         if not rows:
-            raise LookupError(f"the log has a hole at {sequence}")
+            raise LookupError(f"the log has a hole at {position}")
         return rows[0]
 
     def first_from(self, position: int) -> StoredEvent | None:
@@ -61,23 +64,23 @@ class Log:
         return next(iter(self._rows("sequence >= ? ORDER BY sequence LIMIT 1", (position,))), None)
 
     def by_id(self, event_id: str) -> Delivered[Event] | None:
-        """Return the event with that id, or None if it is missing, of unknown type or not valid."""
+        """Return the event with that id, or None if it is missing or not known."""
         return next(self.decode_known(self._rows("id = ?", (event_id,))), None)
 
     def by_ids(self, event_ids: Sequence[str]) -> dict[str, Delivered[Event]]:
-        """Return the events with these ids that exist, are of known type and valid, by id; at most a batch of ids."""
+        """Return the known events with these ids, by id; at most as many ids as SQLite takes placeholders (32,766)."""
         rows = self._rows(f"id IN ({','.join('?' * len(event_ids))})", tuple(event_ids))
         return {event.id: event for event in self.decode_known(rows)}
 
     def by_subject(self, subject: str, *kinds: type[Event]) -> list[Delivered[Event]]:
-        """Return the events of a subject in log order; only those of ``kinds``, if any are given.
-
-        Events of unknown types and events that do not fit their schema are left out.
-        """
+        """Return the known events of a subject in log order; only those of ``kinds``, if any are given."""
         return list(self.decode_known(self._rows("subject = ? ORDER BY sequence", (subject,)), kinds))
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
-        """Yield the events from ``first`` to ``last``, both included; read a thousand rows at a time."""
+        """Yield the known events from ``first`` to ``last``, both included; only those of ``kinds``, if any are given.
+
+        Read a thousand rows at a time.
+        """
         while first <= last:
             rows = self._rows(f"sequence BETWEEN ? AND ? ORDER BY sequence LIMIT {READ_ROWS}", (first, last))
             if not rows:
@@ -86,8 +89,8 @@ class Log:
             first = rows[-1][0] + 1
 
     def by_type(self, kind: type[Event]) -> Iterator[Delivered[Event]]:
-        """Yield the events of one kind, in all its versions; read a thousand rows at a time."""
-        types = [shape.TYPE for shape in versions(kind)]
+        """Yield the known events of one kind, in all its versions; read a thousand rows at a time."""
+        types = [version.TYPE for version in versions(kind)]
         position = 0
         while rows := self.after(position, types, READ_ROWS):
             yield from self.decode_known(rows)
@@ -108,7 +111,7 @@ class Log:
     def decode_known(
         self, rows: Sequence[StoredEvent], kinds: tuple[type[Event], ...] = ()
     ) -> Iterator[Delivered[Event]]:
-        """Yield the decoded events of rows, without unknown types and events that do not fit their schema."""
+        """Yield the decoded events of rows; skip unknown types, other kinds, and events that do not fit the schema."""
         for row in rows:
             try:
                 delivered = decode(*row)
@@ -119,5 +122,5 @@ class Log:
 
 
 def decode_text(raw: bytes | None) -> str:
-    """Decode text that SQLite returned as bytes; bytes that are not UTF-8 (half a surrogate pair) become escapes."""
+    """Decode text that SQLite returned as bytes, None as an empty text; bytes that are not UTF-8 become escapes."""
     return (raw or b"").decode(errors="backslashreplace")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from popug_cli.bus.context import Context
-from popug_cli.bus.retry import next_try, policy_from
+from popug_cli.bus.retry import policy_from, retry_wait
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.storage.engine import execute, select
@@ -14,7 +14,7 @@ BLOCKING_STATES = "('retrying', 'waiting', 'dead')"
 
 
 class ParkedItem(NamedTuple):
-    """A row of ``bus_set_aside``."""
+    """The columns of a row of ``bus_set_aside`` that a retry needs."""
 
     id: int
     sequence: int
@@ -24,16 +24,15 @@ class ParkedItem(NamedTuple):
 
 
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
-    """Return the subjects whose later events must wait."""
-    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :c AND state IN {BLOCKING_STATES}"
-    return {subject for (subject,) in select(context.connection, statement, c=consumer)}
+    """Return the subjects of which an event is parked, so that later ones must wait."""
+    statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :consumer AND state IN {BLOCKING_STATES}"
+    return {subject for (subject,) in select(context.connection, statement, consumer=consumer)}
 
 
 def park_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
     """Park events, given as (sequence, subject), behind an earlier parked event of the same subject."""
-    _insert(
-        context, [(consumer, n, subject, "waiting", 0, None, "waits", to_rfc3339(context.now)) for n, subject in rows]
-    )
+    now = to_rfc3339(context.now)
+    _insert(context, [(consumer, sequence, subject, "waiting", 0, None, "waits", now) for sequence, subject in rows])
 
 
 def park(context: Context, consumer: str, sequence: int, subject: str, error: Exception) -> None:
@@ -43,7 +42,7 @@ def park(context: Context, consumer: str, sequence: int, subject: str, error: Ex
 
 
 def record_failure(context: Context, item: ParkedItem, error: Exception) -> None:
-    """Count another failure of a parked event."""
+    """Record a further failure of a parked event: it is retried later, or becomes a dead letter."""
     state, due_at = _next_state(context, item.attempts + 1, error)
     statement = (
         "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
@@ -58,12 +57,12 @@ def unpark(context: Context, item: ParkedItem) -> None:
 
 
 def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
-    """Return the subjects whose first parked event is due by ``due_by``, an RFC 3339 text."""
+    """Return the subjects whose first parked event is due by ``due_by``, an RFC 3339 text, oldest event first."""
     statement = (
-        "SELECT subject FROM bus_set_aside WHERE consumer = :c AND state = 'retrying' AND due_at <= :due_by"
+        "SELECT subject FROM bus_set_aside WHERE consumer = :consumer AND state = 'retrying' AND due_at <= :due_by"
         " ORDER BY sequence"
     )
-    return [subject for (subject,) in select(context.connection, statement, c=consumer, due_by=due_by)]
+    return [subject for (subject,) in select(context.connection, statement, consumer=consumer, due_by=due_by)]
 
 
 def consumers_due(context: Context, due_by: str) -> set[str]:
@@ -76,19 +75,19 @@ def parked_items_of(context: Context, consumer: str, subject: str) -> list[Parke
     """Return the parked events of one subject, in log order."""
     statement = (
         f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {BLOCKING_STATES}"
-        " AND consumer = :c AND subject = :s ORDER BY sequence"
+        " AND consumer = :consumer AND subject = :subject ORDER BY sequence"
     )
-    return [ParkedItem(*row) for row in select(context.connection, statement, c=consumer, s=subject)]
+    return [ParkedItem(*row) for row in select(context.connection, statement, consumer=consumer, subject=subject)]
 
 
 def describe(error: Exception) -> str:
-    """Return one line of limited length that describes an error."""
+    """Return one line of at most ``MAX_ERROR_CHARACTERS`` that describes an error."""
     words = " ".join(str(error).split()) or "no message"
     return f"{type(error).__name__}: {words}"[:MAX_ERROR_CHARACTERS]
 
 
 def _next_state(context: Context, attempts: int, error: Exception) -> tuple[str, str | None]:
-    wait = next_try(attempts, error, policy_from(context.settings), random_unit(context.randomness))
+    wait = retry_wait(attempts, error, policy_from(context.settings), random_unit(context.randomness))
     return ("dead", None) if wait is None else ("retrying", to_rfc3339(context.now + wait))
 
 

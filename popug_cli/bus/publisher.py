@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection
 
-from popug_cli.bus.hash_chain import ORIGIN, LinkHasher
+from popug_cli.bus.hash_chain import GENESIS_HASH, LinkHasher
 from popug_cli.bus.log import Log
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import IntegrityViolation
@@ -17,24 +17,27 @@ from popug_cli.messages.envelope import Delivered, Envelope
 from popug_cli.storage.engine import insert_many, raw_connection
 
 BUFFER_EVENTS = 1_000
-LAST_POSITION = 2**63 - 1
+MAX_POSITION = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class PublisherSavepoint:
-    """The state of a publisher, to be restored when a database savepoint is rolled back."""
+    """The state of a publisher, to be restored when a database savepoint is rolled back.
 
-    last: int
-    first: int
+    ``last_position`` is that of the last published event; ``link_start`` is the first position of the open link.
+    """
+
+    last_position: int
+    link_start: int
     link_hasher: LinkHasher | None
 
 
 class Publisher:
-    """Assign positions to events, write them in bulk and link each run of events into the hash chain.
+    """The outbox of one transaction: it assigns positions to events, writes them in bulk and links them to the chain.
 
-    Use it under the write lock only. An event without a cause gets the actor and the correlation id of the command; an
-    event with a cause inherits both from the cause.
+    Use it under the write lock only. An event with a ``cause`` inherits its actor and correlation id from it; other
+    events get those of the command.
     """
 
     def __init__(
@@ -44,8 +47,8 @@ class Publisher:
         self._time = to_rfc3339(now)
         self._actor = actor
         self._correlation_id = correlation_id
-        self._last = -1
-        self._first = 0
+        self._last_position = -1
+        self._link_start = 0
         self._link_hasher: LinkHasher | None = None
         self._unwritten: list[bytes] = []
         self._types: set[str] = set()
@@ -56,12 +59,12 @@ class Publisher:
         return next(self._ids)
 
     @property
-    def last(self) -> int:
-        """The position of the last event published here, or -1 before the first."""
-        return self._last
+    def last_position(self) -> int:
+        """The position of the last event that this transaction published, or -1 before the first."""
+        return self._last_position
 
     def may_have_published(self, types: Iterable[str]) -> bool:
-        """Return whether an event of these types was published here, even if rolled back since."""
+        """Return whether this transaction published an event of these types, even if rolled back since."""
         return not self._types.isdisjoint(types)
 
     def set_actor(self, username: str) -> None:
@@ -78,12 +81,13 @@ class Publisher:
     ) -> str:
         """Append an event and return its id: ``event_id``, or a new one.
 
-        ``causation_id`` names as the cause an event that was published in this transaction.
+        Without a ``cause``, ``causation_id`` is the id of the causing event, if this transaction published that. The
+        event is buffered until the next ``flush``, whose error this may raise.
         """
         event_id = event_id or next(self._ids)
         if self._link_hasher is None:
             self._start_link()
-        self._last += 1
+        self._last_position += 1
         self._types.add(event.TYPE)
         encoded = _encode(
             Envelope(
@@ -93,7 +97,7 @@ class Publisher:
                 subject=event.subject,
                 time=self._time,
                 data=event,
-                sequence=str(self._last),
+                sequence=str(self._last_position),
                 specversion="1.0",
                 datacontenttype="application/json",
                 dataschema=event.SCHEMA,
@@ -112,9 +116,9 @@ class Publisher:
         if not self._unwritten:
             return
         assert self._link_hasher is not None
-        if self._last > LAST_POSITION:
-            raise _full()
-        first = self._last - len(self._unwritten) + 1
+        if self._last_position > MAX_POSITION:
+            raise _log_full()
+        first = self._last_position - len(self._unwritten) + 1
         self._link_hasher.extend(enumerate(self._unwritten, start=first))
         rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
         # One row a statement: without references and insert triggers, SQLite then needs no statement journal.
@@ -122,15 +126,15 @@ class Publisher:
         self._unwritten = []
 
     def close_link(self) -> str:
-        """Append a link that covers the events since the last link; return the head of the chain."""
+        """Append a link that covers the events since the last link, if any; return the hash of the last link."""
         self.flush()
         if self._link_hasher is None:
-            return Log(self._connection).head_hash() or ORIGIN
+            return Log(self._connection).head_hash() or GENESIS_HASH
         head = self._link_hasher.hash()
         insert_many(
             self._connection,
             "INSERT INTO bus_links (last_sequence, first_sequence, hash) VALUES (?, ?, ?)",
-            [(self._last, self._first, head)],
+            [(self._last_position, self._link_start, head)],
         )
         self._link_hasher = None
         return head
@@ -138,28 +142,29 @@ class Publisher:
     def savepoint(self) -> PublisherSavepoint:
         """Write the buffered events and return the state to restore if a savepoint is rolled back."""
         self.flush()
-        return PublisherSavepoint(self._last, self._first, self._link_hasher.copy() if self._link_hasher else None)
+        link_hasher = self._link_hasher.copy() if self._link_hasher else None
+        return PublisherSavepoint(self._last_position, self._link_start, link_hasher)
 
     def restore(self, savepoint: PublisherSavepoint) -> None:
-        """Forget the events published since ``savepoint``."""
+        """Forget the events published since ``savepoint``; the caller rolls back the database's savepoint."""
         self._unwritten = []
-        self._last, self._first, self._link_hasher = (
-            savepoint.last,
-            savepoint.first,
+        self._last_position, self._link_start, self._link_hasher = (
+            savepoint.last_position,
+            savepoint.link_start,
             savepoint.link_hasher.copy() if savepoint.link_hasher else None,
         )
 
     def _start_link(self) -> None:
         log = Log(self._connection)
-        if self._last < 0:
-            self._last = log.last_position()
-        self._first = self._last + 1
-        self._link_hasher = LinkHasher(log.head_hash() or ORIGIN)
+        if self._last_position < 0:
+            self._last_position = log.last_position()
+        self._link_start = self._last_position + 1
+        self._link_hasher = LinkHasher(log.head_hash() or GENESIS_HASH)
 
 
-def _full() -> IntegrityViolation:
+def _log_full() -> IntegrityViolation:
     return IntegrityViolation(
         "integrity",
-        f"The log has an event at or near the last possible position, {LAST_POSITION}.",
+        f"The log has an event at or near the last possible position, {MAX_POSITION}.",
         hint="No event can be appended after it; restore a backup from before that event.",
     )

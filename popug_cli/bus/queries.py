@@ -11,7 +11,7 @@ from popug_cli.bus.parked_events import BLOCKING_STATES
 from popug_cli.kernel.errors import NotFound
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
 
-DEFAULT_LIMIT = 1_000_000
+MAX_EVENTS = 1_000_000
 
 
 class ParkedEvent(NamedTuple):
@@ -28,10 +28,10 @@ class ParkedEvent(NamedTuple):
 
 
 def list_events(message: ListEvents, context: Context) -> EventPage:
-    """Return the events after a position that match every filter."""
+    """Return the first events after a position that match every filter, at most ``MAX_EVENTS``."""
     conditions = ["sequence > :after"]
     if message.type is not None:
-        conditions.append("(type = :type OR type LIKE :middle ESCAPE '\\')")
+        conditions.append("(type = :type OR type LIKE :type_pattern ESCAPE '\\')")
     if message.subject is not None:
         conditions.append("subject = :subject")
     if message.actor is not None:
@@ -42,10 +42,10 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
     parameters = {
         "after": message.after,
         "type": message.type,
-        "middle": f"popug.%.{_literal(message.type or '')}.v%",
+        "type_pattern": f"popug.%.{_escape_like(message.type or '')}.v%",
         "subject": message.subject,
         "actor": (message.actor or "").lower(),
-        "limit": min(message.limit or DEFAULT_LIMIT, DEFAULT_LIMIT),
+        "limit": min(message.limit or MAX_EVENTS, MAX_EVENTS),
     }
     rows = context.connection.execute(text(statement), parameters)
     return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])
@@ -65,21 +65,21 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
     return document(row.sequence, decode_text(row.envelope))
 
 
-def held_events(context: Context) -> list[ParkedEvent]:
+def list_parked_events(context: Context) -> list[ParkedEvent]:
     """Return the parked events of all consumers, in log order."""
     statement = (
-        "SELECT held.id, held.consumer, held.sequence, held.subject, held.state, held.attempts, held.error,"
-        f" coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside held LEFT JOIN bus_log USING (sequence)"
-        f" WHERE held.state IN {BLOCKING_STATES} ORDER BY held.sequence, held.consumer"
+        "SELECT parked.id, parked.consumer, parked.sequence, parked.subject, parked.state, parked.attempts,"
+        f" parked.error, coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside parked LEFT JOIN bus_log USING (sequence)"
+        f" WHERE parked.state IN {BLOCKING_STATES} ORDER BY parked.sequence, parked.consumer"
     )
     rows = context.connection.execute(text(statement))
     return [ParkedEvent._make((*columns, decode_text(envelope))) for *columns, envelope in rows]
 
 
 def document(sequence: int, envelope: str) -> EnvelopeDocument:
-    """Return the envelope as stored, with the position that the log gives it as ``sequence``.
+    """Return the stored envelope as an object, with the event's position in the log as its ``sequence``.
 
-    An envelope that is not JSON is returned as ``unreadable``, and one that is not an object as ``data``.
+    An envelope that is not JSON becomes the field ``unreadable``, and JSON that is not an object the field ``data``.
     """
     try:
         decoded: Any = msgspec.json.decode(envelope)
@@ -89,5 +89,5 @@ def document(sequence: int, envelope: str) -> EnvelopeDocument:
     return fields | {"sequence": str(sequence)}
 
 
-def _literal(pattern: str) -> str:
-    return pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def _escape_like(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import decode_text
-from popug_cli.bus.unlinked_events import limit_with_ellipsis, problems_of_unlinked
+from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
 from popug_cli.storage.engine import scalar
@@ -19,9 +19,9 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
     cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
     positions: dict[str, int] = {row.consumer: row.position for row in cursors}
     parked = context.connection.execute(
-        text("SELECT consumer, state, count(*) AS held FROM bus_set_aside GROUP BY consumer, state")
+        text("SELECT consumer, state, count(*) AS number FROM bus_set_aside GROUP BY consumer, state")
     )
-    states = Counter({(row.consumer, row.state): row.held for row in parked})
+    states = Counter({(row.consumer, row.state): row.number for row in parked})
     return BusStatus(
         last_sequence=context.position,
         consumers=[
@@ -32,13 +32,13 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
             *log_problems(context),
             *cursor_problems(context, positions),
             *skipped_problems(context, consumers),
-            *limit_with_ellipsis(problems_of_unlinked(context)),
+            *first_sentences(problems_of_unlinked(context)),
         ],
     )
 
 
 def log_problems(context: Context) -> Iterator[str]:
-    """Yield a sentence on holes in the log, and one on events before position 1, which no consumer reads."""
+    """Yield a sentence on events before position 1, which no consumer reads, and one on the holes in the log."""
     early, lowest = context.connection.execute(
         text("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
     ).one()
@@ -65,7 +65,7 @@ def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str
 
 
 def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterator[str]:
-    """Yield a sentence for each consumer whose cursor has passed events that are neither done nor parked."""
+    """Yield a sentence for each consumer whose cursor has passed events that are not done, parked or dropped."""
     conditions = [f"count(*) FILTER (WHERE {_skipped_condition(consumer)})" for consumer in consumers]
     parameters = [value for consumer in consumers for value in _skipped_parameters(consumer)]
     statement = f"SELECT {', '.join(conditions)} FROM bus_log log"
@@ -82,7 +82,8 @@ def _skipped_condition(consumer: Consumer) -> str:
         f"log.type IN ({','.join('?' * len(consumer.types))})"
         " AND log.sequence <= (SELECT position FROM bus_cursors WHERE consumer = ?)"
         " AND NOT EXISTS (SELECT 1 FROM bus_inbox done WHERE done.consumer = ? AND done.sequence = log.sequence)"
-        " AND NOT EXISTS (SELECT 1 FROM bus_set_aside a WHERE a.consumer = ? AND a.sequence = log.sequence)"
+        " AND NOT EXISTS (SELECT 1 FROM bus_set_aside parked"
+        " WHERE parked.consumer = ? AND parked.sequence = log.sequence)"
     )
 
 
@@ -91,12 +92,12 @@ def _skipped_parameters(consumer: Consumer) -> tuple[str, ...]:
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
-    """Return the state of an event for each consumer that has read it: ``done``, or its state as a parked event."""
+    """Return the state of an event for each consumer that has processed or parked it: ``done``, or the parked state."""
     statement = text(
-        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :n"
-        " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :n"
+        "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :sequence"
+        " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :sequence"
     )
-    rows = context.connection.execute(statement, {"n": sequence})
+    rows = context.connection.execute(statement, {"sequence": sequence})
     return {row.consumer: row.state for row in rows}
 
 

@@ -22,7 +22,7 @@ class LogRow(SQLModel, table=True):
 
 
 class LinkRow(SQLModel, table=True):
-    """A link of the hash chain; it covers the run of events that one transaction appended."""
+    """A link of the hash chain; it covers consecutive events of one transaction."""
 
     __tablename__ = "bus_links"
     __table_args__ = (CheckConstraint("first_sequence <= last_sequence", name="a_run"), {"sqlite_strict": True})
@@ -33,7 +33,7 @@ class LinkRow(SQLModel, table=True):
 
 
 class CursorRow(SQLModel, table=True):
-    """A consumer's cursor: all its events up to ``position`` are done or parked."""
+    """A consumer's cursor: all its events up to ``position`` are done, parked or dropped."""
 
     __tablename__ = "bus_cursors"
     __table_args__ = (CheckConstraint("position >= 0", name="not_before_the_log"), {"sqlite_strict": True})
@@ -82,7 +82,8 @@ class SetAsideRow(SQLModel, table=True):
 class ReplyRow(SQLModel, table=True):
     """The answer to a command with an idempotency key; if the command is repeated, it has no further effect.
 
-    Written in the transaction of the effect: the answer, or the query that returns it until the answer is known.
+    The row has the answer, or the query that returns it until the answer is stored as well. It is normally written in
+    the transaction of the effect. ``request_key`` is the idempotency key.
     """
 
     __tablename__ = "bus_replies"
@@ -106,8 +107,8 @@ class ReplyRow(SQLModel, table=True):
 class HookRow(SQLModel, table=True):
     """A hook's cursor: all its events up to ``position`` are done or dead letters.
 
-    ``attempts`` and ``due_at`` belong to the next event. Until ``lease_until``, a process is running it. A hook whose
-    file is missing is kept for a while after ``missing_since``.
+    ``attempts``, ``due_at`` and ``last_error`` belong to the next event. Until ``lease_until``, a process is running
+    it. A hook whose file is missing is deleted ten minutes after ``missing_since``.
     """
 
     __tablename__ = "bus_hooks"

@@ -1,4 +1,7 @@
-"""Events that other programs inserted into the log (no link of the hash chain covers them), and their problems."""
+"""Events that no link of the hash chain covers, and their problems.
+
+Another program inserted them, or their link was removed. ``audit/missing_links.py`` tells the two cases apart.
+"""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -12,16 +15,16 @@ from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.envelope import Delivered, decode
 from popug_cli.storage.engine import raw_connection, scalar
 
-MAX_SHOWN = 5
+MAX_SHOWN_PROBLEMS = 5
 BEFORE_FIRST_POSITION = -(2**63)
 MAX_ID_CHARACTERS = 64
 USER_REGISTERED = "popug.identity.user_registered.v%"
 TASK_CREATED = "popug.tasks.task_created.v%"
 USER_ID_FIELDS = ("user_id", "assignee_id", "previous_assignee_id", "creator_id", "requested_by")
 SELECT_GAPS = """
-    SELECT before + 1, first_sequence - 1 FROM (
-        SELECT first_sequence, lag(last_sequence, 1, ?) OVER (ORDER BY last_sequence) AS before FROM bus_links
-    ) AS runs WHERE first_sequence > before + 1
+    SELECT previous_last + 1, first_sequence - 1 FROM (
+        SELECT first_sequence, lag(last_sequence, 1, ?) OVER (ORDER BY last_sequence) AS previous_last FROM bus_links
+    ) AS links WHERE first_sequence > previous_last + 1
     UNION ALL SELECT coalesce(max(last_sequence), ?) + 1, ? FROM bus_links
 """
 
@@ -37,7 +40,7 @@ def unlinked_positions(context: Context) -> list[int]:
 def problems_of_unlinked(context: Context) -> Iterator[str]:
     """Yield the problems of each unlinked event: its schema, its subject, unknown users and tasks.
 
-    Events of unknown types are counted elsewhere.
+    Events of unknown types are left out; ``status.py`` counts them.
     """
     is_published = cache(lambda subject, type_pattern: _is_published(context, subject, type_pattern))
     for sequence in unlinked_positions(context):
@@ -58,10 +61,12 @@ def problems_of_unlinked(context: Context) -> Iterator[str]:
             yield f"The event at {sequence} names the task {_clip(task_id)}, which no event has created."
 
 
-def limit_with_ellipsis(sentences: Iterable[str]) -> list[str]:
-    """Return the first ``MAX_SHOWN`` sentences, and a note if there are more."""
-    shown = list(islice(sentences, MAX_SHOWN + 1))
-    return [*shown[:MAX_SHOWN], "There are more events like these."] if len(shown) > MAX_SHOWN else shown
+def first_sentences(sentences: Iterable[str]) -> list[str]:
+    """Return the first ``MAX_SHOWN_PROBLEMS`` sentences, and a sentence that says so if there are more."""
+    shown = list(islice(sentences, MAX_SHOWN_PROBLEMS + 1))
+    return (
+        [*shown[:MAX_SHOWN_PROBLEMS], "There are more events like these."] if len(shown) > MAX_SHOWN_PROBLEMS else shown
+    )
 
 
 def _named_users(event: Delivered[Event]) -> list[str]:

@@ -21,32 +21,40 @@ Answer = TypeVar("Answer")
 class Backends:
     """Perform the messages of one command, in this process or on a server.
 
-    ``server`` is the value of ``--server``. ``token`` and ``given`` (an open backend) come from a program that runs
-    commands itself, such as the demo.
+    ``server`` is the value of ``--server``. A program that runs commands itself, such as the demo, passes ``token`` and
+    ``given_backend``, an open backend that performs all messages.
     """
 
     def __init__(
-        self, home: Home, screen: Screen, *, server: str | None = None, token: str | None = None, given: Any = None
+        self,
+        home: Home,
+        screen: Screen,
+        *,
+        server: str | None = None,
+        token: str | None = None,
+        given_backend: Any = None,
     ) -> None:
         self.home = home
         self._screen = screen
         self._server_option = server
         self._token = token
-        self._given = given
+        self._given_backend = given_backend
 
     @cached_property
     def local(self) -> "LocalBackend":
-        """The home in this process; it performs the operator's messages."""
+        """The home in this process; it performs the operator's messages and, without a server, all others."""
         from popug_cli.app.local_backend import LocalBackend
 
-        return self._given or LocalBackend(self.home, warn=self._screen.printer.warn, progress=self._screen.progress)
+        return self._given_backend or LocalBackend(
+            self.home, warn=self._screen.printer.warn, progress=self._screen.progress
+        )
 
     @cached_property
     def remote(self) -> "RemoteBackend | None":
-        """The server named by the user, else the server that holds the home, else None."""
+        """The server named by the user, else the server that holds the home, else None; None with ``given_backend``."""
         from popug_cli.client.discovery import connect_to_url, find_local_server
 
-        if self._given:
+        if self._given_backend:
             return None
         if url := self.server_url:
             return connect_to_url(url, self._screen.printer.warn, self._screen.progress)
@@ -70,11 +78,15 @@ class Backends:
 
     @property
     def token(self) -> str | None:
-        """The token of the user who is logged in."""
+        """The token passed by a program, else ``POPUG_TOKEN``, else the one in the session file, else None."""
         return self._token or session_file.token_for(self.session_key)
 
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
-        """Perform a message with a token, by default that of the user who is logged in."""
+        """Perform a message with a token, by default that of the user who is logged in.
+
+        An operator's message is performed in this process, without a token. The hint of ``user_not_found`` suggests
+        similar names, unless the user named a server; the hint to log in repeats the ``--server`` option.
+        """
         if DECLARATIONS[type(message)].access is Access.OPERATOR:
             self._warn_about_server()
             return self.local.perform(message)
@@ -83,9 +95,9 @@ class Backends:
         except NotFound as error:
             if error.code != "user_not_found" or self.server_url:
                 raise
-            from popug_cli.cli.help.suggestions import suggest_people
+            from popug_cli.cli.help.suggestions import with_username_suggestions
 
-            raise suggest_people(error, self.home, token or self.token) from error
+            raise with_username_suggestions(error, self.home, token or self.token) from error
         except NotAuthenticated as error:
             error.hint = self._hint_with_server(error.hint)
             raise

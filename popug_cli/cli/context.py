@@ -33,7 +33,7 @@ COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {  # of every command: annotation a
 
 
 class GlobalOptions(msgspec.Struct):
-    """Options given before the command.
+    """The common options, given before the command or after it.
 
     A program that runs commands itself, such as the demo, also sets ``token``, ``backend`` and ``printer``.
     """
@@ -59,12 +59,16 @@ class CommandContext:
             self.printer, lambda: self.backends.active, as_json=self.as_json, command_path=self.command_path
         )
         self.backends = Backends(
-            home, self.screen, server=self.options.server, token=self.options.token, given=self.options.backend
+            home, self.screen, server=self.options.server, token=self.options.token, given_backend=self.options.backend
         )
 
 
 def command(group: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command: its context becomes the options that all commands have."""
+    """Return a decorator that registers a function as a command.
+
+    The command takes the common options, from which the function's ``context`` is made, and the function's other
+    parameters.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         group.command(name)(_with_context(function))
@@ -79,7 +83,7 @@ def add_commands(program: typer.Typer, commands: typer.Typer) -> None:
 
 
 def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as what a group does if none of its commands is named."""
+    """Return a decorator that registers a function to run if a group is called without one of its commands."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         group.callback(invoke_without_command=True)(_with_context(function))
@@ -89,6 +93,10 @@ def group_command(group: typer.Typer) -> Callable[[Callable[..., None]], Callabl
 
 
 def _with_context(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function that Typer calls.
+
+    The function of a group only passes the common options on if one of the group's commands follows.
+    """
     own_parameters = [*inspect.signature(function).parameters.values()][1:]
     hints = get_type_hints(function, include_extras=True)
 
@@ -119,9 +127,10 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
         ),
     ]
     parameters = [
-        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY) for p in own_parameters
+        parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own_parameters
     ] + common
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__  # else Typer reads the annotations of the wrapped function
     return run

@@ -16,13 +16,17 @@ from popug_cli.platform import signals
 if TYPE_CHECKING:
     from typer._click import exceptions as click
 
-INTERRUPTED = 130
-NO_THREAD = "can't start new thread"  # the text of Python's RuntimeError
-NO_MEMORY = "failed to map segment"  # the loader's text if there is no memory for a library
+INTERRUPTED_STATUS = 130
+NO_THREAD_MESSAGE = "can't start new thread"  # the text of Python's RuntimeError
+NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no memory for a library
 
 
 def run(arguments: list[str], program: Any = None) -> int:
-    """Run one command line and return its exit code. ``program`` is a program built before; by default, a new one."""
+    """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
+
+    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raises
+    ``Terminated`` after a terminating signal.
+    """
     os.umask(0o077)
     _open_closed_streams()
     codecs.register_error("ascii_fallback", ascii_fallback)
@@ -31,21 +35,25 @@ def run(arguments: list[str], program: Any = None) -> int:
             stream.reconfigure(errors="ascii_fallback")
     as_json = "--json" in arguments
     try:
-        code = _run(arguments, program)
+        exit_status = _run_program(arguments, program)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # only Rich raises SystemExit, when stdout is closed
-        code = _to_devnull(sys.stdout)
-    except KeyboardInterrupt as interrupt:
-        code = _interrupted(interrupt)
+        exit_status = _redirect_to_devnull(sys.stdout)
+    except KeyboardInterrupt as error:
+        exit_status = _report_interrupt(error)
     except PopugError as error:
         _print_traceback(error.__cause__)
-        code = _fail(error, as_json=as_json)
+        exit_status = _print_error(error, as_json=as_json)
     except Exception as error:
-        stop = signals.find_interrupt(error)
-        if isinstance(stop, signals.Terminated):
-            raise stop from None
-        code = _interrupted(stop) if stop else _fail(_stdout_error(error) or _internal_error(error), as_json=as_json)
-    return code
+        interrupt = signals.find_interrupt(error)
+        if isinstance(interrupt, signals.Terminated):
+            raise interrupt from None
+        exit_status = (
+            _report_interrupt(interrupt)
+            if interrupt
+            else _print_error(_failed_write_error(error) or _unexpected_error(error), as_json=as_json)
+        )
+    return exit_status
 
 
 def _open_closed_streams() -> None:
@@ -55,21 +63,22 @@ def _open_closed_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115 - it stays open until the process ends
 
 
-def _run(arguments: list[str], program: Any) -> int:
-    if program is None and (code := fast_path.try_answer(arguments)) is not None:
-        return code
+def _run_program(arguments: list[str], program: Any) -> int:
+    """Run a command line; raise its errors. Without ``program``, try the fast path first."""
+    if program is None and (exit_status := fast_path.try_answer(arguments)) is not None:
+        return exit_status
     import typer
     from typer._click import exceptions as click  # Typer 0.28 contains its own copy of click
 
     from popug_cli.cli.program import build
 
     try:
-        program = program or build(fast_path.file_of(arguments))
+        program = program or build(fast_path.find_command_file(arguments))
         # not ``program.main``, which would handle an interrupt itself
         with program.make_context("popug", [*arguments]) as context:
             result = program.invoke(context)
-    except typer.Exit as leaving:
-        return int(leaving.exit_code)
+    except typer.Exit as exit_request:
+        return int(exit_request.exit_code)
     except click.NoArgsIsHelpError as error:
         path = error.ctx.command_path if error.ctx else "popug"
         fast_path.show_help(path.partition(" ")[2], plain="--plain" in arguments)
@@ -77,74 +86,86 @@ def _run(arguments: list[str], program: Any) -> int:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except click.ClickException as error:
-        raise _usage(error) from error
+        raise _usage_error(error) from error
     return result if isinstance(result, int) else 0
 
 
-def _fail(error: PopugError, *, as_json: bool) -> int:
+def _print_error(error: PopugError, *, as_json: bool) -> int:
+    """Print an error to stderr and return its exit status."""
     from popug_cli.cli.output.printer import Printer
 
     try:
         Printer().error(error, as_json=as_json)
         sys.stderr.flush()
     except OSError:  # the reader has gone, or the disk of the file is full
-        _to_devnull(sys.stderr)
+        _redirect_to_devnull(sys.stderr)
     return error.exit_status
 
 
-def _to_devnull(stream: IO[str]) -> int:
+def _redirect_to_devnull(stream: IO[str]) -> int:
+    """Redirect a stream that cannot be written to /dev/null, so that Python's flush at exit succeeds; return 0."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 0
 
 
-def _stdout_error(error: Exception) -> PopugError | None:
-    """Return the error of a failed write to stdout, which has no file name; None for other errors."""
+def _failed_write_error(error: Exception) -> PopugError | None:
+    """Return the error to print for a failed write to stdout, which has no file name; None for other errors.
+
+    All later output to stdout is discarded.
+    """
     if not isinstance(error, OSError) or error.filename is not None:
         return None
-    _to_devnull(sys.stdout)
+    _redirect_to_devnull(sys.stdout)
     sentence = f"The answer could not be written ({error.strerror}); the command may have been carried out."
     return Unavailable("in_doubt", sentence, hint="Check with another command before you repeat it.")
 
 
-def _interrupted(stop: BaseException) -> int:
+def _report_interrupt(interrupt: BaseException) -> int:
+    """Say on stderr that the command was interrupted, ignore further Ctrl-C, and return the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        sys.stderr.write(f"\nInterrupted; {signals.interrupt_message(stop) or 'nothing was left half done.'}\n")
+        sys.stderr.write(f"\nInterrupted; {signals.interrupt_message(interrupt) or 'nothing was left half done.'}\n")
         sys.stderr.flush()
     except OSError:
-        _to_devnull(sys.stderr)
-    return INTERRUPTED
+        _redirect_to_devnull(sys.stderr)
+    return INTERRUPTED_STATUS
 
 
-def _usage(error: "click.ClickException") -> InvalidInput:
+def _usage_error(error: "click.ClickException") -> InvalidInput:
+    """Return the error for a wrong command line; its hint suggests words or an example."""
     from popug_cli.cli.help.suggestions import suggest_choices, suggest_commands, suggest_examples
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
     message = error.format_message()
     # the error is about the whole command line, not about one value or word
-    is_whole_line = type(error).__name__ in {"MissingParameter", "UsageError"}
+    is_about_whole_line = type(error).__name__ in {"MissingParameter", "UsageError"}
     suggestion = (
-        suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_whole_line else "")
+        suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_about_whole_line else "")
     )
     return InvalidInput("usage", message, hint=f"{suggestion}Run `{path} --help` for its arguments and options.")
 
 
-def _internal_error(error: Exception) -> PopugError:
+def _unexpected_error(error: Exception) -> PopugError:
+    """Return the error to print for an exception that no command translated.
+
+    That is ``usage`` for bytes that are not UTF-8, an environment error for a lack of threads or memory and for other
+    operating system errors, else ``internal``.
+    """
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
             "usage", f"{error.object!r} contains bytes that are not valid UTF-8.", hint="Write it in UTF-8."
         )
     _print_traceback(error)
-    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
-        error = OSError(errno.EAGAIN, NO_THREAD)
-    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY in str(error)):
+    if isinstance(error, RuntimeError) and str(error) == NO_THREAD_MESSAGE:
+        error = OSError(errno.EAGAIN, NO_THREAD_MESSAGE)
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY_MESSAGE in str(error)):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if isinstance(error, OSError):
         from popug_cli.kernel.disk_errors import from_os_error
 
-        if fault := from_os_error(error, error.filename or "This machine"):
-            return fault
+        if environment_error := from_os_error(error, error.filename or "This machine"):
+            return environment_error
     return InternalError(
         "internal",
         f"popug failed with an internal error ({type(error).__name__}: {error}).",

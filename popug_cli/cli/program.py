@@ -35,8 +35,11 @@ FILES = (
 )
 
 
-def build(only: str | None = None) -> Any:
-    """Return the program as one click command; ``only`` names the file whose commands it has, None means all."""
+def build(only_file: str | None = None) -> Any:
+    """Return the program as one click command.
+
+    ``only_file`` is the entry of ``FILES`` whose commands are loaded; None loads all.
+    """
     program = typer.Typer(
         name="popug",
         help="popug: chance assigns the chores, and every day is settled.",
@@ -45,38 +48,38 @@ def build(only: str | None = None) -> Any:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    program.callback(invoke_without_command=True)(_callback)
-    for name in FILES if only is None else (only,):
-        import_module(f"popug_cli.cli.{name}").register(program)
+    program.callback(invoke_without_command=True)(_run_without_command)
+    for file in FILES if only_file is None else (only_file,):
+        import_module(f"popug_cli.cli.{file}").register(program)
     return typer.main.get_command(program)
 
 
-def _version(requested: bool) -> None:
+def _print_version(requested: bool) -> None:
     if requested:
         Printer().line(version_line())
         raise typer.Exit
 
 
-def _show_completion(requested: bool) -> None:
+def _print_completion_script(requested: bool) -> None:
     if requested:
         Printer().write(shell_scripts.script(None))
         raise typer.Exit
 
 
-def _install_completion(requested: bool) -> None:
+def _install_completion_script(requested: bool) -> None:
     if requested:
         Printer().line(shell_scripts.install(None))
         raise typer.Exit
 
 
-def _callback(
+def _run_without_command(
     context: typer.Context,
     as_json: JsonOption = False,
     plain: PlainOption = False,
     home: HomeOption = None,
     server: ServerOption = None,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
     show_completion: Annotated[
         bool,
@@ -84,7 +87,7 @@ def _callback(
             "--show-completion",
             help="Print the script for shell completion: --show-completion bash, zsh or fish.",
             is_eager=True,
-            callback=_show_completion,
+            callback=_print_completion_script,
         ),
     ] = False,
     install_completion: Annotated[
@@ -93,7 +96,7 @@ def _callback(
             "--install-completion",
             help="Install shell completion: --install-completion bash, zsh or fish.",
             is_eager=True,
-            callback=_install_completion,
+            callback=_install_completion_script,
         ),
     ] = False,
 ) -> None:

@@ -32,8 +32,8 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def is_unencrypted_remote(self) -> bool:
         """Return whether requests cross a network without encryption."""
-        at_home = self.path or self.host in {"localhost", "::1"} or self.host.startswith("127.")
-        return not at_home and not self.has_tls
+        is_local = self.path or self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        return not is_local and not self.has_tls
 
     @property
     def _scheme(self) -> str:
@@ -42,48 +42,48 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse(url: str) -> Address:
     """Parse a URL; raise ``invalid_server``."""
-    scheme, _, location = url.partition(":")
+    scheme, _, socket_path = url.partition(":")
     if scheme.lower() == "unix" and url.isprintable():
-        return _socket_file(url, location)
+        return _parse_socket_path(url, socket_path)
     if scheme.lower() in DEFAULT_PORTS and url.isascii() and url.isprintable() and " " not in url:
-        return _host(url)
-    raise _refused(url, "is not a valid server address")
+        return _parse_host(url)
+    raise _invalid_server(url, "is not a valid server address")
 
 
-def _socket_file(url: str, location: str) -> Address:
+def _parse_socket_path(url: str, socket_path: str) -> Address:
     from pathlib import PurePosixPath
     from urllib.parse import unquote_to_bytes
 
-    path = os.fsdecode(unquote_to_bytes(location.removeprefix("//")))
+    path = os.fsdecode(unquote_to_bytes(socket_path.removeprefix("//")))
     if not path.startswith("/") or "\0" in path:
-        raise _refused(url, "does not contain the absolute path of a socket")
+        raise _invalid_server(url, "does not contain the absolute path of a socket")
     return Address(path="/" + os.fspath(PurePosixPath(path)).lstrip("/"))
 
 
-def _host(url: str) -> Address:
+def _parse_host(url: str) -> Address:
     from urllib.parse import urlsplit
 
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        split_url = urlsplit(url)
+        host, port = split_url.hostname, split_url.port
     except ValueError as error:
-        raise _refused(url, "is not a valid server address") from error
-    if not host or port == 0 or not _is_name(host):
-        raise _refused(url, "does not contain a valid host and port")
-    if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise _refused(url, "contains more than a host and a port")
-    return Address(host=host, port=port or DEFAULT_PORTS[parts.scheme], has_tls=parts.scheme == "https")
+        raise _invalid_server(url, "is not a valid server address") from error
+    if not host or port == 0 or not _has_valid_labels(host):
+        raise _invalid_server(url, "does not contain a valid host and port")
+    if split_url.username is not None or split_url.path not in {"", "/"} or split_url.query or split_url.fragment:
+        raise _invalid_server(url, "contains more than a host and a port")
+    return Address(host=host, port=port or DEFAULT_PORTS[split_url.scheme], has_tls=split_url.scheme == "https")
 
 
-def _is_name(host: str) -> bool:
+def _has_valid_labels(host: str) -> bool:
     """Return whether the labels of a host name have valid lengths. The resolver raises ``UnicodeError`` for others."""
-    return ":" in host or all(0 < len(part) <= MAX_LABEL_CHARACTERS for part in host.removesuffix(".").split("."))
+    return ":" in host or all(0 < len(label) <= MAX_LABEL_CHARACTERS for label in host.removesuffix(".").split("."))
 
 
-def _refused(url: str, why: str) -> InvalidInput:
+def _invalid_server(url: str, reason: str) -> InvalidInput:
     return InvalidInput(
         "invalid_server",
-        f"{url!r} {why}.",
+        f"{url!r} {reason}.",
         hint="Write it as unix:///path/to/popug.sock, http://localhost:8020 or https://popug.example.com.",
         details={"server": url},
     )

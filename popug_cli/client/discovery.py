@@ -32,12 +32,12 @@ def find_local_server(home: Home, warn: Callable[[str], None], progress: Progres
 
     address = Address(path=os.fspath(path))
     try:
-        opened = connect(address)
+        opened_socket = connect(address)
     except TimeoutError:  # a server exists; the first request will report what is wrong with it
         return RemoteBackend(address, warn=warn, progress=progress)
     except OSError:
         return None
-    return RemoteBackend(address, warn=warn, progress=progress, opened=opened)
+    return RemoteBackend(address, warn=warn, progress=progress, opened=opened_socket)
 
 
 def _is_trusted(socket: "Path", root: "Path") -> bool:

@@ -1,4 +1,4 @@
-"""Errors of the client: failed requests, and the errors that a server reports, converted back to their classes."""
+"""Errors of the client: failed requests, and the errors that a server reports, converted to their classes."""
 
 import msgspec
 
@@ -16,9 +16,9 @@ from popug_cli.kernel.errors import (
 )
 from popug_cli.messages.problem import ProblemDocument
 
-BY_EXIT_STATUS: dict[int, type[PopugError]] = {
-    kind.exit_status: kind
-    for kind in (
+CLASS_BY_EXIT_STATUS: dict[int, type[PopugError]] = {
+    error_class.exit_status: error_class
+    for error_class in (
         InternalError,
         InvalidInput,
         NotFound,
@@ -29,18 +29,20 @@ BY_EXIT_STATUS: dict[int, type[PopugError]] = {
         Unavailable,
     )
 }
-MAY_BE_DONE = "the request may have taken effect"
-LOOK_FIRST = "Check with another command before you repeat it."
+IN_DOUBT_CLAUSE = "the request may have taken effect"
+IN_DOUBT_HINT = "Check with another command before you repeat it."
 
 
 def error_from_problem(document: bytes) -> PopugError | None:
-    """Return the error that a problem document describes, or None if it is no such document."""
+    """Return the error that a problem document describes, or None if it is not a valid one."""
     try:
         problem = msgspec.json.decode(document, type=ProblemDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    kind = BY_EXIT_STATUS.get(problem.exit_status)
-    return kind(problem.code, problem.detail, hint=problem.hint, details=problem.details) if kind else None
+    error_class = CLASS_BY_EXIT_STATUS.get(problem.exit_status)
+    return (
+        error_class(problem.code, problem.detail, hint=problem.hint, details=problem.details) if error_class else None
+    )
 
 
 class ServerErrors(msgspec.Struct, frozen=True):
@@ -49,10 +51,10 @@ class ServerErrors(msgspec.Struct, frozen=True):
     url: str
 
     def unreachable(self, error: OSError) -> PopugError:
-        """Return the error for a failed connection or an untrusted certificate; nothing was sent."""
-        reason = getattr(error, "verify_message", "")  # of a certificate
-        if reason:
-            sentence = f"The certificate of {self.url} is not trusted: {reason}."
+        """Return the error for a connection that could not be opened; no request was sent."""
+        certificate_problem = getattr(error, "verify_message", "")  # of a certificate
+        if certificate_problem:
+            sentence = f"The certificate of {self.url} is not trusted: {certificate_problem}."
             return self._unavailable(sentence, "Trust its issuer: set SSL_CERT_FILE to a file with its certificate.")
         if type(error).__module__ == "ssl":
             return self._unavailable(f"The server at {self.url} does not use TLS.", "Check the address: http or https?")
@@ -62,16 +64,18 @@ class ServerErrors(msgspec.Struct, frozen=True):
         )
 
     def disconnected(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
-        """Return the error for a broken connection, after retries failed as well."""
-        return self._failed(f"The connection to {self.url} broke before the answer came ({_reason(error)})", in_doubt)
+        """Return the error for a broken connection, once the request is not retried any more."""
+        return self._request_failed(
+            f"The connection to {self.url} broke before the answer came ({_reason(error)})", in_doubt
+        )
 
     def timed_out(self, error: Exception, *, in_doubt: bool = False) -> PopugError:
         """Return the error for a server that did not answer in time."""
-        return self._failed(f"The server at {self.url} does not answer ({_reason(error)})", in_doubt)
+        return self._request_failed(f"The server at {self.url} does not answer ({_reason(error)})", in_doubt)
 
-    def malformed(self, what: str, *, in_doubt: bool = False) -> PopugError:
-        """Return the error for a response that is not valid."""
-        return self._failed(f"The server at {self.url} sent an invalid answer: {what}", in_doubt)
+    def malformed(self, reason: str, *, in_doubt: bool = False) -> PopugError:
+        """Return the error for a response that is not valid; `reason` says why."""
+        return self._request_failed(f"The server at {self.url} sent an invalid answer: {reason}", in_doubt)
 
     def version_mismatch(self, status: int, location: str, version: str) -> PopugError:
         """Return the error for a response that is not from a popug server of this release."""
@@ -86,10 +90,12 @@ class ServerErrors(msgspec.Struct, frozen=True):
             hint = "Check the address; `popug serve` prints its own."
         return Unavailable("server_version", sentence, hint=hint, details={"server": self.url})
 
-    def _failed(self, what: str, in_doubt: bool) -> PopugError:
+    def _request_failed(self, sentence: str, in_doubt: bool) -> PopugError:
         if not in_doubt:
-            return self._unavailable(f"{what}.", "Try again in a while.")
-        return Unavailable("in_doubt", f"{what}; {MAY_BE_DONE}.", hint=LOOK_FIRST, details={"server": self.url})
+            return self._unavailable(f"{sentence}.", "Try again in a while.")
+        return Unavailable(
+            "in_doubt", f"{sentence}; {IN_DOUBT_CLAUSE}.", hint=IN_DOUBT_HINT, details={"server": self.url}
+        )
 
     def _unavailable(self, sentence: str, hint: str) -> PopugError:
         return Unavailable("server_unavailable", sentence, hint=hint, details={"server": self.url})

@@ -1,7 +1,7 @@
 """A minimal HTTP/1.1 client (RFC 9112). Importing ``http.client`` would take longer than a whole request.
 
-Each request ends with a response, ``ConnectionError`` (the connection broke), ``TimeoutError`` or ``ProtocolError``
-(the response is not valid HTTP). An ``OSError`` on connecting means that nothing was sent.
+A request ends with a response, ``ProtocolError`` (the response is not valid HTTP), ``TimeoutError``, or another
+``OSError`` (the connection broke). An ``OSError`` on connecting means that nothing was sent.
 """
 
 import socket
@@ -21,8 +21,8 @@ MIN_READ_BYTES_PER_SECOND = 1_000
 READ_TIMEOUT_SECONDS = 20.0
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 256 * 1024 * 1024
-MAX_INTERIM_ANSWERS = 10
-PIECE_BYTES = 64 * 1024
+MAX_INTERIM_RESPONSES = 10
+MAX_RECV_BYTES = 64 * 1024
 STATUSES_WITHOUT_BODY = {204, 304}
 
 
@@ -40,7 +40,8 @@ class Head(msgspec.Struct, frozen=True):
 class Connection:
     """A connection to a server, for one request after another.
 
-    `is_new`: no request was sent yet. `is_complete`: the whole response was read, and another request may follow.
+    `is_new`: no request was sent yet. `is_complete`: the last response was read to its end, and another request may
+    follow.
     """
 
     def __init__(self, address: Address, opened: socket.socket | None = None) -> None:
@@ -50,17 +51,17 @@ class Connection:
         self._socket = opened or connect(address)
         self._socket.settimeout(RECV_TIMEOUT_SECONDS)
         self._buffer = b""
-        self._wait: Callable[[], None] = _do_nothing
+        self._on_idle: Callable[[], None] = _do_nothing
         self._is_rate_checked = True
-        self._began: float | None = None
-        self._read_bytes = 0
+        self._first_byte_at: float | None = None
+        self._received_byte_count = 0
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
     def is_reusable(self) -> bool:
-        """Return whether the connection is still open and holds no unread bytes."""
+        """Return whether the connection is still open and no unread bytes have arrived."""
         if self._buffer:
             return False
         self._socket.setblocking(False)
@@ -75,7 +76,10 @@ class Connection:
         return False
 
     def send(self, method: str, target: str, fields: dict[str, str], body: bytes = b"") -> None:
-        """Send a request. Ignore a broken connection: the server may have answered before it closed it."""
+        """Send a request. Ignore a broken connection: the server may have answered before it closed the connection.
+
+        Raise ``TimeoutError`` if the server does not read the request in time.
+        """
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.address.authority}"]
         lines += [f"{name}: {value}" for name, value in fields.items()]
         if method == "POST":
@@ -90,10 +94,10 @@ class Connection:
         finally:
             self._socket.settimeout(RECV_TIMEOUT_SECONDS)
 
-    def read_head(self, wait: Callable[[], None]) -> Head:
-        """Read status and header; call `wait` every ``RECV_TIMEOUT_SECONDS`` while no data arrives."""
-        self._wait, self._began, self._read_bytes = wait, None, 0
-        for _ in range(MAX_INTERIM_ANSWERS):
+    def read_head(self, on_idle: Callable[[], None]) -> Head:
+        """Read status and header; call `on_idle` every ``RECV_TIMEOUT_SECONDS`` while no data arrives."""
+        self._on_idle, self._first_byte_at, self._received_byte_count = on_idle, None, 0
+        for _ in range(MAX_INTERIM_RESPONSES):
             head = self._read_head()
             if head.status >= 200:
                 return head
@@ -122,26 +126,30 @@ class Connection:
     def lines(self, head: Head) -> Iterator[bytes]:
         """Yield the lines of an endless response, each as soon as it is complete."""
         self._is_rate_checked = False
-        pieces = self._read_chunks(head, is_endless=True) if "transfer-encoding" in head.fields else self._read_pieces()
-        kept = b""
-        for piece in pieces:
-            *whole, kept = (kept + piece).split(b"\n")
-            if len(kept) > MAX_BODY_BYTES:
+        parts = (
+            self._read_chunks(head, is_endless=True)
+            if "transfer-encoding" in head.fields
+            else self._receive_until_end()
+        )
+        partial_line = b""
+        for received in parts:
+            *complete_lines, partial_line = (partial_line + received).split(b"\n")
+            if len(partial_line) > MAX_BODY_BYTES:
                 raise ProtocolError("a line is too long")
-            yield from (line.removesuffix(b"\r") for line in whole)
+            yield from (line.removesuffix(b"\r") for line in complete_lines)
 
     def _read_head(self) -> Head:
-        first = self._read_line()
-        version, _, status_line = first.partition(" ")
-        status = status_line.partition(" ")[0]
+        status_line = self._read_line()
+        version, _, status_and_reason = status_line.partition(" ")
+        status = status_and_reason.partition(" ")[0]
         if version not in {"HTTP/1.1", "HTTP/1.0"} or len(status) != 3 or not _is_number(status):
             raise ProtocolError("it does not begin with an HTTP status line")
         fields: dict[str, str] = {}
-        left = MAX_HEAD_BYTES - len(first)
+        remaining_bytes = MAX_HEAD_BYTES - len(status_line)
         while line := self._read_line():
-            left -= len(line) + 2
+            remaining_bytes -= len(line) + 2
             name, colon, value = line.partition(":")
-            if not colon or not name or name != name.strip() or left < 0:
+            if not colon or not name or name != name.strip() or remaining_bytes < 0:
                 raise ProtocolError("its header is too long or has lines that are not fields")
             fields.setdefault(name.lower(), value.strip())
         return Head(int(status), fields)
@@ -149,10 +157,10 @@ class Connection:
     def _read_chunks(self, head: Head, *, is_endless: bool = False) -> Iterator[bytes]:
         if head.fields["transfer-encoding"].lower() != "chunked":
             raise ProtocolError("it has an encoding that was not requested")
-        whole = 0
+        total_bytes = 0
         while True:
             size = self._read_chunk_size()
-            whole = 0 if is_endless else _checked_size(whole + size)
+            total_bytes = 0 if is_endless else _checked_size(total_bytes + size)
             if size == 0:
                 break
             yield self._read_exactly(size)
@@ -162,9 +170,9 @@ class Connection:
             pass
 
     def _read_chunk_size(self) -> int:
-        text = self._read_line().partition(";")[0].strip()
+        size_text = self._read_line().partition(";")[0].strip()
         try:
-            return _checked_size(int(text[:20], 16) if text.isalnum() else -1)
+            return _checked_size(int(size_text[:20], 16) if size_text.isalnum() else -1)
         except ValueError as error:
             raise ProtocolError("a chunk has no valid size") from error
 
@@ -177,50 +185,57 @@ class Connection:
         return line.removesuffix(b"\r").decode("latin-1")
 
     def _read_exactly(self, size: int) -> bytes:
-        pieces, missing = [self._buffer], size - len(self._buffer)
-        while missing > 0:
-            pieces.append(self._recv())
-            missing -= len(pieces[-1])
-        content = b"".join(pieces)
+        parts, missing_bytes = [self._buffer], size - len(self._buffer)
+        while missing_bytes > 0:
+            parts.append(self._recv())
+            missing_bytes -= len(parts[-1])
+        content = b"".join(parts)
         self._buffer = content[size:]
         return content[:size]
 
     def _read_to_end(self) -> bytes:
-        pieces: list[bytes] = []
-        for piece in self._read_pieces():
-            pieces.append(piece)
-            _checked_size(self._read_bytes)
-        return b"".join(pieces)
+        parts: list[bytes] = []
+        for received in self._receive_until_end():
+            parts.append(received)
+            _checked_size(self._received_byte_count)
+        return b"".join(parts)
 
-    def _read_pieces(self) -> Iterator[bytes]:
-        piece, self._buffer = self._buffer, b""
+    def _receive_until_end(self) -> Iterator[bytes]:
+        received, self._buffer = self._buffer, b""
         while True:
-            yield piece
+            yield received
             try:
-                piece = self._recv()
+                received = self._recv()
             except EOFError:
                 return
 
     def _recv(self) -> bytes:
-        """Receive the next bytes; raise an error that is both ``EOFError`` and ``ConnectionError`` at the end."""
+        """Receive the next bytes; call ``_on_idle`` while none arrive.
+
+        Raise an error that is both ``EOFError`` and ``ConnectionError`` at the end, ``TimeoutError`` if the bytes
+        arrive too slowly.
+        """
         while True:
             self._check_rate()
             try:
-                piece = self._socket.recv(PIECE_BYTES)
+                received = self._socket.recv(MAX_RECV_BYTES)
             except TimeoutError:
-                self._wait()
+                self._on_idle()
                 continue
-            if not piece:
+            if not received:
                 raise _ConnectionEnded("the connection ended before the answer did")
-            self._read_bytes += len(piece)
-            self._began = self._began or monotonic()
-            return piece
+            self._received_byte_count += len(received)
+            self._first_byte_at = self._first_byte_at or monotonic()
+            return received
 
     def _check_rate(self) -> None:
         """Raise ``TimeoutError`` if the response has begun but arrives too slowly."""
-        if self._began is None or not self._is_rate_checked:
+        if self._first_byte_at is None or not self._is_rate_checked:
             return
-        if monotonic() - self._began > READ_TIMEOUT_SECONDS + self._read_bytes / MIN_READ_BYTES_PER_SECOND:
+        if (
+            monotonic() - self._first_byte_at
+            > READ_TIMEOUT_SECONDS + self._received_byte_count / MIN_READ_BYTES_PER_SECOND
+        ):
             raise TimeoutError("the answer arrives too slowly")
 
 
@@ -228,25 +243,25 @@ class _ConnectionEnded(ConnectionError, EOFError):
     """The server closed the connection."""
 
 
-def connect(address: Address, seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
+def connect(address: Address, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
     """Return a connected socket; raise ``OSError``."""
     if address.path:
-        return _connect_to_file(address.path, seconds)
-    connection = socket.create_connection((address.host, address.port), timeout=seconds)
+        return _connect_to_file(address.path, timeout_seconds)
+    connection = socket.create_connection((address.host, address.port), timeout=timeout_seconds)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return _wrap_tls(connection, address.host) if address.has_tls else connection
 
 
-def _connect_to_file(path: str, seconds: float) -> socket.socket:
-    until = monotonic() + seconds
+def _connect_to_file(path: str, timeout_seconds: float) -> socket.socket:
+    give_up_at = monotonic() + timeout_seconds
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.settimeout(seconds)
+        connection.settimeout(timeout_seconds)
         while True:
             try:
                 connection.connect(path)
             except BlockingIOError as error:  # the listen backlog is full
-                if monotonic() > until:
+                if monotonic() > give_up_at:
                     raise TimeoutError("too many clients are waiting") from error
                 sleep(ACCEPT_RETRY_SECONDS)
             else:
@@ -281,4 +296,4 @@ def _checked_size(size: int) -> int:
 
 
 def _do_nothing() -> None:
-    """Default `wait`: do nothing."""
+    """Default `on_idle`: do nothing."""

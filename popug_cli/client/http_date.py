@@ -9,7 +9,7 @@ _DATE = re.compile(r"\w{3}, (\d{2}) (\w{3}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT"
 
 
 def instant_of(field: str, *, later_seconds: float) -> datetime:
-    """Return the instant `later_seconds` after a ``Date`` field (RFC 9110); raise ``ValueError``."""
+    """Return the instant `later_seconds` after a ``Date`` field (RFC 9110); raise ``ValueError`` for another text."""
     match = _DATE.fullmatch(field)
     if match is None or match[2] not in MONTHS:
         raise ValueError(field)

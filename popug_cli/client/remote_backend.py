@@ -42,7 +42,7 @@ PROBE_AFTER_SECONDS = 10.0
 HEALTH_TIMEOUT_SECONDS = 5.0
 STREAM_TIMEOUT_SECONDS = 45.0
 MAX_TOKEN_CHARACTERS = 8_000
-GATEWAY_FAULTS = {502, 503, 504}
+GATEWAY_ERROR_STATUSES = {502, 503, 504}
 OK = 200
 WAITING = "Waiting for the server"
 STILL_RUNNING = "the server continues with the request, so it may still take effect. Check before you repeat it."
@@ -50,25 +50,28 @@ JSON_TYPES = {"application/json", problem.MEDIA_TYPE}
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """A request to the server. One that is not `repeatable` is sent at most once."""
+    """A request to the server. One that is not `is_repeatable` is sent at most once.
+
+    If its answer does not arrive, a command is in doubt: it may have taken effect.
+    """
 
     method: str
     target: str
     fields: dict[str, str]
     body: bytes = b""
-    changes: bool = False
-    repeatable: bool = True
-    limit_seconds: float = ANSWER_TIMEOUT_SECONDS
+    is_command: bool = False
+    is_repeatable: bool = True
+    timeout_seconds: float = ANSWER_TIMEOUT_SECONDS
 
 
 class RemoteBackend:
-    """A company behind a server. `warn` receives the warnings that accompany an answer."""
+    """A company behind a server. `warn` receives the warnings of each response."""
 
     def __init__(
         self,
         address: Address,
         *,
-        warn: Callable[[str], None] = lambda sentence: None,
+        warn: Callable[[str], None] = lambda warning: None,
         progress: Progress = no_progress,
         opened: "socket | None" = None,
     ) -> None:
@@ -95,7 +98,7 @@ class RemoteBackend:
             raise self._errors.malformed(f"{self._time_zone!r} is not a valid time zone") from error
 
     def now(self) -> "datetime":
-        """Return the server's time, or the local time if it agrees.
+        """Return the local time if it agrees with the server's time, else the server's time.
 
         The server's time comes from the ``Date`` field of a response, which has whole seconds only.
         """
@@ -116,18 +119,18 @@ class RemoteBackend:
         """Send the message to the server and return its answer; raise a ``PopugError`` for any failure."""
         declaration = DECLARATIONS[type(message)]
         assert declaration.access is not Access.OPERATOR, "the operator's messages never go over a server"
-        request = _request(declaration, message, token)
+        request = _build_request(declaration, message, token)
         body = self._answer(request)
         try:
             answer: Answer = msgspec.json.decode(body, type=declaration.answer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise self._errors.malformed("it does not have the expected format", in_doubt=request.changes) from error
+            raise self._errors.malformed("it does not have the expected format", in_doubt=request.is_command) from error
         return answer
 
     def follow(self, message: "ListEvents", token: str | None = None) -> "Iterator[list[EnvelopeDocument]]":
         """Yield the events that match the message, then new ones as they are published (server-sent events).
 
-        Reconnect after the stream ends or breaks; raise an error if that fails repeatedly.
+        Reconnect after the stream ends or breaks. Raise an error if that fails repeatedly or the server reports one.
         """
         after, failures = message.after, 0
         while True:
@@ -146,8 +149,8 @@ class RemoteBackend:
             sleep(RETRY_DELAYS_SECONDS[failures])
 
     def _fetch_server_info(self) -> None:
-        """Send a minimal request, for the header fields that each response has."""
-        self._answer(HttpRequest("GET", "/readyz", _fields(None)))
+        """Send a minimal request; each response has header fields about the server."""
+        self._answer(HttpRequest("GET", "/readyz", _header_fields(None)))
 
     def _answer(self, request: HttpRequest) -> bytes:
         """Return the body of a successful response; raise the error that the server reports, or a client error."""
@@ -155,18 +158,18 @@ class RemoteBackend:
         try:
             head, body = self._exchange(request)
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(STILL_RUNNING if request.changes and self._is_sent else "") from interrupt
+            raise KeyboardInterrupt(STILL_RUNNING if request.is_command and self._is_sent else "") from interrupt
         if head.status == OK:
             return body
         raise error_from_problem(body) or self._errors.malformed(
-            f"status {head.status} without a reason", in_doubt=request.changes and not 400 <= head.status < 500
+            f"status {head.status} without a reason", in_doubt=request.is_command and not 400 <= head.status < 500
         )
 
     def _exchange(self, request: HttpRequest) -> tuple[Head, bytes]:
         """Send the request. After a broken connection retry it, if it is repeatable."""
         failure: Exception | None = None
-        for pause in RETRY_DELAYS_SECONDS:
-            sleep(pause)
+        for delay_seconds in RETRY_DELAYS_SECONDS:
+            sleep(delay_seconds)
             try:
                 connection = self._open(request)
             except OSError as error:
@@ -177,16 +180,16 @@ class RemoteBackend:
             try:
                 return self._send_and_receive(connection, request)
             except TimeoutError as error:
-                raise self._errors.timed_out(error, in_doubt=request.changes) from error
+                raise self._errors.timed_out(error, in_doubt=request.is_command) from error
             except OSError as error:
                 failure = error
             finally:
                 self._stop_waiting()
                 self._keep_or_close(connection)
-            if not request.repeatable:
+            if not request.is_repeatable:
                 break
         assert failure is not None
-        raise self._errors.disconnected(failure, in_doubt=request.changes) from failure
+        raise self._errors.disconnected(failure, in_doubt=request.is_command) from failure
 
     def _open(self, request: HttpRequest) -> Connection:
         """Return the kept connection if it is usable, else a new one.
@@ -195,7 +198,7 @@ class RemoteBackend:
         """
         connection, self._connection = self._connection, None
         if connection is not None:
-            if connection.is_new or (request.repeatable and connection.is_reusable()):
+            if connection.is_new or (request.is_repeatable and connection.is_reusable()):
                 return connection
             connection.close()
         return Connection(self.address)
@@ -211,17 +214,17 @@ class RemoteBackend:
         self._is_sent = True
         connection.send(request.method, request.target, request.fields, request.body)
         try:
-            head = connection.read_head(self._wait_callback(request.limit_seconds))
+            head = connection.read_head(self._idle_callback(request.timeout_seconds))
         except ProtocolError as error:
             raise self._errors.malformed(str(error)) from error
         self._check_version(head)
         try:
             body = connection.read_body(head)
         except ProtocolError as error:
-            raise self._errors.malformed(str(error), in_doubt=request.changes) from error
+            raise self._errors.malformed(str(error), in_doubt=request.is_command) from error
         self._read_response_headers(head)
         if _content_type(head) not in JSON_TYPES:
-            raise self._errors.malformed("it does not have the expected format", in_doubt=request.changes)
+            raise self._errors.malformed("it does not have the expected format", in_doubt=request.is_command)
         return head, body
 
     def _check_version(self, head: Head) -> None:
@@ -230,7 +233,7 @@ class RemoteBackend:
         An error of a gateway counts as a broken connection (``ConnectionError``).
         """
         version = head.fields.get("popug-version", "")
-        if not version and head.status in GATEWAY_FAULTS:
+        if not version and head.status in GATEWAY_ERROR_STATUSES:
             raise ConnectionError(f"a gateway answers {head.status}")
         if series_of(version) != series_of(__version__):
             raise self._errors.version_mismatch(head.status, head.fields.get("location", ""), version)
@@ -239,31 +242,31 @@ class RemoteBackend:
         self._time_zone = head.fields.get("popug-time-zone", self._time_zone)
         self._date, self._read_at = head.fields.get("date", ""), monotonic()
         try:
-            sentences = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
+            warnings = msgspec.json.decode(head.fields.get("popug-warnings", "[]"), type=list[str])
         except msgspec.MsgspecError:
-            sentences = []
-        for sentence in sentences:
-            self.warn(sentence)
+            warnings = []
+        for warning in warnings:
+            self.warn(warning)
 
-    def _wait_callback(self, limit_seconds: float) -> Callable[[], None]:
+    def _idle_callback(self, timeout_seconds: float) -> Callable[[], None]:
         """Return the function that is called while no data arrives.
 
-        It reports progress, probes the server's health and raises ``TimeoutError`` after `limit_seconds`.
+        It reports progress, probes the server's health and raises ``TimeoutError`` after `timeout_seconds`.
         """
-        began = looked_at = monotonic()
+        began = probed_at = monotonic()
 
-        def wait() -> None:
-            nonlocal looked_at
+        def on_idle() -> None:
+            nonlocal probed_at
             now = monotonic()
             self._is_waiting = True
             self._progress(WAITING, int(now - began), 0)
-            if now - began > limit_seconds:
-                raise TimeoutError(f"no answer after {limit_seconds:.0f} seconds")
-            if now - looked_at > PROBE_AFTER_SECONDS:
+            if now - began > timeout_seconds:
+                raise TimeoutError(f"no answer after {timeout_seconds:.0f} seconds")
+            if now - probed_at > PROBE_AFTER_SECONDS:
                 self._probe_health()
-                looked_at = monotonic()
+                probed_at = monotonic()
 
-        return wait
+        return on_idle
 
     def _stop_waiting(self) -> None:
         if self._is_waiting:
@@ -274,7 +277,7 @@ class RemoteBackend:
         """Check over a separate connection that the server is alive; raise ``TimeoutError`` if it is not."""
         began = monotonic()
 
-        def wait() -> None:
+        def on_idle() -> None:
             if monotonic() - began > HEALTH_TIMEOUT_SECONDS:
                 raise TimeoutError("its health check fails")
 
@@ -283,8 +286,8 @@ class RemoteBackend:
         except OSError as error:
             raise TimeoutError("its health check fails") from error
         try:
-            connection.send("GET", "/healthz", _fields(None))
-            connection.read_head(wait)
+            connection.send("GET", "/healthz", _header_fields(None))
+            connection.read_head(on_idle)
         except (ConnectionError, ProtocolError) as error:
             raise TimeoutError("its health check fails") from error
         finally:
@@ -294,7 +297,7 @@ class RemoteBackend:
         """Yield the events of one stream until it ends."""
         received_at = monotonic()
 
-        def wait() -> None:
+        def on_idle() -> None:
             if monotonic() - received_at > STREAM_TIMEOUT_SECONDS:
                 raise TimeoutError("the event stream is silent")
 
@@ -304,20 +307,20 @@ class RemoteBackend:
             raise ConnectionError(str(error)) from error
         try:
             connection.send(request.method, request.target, request.fields)
-            head = connection.read_head(wait)
+            head = connection.read_head(on_idle)
             self._check_version(head)
             if head.status != OK:
                 raise error_from_problem(connection.read_body(head)) or self._errors.malformed(f"status {head.status}")
             if _content_type(head) != "text/event-stream":
                 raise ProtocolError("it is not an event stream")
             self._read_response_headers(head)
-            kind = b""
+            event_type = b""
             for line in connection.lines(head):
                 received_at = monotonic()
                 name, _, value = line.partition(b":")
                 if name == b"event":
-                    kind = value.strip()
-                elif name == b"data" and kind == b"problem":
+                    event_type = value.strip()
+                elif name == b"data" and event_type == b"problem":
                     raise error_from_problem(value) or self._errors.malformed("the event stream ends without a reason")
                 elif name == b"data":
                     yield msgspec.json.decode(value.strip(), type=dict[str, Any])
@@ -327,8 +330,11 @@ class RemoteBackend:
             connection.close()
 
 
-def _request(declaration: Declaration, message: Message[Any], token: str | None) -> HttpRequest:
-    fields = {"Content-Type": "application/json", **_fields(None if declaration.access is Access.PUBLIC else token)}
+def _build_request(declaration: Declaration, message: Message[Any], token: str | None) -> HttpRequest:
+    fields = {
+        "Content-Type": "application/json",
+        **_header_fields(None if declaration.access is Access.PUBLIC else token),
+    }
     has_key = declaration.is_command and not declaration.is_secret
     if has_key:
         fields["Idempotency-Key"] = _random_uuid()
@@ -336,14 +342,14 @@ def _request(declaration: Declaration, message: Message[Any], token: str | None)
         method="POST",
         target=f"/v1/{declaration.module}/{declaration.name}",
         fields=fields,
-        body=msgspec.json.encode(message, enc_hook=_encode_lines),
-        changes=declaration.is_command,
-        repeatable=has_key or not declaration.is_command,
-        limit_seconds=SLOW_ANSWER_TIMEOUT_SECONDS if declaration.name in SLOW_MESSAGES else ANSWER_TIMEOUT_SECONDS,
+        body=msgspec.json.encode(message, enc_hook=_encode_import),
+        is_command=declaration.is_command,
+        is_repeatable=has_key or not declaration.is_command,
+        timeout_seconds=SLOW_ANSWER_TIMEOUT_SECONDS if declaration.name in SLOW_MESSAGES else ANSWER_TIMEOUT_SECONDS,
     )
 
 
-def _encode_lines(lines: Any) -> msgspec.Raw:
+def _encode_import(lines: Any) -> msgspec.Raw:
     """Encode the lines of an import as a JSON array; raise ``usage`` if it exceeds the server's limit."""
     encoded = bytearray(b"[")
     for line in lines:
@@ -357,12 +363,12 @@ def _encode_lines(lines: Any) -> msgspec.Raw:
 def _stream_request(message: "ListEvents", after: int, token: str | None) -> HttpRequest:
     from urllib.parse import urlencode
 
-    asked = {"type": message.type, "subject": message.subject, "after": after}
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    return HttpRequest("GET", f"/v1/events?{query}", _fields(token) | {"Accept": "text/event-stream"})
+    parameters = {"type": message.type, "subject": message.subject, "after": after}
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
+    return HttpRequest("GET", f"/v1/events?{query}", _header_fields(token) | {"Accept": "text/event-stream"})
 
 
-def _fields(token: str | None) -> dict[str, str]:
+def _header_fields(token: str | None) -> dict[str, str]:
     """Return the header fields of every request. Replace characters that no token contains, so that it is rejected."""
     fields = {"Accept": f"application/json, {problem.MEDIA_TYPE}", "Popug-Version": __version__}
     if token is not None:
@@ -380,7 +386,7 @@ def _is_plain(character: str) -> bool:
 
 def _random_uuid() -> str:
     """Return a UUID version 4, without importing ``uuid``."""
-    drawn = bytearray(os.urandom(16))
-    drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
-    text = drawn.hex()
+    random_bytes = bytearray(os.urandom(16))
+    random_bytes[6], random_bytes[8] = random_bytes[6] & 0x0F | 0x40, random_bytes[8] & 0x3F | 0x80
+    text = random_bytes.hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

@@ -23,22 +23,22 @@ OpenForHooks = Callable[[Progress], LocalBackend]
 
 
 class HookReporter(Protocol):
-    """Receives the errors that prevent hooks from running."""
+    """Receives the errors of rounds, which prevent hooks from running."""
 
     def failed(self, error: PopugError) -> None:
-        """Report that a round failed; the next one retries."""
+        """Report that a round failed with another error than the round before; the next round retries."""
         ...
 
 
 class HooksStopped(BaseException):
-    """The hook loop is asked to stop; running hooks are ended."""
+    """Ends the current round and its running hooks, because the hook loop is asked to stop."""
 
 
 @dataclass
 class HookPoller:
     """Runs due hooks, round after round. Setting `stopping` ends the current round and its running hooks.
 
-    While there is neither a hooks folder nor a known hook, the company is not opened.
+    While the last round knew no hook and there is no hooks folder, the company is not opened.
     """
 
     open_backend: OpenForHooks
@@ -48,11 +48,14 @@ class HookPoller:
     _has_hooks: bool = True
     _last_error: str = ""
 
-    def poll(self, seconds: int) -> HookRunResult:
-        """Run the due hooks once; start none after `seconds`. Raise ``HooksStopped`` if `stopping` is set."""
+    def poll(self, limit_seconds: int) -> HookRunResult:
+        """Run the due hooks once; start none after `limit_seconds`.
+
+        Raise ``HooksStopped`` if `stopping` is set, else the error of the round.
+        """
         backend = self.open_backend(self._check_stopping)
         try:
-            run = backend.perform(RunHooks(seconds=seconds), actor=SCHEDULER)
+            run = backend.perform(RunHooks(seconds=limit_seconds), actor=SCHEDULER)
         finally:
             backend.close()
         self._has_hooks = run.hooks > 0
@@ -82,7 +85,7 @@ class HookPoller:
 
 @contextmanager
 def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> Iterator[None]:
-    """Run hooks in a thread during the block, whose code handles the signals."""
+    """Run hooks in a thread during the block. The caller handles the signals."""
     poller = HookPoller(open_backend, folder, reporter)
     thread = threading.Thread(target=poller.run, name="popug-hooks", daemon=True)
     thread.start()
@@ -94,7 +97,7 @@ def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookRe
 
 
 def run_once(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> HookRunResult:
-    """Run the due hooks once. SIGINT or SIGTERM ends all running hooks."""
+    """Run the due hooks once. SIGINT or SIGTERM ends all running hooks; the result is then empty."""
     poller = HookPoller(open_backend, folder, reporter)
     signals = (signal.SIGINT, signal.SIGTERM)
     previous_handlers = {

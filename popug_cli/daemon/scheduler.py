@@ -1,4 +1,4 @@
-"""The scheduler: it triggers runs; each run reads from the database what is due."""
+"""The scheduler: it triggers runs, and each run reads from the database which work is due."""
 
 import gc
 import logging
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-import time as timer
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ POLL_SECONDS = 30
 SIGNAL_POLL_SECONDS = (
     0.5  # short, because a signal that the kernel delivers to another thread does not wake the waiting main thread
 )
-CLOCK_CHANGE_SECONDS = 3
+MIN_CLOCK_CHANGE_SECONDS = 3
 GRACE_SECONDS = 1.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -36,10 +36,10 @@ OpenForScheduler = Callable[[Progress], LocalBackend]
 
 
 class SchedulerReporter(Protocol):
-    """Receives what the scheduler does, to report it as text or JSON."""
+    """Receives the schedule, the results and the errors of runs, to report them as text or JSON."""
 
-    def comes_next(self, schedule: Schedule) -> None:
-        """Report what will be done, and when."""
+    def scheduled(self, schedule: Schedule) -> None:
+        """Report which runs are scheduled, and when."""
         ...
 
     def ran(self, run: ScheduledRunResult) -> None:
@@ -47,29 +47,33 @@ class SchedulerReporter(Protocol):
         ...
 
     def failed(self, error: PopugError) -> None:
-        """Report that a run failed; the next one retries."""
+        """Report that a run failed; the next run retries."""
         ...
 
 
 class SchedulerStopped(BaseException):
-    """The scheduler is asked to stop; the current run is abandoned between two steps."""
+    """Ends the current run, between two of its steps, because the scheduler is asked to stop."""
 
 
 @dataclass
 class ScheduledRun:
-    """Executes runs, never two at once. Setting `stopping` ends the current run at its next step."""
+    """Performs runs, never two at once.
+
+    Setting `stopping` ends the current run at its next step, and so does a signal in `signals`, which also receives the
+    error of a failed job.
+    """
 
     open_backend: OpenForScheduler
     message: RunDue
     reporter: SchedulerReporter
     stopping: threading.Event = field(default_factory=threading.Event)
-    busy: threading.Lock = field(default_factory=threading.Lock)
-    orders: "SimpleQueue[int | BaseException]" = field(default_factory=SimpleQueue)
+    run_lock: threading.Lock = field(default_factory=threading.Lock)
+    signals: "SimpleQueue[int | BaseException]" = field(default_factory=SimpleQueue)
     _last_error: str = ""
-    _needed_yes: bool = False
+    _needs_confirmation: bool = False
 
     def schedule(self) -> Schedule:
-        """Return what will be done next."""
+        """Return the schedule: which runs come next."""
         backend = self.open_backend(self._check_stopping)
         try:
             query = ShowSchedule(at_minute=self.message.at_minute, confirmed=self.message.confirmed)
@@ -77,8 +81,8 @@ class ScheduledRun:
         finally:
             backend.close()
 
-    def do(self) -> ScheduledRunResult:
-        """Do what is due. Open the company for each run, so that the current settings and file are used."""
+    def perform_due(self) -> ScheduledRunResult:
+        """Perform the message once. Open the company for each run, so that the current settings and file are used."""
         backend = self.open_backend(self._check_stopping)
         try:
             return backend.perform(self.message, actor=SCHEDULER)
@@ -86,10 +90,13 @@ class ScheduledRun:
             backend.close()
 
     def run(self, *, always_report: bool) -> None:
-        """Do what is due. Report it if `always_report`, or if something was done or changed."""
-        with self.busy:
+        """Run what is due, and report the result if `always_report`, or if something was done or has changed.
+
+        A failure is reported if `always_report`, or if it is not the same as in the last run.
+        """
+        with self.run_lock:
             try:
-                self._report(self.do(), always_report=always_report)
+                self._report(self.perform_due(), always_report=always_report)
             except PopugError as error:
                 if always_report or error.message != self._last_error:
                     self._last_error = error.message
@@ -98,19 +105,19 @@ class ScheduledRun:
                 return
 
     def _report(self, run: ScheduledRunResult, *, always_report: bool) -> None:
-        has_news = self._last_error or run.next.needs_yes != self._needed_yes
-        if always_report or has_news or run.days or run.mail.sent or run.mail.failed or run.backup:
+        has_changed = self._last_error or run.next.needs_yes != self._needs_confirmation
+        if always_report or has_changed or run.days or run.mail.sent or run.mail.failed or run.backup:
             self.reporter.ran(run)
-        self._last_error, self._needed_yes = "", run.next.needs_yes
+        self._last_error, self._needs_confirmation = "", run.next.needs_yes
 
     def _check_stopping(self, label: str, done: int, total: int) -> None:
-        if self.stopping.is_set() or not self.orders.empty():
+        if self.stopping.is_set() or not self.signals.empty():
             raise SchedulerStopped
 
 
 def run_once(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> ScheduledRunResult:
-    """Do what is due once, report it and return the result."""
-    run = ScheduledRun(open_backend, message, reporter).do()
+    """Run what is due once, report it and return the result; raise its error."""
+    run = ScheduledRun(open_backend, message, reporter).perform_due()
     reporter.ran(run)
     return run
 
@@ -121,16 +128,16 @@ def run_forever(
     reporter: SchedulerReporter,
     background: AbstractContextManager[None] | None = None,
 ) -> None:
-    """Do what is due, daily and by polling, until SIGINT or SIGTERM. Keep `background` entered during that time."""
+    """Run what is due now, daily and by polling, until SIGINT or SIGTERM. `background` is entered during that time."""
     gc.enable()
-    work = ScheduledRun(open_backend, message, reporter)
+    scheduled_run = ScheduledRun(open_backend, message, reporter)
     previous_handlers = {
-        number: signal.signal(number, lambda number, frame: work.orders.put(number)) for number in SIGNALS
+        number: signal.signal(number, lambda number, frame: scheduled_run.signals.put(number)) for number in SIGNALS
     }
     try:
-        schedule = work.schedule()
-        reporter.comes_next(schedule)
-        _run_scheduler(work, schedule.time_zone, background or nullcontext())
+        schedule = scheduled_run.schedule()
+        reporter.scheduled(schedule)
+        _run_scheduler(scheduled_run, schedule.time_zone, background or nullcontext())
     except SchedulerStopped:
         return
     finally:
@@ -138,41 +145,43 @@ def run_forever(
             signal.signal(number, handler)
 
 
-def _run_scheduler(work: ScheduledRun, time_zone: str, background: AbstractContextManager[None]) -> None:
-    scheduler = _build_scheduler(work, time_zone, work.orders)
+def _run_scheduler(scheduled_run: ScheduledRun, time_zone: str, background: AbstractContextManager[None]) -> None:
+    scheduler = _build_scheduler(scheduled_run, time_zone, scheduled_run.signals)
     scheduler.start()
     try:
         with background:
-            _watch(scheduler, work, work.orders)
+            _wait_for_signal(scheduler, scheduled_run, scheduled_run.signals)
     finally:
-        work.stopping.set()
+        scheduled_run.stopping.set()
         _shut_down(scheduler)
-        _wait_or_exit(work)
+        _wait_or_exit(scheduled_run)
 
 
 @contextmanager
 def run_in_background(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> Iterator[None]:
-    """Do what is due in threads during the block, whose code handles the signals."""
+    """Run what is due in a thread during the block. The caller handles the signals."""
     signals: SimpleQueue[int | BaseException] = SimpleQueue()
-    work = ScheduledRun(open_backend, message, reporter)
-    schedule = work.schedule()
-    reporter.comes_next(schedule)
-    scheduler = _build_scheduler(work, schedule.time_zone, signals)
+    scheduled_run = ScheduledRun(open_backend, message, reporter)
+    schedule = scheduled_run.schedule()
+    reporter.scheduled(schedule)
+    scheduler = _build_scheduler(scheduled_run, schedule.time_zone, signals)
     scheduler.start()
-    watch = threading.Thread(target=_watch, args=(scheduler, work, signals), name="popug-watch", daemon=True)
-    watch.start()
+    watch_thread = threading.Thread(
+        target=_wait_for_signal, args=(scheduler, scheduled_run, signals), name="popug-watch", daemon=True
+    )
+    watch_thread.start()
     try:
         yield
     finally:
         signals.put(0)
-        work.stopping.set()
+        scheduled_run.stopping.set()
         _shut_down(scheduler)
-        watch.join(GRACE_SECONDS)
-        work.busy.acquire(timeout=GRACE_SECONDS)
+        watch_thread.join(GRACE_SECONDS)
+        scheduled_run.run_lock.acquire(timeout=GRACE_SECONDS)
 
 
 def _build_scheduler(
-    work: ScheduledRun, time_zone: str, signals: "SimpleQueue[int | BaseException]"
+    scheduled_run: ScheduledRun, time_zone: str, signals: "SimpleQueue[int | BaseException]"
 ) -> "BackgroundScheduler":
     """Schedule a run now, daily at the hour, and every ``POLL_SECONDS``; one thread executes all.
 
@@ -191,11 +200,11 @@ def _build_scheduler(
         job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1},
         timezone=time_zone,
     )
-    hour, minute = divmod(work.message.at_minute, 60)
+    hour, minute = divmod(scheduled_run.message.at_minute, 60)
     daily_trigger = CronTrigger(hour=hour, minute=minute, timezone=time_zone)
-    scheduler.add_job(work.run, kwargs={"always_report": True}, id="now")
-    scheduler.add_job(work.run, daily_trigger, kwargs={"always_report": True}, id="hour")
-    scheduler.add_job(work.run, _poll_trigger(), kwargs={"always_report": False}, id="look")
+    scheduler.add_job(scheduled_run.run, kwargs={"always_report": True}, id="now")
+    scheduler.add_job(scheduled_run.run, daily_trigger, kwargs={"always_report": True}, id="daily")
+    scheduler.add_job(scheduled_run.run, _poll_trigger(), kwargs={"always_report": False}, id="poll")
     scheduler.add_listener(lambda event: signals.put(event.exception), EVENT_JOB_ERROR)
     return scheduler
 
@@ -206,16 +215,18 @@ def _shut_down(scheduler: "BackgroundScheduler") -> None:
     scheduler.shutdown(wait=False)
 
 
-def _watch(scheduler: "BackgroundScheduler", work: ScheduledRun, signals: "SimpleQueue[int | BaseException]") -> None:
-    """Wait for a signal to stop; raise the error of a failed job. Reschedule all jobs after the clock was changed."""
+def _wait_for_signal(
+    scheduler: "BackgroundScheduler", scheduled_run: ScheduledRun, signals: "SimpleQueue[int | BaseException]"
+) -> None:
+    """Wait for a signal; raise the error of a failed job. Reschedule all jobs after a change of the clock."""
     offset = _wall_clock_offset()
     while True:
         try:
             received = signals.get(timeout=SIGNAL_POLL_SECONDS)
         except Empty:
-            if abs(_wall_clock_offset() - offset) > CLOCK_CHANGE_SECONDS:
+            if abs(_wall_clock_offset() - offset) > MIN_CLOCK_CHANGE_SECONDS:
                 offset = _wall_clock_offset()
-                _reschedule_after_clock_change(scheduler, work)
+                _reschedule_after_clock_change(scheduler, scheduled_run)
             continue
         if isinstance(received, BaseException):
             raise received
@@ -224,15 +235,15 @@ def _watch(scheduler: "BackgroundScheduler", work: ScheduledRun, signals: "Simpl
 
 def _wall_clock_offset() -> float:
     """Return how many seconds the wall clock is ahead of the monotonic clock."""
-    return datetime.now(UTC).timestamp() - timer.monotonic()
+    return datetime.now(UTC).timestamp() - time.monotonic()
 
 
-def _reschedule_after_clock_change(scheduler: "BackgroundScheduler", work: ScheduledRun) -> None:
+def _reschedule_after_clock_change(scheduler: "BackgroundScheduler", scheduled_run: ScheduledRun) -> None:
     """Reschedule all jobs by the changed clock, and run once now with a report."""
-    hour = scheduler.get_job("hour")
-    hour.reschedule(hour.trigger)
-    scheduler.reschedule_job("look", trigger=_poll_trigger())
-    scheduler.add_job(work.run, kwargs={"always_report": True}, id="now", replace_existing=True)
+    daily_job = scheduler.get_job("daily")
+    daily_job.reschedule(daily_job.trigger)
+    scheduler.reschedule_job("poll", trigger=_poll_trigger())
+    scheduler.add_job(scheduled_run.run, kwargs={"always_report": True}, id="now", replace_existing=True)
 
 
 def _poll_trigger() -> "IntervalTrigger":
@@ -242,10 +253,10 @@ def _poll_trigger() -> "IntervalTrigger":
     return IntervalTrigger(seconds=POLL_SECONDS, timezone=UTC)
 
 
-def _wait_or_exit(work: ScheduledRun) -> None:
+def _wait_or_exit(scheduled_run: ScheduledRun) -> None:
     """Wait for the current run to end. If it hangs, exit at once; its open transaction is rolled back."""
-    if not work.busy.acquire(timeout=GRACE_SECONDS):
+    if not scheduled_run.run_lock.acquire(timeout=GRACE_SECONDS):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    work.busy.release()
+    scheduled_run.run_lock.release()

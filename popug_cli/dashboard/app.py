@@ -31,11 +31,11 @@ ScreenUpdate = Callable[[], Coroutine[None, None, None]]
 View = TasksView | MoneyView | AnalyticsView
 STYLES = """
 Screen { layout: vertical; }
-#who, #views { height: 1; padding: 0 1; }
-#who { text-style: bold; }
+#user, #views { height: 1; padding: 0 1; }
+#user { text-style: bold; }
 ContentSwitcher { height: 1fr; padding: 0 1; }
-#news, #said { height: auto; max-height: 4; padding: 0 1; }
-#said.error { color: ansi_red; }
+#news, #message { height: auto; max-height: 4; padding: 0 1; }
+#message.error { color: ansi_red; }
 .header { height: auto; }
 FittedTable { height: 1fr; background: ansi_default; }
 FittedTable, VerticalScroll { scrollbar-size: 1 1; scrollbar-background: ansi_default; }
@@ -83,10 +83,10 @@ class Dashboard(App[None]):
         if company.may(GetAnalytics):
             self.views["analytics"] = AnalyticsView(company, self.worker)
         self.switcher = ContentSwitcher(*self.views.values(), initial="tasks")
-        self.user_line, self.tabs = Static(id="who"), Static(id="views")
-        self.news, self.message_line = Static(id="news"), Static(id="said")
+        self.user_line, self.tabs = Static(id="user"), Static(id="views")
+        self.news, self.message_line = Static(id="news"), Static(id="message")
         self.day: Today | None = None
-        self.fault: BaseException | None = None
+        self.crash: BaseException | None = None
         self._is_sending = self._has_error = self._is_loading = self._is_stale = False
 
     def compose(self) -> ComposeResult:
@@ -111,14 +111,14 @@ class Dashboard(App[None]):
         self._update_header()
 
     @property
-    def shown(self) -> str:
+    def view_name(self) -> str:
         """Return the name of the visible view."""
         return self.switcher.current or "tasks"
 
     @property
     def view(self) -> View:
         """Return the visible view."""
-        return self.views[self.shown]
+        return self.views[self.view_name]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Disable the keys of actions that the user may not perform, and of other views while a question is open."""
@@ -133,14 +133,14 @@ class Dashboard(App[None]):
         self.switcher.current = name
         self._update_header()
         self.view.query("FittedTable, VerticalScroll").first().focus()
-        self.action_look()
+        self.action_reload()
 
     def action_turn(self, views: int) -> None:
         """Show the view that is `views` tabs further."""
         names = [*self.views]
-        self.action_show(names[(names.index(self.shown) + views) % len(names)])
+        self.action_show(names[(names.index(self.view_name) + views) % len(names)])
 
-    def action_look(self) -> None:
+    def action_reload(self) -> None:
         """Reload the view, after the current load if there is one."""
         self._is_stale = True
         if not self._is_loading:
@@ -157,7 +157,7 @@ class Dashboard(App[None]):
 
     def action_complete(self) -> None:
         """Complete the task at the cursor."""
-        task = self.tasks.chosen
+        task = self.tasks.task_at_cursor
         if task is None:
             self.show_message("There is no task to complete here.")
         elif not self._is_sending:
@@ -165,12 +165,12 @@ class Dashboard(App[None]):
 
     def action_detail(self) -> None:
         """Show all details of the task at the cursor, with its full title."""
-        if (task := self.tasks.chosen) is not None:
+        if (task := self.tasks.task_at_cursor) is not None:
             self.show_message(self.tasks.detail(task))
 
     def on_data_table_row_selected(self) -> None:
         """Show the details of a task on Enter."""
-        if self.shown == "tasks":
+        if self.view_name == "tasks":
             self.action_detail()
 
     def action_shuffle(self) -> None:
@@ -191,12 +191,12 @@ class Dashboard(App[None]):
     def _fatal_error(self) -> None:
         """Quit on an internal error, without the traceback that Textual would print."""
         error = self._exception
-        self.fault = error.error if isinstance(error, WorkerFailed) else error
+        self.crash = error.error if isinstance(error, WorkerFailed) else error
         self._close_messages_no_wait()
 
-    def _run_in_background(self, work: ScreenUpdate) -> None:
+    def _run_in_background(self, update: ScreenUpdate) -> None:
         """Run a coroutine while the screen stays responsive."""
-        _: Worker[None] = self.run_worker(work)
+        _: Worker[None] = self.run_worker(update)
 
     async def _complete(self, number: int) -> None:
         if (done := await self._send(CompleteTask(number=number))) is not None:
@@ -226,15 +226,15 @@ class Dashboard(App[None]):
             return None
         finally:
             self._is_sending = False
-            self.action_look()
+            self.action_reload()
 
     async def _refresh_loop(self) -> None:
         while True:
-            await self._check_for_news()
+            await self._check_for_changes()
             await sleep(self.company.refresh_seconds)
 
-    async def _check_for_news(self) -> None:
-        """Check for new events and warnings, and reload the view if there are events or a new date."""
+    async def _check_for_changes(self) -> None:
+        """Check for new events and warnings, and reload the view if there are new events or the date has changed."""
         previous_day = self.day
         try:
             self.day = day = await self.worker.ask(
@@ -247,13 +247,13 @@ class Dashboard(App[None]):
         if self._has_error:
             self._has_error = False
             self.show_message("")
-        self._announce(day.happened if previous_day else [], self.company.warnings())
+        self._show_activity(day.happened if previous_day else [], self.company.warnings())
         self._update_header()
         if previous_day is None or (previous_day.last_sequence, previous_day.business_date) != (
             day.last_sequence,
             day.business_date,
         ):
-            self.action_look()
+            self.action_reload()
 
     async def _load(self) -> None:
         self._is_loading = True
@@ -266,16 +266,16 @@ class Dashboard(App[None]):
         finally:
             self._is_loading = False
 
-    def _announce(self, happened: list[Activity], warnings: list[str]) -> None:
-        """Show the latest activity that concerns the user, except completed tasks, and the latest warning."""
-        activities = [
+    def _show_activity(self, activities: list[Activity], warnings: list[str]) -> None:
+        """Show the latest warning or, if there is none, the latest activity that is not a completed task."""
+        sentences = [
             (activity.at, self.company.describe(activity))
-            for activity in happened
+            for activity in activities
             if activity.what is not ActivityKind.COMPLETED
         ]
-        if activities:
-            more_text = f" (and {len(activities) - 1} more)" if len(activities) > 1 else ""
-            instant, sentence = activities[-1]
+        if sentences:
+            more_text = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+            instant, sentence = sentences[-1]
             at = f"{self.company.calendar.local(instant):%H:%M}"
             self._show_news(f"{at} {sentence}{more_text}")
         if warnings:
@@ -300,7 +300,7 @@ class Dashboard(App[None]):
     def _view_tabs(self) -> Text:
         names = Text()
         for number, name in enumerate(self.views, start=1):
-            is_shown = name == self.shown
+            is_shown = name == self.view_name
             names.append(
                 f"[{number} {name}]" if is_shown else f" {number} {name} ", style="bold reverse" if is_shown else ""
             )
@@ -309,9 +309,9 @@ class Dashboard(App[None]):
 
 
 def run(company: Company) -> None:
-    """Run the dashboard until the user quits; raise the error of a crash."""
+    """Run the dashboard until the user quits; raise the internal error that ended it, if any."""
     dashboard = Dashboard(company)
     with suppress(KeyboardInterrupt):
         dashboard.run()
-    if dashboard.fault is not None:
-        raise dashboard.fault
+    if dashboard.crash is not None:
+        raise dashboard.crash

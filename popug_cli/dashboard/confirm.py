@@ -29,6 +29,6 @@ class Confirm(ModalScreen[bool]):
             yield Static(wrapped(self.question))
             yield Static(plain("y: yes    n: no", style="bold"), id="answers")
 
-    def action_answer(self, is_meant: bool) -> None:
+    def action_answer(self, is_confirmed: bool) -> None:
         """Close the dialog with the answer."""
-        self.dismiss(is_meant)
+        self.dismiss(is_confirmed)

@@ -17,10 +17,10 @@ from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import Entry, GetIncome, GetStatement, Statement
 from popug_cli.messages.today import Today
 
-DAYS = 14
-DAYS_ON_SHORT_SCREEN = 7
+CHART_DAYS = 14
+CHART_DAYS_ON_SHORT_SCREEN = 7
 SHORT_SCREEN_LINES = 32
-MIN_BAR, MAX_BAR = 6, 48
+MIN_BAR_WIDTH, MAX_BAR_WIDTH = 6, 48
 DailyAmounts = list[tuple[date, int]]
 
 
@@ -40,8 +40,8 @@ class MoneyView(Vertical):
         yield from (self.header, self.table, Horizontal(*self.charts, id="charts"))
 
     async def load(self, day: Today) -> None:
-        """Request the entries and figures of the last ``DAYS`` days and show them."""
-        first, last = day.business_date - timedelta(days=DAYS - 1), day.business_date
+        """Request the entries and figures of the last ``CHART_DAYS`` days and show them."""
+        first, last = day.business_date - timedelta(days=CHART_DAYS - 1), day.business_date
         statement = await self.worker.ask(
             GetStatement(from_date=first, to_date=self.company.calendar.next_day(last))  # today may be closed already
         )
@@ -49,15 +49,15 @@ class MoneyView(Vertical):
             income = await self.worker.ask(GetIncome(from_date=first, to_date=last))
             self.incomes = [(row.business_date, row.income_cents) for row in income.days]
         entries = [entry for entry in statement.entries if entry.business_date >= last]
-        end = entries[-1].business_date if entries else last
-        self.balances = daily_balances(statement, [*self.company.calendar.days(first, end)])
+        last_entry_day = entries[-1].business_date if entries else last
+        self.balances = daily_balances(statement, [*self.company.calendar.days(first, last_entry_day)])
         self.header.update(heading(_summary(entries)))
         self.table.show(
             Rows(
                 ("time", "what", "task", "amount", "balance"),
                 [[*self._cells(row)] for row in reversed(entries)],
-                2,
-                frozenset({3, 4}),
+                flexible_column=2,
+                number_columns=frozenset({3, 4}),
             )
         )
         self._draw()
@@ -69,7 +69,7 @@ class MoneyView(Vertical):
 
     def _draw(self) -> None:
         charts = (("My balance at the end of the day", self.balances), ("Management's income by day", self.incomes))
-        days = DAYS_ON_SHORT_SCREEN if self.app.size.height < SHORT_SCREEN_LINES else DAYS
+        days = CHART_DAYS_ON_SHORT_SCREEN if self.app.size.height < SHORT_SCREEN_LINES else CHART_DAYS
         width = (self.app.size.width - 2) // len(self.charts) - 1
         for chart_widget, (name, series) in zip(self.charts, charts, strict=False):
             chart_widget.update(chart(name, series[-days:], width, only_ascii=self.company.only_ascii))
@@ -84,20 +84,22 @@ class MoneyView(Vertical):
 
 def daily_balances(statement: Statement, days: Sequence[date]) -> DailyAmounts:
     """Return the balance at the end of each day."""
-    ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
-    balances = accumulate(days, lambda before, day: ends.get(day, before), initial=statement.opening_balance_cents)
+    closing_balances = {entry.business_date: entry.balance_cents for entry in statement.entries}
+    balances = accumulate(
+        days, lambda previous, day: closing_balances.get(day, previous), initial=statement.opening_balance_cents
+    )
     return [*zip(days, [*balances][1:], strict=True)]
 
 
 def chart(name: str, series: DailyAmounts, width: int, *, only_ascii: bool) -> Text:
     """Draw a line per day: the date, the amount, a bar."""
     amounts = [format_cents(cents) for _, cents in series]
-    widest = max((len(amount) for amount in amounts), default=0)
-    room = max(MIN_BAR, min(MAX_BAR, width - len("Mon 11-23  ") - widest - 2))
-    pictures = bars([cents for _, cents in series], room, ascii_only=only_ascii)
-    rows = zip(series, amounts, pictures, strict=True)
+    amount_width = max((len(amount) for amount in amounts), default=0)
+    bar_width = max(MIN_BAR_WIDTH, min(MAX_BAR_WIDTH, width - len("Mon 11-23  ") - amount_width - 2))
+    drawn_bars = bars([cents for _, cents in series], bar_width, ascii_only=only_ascii)
+    rows = zip(series, amounts, drawn_bars, strict=True)
     return lines(
-        [heading(name), *(f"{day:%a %m-%d}  {amount:>{widest}}  {picture}" for (day, _), amount, picture in rows)]
+        [heading(name), *(f"{day:%a %m-%d}  {amount:>{amount_width}}  {bar}" for (day, _), amount, bar in rows)]
     )
 
 

@@ -20,13 +20,13 @@ PAGE_TASKS = 200
 
 
 class TasksView(Vertical):
-    """A page of tasks; keys choose which ones."""
+    """A page of tasks. Keys switch the owner, the status and the page."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "app.complete", "Complete"),
         Binding("d", "app.detail", "Details"),
-        Binding("a", "whose", "Own/all"),
-        Binding("o", "status", "Status"),
+        Binding("a", "toggle_owner", "Own/all"),
+        Binding("o", "toggle_status", "Status"),
         Binding("n", "turn(1)", "Next"),
         Binding("p", "turn(-1)", "Back"),
         Binding("s", "app.shuffle", "Shuffle"),
@@ -36,7 +36,7 @@ class TasksView(Vertical):
         super().__init__(id="tasks")
         self.company, self.worker = company, worker
         self.header, self.table = Static(classes="header"), FittedTable()
-        self.shows_everyone, self.status, self.page = False, StatusFilter.OPEN, 0
+        self.shows_all_users, self.status, self.page = False, StatusFilter.OPEN, 0
         self.tasks: list[Task] = []
         self.total = 0
 
@@ -45,9 +45,9 @@ class TasksView(Vertical):
         yield from (self.header, self.table)
 
     @property
-    def chosen(self) -> Task | None:
+    def task_at_cursor(self) -> Task | None:
         """Return the task at the cursor, or None."""
-        return next((task for task in self.tasks if str(task.number) == self.table.chosen), None)
+        return next((task for task in self.tasks if str(task.number) == self.table.first_cell_at_cursor), None)
 
     async def load(self, day: Today) -> None:
         """Request the page and show it; show the last page if the list has become shorter."""
@@ -60,30 +60,30 @@ class TasksView(Vertical):
         self.table.show(self._rows())
         self.refresh_bindings()
 
-    async def action_whose(self) -> None:
+    async def action_toggle_owner(self) -> None:
         """Switch between the user's own tasks and all tasks."""
-        self.shows_everyone, self.page = not self.shows_everyone, 0
-        await self.app.run_action("app.look")
+        self.shows_all_users, self.page = not self.shows_all_users, 0
+        await self.app.run_action("app.reload")
 
-    async def action_status(self) -> None:
+    async def action_toggle_status(self) -> None:
         """Switch between open tasks and tasks of every status."""
         self.status = StatusFilter.ALL if self.status is StatusFilter.OPEN else StatusFilter.OPEN
         self.page = 0
-        await self.app.run_action("app.look")
+        await self.app.run_action("app.reload")
 
     async def action_turn(self, pages: int) -> None:
         """Go `pages` pages forward, or back if negative."""
         self.page += pages
         self.table.move_cursor(row=0)
-        await self.app.run_action("app.look")
+        await self.app.run_action("app.reload")
 
     def detail(self, task: Task) -> str:
         """Describe a task in a few sentences."""
         name = f"#{task.number} {task.title}" + (f" ({task.jira_id})" if task.jira_id else "")
-        ended = f", completed {self._at(task.completed_at)}" if task.completed_at else ""
+        completed = f", completed {self._at(task.completed_at)}" if task.completed_at else ""
         prices = f"fee {price(task.fee_cents)}, reward {price(task.reward_cents)}"
         created, assignee = f"created by {task.creator}, {self._at(task.created_at)}", f"assigned to {task.assignee}"
-        return f"{name}: {created}; {assignee}{ended}; {prices}."
+        return f"{name}: {created}; {assignee}{completed}; {prices}."
 
     def _at(self, instant: datetime) -> str:
         return f"{self.company.calendar.local(instant):%Y-%m-%d %H:%M}"
@@ -95,25 +95,28 @@ class TasksView(Vertical):
         return True
 
     def _message(self) -> ListTasks:
-        owner = None if self.shows_everyone else self.company.user.username
-        return ListTasks(status=self.status, assignee=owner, limit=PAGE_TASKS, offset=self.page * PAGE_TASKS)
+        assignee = None if self.shows_all_users else self.company.user.username
+        return ListTasks(status=self.status, assignee=assignee, limit=PAGE_TASKS, offset=self.page * PAGE_TASKS)
 
     def _summary(self, task_page: TaskPage) -> str:
-        owner = "All" if self.shows_everyone else "My"
+        owner = "All" if self.shows_all_users else "My"
         kind = "open tasks" if self.status is StatusFilter.OPEN else "tasks, open and completed"
         if not task_page.total:
             return f"{owner} {kind}: none."
         first = self.page * PAGE_TASKS + 1
-        part = f"{first:,}-{first + len(task_page.tasks) - 1:,} of " if task_page.total > PAGE_TASKS else ""
+        page_range = f"{first:,}-{first + len(task_page.tasks) - 1:,} of " if task_page.total > PAGE_TASKS else ""
         sums = f"fees {format_cents(task_page.fees_cents)}, rewards {format_cents(task_page.rewards_cents)}"
-        return f"{owner} {kind}: {part}{task_page.total:,}; {sums} in all."
+        return f"{owner} {kind}: {page_range}{task_page.total:,}; {sums} in all."
 
     def _rows(self) -> Rows:
         status_column = ["status"] if self.status is StatusFilter.ALL else []
-        owner = ["assignee"] if self.shows_everyone else []
-        names = ["#", "task", *status_column, *owner, "fee", "reward"]
+        assignee_column = ["assignee"] if self.shows_all_users else []
+        names = ["#", "task", *status_column, *assignee_column, "fee", "reward"]
         return Rows(
-            names, [[*self._cells(task)] for task in self.tasks], 1, frozenset({0, len(names) - 1, len(names) - 2})
+            names,
+            [[*self._cells(task)] for task in self.tasks],
+            flexible_column=1,
+            number_columns=frozenset({0, len(names) - 1, len(names) - 2}),
         )
 
     def _cells(self, task: Task) -> Iterator[str]:
@@ -121,7 +124,7 @@ class TasksView(Vertical):
         yield f"{task.jira_id} {task.title}" if task.jira_id else task.title
         if self.status is StatusFilter.ALL:
             yield task.status
-        if self.shows_everyone:
+        if self.shows_all_users:
             yield task.assignee
         yield price(task.fee_cents)
         yield price(task.reward_cents)

@@ -53,7 +53,7 @@ class MessageWorker:
     def __init__(self, perform: Perform) -> None:
         self._perform = perform
         self._queue: SimpleQueue[tuple[Message[Any], Future[Any]] | None] = SimpleQueue()
-        Thread(target=self._work_loop, name="desk", daemon=True).start()
+        Thread(target=self._perform_queued_messages, name="popug-dashboard", daemon=True).start()
 
     async def ask(self, message: Message[Answer]) -> Answer:
         """Perform a message in the thread and return its answer; raise a ``PopugError`` for any failure."""
@@ -65,13 +65,13 @@ class MessageWorker:
         """Stop after the current message."""
         self._queue.put(None)
 
-    def _work_loop(self) -> None:
+    def _perform_queued_messages(self) -> None:
         while (request := self._queue.get()) is not None:
             message, answer = request
             if answer.set_running_or_notify_cancel():
-                self._run(message, answer)
+                self._perform_and_answer(message, answer)
 
-    def _run(self, message: Message[Any], answer: "Future[Any]") -> None:
+    def _perform_and_answer(self, message: Message[Any], answer: "Future[Any]") -> None:
         try:
             answer.set_result(self._perform(message))
         except PopugError as error:

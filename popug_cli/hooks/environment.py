@@ -8,7 +8,7 @@ from typing import Any
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import Settings
 
-PASSED_ON = frozenset({
+INHERITED_VARIABLES = frozenset({
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR"),
     *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),
 })  # fmt: skip
@@ -17,17 +17,22 @@ LEASE_MARGIN_SECONDS = 15
 
 
 def environment(home: Home, event: Mapping[str, Any]) -> dict[str, str]:
-    """Return a hook's whole environment: a few of this process's variables, no token, and the event's id and type."""
-    type_ = str(event.get("type", ""))
-    passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
-    return {"PATH": DEFAULT_PATH} | passed | {
+    """Return the complete environment of a hook: a few inherited variables, the home, the event's name, type and id.
+
+    ``INHERITED_VARIABLES`` and ``LC_*`` are inherited, and nothing else, so that a hook receives no token.
+    """
+    event_type = str(event.get("type", ""))
+    inherited = {
+        name: value for name, value in os.environ.items() if name in INHERITED_VARIABLES or name.startswith("LC_")
+    }
+    return {"PATH": DEFAULT_PATH} | inherited | {
         "POPUG_HOME": str(home.root),
-        "POPUG_EVENT": type_.split(".")[-2] if type_.count(".") > 1 else type_,
-        "POPUG_EVENT_TYPE": type_,
+        "POPUG_EVENT": event_type.split(".")[-2] if event_type.count(".") > 1 else event_type,
+        "POPUG_EVENT_TYPE": event_type,
         "POPUG_EVENT_ID": str(event.get("id", "")),
     }  # fmt: skip
 
 
-def lease_of(settings: Settings) -> timedelta:
-    """Return how long an event is leased to one process for a hook run."""
+def lease_duration(settings: Settings) -> timedelta:
+    """Return how long an event is leased to one hook run: the time limit of a hook, and a margin."""
     return timedelta(seconds=settings.number("hooks.timeout_seconds") + LEASE_MARGIN_SECONDS)

@@ -15,46 +15,54 @@ from tempfile import TemporaryFile
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.platform.posix_errors import DISK_FULL, OUT_OF_RESOURCES
 
-KEPT_BYTES = 16 * 1024
+MAX_OUTPUT_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 0.3
-TIMED_OUT = 124
-NOT_STARTED = 126
-SIGNAL_EXIT_BASE = 128
-MACHINE_ERRORS = OUT_OF_RESOURCES | DISK_FULL
+TIMEOUT_STATUS = 124
+NOT_STARTED_STATUS = 126
+SIGNAL_STATUS_BASE = 128
+RESOURCE_ERRORS = OUT_OF_RESOURCES | DISK_FULL
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessResult:
-    """Result of a run: the exit status in the shell's convention, and the end of the output."""
+    """Result of a run: the exit status, and the last ``MAX_OUTPUT_BYTES`` of the output.
 
-    exit: int
+    As in a shell, the status is 126 if the program could not be started, and 128 plus the number of the signal that
+    ended it. As with ``timeout`` (coreutils), it is 124 after a timeout.
+    """
+
+    exit_status: int
     output: str
 
-    def sentence(self, timeout_seconds: int) -> str:
+    def describe_failure(self, timeout_seconds: int) -> str:
         """Describe the failure in one line."""
-        last = " ".join(self.output.split())
-        reasons = {TIMED_OUT: f"it took longer than {timeout_seconds} s", NOT_STARTED: "it could not be started"}
-        why = reasons.get(self.exit, f"exit {self.exit}")
-        return f"{why}: {last}" if last else why
+        output = " ".join(self.output.split())
+        reasons = {
+            TIMEOUT_STATUS: f"it took longer than {timeout_seconds} s",
+            NOT_STARTED_STATUS: "it could not be started",
+        }
+        reason = reasons.get(self.exit_status, f"exit {self.exit_status}")
+        return f"{reason}: {output}" if output else reason
 
 
 def run_hook(
-    path: Path, document: bytes, environment: Mapping[str, str], *, seconds: int, step: Callable[[], None]
+    path: Path, event_json: bytes, environment: Mapping[str, str], *, timeout_seconds: int, on_poll: Callable[[], None]
 ) -> ProcessResult:
-    """Run a program until it exits, or for at most `seconds`; then end all processes of its group.
+    """Run a program until it exits, or for at most `timeout_seconds`, and return the result.
 
-    Call `step` every ``POLL_SECONDS``; an error that it raises ends the run. Raise ``hook_not_run`` if the machine has
-    no resources for it.
+    Then kill the processes that are left in its group; one that called ``setsid`` is not in it and survives. Call
+    `on_poll` at least every ``POLL_SECONDS``; an error that it raises ends the run. Raise ``hook_not_run`` if memory,
+    file descriptors, processes or disk space are missing.
     """
     try:
-        with TemporaryFile() as event:
-            event.write(document)
-            event.seek(0)
+        with TemporaryFile() as event_file:
+            event_file.write(event_json)
+            event_file.seek(0)
             process = subprocess.Popen(  # noqa: S603 - the operator's own program, whose owner was checked
                 [path],
-                stdin=event,
+                stdin=event_file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=environment["POPUG_HOME"],
@@ -64,51 +72,55 @@ def run_hook(
             )
     except OSError as error:
         return _not_started(path, error)
-    tail = bytearray()
+    output = bytearray()
     try:
-        timed_out = not _watch(process, tail, time.monotonic() + seconds, step)
+        timed_out = not _read_until_exit(process, output, time.monotonic() + timeout_seconds, on_poll)
     finally:
-        _end(process)
+        _kill_group(process)
         status = process.returncode
         assert process.stdout is not None
         process.stdout.close()
-    status = TIMED_OUT if timed_out else SIGNAL_EXIT_BASE - status if status < 0 else status
-    return ProcessResult(status, tail.decode(errors="replace").replace("\0", "\ufffd"))
+    status = TIMEOUT_STATUS if timed_out else SIGNAL_STATUS_BASE - status if status < 0 else status
+    return ProcessResult(status, output.decode(errors="replace").replace("\0", "\ufffd"))
 
 
 def _not_started(path: Path, error: OSError) -> ProcessResult:
-    if error.errno in MACHINE_ERRORS:
+    if error.errno in RESOURCE_ERRORS:
         raise Unavailable(
             "hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be retried."
         ) from error
-    lacks = "; its first line must name an interpreter, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
-    return ProcessResult(NOT_STARTED, f"{error.strerror}{lacks}")
+    shebang_hint = (
+        "; its first line must name an interpreter, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
+    )
+    return ProcessResult(NOT_STARTED_STATUS, f"{error.strerror}{shebang_hint}")
 
 
-def _watch(process: "subprocess.Popen[bytes]", tail: bytearray, deadline: float, step: Callable[[], None]) -> bool:
-    """Read the output; return whether the program ended before `deadline` (monotonic)."""
+def _read_until_exit(
+    process: "subprocess.Popen[bytes]", output: bytearray, deadline: float, on_poll: Callable[[], None]
+) -> bool:
+    """Read the output until the program exits; return False if `deadline` (monotonic) comes first."""
     assert process.stdout is not None
     pipe = process.stdout.fileno()
     os.set_blocking(pipe, False)
     poller = select.poll()
     poller.register(pipe, select.POLLIN)
-    is_open = True
+    is_output_open = True
     while time.monotonic() < deadline:
-        step()
-        if is_open and poller.poll(POLL_SECONDS * 1000):
-            is_open = _read(pipe, tail)
-        elif _has_ended(process, 0 if is_open else POLL_SECONDS):
-            while is_open and poller.poll(0) and len(tail) < KEPT_BYTES:
-                is_open = _read(pipe, tail)
+        on_poll()
+        if is_output_open and poller.poll(POLL_SECONDS * 1000):
+            is_output_open = _read_chunk(pipe, output)
+        elif _has_ended(process, 0 if is_output_open else POLL_SECONDS):
+            while is_output_open and poller.poll(0) and len(output) < MAX_OUTPUT_BYTES:
+                is_output_open = _read_chunk(pipe, output)
             return True
     return False
 
 
-def _read(pipe: int, tail: bytearray) -> bool:
-    """Read from the pipe and keep the last ``KEPT_BYTES``. Return False at the end of the output."""
+def _read_chunk(pipe: int, output: bytearray) -> bool:
+    """Append a chunk to `output` and keep the last ``MAX_OUTPUT_BYTES``. Return False at the end of the output."""
     chunk = os.read(pipe, READ_BYTES)
-    tail += chunk
-    del tail[:-KEPT_BYTES]
+    output += chunk
+    del output[:-MAX_OUTPUT_BYTES]
     return bool(chunk)
 
 
@@ -120,15 +132,15 @@ def _has_ended(process: "subprocess.Popen[bytes]", wait_seconds: float) -> bool:
     return True
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the program and its process group: SIGTERM, a grace period, SIGKILL."""
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill the process group. If the program still runs, send SIGTERM and wait for a grace period first."""
     if process.returncode is None:
-        _signal(process, signal.SIGTERM)
+        _signal_group(process, signal.SIGTERM)
         _has_ended(process, GRACE_SECONDS)
-    _signal(process, signal.SIGKILL)
+    _signal_group(process, signal.SIGKILL)
     process.wait()
 
 
-def _signal(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+def _signal_group(process: "subprocess.Popen[bytes]", signal_number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal_number)

@@ -1,4 +1,4 @@
-"""One round of hook runs: a thread per hook leases an event, runs the hook and settles the event."""
+"""One round of hook runs: a thread per hook leases an event, runs the hook and settles the event, until none is due."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from popug_cli.bus import hook_cursors
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.hook_cursors import ClaimedEvent
 from popug_cli.bus.queries import document
-from popug_cli.hooks.environment import environment, lease_of
+from popug_cli.hooks.environment import environment, lease_duration
 from popug_cli.hooks.files import HookFile
 from popug_cli.hooks.process import ProcessResult, run_hook
 from popug_cli.kernel.home import Home
@@ -28,51 +28,54 @@ class Cancelled(BaseException):
 
 @dataclass(slots=True)
 class HookRunner:
-    """State shared by the threads of a round; no hook is started after `seconds`."""
+    """Runs hooks for their due events. No hook is started after `limit_seconds`.
+
+    `done`, `failed` and `dead` count events, the dead letters among the failed ones; `active` counts the running hooks.
+    """
 
     runtime: Runtime
     home: Home
     warn: Callable[[str], None]
     principal: Principal
-    seconds: float
+    limit_seconds: float
     done: int = 0
     failed: int = 0
     dead: int = 0
     active: int = 0
-    cancel: Event = field(default_factory=Event)
+    cancelled: Event = field(default_factory=Event)
     lock: Lock = field(default_factory=Lock)
-    began: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.monotonic)
 
-    def work(self, files: list[HookFile]) -> None:
-        """Run all hooks for their due events. Raise the first error of a thread once all threads have ended."""
+    def run_due_hooks(self, files: list[HookFile]) -> None:
+        """Run hooks for their due events. Raise the first error of a thread once all threads have ended."""
         with ThreadPoolExecutor(len(files), thread_name_prefix="popug-hook") as pool:
-            futures = [pool.submit(self._serve, file) for file in files]
+            futures = [pool.submit(self._process_events, file) for file in files]
             try:
-                while _are_running(futures):
+                while _should_wait(futures):
                     wait(futures, SIGNAL_POLL_SECONDS, return_when=FIRST_EXCEPTION)
             finally:
-                self.cancel.set()
+                self.cancelled.set()
         errors = [error for future in futures if (error := future.exception()) is not None]
         for error in errors:
             if not isinstance(error, Cancelled):
                 raise error
 
-    def _serve(self, file: HookFile) -> None:
+    def _process_events(self, file: HookFile) -> None:
         """Process the hook's events one by one. Without a due event, poll while another hook is running."""
         claimed: ClaimedEvent | None = None
         while claimed or not self._is_over():
             claimed = claimed or self._lease_next(file)
             if claimed is not None:
                 claimed = self._run_and_settle(file, claimed)
-            elif not self.active or self.cancel.wait(IDLE_POLL_SECONDS):
+            elif not self.active or self.cancelled.wait(IDLE_POLL_SECONDS):
                 return
 
     def _is_over(self) -> bool:
-        return self.cancel.is_set() or time.monotonic() - self.began >= self.seconds
+        return self.cancelled.is_set() or time.monotonic() - self.began_at >= self.limit_seconds
 
     def _lease_next(self, file: HookFile) -> ClaimedEvent | None:
         runtime = self.runtime
-        lease = lease_of(runtime.settings)
+        lease = lease_duration(runtime.settings)
         with runtime.reading(self.principal) as context:
             if not hook_cursors.is_due(context, file.name, file.types, lease):
                 return None
@@ -89,45 +92,47 @@ class HookRunner:
                 self._settle(context, claimed, result)
                 if self._is_over():
                     return None
-                return hook_cursors.lease_next(context, file.name, file.types, lease_of(context.settings))
+                return hook_cursors.lease_next(context, file.name, file.types, lease_duration(context.settings))
         finally:
             with self.lock:
                 self.active -= 1
 
     def _run(self, file: HookFile, claimed: ClaimedEvent) -> ProcessResult:
         event = document(claimed.sequence, claimed.envelope)
-        seconds = self.runtime.settings.number("hooks.timeout_seconds")
+        timeout_seconds = self.runtime.settings.number("hooks.timeout_seconds")
         variables = environment(self.home, event)
         try:
-            return run_hook(file.path, msgspec.json.encode(event), variables, seconds=seconds, step=self._step)
+            return run_hook(
+                file.path, msgspec.json.encode(event), variables, timeout_seconds=timeout_seconds, on_poll=self._on_poll
+            )
         except BaseException:
             with self.runtime.writing(self.principal) as context:
                 hook_cursors.release(context, claimed)
             raise
 
-    def _step(self) -> None:
-        if self.cancel.is_set():
+    def _on_poll(self) -> None:
+        if self.cancelled.is_set():
             raise Cancelled
         self.runtime.progress("Running hooks", self.done + self.failed, self.done + self.failed + self.active)
 
-    def _settle(self, context: Context, claimed: ClaimedEvent, outcome: ProcessResult) -> None:
-        if outcome.exit == 0:
+    def _settle(self, context: Context, claimed: ClaimedEvent, result: ProcessResult) -> None:
+        if result.exit_status == 0:
             hook_cursors.mark_done(context, claimed)
             self._count(done=1)
             return
-        error = outcome.sentence(context.settings.number("hooks.timeout_seconds"))
+        error = result.describe_failure(context.settings.number("hooks.timeout_seconds"))
         is_dead = hook_cursors.mark_failed(context, claimed, error)
         self._count(failed=1, dead=int(is_dead))
-        what = "failed; the event is a dead letter" if is_dead else "failed and will be retried"
-        self.warn(f"The hook {claimed.hook} {what} ({error}); see `popug hooks list`.")
+        consequence = "failed; the event is a dead letter" if is_dead else "failed and will be retried"
+        self.warn(f"The hook {claimed.hook} {consequence} ({error}); see `popug hooks list`.")
 
     def _count(self, *, done: int = 0, failed: int = 0, dead: int = 0) -> None:
         with self.lock:
             self.done, self.failed, self.dead = self.done + done, self.failed + failed, self.dead + dead
 
 
-def _are_running(futures: "list[Future[None]]") -> bool:
-    """Return whether some threads are running and none has failed."""
+def _should_wait(futures: "list[Future[None]]") -> bool:
+    """Return whether some threads are running and no thread has failed."""
     return not all(future.done() for future in futures) and not any(
         future.exception() for future in futures if future.done()
     )

@@ -1,4 +1,4 @@
-"""Sample events, to try a hook on an event type that the log does not contain yet."""
+"""Sample events, with which `popug hooks try` runs a hook whose event types the log does not contain yet."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,17 +15,17 @@ SAMPLE_ID = "00000000-0000-7000-8000-000000000000"
 
 def make_sample_event(event_type: str, now: datetime) -> EnvelopeDocument:
     """Return an envelope whose made-up data fits the schema of the event type."""
-    shape = EVENTS[event_type]
-    data = _value(inspect.type_info(shape), "data", now)
+    event_class = EVENTS[event_type]
+    data = _value(inspect.type_info(event_class), "data", now)
     return {
         "specversion": "1.0",
         "id": SAMPLE_ID,
-        "source": shape.SOURCE,
+        "source": event_class.SOURCE,
         "type": event_type,
-        "subject": str(data.get(shape.SUBJECT_FIELD, SAMPLE_ID)),
+        "subject": str(data.get(event_class.SUBJECT_FIELD, SAMPLE_ID)),
         "time": to_rfc3339(now),
         "datacontenttype": "application/json",
-        "dataschema": shape.SCHEMA,
+        "dataschema": event_class.SCHEMA,
         "sequence": "0",
         "correlationid": SAMPLE_ID,
         "actor": "nobody",

@@ -1,4 +1,4 @@
-"""Authentication and authorization: verify a token's signature, check that it is not revoked, check scope and role."""
+"""Authentication (verify a token) and authorization (check that it is not revoked, its scope, and its owner's role)."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,10 @@ from popug_cli.messages.principal import OPERATOR, SCHEDULER, Principal
 
 
 def authenticate(token: str, runtime: Runtime) -> Principal:
-    """Return the owner of a token, verified without the database; raise errors of exit 4."""
+    """Return the owner of a token, verified without the database.
+
+    Raise ``token_invalid``, ``token_expired``, ``key_invalid`` or ``insecure_file``.
+    """
     find_key = partial(keys.public_key, runtime.home)
     claims = tokens.verify(token, find_key, tokens.issuer_of(runtime.home_id), runtime.clock.now())
     return principal_of(claims)
@@ -26,8 +29,8 @@ def principal_of(claims: tokens.Claims) -> Principal:
 def authorize(principal: Principal, declaration: Declaration, message: Message[Any], context: Context) -> None:
     """Check that a principal may send a message; messages that need no token are not checked.
 
-    Raise ``token_revoked`` or ``token_expired`` (exit 4), or ``forbidden`` (exit 5). A principal without a token was
-    created in this process and is trusted. The operator and the scheduler may send every message.
+    Raise ``token_revoked`` or ``token_expired`` (exit 4), or ``forbidden`` (exit 5). The operator and the scheduler may
+    send every message. For a principal without a token only its scope and role are checked.
     """
     if declaration.access is not Access.TOKEN or principal in (OPERATOR, SCHEDULER):
         return
@@ -38,6 +41,7 @@ def authorize(principal: Principal, declaration: Declaration, message: Message[A
 
 
 def _check_not_revoked(principal: Principal, context: Context) -> None:
+    """Raise unless the token is stored, valid now, and names its owner's present role; record its use."""
     stored = token_store.find(context, principal.token_id)
     if (
         stored is None
@@ -62,15 +66,15 @@ def _check_scope(principal: Principal, declaration: Declaration) -> None:
 
 
 def _check_role(principal: Principal, declaration: Declaration, message: Message[Any]) -> None:
-    named: str | None = getattr(message, "username", None)
-    concerns_another = named is not None and lower_username(named) != principal.username
-    allowed = declaration.roles_for_others if concerns_another else declaration.roles
+    target_username: str | None = getattr(message, "username", None)
+    concerns_another_user = target_username is not None and lower_username(target_username) != principal.username
+    allowed = declaration.roles_for_others if concerns_another_user else declaration.roles
     if principal.role in allowed:
         return
-    for_another = " for another user" if principal.role in declaration.roles else ""
+    for_another_user = " for another user" if principal.role in declaration.roles else ""
     raise NotAllowed(
         "forbidden",
-        f"Only {name_roles(allowed)} may use `popug {declaration.command_line}`{for_another}.",
+        f"Only {name_roles(allowed)} may use `popug {declaration.command_line}`{for_another_user}.",
         hint="Run `popug permissions` to see who may do what.",
         details={"command": declaration.command_line, "roles": sorted(allowed)},
     )

@@ -40,11 +40,14 @@ from popug_cli.messages.identity import (
     UserRoleChanged,
 )
 
-PEOPLE_AT_ONCE = 5_000
+USERS_PER_CHUNK = 5_000
 
 
 def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
-    """Register an admin in a company without users; raise ``already_initialised`` if it has any."""
+    """Register an admin in a company without users, and create its signing key.
+
+    Raise ``already_initialised`` if the company has users, or an error of ``rules.check_new_user``.
+    """
     if users.has_users(context):
         raise Conflict(
             "already_initialised",
@@ -59,28 +62,30 @@ def register_first_admin(message: RegisterFirstAdmin, context: Context) -> User:
 
 
 def recover_admin(message: RecoverAdmin, context: Context) -> User:
-    """Make any existing user an active admin with a new password; also replace an unusable signing key.
+    """Make an existing user an active admin with a new password; also replace an unusable signing key.
 
+    Revoke all tokens of the user.
     Raise ``user_not_found`` or ``password_too_weak``.
     """
     user = users.get(context, message.username)
     rules.check_password(message.password, user.username, user.email)
-    token_store.revoke_all(context, user, "recovered")
-    recovered = msgspec.structs.replace(user, role=Role.ADMIN, active=True)
-    _update(context, user, recovered)
+    token_store.revoke_user_tokens(context, user, "recovered")
+    recovered_user = msgspec.structs.replace(user, role=Role.ADMIN, active=True)
+    _update(context, user, recovered_user)
     _set_password(context, user, message.password)
     kid = keys.ensure_signing_key(context.home, context.randomness, context.on_rollback)
     if kid is not None:
         context.events.publish(KeyRotated(kid=kid))
     context.events.publish(AdminRecovered(user_id=user.user_id, username=user.username))
-    return recovered
+    return recovered_user
 
 
 def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
     """Return a session if the password is correct, else an error.
 
     The error is returned, not raised, so that the failure count is committed. Raise ``too_many_attempts`` during a
-    lockout. An unknown name gets the same sentence after the same amount of work.
+    lockout, ``key_invalid`` or ``insecure_file`` if no token can be signed, ``io_error`` if memory or threads are
+    missing. An unknown name gets the same answer after the same amount of work.
     """
     username = rules.lower_username(message.username)
     login_throttle.check_not_locked(context, username)
@@ -120,24 +125,30 @@ def add_user(message: AddUser, context: Context) -> User:
 
 
 def import_users(message: ImportUsers, context: Context) -> ImportResult:
-    """Register many users, all or none. Skip users that exist with the same address and role."""
+    """Register many users, all or none. Skip users that exist with the same address and role.
+
+    Raise the error of the first bad line, with its number; a line that is None is empty.
+    """
     numbered = ((number, person) for number, person in enumerate(message.people, 1) if person is not None)
-    read = imported = 0
-    for lines in batched(numbered, PEOPLE_AT_ONCE):
-        imported += _register_lines(context, lines)
-        read += len(lines)
-        context.progress("Registering people", read, len(message.people))
-    return ImportResult(imported=imported, skipped=read - imported)
+    read_count = imported_count = 0
+    for numbered_people in batched(numbered, USERS_PER_CHUNK):
+        imported_count += _register_new_users(context, numbered_people)
+        read_count += len(numbered_people)
+        context.progress("Registering people", read_count, len(message.people))
+    return ImportResult(imported=imported_count, skipped=read_count - imported_count)
 
 
 def set_role(message: SetRole, context: Context) -> User:
-    """Give a user another role; raise ``last_admin`` if no active admin would be left."""
+    """Give a user another role, and revoke all of the user's tokens.
+
+    Raise ``user_not_found``, ``invalid_role``, or ``last_admin`` if no active admin would be left.
+    """
     user = users.get(context, message.username)
     return _change_permissions(context, user, rules.parse_role(message.role), active=user.active, reason="role_changed")
 
 
 def set_email(message: SetEmail, context: Context) -> User:
-    """Give a user another e-mail address; raise ``email_taken``."""
+    """Give a user another e-mail address; raise ``user_not_found``, ``invalid_email`` or ``email_taken``."""
     user = users.get(context, message.username)
     email = rules.parse_email(message.email)
     others = [
@@ -150,13 +161,16 @@ def set_email(message: SetEmail, context: Context) -> User:
 
 
 def deactivate_user(message: DeactivateUser, context: Context) -> User:
-    """Deactivate a user; raise ``last_admin`` if no active admin would be left."""
+    """Deactivate a user, and revoke all of the user's tokens.
+
+    Raise ``user_not_found``, or ``last_admin`` if no active admin would be left.
+    """
     user = users.get(context, message.username)
     return _change_permissions(context, user, user.role, active=False, reason="deactivated")
 
 
 def activate_user(message: ActivateUser, context: Context) -> User:
-    """Reactivate a user."""
+    """Reactivate a user; raise ``user_not_found``. Revoked tokens stay revoked."""
     user = users.get(context, message.username)
     changed = msgspec.structs.replace(user, active=True)
     _update(context, user, changed)
@@ -164,16 +178,23 @@ def activate_user(message: ActivateUser, context: Context) -> User:
 
 
 def set_password(message: SetPassword, context: Context) -> User:
-    """Set the password of a user (by default the caller) and revoke the user's sessions."""
+    """Set the password of a user (by default the caller) and revoke the user's sessions.
+
+    Raise ``user_not_found`` or ``password_too_weak``.
+    """
     user = users.get(context, message.username or context.principal.username)
     rules.check_password(message.password, user.username, user.email)
-    token_store.revoke_sessions(context, user, "password_changed")
+    token_store.revoke_user_sessions(context, user, "password_changed")
     _set_password(context, user, message.password)
     return user
 
 
 def issue_token(message: IssueToken, context: Context) -> IssuedToken:
-    """Issue a machine token; raise ``invalid_ttl``, or ``user_inactive`` if the owner is not active."""
+    """Issue a machine token.
+
+    Raise ``invalid_ttl``, ``user_not_found``, ``user_inactive`` if the owner is not active, or ``key_invalid`` or
+    ``insecure_file`` if no token can be signed.
+    """
     lifetime = rules.check_lifetime(message.ttl_seconds)
     user = users.get(context, message.username)
     if not user.active:
@@ -200,7 +221,7 @@ def revoke_token(message: RevokeToken, context: Context) -> Nothing:
 
 
 def rotate_key(message: RotateKey, context: Context) -> RotatedKey:
-    """Create a key that signs from now on. Tokens signed with older keys stay valid."""
+    """Create a key that signs from now on. The older keys stay, so that tokens signed with them stay valid."""
     kid = keys.make_signing_key(context.home, context.randomness, context.on_rollback)
     context.events.publish(KeyRotated(kid=kid))
     return RotatedKey(kid)
@@ -227,27 +248,27 @@ def _new_user(context: Context, person: NewPerson) -> User:
     )
 
 
-def _is_same(existing: User, line: User) -> bool:
-    return (rules.email_key(existing.email), existing.role) == (rules.email_key(line.email), line.role)
+def _has_same_email_and_role(existing: User, imported: User) -> bool:
+    return (rules.email_key(existing.email), existing.role) == (rules.email_key(imported.email), imported.role)
 
 
-def _register_lines(context: Context, lines: Sequence[tuple[int, NewPerson]]) -> int:
+def _register_new_users(context: Context, numbered_people: Sequence[tuple[int, NewPerson]]) -> int:
     """Register the users that do not exist yet and return their number; raise the error of the first bad line."""
-    known, holders = users.existing_for(context, [person for _, person in lines])
-    fresh = []
-    for number, person in lines:
+    by_username, by_email_key = users.existing_for(context, [person for _, person in numbered_people])
+    new_users = []
+    for number, person in numbered_people:
         with _with_line_number(number):
             user = _new_user(context, person)
-            existing = known.get(user.username)
-            if existing is not None and _is_same(existing, user):
+            existing = by_username.get(user.username)
+            if existing is not None and _has_same_email_and_role(existing, user):
                 continue
             users.check_username_free(user.username, [existing] if existing else [])
             key = rules.email_key(user.email)
-            users.check_email_free(user.email, [holders[key]] if key in holders else [])
-            known[user.username] = holders[key] = user
-            fresh.append(user)
-    users.register(context, fresh)
-    return len(fresh)
+            users.check_email_free(user.email, [by_email_key[key]] if key in by_email_key else [])
+            by_username[user.username] = by_email_key[key] = user
+            new_users.append(user)
+    users.register(context, new_users)
+    return len(new_users)
 
 
 @contextmanager
@@ -261,7 +282,7 @@ def _with_line_number(number: int) -> Iterator[None]:
 
 
 def _change_permissions(context: Context, user: User, role: Role, *, active: bool, reason: str) -> User:
-    """Change a user's role or activity and revoke all of the user's tokens; raise ``last_admin``."""
+    """Change a user's role or activity and revoke all of the user's tokens, if it changes; raise ``last_admin``."""
     changed = msgspec.structs.replace(user, role=role, active=active)
     if changed == user:
         return user
@@ -272,23 +293,23 @@ def _change_permissions(context: Context, user: User, role: Role, *, active: boo
             hint="Make another user an admin first: `popug user set-role NAME admin`.",
             details={"username": user.username},
         )
-    token_store.revoke_all(context, user, reason)
+    token_store.revoke_user_tokens(context, user, reason)
     _update(context, user, changed)
     return changed
 
 
-def _update(context: Context, before: User, after: User) -> None:
+def _update(context: Context, old: User, new: User) -> None:
     """Store the changed fields of a user and publish an event for each."""
-    if before == after:
+    if old == new:
         return
-    users.update(context, after)
-    user_id = after.user_id
-    if before.role != after.role:
-        context.events.publish(UserRoleChanged(user_id=user_id, old_role=before.role, new_role=after.role))
-    if before.email != after.email:
-        context.events.publish(UserEmailChanged(user_id=user_id, email=after.email))
-    if before.active != after.active:
-        context.events.publish((UserReactivated if after.active else UserDeactivated)(user_id=user_id))
+    users.update(context, new)
+    user_id = new.user_id
+    if old.role != new.role:
+        context.events.publish(UserRoleChanged(user_id=user_id, old_role=old.role, new_role=new.role))
+    if old.email != new.email:
+        context.events.publish(UserEmailChanged(user_id=user_id, email=new.email))
+    if old.active != new.active:
+        context.events.publish((UserReactivated if new.active else UserDeactivated)(user_id=user_id))
 
 
 def _set_password(context: Context, user: User, password: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.home import Home, replaced_until_error
+from popug_cli.kernel.home import Home, replace_restoring_on_error
 from popug_cli.kernel.randomness import RandomSource
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint
 from popug_cli.platform.files import make_directory, replace_file
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 ALGORITHM = "EdDSA"
-_KID = re.compile(r"[A-Za-z0-9_-]{43}")
+_KID_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class SigningKey(NamedTuple):
@@ -40,39 +40,40 @@ def signing_key(home: Home) -> SigningKey:
         kid = file.read_text(encoding="ascii").strip() if file.is_file() else ""  # reading a pipe would block
     except (FileNotFoundError, ValueError):
         kid = ""
-    if not _KID.fullmatch(kid):
-        raise _invalid(file, "does not name the active key")
-    return SigningKey(kid, _load(_file(home, kid)))
+    if not _KID_PATTERN.fullmatch(kid):
+        raise _key_invalid(file, "does not name the active key")
+    return SigningKey(kid, _load(_key_file(home, kid)))
 
 
 def public_key(home: Home, kid: str) -> "Ed25519PublicKey | None":
     """Return the public key with the id `kid`, or None if the home has only other keys.
 
-    Raise ``key_invalid`` if the file is damaged or the home has no keys, ``insecure_file`` if other users can read it.
+    Raise ``key_invalid`` if the file is damaged or the home has no keys, ``insecure_file`` if its mode gives other
+    users any access.
     """
-    if _KID.fullmatch(kid) and _file(home, kid).exists():
-        return _load(_file(home, kid)).public_key()
-    if not _files(home):
-        raise _invalid(home.keys, "holds no key")
+    if _KID_PATTERN.fullmatch(kid) and _key_file(home, kid).exists():
+        return _load(_key_file(home, kid)).public_key()
+    if not _key_files(home):
+        raise _key_invalid(home.keys, "holds no key")
     return None
 
 
 def key_file_fingerprint(home: Home, kid: str) -> FileFingerprint | None:
-    """Return the fingerprint of a key's file, or None if there is none."""
-    return file_fingerprint(_file(home, kid)) if _KID.fullmatch(kid) else None
+    """Return the fingerprint of a key's file, or None if there is no such file."""
+    return file_fingerprint(_key_file(home, kid)) if _KID_PATTERN.fullmatch(kid) else None
 
 
 def public_keys(home: Home) -> list[dict[str, str]]:
     """Return all public keys as JWKs (RFC 8037), the active one first; raise ``key_invalid`` or ``insecure_file``."""
-    first = signing_key(home).kid
-    files = sorted(_files(home), key=lambda file: (file.stem != first, file.stem))
+    active_kid = signing_key(home).kid
+    files = sorted(_key_files(home), key=lambda file: (file.stem != active_kid, file.stem))
     return [_jwk(_load(file).public_key()) | {"kid": file.stem, "use": "sig", "alg": ALGORITHM} for file in files]
 
 
 def make_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str:
     """Create a key, make it the active one and return its id; the other keys stay.
 
-    If the transaction fails, `on_rollback` restores the previous state.
+    If the transaction fails, the callback that is added to `on_rollback` restores the previous state.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -91,24 +92,24 @@ def make_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStac
 def _activated_until_error(home: Home, kid: str, content: bytes) -> Iterator[None]:
     """Write the key and activate it. If the block fails, delete it again, unless it is still the active key."""
     try:
-        replace_file(_file(home, kid), content)
-        with replaced_until_error(_active_key_file(home), kid.encode()):
+        replace_file(_key_file(home, kid), content)
+        with replace_restoring_on_error(_active_key_file(home), kid.encode()):
             yield
     except BaseException:
         with suppress(OSError):
             if not _active_key_file(home).exists() or _active_key_file(home).read_text(encoding="ascii") != kid:
-                _file(home, kid).unlink()
+                _key_file(home, kid).unlink()
         raise
 
 
 def create_first_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> None:
-    """Create a key if the home never had one."""
+    """Create a key and make it the active one, unless the home has an active key already."""
     if not _active_key_file(home).exists():
         make_signing_key(home, randomness, on_rollback)
 
 
 def ensure_signing_key(home: Home, randomness: RandomSource, on_rollback: ExitStack) -> str | None:
-    """Create a key if the active one is unusable. Return its id, or None if no key was needed."""
+    """Create a key if the active one is unusable or insecure. Return the new key's id, or None if none was created."""
     try:
         signing_key(home)
     except NotAuthenticated:
@@ -135,12 +136,12 @@ def _active_key_file(home: Home) -> Path:
     return home.keys / "signing"
 
 
-def _file(home: Home, kid: str) -> Path:
+def _key_file(home: Home, kid: str) -> Path:
     return home.keys / f"{kid}.pem"
 
 
-def _files(home: Home) -> list[Path]:
-    return [file for file in home.keys.glob("*.pem") if _KID.fullmatch(file.stem)]
+def _key_files(home: Home) -> list[Path]:
+    return [file for file in home.keys.glob("*.pem") if _KID_PATTERN.fullmatch(file.stem)]
 
 
 def _load(file: Path) -> "Ed25519PrivateKey":
@@ -151,9 +152,9 @@ def _load(file: Path) -> "Ed25519PrivateKey":
     try:
         key = load_pem_private_key(_read(file), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _invalid(file, "is damaged") from error
+        raise _key_invalid(file, "is damaged") from error
     if not isinstance(key, Ed25519PrivateKey) or thumbprint(key.public_key()) != file.stem:
-        raise _invalid(file, "contains another key than its name says")
+        raise _key_invalid(file, "contains another key than its name says")
     return key
 
 
@@ -162,7 +163,7 @@ def _read(file: Path) -> bytes:
         mode = file.stat().st_mode
         content = file.read_bytes() if stat.S_ISREG(mode) else b""  # reading a pipe would block
     except OSError as error:
-        raise _invalid(file, "is missing or cannot be read") from error
+        raise _key_invalid(file, "is missing or cannot be read") from error
     if mode & 0o077:
         raise NotAuthenticated(
             "insecure_file",
@@ -173,10 +174,10 @@ def _read(file: Path) -> bytes:
     return content
 
 
-def _invalid(path: Path, why: str) -> NotAuthenticated:
+def _key_invalid(path: Path, reason: str) -> NotAuthenticated:
     return NotAuthenticated(
         "key_invalid",
-        f"{path} {why}, so no token can be signed or verified.",
+        f"{path} {reason}, so no token can be signed or verified.",
         hint="Restore keys/ from a copy, or run `popug recover NAME` to start with a new key.",
         details={"path": str(path)},
     )

@@ -1,6 +1,6 @@
-"""Login throttling per username: after five failures each further one doubles the lockout.
+"""Login throttling per username: the sixth failed login locks the name for 1 s, and each further one doubles that.
 
-Names that do not exist are counted too, so that the answer does not reveal whether a user exists.
+Failures with names that no user has are counted too, so that the answer does not reveal whether a user exists.
 """
 
 import math
@@ -8,7 +8,7 @@ import math
 from sqlalchemy import text
 
 from popug_cli.bus.context import Context
-from popug_cli.identity.rules import expired_before, is_locked, is_username, lockout_after
+from popug_cli.identity.rules import forget_lockouts_before, is_locked, is_username, lockout_after
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.storage.engine import scalar
@@ -32,13 +32,13 @@ def check_not_locked(context: Context, username: str) -> None:
 
 
 def record_failure(context: Context, username: str) -> None:
-    """Count a failed login, set the lockout, and delete expired rows."""
+    """Count a failed login, set the lockout, and delete the rows of lockouts that ended long ago."""
     if not is_username(username):
         return
     connection = context.connection
     connection.execute(
         text("DELETE FROM identity_throttle WHERE locked_until < :before"),
-        {"before": expired_before(context.now)},
+        {"before": forget_lockouts_before(context.now)},
     )
     failures = connection.execute(
         text(

@@ -3,21 +3,21 @@
 from typing import TYPE_CHECKING
 
 from popug_cli.bus.context import Context, PasswordWork
-from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normal_password
+from popug_cli.identity.rules import MAX_PASSWORD_CHARACTERS, normalize_password
 from popug_cli.kernel.errors import Unavailable
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 SALT_BYTES = 16
-RESOURCE_ERRORS = (
+RESOURCE_ERROR_TEXTS = (
     "Memory allocation error",
     "Threading failure",
 )  # argon2's messages when the system refuses memory or threads
 
 
 def hash_password(password: str, context: Context) -> str:
-    """Return the hash of a password with its salt and parameters (PHC string).
+    """Return the hash of a password with its salt and parameters (PHC string); compute it unless it was prepared.
 
     Raise ``io_error`` if memory or threads are missing.
     """
@@ -28,21 +28,21 @@ def hash_password(password: str, context: Context) -> str:
     try:
         return _hasher(context).hash(_encoded(password), salt=context.randomness.bytes(SALT_BYTES))
     except HashingError as error:
-        if str(error) in RESOURCE_ERRORS:
+        if str(error) in RESOURCE_ERROR_TEXTS:
             raise _resource_error(error) from error
         raise
 
 
 def is_password(password: str, password_hash: str | None, context: Context) -> bool:
-    """Return whether the password matches the hash. Without a hash, do the same amount of work.
+    """Return whether the password matches the hash. Without a hash, hash the password, to take the same time.
 
     Raise ``io_error`` if memory or threads are missing.
     """
     from argon2.exceptions import InvalidHashError, VerificationError
 
-    work = context.password_work
-    if work.matches is not None and work.compared_hash == password_hash:
-        return work.matches
+    prepared = context.password_work
+    if prepared.matches is not None and prepared.compared_hash == password_hash:
+        return prepared.matches
     if password_hash is None:
         hash_password(password, context)
         return False
@@ -51,7 +51,7 @@ def is_password(password: str, password_hash: str | None, context: Context) -> b
     except InvalidHashError:
         return False
     except VerificationError as error:
-        if str(error) in RESOURCE_ERRORS:
+        if str(error) in RESOURCE_ERROR_TEXTS:
             raise _resource_error(error) from error
         return False
 
@@ -65,12 +65,12 @@ def _resource_error(error: Exception) -> Unavailable:
 
 
 def hash_ahead(password: str | None, context: Context) -> PasswordWork:
-    """Compute now what ``hash_password`` will return."""
+    """Hash the password of a message, if it has one; ``hash_password`` will return that hash."""
     return PasswordWork() if password is None else PasswordWork(new_hash=hash_password(password, context))
 
 
 def compare_ahead(password: str, password_hash: str | None, context: Context) -> PasswordWork:
-    """Compute now what ``is_password`` will return, unless the hash changes until then."""
+    """Compare the password with a hash; ``is_password`` will return that result, unless the user's hash has changed."""
     return PasswordWork(compared_hash=password_hash, matches=is_password(password, password_hash, context))
 
 
@@ -80,7 +80,8 @@ def needs_rehash(password_hash: str, context: Context) -> bool:
 
 
 def _encoded(password: str) -> bytes:
-    return normal_password(password[: MAX_PASSWORD_CHARACTERS + 1]).encode("utf-8", "surrogatepass")
+    """Return the normalized password as bytes; cut it if it is longer than any password may be."""
+    return normalize_password(password[: MAX_PASSWORD_CHARACTERS + 1]).encode("utf-8", "surrogatepass")
 
 
 def _hasher(context: Context) -> "PasswordHasher":

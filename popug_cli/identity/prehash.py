@@ -1,6 +1,7 @@
-"""Hash and compare passwords before the transaction, so that no thread waits for this while it holds the write lock.
+"""Hash and compare passwords before the transaction, because hashing is slow and a transaction holds the write lock.
 
-Each function reads a snapshot and returns the work that remains once the snapshot is closed.
+Each function is named like the handler in ``commands`` that it prepares; ``app/handlers.py`` finds it by that name. It
+reads a snapshot, and returns the function that does the slow work once the snapshot is closed.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ PreparedWork = Callable[[], PasswordWork]
 
 
 def log_in(message: LogIn, context: Context) -> PreparedWork:
-    """Compare the password with the stored hash. If the hash changes before the command, it compares again.
+    """Compare the password with the stored hash. If the hash changes before the command, that compares again.
 
     Raise ``too_many_attempts`` during a lockout.
     """

@@ -16,13 +16,13 @@ MAX_EMAIL_CHARACTERS = 254
 MAX_EMAIL_LOCAL_CHARACTERS = 64
 MIN_PASSWORD_CHARACTERS = 12
 MAX_PASSWORD_CHARACTERS = 1024
-MIN_NAME_CHARACTERS = 3
-MIN_DISTINCTIVE_NAME_LENGTH = 5
+MIN_FORBIDDEN_NAME_CHARACTERS = 3
+MIN_DISTINCTIVE_NAME_CHARACTERS = 5
 MAX_TOKEN_LIFETIME = timedelta(days=366)
-FREE_FAILURES = 5
+FAILURES_BEFORE_LOCKOUT = 5
 FIRST_LOCKOUT_SECONDS = 1
 MAX_LOCKOUT = timedelta(minutes=15)
-FORGET_FAILURES_AFTER = timedelta(days=1)
+FAILURE_RETENTION = timedelta(days=1)
 
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -31,7 +31,7 @@ _EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@({_LABEL}(?:\.{_LABEL})*)")
 
 
 def lower_username(name: str) -> str:
-    """Return a username in the form used for look-ups.
+    """Return a username in the form in which usernames are stored and looked up.
 
     Only ASCII names are lower-cased, because lower-casing can turn another character into an ASCII letter (U+212A).
     """
@@ -64,7 +64,7 @@ def parse_username(name: str) -> str:
 
 
 def parse_email(address: str) -> str:
-    """Return the address if it is a single one without a display name; raise ``invalid_email``."""
+    """Return the address if it is one bare ASCII address within the length limits; raise ``invalid_email``."""
     match = _EMAIL.fullmatch(address)
     if match is None or len(address) > MAX_EMAIL_CHARACTERS or len(match[1]) > MAX_EMAIL_LOCAL_CHARACTERS:
         raise InvalidInput(
@@ -77,7 +77,7 @@ def parse_email(address: str) -> str:
 
 
 def email_key(address: str) -> str:
-    """Return the key that makes an address unique."""
+    """Return the lower-cased address, which no two users share."""
     return address.lower()
 
 
@@ -94,20 +94,20 @@ def parse_role(role: str) -> Role:
         ) from None
 
 
-def normal_password(password: str) -> str:
-    """Return the password in Unicode NFKC, so that keyboards do not matter (NIST SP 800-63B)."""
+def normalize_password(password: str) -> str:
+    """Return the password in Unicode NFKC, so that the keyboard does not matter (NIST SP 800-63B)."""
     return unicodedata.normalize("NFKC", password)
 
 
 def check_password(password: str, username: str, email: str) -> None:
     """Raise ``password_too_weak`` if a new password is too short, too long, or contains its owner's name or address."""
-    lowered = normal_password(password).lower()
+    lowered = normalize_password(password).lower()
     if len(lowered) < MIN_PASSWORD_CHARACTERS:
-        raise _too_weak(f"The password has fewer than {MIN_PASSWORD_CHARACTERS} characters.")
+        raise _password_too_weak(f"The password has fewer than {MIN_PASSWORD_CHARACTERS} characters.")
     if len(password) > MAX_PASSWORD_CHARACTERS:
-        raise _too_weak(f"The password has more than {MAX_PASSWORD_CHARACTERS} characters.")
+        raise _password_too_weak(f"The password has more than {MAX_PASSWORD_CHARACTERS} characters.")
     if email_key(email) in lowered or _contains_owner(lowered, username):
-        raise _too_weak("The password contains the name or the address of its owner.")
+        raise _password_too_weak("The password contains the name or the address of its owner.")
 
 
 def _contains_owner(password: str, name: str) -> bool:
@@ -115,9 +115,9 @@ def _contains_owner(password: str, name: str) -> bool:
 
     A short name counts only as a whole word (``seven`` contains ``eve`` by chance), or if little else is left.
     """
-    if len(name) < MIN_NAME_CHARACTERS or name not in password:
+    if len(name) < MIN_FORBIDDEN_NAME_CHARACTERS or name not in password:
         return False
-    if len(name) >= MIN_DISTINCTIVE_NAME_LENGTH or len(password.replace(name, "")) < MIN_PASSWORD_CHARACTERS:
+    if len(name) >= MIN_DISTINCTIVE_NAME_CHARACTERS or len(password.replace(name, "")) < MIN_PASSWORD_CHARACTERS:
         return True
     letter = r"[^\W\d_]"
     return re.search(rf"(?<!{letter}){re.escape(name)}(?!{letter})", password) is not None
@@ -134,7 +134,7 @@ def check_new_user(username: str, email: str, role: str, password: str | None) -
         check_password(password, name, address)
 
 
-def _too_weak(sentence: str) -> InvalidInput:
+def _password_too_weak(sentence: str) -> InvalidInput:
     return InvalidInput(
         "password_too_weak",
         sentence,
@@ -155,21 +155,25 @@ def check_lifetime(ttl_seconds: int) -> timedelta:
 
 
 def lockout_after(failures: int) -> timedelta:
-    """Return the lockout after that many consecutive failed logins: none up to five, then 1 s, doubled each time."""
-    if failures <= FREE_FAILURES:
+    """Return the lockout after that many consecutive failed logins: none up to five, then 1 s.
+
+    Each further failure doubles it, up to ``MAX_LOCKOUT``.
+    """
+    if failures <= FAILURES_BEFORE_LOCKOUT:
         return timedelta(0)
-    longest = int(MAX_LOCKOUT.total_seconds())
-    return compute_backoff(failures - FREE_FAILURES, first_seconds=FIRST_LOCKOUT_SECONDS, max_seconds=longest)
+    max_seconds = int(MAX_LOCKOUT.total_seconds())
+    counted = failures - FAILURES_BEFORE_LOCKOUT
+    return compute_backoff(counted, first_seconds=FIRST_LOCKOUT_SECONDS, max_seconds=max_seconds)
 
 
 def is_locked(locked_until: datetime, now: datetime) -> bool:
-    """Return whether a lockout is in force. One longer than the maximum was set before the clock was set back."""
+    """Return whether a lockout is in force. A longer one than ``MAX_LOCKOUT`` is not: the clock was set back."""
     return now < locked_until <= now + MAX_LOCKOUT
 
 
-def expired_before(now: datetime) -> str:
-    """Return the timestamp before which an ended lockout is forgotten."""
-    return to_rfc3339(now - FORGET_FAILURES_AFTER)
+def forget_lockouts_before(now: datetime) -> str:
+    """Return the timestamp: a lockout that ended before it is forgotten, with its failures."""
+    return to_rfc3339(now - FAILURE_RETENTION)
 
 
 def name_roles(roles: Iterable[Role]) -> str:

@@ -1,11 +1,11 @@
-"""Identity's data for shell completion, read over a plain read-only connection."""
+"""Identity's data for shell completion, read over a plain connection of the caller, without SQLAlchemy."""
 
 import sqlite3
 from typing import NamedTuple
 
 from popug_cli.kernel.jwt_payload import read_unverified_claim
 
-MAX_PEOPLE = 200
+MAX_USERS = 200
 
 
 class Viewer(NamedTuple):
@@ -15,23 +15,24 @@ class Viewer(NamedTuple):
     role: str
 
 
-def viewer_of(database: sqlite3.Connection, token: str, now: str) -> Viewer | None:
-    """Return the owner of a token that has no scope and is valid at `now` (a timestamp), or None.
+def find_viewer(database: sqlite3.Connection, token: str, now: str) -> Viewer | None:
+    """Return the owner of a stored token, or None.
 
+    None if the token is revoked, has a scope or has expired at `now` (a timestamp), or if its owner is not active.
     The signature is not verified.
     """
     row = database.execute(
-        "SELECT u.user_id, u.role FROM identity_tokens t JOIN identity_users u ON u.user_id = t.user_id"
-        " WHERE t.token_id = ? AND t.revoked_at IS NULL AND t.expires_at > ? AND t.scope IS NULL AND u.active = 1",
+        "SELECT user_id, role FROM identity_tokens JOIN identity_users USING (user_id)"
+        " WHERE token_id = ? AND revoked_at IS NULL AND expires_at > ? AND scope IS NULL AND active = 1",
         (read_unverified_claim(token, "jti"), now),
     ).fetchone()
     return Viewer(*row) if row else None
 
 
-def all_users(database: sqlite3.Connection, start: str) -> list[tuple[str, str]]:
-    """Return the usernames that begin with `start`, each with its role; at most ``MAX_PEOPLE``."""
+def users_with_prefix(database: sqlite3.Connection, prefix: str) -> list[tuple[str, str]]:
+    """Return the first ``MAX_USERS`` usernames that begin with `prefix`, each with its role, in alphabetical order."""
     rows = database.execute(
         "SELECT username, role FROM identity_users WHERE substr(username, 1, length(?)) = ? ORDER BY username LIMIT ?",
-        (start, start, MAX_PEOPLE),
+        (prefix, prefix, MAX_USERS),
     )
     return list(rows)

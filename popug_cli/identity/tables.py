@@ -5,7 +5,7 @@ from sqlmodel import Field, SQLModel
 
 
 class UserRow(SQLModel, table=True):
-    """A user. Rows are never deleted, so a username stays unique. Without a hash the user has no password yet."""
+    """A user. Rows are never deleted, so a username is never reused. Without a hash the user has no password."""
 
     __tablename__ = "identity_users"
     __table_args__ = (

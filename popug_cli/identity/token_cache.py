@@ -1,6 +1,7 @@
 """Cache of verified tokens: a process that serves many requests verifies each signature once.
 
-Each request still checks the expiry and the key's file here, and the stored tokens in `authorization`.
+Each request still checks here that the token has not expired and that its key's file has not changed;
+``authorization`` checks the stored token.
 """
 
 from functools import partial
@@ -29,7 +30,10 @@ class VerifiedTokenCache:
         self._verified: dict[str, VerifiedToken] = {}
 
     def authenticate(self, token: str, runtime: Runtime) -> Principal:
-        """Return the owner of a token; raise errors of exit 4."""
+        """Return the owner of a token; verify it unless that was done already.
+
+        Raise the errors of ``authorization.authenticate``.
+        """
         verified = self._verified.get(token)
         now = runtime.clock.now()
         if (

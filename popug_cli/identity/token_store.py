@@ -31,17 +31,17 @@ class StoredToken(msgspec.Struct, frozen=True):
 
 
 def issue(context: Context, user: User, kind: str, lifetime: timedelta, scope: str | None = None) -> IssuedToken:
-    """Sign and store a token, valid from now; `lifetime` is cut to whole seconds.
+    """Sign and store a token, valid from now, and publish ``token_issued``; `lifetime` is cut to whole seconds.
 
     Raise ``key_invalid`` or ``insecure_file``.
     """
     key = keys.signing_key(context.home)
-    issued = int(context.now.timestamp())
+    issued_at_seconds = int(context.now.timestamp())
     claims = tokens.Claims(
         iss=tokens.issuer_of(context.home_id),
         aud=tokens.AUDIENCE,
-        iat=issued,
-        exp=issued + int(lifetime.total_seconds()),
+        iat=issued_at_seconds,
+        exp=issued_at_seconds + int(lifetime.total_seconds()),
         sub=user.user_id,
         jti=context.events.new_id(),
         username=user.username,
@@ -64,7 +64,7 @@ def find(context: Context, token_id: str) -> StoredToken | None:
 
 
 def record_use(context: Context, token: StoredToken) -> None:
-    """Record the use of a machine token, if the transaction may write."""
+    """Record when a machine token was last used, if the transaction may write."""
     if token.kind == MACHINE and may_write(context.connection):
         context.connection.execute(
             text("UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id"),
@@ -77,12 +77,12 @@ def revoke(context: Context, token_id: str, reason: str) -> None:
     _revoke(context, "token_id = :token_id", {"token_id": token_id}, reason)
 
 
-def revoke_all(context: Context, user: User, reason: str) -> None:
+def revoke_user_tokens(context: Context, user: User, reason: str) -> None:
     """Revoke all tokens of a user."""
     _revoke(context, "user_id = :user_id", {"user_id": user.user_id}, reason)
 
 
-def revoke_sessions(context: Context, user: User, reason: str) -> None:
+def revoke_user_sessions(context: Context, user: User, reason: str) -> None:
     """Revoke the sessions of a user, but not the machine tokens."""
     _revoke(context, "user_id = :user_id AND kind = 'session'", {"user_id": user.user_id}, reason)
 
@@ -92,11 +92,11 @@ def revoke_all_tokens(context: Context, reason: str) -> None:
     _revoke(context, "TRUE", {}, reason)
 
 
-def _revoke(context: Context, which: str, parameters: dict[str, str], reason: str) -> None:
+def _revoke(context: Context, condition: str, parameters: dict[str, str], reason: str) -> None:
     """Revoke the matching tokens; publish an event for each that had not expired."""
     rows = context.connection.execute(
         text(
-            f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {which}"
+            f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {condition}"
             " RETURNING token_id, user_id, expires_at"
         ),
         {"now": to_rfc3339(context.now)} | parameters,

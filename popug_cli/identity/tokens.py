@@ -1,7 +1,7 @@
 """JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): sign and verify.
 
-Verification needs public keys only. PyJWT checks the signature. This module checks the required claims, types, size,
-lifetime and expiry (by the program's clock).
+Verification needs public keys only. PyJWT checks the signature. This module checks the rest: size, algorithm, claims
+and their types, issuer and audience, lifetime, and expiry (by the program's clock).
 """
 
 from collections.abc import Callable
@@ -54,10 +54,10 @@ def sign(claims: Claims, key: SigningKey) -> str:
 
 
 def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
-    """Return the claims of a valid token; raise ``token_invalid`` or ``token_expired``."""
+    """Return the claims of a valid token; raise ``token_invalid``, ``token_expired`` or an error of `find_key`."""
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise invalid("it is too long")
-    claims = _typed(_decode(token, _key_of(token, find_key)))
+    claims = _parse_claims(_decode(token, _verification_key(token, find_key)))
     if claims.iss != issuer or claims.aud != AUDIENCE:
         raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
@@ -85,12 +85,12 @@ def expired() -> NotAuthenticated:
     return NotAuthenticated("token_expired", "The login has expired.", hint="Run `popug login NAME`.")
 
 
-def invalid(why: str) -> NotAuthenticated:
-    """Return the error for a token that is not valid, for the reason `why`."""
-    return NotAuthenticated("token_invalid", f"The token is not valid: {why}.", hint="Run `popug login NAME`.")
+def invalid(reason: str) -> NotAuthenticated:
+    """Return the error for a token that is not valid, for the reason `reason`."""
+    return NotAuthenticated("token_invalid", f"The token is not valid: {reason}.", hint="Run `popug login NAME`.")
 
 
-def _key_of(token: str, find_key: FindKey) -> "Ed25519PublicKey":
+def _verification_key(token: str, find_key: FindKey) -> "Ed25519PublicKey":
     import jwt
 
     try:
@@ -117,7 +117,7 @@ def _decode(token: str, key: "Ed25519PublicKey") -> Any:
         raise invalid("its signature is wrong") from None
 
 
-def _typed(payload: Any) -> Claims:
+def _parse_claims(payload: Any) -> Claims:
     try:
         return msgspec.convert(payload, Claims)
     except msgspec.ValidationError:

@@ -14,12 +14,12 @@ from popug_cli.messages.identity import NewPerson, User, UserRegistered
 from popug_cli.storage.engine import insert_many, scalar, select_in
 
 _COLUMNS = ("user_id", "username", "email", "role", "active")
-_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
+_SELECT_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
 
 
 def all_users(context: Context) -> list[User]:
     """Return all users, by username."""
-    rows = context.connection.execute(text(f"{_USERS} ORDER BY username")).mappings()
+    rows = context.connection.execute(text(f"{_SELECT_USERS} ORDER BY username")).mappings()
     return [_user(row) for row in rows]
 
 
@@ -28,7 +28,7 @@ def find(context: Context, username: str) -> User | None:
     if not username.isascii():
         return None
     result = context.connection.execute(
-        text(f"{_USERS} WHERE username = :username"), {"username": lower_username(username)}
+        text(f"{_SELECT_USERS} WHERE username = :username"), {"username": lower_username(username)}
     )
     row = result.mappings().first()
     return None if row is None else _user(row)
@@ -53,7 +53,7 @@ def has_users(context: Context) -> bool:
 
 
 def is_last_admin(context: Context, user: User) -> bool:
-    """Return whether no other user is an active admin."""
+    """Return whether no user but `user` is an active admin."""
     others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
     return not scalar(context.connection, others, user_id=user.user_id)
 
@@ -71,7 +71,7 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
         context.connection,
         "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
         " VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
-        [_row(user, password_hash, to_rfc3339(context.now)) for user in users],
+        [_values(user, password_hash, to_rfc3339(context.now)) for user in users],
     )
     for user in users:
         context.events.publish(
@@ -130,16 +130,16 @@ def check_email_free(email: str, taken: Iterable[User]) -> None:
 def with_name_or_email(context: Context, username: str, email: str) -> list[User]:
     """Return the users that have the username or the address."""
     rows = context.connection.execute(
-        text(f"{_USERS} WHERE username = :username OR email_key = :email_key"),
+        text(f"{_SELECT_USERS} WHERE username = :username OR email_key = :email_key"),
         {"username": username, "email_key": email_key(email)},
     )
     return [_user(row) for row in rows.mappings()]
 
 
 def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
-    """Return the users that already have one of the new people's names or addresses.
+    """Return the users that already have a new person's username, and those that have a new person's address.
 
-    The first dict is keyed by username, the second by address key.
+    The first dict is keyed by username, the second by ``email_key``.
     """
     names = [lower_username(person.username) for person in new_people if person.username.isascii()]
     keys = [email_key(person.email) for person in new_people if person.email.isascii()]
@@ -150,7 +150,7 @@ def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dic
 
 
 def _select_where(context: Context, column: str, values: Sequence[str]) -> Iterator[User]:
-    rows = select_in(context.connection, f"{_USERS} WHERE {column} IN", values)
+    rows = select_in(context.connection, f"{_SELECT_USERS} WHERE {column} IN", values)
     return (_user(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
 
 
@@ -158,6 +158,6 @@ def _user(row: RowMapping | dict[str, Any]) -> User:
     return msgspec.convert(dict(row), User, strict=False)
 
 
-def _row(user: User, password_hash: str | None, now: str) -> tuple[str | None, ...]:
+def _values(user: User, password_hash: str | None, registered_at: str) -> tuple[str | None, ...]:
     key = email_key(user.email)
-    return (user.user_id, user.username, user.email, key, user.role.value, password_hash, now)
+    return (user.user_id, user.username, user.email, key, user.role.value, password_hash, registered_at)

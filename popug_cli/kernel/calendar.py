@@ -29,7 +29,7 @@ class Calendar:
     def first_instant_of(self, day: date, at: time) -> datetime:
         """Return the first instant, in UTC, at which the company's clocks show ``at`` on ``day``.
 
-        If they skip that time (DST), return the instant at which they would have shown it.
+        If they skip that time (DST), return the instant at which they would have shown it without the skip.
         """
         return datetime.combine(day, at, self._zone).astimezone(UTC)
 
@@ -57,7 +57,7 @@ class Calendar:
 
 
 def load_zone(name: str) -> ZoneInfo:
-    """Return the IANA zone of that name; raise ``invalid_time_zone`` for any other name."""
+    """Return the IANA zone of that name; raise ``invalid_time_zone`` for other names, such as ``localtime``."""
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -73,7 +73,7 @@ def load_zone(name: str) -> ZoneInfo:
 
 
 def _suggest_zones(name: str) -> str:
-    """Return a sentence, followed by a space, with the zones whose name ends in ``name``, or an empty text.
+    """Return a sentence, followed by a space, with up to three zones whose last part is ``name``, or an empty text.
 
     Case does not matter.
     """

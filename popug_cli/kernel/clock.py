@@ -1,4 +1,4 @@
-"""The clock as a port, and the one text format of instants in database and events."""
+"""The clock as a port, and the text format of instants in the database and in events."""
 
 from datetime import UTC, datetime
 from typing import Protocol
@@ -8,7 +8,7 @@ class Clock(Protocol):
     """The source of the current time."""
 
     def now(self) -> datetime:
-        """Return the current instant, aware and in UTC."""
+        """Return the current instant, timezone-aware and in UTC."""
         ...
 
 
@@ -16,17 +16,22 @@ class SystemClock:
     """The clock of the machine."""
 
     def now(self) -> datetime:
-        """Return the current instant, aware and in UTC."""
+        """Return the current instant, timezone-aware and in UTC."""
         return datetime.now(UTC)
 
 
 def to_rfc3339(instant: datetime) -> str:
-    """Return an instant as RFC 3339 in UTC with microseconds, so that texts sort like instants."""
+    """Return a timezone-aware instant as RFC 3339 in UTC with microseconds, so that texts sort like instants."""
     return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def from_rfc3339(text: str) -> datetime:
-    """Return the instant that ``to_rfc3339`` formatted; raise ``ValueError`` for an invalid text."""
+    """Return the instant of an ISO 8601 text, timezone-aware and in UTC.
+
+    The texts of ``to_rfc3339`` are stored; other ISO 8601 texts are accepted as well, as ``datetime.fromisoformat``
+    reads them. A text without an offset is taken as the machine's local time. Raise ``ValueError`` for any other text,
+    and for an instant that is in UTC before year 1 or after year 9999.
+    """
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except OverflowError as error:

@@ -36,9 +36,11 @@ def disk_full(path: Path) -> Unavailable:
     )
 
 
-def io_error(where: str, why: str) -> Unavailable:
-    """Return the error for a failing disk."""
-    return Unavailable("io_error", f"Reading or writing {where} failed: {why}.", hint="Check the disk, then try again.")
+def io_error(path: str, reason: str) -> Unavailable:
+    """Return the error for a failed read or write of a path."""
+    return Unavailable(
+        "io_error", f"Reading or writing {path} failed: {reason}.", hint="Check the disk, then try again."
+    )
 
 
 def write_error(file: Path, error: OSError) -> Unavailable:
@@ -46,43 +48,46 @@ def write_error(file: Path, error: OSError) -> Unavailable:
     return disk_full(file) if error.errno in NO_SPACE else io_error(str(file), str(error.strerror))
 
 
-def in_doubt(fault: PopugError) -> Unavailable:
-    """Return the error for an operation that failed but may have taken effect."""
-    sentence = f"{fault.message} It may have taken effect all the same."
+def in_doubt(error: PopugError) -> Unavailable:
+    """Return the error ``in_doubt`` for an operation that failed with ``error`` but may have taken effect."""
+    sentence = f"{error.message} It may have taken effect all the same."
     return Unavailable("in_doubt", sentence, hint="Look with another command before you repeat it.")
 
 
-def from_os_error(error: OSError, where: str) -> PopugError | None:
+def from_os_error(error: OSError, path: str) -> PopugError | None:
     """Return the environment error for an operating system error at a path, or None if it is not one."""
     if error.errno in NO_SPACE:
-        return disk_full(Path(where))
+        return disk_full(Path(path))
     if error.errno in DISK_FAILURE:
-        return io_error(where, error.strerror or str(error))
+        return io_error(path, error.strerror or str(error))
     if error.errno in OUT_OF_RESOURCES:
         sentence = f"The operating system refused popug a resource: {error.strerror}."
         return Unavailable("io_error", sentence, hint="Raise the limit (`ulimit -a`), or end other programs.")
-    return _unusable_path(error, where)
+    return _unusable_path(error, path)
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
-    """Return the error for a requested file or directory that cannot be written: disk fault or invalid input."""
-    fault = from_os_error(error, str(path)) if isinstance(error, OSError) else None
-    if fault is not None and fault.code in {"disk_full", "io_error"}:
-        return fault
+    """Return the error for a file or directory of the user's choice that cannot be written.
+
+    It is ``disk_full``, ``io_error``, or ``unwritable_file`` for a wrong choice.
+    """
+    translated = from_os_error(error, str(path)) if isinstance(error, OSError) else None
+    if translated is not None and translated.code in {"disk_full", "io_error"}:
+        return translated
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "Name a file in a directory that you may write to."
     return InvalidInput("unwritable_file", f"{path} cannot be written: {reason}.", hint=hint)
 
 
-def _unusable_path(error: OSError, where: str) -> PopugError | None:
-    """Return the error for a path that cannot be used in the intended role, or None."""
-    elsewhere = "Choose another with --home."
+def _unusable_path(error: OSError, path: str) -> PopugError | None:
+    """Return ``read_only`` for a path that is missing, not permitted or of the wrong kind; None for other errors."""
+    hint = "Choose another with --home."
     if error.errno in NOT_PERMITTED:
-        what = "written" if error.errno == errno.EROFS or os.access(where, os.R_OK) else "read or written"
-        return Unavailable("read_only", f"{where} may not be {what}.", hint="Check its owner and permissions.")
+        access = "written" if error.errno == errno.EROFS or os.access(path, os.R_OK) else "read or written"
+        return Unavailable("read_only", f"{path} may not be {access}.", hint="Check its owner and permissions.")
     if error.errno in NOT_FOUND:
-        return Unavailable("read_only", f"{where} does not exist, and popug cannot create it.", hint=elsewhere)
+        return Unavailable("read_only", f"{path} does not exist, and popug cannot create it.", hint=hint)
     if error.errno in UNUSABLE_PATH:
-        sentence = f"{where} is {'a directory' if error.errno == errno.EISDIR else 'not a usable directory'}."
-        return Unavailable("read_only", sentence, hint=elsewhere)
+        sentence = f"{path} is {'a directory' if error.errno == errno.EISDIR else 'not a usable directory'}."
+        return Unavailable("read_only", sentence, hint=hint)
     return None

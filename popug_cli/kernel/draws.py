@@ -1,8 +1,11 @@
-"""Draws: published pure functions of a recorded seed, so that anyone can check them.
+"""Draws: pure functions of a recorded seed, published so that anyone can repeat them.
 
-``sha256-v1`` is the SHA-256 of ``seed:task_id``, in UTF-8; for a price, of ``seed:task_id:fee`` and
-``seed:task_id:reward``. The hash is read as a big-endian number, modulo the number of possibilities. With 256 bits and
-at most 2^32 possibilities, the deviation from uniform is below 2^-224.
+``tasks/rules.py`` draws assignees and ``billing/rules.py`` prices; ``audit/draw_checks.py`` repeats every draw, and
+``popug tasks verify`` those of a shuffle.
+
+For an assignee, ``sha256-v1`` is the SHA-256 of ``seed:task_id``, in UTF-8; for a price, one of
+``seed:task_id:fee`` and one of ``seed:task_id:reward``. The hash is read as a big-endian number, modulo the number of
+possibilities. With 256 bits and at most 2^32 possibilities, the deviation from uniform is below 2^-224.
 """
 
 from hashlib import sha256

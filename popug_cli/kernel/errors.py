@@ -1,4 +1,4 @@
-"""The tree of errors: raised in the core; one place of each interface turns them into sentences and exit codes."""
+"""The tree of errors. The core raises them; one place of each interface turns them into sentences and exit codes."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -46,13 +46,13 @@ class NotAuthenticated(PopugError):
 
 
 class NotAllowed(PopugError):
-    """The sender is not allowed to do this."""
+    """The user is not allowed to do what was asked."""
 
     exit_status = 5
 
 
 class Conflict(PopugError):
-    """The current state does not allow it."""
+    """The current state of the company does not allow what was asked."""
 
     exit_status = 6
 
@@ -64,6 +64,6 @@ class IntegrityViolation(PopugError):
 
 
 class Unavailable(PopugError):
-    """Not possible now; nothing was changed, unless the code is ``in_doubt``."""
+    """Not possible now. Nothing was changed, unless the code is ``in_doubt``: then it may have been."""
 
     exit_status = 8

@@ -65,7 +65,7 @@ class Home(msgspec.Struct, frozen=True):
         return runtime_directory() / f"popug-{sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]}.sock"
 
     def make(self) -> None:
-        """Create the missing directories, accessible to their owner only; restrict an empty home in the same way."""
+        """Create the missing directories, accessible to their owner only; an existing empty home is restricted too."""
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.chmod(OWNER_ONLY_DIRECTORY)
         for directory in (self.root, self.keys, self.maildir, self.backups):
@@ -98,10 +98,10 @@ def socket_url(path: Path) -> str:
 
 
 @contextmanager
-def replaced_until_error(path: Path, content: bytes) -> Iterator[None]:
-    """Write a file like ``replace_file``; if the block raises, restore the old content, even on a full disk.
+def replace_restoring_on_error(path: Path, content: bytes) -> Iterator[None]:
+    """Replace a file like ``replace_file``; if that or the block raises, restore the old file, even on a full disk.
 
-    Raise ``in_doubt`` if it cannot be restored.
+    A file that did not exist is removed. Raise ``in_doubt`` if the old state cannot be restored.
     """
     backup = path.with_name(f".{path.name}.{os.getpid()}.before")
     with suppress(FileNotFoundError):

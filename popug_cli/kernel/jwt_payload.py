@@ -1,7 +1,7 @@
-"""Read what a JWT says without verifying its signature (RFC 7519), where nothing is decided by it alone.
+"""Read a claim of a JWT (RFC 7519) without verifying its signature, where no access depends on it.
 
-Shell completion looks the token up in the database afterwards. The position that a user has seen last is a convenience.
-Everything else verifies: ``identity/tokens.py``.
+``identity/shell_completion.py`` looks the token up in the database afterwards. ``cli/state/last_seen.py`` only
+remembers what a user has seen. ``identity/tokens.py`` verifies tokens for everything else.
 """
 
 import json

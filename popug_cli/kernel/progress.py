@@ -1,4 +1,4 @@
-"""Progress of long work as a port: the core reports it, an interface may show it."""
+"""Progress of long operations as a port: the core reports it, an interface may show it."""
 
 from typing import Protocol
 
@@ -7,7 +7,7 @@ class Progress(Protocol):
     """A receiver of progress reports."""
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Report that ``done`` of ``total`` units of the work called ``label`` are done."""
+        """Report that ``done`` of ``total`` units are done; ``label`` names the operation for people."""
         ...
 
 

@@ -4,11 +4,11 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain, repeat
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class RandomSource(Protocol):
-    """The only source of randomness."""
+    """A source of random bytes; the core uses no other."""
 
     def bytes(self, count: int) -> bytes:
         """Return ``count`` unpredictable bytes."""
@@ -24,13 +24,34 @@ class SystemRandomSource:
 
 
 SEED_BYTES = 16
-LOW_END = 2**48
-STEPS_AT_ONCE = 64
+LOW_BITS_END = 2**48  # one more than the largest value of the low 48 bits of a UUID
+STEPS_PER_READ = 64
 
 
-def new_seed(randomness: RandomSource) -> str:
-    """Return a new seed for a draw: 128 bits in hexadecimal."""
-    return randomness.bytes(SEED_BYTES).hex()
+DrawPurpose = Literal["price", "new_tasks", "shuffle", "reassignment"]
+
+
+class Draws(Protocol):
+    """The only source of seeds; a simulation derives each seed from the purpose and the subject of its draw."""
+
+    def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
+        """Return the seed of a draw: ``SEED_BYTES`` bytes in hexadecimal.
+
+        ``subject`` is the task id of a price, the first number of new tasks, the id of a shuffle, or the id of the
+        event that caused a reassignment.
+        """
+        ...
+
+
+class RandomDraws:
+    """Seeds of random bytes, whatever the draw is for."""
+
+    def __init__(self, randomness: RandomSource) -> None:
+        self._randomness = randomness
+
+    def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
+        """Return ``SEED_BYTES`` random bytes in hexadecimal."""
+        return self._randomness.bytes(SEED_BYTES).hex()
 
 
 def random_unit(randomness: RandomSource) -> float:
@@ -48,12 +69,12 @@ def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
 
     The first has 74 random bits; each next one is higher by a random step, so that an index grows at its end only.
     """
-    time = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
-    high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_END)
-    steps = chain.from_iterable(reversed(randomness.bytes(STEPS_AT_ONCE)) for _ in repeat(None))
+    timestamp = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
+    high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_BITS_END)
+    steps = chain.from_iterable(reversed(randomness.bytes(STEPS_PER_READ)) for _ in repeat(None))
     while True:
-        front = f"{time[:8]}-{time[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
-        while low < LOW_END:
-            yield front + hex(LOW_END | low)[3:]
+        prefix = f"{timestamp[:8]}-{timestamp[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
+        while low < LOW_BITS_END:
+            yield prefix + hex(LOW_BITS_END | low)[3:]
             low += 1 + next(steps)
-        high, low = high + 1, low - LOW_END
+        high, low = high + 1, low - LOW_BITS_END

@@ -17,7 +17,10 @@ from popug_cli.platform.files import OWNER_ONLY_FILE
 
 @contextmanager
 def opened(home: Home) -> Iterator[int]:
-    """Yield a descriptor of the lock's file, and release the lock with it; raise ``read_only`` if it is not a file."""
+    """Yield a descriptor of the lock's file; close it at the end, which releases the lock.
+
+    Raise ``read_only`` if the path is not a regular file, or ``OSError``.
+    """
     descriptor = os.open(home.serve_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY_FILE)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -28,7 +31,7 @@ def opened(home: Home) -> Iterator[int]:
 
 
 def take(descriptor: int, mode: int) -> bool:
-    """Try to take the lock, ``LOCK_EX`` or ``LOCK_SH``, without waiting; return whether it is held now."""
+    """Try to take the lock without waiting; return whether it was taken. ``mode`` is ``LOCK_EX`` or ``LOCK_SH``."""
     try:
         fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -37,9 +40,9 @@ def take(descriptor: int, mode: int) -> bool:
 
 
 def server_of(descriptor: int) -> int | None:
-    """Return the process id that the server which holds the lock has written into its file, or None."""
-    written = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-    return int(written) if written.isdecimal() else None
+    """Return the process id of the server that holds the lock, as it wrote it into the file, or None."""
+    content = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+    return int(content) if content.isdecimal() else None
 
 
 @contextmanager

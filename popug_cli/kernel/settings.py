@@ -28,40 +28,41 @@ class Setting:
         return "POPUG_" + self.key.replace(".", "_").upper()
 
     def parse(self, raw: object) -> Value:
-        """Return the value in the setting's type; raise ``invalid_setting``."""
+        """Return ``raw``, a TOML value or a text, as a value of the setting's type; raise ``invalid_setting``."""
         value = _typed(raw, self.default)
         if value is None or (self.choices and value not in self.choices):
-            raise self._refuse(raw)
+            raise self._invalid_value(raw)
         if isinstance(value, int) and not isinstance(value, bool) and not self.minimum <= value <= self.maximum:
-            raise self._refuse(raw)
+            raise self._invalid_value(raw)
         if isinstance(value, str) and any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
-            raise self._refuse(raw)
+            raise self._invalid_value(raw)
         return value
 
-    def _refuse(self, raw: object) -> InvalidInput:
-        whole = f"a whole number from {self.minimum} to {self.maximum}"
-        kinds = {bool: "true or false", int: whole, str: "one line"}
-        wanted = "one of " + ", ".join(self.choices) if self.choices else kinds[type(self.default)]
+    def _invalid_value(self, raw: object) -> InvalidInput:
+        whole_number = f"a whole number from {self.minimum} to {self.maximum}"
+        descriptions = {bool: "true or false", int: whole_number, str: "one line"}
+        expected = "one of " + ", ".join(self.choices) if self.choices else descriptions[type(self.default)]
         return InvalidInput(
             "invalid_setting",
-            f"{raw!r} is not a valid value for {self.key}: it must be {wanted}.",
+            f"{raw!r} is not a valid value for {self.key}: it must be {expected}.",
             hint=f"{did_you_mean(str(raw), self.choices)}Run `popug config show` for all settings with their values.",
             details={"key": self.key},
         )
 
 
 def _typed(raw: object, default: Value) -> Value | None:
+    """Return ``raw`` in the type of ``default``, or None if it does not fit."""
     if isinstance(default, bool):
-        words: dict[object, bool] = {"true": True, "false": False, True: True, False: False}
+        flags: dict[object, bool] = {"true": True, "false": False, True: True, False: False}
         key = raw.lower() if isinstance(raw, str) else raw
-        return words.get(key) if isinstance(raw, str | bool) else None
+        return flags.get(key) if isinstance(raw, str | bool) else None
     if isinstance(default, int):
         text = str(raw) if isinstance(raw, str | int) and not isinstance(raw, bool) else ""
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 12 else None
     return raw if isinstance(raw, str) else None
 
 
-MAX_STEP_SECONDS = 600
+MAX_SMTP_TIMEOUT_SECONDS = 600
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -79,7 +80,7 @@ SETTINGS = {
             30,
             "the longest that one step of SMTP may take",
             minimum=1,
-            maximum=MAX_STEP_SECONDS,
+            maximum=MAX_SMTP_TIMEOUT_SECONDS,
         ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
@@ -126,7 +127,7 @@ class Settings:
 def load_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Return the defaults, overridden by the file, overridden by the environment.
 
-    Raise ``unknown_setting`` or ``invalid_setting``.
+    Raise ``unknown_setting`` for a key in the file, and ``invalid_setting`` for a value or for a file that is not TOML.
     """
     values: dict[str, Value] = {key: setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, "default")

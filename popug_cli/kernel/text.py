@@ -1,4 +1,4 @@
-"""Text from people: hidden characters are escaped before it is shown."""
+"""Text from people: validate it, escape its hidden characters before it is shown, and suggest corrections."""
 
 import re
 import unicodedata
@@ -15,7 +15,10 @@ _PLAIN = re.compile(r"[\x20-\x7e]*\Z")
 
 
 def is_hidden(character: str) -> bool:
-    """Return whether a terminal would act on the character, or show nothing for it."""
+    """Return whether a terminal would act on the character, or show nothing for it.
+
+    These are control, format (bidi), surrogate, private, unassigned and line-separator characters, and blank letters.
+    """
     return unicodedata.category(character) in HIDDEN_CATEGORIES or character in BLANK_LETTERS
 
 
@@ -40,7 +43,7 @@ def validate_reason(reason: str, *, hint: str, allow_hidden: bool = False) -> st
 
 
 def escape_hidden(text: str, *, keep: str = "") -> str:
-    """Return the text with control, format, bidi, surrogate, private and unassigned characters escaped."""
+    """Return the text with its hidden characters escaped, except those in ``keep``; see ``is_hidden``."""
     if _PLAIN.match(text):
         return text
     return "".join(c if c in keep or not is_hidden(c) else _escape(c) for c in text)

@@ -62,7 +62,7 @@ def send_batch(
     runtime: Runtime, principal: Principal, transport: MailTransport, batch: list[ClaimedMail], run: DeliveryRun
 ) -> None:
     """Send until the lease or the connection ends. In any case, release the mails that were not tried."""
-    runtime = runtime.patient()  # accepted mails must be marked, even if the process is asked to stop
+    runtime = runtime.ignoring_stop_requests()  # accepted mails must be marked, even if the process is asked to stop
     with runtime.statement_writer() as write_statement, ThreadPoolExecutor(1, "popug-mail-marker") as marker:
         delivery = DeliveryBatch(runtime, transport, run, write_statement, deque(batch), marker)
         try:

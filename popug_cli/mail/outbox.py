@@ -15,7 +15,7 @@ from sqlalchemy import text
 from popug_cli.bus.context import Context, WriteStatement
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
-from popug_cli.kernel.settings import MAX_STEP_SECONDS
+from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
 from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 from popug_cli.storage.engine import execute, insert_many, raw_connection, scalar
@@ -112,7 +112,7 @@ def _limits(context: Context, *, include_not_due: bool) -> dict[str, Any]:
         "include_not_due": include_not_due,
         "now": to_rfc3339(context.now),
         "beyond_waits": to_rfc3339(context.now + timedelta(seconds=MAX_WAIT_SECONDS)),
-        "beyond_leases": to_rfc3339(context.now + lease_duration(MAX_STEP_SECONDS)),
+        "beyond_leases": to_rfc3339(context.now + lease_duration(MAX_SMTP_TIMEOUT_SECONDS)),
     }
 
 

@@ -1,1 +1,6 @@
-"""Details of the operating system: signals, disks, files and POSIX errors. It imports nothing of popug."""
+"""Details of the operating system. This package imports nothing of popug.
+
+``files.py`` writes files that survive a power cut, ``swap_dirs.py`` replaces a home by a restored one, and
+``file_id.py`` notices that an open file was replaced. ``posix_errors.py`` sorts errno values; ``kernel/disk_errors.py``
+turns them into ``PopugError``. ``signals.py`` lets SIGTERM and SIGHUP clean up; ``__main__.py`` uses it.
+"""

@@ -1,7 +1,7 @@
 """Identity and fingerprint of a file: whether a path still names the file that was opened, and whether it changed.
 
 A restore exchanges the directory of a company while other processes have its files open; an operator may also copy a
-database back under a running server. Without this check a process writes to files that no longer have a name. It was
+database back under a running server. Without this check a process writes to files that no longer have a name. That was
 observed on a served home: a close was acknowledged and mailed, and then lost. See
 ``decisions/0013-a-backup-is-a-verified-zip-a-restore-swaps-two-directories.md`` and
 ``decisions/0034-os-errors-are-environment-errors.md``.

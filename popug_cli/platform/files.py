@@ -1,4 +1,6 @@
-"""Files and directories that survive a power cut: synced names, directories of one owner, replacement as a whole.
+"""Files and directories that survive a power cut: names are synced, and a file is replaced as a whole or not at all.
+
+They are readable for their owner only.
 
 A file that is created, renamed or replaced is lost in a power cut unless its directory is synced too, even if the file
 itself is. The harness ``tests/simulation/power_cut`` observed this by cutting the power at every point of a day. See
@@ -38,7 +40,10 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Create a directory and its missing parents, for their owner only, and synchronize their names."""
+    """Create a directory and its missing parents, for their owner only, and synchronize their names.
+
+    An existing directory is left as it is.
+    """
     if directory.is_dir():
         return
     make_directory(directory.parent)
@@ -93,7 +98,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def _write_all(file: FileIO, content: bytes) -> None:
-    """Overwrite a file with the content and synchronize it. Space that it has already cannot be missing."""
+    """Overwrite a file with the content and synchronize it. Space that was reserved before is used again."""
     file.seek(0)
     remaining = memoryview(content)
     while remaining:

@@ -1,8 +1,8 @@
 """Kinds of errno: a full disk, a failing one, too few resources, a path that cannot be used; and a disk probe.
 
-Without it a full disk is reported as a broken one. SQLite reports it as "disk I/O error" or "unable to open database
-file", whichever file was touched first; the harness ``tests/simulation/fault`` observed this by refusing each system
-call of a day in turn. So a probe writes a little more and returns the errno. See
+Without the probe, a full disk would be reported as a failing one. SQLite reports it as "disk I/O error" or "unable to
+open database file", whichever file was touched first; the harness ``tests/simulation/fault`` observed this by refusing
+each system call of a day in turn. So a probe writes a little more and returns the errno. See
 ``decisions/0018-disk-failures-we-handle.md`` and, for the other errnos,
 ``decisions/0034-os-errors-are-environment-errors.md``.
 """
@@ -11,7 +11,7 @@ import errno
 from pathlib import Path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-NO_SPACE = DISK_FULL | {errno.EFBIG}  # with the file-size limit of the process
+NO_SPACE = DISK_FULL | {errno.EFBIG}  # EFBIG: the file-size limit of the process
 DISK_FAILURE = frozenset({errno.EIO, errno.ESTALE, errno.EREMOTEIO})
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 NOT_PERMITTED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})

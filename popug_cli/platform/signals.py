@@ -1,6 +1,6 @@
 """Signals that end the process: SIGTERM and SIGHUP raise an exception, as Ctrl-C does, so that clean-up code runs.
 
-By default they end a process where it stands. The database is whole afterwards, but the temporary home of a backup and
+By default they end a process immediately. The database is whole afterwards, but the temporary home of a backup and
 the temporary file of a setting stay behind; the harness ``tests/simulation/signals`` sends a signal at every point of a
 day. A library that cleans up may raise an error of its own during such an end, as SQLAlchemy was observed to do, so
 ``find_in_context`` looks for the signal behind an error. See
@@ -26,10 +26,10 @@ class Terminated(BaseException):
         self.number = number
 
 
-def run_with_signal_handling(work: Callable[[], int]) -> int:
-    """Run the work of a process and return its exit code. On SIGTERM or SIGHUP clean up, then die by that signal.
+def run_with_signal_handling(run: Callable[[], int]) -> int:
+    """Call ``run`` and return its exit status. On SIGTERM or SIGHUP clean up, then die by that signal.
 
-    Ignored signals stay ignored (``nohup``). Ctrl-C is ignored after the work is done, and for two seconds after a
+    Ignored signals stay ignored (``nohup``). Ctrl-C is ignored after ``run`` has returned, and for two seconds after a
     first Ctrl-C, while the process cleans up.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -39,13 +39,13 @@ def run_with_signal_handling(work: Callable[[], int]) -> int:
         for number, handler in previous_handlers.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, _terminate)
-        code = work()
+        exit_status = run()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except Terminated as terminated:
         signal.signal(terminated.number, previous_handlers[signal.Signals(terminated.number)])
         os.kill(os.getpid(), terminated.number)
-        code = 128 + terminated.number  # process 1 of a container survives a signal that ends others
-    return code
+        exit_status = 128 + terminated.number  # process 1 of a container survives a signal that ends others
+    return exit_status
 
 
 def find_interrupt(error: BaseException) -> BaseException | None:
@@ -54,8 +54,8 @@ def find_interrupt(error: BaseException) -> BaseException | None:
 
 
 def interrupt_message(interrupt: BaseException) -> str:
-    """Return what the code that was interrupted said about it; empty if it said nothing."""
-    messages = (str(error) for error in _context_of(interrupt) if isinstance(error, KeyboardInterrupt))
+    """Return the first message of a ``KeyboardInterrupt`` in the ``__context__`` chain, or an empty text."""
+    messages = (str(error) for error in _context_chain(interrupt) if isinstance(error, KeyboardInterrupt))
     return next(filter(None, messages), "")
 
 
@@ -91,13 +91,13 @@ def find_in_context(
 
     Exceptions of the types ``except_for`` are skipped.
     """
-    for exception in _context_of(error):
+    for exception in _context_chain(error):
         if isinstance(exception, kinds) and not isinstance(exception, except_for):
             return exception
     return None
 
 
-def _context_of(error: BaseException) -> Iterator[BaseException]:
+def _context_chain(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     while current is not None:
         yield current

@@ -15,10 +15,10 @@ RENAME_EXCHANGE = 2
 
 
 def replace_directory(new: Path, home: Path, old_home: Path) -> bool:
-    """Move ``new`` to ``home``, and an existing home to ``old_home``; return whether there was one.
+    """Move ``new`` to ``home``, and an existing home to ``old_home``; return whether there was one. Raise ``OSError``.
 
-    If the system can exchange two names, a home exists at every instant. Otherwise a crash between the two renames
-    leaves both directories whole, the old one at ``old_home``.
+    An empty directory does not count as a home and is replaced. If the system can exchange two names, a home exists at
+    every instant. Otherwise a crash between the two renames leaves both directories whole, the old one at ``old_home``.
     """
     if not home.exists() or not any(home.iterdir()):
         new.rename(home)

@@ -1,4 +1,4 @@
-"""Limits per connection: the number of connections, the time for a request to arrive, the response to invalid HTTP."""
+"""Limits on connections: their number, the time until headers are complete, and the answer to invalid HTTP."""
 
 import asyncio
 import ssl
@@ -19,31 +19,38 @@ from popug_cli.server.request_limits import MAX_HEADER_BYTES
 HEADER_TIMEOUT_SECONDS = 10.0
 KEEP_ALIVE_TIMEOUT_SECONDS = 15
 UNREAD_TIMEOUT_SECONDS = 60.0
-FREE_FRAGMENTS = 1_000
-MIN_FRAGMENT_BYTES = 64
+MAX_SMALL_CHUNKS = 1_000
+MIN_CHUNK_BYTES = 64
 
 
-class FragmentLimit(h11.Connection):
-    """An h11 connection that rejects bodies sent in too many small chunks."""
+class SmallChunksError(h11.RemoteProtocolError):
+    """The chunks of a body are too small: decoding them costs far more than their size suggests."""
 
-    _fragments = 0
-    _bytes = 0
+
+class ChunkLimit(h11.Connection):
+    """An h11 connection that rejects a body in too many small chunks.
+
+    ``MAX_SMALL_CHUNKS`` are accepted, and one more per ``MIN_CHUNK_BYTES`` of the body.
+    """
+
+    _chunk_count = 0
+    _body_bytes = 0
 
     def next_event(self) -> Any:
-        """Return the next event; raise ``h11.RemoteProtocolError`` for a body of too many small chunks."""
+        """Return the next event; raise ``SmallChunksError`` for a body in too many small chunks."""
         event = super().next_event()
         if isinstance(event, h11.Request):
-            self._fragments = self._bytes = 0
+            self._chunk_count = self._body_bytes = 0
         elif isinstance(event, h11.Data):
-            self._fragments += 1
-            self._bytes += len(event.data)
-            if self._fragments > FREE_FRAGMENTS + self._bytes // MIN_FRAGMENT_BYTES:
-                raise h11.RemoteProtocolError("body chunks are too small")
+            self._chunk_count += 1
+            self._body_bytes += len(event.data)
+            if self._chunk_count > MAX_SMALL_CHUNKS + self._body_bytes // MIN_CHUNK_BYTES:
+                raise SmallChunksError("body chunks are too small")
         return event
 
 
 class LimitedConnection(H11Protocol):
-    """An HTTP/1.1 connection: at most `max_connections` at a time, and a limit on the time for a request to begin.
+    """An HTTP/1.1 connection. At most `max_connections` exist, and a request's headers must be complete in time.
 
     `raw_transport` is the transport below TLS, which carries the encrypted bytes.
     """
@@ -56,13 +63,13 @@ class LimitedConnection(H11Protocol):
     def __init__(self, *arguments: Any, max_connections: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._max_connections = max_connections
-        self.conn = FragmentLimit(h11.SERVER, MAX_HEADER_BYTES)
+        self.conn = ChunkLimit(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept a new connection, or answer 503 if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._max_connections:
-            self._refuse(503, http_errors.busy())
+            self._reject(503, http_errors.busy())
             return
         self._deadline = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
@@ -74,13 +81,13 @@ class LimitedConnection(H11Protocol):
 
     def handle_events(self) -> None:
         """Process received data. Once a request's headers are complete, `RequestGuard` limits its time."""
-        cycle_before = self.cycle
+        previous_cycle = self.cycle
         super().handle_events()
-        if self.cycle is not cycle_before:
+        if self.cycle is not previous_cycle:
             self._cancel_deadline()
 
     def on_response_complete(self) -> None:
-        """Start the timeout for the next request, or close a half-closed connection."""
+        """Start the timeout for the headers of the next request; close a half-closed connection."""
         self._cancel_deadline()
         cycle = self.cycle
         super().on_response_complete()
@@ -96,7 +103,7 @@ class LimitedConnection(H11Protocol):
         self._start_unread_timer()
 
     def resume_writing(self) -> None:
-        """Stop that timeout, since the client reads again."""
+        """Stop the timeout of ``pause_writing``, because the client reads again."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_unread_timer()
@@ -108,21 +115,30 @@ class LimitedConnection(H11Protocol):
             self.transport.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep a half-closed plain connection open until its response is sent; TLS cannot be half-closed."""
+        """Keep a plain connection that the client half-closed open, if a complete request awaits its response.
+
+        A TLS connection cannot be half-closed.
+        """
         cycle = self.cycle
-        is_asked = cycle is not None and not cycle.more_body and not cycle.response_started
-        self._is_half_closed = is_asked and self.scheme == "http"
+        awaits_response = cycle is not None and not cycle.more_body and not cycle.response_started
+        self._is_half_closed = awaits_response and self.scheme == "http"
         return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
-        """Reject data that is not HTTP, or headers that are too large."""
-        fault = sys.exception()
-        status = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
+        """Reject data that is not valid HTTP, headers that are too large, and chunks that are too small."""
+        protocol_error = sys.exception()
+        status = (
+            protocol_error.error_status_hint
+            if isinstance(protocol_error, h11.RemoteProtocolError)
+            else HTTPStatus.BAD_REQUEST
+        )
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            self._refuse(status, http_errors.headers_too_large(MAX_HEADER_BYTES).error)
+            self._reject(status, http_errors.headers_too_large(MAX_HEADER_BYTES).error)
+        elif isinstance(protocol_error, SmallChunksError):
+            self._reject(status, http_errors.chunks_too_small().error)
         else:
             error = InvalidInput("usage", "This is not a valid HTTP request.", hint="Use HTTP/1.1.")
-            self._refuse(HTTPStatus.BAD_REQUEST, error)
+            self._reject(HTTPStatus.BAD_REQUEST, error)
 
     @property
     def _unsent_bytes(self) -> int:
@@ -131,19 +147,20 @@ class LimitedConnection(H11Protocol):
         return self.transport.get_write_buffer_size() + raw_unsent
 
     def _on_deadline(self) -> None:
+        """Reject a request whose headers are not complete in time."""
         if self.transport.is_closing():
             self._start_unread_timer()
         else:
-            refused = http_errors.too_slow(HEADER_TIMEOUT_SECONDS)
-            self._refuse(refused.status, refused.error)
+            rejection = http_errors.too_slow()
+            self._reject(rejection.status, rejection.error)
 
     def _start_unread_timer(self) -> None:
         """Start the timeout after which the connection is aborted if the client has read nothing."""
         self._stop_unread_timer()
         self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT_SECONDS, self._check_progress, self._unsent_bytes)
 
-    def _check_progress(self, unsent_before: int) -> None:
-        if self._unsent_bytes < unsent_before:
+    def _check_progress(self, previous_unsent_bytes: int) -> None:
+        if self._unsent_bytes < previous_unsent_bytes:
             self._start_unread_timer()
         else:
             self.transport.abort()
@@ -158,8 +175,8 @@ class LimitedConnection(H11Protocol):
             self._unread_timer.cancel()
             self._unread_timer = None
 
-    def _refuse(self, status: int, error: PopugError) -> None:
-        """Send the error if the protocol state still allows it, then close."""
+    def _reject(self, status: int, error: PopugError) -> None:
+        """Send the error unless a response has begun, then close the connection."""
         body = http_errors.encode(http_errors.problem_of(error, status))
         headers: list[tuple[bytes, bytes]] = [
             *self.server_state.default_headers,
@@ -181,7 +198,10 @@ class LimitedConnection(H11Protocol):
 
 
 class TlsHandshake(asyncio.Protocol):
-    """Accepts TLS connections. During the handshake they count towards the limit and have the usual timeout."""
+    """Performs the TLS handshake of a connection, then passes it to a ``LimitedConnection``.
+
+    A connection counts towards the limit during its handshake, which may take ``HEADER_TIMEOUT_SECONDS``.
+    """
 
     def __init__(
         self, context: ssl.SSLContext, *, max_connections: int, server_state: ServerState, **options: Any
@@ -225,7 +245,7 @@ class TlsHandshake(asyncio.Protocol):
     async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            secured = await loop.start_tls(
+            tls_transport = await loop.start_tls(
                 self._transport,
                 self,
                 self._context,
@@ -237,11 +257,11 @@ class TlsHandshake(asyncio.Protocol):
             return
         finally:
             self._connections.discard(self)
-        if secured is None or self._is_lost:
+        if tls_transport is None or self._is_lost:
             return
         self._connection = self._make_connection()
         self._connection.raw_transport = self._transport
-        secured.set_protocol(self._connection)
-        self._connection.connection_made(secured)
+        tls_transport.set_protocol(self._connection)
+        self._connection.connection_made(tls_transport)
         if self._received:
             self._connection.data_received(bytes(self._received))

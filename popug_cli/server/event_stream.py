@@ -1,4 +1,4 @@
-"""Server-sent events: stream the log's events as they are published, each read with the client's own permissions."""
+"""Server-sent events: stream the log's events as they are published. Each page is read with the client's token."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from popug_cli.server.thread_pools import ThreadPools
 HEARTBEAT_SECONDS = 15.0
 POLL_SECONDS = 0.5
 PAGE_EVENTS = 100
-MAX_LISTENERS = 100
+MAX_STREAMS = 100
 LIST_EVENTS = DECLARATIONS[ListEvents]
 
 
@@ -37,52 +37,62 @@ class Subscription:
 class Feed:
     """Event streams with a limit on their number; they end when the server shuts down."""
 
-    def __init__(self, company: ServedCompany, pools: ThreadPools, ending: asyncio.Event) -> None:
+    def __init__(self, company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event) -> None:
         self._company = company
         self._pools = pools
-        self._ending = ending
-        self._listeners = 0
+        self._shutdown_requested = shutdown_requested
+        self._stream_count = 0
 
     async def first_page(self, subscription: Subscription) -> list[dict[str, Any]]:
-        """Return the first page of existing events; raise ``server_unavailable`` or a permission error."""
-        self._check_capacity(MAX_LISTENERS - 1)
-        return await self._page(subscription)
+        """Return the first page of existing events.
+
+        Raise ``server_unavailable`` if there are too many streams, or the error of the query.
+        """
+        self._check_capacity(MAX_STREAMS - 1)
+        return await self._read_page(subscription)
 
     async def stream(self, subscription: Subscription, page: list[dict[str, Any]]) -> AsyncIterator[bytes]:
-        """Yield `page`, then new events, with a comment as a heartbeat. End with a ``problem`` event on an error."""
-        self._listeners += 1
+        """Yield `page`, then new events, and a comment as a heartbeat if there are none for a while.
+
+        An error ends the stream with a ``problem`` event.
+        """
+        self._stream_count += 1
         silent_seconds = 0.0
         try:
-            self._check_capacity(MAX_LISTENERS)  # by now, streams opened at the same time are counted
+            self._check_capacity(MAX_STREAMS)  # by now, streams opened at the same time are counted
             yield b"retry: 1000\n\n"
-            while not self._ending.is_set():
+            while not self._shutdown_requested.is_set():
                 if page:
                     yield b"".join(map(encode_event, page))
                     silent_seconds = 0.0
                     subscription = subscription.after(int(page[-1]["sequence"]))
                 if len(page) < PAGE_EVENTS:
-                    silent_seconds += await self._pause()
+                    silent_seconds += await self._wait_for_poll()
                 if silent_seconds >= HEARTBEAT_SECONDS:
                     yield b": still here\n\n"
                     silent_seconds = 0.0
-                page = await self._page(subscription)
+                page = await self._read_page(subscription)
         except PopugError as error:
             yield b"event: problem\ndata: " + http_errors.encode(http_errors.problem_of(error)) + b"\n\n"
         finally:
-            self._listeners -= 1
+            self._stream_count -= 1
 
     def _check_capacity(self, limit: int) -> None:
-        if self._listeners > limit:
+        if self._stream_count > limit:
             raise Unavailable("server_unavailable", "Too many clients follow events.", hint="Try again later.")
 
-    async def _page(self, subscription: Subscription) -> list[dict[str, Any]]:
-        work = lambda: self._company.perform(subscription.query, subscription.token).answer.events  # noqa: E731 - one line
-        return await self._pools.run(LIST_EVENTS, work)
+    async def _read_page(self, subscription: Subscription) -> list[dict[str, Any]]:
+        def read_page() -> list[dict[str, Any]]:
+            events: list[dict[str, Any]] = self._company.perform(subscription.query, subscription.token).answer.events
+            return events
 
-    async def _pause(self) -> float:
+        return await self._pools.run(LIST_EVENTS, read_page)
+
+    async def _wait_for_poll(self) -> float:
+        """Wait for ``POLL_SECONDS`` or until the shutdown; return the seconds."""
         try:
             async with asyncio.timeout(POLL_SECONDS):
-                await self._ending.wait()
+                await self._shutdown_requested.wait()
         except TimeoutError:
             pass
         return POLL_SECONDS
@@ -90,6 +100,6 @@ class Feed:
 
 def encode_event(envelope: dict[str, Any]) -> bytes:
     """Encode an event for the stream. Its data is one line, because JSON escapes line breaks."""
-    kind = str(envelope.get("type", "")).translate({10: " ", 13: " "})
+    event_type = str(envelope.get("type", "")).translate({10: " ", 13: " "})
     data = json.dumps(envelope, separators=(",", ":"))
-    return f"id: {envelope['sequence']}\nevent: {kind}\ndata: {data}\n\n".encode()
+    return f"id: {envelope['sequence']}\nevent: {event_type}\ndata: {data}\n\n".encode()

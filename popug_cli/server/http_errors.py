@@ -8,9 +8,9 @@ import msgspec
 from popug_cli.kernel.errors import InvalidInput, NotAllowed, NotFound, PopugError, Unavailable
 from popug_cli.messages.problem import ProblemDocument
 
-URN = "urn:popug:error:"
-STATUS = {1: 500, 2: 422, 3: 404, 4: 401, 5: 403, 6: 409, 7: 500, 8: 503}
-TITLES = {
+URN_PREFIX = "urn:popug:error:"
+STATUS_BY_EXIT_STATUS = {1: 500, 2: 422, 3: 404, 4: 401, 5: 403, 6: 409, 7: 500, 8: 503}
+TITLE_BY_EXIT_STATUS = {
     1: "Internal error",
     2: "Wrong usage or invalid input",
     3: "Not found",
@@ -20,14 +20,14 @@ TITLES = {
     7: "An integrity check failed",
     8: "Not available now",
 }
-TOO_MANY = 429
+TOO_MANY_REQUESTS = 429
 
 
 def problem_of(error: PopugError, status: int | None = None) -> ProblemDocument:
     """Convert an error to a problem document. Without `status`, the kind of error determines it."""
     return ProblemDocument(
-        type=URN + error.code,
-        title=TITLES[error.exit_status],
+        type=URN_PREFIX + error.code,
+        title=TITLE_BY_EXIT_STATUS[error.exit_status],
         status=status or status_of(error),
         detail=error.message,
         code=error.code,
@@ -39,42 +39,43 @@ def problem_of(error: PopugError, status: int | None = None) -> ProblemDocument:
 
 def status_of(error: PopugError) -> int:
     """Return the HTTP status of an error."""
-    return TOO_MANY if error.code == "too_many_attempts" else STATUS[error.exit_status]
+    return TOO_MANY_REQUESTS if error.code == "too_many_attempts" else STATUS_BY_EXIT_STATUS[error.exit_status]
 
 
 def encode(problem: ProblemDocument) -> bytes:
-    """Encode the document as JSON; convert values that JSON cannot represent to text."""
+    """Encode the document as JSON; convert values that JSON cannot represent to text, and escape lone surrogates."""
     try:
         return msgspec.json.encode(problem, enc_hook=str)
     except UnicodeEncodeError:
         safe = msgspec.to_builtins(problem, enc_hook=str)
-        return msgspec.json.encode({name: _readable(value) for name, value in safe.items()})
+        return msgspec.json.encode({name: _escape_surrogates(value) for name, value in safe.items()})
 
 
 def headers_of(error: PopugError, status: int) -> dict[str, str]:
     """Return the headers that the status requires."""
-    if status == TOO_MANY:
+    if status == TOO_MANY_REQUESTS:
         return {"Retry-After": str(error.details.get("wait_seconds", 1))}
-    if status == STATUS[4]:
+    if status == STATUS_BY_EXIT_STATUS[4]:
         error_parameter = ', error="invalid_token"' if error.code.startswith("token_") else ""
         return {"WWW-Authenticate": f'Bearer realm="popug"{error_parameter}'}
     return {}
 
 
-def _readable(value: Any) -> Any:
+def _escape_surrogates(value: Any) -> Any:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 @dataclass(slots=True)
 class HttpError(Exception):
-    """An error response with its own status. With `closes`, the connection is closed after it.
+    """An error response, whose status may differ from that of its kind of error.
 
-    Otherwise the rest of the request is read and discarded for a while, so that the client can read the response.
+    With `closes_connection` the connection is closed after the response. Otherwise the rest of the request is read and
+    discarded for a while, so that the client can read the response.
     """
 
     status: int
     error: PopugError
-    closes: bool = False
+    closes_connection: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,9 +85,9 @@ def too_large(limit_bytes: int) -> HttpError:
     return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
-def too_many_lines(limit: int) -> HttpError:
+def too_many_objects(limit: int) -> HttpError:
     """Return the error for a body of too many objects, whose decoding costs far more than its size suggests."""
-    sentence = f"The body contains more than {limit:,} lines."
+    sentence = f"The body contains more than {limit:,} objects."
     return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
@@ -108,10 +109,16 @@ def duplicate_header(name: str) -> HttpError:
     return HttpError(400, InvalidInput("usage", sentence, hint="Send it once."))
 
 
-def too_slow(limit_seconds: float) -> HttpError:
+def chunks_too_small() -> HttpError:
+    """Return the error for a body in too many small chunks, whose decoding costs far more than its size suggests."""
+    sentence = "The chunks of the body are too small."
+    return HttpError(400, InvalidInput("usage", sentence, hint="Send larger chunks, or a Content-Length."))
+
+
+def too_slow() -> HttpError:
     """Return the error for a request that did not arrive completely in time."""
-    sentence = f"The request was not complete after {limit_seconds:g} s."
-    return HttpError(408, InvalidInput("usage", sentence, hint="Send it in one go."), closes=True)
+    sentence = "The request was not complete in time."
+    return HttpError(408, InvalidInput("usage", sentence, hint="Send it in one go."), closes_connection=True)
 
 
 def not_json() -> HttpError:
@@ -144,13 +151,13 @@ def wrong_method(method: str, path: str, allowed: str) -> HttpError:
     return HttpError(405, error, headers={"Allow": allowed})
 
 
-def other_version(theirs: str, ours: str) -> HttpError:
+def other_version(client_version: str, server_version: str) -> HttpError:
     """Return the error for a client of another release, whose messages may differ."""
     error = Unavailable(
         "server_version",
-        f"The server is popug {ours}, but the client is popug {theirs}.",
+        f"The server is popug {server_version}, but the client is popug {client_version}.",
         hint="Install the same version on both sides.",
-        details={"server": ours, "client": theirs},
+        details={"server": server_version, "client": client_version},
     )
     return HttpError(503, error)
 

@@ -56,24 +56,24 @@ def document(version: str) -> OpenApiDocument:
         + [declaration.answer for declaration in declarations]
         + [problem.ProblemDocument, KeySet]
     )
-    shapes, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
+    schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     components["ProblemDocument"]["required"] = list(problem.ProblemDocument.__struct_fields__)
-    request_shapes, answer_shapes = shapes[: len(declarations)], shapes[len(declarations) : -2]
+    request_schemas, answer_schemas = schemas[: len(declarations)], schemas[len(declarations) : -2]
     paths = {
         path_of(declaration): {"post": _operation(declaration, request, answer)}
-        for declaration, request, answer in zip(declarations, request_shapes, answer_shapes, strict=True)
+        for declaration, request, answer in zip(declarations, request_schemas, answer_schemas, strict=True)
     }
     return {
         "openapi": "3.1.0",
         "info": {"title": "popug", "version": version, "summary": "A task exchange", "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in sorted({declaration.module for declaration in declarations} | {"server"})],
-        "paths": paths | dict(_meta_paths(shapes[-1])),
+        "paths": paths | dict(_meta_paths(schemas[-1])),
         "components": {
             "schemas": components,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "responses": {
-                str(status): _error_response(description, shapes[-2])
+                str(status): _error_response(description, schemas[-2])
                 for status, description in ERROR_DESCRIPTIONS.items()
             },
             "headers": {name: _header(description) for name, description in HEADERS.items()},
@@ -83,20 +83,20 @@ def document(version: str) -> OpenApiDocument:
 
 def _operation(declaration: Declaration, request: OpenApiDocument, answer: OpenApiDocument) -> OpenApiDocument:
     docstring = (declaration.message.__doc__ or "").strip()
-    keyed = declaration.is_command and not declaration.is_secret
+    accepts_idempotency_key = declaration.is_command and not declaration.is_secret
     return {
         "operationId": declaration.name,
         "tags": [declaration.module],
         "summary": docstring.partition("\n")[0],
-        "description": f"Sent by `popug {declaration.command_line}`. {_allowed(declaration)}\n\n{docstring}",
+        "description": f"Sent by `popug {declaration.command_line}`. {_describe_roles(declaration)}\n\n{docstring}",
         "security": [] if declaration.access is Access.PUBLIC else [{"token": []}],
-        "parameters": [IDEMPOTENCY_KEY] if keyed else [],
+        "parameters": [IDEMPOTENCY_KEY] if accepts_idempotency_key else [],
         "requestBody": {"required": True, "content": {JSON: {"schema": request}}},
         "responses": {"200": _success("The answer", JSON, answer)} | _error_responses(),
     }
 
 
-def _allowed(declaration: Declaration) -> str:
+def _describe_roles(declaration: Declaration) -> str:
     if declaration.access is Access.PUBLIC:
         return "Needs no token."
     roles = ", ".join(sorted(declaration.roles))
@@ -106,22 +106,22 @@ def _allowed(declaration: Declaration) -> str:
 
 
 def _meta_paths(key_set: OpenApiDocument) -> Iterator[tuple[str, OpenApiDocument]]:
-    state = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
-    yield "/healthz", _get("healthz", "Whether the process is alive.", JSON, state)
-    yield "/readyz", _get("readyz", "Whether the server can process messages.", JSON, state)
-    keys = "The public keys that verify tokens, as a JWK set."
-    yield "/.well-known/jwks.json", _get("jwks", keys, "application/jwk-set+json", key_set)
+    status_schema = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
+    yield "/healthz", _get("healthz", "Whether the process is alive.", JSON, status_schema)
+    yield "/readyz", _get("readyz", "Whether the server can process messages.", JSON, status_schema)
+    key_set_description = "The public keys that verify tokens, as a JWK set."
+    yield "/.well-known/jwks.json", _get("jwks", key_set_description, "application/jwk-set+json", key_set)
     yield "/v1/events", _get("events", EVENT_STREAM_DESCRIPTION, "text/event-stream", {"type": "string"})
     yield "/schema/openapi.json", _get("openapi", "This document.", "application/vnd.oai.openapi+json", {})
 
 
-def _get(name: str, description: str, media_type: str, shape: OpenApiDocument) -> OpenApiDocument:
+def _get(name: str, description: str, media_type: str, schema: OpenApiDocument) -> OpenApiDocument:
     operation: OpenApiDocument = {
         "operationId": name,
         "tags": ["server"],
         "summary": description,
         "security": [],
-        "responses": {"200": _success(description, media_type, shape)} | _error_responses(),
+        "responses": {"200": _success(description, media_type, schema)} | _error_responses(),
     }
     if name == "events":
         operation |= {"security": [{"token": []}], "parameters": list(_parameters_of_events())}
@@ -137,21 +137,21 @@ def _parameters_of_events() -> Iterator[OpenApiDocument]:
         yield {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
     position = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
     yield {"name": "after", "in": "query", "description": "Only events after this position.", "schema": position}
-    resumed = "The position of the last event that was received; takes precedence over `after`."
-    yield {"name": "Last-Event-ID", "in": "header", "description": resumed, "schema": position}
+    last_event_id = "The position of the last event that was received; takes precedence over `after`."
+    yield {"name": "Last-Event-ID", "in": "header", "description": last_event_id, "schema": position}
 
 
-def _success(description: str, media_type: str, shape: OpenApiDocument) -> OpenApiDocument:
+def _success(description: str, media_type: str, schema: OpenApiDocument) -> OpenApiDocument:
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
-    return {"description": description, "headers": headers, "content": {media_type: {"schema": shape}}}
+    return {"description": description, "headers": headers, "content": {media_type: {"schema": schema}}}
 
 
 def _error_responses() -> OpenApiDocument:
     return {str(status): {"$ref": f"#/components/responses/{status}"} for status in ERROR_DESCRIPTIONS}
 
 
-def _error_response(description: str, shape: OpenApiDocument) -> OpenApiDocument:
-    return _success(description, problem.MEDIA_TYPE, shape)
+def _error_response(description: str, schema: OpenApiDocument) -> OpenApiDocument:
+    return _success(description, problem.MEDIA_TYPE, schema)
 
 
 def _header(description: str) -> OpenApiDocument:

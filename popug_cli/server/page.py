@@ -15,7 +15,7 @@ td, th { border-bottom: 1px solid #ddd; padding: .2rem 1rem .2rem 0; text-align:
 """
 
 
-def shown(document: OpenApiDocument) -> str:
+def render(document: OpenApiDocument) -> str:
     """Render the document as HTML."""
     return "\n".join(_lines(document))
 
@@ -37,25 +37,26 @@ def _lines(document: OpenApiDocument) -> Iterator[str]:
 
 
 def _operation(path: str, method: str, operation: OpenApiDocument, schemas: OpenApiDocument) -> Iterator[str]:
-    lock = ' <span class="lock">needs a token</span>' if operation["security"] else ""
+    token_note = ' <span class="lock">needs a token</span>' if operation["security"] else ""
     yield f'<h3 id="{escape(operation["operationId"])}"><span class="method">{method.upper()}</span>'
-    yield f"<code>{escape(path)}</code>{lock}</h3>"
+    yield f"<code>{escape(path)}</code>{token_note}</h3>"
     yield f"<p>{_paragraph(operation.get('description') or operation['summary'])}</p>"
     rows = [*_fields(operation, schemas), *_parameters(operation)]
     if rows:
         yield "<table><tr><th>takes</th><th>is</th><th></th></tr>"
-        for name, kind, need in rows:
-            yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{escape(need)}</td></tr>"
+        for name, description, note in rows:
+            yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(description)}</td><td>{escape(note)}</td></tr>"
         yield "</table>"
     for media_type, content in operation["responses"]["200"]["content"].items():
-        yield f"<p>Answers {escape(kind_of(content['schema']))} <span class='lock'>{escape(media_type)}</span></p>"
+        answer = escape(describe_schema(content["schema"]))
+        yield f"<p>Answers {answer} <span class='lock'>{escape(media_type)}</span></p>"
 
 
 def _fields(operation: OpenApiDocument, schemas: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        shape = schemas[content["schema"]["$ref"].rpartition("/")[2]]
-        for name, kind in shape.get("properties", {}).items():
-            yield name, kind_of(kind), "required" if name in shape.get("required", ()) else ""
+        schema = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+        for name, field_schema in schema.get("properties", {}).items():
+            yield name, describe_schema(field_schema), "required" if name in schema.get("required", ()) else ""
 
 
 def _parameters(operation: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
@@ -63,15 +64,15 @@ def _parameters(operation: OpenApiDocument) -> Iterator[tuple[str, str, str]]:
         yield parameter["name"], f"{parameter['in']}: {parameter['description']}", ""
 
 
-def kind_of(shape: OpenApiDocument) -> str:
+def describe_schema(schema: OpenApiDocument) -> str:
     """Describe a JSON Schema in a few words."""
-    if "$ref" in shape:
-        return str(shape["$ref"].rpartition("/")[2])
-    if "anyOf" in shape:
-        return " or ".join(kind_of(option) for option in shape["anyOf"])
-    if shape.get("type") == "array":
-        return f"list of {kind_of(shape.get('items', {}))}"
-    return str(shape.get("format") or shape.get("type") or "anything")
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(describe_schema(option) for option in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {describe_schema(schema.get('items', {}))}"
+    return str(schema.get("format") or schema.get("type") or "anything")
 
 
 def _paragraph(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Limits per request: size, time, host and origin; and the headers of every response."""
+"""Checks of each request (size, time, host, origin, release, media type), and the headers of every response."""
 
 import asyncio
 from collections import Counter
@@ -18,13 +18,13 @@ AsgiScope = MutableMapping[str, Any]
 AsgiEvent = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[AsgiEvent]]
 Send = Callable[[AsgiEvent], Awaitable[None]]
-App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
+AsgiApp = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 VerifyToken = Callable[[str | None], Awaitable[None]]
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
-LARGE_BODIES = 2
+MAX_LARGE_BODIES = 2
 BODY_TIMEOUT_SECONDS = 30.0
 SEND_TIMEOUT_SECONDS = 60.0
 HEADERS = "headers"
@@ -33,10 +33,12 @@ SINGLE_VALUE_HEADERS = frozenset(
     (b"authorization", b"idempotency-key", b"content-type", b"popug-version", b"last-event-id", b"origin")
 )
 
+CROSS_SITE = (b"cross-site", b"same-site")
+
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """The server's description in every response. `hosts` has its names; if empty, every name is accepted."""
+    """The server's description in every response. `hosts` has the host names that requests may use; if empty, any."""
 
     version: str
     home_id: str
@@ -55,16 +57,24 @@ class ServerIdentity:
 
 
 class RequestGuard:
-    """ASGI middleware that validates each request before the application; only `large_paths` accept large bodies."""
+    """ASGI middleware: validates each request, reads its body, and limits the time to send each part of the response.
+
+    Only `large_body_paths` accept bodies over ``SMALL_BODY_BYTES``.
+    """
 
     def __init__(
-        self, app: App, identity: ServerIdentity, verify_token: VerifyToken, *, large_paths: frozenset[str]
+        self,
+        app: AsgiApp,
+        server_identity: ServerIdentity,
+        verify_token: VerifyToken,
+        *,
+        large_body_paths: frozenset[str],
     ) -> None:
         self._app = app
-        self._identity = identity
+        self._server_identity = server_identity
         self._verify_token = verify_token
-        self._large_paths = large_paths
-        self._large_body_slots = asyncio.Semaphore(LARGE_BODIES)
+        self._large_body_paths = large_body_paths
+        self._large_body_slots = asyncio.Semaphore(MAX_LARGE_BODIES)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Validate one request, then pass it to the application or answer with an error."""
@@ -82,10 +92,12 @@ class RequestGuard:
             try:
                 await self._validate(scope, receive, stack)
             except PopugError as error:
-                await refuse(answer, error, http_errors.status_of(error))
+                await send_error(answer, error, http_errors.status_of(error))
                 return
-            except HttpError as refused:
-                await refuse(answer, refused.error, refused.status, closes=refused.closes)
+            except HttpError as rejection:
+                await send_error(
+                    answer, rejection.error, rejection.status, closes_connection=rejection.closes_connection
+                )
                 return
             except ConnectionResetError:
                 return
@@ -93,28 +105,30 @@ class RequestGuard:
                 await self._app(scope, receive, answer)
             except asyncio.CancelledError:  # the server shuts down and the grace period is over
                 if not is_answered:
-                    await refuse(answer, http_errors.shutdown_in_doubt(), 503, closes=True)
+                    await send_error(answer, http_errors.shutdown_in_doubt(), 503, closes_connection=True)
 
     async def _validate(self, scope: AsgiScope, receive: Receive, stack: AsyncExitStack) -> None:
         headers = dict(scope["headers"])
         self._check_size(scope, headers)
         self._check_headers(scope, headers)
-        body = await self._body(scope["path"], headers, receive, stack) if scope["method"] == "POST" else b""
+        body = await self._read_body(scope["path"], headers, receive, stack) if scope["method"] == "POST" else b""
         scope["state"] |= {HEADERS: headers, BODY: body}
 
-    async def _body(self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack) -> bytes:
-        """Read the body. Bodies over ``SMALL_BODY_BYTES`` need a valid token and one of ``LARGE_BODIES`` slots."""
-        limit = MAX_MESSAGE_BYTES if path in self._large_paths else SMALL_BODY_BYTES
+    async def _read_body(
+        self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack
+    ) -> bytes:
+        """Read the body. Bodies over ``SMALL_BODY_BYTES`` need a valid token and one of ``MAX_LARGE_BODIES`` slots."""
+        limit = MAX_MESSAGE_BYTES if path in self._large_body_paths else SMALL_BODY_BYTES
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
             raise http_errors.too_large(limit)
         parts: list[bytes] = []
-        is_whole = await _read(receive, parts, SMALL_BODY_BYTES)
+        is_complete = await _read_parts(receive, parts, SMALL_BODY_BYTES)
         if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
             await self._verify_token(bearer(headers))
             await self._acquire_slot(stack)
-            is_whole = is_whole or await _read(receive, parts, limit)
-        if not is_whole or _size(parts) > limit:
+            is_complete = is_complete or await _read_parts(receive, parts, limit)
+        if not is_complete or _size(parts) > limit:
             raise http_errors.too_large(limit)
         return b"".join(parts)
 
@@ -138,37 +152,37 @@ class RequestGuard:
                     raise http_errors.duplicate_header(name.decode().title())
 
     def _check_headers(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
+        """Reject unknown hosts, other origins, clients of another release, and a POST that is not declared as JSON."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if self._identity.hosts and scope["client"] and _host_name(host) not in self._identity.hosts:
+        if self._server_identity.hosts and scope["client"] and _host_name(host) not in self._server_identity.hosts:
             raise http_errors.unknown_host(host)
         origin = headers.get(b"origin")
         if (origin is not None and _authority(origin) != host) or headers.get(b"sec-fetch-site") in CROSS_SITE:
             raise http_errors.cross_origin()
-        theirs = headers.get(b"popug-version")
-        if theirs is not None and series_of(theirs.decode("latin-1")) != series_of(self._identity.version):
-            raise http_errors.other_version(theirs.decode("latin-1"), self._identity.version)
+        client_version = headers.get(b"popug-version")
+        if client_version is not None and series_of(client_version.decode("latin-1")) != series_of(
+            self._server_identity.version
+        ):
+            raise http_errors.other_version(client_version.decode("latin-1"), self._server_identity.version)
         if scope["method"] == "POST" and not _is_json(headers):
             raise http_errors.not_json()
 
 
-CROSS_SITE = (b"cross-site", b"same-site")
-
-
-async def refuse(send: Send, error: PopugError, status: int, *, closes: bool = False) -> None:
+async def send_error(send: Send, error: PopugError, status: int, *, closes_connection: bool = False) -> None:
     """Send a problem document as the response."""
     body = http_errors.encode(http_errors.problem_of(error, status))
     headers = [
         (b"content-type", problem.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
         *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
-        *([(b"connection", b"close")] if closes else []),
+        *([(b"connection", b"close")] if closes_connection else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
-    """Read a body until it ends or exceeds the limit; return whether it has ended.
+async def _read_parts(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
+    """Append to `parts` until the body ends or exceeds the limit; return whether it has ended.
 
     Raise ``HttpError`` if it takes too long, ``ConnectionResetError`` if the client disconnects.
     """
@@ -184,7 +198,7 @@ async def _read(receive: Receive, parts: list[bytes], limit_bytes: int) -> bool:
                 if not event.get("more_body", False):
                     return True
     except TimeoutError:
-        raise http_errors.too_slow(BODY_TIMEOUT_SECONDS) from None
+        raise http_errors.too_slow() from None
     return False
 
 

@@ -15,14 +15,14 @@ from popug_cli.server.http_errors import HttpError
 from popug_cli.server.request_limits import BODY, HEADERS
 
 MAX_WARNING_BYTES = 8 * 1024
-MAX_LINES = 1_000_000
-MAX_INTEGER_DIGITS = 2**63 - 1
+MAX_OBJECTS = 1_000_000
+MAX_INTEGER = 2**63 - 1
 JSON = "application/json"
 WebRequest = Request[Any, Any, Any]
 
 
 def public_messages() -> Iterator[Declaration]:
-    """Return the declarations of all messages that a server accepts."""
+    """Return the declarations of all messages that a server accepts: all but the operator's."""
     return (declaration for declaration in declarations() if declaration.access is not Access.OPERATOR)
 
 
@@ -55,14 +55,15 @@ def idempotency_key(request: WebRequest) -> str | None:
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
 
 
-def message_of(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any:
+def decode_message(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) -> Any:
     """Decode the message in the body.
 
-    Raise ``usage``: with status 400 if the body is not JSON, with 413 if it has too many objects.
+    Raise ``usage``: with status 400 if the body is not JSON, 413 if it has too many objects, 422 if it does not fit the
+    message.
     """
     body: bytes = request.scope["state"].pop(BODY)
-    if len(body) > MAX_LINES and body.count(b"{") > MAX_LINES:
-        raise http_errors.too_many_lines(MAX_LINES)
+    if len(body) > MAX_OBJECTS and body.count(b"{") > MAX_OBJECTS:
+        raise http_errors.too_many_objects(MAX_OBJECTS)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -77,12 +78,12 @@ def invalid_message(reason: str) -> InvalidInput:
     return InvalidInput("usage", f"The message is not valid: {reason}.", hint="GET /schema shows its fields.")
 
 
-def answer_of(performed: PerformResult) -> Response[bytes]:
+def encode_answer(result: PerformResult) -> Response[bytes]:
     """Encode a result as a response."""
-    headers = {"Popug-Warnings": _warnings_header(performed.warnings)} if performed.warnings else {}
-    if performed.is_replayed:
+    headers = {"Popug-Warnings": _warnings_header(result.warnings)} if result.warnings else {}
+    if result.is_replayed:
         headers["Idempotency-Replayed"] = "true"
-    return Response(msgspec.json.encode(performed.answer), status_code=200, media_type=JSON, headers=headers)
+    return Response(msgspec.json.encode(result.answer), status_code=200, media_type=JSON, headers=headers)
 
 
 def _warnings_header(warnings: list[str]) -> str:

@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
 from popug_cli.app.hosting.served_company import ServedCompany
-from popug_cli.kernel.errors import InternalError, PopugError
+from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
 from popug_cli.messages import problem
 from popug_cli.messages.base import Declaration
 from popug_cli.server import http_errors, meta_routes
@@ -19,37 +19,38 @@ from popug_cli.server.request_limits import ServerIdentity
 from popug_cli.server.requests import (
     JSON,
     WebRequest,
-    answer_of,
     bearer,
+    decode_message,
+    encode_answer,
     has_large_body,
     idempotency_key,
     invalid_message,
-    message_of,
     path_of,
     public_messages,
 )
 from popug_cli.server.thread_pools import ThreadPools
 
-NOT_FOUND, WRONG_METHOD = 404, 405
-ReportFault = Callable[[Exception], None]
+NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
+REPORTED_EXIT_STATUSES = {InternalError.exit_status, IntegrityViolation.exit_status}
+ReportError = Callable[[Exception], None]
 
 
 def build(
     company: ServedCompany,
     pools: ThreadPools,
-    ending: asyncio.Event,
-    identity: ServerIdentity,
-    report_fault: ReportFault,
+    shutdown_requested: asyncio.Event,
+    server_identity: ServerIdentity,
+    report_error: ReportError,
 ) -> Litestar:
-    """Build the application. `ending` is set at shutdown; `report_fault` is called for internal errors."""
+    """Build the application. `report_error` is called for internal errors and integrity violations."""
 
     def handle_error(request: WebRequest, error: Exception) -> Response[bytes]:
-        return _problem_response(_http_error_of(error, request, report_fault))
+        return _problem_response(_http_error_of(error, request, report_error))
 
     return Litestar(
         route_handlers=[
-            *(_route(declaration, company, pools) for declaration in public_messages()),
-            *meta_routes.routes(company, pools, ending, identity),
+            *(_message_route(declaration, company, pools) for declaration in public_messages()),
+            *meta_routes.routes(company, pools, shutdown_requested, server_identity),
         ],
         openapi_config=None,
         exception_handlers={Exception: handle_error, HTTPException: handle_error},
@@ -57,45 +58,48 @@ def build(
     )
 
 
-def large_paths() -> frozenset[str]:
+def large_body_paths() -> frozenset[str]:
     """Return the paths of the messages that may be as large as an import file."""
     return frozenset(path_of(declaration) for declaration in public_messages() if has_large_body(declaration))
 
 
-def _route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> HTTPRouteHandler:
+def _message_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> HTTPRouteHandler:
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
 
     async def perform(request: WebRequest) -> Response[bytes]:
         token, key = bearer(request), idempotency_key(request)
 
-        def work() -> Response[bytes]:
-            message = message_of(decoder, request)
+        def perform_message() -> Response[bytes]:
+            message = decode_message(decoder, request)
             try:
-                return answer_of(company.perform(message, token, key=key))
+                return encode_answer(company.perform(message, token, key=key))
             except OverflowError:
                 raise invalid_message("a number in it is too large") from None
 
-        return await pools.run(declaration, work)
+        return await pools.run(declaration, perform_message)
 
     perform.__name__ = declaration.name
     return post(path_of(declaration), status_code=200, media_type=JSON, name=declaration.name)(perform)
 
 
-def _http_error_of(error: Exception, request: WebRequest, report_fault: ReportFault) -> HttpError:
+def _http_error_of(error: Exception, request: WebRequest, report_error: ReportError) -> HttpError:
+    """Convert an exception of a request to the error to answer; report it if the operator must know it."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, PopugError):
-        if error.exit_status in {1, 7}:
-            report_fault(error)
+        if error.exit_status in REPORTED_EXIT_STATUSES:
+            report_error(error)
         return HttpError(http_errors.status_of(error), error)
     if isinstance(error, HTTPException) and error.status_code == NOT_FOUND:
         return http_errors.no_such_route(request.scope["path"])
-    if isinstance(error, HTTPException) and error.status_code == WRONG_METHOD:
+    if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
         allowed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "POST")
         return http_errors.wrong_method(request.method, request.scope["path"], allowed)
-    report_fault(error)
-    fault = InternalError("internal", "popug failed with an internal error.", hint="The server's log has the details.")
-    return HttpError(500, fault)
+    report_error(error)
+    internal_error = InternalError(
+        "internal", "popug failed with an internal error.", hint="The server's log has the details."
+    )
+    return HttpError(500, internal_error)
 
 
 def _problem_response(error: HttpError) -> Response[bytes]:

@@ -27,17 +27,17 @@ from popug_cli.kernel.progress import Progress
 from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.server import routes, sockets, systemd
 from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
-from popug_cli.server.request_limits import App, RequestGuard, ServerIdentity
+from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
 from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
 
 GRACE_SECONDS = 10
 FOLLOW_POLL_SECONDS = 1.0
-SWITCH_SECONDS = 0.0005
+THREAD_SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 1000
 MIN_CONNECTIONS = 8
-SPARE_FILES = 64
-REMEMBERED_WARNINGS = 100
+RESERVED_FILES = 64
+MAX_REMEMBERED_WARNINGS = 100
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 OpenForServer = Callable[[Progress], LocalBackend]
@@ -55,14 +55,17 @@ class ServerReporter(Protocol):
         """Report a problem that belongs to no request."""
         ...
 
-    def fault(self, error: Exception) -> None:
-        """Report an internal error."""
+    def error(self, error: Exception) -> None:
+        """Report the error of a request: an internal error or an integrity violation."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ListenOptions:
-    """Addresses to listen on in addition to the home's socket. `hosts` has the server's names; empty accepts any."""
+    """Addresses to listen on in addition to the home's socket.
+
+    `hosts` has the host names that requests may use; if empty, any.
+    """
 
     socket: Path | None = None
     group: str | None = None
@@ -79,11 +82,11 @@ class Shutdown:
 
     loop: asyncio.AbstractEventLoop
     requested: asyncio.Event = field(default_factory=asyncio.Event)
-    fault: PopugError | None = None
+    error: PopugError | None = None
 
-    def request_because_of(self, fault: PopugError) -> None:
-        """Request a shutdown because of `fault`; safe to call from any thread."""
-        self.fault = fault
+    def request_because_of(self, error: PopugError) -> None:
+        """Request a shutdown because of `error`; safe to call from any thread."""
+        self.error = error
         self.loop.call_soon_threadsafe(self.requested.set)
 
 
@@ -110,11 +113,11 @@ def serve(
 ) -> None:
     """Serve a home until SIGINT or SIGTERM, and run `background` during that time.
 
-    Raise a ``PopugError`` if the home or a socket is not available, or becomes unavailable.
+    Raise a ``PopugError`` if the home or a socket is not available, or if the database files are replaced.
     """
     gc.enable()
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # clients' errors are reported to the clients
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     with ExitStack() as stack:
         company = ServedCompany(home, threads=THREADS)
         stack.callback(company.close)
@@ -124,32 +127,32 @@ def serve(
         for listener in (listeners := listen(home, options)):
             stack.callback(listener.remove)
         stack.enter_context(background(lambda progress: company.open_backend(reporter.warn, progress=progress)))
-        asyncio.run(_run(company, listeners, options, reporter, version, stack))
+        asyncio.run(_serve_until_shutdown(company, listeners, options, reporter, version, stack))
 
 
 def listen(home: Home, options: ListenOptions) -> list[Listener]:
-    """Open all sockets. If one fails, remove those already opened and raise its error."""
+    """Open all sockets. If one fails, remove the socket files that were created and raise its error."""
     with ExitStack() as stack:
         listeners: list[Listener] = []
-        for listener in _listeners(home, options):
+        for listener in _open_listeners(home, options):
             stack.callback(listener.remove)
             listeners.append(listener)
         stack.pop_all()
         return listeners
 
 
-def _listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
+def _open_listeners(home: Home, options: ListenOptions) -> Iterator[Listener]:
     yield sockets.listen_in_home(home)
     passed = systemd.passed_sockets()
     yield from passed
     if options.socket is not None and not passed:
-        mode = sockets.GROUP_FILE if options.group else OWNER_ONLY_FILE
+        mode = sockets.GROUP_SOCKET_MODE if options.group else OWNER_ONLY_FILE
         yield sockets.listen_at(options.socket, mode, options.group)
     if options.host is not None:
         yield sockets.listen_on(options.host, options.port, secure=options.certificate is not None)
 
 
-async def _run(
+async def _serve_until_shutdown(
     company: ServedCompany,
     listeners: list[Listener],
     options: ListenOptions,
@@ -161,14 +164,16 @@ async def _run(
     shutdown, pools = Shutdown(loop), ThreadPools()
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.requested.set)
-    identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
-    application = routes.build(company, pools, shutdown.requested, identity, reporter.fault)
+    server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
+    application = routes.build(company, pools, shutdown.requested, server_identity, reporter.error)
 
     async def verify_token(token: str | None) -> None:
         await pools.run(None, lambda: company.authenticate(token))
 
-    guard = RequestGuard(cast("App", application), identity, verify_token, large_paths=routes.large_paths())
-    servers = _servers(guard, identity, listeners, options)
+    guard = RequestGuard(
+        cast("AsgiApp", application), server_identity, verify_token, large_body_paths=routes.large_body_paths()
+    )
+    servers = _build_servers(guard, server_identity, listeners, options)
     with background_catch_up(company, reporter, shutdown):
         tasks = [
             asyncio.create_task(server.serve([listener.socket for listener in group])) for server, group in servers
@@ -185,15 +190,15 @@ async def _run(
         await asyncio.gather(*tasks)
     if not await pools.drain(GRACE_SECONDS):
         _exit_now(stack)
-    if shutdown.fault is not None:
-        raise shutdown.fault
+    if shutdown.error is not None:
+        raise shutdown.error
 
 
 @contextmanager
 def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdown: Shutdown) -> Iterator[None]:
-    """Run the consumers every second in a thread; request a shutdown if the database files were replaced."""
+    """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated."""
     stop = threading.Event()
-    warned: deque[str] = deque(maxlen=REMEMBERED_WARNINGS)
+    warned: deque[str] = deque(maxlen=MAX_REMEMBERED_WARNINGS)
 
     def warn(sentence: str) -> None:
         if sentence not in warned:
@@ -204,13 +209,13 @@ def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdo
         while not stop.wait(FOLLOW_POLL_SECONDS):
             try:
                 company.check()
-            except PopugError as fault:
-                shutdown.request_because_of(fault)
+            except PopugError as error:
+                shutdown.request_because_of(error)
                 return
             try:
                 company.follow(warn)
-            except PopugError as fault:
-                warn(f"{fault.message} {fault.hint}")
+            except PopugError as error:
+                warn(f"{error.message} {error.hint}")
 
     thread = threading.Thread(target=catch_up, name="popug-follow", daemon=True)
     thread.start()
@@ -221,15 +226,15 @@ def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdo
         thread.join(GRACE_SECONDS)
 
 
-def allowed_connections() -> int:
-    """Return the limit for plain and for TLS connections each, after raising the limit of open files."""
+def connection_limit() -> int:
+    """Return the limit for plain and for TLS connections each, after raising the limit of open files if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * MAX_CONNECTIONS + SPARE_FILES
+    needed = 2 * MAX_CONNECTIONS + RESERVED_FILES
     if soft < needed:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - SPARE_FILES) // 2))
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // 2))
 
 
 def _exit_now(stack: ExitStack) -> None:
@@ -240,19 +245,28 @@ def _exit_now(stack: ExitStack) -> None:
     os._exit(0)
 
 
-def _servers(
-    app: App, identity: ServerIdentity, listeners: list[Listener], options: ListenOptions
+def _build_servers(
+    app: AsgiApp, server_identity: ServerIdentity, listeners: list[Listener], options: ListenOptions
 ) -> list[tuple[Server, list[Listener]]]:
     """Create one server for the plain sockets, and one for the TLS sockets if there are any."""
     plain = [listener for listener in listeners if not listener.url.startswith("https:")]
     secure = [listener for listener in listeners if listener.url.startswith("https:")]
-    max_connections = allowed_connections()
-    servers = [(Server(_config(app, identity, partial(LimitedConnection, max_connections=max_connections))), plain)]
+    max_connections = connection_limit()
+    servers = [
+        (
+            Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, max_connections=max_connections))),
+            plain,
+        )
+    ]
     if secure:
         servers.append(
             (
                 Server(
-                    _config(app, identity, partial(TlsHandshake, _context(options), max_connections=max_connections))
+                    _uvicorn_config(
+                        app,
+                        server_identity,
+                        partial(TlsHandshake, _tls_context(options), max_connections=max_connections),
+                    )
                 ),
                 secure,
             )
@@ -260,14 +274,16 @@ def _servers(
     return servers
 
 
-def _context(options: ListenOptions) -> ssl.SSLContext:
+def _tls_context(options: ListenOptions) -> ssl.SSLContext:
     assert options.certificate is not None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(options.certificate, options.key)
     return context
 
 
-def _config(app: App, identity: ServerIdentity, connection: Callable[..., asyncio.Protocol]) -> uvicorn.Config:
+def _uvicorn_config(
+    app: AsgiApp, server_identity: ServerIdentity, connection: Callable[..., asyncio.Protocol]
+) -> uvicorn.Config:
     config = uvicorn.Config(
         cast("Any", app),
         http=cast("Any", connection),
@@ -281,7 +297,7 @@ def _config(app: App, identity: ServerIdentity, connection: Callable[..., asynci
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_TIMEOUT_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        headers=identity.headers(),
+        headers=server_identity.headers(),
     )
     config.load()
     return config

@@ -16,7 +16,7 @@ from popug_cli.kernel.home import Home, socket_url
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, OWNER_ONLY_FILE, is_private_directory
 
 BACKLOG = 1024
-GROUP_FILE = 0o660
+GROUP_SOCKET_MODE = 0o660
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,10 @@ def exclusive_lock(home: Home) -> Iterator[None]:
 
 
 def listen_in_home(home: Home) -> Listener:
-    """Listen on the home's socket, which only its owner can use; raise ``insecure_directory``."""
+    """Listen on the home's socket, which only its owner can use.
+
+    Raise ``insecure_directory``, or an error of ``listen_at``.
+    """
     path = home.socket
     if path.parent != home.root:
         with suppress(FileExistsError):

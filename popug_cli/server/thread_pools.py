@@ -1,4 +1,4 @@
-"""Thread pools: for commands, which wait for the write lock anyway, for queries, and for password hashing."""
+"""Thread pools: for queries, for commands, and for secret commands, most of which hash a password."""
 
 import asyncio
 import time
@@ -13,38 +13,38 @@ Result = TypeVar("Result")
 WRITERS = 8
 READERS = 4
 HASHERS = 1
-BACKGROUND = 2  # the thread that runs the consumers, and the scheduler
-THREADS = WRITERS + READERS + HASHERS + BACKGROUND
+BACKGROUND_THREADS = 2  # the thread that runs the consumers, and the scheduler
+THREADS = WRITERS + READERS + HASHERS + BACKGROUND_THREADS
 POLL_SECONDS = 0.05
 QUEUE_TIMEOUT_SECONDS = 30.0
 WORK_TIMEOUT_SECONDS = 3600.0
 
 
 class ThreadPools:
-    """Bounded thread pools; work that waits too long for a thread is refused."""
+    """Bounded thread pools; a function that waits too long for a thread is not run."""
 
     def __init__(self) -> None:
         self._writers = ThreadPoolExecutor(WRITERS, "popug-write")
         self._readers = ThreadPoolExecutor(READERS, "popug-read")
         self._hashers = ThreadPoolExecutor(HASHERS, "popug-hash")
-        self.pending = 0
+        self.pending_count = 0
 
-    async def run(self, declaration: Declaration | None, work: Callable[[], Result]) -> Result:
-        """Run `work` in the pool for its declaration and return the result.
+    async def run(self, declaration: Declaration | None, function: Callable[[], Result]) -> Result:
+        """Run `function` in the pool for its declaration (without one: for queries) and return the result.
 
         Raise its error, ``server_unavailable`` after ``QUEUE_TIMEOUT_SECONDS`` in the queue, or ``in_doubt`` after
         ``WORK_TIMEOUT_SECONDS``.
         """
         give_up_at = time.monotonic() + QUEUE_TIMEOUT_SECONDS
 
-        def work_in_time() -> Result:
+        def run_in_time() -> Result:
             if time.monotonic() > give_up_at:
                 raise http_errors.busy()
-            return work()
+            return function()
 
-        future = asyncio.get_running_loop().run_in_executor(self._pool(declaration), work_in_time)
-        self.pending += 1
-        future.add_done_callback(self._done)
+        future = asyncio.get_running_loop().run_in_executor(self._pool(declaration), run_in_time)
+        self.pending_count += 1
+        future.add_done_callback(self._on_done)
         try:
             async with asyncio.timeout(WORK_TIMEOUT_SECONDS):
                 return await asyncio.shield(future)
@@ -56,12 +56,12 @@ class ThreadPools:
         for pool in (self._writers, self._readers, self._hashers):
             pool.shutdown(wait=False, cancel_futures=True)
         give_up_at = time.monotonic() + seconds
-        while self.pending and time.monotonic() < give_up_at:
+        while self.pending_count and time.monotonic() < give_up_at:
             await asyncio.sleep(POLL_SECONDS)
-        return not self.pending
+        return not self.pending_count
 
-    def _done(self, future: "asyncio.Future[Result]") -> None:
-        self.pending -= 1
+    def _on_done(self, future: "asyncio.Future[Result]") -> None:
+        self.pending_count -= 1
         if not future.cancelled():
             future.exception()
 

@@ -1,1 +1,10 @@
-"""SQLite storage: opening the file, transactions, error translation, migrations and backups."""
+"""SQLite storage: opening the file, transactions, error translation, migrations and backups.
+
+``engine.py`` opens the database and runs its transactions; ``bus/context.py`` is its main caller. ``write_lock.py``
+queues the writers of all processes. ``errors.py`` turns errors of SQLite and of the operating system into
+``PopugError``. ``migrate.py`` applies ``migrations/`` when a command opens an older database, and ``mounts.py`` refuses
+file systems without reliable locks; ``bootstrap.py`` calls both. ``backup_file.py`` reads and writes backups for
+``app/workflows/backup.py`` and ``restore.py``. ``wal_check.py`` notices for ``app/hosting/served_company.py`` that the
+open files were replaced. ``heartbeat.py`` and ``tables.py`` hold data about the home; ``disk_counter.py`` counts more
+texts than fit into memory.
+"""

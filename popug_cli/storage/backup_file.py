@@ -1,4 +1,4 @@
-"""A backup file: a zip of the database and the settings, each with a checksum."""
+"""A backup file: a zip of the database and, if there are any, the settings, each with a checksum."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def temporary_home(next_to: Path) -> Iterator[Home]:
     """Yield an empty home on the same file system, accessible to its owner only.
 
     It is removed at the end, unless it was moved away. A directory that has replaced it has no ``TEMP_HOME_MARKER`` and
-    is kept.
+    is kept. Raise ``disk_full``, ``io_error`` or ``unwritable_file``.
     """
     try:
         folder = Path(mkdtemp(prefix=f".{next_to.name[:100]}.", dir=next_to.parent))
@@ -53,7 +53,10 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def pack(home: Home, file: Path) -> None:
-    """Write database and settings of a home into one new file, and sync it; no other process may have the home open."""
+    """Write database and settings of a home into one new file, and sync it; raise ``OSError``.
+
+    No other process may have the home open, because the database file is read as it is, without its write-ahead log.
+    """
     with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive:
         archive.write(home.database, DATABASE)
         if home.config.exists():
@@ -87,11 +90,11 @@ def unpack(file: Path, home: Home) -> None:
             path.chmod(OWNER_ONLY_FILE)
 
 
-def not_a_backup(file: Path, why: str) -> IntegrityViolation:
+def not_a_backup(file: Path, reason: str) -> IntegrityViolation:
     """Return the error for a file that is not a usable backup."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{file} is damaged or is not a popug backup: {why}.",
+        f"{file} is damaged or is not a popug backup: {reason}.",
         hint="Nothing was changed. Name a file that `popug backup` wrote.",
         details={"path": str(file)},
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from popug_cli.kernel.disk_errors import disk_full
 
-_PAGES_IN_MEMORY_KIB = 16 * 1024
+CACHE_KIB = 16 * 1024
 UPSERT_COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times"
 
 
@@ -17,11 +17,11 @@ def count_on_disk() -> Iterator[Callable[[str], int]]:
     """Yield a function that counts a text and returns how often it was counted, this time included.
 
     The counts are in an unnamed SQLite database, which moves to a temporary file when it outgrows its cache and is
-    deleted at the end. Raise ``disk_full`` if there is no room for that file.
+    deleted at the end. The function raises ``disk_full`` if there is no room for that file.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.execute("PRAGMA journal_mode = OFF")
-        scratch.execute(f"PRAGMA cache_size = -{_PAGES_IN_MEMORY_KIB}")
+        scratch.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         scratch.execute("CREATE TABLE seen (text TEXT PRIMARY KEY, times INTEGER NOT NULL) STRICT, WITHOUT ROWID")
         scratch.execute("BEGIN")
 

@@ -4,7 +4,9 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,10 @@ from popug_cli.storage.migrate import NEWEST, migrated_since
 
 BUSY_TIMEOUT_SECONDS = 30
 LOCK_POLL_MILLISECONDS = 100
-ROWS_PER_STATEMENT = (500, 60)
+BULK_ROW_COUNTS = (500, 60)  # rows of one INSERT, the largest first
 _ONE_ROW_OF_VALUES = re.compile(r"([^?]*\bVALUES )(\([^()]*\))([^?]*)")
 VALUES_PER_STATEMENT = 1_000
-POOL_CONNECTIONS = 5
+MIN_POOL_CONNECTIONS = 5
 SHARED_CACHE_KIB = 32_768
 FSYNC_ERRORS = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
@@ -49,13 +51,13 @@ def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[],
     """Return an engine for an existing file, with the settings that make acknowledged commits durable.
 
     It keeps a connection open for each of ``threads`` threads; they share the memory for the cache. ``while_waiting``
-    is called several times a second while a transaction waits for the write lock; an exception from it ends the wait.
+    is called several times a second while a write transaction waits for its lock; an exception from it ends the wait.
     """
     engine = create_engine(
         URL.create("sqlite", database=str(database)),
         creator=lambda: _connect(database, threads),
         poolclass=QueuePool,
-        pool_size=max(threads, POOL_CONNECTIONS),
+        pool_size=max(threads, MIN_POOL_CONNECTIONS),
         pool_reset_on_return=None,
         execution_options={
             "popug_database": database,
@@ -81,6 +83,7 @@ def _connect(database: Path, threads: int) -> sqlite3.Connection:
 
 
 def _begin(connection: Connection) -> None:
+    """Begin a transaction. One that writes waits at most ``BUSY_TIMEOUT_SECONDS`` for SQLite's lock."""
     if not may_write(connection):
         raw_connection(connection).execute("BEGIN")
         return
@@ -109,7 +112,8 @@ def _try_write_lock(driver: sqlite3.Connection, *, is_last: bool) -> bool:
 def _commit(connection: Connection) -> None:
     """Commit. If that fails, make sure that nothing is committed, or raise ``in_doubt``.
 
-    If the final sync of a commit fails, its data is already written: the next process to open the file may find it.
+    If the final sync of a commit fails, its data is already written: the next process to open the file may find it. A
+    Ctrl-C during a commit that succeeds is raised again with ``PARTIAL_WORK_KEPT``.
     """
     driver = raw_connection(connection)
     try:
@@ -117,9 +121,9 @@ def _commit(connection: Connection) -> None:
     except sqlite3.Error as error:
         if driver.in_transaction:
             driver.execute("ROLLBACK")
-        fault = environment_error(error, connection.get_execution_options()["popug_database"])
-        if fault is not None and error.sqlite_errorcode in FSYNC_ERRORS and not _truncate_wal(driver):
-            raise in_doubt(fault) from error
+        translated = environment_error(error, connection.get_execution_options()["popug_database"])
+        if translated is not None and error.sqlite_errorcode in FSYNC_ERRORS and not _truncate_wal(driver):
+            raise in_doubt(translated) from error
         raise
     except KeyboardInterrupt as interrupt:  # raised while COMMIT waited for the disk
         if may_write(connection) and not driver.in_transaction:
@@ -140,8 +144,8 @@ def _truncate_wal(driver: sqlite3.Connection) -> bool:
 def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """Yield a connection in one transaction: committed at the end, rolled back on any exception.
 
-    A write transaction takes the write lock at its start; a read transaction is never upgraded. Raise the errors of
-    ``storage.errors``.
+    A write transaction takes the write lock at its start. The caller must not write in a read transaction. Raise the
+    errors of ``storage.errors``.
     """
     with open_connection(engine, writes=writes) as connection, transaction_scope(connection):
         yield connection
@@ -149,10 +153,24 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 @contextmanager
 def write_transaction(engine: Engine) -> Iterator[tuple[Connection, ExitStack]]:
-    """Yield a writing ``transaction`` and the compensations of its roll-back; raise ``newer_database``."""
+    """Yield a connection in a write transaction, and the ``on_rollback`` stack of ``transaction_scope``.
+
+    Raise ``newer_database`` and the errors of ``storage.errors``.
+    """
     with open_connection(engine, writes=True) as connection, transaction_scope(connection) as on_rollback:
         refuse_newer(connection)
         yield connection, on_rollback
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """The functions that open a read and a write transaction; a simulation has its own."""
+
+    reading: Callable[[Engine], AbstractContextManager[Connection]]
+    writing: Callable[[Engine], AbstractContextManager[tuple[Connection, ExitStack]]]
+
+
+SQLITE_TRANSACTIONS = Transactions(reading=partial(transaction, writes=False), writing=write_transaction)
 
 
 @contextmanager
@@ -171,8 +189,8 @@ def open_connection(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
     """Run one transaction on a connection; a write transaction acquires the write lock first.
 
-    The yielded stack is exited after the transaction but before the lock is released: use it to restore what lies
-    outside the database.
+    The yielded stack is exited after the transaction but before the lock is released. Its context managers restore
+    files outside the database if the transaction failed. Raise ``home_replaced`` and ``database_busy``.
     """
     options = connection.get_execution_options()
     database, identity = options["popug_database"], options["popug_identity"]
@@ -188,7 +206,10 @@ def transaction_scope(connection: Connection) -> Iterator[ExitStack]:
 
 
 def execute_in_own_transaction(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run one statement with ``?`` placeholders for many rows in its own write transaction, without SQLAlchemy."""
+    """Run one statement with ``?`` placeholders for many rows in its own write transaction, without SQLAlchemy.
+
+    Raise ``home_replaced``, ``newer_database``, ``database_busy`` or ``sqlite3.Error``.
+    """
     options, driver = connection.get_execution_options(), raw_connection(connection)
     with write_lock.acquire(options["popug_database"], options["popug_identity"]):
         try:
@@ -211,13 +232,13 @@ def _check_not_replaced(connection: Connection) -> None:
 
 def refuse_newer(connection: Connection) -> None:
     """Raise ``newer_database`` if a newer popug has migrated the database since this process opened it."""
-    found = scalar(connection, SCHEMA_VERSION)
-    if found is not None and found > NEWEST:
-        raise migrated_since(connection.get_execution_options()["popug_database"], found)
+    version = scalar(connection, SCHEMA_VERSION)
+    if version is not None and version > NEWEST:
+        raise migrated_since(connection.get_execution_options()["popug_database"], version)
 
 
 def may_write(connection: Connection) -> bool:
-    """Return whether the connection's transactions hold the write lock."""
+    """Return whether the connection is for write transactions, which take the write lock."""
     return bool(connection.get_execution_options().get("popug_writes", False))
 
 
@@ -227,15 +248,16 @@ def insert_many(connection: Connection, statement: str, rows: Sequence[Sequence[
     Raise ``sqlite3.Error``. If all placeholders are in one ``VALUES (…)``, hundreds of rows are inserted at once. That
     costs SQLite half as much if the table has references or triggers, because SQLite prepares to undo each statement.
     """
-    driver, done, changed = raw_connection(connection), 0, 0
-    for size in ROWS_PER_STATEMENT:
-        if len(rows) - done >= size and (parts := _ONE_ROW_OF_VALUES.fullmatch(statement)):
+    driver, inserted, changed = raw_connection(connection), 0, 0
+    for size in BULK_ROW_COUNTS:
+        if len(rows) - inserted >= size and (parts := _ONE_ROW_OF_VALUES.fullmatch(statement)):
             bulk_statement = f"{parts[1]}{', '.join([parts[2]] * size)}{parts[3]}"
-            while len(rows) - done >= size:
-                changed += driver.execute(bulk_statement, [*chain.from_iterable(rows[done : done + size])]).rowcount
-                done += size
-    if done < len(rows):
-        changed += driver.executemany(statement, rows[done:]).rowcount
+            while len(rows) - inserted >= size:
+                chunk = rows[inserted : inserted + size]
+                changed += driver.execute(bulk_statement, [*chain.from_iterable(chunk)]).rowcount
+                inserted += size
+    if inserted < len(rows):
+        changed += driver.executemany(statement, rows[inserted:]).rowcount
     return changed
 
 

@@ -1,4 +1,7 @@
-"""Translate environment errors (disk full, locked, read-only, corrupt) into ``PopugError``; other errors are bugs."""
+"""Translate environment errors (disk full, database locked, read-only or corrupt) into ``PopugError``.
+
+Other errors, such as those of a bug, are left as they are.
+"""
 
 import os
 import sqlite3
@@ -8,15 +11,16 @@ from pathlib import Path
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import IntegrityError as Contradiction
+from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 
 from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.platform.posix_errors import NO_SPACE, is_at_limit, probe_write_error
 from popug_cli.platform.signals import find_in_context
 
-_PRIMARY = 0xFF
+PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
+# Codes of errors that say that nothing was done; a command that committed a part before reports ``in_doubt`` instead.
 ENVIRONMENT_CODES = frozenset(
     {"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"}
 )
@@ -30,9 +34,9 @@ CORRUPTION_MESSAGES = (
     "no such column",
     "already exists",  # raised by a migration if the file does not record the last one
 )
-# Exceptions raised when a stored value is not one that the program could have written.
+# Exceptions that a stored value raises which popug could not have written. A bug may raise them as well.
 CORRUPTION_SYMPTOMS = (
-    Contradiction,
+    SqlIntegrityError,
     sqlite3.IntegrityError,
     msgspec.MsgspecError,
     AttributeError,
@@ -48,24 +52,27 @@ def translate_errors(database: Path) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, OSError, UnicodeDecodeError) as error:
-        fault = environment_error(error, database)
-        if fault is None:
+        translated = environment_error(error, database)
+        if translated is None:
             raise
-        raise fault from error
+        raise translated from error
 
 
 @contextmanager
 def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
-    """Raise ``corrupt_database`` if data that was read in a transaction is not valid."""
+    """Raise ``corrupt_database`` instead of an exception that invalid stored data causes.
+
+    A bug may cause the same exceptions; the hint of the error says how to report one.
+    """
     try:
         yield
     except CORRUPTION_SYMPTOMS as error:
         if isinstance(error, UnicodeError) or _is_during_interrupt(error):
             raise
         cause = getattr(error, "orig", error)
-        fault = corrupt(database, f"its data is not valid ({type(cause).__name__}: {cause})")
-        fault.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
-        raise fault from error
+        corruption = corrupt(database, f"its data is not valid ({type(cause).__name__}: {cause})")
+        corruption.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
+        raise corruption from error
 
 
 def _is_during_interrupt(error: BaseException) -> bool:
@@ -81,10 +88,10 @@ def environment_error(error: BaseException, database: Path) -> PopugError | None
         return _os_error(error, database)
     if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema in its message
         return corrupt(database, "it contains bytes that are not text")
-    if isinstance(error, sqlite3.Error) and any(sign in str(error) for sign in CORRUPTION_MESSAGES):
+    if isinstance(error, sqlite3.Error) and any(fragment in str(error) for fragment in CORRUPTION_MESSAGES):
         return corrupt(database, str(error))
     code = getattr(error, "sqlite_errorcode", None)
-    return _sqlite_error(code & _PRIMARY, error, database) if isinstance(code, int) else None
+    return _sqlite_error(code & PRIMARY_CODE_MASK, error, database) if isinstance(code, int) else None
 
 
 def _sqlite_error(code: int, error: BaseException, database: Path) -> PopugError | None:
@@ -98,7 +105,10 @@ def _sqlite_error(code: int, error: BaseException, database: Path) -> PopugError
 
 
 def _error_after_probe(code: int, error: BaseException, database: Path) -> PopugError:
-    """Distinguish a full disk from an I/O error and a read-only file by writing a probe file."""
+    """Return the error for a full disk, a failing disk or a read-only file; a probe file shows which it is.
+
+    A database at the process's file-size limit counts as a full disk.
+    """
     probe_errno = probe_write_error(database.parent)
     if probe_errno in NO_SPACE:
         return disk_full(database)
@@ -115,12 +125,12 @@ def _error_after_probe(code: int, error: BaseException, database: Path) -> Popug
 
 
 def _os_error(error: OSError, database: Path) -> PopugError | None:
-    named = isinstance(error.filename, str | os.PathLike)
-    return from_os_error(error, os.fspath(error.filename) if named else str(database.parent))
+    has_path = isinstance(error.filename, str | os.PathLike)
+    return from_os_error(error, os.fspath(error.filename) if has_path else str(database.parent))
 
 
 def busy() -> Unavailable:
-    """Return the error for a database that another process keeps locked."""
+    """Return the error for a database that another process or thread keeps locked."""
     return Unavailable("database_busy", "Another process holds the database.", hint="Try again in a moment.")
 
 
@@ -130,16 +140,16 @@ def replaced(database: Path) -> Unavailable:
     return Unavailable("home_replaced", sentence, hint="Try again.")
 
 
-def partly_done(fault: PopugError) -> Unavailable:
-    """Return the error for a command that failed after a part of it was committed."""
-    sentence = f"{fault.message} A part of the command was done before that."
-    return Unavailable("in_doubt", sentence, hint=f"{fault.hint} What is done will not be repeated.")
+def partly_done(error: PopugError) -> Unavailable:
+    """Return the error ``in_doubt`` for a command that failed with ``error`` after a part of it was committed."""
+    sentence = f"{error.message} A part of the command was done before that."
+    return Unavailable("in_doubt", sentence, hint=f"{error.hint} What is done will not be repeated.")
 
 
-def corrupt(database: Path, why: str) -> IntegrityViolation:
+def corrupt(database: Path, reason: str) -> IntegrityViolation:
     """Return the error for a file that is not a sound popug database."""
     return IntegrityViolation(
         "corrupt_database",
-        f"{database} is damaged or is not a popug database: {why}.",
+        f"{database} is damaged or is not a popug database: {reason}.",
         hint="Run `popug doctor`; a good copy may lie under backups/.",
     )

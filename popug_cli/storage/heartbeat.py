@@ -1,4 +1,4 @@
-"""When each background process was last seen running."""
+"""When the scheduler was last seen running, and when it last tried to write the daily backup."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ BACKUP = "backup"
 
 
 def record(connection: Connection, name: str, now: datetime) -> None:
-    """Record that a background process is running at ``now``."""
+    """Record ``now`` as the last time of ``SCHEDULER`` or ``BACKUP``."""
     insert_many(
         connection,
         "INSERT INTO storage_heartbeats (name, seen_at) VALUES (?, ?)"
@@ -22,6 +22,6 @@ def record(connection: Connection, name: str, now: datetime) -> None:
 
 
 def last_recorded(connection: Connection, name: str) -> datetime | None:
-    """Return when a background process was last seen running, or None if it never ran."""
+    """Return the last recorded time of ``SCHEDULER`` or ``BACKUP``, or None if there is none."""
     seen_at = scalar(connection, "SELECT seen_at FROM storage_heartbeats WHERE name = :name", name=name)
     return from_rfc3339(seen_at) if seen_at else None

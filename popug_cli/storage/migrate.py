@@ -1,4 +1,7 @@
-"""Migrations: numbered, each in one transaction with its record, after a backup; a newer database is refused."""
+"""Migrations: numbered, each in one transaction with its record, after a backup; a newer database is refused.
+
+Functions that open the database raise the errors of ``storage.errors``.
+"""
 
 import os
 import shutil
@@ -20,7 +23,7 @@ SCRIPTS = Path(__file__).with_name("migrations")
 
 
 def version_of(database: Path) -> str | None:
-    """Return the number of the last migration of a file, or None for an empty file; raise ``corrupt_database``."""
+    """Return the number of the last migration of a database, or None if it has none; raise ``corrupt_database``."""
     if not database.is_file():
         raise corrupt(database, "it is not a file")
     with (
@@ -36,11 +39,12 @@ def version_of(database: Path) -> str | None:
         return str(row[0]) if row else None
 
 
-def check_version(home: Home) -> None:
-    """Migrate an older database; raise ``newer_database`` if a newer program wrote it.
+def migrate_if_older(home: Home) -> None:
+    """Create the tables of an empty database, or migrate an older one.
 
-    Raise ``server_unavailable`` if a server holds the home. Until the migration ends, no server starts and no other
-    popug process writes. A process that waited for another one's migration finds it done.
+    Until the migration ends, no server starts and no other popug process writes. A process that waited for another
+    one's migration finds it done. Raise ``newer_database`` if a newer popug wrote the database,
+    ``server_unavailable`` if a server holds the home, or ``corrupt_database``.
     """
     database = home.database
     if not _is_older(home):
@@ -51,51 +55,52 @@ def check_version(home: Home) -> None:
 
 
 def _is_older(home: Home) -> bool:
-    found = version_of(home.database)
-    if found == NEWEST:
+    """Return whether the database is empty or lacks migrations; raise ``newer_database`` or ``corrupt_database``."""
+    version = version_of(home.database)
+    if version == NEWEST:
         return False
-    if found is not None and not (found.isdecimal() and len(found) == len(NEWEST)):
-        raise corrupt(home.database, f"its recorded version is {found!r}")
-    if found is not None and found > NEWEST:
+    if version is not None and not (version.isdecimal() and len(version) == len(NEWEST)):
+        raise corrupt(home.database, f"its recorded version is {version!r}")
+    if version is not None and version > NEWEST:
         raise IntegrityViolation(
             "newer_database",
-            f"{home.database} was written by a newer popug (its version is {found}, this program knows {NEWEST}).",
+            f"{home.database} was written by a newer popug (its version is {version}, this program knows {NEWEST}).",
             hint="Install the newer popug; nothing was changed.",
-            details={"found": found, "known": NEWEST},
+            details={"found": version, "known": NEWEST},
         )
-    if found is None and any(home.keys.glob("*.pem")):
+    if version is None and any(home.keys.glob("*.pem")):
         raise corrupt(home.database, "it is empty, but the home has a company's keys")
     return True
 
 
 def _upgrade(home: Home) -> None:
-    found = version_of(home.database)
-    if found is None:  # a server cannot hold a home that has no company yet
+    version = version_of(home.database)
+    if version is None:  # a server cannot hold a home that has no company yet
         migrate(home.database)
         return
     with serve_lock.migrating(home):
-        _back_up(home, found)
+        _back_up(home, version)
         migrate(home.database)
 
 
-def migrated_since(database: Path, found: str) -> IntegrityViolation:
+def migrated_since(database: Path, version: str) -> IntegrityViolation:
     """Return the error for a write to a database that a newer popug has migrated since this process opened it."""
     return IntegrityViolation(
         "newer_database",
-        f"{database} was upgraded by a newer popug (its version is {found}, this program knows {NEWEST}),"
+        f"{database} was upgraded by a newer popug (its version is {version}, this program knows {NEWEST}),"
         " so this process does not write to it any more.",
         hint="Stop this process, be it a server or a scheduler, and start it again with the newer popug.",
-        details={"found": found, "known": NEWEST},
+        details={"found": version, "known": NEWEST},
     )
 
 
 def create(home: Home) -> None:
-    """Create the database with all tables, or migrate it."""
+    """Create the home's directories and its database with all tables; migrate an existing one like a command does."""
     with translate_errors(home.database):
         home.make()
         home.database.touch(mode=OWNER_ONLY_FILE, exist_ok=True)
         sync_directory(home.root)
-    check_version(home)
+    migrate_if_older(home)
 
 
 def migrate(database: Path, target: str = "head") -> None:
@@ -111,8 +116,8 @@ def migrate(database: Path, target: str = "head") -> None:
 
 
 def _back_up(home: Home, version: str) -> None:
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    copy = home.backups / f"before-migration-from-{version}-{moment}.db"
+    timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    copy = home.backups / f"before-migration-from-{version}-{timestamp}.db"
     partial = copy.with_name(f".{copy.name}.{os.getpid()}")
     home.backups.mkdir(mode=0o700, exist_ok=True)
     partial.touch(mode=OWNER_ONLY_FILE)

@@ -1,4 +1,4 @@
-"""Refuse homes on network and FUSE file systems, whose locks do not reach every process."""
+"""Refuse homes on network and FUSE file systems, whose locks do not reach every process (except fuse-overlayfs)."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from popug_cli.kernel.errors import Unavailable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-NETWORK_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse", "fuseblk"})
+TYPES_WITHOUT_LOCKS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse", "fuseblk"})
 FUSE_PREFIX = "fuse."
 TEMP_HOME_MARKER = ".workplace"
 LOCAL_FUSE_TYPES = frozenset({"fuse.fuse-overlayfs"})
@@ -17,12 +17,12 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """The fields of a ``mountinfo`` line that show which file system holds a path."""
+    """The fields of a ``mountinfo`` line that show which file system holds a path; see proc_pid_mountinfo(5)."""
 
-    number: str
-    parent: str
-    point: str
-    kind: str
+    mount_id: str
+    parent_id: str
+    mount_point: str
+    type: str
 
 
 def require_lock_support(home: Path, database: Path) -> None:
@@ -48,32 +48,32 @@ def require_lock_support(home: Path, database: Path) -> None:
 def kind_without_locks(path: str, mounts: str) -> str | None:
     """Return the type of the file system that holds an absolute path, or None if its locks are reliable.
 
-    ``mounts`` is the text of ``mountinfo``. The path is resolved like in the kernel: from the root to the first mount
-    on it, and from that mount on. Mounts that a later mount hides are never reached.
+    ``mounts`` is the text of ``mountinfo``. The path is resolved as the kernel does: from the root to the nearest mount
+    point on the path, and from that mount to the next. A mount that a later one hides is never reached.
     """
-    containing = [mount for mount in _mounts(mounts) if _contains(mount.point, path)]
-    numbers = {mount.number for mount in containing}
-    candidates = [mount for mount in containing if mount.parent not in numbers - {mount.number}]
+    containing = [mount for mount in _mounts(mounts) if _contains(mount.mount_point, path)]
+    mount_ids = {mount.mount_id for mount in containing}
+    candidates = [mount for mount in containing if mount.parent_id not in mount_ids - {mount.mount_id}]
     kind = ""
     while candidates:
-        nearest = min(candidates, key=lambda mount: len(mount.point))
-        kind = nearest.kind
-        candidates = [mount for mount in containing if mount.parent == nearest.number != mount.number]
+        nearest = min(candidates, key=lambda mount: len(mount.mount_point))
+        kind = nearest.type
+        candidates = [mount for mount in containing if mount.parent_id == nearest.mount_id != mount.mount_id]
     return kind if _is_without_locks(kind) else None
 
 
 def _mounts(text: str) -> Iterator[Mount]:
     for line in text.split("\n"):
-        before, separator, after = line.partition(" - ")
-        fields = before.split(" ")
+        mount_fields, separator, super_fields = line.partition(" - ")
+        fields = mount_fields.split(" ")
         if separator and len(fields) >= 5:
-            point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-            yield Mount(fields[0], fields[1], point, after.split(" ", 1)[0])
+            mount_point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
+            yield Mount(fields[0], fields[1], mount_point, super_fields.split(" ", 1)[0])
 
 
-def _contains(point: str, path: str) -> bool:
-    return path == point or path.startswith(point.rstrip("/") + "/")
+def _contains(mount_point: str, path: str) -> bool:
+    return path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
 
 
 def _is_without_locks(kind: str) -> bool:
-    return kind in NETWORK_TYPES or (kind.startswith(FUSE_PREFIX) and kind not in LOCAL_FUSE_TYPES)
+    return kind in TYPES_WITHOUT_LOCKS or (kind.startswith(FUSE_PREFIX) and kind not in LOCAL_FUSE_TYPES)

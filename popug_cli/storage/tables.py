@@ -1,4 +1,4 @@
-"""The tables that describe the home."""
+"""The tables about the home itself."""
 
 from sqlalchemy import CheckConstraint
 from sqlmodel import Field, SQLModel
@@ -17,7 +17,7 @@ class HomeRow(SQLModel, table=True):
 
 
 class HeartbeatRow(SQLModel, table=True):
-    """When a background process was last seen running."""
+    """When the scheduler was last seen running, and when it last tried to write the daily backup."""
 
     __tablename__ = "storage_heartbeats"
     __table_args__ = ({"sqlite_strict": True},)

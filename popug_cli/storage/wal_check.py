@@ -1,4 +1,6 @@
-"""Detect that the files of an open database were replaced, removed or truncated by another program.
+"""Detect that another program replaced, removed or truncated a file of an open database.
+
+The files are the database itself, its write-ahead log (``-wal``) and its WAL index (``-shm``).
 
 The files are only looked at with ``stat``. Opening and closing one of them would drop all POSIX locks that this process
 holds on it, SQLite's own included; the next process to open the database would then reset the WAL index, and this
@@ -16,10 +18,10 @@ WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walforma
 
 
 class DatabaseFiles:
-    """The database of an engine, its write-ahead log and its WAL index, as they were when last found intact.
+    """The three files of an engine's database, and their fingerprints when they were last found intact.
 
-    While a connection is open, SQLite replaces none of them, and shortens the log only after a complete checkpoint.
-    Raises ``OSError`` if one of the files does not exist.
+    While a connection is open, SQLite replaces none of them, and shortens the WAL only after a complete checkpoint.
+    Raise ``OSError`` if one of the files does not exist.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -29,7 +31,7 @@ class DatabaseFiles:
         self._known = [require_fingerprint(path) for path in self._paths]
 
     def are_intact(self) -> bool:
-        """Return whether all three are the same files as before, and none has lost its end since the last call."""
+        """Return whether all three exist and are the same files as before, and database and WAL are not truncated."""
         known = self._known  # read first: another thread may store newer, larger sizes
         try:
             current = [require_fingerprint(path) for path in self._paths]
@@ -37,18 +39,21 @@ class DatabaseFiles:
             return False
         if [file.id for file in current] != [file.id for file in known]:
             return False
-        is_database_cut, is_log_cut, _ = (
+        is_database_cut, is_wal_cut, _ = (
             file.size_bytes < old.size_bytes for file, old in zip(current, known, strict=True)
         )
         if is_database_cut:
             return False
-        if is_log_cut:
-            return self._is_log_whole(current)
+        if is_wal_cut:
+            return self._is_wal_complete(current)
         self._known = current
         return True
 
-    def _is_log_whole(self, current: list[FileFingerprint]) -> bool:
-        """Return whether a log that became shorter still holds all frames that SQLite counts in it."""
+    def _is_wal_complete(self, current: list[FileFingerprint]) -> bool:
+        """Return whether a WAL that became shorter still holds all frames that SQLite counts in it.
+
+        If another process is running a checkpoint, return True; the next call checks again.
+        """
         with self._engine.connect() as connection:
             driver = raw_connection(connection)
             try:
@@ -56,10 +61,10 @@ class DatabaseFiles:
                 (page_bytes,) = driver.execute("PRAGMA page_size").fetchone()
             except sqlite3.Error:
                 return False
-        if is_busy:  # another process runs a checkpoint; the next call asks again
+        if is_busy:
             return True
-        least_bytes = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes)
-        if frames > 0 and require_fingerprint(self._paths[1]).size_bytes < least_bytes:
+        min_bytes = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page_bytes)
+        if frames > 0 and require_fingerprint(self._paths[1]).size_bytes < min_bytes:
             return False
         self._known = current
         return True

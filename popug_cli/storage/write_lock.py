@@ -28,6 +28,7 @@ def acquire(
 ) -> Iterator[None]:
     """Hold the home's write lock during the block; it excludes only processes that use this lock.
 
+    ``expected`` is the database's file when it was opened; None means that there was none, and takes no lock.
     Raise ``database_busy`` if no write happens for ``LOCK_TIMEOUT_SECONDS``, and ``home_replaced`` if the database is
     not the ``expected`` file any more. ``while_waiting`` is called every ``POLL_SECONDS`` of a wait; an exception from
     it ends the wait.

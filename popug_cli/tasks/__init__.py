@@ -1,5 +1,16 @@
 """Tasks: creating, drawing assignees, shuffling, completing.
 
+``commands.py`` and ``queries.py`` handle the messages in ``messages/tasks.py``; ``consumers.py`` handles events.
+``rules.py`` holds the pure rules, ``fairness.py`` the statistics behind ``popug tasks fairness``.
+
+A draw begins in ``creation.py`` (new tasks), ``shuffles.run_shuffle`` (all open tasks) or
+``assignments.reassign_unassignable`` (tasks of users who may not hold them any more). Each calls
+``assignments.new_draw``, which takes a seed from ``kernel.randomness.Draws`` and records who the candidates are. Then
+``rules.draw_assignee`` chooses each assignee with the published function in ``kernel/draws.py``.
+
+Any logged-in user can repeat the draws of a shuffle: ``popug tasks verify``, see ``queries.verify_shuffle``. The
+operator can repeat all draws: ``popug ledger verify``, see ``audit/draw_checks.py``.
+
 Consumes ``user_registered``, ``user_role_changed``, ``user_deactivated`` and ``user_reactivated`` (which users are
 assignable), ``task_priced`` (the price to show) and its own ``shuffle_requested``. Publishes ``task_created``,
 ``task_assigned``, ``task_completed``, ``shuffle_requested``, ``tasks_shuffled`` and ``shuffle_failed``.

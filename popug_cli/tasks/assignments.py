@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.draws import ALGORITHM
-from popug_cli.kernel.randomness import new_seed
+from popug_cli.kernel.randomness import DrawPurpose
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
@@ -15,9 +15,9 @@ from popug_cli.tasks import people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
-_UNASSIGNABLE_OPEN_TASKS = (
-    "FROM tasks_people AS p JOIN tasks_tasks AS t ON t.assignee_id = p.user_id AND t.status = 'open'"
-    " WHERE p.assignable = 0"
+_FROM_UNASSIGNABLE_OPEN_TASKS = (
+    "FROM tasks_people AS person JOIN tasks_tasks AS task ON task.assignee_id = person.user_id AND task.status = 'open'"
+    " WHERE person.assignable = 0"
 )
 UPDATE_ASSIGNEE = (
     "UPDATE tasks_tasks SET assignee_id = drawn.column1 FROM (VALUES (?, ?)) AS drawn WHERE number = drawn.column2"
@@ -40,24 +40,29 @@ class DrawWithCandidates:
     candidates: Sequence[str]
 
     def assignee_of(self, task_id: str) -> str:
-        """Return the assignee of a task; there must be candidates."""
+        """Return the assignee that the draw gives a task; ``candidates`` must not be empty."""
         return draw_assignee(self.parameters.seed, task_id, self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
 class Reassignment:
-    """Why tasks are reassigned: the reason, the event that caused it, and the shuffle if it is one."""
+    """Why tasks are reassigned; ``shuffle_id`` is None unless a shuffle does it."""
 
-    label: str
+    progress_label: str
     reason: AssignmentReason
     cause: Delivered[Event]
     shuffle_id: str | None = None
 
 
-def new_draw(context: Context) -> DrawWithCandidates:
-    """Return a draw with a fresh seed among all users who are assignable now."""
+def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCandidates:
+    """Return a draw among all users who are assignable now, with a new seed.
+
+    ``purpose`` and ``subject`` name the draw for the source of seeds: see ``kernel.randomness.Draws``.
+    """
     parameters = AssigneeDraw(
-        seed=new_seed(context.randomness), algorithm=ALGORITHM, candidates_as_of=people.known_up_to(context)
+        seed=context.draws.new_seed(purpose, subject),
+        algorithm=ALGORITHM,
+        candidates_as_of=people.known_up_to(context),
     )
     return DrawWithCandidates(parameters, people.assignable(context))
 
@@ -70,13 +75,13 @@ def count_open_tasks(context: Context) -> int:
 def open_tasks(context: Context) -> Iterator[list[OpenTask]]:
     """Yield every open task by number, in chunks of ``TASKS_AT_ONCE``."""
     statement = (
-        "SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open' AND number > :last"
+        "SELECT number, task_id, assignee_id FROM tasks_tasks WHERE status = 'open' AND number > :last_number"
         " ORDER BY number LIMIT :limit"
     )
-    last = 0
-    while rows := select(context.connection, statement, last=last, limit=TASKS_AT_ONCE):
+    last_number = 0
+    while rows := select(context.connection, statement, last_number=last_number, limit=TASKS_AT_ONCE):
         yield list(map(OpenTask._make, rows))
-        last = rows[-1][0]
+        last_number = rows[-1][0]
 
 
 def has_open_tasks(context: Context) -> bool:
@@ -86,18 +91,21 @@ def has_open_tasks(context: Context) -> bool:
 
 def reassign(
     chunks: Iterable[Sequence[OpenTask]],
-    count: int,
+    task_count: int,
     draw: DrawWithCandidates,
     reassignment: Reassignment,
     context: Context,
 ) -> None:
-    """Draw a new assignee for each of ``count`` open tasks, and publish a ``task_assigned`` for each."""
-    done = 0
+    """Draw a new assignee for each open task, store it, and publish a ``task_assigned`` for each.
+
+    ``task_count`` is the number of tasks in all chunks, for the progress report.
+    """
+    reassigned_count = 0
     for tasks in chunks:
-        drawn = []
+        assignees = []
         for task in tasks:
             assignee_id = draw.assignee_of(task.task_id)
-            drawn.append((assignee_id, task.number))
+            assignees.append((assignee_id, task.number))
             context.events.publish(
                 TaskAssigned(
                     task_id=task.task_id,
@@ -109,22 +117,22 @@ def reassign(
                 ),
                 cause=reassignment.cause,
             )
-        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)
-        done += len(tasks)
-        context.progress(reassignment.label, done, count)
+        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)
+        reassigned_count += len(tasks)
+        context.progress(reassignment.progress_label, reassigned_count, task_count)
 
 
 def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
-    """Reassign the open tasks of users who are not assignable; without candidates the tasks stay where they are."""
-    count = int(scalar(context.connection, f"SELECT count(*) {_UNASSIGNABLE_OPEN_TASKS}"))
-    draw = new_draw(context)
-    if count and draw.candidates:
+    """Reassign the open tasks of users who are not assignable; without candidates they keep their tasks."""
+    task_count = int(scalar(context.connection, f"SELECT count(*) {_FROM_UNASSIGNABLE_OPEN_TASKS}"))
+    draw = new_draw("reassignment", cause.id, context)
+    if task_count and draw.candidates:
         reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause)
-        reassign(_unassignable_open_tasks(context), count, draw, reassignment, context)
+        reassign(_unassignable_open_tasks(context), task_count, draw, reassignment, context)
 
 
 def _unassignable_open_tasks(context: Context) -> Iterator[list[OpenTask]]:
     """Yield chunks of open tasks of users who are not assignable, until the caller has reassigned all of them."""
-    statement = f"SELECT t.number, t.task_id, t.assignee_id {_UNASSIGNABLE_OPEN_TASKS} LIMIT :limit"
+    statement = f"SELECT task.number, task.task_id, task.assignee_id {_FROM_UNASSIGNABLE_OPEN_TASKS} LIMIT :limit"
     while rows := select(context.connection, statement, limit=TASKS_AT_ONCE):
         yield sorted(map(OpenTask._make, rows))

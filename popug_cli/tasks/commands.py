@@ -1,4 +1,4 @@
-"""The commands of tasks."""
+"""Tasks' commands: add, import, complete, and request a shuffle."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -46,18 +46,18 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
     Raises ``task_not_found``, ``task_completed``, ``task_reassigned`` or ``not_your_task``.
     """
     task = get_task(GetTask(number=message.number), context)
-    me = context.principal.user_id
+    caller_id = context.principal.user_id
     if task.status is TaskStatus.COMPLETED:
         raise errors.already_completed(task, context)
-    if _assignee_id(task, context) != me:
+    if _assignee_id(task, context) != caller_id:
         raise errors.not_assignee(task, context)
     _complete(task, context)
-    context.events.publish(TaskCompleted(task_id=task.task_id, assignee_id=me, completed_at=context.now))
+    context.events.publish(TaskCompleted(task_id=task.task_id, assignee_id=caller_id, completed_at=context.now))
     return GetTask(number=task.number)
 
 
 def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
-    """Request a shuffle, which the tasks consumer runs.
+    """Request a shuffle, which the consumer of tasks runs later.
 
     Raises ``nobody_assignable`` if there are open tasks but no candidates, because the shuffle would fail.
     """
@@ -72,9 +72,10 @@ def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
 def import_tasks(message: ImportTasks, context: Context) -> ImportResult:
     """Create the tasks of a file, all or none, and skip the lines that were imported before.
 
-    Raises ``nobody_assignable``, or the error of the first bad line.
+    Raises ``nobody_assignable``, or the error of the first bad line: ``invalid_title``, ``invalid_jira_id`` or
+    ``invalid_task_id``.
     """
-    lines, read, imported, draw = message.lines, 0, 0, None
+    lines, read_count, imported_count, draw = message.lines, 0, 0, None
     _check_lines(lines)
     with count_on_disk() as times_seen:
         for chunk in batched(rules.parse_import_lines(lines, times_seen), TASKS_AT_ONCE):
@@ -82,14 +83,14 @@ def import_tasks(message: ImportTasks, context: Context) -> ImportResult:
             if new_titles:
                 draw = draw or draw_for_new_tasks(context)
                 _record_import(new_titles, create(new_titles.values(), draw, context), context)
-            read += len(chunk)
-            imported += len(new_titles)
-            context.progress("Creating tasks", read, len(lines))
-    return ImportResult(imported=imported, skipped=read - imported)
+            read_count += len(chunk)
+            imported_count += len(new_titles)
+            context.progress("Creating tasks", read_count, len(lines))
+    return ImportResult(imported=imported_count, skipped=read_count - imported_count)
 
 
 def _check_lines(lines: Iterable[NewTask | None]) -> None:
-    """Reject a bad line before any task is created, which may take minutes."""
+    """Raise the error of the first bad line before any task is created: creating many takes minutes."""
     deque(rules.parse_import_lines(lines, lambda _: 1), maxlen=0)
 
 
@@ -99,8 +100,8 @@ def _not_imported(lines: Sequence[rules.ImportLine], context: Context) -> dict[s
     for line in lines:
         titles.setdefault(line.import_key, line.parsed_title)
     statement = "SELECT identity FROM tasks_imported WHERE identity IN"
-    for (known,) in select_in(context.connection, statement, [*titles]):
-        del titles[known]
+    for (import_key,) in select_in(context.connection, statement, [*titles]):
+        del titles[import_key]
     return titles
 
 
@@ -118,11 +119,11 @@ def _assignee_id(task: Task, context: Context) -> str:
 
 
 def _complete(task: Task, context: Context) -> None:
-    changed = context.connection.execute(
+    result = context.connection.execute(
         text(
             "UPDATE tasks_tasks SET status = 'completed', completed_at = :now"
-            " WHERE number = :number AND status = 'open' AND assignee_id = :me"
+            " WHERE number = :number AND status = 'open' AND assignee_id = :caller_id"
         ),
-        {"now": to_rfc3339(context.now), "number": task.number, "me": context.principal.user_id},
+        {"now": to_rfc3339(context.now), "number": task.number, "caller_id": context.principal.user_id},
     )
-    assert changed.rowcount == 1, "the task is open and the caller's under the write lock"
+    assert result.rowcount == 1, "under the write lock the task is still open and the caller's"

@@ -1,4 +1,4 @@
-"""The tasks consumer: it applies changes of users first, then prices, then shuffles."""
+"""The consumer of tasks: in each batch it applies changes of users first, then prices, then runs the shuffles."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,30 +16,34 @@ from popug_cli.tasks import people, shuffles
 from popug_cli.tasks.assignments import reassign_unassignable
 from popug_cli.tasks.rules import Person
 
-PersonEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivated
+UserEvent = UserRegistered | UserRoleChanged | UserDeactivated | UserReactivated
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """Apply changes of users and prices, then run the requested shuffles."""
-    _update_people([cast(Delivered[PersonEvent], e) for e in events if isinstance(e.data, PersonEvent)], context)
-    _update_prices([e.data for e in events if isinstance(e.data, TaskPriced)], context)
+    _update_people(
+        [cast(Delivered[UserEvent], event) for event in events if isinstance(event.data, UserEvent)], context
+    )
+    _update_prices([event.data for event in events if isinstance(event.data, TaskPriced)], context)
     for event in events:
         if isinstance(event.data, ShuffleRequested):
             shuffles.run_shuffle(cast(Delivered[ShuffleRequested], event), context)
 
 
 def give_up(event: Delivered[Event], error: str, context: Context) -> bool:
-    """Drop a shuffle request that failed, so that it never runs later; return False for any other event."""
+    """Drop a shuffle request that failed, so that it never runs later, and return True; else return False."""
     if not isinstance(event.data, ShuffleRequested):
         return False
     shuffles.fail(cast(Delivered[ShuffleRequested], event), error, context)
     return True
 
 
-def apply_event(person: Person | None, event: Delivered[PersonEvent]) -> Person:
-    """Return the person after an event; an event that was already applied changes nothing.
+def apply_user_event(person: Person | None, event: Delivered[UserEvent]) -> Person:
+    """Return the person after an event.
 
-    Raises ``LookupError`` for a change of a user whose registration was not applied.
+    An event that was already applied changes nothing, nor does the registration of a known person.
+
+    Raises ``LookupError`` for a change of a user whose registration has not been applied.
     """
     if person is not None and event.sequence <= person.last_sequence:
         return person
@@ -47,43 +51,47 @@ def apply_event(person: Person | None, event: Delivered[PersonEvent]) -> Person:
         case UserRegistered(user_id=user_id, username=username, role=role):
             return person or Person(user_id, username, role, True, event.sequence)
         case UserRoleChanged(new_role=role):
-            return replace(_known(person, event), role=role, last_sequence=event.sequence)
+            return replace(_require_registered(person, event), role=role, last_sequence=event.sequence)
         case UserDeactivated():
-            return replace(_known(person, event), active=False, last_sequence=event.sequence)
+            return replace(_require_registered(person, event), active=False, last_sequence=event.sequence)
         case UserReactivated():
-            return replace(_known(person, event), active=True, last_sequence=event.sequence)
+            return replace(_require_registered(person, event), active=True, last_sequence=event.sequence)
 
 
-def _known(person: Person | None, event: Delivered[PersonEvent]) -> Person:
+def _require_registered(person: Person | None, event: Delivered[UserEvent]) -> Person:
     if person is None:
-        raise LookupError(f"the registration of user {event.data.user_id} was not processed before")
+        raise LookupError(f"the registration of user {event.data.user_id} has not been processed")
     return person
 
 
-def _update_people(events: Sequence[Delivered[PersonEvent]], context: Context) -> None:
+def _update_people(events: Sequence[Delivered[UserEvent]], context: Context) -> None:
     if not events:
         return
-    before = people.load(context, {event.data.user_id for event in events})
-    after, last_change = _apply_events(before, events)
-    people.save(context, [person for user_id, person in after.items() if person != before.get(user_id)])
-    changed = [p for user_id, p in after.items() if p.assignable != _was_assignable(before.get(user_id))]
-    if changed:
+    old_people = people.load(context, {event.data.user_id for event in events})
+    new_people, last_change = _apply_user_events(old_people, events)
+    people.save(context, [person for user_id, person in new_people.items() if person != old_people.get(user_id)])
+    switched = [
+        person
+        for user_id, person in new_people.items()
+        if person.assignable != _was_assignable(old_people.get(user_id))
+    ]
+    if switched:
         assert last_change is not None
-        people.record_assignability(context, changed)
+        people.record_assignability(context, switched)
         reassign_unassignable(last_change, context)
 
 
-def _apply_events(
-    before: dict[str, Person], events: Iterable[Delivered[PersonEvent]]
+def _apply_user_events(
+    old_people: dict[str, Person], events: Iterable[Delivered[UserEvent]]
 ) -> tuple[dict[str, Person], Delivered[Event] | None]:
-    """Return the people after the events, and the last event that changed which of them are assignable."""
-    after, last_change = dict(before), None
+    """Return the people after the events, and the last event that made one of them assignable or unassignable."""
+    new_people, last_change = dict(old_people), None
     for event in events:
-        known = after.get(event.data.user_id)
-        person = after[event.data.user_id] = apply_event(known, event)
-        if person.assignable != _was_assignable(known):
+        old_person = new_people.get(event.data.user_id)
+        new_person = new_people[event.data.user_id] = apply_user_event(old_person, event)
+        if new_person.assignable != _was_assignable(old_person):
             last_change = event
-    return after, cast(Delivered[Event] | None, last_change)
+    return new_people, cast(Delivered[Event] | None, last_change)
 
 
 def _was_assignable(person: Person | None) -> bool:

@@ -27,7 +27,7 @@ class PlannedTask:
     parsed_title: ParsedTitle
 
     def row(self, creator_id: str, created_at: str) -> tuple[int | str | None, ...]:
-        """Return the values of its row, in the order of ``_INSERT_TASK``."""
+        """Return the values of the task's row, in the order of the columns in ``_INSERT_TASK``."""
         parsed_title = self.parsed_title
         values = (parsed_title.title, parsed_title.jira_id, parsed_title.search_text)
         return (self.number, self.task_id, *values, creator_id, self.assignee_id, created_at)
@@ -35,20 +35,29 @@ class PlannedTask:
 
 def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
     """Return a draw for new tasks. Raises ``nobody_assignable``."""
-    draw = new_draw(context)
+    draw = new_draw("new_tasks", str(_next_number(context)), context)
     if not draw.candidates:
         raise errors.nobody_assignable()
     return draw
 
 
 def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Context) -> range:
-    """Create at most ``TASKS_AT_ONCE`` tasks with the assignees drawn for them, and return their numbers."""
+    """Create a task with a drawn assignee for each title, and return the numbers of the tasks.
+
+    All of them are in memory at once, so a caller passes at most ``TASKS_AT_ONCE`` titles.
+    """
     assert context.principal.user_id, "only a user creates tasks"
-    first = (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
-    planned = [_plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first)]
+    first_number = _next_number(context)
+    planned = [
+        _plan(number, parsed_title, draw, context) for number, parsed_title in enumerate(titles, start=first_number)
+    ]
     _insert(planned, context)
     _publish(planned, draw, context)
-    return range(first, first + len(planned))
+    return range(first_number, first_number + len(planned))
+
+
+def _next_number(context: Context) -> int:
+    return (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
 
 
 def _plan(number: int, parsed_title: ParsedTitle, draw: DrawWithCandidates, context: Context) -> PlannedTask:
@@ -63,8 +72,8 @@ def _insert(planned: Sequence[PlannedTask], context: Context) -> None:
 
 def _publish(planned: Sequence[PlannedTask], draw: DrawWithCandidates, context: Context) -> None:
     """Publish ``task_created`` for all tasks, then for each the ``task_assigned`` that it caused."""
-    created = [context.events.publish(_created(task, context)) for task in planned]
-    for task, created_id in zip(planned, created, strict=True):
+    created_ids = [context.events.publish(_created(task, context)) for task in planned]
+    for task, created_id in zip(planned, created_ids, strict=True):
         assigned = TaskAssigned(
             task_id=task.task_id, assignee_id=task.assignee_id, reason=AssignmentReason.CREATED, draw=draw.parameters
         )

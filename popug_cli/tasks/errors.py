@@ -1,4 +1,4 @@
-"""The errors of tasks, with the users and times that explain them, and a hint."""
+"""Tasks' errors: each names the users and times that explain it, and gives a hint."""
 
 from datetime import datetime
 from typing import cast
@@ -78,11 +78,11 @@ def not_assignee(task: Task, context: Context) -> PopugError:
 
 
 def _reassigned(task: Task, reassignment: Delivered[TaskAssigned], context: Context) -> Conflict:
-    shuffle_id, when = reassignment.data.shuffle_id, _local(reassignment.time, context)
-    how = f"shuffle {shuffle_id} reassigned it" if shuffle_id else "it was reassigned when you could not hold tasks"
+    shuffle_id, local_time = reassignment.data.shuffle_id, _local(reassignment.time, context)
+    cause = f"shuffle {shuffle_id} reassigned it" if shuffle_id else "it was reassigned when you could not hold tasks"
     return Conflict(
         "task_reassigned",
-        f"#{task.number} is not yours any more; it is {task.assignee}'s: {how} at {when}.",
+        f"#{task.number} is not yours any more; it is {task.assignee}'s: {cause} at {local_time}.",
         hint=LIST_OWN_TASKS,
         details={
             "number": task.number,
@@ -96,10 +96,10 @@ def _reassigned(task: Task, reassignment: Delivered[TaskAssigned], context: Cont
 
 def _reassignment(task: Task, context: Context) -> Delivered[TaskAssigned] | None:
     """Return the last assignment that moved the task from the caller to another user, or None."""
-    me = context.principal.user_id
+    caller_id = context.principal.user_id
     for event in reversed(context.log.by_subject(task.task_id, TaskAssigned)):
         assigned = cast(Delivered[TaskAssigned], event)
-        if assigned.data.previous_assignee_id == me != assigned.data.assignee_id:
+        if assigned.data.previous_assignee_id == caller_id != assigned.data.assignee_id:
             return assigned
     return None
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from math import exp, lgamma, log
 from typing import NamedTuple
 
-MAX_OVERLAP_WORK = 20_000_000
+MAX_OVERLAP_OPERATIONS = 20_000_000
 EPSILON = 1e-12
-STEPS = 100_000
-TINY = 1e-300
+MAX_ITERATIONS = 100_000
+TINY = 1e-300  # in place of a zero denominator, as in the modified Lentz algorithm
 
 
 class CandidatePool(NamedTuple):
@@ -29,25 +29,28 @@ class CandidatePool(NamedTuple):
 
 
 class FairnessResult(NamedTuple):
-    """The expected number of tasks by person, and the probability that fair draws are at least as uneven."""
+    """The expected number of tasks by user id, and the probability that fair draws are at least as uneven."""
 
     expected: dict[str, float]
     p_value: float
 
 
 def chi_squared_test(pools: Mapping[int, CandidatePool], assigned: Mapping[str, int]) -> FairnessResult:
-    """Compare the assigned numbers with those that fair draws give; the p-value is 1 if no draw had a choice."""
-    drawn = [pool for pool in pools.values() if pool.draws_count and pool.candidates]
+    """Compare the assigned numbers of tasks, by user id, with those that fair draws give.
+
+    A pool's key has no meaning here. The p-value is 1 if no draw had a choice.
+    """
+    used_pools = [pool for pool in pools.values() if pool.draws_count and pool.candidates]
     expected: defaultdict[str, float] = defaultdict(float)
-    for pool in drawn:
+    for pool in used_pools:
         for person in pool.candidates:
             expected[person] += pool.draws_count / len(pool.candidates)
     statistic = sum((assigned.get(person, 0) - mean) ** 2 / mean for person, mean in expected.items())
-    mean, variance = _moments(drawn, expected)
+    mean, variance = _moments(used_pools, expected)
     if mean < EPSILON or variance < EPSILON:
         return FairnessResult(dict(expected), 1.0)
-    scale, freedom = variance / (2 * mean), 2 * mean**2 / variance
-    return FairnessResult(dict(expected), chi_squared_tail(statistic / scale, freedom))
+    scale, degrees_of_freedom = variance / (2 * mean), 2 * mean**2 / variance
+    return FairnessResult(dict(expected), chi_squared_tail(statistic / scale, degrees_of_freedom))
 
 
 def _moments(pools: Sequence[CandidatePool], expected: Mapping[str, float]) -> tuple[float, float]:
@@ -67,7 +70,7 @@ def _trace_of_square(pools: Sequence[CandidatePool], expected: Mapping[str, floa
 
     For very many pools, return its upper bound: the trace of B, which is small compared with the number of people.
     """
-    if len(pools) ** 2 * len(expected) > MAX_OVERLAP_WORK:
+    if len(pools) ** 2 * len(expected) > MAX_OVERLAP_OPERATIONS:
         return trace
     members = [frozenset(pool.candidates) for pool in pools]
     total = 0.0
@@ -79,21 +82,21 @@ def _trace_of_square(pools: Sequence[CandidatePool], expected: Mapping[str, floa
     return total
 
 
-def chi_squared_tail(statistic: float, freedom: float) -> float:
-    """Return the probability that a chi-squared variable with ``freedom`` degrees is at least ``statistic``."""
-    shape, x = freedom / 2, statistic / 2
+def chi_squared_tail(statistic: float, degrees_of_freedom: float) -> float:
+    """Return the probability that a chi-squared variable is at least ``statistic``."""
+    shape, x = degrees_of_freedom / 2, statistic / 2
     if x <= 0:
         return 1.0
     leading = exp(shape * log(x) - x - lgamma(shape))
-    below = 1 - _series(shape, x) * leading if x < shape + 1 else _fraction(shape, x) * leading
-    return min(1.0, max(0.0, below))
+    probability = 1 - _series(shape, x) * leading if x < shape + 1 else _fraction(shape, x) * leading
+    return min(1.0, max(0.0, probability))
 
 
 def _series(shape: float, x: float) -> float:
-    """Return the lower incomplete gamma function divided by its leading term, from its power series."""
+    """Return the lower incomplete gamma function divided by x^shape * e^-x, from its power series."""
     term = total = 1 / shape
-    for step in range(1, STEPS):
-        term *= x / (shape + step)
+    for iteration in range(1, MAX_ITERATIONS):
+        term *= x / (shape + iteration)
         total += term
         if term < total * EPSILON:
             break
@@ -101,12 +104,12 @@ def _series(shape: float, x: float) -> float:
 
 
 def _fraction(shape: float, x: float) -> float:
-    """Return the upper incomplete gamma function divided by its leading term, from its continued fraction (Lentz)."""
+    """Return the upper incomplete gamma function divided by x^shape * e^-x, from its continued fraction (Lentz)."""
     b = x + 1 - shape
     c, d = 1 / TINY, 1 / b
     fraction = d
-    for step in range(1, STEPS):
-        factor = -step * (step - shape)
+    for iteration in range(1, MAX_ITERATIONS):
+        factor = -iteration * (iteration - shape)
         b += 2
         d = 1 / (factor * d + b or TINY)
         c = b + factor / c or TINY

@@ -12,7 +12,7 @@ from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks.rules import Person
 
 VALUES_PER_QUERY = 500
-CANDIDATE_SETS_KEPT = 64
+MAX_CACHED_LISTS = 64
 
 
 def assignable(context: Context) -> list[str]:
@@ -24,8 +24,8 @@ def assignable(context: Context) -> list[str]:
 def assignable_as_of(context: Context, position: int) -> list[str]:
     """Return the ids of the users who were assignable as of a position in the log, in ascending order."""
     statement = text(
-        "SELECT user_id FROM tasks_people_history AS h WHERE assignable = 1 AND from_position = (SELECT"
-        " max(from_position) FROM tasks_people_history WHERE user_id = h.user_id AND from_position <= :position)"
+        "SELECT user_id FROM tasks_people_history AS history WHERE assignable = 1 AND from_position = (SELECT"
+        " max(from_position) FROM tasks_people_history WHERE user_id = history.user_id AND from_position <= :position)"
         " ORDER BY user_id"
     )
     return list(context.connection.execute(statement, {"position": position}).scalars())
@@ -38,7 +38,7 @@ class Candidates:
         self._context = context
         statement = text("SELECT DISTINCT from_position FROM tasks_people_history ORDER BY from_position")
         self._changes = list(context.connection.execute(statement).scalars())
-        self._known: dict[int, list[str]] = {}
+        self._candidates_by_change: dict[int, list[str]] = {}
 
     def last_change(self, position: int) -> int:
         """Return the position of the last change up to a position; 0 if there is none."""
@@ -48,15 +48,15 @@ class Candidates:
     def as_of(self, position: int) -> list[str]:
         """Return the ids of the users who were assignable as of a position, in ascending order."""
         change = self.last_change(position)
-        if change not in self._known:
-            if len(self._known) >= CANDIDATE_SETS_KEPT:
-                self._known.clear()
-            self._known[change] = assignable_as_of(self._context, change)
-        return self._known[change]
+        if change not in self._candidates_by_change:
+            if len(self._candidates_by_change) >= MAX_CACHED_LISTS:
+                self._candidates_by_change.clear()
+            self._candidates_by_change[change] = assignable_as_of(self._context, change)
+        return self._candidates_by_change[change]
 
 
 def known_up_to(context: Context) -> int:
-    """Return the position in the log up to which changes of users are known.
+    """Return the position in the log that a draw records for its candidates: those who are assignable now.
 
     It is the context's position, or that of the last change if that is later: see ``record_assignability``.
     """
@@ -72,7 +72,7 @@ def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
 
 
 def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
-    """Load the known people among ``user_ids``, by id."""
+    """Return the stored people among ``user_ids``, by id."""
     statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN :values"
     return {
         row.user_id: Person(row.user_id, row.username, Role(row.role), bool(row.active), row.last_sequence)
@@ -81,21 +81,31 @@ def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
 
 
 def save(context: Context, changed: Sequence[Person]) -> None:
-    """Insert people, or update those that are stored."""
+    """Insert people, or update those that are stored; a username never changes."""
     insert_many(
         context.connection,
         "INSERT INTO tasks_people (user_id, username, role, active, assignable, last_sequence)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE SET role = excluded.role,"
         " active = excluded.active, assignable = excluded.assignable, last_sequence = excluded.last_sequence",
-        [(p.user_id, p.username, p.role, int(p.active), int(p.assignable), p.last_sequence) for p in changed],
+        [
+            (
+                person.user_id,
+                person.username,
+                person.role,
+                int(person.active),
+                int(person.assignable),
+                person.last_sequence,
+            )
+            for person in changed
+        ],
     )
 
 
 def record_assignability(context: Context, changed: Sequence[Person]) -> None:
     """Record from which log position people are assignable, or are not any more.
 
-    A repeated draw must see the same candidates. If the context's position is not after the last change, a draw may
-    already have used it; then the change is recorded at the end of the log.
+    A repeated draw must see the same candidates as the draw itself. A draw may already have recorded the position of
+    the last change. If the context's position is not after that one, the new change is recorded at the end of the log.
     """
     position = context.position
     if position <= _last_change(context):

@@ -1,4 +1,4 @@
-"""The queries of tasks."""
+"""Tasks' queries: tasks, shuffles and their verification, and the fairness of draws."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,30 +36,32 @@ from popug_cli.storage.engine import scalar
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
-MAX_ROWS = 2**53
+MAX_ROWS = 2**53  # a larger limit or offset selects the same rows, but may not fit into the database's integers
 _SELECT_TASKS = (
-    "SELECT t.task_id, t.number, t.title, t.jira_id, t.status, coalesce(c.username, t.creator_id) AS creator,"
-    " a.username AS assignee, t.fee_cents, t.reward_cents, t.created_at, t.completed_at FROM tasks_tasks AS t"
-    " JOIN tasks_people AS a ON a.user_id = t.assignee_id LEFT JOIN tasks_people AS c ON c.user_id = t.creator_id"
+    "SELECT task.task_id, task.number, task.title, task.jira_id, task.status,"
+    " coalesce(creator.username, task.creator_id) AS creator, assignee.username AS assignee,"
+    " task.fee_cents, task.reward_cents, task.created_at, task.completed_at FROM tasks_tasks AS task"
+    " JOIN tasks_people AS assignee ON assignee.user_id = task.assignee_id"
+    " LEFT JOIN tasks_people AS creator ON creator.user_id = task.creator_id"
 )
 
 
 def get_task(message: GetTask, context: Context) -> Task:
     """Return one task. Raises ``task_not_found``."""
     is_storable = 1 <= message.number <= rules.MAX_NUMBER
-    tasks = _tasks("t.number = :number", {"number": message.number}, context) if is_storable else []
+    tasks = _tasks("task.number = :number", {"number": message.number}, context) if is_storable else []
     if not tasks:
         raise errors.task_not_found(message.number)
     return tasks[0]
 
 
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
-    """Return a page of the tasks that match every filter, and totals over all of them.
+    """Return a page of the tasks that match every filter, and totals over all matching tasks.
 
     Raises ``user_not_found``, ``invalid_jira_id`` or ``invalid_search``.
     """
     where, values = _filter(message, context)
-    statement = f"SELECT count(*), sum(t.fee_cents), sum(t.reward_cents) FROM tasks_tasks AS t WHERE {where}"
+    statement = f"SELECT count(*), sum(task.fee_cents), sum(task.reward_cents) FROM tasks_tasks AS task WHERE {where}"
     total, fees_cents, rewards_cents = context.connection.execute(text(statement), values).one()
     values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
     tasks = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
@@ -68,19 +70,22 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
 
 def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
     """Return the existing tasks among ``task_ids``, by id."""
-    rows = people.select_in_chunks(context, f"{_SELECT_TASKS} WHERE t.task_id IN :values", task_ids)
+    rows = people.select_in_chunks(context, f"{_SELECT_TASKS} WHERE task.task_id IN :values", task_ids)
     tasks = [msgspec.convert(dict(row._mapping), Task, strict=False) for row in rows]
     return {task.task_id: task for task in tasks}
 
 
 def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:
-    """Return the next tasks after a number, by number."""
+    """Return the next tasks after a number, at most ``limit``, by number."""
     values = {"after": message.after, "limit": message.limit}
-    return TaskChunk(_tasks("t.number > :after ORDER BY t.number LIMIT :limit", values, context))
+    return TaskChunk(_tasks("task.number > :after ORDER BY task.number LIMIT :limit", values, context))
 
 
 def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
-    """Return the result of a shuffle. Raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` if it waits."""
+    """Return the result of a shuffle.
+
+    Raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` if the request has not been processed yet.
+    """
     row = _shuffle(message.shuffle_id, context)
     if row.state == "failed":
         raise InternalError(
@@ -102,42 +107,45 @@ def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
 def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     """Repeat the draws of a shuffle from the log, and return those that differ.
 
-    Raises what ``get_shuffle`` raises, and ``integrity`` if the draws cannot be repeated.
+    Raises what ``get_shuffle`` raises. Raises ``integrity`` if the draws cannot be repeated, or if the log, the stored
+    shuffle and the known candidates contradict each other.
     """
-    done = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
+    result = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
     row = _shuffle(message.shuffle_id, context)
-    shuffled = _shuffle_event(row.shuffle_id, done, context)
+    shuffled = _shuffle_event(row.shuffle_id, result, context)
     candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
     if len(candidates) != shuffled.candidates_count:
         raise _not_verifiable(
             row.shuffle_id, f"it had {shuffled.candidates_count} candidates, but {len(candidates)} are known"
         )
-    checked, wrong = 0, []
+    checked_count, wrong_draws = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
         assigned = cast(Delivered[TaskAssigned], event).data
         expected = rules.draw_assignee(shuffled.draw.seed, assigned.task_id, candidates)
-        checked += assigned.shuffle_id == row.shuffle_id
+        checked_count += assigned.shuffle_id == row.shuffle_id
         if (assigned.assignee_id, assigned.draw) != (expected, shuffled.draw):
-            wrong.append((assigned.task_id, assigned.assignee_id, expected))
-    if checked != shuffled.task_count:
-        raise _not_verifiable(row.shuffle_id, f"{checked} of its {shuffled.task_count} assignments are in the log")
-    return ShuffleCheck(row.shuffle_id, checked, _wrong_draws(wrong, context))
+            wrong_draws.append((assigned.task_id, assigned.assignee_id, expected))
+    if checked_count != shuffled.task_count:
+        raise _not_verifiable(
+            row.shuffle_id, f"{checked_count} of its {shuffled.task_count} assignments are in the log"
+        )
+    return ShuffleCheck(row.shuffle_id, checked_count, _wrong_draws(wrong_draws, context))
 
 
 def get_fairness(message: GetFairness, context: Context) -> Fairness:
     """Return for each user the number of assigned tasks and the number that fair draws give, and the p-value.
 
-    A user who never was a candidate is left out, unless assignable now.
+    A user who was a candidate of no draw is left out, unless assignable now.
     """
     candidates = people.Candidates(context)
-    drawn: Counter[int] = Counter()
+    draws_by_change: Counter[int] = Counter()
     assigned: Counter[str] = Counter()
     for event in context.log.by_type(TaskAssigned):
         assignment = cast(Delivered[TaskAssigned], event).data
-        drawn[candidates.last_change(assignment.draw.candidates_as_of)] += 1
+        draws_by_change[candidates.last_change(assignment.draw.candidates_as_of)] += 1
         assigned[assignment.assignee_id] += 1
     result = chi_squared_test(
-        {change: CandidatePool(candidates.as_of(change), count) for change, count in drawn.items()}, assigned
+        {change: CandidatePool(candidates.as_of(change), count) for change, count in draws_by_change.items()}, assigned
     )
     all_users = {*result.expected, *people.assignable(context)}
     names = people.usernames(context, all_users)
@@ -147,11 +155,17 @@ def get_fairness(message: GetFairness, context: Context) -> Fairness:
     return Fairness(sorted(people_fairness, key=lambda person: person.username), result.p_value)
 
 
-def _shuffle_event(shuffle_id: str, done: Shuffle, context: Context) -> TasksShuffled:
-    """Return the ``tasks_shuffled`` of a finished shuffle. Raises ``integrity`` if it is missing or contradicts it."""
+def _shuffle_event(shuffle_id: str, result: Shuffle, context: Context) -> TasksShuffled:
+    """Return the ``tasks_shuffled`` of a finished shuffle.
+
+    Raises ``integrity`` if the event is missing, contradicts the result, or has a draw that cannot be repeated.
+    """
     events = context.log.by_subject(shuffle_id, TasksShuffled)
     shuffled = cast(Delivered[TasksShuffled], events[0]).data if events else None
-    if shuffled is None or (shuffled.task_count, shuffled.candidates_count) != (done.task_count, done.candidates_count):
+    if shuffled is None or (shuffled.task_count, shuffled.candidates_count) != (
+        result.task_count,
+        result.candidates_count,
+    ):
         raise _not_verifiable(shuffle_id, "the log contradicts it")
     if shuffled.draw.algorithm != ALGORITHM or (shuffled.task_count and not shuffled.candidates_count):
         raise _not_verifiable(
@@ -161,22 +175,25 @@ def _shuffle_event(shuffle_id: str, done: Shuffle, context: Context) -> TasksShu
     return shuffled
 
 
-def _not_verifiable(shuffle_id: str, why: str) -> IntegrityViolation:
+def _not_verifiable(shuffle_id: str, reason: str) -> IntegrityViolation:
     return IntegrityViolation(
         "integrity",
-        f"Shuffle {shuffle_id} cannot be verified: {why}.",
+        f"Shuffle {shuffle_id} cannot be verified: {reason}.",
         hint="Run `popug doctor`.",
         details={"shuffle_id": shuffle_id},
     )
 
 
-def _wrong_draws(wrong: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
+def _wrong_draws(wrong_draws: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
     statement = "SELECT task_id, number FROM tasks_tasks WHERE task_id IN :values"
     numbers = {
-        row.task_id: row.number for row in people.select_in_chunks(context, statement, [task for task, _, _ in wrong])
+        row.task_id: row.number
+        for row in people.select_in_chunks(context, statement, [task for task, _, _ in wrong_draws])
     }
-    names = people.usernames(context, {user for _, *users in wrong for user in users})
-    return [WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong]
+    names = people.usernames(context, {user for _, *users in wrong_draws for user in users})
+    return [
+        WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong_draws
+    ]
 
 
 def _shuffle(shuffle_id: str, context: Context) -> Any:
@@ -187,26 +204,29 @@ def _shuffle(shuffle_id: str, context: Context) -> Any:
 
 
 def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
-    """Return the condition of a task list and its parameters."""
+    """Return the condition of a task list and its parameters; ``since`` and ``until`` compare one time of a task.
+
+    That is the time of its completion if only completed tasks are listed, else that of its creation.
+    """
     conditions, values = ["TRUE"], dict[str, Any]()
     if message.status is not StatusFilter.ALL:
-        conditions.append(f"t.status = '{message.status}'")
+        conditions.append(f"task.status = '{message.status}'")
     if message.assignee is not None:
-        conditions.append("t.assignee_id = :assignee_id")
+        conditions.append("task.assignee_id = :assignee_id")
         values["assignee_id"] = _user_id(message.assignee, context)
     if message.creator is not None:
-        conditions.append("t.creator_id = :creator_id")
+        conditions.append("task.creator_id = :creator_id")
         values["creator_id"] = _user_id(message.creator, context)
     if message.jira_id is not None:
-        conditions.append("t.jira_id = :jira_id")
+        conditions.append("task.jira_id = :jira_id")
         values["jira_id"] = rules.parse_jira_id(message.jira_id)
-    when = "t.completed_at" if message.status is StatusFilter.COMPLETED else "t.created_at"
+    compared_time = "task.completed_at" if message.status is StatusFilter.COMPLETED else "task.created_at"
     for name, condition, instant in (("since", ">=", message.since), ("until", "<", message.until)):
         if instant is not None:
-            conditions.append(f"{when} {condition} :{name}")
+            conditions.append(f"{compared_time} {condition} :{name}")
             values[name] = to_rfc3339(instant)
     if message.search:
-        conditions.append("t.search_text LIKE :pattern ESCAPE '\\'")
+        conditions.append("task.search_text LIKE :pattern ESCAPE '\\'")
         values["pattern"] = rules.search_pattern(message.search)
     return " AND ".join(conditions), values
 
@@ -215,9 +235,9 @@ def _order(message: ListTasks) -> str:
     """Return the sort order of a task list; tasks without a reward come last in either direction."""
     direction, opposite = ("DESC", "ASC") if message.backwards else ("ASC", "DESC")
     return {
-        TaskSort.NUMBER: f"t.number {direction}",
-        TaskSort.REWARD: f"t.reward_cents IS NULL, t.reward_cents {opposite}, t.number {direction}",
-        TaskSort.AGE: f"t.created_at {direction}, t.number {direction}",
+        TaskSort.NUMBER: f"task.number {direction}",
+        TaskSort.REWARD: f"task.reward_cents IS NULL, task.reward_cents {opposite}, task.number {direction}",
+        TaskSort.AGE: f"task.created_at {direction}, task.number {direction}",
     }[message.sort]
 
 

@@ -1,4 +1,4 @@
-"""The rules of tasks: valid titles, jira ids and import lines, and assignability; pure functions."""
+"""The rules of tasks as pure functions: valid titles, jira ids, searches and import lines; assignability; draws."""
 
 import re
 import unicodedata
@@ -17,12 +17,12 @@ MAX_SEARCH_CHARACTERS = 300
 MAX_QUOTED_CHARACTERS = 60
 MAX_NUMBER = 2**53
 
-_JIRA = r"[A-Za-z][A-Za-z0-9]*-[0-9]+"
-_JIRA_ID = re.compile(_JIRA)
-_IN_BRACKETS = re.compile(rf"\[\s*({_JIRA})\s*\]\s*(.*)", re.DOTALL)
-_BEFORE_A_DASH = re.compile(rf"({_JIRA})\s+[\N{{EM DASH}}\N{{EN DASH}}](?:\s+(.*))?", re.DOTALL)
+_JIRA_ID_PATTERN = r"[A-Za-z][A-Za-z0-9]*-[0-9]+"
+_JIRA_ID = re.compile(_JIRA_ID_PATTERN)
+_JIRA_ID_IN_BRACKETS = re.compile(rf"\[\s*({_JIRA_ID_PATTERN})\s*\]\s*(.*)", re.DOTALL)
+_JIRA_ID_BEFORE_DASH = re.compile(rf"({_JIRA_ID_PATTERN})\s+[\N{{EM DASH}}\N{{EN DASH}}](?:\s+(.*))?", re.DOTALL)
 _TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NOT_ON_A_LINE = {"Cc", "Zl", "Zp"}
+_FORBIDDEN_CATEGORIES = {"Cc", "Zl", "Zp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class ParsedTitle:
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A valid line of an import; ``import_key`` is the same whenever the same line is imported."""
+    """A valid line of an import; ``import_key`` is the same each time the same line is imported."""
 
     parsed_title: ParsedTitle
     import_key: str
@@ -48,7 +48,7 @@ class ImportLine:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user as tasks knows it; ``last_sequence`` is the position of the last event that was applied."""
+    """A user, as far as tasks needs to know; ``last_sequence`` is the position of the last event that was applied."""
 
     user_id: str
     username: str
@@ -98,19 +98,19 @@ def quoted(typed: str) -> str:
 def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
     """Parse a title as a user typed it, and split off a jira id in front of it.
 
-    ``jira_id`` is one that was given separately. Raises ``invalid_title`` or ``invalid_jira_id``.
+    ``jira_id`` is a jira id that was given next to the title. Raises ``invalid_title`` or ``invalid_jira_id``.
     """
-    given = None if jira_id is None else parse_jira_id(jira_id)
-    prefixed, title = _split(typed.strip())
+    given_jira_id = None if jira_id is None else parse_jira_id(jira_id)
+    prefixed_jira_id, title = _split(typed.strip())
     _check_title(title, typed)
-    if given and prefixed and given != prefixed:
+    if given_jira_id and prefixed_jira_id and given_jira_id != prefixed_jira_id:
         raise InvalidInput(
             "invalid_jira_id",
-            f"The title begins with jira id {prefixed}, but jira id {given} was given.",
+            f"The title begins with jira id {prefixed_jira_id}, but jira id {given_jira_id} was given.",
             hint="Give one of them, or the same one twice.",
-            details={"in_title": prefixed, "jira_id": given},
+            details={"in_title": prefixed_jira_id, "jira_id": given_jira_id},
         )
-    return ParsedTitle(title, given or prefixed)
+    return ParsedTitle(title, given_jira_id or prefixed_jira_id)
 
 
 def parse_jira_id(typed: str) -> str:
@@ -169,7 +169,7 @@ def _parse_task_id(typed: str) -> str:
 
 
 def _split(text: str) -> tuple[str | None, str]:
-    match = _IN_BRACKETS.fullmatch(text) or _BEFORE_A_DASH.fullmatch(text)
+    match = _JIRA_ID_IN_BRACKETS.fullmatch(text) or _JIRA_ID_BEFORE_DASH.fullmatch(text)
     if match is None:
         return None, text
     return parse_jira_id(match[1]), (match[2] or "").strip()
@@ -194,9 +194,9 @@ def _flaws(title: str) -> Iterator[str]:
         yield "it has no visible character"
     if not is_storable(title):
         yield "it has bytes that are not valid UTF-8"
-    if any(unicodedata.category(character) in _NOT_ON_A_LINE for character in title):
+    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in title):
         yield "it has a line break or another control character"
     if "[" in title or "]" in title:
         yield "it has a bracket that does not enclose a jira id in front"
-    if _BEFORE_A_DASH.fullmatch(title):
+    if _JIRA_ID_BEFORE_DASH.fullmatch(title):
         yield "it has two jira ids"

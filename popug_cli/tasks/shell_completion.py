@@ -5,7 +5,7 @@ import sqlite3
 MAX_ITEMS = 50
 MAX_PEOPLE = 200
 MAX_DIGITS = 15
-CompletionItems = list[tuple[str, str]]
+CompletionItems = list[tuple[str, str]]  # value and description
 
 
 def open_tasks(database: sqlite3.Connection, user_id: str, start: str) -> CompletionItems:
@@ -56,7 +56,12 @@ def assignable_users(database: sqlite3.Connection, start: str) -> CompletionItem
 
 
 def _ranges(start: str) -> list[tuple[int, int]]:
-    """Return the ranges of numbers that begin with the digits ``start``, so that the query can use an index."""
+    """Return the ranges of numbers that begin with the digits ``start``, one per number of digits that follow.
+
+    A range lets the query use an index.
+    """
     if not start:
         return [(1, 10**MAX_DIGITS)]
-    return [(int(start) * 10**more, (int(start) + 1) * 10**more - 1) for more in range(MAX_DIGITS + 1 - len(start))]
+    return [
+        (int(start) * 10**digits, (int(start) + 1) * 10**digits - 1) for digits in range(MAX_DIGITS + 1 - len(start))
+    ]

@@ -1,4 +1,4 @@
-"""A shuffle, from its request to its result."""
+"""A shuffle: its request, its run, its failure and its stored result."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,33 +23,36 @@ NOBODY_ASSIGNABLE = "no user is assignable"
 
 
 def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
-    """Draw a new assignee for every open task; do nothing if the request is finished."""
+    """Draw a new assignee for every open task, and publish ``tasks_shuffled``; fail without candidates for open tasks.
+
+    Do nothing if the request is done or failed already.
+    """
     if not _is_pending(request, context):
         return
-    count, draw = count_open_tasks(context), new_draw(context)
-    if count and not draw.candidates:
+    shuffle_id = request.data.shuffle_id
+    task_count, draw = count_open_tasks(context), new_draw("shuffle", shuffle_id, context)
+    if task_count and not draw.candidates:
         fail(request, NOBODY_ASSIGNABLE, context)
         return
-    shuffle_id = request.data.shuffle_id
     context.events.flush()
-    before = context.log.last_position()
+    position_before = context.log.last_position()
     reassignment = Reassignment("Shuffling", AssignmentReason.SHUFFLED, request, shuffle_id)
-    reassign(open_tasks(context), count, draw, reassignment, context)
-    _record(shuffle_id, draw, count, before, context)
+    reassign(open_tasks(context), task_count, draw, reassignment, context)
+    _record_result(shuffle_id, draw, task_count, position_before, context)
     context.events.publish(
         TasksShuffled(
             shuffle_id=shuffle_id,
             requested_by=request.data.requested_by,
             draw=draw.parameters,
             candidates_count=len(draw.candidates),
-            task_count=count,
+            task_count=task_count,
         ),
         cause=request,
     )
 
 
 def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> None:
-    """Drop a request permanently and publish the error; do nothing if the request is finished."""
+    """Drop a request permanently and publish ``shuffle_failed``; do nothing if it is done or failed already."""
     if not _is_pending(request, context):
         return
     shuffle_id = request.data.shuffle_id
@@ -77,12 +80,15 @@ def find(shuffle_id: str, context: Context) -> Any:
 
 
 def _is_pending(request: Delivered[ShuffleRequested], context: Context) -> bool:
+    """Store the request unless it is stored, and return whether it is neither done nor failed."""
     shuffle_id = request.data.shuffle_id
     record_request(shuffle_id, request.data.requested_by, request.time, context)
     return bool(find(shuffle_id, context).state == "requested")
 
 
-def _record(shuffle_id: str, draw: DrawWithCandidates, task_count: int, before: int, context: Context) -> None:
+def _record_result(
+    shuffle_id: str, draw: DrawWithCandidates, task_count: int, position_before: int, context: Context
+) -> None:
     _finish(
         shuffle_id,
         "state = 'done', seed = :seed, algorithm = :algorithm, candidates_as_of = :candidates_as_of,"
@@ -94,13 +100,13 @@ def _record(shuffle_id: str, draw: DrawWithCandidates, task_count: int, before: 
             "candidates_as_of": draw.parameters.candidates_as_of,
             "candidates_count": len(draw.candidates),
             "task_count": task_count,
-            "first_sequence": before + 1 if task_count else None,
-            "last_sequence": before + task_count if task_count else None,
+            "first_sequence": position_before + 1 if task_count else None,
+            "last_sequence": position_before + task_count if task_count else None,
         },
         context,
     )
 
 
-def _finish(shuffle_id: str, change: str, values: Mapping[str, object], context: Context) -> None:
-    statement = text(f"UPDATE tasks_shuffles SET {change} WHERE shuffle_id = :shuffle_id")
+def _finish(shuffle_id: str, set_clause: str, values: Mapping[str, object], context: Context) -> None:
+    statement = text(f"UPDATE tasks_shuffles SET {set_clause} WHERE shuffle_id = :shuffle_id")
     context.connection.execute(statement, {**values, "shuffle_id": shuffle_id})

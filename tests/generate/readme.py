@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from popug_cli.cli.commands.start.man import EXITS, VARIABLES
+from popug_cli.cli.commands.start.man import EXIT_STATUSES, VARIABLES
 from popug_cli.cli.help.help import name_of
 from popug_cli.cli.help.surface import surface
 from popug_cli.cli.output.printer import Printer
@@ -132,7 +132,7 @@ def variables() -> str:
 
 def exit_codes() -> str:
     """Return the table of exit codes."""
-    rows = [f"| {code} | {meaning.replace('in_doubt', '`in_doubt`')} |" for code, meaning in EXITS]
+    rows = [f"| {code} | {meaning.replace('in_doubt', '`in_doubt`')} |" for code, meaning in EXIT_STATUSES]
     return "\n".join(["| code | meaning |", "| --- | --- |", *rows])
 
 

@@ -64,8 +64,8 @@ BUGS = {
         (
             Change(
                 "billing/prices.py",
-                "    known = prices_of(first_events, context)\n",
-                "    known = prices_of([], context)\n",
+                "    prices = prices_of(first_events, context)\n",
+                "    prices = prices_of([], context)\n",
             ),
         ),
     ),
@@ -87,7 +87,7 @@ BUGS = {
                 "bus/context.py",
                 "                yield context\n                context.events.close_link()\n",
                 "                yield context\n"
-                "            with write_transaction(self.engine) as (connection, on_rollback):\n"
+                "            with self.transactions.writing(self.engine) as (connection, on_rollback):\n"
                 "                context.events._connection = connection\n"
                 "                context.events.close_link()\n",
             ),
@@ -154,7 +154,7 @@ BUGS = {
             Change(
                 "bus/consumers.py",
                 '        " UNION ALL SELECT sequence FROM bus_set_aside"\n'
-                "        \" WHERE consumer = :c AND sequence BETWEEN :first AND :last AND state = 'dropped'\"\n",
+                "        \" WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'\"\n",
                 "",
             ),
         ),
@@ -222,8 +222,9 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
             Change(
                 "tasks/assignments.py",
-                "        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)\n",
-                f"        insert_many(context.connection, UPDATE_ASSIGNEE, drawn)\n{indent(COMMIT_AMIDST, ' ' * 4)}",
+                "        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)\n",
+                "        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)\n"
+                f"{indent(COMMIT_AMIDST, ' ' * 4)}",
             ),
         ),
     ),
@@ -270,8 +271,8 @@ DISK_BUGS: dict[str, Bug] = {
             Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
             Change(
                 "billing/ledger.py",
-                "    _move_accounts(entries, context)\n",
-                f"    _move_accounts(entries, context)\n{COMMIT_AMIDST}",
+                "    _update_accounts(entries, context)\n",
+                f"    _update_accounts(entries, context)\n{COMMIT_AMIDST}",
             ),
         ),
     ),

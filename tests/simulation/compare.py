@@ -2,7 +2,8 @@
 
 It contains users, tasks with their assignees and prices, shuffles, accounts, entries with their causes and dates,
 balances by day, closed days with their figures, analytics, mails, and that no event is parked. It leaves out traces
-of the path to the end: positions in the log, ids of entries and mails, times of posting and queueing.
+of the path to the end: positions in the log, times of posting and queueing, ids of entries, mails and the events that
+consumers publish. The cause of an entry is its type, its subject and the command's event that caused it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from tests.simulation.violation import Violation
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+CAUSE = "(SELECT json_array(type, subject, json_extract(envelope, '$.causationid')) FROM bus_log WHERE id = event_id)"
 COLUMNS = {
     "identity_users": "user_id, username, email, role, active, registered_at",
     "tasks_people": "user_id, username, role, active, assignable",
@@ -21,7 +23,7 @@ COLUMNS = {
     "tasks_shuffles": "shuffle_id, requested_by, requested_at, state, seed, candidates_count, task_count, error",
     "billing_accounts": "account_id, kind, username, balance_cents, registered_at",
     "billing_tasks": "task_id, number, title, fee_cents, reward_cents",
-    "billing_entries": "event_id, employee_id, debit_account, credit_account, amount_cents, kind, business_date,"
+    "billing_entries": f"{CAUSE}, employee_id, debit_account, credit_account, amount_cents, kind, business_date,"
     " occurred_at, task_id",
     "billing_account_days": "*",
     "billing_days": "*",

@@ -6,21 +6,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from popug_cli.app import LocalBackend
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.consumers import CatchUpResult, Consumer
-from popug_cli.bus.context import Context
+from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.randomness import DrawPurpose
 from popug_cli.messages.base import Message, Role
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import CompleteTask
+from popug_cli.storage.engine import Transactions, transaction, write_transaction
 from tests.simulation import patches, thin
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash, CutShort, Disturbances
@@ -52,6 +54,12 @@ class WatchedLocal(LocalBackend):
     """The backend, stopped before the consumers run if the world says so."""
 
     world: "World"
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Return the open company, whose transactions and draws are the world's."""
+        transactions = Transactions(self.world.reading, self.world.writing)
+        return replace(super().runtime, transactions=transactions, draws=self.world)
 
     def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Any]) -> Any:
         """Run the write of a command, and record that it was reached."""
@@ -101,7 +109,7 @@ class World:
 
     def reading(self, engine: Any) -> AbstractContextManager[Any]:
         """Begin one of the program's snapshots."""
-        return patches.real_transaction(engine, writes=False) if self.real else self._thin(writes=False)
+        return transaction(engine, writes=False) if self.real else self._thin(writes=False)
 
     @contextmanager
     def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
@@ -121,12 +129,16 @@ class World:
         return self._consumers[module]
 
     def handle(self, handler: Callable[[Any, Any], Any], message: Any, context: Any) -> Any:
-        """Let a command's handler draw for this command."""
+        """Let the ids that a command's handler makes depend on the command."""
         with self.chance.purpose("command", self.place_in_plan):
             return handler(message, context)
 
-    def price_times(self, task_id: str) -> int:
-        """Count the prices of a task, uncommitted ones included."""
+    def new_seed(self, purpose: DrawPurpose, subject: str) -> str:
+        """Return the seed of a draw by its name; a second price of a task gets another one."""
+        return self.chance.new_seed(purpose, subject, self._price_times(subject) if purpose == "price" else 0)
+
+    def _price_times(self, task_id: str) -> int:
+        """Return how often a task was priced, uncommitted prices included."""
         priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
         return int(self.rows(priced, (task_id,))[0][0])
 
@@ -134,7 +146,7 @@ class World:
     def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
         """Begin a write transaction that no fault disturbs."""
         if self.real:
-            with patches.real_write_transaction(engine) as begun:
+            with write_transaction(engine) as begun:
                 yield begun
         else:
             with ExitStack() as on_rollback, self._thin(writes=True) as connection:

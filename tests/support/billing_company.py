@@ -75,7 +75,7 @@ class BillingCompany:
     def publish_and_catch_up(self, *events: Event) -> CatchUpResult:
         self.publish(*events)
         report = self.catch_up()
-        assert (report.failures, report.faults) == ({}, [])
+        assert (report.failures, report.errors) == ({}, [])
         return report
 
     def catch_up(self) -> CatchUpResult:

@@ -69,7 +69,7 @@ def publish(company: InProcess, *events: Event) -> None:
 def catch_up_all(company: InProcess) -> None:
     """Let every consumer catch up; none may fail."""
     report = catch_up(company.backend.runtime, company.backend.consumers)
-    assert (report.failures, report.faults, report.complete) == ({}, [], True)
+    assert (report.failures, report.errors, report.complete) == ({}, [], True)
 
 
 def events(company: InProcess, *kinds: type[Event], after: int = 0) -> Sequence[Any]:

@@ -52,7 +52,9 @@ def test_fees_and_rewards_move_against_and_with_the_balance() -> None:
 def test_sql_signs_an_amount_as_the_kind_does(kind: EntryKind) -> None:
     columns = ", ".join((sql.SIGNED, sql.FEES, sql.REWARDS, sql.PAYOUTS))
     with closing(sqlite3.connect(":memory:")) as database:
-        row = database.execute(f"SELECT {columns} FROM (SELECT ? AS kind, 700 AS amount_cents) e", (kind,)).fetchone()
+        row = database.execute(
+            f"SELECT {columns} FROM (SELECT ? AS kind, 700 AS amount_cents) entry", (kind,)
+        ).fetchone()
     signs = (kind.balance_sign, kind.fee_sign, kind.reward_sign, int(kind is EntryKind.PAYOUT))
     assert row == tuple(sign * 700 for sign in signs)
 
@@ -142,10 +144,10 @@ def test_missing_day_is_refused_with_the_zone() -> None:
 
 
 def test_closing_more_than_a_month_needs_yes() -> None:
-    rules.check_days_at_once(31, confirmed=False)
-    rules.check_days_at_once(3_000_000, confirmed=True)
+    rules.require_confirmation(31, confirmed=False)
+    rules.require_confirmation(3_000_000, confirmed=True)
     with refused("needs_yes", 2, {"days": 32}) as error:
-        rules.check_days_at_once(32, confirmed=False)
+        rules.require_confirmation(32, confirmed=False)
     assert error.value.message == "This would close 32 days at once, more than 31."
     assert error.value.hint == "Check the clock, then confirm with --yes."
 

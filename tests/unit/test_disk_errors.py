@@ -9,7 +9,7 @@ import pytest
 
 from popug_cli.kernel import disk_errors
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.home import replaced_until_error
+from popug_cli.kernel.home import replace_restoring_on_error
 from popug_cli.platform import files, posix_errors
 from popug_cli.storage import engine, errors
 
@@ -53,14 +53,14 @@ def test_replaced_file_is_restored_if_a_later_step_fails(tmp_path: Path, before:
         file.write_bytes(before)
 
     def fail() -> None:
-        with replaced_until_error(file, b"after"):
+        with replace_restoring_on_error(file, b"after"):
             assert file.read_bytes() == b"after"
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
     assert (file.read_bytes() if file.exists() else None) == before
-    with replaced_until_error(file, b"after"):
+    with replace_restoring_on_error(file, b"after"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
     assert file.read_bytes() == b"after"

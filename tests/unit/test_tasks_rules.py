@@ -15,7 +15,7 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import NewTask
 from popug_cli.storage.disk_counter import count_on_disk
-from popug_cli.tasks.consumers import apply_event
+from popug_cli.tasks.consumers import apply_user_event
 from popug_cli.tasks.rules import (
     MAX_SEARCH_CHARACTERS,
     draw_assignee,
@@ -273,21 +273,23 @@ def registered(role: Role = Role.WORKER) -> Delivered[Any]:
     [(Role.WORKER, True), (Role.ACCOUNTANT, True), (Role.MANAGER, False), (Role.ADMIN, False)],
 )
 def test_workers_and_accountants_are_assignable(role: Role, assignable: bool) -> None:
-    assert apply_event(None, registered(role)).assignable is assignable
+    assert apply_user_event(None, registered(role)).assignable is assignable
 
 
 def test_deactivated_user_is_not_assignable_until_reactivated() -> None:
-    person = apply_event(None, registered())
-    gone = apply_event(person, delivered(2, UserDeactivated(user_id="u")))
-    back = apply_event(gone, delivered(3, UserReactivated(user_id="u")))
-    manager = apply_event(back, delivered(4, UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.MANAGER)))
+    person = apply_user_event(None, registered())
+    gone = apply_user_event(person, delivered(2, UserDeactivated(user_id="u")))
+    back = apply_user_event(gone, delivered(3, UserReactivated(user_id="u")))
+    manager = apply_user_event(
+        back, delivered(4, UserRoleChanged(user_id="u", old_role=Role.WORKER, new_role=Role.MANAGER))
+    )
     assert [state.assignable for state in (person, gone, back, manager)] == [True, False, True, False]
 
 
 def test_redelivered_event_changes_nothing() -> None:
-    person = apply_event(apply_event(None, registered()), delivered(5, UserDeactivated(user_id="u")))
+    person = apply_user_event(apply_user_event(None, registered()), delivered(5, UserDeactivated(user_id="u")))
     for again in (registered(), delivered(3, UserReactivated(user_id="u")), delivered(5, UserReactivated(user_id="u"))):
-        assert apply_event(person, again) == person
+        assert apply_user_event(person, again) == person
 
 
 @pytest.mark.parametrize(
@@ -299,8 +301,8 @@ def test_redelivered_event_changes_nothing() -> None:
     ],
 )
 def test_event_about_an_unknown_user_raises(event: Any) -> None:
-    with pytest.raises(LookupError, match="the registration of user u was not processed before"):
-        apply_event(None, delivered(2, event))
+    with pytest.raises(LookupError, match="the registration of user u has not been processed"):
+        apply_user_event(None, delivered(2, event))
 
 
 # --- draws --------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class IdempotencyGuard:
     @contextmanager
     def lock(self, request: idempotency_store.IdempotentCommand) -> Iterator[None]:
         """Lock the key while its command is performed; several keys may share a lock."""
-        with self._locks[hash((request.user_id, request.message, request.request_key)) % LOCK_COUNT]:
+        with self._locks[hash((request.user_id, request.message, request.idempotency_key)) % LOCK_COUNT]:
             yield
 
 

@@ -106,7 +106,7 @@ class QueryCoordinator:
         if self.is_caught_up(head) and not force:
             return CatchUpResult()
         result = run_consumers()
-        if result.complete and not result.faults:
+        if result.complete and not result.errors:
             self._coordinator.caught_up_to = head
         return result
 

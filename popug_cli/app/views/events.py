@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from popug_cli.billing.at_stake import amount_at_stake_cents
-from popug_cli.bus.queries import document, held_events
+from popug_cli.bus.queries import document, list_parked_events
 from popug_cli.bus.status import bus_status
 from popug_cli.messages.bus import (
     BusStatus,
@@ -31,7 +31,7 @@ def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, princip
     """Return the dead letters and pending retries, each with the events waiting behind it and the money at stake."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
-        parked_events = held_events(context)
+        parked_events = list_parked_events(context)
         letters = []
         for first in [parked for parked in parked_events if parked.state != "waiting"]:
             of_subject = [

@@ -37,7 +37,7 @@ def from_database(home: Home, token: str, kind: str, start: str) -> CompletionIt
     address = f"{home.database.absolute().as_uri()}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=DATABASE_TIMEOUT_SECONDS)) as database:
-            viewer = people.viewer_of(database, token, to_rfc3339(datetime.now(UTC)))
+            viewer = people.find_viewer(database, token, to_rfc3339(datetime.now(UTC)))
             return _find(database, viewer, kind, start) if viewer else []
     except sqlite3.Error:
         return []
@@ -51,7 +51,7 @@ def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start:
     if kind == "shuffle":
         return tasks.shuffles(database, start)
     if kind == "person" and viewer.role == Role.ADMIN:
-        return people.all_users(database, start)
+        return people.users_with_prefix(database, start)
     if kind in {"person", "player"}:
         return tasks.assignable_users(database, start)
     return []

@@ -10,7 +10,7 @@ from popug_cli.billing.at_stake import amount_at_stake_cents
 from popug_cli.bus.consumers import retry_in_transaction, rolled_back
 from popug_cli.bus.context import Context
 from popug_cli.bus.dead_letters import event_id_of
-from popug_cli.bus.queries import held_events
+from popug_cli.bus.queries import list_parked_events
 from popug_cli.messages.billing import CloseDay, ClosedDay, CloseReport, MailCount, SetAside
 from popug_cli.messages.principal import Principal
 
@@ -48,7 +48,7 @@ def _asked_day(message: CloseDay, context: Context) -> date:
             raise rules.nonexistent_day(message.day, calendar.time_zone)
     up_to = message.day or (calendar.previous_day(today) if message.yesterday else today)
     if not message.dry_run:
-        rules.check_days_at_once(len(days.open_days(up_to, context)), confirmed=message.confirmed)
+        rules.require_confirmation(len(days.open_days(up_to, context)), confirmed=message.confirmed)
     return up_to
 
 
@@ -93,5 +93,5 @@ def _set_aside(context: Context) -> list[SetAside]:
     """Return the parked events, each with the money at stake."""
     return [
         SetAside(event_id_of(parked), parked.consumer, amount_at_stake_cents(parked, context))
-        for parked in held_events(context)
+        for parked in list_parked_events(context)
     ]

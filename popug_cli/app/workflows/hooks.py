@@ -9,7 +9,7 @@ from popug_cli.bus import hook_cursors
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import document, show_event
 from popug_cli.hooks import files
-from popug_cli.hooks.environment import environment, lease_of
+from popug_cli.hooks.environment import environment, lease_duration
 from popug_cli.hooks.files import HookFile
 from popug_cli.hooks.process import run_hook
 from popug_cli.hooks.sample_event import make_sample_event
@@ -41,13 +41,13 @@ def run_hooks(backend: "LocalBackend", message: RunHooks, principal: Principal) 
     hook_files = files.find(backend.home)
     sync_hooks(backend, principal, hook_files)
     with backend.runtime.reading(principal) as context:
-        lease = lease_of(context.settings)
+        lease = lease_duration(context.settings)
         known = len(hook_cursors.cursors(context))
         ready = [file for file in hook_files if not file.problem]
         if not any(hook_cursors.is_due(context, file.name, file.types, lease) for file in ready):
             return HookRunResult(known, 0, 0, 0)
     runner = HookRunner(backend.runtime, backend.home, backend.warn, principal, message.seconds)
-    runner.work(ready)
+    runner.run_due_hooks(ready)
     return HookRunResult(known, runner.done, runner.failed, runner.dead)
 
 
@@ -92,7 +92,7 @@ def _hook(context: Context, file: HookFile, cursor: hook_cursors.HookCursor | No
 def _state(context: Context, file: HookFile, cursor: hook_cursors.HookCursor | None) -> str:
     if file.problem:
         return "refused"
-    if cursor and hook_cursors.is_leased(cursor, context.now, lease_of(context.settings)):
+    if cursor and hook_cursors.is_leased(cursor, context.now, lease_duration(context.settings)):
         return "running"
     return "retrying" if cursor and cursor.due_at else "ready"
 
@@ -114,15 +114,19 @@ def try_hook(backend: "LocalBackend", message: TryHook, principal: Principal) ->
     with backend.runtime.reading(principal) as context:
         event, is_sample = _event_for(file, message.event_id, context)
         settings = context.settings
-    seconds = settings.number("hooks.timeout_seconds")
+    timeout_seconds = settings.number("hooks.timeout_seconds")
 
-    def step() -> None:
+    def on_poll() -> None:
         backend.runtime.progress(f"Running {file.name}", 0, 1)
 
-    outcome = run_hook(
-        file.path, msgspec.json.encode(event), environment(backend.home, event), seconds=seconds, step=step
+    result = run_hook(
+        file.path,
+        msgspec.json.encode(event),
+        environment(backend.home, event),
+        timeout_seconds=timeout_seconds,
+        on_poll=on_poll,
     )
-    return TryHookResult(outcome.exit, outcome.output, event, is_sample)
+    return TryHookResult(result.exit_status, result.output, event, is_sample)
 
 
 def retry_hook(backend: "LocalBackend", message: RetryHook, principal: Principal) -> HooksRetried:

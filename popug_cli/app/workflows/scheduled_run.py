@@ -10,9 +10,9 @@ from popug_cli.app.workflows.close_day import close_day
 from popug_cli.app.workflows.send_mail import send_due
 from popug_cli.app.workflows.summaries import queue_summaries
 from popug_cli.billing import days
-from popug_cli.billing.rules import DAYS_AT_ONCE
+from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
-from popug_cli.bus.queries import held_events
+from popug_cli.bus.queries import list_parked_events
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError
 from popug_cli.mail import outbox
@@ -53,7 +53,7 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
     backup = _back_up(backend, principal) if backend.runtime.settings.flag("scheduler.backup") else None
     with backend.runtime.reading(principal) as context:
         next_schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
-        return ScheduledRunResult(now, closed, mail, len(held_events(context)), backup, next_schedule)
+        return ScheduledRunResult(now, closed, mail, len(list_parked_events(context)), backup, next_schedule)
 
 
 def last_closable_day(calendar: Calendar, now: datetime, at_minute: int) -> date:
@@ -71,7 +71,7 @@ def _schedule(context: Context, at_minute: int, *, confirmed: bool) -> Schedule:
         closes=first,
         closes_at=_closing_time(first, context, at_minute) if first else None,
         overdue_days=overdue,
-        needs_yes=overdue > DAYS_AT_ONCE and not confirmed,
+        needs_yes=overdue > MAX_UNCONFIRMED_DAYS and not confirmed,
         mail_queued=outbox.count_unsent(context)[0],
     )
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from popug_cli.kernel.home import replaced_until_error
+from popug_cli.kernel.home import replace_restoring_on_error
 from popug_cli.kernel.settings import SETTINGS, find_setting, load_settings
 from popug_cli.messages.base import Role, declarations
 from popug_cli.messages.company import (
@@ -50,7 +50,7 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
         document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
         table, _, name = message.key.partition(".")
         document.setdefault(table, tomlkit.table())[name] = value
-        context.on_rollback.enter_context(replaced_until_error(file, tomlkit.dumps(document).encode()))
+        context.on_rollback.enter_context(replace_restoring_on_error(file, tomlkit.dumps(document).encode()))
         context.events.publish(SettingChanged(key=message.key, value=value))
     return show_settings(backend, ShowSettings(), principal)
 

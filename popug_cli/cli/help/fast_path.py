@@ -3,13 +3,13 @@
 import os
 import sys
 
-COMPLETE = "_POPUG_COMPLETE"
+COMPLETE_VARIABLE = "_POPUG_COMPLETE"
 COMPLETION_OPTIONS = ("--show-completion", "--install-completion")
 
 
 def try_answer(arguments: list[str]) -> int | None:
     """Answer the command line here if possible and return its exit code, else return None."""
-    if COMPLETE in os.environ:
+    if COMPLETE_VARIABLE in os.environ:
         from popug_cli.cli.help.shell_completion import answer
 
         sys.stdout.write(answer(os.environ))
@@ -20,7 +20,7 @@ def try_answer(arguments: list[str]) -> int | None:
         sys.stdout.write(f"{version_line()}\n")
         return 0
     if arguments and arguments[0].partition("=")[0] in COMPLETION_OPTIONS:
-        return _completion(arguments)
+        return _answer_completion_option(arguments)
     if _asks_for_help(arguments):
         from popug_cli.cli.help.surface import parse
 
@@ -39,8 +39,8 @@ def show_help(words: str, *, plain: bool = False) -> None:
     printer.blocks(blocks(words))
 
 
-def file_of(arguments: list[str]) -> str | None:
-    """Return the file of a command line's command; None if it is not known, so that all files are loaded."""
+def find_command_file(arguments: list[str]) -> str | None:
+    """Return the file of a command line's command; None if it is not known, in which case the caller loads all."""
     from popug_cli.cli.help.surface import parse, surface
 
     words, program = parse(arguments).words, surface()
@@ -48,7 +48,7 @@ def file_of(arguments: list[str]) -> str | None:
     return entry.file if entry else None
 
 
-def _completion(arguments: list[str]) -> int | None:
+def _answer_completion_option(arguments: list[str]) -> int | None:
     from popug_cli.cli.help import shell_scripts
 
     option, _, value = arguments[0].partition("=")

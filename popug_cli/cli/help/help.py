@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from popug_cli.cli.help.surface import CommandSpec, Group, Parameter, surface
 from popug_cli.cli.output.blocks import Block, Heading, Hint, Panel
 
-MORE = "COMMAND --help shows a command's options and examples; popug man shows the whole manual."
+MORE_HELP = "COMMAND --help shows a command's options and examples; popug man shows the whole manual."
 
 
 def blocks(words: str) -> Iterator[Block]:
@@ -18,14 +18,14 @@ def blocks(words: str) -> Iterator[Block]:
     if command:
         yield from _parameter_panels(command)
     if not command or group:
-        yield from _panels(program.children_of(words))
+        yield from _command_panels(program.children_of(words))
     yield from _panel("Common options" if words else "Options", map(_term, _common_options(words)))
     if command and command.examples:
         yield ""
         yield Heading("Examples")
         yield "\n".join(f"  {description}\n    $ {line}" for line, description in command.examples)
     else:
-        yield Hint(" ".join(["popug", *words.split(), MORE]))
+        yield Hint(" ".join(["popug", *words.split(), MORE_HELP]))
 
 
 def usage(words: str) -> str:
@@ -84,9 +84,9 @@ def _common_options(words: str) -> Iterator[Parameter]:
     yield Parameter(help="Show this help and exit.", names=("--help", "-h"))
 
 
-def _panels(children: dict[str, CommandSpec | Group]) -> Iterator[Block]:
+def _command_panels(children: dict[str, CommandSpec | Group]) -> Iterator[Block]:
     for panel in surface().panels:
-        rows = ((word, _sentence(child.help)) for word, child in children.items() if child.panel == panel)
+        rows = ((word, _first_sentence(child.help)) for word, child in children.items() if child.panel == panel)
         yield from _panel(panel, rows)
 
 
@@ -100,5 +100,5 @@ def _term(parameter: Parameter) -> tuple[str, str]:
     return name_of(parameter), describe(parameter)
 
 
-def _sentence(text: str) -> str:
+def _first_sentence(text: str) -> str:
     return text.partition("\n")[0].partition(". ")[0].rstrip(".") + "."

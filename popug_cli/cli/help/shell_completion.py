@@ -1,4 +1,4 @@
-"""Shell completion, from the surface and the company's data. It never reports an error."""
+"""Shell completion, from the surface and the company's data. An error gives an empty completion."""
 
 import os
 import re
@@ -17,19 +17,19 @@ from popug_cli.kernel.text import escape_hidden
 
 CompletionItem = tuple[str, str]
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-DAYS_OFFERED = 7
+MAX_OFFERED_DAYS = 7
 IGNORED_ERRORS = (PopugError, OSError, ValueError, ImportError, LookupError, TypeError)
 SAFE_WORD = re.compile(r"[A-Za-z0-9._/=-]+")
 
 
 def answer(environment: Mapping[str, str]) -> str:
-    """Return the completion in the format of the shell that asks; empty if it fails."""
+    """Return the completions, or the script to install, in the format of the shell that asks; empty after an error."""
     instruction = environment.get("_POPUG_COMPLETE", "")
     if instruction.startswith("source_"):
         from popug_cli.cli.help.shell_scripts import SCRIPTS
 
         return SCRIPTS.get(instruction.removeprefix("source_"), "")
-    complete = SHELLS.get(instruction)
+    complete = COMPLETERS_BY_INSTRUCTION.get(instruction)
     try:
         return complete(environment) if complete else ""
     except IGNORED_ERRORS:
@@ -40,29 +40,29 @@ def candidates(typed_words: list[str], word: str) -> list[CompletionItem]:
     """Return completions of ``word`` after the words typed, each with its meaning."""
     line = surface.parse(typed_words)
     name, equals, value = word.partition("=")
-    if line.waiting:
-        return _matching(_values(line.waiting, word, line), word)
+    if line.option_without_value:
+        return _matching(_values(line.option_without_value, word, line), word)
     if word.startswith("-") and not line.options_ended:
         if equals:
             options = [
                 entry for entry in surface.surface().parameters_of(line.words) if name in entry.names and entry.value
             ]
             offers = [offer for entry in options for offer in _values(entry, value, line)]
-            return _matching(((f"{name}={text}", help_) for text, help_ in offers), word)
+            return _matching(((f"{name}={text}", description) for text, description in offers), word)
         return _matching(_options(line), word)
     children = surface.surface().children_of(line.words) if not line.positional and not line.options_ended else {}
     if children and line.words not in surface.surface().commands:
-        return _matching(((entry, _sentence(target.help)) for entry, target in children.items()), word)
+        return _matching(((entry, _first_sentence(target.help)) for entry, target in children.items()), word)
     arguments = [entry for entry in surface.surface().parameters_of(line.words) if not entry.is_option]
     argument = arguments[len(line.positional)] if len(line.positional) < len(arguments) else None
-    suggestions = [*((entry, _sentence(target.help)) for entry, target in children.items())]
+    suggestions = [*((entry, _first_sentence(target.help)) for entry, target in children.items())]
     return _matching([*suggestions, *(_values(argument, word, line) if argument else [])], word)
 
 
 def _options(line: ParsedCommandLine) -> Iterator[CompletionItem]:
     for option in surface.surface().parameters_of(line.words):
         if option.is_option and not set(option.names) & line.options.keys():
-            yield max(option.names, key=len), _sentence(option.help)
+            yield max(option.names, key=len), _first_sentence(option.help)
     yield "--help", "Show help."
 
 
@@ -104,7 +104,7 @@ def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[
         home = _home(options)
         token = token_for(home)
         items = from_database(home, token, kind, word) if token else []
-    return [(text, escape_hidden(help_)) for text, help_ in items]
+    return [(text, escape_hidden(description)) for text, description in items]
 
 
 def _home(options: Mapping[str, str]) -> Home:
@@ -131,11 +131,12 @@ def _days(word: str) -> Iterator[CompletionItem]:
 
 
 def _dates(word: str) -> Iterator[CompletionItem]:
+    """Yield today, yesterday and the last ``MAX_OFFERED_DAYS`` dates."""
     today = date.today()
     yield "today", ""
     yield "yesterday", ""
-    for back in range(DAYS_OFFERED):
-        day = today - timedelta(days=back)
+    for days_ago in range(MAX_OFFERED_DAYS):
+        day = today - timedelta(days=days_ago)
         yield day.isoformat(), WEEKDAYS[day.weekday()].capitalize()
 
 
@@ -172,30 +173,31 @@ def _setting_values(words: list[str]) -> Iterator[CompletionItem]:
 
 
 def _matching(suggestions: Iterable[CompletionItem], word: str) -> list[CompletionItem]:
-    return [(text, help_) for text, help_ in suggestions if text.startswith(word)]
+    return [(text, description) for text, description in suggestions if text.startswith(word)]
 
 
-def _sentence(text: str) -> str:
+def _first_sentence(text: str) -> str:
     return text.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def _bash(environment: Mapping[str, str]) -> str:
     words = _split(environment["COMP_WORDS"])
-    at = int(environment["COMP_CWORD"])
-    word = words[at] if at < len(words) else ""
-    return "".join(f"{text}\n" for text, _ in candidates(words[1:at], "" if word == "=" else word))
+    index = int(environment["COMP_CWORD"])
+    word = words[index] if index < len(words) else ""
+    return "".join(f"{text}\n" for text, _ in candidates(words[1:index], "" if word == "=" else word))
 
 
 def _zsh(environment: Mapping[str, str]) -> str:
     """Return lines for ``_describe``, which does not evaluate them."""
     suggestions = candidates(*_words_and_prefix(environment["POPUG_TYPED"]))
     return "".join(
-        f"{text.replace(':', chr(92) + ':')}:{help_}\n" if help_ else f"{text}\n" for text, help_ in suggestions
+        f"{text.replace(':', chr(92) + ':')}:{description}\n" if description else f"{text}\n"
+        for text, description in suggestions
     )
 
 
 def _zsh_for_typer(environment: Mapping[str, str]) -> str:
-    """Return text for scripts made by Typer, which evaluate it: only words that are safe in a shell."""
+    """Return text for completion scripts that Typer made. They evaluate it, so it has only words safe in a shell."""
     words = [
         text
         for text, _ in candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))
@@ -206,7 +208,7 @@ def _zsh_for_typer(environment: Mapping[str, str]) -> str:
 
 def _fish(environment: Mapping[str, str]) -> str:
     suggestions = candidates(*_words_and_prefix(environment["_TYPER_COMPLETE_ARGS"]))
-    return "".join(f"{text}\t{help_}\n" if help_ else f"{text}\n" for text, help_ in suggestions)
+    return "".join(f"{text}\t{description}\n" if description else f"{text}\n" for text, description in suggestions)
 
 
 def _words_and_prefix(line: str) -> tuple[list[str], str]:
@@ -227,7 +229,7 @@ def _split(line: str) -> list[str]:
     return line.split()
 
 
-SHELLS: dict[str, Callable[[Mapping[str, str]], str]] = {
+COMPLETERS_BY_INSTRUCTION: dict[str, Callable[[Mapping[str, str]], str]] = {
     "complete_bash": _bash,
     "describe_zsh": _zsh,
     "complete_zsh": _zsh_for_typer,

@@ -31,32 +31,35 @@ end
 complete --command popug --no-files --arguments "(_popug_completion)"
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
-ZSH_START = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
+ZSH_STARTUP_LINE = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
 
 
 def script(shell: str | None) -> str:
-    """Return the script of a shell, by default of the current shell."""
+    """Return the script of a shell, by default of the current one; raises ``usage`` for other shells."""
     return SCRIPTS[_supported_shell(shell)]
 
 
 def install(shell: str | None) -> str:
-    """Install the script for a shell and return a sentence that says so; raises ``read_only``."""
+    """Install the script for a shell, by default the current one, and return a sentence that says so.
+
+    Raises ``usage`` for other shells, ``read_only`` for a file that cannot be written.
+    """
     name = _supported_shell(shell)
     home = Path.home()
-    file, start, line = {
+    file, startup_file, line = {
         "bash": (
             home / ".bash_completions" / "popug.sh",
             home / ".bashrc",
             f"source '{home}/.bash_completions/popug.sh'",
         ),
-        "zsh": (home / ".zfunc" / "_popug", home / ".zshrc", ZSH_START),
+        "zsh": (home / ".zfunc" / "_popug", home / ".zshrc", ZSH_STARTUP_LINE),
         "fish": (home / ".config" / "fish" / "completions" / "popug.fish", None, ""),
     }[name]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(SCRIPTS[name], encoding="utf-8")
-        if start is not None:
-            _add_line(start, line)
+        if startup_file is not None:
+            _add_startup_line(startup_file, line)
     except OSError as error:
         raise Unavailable(
             "read_only",
@@ -66,10 +69,10 @@ def install(shell: str | None) -> str:
     return f"Installed completion for {name} in {file}. It works from the next start of {name}."
 
 
-def _add_line(start: Path, line: str) -> None:
-    content = start.read_text(encoding="utf-8") if start.exists() else ""
+def _add_startup_line(startup_file: Path, line: str) -> None:
+    content = startup_file.read_text(encoding="utf-8") if startup_file.exists() else ""
     if line not in content.splitlines():
-        start.write_text(
+        startup_file.write_text(
             content + ("" if content.endswith("\n") or not content else "\n") + line + "\n", encoding="utf-8"
         )
 
@@ -83,7 +86,7 @@ def _supported_shell(shell: str | None) -> str:
 
 
 def _current_shell() -> str:
-    """Return the name of the shell that runs this program, else of the login shell."""
+    """Return the supported shell that runs this program, else the login shell; empty if neither is known."""
     try:
         parent = Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8").strip()
     except OSError:

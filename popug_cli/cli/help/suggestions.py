@@ -7,8 +7,8 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.text import did_you_mean
 
-COMMANDS_NAMED = 3
-_NO_COMMAND = re.compile(r"No such command '([^']*)'")
+MAX_SUGGESTED_COMMANDS = 3
+_UNKNOWN_COMMAND = re.compile(r"No such command '([^']*)'")
 _NOT_A_CHOICE = re.compile(r"'([^']*)' is not one of (.*)\.")
 
 
@@ -26,13 +26,15 @@ def suggest_examples(path: str) -> str:
 
 def suggest_commands(message: str) -> str:
     """Return the commands that end in the unknown word of an error message, as a sentence and a space."""
-    match = _NO_COMMAND.search(message)
+    match = _UNKNOWN_COMMAND.search(message)
     paths = [path for path in surface().commands if match and path.split(" ")[-1] == match[1]]
-    return f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:COMMANDS_NAMED])}? " if paths else ""
+    return (
+        f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:MAX_SUGGESTED_COMMANDS])}? " if paths else ""
+    )
 
 
-def suggest_people(error: NotFound, home: Home, token: str | None) -> NotFound:
-    """Return the error with a hint that suggests similar names among those that the user may see."""
+def with_username_suggestions(error: NotFound, home: Home, token: str | None) -> NotFound:
+    """Return the error; its hint begins with similar usernames of this home, among those that the user may see."""
     from popug_cli.app.views.shell_completion import from_database
 
     typed = str(error.details.get("username", ""))

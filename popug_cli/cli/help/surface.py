@@ -93,19 +93,19 @@ def surface() -> Surface:
 class ParsedCommandLine(msgspec.Struct, frozen=True):
     """A parsed command line.
 
-    ``words`` name the command, ``waiting`` is an option at the end whose value is missing, ``options_ended`` means
-    that ``--`` was given.
+    ``words`` name the command. ``option_without_value`` is an option at the end of the line whose value is missing.
+    ``options_ended`` means that ``--`` was given.
     """
 
     words: str
     options: dict[str, str]
-    waiting: Parameter | None
+    option_without_value: Parameter | None
     positional: list[str]
     options_ended: bool
 
 
 def parse(arguments: list[str]) -> ParsedCommandLine:
-    """Parse a command line as far as possible; a flag's value is empty."""
+    """Parse a command line, complete or not; raise nothing for unknown words. The value of a flag is empty."""
     program, words, options, positional = surface(), "", dict[str, str](), list[str]()
     remaining = list(arguments)
     while remaining:
@@ -127,8 +127,8 @@ def parse(arguments: list[str]) -> ParsedCommandLine:
                 if not remaining:
                     return ParsedCommandLine(words, options, option, positional, options_ended=False)
                 options[name] = remaining.pop(0)
-        elif not positional and (longer := f"{words} {word}".strip()) in {**program.commands, **program.groups}:
-            words = longer
+        elif not positional and (longer_words := f"{words} {word}".strip()) in {**program.commands, **program.groups}:
+            words = longer_words
         else:
             positional.append(word)
     return ParsedCommandLine(words, options, None, positional, options_ended=False)

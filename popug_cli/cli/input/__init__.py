@@ -1,1 +1,5 @@
-"""Input from the terminal: dates, JSON lines and passwords."""
+"""Parse and read what users give to commands.
+
+``dates.py`` parses dates and instants, ``json_lines.py`` reads files for imports, ``passwords.py`` reads passwords and
+other answers at a terminal.
+"""

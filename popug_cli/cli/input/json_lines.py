@@ -14,36 +14,37 @@ from popug_cli.platform.posix_errors import NO_SPACE
 
 MAX_LINE_BYTES = 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-Shape = TypeVar("Shape")
+Line = TypeVar("Line")
 
 
-class JsonLines(Collection[Shape | None]):
+class JsonLines(Collection[Line | None]):
     """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
-    Raises ``unreadable_file``, or ``invalid_line`` with the number of the first bad line.
+    The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
+    that is too long or does not match ``line_type``.
     """
 
-    def __init__(self, file: BinaryIO, source: str, shape: type[Shape]) -> None:
+    def __init__(self, file: BinaryIO, source: str, line_type: type[Line]) -> None:
         self._file = file
         self._source = source
         self._start = file.tell()
-        self._decode = msgspec.json.Decoder(shape).decode
+        self._decode = msgspec.json.Decoder(line_type).decode
         self._count = sum(1 for _ in self)
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Shape | None]:
+    def __iter__(self) -> Iterator[Line | None]:
         self._file.seek(self._start)
         number = 0
         while line := self._next_line():
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise _bad_line(number, f"it has more than {MAX_LINE_BYTES:,} bytes")
+                raise _invalid_line(number, f"it has more than {MAX_LINE_BYTES:,} bytes")
             try:
-                yield self._read(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
+                yield self._parse(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise _bad_line(number, str(error)) from error
+                raise _invalid_line(number, str(error)) from error
 
     def __contains__(self, line: object) -> bool:
         return any(item == line for item in self)
@@ -54,18 +55,21 @@ class JsonLines(Collection[Shape | None]):
         except OSError as error:
             raise _unreadable(self._source, error) from error
 
-    def _read(self, line: bytes) -> Shape | None:
+    def _parse(self, line: bytes) -> Line | None:
         return self._decode(line) if line.strip() else None
 
 
 @contextmanager
-def json_lines(source: str, shape: type[Shape]) -> Iterator[JsonLines[Shape]]:
-    """Open a file of JSON lines of any size; ``-`` is stdin. Raises ``unreadable_file`` or ``invalid_line``."""
-    with ExitStack() as opened:
-        file: BinaryIO = sys.stdin.buffer if source == "-" else opened.enter_context(_open(source))
+def json_lines(source: str, line_type: type[Line]) -> Iterator[JsonLines[Line]]:
+    """Open a file of JSON lines of any size and check every line; ``-`` is stdin.
+
+    Raises ``unreadable_file``, ``invalid_line``, or ``disk_full`` if a pipe does not fit into a temporary file.
+    """
+    with ExitStack() as open_files:
+        file: BinaryIO = sys.stdin.buffer if source == "-" else open_files.enter_context(_open(source))
         if not file.seekable():
-            file = opened.enter_context(_copy_to_file(file, source))
-        yield JsonLines(file, source, shape)
+            file = open_files.enter_context(_copy_to_file(file, source))
+        yield JsonLines(file, source, line_type)
 
 
 def _open(source: str) -> BinaryIO:
@@ -98,7 +102,7 @@ def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
     return InvalidInput("unreadable_file", sentence, hint="Name a file of JSON lines, or - for stdin.")
 
 
-def _bad_line(number: int, reason: str) -> InvalidInput:
+def _invalid_line(number: int, reason: str) -> InvalidInput:
     return InvalidInput(
         "invalid_line",
         f"Line {number} is not valid: {reason}.",

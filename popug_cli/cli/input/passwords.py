@@ -12,18 +12,21 @@ MAX_LINE_BYTES = 16 * 1024
 FromStdin = typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
 
 
-def read_password(context: CommandContext, *, from_stdin: bool, new: bool) -> str:
-    """Return a password; a ``new`` one is typed twice. Raises ``usage`` without the option and a terminal."""
+def read_password(context: CommandContext, *, from_stdin: bool, is_new: bool) -> str:
+    """Return the first line of stdin or, without ``from_stdin``, a password typed at the terminal, twice if ``is_new``.
+
+    Raises ``usage`` without a terminal or if stdin is not UTF-8, and ``password_mismatch`` if the two differ.
+    """
     if from_stdin:
-        return _first_line()
+        return _read_first_line_of_stdin()
     if not is_terminal():
         raise InvalidInput(
             "usage",
             "A password is needed, but there is no terminal.",
             hint="Give --password-stdin and write the password to stdin, as its first line.",
         )
-    password = _prompt_hidden(f"New password ({_requirement()}): " if new else "Password: ")
-    if new and _prompt_hidden("The same password again: ") != password:
+    password = _prompt_hidden(f"New password ({_length_requirement()}): " if is_new else "Password: ")
+    if is_new and _prompt_hidden("The same password again: ") != password:
         raise InvalidInput("password_mismatch", "The two passwords differ.", hint="Nothing was done; try again.")
     return password
 
@@ -44,7 +47,7 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _requirement() -> str:
+def _length_requirement() -> str:
     from popug_cli.app.first_admin import MIN_PASSWORD_CHARACTERS
 
     return f"{MIN_PASSWORD_CHARACTERS} characters or more"
@@ -59,7 +62,8 @@ def _prompt_hidden(prompt: str) -> str:
         raise typer.Abort from None
 
 
-def _first_line() -> str:
+def _read_first_line_of_stdin() -> str:
+    """Return the first line of stdin, cut to ``MAX_LINE_BYTES``; raises ``usage`` if it is not UTF-8."""
     line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
     try:
         return line.decode().removesuffix("\n").removesuffix("\r")

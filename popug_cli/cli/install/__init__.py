@@ -1,1 +1,5 @@
-"""Installation of the scheduler and the server as services of the operating system."""
+"""Cron lines and systemd units that run popug.
+
+``schedule_units.py`` closes each day (``popug scheduler install``), ``server_unit.py`` serves a company
+(``popug serve install``).
+"""

@@ -16,7 +16,7 @@ from popug_cli.kernel.errors import InvalidInput, Unavailable
 from popug_cli.kernel.home import Home, default_home, find_home
 from popug_cli.platform.files import replace_file
 
-UNIT = "popug-close-day"
+DEFAULT_UNIT_NAME = "popug-close-day"
 CLOSE_COMMAND = ("close-day", "--date", "yesterday")
 CRONTAB_TIMEOUT_SECONDS = 30
 SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours, at Antarctica/Troll
@@ -24,7 +24,7 @@ SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours,
 
 @dataclass(frozen=True, slots=True)
 class CloseSchedule:
-    """When a home's days are closed: a minute of the day in the company's time zone."""
+    """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone."""
 
     home: Home
     at_minute: int
@@ -35,8 +35,8 @@ class CloseSchedule:
     def name(self) -> str:
         """The name of the unit, unique for each home and independent of how the home was chosen."""
         if self.home == default_home():
-            return UNIT
-        return f"{UNIT}-{sha256(str(self.home.root).encode()).hexdigest()[:8]}"
+            return DEFAULT_UNIT_NAME
+        return f"{DEFAULT_UNIT_NAME}-{sha256(str(self.home.root).encode()).hexdigest()[:8]}"
 
     @property
     def token_file(self) -> str:
@@ -46,11 +46,15 @@ class CloseSchedule:
 
 @dataclass(frozen=True, slots=True)
 class CronPlan:
-    """A line for the crontab. An installed line is found by the comment above it and the ``call`` at its end."""
+    """A line for the crontab, and the comment above it.
+
+    ``write`` finds an installed line by its comment and the ``command_suffix`` at its end. ``token_command`` is the
+    command line that creates the token file.
+    """
 
     comment: str
     line: str
-    call: str
+    command_suffix: str
     token_command: str
 
     def texts(self) -> Iterator[str]:
@@ -68,16 +72,19 @@ class CronPlan:
         return {"kind": "cron", "written": written, "line": self.line}
 
     def write(self) -> None:
-        """Write the line to the user's crontab. It replaces an earlier line of the same home; other lines are kept."""
-        lines = _split_lines(_crontab("-l", missing_is_empty=True))
-        positions = [position for position, pair in enumerate(pairwise(lines)) if self._is_line_of_home(*pair)]
+        """Write the line to the user's crontab. It replaces an earlier line of the same home; other lines are kept.
+
+        Raises ``no_crontab``.
+        """
+        lines = _split_lines(_run_crontab("-l", allow_missing=True))
+        positions = [position for position, pair in enumerate(pairwise(lines)) if self._is_installed_line(*pair)]
         position = positions[0] if positions else len(lines)
         lines[position : position + 2] = [text.encode() for text in self.texts()]
-        _crontab("-", content=b"".join(line + b"\n" for line in lines))
+        _run_crontab("-", content=b"".join(line + b"\n" for line in lines))
 
-    def _is_line_of_home(self, comment: bytes, line: bytes) -> bool:
-        is_ours = comment.decode(errors="replace") in {self.comment, f"# {UNIT}"}
-        return is_ours and not line.lstrip().startswith(b"#") and line.endswith(self.call.encode())
+    def _is_installed_line(self, comment: bytes, line: bytes) -> bool:
+        is_popug_comment = comment.decode(errors="replace") in {self.comment, f"# {DEFAULT_UNIT_NAME}"}
+        return is_popug_comment and not line.lstrip().startswith(b"#") and line.endswith(self.command_suffix.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ class SystemdPlan:
         return {"kind": "systemd", "written": written, "folder": str(self.folder), "files": self.files}
 
     def write(self) -> None:
-        """Write both files to the user's systemd directory; raises ``read_only``."""
+        """Write both files to the directory of the user's systemd units; raises ``read_only``."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():
@@ -119,30 +126,35 @@ class SystemdPlan:
 
 
 def cron_plan(schedule: CloseSchedule) -> CronPlan:
-    """Return a cron line that closes all days up to yesterday.
+    """Return a cron line that closes all days up to yesterday; raises ``usage`` for an unprintable path.
 
     If cron's time zone is not the company's, the line runs every hour and checks the company's time itself.
     """
     hour, minute = divmod(schedule.at_minute, 60)
     when = f"{minute} {hour} * * *  "
     if schedule.company_zone != schedule.machine_zone:
-        when = f"{_minutes(schedule)} * * * *  {_time_reached_test(schedule)} && "
-    command = _cron_words([*program_of(schedule.home), *CLOSE_COMMAND])
+        when = f"{_minutes_of_machine_hour(schedule)} * * * *  {_time_reached_test(schedule)} && "
+    command = _quote_for_cron([*program_of(schedule.home), *CLOSE_COMMAND])
     return CronPlan(
         comment=f"# {schedule.name}",
         line=f'{when}POPUG_TOKEN="$(cat {schedule.token_file})" {command}',
-        call=f" {_cron_words([*_home_option(schedule.home), *CLOSE_COMMAND])}",
+        command_suffix=f" {_quote_for_cron([*_home_option(schedule.home), *CLOSE_COMMAND])}",
         token_command=_token_command(schedule),
     )
 
 
-def _minutes(schedule: CloseSchedule) -> str:
-    """Return the minutes of the machine's hour at which the company's clocks show the minute, in winter and summer."""
+def _minutes_of_machine_hour(schedule: CloseSchedule) -> str:
+    """Return the minutes of an hour, on the machine's clock, at which the company's clock shows the scheduled minute.
+
+    There are two if the zones' offsets differ by another part of an hour in winter than in summer.
+    """
     year = datetime.now(UTC).year
     seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
     company, machine = (Calendar(name) for name in (schedule.company_zone, schedule.machine_zone))
-    ahead = [_offset_minutes(company, season) - _offset_minutes(machine, season) for season in seasons]
-    return ",".join(str(minute) for minute in sorted({(schedule.at_minute - offset) % 60 for offset in ahead}))
+    offset_differences = [_offset_minutes(company, season) - _offset_minutes(machine, season) for season in seasons]
+    return ",".join(
+        str(minute) for minute in sorted({(schedule.at_minute - offset) % 60 for offset in offset_differences})
+    )
 
 
 def _offset_minutes(calendar: Calendar, instant: datetime) -> int:
@@ -155,18 +167,19 @@ def _time_reached_test(schedule: CloseSchedule) -> str:
     return f'[ "$(TZ={schedule.company_zone} date +\\%H\\%M)" -ge {hour:02}{minute:02} ]'
 
 
-def _cron_words(words: list[str]) -> str:
+def _quote_for_cron(words: list[str]) -> str:
     return " ".join(shlex.quote(word) for word in words).replace("%", "\\%")
 
 
 def _token_command(schedule: CloseSchedule) -> str:
-    is_plain = schedule.home == default_home() == find_home(None)
-    popug = "popug" if is_plain else f"popug --home {shlex.quote(str(schedule.home.root))}"
+    """Return the command line that creates the token file; it names the home unless that is the default."""
+    is_default_home = schedule.home == default_home() == find_home(None)
+    popug = "popug" if is_default_home else f"popug --home {shlex.quote(str(schedule.home.root))}"
     return f"{popug} token issue NAME --ttl 365d --scope close-day | head -1 > {schedule.token_file}"
 
 
 def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
-    """Return a service that runs what is due, and a timer that catches up after the machine was off.
+    """Return a service that runs what is due, and a timer that catches up after the machine was off; raises ``usage``.
 
     The timer fires a second time some hours later, because on the night of a DST change its hour may not exist.
     """
@@ -174,15 +187,15 @@ def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
 
     times = [_clock_text(schedule.at_minute + 60 * hours) for hours in (0, SECOND_RUN_AFTER_HOURS)]
     words = [*program_of(schedule.home), "scheduler", "--once", "--at", times[0]]
-    command = " ".join(unit_word(word) for word in words)
+    command = " ".join(quote_for_unit(word) for word in words)
     service = (
         "[Unit]\nDescription=Close the days of popug up to yesterday and send its mail\n\n"
         f"[Service]\nType=oneshot\nExecStart={command}\nUMask=0077\n"
     )
-    elapses = "".join(f"OnCalendar=*-*-* {time}:00 {schedule.company_zone}\n" for time in times)
+    calendar_lines = "".join(f"OnCalendar=*-*-* {time}:00 {schedule.company_zone}\n" for time in times)
     timer = (
         "[Unit]\nDescription=Close the days of popug every night\n\n"
-        f"[Timer]\n{elapses}Persistent=true\n\n"
+        f"[Timer]\n{calendar_lines}Persistent=true\n\n"
         "[Install]\nWantedBy=timers.target\n"
     )
     files = {f"{schedule.name}.service": service, f"{schedule.name}.timer": timer}
@@ -194,7 +207,7 @@ def _clock_text(minute: int) -> str:
 
 
 def program_of(home: Home) -> list[str]:
-    """Return the command line that runs this program for this home from any directory; raises ``usage``."""
+    """Return the command line that runs this program for this home; raises ``usage`` for unprintable characters."""
     words = [*_program_words(), *_home_option(home)]
     if any(not character.isprintable() for word in words for character in word):
         raise InvalidInput(
@@ -218,10 +231,10 @@ def _program_words() -> list[str]:
     return [str(program)] if program else [sys.executable, "-m", "popug_cli"]
 
 
-def unit_word(word: str) -> str:
+def quote_for_unit(word: str) -> str:
     """Quote a word for a unit file, where ``%`` and ``$`` have a meaning."""
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{plain}"' if plain != word or any(c in word for c in " '\t;") else word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if escaped != word or any(c in word for c in " '\t;") else word
 
 
 def _split_lines(table: bytes) -> list[bytes]:
@@ -229,9 +242,10 @@ def _split_lines(table: bytes) -> list[bytes]:
     return table.removesuffix(b"\n").split(b"\n") if table else []
 
 
-def _crontab(argument: str, *, content: bytes = b"", missing_is_empty: bool = False) -> bytes:
+def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = False) -> bytes:
+    """Run ``crontab`` and return its output; raise ``no_crontab``. ``allow_missing`` returns nothing for no crontab."""
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed command, without a shell
+        process = subprocess.run(  # noqa: S603 - a fixed command, without a shell
             ["crontab", argument],  # noqa: S607 - PATH says where it is installed
             input=content,
             capture_output=True,
@@ -239,13 +253,13 @@ def _crontab(argument: str, *, content: bytes = b"", missing_is_empty: bool = Fa
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _no_crontab(str(error)) from error
-    if done.returncode and not (missing_is_empty and b"no crontab" in done.stderr):
-        raise _no_crontab(done.stderr.decode(errors="replace").strip())
-    return done.stdout if not done.returncode else b""
+        raise _crontab_error(str(error)) from error
+    if process.returncode and not (allow_missing and b"no crontab" in process.stderr):
+        raise _crontab_error(process.stderr.decode(errors="replace").strip())
+    return process.stdout if not process.returncode else b""
 
 
-def _no_crontab(reason: str) -> Unavailable:
+def _crontab_error(reason: str) -> Unavailable:
     return Unavailable(
         "no_crontab", f"The crontab cannot be used: {reason}.", hint="Leave --write out and add the line by hand."
     )

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from popug_cli.cli.install.schedule_units import program_of, unit_word
+from popug_cli.cli.install.schedule_units import program_of, quote_for_unit
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home, socket_url
 
-SOCKET = Path("/run/popug/popug.sock")
-GROUP = "popug"
-FOLDER = Path("/etc/systemd/system")
-HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+DEFAULT_SOCKET = Path("/run/popug/popug.sock")
+DEFAULT_GROUP = "popug"
+UNIT_DIRECTORY = Path("/etc/systemd/system")
+HIDDEN_DIRECTORIES = (Path("/home"), Path("/root"), Path("/run/user"))
 STOP_TIMEOUT_SECONDS = 20
 SANDBOX_OPTIONS = (
     "NoNewPrivileges=yes",
@@ -55,7 +55,7 @@ class ServePlan:
     def texts(self) -> Iterator[str]:
         """Yield the texts to install."""
         for name, content in self.files.items():
-            yield f"# {FOLDER / name}\n{content}"
+            yield f"# {UNIT_DIRECTORY / name}\n{content}"
 
     def hints(self) -> Iterator[str]:
         """Yield the steps that are left to the operator."""
@@ -68,7 +68,7 @@ class ServePlan:
         """Return the answer for ``--json``."""
         return {
             "kind": "systemd",
-            "folder": str(FOLDER),
+            "folder": str(UNIT_DIRECTORY),
             "files": self.files,
             "user": self.user,
             "group": self.group,
@@ -77,38 +77,45 @@ class ServePlan:
 
 
 def plan(home: Home, socket: Path, group: str) -> ServePlan:
-    """Return the units for a home, run by its owner; raises ``usage`` for names that a unit file cannot contain."""
+    """Return the units for a home, run by its owner.
+
+    Raises ``usage`` for a relative socket path, a group name with other characters than letters, digits, ``-`` and
+    ``_``, and a home whose path has unprintable characters.
+    """
     if not socket.is_absolute() or not group.isascii() or not group.replace("-", "").replace("_", "").isalnum():
-        raise InvalidInput("usage", "A unit needs a full path and the name of a group.", hint=f"--socket {SOCKET}")
-    user = _owner(home)
-    command = " ".join(unit_word(word) for word in [*program_of(home), "serve", "--scheduler"])
-    service = (
+        raise InvalidInput(
+            "usage", "A unit needs a full path and the name of a group.", hint=f"--socket {DEFAULT_SOCKET}"
+        )
+    user = _service_user(home)
+    command = " ".join(quote_for_unit(word) for word in [*program_of(home), "serve", "--scheduler"])
+    service_unit = (
         "[Unit]\nDescription=Serve a company of popug\nRequires=popug.socket\nAfter=popug.socket network.target\n\n"
         f"[Service]\nType=notify\nExecStart={command}\nUser={user}\n"
         f"Restart=on-failure\nRestartSec=2\nTimeoutStopSec={STOP_TIMEOUT_SECONDS}\n"
-        f"ReadWritePaths={unit_word(str(home.root))}\nProtectHome={_protect_home(home)}\n"
+        f"ReadWritePaths={quote_for_unit(str(home.root))}\nProtectHome={_protect_home(home)}\n"
         + "\n".join(SANDBOX_OPTIONS)
         + "\n\n"
         "[Install]\nWantedBy=multi-user.target\n"
     )
     path = str(socket).replace("%", "%%")
-    listening = (
+    socket_unit = (
         "[Unit]\nDescription=Socket of a company of popug\n\n"
         f"[Socket]\nListenStream={path}\nSocketUser={user}\nSocketGroup={group}\nSocketMode=0660\n"
         "DirectoryMode=0755\nBacklog=1024\n\n"
         "[Install]\nWantedBy=sockets.target\n"
     )
-    return ServePlan({"popug.service": service, "popug.socket": listening}, user, group, socket)
+    return ServePlan({"popug.service": service_unit, "popug.socket": socket_unit}, user, group, socket)
 
 
-def _owner(home: Home) -> str:
-    info = home.root.stat() if home.root.exists() else None
+def _service_user(home: Home) -> str:
+    """Return the home's owner, by number if the system has no such user; ``popug`` if there is no home yet."""
+    status = home.root.stat() if home.root.exists() else None
     try:
-        return pwd.getpwuid(info.st_uid).pw_name if info else GROUP
+        return pwd.getpwuid(status.st_uid).pw_name if status else DEFAULT_GROUP
     except KeyError:
-        return str(info.st_uid) if info else GROUP
+        return str(status.st_uid) if status else DEFAULT_GROUP
 
 
 def _protect_home(home: Home) -> str:
-    """Return the value of ProtectHome: a home inside a user's home directory must stay visible."""
-    return "read-only" if any(home.root.is_relative_to(folder) for folder in HOMES) else "yes"
+    """Return the value of ProtectHome: a company in one of the directories that it would hide must stay visible."""
+    return "read-only" if any(home.root.is_relative_to(folder) for folder in HIDDEN_DIRECTORIES) else "yes"

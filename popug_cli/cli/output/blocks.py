@@ -1,4 +1,4 @@
-"""The blocks that an answer for people is made of; the printer decides how they look."""
+"""The blocks of which an answer for people consists; the printer and ``plain_text`` decide how they look."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,9 @@ import msgspec
 class Column(msgspec.Struct, frozen=True):
     """A column of a table.
 
-    On a narrow terminal, columns with ``shrinks`` are cut. If that is not enough, columns with ``drop_priority`` are
-    dropped, the highest first. A chart (``is_chart``) repeats the data of other columns, so plain output leaves it out.
+    On a narrow terminal, columns with ``shrinks`` are narrowed. If that is not enough, columns with ``drop_priority``
+    are dropped, the highest first; then the others are narrowed further. A chart (``is_chart``) repeats the data of
+    other columns, so plain output leaves it out. ``accessible_name`` replaces ``name`` in plain output.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """A hint what to do next, printed dim after the answer."""
+    """A hint about what to do next, printed dim."""
 
     text: str
 

@@ -17,32 +17,32 @@ def is_stdout(path: Path | None) -> bool:
 
 
 def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
-    """Write a file that only its owner can read, atomically by rename; return the number of lines.
+    """Write a file that only its owner can read, atomically by rename; return the number of ``lines`` that have text.
 
-    A device or a pipe is written to and never replaced. Raises ``file_exists`` unless
-    ``force``, ``unwritable_file`` and ``disk_full``.
+    A device or a pipe is written to, never replaced. Raises ``file_exists`` for any existing path unless ``force``,
+    ``unwritable_file`` for a directory or a path that cannot be written, ``disk_full`` and ``io_error``.
     """
     _refuse_directory(path)
     _refuse_existing(path, force=force)
     if path.exists() and not path.is_file():
-        return _write_into(path, lines)
+        return _write_to_device(path, lines)
     try:
         descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
     temporary = Path(name)
     try:
-        written = _write(descriptor, lines)
+        line_count = _write_to_disk(descriptor, lines)
         _refuse_existing(path, force=force)
         temporary.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return written
+    return line_count
 
 
-def _write_into(device: Path, lines: Iterable[str]) -> int:
+def _write_to_device(device: Path, lines: Iterable[str]) -> int:
     try:
         with device.open("w", encoding="utf-8", newline="\n") as file:
             return sum(1 for line in lines if file.write(line))
@@ -50,12 +50,12 @@ def _write_into(device: Path, lines: Iterable[str]) -> int:
         raise unwritable(device, error) from error
 
 
-def _write(descriptor: int, lines: Iterable[str]) -> int:
+def _write_to_disk(descriptor: int, lines: Iterable[str]) -> int:
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-        written = sum(1 for line in lines if file.write(line))
+        line_count = sum(1 for line in lines if file.write(line))
         file.flush()
         os.fsync(descriptor)
-    return written
+    return line_count
 
 
 def _refuse_directory(path: Path) -> None:
@@ -70,6 +70,7 @@ def _refuse_directory(path: Path) -> None:
 
 
 def _refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise ``file_exists`` for an existing path or a dangling link, unless ``force``."""
     if os.path.lexists(path) and not force:
         raise Conflict(
             "file_exists",

@@ -21,8 +21,8 @@ CSV_COLUMNS = (
     *("record", "business_date", "account", "other_account", "kind", "side", "amount_cents", "task_number"),
     *("task_title", "entry_id", "event_id", "occurred_at", "recorded_at", "corrects"),
 )
-RECORDED = '  recorded: "{}"\n'
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+RECORDED_METADATA = '  recorded: "{}"\n'
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
 class JournalFormat(StrEnum):
@@ -40,7 +40,7 @@ def hledger(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str
         yield (
             f"\n{line.business_date} * {_title(line).replace(';', ',')}\n"
             f"    ; entry {_safe_id(line.entry_id)}, event {_safe_id(line.event_id)}\n"
-            f"    ; occurred {to_rfc3339(line.occurred_at)}{_if_later(line, ', recorded {}')}\n"
+            f"    ; occurred {to_rfc3339(line.occurred_at)}{_recorded_text(line, ', recorded {}')}\n"
             f"    people:{line.person}  ${_dollars(line.signed_cents)}\n"
             f"    {line.other_account}  ${_dollars(-line.signed_cents)}\n"
         )
@@ -58,7 +58,7 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
         yield (
             f'\n{line.business_date} * "{_quoted(_title(line))}"\n'
             f'  entry: "{line.entry_id}"\n  event: "{_quoted(line.event_id)}"\n'
-            f'  occurred: "{to_rfc3339(line.occurred_at)}"\n{_if_later(line, RECORDED)}'
+            f'  occurred: "{to_rfc3339(line.occurred_at)}"\n{_recorded_text(line, RECORDED_METADATA)}'
             f"  {_bean_account(line.person, is_person=True)}  {_dollars(line.signed_cents)} USD\n"
             f"  {_bean_account(line.other_account, is_person=False)}  {_dollars(-line.signed_cents)} USD\n"
         )
@@ -73,7 +73,7 @@ def beancount(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[s
 
 
 def comma_separated(lines: Iterable[LedgerLine], ends: Iterable[DayEnd]) -> Iterator[str]:
-    """Yield rows ``entry`` and ``balance``; amounts are positive cents, and ``side`` is debit or credit."""
+    """Yield a header, then rows ``entry`` and ``balance``; amounts are positive cents, ``side`` is debit or credit."""
     yield _csv_row(CSV_COLUMNS)
     for line in lines:
         task = (str(line.task.number), line.task.title) if line.task else ("", "")
@@ -102,9 +102,9 @@ def _title(line: LedgerLine) -> str:
     return escape_hidden(f"{kind} #{line.task.number} {line.task.title}" if line.task else kind)
 
 
-def _if_later(line: LedgerLine, words: str) -> str:
-    """Return ``words`` with the time of recording if the entry occurred at another time, else nothing."""
-    return words.format(to_rfc3339(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
+def _recorded_text(line: LedgerLine, template: str) -> str:
+    """Return ``template`` with the time of recording, or nothing if the entry was recorded when it occurred."""
+    return template.format(to_rfc3339(line.recorded_at)) if line.recorded_at != line.occurred_at else ""
 
 
 def _safe_id(identifier: str) -> str:
@@ -140,4 +140,4 @@ def _csv_row(cells: Iterable[str]) -> str:
 def _escape_formula(cell: str) -> str:
     """Return a cell that no spreadsheet reads as a formula."""
     text = escape_hidden(cell)
-    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
+    return f"'{text}" if text.lstrip().startswith(FORMULA_PREFIXES) else text

@@ -1,4 +1,4 @@
-"""The only printer. It escapes hidden characters in all text, and never reads text as markup."""
+"""The only printer. It escapes hidden characters in all text except file formats, and never reads text as markup."""
 
 import os
 import sys
@@ -13,18 +13,18 @@ from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.text import escape_hidden, escape_hidden_json
 
 DIM, BOLD, NORMAL = "\x1b[2m", "\x1b[1m", "\x1b[0m"
-FLEXIBLE_WIDTH, COMFORTABLE_WIDTH = 12, 26
-BETWEEN_COLUMNS = 3
-ASCII_LINES = "    \n" * 2 + " -- \n" + "    \n" * 5
-ASCII_CUT = "..."
-PLAIN_LOCALES = ("C", "POSIX")
+MIN_SHRUNK_WIDTH, MIN_COMFORTABLE_WIDTH = 12, 26
+COLUMN_GAP_WIDTH = 3
+ASCII_BOX = "    \n" * 2 + " -- \n" + "    \n" * 5
+ASCII_ELLIPSIS = "..."
+ASCII_LOCALES = ("C", "POSIX")
 UNBOUNDED_WIDTH = 1_000
 MIN_TERM_WIDTH = 14
-SHORT_PANELS_WIDTH = 100
+MAX_PANEL_WIDTH = 100
 
 
 class Printer(msgspec.Struct):
-    """Print answers to stdout and all else to stderr; ``plain`` output has no boxes, colours and charts.
+    """Print answers to stdout and all else to stderr; ``plain`` output has no boxes, colours or charts.
 
     ``target`` is the stream for which the text is laid out, if it is not ``out``.
     """
@@ -55,13 +55,13 @@ class Printer(msgspec.Struct):
         """Print sentences and tables for people."""
         for block in blocks:
             if isinstance(block, str):
-                self.out.write(_wrapped(escape_hidden(block, keep="\n"), self.target or self.out) + "\n")
+                self.out.write(_wrap(escape_hidden(block, keep="\n"), self.target or self.out) + "\n")
             elif self.plain:
-                self._plain(block)
+                self._write_plain(block)
             elif isinstance(block, Hint | Heading):
-                self._emphasised(block)
+                self._write_styled_line(block)
             else:
-                self._rich(block)
+                self._write_rich(block)
 
     def pages(self, blocks: Iterable[Block]) -> None:
         """Print blocks; use ``$PAGER`` if they are longer than the screen."""
@@ -79,7 +79,7 @@ class Printer(msgspec.Struct):
 
     def warn(self, sentence: str) -> None:
         """Print a warning to stderr."""
-        self._write_aside(_wrapped(f"warning: {escape_hidden(sentence)}", self.err) + "\n")
+        self._write_aside(_wrap(f"warning: {escape_hidden(sentence)}", self.err) + "\n")
 
     def traceback(self, report: str) -> None:
         """Print the lines of a traceback to stderr."""
@@ -87,7 +87,7 @@ class Printer(msgspec.Struct):
 
     def remark(self, sentence: str) -> None:
         """Print a remark to stderr."""
-        self._write_aside(_wrapped(escape_hidden(sentence), self.err) + "\n")
+        self._write_aside(_wrap(escape_hidden(sentence), self.err) + "\n")
 
     def _write_aside(self, text: str) -> None:
         """Write to stderr. Ignore errors such as a full disk: the answer matters more. Raise ``BrokenPipeError``."""
@@ -110,36 +110,36 @@ class Printer(msgspec.Struct):
             body = {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
             self.err.write(to_json({"error": body}, only_ascii=not _supports_unicode(self.err)) + "\n")
             return
-        self.err.write(_wrapped(f"error: {escape_hidden(error.message)}", self.err) + "\n")
+        self.err.write(_wrap(f"error: {escape_hidden(error.message)}", self.err) + "\n")
         if error.hint:
-            self.err.write(_wrapped(f"  {escape_hidden(error.hint)}", self.err) + "\n")
+            self.err.write(_wrap(f"  {escape_hidden(error.hint)}", self.err) + "\n")
 
-    def _plain(self, block: Table | Hint | Heading | Panel) -> None:
+    def _write_plain(self, block: Table | Hint | Heading | Panel) -> None:
         from popug_cli.cli.output.plain_text import lines
 
         for line in lines(block):
             self.out.write(escape_hidden(line) + "\n")
 
-    def _emphasised(self, block: Hint | Heading) -> None:
+    def _write_styled_line(self, block: Hint | Heading) -> None:
         """Print a dim or bold line if the terminal supports it; without Rich, which loads slower than most commands."""
         target = self.target or self.out
-        text = _wrapped(escape_hidden(block.text), target)
+        text = _wrap(escape_hidden(block.text), target)
         if _shows_styles(target):
             style = BOLD if isinstance(block, Heading) else DIM
             text = "\n".join(f"{style}{line}{NORMAL}" for line in text.split("\n"))
         self.out.write(text + "\n")
 
-    def _rich(self, block: Table | Panel) -> None:
+    def _write_rich(self, block: Table | Panel) -> None:
         from rich.text import Text
 
         console = self._console()
         if isinstance(block, Panel):
             console.print(_rich_panel(block, console.width, only_ascii=self.only_ascii))
         elif block.rows:
-            fitted = _drop_columns(self._encodable(block), console.width)
-            widths = _widths(fitted, console.width)
-            console.width = max(console.width, _total(widths))
-            console.print(_rich_table(fitted, widths, only_ascii=self.only_ascii))
+            fitted_table = _drop_columns(self._encodable(block), console.width)
+            widths = _widths(fitted_table, console.width)
+            console.width = max(console.width, _total_width(widths))
+            console.print(_rich_table(fitted_table, widths, only_ascii=self.only_ascii))
             if block.footer:
                 console.print(Text(escape_hidden(block.footer)), soft_wrap=True)
         else:
@@ -158,14 +158,14 @@ class Printer(msgspec.Struct):
         from rich.console import Console
 
         target = self.target or self.out
-        colours: Any = "auto" if os.environ.get("TERM") else None
+        color_system: Any = "auto" if os.environ.get("TERM") else None
         width = None if target.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
         terminal = True if self.target else None
         return Console(
             file=self.out,
             width=width,
             force_terminal=terminal,
-            color_system=colours,
+            color_system=color_system,
             highlight=False,
             markup=False,
             emoji=False,
@@ -189,7 +189,7 @@ def _shows_styles(stream: IO[str]) -> bool:
     return has_styles and not os.environ.get("NO_COLOR") and stream.isatty()
 
 
-def _wrapped(text: str, stream: IO[str]) -> str:
+def _wrap(text: str, stream: IO[str]) -> str:
     """Return text with lines broken between words to fit the terminal; unchanged if the stream is not a terminal."""
     if not stream.isatty():
         return text
@@ -214,9 +214,9 @@ def _supports_unicode(stream: IO[str]) -> bool:
 def _locale_supports_unicode() -> bool:
     """Return whether the user's locale supports more than ASCII.
 
-    The stream's encoding does not tell: in the locale C Python writes UTF-8 and sets LC_CTYPE itself (PEP 538, 540).
+    The stream's encoding does not say so: in the locale C, Python writes UTF-8 and sets LC_CTYPE itself (PEP 538, 540).
     """
-    if not os.environ.get("LC_ALL") and os.environ.get("LANG") in PLAIN_LOCALES:
+    if not os.environ.get("LC_ALL") and os.environ.get("LANG") in ASCII_LOCALES:
         return os.environ.get("LC_CTYPE", "C.UTF-8") != "C.UTF-8" and _is_utf_8(os.environ["LC_CTYPE"])
     chosen = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "utf-8")
     return _is_utf_8(chosen)
@@ -226,23 +226,26 @@ def _is_utf_8(locale: str) -> bool:
     return "utf8" in locale.lower().replace("-", "")
 
 
-def _widths(block: Table, available: int, floor: int = FLEXIBLE_WIDTH) -> list[int]:
-    """Return the width of each column. Columns that shrink do so, the widest first, down to ``floor``."""
+def _widths(block: Table, available: int, min_width: int = MIN_SHRUNK_WIDTH) -> list[int]:
+    """Return the columns' widths. Columns with ``shrinks`` are narrowed, the widest first, down to ``min_width``."""
     from rich.cells import cell_len
 
     texts = [[column.name, *(row[index] for row in block.rows)] for index, column in enumerate(block.columns)]
     widths = [max(cell_len(escape_hidden(text)) for text in column) for column in texts]
-    while _total(widths) > available:
-        wide = [n for n, column in enumerate(block.columns) if column.shrinks and widths[n] > floor]
-        if not wide:
+    while _total_width(widths) > available:
+        shrinkable = [n for n, column in enumerate(block.columns) if column.shrinks and widths[n] > min_width]
+        if not shrinkable:
             break
-        widths[max(wide, key=widths.__getitem__)] -= 1
+        widths[max(shrinkable, key=widths.__getitem__)] -= 1
     return widths
 
 
 def _drop_columns(block: Table, available: int) -> Table:
-    """Return the table without as many columns with a ``drop_priority`` as it takes to fit."""
-    while _total(_widths(block, available, COMFORTABLE_WIDTH)) > available:
+    """Return the table, without columns until it fits.
+
+    The column with the highest ``drop_priority`` is dropped first; columns without one stay.
+    """
+    while _total_width(_widths(block, available, MIN_COMFORTABLE_WIDTH)) > available:
         index = max(range(len(block.columns)), key=lambda number: block.columns[number].drop_priority)
         if not block.columns[index].drop_priority:
             break
@@ -252,8 +255,8 @@ def _drop_columns(block: Table, available: int) -> Table:
     return block
 
 
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + BETWEEN_COLUMNS * len(widths) - 1
+def _total_width(widths: Sequence[int]) -> int:
+    return sum(widths) + COLUMN_GAP_WIDTH * len(widths) - 1
 
 
 def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any:
@@ -261,7 +264,7 @@ def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    lines = box.Box(ASCII_LINES, ascii=True) if only_ascii else box.SIMPLE_HEAD
+    lines = box.Box(ASCII_BOX, ascii=True) if only_ascii else box.SIMPLE_HEAD
     table = RichTable(title=escape_hidden(block.title) or None, title_justify="left", box=lines, pad_edge=False)
     for column, width in zip(block.columns, widths, strict=True):
         table.add_column(
@@ -274,18 +277,18 @@ def _rich_table(block: Table, widths: Sequence[int], *, only_ascii: bool) -> Any
         )
     for row in block.rows:
         cells = (
-            _truncated(escape_hidden(cell), width) if only_ascii else escape_hidden(cell)
+            _truncate(escape_hidden(cell), width) if only_ascii else escape_hidden(cell)
             for cell, width in zip(row, widths, strict=True)
         )
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
-def _truncated(cell: str, width: int) -> str:
+def _truncate(cell: str, width: int) -> str:
     """Return a cell cut to its column's width, in ASCII; Rich would append a character that is not ASCII."""
     from rich.cells import cell_len, set_cell_size
 
-    return cell if cell_len(cell) <= width else set_cell_size(cell, width - len(ASCII_CUT)) + ASCII_CUT
+    return cell if cell_len(cell) <= width else set_cell_size(cell, width - len(ASCII_ELLIPSIS)) + ASCII_ELLIPSIS
 
 
 def _rich_panel(block: Panel, available: int, *, only_ascii: bool) -> Any:
@@ -301,7 +304,7 @@ def _rich_panel(block: Panel, available: int, *, only_ascii: bool) -> Any:
     grid.add_column(ratio=1)
     for term, text in block.rows:
         grid.add_row(Text(escape_hidden(term)), Text(escape_hidden(text)))
-    width = min(available, SHORT_PANELS_WIDTH)
+    width = min(available, MAX_PANEL_WIDTH)
     return RichPanel(
         grid,
         title=Text(escape_hidden(block.title)),

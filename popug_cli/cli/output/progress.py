@@ -11,23 +11,23 @@ IDLE_SECONDS = 10.0
 class Bar:
     """A progress bar that appears after one second, and loads Rich only then.
 
-    After ``IDLE_SECONDS`` without a report, as in a scheduler, that second starts again.
+    If nothing was reported for ``IDLE_SECONDS``, as in a scheduler, the second starts again.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._started = self._shown_at = time.monotonic()
+        self._started = self._reported_at = time.monotonic()
         self._drawn_at = 0.0
         self._label = ""
-        self._live: Any = None
+        self._rich_progress: Any = None
         self._task: Any = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Draw, at most ten times a second. If ``total`` is 0, the bar only pulses."""
+        """Draw the bar after the first second, at most ten times a second. If ``total`` is 0, the bar only pulses."""
         now = time.monotonic()
-        if now - self._shown_at > IDLE_SECONDS:
+        if now - self._reported_at > IDLE_SECONDS:
             self._started = now
-        self._shown_at = now
+        self._reported_at = now
         if label != self._label:
             self.end()
             self._label = label
@@ -35,22 +35,22 @@ class Bar:
         if now - self._started < DELAY_SECONDS or (now - self._drawn_at < INTERVAL_SECONDS and not finished):
             return
         self._drawn_at = now
-        if self._live is None:
-            self._begin(total)
-        self._live.update(self._task, completed=done, total=total or None, refresh=True)
+        if self._rich_progress is None:
+            self._show(total)
+        self._rich_progress.update(self._task, completed=done, total=total or None, refresh=True)
         if finished:
             self.end()
 
-    def _begin(self, total: int) -> None:
+    def _show(self, total: int) -> None:
         from rich.console import Console
         from rich.progress import Progress as RichProgress
 
-        self._live = RichProgress(console=Console(file=self._stream), auto_refresh=False, transient=True)
-        self._live.start()
-        self._task = self._live.add_task(self._label, total=total or None)
+        self._rich_progress = RichProgress(console=Console(file=self._stream), auto_refresh=False, transient=True)
+        self._rich_progress.start()
+        self._task = self._rich_progress.add_task(self._label, total=total or None)
 
     def end(self) -> None:
         """Remove the bar and show the cursor again."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._rich_progress is not None:
+            self._rich_progress.stop()
+            self._rich_progress = None

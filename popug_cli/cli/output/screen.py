@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from popug_cli.messages.backend import Backend
 
 Line = TypeVar("Line")
-PROGRESS_EVERY = 1_000
+LINES_PER_REPORT = 1_000
 
 
 class AnswerFields(dict[str, Any]):
-    """The fields of an answer, by name."""
+    """The fields of an answer by name, for ``str.format_map``; the answer is a dict or a struct."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__(answer if isinstance(answer, dict) else {})
@@ -53,7 +53,8 @@ class Screen:
     ) -> None:
         """Print the answer as JSON, or else as sentences and tables.
 
-        ``paged`` answers may be long and go through the pager. ``next_step`` replaces the command's usual next step.
+        ``paged`` is for answers that may be long: they go through the pager, without a next step. ``next_step``
+        replaces the command's usual next step; an empty one prints none.
         """
         if self.as_json:
             self.printer.document(answer)
@@ -70,12 +71,12 @@ class Screen:
         return f"{instant:%Y-%m-%d %H:%M}"
 
     def when(self, instant: datetime) -> str:
-        """Return an instant relative to now: ``5 min ago``, ``yesterday 14:05``."""
+        """Return an instant in words that depend on now: ``5 min ago``, ``yesterday 14:05``, ``2026-03-02``."""
         backend = self._find_backend()
         return when(instant, backend.now(), backend.calendar)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before an action that cannot be undone, unless ``yes``.
+        """Ask the user to confirm an action, unless ``yes``.
 
         Raises ``needs_yes`` if the answer is not yes, or if there is no terminal.
         """
@@ -89,15 +90,15 @@ class Screen:
 
     @cached_property
     def progress(self) -> "Progress":
-        """Report progress as a bar if stderr is a terminal, else do nothing."""
+        """A function that reports progress: as a bar if stderr is a terminal, unless plain; else it does nothing."""
         from popug_cli.kernel.progress import no_progress
 
         return self._bar or no_progress
 
     def with_progress(self, label: str, lines: Iterable[Line]) -> Iterator[Line]:
-        """Yield the lines, and report progress every ``PROGRESS_EVERY`` lines."""
+        """Yield the lines; report progress every ``LINES_PER_REPORT`` lines, and the end."""
         for done, line in enumerate(lines, start=1):
-            if done % PROGRESS_EVERY == 0:
+            if done % LINES_PER_REPORT == 0:
                 self.progress(label, done, 0)
             yield line
         self.progress(label, 1, 1)

@@ -14,11 +14,11 @@ SeenPosition = tuple[int, datetime]
 
 
 class LastSeen:
-    """The last event that a token's user has seen. ``company`` is a home, or the address of a server."""
+    """The last event that the owner of a token has seen. ``company`` is a home, or the address of a server."""
 
     def __init__(self, company: Home | str, token: str) -> None:
-        where = company if isinstance(company, str) else os.path.realpath(company.root)
-        self._key = f"{where} {_user_id_of(token)}"
+        company_key = company if isinstance(company, str) else os.path.realpath(company.root)
+        self._key = f"{company_key} {_user_id_of(token)}"
         self._path = session_file.path().with_suffix(".looked.json")
         self._entries = self._read()
 
@@ -31,7 +31,7 @@ class LastSeen:
             return None
 
     def remember(self, sequence: int, now: datetime) -> None:
-        """Store the log position seen; do nothing if it cannot be stored."""
+        """Store the log position seen; ignore an error, because the position is only a convenience."""
         entries = {**self._entries, self._key: (sequence, to_rfc3339(now))}
         try:
             self._path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)

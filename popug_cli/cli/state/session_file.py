@@ -19,7 +19,10 @@ RESERVED_BYTES = 8192  # a token of up to 4,096 characters, and the path of its 
 
 
 def token_for(company: Home | str) -> str | None:
-    """Return ``POPUG_TOKEN``, else the token in the session file; raises ``insecure_file`` if others can read it."""
+    """Return ``POPUG_TOKEN``, else the token in the session file, else None.
+
+    Raises ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read.
+    """
     return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
 
 
@@ -28,7 +31,7 @@ def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
     """Reserve disk space for the token of a home or server; yield a function that stores the token.
 
     The space is reserved before the token is requested, so that on a full disk no token is issued. Both steps raise
-    ``disk_full`` or ``read_only``.
+    ``disk_full`` or ``read_only``, and the errors of ``check``.
     """
     file = path()
     size_bytes = len(_serialize(_read())) + RESERVED_BYTES
@@ -45,7 +48,7 @@ def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
 
 
 def forget(company: Home | str) -> None:
-    """Remove the token of a home or server."""
+    """Remove the token of a home or server. Raises ``disk_full``, ``read_only`` and the errors of ``check``."""
     tokens = _read()
     if tokens.pop(_key(company), None) is not None:
         with _translate_errors(path()):
@@ -53,12 +56,15 @@ def forget(company: Home | str) -> None:
 
 
 def check() -> None:
-    """Raise an error if the session file cannot be used."""
+    """Raise ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read."""
     _read()
 
 
 def move_damaged_file() -> Path | None:
-    """Move a damaged session file aside and return its new path; None if the file is not damaged."""
+    """Move a damaged session file aside and return its new path; None if the file is not damaged.
+
+    Raises ``insecure_file``, or ``not_logged_in`` if the file cannot be read.
+    """
     try:
         _read()
     except NotAuthenticated as error:
@@ -84,6 +90,7 @@ def _key(company: Home | str) -> str:
 
 
 def _read() -> dict[str, str]:
+    """Return the tokens by home or server; none if there is no file. Raises the errors of ``check``."""
     file = path()
     try:
         mode = file.stat().st_mode

@@ -38,7 +38,7 @@ class Newsroom:
             for event in events:
                 context.events.publish(event)
         report = catch_up(self.runtime, [CONSUMER])
-        assert (report.failures, report.faults) == ({}, [])
+        assert (report.failures, report.errors) == ({}, [])
 
     def ask(self, day: date | None = None) -> Analytics:
         with self.runtime.reading(OPERATOR) as context:

@@ -125,7 +125,7 @@ def test_correction_is_explained_by_its_reason(company: InProcess) -> None:
 
 
 def test_tree_stays_small_with_many_entries(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "ENTRIES_SHOWN", 3)
+    monkeypatch.setattr(explain, "MAX_SHOWN_ENTRIES", 3)
     for _ in range(5):
         company.act("boss", ShuffleTasks())
     answers = [company.act(name, ExplainBalance()) for name in PEOPLE] + [company.act("boss", ExplainIncome())]

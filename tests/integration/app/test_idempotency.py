@@ -110,7 +110,7 @@ def test_another_body_under_the_same_key_is_a_conflict(residence: ServerFixture)
     with pytest.raises(Conflict) as refused:
         residence.perform("kesha", AddTask(title="Polish the perch"), key="k")
     assert refused.value.code == "idempotency_conflict"
-    assert refused.value.message == "The same Idempotency-Key was used for a different command before."
+    assert refused.value.message == "The same Idempotency-Key was used for this command with other arguments before."
     assert refused.value.hint == "Use a new key for each command. Repeat a key only to send the same command again."
     assert refused.value.details == {"idempotency_key": "k"}
     assert tasks(residence) == 1

@@ -96,9 +96,10 @@ def test_damaged_parked_event_fails_no_other_command(company: InProcess) -> None
 
 @pytest.mark.parametrize("column", ["message_id", "payload", "queued_at"])
 def test_damaged_mail_fails_with_an_error(company: InProcess, column: str) -> None:
+    (mails,) = company.rows("SELECT count(*) AS count FROM mail_outbox")
     damage(company, "mail_outbox", column, "'nul' || char(0)", "rowid = (SELECT min(rowid) FROM mail_outbox)")
     sent = company.act("boss", SendMail())
-    assert (sent.sent, sent.failed, sent.queued) == (0, 1, 0)
+    assert (sent.sent, sent.failed, sent.queued) == (mails["count"] - 1, 1, 0)
     (failed,) = company.act("boss", ListMails(status=MailStatus.FAILED)).mails
     assert failed.last_error
 

@@ -9,7 +9,7 @@ import pytest
 from popug_cli.billing.closing import closed_day, dry_run
 from popug_cli.billing.days import open_days
 from popug_cli.billing.queries import export_day_ends, export_ledger, list_in_red
-from popug_cli.bus.hash_chain import ORIGIN
+from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import (
@@ -71,7 +71,9 @@ def test_close_publishes_entries_then_payouts_then_day_closed(house: BillingComp
     (payout,), entry = house.events(PayoutMade), house.events(EntryPosted)[-1]
     assert entry["causationid"] == payout["id"]
     links = house.rows("SELECT last_sequence, hash FROM bus_links ORDER BY last_sequence")
-    assert {row["last_sequence"]: row["hash"] for row in links}[before + 1] == payout["data"]["log_head"] != ORIGIN
+    assert (
+        {row["last_sequence"]: row["hash"] for row in links}[before + 1] == payout["data"]["log_head"] != GENESIS_HASH
+    )
     fee, reward = house.price(task_id)
     lines = [(line["kind"], line["signed_cents"], line["task"]["number"]) for line in payout["data"]["lines"]]
     assert lines == [("fee", -fee, 1), ("reward", reward, 1)]

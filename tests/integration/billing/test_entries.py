@@ -140,7 +140,7 @@ def redeliver(house: BillingCompany, *, forget: bool) -> None:
     if forget:
         house.execute("DELETE FROM bus_inbox")
     report = house.catch_up()
-    assert (report.failures, report.faults) == ({}, [])
+    assert (report.failures, report.errors) == ({}, [])
 
 
 @pytest.mark.parametrize("forget", [False, True], ids=["marked-in-the-inbox", "forgotten-by-the-inbox"])

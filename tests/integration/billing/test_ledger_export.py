@@ -170,7 +170,7 @@ def test_no_cell_is_a_formula_and_every_cent_is_there(company: InProcess) -> Non
 
 def test_export_leaves_out_entries_posted_during_export(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     before = exported(company, "csv")
-    monkeypatch.setattr(ledger, "ENTRIES_AT_ONCE", 3)
+    monkeypatch.setattr(ledger, "MAX_ENTRIES_PER_CHUNK", 3)
     monkeypatch.setattr("popug_cli.billing.export.DAY_ENDS_AT_ONCE", 1)
     busy = AsBoss(company, lambda message: _work(company, message))
     entries = company.rows("SELECT count(*) AS n FROM billing_entries")[0]["n"]

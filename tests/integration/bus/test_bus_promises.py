@@ -9,7 +9,7 @@ import pytest
 
 from popug_cli.bus import dead_letters
 from popug_cli.bus.consumers import Consumer, process_next_batch
-from popug_cli.bus.retry import Policy, next_try
+from popug_cli.bus.retry import RetryPolicy, retry_wait
 from popug_cli.bus.status import bus_status
 from popug_cli.messages.identity import UserDeactivated
 from popug_cli.messages.principal import OPERATOR
@@ -142,10 +142,10 @@ def test_4_environment_error_counts_no_attempt(toy: BusFixture) -> None:
     toy.failing, toy.error = {"ann"}, OSError(28, "No space left on device", "popug.db")
     toy.publish("ann")
     report = toy.catch_up()
-    assert [fault.code for fault in report.faults] == ["disk_full"]
+    assert [fault.code for fault in report.errors] == ["disk_full"]
     assert toy.rows("SELECT * FROM bus_set_aside") == []
     toy.failing = set()
-    assert toy.catch_up().faults == []
+    assert toy.catch_up().errors == []
     assert toy.effects() == ["ann"]
 
 
@@ -164,7 +164,7 @@ def test_4_lone_surrogate_is_a_bad_event(toy: BusFixture) -> None:
     toy.append_unlinked(json.dumps({"type": "popug.\ud800", "id": "3"}))
     toy.publish("bob")
     report = toy.catch_up()
-    assert report.faults == []
+    assert report.errors == []
     assert toy.effects() == ["bob"]
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead", "dead"]
 
@@ -197,7 +197,7 @@ def test_4_failure_to_give_up_makes_a_dead_letter_at_once(toy: BusFixture) -> No
     toy.consumer = Consumer(toy.name, toy.consumer.subscribes, toy.consumer.consume, give_up)
     toy.failing = {"bad"}
     toy.publish("bad", "ann")
-    assert toy.catch_up().faults == []
+    assert toy.catch_up().errors == []
     assert toy.effects() == ["ann"]
     assert [row["state"] for row in toy.rows("SELECT state FROM bus_set_aside")] == ["dead"]
 
@@ -249,8 +249,8 @@ def test_log_refuses_update_delete_and_replace(toy: BusFixture) -> None:
 
 
 def test_retry_is_a_pure_decision() -> None:
-    policy = Policy(max_attempts=3, first_wait_seconds=1, max_wait_seconds=8)
-    assert next_try(1, RuntimeError(), policy, 0.5) == next_try(1, RuntimeError(), policy, 0.5)
+    policy = RetryPolicy(max_attempts=3, first_wait_seconds=1, max_wait_seconds=8)
+    assert retry_wait(1, RuntimeError(), policy, 0.5) == retry_wait(1, RuntimeError(), policy, 0.5)
 
 
 def envelope(subject: str, data: dict[str, object]) -> str:

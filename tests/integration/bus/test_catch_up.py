@@ -41,7 +41,7 @@ class Watch:
 
 def test_current_consumer_reports_nothing(toy: BusFixture) -> None:
     toy.publish("ann")
-    assert toy.catch_up() == CatchUpResult(failures={}, faults=[], complete=True)
+    assert toy.catch_up() == CatchUpResult(failures={}, errors=[], complete=True)
     assert toy.catch_up() == CatchUpResult()
 
 
@@ -137,7 +137,7 @@ def test_retries_stop_when_their_time_is_over_after_some_of_them(
     toy.publish("a", "b", "c")
     toy.catch_up()
     toy.failing = set()
-    monkeypatch.setattr(consumers, "RETRIES_PER_TRANSACTION", 1)
+    monkeypatch.setattr(consumers, "SUBJECTS_PER_TRANSACTION", 1)
     monkeypatch.setattr(consumers, "time", Watch(1))
     assert retry_due(toy.runtime, toy.consumer, LATER, deadline=1) == 0
     assert toy.effects() == ["a", "b"]
@@ -230,7 +230,7 @@ def test_failed_give_up_keeps_its_error(toy: BusFixture) -> None:
     toy.publish("bad")
     catch_up(toy.runtime, [Consumer("toy", (UserRegistered,), toy.consumer.consume, give_up)])
     assert toy.rows("SELECT error FROM bus_set_aside") == [
-        {"error": "PermanentFailure: it could not even be given up: RuntimeError: no pen"}
+        {"error": "PermanentFailure: giving the event up failed too: RuntimeError: no pen"}
     ]
 
 
@@ -362,7 +362,7 @@ def test_batch_ends_with_its_last_event(toy: BusFixture, monkeypatch: pytest.Mon
 
 def test_last_is_minus_one_before_the_first_event(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
-        assert context.events.last == -1
+        assert context.events.last_position == -1
 
 
 def test_error_in_rolled_back_run_is_raised_after_rollback(toy: BusFixture) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from popug_cli.bus import dead_letters
-from popug_cli.bus.queries import ParkedEvent, held_events
+from popug_cli.bus.queries import ParkedEvent, list_parked_events
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotFound
 from popug_cli.messages.bus import RetryResult
@@ -28,7 +28,7 @@ def toy(tmp_path: Path) -> BusFixture:
 
 def held(toy: BusFixture) -> list[tuple[str, int, str]]:
     with toy.runtime.reading(OPERATOR) as context:
-        return [(each.subject, each.sequence, each.state) for each in held_events(context)]
+        return [(each.subject, each.sequence, each.state) for each in list_parked_events(context)]
 
 
 def heads(toy: BusFixture) -> list[ParkedEvent]:

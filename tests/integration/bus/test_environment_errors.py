@@ -26,7 +26,7 @@ def test_environment_error_stops_only_its_consumer(toy: BusFixture) -> None:
     )
     toy.publish("ann")
     report = catch_up(toy.runtime, [stuck.consumer, ear.consumer])
-    assert ([fault.code for fault in report.faults], report.failures) == (["disk_full"], {})
+    assert ([fault.code for fault in report.errors], report.failures) == (["disk_full"], {})
     assert ear.chunks == [([1], 1)]
     assert cursors(toy) == {"ear": 1}
 
@@ -40,7 +40,7 @@ def test_environment_error_occurs_once_and_counts_no_failure(toy: BusFixture) ->
 
     toy.publish("ann", "bob")
     report = catch_up(toy.runtime, [Consumer("ear", (UserRegistered,), refuse)])
-    assert [fault.code for fault in report.faults] == ["disk_full"]
+    assert [fault.code for fault in report.errors] == ["disk_full"]
     assert (tries, parked_events(toy)) == ([2], [])
 
 
@@ -49,7 +49,7 @@ def test_environment_error_in_a_retry_counts_no_attempt(toy: BusFixture) -> None
     toy.publish("ann")
     toy.catch_up()
     toy.error = NO_SPACE
-    assert [fault.code for fault in toy.catch_up(include_not_due=True).faults] == ["disk_full"]
+    assert [fault.code for fault in toy.catch_up(include_not_due=True).errors] == ["disk_full"]
     assert parked_events(toy) == [(1, "retrying", 1)]
 
 
@@ -60,7 +60,7 @@ def test_environment_error_during_give_up_parks_nothing(toy: BusFixture) -> None
     toy.failing = {"ann"}
     toy.publish("ann")
     resigned = Consumer("toy", (UserRegistered,), toy.consumer.consume, refuse)
-    assert [fault.code for fault in catch_up(toy.runtime, [resigned]).faults] == ["disk_full"]
+    assert [fault.code for fault in catch_up(toy.runtime, [resigned]).errors] == ["disk_full"]
     assert parked_events(toy) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from popug_cli.bus import hook_cursors
-from popug_cli.bus.hook_cursors import IDLE_EVENTS, is_due, lease_next, sync
+from popug_cli.bus.hook_cursors import MIN_SKIPPED_EVENTS, is_due, lease_next, sync
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.principal import OPERATOR
 from tests.support.bus_fixture import BusFixture
@@ -61,9 +61,9 @@ def test_hook_that_backs_off_is_not_due(toy: BusFixture) -> None:
     assert due(toy)
 
 
-@pytest.mark.parametrize(("more", "is_far"), [(IDLE_EVENTS - 1, False), (IDLE_EVENTS, True)])
+@pytest.mark.parametrize(("more", "is_far"), [(MIN_SKIPPED_EVENTS - 1, False), (MIN_SKIPPED_EVENTS, True)])
 def test_idle_hook_cursor_far_behind_follows_the_log(toy: BusFixture, more: int, is_far: bool) -> None:
-    before = IDLE_EVENTS // 2
+    before = MIN_SKIPPED_EVENTS // 2
     toy.publish(*(f"early{number}" for number in range(before - 1)))
     toy.execute(f"UPDATE bus_hooks SET position = {before}")
     toy.publish(*(f"late{number}" for number in range(more)))

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from popug_cli.bus import publisher
-from popug_cli.bus.hash_chain import ORIGIN
+from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.log import decode_text
-from popug_cli.bus.queries import ParkedEvent, document, held_events, list_events, show_event
+from popug_cli.bus.queries import ParkedEvent, document, list_events, list_parked_events, show_event
 from popug_cli.kernel.errors import IntegrityViolation, NotFound
 from popug_cli.messages.base import Event
 from popug_cli.messages.bus import ListEvents, ShowEvent
@@ -98,14 +98,14 @@ def test_each_transaction_is_a_link_with_computable_hash(toy: BusFixture) -> Non
     toy.publish()
     toy.publish("kim")
     first, second = links(toy)
-    assert first == (1, 2, linked(ORIGIN, toy, 1, 2))
+    assert first == (1, 2, linked(GENESIS_HASH, toy, 1, 2))
     assert second == (3, 3, linked(str(first[2]), toy, 3, 3))
-    assert ORIGIN == "0" * 64
+    assert GENESIS_HASH == "0" * 64
 
 
 def test_close_link_returns_head_even_if_nothing_is_appended(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
-        assert context.events.close_link() == ORIGIN
+        assert context.events.close_link() == GENESIS_HASH
         context.events.publish(registration("ann"))
         head = context.events.close_link()
         assert context.events.close_link() == head == context.log.head_hash()
@@ -128,7 +128,7 @@ def test_rolled_back_events_leave_no_trace_in_the_chain(toy: BusFixture) -> None
             context.events.restore(mark)
         context.events.publish(registration("kim"))
     assert [(each["subject"], each["sequence"]) for each in envelopes(toy)] == [("ann", "1"), ("kim", "2")]
-    assert links(toy) == [(1, 2, linked(ORIGIN, toy, 1, 2))]
+    assert links(toy) == [(1, 2, linked(GENESIS_HASH, toy, 1, 2))]
 
 
 def test_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,16 +140,16 @@ def test_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch
             counts.append(context.connection.exec_driver_sql("SELECT count(*) FROM bus_log").scalar_one())
     assert counts == [0, 0, 3, 3]
     assert [each["sequence"] for each in envelopes(toy)] == ["1", "2", "3", "4"]
-    assert links(toy) == [(1, 4, linked(ORIGIN, toy, 1, 4))]
+    assert links(toy) == [(1, 4, linked(GENESIS_HASH, toy, 1, 4))]
 
 
 def test_append_refused_after_the_last_position(toy: BusFixture) -> None:
-    toy.execute(f"INSERT INTO bus_log (sequence, envelope) VALUES ({publisher.LAST_POSITION - 1}, '{{}}')")
+    toy.execute(f"INSERT INTO bus_log (sequence, envelope) VALUES ({publisher.MAX_POSITION - 1}, '{{}}')")
     toy.publish("ann")
     with pytest.raises(IntegrityViolation) as refused:
         toy.publish("bob")
     assert refused.value.code == "integrity"
-    assert refused.value.message.endswith(f"at or near the last possible position, {publisher.LAST_POSITION}.")
+    assert refused.value.message.endswith(f"at or near the last possible position, {publisher.MAX_POSITION}.")
     assert refused.value.hint == "No event can be appended after it; restore a backup from before that event."
     assert [each.get("subject") for each in envelopes(toy)] == [None, "ann"]
 
@@ -311,7 +311,7 @@ def test_parked_events_are_in_order_even_if_log_lacks_them(toy: BusFixture) -> N
     toy.execute("DELETE FROM bus_log WHERE sequence = 2")
     (first,) = toy.rows("SELECT envelope FROM bus_log")
     with toy.runtime.reading(OPERATOR) as context:
-        held = held_events(context)
+        held = list_parked_events(context)
     assert [each._replace(id=0) for each in held] == [
         ParkedEvent(0, "toy", 1, "ann", "retrying", 1, "RuntimeError: broken", str(first["envelope"])),
         ParkedEvent(0, "early", 2, "ann", "dead", 5, "no", "{}"),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.bus.consumers import IDLE_EVENTS, Consumer, process_next_batch, skip_unrelated
+from popug_cli.bus.consumers import MIN_SKIPPED_EVENTS, Consumer, process_next_batch, skip_unrelated
 from popug_cli.bus.context import Context
-from popug_cli.bus.unlinked_events import MAX_ID_CHARACTERS, MAX_SHOWN, limit_with_ellipsis, problems_of_unlinked
+from popug_cli.bus.unlinked_events import MAX_ID_CHARACTERS, MAX_SHOWN_PROBLEMS, first_sentences, problems_of_unlinked
 from popug_cli.messages.identity import UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR
 from tests.support.billing_company import created
@@ -31,14 +31,14 @@ def cursor(toy: BusFixture) -> int:
 
 def test_current_consumer_skips_many_unrelated_events(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
-        moves(IDLE_EVENTS, context)
+        moves(MIN_SKIPPED_EVENTS, context)
         skip_unrelated(context, [toy.consumer])
-    assert cursor(toy) == IDLE_EVENTS
+    assert cursor(toy) == MIN_SKIPPED_EVENTS
 
 
 def test_few_unrelated_events_are_not_skipped(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
-        moves(IDLE_EVENTS - 1, context)
+        moves(MIN_SKIPPED_EVENTS - 1, context)
         skip_unrelated(context, [toy.consumer])
     assert cursor(toy) == 0
 
@@ -46,7 +46,7 @@ def test_few_unrelated_events_are_not_skipped(toy: BusFixture) -> None:
 def test_consumer_with_an_event_among_them_does_not_skip(toy: BusFixture) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
-        moves(IDLE_EVENTS, context)
+        moves(MIN_SKIPPED_EVENTS, context)
         skip_unrelated(context, [toy.consumer])
     toy.catch_up()
     assert toy.effects() == ["ann"]
@@ -55,7 +55,7 @@ def test_consumer_with_an_event_among_them_does_not_skip(toy: BusFixture) -> Non
 def test_consumer_behind_does_not_skip(toy: BusFixture) -> None:
     toy.publish("ann")
     with toy.runtime.writing(OPERATOR) as context:
-        moves(IDLE_EVENTS, context)
+        moves(MIN_SKIPPED_EVENTS, context)
         skip_unrelated(context, [toy.consumer])
     assert cursor(toy) == 0
     toy.catch_up()
@@ -63,11 +63,11 @@ def test_consumer_behind_does_not_skip(toy: BusFixture) -> None:
 
 
 def test_events_published_by_a_consumer_are_skipped_by_others(toy: BusFixture) -> None:
-    talker = Consumer("talker", (UserRegistered,), lambda events, context: moves(IDLE_EVENTS, context))
+    talker = Consumer("talker", (UserRegistered,), lambda events, context: moves(MIN_SKIPPED_EVENTS, context))
     toy.publish("ann")
     toy.catch_up()
     process_next_batch(toy.runtime, talker, [toy.consumer])
-    assert cursor(toy) == 1 + IDLE_EVENTS
+    assert cursor(toy) == 1 + MIN_SKIPPED_EVENTS
 
 
 def envelope(toy: BusFixture, subject: str, **data: object) -> str:
@@ -129,7 +129,9 @@ def test_long_subject_is_shortened(toy: BusFixture, letters: int) -> None:
 
 
 def test_number_of_sentences_is_limited() -> None:
-    many = (str(number) for number in range(10 * MAX_SHOWN))
-    assert limit_with_ellipsis(many) == [*map(str, range(MAX_SHOWN)), "There are more events like these."]
-    assert next(many) == str(MAX_SHOWN + 1)
-    assert limit_with_ellipsis(str(number) for number in range(MAX_SHOWN)) == [*map(str, range(MAX_SHOWN))]
+    many = (str(number) for number in range(10 * MAX_SHOWN_PROBLEMS))
+    assert first_sentences(many) == [*map(str, range(MAX_SHOWN_PROBLEMS)), "There are more events like these."]
+    assert next(many) == str(MAX_SHOWN_PROBLEMS + 1)
+    assert first_sentences(str(number) for number in range(MAX_SHOWN_PROBLEMS)) == [
+        *map(str, range(MAX_SHOWN_PROBLEMS))
+    ]

@@ -21,7 +21,7 @@ from tests.support.company import InProcess
 from tests.support.ledger_company import company_with_a_past, copy_of
 
 COMPLETED = "popug.tasks.task_completed.v1"
-LAST_POSITION = 2**63 - 1
+MAX_POSITION = 2**63 - 1
 USUAL_ID = "0199a0b0-1111-7222-8333-000000000001"
 DONE = {"task_id": "t", "assignee_id": "a", "completed_at": "2026-03-04T12:00:00Z"}
 NOTHING_TO_DO_WITH_IT: tuple[Message[Any], ...] = (
@@ -114,7 +114,7 @@ ODD: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 
 
 def test_odd_rows_are_reported_and_fail_no_other_command(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unlinked_events, "MAX_SHOWN", len(ODD))
+    monkeypatch.setattr(unlinked_events, "MAX_SHOWN_PROBLEMS", len(ODD))
     for number, (row, _) in enumerate(ODD.values()):
         is_usual = isinstance(row, dict) and row.get("id") == USUAL_ID
         append(company, {**row, "id": f"{USUAL_ID}-{number}"} if isinstance(row, dict) and is_usual else row)
@@ -189,12 +189,12 @@ def test_row_at_an_odd_position_is_reported(company: InProcess, sequences: tuple
 
 
 def test_commands_refused_and_queries_work_at_last_position(company: InProcess) -> None:
-    append(company, envelope("popug.tasks.task_renamed.v1"), LAST_POSITION)
+    append(company, envelope("popug.tasks.task_renamed.v1"), MAX_POSITION)
     with pytest.raises(IntegrityViolation, match="at or near the last possible position"):
         company.act("boss", AddTask(title="One too many"))
     for message in NOTHING_TO_DO_WITH_IT:
         company.act("boss", message)
-    assert f"{LAST_POSITION} positions are missing" in named(company)
+    assert f"{MAX_POSITION} positions are missing" in named(company)
 
 
 def test_version_one_of_task_created_keeps_any_title(company: InProcess) -> None:

@@ -147,7 +147,7 @@ def test_close_shows_payouts_and_mails(desk: Desk) -> None:
 
 
 def test_long_list_of_payouts_is_cut_for_people(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "PAYOUTS_SHOWN", 1)
+    monkeypatch.setattr(accounts, "MAX_SHOWN_PAYOUTS", 1)
     desk.company.hire("gosha")
     for _ in range(8):
         task = desk.company.act("kesha", AddTask(title="Feed the cage"))

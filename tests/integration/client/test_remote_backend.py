@@ -397,7 +397,7 @@ def test_busy_server_is_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("impatient")
 def test_wait_for_a_busy_server_is_bounded(serve: Serve) -> None:
     server = serve(silent, health=answer({"status": "ok"}))
-    request = remote_backend.HttpRequest("GET", "/readyz", {}, limit_seconds=0.3)
+    request = remote_backend.HttpRequest("GET", "/readyz", {}, timeout_seconds=0.3)
     assert refusal(lambda: reach(server)._answer(request)).code == "server_unavailable"
 
 

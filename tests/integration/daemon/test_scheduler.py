@@ -13,7 +13,7 @@ import pytest
 
 from popug_cli.app import LocalBackend
 from popug_cli.app.workflows.scheduled_run import last_closable_day
-from popug_cli.daemon.scheduler import ScheduledRun, SchedulerStopped, _watch
+from popug_cli.daemon.scheduler import ScheduledRun, SchedulerStopped, _wait_for_signal
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.progress import Progress
@@ -253,7 +253,7 @@ class RecordingReporter:
         self.runs: list[ScheduledRunResult] = []
         self.errors: list[PopugError] = []
 
-    def comes_next(self, schedule: Schedule) -> None:
+    def scheduled(self, schedule: Schedule) -> None:
         raise AssertionError("only at the start")
 
     def ran(self, run: ScheduledRunResult) -> None:
@@ -298,7 +298,7 @@ def test_environment_error_is_reported_once_and_retried(company: InProcess, monk
     reporter = RecordingReporter()
     work = working(company, reporter)
     with monkeypatch.context() as held:
-        held.setattr(ScheduledRun, "do", busy)
+        held.setattr(ScheduledRun, "perform_due", busy)
         work.run(always_report=False)
         work.run(always_report=False)
     assert [error.code for error in reporter.errors] == ["database_busy"]
@@ -313,7 +313,7 @@ def test_stop_ends_a_run_between_two_steps(company: InProcess) -> None:
     work = working(company, reporter)
     work.stopping.set()
     with pytest.raises(SchedulerStopped):
-        work.do()
+        work.perform_due()
     work.run(always_report=True)
     assert reporter.runs == []
     assert company.rows("SELECT * FROM billing_days") == []
@@ -336,7 +336,7 @@ def test_signal_to_another_thread_is_handled_soon() -> None:
 
     threading.Thread(target=be_given, daemon=True).start()
     try:
-        _watch(Mock(), Mock(), orders)
+        _wait_for_signal(Mock(), Mock(), orders)
     finally:
         is_over.set()
         signal.signal(signal.SIGTERM, before)

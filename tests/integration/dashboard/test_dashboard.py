@@ -240,12 +240,12 @@ def test_internal_error_ends_dashboard_without_traceback(
     dashboard = dashboard_of(company, "kesha", broken)
 
     async def steps(pilot: Pilot[None]) -> None:
-        while dashboard.fault is None:
+        while dashboard.crash is None:
             await pilot.pause(0.02)
 
     with pytest.raises(Exception, match="a fault"):
         walk(dashboard, steps)
-    assert isinstance(dashboard.fault, ZeroDivisionError)
+    assert isinstance(dashboard.crash, ZeroDivisionError)
     assert "Traceback" not in "".join(capsys.readouterr())
 
 

@@ -9,8 +9,8 @@ import pytest
 from popug_cli.app import LocalBackend
 from popug_cli.app.workflows.hooks import sync_hooks
 from popug_cli.bus import hook_cursors as places
-from popug_cli.hooks.environment import lease_of
-from popug_cli.hooks.files import events, find
+from popug_cli.hooks.environment import lease_duration
+from popug_cli.hooks.files import event_types_by_name, find
 from popug_cli.hooks.runner import HookRunner
 from popug_cli.hooks.sample_event import make_sample_event
 from popug_cli.kernel.errors import InvalidInput, NotFound, Unavailable
@@ -151,7 +151,7 @@ def test_try_uses_named_event_or_last_one_or_a_sample(company: InProcess) -> Non
 def test_sample_fits_its_schema(event_type: str) -> None:
     now = datetime.now(UTC)
     assert decode(1, event_type, json.dumps(make_sample_event(event_type, now))).time == now
-    assert any(event_type in types for types in events().values())
+    assert any(event_type in types for types in event_types_by_name().values())
 
 
 # --- leases -------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_leased_event_is_left_alone_until_lease_expires(company: InProcess) -> N
     sync_hooks(company.backend, SCHEDULER, find(company.backend.home))
     (file,) = find(company.backend.home)
     with company.backend.runtime.writing(SCHEDULER) as context:
-        lease = lease_of(context.settings)
+        lease = lease_duration(context.settings)
         lost = places.lease_next(context, "task_created", file.types, lease)
         assert lost is not None
         assert places.lease_next(context, "task_created", file.types, lease) is None
@@ -182,7 +182,7 @@ def test_lease_is_void_after_clock_set_back(company: InProcess) -> None:
     sync_hooks(company.backend, SCHEDULER, find(company.backend.home))
     (file,) = find(company.backend.home)
     with company.backend.runtime.writing(SCHEDULER) as context:
-        assert places.lease_next(context, "task_created", file.types, lease_of(context.settings))
+        assert places.lease_next(context, "task_created", file.types, lease_duration(context.settings))
     company.clock.advance(days=-2)
     assert run_hooks(company).done == 1
 
@@ -226,9 +226,9 @@ def test_no_event_is_started_after_the_time_limit(company: InProcess) -> None:
     add(company, "One")
     assert run_hooks(company, seconds=0) == HookRunResult(1, 0, 0, 0)
     assert find_hook(company).waiting == 1
-    desk = HookRunner(company.backend.runtime, company.backend.home, company.backend.warn, SCHEDULER, 60)
-    desk.began -= 61
-    desk.work(find(company.backend.home))
+    runner = HookRunner(company.backend.runtime, company.backend.home, company.backend.warn, SCHEDULER, 60)
+    runner.began_at -= 61
+    runner.run_due_hooks(find(company.backend.home))
     assert received(company) == []
 
 

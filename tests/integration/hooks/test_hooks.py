@@ -114,7 +114,7 @@ def test_hook_resumes_after_short_absence_restarts_after_long(company: InProcess
 
 
 def test_idle_hook_far_behind_follows_the_log(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "IDLE_EVENTS", 3)
+    monkeypatch.setattr(places, "MIN_SKIPPED_EVENTS", 3)
     hook(company, "day_closed", KEEP)
     run_hooks(company)
     add(company, "One")

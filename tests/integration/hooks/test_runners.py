@@ -16,7 +16,7 @@ import pytest
 from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.cli.commands.operations.hooks import HookReportPrinter
-from popug_cli.cli.commands.operations.serve import _background as beside_server
+from popug_cli.cli.commands.operations.serve import _background_work as beside_server
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.main import run as run_popug
 from popug_cli.daemon.hook_loop import HookPoller, run_in_background, run_once

@@ -28,7 +28,7 @@ def database(people: People) -> Iterator[sqlite3.Connection]:
 
 def test_viewer_is_found_only_for_a_valid_unscoped_token(people: People, database: sqlite3.Connection) -> None:
     def holder(token: str) -> shell_completion.Viewer | None:
-        return shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now()))
+        return shell_completion.find_viewer(database, token, to_rfc3339(people.clock.now()))
 
     viewer = shell_completion.Viewer(people.people["kesha"].user_id, "worker")
     session, ended = people.log_in().token, people.log_in().token
@@ -48,15 +48,15 @@ def test_token_of_any_length_is_read(people: People, database: sqlite3.Connectio
     for length in range(20):
         claims = json.dumps({"jti": row["token_id"], "more": "x" * length}).encode()
         token = f"head.{urlsafe_b64encode(claims).decode().rstrip('=')}.signature"
-        assert shell_completion.viewer_of(database, token, to_rfc3339(people.clock.now())) is not None
+        assert shell_completion.find_viewer(database, token, to_rfc3339(people.clock.now())) is not None
 
 
 def test_users_complete_by_prefix(
     people: People, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody = [("asya", "accountant"), ("boss", "admin"), ("kesha", "worker"), ("mira", "manager")]
-    assert shell_completion.all_users(database, "") == everybody
-    assert shell_completion.all_users(database, "ke") == everybody[2:3]
-    assert shell_completion.all_users(database, "esha") == []
-    monkeypatch.setattr(shell_completion, "MAX_PEOPLE", 2)
-    assert shell_completion.all_users(database, "") == everybody[:2]
+    assert shell_completion.users_with_prefix(database, "") == everybody
+    assert shell_completion.users_with_prefix(database, "ke") == everybody[2:3]
+    assert shell_completion.users_with_prefix(database, "esha") == []
+    monkeypatch.setattr(shell_completion, "MAX_USERS", 2)
+    assert shell_completion.users_with_prefix(database, "") == everybody[:2]

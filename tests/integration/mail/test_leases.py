@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from popug_cli.app import local_backend
 from popug_cli.app.workflows import send_mail
-from popug_cli.identity import authorization
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.kernel.settings import MAX_STEP_SECONDS
+from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
 from popug_cli.mail import delivery, outbox
 from popug_cli.mail.rules import lease_duration
 from popug_cli.mail.transport import ACCEPTED, DeliveryResult
@@ -42,7 +42,7 @@ def test_lease_is_void_after_clock_set_back(room: MailCompany) -> None:
     room.hire("kesha")
     room.pay("kesha")
     with room.backend.runtime.writing(OPERATOR) as context:
-        lease = context.now + lease_duration(MAX_STEP_SECONDS)
+        lease = context.now + lease_duration(MAX_SMTP_TIMEOUT_SECONDS)
         outbox.claim(
             context, outbox.claimable(context, include_not_due=False), lease_until=lease, include_not_due=False
         )
@@ -154,15 +154,16 @@ def test_revoked_token_claims_nothing_but_sent_mail_is_marked(
 ) -> None:
     room.hire("kesha", "gosha")
     room.pay("kesha", "gosha")
-    verdicts: Iterator[bool] = iter([True, True, False])
+    verdicts: Iterator[bool] = iter([True, True, True, False])  # a snapshot, the beginning, a claim, a claim
 
     def admit(*_: object) -> None:
         if not next(verdicts):
             raise NotAuthenticated("token_revoked", "This token was revoked.")
 
-    monkeypatch.setattr(authorization, "authorize", admit)
+    monkeypatch.setattr(local_backend, "authorize", admit)
     monkeypatch.setattr(send_mail, "MAX_BATCH_MAILS", 1)
     scripted()
     with pytest.raises(NotAuthenticated):
         room.backend.perform_as(Principal("asya", token_id="t1"), SendMail())
+    monkeypatch.undo()
     assert sorted(room.statuses().values()) == ["queued", "sent"]

@@ -19,7 +19,7 @@ from tests.support.server_fixture import ServerFixture
 MOST_CONNECTIONS = 40
 SHORT = f"""
 from popug_cli.server import event_stream, request_limits, connection_limits, requests, run
-event_stream.MAX_LISTENERS = 3
+event_stream.MAX_STREAMS = 3
 connection_limits.HEADER_TIMEOUT_SECONDS = 0.5
 connection_limits.KEEP_ALIVE_TIMEOUT_SECONDS = run.KEEP_ALIVE_TIMEOUT_SECONDS = 0.5
 request_limits.BODY_TIMEOUT_SECONDS = 1.5
@@ -28,7 +28,7 @@ run.MAX_CONNECTIONS = {MOST_CONNECTIONS}
 request_limits.MAX_MESSAGE_BYTES = 200_000
 request_limits.SMALL_BODY_BYTES = 50_000
 connection_limits.UNREAD_TIMEOUT_SECONDS = 0.5
-requests.MAX_LINES = 1_000
+requests.MAX_OBJECTS = 1_000
 """
 WRONG_TOKENS = 1_000
 HEAD = b"POST /v1/tasks/add_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -128,7 +128,9 @@ def test_slow_body_times_out(served: RunningServer) -> None:
 def test_body_in_tiny_chunks_is_refused(served: RunningServer) -> None:
     with connect(served) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1_500)
-        assert code_of(all_of(client)) == "400 usage"
+        answer = all_of(client)
+        assert code_of(answer) == "400 usage"
+        assert b"The chunks of the body are too small." in answer
 
 
 def test_second_request_has_the_same_time_limit(served: RunningServer) -> None:
@@ -216,7 +218,7 @@ def test_client_that_keeps_sending_is_disconnected(served: RunningServer) -> Non
 
 def test_import_of_more_than_1000_lines_is_refused(served: RunningServer, company: ServerFixture) -> None:
     answer = served.post("tasks/import_tasks", {"lines": [{"title": "x"}] * 1_001}, company.tokens["kesha"])
-    assert (answer.status, answer.document["detail"]) == (413, "The body contains more than 1,000 lines.")
+    assert (answer.status, answer.document["detail"]) == (413, "The body contains more than 1,000 objects.")
 
 
 def test_client_gone_before_the_answer_does_no_harm(served: RunningServer, company: ServerFixture) -> None:

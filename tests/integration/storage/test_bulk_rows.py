@@ -12,10 +12,10 @@ from popug_cli.messages.base import Role
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.mail import MailSent, SendMail
 from popug_cli.messages.principal import OPERATOR
-from popug_cli.storage.engine import ROWS_PER_STATEMENT, insert_many
+from popug_cli.storage.engine import BULK_ROW_COUNTS, insert_many
 from tests.support.company import InProcess
 
-MANY = 2 * max(ROWS_PER_STATEMENT) + sum(ROWS_PER_STATEMENT) + 7
+MANY = 2 * max(BULK_ROW_COUNTS) + sum(BULK_ROW_COUNTS) + 7
 MERGE = "INSERT INTO sums (name, cents) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET cents = cents + excluded.cents"
 MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS move WHERE name = move.column1"
 
@@ -45,7 +45,7 @@ def test_many_updates_count_only_rows_found(sums: Connection) -> None:
 
 def test_refused_row_leaves_no_row_of_its_batch(sums: Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(ROWS_PER_STATEMENT))])
+        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(BULK_ROW_COUNTS))])
     assert stored(sums) == {}
 
 

@@ -141,7 +141,7 @@ def test_busy_checkpoint_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     files = DatabaseFiles(company.backend.runtime.engine)
     with closing(sqlite3.connect(tmp_path / "home" / "popug.db")) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    monkeypatch.setattr(files, "_is_log_whole", lambda states: True)
+    monkeypatch.setattr(files, "_is_wal_complete", lambda states: True)
     known = files._known
     assert files.are_intact()
     assert files._known == known

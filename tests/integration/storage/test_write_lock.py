@@ -162,14 +162,14 @@ def test_stopped_caller_gives_up_lock_unless_write_is_required(
         with pytest.raises(Stopped), runtime.writing(OPERATOR):
             pass
         monkeypatch.setattr(write_lock, "LOCK_TIMEOUT_SECONDS", 0.05)
-        with pytest.raises(Unavailable), runtime.patient().writing(OPERATOR):
+        with pytest.raises(Unavailable), runtime.ignoring_stop_requests().writing(OPERATOR):
             pass
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
         shell.execute("BEGIN IMMEDIATE")
         with pytest.raises(Stopped), runtime.writing(OPERATOR):
             pass
         monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
-        with pytest.raises(Unavailable), runtime.patient().writing(OPERATOR):
+        with pytest.raises(Unavailable), runtime.ignoring_stop_requests().writing(OPERATOR):
             pass
     with runtime.writing(OPERATOR):
         pass

@@ -37,7 +37,7 @@ def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """A company of a boss and three workers with batches of three."""
     monkeypatch.setattr(assignments, "TASKS_AT_ONCE", PORTION)
     monkeypatch.setattr(commands, "TASKS_AT_ONCE", PORTION)
-    monkeypatch.setattr(identity, "PEOPLE_AT_ONCE", PORTION)
+    monkeypatch.setattr(identity, "USERS_PER_CHUNK", PORTION)
     company = company_at(tmp_path / "home")
     for name in ("gosha", "lara"):
         company.hire(name)

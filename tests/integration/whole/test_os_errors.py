@@ -22,7 +22,7 @@ from popug_cli.cli.state import session_file
 from popug_cli.identity import keys, passwords
 from popug_cli.kernel.disk_errors import disk_full, unwritable
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
-from popug_cli.kernel.home import Home, replaced_until_error
+from popug_cli.kernel.home import Home, replace_restoring_on_error
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
@@ -69,7 +69,7 @@ def test_unforeseen_os_refusal_is_an_environment_error(
     def refused(*_: object) -> int:
         raise OSError(number, os.strerror(number), "/somewhere/popug.db")
 
-    monkeypatch.setattr(main, "_run", refused)
+    monkeypatch.setattr(main, "_run_program", refused)
     assert main.run(["whoami", "--json"]) == 8
     assert f'"{code}"' in capsys.readouterr().err
 
@@ -78,7 +78,7 @@ def test_other_os_error_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object) -> int:
         raise OSError(errno.ECHILD, os.strerror(errno.ECHILD), "/somewhere")
 
-    monkeypatch.setattr(main, "_run", broken)
+    monkeypatch.setattr(main, "_run_program", broken)
     assert main.run(["whoami"]) == 1
 
 
@@ -108,7 +108,7 @@ def test_hashing_failure_is_io_error_only_for_known_causes(tmp_path: Path, monke
     company, hasher = InProcess(tmp_path / "home"), Mock()
     monkeypatch.setattr(passwords, "_hasher", lambda context: hasher)
     with company.backend.runtime.reading(OPERATOR) as context:
-        for words in passwords.RESOURCE_ERRORS:
+        for words in passwords.RESOURCE_ERROR_TEXTS:
             hasher.hash.side_effect = HashingError(words)
             with refused("io_error", 8) as refusal:
                 passwords.hash_password("a password of some length", context)
@@ -199,7 +199,7 @@ def test_file_that_could_not_be_made_needs_not_be_put_back(tmp_path: Path, monke
 
     monkeypatch.setattr("popug_cli.kernel.home.replace_file", refused)
     monkeypatch.setattr(Path, "unlink", refused)
-    with pytest.raises(OSError, match="Read-only"), replaced_until_error(tmp_path / "config.toml", b""):
+    with pytest.raises(OSError, match="Read-only"), replace_restoring_on_error(tmp_path / "config.toml", b""):
         pass
 
 
@@ -320,8 +320,8 @@ def test_full_stderr_keeps_exit_code_and_answer(
     ("want", "said"),
     [
         (MemoryError(), "Cannot allocate memory"),
-        (ImportError(f"_rust.so: {main.NO_MEMORY} from shared object"), "Cannot allocate memory"),
-        (RuntimeError(main.NO_THREAD), main.NO_THREAD),
+        (ImportError(f"_rust.so: {main.NO_MEMORY_MESSAGE} from shared object"), "Cannot allocate memory"),
+        (RuntimeError(main.NO_THREAD_MESSAGE), main.NO_THREAD_MESSAGE),
     ],
 )
 def test_lack_of_memory_or_threads_is_a_system_error(
@@ -330,7 +330,7 @@ def test_lack_of_memory_or_threads_is_a_system_error(
     def starved(*_: object) -> int:
         raise want
 
-    monkeypatch.setattr(main, "_run", starved)
+    monkeypatch.setattr(main, "_run_program", starved)
     assert main.run(["balance", "--json"]) == 8
     error = capsys.readouterr().err
     assert '"io_error"' in error

@@ -29,7 +29,7 @@ from popug_cli.messages.scheduler import RunDue
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.server.sockets import exclusive_lock
 from popug_cli.storage import migrate
-from popug_cli.storage.migrate import NEWEST, check_version, version_of
+from popug_cli.storage.migrate import NEWEST, migrate_if_older, version_of
 from tests.generate.releases import unpack
 from tests.support.company import InProcess, SeededChance
 from tests.support.mail_company import MailCompany, Use, room, scripted
@@ -137,7 +137,7 @@ def test_migration_done_after_the_server_was_killed(old: Home) -> None:
     with held(old) as server:
         server.kill()
         server.wait()
-        check_version(old)
+        migrate_if_older(old)
     assert version_of(old.database) == NEWEST
 
 
@@ -169,7 +169,7 @@ def test_no_server_starts_during_a_migration(old: Home, monkeypatch: pytest.Monk
         real(database)
 
     monkeypatch.setattr(migrate, "migrate", start_a_server_first)
-    check_version(old)
+    migrate_if_older(old)
     assert [error.code for error in refusals] == ["database_busy"]
     with exclusive_lock(old):
         assert version_of(old.database) == NEWEST
@@ -180,7 +180,7 @@ def test_two_migrations_at_once_make_one(old: Home) -> None:
 
     def upgrade() -> None:
         try:
-            check_version(old)
+            migrate_if_older(old)
         except BaseException as error:
             faults.append(error)
             raise
@@ -197,7 +197,7 @@ def test_two_migrations_at_once_make_one(old: Home) -> None:
 def test_migration_refused_if_the_lock_is_a_pipe(old: Home) -> None:
     os.mkfifo(old.serve_lock)
     with pytest.raises(Unavailable) as refusal:
-        check_version(old)
+        migrate_if_older(old)
     assert (refusal.value.code, version_of(old.database)) == ("read_only", OLD)
 
 
@@ -243,8 +243,8 @@ def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
     assert company.act("boss", AddTask(title="The last one")).title == "The last one"
     assert any("Some events are not processed yet" in warning for warning in company.warnings)
     report = company.backend.catch_up()
-    assert report.faults
-    assert all(is_newer(fault) for fault in report.faults)
+    assert report.errors
+    assert all(is_newer(fault) for fault in report.errors)
     assert company.rows("SELECT * FROM bus_cursors ORDER BY consumer") == cursors
 
 

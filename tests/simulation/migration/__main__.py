@@ -25,7 +25,7 @@ from popug_cli.app import LocalBackend
 from popug_cli.identity.keys import create_first_key
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import CheckHealth
-from popug_cli.storage.migrate import NEWEST, check_version, version_of
+from popug_cli.storage.migrate import NEWEST, migrate_if_older, version_of
 from tests.generate.releases import kept_releases, unpack
 from tests.support.company import SeededChance
 
@@ -70,7 +70,7 @@ def _unpack(shop: Path, release: str) -> str:
         unpack(release, home)
         with ExitStack() as on_rollback:
             create_first_key(home, SeededChance(5), on_rollback)
-    check_version(Home(shop / "undisturbed"))
+    migrate_if_older(Home(shop / "undisturbed"))
     return ""
 
 
@@ -96,7 +96,7 @@ def _killed_at(point: int, home: Home) -> str:
 
     sys.addaudithook(lambda name, _: count() if name == "sqlite3.connect" else None)
     event.listen(Engine, "before_cursor_execute", count)
-    check_version(home)
+    migrate_if_older(home)
     return ""
 
 

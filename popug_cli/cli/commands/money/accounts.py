@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from popug_cli.cli.commands.money.balance_history import balances, history_table
+from popug_cli.cli.commands.money.balance_history import balances_by_day, history_table
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
@@ -28,7 +28,7 @@ from popug_cli.messages.billing import (
     Statement,
 )
 
-PAYOUTS_SHOWN = 50
+MAX_SHOWN_PAYOUTS = 50
 INCOME_CHART_WIDTH = 16
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A username; by default your own.")]
@@ -62,12 +62,12 @@ def balance(
     day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
     answer = context.backends.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
     if not history:
-        context.screen.show(answer, lambda: _balance(answer))
+        context.screen.show(answer, lambda: _balance_sentences(answer))
         return
-    daily_balances = balances(context, name, answer.business_date, days, time, with_next=day is None)
+    daily_balances = balances_by_day(context, name, answer.business_date, days, time, include_next_day=day is None)
     context.screen.show(
         msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": daily_balances},
-        lambda: [*_balance(answer), history_table(context, daily_balances)],
+        lambda: [*_balance_sentences(answer), history_table(context, daily_balances)],
         paged=True,
     )
 
@@ -88,7 +88,7 @@ def statement(
         as_of_time=None if as_of is None else parse_time(as_of),
     )
     answer = context.backends.perform(message)
-    context.screen.show(answer, lambda: _statement(context, answer))
+    context.screen.show(answer, lambda: _statement_blocks(context, answer))
 
 
 @command(commands, "income")
@@ -99,39 +99,44 @@ def income(context: CommandContext, first: FromOption = None, last: ToOption = N
         from_date=day_option(context, first), to_date=day_option(context, last), as_of_date=day, as_of_time=time
     )
     answer = context.backends.perform(message)
-    context.screen.show(answer, lambda: [_income(context, answer)], paged=True)
+    context.screen.show(answer, lambda: [_income_table(context, answer)], paged=True)
 
 
 @command(commands, "close-day")
 def close_day(
     context: CommandContext,
     day: Annotated[
-        str, typer.Option("--date", metavar="DATE|today|yesterday", help="Close every open day up to this one.")
+        str, typer.Option("--date", metavar="DATE|today|yesterday", help="The last day to close.")
     ] = "today",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     no_mail: Annotated[bool, typer.Option("--no-mail", help="Queue the mail without sending it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Allow more than 31 days to be closed at once.")] = False,
 ) -> None:
-    """Close the day: pay out positive balances, record the figures, send the mail."""
+    """Close every open day up to a date: pay out positive balances, record the figures, send the mail."""
     message = CloseDay(
-        day=None if day in {"today", "yesterday"} else parse_date(day),
+        day=None if day in {"today", "yesterday"} else parse_date(day, accepted_words="today or yesterday"),
         yesterday=day == "yesterday",
         dry_run=dry_run,
         send_mail=not no_mail,
         confirmed=yes,
     )
-    report = _close(context, message)
-    context.screen.show(report, lambda: _report(report, dry_run=dry_run), next_step=_after_close(report, message, day))
+    report = _close_with_confirmation(context, message)
+    context.screen.show(
+        report,
+        lambda: _close_report_blocks(report, dry_run=dry_run),
+        next_step=_next_step_after_close(report, message, day),
+    )
 
 
-def _after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
-    """Return the next step after a close: after a dry run the close itself; None for the usual next step."""
+def _next_step_after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
+    """Return the next step: after a dry run the close itself, without payouts the income; None for the usual step."""
     if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
         return "popug close-day" + ("" if day == "today" else f" --date {day}")
     return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
 
 
-def _close(context: CommandContext, message: CloseDay) -> CloseReport:
+def _close_with_confirmation(context: CommandContext, message: CloseDay) -> CloseReport:
+    """Perform the close; if it needs ``--yes``, ask at the terminal and perform it again."""
     try:
         return context.backends.perform(message)
     except InvalidInput as error:
@@ -141,18 +146,18 @@ def _close(context: CommandContext, message: CloseDay) -> CloseReport:
         return context.backends.perform(msgspec.structs.replace(message, confirmed=True))
 
 
-def _balance(answer: Balance) -> Iterator[Block]:
-    in_red = ", which is in the red" if answer.balance_cents < 0 else ""
-    yield f"{answer.username} has {format_cents(answer.balance_cents)}{in_red}."
+def _balance_sentences(answer: Balance) -> Iterator[Block]:
+    in_red_note = ", which is in the red" if answer.balance_cents < 0 else ""
+    yield f"{answer.username} has {format_cents(answer.balance_cents)}{in_red_note}."
     yield f"Earned on {answer.business_date}: {format_cents(answer.earned_today_cents)}."
 
 
-def _statement(context: CommandContext, answer: Statement) -> Iterator[Block]:
-    late = any(_occurred_and_recorded(context, entry)[1] for entry in answer.entries)
+def _statement_blocks(context: CommandContext, answer: Statement) -> Iterator[Block]:
+    show_recorded = any(_occurred_and_recorded(context, entry)[1] for entry in answer.entries)
     columns = [
         Column("date"),
         Column("when"),
-        *([Column("recorded")] if late else []),
+        *([Column("recorded")] if show_recorded else []),
         Column("what"),
         Column("task", shrinks=True),
         Column("amount", align_right=True),
@@ -160,16 +165,20 @@ def _statement(context: CommandContext, answer: Statement) -> Iterator[Block]:
     ]
     yield Heading(f"Statement of {answer.username}")
     yield f"Brought forward: {format_cents(answer.opening_balance_cents)}."
-    yield Table(columns, [_entry(context, entry, late=late) for entry in answer.entries], empty="There are no entries.")
+    yield Table(
+        columns,
+        [_entry_row(context, entry, show_recorded=show_recorded) for entry in answer.entries],
+        empty="There are no entries.",
+    )
     yield f"Balance: {format_cents(answer.closing_balance_cents)}."
 
 
-def _entry(context: CommandContext, entry: Entry, *, late: bool) -> list[str]:
+def _entry_row(context: CommandContext, entry: Entry, *, show_recorded: bool) -> list[str]:
     occurred, recorded = _occurred_and_recorded(context, entry)
     return [
         str(entry.business_date),
         occurred,
-        *([recorded] if late else []),
+        *([recorded] if show_recorded else []),
         entry.kind.replace("_", " "),
         f"#{entry.task.number} {entry.task.title}" if entry.task else "",
         format_cents(entry.signed_cents),
@@ -178,15 +187,18 @@ def _entry(context: CommandContext, entry: Entry, *, late: bool) -> list[str]:
 
 
 def _occurred_and_recorded(context: CommandContext, entry: Entry) -> tuple[str, str]:
-    """Return when an entry occurred, and when it was recorded if that differs. The business date is left out."""
+    """Return the times at which an entry occurred and was recorded; the second is empty if they are the same.
+
+    The date is left out if it is the business date.
+    """
     occurred, recorded = context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at)
     day = str(entry.business_date)
     return occurred.removeprefix(f"{day} "), "" if recorded == occurred else recorded.removeprefix(f"{day} ")
 
 
-def _income(context: CommandContext, answer: Income) -> Table:
+def _income_table(context: CommandContext, answer: Income) -> Table:
     values = [day.income_cents for day in answer.days]
-    pictures = charts.bars(values, INCOME_CHART_WIDTH, ascii_only=context.printer.only_ascii)
+    bars = charts.bars(values, INCOME_CHART_WIDTH, ascii_only=context.printer.only_ascii)
     columns = [
         Column("date"),
         Column("fees", align_right=True),
@@ -200,13 +212,13 @@ def _income(context: CommandContext, answer: Income) -> Table:
     ]
     return Table(
         columns,
-        [_day(day) + ([bar] if len(values) > 1 else []) for day, bar in zip(answer.days, pictures, strict=True)],
+        [_day_row(day) + ([bar] if len(values) > 1 else []) for day, bar in zip(answer.days, bars, strict=True)],
         empty="The company had no day in this range.",
         footer=f"Management income: {format_cents(answer.total_income_cents)}.",
     )
 
 
-def _day(day: Day) -> list[str]:
+def _day_row(day: Day) -> list[str]:
     return [
         str(day.business_date),
         format_cents(day.fees_cents),
@@ -219,9 +231,9 @@ def _day(day: Day) -> list[str]:
     ]
 
 
-def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
+def _close_report_blocks(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
     for day in report.days:
-        yield from _closed_day(day, dry_run=dry_run)
+        yield from _closed_day_blocks(day, dry_run=dry_run)
     if not report.days:
         yield "There is nothing to close."
     elif dry_run:
@@ -229,10 +241,10 @@ def _report(report: CloseReport, *, dry_run: bool) -> Iterator[Block]:
     else:
         yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent."
     if report.set_aside:
-        yield from _parked_events(report)
+        yield from _parked_event_blocks(report)
 
 
-def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
+def _closed_day_blocks(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
     done = "was already closed" if day.already_closed else "would be closed" if dry_run else "is closed"
     yield Heading(f"{day.business_date} {done}.")
     yield (
@@ -240,17 +252,17 @@ def _closed_day(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
         f" (fees {format_cents(day.fees_cents)}, rewards {format_cents(day.rewards_cents)});"
         f" {day.in_red_count} in the red at its end."
     )
-    hidden_count = len(day.payouts) - PAYOUTS_SHOWN
+    hidden_count = len(day.payouts) - MAX_SHOWN_PAYOUTS
     yield Table(
         [Column("paid to"), Column("amount", align_right=True)],
-        [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:PAYOUTS_SHOWN]],
+        [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:MAX_SHOWN_PAYOUTS]],
         empty="There are no payouts.",
         footer=(f"and {hidden_count} more; " if hidden_count > 0 else "")
         + f"{_count(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
     )
 
 
-def _parked_events(report: CloseReport) -> Iterator[Block]:
+def _parked_event_blocks(report: CloseReport) -> Iterator[Block]:
     yield Table(
         [Column("event"), Column("failed in"), Column("at stake", align_right=True)],
         [[parked.event, parked.consumer, format_cents(parked.amount_cents)] for parked in report.set_aside],

@@ -25,31 +25,29 @@ def register(program: typer.Typer) -> None:
 @command(commands, "analytics")
 def analytics(
     context: CommandContext,
-    date_: Annotated[
-        str | None, typer.Option("--date", metavar="DATE", help="A date, today or yesterday; today by default.")
-    ] = None,
+    date_: Annotated[str | None, typer.Option("--date", metavar="DATE", help="A date; today by default.")] = None,
     as_of: Annotated[str | None, typer.Option("--as-of", metavar="TIME", help="Only entries recorded by then.")] = None,
 ) -> None:
     """Show management's income, the number of people in the red, and the most expensive tasks."""
     time = None if as_of is None else parse_time(as_of)
     answer = context.backends.perform(GetAnalytics(day=day_option(context, date_), as_of_time=time))
-    context.screen.show(answer, lambda: _screen(context, answer, time))
+    context.screen.show(answer, lambda: _analytics_blocks(context, answer, time))
 
 
-def _screen(context: CommandContext, answer: Analytics, as_of: datetime | None) -> Iterator[Block]:
+def _analytics_blocks(context: CommandContext, answer: Analytics, as_of: datetime | None) -> Iterator[Block]:
     in_red = answer.in_red_count
     yield Heading(f"Analytics of {answer.business_date}")
     yield f"Management income  {format_cents(answer.income_cents)}"
     yield f"In the red         {in_red} {'person' if in_red == 1 else 'people'}"
     yield from _income_sparkline(context, answer.business_date, as_of)
     yield ""
-    yield from _periods(answer.most_expensive)
+    yield from _period_lines(answer.most_expensive)
     yield ""
-    yield from _by_day(answer.most_expensive, answer.business_date)
+    yield from _day_lines(answer.most_expensive, answer.business_date)
 
 
 def _income_sparkline(context: CommandContext, day: date, as_of: datetime | None) -> Iterator[Block]:
-    """Yield the month's income up to ``day`` as a line of one character a day; nothing in plain mode."""
+    """Yield the month's income up to ``day`` as a line of one character a day; nothing in plain mode or for one day."""
     days = context.backends.perform(GetIncome(from_date=day.replace(day=1), to_date=day, as_of_time=as_of)).days
     if len(days) < 2 or context.printer.plain:
         return
@@ -59,7 +57,7 @@ def _income_sparkline(context: CommandContext, day: date, as_of: datetime | None
     yield f"{first:%m-%d} … {day:%m-%d}      {line}  {format_cents(min(values))} … {format_cents(max(values))}"
 
 
-def _periods(most_expensive: MostExpensive) -> Iterator[Block]:
+def _period_lines(most_expensive: MostExpensive) -> Iterator[Block]:
     yield Heading("The most expensive task")
     for name, period in (
         ("of the day", most_expensive.day),
@@ -67,23 +65,23 @@ def _periods(most_expensive: MostExpensive) -> Iterator[Block]:
         ("of the month", most_expensive.month),
     ):
         span = f"{period.from_date:%m-%d} … {period.to_date:%m-%d}" if period else ""
-        yield f"{name:<12}  {span:<13}  {_task(period)}".rstrip() if period else f"{name:<12}  none"
+        yield f"{name:<12}  {span:<13}  {_task_text(period)}".rstrip() if period else f"{name:<12}  none"
 
 
-def _by_day(most_expensive: MostExpensive, day: date) -> Iterator[Block]:
+def _day_lines(most_expensive: MostExpensive, day: date) -> Iterator[Block]:
     yield Heading("Day by day")
     if most_expensive.month_to_date is None:
         yield f"No task was completed in {day:%Y-%m} up to {day}."
         return
     for top_task in most_expensive.by_day:
-        yield _line(f"{top_task.from_date:%m-%d}", top_task)
+        yield _day_line(f"{top_task.from_date:%m-%d}", top_task)
     to_date = most_expensive.month_to_date
-    yield _line(f"{to_date.from_date:%m-%d} … {to_date.to_date:%m-%d}", to_date)
+    yield _day_line(f"{to_date.from_date:%m-%d} … {to_date.to_date:%m-%d}", to_date)
 
 
-def _line(period: str, top_task: MostExpensiveTask) -> str:
-    return f"{period:<13}  most expensive task  {_task(top_task)}"
+def _day_line(period: str, top_task: MostExpensiveTask) -> str:
+    return f"{period:<13}  most expensive task  {_task_text(top_task)}"
 
 
-def _task(top_task: MostExpensiveTask) -> str:
+def _task_text(top_task: MostExpensiveTask) -> str:
     return f"{format_cents(top_task.reward_cents):>3}  #{top_task.task.number:<2} {top_task.task.title}"

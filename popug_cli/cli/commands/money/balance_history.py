@@ -21,23 +21,29 @@ class DayBalance(msgspec.Struct, frozen=True):
     change_cents: int
 
 
-def balances(
-    context: CommandContext, username: str | None, last: date, days: int, as_of: datetime | None, *, with_next: bool
+def balances_by_day(
+    context: CommandContext,
+    username: str | None,
+    last: date,
+    days: int,
+    as_of: datetime | None,
+    *,
+    include_next_day: bool,
 ) -> list[DayBalance]:
     """Return the balance at the end of each of ``days`` days up to ``last``.
 
-    ``with_next`` adds the day after ``last`` if it has entries.
+    ``include_next_day`` adds the day after ``last`` if it has entries.
     """
     first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
-    to_date = context.backends.active.calendar.next_day(last) if with_next else last
+    to_date = context.backends.active.calendar.next_day(last) if include_next_day else last
     statement = context.backends.perform(
         GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of)
     )
     last = max([last, *(entry.business_date for entry in statement.entries[-1:])])
-    ends = {entry.business_date: entry.balance_cents for entry in statement.entries}
+    end_balances = {entry.business_date: entry.balance_cents for entry in statement.entries}
     daily_balances, balance_cents = list[DayBalance](), statement.opening_balance_cents
     for day in context.backends.active.calendar.days(first, last):
-        balance_before, balance_cents = balance_cents, ends.get(day, balance_cents)
+        balance_before, balance_cents = balance_cents, end_balances.get(day, balance_cents)
         daily_balances.append(DayBalance(day, balance_cents, balance_cents - balance_before))
     return daily_balances
 
@@ -45,7 +51,7 @@ def balances(
 def history_table(context: CommandContext, daily_balances: list[DayBalance]) -> Table:
     """Return a table with a row and a bar for each day."""
     values = [day.balance_cents for day in daily_balances]
-    pictures = charts.bars(values, CHART_WIDTH, ascii_only=context.printer.only_ascii)
+    bars = charts.bars(values, CHART_WIDTH, ascii_only=context.printer.only_ascii)
     columns = (
         Column("date"),
         Column("change", align_right=True),
@@ -54,6 +60,6 @@ def history_table(context: CommandContext, daily_balances: list[DayBalance]) -> 
     )
     rows = [
         (f"{day.business_date}", format_cents(day.change_cents), format_cents(day.balance_cents), bar)
-        for day, bar in zip(daily_balances, pictures, strict=True)
+        for day, bar in zip(daily_balances, bars, strict=True)
     ]
     return Table(columns, rows)

@@ -25,7 +25,7 @@ def balance(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A username; by default your own.")] = None,
 ) -> None:
     """Explain a balance: the amount brought forward, and each entry since then with its causes."""
-    _show(
+    _show_explanation(
         context,
         context.backends.perform(ExplainBalance(username=name)),
         f"The balance of {name}" if name else "Your balance",
@@ -39,7 +39,7 @@ def income(
 ) -> None:
     """Explain management's income of a date."""
     answer = context.backends.perform(ExplainIncome(day=day_option(context, date)))
-    _show(context, answer, f"Management income of {date or 'today'}")
+    _show_explanation(context, answer, f"Management income of {date or 'today'}")
 
 
 @command(explain, "task")
@@ -47,39 +47,39 @@ def task(
     context: CommandContext, number: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The task's number.")]
 ) -> None:
     """Explain what a task did to the balances that you may see."""
-    _show(
+    _show_explanation(
         context,
         context.backends.perform(ExplainTask(number=number)),
         f"The sum of the entries of #{number} that you may see",
     )
 
 
-def _show(context: CommandContext, answer: Explanation, figure: str) -> None:
-    context.screen.show(answer, lambda: _tree(context, answer, figure))
+def _show_explanation(context: CommandContext, answer: Explanation, figure: str) -> None:
+    context.screen.show(answer, lambda: _explanation_blocks(context, answer, figure))
 
 
-def _tree(context: CommandContext, answer: Explanation, figure: str) -> Iterator[Block]:
+def _explanation_blocks(context: CommandContext, answer: Explanation, figure: str) -> Iterator[Block]:
     yield Heading(f"{figure} is {format_cents(answer.figure_cents)}")
-    for reason in answer.because:
-        yield from _lines(context, reason, "  ")
+    for node in answer.because:
+        yield from _node_lines(context, node, "  ")
     if not answer.because:
         yield "  There are no entries."
 
 
-def _lines(context: CommandContext, reason: ExplanationNode, indent: str) -> Iterator[Block]:
-    amount = f"{format_cents(reason.amount_cents)}  " if reason.amount_cents is not None else ""
-    yield f"{indent}{amount}{reason.what}{_when(context, reason)}"
-    if reason.rule:
-        yield f"{indent}    rule: {reason.rule}"
-    if reason.event_id and not reason.entry_id:
-        yield f"{indent}    event {reason.event_id}"
-    for cause in reason.because:
-        yield from _lines(context, cause, indent + "    ")
+def _node_lines(context: CommandContext, node: ExplanationNode, indent: str) -> Iterator[Block]:
+    amount = f"{format_cents(node.amount_cents)}  " if node.amount_cents is not None else ""
+    yield f"{indent}{amount}{node.what}{_time_text(context, node)}"
+    if node.rule:
+        yield f"{indent}    rule: {node.rule}"
+    if node.event_id and not node.entry_id:
+        yield f"{indent}    event {node.event_id}"
+    for cause in node.because:
+        yield from _node_lines(context, cause, indent + "    ")
 
 
-def _when(context: CommandContext, reason: ExplanationNode) -> str:
-    if reason.occurred_at is None:
+def _time_text(context: CommandContext, node: ExplanationNode) -> str:
+    if node.occurred_at is None:
         return ""
-    occurred = context.screen.local_time(reason.occurred_at)
-    recorded = context.screen.local_time(reason.recorded_at) if reason.recorded_at else occurred
+    occurred = context.screen.local_time(node.occurred_at)
+    recorded = context.screen.local_time(node.recorded_at) if node.recorded_at else occurred
     return f" ({occurred})" if recorded == occurred else f" ({occurred}, recorded {recorded})"

@@ -11,6 +11,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Hint
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.ledger_formats import WRITERS, JournalFormat
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import (
     CorrectEntry,
@@ -23,12 +24,11 @@ from popug_cli.messages.billing import (
 )
 from popug_cli.messages.company import LedgerProof, VerifyLedger
 
-INTEGRITY_FAILED = 7
-ENTRIES_AT_ONCE = 5_000
+MAX_ENTRIES_PER_CHUNK = 5_000
 
 
 class LedgerExport(msgspec.Struct, frozen=True):
-    """The path of an export, and its size."""
+    """The path of an export, and its size in bytes."""
 
     path: str
     bytes: int
@@ -51,9 +51,9 @@ def verify(
 ) -> None:
     """Verify the log's hash chain, every entry and every draw; exit 7 with the first violation."""
     proof = context.backends.perform(VerifyLedger(head=head))
-    context.screen.show(proof, lambda: _proof(proof, head))
+    context.screen.show(proof, lambda: _proof_blocks(proof, head))
     if not proof.ok:
-        raise typer.Exit(INTEGRITY_FAILED)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(ledger, "correct")
@@ -64,10 +64,10 @@ def correct(
 ) -> None:
     """Reverse a wrong fee or reward by a new entry in the open day; no entry is changed or removed."""
     entry = context.backends.perform(CorrectEntry(entry_id=entry_id, reason=reason))
-    context.screen.show(entry, lambda: [_reversal(entry)])
+    context.screen.show(entry, lambda: [_reversal_sentence(entry)])
 
 
-def _reversal(entry: Entry) -> str:
+def _reversal_sentence(entry: Entry) -> str:
     task = f" of #{entry.task.number} {entry.task.title}" if entry.task else ""
     kind = entry.kind.replace("_", " ")
     return f"{entry.business_date}: {kind}{task}, {format_cents(entry.signed_cents)}, as entry {entry.entry_id}."
@@ -82,29 +82,31 @@ def export(
 ) -> None:
     """Export the whole ledger for another program, with each account's balance at each day's end as a check."""
     if out is None or is_stdout(out):
-        for chunk in _journal(context, format_):
+        for chunk in _journal_chunks(context, format_):
             context.printer.write(chunk)
         return
-    written = write_new_file(out, context.screen.with_progress("Exporting", _journal(context, format_)), force=force)
+    part_count = write_new_file(
+        out, context.screen.with_progress("Exporting", _journal_chunks(context, format_)), force=force
+    )
     exported = LedgerExport(str(out), out.stat().st_size)
-    context.screen.show(exported, lambda: [f"Wrote {written:,} records to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {part_count:,} records to {out}."])
 
 
-def _journal(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
-    """Return the chunks of a journal, made lazily. Entries posted during the export are left out."""
-    chunk = context.backends.perform(ExportLedger(limit=ENTRIES_AT_ONCE))
-    return WRITERS[format_](_lines(context, chunk), _ends(context, chunk.up_to))
+def _journal_chunks(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
+    """Return the parts of a journal, made lazily. Entries posted during the export are left out."""
+    chunk = context.backends.perform(ExportLedger(limit=MAX_ENTRIES_PER_CHUNK))
+    return WRITERS[format_](_fetch_lines(context, chunk), _fetch_day_ends(context, chunk.up_to))
 
 
-def _lines(context: CommandContext, chunk: LedgerChunk) -> Iterator[LedgerLine]:
+def _fetch_lines(context: CommandContext, chunk: LedgerChunk) -> Iterator[LedgerLine]:
     while chunk.lines:
         yield from chunk.lines
         chunk = context.backends.perform(
-            ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=ENTRIES_AT_ONCE)
+            ExportLedger(after=chunk.lines[-1].position, up_to=chunk.up_to, limit=MAX_ENTRIES_PER_CHUNK)
         )
 
 
-def _ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
+def _fetch_day_ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
     after: str | None = ""
     while after is not None:
         page = context.backends.perform(ExportDayEnds(up_to=up_to, after=after))
@@ -112,7 +114,7 @@ def _ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
         after = page.after
 
 
-def _proof(proof: LedgerProof, head: str | None) -> Iterator[Block]:
+def _proof_blocks(proof: LedgerProof, head: str | None) -> Iterator[Block]:
     if proof.ok:
         entries = f"{proof.entries:,} {'entry' if proof.entries == 1 else 'entries'}"
         yield f"The ledger is intact: {entries}, every draw verified."

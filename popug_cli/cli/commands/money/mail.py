@@ -37,14 +37,14 @@ def list_(
 ) -> None:
     """List payout mails, oldest first."""
     mails = context.backends.perform(ListMails(status=status))
-    context.screen.show(mails, lambda: [_table(mails)])
+    context.screen.show(mails, lambda: [_mail_table(mails)])
 
 
 @command(mail, "show")
 def show(context: CommandContext, mail_id: MailIdArgument) -> None:
     """Show one payout mail with its text."""
     mail = context.backends.perform(ShowMail(mail_id=mail_id))
-    context.screen.show(mail, lambda: _details(context, mail))
+    context.screen.show(mail, lambda: _detail_lines(context, mail))
 
 
 @command(mail, "send")
@@ -56,13 +56,14 @@ def send(
     result = context.backends.perform(SendMail(release=yes))
     if result.held:
         context.screen.confirm(
-            f"{_mails(result.held)} held back since a restore and may have been sent before. Send now?", yes=yes
+            f"{_count_with_verb(result.held)} held back since a restore and may have been sent before. Send now?",
+            yes=yes,
         )
         released = context.backends.perform(SendMail(release=True))
         result = MailRunResult(
             result.sent + released.sent, released.queued, result.failed + released.failed, released.held
         )
-    context.screen.show(result, lambda: _run(result))
+    context.screen.show(result, lambda: _run_result_lines(result))
 
 
 @command(mail, "retry")
@@ -74,16 +75,16 @@ def retry(context: CommandContext, mail_id: MailIdArgument) -> None:
     )
 
 
-def _table(mails: Mails) -> Table:
-    failed = any(mail.last_error for mail in mails.mails)
+def _mail_table(mails: Mails) -> Table:
+    has_errors = any(mail.last_error for mail in mails.mails)
     columns = [
         Column("id"),
         Column("day", drop_priority=2),
         Column("to", shrinks=True),
-        Column("sum", align_right=True, drop_priority=1 if failed else 0),
+        Column("sum", align_right=True, drop_priority=1 if has_errors else 0),
         Column("status"),
         Column("tries", align_right=True, drop_priority=3),
-        *([Column("last error", shrinks=True, style="dim")] if failed else []),
+        *([Column("last error", shrinks=True, style="dim")] if has_errors else []),
     ]
     rows = [_row(mail)[: len(columns)] for mail in mails.mails]
     return Table(columns, rows, empty="There are no such mails.")
@@ -95,21 +96,21 @@ def _row(mail: MailLine) -> list[str]:
         str(mail.business_date),
         mail.to,
         format_cents(mail.amount_cents),
-        _status(mail),
+        _status_text(mail),
         str(mail.attempts),
         mail.last_error or "",
     ]
 
 
-def _status(mail: MailLine) -> str:
+def _status_text(mail: MailLine) -> str:
     return f"{mail.status} (held)" if mail.held and mail.status is MailStatus.QUEUED else str(mail.status)
 
 
-def _details(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
+def _detail_lines(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
     yield f"To          {mail.to}"
     yield f"Subject     {mail.subject}"
     yield f"Message-ID  {mail.message_id}"
-    yield f"Status      {_status(mail)}, tried {mail.attempts} time{'' if mail.attempts == 1 else 's'}"
+    yield f"Status      {_status_text(mail)}, tried {mail.attempts} time{'' if mail.attempts == 1 else 's'}"
     if mail.sent_at:
         yield f"Sent        {context.screen.local_time(mail.sent_at)}"
     if mail.last_error:
@@ -118,12 +119,13 @@ def _details(context: CommandContext, mail: MailDetails) -> Iterator[Block]:
     yield mail.text.rstrip("\n")
 
 
-def _run(result: MailRunResult) -> Iterator[Block]:
-    yield f"{_mails(result.sent)} sent, {result.queued} still to be sent."
+def _run_result_lines(result: MailRunResult) -> Iterator[Block]:
+    yield f"{_count_with_verb(result.sent)} sent, {result.queued} still to be sent."
     if result.failed:
-        yield f"{_mails(result.failed)} rejected permanently."
+        yield f"{_count_with_verb(result.failed)} rejected permanently."
         yield Hint("Run `popug mail list --status failed` for the reasons, `popug mail retry ID` to try again.")
 
 
-def _mails(count: int) -> str:
+def _count_with_verb(count: int) -> str:
+    """Return the number of mails as the beginning of a sentence: ``1 mail was``, ``3 mails were``."""
     return f"{count} mail was" if count == 1 else f"{count} mails were"

@@ -1,4 +1,4 @@
-"""Commands: backup, restore."""
+"""Commands that back up and restore a company."""
 
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +36,7 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `popug backup`.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Replace the home with a backup and keep the old home next to it; ends all logins and holds queued mail."""
+    """Replace the home with a backup and keep the old home next to it; revokes all tokens and holds queued mail."""
     context.screen.confirm(f"This replaces the company in {context.home.root} with {file}.", yes=yes)
     answer = context.backends.perform(Restore(path=str(file)))
     old_home_note = [f"The old home is kept in {answer.replaced}."] if answer.replaced else []

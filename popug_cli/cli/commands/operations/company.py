@@ -7,6 +7,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.base import Access, Role
 from popug_cli.messages.company import (
     CheckHealth,
@@ -33,7 +34,7 @@ def register(program: typer.Typer) -> None:
 def show(context: CommandContext) -> None:
     """Show every setting, its value and the source of the value."""
     settings = context.backends.perform(ShowSettings())
-    context.screen.show(settings, lambda: _settings(settings))
+    context.screen.show(settings, lambda: _setting_blocks(settings))
 
 
 @command(config, "set")
@@ -50,21 +51,21 @@ def set_(
 
 @command(commands, "doctor")
 def doctor(context: CommandContext) -> None:
-    """Check all invariants of the ledger and the log."""
+    """Check all invariants of the ledger and the log; exit 7 if one is violated."""
     health = context.backends.perform(CheckHealth())
-    context.screen.show(health, lambda: _health(health))
+    context.screen.show(health, lambda: _health_blocks(health))
     if not health.ok:
-        raise typer.Exit(7)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(commands, "permissions")
 def permissions(context: CommandContext) -> None:
     """Show which roles may run which command."""
     answer = context.backends.perform(ShowPermissions())
-    context.screen.show(answer, lambda: [_permissions(answer)])
+    context.screen.show(answer, lambda: [_permission_table(answer)])
 
 
-def _settings(settings: SettingList) -> Iterator[Block]:
+def _setting_blocks(settings: SettingList) -> Iterator[Block]:
     columns = [Column("setting"), Column("value"), Column("from"), Column("purpose", shrinks=True)]
     rows = [[line.key, _value_text(line.value), line.source, line.help] for line in settings.settings]
     yield f"Home {settings.home}, time zone {settings.time_zone}"
@@ -75,7 +76,7 @@ def _value_text(value: str | int | bool) -> str:
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
-def _health(health: Health) -> Iterator[Block]:
+def _health_blocks(health: Health) -> Iterator[Block]:
     rows = [["ok" if check.ok else "WRONG", check.name, check.detail] for check in health.checks]
     yield Table([Column(""), Column("check"), Column("detail", shrinks=True)], rows)
     yield from (f"{check.name}: {check.detail}" for check in health.checks if check.ok and "warning:" in check.detail)
@@ -90,8 +91,8 @@ def _health(health: Health) -> Iterator[Block]:
     yield Hint("Keep a copy of the home as it is; backups/ may hold a good one.")
 
 
-def _permissions(answer: Permissions) -> Table:
-    """Return a row for each command. A role may run a command if it may send all of the command's messages."""
+def _permission_table(answer: Permissions) -> Table:
+    """Return a table with a row for each command. A role may run it if it may send all messages of the command."""
     columns = [Column("command"), Column("allowed to"), Column("for other users"), Column("token scope")]
     commands: dict[str, list[PermissionLine]] = {}
     for line in answer.permissions:

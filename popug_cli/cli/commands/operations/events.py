@@ -12,7 +12,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.disk_errors import unwritable
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.bus import (
     BusStatus,
@@ -59,7 +59,7 @@ def list_(
 ) -> None:
     """List events in the order of the log."""
     page = context.backends.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
-    context.screen.show(page, lambda: [_events(context, page)])
+    context.screen.show(page, lambda: [_event_table(context, page)])
 
 
 @command(events, "show")
@@ -73,7 +73,7 @@ def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="
 def follow(
     context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
 ) -> None:
-    """Print events as they happen, one JSON line each, until interrupted."""
+    """Print the events of the log and then each new event, one JSON line each, until interrupted."""
     for events in context.backends.active.follow(
         ListEvents(type=type_, subject=subject, after=after), context.backends.token
     ):
@@ -84,16 +84,16 @@ def follow(
 
 @command(events, "status")
 def status(context: CommandContext) -> None:
-    """Show the position of each consumer, and how many events it has parked."""
+    """Show how far each consumer has read, its dead letters, and its events that wait for a retry."""
     answer = context.backends.perform(ShowBusStatus())
-    context.screen.show(answer, lambda: _status(answer))
+    context.screen.show(answer, lambda: _status_blocks(answer))
 
 
 @command(events, "dead")
 def dead(context: CommandContext) -> None:
-    """List the events on which a consumer failed, the errors, and the amounts at stake."""
+    """List the events that are parked because a consumer failed, the errors, and the amounts at stake."""
     letters = context.backends.perform(ListDeadLetters())
-    context.screen.show(letters, lambda: _dead_letters(letters))
+    context.screen.show(letters, lambda: _dead_letter_blocks(letters))
 
 
 @command(events, "retry")
@@ -102,7 +102,7 @@ def retry(
     dead_id: Annotated[int | None, typer.Argument(help="The number that `popug events dead` shows.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Retry all dead letters.")] = False,
 ) -> None:
-    """Retry a dead letter, and then the events that wait behind it, in order."""
+    """Retry one dead letter or all, each followed by the events that wait behind it, in order."""
     if (dead_id is None) != all_:
         raise InvalidInput(
             "usage", "Name one dead letter, or give --all.", hint="Run `popug events dead` for the numbers."
@@ -119,7 +119,7 @@ def drop(
 ) -> None:
     """Discard a dead letter; its effects are skipped permanently."""
     dropped = context.backends.perform(DropDeadLetter(dead_id=dead_id, reason=reason))
-    context.screen.show(dropped, lambda: _dropped(dropped))
+    context.screen.show(dropped, lambda: _dropped_lines(dropped))
 
 
 @command(events, "replay")
@@ -127,7 +127,7 @@ def replay(
     context: CommandContext,
     verify: Annotated[bool, typer.Option("--verify", help="Only compare, change nothing.")] = False,
 ) -> None:
-    """Rebuild the read models from the log, or compare them with it."""
+    """Rebuild the read models from the log; with --verify compare them, and exit 7 if they differ."""
     report = context.backends.perform(ReplayEvents(verify=verify))
     context.screen.show(
         report,
@@ -140,24 +140,26 @@ def replay(
         ),
     )
     if verify and report.differences:
-        raise typer.Exit(7)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(events, "trace")
 def trace(
     context: CommandContext, number: Annotated[int, typer.Argument(min=1, metavar="NUMBER", help="The task's number.")]
 ) -> None:
-    """Show the whole chain of a task: every event, its cause, and the consumers that processed it."""
+    """Show the whole chain of a task: every event, its cause, and its state at each consumer."""
     answer = context.backends.perform(TraceTask(number=number))
-    context.screen.show(answer, lambda: [_trace(context, answer)])
+    context.screen.show(answer, lambda: [_trace_table(context, answer)])
 
 
 @command(events, "schemas")
 def schemas(
     context: CommandContext,
-    out: Annotated[Path | None, typer.Option("--out", help="Write a file for each event into this directory.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write a file for each event type into this directory.")
+    ] = None,
 ) -> None:
-    """Print the JSON Schema of every event, or write them to files."""
+    """Print the JSON Schema of every event type, or write them to files."""
     answer = context.backends.perform(ShowSchemas())
     if out is None:
         context.printer.document(answer)
@@ -171,7 +173,7 @@ def schemas(
     context.screen.show(answer, lambda: [f"Wrote {len(answer.schemas)} schemas to {out}."])
 
 
-def _events(context: CommandContext, page: EventPage) -> Table:
+def _event_table(context: CommandContext, page: EventPage) -> Table:
     columns = [
         Column("seq", align_right=True, accessible_name="sequence"),
         Column("time", drop_priority=1),
@@ -193,19 +195,22 @@ def _event_row(context: CommandContext, envelope: dict[str, Any]) -> list[str]:
     return [sequence, at, type_.removeprefix("popug."), actor, subject, event_id]
 
 
-def _status(answer: BusStatus) -> Iterator[Block]:
+def _status_blocks(answer: BusStatus) -> Iterator[Block]:
     columns = [Column("consumer"), *(Column(name, align_right=True) for name in ("position", "lag", "dead", "waiting"))]
-    rows = [[c.consumer, *map(str, (c.position, c.lag, c.dead, c.waiting))] for c in answer.consumers]
+    rows = [
+        [consumer.consumer, *map(str, (consumer.position, consumer.lag, consumer.dead, consumer.waiting))]
+        for consumer in answer.consumers
+    ]
     yield f"The log ends at {answer.last_sequence}."
     yield Table(columns, rows)
     for unknown in answer.unknown:
         yield f"{unknown.count} events of a type that this program does not know are skipped: {unknown.type}"
     yield from answer.problems
-    if any(c.dead for c in answer.consumers):
+    if any(consumer.dead for consumer in answer.consumers):
         yield Hint("Next: popug events dead")
 
 
-def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
+def _dead_letter_blocks(letters: DeadLetters) -> Iterator[Block]:
     columns = [
         Column("no.", align_right=True),
         Column("consumer"),
@@ -234,20 +239,20 @@ def _dead_letters(letters: DeadLetters) -> Iterator[Block]:
         yield Hint("Next: popug events retry NO, or popug events drop NO --reason WHY")
 
 
-def _dropped(dropped: DroppedLetter) -> Iterator[Block]:
+def _dropped_lines(dropped: DroppedLetter) -> Iterator[Block]:
     yield "Dropped; the reason is in the log."
-    stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
-    yield f"{dropped.consumer} skips this {dropped.type} permanently{stake}."
+    at_stake = f" ({format_cents(dropped.amount_cents)} at stake)" if dropped.amount_cents else ""
+    yield f"{dropped.consumer} skips this {dropped.type} permanently{at_stake}."
 
 
-def _occurred(context: CommandContext, step: TraceLine) -> str:
-    """Return when the cause of a posted entry occurred, if not in the minute in which the event was published."""
+def _occurred_note(context: CommandContext, step: TraceLine) -> str:
+    """Return the time at which the cause of a posted entry occurred; nothing if it is the minute of the event."""
     if step.occurred_at is None or context.screen.local_time(step.occurred_at) == context.screen.local_time(step.at):
         return ""
     return f", occurred {context.screen.local_time(step.occurred_at)}"
 
 
-def _trace(context: CommandContext, answer: Trace) -> Table:
+def _trace_table(context: CommandContext, answer: Trace) -> Table:
     columns = [
         Column("seq", align_right=True, accessible_name="sequence"),
         Column("time", drop_priority=1),
@@ -257,15 +262,15 @@ def _trace(context: CommandContext, answer: Trace) -> Table:
         Column("what", shrinks=True),
         Column("processed by", shrinks=True),
     ]
-    numbers = {step.event_id: str(step.sequence) for step in answer.steps}
+    sequence_numbers = {step.event_id: str(step.sequence) for step in answer.steps}
     rows = [
         [
             str(step.sequence),
             context.screen.local_time(step.at),
             step.event,
             step.actor,
-            numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
-            step.detail + _occurred(context, step),
+            sequence_numbers.get(step.causationid or "", "command" if step.causationid is None else "another"),
+            step.detail + _occurred_note(context, step),
             ", ".join(f"{name} ({state})" for name, state in step.consumers.items()),
         ]
         for step in answer.steps

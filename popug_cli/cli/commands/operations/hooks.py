@@ -23,9 +23,9 @@ def register(program: typer.Typer) -> None:
 
 @command(hooks, "list")
 def list_(context: CommandContext) -> None:
-    """List the home's hooks, how many events each has to process, and on which it failed."""
+    """List the home's hooks: their state, waiting events, dead letters, last run and last error."""
     hooks = context.backends.perform(ListHooks())
-    context.screen.show(hooks, lambda: _list(context, hooks))
+    context.screen.show(hooks, lambda: _hook_blocks(context, hooks))
 
 
 @command(hooks, "test")
@@ -38,7 +38,7 @@ def try_(
 ) -> None:
     """Run a hook once with an event on its stdin, and show its output; the run is not recorded."""
     trial = context.backends.perform(TryHook(name=name, event_id=event))
-    context.screen.show(trial, lambda: _trial(name, trial))
+    context.screen.show(trial, lambda: _trial_lines(name, trial))
 
 
 @command(hooks, "retry")
@@ -51,17 +51,17 @@ def retry(context: CommandContext, name: NameArgument) -> None:
 
 @dataclass
 class HookReportPrinter:
-    """Print the errors that keep hooks from running."""
+    """A ``HookReporter`` that prints the errors that prevent hooks from running."""
 
     context: CommandContext
 
     def failed(self, error: PopugError) -> None:
-        """Print that the hooks could not be polled."""
+        """Print the error of a failed round."""
         self.context.printer.error(error, as_json=self.context.as_json)
         self.context.printer.err.flush()
 
 
-def _list(context: CommandContext, answer: Hooks) -> Iterator[Block]:
+def _hook_blocks(context: CommandContext, answer: Hooks) -> Iterator[Block]:
     columns = [
         Column("hook"),
         Column("state"),
@@ -87,14 +87,14 @@ def _list(context: CommandContext, answer: Hooks) -> Iterator[Block]:
 
 
 def _row(context: CommandContext, hook: Hook) -> list[str]:
-    last = context.screen.when(hook.last_run_at) if hook.last_run_at else "never"
-    again = (
+    last_run = context.screen.when(hook.last_run_at) if hook.last_run_at else "never"
+    retry_note = (
         f" at {context.screen.local_time(hook.next_try_at)}" if hook.state == "retrying" and hook.next_try_at else ""
     )
-    return [hook.name, hook.state + again, str(hook.waiting), str(hook.dead), last]
+    return [hook.name, hook.state + retry_note, str(hook.waiting), str(hook.dead), last_run]
 
 
-def _trial(name: str, trial: TryHookResult) -> Iterator[Block]:
+def _trial_lines(name: str, trial: TryHookResult) -> Iterator[Block]:
     type_ = str(trial.event.get("type", "")).removeprefix("popug.")
     event_text = f"a sample of {type_}, because none exists yet" if trial.is_sample else f"{type_} {trial.event['id']}"
     yield f"{name} was given {event_text} and ended with exit status {trial.exit}."

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from popug_cli.cli.context import CommandContext, command, group_command
-from popug_cli.cli.install import schedule_units as installing
+from popug_cli.cli.install import schedule_units
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.errors import InvalidInput, PopugError
@@ -18,7 +18,7 @@ from popug_cli.messages.hooks import HookRunResult
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 
 DEFAULT_TIME = "00:05"
-_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 AtOption = Annotated[
     str, typer.Option("--at", metavar="HH:MM", help="When to close yesterday, in the company's time zone.")
@@ -55,7 +55,9 @@ def scheduler(
     reporter, folder = SchedulerReportPrinter(context), context.home.hooks
     if not once:
         background = hook_loop.run_in_background(reporter.open_backend, folder, reporter)
-        return run_forever(reporter.open_stoppable_place, RunDue(at_minute=minute, confirmed=yes), reporter, background)
+        return run_forever(
+            reporter.open_interruptible_backend, RunDue(at_minute=minute, confirmed=yes), reporter, background
+        )
     run = run_once(reporter.open_backend, RunDue(at_minute=minute, confirmed=yes), reporter)
     reporter.ran_hooks(hook_loop.run_once(reporter.open_backend, folder, reporter))
     if run.next.needs_yes:
@@ -83,8 +85,8 @@ def install(
         raise InvalidInput("usage", "Give either --cron or --systemd.", hint="`popug scheduler install --cron`")
     minute = parse_minute(at)
     schedule = context.backends.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
-    close_schedule = installing.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
-    plan = installing.cron_plan(close_schedule) if cron else installing.systemd_plan(close_schedule)
+    close_schedule = schedule_units.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
+    plan = schedule_units.cron_plan(close_schedule) if cron else schedule_units.systemd_plan(close_schedule)
     if write:
         plan.write()
     context.screen.show(
@@ -94,7 +96,7 @@ def install(
 
 def parse_minute(text: str) -> int:
     """Return the minute of the day of a time such as ``00:05``; raises ``invalid_time``."""
-    match = _TIME.fullmatch(text)
+    match = _TIME_OF_DAY.fullmatch(text)
     if match is None:
         raise InvalidInput(
             "invalid_time", f"{text!r} is not a valid time of day.", hint="Write it as 00:05.", details={"time": text}
@@ -104,19 +106,25 @@ def parse_minute(text: str) -> int:
 
 @dataclass
 class SchedulerReportPrinter:
-    """Print each report on one line, as text or JSON. A warning that equals the last one is not repeated."""
+    """A ``SchedulerReporter`` that prints each report on one line, as text or JSON, and opens the backends.
+
+    A warning that equals the last one is not repeated.
+    """
 
     context: CommandContext
     _warned: str = ""
 
     def open_backend(self, progress: Progress) -> Any:
-        """Return the company, newly opened."""
+        """Return a newly opened backend of the home."""
         from popug_cli.app import LocalBackend
 
         return LocalBackend(self.context.home, warn=self._warn, progress=progress)
 
-    def open_stoppable_place(self, progress: Progress) -> Any:
-        """Return the company, newly opened; ``progress`` may also end a wait for the write lock."""
+    def open_interruptible_backend(self, progress: Progress) -> Any:
+        """Return a newly opened backend. It also calls ``progress`` while it waits for the write lock.
+
+        The scheduler can thus end the wait by an exception.
+        """
         from popug_cli.app import LocalBackend
 
         def while_waiting() -> None:
@@ -124,25 +132,25 @@ class SchedulerReportPrinter:
 
         return LocalBackend(self.context.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
 
-    def comes_next(self, schedule: Schedule) -> None:
+    def scheduled(self, schedule: Schedule) -> None:
         """Print what is due next, and when."""
-        self._line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next(schedule)))
+        self._write_line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _sentence(_next_text(schedule)))
 
     def ran(self, run: ScheduledRunResult) -> None:
-        """Print the result of a run."""
-        self._line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run(run))
+        """Print the result of a scheduled run."""
+        self._write_line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run_sentence(run))
 
     def ran_hooks(self, run: HookRunResult) -> None:
         """Print the number of hook runs, if there were any."""
         if run.done or run.failed:
             words = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
-            self._line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: words)
+            self._write_line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: words)
 
     def failed(self, error: PopugError) -> None:
         """Print the error of a failed run."""
         self.context.printer.error(error, as_json=self.context.as_json)
 
-    def _line(self, document: dict[str, Any], words: Any) -> None:
+    def _write_line(self, document: dict[str, Any], words: Any) -> None:
         if self.context.as_json:
             self.context.printer.document(document)
         else:
@@ -155,10 +163,10 @@ class SchedulerReportPrinter:
             self.context.printer.warn(sentence)
 
 
-def _run(run: ScheduledRunResult) -> str:
+def _run_sentence(run: ScheduledRunResult) -> str:
     local = Calendar(run.next.time_zone).local(run.at)
     sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
-    done = [f"closed {_days(run)}" if run.days else "no day closed", sent]
+    done = [f"closed {_closed_days_text(run)}" if run.days else "no day closed", sent]
     if run.mail.queued:
         done.append(f"{run.mail.queued} still to be sent")
     if run.mail.failed:
@@ -167,17 +175,17 @@ def _run(run: ScheduledRunResult) -> str:
         done.append(f"{run.set_aside} events parked (see `popug events dead`)")
     if run.backup:
         done.append(f"backup {run.backup}")
-    return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next(run.next)}."
+    return f"{local:%Y-%m-%d %H:%M} {', '.join(done)}; {_next_text(run.next)}."
 
 
-def _days(run: ScheduledRunResult) -> str:
+def _closed_days_text(run: ScheduledRunResult) -> str:
     first, last = run.days[0].business_date, run.days[-1].business_date
-    which = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
+    dates = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
     payouts, cents = sum(day.paid_count for day in run.days), sum(day.payouts_cents for day in run.days)
-    return f"{which}: {payouts} payout{'' if payouts == 1 else 's'}, {format_cents(cents)}"
+    return f"{dates}: {payouts} payout{'' if payouts == 1 else 's'}, {format_cents(cents)}"
 
 
-def _next(schedule: Schedule) -> str:
+def _next_text(schedule: Schedule) -> str:
     if schedule.needs_yes:
         return f"{schedule.overdue_days:,} days are open, too many to close without --yes: check the clock"
     if schedule.closes_at is None:

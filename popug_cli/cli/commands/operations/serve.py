@@ -58,7 +58,7 @@ def serve(
         bool, typer.Option("--behind-proxy", help="A proxy in front does TLS, so any address is allowed.")
     ] = False,
     scheduler: Annotated[
-        bool, typer.Option("--scheduler", help="Also close each day, send mail and retry events.")
+        bool, typer.Option("--scheduler", help="Also run the scheduler: close each day, send mail, retry events.")
     ] = False,
 ) -> None:
     """Serve this company to many users and programs, in the foreground until SIGINT or SIGTERM."""
@@ -72,15 +72,15 @@ def serve(
             f"popug serve needs a package that is not installed ({error.name}).",
             hint="Install popug with its extra: pip install 'popug[server]'.",
         ) from error
-    address = _address(listen) if listen is not None else None
-    tls = _tls(tls_cert, tls_key, address)
+    address = _parse_address(listen) if listen is not None else None
+    tls = _check_tls_files(tls_cert, tls_key, address)
     path, group = _socket_outside_home(context, socket, group)
     host, port = address or (None, 0)
-    hosts = _host_names(address, is_safe=tls is not None or behind_proxy)
+    hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
     reporter = ServerReportPrinter(context)
-    run.serve(context.home, options, reporter, __version__, _background(context, scheduler=scheduler))
+    run.serve(context.home, options, reporter, __version__, _background_work(context, scheduler=scheduler))
 
 
 @command(group, "install")
@@ -95,13 +95,13 @@ def install(
         raise InvalidInput(
             "usage", "Give --systemd; nothing else is supported yet.", hint="`popug serve install --systemd`"
         )
-    plan = server_unit.plan(context.home, socket or server_unit.SOCKET, group or server_unit.GROUP)
+    plan = server_unit.plan(context.home, socket or server_unit.DEFAULT_SOCKET, group or server_unit.DEFAULT_GROUP)
     context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
 @dataclass
 class ServerReportPrinter:
-    """Print what the server reports, as text or JSON."""
+    """A ``ServerReporter`` that prints the addresses as text or JSON, and problems as text."""
 
     context: CommandContext
 
@@ -119,8 +119,8 @@ class ServerReportPrinter:
         self.context.printer.warn(sentence)
         self.context.printer.err.flush()
 
-    def fault(self, error: Exception) -> None:
-        """Print an internal error, or an error in stored data."""
+    def error(self, error: Exception) -> None:
+        """Print an internal error or an error in stored data; with ``POPUG_TRACEBACK`` its traceback."""
         if os.environ.get("POPUG_TRACEBACK"):
             from traceback import format_exception
 
@@ -130,12 +130,12 @@ class ServerReportPrinter:
 
 
 def _exit_now(number: int, frame: object) -> None:
-    """Exit at once: the server does not listen yet, and the database is consistent."""
+    """Exit at once, until ``server/run.py`` handles signals: the server does not listen yet."""
     os._exit(0)
 
 
-def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
-    """Return what else runs in the server's process: hooks and, if ``scheduler``, the scheduler."""
+def _background_work(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
+    """Return a context manager that runs hooks and, if ``scheduler``, the scheduler in the server's process."""
     from popug_cli.cli.commands.operations.hooks import HookReportPrinter
     from popug_cli.daemon import hook_loop
 
@@ -145,7 +145,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork"
     from popug_cli.cli.commands.operations.scheduler import DEFAULT_TIME, SchedulerReportPrinter, parse_minute
     from popug_cli.daemon.scheduler import run_in_background
 
-    run_due = partial(
+    run_scheduler = partial(
         run_in_background,
         message=RunDue(at_minute=parse_minute(DEFAULT_TIME)),
         reporter=SchedulerReportPrinter(context),
@@ -153,7 +153,7 @@ def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork"
 
     @contextmanager
     def both(open_backend: "OpenForServer") -> Iterator[None]:
-        with run_due(open_backend), run_hooks(open_backend):
+        with run_scheduler(open_backend), run_hooks(open_backend):
             yield
 
     return both
@@ -162,7 +162,10 @@ def _background(context: CommandContext, *, scheduler: bool) -> "BackgroundWork"
 def _socket_outside_home(
     context: CommandContext, path: Path | None, group: str | None
 ) -> tuple[Path | None, str | None]:
-    """Return the socket outside the home and its group; raises ``usage`` for a path in the home."""
+    """Return the socket outside the home and its group, or twice None for the home's own socket.
+
+    Raises ``usage`` for another path in the home, and for a group without a path.
+    """
     if path is None:
         if group is not None:
             raise InvalidInput("usage", "--group needs --socket PATH.", hint="Name a path outside the home.")
@@ -179,7 +182,7 @@ def _socket_outside_home(
     return path, group
 
 
-def _address(text: str) -> tuple[str, int]:
+def _parse_address(text: str) -> tuple[str, int]:
     """Return host and port of ``127.0.0.1:8020``, ``[::1]:8020`` or ``localhost:8020``; raises ``usage``."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -188,8 +191,13 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | None) -> tuple[Path, Path] | None:
-    """Return certificate and key; raises ``usage`` if one is missing or TLS cannot use them."""
+def _check_tls_files(
+    certificate: Path | None, key: Path | None, address: tuple[str, int] | None
+) -> tuple[Path, Path] | None:
+    """Return certificate and key, or None without both.
+
+    Raises ``usage`` if one of them or the address is missing, or if TLS cannot use them.
+    """
     if certificate is None and key is None:
         return None
     if certificate is None or key is None or address is None:
@@ -208,12 +216,12 @@ def _tls(certificate: Path | None, key: Path | None, address: tuple[str, int] | 
     return certificate, key
 
 
-def _host_names(address: tuple[str, int] | None, *, is_safe: bool) -> frozenset[str]:
-    """Return the host names that requests may use, or none if all may be used.
+def _allowed_hosts(address: tuple[str, int] | None, *, is_encrypted: bool) -> frozenset[str]:
+    """Return the host names that requests may use; an empty set allows all.
 
     Raises ``usage`` for an address where tokens would be sent unencrypted.
     """
-    if address is None or is_safe:
+    if address is None or is_encrypted:
         return frozenset()
     host = address[0]
     if _is_loopback(host):

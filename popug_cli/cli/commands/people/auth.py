@@ -1,4 +1,4 @@
-"""Commands: init, login, logout, whoami and recover."""
+"""Commands that found a company, begin and end a login, and recover an admin."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ def login(
         )
     if context.backends.remote and context.backends.remote.address.is_unencrypted_remote:
         context.printer.warn("Over http:// others can read your password and everything after it; use https://.")
-    password = read_password(context, from_stdin=password_stdin, new=False)
+    password = read_password(context, from_stdin=password_stdin, is_new=False)
     message = LogIn(username=name, password=password)
     if print_token:
         context.printer.line(context.backends.perform(message).token)
@@ -99,20 +99,20 @@ def login(
         save(session)
     if os.environ.get("POPUG_TOKEN"):
         context.printer.warn("POPUG_TOKEN is set and takes precedence over this login.")
-    context.screen.show(_without_token(session), lambda: [_login_sentence(context, session)])
+    context.screen.show(_login_answer(session), lambda: [_login_sentence(context, session)])
 
 
 @command(commands, "logout")
 def logout(context: CommandContext) -> None:
     """End the current login."""
-    stored = not os.environ.get("POPUG_TOKEN")
+    is_stored = not os.environ.get("POPUG_TOKEN")
     try:
         answer = context.backends.perform(LogOut())
     except NotAuthenticated as error:
-        if not stored or error.code not in ENDED_LOGIN_CODES:
+        if not is_stored or error.code not in ENDED_LOGIN_CODES:
             raise
         answer = Nothing()
-    if stored:
+    if is_stored:
         _drop_token(context)
     context.screen.show(answer, lambda: ["You are logged out."])
 
@@ -134,7 +134,7 @@ def recover(
 
     It needs permissions on the home's files, but no login. It revokes all tokens of the user and records an event.
     """
-    password = read_password(context, from_stdin=password_stdin, new=True)
+    password = read_password(context, from_stdin=password_stdin, is_new=True)
     user: User = context.backends.perform(RecoverAdmin(username=name, password=password))
     context.screen.show(
         user,
@@ -147,38 +147,41 @@ def recover(
 
 @contextmanager
 def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Callable[[Session], None]]:
-    """Reserve disk space for the session token. If storing it fails anyway, revoke the token."""
-    unsaved: list[Session] = []
+    """Reserve disk space for a session token and yield the function that stores it.
+
+    If storing fails anyway, revoke the token and raise ``in_doubt``.
+    """
+    unsaved_sessions: list[Session] = []
     try:
         with session_file.reserve(company) as save_token:
 
             def save(session: Session) -> None:
-                unsaved.append(session)
+                unsaved_sessions.append(session)
                 save_token(session.token)
-                unsaved.clear()
+                unsaved_sessions.clear()
 
             yield save
-    except Unavailable as fault:
-        if unsaved:
-            raise _login_not_saved(context, unsaved[0], fault) from fault
+    except Unavailable as error:
+        if unsaved_sessions:
+            raise _login_not_saved(context, unsaved_sessions[0], error) from error
         raise
 
 
-def _login_not_saved(context: CommandContext, session: Session, fault: Unavailable) -> Unavailable:
+def _login_not_saved(context: CommandContext, session: Session, error: Unavailable) -> Unavailable:
     with suppress(PopugError):  # if this fails, too: the token was never shown or stored
         context.backends.active.perform(LogOut(), session.token)
-    sentence = f"{fault.message} The login could not be stored, so you are not logged in."
-    return Unavailable("in_doubt", sentence, hint=_login_hint(session.user), details=fault.details)
+    sentence = f"{error.message} The login could not be stored, so you are not logged in."
+    return Unavailable("in_doubt", sentence, hint=_login_hint(session.user), details=error.details)
 
 
 @contextmanager
 def _after_founding(admin: User) -> Iterator[None]:
-    """Add to each error that the company was created nevertheless."""
+    """Turn ``Unavailable`` into ``in_doubt``, which says that the company was created nevertheless."""
     try:
         yield
-    except Unavailable as fault:
-        sentence = f"{fault.message} The company was created nevertheless."
-        raise Unavailable("in_doubt", sentence, hint=_login_hint(admin), details=fault.details) from fault
+    except Unavailable as error:
+        sentence = f"{error.message} The company was created nevertheless."
+        raise Unavailable("in_doubt", sentence, hint=_login_hint(admin), details=error.details) from error
 
 
 def _login_hint(user: User) -> str:
@@ -186,14 +189,14 @@ def _login_hint(user: User) -> str:
 
 
 def _drop_token(context: CommandContext) -> None:
-    """Remove the stored token of an ended login. If that fails, only warn: the token is not valid any more."""
+    """Remove the stored token of an ended login. If the file cannot be written, only warn: the token has ended."""
     try:
         session_file.forget(context.backends.session_key)
-    except Unavailable as fault:
-        context.printer.warn(f"{fault.message} The token stays there, but it is not valid any more.")
+    except Unavailable as error:
+        context.printer.warn(f"{error.message} The token stays there, but it is not valid any more.")
 
 
-def _without_token(session: Session) -> dict[str, Any]:
+def _login_answer(session: Session) -> dict[str, Any]:
     return {"user": session.user, "expires_at": session.expires_at}
 
 

@@ -23,15 +23,16 @@ INTRODUCTION = (
 def ask_first_admin(
     context: CommandContext, username: str | None, email: str | None, time_zone: str | None, *, from_stdin: bool
 ) -> tuple[RegisterFirstAdmin, str]:
-    """Return the first admin and the company's time zone, from the options or from prompts.
+    """Return the message that registers the first admin, and the company's time zone.
 
-    Raises ``usage`` if a value is missing and there is no terminal.
+    Values come from options; at a terminal, missing ones are prompted for until they are valid. Raises ``usage`` if a
+    value is missing and there is no terminal, ``password_mismatch`` if two passwords differ.
     """
     is_interactive = is_terminal() and not from_stdin and (username is None or email is None)
     if not is_interactive:
         name = username if username is not None else prompt_line(context, "Username of the first admin", "--admin")
         address = email if email is not None else prompt_line(context, "E-mail address of the first admin", "--email")
-        password = read_password(context, from_stdin=from_stdin, new=True)
+        password = read_password(context, from_stdin=from_stdin, is_new=True)
         message = RegisterFirstAdmin(username=name, email=address, password=password)
         return message, machine_zone_name() if time_zone is None else time_zone
     context.printer.remark(INTRODUCTION)
@@ -42,7 +43,7 @@ def ask_first_admin(
         email = _prompt(context, "Their e-mail address", default_email, first_admin.check_email)
     if time_zone is None:
         time_zone = _prompt(context, "The company's time zone", machine_zone_name(), first_admin.check_time_zone)
-    password = _password(context, username, email)
+    password = _prompt_password(context, username, email)
     return RegisterFirstAdmin(username=username, email=email, password=password), time_zone
 
 
@@ -71,10 +72,10 @@ def _is_valid(answer: str, check: Callable[[str], None]) -> bool:
     return True
 
 
-def _password(context: CommandContext, username: str, email: str) -> str:
+def _prompt_password(context: CommandContext, username: str, email: str) -> str:
     while True:
         try:
-            password = read_password(context, from_stdin=False, new=True)
+            password = read_password(context, from_stdin=False, is_new=True)
             first_admin.check_password(password, username.lower(), email)
         except InvalidInput as error:
             context.printer.error(error, as_json=False)

@@ -31,7 +31,7 @@ COLUMNS = (
     Column("last used", drop_priority=3),
 )
 
-_TTL = re.compile(r"([0-9]{1,9})([smhdw])")
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 
 token = typer.Typer(help="Tokens for machines, and the keys that sign all tokens.", no_args_is_help=True)
 
@@ -55,12 +55,12 @@ def issue(
 ) -> None:
     """Issue a token for a machine. The token is shown only once."""
     issued = context.backends.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
-    context.screen.show(issued, lambda: [issued.token, Hint(_how_to_use(context, issued))])
+    context.screen.show(issued, lambda: [issued.token, Hint(_usage_hint(context, issued))])
 
 
 @command(token, "list")
 def list_(context: CommandContext) -> None:
-    """List the tokens that have not expired, including sessions."""
+    """List the tokens that have not expired, including sessions and revoked tokens."""
     tokens = context.backends.perform(ListTokens()).tokens
     rows = [_row(context, token) for token in tokens]
     context.screen.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="There are no unexpired tokens.")])
@@ -93,7 +93,7 @@ def rotate(context: CommandContext) -> None:
 
 def parse_ttl(text: str) -> int:
     """Return the seconds of a duration such as ``12h`` or ``30d``; raises ``invalid_ttl``."""
-    match = _TTL.fullmatch(text)
+    match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(
             "invalid_ttl",
@@ -104,7 +104,7 @@ def parse_ttl(text: str) -> int:
     return int(match[1]) * UNIT_SECONDS[match[2]]
 
 
-def _how_to_use(context: CommandContext, issued: IssuedToken) -> str:
+def _usage_hint(context: CommandContext, issued: IssuedToken) -> str:
     limits = f"for {issued.scope} only" if issued.scope else "for everything that this user may do"
     expires = context.screen.local_time(issued.expires_at)
     return (

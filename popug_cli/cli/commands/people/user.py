@@ -26,7 +26,7 @@ from popug_cli.messages.identity import (
 
 COLUMNS = (Column("username"), Column("role"), Column("e-mail", shrinks=True), Column("active"))
 
-Name = Annotated[str, typer.Argument(help="A username.")]
+NameArgument = Annotated[str, typer.Argument(help="A username.")]
 ROLES = ", ".join(Role)
 
 user = typer.Typer(help="Manage the company's users and their roles.", no_args_is_help=True)
@@ -46,12 +46,12 @@ def add(
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
     """Register a user. Without --password-stdin the user cannot log in until `popug user passwd NAME`."""
-    password = read_password(context, from_stdin=True, new=True) if password_stdin else None
+    password = read_password(context, from_stdin=True, is_new=True) if password_stdin else None
     user = context.backends.perform(AddUser(username=name, email=email, role=role, password=password))
     next_step = f"`popug login {user.username}`" if password_stdin else f"`popug user passwd {user.username}`"
-    lacking = "" if password_stdin else f"{user.username} has no password yet and cannot log in. "
+    no_password_note = "" if password_stdin else f"{user.username} has no password yet and cannot log in. "
     context.screen.show(
-        user, lambda: [f"Registered {user.username} as {user.role}.", Hint(f"{lacking}Next: {next_step}.")]
+        user, lambda: [f"Registered {user.username} as {user.role}.", Hint(f"{no_password_note}Next: {next_step}.")]
     )
 
 
@@ -65,7 +65,7 @@ def list_(context: CommandContext) -> None:
 
 
 @command(user, "show")
-def show(context: CommandContext, name: Name) -> None:
+def show(context: CommandContext, name: NameArgument) -> None:
     """Show one user."""
     user = context.backends.perform(ShowUser(username=name))
     context.screen.show(user, lambda: [Table(COLUMNS, [_row(user)])])
@@ -93,16 +93,16 @@ def import_(
 
 @command(user, "set-role")
 def set_role(
-    context: CommandContext, name: Name, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]
+    context: CommandContext, name: NameArgument, role: Annotated[str, typer.Argument(help=f"One of {ROLES}.")]
 ) -> None:
-    """Change a user's role; this ends the user's logins and revokes their tokens."""
+    """Change a user's role; this ends the user's logins and revokes their machine tokens."""
     user = context.backends.perform(SetRole(username=name, role=role))
-    context.screen.show(user, lambda: [f"{user.username} now has the role {user.role}.", _log_in_again(user)])
+    context.screen.show(user, lambda: [f"{user.username} now has the role {user.role}.", _login_hint(user)])
 
 
 @command(user, "set-email")
 def set_email(
-    context: CommandContext, name: Name, email: Annotated[str, typer.Argument(help="The new address.")]
+    context: CommandContext, name: NameArgument, email: Annotated[str, typer.Argument(help="The new address.")]
 ) -> None:
     """Change a user's e-mail address."""
     user = context.backends.perform(SetEmail(username=name, email=email))
@@ -110,17 +110,17 @@ def set_email(
 
 
 @command(user, "deactivate")
-def deactivate(context: CommandContext, name: Name) -> None:
-    """Deactivate a user: open tasks are reassigned, logins end, tokens are revoked."""
+def deactivate(context: CommandContext, name: NameArgument) -> None:
+    """Deactivate a user: open tasks are reassigned, logins end, machine tokens are revoked."""
     user = context.backends.perform(DeactivateUser(username=name))
     context.screen.show(user, lambda: [f"{user.username} is deactivated; a positive balance is still paid out."])
 
 
 @command(user, "activate")
-def activate(context: CommandContext, name: Name) -> None:
+def activate(context: CommandContext, name: NameArgument) -> None:
     """Activate a deactivated user."""
     user = context.backends.perform(ActivateUser(username=name))
-    context.screen.show(user, lambda: [f"{user.username} is active.", _log_in_again(user)])
+    context.screen.show(user, lambda: [f"{user.username} is active.", _login_hint(user)])
 
 
 @command(user, "passwd")
@@ -129,13 +129,13 @@ def passwd(
     name: Annotated[str | None, typer.Argument(help="The user whose password is set; by default you.")] = None,
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Set your own password or, as an admin, another user's; this ends that user's logins."""
+    """Set your own password or, as an admin, another user's; this ends that user's logins, but no machine token."""
     if not password_stdin:
         context.backends.perform(WhoAmI())
-    password = read_password(context, from_stdin=password_stdin, new=True)
+    password = read_password(context, from_stdin=password_stdin, is_new=True)
     user = context.backends.perform(SetPassword(username=name, password=password))
     context.screen.show(
-        user, lambda: [f"{user.username} has a new password; earlier logins have ended.", _log_in_again(user)]
+        user, lambda: [f"{user.username} has a new password; earlier logins have ended.", _login_hint(user)]
     )
 
 
@@ -143,5 +143,5 @@ def _row(user: User) -> tuple[str, str, str, str]:
     return user.username, user.role, user.email, "yes" if user.active else "no"
 
 
-def _log_in_again(user: User) -> Hint:
+def _login_hint(user: User) -> Hint:
     return Hint(f"Next, for {user.username}: `popug login {user.username}`.")

@@ -37,7 +37,10 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "dashboard")
 def dashboard(context: CommandContext) -> None:
-    """Show tasks, money and analytics live, in full screen; press q to quit. Without a terminal, show them once."""
+    """Show tasks, money and analytics live, in full screen; press q to quit.
+
+    Without a terminal, or with --plain or --json, show them once.
+    """
     user = context.backends.perform(WhoAmI())
     if context.as_json or not _is_live(context.printer):
         _show_once(context, user)
@@ -51,35 +54,40 @@ def dashboard(context: CommandContext) -> None:
             f"popug dashboard needs a package that is not installed ({missing}).",
             hint="Install popug with its extra: pip install 'popug[tui]'. `popug today` works without it.",
         ) from error
-    app.run(_company(context, user))
+    app.run(_dashboard_company(context, user))
 
 
 def _is_live(printer: Printer) -> bool:
-    """Return whether all standard streams are a terminal that can draw, and the output is not plain."""
+    """Return whether all standard streams are terminals that can draw, and the output is not plain."""
     is_terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     return is_terminal and not printer.plain and os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
 
 
-def _company(context: CommandContext, user: User) -> "Company":
-    """Return the company for the dashboard. It shows warnings itself, so they go to a buffer and are not printed."""
+def _dashboard_company(context: CommandContext, user: User) -> "Company":
+    """Return the company for the dashboard, which shows warnings itself; a buffer collects them for it."""
     from popug_cli.dashboard.worker import Company
 
     buffer = io.StringIO()
     options = msgspec.structs.replace(context.options, printer=Printer(out=buffer, err=buffer, plain=True))
-    quiet = CommandContext(context.home, False, options, context.command_path)
-    calendar, only_ascii = quiet.backends.active.calendar, context.printer.only_ascii
-    return Company(ReconnectingBackend(quiet), user, calendar, today.describe, partial(_drain, buffer), only_ascii)
+    quiet_context = CommandContext(context.home, False, options, context.command_path)
+    calendar, only_ascii = quiet_context.backends.active.calendar, context.printer.only_ascii
+    return Company(
+        ReconnectingBackend(quiet_context), user, calendar, today.describe, partial(_drain_warnings, buffer), only_ascii
+    )
 
 
 @dataclass
 class ReconnectingBackend:
-    """Perform messages while servers start and stop and backups are restored."""
+    """Performs messages, in spite of servers that start or stop and backups that are restored."""
 
     context: CommandContext
     database_id: tuple[int, int] | None = None
 
     def __call__(self, message: Message[Answer], /) -> Answer:
-        """Perform a message; raises a ``PopugError`` if it is refused."""
+        """Perform a message; raises a ``PopugError`` if it is refused.
+
+        After ``Unavailable``, the next message looks for a server again.
+        """
         if self.context.backends.remote is None:
             self._reopen_if_replaced()
         try:
@@ -95,7 +103,7 @@ class ReconnectingBackend:
             self.context.backends.local.close()
 
 
-def _drain(buffer: io.StringIO) -> list[str]:
+def _drain_warnings(buffer: io.StringIO) -> list[str]:
     """Return the lines written to the buffer since the last call."""
     lines = buffer.getvalue().splitlines()
     buffer.seek(0)
@@ -104,7 +112,7 @@ def _drain(buffer: io.StringIO) -> list[str]:
 
 
 def _show_once(context: CommandContext, user: User) -> None:
-    """Show the views one after the other, as text or as one JSON document."""
+    """Show the views that the user's role may see, one after the other as text, or as one JSON document."""
     if context.as_json:
         messages: dict[str, Message[Any]] = {
             "today": ShowToday(),
@@ -112,15 +120,15 @@ def _show_once(context: CommandContext, user: User) -> None:
             "income": GetIncome(),
             "analytics": GetAnalytics(),
         }
-        allowed = {name: message for name, message in messages.items() if _may(user, message)}
+        allowed = {name: message for name, message in messages.items() if _may_send(user, message)}
         context.printer.document({name: context.backends.perform(message) for name, message in allowed.items()})
         return
     today.show_day(context, peek=True)
-    if _may(user, GetIncome()):
+    if _may_send(user, GetIncome()):
         accounts.income(context)
-    if _may(user, GetAnalytics()):
+    if _may_send(user, GetAnalytics()):
         analytics.analytics(context)
 
 
-def _may(user: User, message: Message[Any]) -> bool:
+def _may_send(user: User, message: Message[Any]) -> bool:
     return user.role in DECLARATIONS[type(message)].roles

@@ -55,7 +55,7 @@ def register(program: typer.Typer) -> None:
 def demo(context: CommandContext) -> None:
     """Play one day of a sample company in its own home, and show every screen."""
     if context.options.home is not None:
-        _play(Stage(_fresh_home(context.options.home), context))
+        _play(Stage(_new_home(context.options.home), context))
         return
     folder = Path(tempfile.mkdtemp(prefix="popug-demo-"))
     try:
@@ -66,14 +66,14 @@ def demo(context: CommandContext) -> None:
 
 
 def _play(stage: "Stage") -> None:
-    _open_company(stage)
+    _found_company(stage)
     _morning(stage)
     _afternoon(stage)
     _evening(stage)
     stage.end()
 
 
-def _fresh_home(folder: Path) -> Home:
+def _new_home(folder: Path) -> Home:
     home = find_home(folder)
     if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
         raise Conflict(
@@ -86,7 +86,7 @@ def _fresh_home(folder: Path) -> Home:
 
 @dataclass
 class Stage:
-    """The state of a demo: its home, the users' tokens and the screens shown so far."""
+    """The state of a demo: its home, the users' tokens and, with ``--json``, the answers so far."""
 
     home: Home
     context: CommandContext
@@ -106,7 +106,7 @@ class Stage:
             self.context.printer.blocks(["", Heading(sentence)])
 
     def run(self, username: str, line: str) -> None:
-        """Run one command line as a user and show its screen."""
+        """Run one command line as a user and show its screen or its error; with ``--json``, record the answer."""
         printer = Printer(out=io.StringIO(), err=io.StringIO()) if self.context.as_json else self.context.printer
         if not self.context.as_json:
             printer.blocks(["", Hint(f"{username} $ popug {line}")])
@@ -133,7 +133,7 @@ class Stage:
             self.tokens[name] = issued.token
 
     def end(self) -> None:
-        """Show where the company is and what to try next."""
+        """Show the home of the company and commands to try next; with ``--json``, print all recorded answers."""
         self.context.screen.show(
             {"home": str(self.home.root), "password": PASSWORD, "screens": self.screens},
             lambda: [
@@ -151,7 +151,7 @@ class Stage:
         )
 
 
-def _open_company(stage: Stage) -> None:
+def _found_company(stage: Stage) -> None:
     stage.announce(f"A company is founded in {stage.home.root}")
     stage.backend.create_company(machine_zone_name())
     stage.backend.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
@@ -160,14 +160,16 @@ def _open_company(stage: Stage) -> None:
     stage.run(ADMIN, f"user add {MANAGER} --email {MANAGER}@popug.example --role manager")
     people = [(ACCOUNTANT, "accountant"), *((name, "worker") for name in WORKERS)]
     lines = [{"username": name, "email": f"{name}@popug.example", "role": role} for name, role in people]
-    stage.run(ADMIN, f"user import {_file(stage, 'people.jsonl', lines)}")
+    stage.run(ADMIN, f"user import {_write_json_lines(stage, 'people.jsonl', lines)}")
     stage.issue_tokens(MANAGER, ACCOUNTANT, *WORKERS)
 
 
 def _morning(stage: Stage) -> None:
     stage.announce("Tasks are created; chance assigns each of them, and the assignee pays a fee")
     stage.run(MANAGER, "task add '[POPUG-7] Feed the cage'")
-    stage.run(MANAGER, f"tasks import {_file(stage, 'chores.jsonl', [{'title': title} for title in CHORES])}")
+    stage.run(
+        MANAGER, f"tasks import {_write_json_lines(stage, 'chores.jsonl', [{'title': title} for title in CHORES])}"
+    )
     stage.run(MANAGER, "tasks list --all")
     stage.announce("The assignee who completes a task earns its reward")
     for task in stage.tasks()[:4]:
@@ -178,17 +180,17 @@ def _afternoon(stage: Stage) -> None:
     assignees_before = {task.number: task.assignee for task in stage.tasks()}
     stage.announce("The manager shuffles: every open task is drawn again, and charged again")
     stage.run(MANAGER, "tasks shuffle --yes")
-    moved = [task for task in stage.tasks() if assignees_before[task.number] != task.assignee]
-    if moved:
+    reassigned = [task for task in stage.tasks() if assignees_before[task.number] != task.assignee]
+    if reassigned:
         stage.announce("A worker is too late: the shuffle has reassigned the task")
-        stage.run(assignees_before[moved[0].number], f"task complete {moved[0].number}")
+        stage.run(assignees_before[reassigned[0].number], f"task complete {reassigned[0].number}")
     stage.announce("The other workers continue")
     for task in stage.tasks()[:3]:
         stage.run(task.assignee, f"task complete {task.number}")
-    richest = stage.tasks()[0].assignee
+    worker = stage.tasks()[0].assignee
     stage.announce("A worker looks at the balance and the entries of today")
-    stage.run(richest, "balance")
-    stage.run(richest, "statement")
+    stage.run(worker, "balance")
+    stage.run(worker, "statement")
 
 
 def _evening(stage: Stage) -> None:
@@ -204,7 +206,7 @@ def _evening(stage: Stage) -> None:
     stage.run(ADMIN, "doctor")
 
 
-def _file(stage: Stage, name: str, lines: list[dict[str, str]]) -> str:
+def _write_json_lines(stage: Stage, name: str, lines: list[dict[str, str]]) -> str:
     file = stage.home.root / name
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return shlex.quote(str(file))

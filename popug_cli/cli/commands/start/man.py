@@ -12,7 +12,7 @@ from popug_cli.cli.help.surface import FILE, CommandSpec, Parameter, surface
 from popug_cli.cli.input.passwords import is_terminal
 
 PAGE = FILE.with_name("popug.1")
-EXITS = (
+EXIT_STATUSES = (
     ("0", "done, also when there was nothing to do"),
     ("1", "an internal error of popug"),
     ("2", "wrong usage or invalid input"),
@@ -45,15 +45,15 @@ def register(program: typer.Typer) -> None:
 
 @command(commands, "man")
 def man(context: CommandContext) -> None:
-    """Show the manual page, as `man popug` does; without a terminal, print its source."""
+    """Show the manual page, as `man popug` does; with --plain print its text, without a terminal its source."""
     if context.as_json:
         context.printer.document({"page": PAGE.read_text(encoding="utf-8")})
     elif context.printer.plain:
-        context.printer.write(text())
+        context.printer.write(plain_text())
     elif not (is_terminal() and context.printer.out.isatty()):
         context.printer.write(PAGE.read_text(encoding="utf-8"))
     elif which("man") is None or subprocess.run(["man", str(PAGE)], check=False).returncode:  # noqa: S603, S607
-        context.printer.pages(text().split("\n"))
+        context.printer.pages(plain_text().split("\n"))
 
 
 def roff() -> str:
@@ -62,7 +62,7 @@ def roff() -> str:
     lines = [
         '.TH POPUG 1 "" "popug" "User Commands"',
         ".SH NAME",
-        f"popug \\- {_roff(program.help.partition(': ')[2])}",
+        f"popug \\- {_escape_roff(program.help.partition(': ')[2])}",
     ]
     lines += [".SH SYNOPSIS", ".B popug", "[OPTIONS] COMMAND ..."]
     lines += [".SH DESCRIPTION", *_paragraphs(DESCRIPTION), ".SH OPTIONS", *_terms(program.options)]
@@ -70,15 +70,17 @@ def roff() -> str:
     for panel in program.panels:
         panel_commands = {words: entry for words, entry in program.commands.items() if entry.panel == panel}
         if panel_commands:
-            lines += [f".SS {_roff(panel)}"]
+            lines += [f".SS {_escape_roff(panel)}"]
             lines += [line for words, entry in panel_commands.items() for line in _command(words, entry)]
-    for title, pairs in (("ENVIRONMENT", VARIABLES), ("EXIT STATUS", EXITS)):
+    for title, pairs in (("ENVIRONMENT", VARIABLES), ("EXIT STATUS", EXIT_STATUSES)):
         lines += [f".SH {title}"]
-        lines += [line for term, meaning in pairs for line in (".TP", f".B {_roff(term)}", _roff(meaning))]
+        lines += [
+            line for term, meaning in pairs for line in (".TP", f".B {_escape_roff(term)}", _escape_roff(meaning))
+        ]
     return "\n".join(_without_empty_paragraphs(lines)) + "\n"
 
 
-def text() -> str:
+def plain_text() -> str:
     """Return the manual page as plain text, for screen readers."""
     program = surface()
     lines = ["popug: manual", "", DESCRIPTION, ""]
@@ -102,31 +104,31 @@ DESCRIPTION = (
 
 def _without_empty_paragraphs(lines: list[str]) -> Iterator[str]:
     """Drop each .PP after .SH, .SS or .RS, which begin a paragraph themselves."""
-    for before, line in zip(["", *lines], lines, strict=False):
-        if line != ".PP" or not before.startswith((".SH", ".SS", ".RS")):
+    for previous_line, line in zip(["", *lines], lines, strict=False):
+        if line != ".PP" or not previous_line.startswith((".SH", ".SS", ".RS")):
             yield line
 
 
 def _command(words: str, command: CommandSpec) -> Iterator[str]:
-    yield from (".PP", f".B {_roff(usage(words))}", ".RS")
+    yield from (".PP", f".B {_escape_roff(usage(words))}", ".RS")
     yield from _paragraphs(command.help)
     yield from _terms(tuple(parameter for parameter in command.takes if not parameter.everywhere))
     for line, description in command.examples:
-        yield from (".PP", _roff(description), ".RS", ".nf", _roff(f"$ {line}"), ".fi", ".RE")
+        yield from (".PP", _escape_roff(description), ".RS", ".nf", _escape_roff(f"$ {line}"), ".fi", ".RE")
     yield ".RE"
 
 
 def _terms(parameters: tuple[Parameter, ...]) -> Iterator[str]:
     for parameter in parameters:
-        yield from (".TP", f".B {_roff(name_of(parameter))}", _roff(describe(parameter)))
+        yield from (".TP", f".B {_escape_roff(name_of(parameter))}", _escape_roff(describe(parameter)))
 
 
 def _paragraphs(help_: str) -> Iterator[str]:
     for paragraph in help_.split("\n\n"):
-        yield from (".PP", _roff(paragraph))
+        yield from (".PP", _escape_roff(paragraph))
 
 
-def _roff(plain: str) -> str:
+def _escape_roff(plain: str) -> str:
     """Escape text so that roff prints it literally."""
     escaped = plain.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
     escaped = escaped.replace("…", "...").replace("^", "\\(ha").replace("~", "\\(ti")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from popug_cli.cli.commands.tasks.task_list import table
+from popug_cli.cli.commands.tasks.task_list import task_table
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.dates import start_of
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
@@ -48,22 +48,27 @@ def today(
 
 
 def show_day(context: CommandContext, *, since: str | None = None, peek: bool = False) -> None:
-    """Show the day of the user who is logged in. Unless ``peek``, remember the last event shown."""
+    """Show the day of the user who is logged in, with what happened since ``since`` or the last look.
+
+    Unless ``peek``, remember the last event shown.
+    """
     last_seen = LastSeen(context.backends.session_key, context.backends.token or "")
     after, instant = (None, start_of(context, since)) if since is not None else last_seen.last() or (None, None)
     day = context.backends.perform(ShowToday(after=after, since=instant))
-    context.screen.show(day, lambda: _screen(context, day, has_looked=after is not None))
+    context.screen.show(day, lambda: _day_blocks(context, day, has_looked=after is not None))
     if not peek:
         last_seen.remember(day.last_sequence, context.backends.active.now())
 
 
-def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
-    in_red = ", in the red" if day.balance_cents < 0 else ""
+def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
+    in_red_note = ", in the red" if day.balance_cents < 0 else ""
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
-    yield (f"Balance {format_cents(day.balance_cents)}{in_red}; earned today {format_cents(day.earned_today_cents)}.")
+    yield (
+        f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {format_cents(day.earned_today_cents)}."
+    )
     yield ""
     yield Heading("Your open tasks, most expensive first")
-    yield table(context, day.tasks, of_one_person=True, footer=_totals(day), empty="You have no open tasks.")
+    yield task_table(context, day.tasks, for_one_user=True, footer=_totals_text(day), empty="You have no open tasks.")
     yield ""
     now, calendar = context.backends.active.now(), context.backends.active.calendar
     since = f"you last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
@@ -85,7 +90,7 @@ def _screen(context: CommandContext, day: Today, *, has_looked: bool) -> Iterato
     yield Hint("Next: " + ", or ".join(day.waiting))
 
 
-def _totals(day: Today) -> str:
+def _totals_text(day: Today) -> str:
     count = f"{len(day.tasks)} of {day.open_count}" if day.open_count > len(day.tasks) else f"{day.open_count}"
     return f"{count} open; {format_cents(day.rewards_cents)} to be earned in all."
 

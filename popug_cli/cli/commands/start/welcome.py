@@ -25,7 +25,7 @@ LOGIN_COMMANDS = (
 
 
 def welcome(context: CommandContext) -> None:
-    """Show the day of the user who is logged in; without a login, show how to start."""
+    """Show the user's day; without a company or a login show how to start, or with ``--json`` raise the error."""
     try:
         show_day(context)
     except NotFound as error:

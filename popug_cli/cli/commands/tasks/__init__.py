@@ -1,1 +1,1 @@
-"""Commands for tasks."""
+"""Commands for tasks: ``task.py`` for one task, ``tasks.py`` for many, ``task_list.py`` for the list and its table."""

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 task = typer.Typer(help="Create, complete and show a task.", no_args_is_help=True)
 
 
-def _number(typed: str) -> int:
-    """Parse a task's number, with or without the # that popug shows before it."""
+def _parse_number(typed: str) -> int:
+    """Parse a task's number, with or without the # that popug shows before it; raise ``BadParameter``."""
     digits = typed.strip().removeprefix("#")
     if not re.fullmatch(r"[+-]?[0-9]{1,20}", digits):
         raise typer.BadParameter(f"{typed!r} is not a task number; write 42 or '#42'.")
     return int(digits)
 
 
-Number = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number.", parser=_number)]
+NumberArgument = Annotated[int, typer.Argument(metavar="NUMBER", help="The task's number.", parser=_parse_number)]
 
 
 def register(program: typer.Typer) -> None:
@@ -44,11 +44,11 @@ def add(
 ) -> None:
     """Create a task; chance assigns it, and the assignee pays its fee."""
     created = context.backends.perform(AddTask(title=title, jira_id=jira))
-    context.screen.show(created, lambda: _added(created, title))
+    context.screen.show(created, lambda: _added_blocks(created, title))
 
 
 @command(task, "complete")
-def complete(context: CommandContext, number: Number) -> None:
+def complete(context: CommandContext, number: NumberArgument) -> None:
     """Complete one of your open tasks and earn its reward."""
     done = context.backends.perform(CompleteTask(number=number))
     reward = f", who earns {format_cents(done.reward_cents)}" if done.reward_cents is not None else ""
@@ -56,36 +56,36 @@ def complete(context: CommandContext, number: Number) -> None:
 
 
 @command(task, "show")
-def show(context: CommandContext, number: Number) -> None:
+def show(context: CommandContext, number: NumberArgument) -> None:
     """Show a task, its history, and the entries you may see."""
     from popug_cli.messages.company import ShowTask
 
     details = context.backends.perform(ShowTask(number=number))
-    context.screen.show(details, lambda: _details(context, details))
+    context.screen.show(details, lambda: _detail_blocks(context, details))
 
 
-def price(cents: int | None) -> str:
-    """Return a fee or a reward as text."""
+def price_text(cents: int | None) -> str:
+    """Return a fee or a reward as text; a task that is not priced yet has none."""
     return "not yet" if cents is None else format_cents(cents)
 
 
-def _added(created: Task, typed: str) -> Iterator[Block]:
+def _added_blocks(created: Task, typed: str) -> Iterator[Block]:
     if created.title != typed.strip():
         yield f"The title was split into the jira id {created.jira_id} and the title “{created.title}”."
     jira = f" ({created.jira_id})" if created.jira_id else ""
     yield f"#{created.number} {created.title}{jira} goes to {created.assignee}."
-    yield f"Fee {price(created.fee_cents)}, reward {price(created.reward_cents)}."
+    yield f"Fee {price_text(created.fee_cents)}, reward {price_text(created.reward_cents)}."
 
 
-def _details(context: CommandContext, details: "TaskDetails") -> Iterator[Block]:
+def _detail_blocks(context: CommandContext, details: "TaskDetails") -> Iterator[Block]:
     yield Heading(f"#{details.task.number} {details.task.title}")
     yield "\n".join(f"{label:<10} {value}" for label, value in _facts(context, details.task))
     yield Table(
         (Column("When"), Column("What", shrinks=True), Column("By")),
-        [(context.screen.local_time(line.at), _sentence(line), line.actor) for line in details.history],
+        [(context.screen.local_time(line.at), _history_sentence(line), line.actor) for line in details.history],
         title="History",
     )
-    yield _entries(context, details.entries)
+    yield _entry_table(context, details.entries)
     shuffles = [line.shuffle_id for line in details.history if line.shuffle_id]
     if shuffles:
         yield Hint(f"Check the last shuffle's draws: popug tasks verify {shuffles[-1]}")
@@ -97,22 +97,22 @@ def _facts(context: CommandContext, shown_task: Task) -> Iterator[tuple[str, str
     yield "Status", shown_task.status
     yield "Assignee", shown_task.assignee
     yield "Creator", shown_task.creator
-    yield "Fee", price(shown_task.fee_cents)
-    yield "Reward", price(shown_task.reward_cents)
-    yield "Created", _at(context, shown_task.created_at)
+    yield "Fee", price_text(shown_task.fee_cents)
+    yield "Reward", price_text(shown_task.reward_cents)
+    yield "Created", _time_and_age(context, shown_task.created_at)
     if shown_task.completed_at:
-        yield "Completed", _at(context, shown_task.completed_at)
+        yield "Completed", _time_and_age(context, shown_task.completed_at)
 
 
-def _at(context: CommandContext, instant: datetime) -> str:
+def _time_and_age(context: CommandContext, instant: datetime) -> str:
     return f"{context.screen.local_time(instant)}, {age(instant, context.backends.active.now())} ago"
 
 
-def _sentence(line: "HistoryLine") -> str:
+def _history_sentence(line: "HistoryLine") -> str:
     sentences = {
         ("task_created", None): "created",
         ("task_completed", None): f"completed by {line.assignee}",
-        ("task_priced", None): f"priced: fee {price(line.fee_cents)}, reward {price(line.reward_cents)}",
+        ("task_priced", None): f"priced: fee {price_text(line.fee_cents)}, reward {price_text(line.reward_cents)}",
         ("task_assigned", "created"): f"goes to {line.assignee}",
         ("task_assigned", "shuffled"): f"shuffled {_shuffle_result(line)}",
         (
@@ -128,24 +128,24 @@ def _shuffle_result(line: "HistoryLine") -> str:
     return f"and assigned to {line.assignee} again" if is_same else f"from {line.previous_assignee} to {line.assignee}"
 
 
-def _entries(context: CommandContext, entries: "list[Entry]") -> Table:
-    """Return the entries as a table. Show the time of recording if it is not the minute in which the entry occurred."""
+def _entry_table(context: CommandContext, entries: "list[Entry]") -> Table:
+    """Return the entries as a table, with the times of recording if one of them is not the minute of the entry."""
     times = [
         (context.screen.local_time(entry.occurred_at), context.screen.local_time(entry.recorded_at))
         for entry in entries
     ]
-    late = any(occurred != recorded for occurred, recorded in times)
+    show_recorded = any(occurred != recorded for occurred, recorded in times)
     kinds = [entry.kind.replace("_", " ") for entry in entries]
     return Table(
         [
             Column("When"),
-            *([Column("Recorded")] if late else []),
+            *([Column("Recorded")] if show_recorded else []),
             *(Column("Business date"), Column("Kind"), Column("Amount", align_right=True)),
         ],
         [
             [
                 occurred,
-                *([recorded if recorded != occurred else ""] if late else []),
+                *([recorded if recorded != occurred else ""] if show_recorded else []),
                 *(f"{entry.business_date}", kind, format_cents(entry.signed_cents)),
             ]
             for entry, kind, (occurred, recorded) in zip(entries, kinds, times, strict=True)

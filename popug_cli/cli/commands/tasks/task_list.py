@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from popug_cli.cli.commands.tasks.task import price
+from popug_cli.cli.commands.tasks.task import price_text
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.input.dates import end_of, start_of
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
@@ -16,7 +16,7 @@ from popug_cli.kernel.money import format_cents
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage, TaskSort, TaskStatus
 
-WHEN = "monday, '2 hours ago', 09:30, 2026-03-02 or an instant"
+WHEN_FORMATS = "monday, '2 hours ago', 09:30, 2026-03-02 or an instant"
 
 
 def list_(
@@ -38,7 +38,9 @@ def list_(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help=f"Created (completed, with --status completed) since {WHEN}."),
+        typer.Option(
+            "--since", metavar="WHEN", help=f"Created (completed, with --status completed) since {WHEN_FORMATS}."
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="WHEN", help="The same, up to this time; a date is included.")
@@ -50,11 +52,11 @@ def list_(
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Show at most N.")] = None,
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Skip the first N.")] = 0,
 ) -> None:
-    """List tasks by number; by default your own open tasks."""
-    of_all_users = all_users or creator is not None or jira is not None
+    """List tasks; by default your own open tasks, by number."""
+    all_assignees = all_users or creator is not None or jira is not None
     message = ListTasks(
         status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
-        assignee=_assignee(context, mine=mine, all_users=of_all_users, assignee=assignee),
+        assignee=_assignee_filter(context, mine=mine, all_users=all_assignees, assignee=assignee),
         creator=creator,
         jira_id=jira,
         search=search,
@@ -66,15 +68,15 @@ def list_(
         offset=offset,
     )
     page = context.backends.perform(message)
-    context.screen.show(page, lambda: _screen(context, page, message), paged=True)
+    context.screen.show(page, lambda: _list_blocks(context, page, message), paged=True)
 
 
-def table(
-    context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", of_one_person: bool = False
+def task_table(
+    context: CommandContext, tasks: list[Task], *, footer: str = "", empty: str = "", for_one_user: bool = False
 ) -> Table:
-    """Return a table of tasks. A narrow terminal drops other columns before number, title and prices.
+    """Return a table of tasks. A narrow terminal drops other columns, but not number, title and prices.
 
-    ``of_one_person`` leaves out the status and the assignee.
+    ``for_one_user`` leaves out the status and the assignee.
     """
     now = context.backends.active.now()
     has_jira = any(task.jira_id for task in tasks)
@@ -84,7 +86,7 @@ def table(
         Column("Title", shrinks=True),
         *(
             []
-            if of_one_person
+            if for_one_user
             else [Column("Status", drop_priority=1), Column("Assignee", shrinks=True, drop_priority=2)]
         ),
         Column("Fee", align_right=True),
@@ -93,7 +95,7 @@ def table(
     ]
     return Table(
         columns,
-        [_row(task, now, of_one_person=of_one_person, has_jira=has_jira) for task in tasks],
+        [_row(task, now, for_one_user=for_one_user, has_jira=has_jira) for task in tasks],
         footer=footer,
         empty=empty,
     )
@@ -106,9 +108,9 @@ def totals(page: TaskPage) -> str:
     return f"{count_shown}; fees {format_cents(page.fees_cents)}, rewards {format_cents(page.rewards_cents)} in all."
 
 
-def _screen(context: CommandContext, page: TaskPage, message: ListTasks) -> Iterator[Block]:
+def _list_blocks(context: CommandContext, page: TaskPage, message: ListTasks) -> Iterator[Block]:
     empty = "There are no such tasks." if not page.total else f"There are only {page.total}; --offset skips them all."
-    yield table(context, page.tasks, footer=totals(page), empty=empty)
+    yield task_table(context, page.tasks, footer=totals(page), empty=empty)
     first_open = next((task for task in page.tasks if task.status is TaskStatus.OPEN), None)
     if first_open and message.assignee is not None and message.status is StatusFilter.OPEN:
         yield Hint(f"Next: popug task complete {first_open.number}")
@@ -116,8 +118,8 @@ def _screen(context: CommandContext, page: TaskPage, message: ListTasks) -> Iter
         yield Hint("Next: popug task add TITLE, or popug tasks list --all for the tasks of all users.")
 
 
-def _assignee(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
-    """Return the username whose tasks are listed, or None for all users."""
+def _assignee_filter(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:
+    """Return the username whose tasks are listed, or None for all users; raises ``usage`` for a contradiction."""
     if assignee is not None and mine:
         raise InvalidInput("usage", "--mine and --assignee contradict each other.", hint="Give one of them.")
     if assignee is not None or (all_users and not mine):
@@ -125,8 +127,8 @@ def _assignee(context: CommandContext, *, mine: bool, all_users: bool, assignee:
     return context.backends.perform(WhoAmI()).username
 
 
-def _row(task: Task, now: datetime, *, of_one_person: bool, has_jira: bool) -> tuple[str, ...]:
+def _row(task: Task, now: datetime, *, for_one_user: bool, has_jira: bool) -> tuple[str, ...]:
     jira = (task.jira_id or "",) if has_jira else ()
-    owner = () if of_one_person else (task.status, task.assignee)
-    prices = (price(task.fee_cents), price(task.reward_cents))
-    return (str(task.number), *jira, task.title, *owner, *prices, age(task.created_at, now))
+    status_and_assignee = () if for_one_user else (task.status, task.assignee)
+    prices = (price_text(task.fee_cents), price_text(task.reward_cents))
+    return (str(task.number), *jira, task.title, *status_and_assignee, *prices, age(task.created_at, now))

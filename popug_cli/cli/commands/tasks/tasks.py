@@ -13,6 +13,7 @@ from popug_cli.cli.input.json_lines import json_lines
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
+from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -26,8 +27,7 @@ from popug_cli.messages.tasks import (
     VerifyShuffle,
 )
 
-INTEGRITY_FAILED = 7
-EXPORT_TASKS_AT_ONCE = 2_000
+MAX_TASKS_PER_CHUNK = 2_000
 
 tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def shuffle(
     context.screen.show(
         done,
         lambda: [
-            f"Shuffled {_count(done.task_count)} among {done.candidates_count} people.",
+            f"Shuffled {_count_tasks(done.task_count)} among {done.candidates_count} people.",
             Hint(f"Anyone can check the draws: popug tasks verify {done.shuffle_id}"),
         ],
     )
@@ -71,16 +71,16 @@ def verify(
 ) -> None:
     """Repeat the draws of a shuffle; exit 7 if any result differs."""
     check = context.backends.perform(VerifyShuffle(shuffle_id=shuffle_id))
-    context.screen.show(check, lambda: _check_result(check))
+    context.screen.show(check, lambda: _check_blocks(check))
     if check.different:
-        raise typer.Exit(INTEGRITY_FAILED)
+        raise typer.Exit(IntegrityViolation.exit_status)
 
 
 @command(tasks, "fairness")
 def fairness(context: CommandContext) -> None:
     """Compare each user's number of tasks with the expected number, over all draws."""
     answer = context.backends.perform(GetFairness())
-    context.screen.show(answer, lambda: _fairness(answer))
+    context.screen.show(answer, lambda: _fairness_blocks(answer))
 
 
 @command(tasks, "import")
@@ -92,7 +92,7 @@ def import_(
     with json_lines(file, NewTask) as lines:
         done = context.backends.perform(ImportTasks(lines=lines))
     context.screen.show(
-        done, lambda: [f"Imported {_count(done.imported)}; skipped {done.skipped} that were imported before."]
+        done, lambda: [f"Imported {_count_tasks(done.imported)}; skipped {done.skipped} that were imported before."]
     )
 
 
@@ -104,39 +104,39 @@ def export(
 ) -> None:
     """Export every task as a JSON line, by number."""
     if out is None or is_stdout(out):
-        for task in _every_task(context):
-            context.printer.write(_line(task))
+        for task in _fetch_tasks(context):
+            context.printer.write(_json_line(task))
         return
-    lines = context.screen.with_progress("Exporting", map(_line, _every_task(context)))
+    lines = context.screen.with_progress("Exporting", map(_json_line, _fetch_tasks(context)))
     exported = TaskExport(str(out), write_new_file(out, lines, force=force))
-    context.screen.show(exported, lambda: [f"Wrote {_count(exported.exported)} to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {_count_tasks(exported.exported)} to {out}."])
 
 
-def _every_task(context: CommandContext) -> Iterator[Task]:
-    """Yield all tasks by number; fetch ``EXPORT_TASKS_AT_ONCE`` at a time."""
-    after, chunk = 0, context.backends.perform(ExportTasks(limit=EXPORT_TASKS_AT_ONCE)).tasks
+def _fetch_tasks(context: CommandContext) -> Iterator[Task]:
+    """Yield all tasks by number; fetch ``MAX_TASKS_PER_CHUNK`` at a time."""
+    after, chunk = 0, context.backends.perform(ExportTasks(limit=MAX_TASKS_PER_CHUNK)).tasks
     while chunk:
         yield from chunk
         after = chunk[-1].number
-        chunk = context.backends.perform(ExportTasks(after=after, limit=EXPORT_TASKS_AT_ONCE)).tasks
+        chunk = context.backends.perform(ExportTasks(after=after, limit=MAX_TASKS_PER_CHUNK)).tasks
 
 
-def _line(task: Task) -> str:
+def _json_line(task: Task) -> str:
     return to_json(task) + "\n"
 
 
-def _check_result(check: ShuffleCheck) -> Iterator[Block]:
+def _check_blocks(check: ShuffleCheck) -> Iterator[Block]:
     if not check.different:
-        yield f"Checked {_count(check.checked)}: every assignee is the one drawn."
+        yield f"Checked {_count_tasks(check.checked)}: every assignee is the one drawn."
         return
-    yield f"Of {_count(check.checked)}, {len(check.different)} went to another user than the one drawn."
+    yield f"Of {_count_tasks(check.checked)}, {len(check.different)} went to another user than the one drawn."
     yield Table(
         (Column("#", align_right=True), Column("Assigned to"), Column("Drawn")),
-        [(str(wrong.number), wrong.recorded, wrong.expected) for wrong in check.different],
+        [(str(difference.number), difference.recorded, difference.expected) for difference in check.different],
     )
 
 
-def _fairness(answer: Fairness) -> Iterator[Block]:
+def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
     yield Table(
         (Column("Person"), Column("Assigned", align_right=True), Column("Expected", align_right=True)),
         [(person.username, f"{person.assigned:,}", f"{person.expected:,.1f}") for person in answer.people],
@@ -145,5 +145,5 @@ def _fairness(answer: Fairness) -> Iterator[Block]:
     yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
 
 
-def _count(number: int) -> str:
+def _count_tasks(number: int) -> str:
     return f"{number:,} task{'' if number == 1 else 's'}"
