@@ -42,7 +42,7 @@ def _ignore(context: Context, result: Any) -> None:
 
 
 class LocalBackend:
-    """A company whose home is on this machine. ``warn`` receives the warnings of a message.
+    """Performs messages on a home of this machine. ``warn`` receives the warnings of a message.
 
     ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
     the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and

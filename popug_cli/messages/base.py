@@ -1,4 +1,4 @@
-"""Declarations of messages and events: what each is, who may send it, and which command line sends it."""
+"""Declarations: module, permissions and command line of a message; publisher, version and subject of an event."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -147,14 +147,14 @@ def schema_uri(event_type: str) -> str:
 def event(publisher: str, version: int, *, subject_field: str) -> Callable[[EventType], EventType]:
     """Register an event with its publisher, its version and the field that is its ordering key."""
 
-    def register(shape: EventType) -> EventType:
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", shape.__name__).lower().removesuffix(f"_v{version}")
-        shape.NAME, shape.VERSION, shape.SUBJECT_FIELD = name, version, subject_field
-        shape.TYPE = f"popug.{publisher}.{name}.v{version}"
-        shape.SCHEMA = schema_uri(shape.TYPE)
-        shape.SOURCE = f"/popug/{publisher}"
-        EVENTS[shape.TYPE] = shape
-        return shape
+    def register(event_class: EventType) -> EventType:
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", event_class.__name__).lower().removesuffix(f"_v{version}")
+        event_class.NAME, event_class.VERSION, event_class.SUBJECT_FIELD = name, version, subject_field
+        event_class.TYPE = f"popug.{publisher}.{name}.v{version}"
+        event_class.SCHEMA = schema_uri(event_class.TYPE)
+        event_class.SOURCE = f"/popug/{publisher}"
+        EVENTS[event_class.TYPE] = event_class
+        return event_class
 
     return register
 

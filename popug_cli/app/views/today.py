@@ -122,11 +122,11 @@ def _activity(
     me, data = context.principal.user_id, event.data
     match data:
         case TaskAssigned():
-            what = _assignment_kind(data, me)
+            kind = _assignment_kind(data, me)
             task = tasks.get(data.task_id)
-            fee_cents = -task.fee_cents if task and task.fee_cents and what is not ActivityKind.TAKEN else None
-            assignee = names[data.assignee_id] if what is ActivityKind.TAKEN else None
-            activity = Activity(event.time, what, event.actor, _task_ref(task), fee_cents, assignee, data.shuffle_id)
+            fee_cents = -task.fee_cents if task and task.fee_cents and kind is not ActivityKind.TAKEN else None
+            assignee = names[data.assignee_id] if kind is ActivityKind.TAKEN else None
+            activity = Activity(event.time, kind, event.actor, _task_ref(task), fee_cents, assignee, data.shuffle_id)
             return activity if me in {data.assignee_id, data.previous_assignee_id} else None
         case EntryPosted(user_id=owner, task_id=str(task_id)) if owner == me:
             return _entry(event, data, _task_ref(tasks.get(task_id)))

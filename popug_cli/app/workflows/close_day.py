@@ -65,7 +65,7 @@ def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal
 
 
 def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
-    """Return what a close would do. A close retries failed events first, so the dry run includes these retries."""
+    """Return the result that a close would have, including that of the retries with which it begins."""
 
     def preview(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
         with rolled_back(context):

@@ -51,7 +51,7 @@ def _replay(
                 return ReplayReport(events, differences(context, consumer, copy))
 
         def swap(live: Context) -> ReplayReport | None:
-            if {n for n in parked_positions(live, consumer) if n <= reached} != parked:
+            if {position for position in parked_positions(live, consumer) if position <= reached} != parked:
                 return None
             later = replay_into(live, consumer, copy, after=reached, up_to=live.position)
             _swap(live, consumer, copy)

@@ -54,14 +54,14 @@ def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
     """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
     try:
         verify(backend, fresh)
-    except NotFound as refusal:
-        raise backup_file.not_a_backup(file, "there is no company in it") from refusal
-    except PopugError as refusal:
-        sentence = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
+    except NotFound as error:
+        raise backup_file.not_a_backup(file, "there is no company in it") from error
+    except PopugError as error:
+        sentence = error.message.replace(str(fresh.config), f"config.toml in {file}")
         sentence = sentence.replace(str(fresh.database), str(file))
-        is_elsewhere = isinstance(refusal, Unavailable) or refusal.code == "newer_database"
-        hint = refusal.hint if is_elsewhere else OTHER_FILE_HINT
-        raise type(refusal)(refusal.code, sentence, hint=hint, details=refusal.details) from refusal
+        may_be_valid = isinstance(error, Unavailable) or error.code == "newer_database"
+        hint = error.hint if may_be_valid else OTHER_FILE_HINT
+        raise type(error)(error.code, sentence, hint=hint, details=error.details) from error
 
 
 def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> None:

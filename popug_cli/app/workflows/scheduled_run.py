@@ -1,6 +1,6 @@
-"""Scheduled runs: read from the database what is due (days, mail, events, backup) and do it.
+"""Scheduled runs: read the due work from the database (days, summaries, mail, events, backup) and do it.
 
-The scheduler only decides when to run this.
+``daemon/scheduler.py`` only decides when to send these messages.
 """
 
 from datetime import date, datetime, time, timedelta
