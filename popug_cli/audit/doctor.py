@@ -27,7 +27,7 @@ from popug_cli.audit.ledger_checks import (
 )
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
-from popug_cli.audit.schedule_checks import overdue_days, scheduler
+from popug_cli.audit.schedule_checks import failed_mail, overdue_days, scheduler
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
@@ -82,6 +82,7 @@ def examine(context: Context) -> Health:
         NamedCheck("unlinked_events", _unlinked_events),
         NamedCheck("overdue_days", overdue_days),
         NamedCheck("scheduler", scheduler),
+        NamedCheck("failed_mail", failed_mail),
     ]
     checks = _run_all([*_proof_checks(), *other_checks], context)
     return Health(ok=all(check.ok for check in checks), checks=checks, head=_head(context))

@@ -1,10 +1,11 @@
-"""Checks that days are closed automatically; they only warn, because a company may close its days by hand."""
+"""Checks that days are closed automatically and that mail is sent; they only warn, because no invariant is broken."""
 
 from datetime import timedelta
 
 from popug_cli.billing.days import open_days
 from popug_cli.billing.rules import MAX_UNCONFIRMED_DAYS
 from popug_cli.bus.context import Context
+from popug_cli.mail.outbox import count_failed
 from popug_cli.messages.company import Check
 from popug_cli.storage.heartbeat import SCHEDULER, last_recorded
 
@@ -20,6 +21,16 @@ def scheduler(context: Context) -> Check:
     if context.now - last_run_at > MAX_SCHEDULER_SILENCE:
         return Check("scheduler", True, f"warning: the scheduler has not run since {last_run}; start `popug scheduler`")
     return Check("scheduler", True, f"the scheduler last ran at {last_run}")
+
+
+def failed_mail(context: Context) -> Check:
+    """Warn of mails that were rejected permanently."""
+    count = count_failed(context)
+    if not count:
+        return Check("failed_mail", True, "no mail was rejected permanently")
+    mails = "1 mail was" if count == 1 else f"{count} mails were"
+    advice = "see `popug mail list --status failed`, then run `popug mail retry --all`"
+    return Check("failed_mail", True, f"warning: {mails} rejected permanently; {advice}")
 
 
 def overdue_days(context: Context) -> Check:

@@ -71,6 +71,7 @@ SETTINGS = {
         Setting("mail.summary", False, "whether admins and accountants get a mail about each closed day"),
         Setting("mail.smtp_host", "localhost", "the SMTP server"),
         Setting("mail.smtp_port", 25, "the port of the SMTP server", minimum=1, maximum=65535),
+        Setting("mail.smtp_hello_name", "", "the name in EHLO; this machine's own name or address if empty"),
         Setting("mail.smtp_tls", "none", "how the connection is secured", choices=("none", "starttls", "tls")),
         Setting("mail.smtp_ca_file", "", "a file of certificates to trust in addition to the machine's; none if empty"),
         Setting("mail.smtp_username", "", "the name to log in with; none if empty"),

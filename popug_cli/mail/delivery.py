@@ -18,7 +18,7 @@ from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.mail import outbox, payslip, summary
 from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.outbox import ClaimedMail
-from popug_cli.mail.rules import lease_margin, one_line
+from popug_cli.mail.rules import MAX_REFUSALS_IN_A_ROW, lease_margin, one_line
 from popug_cli.mail.transport import DeliveryResult, MailTransport, Verdict
 from popug_cli.messages.base import Role
 from popug_cli.messages.billing import PayoutMade
@@ -27,7 +27,10 @@ from popug_cli.messages.principal import Principal
 
 @dataclass(slots=True)
 class DeliveryRun:
-    """State of a run: `waiting` has the ids of the mails not tried yet, `down` the error that stopped the run."""
+    """State of a run: `waiting` has the ids of the mails not tried yet, `down` the error that stopped the run.
+
+    `refusal` is the last rejection that is not booked to a receiver.
+    """
 
     include_not_due: bool
     waiting: deque[str] = field(default_factory=deque)
@@ -36,6 +39,8 @@ class DeliveryRun:
     failed: int = 0
     down: str = ""
     disconnected_before: bool = False
+    refusal: str = ""
+    refused_in_a_row: int = 0
 
 
 @dataclass(slots=True)
@@ -131,10 +136,22 @@ def _record_outcome(delivery: DeliveryBatch, mail: ClaimedMail, result: Delivery
     else:
         delivery.not_accepted.append((mail, result))
         run.failed += result.verdict is Verdict.REJECTED
+    _count_refusal(delivery, result)
     is_disconnected = result.verdict is Verdict.DISCONNECTED
     if result.verdict is Verdict.UNAVAILABLE or (is_disconnected and run.disconnected_before):
         run.down = result.error
     run.disconnected_before = is_disconnected
+
+
+def _count_refusal(delivery: DeliveryBatch, result: DeliveryResult) -> None:
+    """Count the refusals of the set-up in a row. Many stop the run, unless the server has accepted a mail in it."""
+    run = delivery.run
+    is_refused = result.verdict is Verdict.REFUSED
+    run.refused_in_a_row = run.refused_in_a_row + 1 if is_refused else 0
+    if is_refused:
+        run.refusal = result.error
+    if run.refused_in_a_row >= MAX_REFUSALS_IN_A_ROW and not run.sent and not delivery.accepted:
+        run.down = result.error
 
 
 def _start_marking(delivery: DeliveryBatch) -> None:
@@ -168,12 +185,23 @@ def _mark_accepted(delivery: DeliveryBatch) -> None:
     delivery.accepted = []
 
 
+def _is_final(run: DeliveryRun, result: DeliveryResult) -> bool:
+    """Return whether a mail has failed. A rejection of unclear cause counts only if the run has sent other mail."""
+    if result.verdict is not Verdict.UNCLEAR:
+        return result.verdict is Verdict.REJECTED
+    if not run.sent:
+        run.refusal = result.error
+        return False
+    run.failed += 1
+    return True
+
+
 def _finish_batch(delivery: DeliveryBatch, principal: Principal, batch: list[str]) -> None:
     """Store the results of the batch, publish the sent mails, and release the mails that were not tried."""
     run = delivery.run
     with delivery.runtime.writing(principal) as context:
         for mail, result in delivery.not_accepted:
-            if result.verdict is Verdict.REJECTED:
+            if _is_final(run, result):
                 outbox.mark_failed(context, mail, result.error)
             else:
                 outbox.reschedule(context, mail, result.error)

@@ -9,9 +9,10 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from popug_cli.kernel.text import escape_hidden
+from popug_cli.mail.domains import ascii_address
 
 POLICY = SMTP.clone(cte_type="7bit")
 MAX_LINE_CHARACTERS = 990
@@ -40,7 +41,8 @@ def render(
     assert subject.isprintable()
     if not (identity := _MESSAGE_ID.fullmatch(message_id)):
         raise ValueError(f"{message_id!r} is not a valid Message-ID")
-    from_line, address = _sender(sender)
+    from_line, address = sender_of(sender)
+    to = ascii_address(to)
     boundary = f"part-of-{identity[1]}"
     head = (
         f"Message-ID: {message_id}\r\nDate: {_date(date)}\r\n{from_line}{_to_line(username, to)}"
@@ -70,8 +72,6 @@ def _to_line(username: str, to: str) -> str:
         message["To"] = Address(display_name=escape_hidden(username), addr_spec=to)
     except (ValueError, IndexError, MessageError) as error:
         raise ValueError(f"{to!r} is not a valid address") from error
-    if not to.isascii():
-        raise ValueError(f"{to!r} is not ASCII, so not every server accepts it")
     return str(message["To"].fold(policy=POLICY))
 
 
@@ -81,8 +81,26 @@ def _date(date: datetime) -> str:
 
 
 @lru_cache(maxsize=4)
-def _sender(sender: str) -> tuple[str, str]:
-    """Return the From header and the bare address of the sender."""
+def sender_of(sender: str) -> tuple[str, str]:
+    """Return the From header and the bare address of the sender, both in ASCII.
+
+    Raise ``ValueError`` unless `sender` is exactly one address with a domain.
+    """
+    header = _from_header(sender)
+    if len(header.addresses) != 1 or header.defects or not header.addresses[0].domain:
+        raise ValueError(f"{sender!r} is not one address with a domain")
+    author = header.addresses[0]
+    if (address := ascii_address(author.addr_spec)) != author.addr_spec:
+        header = _from_header(Address(author.display_name, addr_spec=address))
+    line = str(header.fold(policy=POLICY))
+    line.encode("ascii")
+    return line, address
+
+
+def _from_header(author: str | Address) -> Any:
     message = EmailMessage(policy=POLICY)
-    message["From"] = sender
-    return str(message["From"].fold(policy=POLICY)), str(message["From"].addresses[0].addr_spec)
+    try:
+        message["From"] = author
+    except (IndexError, MessageError) as error:
+        raise ValueError(f"{author!r} is not a valid address") from error
+    return message["From"]

@@ -125,6 +125,11 @@ def count_unsent(context: Context) -> tuple[int, int]:
     return int(unsent), int(held)
 
 
+def count_failed(context: Context) -> int:
+    """Return how many mails have failed."""
+    return int(scalar(context.connection, "SELECT count(*) FROM mail_outbox WHERE told = 0 AND status = 'failed'"))
+
+
 def claimed_until(context: Context) -> datetime | None:
     """Return when the last lease ends, or None if no mail is leased."""
     lease_until = scalar(

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import date, datetime
-from email.errors import MessageError
-from email.message import EmailMessage
 from typing import NamedTuple
 
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import escape_hidden
+from popug_cli.mail.domains import hello_name
 from popug_cli.mail.html import page
-from popug_cli.mail.mime import POLICY, RenderedMail, render
+from popug_cli.mail.mime import RenderedMail, render, sender_of
 from popug_cli.mail.rules import subject_of
 from popug_cli.messages.billing import EntryKind, PayoutMade, PayslipLine
 
@@ -56,20 +55,29 @@ def message_of(
 
 
 def check_sender(sender: str) -> None:
-    """Raise ``invalid_setting`` unless `sender` is exactly one address with a domain."""
-    message = EmailMessage(policy=POLICY)
+    """Raise ``invalid_setting`` unless `sender` is exactly one address with a domain, in ASCII up to the @."""
     try:
-        message["From"] = sender
-        good = len(message["From"].addresses) == 1 and not message["From"].defects
-    except (ValueError, IndexError, MessageError):
-        good = False
-    if not good or not message["From"].addresses[0].domain:
+        sender_of(sender)
+    except ValueError:
         raise InvalidInput(
             "invalid_setting",
             f"{sender!r} is not a valid mail sender.",
-            hint="Run `popug config set mail.from popug@your.domain`.",
+            hint="Run `popug config set mail.from popug@your.domain`. The part before the @ must be ASCII.",
             details={"key": "mail.from"},
-        )
+        ) from None
+
+
+def check_hello_name(name: str) -> None:
+    """Raise ``invalid_setting`` unless `name` is empty or may be sent in EHLO."""
+    try:
+        hello_name(name, "", "")
+    except ValueError:
+        raise InvalidInput(
+            "invalid_setting",
+            f"{name!r} is not a valid value for mail.smtp_hello_name.",
+            hint="Give a host name with a dot, such as mail.your.domain, or an address such as [192.0.2.7].",
+            details={"key": "mail.smtp_hello_name"},
+        ) from None
 
 
 def text_of(payout: PayoutMade, username: str, calendar: Calendar) -> str:

@@ -1,6 +1,8 @@
-"""Mail rules (pure functions): back-off, lease duration, Message-ID, subjects."""
+"""Mail rules (pure functions): back-off, lease duration, the cause of a rejection, Message-ID, subjects."""
 
+import re
 from datetime import date, timedelta
+from enum import Enum
 
 from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.money import format_cents
@@ -10,6 +12,27 @@ MAX_WAIT_SECONDS = 3600
 BATCH_SECONDS = 10
 SMTP_STEPS = 6
 MAX_ERROR_CHARACTERS = 500
+MAX_REFUSALS_IN_A_ROW = 10
+SETUP_CODES = frozenset({500, 502, 503, 504, 521, 530, 534, 535, 538, 555})
+_IN_BRACKETS = re.compile(r"<[^>]*>")
+_RECEIVER = re.compile(
+    r"\b5\.1\.(?:[12346]|10)\b|\b5\.2\.\d|no such|user unknown|unknown (?:user|recipient)|does not exist"
+    r"|recipient address rejected: (?:need fully|undeliverable|domain not found)",
+    re.IGNORECASE,
+)
+_SETUP = re.compile(
+    r"\b5\.1\.[78]\b|\b5\.5\.\d|\b5\.7\.(?:[89]|1[0-3]|2\d)\b|\b(?:helo|ehlo|relay\w*|sender|rcpthosts|starttls"
+    r"|spf|dkim|dmarc|client host)\b|authenticat",
+    re.IGNORECASE,
+)
+
+
+class Blame(Enum):
+    """The cause of a permanent rejection."""
+
+    RECEIVER = "the receiver's address or mailbox"
+    SETUP = "the sender's set-up: the name in EHLO, the login, the sender or the relay"
+    UNCLEAR = "the reply does not say"
 
 
 def wait_after(attempts: int, jitter: float) -> timedelta:
@@ -30,6 +53,17 @@ def lease_margin(step_seconds: int) -> timedelta:
 def max_send_time(step_seconds: int) -> timedelta:
     """Return the maximal time to send one mail, including the connection."""
     return timedelta(seconds=SMTP_STEPS * step_seconds)
+
+
+def blame_of(reply: str) -> Blame:
+    """Return the cause of a permanent rejection, by enhanced code (RFC 3463), words and reply code.
+
+    An address in the reply does not count, because it may contain any word.
+    """
+    words = _IN_BRACKETS.sub("", reply)
+    if _RECEIVER.search(words):
+        return Blame.RECEIVER
+    return Blame.SETUP if _SETUP.search(words) or int(words[:3]) in SETUP_CODES else Blame.UNCLEAR
 
 
 def message_id_of(mail_id: str) -> str:

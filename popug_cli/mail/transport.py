@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import Settings
+from popug_cli.mail.domains import ascii_domain, hello_name
 from popug_cli.mail.mime import RenderedMail
-from popug_cli.mail.rules import one_line
+from popug_cli.mail.rules import Blame, blame_of, one_line
 from popug_cli.platform.files import OWNER_ONLY_FILE, make_directory
 from popug_cli.storage.errors import environment_error
 
@@ -34,17 +35,21 @@ class Verdict(Enum):
     ACCEPTED = "accepted"
     DEFERRED = "rejected for now"
     REJECTED = "rejected permanently"
+    REFUSED = "rejected permanently because of the sender's set-up"
+    UNCLEAR = "rejected permanently for a reason that may be the receiver's or the set-up's"
     DISCONNECTED = "the connection broke, and it is unknown whether the mail was accepted"
     UNAVAILABLE = "there is no connection, or the server accepts none of our mail"
 
 
 class DeliveryResult(NamedTuple):
-    """A verdict, and the reason unless it is ``ACCEPTED``."""
+    """A verdict, and the reason unless it is ``ACCEPTED``; `has_hung_up` if the server closed before the content."""
 
     verdict: Verdict
     error: str = ""
+    has_hung_up: bool = False
 
 
+VERDICT_OF = {Blame.RECEIVER: Verdict.REJECTED, Blame.SETUP: Verdict.REFUSED, Blame.UNCLEAR: Verdict.UNCLEAR}
 ACCEPTED = DeliveryResult(Verdict.ACCEPTED)
 
 
@@ -166,17 +171,33 @@ class Smtp:
     def send(
         self, mail: RenderedMail, *, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
     ) -> DeliveryResult:
-        """Send one mail. The server accepts it only after the dot that ends its content."""
+        """Send one mail. The server accepts it only after the dot that ends its content.
+
+        A server may close a connection between two mails (RFC 5321, 3.8). The mail is then sent over a new one.
+        """
+        is_reused = self._client is not None
+        outcome = self._send(mail, start_marking, finish_marking, prepare_next)
+        if is_reused and outcome.has_hung_up:
+            outcome = self._send(mail, start_marking, finish_marking, prepare_next)
+        return outcome
+
+    def _send(
+        self, mail: RenderedMail, start_marking: MarkingStep, finish_marking: MarkingStep, prepare_next: MarkingStep
+    ) -> DeliveryResult:
         if self._client is None:
             start_marking()
             finish_marking()
         try:
             client = self._client or self._connect()
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:
             where = f"{self._settings.text('mail.smtp_host')}:{self._settings.number('mail.smtp_port')}"
             return DeliveryResult(Verdict.UNAVAILABLE, one_line(f"{where}: {_connection_error(error)}"))
         try:
-            outcome = _envelope(client, mail, start_marking) or _data(client, mail, finish_marking, prepare_next)
+            refused = _envelope(client, mail, start_marking)
+            outcome = refused or _data(client, mail, finish_marking, prepare_next)._replace(has_hung_up=False)
+        except UnicodeError as error:
+            self._drop()
+            return DeliveryResult(Verdict.UNCLEAR, one_line(str(error)))
         except BaseException:
             self._drop()
             raise
@@ -191,18 +212,19 @@ class Smtp:
     def _connect(self) -> "smtplib.SMTP":
         from popug_cli.mail.smtp_client import Client, TlsClient
 
-        host, port = self._settings.text("mail.smtp_host"), self._settings.number("mail.smtp_port")
-        security, local_name = self._settings.text("mail.smtp_tls"), socket.gethostname() or "localhost"
+        host, port = ascii_domain(self._settings.text("mail.smtp_host")), self._settings.number("mail.smtp_port")
+        security = self._settings.text("mail.smtp_tls")
         if not host:
             raise OSError("mail.smtp_host is empty")
         password = self._password()
         if security == "tls":
             trust = self._trust()
-            client: Client = TlsClient(host, port, local_name, timeout=self.step_seconds, context=trust)
+            client: Client = TlsClient(host, port, "", timeout=self.step_seconds, context=trust)
         else:
-            client = Client(host, port, local_name, timeout=self.step_seconds)
+            client = Client(host, port, "", timeout=self.step_seconds)
         self._client = client
         try:
+            client.local_hostname = self._hello_name(client)
             if security == "starttls":
                 client.starttls(context=self._trust())
             if password is not None:
@@ -211,6 +233,14 @@ class Smtp:
             self._drop()
             raise
         return client
+
+    def _hello_name(self, client: "smtplib.SMTP") -> str:
+        assert client.sock is not None
+        configured, address = self._settings.text("mail.smtp_hello_name"), client.sock.getsockname()[0]
+        try:
+            return hello_name(configured, socket.gethostname(), address)
+        except ValueError as error:
+            raise OSError(f"{error}, the mail.smtp_hello_name") from error
 
     def _trust(self) -> "ssl.SSLContext":
         """Return a TLS context that always checks certificate and host name.
@@ -223,13 +253,16 @@ class Smtp:
         if file := self._settings.text("mail.smtp_ca_file"):
             try:
                 trust.load_verify_locations(Path(file).expanduser())
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(f"no certificate can be read from {file}, the mail.smtp_ca_file") from error
         return trust
 
     def _password(self) -> str | None:
-        if not self._settings.text("mail.smtp_username"):
+        username = self._settings.text("mail.smtp_username")
+        if not username:
             return None
+        if not username.isascii():
+            raise OSError("mail.smtp_username is not ASCII")
         file = self._settings.text("mail.smtp_password_file")
         if not file:
             return ""
@@ -289,7 +322,7 @@ def _sender_rejection(code: int, reason: bytes) -> Verdict:
 
 
 def _rejected(
-    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict = Verdict.REJECTED
+    client: "smtplib.SMTP", code: int, reason: bytes | str, *, permanent: Verdict | None = None
 ) -> DeliveryResult:
     """Return the result of a rejection: 4xx is temporary, 5xx is permanent.
 
@@ -302,20 +335,25 @@ def _rejected(
             client.rset()
     except OSError:
         client.close()
+    reply = _reply_text(code, reason)
     if code >= 500:
-        return DeliveryResult(permanent, _reply_text(code, reason))
-    return DeliveryResult(Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED, _reply_text(code, reason))
+        return DeliveryResult(permanent or VERDICT_OF[blame_of(reply)], reply)
+    verdict = Verdict.DISCONNECTED if client.sock is None else Verdict.DEFERRED
+    return DeliveryResult(verdict, reply, has_hung_up=code == CLOSING)
 
 
 def _disconnected(error: OSError) -> DeliveryResult:
-    return DeliveryResult(Verdict.DISCONNECTED, one_line(str(error) or type(error).__name__))
+    """Return the result of a broken connection. `smtplib` wraps a time-out, which is not the server's hanging up."""
+    is_timeout = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+    reason = one_line(str(error) or type(error).__name__)
+    return DeliveryResult(Verdict.DISCONNECTED, reason, has_hung_up=not is_timeout)
 
 
 def _reply_text(code: int, reason: bytes | str) -> str:
     return one_line(f"{code} {reason.decode(errors='replace') if isinstance(reason, bytes) else reason}")
 
 
-def _connection_error(error: OSError | UnicodeError) -> str:
+def _connection_error(error: OSError | ValueError) -> str:
     """Describe why connecting failed."""
     import smtplib
     import ssl
@@ -328,6 +366,8 @@ def _connection_error(error: OSError | UnicodeError) -> str:
         return "there is no host with that name"
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
+    if not isinstance(error, OSError):
+        return str(error) or type(error).__name__
     return (error.strerror if error.errno else str(error)) or str(error) or type(error).__name__
 
 

@@ -142,10 +142,11 @@ class ClosedDay(Day, frozen=True):
 
 
 class MailCount(msgspec.Struct, frozen=True):
-    """The number of mails sent by this command, and of mails still to be sent."""
+    """The number of mails sent by this command, of mails still to be sent, and of mails that failed in it."""
 
     sent: int
     queued: int
+    failed: int = 0
 
 
 class SetAside(msgspec.Struct, frozen=True):

@@ -96,6 +96,17 @@ class RetryMail(Command[MailLine], frozen=True, kw_only=True):
     mail_id: str
 
 
+class RequeuedMails(msgspec.Struct, frozen=True):
+    """The number of failed mails that were queued again."""
+
+    requeued: int
+
+
+@declare("mail retry", roles=ACCOUNTING)
+class RetryAllMails(Command[RequeuedMails], frozen=True, kw_only=True):
+    """Queue all failed mails again."""
+
+
 @event("mail", 1, subject_field="user_id")
 class MailSent(Event, frozen=True, kw_only=True):
     """The transport accepted a mail."""

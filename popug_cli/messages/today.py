@@ -43,7 +43,8 @@ class Today(msgspec.Struct, frozen=True):
     """The sender's own day: open tasks, money, recent activity, and suggested commands.
 
     ``tasks`` are the most expensive of ``open_count``, ``happened`` the last of ``happened_count``. ``last_sequence``
-    is the position to ask from the next time. ``waiting`` are command lines.
+    is the position to ask from the next time. ``waiting`` are command lines. ``mail_failed`` counts the failed
+    mails; it is 0 for a sender who may not see them.
     """
 
     username: str
@@ -60,6 +61,7 @@ class Today(msgspec.Struct, frozen=True):
     happened_count: int
     last_sequence: int
     waiting: list[str]
+    mail_failed: int = 0
 
 
 @declare("today", roles=EVERYONE)

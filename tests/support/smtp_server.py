@@ -22,6 +22,12 @@ class Mood:
     to_sender: list[str] = field(default_factory=list)
     to_receiver: dict[str, str] = field(default_factory=dict)
     to_mail: list[str] = field(default_factory=list)
+    greetings_left: int = 1_000_000
+    to_hello: str = ""
+    mails_per_connection: int = 0
+    last_words: str = ""
+    last_words_to: str = "MAIL"
+    to_all_receivers: str = "250 ok"
     password: str = ""
 
 
@@ -35,6 +41,9 @@ class Post:
     logins: int = 0
     taken: list[EmailMessage] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)
+    hellos: list[str] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
+    asked: int = 0
 
     @property
     def message_ids(self) -> list[str]:
@@ -74,9 +83,11 @@ class _Talk:
         self._handler = handler
         self._post = post
         self._receiver = ""
+        self._taken_here = 0
 
     def run(self) -> None:
-        self._say(self._post.mood.greeting)
+        self._post.mood.greetings_left -= 1
+        self._say(self._post.mood.greeting if self._post.mood.greetings_left >= 0 else "421 closed")
         while line := self._handler.rfile.readline().decode().strip():
             word, _, argument = line.partition(" ")
             if word.upper() == "QUIT":
@@ -87,7 +98,14 @@ class _Talk:
 
     def _answer(self, word: str, argument: str) -> bool:
         mood = self._post.mood
-        if word == "EHLO":
+        if self._is_full and word == mood.last_words_to:
+            if mood.last_words:
+                self._say(mood.last_words)
+            return False
+        if word in {"EHLO", "HELO"} and mood.to_hello:
+            self._say(mood.to_hello)
+        elif word == "EHLO":
+            self._post.hellos.append(argument)
             self._say("250-here")
             self._say("250 AUTH PLAIN")
         elif word == "AUTH":
@@ -95,19 +113,26 @@ class _Talk:
             self._post.logins += good
             self._say("235 welcome" if good else "535 who are you")
         elif word == "MAIL":
+            self._post.senders.append(argument.partition("<")[2].partition(">")[0])
             self._say(mood.to_sender.pop(0) if mood.to_sender else "250 ok")
         elif word == "RCPT":
             self._receiver = argument.partition("<")[2].partition(">")[0]
-            self._say(mood.to_receiver.get(self._receiver, "250 ok"))
+            self._post.asked += 1
+            self._say(mood.to_receiver.get(self._receiver, mood.to_all_receivers))
         elif word == "DATA":
             return self._data()
         else:
             self._say("250 ok")
         return True
 
+    @property
+    def _is_full(self) -> bool:
+        return 0 < self._post.mood.mails_per_connection <= self._taken_here
+
     def _data(self) -> bool:
         self._say("354 go on")
-        verdict = self._post.mood.to_mail.pop(0) if self._post.mood.to_mail else "250 taken"
+        mood = self._post.mood
+        verdict = mood.to_mail.pop(0) if mood.to_mail else "250 taken"
         if verdict == DIE:
             self._handler.rfile.readline()
             return False
@@ -120,6 +145,9 @@ class _Talk:
         if verdict == TAKE_AND_DIE:
             return False
         self._say(verdict)
+        self._taken_here += 1
+        if self._is_full and not mood.last_words_to:
+            return False
         return not verdict.startswith("421")
 
     def _say(self, line: str) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from popug_cli.billing.queries import get_balance, get_income
 from popug_cli.billing.rules import REVERSALS
 from popug_cli.bus.context import Context
+from popug_cli.mail.outbox import count_failed
 from popug_cli.messages.base import ACCOUNTING, Event, Role
 from popug_cli.messages.billing import EntryKind, EntryPosted, GetBalance, GetIncome, PayoutMade, TaskRef
 from popug_cli.messages.envelope import Delivered
@@ -44,6 +45,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
         balance = get_balance(GetBalance(), context)
         page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=MAX_SHOWN_TASKS), context)
         since, after = _start_of_activities(message, context)
+        failed = count_failed(context) if principal.role in ACCOUNTING else 0
         happened = [*_activities(after, context)]
         return Today(
             username=principal.username,
@@ -59,7 +61,8 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
             happened=happened[-MAX_SHOWN_ACTIVITIES:],
             happened_count=len(happened),
             last_sequence=context.position,
-            waiting=[*_suggested_commands(page, context)],
+            waiting=[*_suggested_commands(page, context, failed)],
+            mail_failed=failed,
         )
 
 
@@ -157,13 +160,15 @@ def _task_ref(task: Task | None) -> TaskRef | None:
     return TaskRef(task.number, task.title) if task else None
 
 
-def _suggested_commands(page: TaskPage, context: Context) -> Iterable[str]:
+def _suggested_commands(page: TaskPage, context: Context, mail_failed: int) -> Iterable[str]:
     """Yield the commands that the user is likely to need next, the most urgent first."""
     role = context.principal.role
     if page.tasks:
         yield f"popug task complete {page.tasks[0].number}"
     if role in ACCOUNTING:
         yield from _suggest_closing(context)
+    if mail_failed:
+        yield "popug mail list --status failed"
     if role == Role.ADMIN and not anybody_assignable(context):
         yield "popug user add NAME --email ADDRESS --role worker"
     elif not page.tasks:

@@ -32,7 +32,7 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
     queue_summaries(backend, principal)
     if message.send_mail:
         run = send_due(backend, principal)
-        mail = MailCount(run.sent, run.queued)
+        mail = MailCount(run.sent, run.queued, run.failed)
     else:
         mail = MailCount(0, count_unsent(backend, principal))
     with backend.runtime.reading(principal) as context:

@@ -35,7 +35,8 @@ def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) 
         )
     if run.down:
         backend.warn(f"Not all mail could be sent: {_sentence(run.down)}")
-    elif not run.total and (until := _claimed_until(backend, principal)):
+    _warn_of_failed(backend, run)
+    if not run.down and not run.total and (until := _claimed_until(backend, principal)):
         backend.warn(
             f"Another process is sending mail, or ended while it did; its mails can be sent again from {until}."
         )
@@ -51,7 +52,17 @@ def send_due(backend: "LocalBackend", principal: Principal, *, release: bool = F
         run.down = f"{error.message} {error.hint}"
     if run.down:
         backend.warn(f"Mail could not be sent: {_sentence(run.down)} It stays queued; `popug mail send` tries again.")
+    _warn_of_failed(backend, run)
     return _answer(backend, run, principal)
+
+
+def _warn_of_failed(backend: "LocalBackend", run: DeliveryRun) -> None:
+    if run.failed:
+        mails = "1 mail was" if run.failed == 1 else f"{run.failed} mails were"
+        backend.warn(
+            f"{mails} rejected permanently. Run `popug mail list --status failed` for the reasons,"
+            " `popug mail retry --all` to try again."
+        )
 
 
 def _sentence(reason: str) -> str:
@@ -84,6 +95,7 @@ def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *
         while run.waiting and not run.down:
             if batch := _lease_next(backend, principal, message, run, transport):
                 send_batch(backend.runtime, principal, transport, batch, run)
+    run.down = run.down or run.refusal
     backend.catch_up()
     return run
 

@@ -38,12 +38,14 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
     """Write one setting to the file, keep the rest of the file, and publish ``setting_changed``."""
     import tomlkit
 
-    from popug_cli.mail.payslip import check_sender
+    from popug_cli.mail.payslip import check_hello_name, check_sender
 
     setting = find_setting(message.key)
     value = setting.parse(message.value)
     if setting.key == "mail.from":
         check_sender(str(value))
+    if setting.key == "mail.smtp_hello_name":
+        check_hello_name(str(value))
     file = backend.home.config
     with backend.runtime.writing(principal) as context:
         load_settings(file, {})

@@ -30,7 +30,7 @@ from popug_cli.messages.identity import (
     SetPassword,
     SetRole,
 )
-from popug_cli.messages.mail import RetryMail, SendMail
+from popug_cli.messages.mail import RetryAllMails, RetryMail, SendMail
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import AddTask, CompleteTask, ImportTasks, NewTask, ShuffleTasks
 from tests.support.company import PASSWORD
@@ -120,6 +120,8 @@ class Story:
         self.alter("UPDATE mail_outbox SET status = 'failed'")
         (row, *_) = self.people.rows("SELECT mail_id FROM mail_outbox")
         self.give(RetryMail(mail_id=row["mail_id"]))
+        self.alter("UPDATE mail_outbox SET status = 'failed'")
+        self.give(RetryAllMails())
         self.alter("UPDATE mail_outbox SET held = 1")
         self.give(SendMail(release=True))
 
@@ -167,6 +169,7 @@ TOLD = {
     "CorrectEntry": {("entry_posted", "boss")},
     "CloseDay": {("day_closed", "boss"), ("payout_made", "boss")},
     "RetryMail": {("mail_requeued", "boss")},
+    "RetryAllMails": {("mail_requeued", "boss")},
     "SendMail": {("mail_released", "boss"), ("mail_sent", "boss")},
     "RetryDeadLetters": {("dead_letter_retried", "boss")},
     "DropDeadLetter": {("dead_letter_dropped", "boss")},

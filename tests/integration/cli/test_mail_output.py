@@ -87,7 +87,7 @@ def test_held_mail_needs_yes(popug: Popug, room: MailCompany) -> None:
 def test_refused_mail_gives_a_hint(popug: Popug, room: MailCompany) -> None:
     room.execute("UPDATE mail_receivers SET email = 'no address' WHERE username = 'kesha'")
     code, out, err = popug("mail", "send")
-    assert not err
+    assert "popug mail retry --all" in err
     assert code == 0
     assert "1 mail was rejected permanently." in out
     (mail,) = room.mails()

@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.identity import UserEmailChanged
-from tests.support.mail_company import MailCompany
+from tests.support.mail_company import DAY, MailCompany
 from tests.support.running_server import PATIENCE_SECONDS
 from tests.support.smtp_server import DIE, TAKE_AND_DIE, Mood, Post, smtp_server
 
@@ -96,6 +97,42 @@ def test_server_that_says_421_gets_rest_over_new_connection(post: Post, open_roo
     post.mood.to_mail = ["421 too many"]
     run = open_room().send()
     assert (run.sent, run.queued, run.failed, post.connections) == (2, 1, 0, 2)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+@pytest.mark.parametrize(
+    ("words", "to"),
+    [("421 4.7.0 too many", "MAIL"), ("421 bye", "RCPT"), ("421 bye", "DATA"), ("", "MAIL"), ("", "RCPT"), ("", "")],
+)
+def test_hang_up_between_mails_costs_no_mail_its_turn(
+    post: Post, open_room: Open, limit: int, words: str, to: str
+) -> None:
+    post.mood.mails_per_connection, post.mood.last_words, post.mood.last_words_to = limit, words, to
+    room = open_room()
+    room.pay(*NAMES, day=DAY + timedelta(days=1))
+    room.pay(*NAMES, day=DAY + timedelta(days=2))
+    run = room.send()
+    assert (run.sent, run.queued) == (9, 0)
+    assert len(post.taken) == len(set(post.message_ids)) == 9
+    assert post.connections == -(-9 // limit)
+    assert room.warnings == []
+
+
+def test_hang_up_on_a_new_connection_is_not_retried(post: Post, open_room: Open) -> None:
+    post.mood.to_sender = ["421 not now"] * 9
+    room = open_room()
+    with pytest.raises(Unavailable):
+        room.send()
+    assert post.connections == 2
+
+
+def test_server_gone_after_hang_up_keeps_the_rest_queued(post: Post, open_room: Open) -> None:
+    post.mood.mails_per_connection, post.mood.last_words = 1, "421 bye"
+    room = open_room()
+    post.mood.greetings_left = 1
+    run = room.send()
+    assert (run.sent, run.queued, run.failed) == (1, 2, 0)
+    assert "421 closed" in room.warnings[0]
 
 
 def test_unacknowledged_mail_is_resent_under_the_same_id(post: Post, open_room: Open) -> None:

@@ -239,7 +239,8 @@ def _close_report_blocks(report: CloseReport, *, dry_run: bool) -> Iterator[Bloc
     elif dry_run:
         yield f"Nothing was changed; {_count(report.mail.queued, 'mail')} would be queued."
     else:
-        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent."
+        failed = f", {report.mail.failed} rejected permanently" if report.mail.failed else ""
+        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent{failed}."
     if report.set_aside:
         yield from _parked_event_blocks(report)
 

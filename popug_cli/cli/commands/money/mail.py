@@ -7,6 +7,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.mail import (
     ListMails,
@@ -15,6 +16,7 @@ from popug_cli.messages.mail import (
     MailRunResult,
     Mails,
     MailStatus,
+    RetryAllMails,
     RetryMail,
     SendMail,
     ShowMail,
@@ -67,8 +69,18 @@ def send(
 
 
 @command(mail, "retry")
-def retry(context: CommandContext, mail_id: MailIdArgument) -> None:
-    """Queue a failed mail again."""
+def retry(
+    context: CommandContext,
+    mail_id: Annotated[str | None, typer.Argument(metavar="ID", help="The mail's id, from `popug mail list`.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Queue all failed mails.")] = False,
+) -> None:
+    """Queue a failed mail again, or all."""
+    if (mail_id is None) != all_:
+        raise InvalidInput("usage", "Name one mail, or give --all.", hint="Run `popug mail list` for the ids.")
+    if mail_id is None:
+        answer = context.backends.perform(RetryAllMails())
+        context.screen.show(answer, lambda: [f"{_count_with_verb(answer.requeued)} queued again."])
+        return
     mail = context.backends.perform(RetryMail(mail_id=mail_id))
     context.screen.show(
         mail, lambda: [f"The mail to {mail.to} is {mail.status}.", Hint("Run `popug mail send` to send it.")]
@@ -123,7 +135,7 @@ def _run_result_lines(result: MailRunResult) -> Iterator[Block]:
     yield f"{_count_with_verb(result.sent)} sent, {result.queued} still to be sent."
     if result.failed:
         yield f"{_count_with_verb(result.failed)} rejected permanently."
-        yield Hint("Run `popug mail list --status failed` for the reasons, `popug mail retry ID` to try again.")
+        yield Hint("Run `popug mail list --status failed` for the reasons, `popug mail retry --all` to try again.")
 
 
 def _count_with_verb(count: int) -> str:

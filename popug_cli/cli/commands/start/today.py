@@ -66,6 +66,9 @@ def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Ite
     yield (
         f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {format_cents(day.earned_today_cents)}."
     )
+    if day.mail_failed:
+        mails = "1 mail was" if day.mail_failed == 1 else f"{day.mail_failed} mails were"
+        yield f"{mails} rejected permanently."
     yield ""
     yield Heading("Your open tasks, most expensive first")
     yield task_table(context, day.tasks, for_one_user=True, footer=_totals_text(day), empty="You have no open tasks.")
