@@ -17,7 +17,7 @@ from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.errors import corrupt
 from popug_cli.storage.mounts import require_lock_support
 
-# In the order in which the consumers best receive the events of one command.
+# In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
 
 
@@ -30,7 +30,10 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> Runtime:
-    """Open the company in ``home`` and return its wired parts; raise ``not_initialised`` if there is none."""
+    """Open the company in ``home`` and return its wired parts.
+
+    Raise ``not_initialised`` if there is none, or an error of the file system, the schema version or the settings.
+    """
     from sqlalchemy import text
 
     if not home.database.exists():
@@ -59,14 +62,14 @@ def open_runtime(
 def _calendar(time_zone: str, home: Home) -> Calendar:
     try:
         return Calendar(time_zone)
-    except InvalidInput as refusal:
-        raise corrupt(home.database, refusal.message) from refusal
+    except InvalidInput as error:
+        raise corrupt(home.database, error.message) from error
 
 
 def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
-    """Create the home and its database; keep a company that exists."""
+    """Create the home and its database, or leave a company that exists as it is."""
     from sqlalchemy import text
 
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()

@@ -1,7 +1,10 @@
-"""``perform``, the single entry point: it takes a message and a token, and returns an answer or raises an error.
+"""Perform messages: an interface passes a message and a token, and receives an answer or a ``PopugError``.
 
-``LocalBackend`` performs messages in this process, on the home's database; ``hosting.served_company.ServedCompany``
-keeps a company open for many threads.
+``local_backend.LocalBackend`` performs messages in this process, on the home's database. It is called by the terminal
+(``cli/backends.py``), the daemons and the dashboard, and by a server through ``hosting/served_company.py``, which keeps
+a company open for many threads. ``handlers.py`` finds the function that performs a message: in a module, in
+``workflows/`` (changes), in ``views/`` (answers), or in ``explain.py``, which uses ``causes.py``. ``coordination.py``
+is the interface that orders commands and consumers. ``first_admin.py`` checks the fields of `popug init`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -11,13 +11,13 @@ class Coordinator(Protocol):
     """Coordinates commands and consumers that run in several threads of this process."""
 
     def command(self) -> AbstractContextManager[None]:
-        """Enter as a running command for the duration of its changes."""
+        """Return a context that counts this thread as a running command while it makes its changes."""
         ...
 
-    def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
-        """Run the consumers with `work` and return the result.
+    def catch_up(self, run_consumers: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
+        """Call `run_consumers` and return its result.
 
-        Unless `force`, a run already in progress in another thread may be used instead.
+        Unless `force`, the consumers may be left to another thread; the result is then that thread's, or empty.
         """
         ...
 
@@ -27,15 +27,15 @@ class Coordinator(Protocol):
 
 
 class SingleThreaded:
-    """Coordinator for a process with one thread: every operation runs at once."""
+    """Coordinator for a process with one thread: no operation waits."""
 
     def command(self) -> AbstractContextManager[None]:
         """Return a context that does nothing."""
         return nullcontext()
 
-    def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
+    def catch_up(self, run_consumers: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
         """Run the consumers and return the result."""
-        return work()
+        return run_consumers()
 
     def is_caught_up(self, position: int) -> bool:
         """Return False, because it is not known."""

@@ -1,4 +1,7 @@
-"""Find the function that performs a message: in its module, or in ``app`` if the message needs several modules."""
+"""Find the function that performs a message: in its module, or a composed one in ``app``.
+
+A message has a composed handler if it needs several modules, several transactions or the home's files.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +39,7 @@ from popug_cli.messages.mail import SendMail
 from popug_cli.messages.scheduler import RunDue, ShowSchedule
 from popug_cli.messages.today import ShowToday
 
+# Paths below ``popug_cli.app`` of the composed handlers.
 HANDLER_MODULES: dict[type[Message[Any]], str] = {
     BackUp: "workflows.backup",
     CheckHealth: "views.health",
@@ -73,7 +77,8 @@ class MessageHandler:
     """The function that performs a message.
 
     A module's function takes ``(message, context)``, a composed one ``(backend, message, principal)``. ``preparation``
-    does the slow work on a password: it takes a snapshot and returns what is left to do once that is closed.
+    begins the slow work on a password: it reads from a snapshot, and returns a function that does the work when the
+    snapshot is closed.
     """
 
     declaration: Declaration
@@ -93,9 +98,9 @@ def find(message: type[Message[Any]]) -> MessageHandler:
 
 def module_function(declaration: Declaration) -> Callable[[Any, Context], Any]:
     """Return the function of the message's name in its module's commands or queries."""
-    part = "commands" if declaration.is_command else "queries"
+    file_name = "commands" if declaration.is_command else "queries"
     function: Callable[[Any, Context], Any] = getattr(
-        import_module(f"popug_cli.{declaration.module}.{part}"), declaration.name
+        import_module(f"popug_cli.{declaration.module}.{file_name}"), declaration.name
     )
     return function
 

@@ -42,11 +42,11 @@ def _ignore(context: Context, result: Any) -> None:
 
 
 class LocalBackend:
-    """A company whose home is on this machine. ``warn`` receives the warnings of a message.
+    """Performs messages on a home of this machine. ``warn`` receives the warnings of a message.
 
-    ``while_waiting`` is called several times a second during a wait for the write lock; what it raises ends the wait.
-    A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and does not
-    close it. ``on_write`` is called with the result of each write, inside its transaction.
+    ``while_waiting`` is called several times a second during a wait for the write lock; an error that it raises ends
+    the wait. A backend that is given a ``runtime`` shares it with other threads, coordinated by ``coordinator``, and
+    does not close it. ``on_write`` is called with the result of each ``write``, inside its transaction.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LocalBackend:
     ) -> None:
         self.home = home
         self.warn = warn
-        self._shared = runtime
+        self._shared_runtime = runtime
         self._coordinator = coordinator or SingleThreaded()
         self._authenticate_token = authenticate
         self.on_write: OnWrite = _ignore
@@ -75,7 +75,7 @@ class LocalBackend:
         self._has_changed = False
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
-        """Make the home and its database where they are missing; raise first what would refuse the first admin."""
+        """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
         if admin is not None:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
         bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
@@ -83,7 +83,7 @@ class LocalBackend:
     @cached_property
     def runtime(self) -> Runtime:
         """Return the open company; the first use opens it."""
-        runtime = self._shared or bootstrap.open_runtime(
+        runtime = self._shared_runtime or bootstrap.open_runtime(
             self.home,
             clock=self._clock,
             randomness=self._randomness,
@@ -102,14 +102,14 @@ class LocalBackend:
         return self.runtime.clock.now()
 
     def for_home(self, home: Home) -> "LocalBackend":
-        """Return a backend for another home, such as a copy of this one, with the same clock and random source."""
+        """Return a backend for another home, such as a copy, with the same clock, randomness, warnings and progress."""
         return LocalBackend(
             home, warn=self.warn, progress=self._progress, clock=self._clock, randomness=self._randomness
         )
 
     def close(self) -> None:
-        """Close the database; the next use opens it again."""
-        if (runtime := vars(self).pop("runtime", None)) is not None and self._shared is None:
+        """Close the database unless other threads share it; the next use opens it again."""
+        if (runtime := vars(self).pop("runtime", None)) is not None and self._shared_runtime is None:
             runtime.engine.dispose()
 
     @cached_property
@@ -125,16 +125,16 @@ class LocalBackend:
         return self.perform_as(self._authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
-        """Return the sender of a message that a snapshot shows to be allowed; raise errors of exit 4 and 5 otherwise.
+        """Return the sender of a message if it is allowed on a snapshot; else raise an error of exit status 4 or 5.
 
-        A server asks this before a command waits for the write lock, so that refused clients do not hold it up.
+        A server calls this before a command waits for the write lock, so that refused clients do not hold it up.
         """
         principal = self._authenticate(message, token, actor)
         self._check_on_snapshot(principal, message)
         return principal
 
     def follow(self, message: ListEvents, token: str | None = None) -> Iterator[list[EnvelopeDocument]]:
-        """Yield the events that a message asks for, some at a time, and then new ones without an end."""
+        """Yield lists of the events that a message asks for, then lists of new events, without end."""
         while True:
             if events := self.perform(message, token).events:
                 yield events
@@ -144,7 +144,8 @@ class LocalBackend:
     def perform_as(self, principal: Principal, message: Message[Answer]) -> Answer:
         """Perform a message for an authenticated principal, and return its answer.
 
-        If an environment error or an interrupt comes after a part was committed, the error says so (``in_doubt``).
+        If an environment error comes after a part was committed, raise ``in_doubt``. If an interrupt does, raise a
+        ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
         try:
@@ -157,27 +158,29 @@ class LocalBackend:
             raise
 
     def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
-        """Bring every consumer up to date, and return how that went; failures are warnings."""
-        work = partial(catch_up, self.runtime, self.consumers, include_not_due=include_not_due)
-        result = self._coordinator.catch_up(work, force=include_not_due)
+        """Run the consumers and return the result; warn of failures, environment errors and unfinished work."""
+        run_consumers = partial(catch_up, self.runtime, self.consumers, include_not_due=include_not_due)
+        result = self._coordinator.catch_up(run_consumers, force=include_not_due)
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
-            self.warn(f"What follows from this is not done yet: {error.message} {error.hint}")
+            self.warn(f"Some events are not processed yet: {error.message} {error.hint}")
         if not result.complete:
-            self.warn("There is more to catch up with; the next command goes on with it.")
+            self.warn("More events wait to be processed; the next command continues with them.")
         return result
 
-    def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Result]) -> Result:
-        """Authorize a message and run its work in one write transaction, once its module has taken all earlier events.
+    def write(self, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]) -> Result:
+        """Authorize a message and call ``handle`` in one write transaction; return its result.
 
-        Every change that a message makes goes through here, so a token that was revoked a moment ago changes nothing.
+        First the message's module processes all earlier events that it consumes. A command with a token makes its own
+        changes through here, so a token that was revoked a moment ago changes nothing. Operator's commands and records
+        of work already done (mails sent, summaries queued) may use ``Runtime.writing``.
         """
         with self._coordinator.command():
-            return self._write(DECLARATIONS[type(message)], message, principal, work)
+            return self._write(DECLARATIONS[type(message)], message, principal, handle)
 
     def _write(
-        self, declaration: Declaration, message: Message[Any], principal: Principal, work: Callable[[Context], Result]
+        self, declaration: Declaration, message: Message[Any], principal: Principal, handle: Callable[[Context], Result]
     ) -> Result:
         is_consuming = declaration.module in bootstrap.CONSUMING_MODULES
         consumer = bootstrap.consumer_of(declaration.module) if is_consuming else None
@@ -185,7 +188,7 @@ class LocalBackend:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
-                    result = work(context)
+                    result = handle(context)
                     self.on_write(context, result)
                     skip_unrelated(context, self.consumers)
                     return result
@@ -204,21 +207,25 @@ class LocalBackend:
         return self._query(handler, message, principal)
 
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        """A handler may return a query to be answered next, or a refusal whose changes (a count) are kept."""
+        """Perform a command in one transaction, run the consumers, and return the answer.
+
+        A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
+        the commit, so that its changes (such as a count of failed logins) are kept.
+        """
         password_work = self._prepare(handler, message, principal)
 
-        def work(context: Context) -> Any:
+        def handle(context: Context) -> Any:
             context.password_work = password_work
             return handler.function(message, context)
 
-        answer: Any = self.write(message, principal, work)
+        result: Any = self.write(message, principal, handle)
         self.catch_up()
-        if isinstance(answer, PopugError):
-            raise answer
-        if isinstance(answer, Query):
-            answer = self._answer(handlers.find(type(answer)), answer, principal)
-        final: Answer = answer
-        return final
+        if isinstance(result, PopugError):
+            raise result
+        if isinstance(result, Query):
+            result = self._answer(handlers.find(type(result)), result, principal)
+        answer: Answer = result
+        return answer
 
     def _query(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         with self.runtime.reading(principal) as context:
@@ -229,7 +236,7 @@ class LocalBackend:
         return self._answer(handler, message, principal)
 
     def _answer(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
-        """Answer a query that was authorized, itself or as a part of its command."""
+        """Answer a query that was authorized before, itself or as the answer of a command."""
         with self.runtime.reading(principal) as context:
             return handler.function(message, context)  # type: ignore[no-any-return]
 
@@ -239,8 +246,8 @@ class LocalBackend:
             return PasswordWork()
         with self.runtime.reading(principal) as context:
             authorize(principal, handler.declaration, message, context)
-            work = handler.preparation(message, context)
-        return work()
+            compute = handler.preparation(message, context)
+        return compute()
 
     def _check_on_snapshot(self, principal: Principal, message: Message[Any]) -> None:
         declaration = DECLARATIONS[type(message)]
@@ -260,8 +267,9 @@ class LocalBackend:
         return self._authenticate_token(token, self.runtime)
 
     def _record_change(self, principal: Principal) -> None:
+        """Remember that this message changed something; consumers, which run as ANONYMOUS, do not count."""
         self._has_changed = self._has_changed or principal is not ANONYMOUS
 
     def _warn_of_failures(self, consumer: str, failures: int) -> None:
-        events = "1 event; it" if failures == 1 else f"{failures} events; they"
-        self.warn(f"{consumer} failed on {events} will be retried. See `popug events dead`.")
+        events = "1 event" if failures == 1 else f"{failures} events"
+        self.warn(f"{consumer} failed on {events}, which can be processed later. See `popug events dead`.")

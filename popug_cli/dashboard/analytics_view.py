@@ -51,7 +51,7 @@ def _income_and_red_lines(analytics: Analytics, in_red: InRed) -> Iterator[str |
 
 def _most_expensive_lines(analytics: Analytics) -> Iterator[str | Text]:
     most_expensive_tasks = analytics.most_expensive
-    yield heading("The dearest completed task")
+    yield heading("The most expensive completed task")
     for name, top_task in (
         ("of the day", most_expensive_tasks.day),
         ("of the week", most_expensive_tasks.week),

@@ -49,7 +49,7 @@ def _check_not_revoked(principal: Principal, context: Context) -> None:
         or not stored.active
         or Principal(stored.username, stored.user_id, stored.role, stored.token_id, stored.scope) != principal
     ):
-        raise NotAuthenticated("token_revoked", "The login has been ended.", hint="Run `popug login NAME`.")
+        raise NotAuthenticated("token_revoked", "Your login or token was revoked.", hint="Run `popug login NAME`.")
     if stored.expires_at <= context.now:
         raise tokens.expired()
     token_store.record_use(context, stored)

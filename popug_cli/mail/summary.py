@@ -115,15 +115,15 @@ def _first_line(summary: Summary) -> str:
 
 def _rows(summary: Summary) -> list[tuple[str, str, str]]:
     """Return the rows of the table: name, value, remark."""
-    figures, dearest = summary.figures, summary.dearest
-    task = f"#{dearest.task.number} {escape_hidden(dearest.task.title)}" if dearest else "nothing was completed"
+    figures, top_task = summary.figures, summary.dearest
+    task = f"#{top_task.task.number} {escape_hidden(top_task.task.title)}" if top_task else "nothing was completed"
     return [
         ("fees", format_cents(figures.fees_cents), ""),
         ("rewards", format_cents(-figures.rewards_cents), ""),
         ("income", format_cents(figures.income_cents), ""),
         ("paid out", format_cents(figures.payouts_cents), f"to {_people(figures.paid_count)}"),
         ("in the red", str(figures.in_red_count), _people(figures.in_red_count).partition(" ")[2]),
-        ("dearest task", format_cents(dearest.reward_cents) if dearest else "", task),
+        ("most expensive task", format_cents(top_task.reward_cents) if top_task else "", task),
     ]
 
 

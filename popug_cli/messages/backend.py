@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 
 
 class Backend(Protocol):
-    """Performs messages."""
+    """Performs messages: ``LocalBackend`` in this process, ``RemoteBackend`` on a server."""
 
     @property
     def calendar(self) -> "Calendar":

@@ -1,4 +1,4 @@
-"""Declarations of messages and events: what each is, who may send it, and which command line sends it."""
+"""Declarations: module, permissions and command line of a message; publisher, version and subject of an event."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ class Role(StrEnum):
 
 
 class Access(StrEnum):
-    """The credentials that a message needs."""
+    """The credentials that a message needs: a token, the operator's access to the home, or none."""
 
     TOKEN = "token"  # noqa: S105 - the word, not a secret
     OPERATOR = "operator"
@@ -46,15 +46,14 @@ class Command(Message[Answer], frozen=True):
 
 
 class Query(Message[Answer], frozen=True):
-    """A request that changes nothing."""
+    """A request whose handler changes nothing in the company's data; consumers may run before it is answered."""
 
 
 class Declaration(msgspec.Struct, frozen=True):
     """The declaration of a message: its module, its command line and the roles that may send it.
 
-    ``roles_for_others`` are the roles that may name another user in the field ``username``; without that field they
-    equal ``roles``. ``scopes`` are those of machine tokens: a token with one of them may send this message, and no
-    message without its scope.
+    ``roles_for_others`` are the roles that may name another user in the field ``username``; by default they equal
+    ``roles``. ``scopes`` limit machine tokens: a token with a scope may send only the messages that have its scope.
     """
 
     message: "type[Message[Any]]"
@@ -102,7 +101,7 @@ def declare(
     access: Access = Access.TOKEN,
     scopes: frozenset[str] = frozenset(),
 ) -> Callable[[MessageType], MessageType]:
-    """Register a message with its command line and the roles that may send it; its module is its file."""
+    """Register a message with its command line and its permissions; the name of its file is its module."""
     assert bool(roles) == (access is Access.TOKEN), "roles belong to messages that need a token"
 
     def register(message: MessageType) -> MessageType:
@@ -148,14 +147,14 @@ def schema_uri(event_type: str) -> str:
 def event(publisher: str, version: int, *, subject_field: str) -> Callable[[EventType], EventType]:
     """Register an event with its publisher, its version and the field that is its ordering key."""
 
-    def register(shape: EventType) -> EventType:
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", shape.__name__).lower().removesuffix(f"_v{version}")
-        shape.NAME, shape.VERSION, shape.SUBJECT_FIELD = name, version, subject_field
-        shape.TYPE = f"popug.{publisher}.{name}.v{version}"
-        shape.SCHEMA = schema_uri(shape.TYPE)
-        shape.SOURCE = f"/popug/{publisher}"
-        EVENTS[shape.TYPE] = shape
-        return shape
+    def register(event_class: EventType) -> EventType:
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", event_class.__name__).lower().removesuffix(f"_v{version}")
+        event_class.NAME, event_class.VERSION, event_class.SUBJECT_FIELD = name, version, subject_field
+        event_class.TYPE = f"popug.{publisher}.{name}.v{version}"
+        event_class.SCHEMA = schema_uri(event_class.TYPE)
+        event_class.SOURCE = f"/popug/{publisher}"
+        EVENTS[event_class.TYPE] = event_class
+        return event_class
 
     return register
 

@@ -150,7 +150,7 @@ class MailCount(msgspec.Struct, frozen=True):
 
 
 class SetAside(msgspec.Struct, frozen=True):
-    """An event that a consumer failed on, with the money at stake."""
+    """An event that a consumer has parked, with the money at stake."""
 
     event: str
     consumer: str
@@ -248,7 +248,7 @@ class ListInRed(Query[InRed], frozen=True, kw_only=True):
 
 @declare("task show", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
-    """Return the entries of a task; only the sender's own if the sender may not see others'."""
+    """Return the entries of a task: those of one user, or of all users if ``username`` is None."""
 
     task_id: str
     username: str | None = None
@@ -256,9 +256,10 @@ class ListTaskEntries(Query[Entries], frozen=True, kw_only=True):
 
 @declare("close-day", roles=ACCOUNTING, scopes=frozenset({Scope.CLOSE_DAY}))
 class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
-    """Close every open day up to a date, today by default, and pay out positive balances.
+    """Close every open day up to a date, today by default: pay out positive balances and send the due mail.
 
-    ``yesterday`` means the day before today, whatever today is; ``confirmed`` allows more than 31 days at once.
+    ``yesterday`` is the day before the day on which the command runs. ``dry_run`` returns what would be paid, and
+    closes nothing. ``send_mail=False`` leaves the mail queued. ``confirmed`` allows more than 31 days at once.
     """
 
     day: date | None = None

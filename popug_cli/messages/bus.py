@@ -89,7 +89,7 @@ class DroppedLetter(msgspec.Struct, frozen=True):
 
 
 class RetryResult(msgspec.Struct, frozen=True):
-    """The number of events that are done now, and of those that are dead letters still."""
+    """The number of parked events that are done now, and of retried ones that failed again."""
 
     retried: int
     still_dead: int
@@ -162,7 +162,7 @@ class ShowEvent(Query[EnvelopeDocument], frozen=True, kw_only=True):
 
 @declare("events status", roles=ADMINS)
 class ShowBusStatus(Query[BusStatus], frozen=True):
-    """Return the position of every consumer."""
+    """Return the end of the log, the state of every consumer, unknown event types, and problems."""
 
 
 @declare("events dead", roles=ADMINS)
@@ -172,7 +172,7 @@ class ListDeadLetters(Query[DeadLetters], frozen=True):
 
 @declare("events retry", roles=ADMINS)
 class RetryDeadLetters(Command[RetryResult], frozen=True, kw_only=True):
-    """Retry one dead letter, or all, and process the events that wait behind it."""
+    """Retry one parked event, or all dead letters and pending retries, and process the events that wait behind."""
 
     dead_id: int | None = None
 

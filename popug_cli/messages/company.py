@@ -50,7 +50,7 @@ class SettingList(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One invariant and whether it holds."""
+    """One check of the doctor: its name, whether it passed, and the result in words."""
 
     name: str
     ok: bool
@@ -58,7 +58,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """All invariants; ``head`` is the head of the log's hash chain."""
+    """The results of all checks; ``head`` is the head of the log's hash chain."""
 
     ok: bool
     checks: list[Check]
@@ -66,7 +66,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class LedgerProof(msgspec.Struct, frozen=True):
-    """Whether the ledger is proved: the head of the log's hash chain, and the first violation."""
+    """Whether log, ledger and draws are valid; the hash chain's head, the number of entries, the first violation."""
 
     ok: bool
     head: str
@@ -109,7 +109,10 @@ class RestoreResult(msgspec.Struct, frozen=True):
 
 
 class PermissionLine(msgspec.Struct, frozen=True):
-    """The permissions of a message; ``others`` are the roles that may name another user in it."""
+    """The permissions of a message.
+
+    ``others`` are the roles that may name another user in it, ``scopes`` those of limited tokens that may send it.
+    """
 
     message: str
     command: str
@@ -147,7 +150,7 @@ class SetSetting(Command[SettingList], frozen=True, kw_only=True):
 
 @declare("doctor", access=Access.OPERATOR)
 class CheckHealth(Query[Health], frozen=True):
-    """Check every invariant."""
+    """Run all checks: invariants, hash chain, draws, read models, schedule and keys."""
 
 
 @declare("ledger verify", access=Access.OPERATOR)
@@ -180,7 +183,7 @@ class ExplainTask(Query[Explanation], frozen=True, kw_only=True):
 
 @declare("backup", access=Access.OPERATOR)
 class BackUp(Command[Backup], frozen=True, kw_only=True):
-    """Copy database and settings, but no keys, into one new file, by default in the home's backups."""
+    """Copy database and settings, but no keys, into one new file, by default in ``backups/`` of the home."""
 
     path: str | None = None
 

@@ -84,7 +84,7 @@ def _decoder_of(type_: str) -> Callable[[str], EventFields[Event]]:
 
 
 def subject_of(sequence: int, envelope: str) -> str:
-    """Return the ordering key of a row of the log; ``sequence N``, a key of its own, if it has no readable one."""
+    """Return the ordering key of a row of the log, or the unique key ``sequence N`` if it has no readable one."""
     try:
         return _decode_subject(envelope).subject or f"sequence {sequence}"
     except msgspec.MsgspecError:

@@ -12,9 +12,9 @@ class Hook(msgspec.Struct, frozen=True):
     """A file in ``hooks/`` of the home, and its state.
 
     ``state`` is ``ready``, ``running``, ``retrying`` (at ``next_try_at``), or ``refused`` because of ``problem``.
-    ``position`` is the log position up to which its events are done. ``waiting`` events come after that; ``dead`` ones
-    failed after the last attempt; ``attempts`` counts those of the next event. ``event`` is the first word of ``name``,
-    ``any`` for every event.
+    ``position`` is the log position up to which it has received its events. ``waiting`` counts its later events and the
+    dead letters that were queued again, ``dead`` the other dead letters, ``attempts`` the failed attempts of the next
+    event. ``event`` is the part of ``name`` before the first dot; ``any`` means every event.
     """
 
     name: str
@@ -50,9 +50,9 @@ class TryHookResult(msgspec.Struct, frozen=True):
 
 
 class HookRunResult(msgspec.Struct, frozen=True):
-    """The runs that succeeded, the runs that failed, and the events that became dead letters.
+    """The number of runs that succeeded (``done``) and that failed, and of events that became dead letters.
 
-    ``hooks`` counts the hooks that the database knows.
+    ``hooks`` counts the hooks whose positions are stored.
     """
 
     hooks: int
@@ -89,6 +89,6 @@ class RetryHook(Command[HooksRetried], frozen=True, kw_only=True):
 
 @declare("scheduler", access=Access.OPERATOR)
 class RunHooks(Command[HookRunResult], frozen=True, kw_only=True):
-    """Run the hooks on their new events; no run begins after ``seconds``."""
+    """Run the hooks on new events, due retries and requeued dead letters; no run begins after ``seconds``."""
 
     seconds: int = 60

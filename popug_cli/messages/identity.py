@@ -77,7 +77,7 @@ class TokenLine(msgspec.Struct, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The tokens that have not expired, latest first."""
+    """The tokens that have not expired, revoked ones included, latest first."""
 
     tokens: list[TokenLine]
 
@@ -199,7 +199,7 @@ class ActivateUser(Command[User], frozen=True, kw_only=True):
 
 @declare("user passwd", roles=EVERYONE, roles_for_others=ADMINS)
 class SetPassword(Command[User], frozen=True, kw_only=True):
-    """Set a user's password, by default the sender's own; the user's sessions end."""
+    """Set a user's password, by default the sender's own; the user's sessions are revoked, machine tokens are not."""
 
     password: str
     username: str | None = None
@@ -216,7 +216,7 @@ class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
 
 @declare("token list", roles=ADMINS)
 class ListTokens(Query[Tokens], frozen=True):
-    """Return the tokens that have not expired."""
+    """Return the tokens that have not expired, revoked ones included."""
 
 
 @declare("token revoke", roles=ADMINS)
@@ -233,7 +233,7 @@ class ShowKeys(Query[KeySet], frozen=True):
 
 @declare("token rotate", roles=ADMINS)
 class RotateKey(Command[RotatedKey], frozen=True):
-    """Sign new tokens with a new key; tokens signed with the old one are valid until they expire."""
+    """Sign new tokens with a new key; tokens signed with the old one stay valid until they expire or are revoked."""
 
 
 @event("identity", 1, subject_field="user_id")

@@ -19,14 +19,14 @@ class MailStatus(StrEnum):
 
 
 class MailKind(StrEnum):
-    """The kind of a mail: a user's payslip, or the summary of a day for management."""
+    """The kind of a mail: a user's payslip, or the summary of a day for accountants and admins."""
 
     PAYSLIP = "payslip"
     SUMMARY = "summary"
 
 
 class MailLine(msgspec.Struct, frozen=True):
-    """A mail. ``to`` is the bare address, the user's current one until it is sent; a ``held`` mail waits for release.
+    """A mail. ``to`` is a bare address, until it is sent the user's current one; a restore makes unsent mail ``held``.
 
     ``amount_cents`` is the payout, or the income of the day in a summary.
     """

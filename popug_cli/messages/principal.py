@@ -7,9 +7,10 @@ from popug_cli.messages.base import Role
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The user or process on whose behalf a message is performed: a user with a token, the operator or the scheduler.
+    """The user or process on whose behalf a message is performed.
 
-    ``user_id``, ``role`` and ``token_id`` are empty if the principal is not a user.
+    It is a user with a token, the operator, the scheduler, or ``ANONYMOUS``: a sender without a token, or the program's
+    own consumers. ``user_id``, ``role`` and ``token_id`` are empty if it is not a user. ``scope`` is that of the token.
     """
 
     username: str

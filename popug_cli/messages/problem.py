@@ -1,4 +1,4 @@
-"""The problem document (RFC 9457) with which a server refuses a request: the server writes it, the client reads it."""
+"""The problem document (RFC 9457) of an error over HTTP: the server writes it, the client reads it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A refusal: RFC 9457's members, and ``code``, ``hint``, ``details`` and ``exit_status`` of the command line."""
+    """An error: RFC 9457's members, and ``code``, ``hint``, ``details`` and ``exit_status`` of the command line."""
 
     # A server sends all of them. A client needs only those without a default to raise the error again.
     type: str = "about:blank"

@@ -27,7 +27,7 @@ class Schedule(msgspec.Struct, frozen=True):
 class ScheduledRunResult(msgspec.Struct, frozen=True):
     """The work that one run of the scheduler did, and the work scheduled next.
 
-    ``set_aside`` counts the events that consumers failed on; ``backup`` is the path of a backup that was taken.
+    ``set_aside`` counts the events that consumers have parked; ``backup`` is the path of a backup that was taken.
     """
 
     at: datetime
@@ -48,7 +48,7 @@ class ShowSchedule(Query[Schedule], frozen=True, kw_only=True):
 
 @declare("scheduler", access=Access.OPERATOR)
 class RunDue(Command[ScheduledRunResult], frozen=True, kw_only=True):
-    """Do the work that is due: close days up to yesterday, send mail, retry events.
+    """Do the due work: retry events, close days up to yesterday, queue summaries, send mail, write the daily backup.
 
     Yesterday is closed from ``at_minute``, the local minute of the day. ``confirmed`` allows more than 31 days at once.
     """

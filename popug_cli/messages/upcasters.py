@@ -29,11 +29,11 @@ UPCASTERS: dict[type[Event], Callable[[Any], Event]] = {TaskCreatedV1: _task_cre
 
 def upcast(event: Event) -> Event:
     """Return the event in the newest version of its kind."""
-    while (step := UPCASTERS.get(type(event))) is not None:
-        event = step(event)
+    while (upcaster := UPCASTERS.get(type(event))) is not None:
+        event = upcaster(event)
     return event
 
 
 def versions(newest: type[Event]) -> list[type[Event]]:
-    """Return all versions of a kind of event that can be consumed."""
+    """Return all versions of an event; a consumer receives each as the newest."""
     return [shape for shape in EVENTS.values() if (shape.SOURCE, shape.NAME) == (newest.SOURCE, newest.NAME)]

@@ -180,7 +180,7 @@ def _settle(company: InProcess) -> None:
 def _finish(company: InProcess) -> None:
     """Leave one file, with an empty write-ahead log."""
     _settle(company)
-    odd = [warning for warning in company.warnings if not warning.startswith("There is more to catch up with")]
+    odd = [warning for warning in company.warnings if not warning.startswith("More events wait to be processed")]
     assert odd == []
     company.backend.close()
     token_of(company.root)

@@ -101,7 +101,7 @@ BUGS = {
                 "            with self.runtime.writing(principal) as context:\n"
                 "                if consumer is None or is_current(context, consumer):\n"
                 "                    authorize(principal, declaration, message, context)\n"
-                "                    result = work(context)\n"
+                "                    result = handle(context)\n"
                 "                    self.on_write(context, result)\n"
                 "                    skip_unrelated(context, self.consumers)\n"
                 "                    return result\n",
@@ -109,7 +109,7 @@ BUGS = {
                 "            try:\n"
                 "                with self.runtime.writing(principal) as context:\n"
                 "                    if consumer is None or is_current(context, consumer):\n"
-                "                        answers.append(work(context))\n"
+                "                        answers.append(handle(context))\n"
                 "            except BaseException:\n"
                 "                if not answers:\n"
                 "                    raise\n"

@@ -18,7 +18,7 @@ from popug_cli.storage.errors import partly_done
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-STRIPES = 64
+LOCK_COUNT = 64
 
 
 class IdempotencyGuard:
@@ -29,7 +29,7 @@ class IdempotencyGuard:
     """
 
     def __init__(self) -> None:
-        self._locks = [Lock() for _ in range(STRIPES)]
+        self._locks = [Lock() for _ in range(LOCK_COUNT)]
         self._unsaved: dict[idempotency_store.IdempotentCommand, Any] = {}
 
     def remember(self, request: idempotency_store.IdempotentCommand, answer: Any) -> None:
@@ -53,23 +53,27 @@ class IdempotencyGuard:
 
     @contextmanager
     def lock(self, request: idempotency_store.IdempotentCommand) -> Iterator[None]:
-        """Lock the key while its command is performed."""
-        with self._locks[hash((request.user_id, request.message, request.idempotency_key)) % STRIPES]:
+        """Lock the key while its command is performed; several keys may share a lock."""
+        with self._locks[hash((request.user_id, request.message, request.idempotency_key)) % LOCK_COUNT]:
             yield
 
 
 @dataclass(slots=True)
 class AnswerRecorder:
-    """Stores the answer of a command, in the transaction of its effect if it is known there."""
+    """Stores the answer of a command, in the transaction of its effect if it is known there.
+
+    ``answer_type`` is the type of the answer. ``is_saved`` says that something was stored, and ``is_final`` that it was
+    the answer itself, not the query that determines it.
+    """
 
     request: idempotency_store.IdempotentCommand
-    answer: Any
+    answer_type: Any
     is_saved: bool = False
     is_final: bool = False
 
     def record(self, context: Context, result: Any) -> None:
         """Store the result of a write if it is the answer, or the query that determines the answer."""
-        self.is_final = isinstance(self.answer, type) and isinstance(result, self.answer)
+        self.is_final = isinstance(self.answer_type, type) and isinstance(result, self.answer_type)
         if self.is_final or isinstance(result, Query):
             idempotency_store.save(context, self.request, result)
             self.is_saved = True

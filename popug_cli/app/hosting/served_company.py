@@ -26,7 +26,7 @@ from popug_cli.storage.wal_check import DatabaseFiles
 
 @dataclass(frozen=True, slots=True)
 class PerformResult:
-    """An answer with its warnings. `is_replayed`: it was given before, to the same idempotency key."""
+    """An answer with its warnings; `is_replayed` if the same idempotency key received the answer before."""
 
     answer: Any
     warnings: list[str]
@@ -40,8 +40,8 @@ class ServedCompany:
         self.home = home
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
-        self._proofs = VerifiedTokenCache()
-        self._refreshing = Lock()
+        self._verified_tokens = VerifiedTokenCache()
+        self._settings_lock = Lock()
         self._config_fingerprint = file_fingerprint(home.config)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
         self._files = DatabaseFiles(self._runtime.engine)
@@ -73,20 +73,27 @@ class ServedCompany:
         return PerformResult(answer, warnings, is_replayed)
 
     def authenticate(self, token: str | None) -> None:
-        """Raise errors of exit 4 if the token is not valid for any message."""
+        """Raise the error of a token that is not valid (exit status 4) or is limited to a scope (exit status 5)."""
         self.open_backend(lambda sentence: None, is_command=False).authorize(WhoAmI(), token)
 
     def open_backend(
         self, warn: Callable[[str], None], *, is_command: bool = True, progress: Progress = no_progress
     ) -> LocalBackend:
-        """Return a backend for one thread; raise ``server_unavailable`` if the database files were replaced."""
+        """Return a backend for one thread; raise ``server_unavailable`` if the database files were replaced.
+
+        Unless `is_command`, it leaves the consumers to other threads while these perform commands.
+        """
         self.check()
         runtime = self._fresh_runtime()
         if progress is not no_progress:
             runtime = replace(runtime, progress=progress)
         coordinator = self._coordinator if is_command else QueryCoordinator(self._coordinator, self._last_position)
         return LocalBackend(
-            self.home, warn=warn, runtime=runtime, coordinator=coordinator, authenticate=self._proofs.authenticate
+            self.home,
+            warn=warn,
+            runtime=runtime,
+            coordinator=coordinator,
+            authenticate=self._verified_tokens.authenticate,
         )
 
     def follow(self, warn: Callable[[str], None]) -> None:
@@ -128,7 +135,7 @@ class ServedCompany:
         """Return the runtime, after reloading the settings if their file has changed."""
         fingerprint = file_fingerprint(self.home.config)
         if fingerprint != self._config_fingerprint:
-            with self._refreshing:
+            with self._settings_lock:
                 self._runtime = replace(self._runtime, settings=load_settings(self.home.config))
                 self._config_fingerprint = fingerprint
         return self._runtime

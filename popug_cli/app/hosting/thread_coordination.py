@@ -12,7 +12,7 @@ class ThreadCoordinator:
 
     Commands run concurrently and queue for the write lock. A thread that has finished its command and wants to catch up
     admits no new commands and waits until the running ones end. It then runs the consumers once for all of them.
-    `caught_up_to` is the log position up to which all consumers are known to be done.
+    `caught_up_to` is a log position up to which all consumers are known to be done, or -1.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ThreadCoordinator:
 
     @contextmanager
     def command(self) -> Iterator[None]:
-        """Enter as a running command for the duration of its changes; wait while consumers run."""
+        """Count this thread as a running command while it makes its changes; wait first while consumers run."""
         with self._changed:
             self._changed.wait_for(lambda: not self._catching_up)
             self._running_commands += 1
@@ -46,25 +46,25 @@ class ThreadCoordinator:
                 self._running_commands -= 1
                 self._changed.notify_all()
 
-    def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
-        """Process all writes that ended before this call and return the result.
+    def catch_up(self, run_consumers: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
+        """Run the consumers for all writes that ended before this call, and return the result.
 
-        If another thread processes them first, return its result, unless `force`.
+        If another thread does so first, return its result, unless `force`.
         """
         with self._changed:
             finished_writes = self._finished_writes
-            is_new = finished_writes > self._caught_up_writes
+            has_new_writes = finished_writes > self._caught_up_writes
             self._changed.wait_for(
-                lambda: not self._catching_up or (is_new and self._caught_up_writes >= finished_writes)
+                lambda: not self._catching_up or (has_new_writes and self._caught_up_writes >= finished_writes)
             )
-            if is_new and self._caught_up_writes >= finished_writes and not force:
+            if has_new_writes and self._caught_up_writes >= finished_writes and not force:
                 return self._result
             self._changed.wait_for(lambda: not self._catching_up)
             self._catching_up = True
             self._changed.wait_for(lambda: not self._running_commands)
             reached = self._finished_writes
         try:
-            result = work()
+            result = run_consumers()
             with self._changed:
                 self._caught_up_writes, self._result = max(reached, self._caught_up_writes), result
         finally:
@@ -84,9 +84,9 @@ class ThreadCoordinator:
 
 
 class QueryCoordinator:
-    """Coordinates a thread that only reads: while other threads write, these run the consumers.
+    """Coordinates a thread that answers a query, or runs the consumers while no command does.
 
-    `find_head` returns the last position of the log.
+    While other threads perform commands, those threads run the consumers. `find_head` returns the log's last position.
     """
 
     def __init__(self, coordinator: ThreadCoordinator, find_head: Callable[[], int]) -> None:
@@ -94,10 +94,10 @@ class QueryCoordinator:
         self._find_head = find_head
 
     def command(self) -> AbstractContextManager[None]:
-        """Enter as a running command of the other threads' coordinator."""
+        """Count this thread as a running command of the shared coordinator."""
         return self._coordinator.command()
 
-    def catch_up(self, work: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
+    def catch_up(self, run_consumers: Callable[[], CatchUpResult], *, force: bool) -> CatchUpResult:
         """Process the events that an earlier process or a failure left.
 
         Unless `force`, do nothing if all events are processed or the other threads process them.
@@ -105,11 +105,11 @@ class QueryCoordinator:
         head = self._find_head()
         if self.is_caught_up(head) and not force:
             return CatchUpResult()
-        result = work()
+        result = run_consumers()
         if result.complete and not result.errors:
             self._coordinator.caught_up_to = head
         return result
 
     def is_caught_up(self, position: int) -> bool:
-        """Return what the other threads' coordinator knows."""
+        """Return what the shared coordinator knows."""
         return self._coordinator.is_caught_up(position)

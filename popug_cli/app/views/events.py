@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def show_bus_status(backend: "LocalBackend", message: ShowBusStatus, principal: Principal) -> BusStatus:
-    """Return the position of every consumer."""
+    """Return the end of the log, the state of every consumer, unknown event types, and problems."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         return bus_status(context, sorted(backend.consumers, key=lambda consumer: consumer.name))
@@ -33,20 +33,20 @@ def list_dead_letters(backend: "LocalBackend", message: ListDeadLetters, princip
     with backend.runtime.reading(principal) as context:
         parked_events = list_parked_events(context)
         letters = []
-        for head in [parked for parked in parked_events if parked.state != "waiting"]:
-            behind = [
-                event for event in parked_events if (event.consumer, event.subject) == (head.consumer, head.subject)
+        for first in [parked for parked in parked_events if parked.state != "waiting"]:
+            of_subject = [
+                event for event in parked_events if (event.consumer, event.subject) == (first.consumer, first.subject)
             ]
             letters.append(
                 DeadLetter(
-                    dead_id=head.id,
-                    consumer=head.consumer,
-                    event=document(head.sequence, head.envelope),
-                    state=head.state,
-                    error=head.error,
-                    attempts=head.attempts,
-                    waiting=len(behind) - 1,
-                    amount_cents=sum(amount_at_stake_cents(parked, context) for parked in behind),
+                    dead_id=first.id,
+                    consumer=first.consumer,
+                    event=document(first.sequence, first.envelope),
+                    state=first.state,
+                    error=first.error,
+                    attempts=first.attempts,
+                    waiting=len(of_subject) - 1,
+                    amount_cents=sum(amount_at_stake_cents(parked, context) for parked in of_subject),
                 )
             )
     return DeadLetters(letters)

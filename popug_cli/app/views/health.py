@@ -12,24 +12,26 @@ from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-KEYS = "keys"
+KEYS_CHECK = "keys"
 
 
 def check_health(backend: "LocalBackend", message: CheckHealth, principal: Principal) -> Health:
-    """Check every invariant on one snapshot, once all consumers are up to date."""
+    """Run the consumers, then all checks of the doctor on one snapshot, and check the keys."""
     from popug_cli.audit.doctor import examine
 
     _catch_up(backend)
     with backend.runtime.reading(principal) as context:
         health = examine(context)
-    keys = _keys(backend.home)
+    keys = _check_keys(backend.home)
     if not keys.ok and _has_no_users(backend, principal):
-        keys = Check(KEYS, True, "there are no users yet; `popug init` creates the first key with the first admin")
+        keys = Check(
+            KEYS_CHECK, True, "there are no users yet; `popug init` creates the first key with the first admin"
+        )
     return Health(ok=health.ok and keys.ok, checks=[*health.checks, keys], head=health.head)
 
 
 def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Principal) -> LedgerProof:
-    """Verify log, ledger and draws on one snapshot, once all consumers are up to date."""
+    """Run the consumers, then verify log, ledger and draws on one snapshot."""
     from popug_cli.audit.doctor import prove
 
     _catch_up(backend)
@@ -37,7 +39,7 @@ def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Pri
         return prove(context, message.head)
 
 
-def _keys(home: Home) -> Check:
+def _check_keys(home: Home) -> Check:
     """Check that the keys can sign and verify tokens, and that only the owner can read them.
 
     A copy of a database has no keys.
@@ -45,15 +47,15 @@ def _keys(home: Home) -> Check:
     from popug_cli.identity.keys import public_keys
 
     if not home.keys.exists() and not home.backups.exists():
-        return Check(KEYS, True, "this is a copy, which has no keys")
+        return Check(KEYS_CHECK, True, "this is a copy, which has no keys")
     try:
         count = len(public_keys(home))
         mode = stat.S_IMODE(home.keys.stat().st_mode)
-    except PopugError as fault:
-        return Check(KEYS, False, f"{fault.message} {fault.hint}")
+    except PopugError as error:
+        return Check(KEYS_CHECK, False, f"{error.message} {error.hint}")
     if mode & ~OWNER_ONLY_DIRECTORY:
-        return Check(KEYS, False, f"Other users can access {home.keys}. Run `chmod 700 {home.keys}`.")
-    return Check(KEYS, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
+        return Check(KEYS_CHECK, False, f"Other users can access {home.keys}. Run `chmod 700 {home.keys}`.")
+    return Check(KEYS_CHECK, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
 
 
 def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
@@ -71,5 +73,5 @@ def _catch_up(backend: "LocalBackend") -> None:
     """Run the consumers. An integrity error only causes a warning here, because the checks report it."""
     try:
         backend.catch_up()
-    except (IntegrityViolation, UnicodeError) as fault:
-        backend.warn(f"Not all consumers could catch up: {fault}")
+    except (IntegrityViolation, UnicodeError) as error:
+        backend.warn(f"Not all consumers could catch up: {error}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DATABASE_TIMEOUT_SECONDS = 0.2
 SERVER_TIMEOUT_SECONDS = 1.5
-TASKS_ASKED_FOR = 200
+MAX_TASKS = 200
 
 
 class CompletionTimeout(LookupError):
@@ -63,15 +63,15 @@ def from_server(backend: "Backend", token: str, kind: str, start: str) -> Comple
     from popug_cli.messages.tasks import ListTasks, StatusFilter
 
     with time_limit(SERVER_TIMEOUT_SECONDS):
-        mine = backend.perform(WhoAmI(), token).username if kind == "own-task" else None
-        status = StatusFilter.OPEN if mine else StatusFilter.ALL
-        asked = ListTasks(status=status, assignee=mine, backwards=mine is None, limit=TASKS_ASKED_FOR)
-        listed = backend.perform(asked, token).tasks
+        own_username = backend.perform(WhoAmI(), token).username if kind == "own-task" else None
+        status = StatusFilter.OPEN if own_username else StatusFilter.ALL
+        message = ListTasks(status=status, assignee=own_username, backwards=own_username is None, limit=MAX_TASKS)
+        listed_tasks = backend.perform(message, token).tasks
     if kind in {"person", "player"}:
-        names = {name for task in listed for name in (task.assignee, task.creator)}
+        names = {name for task in listed_tasks for name in (task.assignee, task.creator)}
         return [(name, "") for name in sorted(names) if name.startswith(start)]
     if kind in {"task", "own-task"}:
-        return [(str(task.number), task.title) for task in listed if str(task.number).startswith(start)]
+        return [(str(task.number), task.title) for task in listed_tasks if str(task.number).startswith(start)]
     return []
 
 
@@ -79,13 +79,13 @@ def from_server(backend: "Backend", token: str, kind: str, start: str) -> Comple
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise ``CompletionTimeout`` if the block takes longer than `seconds`."""
 
-    def too_long(number: int, frame: object) -> None:
+    def raise_timeout(number: int, frame: object) -> None:
         raise CompletionTimeout
 
-    before = signal.signal(signal.SIGALRM, too_long)
+    previous_handler = signal.signal(signal.SIGALRM, raise_timeout)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)

@@ -24,12 +24,12 @@ from popug_cli.tasks.queries import list_tasks, tasks_by_id
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-TASKS_SHOWN = 20
-ACTIVITIES_SHOWN = 20
-MAX_EVENTS = 200_000
-READ_EVENTS = 1_000
-DAYS_LOOKED_BACK = 31
-KINDS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
+MAX_SHOWN_TASKS = 20
+MAX_SHOWN_ACTIVITIES = 20
+MAX_SCANNED_POSITIONS = 200_000
+BATCH_EVENTS = 1_000
+SUGGESTED_CLOSE_DAYS = 31
+ACTIVITY_EVENTS = (TaskAssigned, EntryPosted, PayoutMade, UserRoleChanged)
 
 
 class Timed(msgspec.Struct, frozen=True):
@@ -43,8 +43,8 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         balance = get_balance(GetBalance(), context)
-        page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=TASKS_SHOWN), context)
-        since, after = _beginning(message, context)
+        page = list_tasks(ListTasks(assignee=principal.username, sort=TaskSort.REWARD, limit=MAX_SHOWN_TASKS), context)
+        since, after = _start_of_activities(message, context)
         failed = count_failed(context) if principal.role in ACCOUNTING else 0
         happened = [*_activities(after, context)]
         return Today(
@@ -58,7 +58,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
             fees_cents=page.fees_cents,
             rewards_cents=page.rewards_cents,
             since=since,
-            happened=happened[-ACTIVITIES_SHOWN:],
+            happened=happened[-MAX_SHOWN_ACTIVITIES:],
             happened_count=len(happened),
             last_sequence=context.position,
             waiting=[*_suggested_commands(page, context, failed)],
@@ -66,7 +66,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
         )
 
 
-def _beginning(message: ShowToday, context: Context) -> tuple[datetime, int]:
+def _start_of_activities(message: ShowToday, context: Context) -> tuple[datetime, int]:
     """Return the instant since which, and the log position after which, activities are shown."""
     since = message.since or context.calendar.first_instant_of(context.calendar.date_of(context.now), time())
     if message.after is None or message.after > context.position:
@@ -111,10 +111,10 @@ def _activities(after: int, context: Context) -> Iterator[Activity]:
 
 
 def _my_events(after: int, context: Context) -> Iterator[Delivered[Event]]:
-    """Yield the events after `after` that contain the caller's id, among the last ``MAX_EVENTS``."""
-    me, types = context.principal.user_id, [kind.TYPE for kind in KINDS]
-    after = max(after, context.position - MAX_EVENTS)
-    while rows := context.log.after(after, types, READ_EVENTS):
+    """Yield the events after `after` that contain the caller's id, at the last ``MAX_SCANNED_POSITIONS`` positions."""
+    me, types = context.principal.user_id, [kind.TYPE for kind in ACTIVITY_EVENTS]
+    after = max(after, context.position - MAX_SCANNED_POSITIONS)
+    while rows := context.log.after(after, types, BATCH_EVENTS):
         yield from context.log.decode_known([row for row in rows if me in row[-1]])
         after = rows[-1][0]
 
@@ -125,11 +125,11 @@ def _activity(
     me, data = context.principal.user_id, event.data
     match data:
         case TaskAssigned():
-            what = _assignment_kind(data, me)
+            kind = _assignment_kind(data, me)
             task = tasks.get(data.task_id)
-            fee_cents = -task.fee_cents if task and task.fee_cents and what is not ActivityKind.TAKEN else None
-            assignee = names[data.assignee_id] if what is ActivityKind.TAKEN else None
-            activity = Activity(event.time, what, event.actor, _task_ref(task), fee_cents, assignee, data.shuffle_id)
+            fee_cents = -task.fee_cents if task and task.fee_cents and kind is not ActivityKind.TAKEN else None
+            assignee = names[data.assignee_id] if kind is ActivityKind.TAKEN else None
+            activity = Activity(event.time, kind, event.actor, _task_ref(task), fee_cents, assignee, data.shuffle_id)
             return activity if me in {data.assignee_id, data.previous_assignee_id} else None
         case EntryPosted(user_id=owner, task_id=str(task_id)) if owner == me:
             return _entry(event, data, _task_ref(tasks.get(task_id)))
@@ -166,7 +166,7 @@ def _suggested_commands(page: TaskPage, context: Context, mail_failed: int) -> I
     if page.tasks:
         yield f"popug task complete {page.tasks[0].number}"
     if role in ACCOUNTING:
-        yield from _to_close(context)
+        yield from _suggest_closing(context)
     if mail_failed:
         yield "popug mail list --status failed"
     if role == Role.ADMIN and not anybody_assignable(context):
@@ -176,10 +176,10 @@ def _suggested_commands(page: TaskPage, context: Context, mail_failed: int) -> I
     yield "popug tasks list --all"
 
 
-def _to_close(context: Context) -> Iterable[str]:
+def _suggest_closing(context: Context) -> Iterable[str]:
     """Suggest to close past days, or a dry run for today if there were rewards."""
     today = context.calendar.date_of(context.now)
-    message = GetIncome(from_date=today - timedelta(days=DAYS_LOOKED_BACK), to_date=today)
+    message = GetIncome(from_date=today - timedelta(days=SUGGESTED_CLOSE_DAYS), to_date=today)
     days = [day for day in get_income(message, context).days if not day.closed]
     if any(day.business_date < today for day in days):
         yield "popug close-day --date yesterday"

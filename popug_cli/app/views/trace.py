@@ -47,13 +47,15 @@ def _causes(context: Context, events: list[Delivered[Event]]) -> Iterator[Delive
 
 
 def _money(context: Context, events: list[Delivered[Event]], task_id: str) -> Iterator[Delivered[Event]]:
-    holders = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
-    for holder in sorted(holders):
-        about = context.log.by_subject(holder, EntryPosted, PayoutMade, MailSent, MailFailed)
-        entries = [e for e in about if isinstance(e.data, EntryPosted) and e.data.task_id == task_id]
-        days = {e.data.business_date for e in entries if isinstance(e.data, EntryPosted)}
+    assignees = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
+    for assignee in sorted(assignees):
+        user_events = context.log.by_subject(assignee, EntryPosted, PayoutMade, MailSent, MailFailed)
+        entries = [
+            event for event in user_events if isinstance(event.data, EntryPosted) and event.data.task_id == task_id
+        ]
+        days = {event.data.business_date for event in entries if isinstance(event.data, EntryPosted)}
         yield from entries
-        for event in about:
+        for event in user_events:
             if isinstance(event.data, PayoutMade | MailSent | MailFailed) and event.data.business_date in days:
                 yield event
 
@@ -61,7 +63,7 @@ def _money(context: Context, events: list[Delivered[Event]], task_id: str) -> It
 def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Event]) -> TraceLine:
     *_, envelope = context.log.row_at(event.sequence)
     stored: dict[str, Any] = document(event.sequence, envelope)
-    listeners = [consumer.name for consumer in consumers if stored["type"] in consumer.types]
+    subscribed = [consumer.name for consumer in consumers if stored["type"] in consumer.types]
     states = states_of(context, event.sequence)
     return TraceLine(
         sequence=event.sequence,
@@ -72,7 +74,7 @@ def _step(context: Context, consumers: tuple[Consumer, ...], event: Delivered[Ev
         causationid=stored.get("causationid"),
         correlationid=stored.get("correlationid"),
         detail=_detail(event.data),
-        consumers={name: states.get(name, "pending") for name in listeners},
+        consumers={name: states.get(name, "pending") for name in subscribed},
         occurred_at=_occurred_at(context, event, stored.get("causationid")),
     )
 
@@ -92,6 +94,8 @@ def _detail(data: Event) -> str:
     fields = msgspec.to_builtins(data)
     words = {name: fields[name] for name in ("reason", "kind", "business_date") if name in fields}
     money = [
-        f"{name.removesuffix('_cents')} {format_cents(v)}" for name, v in fields.items() if name.endswith("_cents")
+        f"{name.removesuffix('_cents')} {format_cents(cents)}"
+        for name, cents in fields.items()
+        if name.endswith("_cents")
     ]
     return ", ".join([*map(str, words.values()), *money])

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from popug_cli.app.views.health import KEYS
+from popug_cli.app.views.health import KEYS_CHECK
 from popug_cli.kernel.errors import Conflict, IntegrityViolation
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import BackUp, Backup, CheckHealth, Health
@@ -25,7 +25,7 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
     Raise ``file_exists``, ``unwritable_file``, or ``integrity`` if the copy fails a health check.
     """
     backend.catch_up()
-    path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _next_path(backend)
+    path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _default_path(backend)
     _refuse_existing(path)
     with translate_errors(backend.home.database), backup_file.temporary_home(path) as copy:
         backup_file.copy_database(backend.home.database, copy.database)
@@ -45,23 +45,23 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
 
 
 def verify(backend: "LocalBackend", copy: Home) -> None:
-    """Run the health checks on a copy; raise ``integrity`` with the first failed check."""
-    apart = backend.for_home(copy)
+    """Run the health checks on a copy, which has no keys; raise ``integrity`` with the first other failed check."""
+    copy_backend = backend.for_home(copy)
     try:
-        health: Health = apart.perform(CheckHealth())
+        health: Health = copy_backend.perform(CheckHealth())
     finally:
-        apart.close()
-    wrong = next((check for check in health.checks if not check.ok and check.name != KEYS), None)
-    if wrong is not None:
+        copy_backend.close()
+    failed_check = next((check for check in health.checks if not check.ok and check.name != KEYS_CHECK), None)
+    if failed_check is not None:
         raise IntegrityViolation(
             "integrity",
-            f"The copy is not healthy: {wrong.name}: {wrong.detail}",
+            f"The copy is not healthy: {failed_check.name}: {failed_check.detail}",
             hint="Nothing was changed. Run `popug doctor` to see all problems.",
-            details={"check": wrong.name},
+            details={"check": failed_check.name},
         )
 
 
-def _next_path(backend: "LocalBackend") -> Path:
+def _default_path(backend: "LocalBackend") -> Path:
     with translate_errors(backend.home.database):
         backend.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
         files.check_writable(backend.home.backups)

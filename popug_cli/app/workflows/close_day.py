@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
-    """Close every open day up to the requested one, oldest first; raise the errors of ``billing.rules``."""
+    """Close every open day up to the requested one, oldest first, then queue summaries and send mail.
+
+    Raise ``future_date``, ``before_first_day``, ``no_such_day`` or ``needs_yes``. A dry run closes nothing.
+    """
     backend.catch_up(include_not_due=not message.dry_run)
     up_to = backend.write(message, principal, lambda context: _asked_day(message, context))
     if message.dry_run:
@@ -52,28 +55,28 @@ def _asked_day(message: CloseDay, context: Context) -> date:
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
     """Close the open days and return them, with the last day added if it was closed before."""
 
-    def work(context: Context) -> ClosedDay | None:
+    def close_next(context: Context) -> ClosedDay | None:
         return closing.close_next(up_to, context)
 
     closed: list[ClosedDay] = []
-    while (day := backend.write(message, principal, work)) is not None:
+    while (day := backend.write(message, principal, close_next)) is not None:
         closed.append(day)
     return closed + _closed_before(backend, principal, up_to, closed)
 
 
 def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:
-    """Return what a close would do. A close retries failed events first, so the dry run includes these retries."""
+    """Return the result that a close would have, including that of the retries with which it begins."""
 
-    def work(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
+    def preview(context: Context) -> tuple[list[ClosedDay], list[SetAside]]:
         with rolled_back(context):
             retry_in_transaction(backend.consumers, context)
             return closing.dry_run(up_to, context), _set_aside(context)
 
-    closed, held = backend.write(message, principal, work)
+    closed, parked = backend.write(message, principal, preview)
     summaries = count_dry_run(backend, principal, len(closed))
     mail = MailCount(0, sum(day.paid_count for day in closed) + summaries)
     every_day = closed + _closed_before(backend, principal, up_to, closed)
-    return CloseReport(every_day, mail, held)
+    return CloseReport(every_day, mail, parked)
 
 
 def _closed_before(
@@ -89,6 +92,6 @@ def _closed_before(
 def _set_aside(context: Context) -> list[SetAside]:
     """Return the parked events, each with the money at stake."""
     return [
-        SetAside(event_id_of(held), held.consumer, amount_at_stake_cents(held, context))
-        for held in list_parked_events(context)
+        SetAside(event_id_of(parked), parked.consumer, amount_at_stake_cents(parked, context))
+        for parked in list_parked_events(context)
     ]

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, principal: Principal) -> RetryResult:
-    """Retry one dead letter or all of them now, then run the consumers."""
+    """Retry one parked event now, or all dead letters and pending retries, then run the consumers."""
 
-    def work(context: Context) -> RetryResult:
+    def retry(context: Context) -> RetryResult:
         return dead_letters.retry(context, backend.consumers, message.dead_id)
 
-    answer = backend.write(message, principal, work)
+    answer = backend.write(message, principal, retry)
     backend.catch_up()
     return answer
 
@@ -27,11 +27,13 @@ def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, princ
 def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal: Principal) -> DroppedLetter:
     """Discard a dead letter, then run the consumers for the events that waited behind it."""
 
-    def work(context: Context) -> DroppedLetter:
-        held = dead_letters.drop(context, message.dead_id, message.reason)
-        type_ = str(document(held.sequence, held.envelope).get("type"))
-        return DroppedLetter(dead_letters.event_id_of(held), type_, held.consumer, amount_at_stake_cents(held, context))
+    def drop(context: Context) -> DroppedLetter:
+        letter = dead_letters.drop(context, message.dead_id, message.reason)
+        type_ = str(document(letter.sequence, letter.envelope).get("type"))
+        return DroppedLetter(
+            dead_letters.event_id_of(letter), type_, letter.consumer, amount_at_stake_cents(letter, context)
+        )
 
-    dropped = backend.write(message, principal, work)
+    dropped = backend.write(message, principal, drop)
     backend.catch_up()
     return dropped

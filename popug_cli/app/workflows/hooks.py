@@ -1,4 +1,4 @@
-"""Commands about hooks: list, run, try and retry them."""
+"""Messages about hooks: list, run, try and retry them. ``daemon/hook_loop.py`` sends ``RunHooks``."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -130,7 +130,7 @@ def try_hook(backend: "LocalBackend", message: TryHook, principal: Principal) ->
 
 
 def retry_hook(backend: "LocalBackend", message: RetryHook, principal: Principal) -> HooksRetried:
-    """Queue the dead letters of a hook again; raise ``hook_not_found``."""
+    """Queue the dead letters of a hook again, and make its pending retry due; raise ``hook_not_found``."""
     file = _named(backend.home, message.name)
     with backend.runtime.writing(principal) as context:
         return HooksRetried(hook_cursors.requeue_dead_letters(context, file.name))

@@ -45,13 +45,13 @@ def _replay(
     with ExitStack() as stack:
         with backend.runtime.reading(principal) as context:
             copy = stack.enter_context(empty_copy(context, consumer))
-            reached, aside = cursor_of(context, consumer), parked_positions(context, consumer)
+            reached, parked = cursor_of(context, consumer), parked_positions(context, consumer)
             events = replay_into(context, consumer, copy, after=0, up_to=reached)
             if message.verify:
                 return ReplayReport(events, differences(context, consumer, copy))
 
         def swap(live: Context) -> ReplayReport | None:
-            if {n for n in parked_positions(live, consumer) if n <= reached} != aside:
+            if {position for position in parked_positions(live, consumer) if position <= reached} != parked:
                 return None
             later = replay_into(live, consumer, copy, after=reached, up_to=live.position)
             _swap(live, consumer, copy)

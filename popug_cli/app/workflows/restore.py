@@ -21,14 +21,14 @@ from popug_cli.storage.mounts import TEMP_HOME_MARKER, require_lock_support
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
-ANOTHER_FILE = "Nothing was changed. Name another file that `popug backup` wrote."
+OTHER_FILE_HINT = "Nothing was changed. Name another file that `popug backup` wrote."
 
 
 def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
-    """Replace the home, in whatever state it is, with a backup. If anything fails, nothing is changed.
+    """Replace the home, in whatever state it is, with a verified backup.
 
-    All tokens are revoked, and unsent mail is held. Raise ``unreadable_file``, ``corrupt_database``,
-    ``newer_database``, ``integrity`` or ``no_locks``.
+    All tokens are revoked, unsent mail is held, and a new key signs. Raise ``unreadable_file``, ``corrupt_database``,
+    ``newer_database``, ``integrity``, ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
     """
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(backend.home.root))
@@ -44,41 +44,41 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
         files.sync(fresh.database)
         files.sync(fresh.root)
         backend.close()
-        aside = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
-        live = home / fresh.database.name
-        with write_lock.acquire(live, file_id.file_id(live)):
-            return RestoreResult(str(home), str(aside) if _swap(fresh.root, home, aside) else None)
+        old_home = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+        database = home / fresh.database.name
+        with write_lock.acquire(database, file_id.file_id(database)):
+            return RestoreResult(str(home), str(old_home) if _swap(fresh.root, home, old_home) else None)
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
     """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
     try:
         verify(backend, fresh)
-    except NotFound as refusal:
-        raise backup_file.not_a_backup(file, "there is no company in it") from refusal
-    except PopugError as refusal:
-        sentence = refusal.message.replace(str(fresh.config), f"config.toml in {file}")
+    except NotFound as error:
+        raise backup_file.not_a_backup(file, "there is no company in it") from error
+    except PopugError as error:
+        sentence = error.message.replace(str(fresh.config), f"config.toml in {file}")
         sentence = sentence.replace(str(fresh.database), str(file))
-        is_elsewhere = isinstance(refusal, Unavailable) or refusal.code == "newer_database"
-        hint = refusal.hint if is_elsewhere else ANOTHER_FILE
-        raise type(refusal)(refusal.code, sentence, hint=hint, details=refusal.details) from refusal
+        may_be_valid = isinstance(error, Unavailable) or error.code == "newer_database"
+        hint = error.hint if may_be_valid else OTHER_FILE_HINT
+        raise type(error)(error.code, sentence, hint=hint, details=error.details) from error
 
 
 def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> None:
     """Create a new signing key, revoke all tokens, and hold unsent mail, which may have been sent since the backup."""
-    apart = backend.for_home(fresh)
+    fresh_backend = backend.for_home(fresh)
     try:
-        with apart.runtime.writing(principal) as context:
+        with fresh_backend.runtime.writing(principal) as context:
             keys.create_first_key(fresh, context.randomness, context.on_rollback)
             token_store.revoke_all_tokens(context, "restored")
             outbox.hold_all(context)
     finally:
-        apart.close()
+        fresh_backend.close()
 
 
-def _swap(fresh: Path, home: Path, aside: Path) -> bool:
+def _swap(fresh: Path, home: Path, old_home: Path) -> bool:
     try:
-        replaced = replace_directory(fresh, home, aside)
+        replaced = replace_directory(fresh, home, old_home)
         (home / TEMP_HOME_MARKER).unlink(missing_ok=True)
         files.sync(home.parent)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Scheduled runs: read from the database what is due (days, mail, events, backup) and do it.
+"""Scheduled runs: read the due work from the database (days, summaries, mail, events, backup) and do it.
 
-The scheduler only decides when to run this.
+``daemon/scheduler.py`` only decides when to send these messages.
 """
 
 from datetime import date, datetime, time, timedelta
@@ -30,14 +30,14 @@ HEARTBEAT_INTERVAL = timedelta(minutes=10)
 
 
 def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Principal) -> Schedule:
-    """Return what will be done next, and when."""
+    """Return the next scheduled work, and when it is due."""
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
         return _schedule(context, message.at_minute, confirmed=message.confirmed)
 
 
 def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> ScheduledRunResult:
-    """Retry events, close days, send mail and write the daily backup, as far as they are due."""
+    """Retry events, close days, queue summaries, send mail and write the daily backup, as far as they are due."""
     _record_heartbeat(backend, principal)
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
@@ -46,8 +46,8 @@ def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> S
         schedule = _schedule(context, message.at_minute, confirmed=message.confirmed)
     closed: list[ClosedDay] = []
     if schedule.overdue_days and not schedule.needs_yes:
-        asked = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
-        closed = [day for day in close_day(backend, asked, principal).days if not day.already_closed]
+        close_message = CloseDay(day=up_to, send_mail=False, confirmed=message.confirmed)
+        closed = [day for day in close_day(backend, close_message, principal).days if not day.already_closed]
     queue_summaries(backend, principal)
     mail = _send(backend, principal)
     backup = _back_up(backend, principal) if backend.runtime.settings.flag("scheduler.backup") else None
@@ -115,7 +115,7 @@ def _is_backed_up(context: Context) -> bool:
 
 
 def _record_heartbeat(backend: "LocalBackend", principal: Principal) -> None:
-    """Record the scheduler's heartbeat every ``HEARTBEAT_INTERVAL``; the doctor reads it."""
+    """Record the scheduler's heartbeat if the last is older than ``HEARTBEAT_INTERVAL``; the doctor reads it."""
     with backend.runtime.reading(principal) as context:
         seen_at, now = heartbeat.last_recorded(context.connection, heartbeat.SCHEDULER), context.now
     if seen_at is None or not now - HEARTBEAT_INTERVAL < seen_at <= now:

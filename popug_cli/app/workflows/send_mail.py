@@ -20,7 +20,10 @@ MAX_BATCH_MAILS = 500
 
 
 def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) -> MailRunResult:
-    """Send all queued mail, due or not; raise ``mail_unavailable`` if an error stopped the run before any was sent."""
+    """Send all queued mail, due or not. Mail held by a restore is sent only with `message.release`.
+
+    Raise ``mail_unavailable`` if an error stopped the run before any mail was sent.
+    """
     run = _deliver(backend, principal, message, include_not_due=True)
     answer = _answer(backend, run, principal)
     if run.down and not run.sent:
@@ -34,7 +37,9 @@ def send_mail(backend: "LocalBackend", message: SendMail, principal: Principal) 
         backend.warn(f"Not all mail could be sent: {_sentence(run.down)}")
     _warn_of_failed(backend, run)
     if not run.down and not run.total and (until := _claimed_until(backend, principal)):
-        backend.warn(f"Another process is sending mail, or was when it ended; what it has claimed is free at {until}.")
+        backend.warn(
+            f"Another process is sending mail, or ended while it did; its mails can be sent again from {until}."
+        )
     return answer
 
 
@@ -65,7 +70,7 @@ def _sentence(reason: str) -> str:
 
 
 def count_unsent(backend: "LocalBackend", principal: Principal) -> int:
-    """Return how many mails are still to be sent."""
+    """Return how many mails are still to be sent, held ones included."""
     with backend.runtime.reading(principal) as context:
         return outbox.count_unsent(context)[0]
 
@@ -109,8 +114,8 @@ def _lease_next(
     """Lease the next mails of the run, which passes once through the mails found at its start."""
     mail_ids = [run.waiting.popleft() for _ in range(min(MAX_BATCH_MAILS, len(run.waiting)))]
 
-    def work(context: Context) -> list[ClaimedMail]:
+    def lease(context: Context) -> list[ClaimedMail]:
         lease_until = context.now + lease_duration(transport.step_seconds)
         return outbox.claim(context, mail_ids, lease_until=lease_until, include_not_due=run.include_not_due)
 
-    return backend.write(message, principal, work)
+    return backend.write(message, principal, lease)

@@ -32,7 +32,7 @@ def test_mail_of_a_dead_process_is_sent_after_lease_expiry(room: MailCompany) ->
     assert room.statuses() == {"kesha": "sending"}
     assert room.send().queued == 1
     (said,) = room.warnings
-    assert said.endswith(f"is free at {room.backend.runtime.calendar.local(lease):%H:%M:%S}.")
+    assert said.endswith(f"can be sent again from {room.backend.runtime.calendar.local(lease):%H:%M:%S}.")
     room.clock.advance(seconds=91)
     assert room.send().sent == 1
     assert room.delivered()[0]["Message-ID"] == mail.message_id

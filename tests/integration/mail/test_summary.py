@@ -64,7 +64,7 @@ def test_admins_and_accountants_get_the_summary(company: InProcess) -> None:
     assert html is not None
     lines = plain.get_content().splitlines()
     assert lines[0].startswith("Management's income of 2026-03-02 is -$")
-    assert any("dearest task" in line and "#1 Feed <the> cage" in line for line in lines)
+    assert any("most expensive task" in line and "#1 Feed <the> cage" in line for line in lines)
     assert any("paid out" in line and "to 1 person" in line for line in lines)
     assert "#1 Feed &lt;the&gt; cage" in html.get_content()
     shown = company.act("boss", ShowMail(mail_id=summary_mails(company)[0].mail_id))

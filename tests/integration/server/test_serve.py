@@ -270,4 +270,4 @@ def test_warnings_are_sent_in_a_header(company: ServerFixture, served: RunningSe
     told = [served.post("tasks/list_tasks", {}, company.tokens["kesha"]).headers.get("popug-warnings")]
     dead = served.post("bus/list_dead_letters", {}, company.tokens["ada"]).document["dead"]
     assert {each["event"]["id"] for each in dead} == {BAD_EVENT["id"]}
-    assert told == [None] or "billing failed on 1 event; it will be retried." in json.loads(told[0] or "")[0]
+    assert told == [None] or "billing failed on 1 event, which can be processed later." in json.loads(told[0] or "")[0]

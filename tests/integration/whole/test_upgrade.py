@@ -241,7 +241,7 @@ def test_consumers_stop_after_an_upgrade(company: InProcess) -> None:
     cursors = company.rows("SELECT * FROM bus_cursors ORDER BY consumer")
     upgrade_after(company.backend, object)
     assert company.act("boss", AddTask(title="The last one")).title == "The last one"
-    assert any("What follows from this is not done yet" in warning for warning in company.warnings)
+    assert any("Some events are not processed yet" in warning for warning in company.warnings)
     report = company.backend.catch_up()
     assert report.errors
     assert all(is_newer(fault) for fault in report.errors)
