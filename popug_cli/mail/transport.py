@@ -343,10 +343,9 @@ def _rejected(
 
 
 def _disconnected(error: OSError) -> DeliveryResult:
-    """Return the result of a broken connection. `smtplib` wraps a time-out, which is not the server's hanging up."""
-    is_timeout = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+    """Return the result of a broken connection. After a time-out, the server has not hung up."""
     reason = one_line(str(error) or type(error).__name__)
-    return DeliveryResult(Verdict.DISCONNECTED, reason, has_hung_up=not is_timeout)
+    return DeliveryResult(Verdict.DISCONNECTED, reason, has_hung_up=not isinstance(error, TimeoutError))
 
 
 def _reply_text(code: int, reason: bytes | str) -> str:
