@@ -73,6 +73,7 @@ SETTINGS = {
         Setting("mail.smtp_port", 25, "the port of the SMTP server", minimum=1, maximum=65535),
         Setting("mail.smtp_hello_name", "", "the name in EHLO; this machine's own name or address if empty"),
         Setting("mail.smtp_tls", "none", "how the connection is secured", choices=("none", "starttls", "tls")),
+        Setting("mail.smtp_login_without_tls", False, "whether to log in without TLS if the server is this machine"),
         Setting("mail.smtp_ca_file", "", "a file of certificates to trust in addition to the machine's; none if empty"),
         Setting("mail.smtp_username", "", "the name to log in with; none if empty"),
         Setting("mail.smtp_password_file", "", "a file that holds the password"),

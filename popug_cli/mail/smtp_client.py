@@ -18,6 +18,7 @@ class BoundedReplies(io.RawIOBase):
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._seconds = connected.gettimeout() or 0.0
+        self.has_timed_out = False
         self.begin()
 
     def begin(self) -> None:
@@ -30,7 +31,11 @@ class BoundedReplies(io.RawIOBase):
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Read the next bytes; raise ``TimeoutError`` if the reply is too slow, ``OSError`` if it is too long."""
-        count = self._receive(buffer) if self._has_begun else self._socket.recv_into(buffer)
+        try:
+            count = self._receive(buffer) if self._has_begun else self._socket.recv_into(buffer)
+        except TimeoutError:
+            self.has_timed_out = True
+            raise
         self._has_begun = True
         self._bytes_left -= count
         return count
@@ -59,7 +64,12 @@ class Client(smtplib.SMTP):
             self._replies = BoundedReplies(self.sock)
             self.file = io.BufferedReader(self._replies)
         self._replies.begin()
-        return super().getreply()
+        try:
+            return super().getreply()
+        except smtplib.SMTPServerDisconnected as error:  # smtplib turns a time-out into it
+            if self._replies.has_timed_out:
+                raise TimeoutError(str(error)) from error
+            raise
 
 
 class TlsClient(Client, smtplib.SMTP_SSL):

@@ -15,6 +15,7 @@ from popug_cli.kernel.settings import Settings
 from popug_cli.mail.domains import ascii_domain, hello_name
 from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.rules import Blame, blame_of, one_line
+from popug_cli.mail.smtp_login import check_encryption, read_password
 from popug_cli.platform.files import OWNER_ONLY_FILE, make_directory
 from popug_cli.storage.errors import environment_error
 
@@ -93,7 +94,7 @@ class MailTransport(Protocol):
 
 def open_transport(settings: Settings, home: Home) -> MailTransport:
     """Return the transport that the settings choose, not connected yet."""
-    return Smtp(settings) if settings.text("mail.transport") == "smtp" else Maildir(home.maildir)
+    return Smtp(settings, home) if settings.text("mail.transport") == "smtp" else Maildir(home.maildir)
 
 
 class Maildir:
@@ -150,9 +151,9 @@ class Maildir:
 class Smtp:
     """An SMTP server. The first mail opens a connection, which all others use."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, home: Home) -> None:
         self.step_seconds = settings.number("mail.smtp_timeout_seconds")
-        self._settings = settings
+        self._settings, self._home = settings, home
         self._client: smtplib.SMTP | None = None
 
     def __enter__(self) -> Self:
@@ -216,7 +217,8 @@ class Smtp:
         security = self._settings.text("mail.smtp_tls")
         if not host:
             raise OSError("mail.smtp_host is empty")
-        password = self._password()
+        check_encryption(self._settings)
+        password = read_password(self._settings, self._home)
         if security == "tls":
             trust = self._trust()
             client: Client = TlsClient(host, port, "", timeout=self.step_seconds, context=trust)
@@ -224,6 +226,7 @@ class Smtp:
             client = Client(host, port, "", timeout=self.step_seconds)
         self._client = client
         try:
+            check_encryption(self._settings, client.sock.getpeername()[0] if client.sock else None)
             client.local_hostname = self._hello_name(client)
             if security == "starttls":
                 client.starttls(context=self._trust())
@@ -256,20 +259,6 @@ class Smtp:
             except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(f"no certificate can be read from {file}, the mail.smtp_ca_file") from error
         return trust
-
-    def _password(self) -> str | None:
-        username = self._settings.text("mail.smtp_username")
-        if not username:
-            return None
-        if not username.isascii():
-            raise OSError("mail.smtp_username is not ASCII")
-        file = self._settings.text("mail.smtp_password_file")
-        if not file:
-            return ""
-        try:
-            return Path(file).expanduser().read_text(encoding="ascii").partition("\n")[0].removesuffix("\r")
-        except (OSError, RuntimeError, UnicodeError) as error:
-            raise OSError(f"no password in ASCII can be read from {file}, the mail.smtp_password_file") from error
 
     def _drop(self) -> None:
         if self._client is not None:
@@ -343,10 +332,9 @@ def _rejected(
 
 
 def _disconnected(error: OSError) -> DeliveryResult:
-    """Return the result of a broken connection. `smtplib` wraps a time-out, which is not the server's hanging up."""
-    is_timeout = isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError)
+    """Return the result of a broken connection. After a time-out, the server has not hung up."""
     reason = one_line(str(error) or type(error).__name__)
-    return DeliveryResult(Verdict.DISCONNECTED, reason, has_hung_up=not is_timeout)
+    return DeliveryResult(Verdict.DISCONNECTED, reason, has_hung_up=not isinstance(error, TimeoutError))
 
 
 def _reply_text(code: int, reason: bytes | str) -> str:

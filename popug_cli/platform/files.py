@@ -66,6 +66,26 @@ def is_private_directory(directory: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
+def read_regular_file(path: Path) -> tuple[bytes, os.stat_result]:
+    """Return content and status of a file; raise ``OSError`` for a pipe, whose reading would block."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read(), status
+
+
+def exposure_of(status: os.stat_result, owner: int) -> str | None:
+    """Return why a file with a secret is not private, to be followed by its path, or None.
+
+    It may belong to this process, to the superuser, or to `owner`.
+    """
+    if status.st_uid not in {os.geteuid(), 0, owner}:
+        return "Another account owns"
+    return "Other users can access" if status.st_mode & 0o077 else None
+
+
 @contextmanager
 def reserve_replacement(path: Path, size_bytes: int = 0) -> Iterator[Callable[[bytes], None]]:
     """Reserve disk space for a file, and yield a function that replaces the file by some content, whole or not at all.

@@ -27,5 +27,6 @@ def self_signed(file: Path) -> Path:
     )
     plain = serialization.NoEncryption()
     pem = serialization.Encoding.PEM
+    file.touch(mode=0o600)
     file.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
     return file

@@ -38,6 +38,7 @@ class Post:
     mood: Mood
     port: int = 0
     connections: int = 0
+    attempts: int = 0
     logins: int = 0
     taken: list[EmailMessage] = field(default_factory=list)
     receivers: list[str] = field(default_factory=list)
@@ -109,6 +110,7 @@ class _Talk:
             self._say("250-here")
             self._say("250 AUTH PLAIN")
         elif word == "AUTH":
+            self._post.attempts += 1
             good = _password(argument) == mood.password
             self._post.logins += good
             self._say("235 welcome" if good else "535 who are you")

@@ -230,6 +230,7 @@ def test_sender_logs_in_after_tls(
 
     file = tmp_path / "password"
     file.write_text(password + "\n")
+    file.chmod(0o600)
     settings = {"TLS": "starttls", "CA_FILE": str(certificate), "USERNAME": "popug", "PASSWORD_FILE": str(file)}
     monkeypatch.setenv("POPUG_MAIL_SMTP_TIMEOUT_SECONDS", "2")
     for name, value in settings.items():

@@ -97,6 +97,7 @@ def test_invalid_sender_of_environment_keeps_mail_queued(
 def test_setting_without_ascii_form_keeps_mail_queued(
     popug: Popug, room: MailCompany, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str
 ) -> None:
+    monkeypatch.setenv("POPUG_MAIL_SMTP_LOGIN_WITHOUT_TLS", "true")
     monkeypatch.setenv(f"POPUG_MAIL_{setting}", value)
     code, _, err = popug("mail", "send")
     assert (code, words in err) == (8, True)

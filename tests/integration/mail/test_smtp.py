@@ -1,5 +1,7 @@
 """Mail over SMTP, against a server with each kind of failure."""
 
+import os
+import socket
 import socketserver
 import threading
 import time
@@ -7,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,7 @@ from tests.support.smtp_server import DIE, TAKE_AND_DIE, Mood, Post, smtp_server
 
 NAMES = ("kesha", "gosha", "vera")
 Open = Callable[..., MailCompany]
+LOGIN = {"smtp_username": "popug", "smtp_login_without_tls": "true"}
 
 
 @pytest.fixture
@@ -212,16 +216,79 @@ def test_server_without_required_tls_is_unavailable(post: Post, open_room: Open,
 
 def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path) -> None:
     post.mood.password = "a secret"
-    (tmp_path / "password").write_text("a secret\nand a remark\n")
-    room = open_room(smtp_username="popug", smtp_password_file=str(tmp_path / "password"))
+    room = open_room(**login(tmp_path / "password", "a secret\nand a remark\n"), smtp_login_without_tls="true")
     assert (room.send().sent, post.logins) == (3, 1)
+
+
+@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1", "false"), ("localhost", "false"), ("192.0.2.7", "true")])
+def test_login_without_tls_is_refused(
+    post: Post, open_room: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, allowed: str
+) -> None:
+    def connect(address: tuple[str, int], *arguments: Any) -> socket.socket:
+        peer = real_connect(("127.0.0.1", address[1]), *arguments)
+        return Pretending(peer, address[0]) if address[0] == "192.0.2.7" else peer
+
+    real_connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", connect)
+    post.mood.password = "a secret"
+    room = open_room(smtp_host=host, smtp_login_without_tls=allowed, **login(tmp_path / "password", "a secret\n"))
+    with pytest.raises(Unavailable, match=r"mail\.smtp_tls is none.* mail\.smtp_login_without_tls") as refusal:
+        room.send()
+    assert "a secret" not in refusal.value.message
+    assert (post.logins, post.attempts, set(room.statuses().values())) == (0, 0, {"queued"})
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o610])
+def test_password_file_open_to_others_is_refused(post: Post, open_room: Open, tmp_path: Path, mode: int) -> None:
+    room = open_room(**login(tmp_path / "password", "a secret\n", mode), smtp_login_without_tls="true")
+    with pytest.raises(Unavailable, match=r"Other users can access .*password.*chmod 600"):
+        room.send()
+    assert (post.attempts, set(room.statuses().values())) == (0, {"queued"})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_password_file_of_another_account_is_refused(post: Post, open_room: Open, tmp_path: Path) -> None:
+    given = login(tmp_path / "password", "a secret\n")
+    os.chown(tmp_path / "password", 12345, -1)
+    room = open_room(**given, smtp_login_without_tls="true")
+    with pytest.raises(Unavailable, match="Another account owns"):
+        room.send()
+    assert (post.attempts, set(room.statuses().values())) == (0, {"queued"})
+
+
+def test_pipe_as_password_file_is_refused(post: Post, open_room: Open, tmp_path: Path) -> None:
+    given = login(tmp_path / "password", "")
+    (tmp_path / "password").unlink()
+    os.mkfifo(tmp_path / "password", 0o600)
+    with pytest.raises(Unavailable, match="no password in ASCII can be read"):
+        open_room(**given, smtp_login_without_tls="true").send()
+
+
+class Pretending(socket.socket):
+    """A connection that names another peer than it has."""
+
+    def __init__(self, connected: socket.socket, host: str) -> None:
+        super().__init__(fileno=connected.detach())
+        self.settimeout(PATIENCE_SECONDS)
+        self._host = host
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._host, 25
+
+
+def login(file: Path, password: str, mode: int = 0o600) -> dict[str, str]:
+    """Write the password file and return the settings that name it."""
+    file.write_text(password)
+    file.chmod(mode)
+    return {"smtp_username": "popug", "smtp_password_file": str(file)}
 
 
 @pytest.mark.parametrize("file", ["wrong", "missing", ""])
 def test_wrong_or_missing_password_fails_no_mail(post: Post, open_room: Open, tmp_path: Path, file: str) -> None:
     post.mood.password = "a secret"
-    (tmp_path / "wrong").write_text("a guess\n")
-    room = open_room(smtp_username="popug", smtp_password_file=str(tmp_path / file) if file else "")
+    given = login(tmp_path / "wrong", "a guess\n")
+    given["smtp_password_file"] = str(tmp_path / file) if file else ""
+    room = open_room(**given, smtp_login_without_tls="true")
     with pytest.raises(Unavailable) as refusal:
         room.send()
     assert "a guess" not in refusal.value.message
@@ -249,7 +316,7 @@ def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
 def test_invalid_setting_is_named_in_a_sentence(
     post: Post, open_room: Open, setting: str, value: str, sentence: str
 ) -> None:
-    others = {"smtp_ca_file": {"smtp_tls": "tls"}, "smtp_password_file": {"smtp_username": "popug"}}
+    others = {"smtp_ca_file": {"smtp_tls": "tls"}, "smtp_password_file": LOGIN}
     room = open_room(**{setting: value}, **others.get(setting, {}))
     with pytest.raises(Unavailable) as refusal:
         room.send()

@@ -19,6 +19,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import Home
 from popug_cli.messages.company import BackUp, Restore
 from popug_cli.messages.tasks import ListTasks
+from tests.support.certificates import self_signed
 from tests.support.running_server import Answer, RunningServer, create_home, eventually
 from tests.support.server_fixture import ServerFixture
 
@@ -144,6 +145,29 @@ def test_socket_option_in_the_home_is_refused_through_a_link(tmp_path: Path, cap
     (tmp_path / "link").symlink_to(tmp_path / "home")
     code, error = refused(capfd, tmp_path / "home", "--socket", str(tmp_path / "link" / "popug.sock"))
     assert (code, "is in the home" in error["message"]) == (2, True)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])
+def test_tls_key_open_to_others_is_refused(
+    company: ServerFixture, tmp_path: Path, capfd: pytest.CaptureFixture[str], mode: int
+) -> None:
+    file = self_signed(tmp_path / "server.pem")
+    file.chmod(mode)
+    listening = ("--listen", "localhost:0", "--tls-cert", str(file), "--tls-key", str(file))
+    code, error = refused(capfd, company.home.root, *listening)
+    assert (code, error["code"], error["details"]) == (4, "insecure_file", {"path": str(file)})
+    assert "chmod 600" in error["hint"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_tls_key_of_another_account_is_refused(
+    company: ServerFixture, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = self_signed(tmp_path / "server.pem")
+    os.chown(file, 12345, -1)
+    listening = ("--listen", "localhost:0", "--tls-cert", str(file), "--tls-key", str(file))
+    code, error = refused(capfd, company.home.root, *listening)
+    assert (code, error["code"]) == (4, "insecure_file")
 
 
 def test_impossible_host_name_is_unavailable(company: ServerFixture, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,8 +15,9 @@ from popug_cli import __version__
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import server_unit
 from popug_cli.cli.output.blocks import Hint
-from popug_cli.kernel.errors import InvalidInput, Unavailable
+from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
 from popug_cli.messages.scheduler import RunDue
+from popug_cli.platform.files import exposure_of
 
 if TYPE_CHECKING:
     from popug_cli.server.run import BackgroundWork, OpenForServer
@@ -74,6 +75,8 @@ def serve(
         ) from error
     address = _parse_address(listen) if listen is not None else None
     tls = _check_tls_files(tls_cert, tls_key, address)
+    if tls:
+        _check_private(tls[1])
     path, group = _socket_outside_home(context, socket, group)
     host, port = address or (None, 0)
     hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
@@ -214,6 +217,17 @@ def _check_tls_files(
             hint="Give a certificate and its private key without a password, in PEM.",
         ) from error
     return certificate, key
+
+
+def _check_private(key: Path) -> None:
+    """Raise ``insecure_file`` if another account owns the TLS key, or others can access it."""
+    if exposure := exposure_of(key.stat(), os.geteuid()):
+        raise NotAuthenticated(
+            "insecure_file",
+            f"{exposure} the TLS key {key}.",
+            hint=f"Run `chmod 600 {key}` as the account that serves, with a new key if it may have been read.",
+            details={"path": str(key)},
+        )
 
 
 def _allowed_hosts(address: tuple[str, int] | None, *, is_encrypted: bool) -> frozenset[str]:

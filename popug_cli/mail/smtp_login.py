@@ -1,0 +1,46 @@
+"""The login at an SMTP server: its password file, and the refusal to send a password without TLS."""
+
+from ipaddress import ip_address
+from pathlib import Path
+
+from popug_cli.kernel.home import Home
+from popug_cli.kernel.settings import Settings
+from popug_cli.platform.files import exposure_of, read_regular_file
+
+
+def read_password(settings: Settings, home: Home) -> str | None:
+    """Return the password, or None without a login.
+
+    Raise ``OSError`` if the file cannot be read or other users can access it.
+    """
+    username, file = settings.text("mail.smtp_username"), settings.text("mail.smtp_password_file")
+    if not username:
+        return None
+    if not username.isascii():
+        raise OSError("mail.smtp_username is not ASCII")
+    if not file:
+        return ""
+    try:
+        content, status = read_regular_file(Path(file).expanduser())
+        exposure = exposure_of(status, home.root.stat().st_uid)
+        password = content.decode("ascii").partition("\n")[0].removesuffix("\r")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OSError(f"no password in ASCII can be read from {file}, the mail.smtp_password_file") from error
+    if exposure:
+        raise OSError(f"{exposure} {file}, the mail.smtp_password_file; run `chmod 600` as the owner of the home")
+    return password
+
+
+def check_encryption(settings: Settings, peer_address: str | None = None) -> None:
+    """Raise ``OSError`` if a login would send the password without TLS.
+
+    ``mail.smtp_login_without_tls`` permits it if the peer is this machine. Its address is known once connected.
+    """
+    if not settings.text("mail.smtp_username") or settings.text("mail.smtp_tls") != "none":
+        return
+    is_remote = peer_address is not None and not ip_address(peer_address.partition("%")[0]).is_loopback
+    if is_remote or not settings.flag("mail.smtp_login_without_tls"):
+        raise OSError(
+            "mail.smtp_tls is none, so others could read the password; set it to starttls or tls"
+            " (to this machine only, mail.smtp_login_without_tls permits it)"
+        )
