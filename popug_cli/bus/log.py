@@ -16,6 +16,10 @@ READ_ROWS = 1_000
 ENVELOPE = "CAST(bus_log.envelope AS BLOB)"  # bytes, so that an envelope that is not UTF-8 can be read
 
 
+SELECT_NEWEST_LINK = "SELECT last_sequence, hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1"
+SELECT_LINK = "SELECT last_sequence, hash FROM bus_links WHERE last_sequence = ?"
+
+
 class Log:
     """The events as a transaction sees them; a ``StoredEvent`` is (position, type, envelope).
 

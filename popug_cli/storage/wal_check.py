@@ -8,10 +8,13 @@ process would end by SIGBUS (https://www.sqlite.org/howtocorrupt.html, 2.2).
 """
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
-from popug_cli.platform.file_id import FileFingerprint, require_fingerprint
+from popug_cli.platform.file_id import FileFingerprint, file_fingerprint, require_fingerprint
 from popug_cli.storage.engine import raw_connection
 
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walformat.html
@@ -20,18 +23,23 @@ WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walforma
 class DatabaseFiles:
     """The three files of an engine's database, and their fingerprints when they were last found intact.
 
-    While a connection is open, SQLite replaces none of them, and shortens the WAL only after a complete checkpoint.
-    Raise ``OSError`` if one of the files does not exist.
+    While a connection is open, SQLite replaces none of them, and shortens the WAL only after a complete checkpoint. A
+    checkpoint changes the database, and after a VACUUM it shortens it. So a changed database is read again, on a
+    connection without a cache: it must contain the newest link of the hash chain that was remembered.
+    ``select_newest_link`` and ``select_link`` (by its key) read such links. Raise ``OSError`` if a file does not exist.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, select_newest_link: str, select_link: str) -> None:
         self._engine = engine
+        self._select_newest_link, self._select_link = select_newest_link, select_link
         database = str(engine.get_execution_options()["popug_database"])
         self._paths = (database, f"{database}-wal", f"{database}-shm")
         self._known = [require_fingerprint(path) for path in self._paths]
+        self._link: tuple[Any, ...] | None = None
+        self.remember_newest_link()
 
     def are_intact(self) -> bool:
-        """Return whether all three exist and are the same files as before, and database and WAL are not truncated."""
+        """Return whether all three exist and are the same files as before, with the same history, and not truncated."""
         known = self._known  # read first: another thread may store newer, larger sizes
         try:
             current = [require_fingerprint(path) for path in self._paths]
@@ -39,15 +47,38 @@ class DatabaseFiles:
             return False
         if [file.id for file in current] != [file.id for file in known]:
             return False
-        is_database_cut, is_wal_cut, _ = (
-            file.size_bytes < old.size_bytes for file, old in zip(current, known, strict=True)
-        )
-        if is_database_cut:
+        if current[0] != known[0] and not self._has_remembered_link():
             return False
-        if is_wal_cut:
+        if current[1].size_bytes < known[1].size_bytes:
             return self._is_wal_complete(current)
         self._known = current
         return True
+
+    def remember_newest_link(self) -> None:
+        """Remember the newest link of the hash chain, unless the database has changed since it was found intact.
+
+        A copy of the database that is older than the remembered link is noticed; call this every second.
+        """
+        known = self._known[0]
+        try:
+            link = self._read(self._select_newest_link)
+        except sqlite3.Error:  # ``are_intact`` decides what that means
+            return
+        if link is not None and file_fingerprint(self._paths[0]) == known:
+            self._link = link
+
+    def _has_remembered_link(self) -> bool:
+        try:
+            link = self._read(self._select_newest_link if self._link is None else self._select_link, self._link)
+        except sqlite3.Error as error:
+            return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+        return self._link is None or link == self._link
+
+    def _read(self, statement: str, link: tuple[Any, ...] | None = None) -> tuple[Any, ...] | None:
+        uri = f"{Path(self._paths[0]).absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            row: tuple[Any, ...] | None = connection.execute(statement, link[:1] if link else ()).fetchone()
+            return row
 
     def _is_wal_complete(self, current: list[FileFingerprint]) -> bool:
         """Return whether a WAL that became shorter still holds all frames that SQLite counts in it.

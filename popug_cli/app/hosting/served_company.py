@@ -11,6 +11,7 @@ from popug_cli.app.hosting.idempotency import IdempotencyGuard, perform_idempote
 from popug_cli.app.hosting.thread_coordination import QueryCoordinator, ThreadCoordinator
 from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.context import Runtime
+from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
@@ -44,7 +45,9 @@ class ServedCompany:
         self._settings_lock = Lock()
         self._config_fingerprint = file_fingerprint(home.config)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
-        self._files = DatabaseFiles(self._runtime.engine)
+        self._files = DatabaseFiles(
+            self._runtime.engine, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
+        )
 
     @property
     def home_id(self) -> str:
@@ -101,6 +104,7 @@ class ServedCompany:
 
         If another thread runs the consumers already, leave it to that thread.
         """
+        self._files.remember_newest_link()
         self._idempotency.flush(self._runtime)
         self._coordinator.caught_up_to = -1
         self.open_backend(warn, is_command=False).catch_up()

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
+from popug_cli.messages.identity import SetEmail
 from popug_cli.messages.tasks import AddTask
 from popug_cli.storage.engine import open_engine
 from popug_cli.storage.wal_check import DatabaseFiles
-from tests.support.company import InProcess
+from tests.support.company import InProcess, SeededChance
 from tests.support.running_server import RunningServer, create_home
 
 OPENED_BY_POPUG = """
@@ -101,11 +103,16 @@ def test_server_keeps_locks_on_wal_index(tmp_path: Path) -> None:
         assert server.end() == 0
 
 
+def database_files(company: InProcess) -> DatabaseFiles:
+    engine = company.backend.runtime.engine
+    return DatabaseFiles(engine, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK)
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 def test_replaced_file_not_intact(tmp_path: Path, suffix: str) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.backend.runtime.engine)
+    files = database_files(company)
     assert files.are_intact()
     file = tmp_path / "home" / f"popug.db{suffix}"
     (tmp_path / "copy").write_bytes(file.read_bytes())
@@ -117,7 +124,7 @@ def test_replaced_file_not_intact(tmp_path: Path, suffix: str) -> None:
 def test_cut_log_not_intact(tmp_path: Path, kept_bytes: int) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.backend.runtime.engine)
+    files = database_files(company)
     os.truncate(tmp_path / "home" / "popug.db-wal", kept_bytes)
     assert not files.are_intact()
     assert not files.are_intact()
@@ -126,7 +133,7 @@ def test_cut_log_not_intact(tmp_path: Path, kept_bytes: int) -> None:
 def test_log_emptied_by_checkpoint_intact(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.backend.runtime.engine)
+    files = database_files(company)
     for _ in range(3):
         company.act("boss", AddTask(title="Sweep"))
         assert files.are_intact()
@@ -138,7 +145,7 @@ def test_log_emptied_by_checkpoint_intact(tmp_path: Path) -> None:
 def test_busy_checkpoint_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     company = InProcess(tmp_path / "home")
     company.hire("kesha")
-    files = DatabaseFiles(company.backend.runtime.engine)
+    files = database_files(company)
     with closing(sqlite3.connect(tmp_path / "home" / "popug.db")) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     monkeypatch.setattr(files, "_is_wal_complete", lambda states: True)
@@ -154,4 +161,60 @@ def test_missing_side_files_refused(tmp_path: Path) -> None:
     company = InProcess(tmp_path / "home")
     company.backend.close()
     with pytest.raises(FileNotFoundError):
-        DatabaseFiles(open_engine(tmp_path / "home" / "popug.db"))
+        DatabaseFiles(
+            open_engine(tmp_path / "home" / "popug.db"), select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
+        )
+
+
+def run_sql(database: Path, *statements: str) -> None:
+    """Run SQL as a shell in another process does."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        for statement in statements:
+            other.execute(statement).fetchall()
+
+
+def test_vacuumed_database_intact(tmp_path: Path) -> None:
+    company, database = InProcess(tmp_path / "home"), tmp_path / "home" / "popug.db"
+    company.hire("kesha")
+    for number in range(200):
+        company.act("boss", AddTask(title=f"Task {number} " + "x" * 90))
+    files = database_files(company)
+    run_sql(database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert files.are_intact()
+    before = database.stat().st_size
+    run_sql(database, "PRAGMA foreign_keys=OFF", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert database.stat().st_size < before
+    assert files.are_intact()
+    company.act("boss", AddTask(title="Sweep"))
+    assert files.are_intact()
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_older_copy_of_the_same_size_not_intact(tmp_path: Path, is_cached: bool) -> None:
+    company, database = InProcess(tmp_path / "home"), tmp_path / "home" / "popug.db"
+    company.hire("kesha")
+    files = database_files(company)
+    run_sql(database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    older = database.read_bytes()
+    company.act("boss", SetEmail(username="kesha", email="k@example.com"))
+    run_sql(database, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert files.are_intact()
+    files.remember_newest_link()
+    assert len(older) == database.stat().st_size
+    if is_cached:
+        company.rows("SELECT hash FROM bus_links")
+    database.write_bytes(older)
+    assert not files.are_intact()
+
+
+def test_database_of_another_company_not_intact(tmp_path: Path) -> None:
+    company, other = InProcess(tmp_path / "home"), InProcess(tmp_path / "other", chance=SeededChance(2))
+    company.hire("kesha")
+    for name in ("kesha", "gosha"):
+        other.hire(name)
+    files = database_files(company)
+    for root in ("home", "other"):
+        run_sql(tmp_path / root / "popug.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert files.are_intact()
+    (tmp_path / "home" / "popug.db").write_bytes((tmp_path / "other" / "popug.db").read_bytes())
+    assert not files.are_intact()
