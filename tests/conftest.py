@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a place that does not exist yet, so that nobody takes a run on another one for it."""
+    """Refuse a place that does not exist yet, instead of running the tests in another one."""
     if issue := PLACES_TO_COME.get(config.getoption("--place")):
         comes = f'comes with the issue "{issue}"'
         raise pytest.UsageError(f"--place={config.getoption('--place')} {comes}; use {' or '.join(PLACES)}.")

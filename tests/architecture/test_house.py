@@ -1,4 +1,4 @@
-"""What holds for the folders, names and imports of the whole house: each check is a function of a tree of files."""
+"""Checks of all folders, names and imports: each is a function of a tree of files, and is run on a made-up one, too."""
 
 import ast
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def imported_names(node: ast.stmt, package: str) -> list[str]:
-    """What a statement may import, as full names: ``from a import b`` may import the module a.b, or b from a."""
+    """Return the full names that a statement may import: ``from a import b`` imports the module a.b, or b from a."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):

@@ -25,12 +25,23 @@ def post() -> Iterator[Post]:
 def popug(tmp_path: Path, post: Post, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Popug:
     """The program, run by the admin of a company whose mail goes to the server."""
     settings = {"MAIL_TRANSPORT": "smtp", "MAIL_SMTP_HOST": "127.0.0.1", "MAIL_SMTP_PORT": str(post.port)}
-    settings |= {"HOME": str(tmp_path / "home"), "SESSION": str(tmp_path / "session.json")}
+    return found_company(tmp_path, settings, 200, monkeypatch, capsys)
+
+
+def found_company(
+    folder: Path,
+    settings: dict[str, str],
+    columns: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Popug:
+    """Create a company with the program, on a screen of so many columns; return a function that runs the program."""
+    settings = settings | {"HOME": str(folder / "home"), "SESSION": str(folder / "session.json")}
     settings |= {"IDENTITY_ARGON2_MEMORY_KIB": "8192", "IDENTITY_ARGON2_TIME_COST": "1"}
     for name, value in settings.items():
         monkeypatch.setenv(f"POPUG_{name}", value)
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", str(columns))
 
     def popug_(*arguments: str) -> tuple[int, str, str]:
         code = run([*arguments])

@@ -1,39 +1,20 @@
 """The output of mail and analytics at a terminal."""
 
-import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from popug_cli.cli.main import run
-from tests.support.company import PASSWORD
 from tests.support.mail_company import MailCompany
+from tests.support.mail_program import Popug, found_company
 
 Shown = tuple[int, str, str]
-Popug = Callable[..., Shown]
 
 
 @pytest.fixture
 def popug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Popug:
     """The program, run by the admin of a new company."""
-    monkeypatch.setenv("POPUG_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("POPUG_SESSION", str(tmp_path / "session.json"))
-    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_MEMORY_KIB", "8192")
-    monkeypatch.setenv("POPUG_IDENTITY_ARGON2_TIME_COST", "1")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "140")
-
-    def popug_(*arguments: str) -> Shown:
-        code = run([*arguments])
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(PASSWORD.encode())))
-    init = ("init", "--admin", "ada", "--email", "ada@example.com", "--time-zone", "Europe/Berlin", "--password-stdin")
-    assert popug_(*init)[0] == 0
-    return popug_
+    return found_company(tmp_path, {}, 140, monkeypatch, capsys)
 
 
 @pytest.fixture
