@@ -60,7 +60,7 @@ class MostExpensiveCandidate:
 
 
 def accumulate(events: Iterable[Event]) -> Changes:
-    """Add up events, in any order. Raises ``AssertionError`` for an event that analytics does not consume."""
+    """Add up events, in any order. Raise ``AssertionError`` for an event that analytics does not consume."""
     changes = Changes()
     for event in events:
         _apply(event, changes)

@@ -38,7 +38,7 @@ PLURALS = {
 def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
     """Explain a balance by that at the end of the last closed day and the entries since.
 
-    Raises ``user_not_found``, or ``integrity`` if all entries fit into the explanation but do not sum to the balance.
+    Raise ``user_not_found``, or ``integrity`` if all entries fit into the explanation but do not sum to the balance.
     """
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
@@ -58,7 +58,7 @@ def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal:
 def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: Principal) -> Explanation:
     """Explain management's income of a date, today by default, by kind of entry; 0 outside the company's days.
 
-    Raises ``integrity`` if all entries of a kind fit into the explanation but do not sum to its total.
+    Raise ``integrity`` if all entries of a kind fit into the explanation but do not sum to its total.
     """
     backend.catch_up()
     with backend.runtime.reading(principal) as context:
@@ -75,7 +75,7 @@ def explain_income(backend: "LocalBackend", message: ExplainIncome, principal: P
 def explain_task(backend: "LocalBackend", message: ExplainTask, principal: Principal) -> Explanation:
     """Explain how a task changed the balances that the principal may see, by its entries and its price.
 
-    Raises ``task_not_found``.
+    Raise ``task_not_found``.
     """
     backend.catch_up()
     owner_username = None if principal.role in ACCOUNTING else principal.username
@@ -135,7 +135,7 @@ def _kind_node(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
 def _earlier_entries_nodes(shown_count: int, rest_cents: int) -> Sequence[ExplanationNode]:
     """Return the node, if one is needed, that sums up all entries before those that are shown.
 
-    If fewer than ``MAX_SHOWN_ENTRIES`` are shown, there are no others. Raises ``integrity`` if they do not sum to the
+    If fewer than ``MAX_SHOWN_ENTRIES`` are shown, there are no others. Raise ``integrity`` if they do not sum to the
     figure then.
     """
     if shown_count < MAX_SHOWN_ENTRIES:

@@ -73,7 +73,7 @@ class NamedCheck(NamedTuple):
 def examine(context: Context) -> Health:
     """Run all checks; a check that cannot run counts as failed.
 
-    Raises ``Unavailable`` if the machine, and not the company's data, prevents a check.
+    Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks = [
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
@@ -91,7 +91,7 @@ def examine(context: Context) -> Health:
 def prove(context: Context, head: str | None = None) -> LedgerProof:
     """Check the file, the log, the ledger and the draws; return the first violation, and whether ``head`` is unknown.
 
-    Raises ``Unavailable`` if the machine, and not the company's data, prevents a check.
+    Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     failed = next((check for check in _run_all(_proof_checks(), context) if not check.ok), None)
     problems = (f"{failed.name}: {failed.detail}" if failed else None, _unknown_head(context, head))

@@ -1,4 +1,7 @@
-"""Bitemporal queries: the figures of a business date, computed from what was recorded by the instant ``as_of``."""
+"""Bitemporal queries: the company's figures of a business date, computed from what was recorded by an instant.
+
+The balance of one account as of an instant is in ``balances.balance_at``.
+"""
 
 from datetime import date, datetime
 from typing import NamedTuple
@@ -44,7 +47,8 @@ def income_as_of(day: date, as_of: datetime, context: Context) -> int:
 def in_red_as_of(day: date, as_of: datetime, context: Context) -> int:
     """Return how many employees were below zero, as it was recorded by the instant ``as_of``.
 
-    The number is that at the end of ``day``. If ``day`` is not before the date of ``as_of``, all entries count.
+    The number is that at the end of ``day``. If ``day`` was still open then and is not before the date of ``as_of``,
+    entries with a later business date count too.
     """
     closed = closed_by(as_of, context)
     if closed is not None and day <= closed:

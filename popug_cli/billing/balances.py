@@ -47,7 +47,7 @@ SELECT_REMAINING_ENTRIES = f"""
 
 
 def find_account(username: str | None, context: Context) -> Account:
-    """Return the account of a user, by default the caller's. Raises ``user_not_found``.
+    """Return the account of a user, by default the caller's. Raise ``user_not_found``.
 
     Before billing has processed the caller's registration, the caller's own account is returned with a balance of 0.
     """
@@ -63,13 +63,13 @@ def find_account(username: str | None, context: Context) -> Account:
     raise NotFound(
         "user_not_found",
         f"There is no user called {name!r}.",
-        hint="Run `popug user list` to see all users.",
+        hint="Check the spelling; an admin can list all users with `popug user list`.",
         details={"username": name},
     )
 
 
 def balance_at(account_id: str, day: date | None, as_of: datetime | None, context: Context) -> int:
-    """Return the balance at the end of a date in cents; 0 if ``day`` is None, the time before the first day.
+    """Return the balance at the end of a date in cents; 0 if ``day`` is None, the day before all dates.
 
     With ``as_of``, only entries recorded by then count.
     """
@@ -105,8 +105,8 @@ def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, co
     """Sum the entries of an account from the first to the last of ``days``, as far as they were recorded by ``as_of``.
 
     Full segments of the ledger contribute their stored sums. Individual entries are read only from the segments that
-    contain ``as_of`` (one, unless the clock was set back) and from the incomplete last segment. The ``|| ''`` keeps
-    SQLite from the index on the employee, who may have very many entries.
+    contain ``as_of`` (one, unless the clock was set back) and from the incomplete last segment. The ``|| ''`` stops
+    SQLite from using the index on the employee, who may have very many entries.
     """
     parameters = {
         "account": account_id,
@@ -119,12 +119,11 @@ def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, co
     return BalanceChange(whole.change_cents + remaining.change_cents, whole.earned_cents + remaining.earned_cents)
 
 
-def closed_by(as_of: datetime, context: Context, *, up_to: date = date.max) -> date | None:
-    """Return the latest day, at most ``up_to``, that was closed by an instant; None if there was none."""
+def closed_by(as_of: datetime, context: Context) -> date | None:
+    """Return the latest day that was closed by an instant; None if there was none."""
     closed_day = scalar(
         context.connection,
-        "SELECT max(business_date) FROM billing_days WHERE business_date <= :up_to AND closed_at <= :as_of",
-        up_to=up_to.isoformat(),
+        "SELECT max(business_date) FROM billing_days WHERE closed_at <= :as_of",
         as_of=to_rfc3339(as_of),
     )
     return date.fromisoformat(closed_day) if closed_day else None

@@ -81,7 +81,7 @@ def close_next(up_to: date, context: Context) -> ClosedDay | None:
 
 
 def closed_day(day: date, context: Context) -> ClosedDay | None:
-    """Return the recorded figures and payouts of a closed day; None if the day is open."""
+    """Return the recorded figures and payouts of a closed day; None if the day is not closed."""
     figures = recorded_day(day, context)
     if figures is None:
         return None

@@ -18,9 +18,9 @@ SELECT_ENTRY = (
 
 
 def correct_entry(message: CorrectEntry, context: Context) -> Entry:
-    """Post the reversal of an entry, dated today or, if today is closed, on the first open day.
+    """Post the reversal of an entry, dated today, or the first open day if today is closed.
 
-    Raises ``invalid_reason``, ``entry_not_found`` or ``not_correctable``.
+    Raise ``invalid_reason``, ``entry_not_found`` or ``not_correctable``.
     """
     reason = validate_reason(message.reason)
     wrong = _find(message.entry_id, context)
@@ -52,7 +52,7 @@ def _find(entry_id: str, context: Context) -> Any:
 def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:
     """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction.
 
-    Raises ``LookupError`` if the log has none, which the doctor reports as well.
+    Raise ``LookupError`` if the log has none, which the doctor reports as well.
     """
     for event in context.log.by_subject(employee_id, EntryPosted):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:

@@ -13,9 +13,9 @@ from popug_cli.messages.billing import Day
 
 
 def company_days(first: date, last: date, as_of: datetime | None, context: Context) -> list[Day]:
-    """Return the company's days in a range, oldest first, up to today or the last day with entries.
+    """Return the company's days in a range, oldest first, up to the later of today and the last day with entries.
 
-    With ``as_of``, the figures are computed from what was recorded by that instant.
+    With ``as_of``, its date counts as today, and the figures are computed from what was recorded by that instant.
     """
     company_start = first_day(context)
     if company_start is None:
@@ -38,7 +38,7 @@ def recorded_days(first: date, last: date, context: Context) -> list[Day]:
 
 
 def recorded_day(day: date, context: Context) -> Day | None:
-    """Return a closed day; None if it is open."""
+    """Return a closed day; None if it is not closed."""
     return next(iter(recorded_days(day, day, context)), None)
 
 

@@ -52,7 +52,7 @@ SELECT_ENTRIES_WITH_BALANCE = (
 def get_balance(message: GetBalance, context: Context) -> Balance:
     """Return a user's balance: now, at the end of a date, or as it was recorded by an instant.
 
-    Raises ``user_not_found``.
+    Raise ``user_not_found``.
     """
     account = find_account(message.username, context)
     as_of = message.as_of_time
@@ -68,7 +68,7 @@ def get_balance(message: GetBalance, context: Context) -> Balance:
 def get_statement(message: GetStatement, context: Context) -> Statement:
     """Return the entries of a range of dates in the order (business date, position), each with the balance after it.
 
-    Raises ``user_not_found`` or ``invalid_range``.
+    Raise ``user_not_found`` or ``invalid_range``.
     """
     account = find_account(message.username, context)
     as_of = message.as_of_time
@@ -111,7 +111,7 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     """Return the entries of a task in the order of recording.
 
     With ``username``, only that user's entries are returned. Without it, a caller whose role may not see other users'
-    entries gets only the caller's own. Raises ``user_not_found``.
+    entries gets only the caller's own. Raise ``user_not_found``.
     """
     owner_id = None
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
@@ -135,7 +135,7 @@ def entry_of(entry_id: str, context: Context) -> Entry:
 def get_income(message: GetIncome, context: Context) -> Income:
     """Return management's income by day: recorded figures of closed days, current figures of open days.
 
-    Raises ``invalid_range``.
+    Raise ``invalid_range``.
     """
     as_of = message.as_of_time
     today = message.as_of_date or context.calendar.date_of(as_of or context.now)

@@ -55,7 +55,7 @@ def debit_and_credit(kind: EntryKind, employee_id: str) -> tuple[str, str]:
 
 
 def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryKind:
-    """Return the kind of the entry that reverses an entry of a kind. Raises ``not_correctable``."""
+    """Return the kind of the entry that reverses an entry of a kind. Raise ``not_correctable``."""
     reversal = REVERSALS.get(kind)
     if reversal is None or is_corrected:
         reason = "it is already reversed" if is_corrected else f"it is a {kind.replace('_', ' ')}"
@@ -69,7 +69,7 @@ def reversal_of(kind: EntryKind, entry_id: str, *, is_corrected: bool) -> EntryK
 
 
 def validate_reason(reason: str) -> str:
-    """Return the reason without the space around it. Raises ``invalid_reason``."""
+    """Return the reason without the space around it. Raise ``invalid_reason``."""
     return text.validate_reason(reason, hint="Use --reason to say why the entry is wrong.")
 
 
@@ -91,7 +91,7 @@ def business_date(occurred_on: date, first_open_day: date) -> date:
 def validate_close_date(day: date, today: date, first_day: date | None) -> None:
     """Reject a day in the future or before the company's first day.
 
-    Raises ``future_date`` or ``before_first_day``.
+    Raise ``future_date`` or ``before_first_day``.
     """
     if day > today:
         raise InvalidInput(
@@ -132,7 +132,7 @@ def require_confirmation(days_count: int, *, confirmed: bool) -> None:
 
 
 def statement_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
-    """Return the first and the last date of a statement. Raises ``invalid_range``.
+    """Return the first and the last date of a statement. Raise ``invalid_range``.
 
     Each defaults to today or, if that would reverse the range, to the other one.
     """
@@ -141,7 +141,7 @@ def statement_range(first: date | None, last: date | None, today: date) -> tuple
 
 
 def income_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
-    """Return the first and the last date of an income report. Raises ``invalid_range``.
+    """Return the first and the last date of an income report. Raise ``invalid_range``.
 
     By default the last date is today, or ``first`` if that is later; the first date is six days before the last.
     """

@@ -33,7 +33,7 @@ from popug_cli.tasks.queries import get_task
 def add_task(message: AddTask, context: Context) -> GetTask:
     """Create a task and draw its assignee.
 
-    Raises ``invalid_title``, ``invalid_jira_id`` or ``nobody_assignable``.
+    Raise ``invalid_title``, ``invalid_jira_id`` or ``nobody_assignable``.
     """
     parsed_title = rules.parse_title(message.title, message.jira_id)
     (number,) = create([parsed_title], draw_for_new_tasks(context), context)
@@ -43,7 +43,7 @@ def add_task(message: AddTask, context: Context) -> GetTask:
 def complete_task(message: CompleteTask, context: Context) -> GetTask:
     """Complete an open task of the caller.
 
-    Raises ``task_not_found``, ``task_completed``, ``task_reassigned`` or ``not_your_task``.
+    Raise ``task_not_found``, ``task_completed``, ``task_reassigned`` or ``not_your_task``.
     """
     task = get_task(GetTask(number=message.number), context)
     caller_id = context.principal.user_id
@@ -59,7 +59,7 @@ def complete_task(message: CompleteTask, context: Context) -> GetTask:
 def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
     """Request a shuffle, which the consumer of tasks runs later.
 
-    Raises ``nobody_assignable`` if there are open tasks but no candidates, because the shuffle would fail.
+    Raise ``nobody_assignable`` if there are open tasks but no candidates, because the shuffle would fail.
     """
     if has_open_tasks(context) and not people.assignable(context):
         raise errors.nobody_assignable()
@@ -72,7 +72,7 @@ def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
 def import_tasks(message: ImportTasks, context: Context) -> ImportResult:
     """Create the tasks of a file, all or none, and skip the lines that were imported before.
 
-    Raises ``nobody_assignable``, or the error of the first bad line: ``invalid_title``, ``invalid_jira_id`` or
+    Raise ``nobody_assignable``, or the error of the first bad line: ``invalid_title``, ``invalid_jira_id`` or
     ``invalid_task_id``.
     """
     lines, read_count, imported_count, draw = message.lines, 0, 0, None

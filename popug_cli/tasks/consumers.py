@@ -43,7 +43,7 @@ def apply_user_event(person: Person | None, event: Delivered[UserEvent]) -> Pers
 
     An event that was already applied changes nothing, nor does the registration of a known person.
 
-    Raises ``LookupError`` for a change of a user whose registration has not been applied.
+    Raise ``LookupError`` for a change of a user whose registration has not been applied.
     """
     if person is not None and event.sequence <= person.last_sequence:
         return person

@@ -34,7 +34,7 @@ class PlannedTask:
 
 
 def draw_for_new_tasks(context: Context) -> DrawWithCandidates:
-    """Return a draw for new tasks. Raises ``nobody_assignable``."""
+    """Return a draw for new tasks. Raise ``nobody_assignable``."""
     draw = new_draw("new_tasks", str(_next_number(context)), context)
     if not draw.candidates:
         raise errors.nobody_assignable()

@@ -47,7 +47,7 @@ _SELECT_TASKS = (
 
 
 def get_task(message: GetTask, context: Context) -> Task:
-    """Return one task. Raises ``task_not_found``."""
+    """Return one task. Raise ``task_not_found``."""
     is_storable = 1 <= message.number <= rules.MAX_NUMBER
     tasks = _tasks("task.number = :number", {"number": message.number}, context) if is_storable else []
     if not tasks:
@@ -58,7 +58,7 @@ def get_task(message: GetTask, context: Context) -> Task:
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     """Return a page of the tasks that match every filter, and totals over all matching tasks.
 
-    Raises ``user_not_found``, ``invalid_jira_id`` or ``invalid_search``.
+    Raise ``user_not_found``, ``invalid_jira_id`` or ``invalid_search``.
     """
     where, values = _filter(message, context)
     statement = f"SELECT count(*), sum(task.fee_cents), sum(task.reward_cents) FROM tasks_tasks AS task WHERE {where}"
@@ -84,7 +84,7 @@ def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:
 def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
     """Return the result of a shuffle.
 
-    Raises ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` if the request has not been processed yet.
+    Raise ``shuffle_not_found``, ``shuffle_failed``, or ``in_doubt`` if the request has not been processed yet.
     """
     row = _shuffle(message.shuffle_id, context)
     if row.state == "failed":
@@ -107,7 +107,7 @@ def get_shuffle(message: GetShuffle, context: Context) -> Shuffle:
 def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     """Repeat the draws of a shuffle from the log, and return those that differ.
 
-    Raises what ``get_shuffle`` raises. Raises ``integrity`` if the draws cannot be repeated, or if the log, the stored
+    Raises what ``get_shuffle`` raises. Raise ``integrity`` if the draws cannot be repeated, or if the log, the stored
     shuffle and the known candidates contradict each other.
     """
     result = get_shuffle(GetShuffle(shuffle_id=message.shuffle_id), context)
@@ -158,7 +158,7 @@ def get_fairness(message: GetFairness, context: Context) -> Fairness:
 def _shuffle_event(shuffle_id: str, result: Shuffle, context: Context) -> TasksShuffled:
     """Return the ``tasks_shuffled`` of a finished shuffle.
 
-    Raises ``integrity`` if the event is missing, contradicts the result, or has a draw that cannot be repeated.
+    Raise ``integrity`` if the event is missing, contradicts the result, or has a draw that cannot be repeated.
     """
     events = context.log.by_subject(shuffle_id, TasksShuffled)
     shuffled = cast(Delivered[TasksShuffled], events[0]).data if events else None

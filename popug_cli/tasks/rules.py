@@ -73,7 +73,7 @@ def fold(text: str) -> str:
 
 
 def search_pattern(text: str) -> str:
-    """Return the LIKE pattern that finds a text, with the backslash as its escape. Raises ``invalid_search``."""
+    """Return the LIKE pattern that finds a text, with the backslash as its escape. Raise ``invalid_search``."""
     if len(text) > MAX_SEARCH_CHARACTERS or not is_storable(text):
         raise InvalidInput(
             "invalid_search",
@@ -98,7 +98,7 @@ def quoted(typed: str) -> str:
 def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
     """Parse a title as a user typed it, and split off a jira id in front of it.
 
-    ``jira_id`` is a jira id that was given next to the title. Raises ``invalid_title`` or ``invalid_jira_id``.
+    ``jira_id`` is a jira id that was given next to the title. Raise ``invalid_title`` or ``invalid_jira_id``.
     """
     given_jira_id = None if jira_id is None else parse_jira_id(jira_id)
     prefixed_jira_id, title = _split(typed.strip())
@@ -114,7 +114,7 @@ def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
 
 
 def parse_jira_id(typed: str) -> str:
-    """Return the jira id in upper case. Raises ``invalid_jira_id``."""
+    """Return the jira id in upper case. Raise ``invalid_jira_id``."""
     text = typed.strip()
     if not _JIRA_ID.fullmatch(text) or len(text) > MAX_JIRA_ID_CHARACTERS:
         raise InvalidInput(

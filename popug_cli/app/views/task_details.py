@@ -29,11 +29,11 @@ def show_task(backend: LocalBackend, message: ShowTask, principal: Principal) ->
 
 def _history(task_id: str, context: Context) -> list[HistoryLine]:
     events = context.log.by_subject(task_id, TaskCreated, TaskAssigned, TaskPriced, TaskCompleted)
-    names = usernames(context, {user_id for event in events for user_id in _people(event.data)})
+    names = usernames(context, {user_id for event in events for user_id in _user_ids(event.data)})
     return [_line(event, names) for event in events]
 
 
-def _people(event: Event) -> list[str]:
+def _user_ids(event: Event) -> list[str]:
     fields = ("assignee_id", "previous_assignee_id")
     return [user_id for name in fields if (user_id := getattr(event, name, None))]
 

@@ -1,4 +1,4 @@
-"""The chain of events of one task, by cause, from its creation to the payslip mail."""
+"""The events of one task and their causes, with its entries and the payouts and mails of those days, in log order."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 
 def trace_task(backend: "LocalBackend", message: TraceTask, principal: Principal) -> Trace:
-    """Return all events of the chain in log order; raise ``task_not_found``."""
+    """Return the events in log order, without ``entry_corrected``; raise ``task_not_found``."""
     task = backend.perform_as(principal, GetTask(number=message.number))
     with backend.runtime.reading(principal) as context:
         events = context.log.by_subject(task.task_id)
         causes = list(_causes(context, events))
-        chain = {event.sequence: event for event in [*causes, *events, *_money(context, events, task.task_id)]}
+        chain = {
+            event.sequence: event
+            for event in [*causes, *events, *_entries_payouts_and_mails(context, events, task.task_id)]
+        }
         steps = [_step(context, backend.consumers, event) for _, event in sorted(chain.items())]
     return Trace(message.number, steps)
 
@@ -46,7 +49,9 @@ def _causes(context: Context, events: list[Delivered[Event]]) -> Iterator[Delive
                 yield cause_event
 
 
-def _money(context: Context, events: list[Delivered[Event]], task_id: str) -> Iterator[Delivered[Event]]:
+def _entries_payouts_and_mails(
+    context: Context, events: list[Delivered[Event]], task_id: str
+) -> Iterator[Delivered[Event]]:
     assignees = {event.data.assignee_id for event in events if isinstance(event.data, TaskAssigned | TaskCompleted)}
     for assignee in sorted(assignees):
         user_events = context.log.by_subject(assignee, EntryPosted, PayoutMade, MailSent, MailFailed)
