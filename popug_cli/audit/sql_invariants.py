@@ -68,7 +68,7 @@ INVARIANTS = (
     ),
     Invariant(
         "accounts_belong_to_users",
-        "every account is management, payouts, or that of a registered user",
+        "every account is management, payouts or a user's, and its username is that of the registered user",
         """
         SELECT 'account ' || account.account_id FROM billing_accounts account
         WHERE (account.kind = 'employee') = (account.account_id IN ('management', 'payouts'))
@@ -100,7 +100,7 @@ INVARIANTS = (
     ),
     Invariant(
         "balances_by_day_equal_entries",
-        "every day-end balance equals the sum of the entries up to that day",
+        "every day-end balance and every sum of a day equals that of the entries",
         f"""
         WITH sums AS (
             SELECT employee_id, business_date, sum({sql.SIGNED}) AS cents, sum({sql.FEES}) AS fees,
@@ -255,7 +255,7 @@ INVARIANTS = (
     ),
     Invariant(
         "closed_days_never_change",
-        "no entry was added to a closed day, and its figures equal those of its entries",
+        "the fees, rewards and payouts of every closed day equal the sums of its entries",
         f"""
         SELECT 'day ' || day.business_date FROM billing_days day LEFT JOIN (
             SELECT business_date, sum({sql.FEES}) AS fees, sum({sql.REWARDS}) AS rewards,
@@ -288,7 +288,7 @@ INVARIANTS = (
     ),
     Invariant(
         "income_sources_agree",
-        "the income of every day is the same in entries, events and analytics",
+        "the income of every day with entries is the same in events and, if up to date, in analytics",
         f"""
         WITH entries AS (
             SELECT business_date, sum({sql.FEES} - {sql.REWARDS}) AS income
