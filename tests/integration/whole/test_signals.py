@@ -31,7 +31,8 @@ from popug_cli.platform.signals import run_with_signal_handling
 def work() -> int:
     try:
         print("begun", flush=True)
-        time.sleep(600)
+        for _ in range(6000):  # a signal between two instructions does not wake a sleep that begins after it
+            time.sleep(0.1)
     finally:
         Path(sys.argv[1]).unlink()
     return 0
