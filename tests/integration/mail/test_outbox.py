@@ -346,7 +346,7 @@ def test_claimable_mail_is_found_without_reading_sent_mail(room: MailCompany) ->
     parameters = dict.fromkeys(("now", "include_not_due", "beyond_waits", "beyond_leases", "mail_ids"), "")
     with room.backend.runtime.reading(OPERATOR) as context:
         first_steps = [
-            str(next(iter(context.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)))[-1])
+            str(next(iter(context.connection.select(f"EXPLAIN QUERY PLAN {statement}", *parameters)))[-1])
             for statement in (outbox.SELECT_CLAIMABLE_IDS, outbox.SELECT_CLAIMABLE)
         ]
     assert first_steps == [
