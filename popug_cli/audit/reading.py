@@ -1,4 +1,4 @@
-"""Fast readers of very many rows and events: SQLAlchemy and the general decoder of envelopes take far longer."""
+"""Fast readers of very many rows and events: the general decoder of envelopes takes far longer."""
 
 from collections.abc import Iterator
 from functools import cache, lru_cache

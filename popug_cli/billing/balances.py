@@ -1,7 +1,7 @@
 """Balances at the end of a date, from all entries or from those recorded by an instant."""
 
 from datetime import date, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from popug_cli.billing import sql
 from popug_cli.billing.rules import SEGMENT_ENTRIES, DayMovement, day_before
@@ -50,11 +50,11 @@ def find_account(username: str | None, context: Context) -> Account:
     """
     principal = context.principal
     name = (username or principal.username).lower()
-    row = _first_row(
-        context, "SELECT account_id, balance_cents FROM billing_accounts WHERE username = :name", name=name
-    )
+    statement = "SELECT account_id, balance_cents FROM billing_accounts WHERE username = :name"
+    row = context.connection.select_one(statement, name=name)
     if row is not None:
-        return Account(row["account_id"], name, row["balance_cents"])
+        account_id, balance_cents = row
+        return Account(account_id, name, balance_cents)
     if principal.user_id and name == principal.username:
         return Account(principal.user_id, name, 0)
     raise NotFound(
@@ -110,9 +110,11 @@ def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, co
         "last": days[1].isoformat(),
         "as_of": to_rfc3339(as_of),
     }
-    whole = _first_row(context, SELECT_WHOLE_SEGMENTS, **parameters)
-    remaining = _first_row(context, SELECT_REMAINING_ENTRIES, **parameters)
-    return BalanceChange(whole.change_cents + remaining.change_cents, whole.earned_cents + remaining.earned_cents)
+    changes = [
+        context.connection.records(statement, **parameters)[0]
+        for statement in (SELECT_WHOLE_SEGMENTS, SELECT_REMAINING_ENTRIES)
+    ]
+    return BalanceChange(*(sum(change[name] for change in changes) for name in ("change_cents", "earned_cents")))
 
 
 def closed_by(as_of: datetime, context: Context) -> date | None:
@@ -166,7 +168,3 @@ def _balance_at_day_end(account_id: str, day: date, context: Context) -> int:
         day=day.isoformat(),
     )
     return balance_cents or 0
-
-
-def _first_row(context: Context, statement: str, **parameters: Any) -> Any:
-    return context.connection.record(statement, **parameters)

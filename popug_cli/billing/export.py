@@ -87,11 +87,11 @@ def _employee_ends(
     if not employees:
         return
     balances_of: dict[str, dict[str, int]] = defaultdict(dict)
-    parameters = {"first": employees[0].account_id, "last": employees[-1][0]}
-    for employee_id, day, cents in context.connection.select(SELECT_DAY_ENDS, **parameters):
+    first, last = employees[0][0], employees[-1][0]
+    for employee_id, day, cents in context.connection.stream(SELECT_DAY_ENDS, first=first, last=last):
         balances_of[employee_id][day] = cents
     later_changes_of: dict[str, dict[str, int]] = defaultdict(dict)
-    for employee_id, day, cents in context.connection.select(SELECT_CHANGES_SINCE, up_to=up_to):
+    for employee_id, day, cents in context.connection.stream(SELECT_CHANGES_SINCE, up_to=up_to):
         later_changes_of[employee_id][day] = cents
     for account_id, name in employees:
         own_balances, own_later_changes = balances_of[account_id], later_changes_of[account_id]
@@ -104,9 +104,9 @@ def _employee_ends(
 
 def _company_ends(days: Sequence[date], up_to: int, context: Context) -> Iterator[DayEnd]:
     changes: dict[tuple[str, str], int] = defaultdict(int)
-    for day, management, payouts in context.connection.select(SELECT_COMPANY_CHANGES):
+    for day, management, payouts in context.connection.stream(SELECT_COMPANY_CHANGES):
         changes[day, MANAGEMENT], changes[day, PAYOUTS] = management, payouts
-    for day, account, cents in context.connection.select(SELECT_COMPANY_CHANGES_SINCE, up_to=up_to):
+    for day, account, cents in context.connection.stream(SELECT_COMPANY_CHANGES_SINCE, up_to=up_to):
         changes[day, account] -= cents
     for account in (MANAGEMENT, PAYOUTS):
         sums = accumulate(changes[day.isoformat(), account] for day in days)

@@ -117,7 +117,7 @@ def test_second_interrupt_is_raised_after_a_while(monkeypatch: pytest.MonkeyPatc
 
 
 class Program:
-    """A program whose cleanup after a signal raises another error, as in SQLAlchemy's."""
+    """A program whose cleanup after a signal raises another error."""
 
     def __init__(self, stop: BaseException) -> None:
         self._stop = stop
