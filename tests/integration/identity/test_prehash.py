@@ -25,8 +25,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     hasher = passwords._hasher
 
     def watch(context: Any) -> Any:
-        closed = context.connection.closed
-        held.append(not closed and context.connection.writes)
+        held.append(context.connection.writes and context.connection.is_in_transaction())
         return hasher(context)
 
     monkeypatch.setattr(passwords, "_hasher", watch)
