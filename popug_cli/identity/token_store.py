@@ -9,7 +9,7 @@ from popug_cli.bus.context import Context
 from popug_cli.identity import keys, tokens
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Role
-from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenRevoked, User
+from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenLine, TokenRevoked, User
 from popug_cli.storage.engine import insert_many, may_write
 
 SESSION = "session"
@@ -61,6 +61,20 @@ def find(context: Context, token_id: str) -> StoredToken | None:
     )
     row = context.connection.execute(text(statement), {"token_id": token_id}).mappings().first()
     return None if row is None else msgspec.convert(dict(row), StoredToken, strict=False)
+
+
+def valid_machine_tokens(context: Context, user: User) -> list[TokenLine]:
+    """Return the machine tokens of a user that are neither expired nor revoked, latest first."""
+    rows = context.connection.execute(
+        text(
+            "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
+            " FROM identity_tokens JOIN identity_users USING (user_id)"
+            " WHERE user_id = :user_id AND kind = 'machine' AND revoked_at IS NULL AND expires_at > :now"
+            " ORDER BY issued_at DESC, token_id DESC"
+        ),
+        {"user_id": user.user_id, "now": to_rfc3339(context.now)},
+    )
+    return [msgspec.convert(dict(row), TokenLine) for row in rows.mappings()]
 
 
 def record_use(context: Context, token: StoredToken) -> None:

@@ -45,7 +45,7 @@ def issuer_of(home_id: str) -> str:
     return f"popug:{home_id}"
 
 
-def sign(claims: Claims, key: SigningKey) -> str:
+def sign(claims: msgspec.Struct, key: SigningKey) -> str:
     """Return the signed token with these claims."""
     import jwt
 
@@ -55,9 +55,7 @@ def sign(claims: Claims, key: SigningKey) -> str:
 
 def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     """Return the claims of a valid token; raise ``token_invalid``, ``token_expired`` or an error of `find_key`."""
-    if len(token) > MAX_TOKEN_CHARACTERS:
-        raise invalid("it is too long")
-    claims = _parse_claims(_decode(token, _verification_key(token, find_key)))
+    claims = _parse_claims(decode(token, find_key))
     if claims.iss != issuer or claims.aud != AUDIENCE:
         raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
@@ -65,6 +63,13 @@ def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     if now.timestamp() >= claims.exp:
         raise expired()
     return claims
+
+
+def decode(token: str, find_key: FindKey) -> Any:
+    """Return the payload of a token that a key of the company signed; raise ``token_invalid`` or as `find_key` does."""
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise invalid("it is too long")
+    return _verify_signature(token, _verification_key(token, find_key))
 
 
 def kid_of(token: str) -> str:
@@ -106,7 +111,7 @@ def _verification_key(token: str, find_key: FindKey) -> "Ed25519PublicKey":
     return key
 
 
-def _decode(token: str, key: "Ed25519PublicKey") -> Any:
+def _verify_signature(token: str, key: "Ed25519PublicKey") -> Any:
     import jwt
 
     unchecked = ("exp", "iat", "nbf", "iss", "aud", "sub", "jti")

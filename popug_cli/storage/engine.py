@@ -59,6 +59,7 @@ def open_engine(database: Path, *, threads: int = 1, while_waiting: Callable[[],
         poolclass=QueuePool,
         pool_size=max(threads, MIN_POOL_CONNECTIONS),
         pool_reset_on_return=None,
+        hide_parameters=True,  # they may be password hashes, and errors are logged
         execution_options={
             "popug_database": database,
             "popug_identity": file_id.file_id(database),
