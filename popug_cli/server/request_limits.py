@@ -91,13 +91,8 @@ class RequestGuard:
         async with AsyncExitStack() as stack:
             try:
                 await self._validate(scope, receive, stack)
-            except PopugError as error:
-                await send_error(answer, error, http_errors.status_of(error))
-                return
-            except HttpError as rejection:
-                await send_error(
-                    answer, rejection.error, rejection.status, closes_connection=rejection.closes_connection
-                )
+            except (PopugError, HttpError) as error:
+                await send_error(answer, error)
                 return
             except ConnectionResetError:
                 return
@@ -105,7 +100,7 @@ class RequestGuard:
                 await self._app(scope, receive, answer)
             except asyncio.CancelledError:  # the server shuts down and the grace period is over
                 if not is_answered:
-                    await send_error(answer, http_errors.shutdown_in_doubt(), 503, closes_connection=True)
+                    await send_error(answer, HttpError(503, http_errors.shutdown_in_doubt(), closes_connection=True))
 
     async def _validate(self, scope: AsgiScope, receive: Receive, stack: AsyncExitStack) -> None:
         """Check the headers, read the body, and put both into the state of `scope`; raise the error to answer."""
@@ -169,16 +164,18 @@ class RequestGuard:
             raise http_errors.not_json()
 
 
-async def send_error(send: Send, error: PopugError, status: int, *, closes_connection: bool = False) -> None:
+async def send_error(send: Send, error: PopugError | HttpError) -> None:
     """Send a problem document as the response."""
-    body = http_errors.encode(http_errors.problem_of(error, status))
+    rejection = error if isinstance(error, HttpError) else HttpError(http_errors.status_of(error), error)
+    body = http_errors.encode(http_errors.problem_of(rejection.error, rejection.status))
+    required_headers = http_errors.headers_of(rejection.error, rejection.status)
     headers = [
         (b"content-type", problem.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
-        *([(b"connection", b"close")] if closes_connection else []),
+        *((name.lower().encode(), value.encode()) for name, value in (required_headers | rejection.headers).items()),
+        *([(b"connection", b"close")] if rejection.closes_connection else []),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

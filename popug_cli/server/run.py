@@ -170,9 +170,7 @@ async def _serve_until_shutdown(
     async def verify_token(token: str | None) -> None:
         await pools.run(None, lambda: company.authenticate(token))
 
-    guard = RequestGuard(
-        cast("AsgiApp", application), server_identity, verify_token, large_body_paths=routes.large_body_paths()
-    )
+    guard = RequestGuard(application, server_identity, verify_token, large_body_paths=routes.large_body_paths())
     servers = _build_servers(guard, server_identity, listeners, options)
     with background_catch_up(company, reporter, shutdown):
         tasks = [

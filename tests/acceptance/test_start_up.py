@@ -66,7 +66,7 @@ def test_task_add_loads_no_sqlalchemy_while_company_is_served(
     monkeypatch.setattr(Company, "is_served", True)
     company.be_served()
     served = loaded(["task", "add", "Feed the cage"], company.environment("kesha"), company.folder)
-    heavy = {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "litestar", "http.client", "asyncio", "rich", "zoneinfo"}
+    heavy = {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "uvicorn", "http.client", "asyncio", "rich", "zoneinfo"}
     assert served & heavy == set()
     company.residence.end()
     assert "sqlalchemy" in loaded(["whoami"], company.environment("kesha"), company.folder)
