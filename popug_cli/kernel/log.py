@@ -1,0 +1,163 @@
+"""The log of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or as JSON.
+
+A module writes ``LOG.warning("a sentence")``, and gives values for programs with ``extra={"name": value}``: they
+become keys of the JSON record. Text from people is escaped, and what looks like a token or a password hash is hidden.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.settings import Settings
+from popug_cli.kernel.text import escape_hidden, escape_hidden_json
+
+LOG = logging.getLogger("popug")
+ACCESS_LOG = logging.getLogger("popug.access")
+QUIET_LIBRARIES = ("uvicorn", "apscheduler")  # their errors are answered to the client, or raised
+REDACTED = "(hidden)"
+_SECRETS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?|\$argon2[\w$=,+/]+")  # a JSON Web Token, a password hash
+_STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "report", "error"}
+
+
+class TextFormatter(logging.Formatter):
+    """Format a record as ``TIME LEVEL: SENTENCE``; further lines, such as a traceback, are indented.
+
+    Without ``shows_time`` the line begins with the level, for a terminal.
+    """
+
+    def __init__(self, *, shows_time: bool) -> None:
+        super().__init__()
+        self._shows_time = shows_time
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        time = f"{_time(record):%Y-%m-%dT%H:%M:%SZ} " if self._shows_time else ""
+        sentence = escape_hidden(record.getMessage())
+        lines = [f"{time}{record.levelname.lower()}: {sentence}", *_further_lines(self, record)]
+        return _hide_secrets("\n  ".join(lines))
+
+
+class JsonFormatter(logging.Formatter):
+    """Format a record as one JSON object in ASCII: ``time``, ``level``, ``logger``, ``message`` and its own values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        own_values = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        document = own_values | {
+            "time": _time(record).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if error := _error_of(record):
+            document["error"] = _error_document(error)
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return _hide_secrets(escape_hidden_json(json.dumps(document, default=str, skipkeys=True)))
+
+
+class ErrorDocumentFormatter(TextFormatter):
+    """Format an error as the JSON document that ``--json`` promises, and other records as text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON or as text."""
+        if error := _error_of(record):
+            return _hide_secrets(escape_hidden_json(json.dumps({"error": _error_document(error)}, default=str)))
+        return super().format(record)
+
+
+class LogHandler(logging.Handler):
+    """Write records to a stream. A record that cannot be written is lost, and the program goes on.
+
+    In text, records that the command has printed already (``report``) are left out.
+    """
+
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._stream = stream
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if hasattr(record, "report") and not isinstance(self.formatter, JsonFormatter):
+            return
+        with suppress(OSError, ValueError):  # a full disk, a reader that has gone, a closed stream
+            _write_line(self._stream, self.format(record))
+
+
+def configure(settings: Settings, *, as_json: bool = False, stream: TextIO | None = None) -> None:
+    """Begin to write the log of this process to ``stream``, by default stderr, in the format of ``log.format``.
+
+    With ``as_json`` the errors of a text log are JSON documents. Errors that end a thread are logged as well.
+    """
+    stream = stream or sys.stderr
+    handler = LogHandler(stream, _formatter(settings.text("log.format"), stream, as_json=as_json))
+    root = logging.getLogger()
+    for previous in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
+        root.removeHandler(previous)
+    root.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    ACCESS_LOG.setLevel(logging.INFO if settings.flag("log.access") else logging.WARNING)
+    for name in QUIET_LIBRARIES:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    threading.excepthook = _log_thread_error
+
+
+def log_error(error: PopugError) -> None:
+    """Log an error with its hint; a JSON log has its code and details, too."""
+    LOG.error(error.message, extra={"error": error})
+
+
+def _formatter(name: str, stream: TextIO, *, as_json: bool) -> logging.Formatter:
+    if name == "json":
+        return JsonFormatter()
+    kind = ErrorDocumentFormatter if as_json else TextFormatter
+    return kind(shows_time=not stream.isatty())
+
+
+def _write_line(stream: TextIO, line: str) -> None:
+    """Write a line at once. A stream's buffer would keep a line that failed, and fail again when Python exits."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a stream in memory
+        stream.write(f"{line}\n")
+        return
+    os.write(descriptor, f"{line}\n".encode(stream.encoding, "backslashreplace"))
+
+
+def _time(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
+def _error_of(record: logging.LogRecord) -> PopugError | None:
+    error = getattr(record, "error", None)
+    return error if isinstance(error, PopugError) else None
+
+
+def _error_document(error: PopugError) -> dict[str, Any]:
+    return {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
+
+
+def _further_lines(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    """Return the lines after the sentence: the hint of an error, and the traceback."""
+    error = _error_of(record)
+    traceback = formatter.formatException(record.exc_info).split("\n") if record.exc_info else []
+    return [escape_hidden(line) for line in [*([error.hint] if error and error.hint else []), *traceback]]
+
+
+def _hide_secrets(line: str) -> str:
+    return _SECRETS.sub(REDACTED, line)
+
+
+def _log_thread_error(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_value is not None and failure.exc_type is not SystemExit:
+        name = failure.thread.name if failure.thread else "?"
+        cause = (failure.exc_type, failure.exc_value, failure.exc_traceback)
+        LOG.critical("The thread %s ended because of an error.", name, exc_info=cause)
