@@ -10,8 +10,10 @@ import os
 import re
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
+from traceback import extract_tb, format_tb
 from typing import Any, TextIO
 
 from popug_cli.kernel.errors import PopugError
@@ -45,7 +47,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Format a record as one JSON object in ASCII: ``time``, ``level``, ``logger``, ``message`` and its own values."""
+    """Format a record as one JSON object in ASCII: its time, level, logger, process id, message and own values."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
@@ -54,12 +56,13 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "process": record.process,
             "message": record.getMessage(),
         }
         if error := _error_of(record):
             document["error"] = _error_document(error)
-        if record.exc_info:
-            document["traceback"] = self.formatException(record.exc_info)
+        if traceback := _traceback_of(self, record):
+            document["traceback"] = traceback
         return _hide_secrets(escape_hidden_json(json.dumps(document, default=str, skipkeys=True)))
 
 
@@ -115,6 +118,34 @@ def log_error(error: PopugError) -> None:
     LOG.error(error.message, extra={"error": error})
 
 
+def log_failed_request(error: Exception, *, is_secret: bool) -> None:
+    """Log an internal error or damaged data with its place, or with its traceback if ``POPUG_TRACEBACK`` is set.
+
+    Leave the error's text out if ``is_secret``: it may quote the request, which has a password or a code.
+    """
+    text = "" if is_secret and not isinstance(error, PopugError) else f": {error}"
+    sentence = f"A request failed ({type(error).__name__}{text})"
+    if not os.environ.get("POPUG_TRACEBACK"):
+        LOG.warning("%s%s; POPUG_TRACEBACK=1 shows the way there.", sentence, _place(error))
+    elif is_secret:
+        LOG.error("%s.", sentence, extra={"traceback": "".join(format_tb(error.__traceback__))})
+    else:
+        LOG.error("%s.", sentence, exc_info=error)
+
+
+class WarnOnce:
+    """Log a warning, unless it is one of the last ``memory`` different warnings."""
+
+    def __init__(self, memory: int) -> None:
+        self._recent: deque[str] = deque(maxlen=memory)
+
+    def __call__(self, sentence: str) -> None:
+        """Log the sentence as a warning, unless it was logged recently."""
+        if sentence not in self._recent:
+            self._recent.append(sentence)
+            LOG.warning(sentence)
+
+
 def _formatter(name: str, stream: TextIO, *, as_json: bool) -> logging.Formatter:
     if name == "json":
         return JsonFormatter()
@@ -148,8 +179,19 @@ def _error_document(error: PopugError) -> dict[str, Any]:
 def _further_lines(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
     """Return the lines after the sentence: the hint of an error, and the traceback."""
     error = _error_of(record)
-    traceback = formatter.formatException(record.exc_info).split("\n") if record.exc_info else []
-    return [escape_hidden(line) for line in [*([error.hint] if error and error.hint else []), *traceback]]
+    hint = [error.hint] if error and error.hint else []
+    return [escape_hidden(line) for line in [*hint, *_traceback_of(formatter, record).splitlines()]]
+
+
+def _traceback_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    traceback: str = getattr(record, "traceback", "")
+    return formatter.formatException(record.exc_info) if record.exc_info else traceback
+
+
+def _place(error: Exception) -> str:
+    """Return where an error was raised, as `` in FILE, line NUMBER``."""
+    frames = extract_tb(error.__traceback__)
+    return f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 
 def _hide_secrets(line: str) -> str:

@@ -18,7 +18,7 @@ from popug_cli.kernel.settings import SETTINGS, Settings
 
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJrZXNoYSJ9.c2lnbmF0dXJlLXRoYXQtbm9ib2R5LW1heS1zZWU"
 PASSWORD_HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"
-FORGED = "all is well\n2026-11-30T00:00:00Z error: forged\x1b[2J \u202e \x7f \x85 \ud800"
+FORGED = "all is well\n2026-11-30T00:00:00Z error: forged\x1b[2J \u202e \x7f \x85"
 BUSY = Unavailable("database_busy", "The database is busy.", hint="Try again.", details={"wait_seconds": 3})
 
 
@@ -56,7 +56,7 @@ def test_json_record_has_its_values() -> None:
     LOG.info("kesha logged in.", extra={"user": "kesha", "seconds": 0.5, "level": "forged"})
     record = json.loads(stream.getvalue())
     assert record.pop("time").endswith("+00:00")
-    values = {"user": "kesha", "seconds": 0.5}
+    values = {"user": "kesha", "seconds": 0.5, "process": os.getpid()}
     assert record == values | {"level": "info", "logger": "popug", "message": "kesha logged in."}
 
 
@@ -89,11 +89,17 @@ def test_text_from_people_makes_no_line_and_no_control(format_: str) -> None:
     LOG.warning("The hook said %s", FORGED, extra={"title": FORGED})
     log.log_error(Unavailable("database_busy", FORGED, hint=FORGED))
     text = stream.getvalue()
-    assert not {"\x1b", "\u202e", "\x7f", "\x85", "\ud800"} & set(text)
+    assert not {"\x1b", "\u202e", "\x7f", "\x85"} & set(text)
     assert not any(line.startswith("2026-11-30T00:00:00Z error: forged") for line in text.splitlines())
     if format_ == "json":
         first, second = map(json.loads, text.splitlines())
         assert (first["title"], second["error"]["hint"]) == (FORGED, FORGED)
+
+
+def test_bytes_that_are_not_utf_8_are_escaped() -> None:
+    record = logging.makeLogRecord({"msg": "\ud800", "levelname": "INFO"})
+    assert log.TextFormatter(shows_time=False).format(record) == "info: \\ud800"
+    assert json.loads(log.JsonFormatter().format(record))["message"] == "\ud800"
 
 
 def test_traceback_cannot_forge_a_record() -> None:
