@@ -24,11 +24,25 @@ LOG = logging.getLogger("popug")
 ACCESS_LOG = logging.getLogger("popug.access")
 QUIET_LIBRARIES = ("uvicorn", "apscheduler")  # their errors are answered to the client, or raised
 REDACTED = "(hidden)"
+MAX_TRACEBACKS = 10
 _SECRETS = re.compile(r"eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?|\$argon2[\w$=,+/]+")  # a JSON Web Token, a password hash
 _STANDARD_ATTRIBUTES = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "report", "error"}
 
 
-class TextFormatter(logging.Formatter):
+class SafeFormatter(logging.Formatter):
+    """Format a traceback without the text of the errors in it, because an error may quote a password."""
+
+    def formatException(self, exc_info: Any) -> str:  # noqa: N802 - the name is logging's
+        """Return the traceback of an error and of the errors that it was raised from, the first one first."""
+        parts: list[str] = []
+        error: BaseException | None = exc_info[1]
+        while error is not None and len(parts) < MAX_TRACEBACKS:
+            parts.insert(0, "".join(format_tb(error.__traceback__)) + _describe(error))
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\n".join(parts)
+
+
+class TextFormatter(SafeFormatter):
     """Format a record as ``TIME LEVEL: SENTENCE``; further lines, such as a traceback, are indented.
 
     Without ``shows_time`` the line begins with the level, for a terminal.
@@ -41,12 +55,15 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as text."""
         time = f"{_time(record):%Y-%m-%dT%H:%M:%SZ} " if self._shows_time else ""
-        sentence = escape_hidden(record.getMessage())
-        lines = [f"{time}{record.levelname.lower()}: {sentence}", *_further_lines(self, record)]
-        return _hide_secrets("\n  ".join(lines))
+        error = _error_of(record)
+        further_lines = [error.hint] if error and error.hint else []
+        if record.exc_info:
+            further_lines += self.formatException(record.exc_info).splitlines()
+        lines = [f"{time}{record.levelname.lower()}: {record.getMessage()}", *further_lines]
+        return _hide_secrets("\n  ".join(map(escape_hidden, lines)))
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(SafeFormatter):
     """Format a record as one JSON object in ASCII: its time, level, logger, process id, message and own values."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -61,9 +78,9 @@ class JsonFormatter(logging.Formatter):
         }
         if error := _error_of(record):
             document["error"] = _error_document(error)
-        if traceback := _traceback_of(self, record):
-            document["traceback"] = traceback
-        return _hide_secrets(escape_hidden_json(json.dumps(document, default=str, skipkeys=True)))
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return _hide_secrets(_to_json(document))
 
 
 class ErrorDocumentFormatter(TextFormatter):
@@ -71,9 +88,8 @@ class ErrorDocumentFormatter(TextFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON or as text."""
-        if error := _error_of(record):
-            return _hide_secrets(escape_hidden_json(json.dumps({"error": _error_document(error)}, default=str)))
-        return super().format(record)
+        error = _error_of(record)
+        return _hide_secrets(_to_json({"error": _error_document(error)})) if error else super().format(record)
 
 
 class LogHandler(logging.Handler):
@@ -118,19 +134,12 @@ def log_error(error: PopugError) -> None:
     LOG.error(error.message, extra={"error": error})
 
 
-def log_failed_request(error: Exception, *, is_secret: bool) -> None:
-    """Log an internal error or damaged data with its place, or with its traceback if ``POPUG_TRACEBACK`` is set.
-
-    Leave the error's text out if ``is_secret``: it may quote the request, which has a password or a code.
-    """
-    text = "" if is_secret and not isinstance(error, PopugError) else f": {error}"
-    sentence = f"A request failed ({type(error).__name__}{text})"
-    if not os.environ.get("POPUG_TRACEBACK"):
-        LOG.warning("%s%s; POPUG_TRACEBACK=1 shows the way there.", sentence, _place(error))
-    elif is_secret:
-        LOG.error("%s.", sentence, extra={"traceback": "".join(format_tb(error.__traceback__))})
+def log_failed_request(error: Exception) -> None:
+    """Log an internal error or damaged data with its place, or with its traceback if ``POPUG_TRACEBACK`` is set."""
+    if os.environ.get("POPUG_TRACEBACK"):
+        LOG.error("A request failed (%s).", _describe(error), exc_info=error)
     else:
-        LOG.error("%s.", sentence, exc_info=error)
+        LOG.error("A request failed (%s%s); POPUG_TRACEBACK=1 shows the way there.", _describe(error), _place(error))
 
 
 class WarnOnce:
@@ -176,16 +185,14 @@ def _error_document(error: PopugError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message, "hint": error.hint, "details": error.details}
 
 
-def _further_lines(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
-    """Return the lines after the sentence: the hint of an error, and the traceback."""
-    error = _error_of(record)
-    hint = [error.hint] if error and error.hint else []
-    return [escape_hidden(line) for line in [*hint, *_traceback_of(formatter, record).splitlines()]]
+def _to_json(document: dict[str, Any]) -> str:
+    return escape_hidden_json(json.dumps(document, default=str, skipkeys=True))
 
 
-def _traceback_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    traceback: str = getattr(record, "traceback", "")
-    return formatter.formatException(record.exc_info) if record.exc_info else traceback
+def _describe(error: BaseException) -> str:
+    """Return the type of an error, and its text only if that cannot quote a request."""
+    text = error.strerror if isinstance(error, OSError) else error.message if isinstance(error, PopugError) else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _place(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """The routes: one per message, created from its declaration, and the routes about the server."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,7 +11,6 @@ from litestar.handlers import HTTPRouteHandler
 
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
-from popug_cli.kernel.log import log_failed_request
 from popug_cli.messages import problem
 from popug_cli.messages.base import Declaration
 from popug_cli.server import http_errors, meta_routes
@@ -31,7 +31,8 @@ from popug_cli.server.requests import (
 from popug_cli.server.thread_pools import ThreadPools
 
 NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
-LOGGED_EXIT_STATUSES = {InternalError.exit_status, IntegrityViolation.exit_status}
+REPORTED_EXIT_STATUSES = {InternalError.exit_status, IntegrityViolation.exit_status}
+ReportError = Callable[[Exception], None]
 
 
 def build(
@@ -39,15 +40,12 @@ def build(
     pools: ThreadPools,
     shutdown_requested: asyncio.Event,
     server_identity: ServerIdentity,
+    report_error: ReportError,
 ) -> Litestar:
-    """Build the application. Internal errors and integrity violations are logged."""
-    secret_paths = {path_of(declaration) for declaration in public_messages() if declaration.is_secret}
+    """Build the application. `report_error` is called for internal errors and integrity violations."""
 
     def handle_error(request: WebRequest, error: Exception) -> Response[bytes]:
-        http_error = _http_error_of(error, request)
-        if not isinstance(error, HttpError) and http_error.error.exit_status in LOGGED_EXIT_STATUSES:
-            log_failed_request(error, is_secret=request.scope["path"] in secret_paths)
-        return _problem_response(http_error)
+        return _problem_response(_http_error_of(error, request, report_error))
 
     return Litestar(
         route_handlers=[
@@ -84,17 +82,20 @@ def _message_route(declaration: Declaration, company: ServedCompany, pools: Thre
     return post(path_of(declaration), status_code=200, media_type=JSON, name=declaration.name)(perform)
 
 
-def _http_error_of(error: Exception, request: WebRequest) -> HttpError:
-    """Convert an exception of a request to the error to answer."""
+def _http_error_of(error: Exception, request: WebRequest, report_error: ReportError) -> HttpError:
+    """Convert an exception of a request to the error to answer; report it if the operator must know it."""
     if isinstance(error, HttpError):
         return error
     if isinstance(error, PopugError):
+        if error.exit_status in REPORTED_EXIT_STATUSES:
+            report_error(error)
         return HttpError(http_errors.status_of(error), error)
     if isinstance(error, HTTPException) and error.status_code == NOT_FOUND:
         return http_errors.no_such_route(request.scope["path"])
     if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED:
         allowed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "POST")
         return http_errors.wrong_method(request.method, request.scope["path"], allowed)
+    report_error(error)
     internal_error = InternalError(
         "internal", "popug failed with an internal error.", hint="The server's log has the details."
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import signal
@@ -21,10 +22,11 @@ from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
-from popug_cli.kernel.log import LOG, WarnOnce
+from popug_cli.kernel.log import ACCESS_LOG, LOG, WarnOnce, log_failed_request
 from popug_cli.kernel.progress import Progress
 from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.server import routes, sockets, systemd
+from popug_cli.server.access_log import AccessLog
 from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
 from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
 from popug_cli.server.sockets import Listener
@@ -149,7 +151,7 @@ async def _serve_until_shutdown(
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.requested.set)
     server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
-    application = routes.build(company, pools, shutdown.requested, server_identity)
+    application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request)
 
     async def verify_token(token: str | None) -> None:
         await pools.run(None, lambda: company.authenticate(token))
@@ -157,7 +159,9 @@ async def _serve_until_shutdown(
     guard = RequestGuard(
         cast("AsgiApp", application), server_identity, verify_token, large_body_paths=routes.large_body_paths()
     )
-    servers = _build_servers(guard, server_identity, listeners, options)
+    known_paths = [route.path for route in application.routes]
+    app = AccessLog(guard, known_paths) if ACCESS_LOG.isEnabledFor(logging.INFO) else guard
+    servers = _build_servers(app, server_identity, listeners, options)
     with background_catch_up(company, shutdown):
         tasks = [
             asyncio.create_task(server.serve([listener.socket for listener in group])) for server, group in servers

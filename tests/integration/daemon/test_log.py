@@ -199,3 +199,34 @@ def test_log_stream_is_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> 
     log.configure(DEFAULTS)
     LOG.warning("on stderr")
     assert capsys.readouterr().err.endswith("on stderr\n")
+
+
+def test_request_error_shows_type_and_place_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POPUG_TRACEBACK", raising=False)
+    stream = written()
+    log.log_failed_request(_failure("hunter2"))
+    assert "KeyError in " in stream.getvalue()
+    assert f"{Path(__file__).name}, line " in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_traceback_of_request_error_has_no_text(monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+    monkeypatch.setenv("POPUG_TRACEBACK", "1")
+    stream = written(format=format_)
+    log.log_failed_request(_failure("hunter2"))
+    assert "KeyError" in stream.getvalue()
+    assert "in _failure" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+
+
+def _failure(password: str) -> Exception:
+    """Return an error that quotes a password, raised from another one."""
+    try:
+        try:
+            int(password)
+        except ValueError as error:
+            raise KeyError(password) from error
+    except KeyError as error:
+        return error
+    raise AssertionError
