@@ -94,11 +94,12 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
     password_hash = users.password_hash_of(context, user) if user and user.active else None
     is_correct = passwords.is_password(message.password, password_hash, context)
     if not is_correct or user is None or password_hash is None:
-        login_throttle.record_failure(context, attempt, user)
+        lockout_seconds = int(login_throttle.record_failure(context, attempt, user).total_seconds())
         return NotAuthenticated(
             "bad_credentials",
             "The name or the password is wrong.",
             hint="Try again, or let an admin set a new password with `popug user passwd NAME`.",
+            details={"wait_seconds": lockout_seconds} if lockout_seconds else None,
         )
     login_throttle.reset(context, attempt)
     if passwords.needs_rehash(password_hash, context):

@@ -5,6 +5,7 @@ that has logged in before has a count of its own (``devices``), so that wrong gu
 """
 
 import math
+from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy import text
@@ -59,13 +60,13 @@ def check_not_locked(context: Context, attempt: LoginAttempt) -> None:
     )
 
 
-def record_failure(context: Context, attempt: LoginAttempt, user: User | None) -> None:
-    """Count a failed login and set the lockout; for a `user` that exists publish ``login_locked``.
+def record_failure(context: Context, attempt: LoginAttempt, user: User | None) -> timedelta:
+    """Count a failed login, and set and return the lockout; for a `user` that exists publish ``login_locked``.
 
     Delete the rows of lockouts that ended long ago.
     """
     if not is_username(attempt.username):
-        return
+        return timedelta(0)
     connection = context.connection
     connection.execute(
         text("DELETE FROM identity_throttle WHERE locked_until < :before"),
@@ -89,6 +90,7 @@ def record_failure(context: Context, attempt: LoginAttempt, user: User | None) -
         context.events.publish(
             LoginLocked(user_id=user.user_id, failures=failures, locked_until=locked_until, known_device=known)
         )
+    return lockout
 
 
 def reset(context: Context, attempt: LoginAttempt) -> None:
