@@ -56,9 +56,9 @@ def known_device(device_token: str | None, username: str, home: Home, home_id: s
     if device_token is None:
         return None
     try:
-        payload = tokens.decode(device_token, partial(keys.public_key, home))
-        claims = msgspec.convert(payload, DeviceClaims)
-    except (PopugError, msgspec.ValidationError):
+        payload = tokens.signed_payload(device_token, partial(keys.public_key, home))
+        claims = msgspec.json.decode(payload, type=DeviceClaims)
+    except (PopugError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     is_valid = (
         claims.iss == tokens.issuer_of(home_id)

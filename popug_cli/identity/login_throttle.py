@@ -8,15 +8,12 @@ import math
 from datetime import timedelta
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from popug_cli.bus.context import Context
 from popug_cli.identity import devices
 from popug_cli.identity.rules import forget_lockouts_before, is_locked, is_username, lockout_after, lower_username
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.messages.identity import LogIn, LoginLocked, User
-from popug_cli.storage.engine import scalar
 
 DEVICE_MARK = "#"  # no username contains it
 AFTER_DEVICE_MARK = chr(ord(DEVICE_MARK) + 1)
@@ -48,7 +45,7 @@ def check_not_locked(context: Context, attempt: LoginAttempt) -> None:
     if not is_username(attempt.username):
         return
     statement = "SELECT locked_until FROM identity_throttle WHERE username = :username"
-    locked_until = scalar(context.connection, statement, username=attempt.throttle_key)
+    locked_until = context.connection.scalar(statement, username=attempt.throttle_key)
     if locked_until is None or not is_locked(from_rfc3339(locked_until), context.now):
         return
     wait_seconds = math.ceil((from_rfc3339(locked_until) - context.now).total_seconds())
@@ -69,21 +66,20 @@ def record_failure(context: Context, attempt: LoginAttempt, user: User | None) -
         return timedelta(0)
     connection = context.connection
     connection.execute(
-        text("DELETE FROM identity_throttle WHERE locked_until < :before"),
-        {"before": forget_lockouts_before(context.now)},
+        "DELETE FROM identity_throttle WHERE locked_until < :before", before=forget_lockouts_before(context.now)
     )
-    failures = connection.execute(
-        text(
-            "INSERT INTO identity_throttle (username, failures, locked_until) VALUES (:username, 1, :now)"
-            " ON CONFLICT (username) DO UPDATE SET failures = identity_throttle.failures + 1 RETURNING failures"
-        ),
-        {"username": attempt.throttle_key, "now": to_rfc3339(context.now)},
-    ).scalar_one()
+    failures = connection.scalar(
+        "INSERT INTO identity_throttle (username, failures, locked_until) VALUES (:username, 1, :now)"
+        " ON CONFLICT (username) DO UPDATE SET failures = identity_throttle.failures + 1 RETURNING failures",
+        username=attempt.throttle_key,
+        now=to_rfc3339(context.now),
+    )
     lockout = lockout_after(failures)
     locked_until = context.now + lockout
     connection.execute(
-        text("UPDATE identity_throttle SET locked_until = :until WHERE username = :username"),
-        {"username": attempt.throttle_key, "until": to_rfc3339(locked_until)},
+        "UPDATE identity_throttle SET locked_until = :until WHERE username = :username",
+        username=attempt.throttle_key,
+        until=to_rfc3339(locked_until),
     )
     if lockout and user is not None:
         known = attempt.device_id is not None
@@ -96,20 +92,16 @@ def record_failure(context: Context, attempt: LoginAttempt, user: User | None) -
 def reset(context: Context, attempt: LoginAttempt) -> None:
     """Delete the failure count of a username, or of a known device."""
     context.connection.execute(
-        text("DELETE FROM identity_throttle WHERE username = :username"), {"username": attempt.throttle_key}
+        "DELETE FROM identity_throttle WHERE username = :username", username=attempt.throttle_key
     )
 
 
 def reset_all(context: Context, username: str) -> None:
     """Delete the failure counts of a username and of its known devices."""
     context.connection.execute(
-        text(
-            "DELETE FROM identity_throttle"
-            " WHERE username = :username OR (username > :first_device AND username < :after_devices)"
-        ),
-        {
-            "username": username,
-            "first_device": username + DEVICE_MARK,
-            "after_devices": username + AFTER_DEVICE_MARK,
-        },
+        "DELETE FROM identity_throttle"
+        " WHERE username = :username OR (username > :first_device AND username < :after_devices)",
+        username=username,
+        first_device=username + DEVICE_MARK,
+        after_devices=username + AFTER_DEVICE_MARK,
     )

@@ -5,7 +5,6 @@ from traceback import format_exception
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from popug_cli.identity import users
 from popug_cli.messages.base import Message
@@ -126,7 +125,7 @@ def test_sql_error_does_not_contain_a_password_hash(people: People) -> None:
 
     def fail() -> None:
         with people.backend.runtime.writing(OPERATOR) as context:
-            context.connection.execute(text(statement))
+            context.connection.execute(statement)
             users.set_password_hash(context, kesha, "$argon2id$secret")
 
     with pytest.raises(Exception, match="no") as error:
