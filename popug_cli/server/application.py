@@ -67,6 +67,11 @@ class Application:
         self._routes = {route.path: route for route in routes}
         self._convert_error = convert_error
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """The paths of all routes."""
+        return frozenset(self._routes)
+
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:

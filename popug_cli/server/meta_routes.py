@@ -19,6 +19,7 @@ from popug_cli.server.thread_pools import ThreadPools
 
 EVENT_STREAM = f"{openapi.EVENT_STREAM}; charset=utf-8"
 HTML = "text/html; charset=utf-8"
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would keep events until its buffer is full
 NO_SCRIPT_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
@@ -69,7 +70,7 @@ def _event_stream_route(company: ServedCompany, pools: ThreadPools, shutdown_req
     async def events(request: WebRequest) -> Response:
         subscription = Subscription(request.bearer, _decode_event_query(request))
         first_page = await feed.first_page(subscription)
-        return Response(feed.stream(subscription, first_page), EVENT_STREAM)
+        return Response(feed.stream(subscription, first_page), EVENT_STREAM, headers=UNBUFFERED)
 
     return Route("/v1/events", events, methods=("GET",))
 

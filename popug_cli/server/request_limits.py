@@ -23,6 +23,7 @@ VerifyToken = Callable[[str | None], Awaitable[None]]
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+PUBLIC_BODY_BYTES = 16 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
 MAX_LARGE_BODIES = 2
 BODY_TIMEOUT_SECONDS = 30.0
@@ -59,20 +60,25 @@ class ServerIdentity:
 class RequestGuard:
     """ASGI middleware: validates each request, reads its body, and limits the time to send each part of the response.
 
-    Only `large_body_paths` accept bodies over ``SMALL_BODY_BYTES``.
+    On `token_paths` the token's signature is verified before the body is read. Other paths accept bodies of at most
+    ``PUBLIC_BODY_BYTES``, and only `large_body_paths` those over ``SMALL_BODY_BYTES``.
     """
 
     def __init__(
         self,
         app: AsgiApp,
         server_identity: ServerIdentity,
+        verify_signature: VerifyToken,
         verify_token: VerifyToken,
         *,
+        token_paths: frozenset[str],
         large_body_paths: frozenset[str],
     ) -> None:
         self._app = app
         self._server_identity = server_identity
+        self._verify_signature = verify_signature
         self._verify_token = verify_token
+        self._token_paths = token_paths
         self._large_body_paths = large_body_paths
         self._large_body_slots = asyncio.Semaphore(MAX_LARGE_BODIES)
 
@@ -114,12 +120,14 @@ class RequestGuard:
         self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack
     ) -> bytes:
         """Read the body. Bodies over ``SMALL_BODY_BYTES`` need a valid token and one of ``MAX_LARGE_BODIES`` slots."""
-        limit = MAX_MESSAGE_BYTES if path in self._large_body_paths else SMALL_BODY_BYTES
+        limit = self._body_limit(path)
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
             raise http_errors.too_large(limit)
+        if path in self._token_paths:
+            await self._verify_signature(bearer(headers))
         parts: list[bytes] = []
-        is_complete = await _read_parts(receive, parts, SMALL_BODY_BYTES)
+        is_complete = await _read_parts(receive, parts, min(limit, SMALL_BODY_BYTES))
         if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
             await self._verify_token(bearer(headers))
             await self._acquire_slot(stack)
@@ -127,6 +135,11 @@ class RequestGuard:
         if not is_complete or _size(parts) > limit:
             raise http_errors.too_large(limit)
         return b"".join(parts)
+
+    def _body_limit(self, path: str) -> int:
+        if path in self._large_body_paths:
+            return MAX_MESSAGE_BYTES
+        return SMALL_BODY_BYTES if path in self._token_paths else PUBLIC_BODY_BYTES
 
     async def _acquire_slot(self, stack: AsyncExitStack) -> None:
         """Wait for a slot for a large body; `stack` releases it after the response."""
@@ -137,11 +150,13 @@ class RequestGuard:
             raise http_errors.busy() from None
 
     def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
-        """Reject oversized headers, long targets, and duplicates of single-value headers."""
+        """Reject oversized headers, long targets, two lengths of the body, and duplicates of single-value headers."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise http_errors.headers_too_large(MAX_HEADER_BYTES)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
             raise http_errors.target_too_long(MAX_TARGET_BYTES)
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            raise http_errors.two_lengths()
         if len(headers) < len(scope["headers"]):
             for name, count in Counter(name for name, _ in scope["headers"]).items():
                 if count > 1 and name in SINGLE_VALUE_HEADERS:

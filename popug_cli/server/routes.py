@@ -9,10 +9,13 @@ import msgspec
 
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
-from popug_cli.messages.base import Declaration
+from popug_cli.messages.base import Access, Declaration
+from popug_cli.messages.identity import LogIn
 from popug_cli.server import http_errors, meta_routes
 from popug_cli.server.application import Application, Response, Route, WebRequest
 from popug_cli.server.http_errors import HttpError
+from popug_cli.server.login_limits import LoginLimits
+from popug_cli.server.peers import PEER_KEY, UNKNOWN_PEER
 from popug_cli.server.request_limits import ServerIdentity
 from popug_cli.server.requests import (
     decode_message,
@@ -51,7 +54,27 @@ def large_body_paths() -> frozenset[str]:
     return frozenset(path_of(declaration) for declaration in public_messages() if has_large_body(declaration))
 
 
+def token_paths() -> frozenset[str]:
+    """Return the paths of the messages that need a token."""
+    return frozenset(path_of(message) for message in public_messages() if message.access is Access.TOKEN)
+
+
+def _login_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+    """Return the route of a login, whose device decides who waits for whom."""
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
+    limits = LoginLimits(company, pools)
+
+    async def log_in(request: WebRequest) -> Response:
+        message: LogIn = decode_message(decoder, request)
+        key, peer = idempotency_key(request), request.scope["state"].get(PEER_KEY, UNKNOWN_PEER)
+        return await limits.perform(message, peer, lambda: encode_answer(company.perform(message, None, key=key)))
+
+    return Route(path_of(declaration), log_in, methods=("POST",))
+
+
 def _message_route(declaration: Declaration, company: ServedCompany, pools: ThreadPools) -> Route:
+    if declaration.message is LogIn:
+        return _login_route(declaration, company, pools)
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(declaration.message)
 
     async def perform(request: WebRequest) -> Response:

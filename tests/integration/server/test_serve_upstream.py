@@ -54,8 +54,10 @@ def test_uvicorn_has_the_attributes_that_we_use() -> None:
         return H11Protocol(uvicorn.Config(print, lifespan="off", log_config=None), ServerState(), {})
 
     protocol = asyncio.run(make())
-    assert {"conn", "cycle", "connections", "transport", "loop", "scheme", "server_state"} <= vars(protocol).keys()
+    assert {"conn", "cycle", "connections", "transport", "loop", "scheme", "server_state", "app_state"} <= vars(
+        protocol
+    ).keys()
     assert {"connections", "default_headers"} <= vars(protocol.server_state).keys()
     assert isinstance(protocol.conn, h11.Connection)
     created = inspect.getsource(RequestResponseCycle.__init__)
-    assert all(f"self.{name} = " in created for name in ("more_body", "response_started"))
+    assert all(f"self.{name} = " in created for name in ("body", "more_body", "response_started", "response_complete"))
