@@ -133,14 +133,14 @@ class LocalBackend:
 
         ``actor`` is the principal of a message that needs no token because only the operator can send it.
         """
-        return self.perform_as(self._authenticate(message, token, actor), message)
+        return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
         """Return the sender of a message if it is allowed on a snapshot; else raise an error of exit status 4 or 5.
 
         A server calls this before a command waits for the write lock, so that refused clients do not hold it up.
         """
-        principal = self._authenticate(message, token, actor)
+        principal = self.authenticate(message, token, actor)
         self._check_on_snapshot(principal, message)
         return principal
 
@@ -280,7 +280,8 @@ class LocalBackend:
             with self.runtime.reading(principal) as context:
                 authorize(principal, declaration, message, context)
 
-    def _authenticate(self, message: Message[Any], token: str | None, actor: Principal) -> Principal:
+    def authenticate(self, message: Message[Any], token: str | None, actor: Principal = OPERATOR) -> Principal:
+        """Return the sender of a message, without a look into the database; raise the errors of a token (exit 4)."""
         access = DECLARATIONS[type(message)].access
         if access is Access.PUBLIC:
             return ANONYMOUS

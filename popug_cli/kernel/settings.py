@@ -102,6 +102,8 @@ SETTINGS = {
             minimum=1,
             maximum=86400,
         ),
+        Setting("log.format", "text", "how a server and a scheduler write their log", choices=("text", "json")),
+        Setting("log.access", False, "whether a server logs each request"),
     )
 }
 

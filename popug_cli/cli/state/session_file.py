@@ -1,4 +1,7 @@
-"""The session file: one token for each home or server. Only its owner can read it."""
+"""The session file: one token for each home or server, and for each user a proof of an earlier login on this device.
+
+Only its owner can read it.
+"""
 
 import errno
 import os
@@ -47,6 +50,20 @@ def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
         yield save
 
 
+def device_token_for(company: Home | str, username: str) -> str | None:
+    """Return the proof that this device has logged in as the user before, or None; raise the errors of ``check``."""
+    return _read().get(_device_key(company, username.lower()))
+
+
+def remember_device(company: Home | str, username: str, device_token: str) -> None:
+    """Store the proof that this device has logged in as the user.
+
+    Raise ``disk_full``, ``read_only`` and the errors of ``check``.
+    """
+    with _translate_errors(path()):
+        replace_file(path(), _serialize(_read() | {_device_key(company, username): device_token}))
+
+
 def forget(company: Home | str) -> None:
     """Remove the token of a home or server. Raise ``disk_full``, ``read_only`` and the errors of ``check``."""
     tokens = _read()
@@ -87,6 +104,11 @@ def path() -> Path:
 
 def _key(company: Home | str) -> str:
     return company if isinstance(company, str) else os.path.realpath(company.root)
+
+
+def _device_key(company: Home | str, username: str) -> str:
+    """Return the key of a device token. It is neither a path nor a URL, so it equals no key of a login."""
+    return f"device {username} {_key(company)}"
 
 
 def _read() -> dict[str, str]:
