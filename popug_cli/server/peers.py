@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from popug_cli.platform.peer import user_id_of_peer
 
 PEER_KEY = "peer"
-PEER_SHARE = 4  # a peer may have this fraction of the connections of a listening socket
+PEER_SHARE = 2  # a peer may have this fraction of the connections of a listening socket
 MIN_PEER_CONNECTIONS = 8
 IPV6_SITE_BITS = 64  # the usual size of one customer's network, in which a client may choose its address
 
