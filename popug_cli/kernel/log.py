@@ -38,7 +38,7 @@ class SafeFormatter(logging.Formatter):
         error: BaseException | None = exc_info[1]
         while error is not None and len(parts) < MAX_TRACEBACKS:
             parts.insert(0, "".join(format_tb(error.__traceback__)) + _describe(error))
-            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+            error = error.__cause__
         return "\n".join(parts)
 
 
