@@ -8,7 +8,16 @@ import pytest
 
 from tests.support.installed_company import Company
 
-HEAVY = {"sqlmodel", "sqlalchemy", "pydantic", "jwt", "apscheduler", "alembic", "jinja2"}
+HEAVY = {"sqlmodel", "sqlalchemy", "pydantic", "jwt", "apscheduler", "alembic", "jinja2", "email_validator"}
+EVERYDAY_PACKAGES = {
+    *("popug_cli", "typer", "msgspec", "cryptography", "platformdirs", "rich", "annotated_doc", "shellingham"),
+    *("typing_extensions", "markdown_it", "mdurl", "pygments"),
+}
+OTHER_COMMANDS = {
+    "popug_cli.cli.commands.people.user",
+    "popug_cli.cli.commands.start.demo",
+    "popug_cli.storage.migrations",
+}
 LIST_MODULES = """
 import sys
 before = set(sys.modules)
@@ -33,7 +42,7 @@ NUMBERS = (
     f"{COMPLETION} popug_cli.app popug_cli.app.views popug_cli.app.views.shell_completion popug_cli.cli.state"
     " popug_cli.cli.state.session_file popug_cli.identity popug_cli.identity.shell_completion popug_cli.tasks"
     " popug_cli.tasks.shell_completion popug_cli.kernel.clock popug_cli.kernel.jwt_payload popug_cli.messages.base"
-    " platformdirs"
+    " popug_cli.storage popug_cli.storage.read_only platformdirs"
 )
 COMPLETE_WORD = {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": "popug ta", "COMP_CWORD": "1"}
 COMPLETE_TASK = {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": "popug task complete ", "COMP_CWORD": "3"}
@@ -109,30 +118,28 @@ def test_unknown_word_is_answered_with_the_nearest_command(company: Company) -> 
     assert "Did you mean 'dashboard'?" in company.run("dashbord").refused(2, "usage")["message"]
 
 
-def test_task_add_loads_no_scheduler_migrations_or_templates(company: Company) -> None:
-    asked = ["task", "add", "Feed the cage"]
+@pytest.mark.parametrize(
+    "asked",
+    [["task", "add", "Feed the cage"], ["task", "complete", "1"], ["balance"], ["tasks", "list"], ["today"]],
+    ids=" ".join,
+)
+def test_everyday_command_imports_only_what_it_needs(company: Company, asked: list[str]) -> None:
+    """Rich is for tables only. Everything else that is imported is Python's own, or a small package."""
+    company.add_task("kesha", "Polish the perch")
     modules = loaded(asked, company.environment("kesha"), company.folder)
-    assert modules & {"apscheduler", "alembic", "jinja2", "sqlmodel", "pydantic"} == set()
-    assert "sqlalchemy" in modules, "this looks at the wrong process"
-    others = {name for name in modules if name.startswith("popug_cli.cli.")}
-    assert (
-        others
-        & {
-            "popug_cli.cli.commands.money.accounts",
-            "popug_cli.cli.commands.people.user",
-            "popug_cli.cli.commands.start.demo",
-        }
-        == set()
-    )
+    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    assert packages & HEAVY == set()
+    assert {name for name in packages if not name.startswith("_")} <= EVERYDAY_PACKAGES
+    assert modules & {"asyncio", "email", "http.client", "ssl", "urllib.request", "cryptography.x509"} == set()
+    assert "popug_cli.storage.sqlite" in modules, "this looks at the wrong process"
+    assert OTHER_COMMANDS & modules == set()
 
 
-def test_task_add_loads_no_sqlalchemy_while_company_is_served(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_add_loads_no_database_while_company_is_served(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Company, "is_served", True)
     company.be_served()
     served = loaded(["task", "add", "Feed the cage"], company.environment("kesha"), company.folder)
-    heavy = {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "litestar", "http.client", "asyncio", "rich", "zoneinfo"}
+    heavy = {"sqlite3", "sqlalchemy", "cryptography", "litestar", "http.client", "asyncio", "rich", "zoneinfo"}
     assert served & heavy == set()
     company.residence.end()
-    assert "sqlalchemy" in loaded(["whoami"], company.environment("kesha"), company.folder)
+    assert "sqlite3" in loaded(["whoami"], company.environment("kesha"), company.folder)
