@@ -102,8 +102,13 @@ SETTINGS = {
             minimum=1,
             maximum=86400,
         ),
-        Setting("log.format", "text", "how a server and a scheduler write their log", choices=("text", "json")),
-        Setting("log.access", False, "whether a server logs each request"),
+        Setting(
+            "log.format",
+            "text",
+            "how servers and schedulers that start write their log",
+            choices=("text", "json"),
+        ),
+        Setting("log.access", False, "whether servers that start log each request"),
     )
 }
 

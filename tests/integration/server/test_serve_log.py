@@ -112,6 +112,21 @@ def test_access_log_of_text_is_one_line_a_request(company: ServerFixture) -> Non
     assert seen == [f"info: {path}" for path in paths]
 
 
+def test_error_that_ends_a_command_is_a_record_of_a_json_log(company: ServerFixture) -> None:
+    with served_log(company):
+        done = popug(company, "serve", POPUG_LOG_FORMAT="json")
+    (record,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, done.stdout, record["level"]) == (8, "", "error")
+    assert (record["message"], record["error"]["hint"] != "") == (record["error"]["message"], True)
+
+
+def test_error_that_ends_a_command_is_as_ever_in_a_text_log(company: ServerFixture) -> None:
+    with served_log(company):
+        refusals = [popug(company, "serve", *options) for options in ((), ("--json",))]
+    assert refusals[0].stderr.startswith("error: ")
+    assert json.loads(refusals[1].stderr)["error"]["message"] in refusals[0].stderr
+
+
 @pytest.mark.parametrize("source", ["variable", "file"])
 @pytest.mark.parametrize("command", [["serve"], ["scheduler"], ["scheduler", "--once"]])
 def test_unknown_format_is_refused(
