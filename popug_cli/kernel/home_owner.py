@@ -6,6 +6,7 @@ A file that another account creates there, such as the superuser, locks the owne
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, Unavailable
@@ -59,7 +60,9 @@ def _run_as(root: Path, owner: int) -> str:
     import shlex
     import shutil
 
-    command = f"{shutil.which('popug') or 'popug'} doctor --home {shlex.quote(str(root))}"
+    program = Path(sys.executable).with_name("popug")
+    program_text = shlex.quote(str(program)) if program.is_file() else "popug"
+    command = f"{program_text} doctor --home {shlex.quote(str(root))}"
     if os.geteuid() == SUPERUSER and not shutil.which("sudo"):
         command = f"setpriv --reuid {owner} --regid {root.stat().st_gid} --clear-groups {command}"
     else:
@@ -70,13 +73,20 @@ def _run_as(root: Path, owner: int) -> str:
 def _choose_other(error: ForeignOwnerError) -> str:
     if os.geteuid() == SUPERUSER:
         return "Run popug as that account, or name a directory of your own with --home DIR."
-    return f"Name one that does not exist yet, such as --home {Path(error.filename) / 'popug'}."
+    directory = Path(error.filename)
+    is_usable = os.access(directory, os.W_OK) and not _is_open_to_all(directory)
+    return f"Name one that does not exist yet, such as --home {directory / 'popug' if is_usable else '~/popug'}."
+
+
+def _is_open_to_all(directory: Path) -> bool:
+    """Return whether all accounts may rename each other's files in a directory: it is writable and not sticky."""
+    return directory.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
 
 
 def _insecure_directory(root: Path, *, is_shared: bool) -> InvalidInput:
     import shlex
 
-    hint = f"Name one that does not exist yet, such as --home {shlex.quote(str(root / 'popug'))}."
+    hint = "Name one that does not exist yet, such as --home ~/popug."
     if not is_shared:
         hint += f" Or run `chmod 700 {shlex.quote(str(root))}` if only your own files are in it."
     return InvalidInput(
