@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from popug_cli.kernel import serve_lock
-from popug_cli.kernel.errors import IntegrityViolation, InternalError, PopugError
+from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.platform import file_id, files
 from popug_cli.platform.files import OWNER_ONLY_FILE, sync, sync_directory
@@ -83,21 +83,20 @@ def _upgrade(home: Home) -> None:
         try:
             migrate(home.database)
         except Exception as error:
-            raise _failed(home.database, error, copy) from error
+            _name_copy(error, copy)
+            raise
         timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         copy.replace(copy.with_stem(f"{copy.stem}-{timestamp}"))
         sync_directory(home.backups)
 
 
-def _failed(database: Path, error: Exception, copy: Path) -> PopugError:
-    """Return the error for a migration that failed; its hint names the copy of the database."""
+def _name_copy(error: Exception, copy: Path) -> None:
+    """Add to the hint of an error, or to its notes, where the copy of the database is."""
+    sentence = f"The database as it was is in {copy}, which the next attempt replaces."
     if isinstance(error, PopugError):
-        error_class, code, message, hint = type(error), error.code, error.message, error.hint
+        error.hint = f"{error.hint} {sentence}".strip()
     else:
-        message = f"{database} could not be upgraded ({type(error).__name__}: {error}); nothing was lost."
-        error_class, code, hint = InternalError, "internal", "Report what POPUG_TRACEBACK=1 shows."
-    hint = f"{hint} The database as it was is in {copy}, which the next attempt replaces.".strip()
-    return error_class(code, message, hint=hint, details=getattr(error, "details", None))
+        error.add_note(sentence)
 
 
 def migrated_since(database: Path, version: str) -> IntegrityViolation:

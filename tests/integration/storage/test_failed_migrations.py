@@ -1,5 +1,6 @@
 """Migrations that fail, or are killed, leave one copy of the database, and the error names it."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from popug_cli.cli.main import run
 from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.storage import migrate
@@ -52,16 +54,18 @@ def test_failed_attempts_leave_one_copy_and_name_it(home: Home, monkeypatch: pyt
     assert migrate.version_of(home.backups / kept) == VERSION
 
 
-def test_bug_in_a_migration_leaves_one_copy(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_in_a_migration_leaves_one_copy(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(database: Path) -> None:
         raise RuntimeError("broken")
 
     monkeypatch.setattr(migrate, "migrate", fail)
     for _ in range(ATTEMPTS):
-        with pytest.raises(PopugError, match="RuntimeError: broken") as error:
-            migrate.migrate_if_older(home)
-        assert (error.value.code, error.value.exit_status) == ("internal", 1)
-        assert f"in {home.backups}/before-migration-from-{VERSION}.db," in error.value.hint
+        assert run(["--home", str(home.root), "doctor", "--json"]) == 1
+        error = json.loads(capsys.readouterr().err)["error"]
+        assert (error["code"], "RuntimeError: broken" in error["message"]) == ("internal", True)
+        assert f"in {home.backups}/before-migration-from-{VERSION}.db," in error["hint"]
     assert copies(home) == [f"before-migration-from-{VERSION}.db"]
 
 
