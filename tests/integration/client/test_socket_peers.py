@@ -49,7 +49,7 @@ def listening(path: Path, account: int) -> Iterator["subprocess.Popen[str]"]:
 def find(home: Home) -> tuple[bool, list[str]]:
     """Return whether a server was found, and the warnings."""
     warnings: list[str] = []
-    backend = find_local_server(home, warnings.append, no_progress)
+    backend = find_local_server(home, lambda sentence: None, no_progress, on_distrust=warnings.append)
     if backend is not None and backend._connection is not None:
         backend._connection.close()
     return backend is not None, warnings

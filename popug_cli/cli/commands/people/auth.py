@@ -154,7 +154,6 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
     If storing fails anyway, revoke the token and raise ``in_doubt``.
     """
     unsaved_sessions: list[Session] = []
-    context.backends.clear_session_leftovers()
     try:
         with session_file.reserve(company) as save_token:
 
