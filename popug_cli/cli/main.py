@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typer._click import exceptions as click
 
 INTERRUPTED_STATUS = 130
+INTERNAL_HINT = "Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it."
 NO_THREAD_MESSAGE = "can't start new thread"  # the text of Python's RuntimeError
 NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no memory for a library
 
@@ -169,7 +170,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     return InternalError(
         "internal",
         f"popug failed with an internal error ({type(error).__name__}: {error}).",
-        hint="Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it.",
+        hint=" ".join([*getattr(error, "__notes__", []), INTERNAL_HINT]),
     )
 
 
