@@ -1,9 +1,7 @@
 """The company's calendar: the local date of an instant, and the dates that its time zone skipped."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 from popug_cli.kernel.errors import InvalidInput
@@ -80,28 +78,3 @@ def _suggest_zones(name: str) -> str:
     typed = "/" + name.strip().replace(" ", "_").lower()
     matches = sorted(zone_name for zone_name in available_timezones() if f"/{zone_name.lower()}".endswith(typed))
     return f"Did you mean {' or '.join(matches[:3])}? " if matches and len(typed) > 1 else ""
-
-
-def machine_zone_name() -> str:
-    """Return the IANA name of the machine's zone: TZ, /etc/timezone, the target of /etc/localtime, else UTC."""
-    for candidate in (os.environ.get("TZ", "").removeprefix(":"), _read("/etc/timezone")):
-        if candidate and _is_zone(candidate):
-            return candidate
-    target = os.path.realpath("/etc/localtime")
-    name = target.partition("/zoneinfo/")[2]
-    return name if name and _is_zone(name) else "UTC"
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        load_zone(name)
-    except InvalidInput:
-        return False
-    return True

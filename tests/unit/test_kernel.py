@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.kernel.calendar import Calendar, machine_zone_name
+from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.jwt_payload import read_unverified_claim
@@ -76,13 +76,6 @@ def test_invalid_zone_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         Calendar(name)
     assert refusal.value.code == "invalid_time_zone"
-
-
-def test_machines_zone_can_be_set_by_tz(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", ":Asia/Tokyo")
-    assert machine_zone_name() == "Asia/Tokyo"
-    monkeypatch.setenv("TZ", "no zone")
-    assert Calendar(machine_zone_name())
 
 
 @given(st.text())

@@ -24,12 +24,15 @@ SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours,
 
 @dataclass(frozen=True, slots=True)
 class CloseSchedule:
-    """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone."""
+    """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone.
+
+    ``machine_zone`` is None if it is not clear.
+    """
 
     home: Home
     at_minute: int
     company_zone: str
-    machine_zone: str
+    machine_zone: str | None
 
     @property
     def name(self) -> str:
@@ -146,8 +149,11 @@ def cron_plan(schedule: CloseSchedule) -> CronPlan:
 def _minutes_of_machine_hour(schedule: CloseSchedule) -> str:
     """Return the minutes of an hour, on the machine's clock, at which the company's clock shows the scheduled minute.
 
-    There are two if the zones' offsets differ by another part of an hour in winter than in summer.
+    There are two if the zones' offsets differ by another part of an hour in winter than in summer. A machine's
+    zone that is not clear counts as whole hours away.
     """
+    if schedule.machine_zone is None:
+        return str(schedule.at_minute % 60)
     year = datetime.now(UTC).year
     seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
     company, machine = (Calendar(name) for name in (schedule.company_zone, schedule.machine_zone))
