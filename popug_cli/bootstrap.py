@@ -5,16 +5,15 @@ from importlib import import_module
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
-from popug_cli.kernel.calendar import Calendar, load_zone
+from popug_cli.kernel.calendar import company_calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
-from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import load_settings
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
-from popug_cli.storage.errors import corrupt
 from popug_cli.storage.mounts import require_lock_support
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
@@ -32,7 +31,8 @@ def open_runtime(
 ) -> Runtime:
     """Open the company in ``home`` and return its wired parts.
 
-    Raise ``not_initialised`` if there is none, or an error of the file system, the schema version or the settings.
+    Raise ``not_initialised`` if there is none, ``unknown_time_zone``, or an error of the file system, the
+    schema version or the settings.
     """
     from sqlalchemy import text
 
@@ -50,20 +50,13 @@ def open_runtime(
         engine=engine,
         home=home,
         home_id=row.home_id,
-        calendar=_calendar(row.time_zone, home),
+        calendar=company_calendar(row.time_zone),
         settings=load_settings(home.config),
         clock=clock or SystemClock(),
         randomness=randomness,
         draws=RandomDraws(randomness),
         progress=progress,
     )
-
-
-def _calendar(time_zone: str, home: Home) -> Calendar:
-    try:
-        return Calendar(time_zone)
-    except InvalidInput as error:
-        raise corrupt(home.database, error.message) from error
 
 
 def found_company(

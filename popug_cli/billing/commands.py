@@ -9,6 +9,7 @@ from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.billing.queries import entry_of
 from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import choice_of
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
 
 SELECT_ENTRY = (
@@ -24,7 +25,7 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     """
     reason = validate_reason(message.reason)
     wrong = _find(message.entry_id, context)
-    kind = reversal_of(EntryKind(wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
+    kind = reversal_of(choice_of(EntryKind, wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
     reversal = NewEntry(
         event_id=_posted_event_id(message.entry_id, wrong.employee_id, context),
         employee_id=wrong.employee_id,

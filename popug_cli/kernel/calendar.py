@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import InvalidInput, Unavailable
 
 ONE_DAY = timedelta(days=1)
 
@@ -52,6 +52,20 @@ class Calendar:
             day = date.fromordinal(ordinal)
             if self.exists(day):
                 yield day
+
+
+def company_calendar(time_zone: str) -> Calendar:
+    """Return the calendar of a company that exists; raise ``unknown_time_zone`` if this machine has no data of it."""
+    try:
+        return Calendar(time_zone)
+    except InvalidInput as error:
+        raise Unavailable(
+            "unknown_time_zone",
+            f"The company's time zone is {time_zone}, and the time zone data of this machine do not have it.",
+            hint="Update tzdata: the package of your system, or `python3 -m pip install --upgrade tzdata` where popug"
+            " is installed.",
+            details={"time_zone": time_zone},
+        ) from error
 
 
 def load_zone(name: str) -> ZoneInfo:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, text
 
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import choice_of
 from popug_cli.messages.base import Role
 from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks.rules import Person
@@ -75,7 +76,7 @@ def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
     """Return the stored people among ``user_ids``, by id."""
     statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN :values"
     return {
-        row.user_id: Person(row.user_id, row.username, Role(row.role), bool(row.active), row.last_sequence)
+        row.user_id: Person(row.user_id, row.username, choice_of(Role, row.role), bool(row.active), row.last_sequence)
         for row in select_in_chunks(context, statement, [*user_ids])
     }
 
