@@ -9,7 +9,7 @@ from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.billing.queries import entry_of
 from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
 from popug_cli.bus.context import Context
-from popug_cli.kernel.stored_values import choice_of
+from popug_cli.kernel.stored_values import InvalidStoredValue, choice_of
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
 
 SELECT_ENTRY = (
@@ -53,9 +53,9 @@ def _find(entry_id: str, context: Context) -> Any:
 def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:
     """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction.
 
-    Raise ``LookupError`` if the log has none, which the doctor reports as well.
+    Raise ``InvalidStoredValue`` if the log has none, which the doctor reports as well.
     """
     for event in context.log.by_subject(employee_id, EntryPosted):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
             return event.id
-    raise LookupError(f"no entry_posted event for entry {entry_id}")
+    raise InvalidStoredValue(f"no entry_posted event for entry {entry_id}")

@@ -135,7 +135,8 @@ def test_table_or_column_that_is_gone_is_damage(company: InProcess, statement: s
 def test_home_with_an_unknown_zone_needs_newer_zone_data(company: InProcess, tmp_path: Path) -> None:
     damage(company, "storage_home", "time_zone", "'Mars/Phobos'")
     shutil.copytree(company.root, tmp_path / "copy")
-    for message in (CheckHealth(), ShowSettings(), BackUp(path=str(tmp_path / "backup"))):
+    messages: list[Message[Any]] = [CheckHealth(), ShowSettings(), BackUp(path=str(tmp_path / "backup"))]
+    for message in messages:
         with pytest.raises(Unavailable, match="Mars/Phobos") as refused:
             LocalBackend(Home(tmp_path / "copy")).perform(message)
         assert refused.value.code == "unknown_time_zone"
