@@ -11,7 +11,7 @@ from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
-from popug_cli.kernel.settings import load_settings
+from popug_cli.kernel.settings import load_settings, read_settings
 from popug_cli.storage import migrate
 from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.mounts import require_lock_support
@@ -28,8 +28,11 @@ def open_runtime(
     progress: Progress = no_progress,
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
+    accept_invalid_settings: bool = False,
 ) -> Runtime:
     """Open the company in ``home`` and return its wired parts.
+
+    With ``accept_invalid_settings``, settings with an invalid value have their defaults.
 
     Raise ``not_initialised`` if there is none, ``unknown_time_zone``, or an error of the file system, the
     schema version or the settings.
@@ -39,6 +42,7 @@ def open_runtime(
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
+    settings = read_settings(home.config) if accept_invalid_settings else load_settings(home.config)
     migrate.migrate_if_older(home)
     engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
     with transaction(engine, writes=False) as connection:
@@ -51,7 +55,7 @@ def open_runtime(
         home=home,
         home_id=row.home_id,
         calendar=company_calendar(row.time_zone),
-        settings=load_settings(home.config),
+        settings=settings,
         clock=clock or SystemClock(),
         randomness=randomness,
         draws=RandomDraws(randomness),

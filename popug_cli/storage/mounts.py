@@ -20,9 +20,9 @@ TYPES_WITHOUT_LOCKS = frozenset({
     *("fuse", "fuseblk"),
 })  # fmt: skip
 LOCAL_TYPES = frozenset({
-    *("ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs", "jffs2"),
-    *("tmpfs", "ramfs", "rootfs", "overlay", "overlayfs", "aufs", "unionfs", "shiftfs", "ecryptfs", "simfs"),
-    *("lxfs", "wslfs", "fuse.fuse-overlayfs"),
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs"),
+    *("tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "overlayfs", "aufs", "unionfs", "shiftfs", "ecryptfs"),
+    *("jffs2", "simfs", "lxfs", "wslfs", "fuse.fuse-overlayfs"),
 })  # fmt: skip
 NO_DEVICE_PREFIX = "0:"  # the kernel numbers such file systems in major 0
 FUSE_PREFIX = "fuse."

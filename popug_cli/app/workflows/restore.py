@@ -9,6 +9,7 @@ from popug_cli.app.workflows.backup import verify
 from popug_cli.identity import keys, token_store
 from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.settings import load_settings
 from popug_cli.mail import outbox
 from popug_cli.messages.company import Restore, RestoreResult
 from popug_cli.messages.principal import Principal
@@ -53,6 +54,7 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
     """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
     try:
+        load_settings(fresh.config, {})
         verify(backend, fresh)
     except NotFound as error:
         raise backup_file.not_a_backup(file, "there is no company in it") from error
