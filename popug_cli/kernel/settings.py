@@ -7,7 +7,7 @@ from pathlib import Path
 
 from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import did_you_mean, nearest_word
+from popug_cli.kernel.text import did_you_mean
 
 Value = str | int | bool
 
@@ -64,6 +64,7 @@ def _typed(raw: object, default: Value) -> Value | None:
 
 
 MAX_SMTP_TIMEOUT_SECONDS = 600
+MISSPELT_SIMILARITY = 0.9
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -210,8 +211,11 @@ def _located(error: InvalidInput, place: str, hint: str) -> InvalidInput:
 
 def _misspelt_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each variable that differs a little from that of a setting; others may have another use."""
+    from difflib import get_close_matches
+
     variables = {setting.variable for setting in SETTINGS.values()}
     sections = tuple({f"POPUG_{key.partition('.')[0].upper()}_" for key in SETTINGS})
     for name in sorted(environment):
-        if name.startswith(sections) and name not in variables and (meant := nearest_word(name, variables)):
-            yield f"The environment variable {name} does not belong to a setting. Did you mean {meant}?"
+        if name.startswith(sections) and name not in variables:
+            for meant in get_close_matches(name, variables, n=1, cutoff=MISSPELT_SIMILARITY):
+                yield f"The environment variable {name} does not belong to a setting. Did you mean {meant}?"

@@ -64,13 +64,6 @@ def did_you_mean(typed: str, words: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
-def nearest_word(typed: str, words: Iterable[str]) -> str:
-    """Return the word nearest to ``typed``, or an empty text if none is near; case matters."""
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(typed, [*words], n=1, cutoff=MIN_SIMILARITY)), "")
-
-
 def ascii_fallback(error: UnicodeError) -> tuple[str, int]:
     """Replace characters that a stream cannot encode: ``ASCII_REPLACEMENTS`` or escapes (a codec error handler)."""
     if not isinstance(error, UnicodeEncodeError):
