@@ -5,6 +5,7 @@ from importlib import import_module
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
+from popug_cli.kernel import home_owner
 from popug_cli.kernel.calendar import company_calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
 from popug_cli.kernel.errors import NotFound
@@ -12,7 +13,7 @@ from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import load_settings, read_settings
-from popug_cli.storage import migrate
+from popug_cli.storage import migrate, temporary_home
 from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.mounts import require_lock_support
 
@@ -29,16 +30,20 @@ def open_runtime(
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
     accept_invalid_settings: bool = False,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
-    """Open the company in ``home`` and return its wired parts.
+    """Open the company in ``home`` and return its wired parts. ``warn`` receives what killed processes left behind.
 
     With ``accept_invalid_settings``, settings with an invalid value have their defaults.
 
-    Raise ``not_initialised`` if there is none, ``unknown_time_zone``, or an error of the file system, the
-    schema version or the settings.
+    Raise ``not_initialised`` if there is none, ``foreign_owner`` if another account owns it, ``unknown_time_zone``, or
+    an error of the file system, the schema version or the settings.
     """
     from sqlalchemy import text
 
+    home_owner.check_owner(home.root)
+    for sentence in temporary_home.clear(home):
+        warn(sentence)
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
@@ -71,6 +76,7 @@ def found_company(
 
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
+    home_owner.check_place(home.root)
     require_lock_support(home.root, home.database)
     migrate.create(home)
     now = clock.now()

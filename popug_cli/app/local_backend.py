@@ -29,6 +29,7 @@ from popug_cli.messages.company import BackUp, CheckHealth, SetSetting, ShowSett
 from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import ANONYMOUS, OPERATOR, Principal
 from popug_cli.platform.signals import find_in_context
+from popug_cli.storage import temporary_home
 from popug_cli.storage.errors import ENVIRONMENT_CODES, PARTIAL_WORK_KEPT, partly_done
 
 Answer = TypeVar("Answer")
@@ -84,6 +85,8 @@ class LocalBackend:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
         if admin is not None:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
+        for sentence in temporary_home.clear(self.home):
+            self.warn(sentence)
         bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
 
     @cached_property
@@ -96,6 +99,7 @@ class LocalBackend:
             progress=self._progress,
             while_waiting=self._while_waiting,
             accept_invalid_settings=self._accepts_invalid_settings,
+            warn=self.warn,
         )
         if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
             self.warn(runtime.settings.warning)

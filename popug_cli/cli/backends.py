@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from popug_cli.cli.output.screen import Screen
 from popug_cli.cli.state import session_file
+from popug_cli.kernel import leftovers
 from popug_cli.kernel.errors import NotAuthenticated, NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import DECLARATIONS, Access, Message
@@ -79,7 +80,14 @@ class Backends:
     @property
     def token(self) -> str | None:
         """The token passed by a program, else ``POPUG_TOKEN``, else the one in the session file, else None."""
+        if self._token is None:
+            self.clear_session_leftovers()
         return self._token or session_file.token_for(self.session_key)
+
+    def clear_session_leftovers(self) -> None:
+        """Remove what killed logins left next to the session file, and name it in a warning."""
+        for file in session_file.clear_leftovers():
+            self._screen.printer.warn(leftovers.removed(file))
 
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
         """Perform a message with a token, by default that of the user who is logged in.

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from popug_cli.kernel import disk_errors
+from popug_cli.kernel import disk_errors, home_owner
 from popug_cli.platform import files
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
@@ -65,10 +65,16 @@ class Home(msgspec.Struct, frozen=True):
         return runtime_directory() / f"popug-{sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]}.sock"
 
     def make(self) -> None:
-        """Create the missing directories, accessible to their owner only; an existing empty home is restricted too."""
+        """Create the missing directories, accessible to their owner only; an existing empty home is restricted too.
+
+        Raise ``foreign_owner`` or ``insecure_directory`` for a directory that other accounts own or can write to.
+        """
+        home_owner.check_place(self.root)
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.chmod(OWNER_ONLY_DIRECTORY)
-        for directory in (self.root, self.keys, self.maildir, self.backups):
+        files.make_directory(self.root)
+        home_owner.check_place(self.root)  # another account may have created it a moment earlier
+        for directory in (self.keys, self.maildir, self.backups):
             files.make_directory(directory)
 
 
@@ -103,26 +109,22 @@ def replace_restoring_on_error(path: Path, content: bytes) -> Iterator[None]:
 
     A file that did not exist is removed. Raise ``in_doubt`` if the old state cannot be restored.
     """
-    backup = path.with_name(f".{path.name}.{os.getpid()}.before")
-    with suppress(FileNotFoundError):
-        os.link(path, backup)
-    try:
-        replace_file(path, content)
-        yield
-    except BaseException:
-        _restore(backup, path)
-        raise
-    finally:
-        with suppress(OSError):
-            backup.unlink(missing_ok=True)
+    target = files.resolve_replaceable(path)
+    with files.temporary_copy(target) as backup:
+        try:
+            replace_file(target, content)
+            yield
+        except BaseException:
+            _restore(backup, target)
+            raise
 
 
-def _restore(backup: Path, path: Path) -> None:
+def _restore(backup: Path | None, path: Path) -> None:
     try:
-        if not backup.exists():
-            if path.exists():  # on a read-only file system, unlink fails even if there is no file
-                path.unlink(missing_ok=True)
-        elif not backup.samefile(path):
-            backup.replace(path)
+        if backup is not None:
+            if not path.exists() or path.read_bytes() != backup.read_bytes():
+                files.move_into_place(backup, path)
+        elif path.exists():  # on a read-only file system, unlink fails even if there is no file
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise disk_errors.in_doubt(disk_errors.write_error(path, error)) from error

@@ -119,7 +119,7 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # clients' errors are reported to the clients
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     with ExitStack() as stack:
-        company = ServedCompany(home, threads=THREADS)
+        company = ServedCompany(home, threads=THREADS, warn=reporter.warn)
         stack.callback(company.close)
         stack.enter_context(sockets.exclusive_lock(home))
         company.probe()  # a newer popug may have migrated the home before it was locked

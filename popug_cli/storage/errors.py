@@ -23,7 +23,7 @@ PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 # Codes of errors that say that nothing was done; a command that committed a part before reports ``in_doubt`` instead.
 ENVIRONMENT_CODES = frozenset(
-    {"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"}
+    {"database_busy", "disk_full", "foreign_owner", "home_replaced", "io_error", "newer_database", "read_only"}
 )
 PARTIAL_WORK_KEPT = (
     "what was written until then is kept, and the next command continues from there; look before you repeat it."

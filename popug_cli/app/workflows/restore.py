@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.app.workflows.backup import verify
 from popug_cli.identity import keys, token_store
+from popug_cli.kernel import home_owner
 from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.settings import load_settings
@@ -15,9 +16,9 @@ from popug_cli.messages.company import Restore, RestoreResult
 from popug_cli.messages.principal import Principal
 from popug_cli.platform import file_id, files
 from popug_cli.platform.swap_dirs import replace_directory
-from popug_cli.storage import backup_file, write_lock
+from popug_cli.storage import backup_file, temporary_home, write_lock
 from popug_cli.storage.errors import translate_errors
-from popug_cli.storage.mounts import TEMP_HOME_MARKER, require_lock_support
+from popug_cli.storage.mounts import require_lock_support
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
@@ -33,22 +34,27 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
     """
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(backend.home.root))
+    home_owner.check_owner(home)
     require_lock_support(home, home / "popug.db")
+    for sentence in temporary_home.clear(backend.home):
+        backend.warn(sentence)
     with translate_errors(home / "popug.db"):
         home.parent.mkdir(parents=True, exist_ok=True)
         files.check_writable(home.parent)
-    with translate_errors(home / "popug.db"), backup_file.temporary_home(home) as fresh:
+    with translate_errors(home / "popug.db"), temporary_home.temporary_home(home) as fresh:
         backup_file.unpack(file, fresh)
         _verify(backend, file, fresh)
         fresh.make()
         _make_safe(backend, fresh, principal)
+        old_home = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+        temporary_home.write_swap_plan(fresh, old_home)
         files.sync(fresh.database)
         files.sync(fresh.root)
         backend.close()
-        old_home = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
         database = home / fresh.database.name
         with write_lock.acquire(database, file_id.file_id(database)):
-            return RestoreResult(str(home), str(old_home) if _swap(fresh.root, home, old_home) else None)
+            kept = _swap(fresh.root, home, old_home)
+    return RestoreResult(str(home), None if kept is None else str(kept))
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
@@ -78,15 +84,14 @@ def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> No
         fresh_backend.close()
 
 
-def _swap(fresh: Path, home: Path, old_home: Path) -> bool:
+def _swap(fresh: Path, home: Path, old_home: Path) -> Path | None:
+    """Put the fresh home in its place, and return the path of the old home, if there was one."""
     try:
-        replaced = replace_directory(fresh, home, old_home)
-        (home / TEMP_HOME_MARKER).unlink(missing_ok=True)
-        files.sync(home.parent)
+        replace_directory(fresh, home, old_home)
+        return temporary_home.finish_swap(home)
     except OSError as error:
         raise Unavailable(
             "read_only",
             f"{home} cannot be replaced: {error.strerror or error}.",
             hint=f"Check that {home.parent} is writable and that {home} is not a mount point.",
         ) from error
-    return replaced

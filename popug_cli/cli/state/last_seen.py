@@ -8,7 +8,8 @@ from popug_cli.cli.state import session_file
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.jwt_payload import read_unverified_claim
-from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
+from popug_cli.platform.accounts import require_own_place
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, locked_directory, read_regular_file, replace_file
 
 SeenPosition = tuple[int, datetime]
 
@@ -32,16 +33,19 @@ class LastSeen:
 
     def remember(self, sequence: int, now: datetime) -> None:
         """Store the log position seen; ignore an error, because the position is only a convenience."""
-        entries = {**self._entries, self._key: (sequence, to_rfc3339(now))}
         try:
+            require_own_place(self._path)
             self._path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
-            replace_file(self._path, json.dumps(entries, indent=1).encode())
+            with locked_directory(self._path.parent):
+                entries = {**self._read(), self._key: (sequence, to_rfc3339(now))}
+                replace_file(self._path, json.dumps(entries, indent=1).encode())
         except OSError:
             return
 
     def _read(self) -> dict[str, tuple[int, str]]:
         try:
-            entries = json.loads(self._path.read_bytes())
+            content, _ = read_regular_file(self._path)  # reading a pipe would block
+            entries = json.loads(content)
         except (OSError, ValueError, RecursionError):
             return {}
         return entries if isinstance(entries, dict) else {}

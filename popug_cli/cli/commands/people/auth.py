@@ -12,6 +12,7 @@ from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.state import session_file
+from popug_cli.kernel import home_owner
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Nothing
@@ -52,6 +53,7 @@ def init(
             f"{context.home.root} is a file; a home must be a directory.",
             hint="Name a directory with --home DIR.",
         )
+    home_owner.check_place(context.home.root)
     message, zone_name = ask_first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
     with _saved_login(context, context.home) as save:
         context.backends.local.create_company(zone_name, message)
@@ -152,6 +154,7 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
     If storing fails anyway, revoke the token and raise ``in_doubt``.
     """
     unsaved_sessions: list[Session] = []
+    context.backends.clear_session_leftovers()
     try:
         with session_file.reserve(company) as save_token:
 

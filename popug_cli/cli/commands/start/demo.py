@@ -15,6 +15,7 @@ from popug_cli.cli.commands.start.welcome import path_hints
 from popug_cli.cli.context import CommandContext, GlobalOptions, add_commands, command
 from popug_cli.cli.output.blocks import Heading, Hint
 from popug_cli.cli.output.printer import Printer
+from popug_cli.kernel import home_owner
 from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError
 from popug_cli.kernel.home import Home, find_home
 from popug_cli.kernel.machine_zone import machine_zone_name
@@ -75,6 +76,7 @@ def _play(stage: "Stage") -> None:
 
 def _new_home(folder: Path) -> Home:
     home = find_home(folder)
+    home_owner.check_place(home.root)
     if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
         raise Conflict(
             "already_initialised",
