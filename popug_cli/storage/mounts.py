@@ -61,6 +61,15 @@ def require_lock_support(home: Path, database: Path) -> None:
         )
 
 
+def is_mount_point(path: Path) -> bool:
+    """Return whether a file system or a part of one is mounted at a path, which cannot be renamed then."""
+    try:
+        mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux, or /proc is not mounted
+        return path.is_mount()
+    return os.path.realpath(path) in {mount.mount_point for mount in _mounts(mounts)}
+
+
 def kind_without_locks(path: str, mounts: str) -> str | None:
     """Return the type of the file system that holds an absolute path, or None if its locks are reliable.
 
