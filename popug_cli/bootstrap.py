@@ -14,8 +14,8 @@ from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import load_settings, read_settings
 from popug_cli.storage import migrate, temporary_home
-from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.mounts import require_lock_support
+from popug_cli.storage.sqlite import open_database
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
@@ -39,8 +39,6 @@ def open_runtime(
     Raise ``not_initialised`` if there is none, ``foreign_owner`` if another account owns it, ``unknown_time_zone``, or
     an error of the file system, the schema version or the settings.
     """
-    from sqlalchemy import text
-
     home_owner.check_owner(home.root)
     for sentence in temporary_home.clear(home):
         warn(sentence)
@@ -49,17 +47,17 @@ def open_runtime(
     require_lock_support(home.root, home.database)
     settings = read_settings(home.config) if accept_invalid_settings else load_settings(home.config)
     migrate.migrate_if_older(home)
-    engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
-    with transaction(engine, writes=False) as connection:
-        row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()
+    database = open_database(home.database, threads=threads, while_waiting=while_waiting)
+    with database.transaction(writes=False) as connection:
+        row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
         raise not_initialised(home)
     randomness = randomness or SystemRandomSource()
     return Runtime(
-        engine=engine,
+        database=database,
         home=home,
-        home_id=row.home_id,
-        calendar=company_calendar(row.time_zone),
+        home_id=row["home_id"],
+        calendar=company_calendar(row["time_zone"]),
         settings=settings,
         clock=clock or SystemClock(),
         randomness=randomness,
@@ -72,24 +70,22 @@ def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
     """Create the home and its database, or leave a company that exists as it is."""
-    from sqlalchemy import text
-
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     home_owner.check_place(home.root)
     require_lock_support(home.root, home.database)
     migrate.create(home)
     now = clock.now()
-    engine = open_engine(home.database)
-    with transaction(engine, writes=True) as connection:
+    database = open_database(home.database)
+    with database.transaction(writes=True) as connection:
         connection.execute(
-            text(
-                "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
-                " ON CONFLICT (id) DO NOTHING"
-            ),
-            {"home_id": uuid7(now, randomness), "zone": time_zone, "now": to_rfc3339(now)},
+            "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
+            " ON CONFLICT (id) DO NOTHING",
+            home_id=uuid7(now, randomness),
+            zone=time_zone,
+            now=to_rfc3339(now),
         )
-    engine.dispose()
+    database.close()
 
 
 def not_initialised(home: Home) -> NotFound:
