@@ -6,6 +6,7 @@ from functools import cache
 
 from popug_cli.billing.rules import business_date
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import from_iso_date
 
 
 def record_first_day(day: date, context: Context) -> None:
@@ -51,4 +52,4 @@ def business_date_resolver(context: Context) -> Callable[[datetime], date]:
 
 
 def _date(stored: str | None) -> date | None:
-    return date.fromisoformat(stored) if stored else None
+    return from_iso_date(stored) if stored else None

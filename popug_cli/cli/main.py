@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INTERRUPTED_STATUS = 130
 INTERNAL_HINT = "Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it."
 NO_THREAD_MESSAGE = "can't start new thread"  # the text of Python's RuntimeError
+NO_HOME_MESSAGE = "ome directory"  # of a RuntimeError of pathlib
 NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no memory for a library
 
 
@@ -151,7 +152,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     """Return the error to print for an exception that no command translated.
 
     That is ``usage`` for bytes that are not UTF-8, an environment error for a lack of threads or memory and for other
-    operating system errors, else ``internal``.
+    operating system errors, ``no_home_directory`` for a ``~`` that leads nowhere, else ``internal``.
     """
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
@@ -162,6 +163,9 @@ def _unexpected_error(error: Exception) -> PopugError:
         error = OSError(errno.EAGAIN, NO_THREAD_MESSAGE)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY_MESSAGE in str(error)):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if isinstance(error, RuntimeError) and NO_HOME_MESSAGE in str(error):
+        sentence = "A path needs a home directory, and that of this account or of the one after ~ is not known."
+        return InvalidInput("no_home_directory", sentence, hint="Set HOME, or write the path without ~.")
     if isinstance(error, OSError):
         from popug_cli.kernel.disk_errors import from_os_error
 

@@ -14,6 +14,7 @@ from popug_cli.messages.base import (
     Count,
     Event,
     Id,
+    Instant,
     Limit,
     Query,
     declare,
@@ -216,7 +217,7 @@ class GetBalance(Query[Balance], frozen=True, kw_only=True):
 
     username: str | None = None
     as_of_date: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None
 
 
 @declare("statement", roles=EVERYONE, roles_for_others=ACCOUNTING)
@@ -226,7 +227,7 @@ class GetStatement(Query[Statement], frozen=True, kw_only=True):
     username: str | None = None
     from_date: date | None = None
     to_date: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None
 
 
 @declare("income", roles=ACCOUNTING)
@@ -236,7 +237,7 @@ class GetIncome(Query[Income], frozen=True, kw_only=True):
     from_date: date | None = None
     to_date: date | None = None
     as_of_date: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None
 
 
 @declare("analytics", roles=ADMINS)

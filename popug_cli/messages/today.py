@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from popug_cli.messages.base import EVERYONE, Count, Query, Role, declare
+from popug_cli.messages.base import EVERYONE, Count, Instant, Query, Role, declare
 from popug_cli.messages.billing import TaskRef
 from popug_cli.messages.tasks import Task
 
@@ -72,4 +72,4 @@ class ShowToday(Query[Today], frozen=True, kw_only=True):
     """
 
     after: Count | None = None
-    since: datetime | None = None
+    since: Instant | None = None

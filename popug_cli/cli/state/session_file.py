@@ -13,7 +13,7 @@ import msgspec
 
 from popug_cli.kernel.disk_errors import disk_full
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
-from popug_cli.kernel.home import Home
+from popug_cli.kernel.home import Home, no_home_directory, user_directory
 from popug_cli.platform.accounts import ForeignOwnerError, describe_account, require_own_place
 from popug_cli.platform.files import (
     exposure_of,
@@ -85,7 +85,11 @@ def forget(company: Home | str) -> None:
 
 
 def check() -> None:
-    """Raise ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read."""
+    """Raise ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read.
+
+    Raise ``no_home_directory`` if there is no place for the file.
+    """
+    path()
     _read()
 
 
@@ -116,20 +120,35 @@ def _is_damaged() -> bool:
 
 def clear_leftovers() -> list[Path]:
     """Remove the temporary files with tokens that killed processes left next to the session file; return them."""
+    file = known_path()
     try:
-        file = resolve_replaceable(path())
+        file = resolve_replaceable(file) if file else None
     except OSError:
+        return []
+    if file is None:
         return []
     return remove_dead_files(file.parent, file)
 
 
 def path() -> Path:
-    """Return the path: ``POPUG_SESSION``, else session.json in the user's configuration directory."""
+    """Return the path: ``POPUG_SESSION``, else session.json in the user's configuration directory.
+
+    Raise ``no_home_directory``.
+    """
+    file = known_path()
+    if file is None:
+        raise no_home_directory("Name a file for your logins, such as `export POPUG_SESSION=/var/tmp/session.json`.")
+    return file
+
+
+def known_path() -> Path | None:
+    """Return the path as ``path`` does, or None if this account has no home directory."""
     if os.environ.get("POPUG_SESSION"):
         return Path(os.environ["POPUG_SESSION"]).absolute()
     from platformdirs import user_config_path
 
-    return user_config_path("popug", appauthor=False) / "session.json"
+    directory = user_directory(user_config_path)
+    return None if directory is None else directory / "session.json"
 
 
 def _key(company: Home | str) -> str:
@@ -143,7 +162,9 @@ def _device_key(company: Home | str, username: str) -> str:
 
 def _read() -> dict[str, str]:
     """Return the tokens by home or server; none if there is no file. Raise the errors of ``check``."""
-    file = path()
+    file = known_path()
+    if file is None:
+        return {}
     try:
         content, status = read_regular_file(resolve_replaceable(file))
     except FileNotFoundError:

@@ -320,10 +320,18 @@ def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
     assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
 
 
+def test_empty_host_is_named_in_a_sentence(open_room: Open, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.toml").write_text('[mail]\nsmtp_host = ""\n')
+    room = open_room(smtp_host="")  # an empty variable counts as one that is not set
+    with pytest.raises(Unavailable, match=r"mail\.smtp_host is empty"):
+        room.send()
+    assert set(room.statuses().values()) == {"queued"}
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("smtp_host", "", "mail.smtp_host is empty"),
         ("smtp_host", "...", "...:{port}: there is no host with that name"),
         ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host with that name"),
         ("smtp_port", "1", "127.0.0.1:1: Connection refused"),
