@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from popug_cli.audit.chain_check import chain, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
 from popug_cli.audit.draw_checks import draws_reproducible
+from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
     closed_days,
     entries_as_posted,
@@ -35,8 +36,10 @@ from popug_cli.bus.status import log_problems
 from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
-from popug_cli.storage.engine import scalar
+from popug_cli.storage.engine import raw_connection, scalar
 from popug_cli.storage.errors import environment_error
+from popug_cli.storage.migrate import NEWEST
+from popug_cli.storage.schema import differences
 
 PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
@@ -76,6 +79,9 @@ def examine(context: Context) -> Health:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks = [
+        NamedCheck("schema", _schema),
+        NamedCheck("users_match_events", users_match_events),
+        NamedCheck("tokens_match_events", tokens_match_events),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", _parked_events),
@@ -218,6 +224,12 @@ def _check_of(invariant: Invariant) -> CheckFunction:
 def _database(context: Context) -> Check:
     rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})").scalars().all()
     return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
+
+
+def _schema(context: Context) -> Check:
+    """Check tables, indexes, triggers and views: a trigger of another program may undo what a command does."""
+    violations = list(differences(raw_connection(context.connection), NEWEST))
+    return check_result("schema", "tables, indexes and triggers are those of a fresh database", violations)
 
 
 def _foreign_keys(context: Context) -> Check:

@@ -24,6 +24,7 @@ from popug_cli.messages.identity import (
     LogOut,
     NewPerson,
     PasswordChanged,
+    PasswordRehashed,
     RecoverAdmin,
     RegisterFirstAdmin,
     RevokeToken,
@@ -100,9 +101,9 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
             hint="Try again, or let an admin set a new password with `popug user passwd NAME`.",
         )
     login_throttle.reset(context, username)
-    if passwords.needs_rehash(password_hash, context):
-        users.set_password_hash(context, user, passwords.hash_password(message.password, context))
     context.events.set_actor(user.username)
+    if passwords.needs_rehash(password_hash, context):
+        _rehash_password(context, user, message.password)
     lifetime = timedelta(hours=context.settings.number("identity.session_hours"))
     issued = token_store.issue(context, user, token_store.SESSION, lifetime)
     return Session(user=user, token=issued.token, expires_at=issued.expires_at)
@@ -312,7 +313,15 @@ def _update(context: Context, old: User, new: User) -> None:
         context.events.publish((UserReactivated if new.active else UserDeactivated)(user_id=user_id))
 
 
+def _rehash_password(context: Context, user: User, password: str) -> None:
+    """Hash a password again with the parameters of the settings."""
+    password_hash = passwords.hash_password(password, context)
+    users.set_password_hash(context, user, password_hash)
+    context.events.publish(PasswordRehashed(user_id=user.user_id), password_digest=rules.password_digest(password_hash))
+
+
 def _set_password(context: Context, user: User, password: str) -> None:
-    users.set_password_hash(context, user, passwords.hash_password(password, context))
+    password_hash = passwords.hash_password(password, context)
+    users.set_password_hash(context, user, password_hash)
     login_throttle.reset(context, user.username)
-    context.events.publish(PasswordChanged(user_id=user.user_id))
+    context.events.publish(PasswordChanged(user_id=user.user_id), password_digest=rules.password_digest(password_hash))
