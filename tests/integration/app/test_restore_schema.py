@@ -40,8 +40,7 @@ SCHEMA_CHANGES = {
     "index added": "CREATE INDEX mine ON identity_users (lower(email))",
     "constraint removed": """
         PRAGMA writable_schema=ON;
-        UPDATE sqlite_master SET sql = replace(sql, 'UNIQUE (user_id, business_date, kind)', 'CHECK (1)')
-        WHERE name = 'mail_outbox'; UPDATE sqlite_master SET sql = replace(sql, 'CHECK (role IN', 'CHECK (1 OR role IN')
+        UPDATE sqlite_master SET sql = replace(sql, 'CHECK (role IN', 'CHECK (1 OR role IN')
         WHERE name = 'identity_users'""",
     "name that looks like statistics": "CREATE TABLE stat1 (x); PRAGMA writable_schema=ON;"
     " UPDATE sqlite_master SET name = 'sqlite_stat1', tbl_name = 'sqlite_stat1',"
@@ -52,13 +51,11 @@ DATA_CHANGES = {
         INSERT INTO identity_users SELECT 'u-1', 'eve', 'eve@example.com', 'eve@example.com', 'admin', 1, password_hash,
         registered_at FROM identity_users WHERE username = 'kesha'""",
     "role": "UPDATE identity_users SET role = 'admin' WHERE username = 'kesha';"
-    " UPDATE tasks_people SET role = 'admin' WHERE username = 'kesha';"
     " UPDATE mail_receivers SET role = 'admin' WHERE username = 'kesha'",
     "address": "UPDATE identity_users SET email = 'eve@example.com', email_key = 'eve@example.com'"
     " WHERE username = 'boss'; UPDATE mail_receivers SET email = 'eve@example.com' WHERE username = 'boss'",
     "key of an address": "UPDATE identity_users SET email_key = 'other@example.com' WHERE username = 'boss'",
     "activity": "UPDATE identity_users SET active = 0 WHERE username = 'gosha';"
-    " UPDATE tasks_people SET active = 0 WHERE username = 'gosha';"
     " UPDATE mail_receivers SET active = 0 WHERE username = 'gosha'",
     "another password": "UPDATE identity_users SET password_hash ="
     " '$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g'"
