@@ -17,7 +17,7 @@ from typing import NamedTuple
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.storage.errors import environment_error
 from popug_cli.storage.migrate import NEWEST
-from popug_cli.storage.schema import differences, stored_rows
+from popug_cli.storage.schema import SELECT_OBJECTS, differences
 
 MIN_TIME_LIMIT_SECONDS = 30
 MIN_BYTES_PER_SECOND = 1024 * 1024  # a slow disk reads fifty times as much
@@ -73,7 +73,7 @@ def _faults(database: Path, deadline: float, committed_frames: int) -> Iterator[
             yield "its write-ahead log is damaged"
         if len(versions) > 1:
             yield f"it records the versions {', '.join(versions)}"
-        if not versions and stored_rows(connection):
+        if not versions and connection.execute(SELECT_OBJECTS).fetchone():
             yield "it contains tables of another program"
         if not versions or versions[0] > NEWEST:  # the caller refuses these
             return
@@ -93,7 +93,7 @@ def _open(database: Path, deadline: float, pragmas: Sequence[str] = ()) -> Itera
 
 def _schema_faults(connection: sqlite3.Connection, version: str) -> Iterator[str]:
     try:
-        found = list(differences(connection, version))
+        found = list(differences(connection.execute(SELECT_OBJECTS), version))
     except KeyError:
         yield f"its recorded version is {version!r}"
     else:

@@ -5,10 +5,10 @@
 
 import json
 import re
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 FILE = Path(__file__).with_name("schema.json")
 SELECT_OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master"
@@ -24,9 +24,12 @@ _SPACE = re.compile(r"\s*([(),])\s*|\s+")
 ObjectKey = tuple[str, str, str]  # type, name, and the name of its table
 
 
-def differences(connection: sqlite3.Connection, version: str) -> Iterator[str]:
-    """Describe each object in which a database differs from a fresh one of that version; raise ``sqlite3.Error``."""
-    rows = stored_rows(connection)
+def differences(objects: Iterable[Sequence[Any]], version: str) -> Iterator[str]:
+    """Describe each difference between objects, read by ``SELECT_OBJECTS``, and those of a fresh database.
+
+    Raise ``KeyError`` for an unknown version.
+    """
+    rows = normalize_objects(objects)
     expected, found = expected_objects(version), dict(rows)
     for key in sorted(expected.keys() | found.keys()):
         kind, name, _ = key
@@ -38,12 +41,9 @@ def differences(connection: sqlite3.Connection, version: str) -> Iterator[str]:
             yield f"the {kind} {name} was changed"
 
 
-def stored_rows(connection: sqlite3.Connection) -> list[tuple[ObjectKey, str]]:
-    """Return every object of a database with its normalized SQL, except statistics; raise ``sqlite3.Error``."""
-    rows = [
-        ((str(kind), str(name), str(table)), normalize(sql))
-        for kind, name, table, sql in connection.execute(SELECT_OBJECTS)
-    ]
+def normalize_objects(objects: Iterable[Sequence[Any]]) -> list[tuple[ObjectKey, str]]:
+    """Return the key and the normalized SQL of each object, except statistics."""
+    rows = [((str(kind), str(name), str(table)), normalize(sql)) for kind, name, table, sql in objects]
     return [(key, sql) for key, sql in rows if (key[0], key[1], sql) not in STATISTICS]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from popug_cli.storage.migrate import SCRIPTS, migrate
-from popug_cli.storage.schema import FILE, ObjectKey, stored_rows
+from popug_cli.storage.schema import FILE, SELECT_OBJECTS, ObjectKey, normalize_objects
 
 __all__ = ["FILE", "document"]
 
@@ -35,7 +35,7 @@ def objects_after(number: str) -> dict[ObjectKey, str]:
         database.touch()
         migrate(database, number)
         with closing(sqlite3.connect(database)) as connection:
-            return dict(stored_rows(connection))
+            return dict(normalize_objects(connection.execute(SELECT_OBJECTS)))
 
 
 def _changes(before: dict[ObjectKey, str], after: dict[ObjectKey, str]) -> list[tuple[str, str, str, str | None]]:
