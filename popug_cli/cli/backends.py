@@ -105,6 +105,12 @@ class Backends:
             error.hint = self._hint_with_server(error.hint)
             raise
 
+    def close(self) -> None:
+        """Close the home's database; the last process to do so folds the write-ahead log into it."""
+        local = vars(self).get("local")
+        if local is not None and not self._given_backend:
+            local.close()
+
     def forget_remote(self) -> None:
         """Look for the server again when it is needed next: another process may hold the home by then."""
         vars(self).pop("remote", None)

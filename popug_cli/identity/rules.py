@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.clock import to_rfc3339
@@ -75,6 +76,15 @@ def parse_email(address: str) -> str:
             details={"email": address},
         )
     return address
+
+
+def password_digest(password_hash: str | None) -> str:
+    """Return the text that events record about a password hash, so that an exchanged hash is noticed.
+
+    It is the SHA-256 of the hash, in hexadecimal. That reveals nothing about the password, because the hash contains a
+    random salt of 128 bits, which is not published. Without a hash, it is ``none``.
+    """
+    return "none" if password_hash is None else sha256(password_hash.encode()).hexdigest()
 
 
 def email_key(address: str) -> str:
