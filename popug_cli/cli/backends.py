@@ -99,7 +99,7 @@ class Backends:
 
             raise with_username_suggestions(error, self.home, token or self.token) from error
         except NotAuthenticated as error:
-            error.hint = self._hint_with_server(error.hint)
+            error.hint = self._hint_for_token(self._hint_with_server(error.hint))
             raise
 
     def forget_remote(self) -> None:
@@ -110,6 +110,12 @@ class Backends:
         """Return a hint to log in, with the ``--server`` option that the user gave."""
         server = self._server_option
         return hint.replace("popug login NAME", f"popug login NAME --server {server}") if server else hint
+
+    def _hint_for_token(self, hint: str) -> str:
+        """Return a hint to log in that works while ``POPUG_TOKEN`` is set, which takes precedence over a login."""
+        if "popug login" not in hint or self._token or not session_file.token_of_environment():
+            return hint
+        return f"POPUG_TOKEN is set and takes precedence over a login. Correct it, or run `unset POPUG_TOKEN`. {hint}"
 
     def _warn_about_server(self) -> None:
         """Warn that an operator's command ignores ``--server``: it works on the home's own files."""
