@@ -8,7 +8,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -92,11 +92,8 @@ class JsonLines(Collection[Line | None], Generic[Line]):
                 raise _invalid_line(number, str(error)) from error
 
     def _plain_lines(self) -> Iterator[Record]:
-        for number, line in self._numbered_lines():
-            try:
-                yield number, {self._plain_field: line.decode().strip()} if line.strip() else None
-            except UnicodeDecodeError as error:
-                raise _invalid_line(number, str(error)) from error
+        for number, line in self._text_lines():
+            yield number, {self._plain_field: line.strip()} if line.strip() else None
 
     def _array_items(self) -> Iterator[Record]:
         content = self._file.read(MAX_MESSAGE_BYTES + 1)
@@ -108,23 +105,37 @@ class JsonLines(Collection[Line | None], Generic[Line]):
             raise _invalid_line(1, str(error)) from error
 
     def _csv_rows(self) -> Iterator[Record]:
-        """Yield the rows with their values by column; a cell without text is left out."""
-        text = io.TextIOWrapper(self._file, encoding="utf-8", newline="")
-        line_number = 1
+        """Yield the rows with their cells by column, without empty cells.
+
+        A record stands for each line of the file, so that the number of a record is that of its line: None for the
+        header, and for the lines after the first of a row.
+        """
+        lines = self._text_lines()
+        header_line, header = next((number, line) for number, line in lines if line.strip())
+        yield from ((number, None) for number in range(1, header_line + 1))
+        separator, names = _csv_header(header.strip().encode())
+        rows = csv.reader((line for _, line in lines), delimiter=separator, strict=True)
+        row_line = header_line + 1
+        while (row := self._next_row(rows, header_line)) is not None:
+            if len(row) > len(names):
+                raise _invalid_line(row_line, f"it has {len(row)} cells, but the header has {len(names)}")
+            yield row_line, {name: cell for name, cell in zip(names, row, strict=False) if cell.strip()} or None
+            yield from ((number, None) for number in range(row_line + 1, header_line + rows.line_num + 1))
+            row_line = header_line + rows.line_num + 1
+
+    def _next_row(self, rows: Any, header_line: int) -> list[str] | None:
+        """Return the next row of a reader of CSV that began after the header, or None at the end."""
         try:
-            first = next(line for line in text if line.strip())
-            separator, names = _csv_header(first.strip().encode())
-            rows = csv.reader(text, delimiter=separator, strict=True)
-            for row in rows:
-                line_number = rows.line_num + 1
-                if len(row) > len(names):
-                    raise _invalid_line(line_number, f"it has {len(row)} cells, but the header has {len(names)}")
-                cells = {name: cell for name, cell in zip(names, row, strict=False) if cell.strip()}
-                yield line_number, cells or None
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise _invalid_line(line_number, str(error)) from error
-        finally:
-            text.detach()
+            return next(rows, None)
+        except csv.Error as error:
+            raise _invalid_line(header_line + rows.line_num, str(error)) from error
+
+    def _text_lines(self) -> Iterator[tuple[int, str]]:
+        for number, line in self._numbered_lines():
+            try:
+                yield number, line.decode()
+            except UnicodeDecodeError as error:
+                raise _invalid_line(number, str(error)) from error
 
     def _numbered_lines(self) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(iter(self._next_line, b""), start=1):

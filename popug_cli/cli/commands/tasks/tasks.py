@@ -163,17 +163,19 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
 
 
 def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
-    """Yield what an import did, and what can be done about the lines that it skipped."""
-    skipped = f"{result.skipped:,} line{'' if result.skipped == 1 else 's'}"
-    were = "was" if result.skipped == 1 else "were"
+    """Yield what an import did, and how to import the lines that it skipped."""
+    skipped = "1 line that was" if result.skipped == 1 else f"{result.skipped:,} lines that were"
+    all_lines = (
+        "the only line of the file was" if result.skipped == 1 else f"all {result.skipped:,} lines of the file were"
+    )
     if not result.imported and not result.skipped:
         yield "The file has no tasks; nothing was imported."
     elif not result.skipped:
         yield f"Imported {_count_tasks(result.imported)}."
     elif result.imported:
-        yield f"Imported {_count_tasks(result.imported)}; skipped {skipped} that {were} imported before."
+        yield f"Imported {_count_tasks(result.imported)}; skipped {skipped} imported before."
     else:
-        yield f"Imported nothing: all {skipped} of the file {were} imported before."
+        yield f"Imported nothing: {all_lines} imported before."
     if result.skipped > result.taken_count:
         yield Hint(f"To import them again: popug tasks import {shlex.quote(file)} --again")
 
