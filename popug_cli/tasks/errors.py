@@ -56,13 +56,13 @@ def nobody_assignable() -> Conflict:
 
 def import_too_large(limit: int, role: Role | None) -> NotAllowed:
     """Return the error for an import with more lines than the caller's role may import at once."""
-    article = "an" if role is Role.ACCOUNTANT else "a"
+    who = f"{'an' if role is Role.ACCOUNTANT else 'a'} {role}"
+    most = f"more than {limit:,} {'task' if limit == 1 else 'tasks'} at once" if limit else "tasks"
     return NotAllowed(
         "forbidden",
-        f"The file has more than {limit:,} {'task' if limit == 1 else 'tasks'}, and {article} {role} may not import"
-        " more at once.",
-        hint="Nothing was imported. Ask a manager or an admin to import it, or import less;"
-        " the operator may raise the limit with `popug config set tasks.import_limit NUMBER`.",
+        f"In this company {who} may not import {most}.",
+        hint="Nothing was imported. Ask a manager or an admin to import the file, or import a part of it; the operator"
+        " may raise the limit with `popug config set tasks.import_limit NUMBER`.",
         details={"limit": limit},
     )
 

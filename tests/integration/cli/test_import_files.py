@@ -126,9 +126,9 @@ def test_second_import_says_what_it_did(company: InProcess, tmp_path: Path, caps
     sentences = {
         "": "The file has no tasks; nothing was imported.",
         "Feed\n": "Imported 1 task.",
-        "Feed\n\n": "Imported nothing: the only line of the file was imported before.",
+        "Feed\n\n": "Imported nothing: the file has only 1 line that was imported before.",
         "Feed\nMend\nOil\n": "Imported 2 tasks; skipped 1 line that was imported before.",
-        "Oil\nMend\nFeed\n": "Imported nothing: all 3 lines of the file were imported before.",
+        "Oil\nMend\nFeed\n": "Imported nothing: the file has only 3 lines that were imported before.",
         "Oil\nMend\nFeed\nSing\n": "Imported 1 task; skipped 3 lines that were imported before.",
     }
     for content, sentence in sentences.items():
@@ -150,7 +150,10 @@ def test_taken_id_is_named_with_a_command_that_works(
     for title in ("Junk", "Feed 'the' cage"):
         file.write_text(json.dumps({"title": title, "jira_id": "POPUG-7"}))
         assert run(["tasks", "import", str(file)]) == 0
-    warning = capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "Imported nothing; skipped 1 line whose id is taken.\n" in shown.out
+    assert "--again" not in shown.out
+    warning = shown.err
     assert "Line 1: POPUG-7 belongs to #1 “Junk”, imported by boss, so “Feed 'the' cage” was not imported." in warning
     assert "popug task add --jira POPUG-7 -- 'Feed '\"'\"'the'\"'\"' cage'" in warning
 

@@ -164,20 +164,25 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
 
 def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
     """Yield what an import did, and how to import the lines that it skipped."""
-    skipped = "1 line that was" if result.skipped == 1 else f"{result.skipped:,} lines that were"
-    all_lines = (
-        "the only line of the file was" if result.skipped == 1 else f"all {result.skipped:,} lines of the file were"
-    )
+    imported = _count_tasks(result.imported) if result.imported else "nothing"
+    known_count = result.skipped - result.taken_count
+    skipped = [
+        *_count_lines(known_count, "that was imported before", "that were imported before"),
+        *_count_lines(result.taken_count, "whose id is taken", "whose ids are taken"),
+    ]
     if not result.imported and not result.skipped:
         yield "The file has no tasks; nothing was imported."
-    elif not result.skipped:
-        yield f"Imported {_count_tasks(result.imported)}."
-    elif result.imported:
-        yield f"Imported {_count_tasks(result.imported)}; skipped {skipped} imported before."
+    elif not result.imported and not result.taken_count:
+        yield f"Imported nothing: the file has only {skipped[0]}."
     else:
-        yield f"Imported nothing: {all_lines} imported before."
-    if result.skipped > result.taken_count:
+        yield f"Imported {imported}; skipped {' and '.join(skipped)}." if skipped else f"Imported {imported}."
+    if known_count:
         yield Hint(f"To import them again: popug tasks import {shlex.quote(file)} --again")
+
+
+def _count_lines(number: int, one: str, many: str) -> list[str]:
+    """Return the number of lines with what they are, or nothing for none."""
+    return [f"{number:,} line {one}" if number == 1 else f"{number:,} lines {many}"] if number else []
 
 
 def _taken_sentence(taken: TakenId) -> str:
