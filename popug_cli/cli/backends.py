@@ -67,8 +67,8 @@ class Backends:
 
     @property
     def server_url(self) -> str | None:
-        """The value of ``--server`` or ``POPUG_SERVER``."""
-        return self._server_option or os.environ.get("POPUG_SERVER")
+        """The value of ``--server`` or ``POPUG_SERVER``, without white space around it."""
+        return (self._server_option or os.environ.get("POPUG_SERVER", "")).strip() or None
 
     @property
     def session_key(self) -> Home | str:

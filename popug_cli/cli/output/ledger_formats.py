@@ -120,6 +120,8 @@ def _time_without_colon(instant: datetime) -> str:
 
 def _bean_head(accounts: Mapping[Account, date]) -> Iterator[str]:
     yield f'; {HEADER}\noption "title" "popug"\noption "operating_currency" "USD"\n'
+    if accounts:
+        yield f"{min(accounts.values())} commodity USD\n"
     for (name, is_person), first_date in accounts.items():
         yield f'\n{first_date} open {_bean_account(name, is_person=is_person)} USD\n  name: "{_quoted(name)}"\n'
 
