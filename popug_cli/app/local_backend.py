@@ -110,7 +110,7 @@ class LocalBackend:
     def close(self) -> None:
         """Close the database unless other threads share it; the next use opens it again."""
         if (runtime := vars(self).pop("runtime", None)) is not None and self._shared_runtime is None:
-            runtime.engine.dispose()
+            runtime.database.close()
 
     @cached_property
     def consumers(self) -> tuple[Consumer, ...]:

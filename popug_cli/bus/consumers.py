@@ -19,7 +19,6 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.engine import execute, insert_many, scalar, select
 from popug_cli.storage.errors import environment_error
 
 BATCH_EVENTS = 10_000
@@ -202,9 +201,9 @@ def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> Non
 @contextmanager
 def rolled_back(context: Context) -> Iterator[None]:
     """Roll back the block at its end. If the block raises, the caller must let the whole transaction roll back."""
-    events_savepoint, savepoint = context.events.savepoint(), context.connection.begin_nested()
-    yield
-    savepoint.rollback()
+    events_savepoint = context.events.savepoint()
+    with context.connection.savepoint(keep=False):
+        yield
     context.events.restore(events_savepoint)
 
 
@@ -225,12 +224,14 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
     The context's position must be the end of the log.
     """
     placeholders = ",".join("?" * len(consumer.types))
-    context.connection.exec_driver_sql(
+    context.connection.execute(
         "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
         f" WHERE type IN ({placeholders})"
         " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
         " ON CONFLICT (consumer, sequence) DO NOTHING",
-        (consumer.name, *consumer.types, consumer.name),
+        consumer.name,
+        *consumer.types,
+        consumer.name,
     )
     _set_cursor(context, consumer.name, context.position)
 
@@ -318,7 +319,7 @@ def _try_to_give_up(
 def _savepoint(context: Context) -> Iterator[None]:
     events_savepoint = context.events.savepoint()
     try:
-        with context.connection.begin_nested():
+        with context.connection.savepoint():
             yield
             context.events.flush()
     except BaseException:
@@ -332,7 +333,7 @@ def _subject_of_row(row: StoredEvent) -> str:
 
 
 def _cursor_position(context: Context, consumer: str) -> int:
-    return scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
+    return context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
 
 
 def _set_cursor(context: Context, consumer: str, position: int) -> None:
@@ -340,7 +341,7 @@ def _set_cursor(context: Context, consumer: str, position: int) -> None:
         "INSERT INTO bus_cursors (consumer, position) VALUES (:consumer, :position)"
         " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
     )
-    execute(context.connection, statement, consumer=consumer, position=position)
+    context.connection.execute(statement, consumer=consumer, position=position)
 
 
 def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEvent]) -> set[int]:
@@ -351,13 +352,12 @@ def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredE
         " UNION ALL SELECT sequence FROM bus_set_aside"
         " WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'"
     )
-    sequences = select(context.connection, statement, consumer=consumer, first=rows[0][0], last=rows[-1][0])
+    sequences = context.connection.select(statement, consumer=consumer, first=rows[0][0], last=rows[-1][0])
     return {sequence for (sequence,) in sequences}
 
 
 def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO bus_inbox (consumer, sequence) VALUES (?, ?)",
         [(consumer, sequence) for sequence in sequences],
     )
@@ -368,7 +368,7 @@ def _consumers_with_work(
 ) -> list[Consumer]:
     """Return the consumers that have events or due retries, or whose cursor is far behind."""
     with runtime.reading(ANONYMOUS) as context:
-        positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
+        positions: dict[str, int] = dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
         reached = [positions.get(c.name, 0) for c in consumers]
         progress.report(sum(reached), len(reached) * context.position)
         due = parked_events.consumers_due(context, due_by)

@@ -115,7 +115,10 @@ class Backends:
         """Return a hint to log in that works while ``POPUG_TOKEN`` is set, which takes precedence over a login."""
         if "popug login" not in hint or self._token or not session_file.token_of_environment():
             return hint
-        return f"POPUG_TOKEN is set and takes precedence over a login. Correct it, or run `unset POPUG_TOKEN`. {hint}"
+        return (
+            "POPUG_TOKEN is set and takes precedence over a login. Set it to a token alone, as"
+            f" `popug login NAME --print-token` prints it, or run `unset POPUG_TOKEN` first. {hint}"
+        )
 
     def _warn_about_server(self) -> None:
         """Warn that an operator's command ignores ``--server``: it works on the home's own files."""

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import text
-
 from popug_cli.bus.context import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import to_rfc3339
@@ -24,7 +22,6 @@ from popug_cli.messages.tasks import (
     TaskStatus,
 )
 from popug_cli.storage.disk_counter import count_on_disk
-from popug_cli.storage.engine import scalar
 from popug_cli.tasks import errors, imports, people, rules, shuffles
 from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
 from popug_cli.tasks.creation import create, draw_for_new_tasks
@@ -122,15 +119,15 @@ def _record_new(
 
 def _assignee_id(task: Task, context: Context) -> str:
     statement = "SELECT assignee_id FROM tasks_tasks WHERE number = :number"
-    return str(scalar(context.connection, statement, number=task.number))
+    return str(context.connection.scalar(statement, number=task.number))
 
 
 def _complete(task: Task, context: Context) -> None:
-    result = context.connection.execute(
-        text(
-            "UPDATE tasks_tasks SET status = 'completed', completed_at = :now"
-            " WHERE number = :number AND status = 'open' AND assignee_id = :caller_id"
-        ),
-        {"now": to_rfc3339(context.now), "number": task.number, "caller_id": context.principal.user_id},
+    changed = context.connection.execute(
+        "UPDATE tasks_tasks SET status = 'completed', completed_at = :now"
+        " WHERE number = :number AND status = 'open' AND assignee_id = :caller_id",
+        now=to_rfc3339(context.now),
+        number=task.number,
+        caller_id=context.principal.user_id,
     )
-    assert result.rowcount == 1, "under the write lock the task is still open and the caller's"
+    assert changed == 1, "under the write lock the task is still open and the caller's"

@@ -5,7 +5,6 @@ from unicodedata import normalize
 
 from popug_cli.bus.context import Context
 from popug_cli.messages.tasks import TakenId
-from popug_cli.storage.engine import insert_many, select_in
 from popug_cli.tasks.rules import ImportLine, fold
 
 SELECT_IMPORTED = (
@@ -22,22 +21,21 @@ def not_imported(lines: Iterable[ImportLine], context: Context) -> dict[str, Imp
         new_lines.setdefault(line.import_key, line)
     stored_keys = {_decomposed(key): key for key in new_lines} | {key: key for key in new_lines}
     statement = "SELECT identity FROM tasks_imported WHERE identity IN"
-    for (stored_key,) in select_in(context.connection, statement, [*stored_keys]):
+    for (stored_key,) in context.connection.select_in(statement, [*stored_keys]):
         new_lines.pop(stored_keys[stored_key], None)
     return new_lines
 
 
 def record(numbers_by_key: Mapping[str, int], context: Context) -> None:
     """Record the tasks that were created from lines, by import key."""
-    insert_many(
-        context.connection, "INSERT INTO tasks_imported (identity, number) VALUES (?, ?)", [*numbers_by_key.items()]
-    )
+    statement = "INSERT INTO tasks_imported (identity, number) VALUES (?, ?)"
+    context.connection.insert_many(statement, [*numbers_by_key.items()])
 
 
 def find_taken(lines: Sequence[ImportLine], context: Context) -> list[TakenId]:
     """Return the lines whose jira id or task id belongs to an imported task with another title."""
     keys = {line.import_key for line in lines if line.given_id is not None}
-    tasks = {row[0]: row[1:] for row in select_in(context.connection, SELECT_IMPORTED, [*keys])}
+    tasks = {row[0]: row[1:] for row in context.connection.select_in(SELECT_IMPORTED, [*keys])}
     taken = []
     for line in lines:
         if line.given_id is not None and line.import_key in tasks:

@@ -1,49 +1,70 @@
-"""Sort texts of which there may be too many for memory."""
+"""Sort texts of which there may be too many for memory, by an external merge sort."""
 
-import sqlite3
+import heapq
+import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from popug_cli.kernel.disk_errors import disk_full
+from popug_cli.platform.posix_errors import NO_SPACE
 
-CACHE_KIB = 16 * 1024
+MAX_TEXTS_IN_MEMORY = 50_000
+Item = tuple[str, int, str]  # key, number, text
 
 
 class DiskSorter:
     """Texts with a key each. An iteration yields them by key, and those of one key in the order of ``add``."""
 
-    def __init__(self, scratch: sqlite3.Connection) -> None:
-        self._scratch = scratch
+    def __init__(self, files: ExitStack) -> None:
+        self._files = files
+        self._runs: list[TextIO] = []
+        self._in_memory: list[Item] = []
         self._count = 0
 
     def add(self, key: str, text: str) -> None:
         """Add a text. Raise ``disk_full`` if there is no room for it."""
+        self._in_memory.append((key, self._count, text))
         self._count += 1
-        try:
-            self._scratch.execute("INSERT INTO parts VALUES (?, ?, ?)", (key, self._count, text))
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise disk_full(Path(tempfile.gettempdir())) from error
-            raise
+        if len(self._in_memory) == MAX_TEXTS_IN_MEMORY:
+            self._write_run()
 
     def __iter__(self) -> Iterator[str]:
-        for (text,) in self._scratch.execute("SELECT text FROM parts ORDER BY key, number"):
+        self._in_memory.sort()
+        for _, _, text in heapq.merge(*map(_read, self._runs), self._in_memory):
             yield text
+
+    def _write_run(self) -> None:
+        run = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - the stack closes it
+        self._files.callback(_close, run)
+        try:
+            run.writelines(json.dumps(item) + "\n" for item in sorted(self._in_memory))
+            run.flush()
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise disk_full(Path(tempfile.gettempdir())) from error
+            raise
+        self._runs.append(run)
+        self._in_memory.clear()
+
+
+def _close(run: TextIO) -> None:
+    """Close a temporary file. On a full disk the close fails, too, and the file is deleted all the same."""
+    with suppress(OSError):
+        run.close()
+
+
+def _read(run: TextIO) -> Iterator[Item]:
+    run.seek(0)
+    for line in run:
+        key, number, text = json.loads(line)
+        yield key, number, text
 
 
 @contextmanager
 def sort_on_disk() -> Iterator[DiskSorter]:
-    """Yield a sorter. Its texts are in an unnamed SQLite database, which is deleted at the end.
-
-    The database moves to a temporary file when it outgrows its cache: https://www.sqlite.org/tempfiles.html.
-    """
-    with closing(sqlite3.connect("", isolation_level=None)) as scratch:
-        scratch.execute("PRAGMA journal_mode = OFF")
-        scratch.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        scratch.execute(
-            "CREATE TABLE parts (key TEXT, number INTEGER, text TEXT, PRIMARY KEY (key, number)) STRICT, WITHOUT ROWID"
-        )
-        scratch.execute("BEGIN")
-        yield DiskSorter(scratch)
+    """Yield a sorter. It writes temporary files without names as soon as its texts are many."""
+    with ExitStack() as files:
+        yield DiskSorter(files)

@@ -30,12 +30,10 @@ def token_for(company: Home | str) -> str | None:
 def token_of_environment() -> str | None:
     """Return the token in ``POPUG_TOKEN``, or None if there is none.
 
-    A byte order mark, quotes, the word ``Bearer`` and all that follows a line break or a space are not part of a token;
-    files, pipes and ``popug token issue`` add them.
+    A byte order mark, quotes and all that follows a line break or a space are not part of a token; files, pipes and
+    ``popug token issue`` add them.
     """
     words = os.environ.get("POPUG_TOKEN", "").removeprefix(BYTE_ORDER_MARK).split()
-    if len(words) > 1 and words[0].lower() == "bearer":
-        del words[0]
     return words[0].strip("\"'") or None if words else None
 
 

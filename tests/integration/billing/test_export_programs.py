@@ -8,10 +8,13 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from popug_cli.cli.output import disk_sorter
+from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.billing import CloseDay, GetBalance, GetIncome
 from popug_cli.messages.tasks import AddTask
 from tests.integration.billing.test_ledger_export import NASTY, AsBoss, exported
@@ -58,7 +61,8 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> InProcess:
         for number in range(3):
             company.act("boss", AddTask(title=f"Feed date:2020-01-01, cage {day}.{number}"))
         company.clock.advance(hours=1)
-        complete(company, 3 * (day - DAYS[0]) + 1)
+        for number in range(3):
+            complete(company, 3 * (day - DAYS[0]) + number + 1)
         if day > DAYS[0]:
             company.act("boss", CloseDay(day=date(2026, 3, day - 1), send_mail=False))
     for title in (*NASTY, "  ;  :tag: @ $1 = $2 {3}", "Кормить попугая ★"):
@@ -171,3 +175,16 @@ def test_export_of_a_new_company_is_accepted(tmp_path: Path) -> None:
     file.write_text(exported(company, "hledger", AsBoss(company)), encoding="utf-8")
     run(program("hledger"), "-f", str(file), "check", "--strict", "ordereddates")
     run(program("ledger"), "--strict", "--pedantic", "-f", str(file), "balance")
+
+
+def test_export_larger_than_memory_is_the_same(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = exported(company, "hledger")
+    monkeypatch.setattr(disk_sorter, "MAX_TEXTS_IN_MEMORY", 7)
+    assert exported(company, "hledger") == before
+
+
+def test_full_disk_of_temporary_files_is_reported(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_sorter, "MAX_TEXTS_IN_MEMORY", 7)
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full"))
+    with pytest.raises(Unavailable, match=r"^The disk is full \("):
+        exported(company, "beancount")

@@ -16,7 +16,6 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserEmailChanged, UserRegistered
 from popug_cli.messages.principal import OPERATOR
-from popug_cli.storage.engine import raw_connection
 from tests.support.bus_fixture import NO_SPACE, BusFixture, RecordingConsumer, cursors, parked_events
 
 FAR = 100
@@ -369,7 +368,7 @@ def test_error_in_rolled_back_run_is_raised_after_rollback(toy: BusFixture) -> N
     def rehearse() -> None:
         with toy.runtime.writing(OPERATOR) as context, consumers.rolled_back(context):
             context.events.publish(UserDeactivated(user_id="ann"))
-            raw_connection(context.connection).execute("ROLLBACK")
+            context.connection.execute("ROLLBACK")
             raise NO_SPACE
 
     with pytest.raises(Unavailable, match="The disk is full"):

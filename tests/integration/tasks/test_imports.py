@@ -7,7 +7,6 @@ import pytest
 from popug_cli.kernel.errors import NotAllowed
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import ImportTasks, NewTask, TakenId, TaskImportResult
-from popug_cli.storage.engine import insert_many
 from popug_cli.tasks import commands
 from tests.support.company import InProcess
 from tests.support.tasks_company import ALL, company_at, refused
@@ -107,10 +106,7 @@ def company_at_limit(company: InProcess) -> InProcess:
 def test_decomposed_key_of_an_older_version_is_found(company: InProcess) -> None:
     bring_in(company, "kesha", NewTask(title="Feed"))
     with company.backend.runtime.writing(OPERATOR) as context:
-        insert_many(
-            context.connection,
-            "UPDATE tasks_imported SET identity = ? WHERE number = ?",
-            [("title 1 Cafe\u0301", 1)],
-        )
+        statement = "UPDATE tasks_imported SET identity = ? WHERE number = 1"
+        context.connection.execute(statement, "title 1 Cafe\u0301")
     assert bring_in(company, "kesha", NewTask(title="Caf\u00e9")) == TaskImportResult(0, 1)
     assert bring_in(company, "kesha", NewTask(title="Cafe\u0301"), NewTask(title="Caf\u00e9")).imported == 1
