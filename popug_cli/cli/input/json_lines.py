@@ -22,6 +22,7 @@ from popug_cli.platform.posix_errors import NO_SPACE
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+CSV_SUFFIXES = {".csv", ".tsv"}
 COPY_CHARACTERS = 1024 * 1024
 _ARRAY_START = re.compile(rb'\[\s*(?:[{"\]]|\Z)')
 Line = TypeVar("Line")
@@ -72,16 +73,23 @@ class JsonLines(Collection[Line | None], Generic[Line]):
         return msgspec.convert(value, self._line_type)
 
     def _find_format(self) -> Callable[[], Iterator[Record]]:
-        """Return the function that reads the file's records, as its name or its first line with text shows it."""
+        """Return the function that reads the file's records, as its name or its first line with text shows it.
+
+        Raise ``invalid_line`` for CSV without a header that names the required fields.
+        """
         self._file.seek(self._start)
         first = next((line for line in iter(self._next_line, b"") if line.strip()), b"").strip()
         if _ARRAY_START.match(first):
             return self._array_items
-        if first.startswith(b"{") or not first or Path(self._source).suffix.lower() in JSON_SUFFIXES:
+        suffix = Path(self._source).suffix.lower()
+        if first.startswith(b"{") or not first or suffix in JSON_SUFFIXES:
             return self._json_lines
-        header = _csv_header(first)
-        if all(field.name in header[1] for field in self._fields.values() if field.required):
+        columns = _csv_header(first)[1]
+        missing = [field.name for field in self._fields.values() if field.required and field.name not in columns]
+        if not missing:
             return self._csv_rows
+        if suffix in CSV_SUFFIXES:
+            raise _invalid_line(1, f"the header names no column {' and no column '.join(missing)}")
         return self._plain_lines if self._plain_field else self._json_lines
 
     def _json_lines(self) -> Iterator[Record]:

@@ -38,6 +38,7 @@ PERSON, COMPANY = "person", "company"
 RECORDED_METADATA = '  recorded: "{}"\n'
 _FULLWIDTH = r"\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
 _FORMULA = re.compile(rf"""(?:^|(?<=;))[\s"']*[=+\-@{_FULLWIDTH}]""")
+_PLAIN_CELL = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_.:-]*)?")
 _NEEDS_QUOTES = re.compile(r"[\",;\t\r\n]|^\s|\s$")
 Account = tuple[str, bool]  # its name, and whether it is a person's
 
@@ -219,5 +220,7 @@ def _csv_cell(cell: str) -> str:
     Where the semicolon separates cells, a spreadsheet splits at it even inside quotes, so what follows one is defused,
     too.
     """
+    if _PLAIN_CELL.fullmatch(cell):
+        return cell
     text = _FORMULA.sub(r"'\g<0>", escape_hidden(cell))
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text

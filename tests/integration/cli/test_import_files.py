@@ -66,6 +66,8 @@ def test_plain_text_is_a_title_a_line(encoding: str, tmp_path: Path) -> None:
         ("a.json", b'[{"title": "Feed"}, 7]', 2),
         ("a.json", b'[{"title": "Feed"}', 1),
         ("a.csv", b"title,jira_id\nFeed,P-1,more\n", 2),
+        ("a.csv", b"Summary,Key\nFeed,P-1\n", 1),
+        ("a.TSV", b"Feed\tP-1\n", 1),
         ("a.csv", b'title\n"Feed\nthe" cage"\n', 3),
         ("a.csv", b"title,jira_id\nFeed,P-1\n,P-2\n", 3),
         ("a.txt", b"Feed\n\xff\xffMend\n", 2),
