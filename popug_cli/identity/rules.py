@@ -9,7 +9,7 @@ from hashlib import sha256
 from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import InvalidInput, NotAllowed
-from popug_cli.kernel.text import did_you_mean
+from popug_cli.kernel.text import BYTE_ORDER_MARK, did_you_mean
 from popug_cli.messages.base import Role
 from popug_cli.messages.principal import RESERVED_USERNAMES
 
@@ -106,8 +106,11 @@ def parse_role(role: str) -> Role:
 
 
 def normalize_password(password: str) -> str:
-    """Return the password in Unicode NFKC, so that the keyboard does not matter (NIST SP 800-63B)."""
-    return unicodedata.normalize("NFKC", password)
+    """Return the password in Unicode NFKC, so that the keyboard does not matter (NIST SP 800-63B).
+
+    A byte order mark in front is the mark of a file or a pipe, and not part of the password.
+    """
+    return unicodedata.normalize("NFKC", password.removeprefix(BYTE_ORDER_MARK))
 
 
 def check_password(password: str, username: str, email: str) -> None:

@@ -86,6 +86,11 @@ SETTINGS = {
             minimum=1,
             maximum=MAX_SMTP_TIMEOUT_SECONDS,
         ),
+        Setting(
+            "tasks.import_limit",
+            10_000,
+            "how many tasks a worker or an accountant may import at once; managers and admins may import any number",
+        ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
         Setting("identity.argon2_time_cost", 3, "passes of argon2id", minimum=1, maximum=100),

@@ -14,6 +14,7 @@ import msgspec
 from popug_cli.kernel.disk_errors import disk_full
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
 from popug_cli.kernel.home import Home, no_home_directory, user_directory
+from popug_cli.kernel.text import BYTE_ORDER_MARK
 from popug_cli.platform.accounts import ForeignOwnerError, describe_account, require_own_place
 from popug_cli.platform.files import (
     exposure_of,
@@ -35,7 +36,17 @@ def token_for(company: Home | str) -> str | None:
 
     Raise ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read.
     """
-    return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
+    return token_of_environment() or _read().get(_key(company))
+
+
+def token_of_environment() -> str | None:
+    """Return the token in ``POPUG_TOKEN``, or None if there is none.
+
+    A byte order mark, quotes and all that follows a line break or a space are not part of a token; files, pipes and
+    ``popug token issue`` add them.
+    """
+    words = os.environ.get("POPUG_TOKEN", "").removeprefix(BYTE_ORDER_MARK).split()
+    return words[0].strip("\"'") or None if words else None
 
 
 @contextmanager

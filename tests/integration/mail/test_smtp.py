@@ -215,9 +215,10 @@ def test_server_without_required_tls_is_unavailable(post: Post, open_room: Open,
     assert post.taken == []
 
 
-def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["a secret\nand a remark\n", "a secret\r\n", "\ufeffa secret\r\n"])
+def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path, content: str) -> None:
     post.mood.password = "a secret"
-    room = open_room(**login(tmp_path / "password", "a secret\nand a remark\n"), smtp_login_without_tls="true")
+    room = open_room(**login(tmp_path / "password", content), smtp_login_without_tls="true")
     assert (room.send().sent, post.logins) == (3, 1)
 
 

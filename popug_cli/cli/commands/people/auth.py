@@ -1,6 +1,5 @@
 """Commands that found a company, begin and end a login, and recover an admin."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any
@@ -100,15 +99,17 @@ def login(
     with _saved_login(context, context.backends.session_key) as save:
         session = context.backends.perform(message)
         save(session)
-    if os.environ.get("POPUG_TOKEN"):
-        context.printer.warn("POPUG_TOKEN is set and takes precedence over this login.")
+    if session_file.token_of_environment():
+        context.printer.warn(
+            "POPUG_TOKEN is set and takes precedence over this login. To use the login, run `unset POPUG_TOKEN`."
+        )
     context.screen.show(_login_answer(session), lambda: [_login_sentence(context, session)])
 
 
 @command(commands, "logout")
 def logout(context: CommandContext) -> None:
     """End the current login."""
-    is_stored = not os.environ.get("POPUG_TOKEN")
+    is_stored = not session_file.token_of_environment()
     try:
         answer = context.backends.perform(LogOut())
     except NotAuthenticated as error:
