@@ -19,6 +19,7 @@ from popug_cli.dashboard.money_view import MoneyView
 from popug_cli.dashboard.tasks_view import TasksView
 from popug_cli.dashboard.text import justify, plain, wrapped
 from popug_cli.dashboard.worker import Company, MessageWorker
+from popug_cli.kernel.calendar import counts_for
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.analytics import GetAnalytics
@@ -200,8 +201,9 @@ class Dashboard(App[None]):
 
     async def _complete(self, number: int) -> None:
         if (done := await self._send(CompleteTask(number=number))) is not None:
+            note = counts_for(self.day.open_business_date, self.day.business_date) if self.day else ""
             self.show_message(
-                f"#{done.number} {done.title} is completed; it brought {format_cents(done.reward_cents or 0)}."
+                f"#{done.number} {done.title} is completed; it brought {format_cents(done.reward_cents or 0)}{note}."
             )
 
     async def _shuffle(self) -> None:

@@ -43,7 +43,7 @@ class MoneyView(Vertical):
         """Request the entries and figures of the last ``CHART_DAYS`` days and show them."""
         first, last = day.business_date - timedelta(days=CHART_DAYS - 1), day.business_date
         statement = await self.worker.ask(
-            GetStatement(from_date=first, to_date=self.company.calendar.next_day(last))  # today may be closed already
+            GetStatement(from_date=first)  # what happens after today's close counts for a later date
         )
         if self.company.may(GetIncome):
             income = await self.worker.ask(GetIncome(from_date=first, to_date=last))
@@ -52,14 +52,7 @@ class MoneyView(Vertical):
         last_entry_day = entries[-1].business_date if entries else last
         self.balances = daily_balances(statement, [*self.company.calendar.days(first, last_entry_day)])
         self.header.update(heading(_summary(entries)))
-        self.table.show(
-            Rows(
-                ("time", "what", "task", "amount", "balance"),
-                [[*self._cells(row)] for row in reversed(entries)],
-                flexible_column=2,
-                number_columns=frozenset({3, 4}),
-            )
-        )
+        self.table.show(self._rows(entries, last))
         self._draw()
 
     def on_resize(self) -> None:
@@ -73,6 +66,23 @@ class MoneyView(Vertical):
         width = (self.app.size.width - 2) // len(self.charts) - 1
         for chart_widget, (name, series) in zip(self.charts, charts, strict=False):
             chart_widget.update(chart(name, series[-days:], width, only_ascii=self.company.only_ascii))
+
+    def _rows(self, entries: Sequence[Entry], today: date) -> Rows:
+        """Return the entries, the latest first; with their date if one counts for another date than today."""
+        dates = [f"{entry.business_date:%a %m-%d}" for entry in entries]
+        if all(entry.business_date == today for entry in entries):
+            dates = []
+        names = ("time", *(("counts for",) if dates else ()), "what", "task", "amount", "balance")
+        cells = [
+            [time, *dates[index : index + 1], *others]
+            for index, (time, *others) in enumerate(map(self._cells, entries))
+        ]
+        return Rows(
+            names,
+            cells[::-1],
+            flexible_column=len(names) - 3,
+            number_columns=frozenset({0, 1 if dates else 0, len(names) - 2, len(names) - 1}),
+        )
 
     def _cells(self, entry: Entry) -> Iterator[str]:
         yield f"{self.company.calendar.local(entry.occurred_at):%H:%M}"
