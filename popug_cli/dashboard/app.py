@@ -1,7 +1,6 @@
 """The Textual application: three views, a message line, and a loop that refreshes them."""
 
-import signal
-from asyncio import get_running_loop, sleep
+from asyncio import AbstractEventLoop, get_running_loop, sleep
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -17,6 +16,7 @@ from popug_cli.dashboard.analytics_view import AnalyticsView
 from popug_cli.dashboard.confirm import Confirm
 from popug_cli.dashboard.money_view import MoneyView
 from popug_cli.dashboard.tasks_view import TasksView
+from popug_cli.dashboard.terminal_watch import watched_terminal
 from popug_cli.dashboard.text import justify, plain, wrapped
 from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.calendar import counts_for
@@ -88,6 +88,7 @@ class Dashboard(App[None]):
         self.news, self.message_line = Static(id="news"), Static(id="message")
         self.day: Today | None = None
         self.crash: BaseException | None = None
+        self.loop: AbstractEventLoop | None = None
         self._is_sending = self._has_error = self._is_loading = self._is_stale = False
 
     def compose(self) -> ComposeResult:
@@ -95,9 +96,8 @@ class Dashboard(App[None]):
         yield from (self.user_line, self.tabs, self.switcher, self.news, self.message_line, Footer())
 
     def on_mount(self) -> None:
-        """Show the tasks, start the refresh loop, and leave on SIGINT or SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            get_running_loop().add_signal_handler(number, self.leave)
+        """Show the tasks and start the refresh loop."""
+        self.loop = get_running_loop()
         self.news.display = self.message_line.display = False
         self._update_header()
         self.view.query("FittedTable, VerticalScroll").first().focus()
@@ -155,6 +155,12 @@ class Dashboard(App[None]):
         """Quit the application without waiting for outstanding answers."""
         self.workers.cancel_all()
         self.exit()
+
+    def leave_soon(self) -> None:
+        """Quit the application; may be called by any thread."""
+        if self.loop is not None:
+            with suppress(RuntimeError):  # the loop has ended already
+                self.loop.call_soon_threadsafe(self.leave)
 
     def action_complete(self) -> None:
         """Complete the task at the cursor."""
@@ -313,7 +319,7 @@ class Dashboard(App[None]):
 def run(company: Company) -> None:
     """Run the dashboard until the user quits; raise the internal error that ended it, if any."""
     dashboard = Dashboard(company)
-    with suppress(KeyboardInterrupt):
+    with watched_terminal(dashboard.leave_soon) as watch:
         dashboard.run()
-    if dashboard.crash is not None:
+    if dashboard.crash is not None and not watch.has_vanished:
         raise dashboard.crash
