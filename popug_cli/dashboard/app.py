@@ -17,7 +17,7 @@ from popug_cli.dashboard.confirm import Confirm
 from popug_cli.dashboard.money_view import MoneyView
 from popug_cli.dashboard.tasks_view import TasksView
 from popug_cli.dashboard.terminal_watch import watched_terminal
-from popug_cli.dashboard.text import justify, plain, wrapped
+from popug_cli.dashboard.text import justify, lines, wrapped
 from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.calendar import counts_for
 from popug_cli.kernel.errors import PopugError
@@ -32,10 +32,11 @@ ScreenUpdate = Callable[[], Coroutine[None, None, None]]
 View = TasksView | MoneyView | AnalyticsView
 STYLES = """
 Screen { layout: vertical; }
-#user, #views { height: 1; padding: 0 1; }
+#user { height: auto; padding: 0 1; }
+#views { height: 1; padding: 0 1; }
 #user { text-style: bold; }
 ContentSwitcher { height: 1fr; padding: 0 1; }
-#news, #message { height: auto; max-height: 4; padding: 0 1; }
+#news, #message { height: auto; max-height: 12; padding: 0 1; }
 #message.error { color: ansi_red; }
 .header { height: auto; }
 FittedTable { height: 1fr; background: ansi_default; }
@@ -46,7 +47,8 @@ FittedTable > .datatable--header { background: ansi_default; color: ansi_default
 FittedTable > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
 FittedTable > .datatable--hover { background: ansi_default; }
 #charts { height: auto; margin-bottom: 1; }
-#charts Static { width: 1fr; height: auto; }
+#charts.stacked { layout: vertical; margin-bottom: 0; }
+#charts Static { width: 1fr; height: auto; padding-right: 1; }
 Footer { background: ansi_default; }
 FooterKey { background: ansi_default; color: ansi_default; }
 FooterKey .footer-key--key { background: ansi_default; color: ansi_default; text-style: bold; }
@@ -301,8 +303,9 @@ class Dashboard(App[None]):
             in_red = ", in the red" if day.balance_cents < 0 else ""
             left += f"  {day.business_date:%a} {day.business_date}"
             earned = f"earned today {format_cents(day.earned_today_cents)}"
+            earned += counts_for(day.open_business_date, day.business_date)
             right = f"balance {format_cents(day.balance_cents)}{in_red}, {earned}"
-        self.user_line.update(plain(justify(left, right, width)))
+        self.user_line.update(lines(justify(left, right, width)))
         self.tabs.update(self._view_tabs())
 
     def _view_tabs(self) -> Text:
