@@ -13,9 +13,9 @@ from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
 from popug_cli.kernel.settings import load_settings
 from popug_cli.storage import migrate
-from popug_cli.storage.engine import open_engine, transaction
 from popug_cli.storage.errors import corrupt
 from popug_cli.storage.mounts import require_lock_support
+from popug_cli.storage.sqlite import open_database
 
 # In this order one pass processes most events: billing publishes prices for tasks, and payouts for mail.
 CONSUMING_MODULES = ("billing", "tasks", "analytics", "mail")
@@ -34,23 +34,21 @@ def open_runtime(
 
     Raise ``not_initialised`` if there is none, or an error of the file system, the schema version or the settings.
     """
-    from sqlalchemy import text
-
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
     migrate.migrate_if_older(home)
-    engine = open_engine(home.database, threads=threads, while_waiting=while_waiting)
-    with transaction(engine, writes=False) as connection:
-        row = connection.execute(text("SELECT home_id, time_zone FROM storage_home")).first()
+    database = open_database(home.database, threads=threads, while_waiting=while_waiting)
+    with database.transaction(writes=False) as connection:
+        row = connection.record("SELECT home_id, time_zone FROM storage_home")
     if row is None:
         raise not_initialised(home)
     randomness = randomness or SystemRandomSource()
     return Runtime(
-        engine=engine,
+        database=database,
         home=home,
-        home_id=row.home_id,
-        calendar=_calendar(row.time_zone, home),
+        home_id=row["home_id"],
+        calendar=_calendar(row["time_zone"], home),
         settings=load_settings(home.config),
         clock=clock or SystemClock(),
         randomness=randomness,
@@ -70,23 +68,21 @@ def found_company(
     home: Home, time_zone: str, *, clock: Clock | None = None, randomness: RandomSource | None = None
 ) -> None:
     """Create the home and its database, or leave a company that exists as it is."""
-    from sqlalchemy import text
-
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
     require_lock_support(home.root, home.database)
     migrate.create(home)
     now = clock.now()
-    engine = open_engine(home.database)
-    with transaction(engine, writes=True) as connection:
+    database = open_database(home.database)
+    with database.transaction(writes=True) as connection:
         connection.execute(
-            text(
-                "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
-                " ON CONFLICT (id) DO NOTHING"
-            ),
-            {"home_id": uuid7(now, randomness), "zone": time_zone, "now": to_rfc3339(now)},
+            "INSERT INTO storage_home (id, home_id, time_zone, founded_at) VALUES (1, :home_id, :zone, :now)"
+            " ON CONFLICT (id) DO NOTHING",
+            home_id=uuid7(now, randomness),
+            zone=time_zone,
+            now=to_rfc3339(now),
         )
-    engine.dispose()
+    database.close()
 
 
 def not_initialised(home: Home) -> NotFound:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
 from popug_cli.analytics.rules import Changes, accumulate
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
@@ -13,7 +11,7 @@ from popug_cli.messages.billing import DayClosed, EntryPosted, TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.tasks import TaskCompleted, TaskCreated
-from popug_cli.storage.engine import insert_many
+from popug_cli.storage.port import Connection
 
 ADD_BALANCE = (
     "INSERT INTO analytics_people (user_id, balance_cents) VALUES (?, ?)"
@@ -62,21 +60,19 @@ def _write_balances(changes: Changes, connection: Connection) -> None:
     totals = dict.fromkeys(changes.people, 0)
     for (_, user_id), cents in changes.balances.items():
         totals[user_id] = totals.get(user_id, 0) + cents
-    insert_many(connection, ADD_BALANCE, list(totals.items()))
-    insert_many(
-        connection,
+    connection.insert_many(ADD_BALANCE, list(totals.items()))
+    connection.insert_many(
         ADD_BALANCE_CHANGE,
         [(day.isoformat(), user, cents) for (day, user), cents in changes.balances.items()],
     )
 
 
 def _write_days(changes: Changes, connection: Connection) -> None:
-    insert_many(
-        connection,
+    connection.insert_many(
         ADD_DAY_SUMS,
         [(day.isoformat(), sums.fees_cents, sums.rewards_cents) for day, sums in changes.days.items()],
     )
-    insert_many(connection, UPSERT_CLOSED_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
+    connection.insert_many(UPSERT_CLOSED_DAY, [(day.isoformat(), in_red) for day, in_red in changes.closed.items()])
 
 
 def _write_tasks(changes: Changes, connection: Connection) -> None:
@@ -91,4 +87,4 @@ def _write_tasks(changes: Changes, connection: Connection) -> None:
         )
         for task_id, task in changes.tasks.items()
     ]
-    insert_many(connection, UPSERT_TASK, rows)
+    connection.insert_many(UPSERT_TASK, rows)

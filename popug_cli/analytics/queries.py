@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from popug_cli.analytics import rules
 from popug_cli.analytics.rules import MostExpensiveCandidate, Period
 from popug_cli.bus.context import Context
@@ -58,8 +56,8 @@ def get_analytics(message: GetAnalytics, context: Context) -> Analytics:
 
 
 def _figures(day: date, context: Context) -> Figures:
-    statement = text("SELECT fees_cents - rewards_cents, in_red_count FROM analytics_days WHERE business_date = :day")
-    row = context.connection.execute(statement, {"day": day.isoformat()}).first()
+    statement = "SELECT fees_cents - rewards_cents, in_red_count FROM analytics_days WHERE business_date = :day"
+    row = context.connection.select_one(statement, day=day.isoformat())
     return Figures(*row) if row else Figures(0, None)
 
 
@@ -68,7 +66,7 @@ def _in_red(day: date, today: date, context: Context) -> int:
     statement, parameters = (
         (COUNT_IN_RED_NOW, {}) if day >= today else (COUNT_IN_RED_AT_DAY_END, {"day": day.isoformat()})
     )
-    return int(context.connection.execute(text(statement), parameters).scalar_one())
+    return int(context.connection.scalar(statement, **parameters))
 
 
 def most_expensive_tasks(day: date, candidates: Sequence[MostExpensiveCandidate]) -> MostExpensive:
@@ -96,13 +94,13 @@ def _date(candidate: MostExpensiveCandidate) -> date:
 
 def _candidates(period: Period, context: Context) -> Iterator[MostExpensiveCandidate]:
     parameters = {"first": period[0].isoformat(), "last": period[1].isoformat()}
-    for row in context.connection.execute(text(SELECT_MOST_EXPENSIVE_BY_DAY), parameters):
+    for row in context.connection.records(SELECT_MOST_EXPENSIVE_BY_DAY, **parameters):
         yield MostExpensiveCandidate(
-            minus_reward_cents=-row.reward_cents,
-            completed_at=from_rfc3339(row.completed_at),
-            number=row.number,
-            title=row.title,
-            business_date=date.fromisoformat(row.business_date),
+            minus_reward_cents=-row["reward_cents"],
+            completed_at=from_rfc3339(row["completed_at"]),
+            number=row["number"],
+            title=row["title"],
+            business_date=date.fromisoformat(row["business_date"]),
         )
 
 

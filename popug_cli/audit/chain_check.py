@@ -39,7 +39,7 @@ def chain(context: Context) -> Check:
 def is_part_of_history(context: Context, head: str) -> bool:
     """Return whether ``head`` is the hash of a link, and so was once the head, or the origin of every chain."""
     statement = "SELECT 1 FROM bus_links WHERE hash = ? LIMIT 1"
-    return head == GENESIS_HASH or context.connection.exec_driver_sql(statement, (head,)).first() is not None
+    return head == GENESIS_HASH or context.connection.select_one(statement, head) is not None
 
 
 def broken_links(context: Context) -> Iterator[str]:

@@ -4,7 +4,6 @@ In a large company, checks that spend their time in SQL run in a second thread, 
 a statement.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
@@ -13,7 +12,6 @@ from functools import partial
 from typing import NamedTuple
 
 from msgspec import MsgspecError
-from sqlalchemy.exc import DBAPIError
 
 from popug_cli.audit.chain_check import chain, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
@@ -35,15 +33,13 @@ from popug_cli.bus.status import log_problems
 from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
-from popug_cli.storage.engine import scalar
-from popug_cli.storage.errors import environment_error
+from popug_cli.storage.errors import DATABASE_ERRORS, environment_error
 
 PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
 # The errors that reading damaged data may raise. A check reports them, because damage is what it looks for.
 CORRUPTION_ERRORS = (
-    DBAPIError,
-    sqlite3.Error,
+    *DATABASE_ERRORS,
     MsgspecError,
     ArithmeticError,
     AssertionError,
@@ -179,7 +175,7 @@ def _head(context: Context) -> str:
 
 def _count_entries(context: Context) -> int:
     try:
-        return scalar(context.connection, "SELECT count(*) FROM billing_entries") or 0
+        return context.connection.scalar("SELECT count(*) FROM billing_entries") or 0
     except CORRUPTION_ERRORS:
         return 0
 
@@ -209,19 +205,19 @@ def _run_safely(named_check: NamedCheck, context: Context) -> Check:
 def _check_of(invariant: Invariant) -> CheckFunction:
     def check(context: Context) -> Check:
         statement = f"SELECT * FROM ({invariant.sql(context)}) AS violations LIMIT {MAX_SHOWN_VIOLATIONS + 1}"
-        rows = context.connection.exec_driver_sql(statement).scalars().all()
+        rows = context.connection.column(statement)
         return check_result(invariant.name, invariant.statement, [str(row) for row in rows])
 
     return check
 
 
 def _database(context: Context) -> Check:
-    rows = context.connection.exec_driver_sql(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})").scalars().all()
+    rows = context.connection.column(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})")
     return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
 
 
 def _foreign_keys(context: Context) -> Check:
-    rows = context.connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    rows = context.connection.select("PRAGMA foreign_key_check")
     violations = [f"row {row[1]} of {row[0]}" for row in rows]
     return check_result("foreign_keys", "every foreign key refers to an existing row", violations)
 
@@ -246,9 +242,9 @@ def _unlinked_events(context: Context) -> Check:
 
 
 def _parked_counts(context: Context) -> Iterator[str]:
-    rows = context.connection.exec_driver_sql(
+    rows = context.connection.select(
         "SELECT consumer, state, count(*) AS parked_count FROM bus_set_aside"
         " GROUP BY consumer, state ORDER BY consumer, state"
     )
-    for row in rows:
-        yield f"{row.parked_count} {row.state} for {row.consumer}"
+    for consumer, state, count in rows:
+        yield f"{count} {state} for {consumer}"

@@ -77,7 +77,7 @@ def _shuffles(
         "SELECT shuffle_id, task_count, candidates_count, coalesce(first_sequence, 1), coalesce(last_sequence, 0),"
         " seed, algorithm, candidates_as_of FROM tasks_shuffles WHERE state = 'done' ORDER BY first_sequence"
     )
-    for row in context.connection.exec_driver_sql(statement):
+    for row in context.connection.select(statement):
         shuffle_id, tasks, candidates_count, first, last, *draw = row
         event = events.pop(shuffle_id, None)
         if event is None or (event.task_count, event.candidates_count) != (tasks, candidates_count):

@@ -68,10 +68,10 @@ def entries_have_causes(context: Context) -> Check:
 def closed_days(context: Context) -> Check:
     """Check that exactly the days from the company's first to the last closed one are closed."""
     connection = context.connection
-    first = connection.exec_driver_sql("SELECT first_day FROM billing_company").scalar()
+    first = connection.scalar("SELECT first_day FROM billing_company")
     closed = [
         date.fromisoformat(day)
-        for day in connection.exec_driver_sql("SELECT business_date FROM billing_days ORDER BY business_date").scalars()
+        for day in connection.column("SELECT business_date FROM billing_days ORDER BY business_date")
     ]
     expected = list(context.calendar.days(date.fromisoformat(first), closed[-1])) if first and closed else []
     differing = sorted(set(closed).symmetric_difference(expected))

@@ -10,7 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import Log
 from popug_cli.kernel.progress import no_progress
 from popug_cli.messages.company import Check
-from popug_cli.storage.engine import open_engine, raw_connection, transaction
+from popug_cli.storage.sqlite import open_database
 
 MIN_LARGE_COMPANY_EVENTS = 20_000
 CACHE_KIB = 65_536
@@ -31,8 +31,8 @@ def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
         yield lambda check: _finished(check(context))
         return
     _enlarge_cache(context)
-    engine = open_engine(context.home.database)
-    with transaction(engine, writes=False) as connection, ThreadPoolExecutor(1) as pool:
+    database = open_database(context.home.database)
+    with database.transaction(writes=False) as connection, ThreadPoolExecutor(1) as pool:
         log = Log(connection)
         parallel_context = replace(
             context, connection=connection, log=log, position=log.last_position(), progress=no_progress
@@ -43,8 +43,8 @@ def parallel_checks(context: Context) -> Iterator[SubmitCheck]:
             yield lambda check: pool.submit(check, parallel_context)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raw_connection(parallel_context.connection).interrupt()
-    engine.dispose()
+            connection.interrupt()
+    database.close()
 
 
 def _finished(result: Check) -> "Future[Check]":
@@ -55,4 +55,4 @@ def _finished(result: Check) -> "Future[Check]":
 
 def _enlarge_cache(context: Context) -> None:
     """Enlarge the page cache, because rows read in the order of an index are scattered over a large file."""
-    raw_connection(context.connection).execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    context.connection.enlarge_cache(CACHE_KIB)

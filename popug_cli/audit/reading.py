@@ -1,4 +1,4 @@
-"""Fast readers of very many rows and events: SQLAlchemy and the general decoder of envelopes take far longer."""
+"""Fast readers of very many rows and events: the general decoder of envelopes takes far longer."""
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -10,7 +10,6 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Event
-from popug_cli.storage.engine import raw_connection
 
 E = TypeVar("E", bound=Event)
 
@@ -29,7 +28,7 @@ def stream_rows(context: Context, statement: str, parameters: tuple[object, ...]
 
     Rows are fetched while the caller iterates, so that only a few are in memory at a time.
     """
-    return raw_connection(context.connection).execute(statement, parameters)
+    return context.connection.stream(statement, *parameters)
 
 
 @lru_cache(maxsize=1024)

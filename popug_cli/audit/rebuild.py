@@ -3,7 +3,6 @@
 The copy is a separate database in a temporary directory, so that building it does not lock the live one.
 """
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,36 +10,32 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, event
-
 from popug_cli.bus.consumers import BATCH_EVENTS, Consumer
 from popug_cli.bus.context import Context
 from popug_cli.messages.bus import Difference
-from popug_cli.storage.engine import open_engine, scalar, transaction
-
-FETCH_ROWS = 1_000
+from popug_cli.storage.port import Connection, Database, Row
+from popug_cli.storage.sqlite import open_database
 
 
 @contextmanager
-def empty_copy(context: Context, consumer: Consumer) -> Iterator[Engine]:
+def empty_copy(context: Context, consumer: Consumer) -> Iterator[Database]:
     """Yield an empty database with the consumer's tables and indexes as they are in the live one."""
     statement = (
         "SELECT sql FROM sqlite_master WHERE tbl_name LIKE ? ESCAPE '\\' AND sql IS NOT NULL"
         " AND type IN ('table', 'index') ORDER BY type = 'index'"
     )
-    schema = context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars().all()
+    schema = context.connection.column(statement, f"{consumer.name}\\_%")
     with tempfile.TemporaryDirectory(prefix="popug-rebuild-", dir=_temporary_directory(context.home.root)) as directory:
         file = Path(directory) / "rebuilt.db"
-        with sqlite3.connect(file) as database:
-            for sql in schema:
-                database.execute(sql)
-        database.close()
-        engine = open_engine(file)
-        event.listen(engine, "connect", _turn_off_sync)
+        file.touch()
+        copy = open_database(file, is_synced=False)
         try:
-            yield engine
+            with copy.transaction(writes=True) as connection:
+                for sql in schema:
+                    connection.execute(sql)
+            yield copy
         finally:
-            engine.dispose()
+            copy.close()
 
 
 def _temporary_directory(home: Path) -> str:
@@ -51,7 +46,7 @@ def _temporary_directory(home: Path) -> str:
         return str(home)
 
 
-def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: int, up_to: int) -> int:
+def replay_into(context: Context, consumer: Consumer, copy: Database, *, after: int, up_to: int) -> int:
     """Run the consumer on its events after ``after`` up to ``up_to``, in the copy; return the number of events.
 
     Events that cannot be read are left out, and so are those that the consumer has parked in the live database.
@@ -60,7 +55,7 @@ def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: in
     events_count = 0
     while rows := [row for row in context.log.after(after, consumer.types, BATCH_EVENTS) if row[0] <= up_to]:
         events = list(context.log.decode_known([row for row in rows if row[0] not in parked]))
-        with transaction(copy, writes=True) as connection:
+        with copy.transaction(writes=True) as connection:
             consumer.consume(events, replace(context, connection=connection, position=rows[-1][0]))
         events_count += len(events)
         after = rows[-1][0]
@@ -68,12 +63,12 @@ def replay_into(context: Context, consumer: Consumer, copy: Engine, *, after: in
     return events_count
 
 
-def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Difference]:
+def differences(context: Context, consumer: Consumer, copy: Database) -> list[Difference]:
     """Return the tables whose live and rebuilt rows differ, compared row by row in the order of their keys.
 
     Each has the number of differing rows and the first of them as an example.
     """
-    with transaction(copy, writes=False) as rebuilt:
+    with copy.transaction(writes=False) as rebuilt:
         differences_by_table = [
             _difference(context.connection, rebuilt, table) for table in tables_of(context, consumer)
         ]
@@ -83,16 +78,14 @@ def differences(context: Context, consumer: Consumer, copy: Engine) -> list[Diff
 def tables_of(context: Context, consumer: Consumer) -> list[str]:
     """Return the names of the consumer's tables."""
     statement = "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE ? ESCAPE '\\' ORDER BY name"
-    return list(context.connection.exec_driver_sql(statement, (f"{consumer.name}\\_%",)).scalars())
+    return list(context.connection.column(statement, f"{consumer.name}\\_%"))
 
 
-def rows_of(connection: Connection, table: str) -> Iterator[tuple[object, ...]]:
-    """Yield every row of a table in the order of its key, with ``FETCH_ROWS`` in memory at a time."""
-    keys = connection.exec_driver_sql(f"PRAGMA table_info({table})")
-    order = ", ".join(row.name for row in sorted(keys, key=lambda row: row.pk) if row.pk)
-    result = connection.exec_driver_sql(f"SELECT * FROM {table} ORDER BY {order}")
-    for chunk in result.partitions(FETCH_ROWS):
-        yield from (tuple(row) for row in chunk)
+def rows_of(connection: Connection, table: str) -> Iterator[Row]:
+    """Return every row of a table in the order of its key, fetched while the caller iterates."""
+    keys = connection.select(f"PRAGMA table_info({table})")
+    order = ", ".join(name for place, name in sorted((key, name) for _, name, _, _, _, key in keys) if place)
+    return connection.stream(f"SELECT * FROM {table} ORDER BY {order}")
 
 
 def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference | None:
@@ -108,14 +101,10 @@ def _difference(live: Connection, rebuilt: Connection, table: str) -> Difference
 def parked_positions(context: Context, consumer: Consumer) -> set[int]:
     """Return the positions of the events that the consumer has parked, dropped ones included."""
     statement = "SELECT sequence FROM bus_set_aside WHERE consumer = ?"
-    return set(context.connection.exec_driver_sql(statement, (consumer.name,)).scalars())
+    return set(context.connection.column(statement, consumer.name))
 
 
 def cursor_of(context: Context, consumer: Consumer) -> int:
     """Return the position of the live consumer's cursor, but at most the context's position."""
-    position = scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
+    position = context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :c", c=consumer.name)
     return min(position or 0, context.position)
-
-
-def _turn_off_sync(connection: sqlite3.Connection, record: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")

@@ -49,15 +49,14 @@ class Invariant(NamedTuple):
 
 def has_event_fields(context: Context) -> bool:
     """Return whether the event fields are in a temporary table of this connection."""
-    row = context.connection.exec_driver_sql("SELECT 1 FROM sqlite_temp_master WHERE name = 'event_fields'")
-    return row.first() is not None
+    return bool(context.connection.select("SELECT 1 FROM sqlite_temp_master WHERE name = 'event_fields'"))
 
 
 def materialize_event_fields(context: Context) -> None:
     """Copy the fields of all events into a temporary table, which ends with the connection."""
     columns = ", ".join(("type", "subject", *EVENT_FIELDS))
-    context.connection.exec_driver_sql(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
-    context.connection.exec_driver_sql(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
+    context.connection.execute(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
+    context.connection.execute(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
 
 
 INVARIANTS = (

@@ -6,15 +6,13 @@ The balance of one account as of an instant is in ``balances.balance_at``.
 from datetime import date, datetime
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from popug_cli.billing.balances import closed_by, open_day_movements
 from popug_cli.billing.day_figures import company_days, recorded_day
 from popug_cli.billing.rules import open_figures
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 
-SELECT_HIGHEST_REWARD_BY_DAY = text(
+SELECT_HIGHEST_REWARD_BY_DAY = (
     "SELECT business_date, amount_cents, occurred_at, number, title FROM ("
     " SELECT entry.business_date, entry.amount_cents, entry.occurred_at, task.number, task.title, row_number() OVER ("
     " PARTITION BY entry.business_date ORDER BY entry.amount_cents DESC, entry.occurred_at, task.number) AS reward_rank"
@@ -67,7 +65,7 @@ def highest_reward_by_day(first: date, last: date, as_of: datetime, context: Con
     parameters = {"first": first.isoformat(), "last": last.isoformat(), "as_of": to_rfc3339(as_of)}
     return [
         HighestReward(date.fromisoformat(day), cents, from_rfc3339(completed_at), number, title)
-        for day, cents, completed_at, number, title in context.connection.execute(
-            SELECT_HIGHEST_REWARD_BY_DAY, parameters
+        for day, cents, completed_at, number, title in context.connection.select(
+            SELECT_HIGHEST_REWARD_BY_DAY, **parameters
         )
     ]

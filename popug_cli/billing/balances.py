@@ -1,16 +1,13 @@
 """Balances at the end of a date, from all entries or from those recorded by an instant."""
 
 from datetime import date, datetime
-from typing import Any, NamedTuple
-
-from sqlalchemy import text
+from typing import NamedTuple
 
 from popug_cli.billing import sql
 from popug_cli.billing.rules import SEGMENT_ENTRIES, DayMovement, day_before
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import NotFound
-from popug_cli.storage.engine import scalar
 
 
 class Account(NamedTuple):
@@ -53,11 +50,11 @@ def find_account(username: str | None, context: Context) -> Account:
     """
     principal = context.principal
     name = (username or principal.username).lower()
-    row = _first_row(
-        context, "SELECT account_id, balance_cents FROM billing_accounts WHERE username = :name", name=name
-    )
+    statement = "SELECT account_id, balance_cents FROM billing_accounts WHERE username = :name"
+    row = context.connection.select_one(statement, name=name)
     if row is not None:
-        return Account(row.account_id, name, row.balance_cents)
+        account_id, balance_cents = row
+        return Account(account_id, name, balance_cents)
     if principal.user_id and name == principal.username:
         return Account(principal.user_id, name, 0)
     raise NotFound(
@@ -92,8 +89,7 @@ def earned_on(account_id: str, day: date, as_of: datetime | None, context: Conte
     """
     if as_of is not None:
         return balance_change(account_id, (day, day), as_of, context).earned_cents
-    rewards_cents = scalar(
-        context.connection,
+    rewards_cents = context.connection.scalar(
         "SELECT rewards_cents FROM billing_account_days WHERE employee_id = :account AND business_date = :day",
         account=account_id,
         day=day.isoformat(),
@@ -114,15 +110,16 @@ def balance_change(account_id: str, days: tuple[date, date], as_of: datetime, co
         "last": days[1].isoformat(),
         "as_of": to_rfc3339(as_of),
     }
-    whole = _first_row(context, SELECT_WHOLE_SEGMENTS, **parameters)
-    remaining = _first_row(context, SELECT_REMAINING_ENTRIES, **parameters)
-    return BalanceChange(whole.change_cents + remaining.change_cents, whole.earned_cents + remaining.earned_cents)
+    changes = [
+        context.connection.records(statement, **parameters)[0]
+        for statement in (SELECT_WHOLE_SEGMENTS, SELECT_REMAINING_ENTRIES)
+    ]
+    return BalanceChange(*(sum(change[name] for change in changes) for name in ("change_cents", "earned_cents")))
 
 
 def closed_by(as_of: datetime, context: Context) -> date | None:
     """Return the latest day that was closed by an instant; None if there was none."""
-    closed_day = scalar(
-        context.connection,
+    closed_day = context.connection.scalar(
         "SELECT max(business_date) FROM billing_days WHERE closed_at <= :as_of",
         as_of=to_rfc3339(as_of),
     )
@@ -140,7 +137,7 @@ def open_day_movements(closed: date | None, as_of: datetime | None, context: Con
     else:
         statement = _SELECT_MOVEMENTS_AS_OF
         parameters["as_of"] = to_rfc3339(as_of)
-    rows = context.connection.execute(text(statement), parameters)
+    rows = context.connection.select(statement, **parameters)
     return [DayMovement(employee, date.fromisoformat(day), *cents) for employee, day, *cents in rows]
 
 
@@ -164,15 +161,10 @@ _SELECT_MOVEMENTS_AS_OF = (
 
 
 def _balance_at_day_end(account_id: str, day: date, context: Context) -> int:
-    balance_cents = scalar(
-        context.connection,
+    balance_cents = context.connection.scalar(
         "SELECT balance_cents FROM billing_account_days WHERE employee_id = :account AND business_date <= :day"
         " ORDER BY business_date DESC LIMIT 1",
         account=account_id,
         day=day.isoformat(),
     )
     return balance_cents or 0
-
-
-def _first_row(context: Context, statement: str, **parameters: Any) -> Any:
-    return context.connection.execute(text(statement), parameters).first()

@@ -7,7 +7,6 @@ from functools import cache
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.billing import sql
 from popug_cli.billing.day_figures import recorded_day
@@ -27,7 +26,6 @@ from popug_cli.messages.billing import (
     PayslipLine,
     TaskRef,
 )
-from popug_cli.storage.engine import insert_many, raw_connection, scalar
 
 PAYEES_AT_ONCE = 500
 # An employee without entries on the day has no row for it; then the latest earlier row has the balance.
@@ -85,13 +83,11 @@ def closed_day(day: date, context: Context) -> ClosedDay | None:
     figures = recorded_day(day, context)
     if figures is None:
         return None
-    rows = context.connection.execute(
-        text(
-            "SELECT coalesce(account.username, account.account_id), entry.amount_cents FROM billing_entries entry"
-            " JOIN billing_accounts account ON account.account_id = entry.employee_id"
-            " WHERE entry.kind = 'payout' AND entry.business_date = :day"
-        ),
-        {"day": day.isoformat()},
+    rows = context.connection.select(
+        "SELECT coalesce(account.username, account.account_id), entry.amount_cents FROM billing_entries entry"
+        " JOIN billing_accounts account ON account.account_id = entry.employee_id"
+        " WHERE entry.kind = 'payout' AND entry.business_date = :day",
+        day=day.isoformat(),
     )
     return _result(figures, [Payout(*row) for row in rows], already_closed=True)
 
@@ -108,7 +104,7 @@ def dry_run(up_to: date, context: Context) -> list[ClosedDay]:
 def _day_totals(day: date, context: Context) -> DayTotals:
     """Compute a day's figures and payees in one pass, because there may be a hundred thousand accounts."""
     payees, fees_cents, rewards_cents, in_red_count = [], 0, 0, 0
-    rows = raw_connection(context.connection).execute(SELECT_BALANCES_AT_DAY_END, {"day": day.isoformat()})
+    rows = context.connection.stream(SELECT_BALANCES_AT_DAY_END, day=day.isoformat())
     for employee_id, username, balance_cents, fees, rewards in rows:
         fees_cents += fees
         rewards_cents += rewards
@@ -123,7 +119,7 @@ def _day_totals(day: date, context: Context) -> DayTotals:
 def _pay(payees: Sequence[Payee], day: date, context: Context) -> None:
     """Post all payouts, then publish each of them with the head of the hash chain that covers their entries."""
     batches = [*batched(payees, PAYEES_AT_ONCE)]
-    last_position = scalar(context.connection, "SELECT max(position) FROM billing_entries")
+    last_position = context.connection.scalar("SELECT max(position) FROM billing_entries")
     for batch in batches:
         _post_payouts(batch, day, context)
     head = context.events.close_link()
@@ -167,19 +163,17 @@ def _payslip_lines(
 
     The lines include every employee whose id lies between those of the first and the last payee.
     """
-    rows = raw_connection(context.connection).execute(
+    rows = context.connection.stream(
         f"SELECT account.account_id, entry.occurred_at, entry.kind, {sql.SIGNED},"
         " task.number, task.title FROM billing_accounts account CROSS JOIN billing_entries entry"
         " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
         " WHERE account.account_id BETWEEN :first AND :last AND entry.employee_id = account.account_id"
         " AND entry.business_date = :day AND entry.position <= :last_position"
         " ORDER BY account.account_id, entry.position",
-        {
-            "first": payees[0].employee_id,
-            "last": payees[-1].employee_id,
-            "day": day.isoformat(),
-            "last_position": last_position,
-        },
+        first=payees[0].employee_id,
+        last=payees[-1].employee_id,
+        day=day.isoformat(),
+        last_position=last_position,
     )
     lines: dict[str, list[PayslipLine]] = defaultdict(list)
     instant = cache(from_rfc3339)
@@ -191,7 +185,7 @@ def _payslip_lines(
 
 def _record_day(day: date, totals: DayTotals, context: Context) -> Day:
     payouts_cents = sum([payee.amount_cents for payee in totals.payees])
-    assert scalar(context.connection, SELECT_TOTAL_PAYOUTS, day=day.isoformat()) == payouts_cents
+    assert context.connection.scalar(SELECT_TOTAL_PAYOUTS, day=day.isoformat()) == payouts_cents
     event = DayClosed(
         business_date=day,
         fees_cents=totals.fees_cents,
@@ -202,8 +196,7 @@ def _record_day(day: date, totals: DayTotals, context: Context) -> Day:
         in_red_count=totals.in_red_count,
     )
     figures = (event.fees_cents, event.rewards_cents, payouts_cents, event.paid_count, event.in_red_count)
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO billing_days (business_date, fees_cents, rewards_cents, payouts_cents, paid_count, in_red_count,"
         " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [(day.isoformat(), *figures, to_rfc3339(context.now))],

@@ -1,8 +1,6 @@
 """Billing's command: correct an entry. A wrong entry is never changed or removed; another entry reverses it."""
 
-from typing import Any
-
-from sqlalchemy import text
+from typing import NamedTuple
 
 from popug_cli.billing.days import business_date_resolver
 from popug_cli.billing.ledger import NewEntry, post
@@ -10,6 +8,17 @@ from popug_cli.billing.queries import entry_of
 from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
 from popug_cli.bus.context import Context
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
+
+
+class WrongEntry(NamedTuple):
+    """The entry to correct, as it is stored."""
+
+    employee_id: str
+    kind: str
+    amount_cents: int
+    task_id: str | None
+    is_corrected: int
+
 
 SELECT_ENTRY = (
     "SELECT employee_id, kind, amount_cents, task_id, EXISTS (SELECT 1 FROM billing_entries later"
@@ -42,11 +51,11 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     return entry_of(entry_id, context)
 
 
-def _find(entry_id: str, context: Context) -> Any:
-    row = context.connection.execute(text(SELECT_ENTRY), {"entry_id": entry_id}).first() if entry_id.isascii() else None
+def _find(entry_id: str, context: Context) -> WrongEntry:
+    row = context.connection.select_one(SELECT_ENTRY, entry_id=entry_id) if entry_id.isascii() else None
     if row is None:
         raise entry_not_found(entry_id)
-    return row
+    return WrongEntry._make(row)
 
 
 def _posted_event_id(entry_id: str, employee_id: str, context: Context) -> str:

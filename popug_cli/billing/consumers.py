@@ -13,7 +13,6 @@ from popug_cli.messages.billing import EntryKind
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
-from popug_cli.storage.engine import insert_many
 
 
 def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
@@ -30,8 +29,7 @@ def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
 
 
 def _open_accounts(events: Sequence[Delivered[Event]], context: Context) -> None:
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO billing_accounts (account_id, kind, username, balance_cents, registered_at)"
         " VALUES (?, 'employee', ?, 0, ?) ON CONFLICT (account_id)"
         " DO UPDATE SET username = excluded.username,"

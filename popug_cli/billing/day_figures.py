@@ -1,9 +1,8 @@
 """The figures of days: recorded for closed days, computed for open days."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
-
-from sqlalchemy import RowMapping, text
+from typing import Any
 
 from popug_cli.billing.balances import closed_by, open_day_movements
 from popug_cli.billing.days import first_day, last_closed
@@ -32,9 +31,9 @@ def company_days(first: date, last: date, as_of: datetime | None, context: Conte
 
 def recorded_days(first: date, last: date, context: Context) -> list[Day]:
     """Return the closed days in a range, oldest first."""
-    statement = text("SELECT * FROM billing_days WHERE business_date BETWEEN :first AND :last ORDER BY business_date")
-    rows = context.connection.execute(statement, {"first": first.isoformat(), "last": last.isoformat()})
-    return [_recorded(row) for row in rows.mappings()]
+    statement = "SELECT * FROM billing_days WHERE business_date BETWEEN :first AND :last ORDER BY business_date"
+    rows = context.connection.records(statement, first=first.isoformat(), last=last.isoformat())
+    return [_recorded(row) for row in rows]
 
 
 def recorded_day(day: date, context: Context) -> Day | None:
@@ -61,7 +60,7 @@ def _open_days(first: date, last: date, closed: date | None, as_of: datetime | N
         )
 
 
-def _recorded(row: RowMapping) -> Day:
+def _recorded(row: Mapping[str, Any]) -> Day:
     return Day(
         business_date=date.fromisoformat(row["business_date"]),
         closed=True,

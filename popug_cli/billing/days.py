@@ -7,13 +7,11 @@ from functools import cache
 from popug_cli.billing.balances import closed_by
 from popug_cli.billing.rules import business_date
 from popug_cli.bus.context import Context
-from popug_cli.storage.engine import insert_many, scalar
 
 
 def record_first_day(day: date, context: Context) -> None:
     """Store the company's first day, unless one is stored already."""
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO billing_company (id, first_day) VALUES (1, ?) ON CONFLICT (id) DO NOTHING",
         [(day.isoformat(),)],
     )
@@ -21,12 +19,12 @@ def record_first_day(day: date, context: Context) -> None:
 
 def first_day(context: Context) -> date | None:
     """Return the company's first day; None before billing has processed any event."""
-    return _date(scalar(context.connection, "SELECT first_day FROM billing_company"))
+    return _date(context.connection.scalar("SELECT first_day FROM billing_company"))
 
 
 def last_closed(context: Context) -> date | None:
     """Return the latest closed day, or None."""
-    return _date(scalar(context.connection, "SELECT max(business_date) FROM billing_days"))
+    return _date(context.connection.scalar("SELECT max(business_date) FROM billing_days"))
 
 
 def first_open(context: Context) -> date | None:

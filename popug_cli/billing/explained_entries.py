@@ -3,8 +3,6 @@
 from datetime import date
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from popug_cli.billing.queries import ENTRY_COLUMNS, entry_from
 from popug_cli.bus.context import Context
 from popug_cli.messages.billing import Entry, EntryKind
@@ -31,7 +29,7 @@ def latest_entries(account_id: str, closed: date | None, limit: int, context: Co
         " ORDER BY entry.business_date DESC, entry.position DESC LIMIT :limit"
     )
     parameters = {"account": account_id, "closed": closed.isoformat() if closed else "", "limit": limit}
-    rows = context.connection.execute(text(statement), parameters).mappings().all()
+    rows = context.connection.records(statement, **parameters)
     return [entry_from(row, 0) for row in reversed(rows)]
 
 
@@ -46,10 +44,7 @@ def entries_by_kind(day: date, limit: int, context: Context) -> list[EntriesOfKi
         " WHERE entry.employee_id = account.account_id AND entry.business_date = :day AND entry.kind <> 'payout'"
         " GROUP BY entry.kind"
     )
-    rows = {
-        kind: (count, cents)
-        for kind, count, cents in context.connection.execute(text(statement), {"day": day.isoformat()})
-    }
+    rows = {kind: (count, cents) for kind, count, cents in context.connection.select(statement, day=day.isoformat())}
     return [
         EntriesOfKind(kind, *rows[kind], _latest_of_kind(day, kind, limit, context))
         for kind in EntryKind
@@ -65,5 +60,5 @@ def _latest_of_kind(day: date, kind: EntryKind, limit: int, context: Context) ->
         " ORDER BY entry.position DESC LIMIT :limit"
     )
     parameters = {"day": day.isoformat(), "kind": kind.value, "limit": limit}
-    rows = context.connection.execute(text(statement), parameters).mappings().all()
+    rows = context.connection.records(statement, **parameters)
     return [entry_from(row, 0) for row in reversed(rows)]

@@ -1,23 +1,21 @@
 """Export of the whole ledger up to one position, in chunks that fit into memory."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import accumulate
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, text
 
 from popug_cli.billing import sql
 from popug_cli.billing.days import first_day, first_open
 from popug_cli.billing.rules import MANAGEMENT, PAYOUTS
 from popug_cli.bus.context import Context
 from popug_cli.messages.billing import DayEnd, DayEnds, ExportDayEnds, LedgerLine
-from popug_cli.storage.engine import scalar
 
 DAY_ENDS_AT_ONCE = 5_000
-SELECT_LEDGER_LINES = text(
+SELECT_LEDGER_LINES = (
     "SELECT entry.position, entry.entry_id, entry.event_id, entry.business_date, entry.occurred_at, entry.recorded_at,"
     " entry.kind, coalesce(account.username, account.account_id) AS person, entry.amount_cents, entry.corrects,"
     " task.number, task.title, CASE WHEN entry.debit_account = entry.employee_id THEN entry.credit_account"
@@ -26,23 +24,23 @@ SELECT_LEDGER_LINES = text(
     " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
     " WHERE entry.position > :after AND entry.position <= :up_to ORDER BY entry.position LIMIT :limit"
 )
-SELECT_EMPLOYEES = text(
+SELECT_EMPLOYEES = (
     "SELECT account_id, coalesce(username, account_id) AS name FROM billing_accounts"
     " WHERE kind = 'employee' AND account_id > :after ORDER BY account_id LIMIT :limit"
 )
-SELECT_DAY_ENDS = text(
+SELECT_DAY_ENDS = (
     "SELECT employee_id, business_date, balance_cents FROM billing_account_days"
     " WHERE employee_id BETWEEN :first AND :last"
 )
-SELECT_CHANGES_SINCE = text(
+SELECT_CHANGES_SINCE = (
     f"SELECT entry.employee_id, entry.business_date, sum({sql.SIGNED}) AS cents FROM billing_entries entry"
     " WHERE entry.position > :up_to GROUP BY entry.employee_id, entry.business_date"
 )
-SELECT_COMPANY_CHANGES = text(
+SELECT_COMPANY_CHANGES = (
     "SELECT business_date, sum(fees_cents - rewards_cents) AS management, sum(payouts_cents) AS payouts"
     " FROM billing_account_days GROUP BY business_date"
 )
-SELECT_COMPANY_CHANGES_SINCE = text(
+SELECT_COMPANY_CHANGES_SINCE = (
     "SELECT entry.business_date, CASE entry.kind WHEN 'payout' THEN 'payouts' ELSE 'management' END AS account,"
     f" -sum({sql.SIGNED}) AS cents FROM billing_entries entry WHERE entry.position > :up_to GROUP BY 1, 2"
 )
@@ -50,27 +48,27 @@ SELECT_COMPANY_CHANGES_SINCE = text(
 
 def last_position(context: Context) -> int:
     """Return the position of the last entry, or 0."""
-    return scalar(context.connection, "SELECT max(position) FROM billing_entries") or 0
+    return context.connection.scalar("SELECT max(position) FROM billing_entries") or 0
 
 
 def lines(after: int, up_to: int, limit: int, context: Context) -> list[LedgerLine]:
     """Return the next entries after a position, at most ``limit`` and none after ``up_to``."""
-    rows = context.connection.execute(SELECT_LEDGER_LINES, {"after": after, "up_to": up_to, "limit": limit})
-    return [_line(row) for row in rows.mappings()]
+    rows = context.connection.records(SELECT_LEDGER_LINES, after=after, up_to=up_to, limit=limit)
+    return [_line(row) for row in rows]
 
 
 def day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
     """Return every day-end balance of the next employees; the last chunk also has those of management and payouts."""
     days = _days(context)
     limit = max(1, DAY_ENDS_AT_ONCE // max(1, len(days)))
-    employees = context.connection.execute(SELECT_EMPLOYEES, {"after": message.after, "limit": limit}).all()
+    employees = context.connection.select(SELECT_EMPLOYEES, after=message.after, limit=limit)
     ends = [DayEnd(name, True, *day_end) for name, day_end in _employee_ends(employees, days, message.up_to, context)]
     if len(employees) < limit:
         return DayEnds([*ends, *_company_ends(days, message.up_to, context)], None)
-    return DayEnds(ends, employees[-1].account_id)
+    return DayEnds(ends, employees[-1][0])
 
 
-def _line(row: RowMapping) -> LedgerLine:
+def _line(row: Mapping[str, Any]) -> LedgerLine:
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
     return msgspec.convert({**row, "task": task}, LedgerLine)
 
@@ -89,11 +87,11 @@ def _employee_ends(
     if not employees:
         return
     balances_of: dict[str, dict[str, int]] = defaultdict(dict)
-    parameters = {"first": employees[0].account_id, "last": employees[-1].account_id}
-    for employee_id, day, cents in context.connection.execute(SELECT_DAY_ENDS, parameters):
+    first, last = employees[0][0], employees[-1][0]
+    for employee_id, day, cents in context.connection.stream(SELECT_DAY_ENDS, first=first, last=last):
         balances_of[employee_id][day] = cents
     later_changes_of: dict[str, dict[str, int]] = defaultdict(dict)
-    for employee_id, day, cents in context.connection.execute(SELECT_CHANGES_SINCE, {"up_to": up_to}):
+    for employee_id, day, cents in context.connection.stream(SELECT_CHANGES_SINCE, up_to=up_to):
         later_changes_of[employee_id][day] = cents
     for account_id, name in employees:
         own_balances, own_later_changes = balances_of[account_id], later_changes_of[account_id]
@@ -106,9 +104,9 @@ def _employee_ends(
 
 def _company_ends(days: Sequence[date], up_to: int, context: Context) -> Iterator[DayEnd]:
     changes: dict[tuple[str, str], int] = defaultdict(int)
-    for day, management, payouts in context.connection.execute(SELECT_COMPANY_CHANGES):
+    for day, management, payouts in context.connection.stream(SELECT_COMPANY_CHANGES):
         changes[day, MANAGEMENT], changes[day, PAYOUTS] = management, payouts
-    for day, account, cents in context.connection.execute(SELECT_COMPANY_CHANGES_SINCE, {"up_to": up_to}):
+    for day, account, cents in context.connection.stream(SELECT_COMPANY_CHANGES_SINCE, up_to=up_to):
         changes[day, account] -= cents
     for account in (MANAGEMENT, PAYOUTS):
         sums = accumulate(changes[day.isoformat(), account] for day in days)

@@ -13,7 +13,6 @@ from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.base import Event
 from popug_cli.messages.billing import EntryKind, EntryPosted
 from popug_cli.messages.envelope import Delivered
-from popug_cli.storage.engine import insert_many, select_in
 
 FEES, REWARDS, PAYOUTS_MADE, NET = range(4)  # the order of the columns in CHANGE_FROM_VALUES
 CHANGE_FROM_VALUES = (
@@ -63,7 +62,7 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
 def already_posted(event_ids: Iterable[str], context: Context) -> set[str]:
     """Return those of the event ids that already have an entry."""
     statement = "SELECT event_id FROM billing_entries WHERE event_id IN"
-    return {event_id for (event_id,) in select_in(context.connection, statement, list(event_ids))}
+    return {event_id for (event_id,) in context.connection.select_in(statement, list(event_ids))}
 
 
 def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
@@ -91,8 +90,7 @@ def post(entries: Sequence[NewEntry], context: Context) -> list[str]:
 
 def _insert_entries(rows: Sequence[tuple[str, NewEntry]], context: Context) -> None:
     recorded_at, stored_time, stored_date = to_rfc3339(context.now), cache(to_rfc3339), cache(date.isoformat)
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO billing_entries (entry_id, event_id, employee_id, debit_account, credit_account, amount_cents,"
         " kind, business_date, occurred_at, recorded_at, task_id, corrects)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -123,8 +121,7 @@ def _update_accounts(entries: Sequence[NewEntry], context: Context) -> None:
         change_cents[debit] -= entry.amount_cents
         change_cents[credit] += entry.amount_cents
     assert sum(change_cents.values()) == 0
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO billing_accounts (account_id, kind, balance_cents) VALUES (?, ?, ?) ON CONFLICT (account_id)"
         " DO UPDATE SET balance_cents = billing_accounts.balance_cents + excluded.balance_cents",
         [
@@ -146,6 +143,6 @@ def _update_account_days(entries: Sequence[NewEntry], context: Context) -> None:
     for day in sorted(changes):
         stored_day = day.isoformat()
         rows = [(employee_id, stored_day, *cents) for employee_id, cents in changes[day].items()]
-        if insert_many(context.connection, UPDATE_ACCOUNT_DAY, rows) < len(rows):
-            insert_many(context.connection, INSERT_ACCOUNT_DAY, rows)
-        insert_many(context.connection, UPDATE_LATER_BALANCES, rows)
+        if context.connection.insert_many(UPDATE_ACCOUNT_DAY, rows) < len(rows):
+            context.connection.insert_many(INSERT_ACCOUNT_DAY, rows)
+        context.connection.insert_many(UPDATE_LATER_BALANCES, rows)

@@ -10,7 +10,6 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.billing import PriceDraw, TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import TaskAssigned, TaskCompleted, TaskCreated
-from popug_cli.storage.engine import insert_many, select_in
 
 
 class Price(NamedTuple):
@@ -23,7 +22,7 @@ class Price(NamedTuple):
 def prices_of(task_ids: Iterable[str], context: Context) -> dict[str, Price]:
     """Return the prices by task id, without the tasks that have none."""
     statement = "SELECT task_id, fee_cents, reward_cents FROM billing_tasks WHERE task_id IN"
-    rows = select_in(context.connection, statement, list(task_ids))
+    rows = context.connection.select_in(statement, list(task_ids))
     return {task_id: Price(fee, reward) for task_id, fee, reward in rows}
 
 
@@ -68,8 +67,7 @@ def _store(prices: dict[str, Price], created_tasks: dict[str, TaskCreated], cont
     for task_id, price in prices.items():
         created = created_tasks.get(task_id)
         rows.append((task_id, created.number if created else None, created.title if created else None, *price))
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO billing_tasks (task_id, number, title, fee_cents, reward_cents) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT (task_id) DO UPDATE SET number = coalesce(excluded.number, billing_tasks.number),"
         " title = coalesce(excluded.title, billing_tasks.title)",

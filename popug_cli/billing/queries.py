@@ -1,10 +1,10 @@
 """Billing's queries."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
+from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, text
 
 from popug_cli.billing import sql
 from popug_cli.billing.balances import balance_at, earned_on, find_account, opening_balance
@@ -33,7 +33,6 @@ from popug_cli.messages.billing import (
     ListTaskEntries,
     Statement,
 )
-from popug_cli.storage.engine import scalar
 
 ENTRY_COLUMNS = (
     "entry.entry_id, entry.occurred_at, entry.recorded_at, entry.business_date, entry.kind, entry.amount_cents,"
@@ -77,36 +76,30 @@ def get_statement(message: GetStatement, context: Context) -> Statement:
     today = context.calendar.date_of(as_of or context.now)
     first, last = statement_range(message.from_date, message.to_date, today)
     opening_cents = opening_balance(account.account_id, first, as_of, context)
-    rows = context.connection.execute(
-        text(
-            f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
-            " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
-            " WHERE entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last"
-            " AND (:as_of IS NULL OR entry.recorded_at <= :as_of) ORDER BY entry.business_date, entry.position"
-        ),
-        {
-            "account": account.account_id,
-            "first": first.isoformat(),
-            "last": last.isoformat(),
-            "as_of": to_rfc3339(as_of) if as_of else None,
-        },
+    rows = context.connection.records(
+        f"SELECT {ENTRY_COLUMNS} FROM billing_entries entry"
+        " LEFT JOIN billing_tasks task ON task.task_id = entry.task_id"
+        " WHERE entry.employee_id = :account AND entry.business_date BETWEEN :first AND :last"
+        " AND (:as_of IS NULL OR entry.recorded_at <= :as_of) ORDER BY entry.business_date, entry.position",
+        account=account.account_id,
+        first=first.isoformat(),
+        last=last.isoformat(),
+        as_of=to_rfc3339(as_of) if as_of else None,
     )
-    entries = [*_with_running_balance(rows.mappings(), opening_cents)]
+    entries = [*_with_running_balance(rows, opening_cents)]
     return Statement(account.username, opening_cents, entries, entries[-1].balance_cents if entries else opening_cents)
 
 
 def list_in_red(message: ListInRed, context: Context) -> InRed:
     """Return the employees whose balance is below zero now, the lowest first, and their total number."""
     in_red = "FROM billing_accounts WHERE kind = 'employee' AND balance_cents < 0"
-    rows = context.connection.execute(
-        text(
-            f"SELECT coalesce(username, account_id) AS username, balance_cents {in_red}"
-            " ORDER BY balance_cents, username LIMIT :limit"
-        ),
-        {"limit": message.limit},
+    rows = context.connection.records(
+        f"SELECT coalesce(username, account_id) AS username, balance_cents {in_red}"
+        " ORDER BY balance_cents, username LIMIT :limit",
+        limit=message.limit,
     )
-    people = [msgspec.convert(dict(row), Debtor) for row in rows.mappings()]
-    return InRed(people, scalar(context.connection, f"SELECT count(*) {in_red}"))
+    people = [msgspec.convert(row, Debtor) for row in rows]
+    return InRed(people, context.connection.scalar(f"SELECT count(*) {in_red}"))
 
 
 def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
@@ -119,18 +112,18 @@ def list_task_entries(message: ListTaskEntries, context: Context) -> Entries:
     if message.username is not None or context.principal.role not in {None, *ACCOUNTING}:
         owner_id = find_account(message.username, context).account_id
     where = "entry.task_id = :task AND (:owner_id IS NULL OR entry.employee_id = :owner_id) ORDER BY entry.position"
-    rows = context.connection.execute(
-        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}"), {"task": message.task_id, "owner_id": owner_id}
+    rows = context.connection.records(
+        f"{SELECT_ENTRIES_WITH_BALANCE} WHERE {where}", task=message.task_id, owner_id=owner_id
     )
-    return Entries([entry_from(row, row["balance_cents"]) for row in rows.mappings()])
+    return Entries([entry_from(row, row["balance_cents"]) for row in rows])
 
 
 def entry_of(entry_id: str, context: Context) -> Entry:
     """Return an entry by its id, which must exist."""
-    rows = context.connection.execute(
-        text(f"{SELECT_ENTRIES_WITH_BALANCE} WHERE entry.entry_id = :entry_id"), {"entry_id": entry_id}
+    rows = context.connection.records(
+        f"{SELECT_ENTRIES_WITH_BALANCE} WHERE entry.entry_id = :entry_id", entry_id=entry_id
     )
-    row = rows.mappings().one()
+    (row,) = rows
     return entry_from(row, row["balance_cents"])
 
 
@@ -157,13 +150,13 @@ def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:
     return day_ends(message, context)
 
 
-def _with_running_balance(rows: Iterable[RowMapping], balance_cents: int) -> Iterator[Entry]:
+def _with_running_balance(rows: Iterable[Mapping[str, Any]], balance_cents: int) -> Iterator[Entry]:
     for row in rows:
         balance_cents += row["signed_cents"]
         yield entry_from(row, balance_cents)
 
 
-def entry_from(row: RowMapping, balance_cents: int) -> Entry:
+def entry_from(row: Mapping[str, Any], balance_cents: int) -> Entry:
     """Build an entry from a row of ``ENTRY_COLUMNS`` and the balance after it."""
     task = {"number": row["number"], "title": row["title"]} if row["number"] is not None else None
     return msgspec.convert({**row, "balance_cents": balance_cents, "task": task}, Entry)

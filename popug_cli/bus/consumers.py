@@ -5,8 +5,9 @@ Functions that open a transaction raise the errors of ``storage.errors``; a fail
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Self
 
 from popug_cli.bus import parked_events
 from popug_cli.bus.context import Context, Runtime
@@ -19,7 +20,6 @@ from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.engine import execute, insert_many, scalar, select
 from popug_cli.storage.errors import environment_error
 
 BATCH_EVENTS = 10_000
@@ -62,7 +62,7 @@ class Consumer:
 
 @dataclass(slots=True)
 class CatchUpResult:
-    """The result of a catch-up.
+    """The result of a catch-up, or the sum of several.
 
     ``failures`` counts failed attempts by consumer. ``errors`` are those of the environment (full disk, locked
     database …) that stopped a consumer. ``complete`` is False if the time ran out.
@@ -72,9 +72,16 @@ class CatchUpResult:
     errors: list[PopugError] = field(default_factory=list)
     complete: bool = True
 
+    def add(self, later: "CatchUpResult") -> None:
+        """Add the result of a later catch-up, which tells whether both are complete."""
+        for consumer, failures in later.failures.items():
+            self.failures[consumer] = self.failures.get(consumer, 0) + failures
+        self.errors += later.errors
+        self.complete = later.complete
+
 
 class CatchUpProgress:
-    """Progress of a catch-up in log positions; reported only for at least ``MIN_REPORTED_POSITIONS``."""
+    """The progress of catch-ups within a block, in log positions; reported for at least ``MIN_REPORTED_POSITIONS``."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -92,24 +99,30 @@ class CatchUpProgress:
             self._is_open = reached < end
             self._progress(CATCHING_UP, reached - self._start, end - self._start)
 
-    def finish(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Report 1 of 1, so that the interface ends its display, if the last report was of unfinished work."""
         if self._is_open:
             self._progress(CATCHING_UP, 1, 1)
 
 
-def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
+def catch_up(
+    runtime: Runtime,
+    consumers: Sequence[Consumer],
+    *,
+    include_not_due: bool = False,
+    progress: CatchUpProgress | None = None,
+) -> CatchUpResult:
     """Run the consumers on all new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` end.
 
     Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
     Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
     that occurs while the consumers with new events are looked up.
     """
-    progress = CatchUpProgress(runtime.progress)
-    try:
-        return _catch_up(runtime, consumers, progress, include_not_due=include_not_due)
-    finally:
-        progress.finish()
+    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as reported:
+        return _catch_up(runtime, consumers, reported, include_not_due=include_not_due)
 
 
 def _catch_up(
@@ -136,6 +149,11 @@ def _catch_up(
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
     return result
+
+
+def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
+    """Return whether ``is_current`` is true of each consumer."""
+    return all(is_current(context, consumer) for consumer in consumers)
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:
@@ -202,9 +220,9 @@ def retry_in_transaction(consumers: Sequence[Consumer], context: Context) -> Non
 @contextmanager
 def rolled_back(context: Context) -> Iterator[None]:
     """Roll back the block at its end. If the block raises, the caller must let the whole transaction roll back."""
-    events_savepoint, savepoint = context.events.savepoint(), context.connection.begin_nested()
-    yield
-    savepoint.rollback()
+    events_savepoint = context.events.savepoint()
+    with context.connection.savepoint(keep=False):
+        yield
     context.events.restore(events_savepoint)
 
 
@@ -225,12 +243,14 @@ def mark_rebuilt(context: Context, consumer: Consumer) -> None:
     The context's position must be the end of the log.
     """
     placeholders = ",".join("?" * len(consumer.types))
-    context.connection.exec_driver_sql(
+    context.connection.execute(
         "INSERT INTO bus_inbox (consumer, sequence) SELECT ?, sequence FROM bus_log"
         f" WHERE type IN ({placeholders})"
         " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = ?)"
         " ON CONFLICT (consumer, sequence) DO NOTHING",
-        (consumer.name, *consumer.types, consumer.name),
+        consumer.name,
+        *consumer.types,
+        consumer.name,
     )
     _set_cursor(context, consumer.name, context.position)
 
@@ -318,7 +338,7 @@ def _try_to_give_up(
 def _savepoint(context: Context) -> Iterator[None]:
     events_savepoint = context.events.savepoint()
     try:
-        with context.connection.begin_nested():
+        with context.connection.savepoint():
             yield
             context.events.flush()
     except BaseException:
@@ -332,7 +352,7 @@ def _subject_of_row(row: StoredEvent) -> str:
 
 
 def _cursor_position(context: Context, consumer: str) -> int:
-    return scalar(context.connection, "SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
+    return context.connection.scalar("SELECT position FROM bus_cursors WHERE consumer = :name", name=consumer) or 0
 
 
 def _set_cursor(context: Context, consumer: str, position: int) -> None:
@@ -340,7 +360,7 @@ def _set_cursor(context: Context, consumer: str, position: int) -> None:
         "INSERT INTO bus_cursors (consumer, position) VALUES (:consumer, :position)"
         " ON CONFLICT (consumer) DO UPDATE SET position = excluded.position"
     )
-    execute(context.connection, statement, consumer=consumer, position=position)
+    context.connection.execute(statement, consumer=consumer, position=position)
 
 
 def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredEvent]) -> set[int]:
@@ -351,13 +371,12 @@ def _processed_sequences(context: Context, consumer: str, rows: Sequence[StoredE
         " UNION ALL SELECT sequence FROM bus_set_aside"
         " WHERE consumer = :consumer AND sequence BETWEEN :first AND :last AND state = 'dropped'"
     )
-    sequences = select(context.connection, statement, consumer=consumer, first=rows[0][0], last=rows[-1][0])
+    sequences = context.connection.select(statement, consumer=consumer, first=rows[0][0], last=rows[-1][0])
     return {sequence for (sequence,) in sequences}
 
 
 def _mark_done(context: Context, consumer: str, sequences: Sequence[int]) -> None:
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO bus_inbox (consumer, sequence) VALUES (?, ?)",
         [(consumer, sequence) for sequence in sequences],
     )
@@ -368,7 +387,7 @@ def _consumers_with_work(
 ) -> list[Consumer]:
     """Return the consumers that have events or due retries, or whose cursor is far behind."""
     with runtime.reading(ANONYMOUS) as context:
-        positions: dict[str, int] = dict(select(context.connection, "SELECT consumer, position FROM bus_cursors"))
+        positions: dict[str, int] = dict(context.connection.select("SELECT consumer, position FROM bus_cursors"))
         reached = [positions.get(c.name, 0) for c in consumers]
         progress.report(sum(reached), len(reached) * context.position)
         due = parked_events.consumers_due(context, due_by)

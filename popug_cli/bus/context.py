@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine
-
 from popug_cli.bus.log import Log
 from popug_cli.bus.publisher import Publisher
 from popug_cli.kernel.calendar import Calendar
@@ -17,13 +15,7 @@ from popug_cli.kernel.progress import Progress
 from popug_cli.kernel.randomness import Draws, RandomSource, uuid7
 from popug_cli.kernel.settings import Settings
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.engine import (
-    SQLITE_TRANSACTIONS,
-    Transactions,
-    execute_in_own_transaction,
-    open_connection,
-    raw_connection,
-)
+from popug_cli.storage.port import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +64,6 @@ class Context:
 WriteStatement = Callable[[str, Sequence[Sequence[Any]]], None]
 
 
-def _keep_waiting() -> None:
-    """Do nothing while a transaction waits for the write lock."""
-
-
 def _ignore_change(principal: Principal) -> None:
     """Do nothing: the default of ``on_change``."""
 
@@ -84,12 +72,12 @@ def _ignore_change(principal: Principal) -> None:
 class Runtime:
     """The wired parts of one company.
 
-    ``transactions`` opens those of ``reading`` and ``writing``. ``write_lock`` is held around each write transaction;
+    ``write_lock`` is held around each write transaction;
     if threads share the company, it excludes the other threads. ``on_change`` is called after each transaction of
     ``writing`` that changed something, with its principal.
     """
 
-    engine: Engine
+    database: Database
     home: Home
     home_id: str
     calendar: Calendar
@@ -98,7 +86,6 @@ class Runtime:
     randomness: RandomSource
     draws: Draws
     progress: Progress
-    transactions: Transactions = SQLITE_TRANSACTIONS
     write_lock: Callable[[], AbstractContextManager[None]] = nullcontext
     on_change: Callable[[Principal], None] = _ignore_change
 
@@ -106,22 +93,21 @@ class Runtime:
     def writing(self, principal: Principal) -> Iterator[Context]:
         """Yield the context of a write transaction; link its events into the hash chain before the commit.
 
-        Raise the errors of ``storage.engine.write_transaction``.
+        Raise the errors of ``storage.port.Database.write_transaction``.
         """
         with self.write_lock():
-            with self.transactions.writing(self.engine) as (connection, on_rollback):
-                driver = raw_connection(connection)
-                changes = driver.total_changes
+            with self.database.write_transaction() as (connection, on_rollback):
+                changes = connection.changed_rows
                 context = self._context(connection, principal, on_rollback)
                 yield context
                 context.events.close_link()
-                has_changed = driver.total_changes != changes
+                has_changed = connection.changed_rows != changes
             if has_changed:
                 self.on_change(principal)
 
     def ignoring_stop_requests(self) -> "Runtime":
         """Return a runtime for writes that must happen: a stop request does not end the wait for the write lock."""
-        return replace(self, engine=self.engine.execution_options(popug_while_waiting=_keep_waiting))
+        return replace(self, database=self.database.ignoring_stop_requests())
 
     @contextmanager
     def statement_writer(self) -> Iterator[WriteStatement]:
@@ -129,18 +115,18 @@ class Runtime:
 
         It publishes nothing and does not call ``on_change``; the caller must publish the resulting events later.
         """
-        with open_connection(self.engine, writes=True) as connection:
+        with self.database.connection(writes=True) as connection:
 
             def write(statement: str, rows: Sequence[Sequence[Any]]) -> None:
                 with self.write_lock():
-                    execute_in_own_transaction(connection, statement, rows)
+                    connection.execute_in_own_transaction(statement, rows)
 
             yield write
 
     @contextmanager
     def reading(self, principal: Principal) -> Iterator[Context]:
         """Yield a context whose queries all see one snapshot; the caller must not write."""
-        with self.transactions.reading(self.engine) as connection:
+        with self.database.transaction(writes=False) as connection:
             yield self._context(connection, principal, ExitStack())
 
     def _context(self, connection: Connection, principal: Principal, on_rollback: ExitStack) -> Context:

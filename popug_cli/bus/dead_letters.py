@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import text
-
 from popug_cli.bus.consumers import Consumer, drain
 from popug_cli.bus.context import Context
 from popug_cli.bus.queries import ParkedEvent, document, list_parked_events
@@ -53,16 +51,17 @@ def drop(context: Context, dead_id: int, reason: str) -> ParkedEvent:
     event = find(context, dead_id)
     connection = context.connection
     connection.execute(
-        text("UPDATE bus_set_aside SET state = 'dropped', due_at = NULL, error = :reason WHERE id = :id"),
-        {"reason": reason, "id": event.id},
+        "UPDATE bus_set_aside SET state = 'dropped', due_at = NULL, error = :reason WHERE id = :id",
+        reason=reason,
+        id=event.id,
     )
     connection.execute(
-        text(
-            "UPDATE bus_set_aside SET state = 'retrying', due_at = :now WHERE consumer = :consumer AND sequence ="
-            " (SELECT min(sequence) FROM bus_set_aside"
-            " WHERE consumer = :consumer AND subject = :subject AND state = 'waiting')"
-        ),
-        {"now": to_rfc3339(context.now), "consumer": event.consumer, "subject": event.subject},
+        "UPDATE bus_set_aside SET state = 'retrying', due_at = :now WHERE consumer = :consumer AND sequence ="
+        " (SELECT min(sequence) FROM bus_set_aside"
+        " WHERE consumer = :consumer AND subject = :subject AND state = 'waiting')",
+        now=to_rfc3339(context.now),
+        consumer=event.consumer,
+        subject=event.subject,
     )
     event_id = event_id_of(event)
     context.events.publish(

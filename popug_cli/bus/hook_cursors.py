@@ -13,7 +13,6 @@ from popug_cli.bus.log import ENVELOPE, decode_text
 from popug_cli.bus.retry import policy_from, retry_wait
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
-from popug_cli.storage.engine import execute, raw_connection, scalar
 
 MAX_ERROR_CHARACTERS = 500
 MIN_SKIPPED_EVENTS = 100
@@ -54,7 +53,7 @@ def cursors(context: Context) -> dict[str, HookCursor]:
         "SELECT hook, position, attempts, due_at, lease_until, last_error, last_run_at, missing_since"
         " FROM bus_hooks ORDER BY hook"
     )
-    rows = raw_connection(context.connection).execute(statement).fetchall()
+    rows = context.connection.select(statement)
     return {name: HookCursor(*columns) for name, *columns in rows}
 
 
@@ -73,17 +72,17 @@ def sync(context: Context, files: Mapping[str, datetime]) -> None:
     oldest_kept = to_rfc3339(context.now - DELETED_AFTER)
     for name, cursor in cursors(context).items():
         if cursor.missing_since and cursor.missing_since <= oldest_kept:
-            execute(context.connection, "DELETE FROM bus_hook_letters WHERE hook = :hook", hook=name)
-            execute(context.connection, "DELETE FROM bus_hooks WHERE hook = :hook", hook=name)
+            context.connection.execute("DELETE FROM bus_hook_letters WHERE hook = :hook", hook=name)
+            context.connection.execute("DELETE FROM bus_hooks WHERE hook = :hook", hook=name)
     for name, cursor in cursors(context).items():
         missing_since = None if name in files else cursor.missing_since or to_rfc3339(context.now)
         statement = "UPDATE bus_hooks SET missing_since = :missing_since WHERE hook = :hook"
-        execute(context.connection, statement, missing_since=missing_since, hook=name)
+        context.connection.execute(statement, missing_since=missing_since, hook=name)
     statement = (
         "INSERT INTO bus_hooks (hook, position, attempts) VALUES (:hook, :position, 0) ON CONFLICT (hook) DO NOTHING"
     )
     for name in sorted(files.keys() - cursors(context).keys()):
-        execute(context.connection, statement, hook=name, position=position_before(context, files[name]))
+        context.connection.execute(statement, hook=name, position=position_before(context, files[name]))
 
 
 def position_before(context: Context, instant: datetime) -> int:
@@ -93,7 +92,7 @@ def position_before(context: Context, instant: datetime) -> int:
     statement = (
         "SELECT sequence FROM bus_log WHERE json_extract(envelope, '$.time') < :instant ORDER BY sequence DESC LIMIT 1"
     )
-    return int(scalar(context.connection, statement, instant=to_rfc3339(instant)) or 0)
+    return int(context.connection.scalar(statement, instant=to_rfc3339(instant)) or 0)
 
 
 def is_due(context: Context, name: str, types: Types, lease: timedelta) -> bool:
@@ -131,7 +130,7 @@ def lease_next(context: Context, name: str, types: Types, lease: timedelta) -> C
         return None
     until = to_rfc3339(context.now + lease)
     statement = "UPDATE bus_hooks SET lease_until = :until, last_run_at = :now WHERE hook = :hook"
-    execute(context.connection, statement, until=until, now=to_rfc3339(context.now), hook=name)
+    context.connection.execute(statement, until=until, now=to_rfc3339(context.now), hook=name)
     return ClaimedEvent(name, *row, cursor.attempts, until, dead_letter is not None)
 
 
@@ -158,7 +157,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
             "UPDATE bus_hook_letters SET state = 'dead', attempts = attempts + 1, error = :error"
             " WHERE hook = :hook AND sequence = :sequence"
         )
-        execute(context.connection, statement, error=error, hook=claimed.hook, sequence=claimed.sequence)
+        context.connection.execute(statement, error=error, hook=claimed.hook, sequence=claimed.sequence)
         return True
     wait = retry_wait(attempts, RuntimeError(error), policy_from(context.settings), random_unit(context.randomness))
     if wait is None:
@@ -166,7 +165,7 @@ def mark_failed(context: Context, claimed: ClaimedEvent, error: str) -> bool:
         return True
     statement = "UPDATE bus_hooks SET attempts = :attempts, due_at = :due_at, last_error = :error WHERE hook = :hook"
     due_at = to_rfc3339(context.now + wait)
-    execute(context.connection, statement, attempts=attempts, due_at=due_at, error=error, hook=claimed.hook)
+    context.connection.execute(statement, attempts=attempts, due_at=due_at, error=error, hook=claimed.hook)
     return False
 
 
@@ -177,21 +176,21 @@ def release(context: Context, claimed: ClaimedEvent) -> None:
 
 def requeue_dead_letters(context: Context, name: str) -> int:
     """Queue the hook's dead letters again and make its pending retry due; return their number."""
-    execute(context.connection, "UPDATE bus_hooks SET due_at = NULL WHERE hook = :hook", hook=name)
+    context.connection.execute("UPDATE bus_hooks SET due_at = NULL WHERE hook = :hook", hook=name)
     statement = "UPDATE bus_hook_letters SET state = 'queued' WHERE hook = :hook AND state = 'dead'"
-    return execute(context.connection, statement, hook=name)
+    return context.connection.execute(statement, hook=name)
 
 
 def count_pending(context: Context, position: int, types: Types) -> int:
     """Return the number of events of some types, or of any type, after a position."""
     statement = f"SELECT count(*) FROM bus_log WHERE sequence > ?{_type_condition(types)}"
-    return int(raw_connection(context.connection).execute(statement, (position, *(types or ()))).fetchone()[0])
+    return int(context.connection.scalar(statement, position, *(types or ())))
 
 
 def dead_letters_of(context: Context, name: str) -> tuple[int, int, str | None]:
     """Return how many dead letters of a hook are not requeued, how many are, and the last one's error or None."""
     statement = "SELECT state, error FROM bus_hook_letters WHERE hook = ? ORDER BY since, sequence"
-    rows = raw_connection(context.connection).execute(statement, (name,)).fetchall()
+    rows = context.connection.select(statement, name)
     dead = sum(state == "dead" for state, _ in rows)
     return dead, len(rows) - dead, rows[-1][1] if rows else None
 
@@ -227,7 +226,7 @@ def _next_event(context: Context, position: int, types: Types) -> StoredEnvelope
 
 def _first_row(context: Context, clause: str, parameters: tuple[object, ...]) -> StoredEnvelope | None:
     statement = f"SELECT sequence, {ENVELOPE} FROM bus_log {clause} LIMIT 1"
-    row = raw_connection(context.connection).execute(statement, parameters).fetchone()
+    row = context.connection.select_one(statement, *parameters)
     return (row[0], decode_text(row[1])) if row else None
 
 
@@ -238,14 +237,14 @@ def _type_condition(types: Types) -> str:
 def _end_lease(context: Context, claimed: ClaimedEvent) -> bool:
     """End a lease; return whether this process still held it."""
     statement = "UPDATE bus_hooks SET lease_until = NULL WHERE hook = :hook AND lease_until = :until"
-    return execute(context.connection, statement, hook=claimed.hook, until=claimed.lease_until) == 1
+    return context.connection.execute(statement, hook=claimed.hook, until=claimed.lease_until) == 1
 
 
 def _set_position(context: Context, name: str, position: int) -> None:
     statement = (
         "UPDATE bus_hooks SET position = :position, attempts = 0, due_at = NULL, last_error = NULL WHERE hook = :hook"
     )
-    execute(context.connection, statement, position=position, hook=name)
+    context.connection.execute(statement, position=position, hook=name)
 
 
 def _add_dead_letter(context: Context, claimed: ClaimedEvent, attempts: int, error: str) -> None:
@@ -254,8 +253,7 @@ def _add_dead_letter(context: Context, claimed: ClaimedEvent, attempts: int, err
         " VALUES (:hook, :sequence, 'dead', :attempts, :error, :now) ON CONFLICT (hook, sequence) DO NOTHING"
     )
     now = to_rfc3339(context.now)
-    execute(
-        context.connection,
+    context.connection.execute(
         statement,
         hook=claimed.hook,
         sequence=claimed.sequence,
@@ -268,7 +266,7 @@ def _add_dead_letter(context: Context, claimed: ClaimedEvent, attempts: int, err
 
 def _remove_dead_letter(context: Context, claimed: ClaimedEvent) -> None:
     statement = "DELETE FROM bus_hook_letters WHERE hook = :hook AND sequence = :sequence"
-    execute(context.connection, statement, hook=claimed.hook, sequence=claimed.sequence)
+    context.connection.execute(statement, hook=claimed.hook, sequence=claimed.sequence)
 
 
 def _max_wait(context: Context) -> timedelta:

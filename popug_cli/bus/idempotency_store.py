@@ -10,7 +10,6 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
@@ -72,10 +71,10 @@ def find(context: Context, request: IdempotentCommand) -> StoredAnswer | None:
         " WHERE user_id = :user_id AND message = :message AND request_key = :idempotency_key AND kept_at >= :since"
     )
     parameters = msgspec.structs.asdict(request) | {"since": to_rfc3339(context.now - RETENTION)}
-    row = context.connection.execute(text(statement), parameters).mappings().first()
+    row = context.connection.record(statement, **parameters)
     if row is None:
         return None
-    stored = msgspec.convert(dict(row), StoredAnswer)
+    stored = msgspec.convert(row, StoredAnswer)
     if stored.digest != request.digest:
         raise Conflict(
             "idempotency_conflict",
@@ -94,16 +93,14 @@ def save(context: Context, request: IdempotentCommand, answer: Any) -> None:
     is_query = isinstance(answer, Query)
     encoded = msgspec.json.encode(answer).decode()
     context.connection.execute(
-        text("DELETE FROM bus_replies WHERE kept_at < :before"), {"before": to_rfc3339(context.now - RETENTION)}
+        "DELETE FROM bus_replies WHERE kept_at < :before", before=to_rfc3339(context.now - RETENTION)
     )
     context.connection.execute(
-        text(
-            "INSERT INTO bus_replies"
-            " (user_id, message, request_key, digest, kept_at, answer, query_message, query)"
-            " VALUES (:user_id, :message, :idempotency_key, :digest, :kept_at, :answer, :query_message, :query)"
-            " ON CONFLICT (user_id, message, request_key) DO UPDATE SET answer = excluded.answer"
-        ),
-        msgspec.structs.asdict(request)
+        "INSERT INTO bus_replies"
+        " (user_id, message, request_key, digest, kept_at, answer, query_message, query)"
+        " VALUES (:user_id, :message, :idempotency_key, :digest, :kept_at, :answer, :query_message, :query)"
+        " ON CONFLICT (user_id, message, request_key) DO UPDATE SET answer = excluded.answer",
+        **msgspec.structs.asdict(request)
         | {
             "kept_at": to_rfc3339(context.now),
             "answer": None if is_query else encoded,

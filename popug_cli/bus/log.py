@@ -1,15 +1,13 @@
 """Read the log of events."""
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from sqlalchemy import Connection
 
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode
 from popug_cli.messages.upcasters import versions
-from popug_cli.storage.engine import raw_connection, scalar
+from popug_cli.storage.port import Connection, TextNotUtf8Error
 
 StoredEvent = tuple[int, str, str]
 READ_ROWS = 1_000
@@ -31,11 +29,11 @@ class Log:
 
     def last_position(self) -> int:
         """Return the position of the last event, or 0."""
-        return scalar(self._connection, "SELECT max(sequence) FROM bus_log") or 0
+        return self._connection.scalar("SELECT max(sequence) FROM bus_log") or 0
 
     def head_hash(self) -> str | None:
         """Return the hash of the chain's last link, or None."""
-        link_hash = scalar(self._connection, "SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
+        link_hash = self._connection.scalar("SELECT hash FROM bus_links ORDER BY last_sequence DESC LIMIT 1")
         return str(link_hash) if link_hash else None
 
     def after(self, position: int, types: Sequence[str], limit: int) -> list[StoredEvent]:
@@ -53,7 +51,7 @@ class Log:
     def types_after(self, position: int, limit: int) -> list[tuple[int, str]]:
         """Return the positions and types of the next events of any type, at most ``limit``."""
         statement = "SELECT sequence, CAST(type AS BLOB) FROM bus_log WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        rows = raw_connection(self._connection).execute(statement, (position, limit))
+        rows = self._connection.select(statement, position, limit)
         return [(sequence, decode_text(type_)) for sequence, type_ in rows]
 
     def row_at(self, position: int) -> StoredEvent:
@@ -101,15 +99,12 @@ class Log:
             position = rows[-1][0]
 
     def _rows(self, where: str, parameters: tuple[object, ...]) -> list[StoredEvent]:
-        driver = raw_connection(self._connection)
         try:
             statement = f"SELECT sequence, ifnull(type, ''), ifnull(envelope, '') FROM bus_log WHERE {where}"
-            return driver.execute(statement, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            if hasattr(error, "sqlite_errorcode"):  # the driver's error for invalid UTF-8 has no code
-                raise
+            return self._connection.select(statement, *parameters)
+        except TextNotUtf8Error:
             statement = f"SELECT sequence, CAST(type AS BLOB), {ENVELOPE} FROM bus_log WHERE {where}"
-            rows = driver.execute(statement, parameters).fetchall()
+            rows = self._connection.select(statement, *parameters)
             return [(sequence, decode_text(type_), decode_text(envelope)) for sequence, type_, envelope in rows]
 
     def decode_known(

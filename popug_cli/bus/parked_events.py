@@ -7,7 +7,6 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.retry import policy_from, retry_wait
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.randomness import random_unit
-from popug_cli.storage.engine import execute, select
 
 MAX_ERROR_CHARACTERS = 500
 BLOCKING_STATES = "('retrying', 'waiting', 'dead')"
@@ -26,7 +25,7 @@ class ParkedItem(NamedTuple):
 def blocked_subjects(context: Context, consumer: str) -> set[str]:
     """Return the subjects of which an event is parked, so that later ones must wait."""
     statement = f"SELECT DISTINCT subject FROM bus_set_aside WHERE consumer = :consumer AND state IN {BLOCKING_STATES}"
-    return {subject for (subject,) in select(context.connection, statement, consumer=consumer)}
+    return {subject for (subject,) in context.connection.select(statement, consumer=consumer)}
 
 
 def park_behind(context: Context, consumer: str, rows: Iterable[tuple[int, str]]) -> None:
@@ -48,12 +47,12 @@ def record_failure(context: Context, item: ParkedItem, error: Exception) -> None
         "UPDATE bus_set_aside SET state = :state, attempts = attempts + 1, due_at = :due_at, error = :error"
         " WHERE id = :id"
     )
-    execute(context.connection, statement, state=state, due_at=due_at, error=describe(error), id=item.id)
+    context.connection.execute(statement, state=state, due_at=due_at, error=describe(error), id=item.id)
 
 
 def unpark(context: Context, item: ParkedItem) -> None:
     """Remove a parked event that is done."""
-    execute(context.connection, "DELETE FROM bus_set_aside WHERE id = :id", id=item.id)
+    context.connection.execute("DELETE FROM bus_set_aside WHERE id = :id", id=item.id)
 
 
 def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
@@ -62,13 +61,13 @@ def due_subjects(context: Context, consumer: str, due_by: str) -> list[str]:
         "SELECT subject FROM bus_set_aside WHERE consumer = :consumer AND state = 'retrying' AND due_at <= :due_by"
         " ORDER BY sequence"
     )
-    return [subject for (subject,) in select(context.connection, statement, consumer=consumer, due_by=due_by)]
+    return [subject for (subject,) in context.connection.select(statement, consumer=consumer, due_by=due_by)]
 
 
 def consumers_due(context: Context, due_by: str) -> set[str]:
     """Return the consumers that have a retry due by ``due_by``, an RFC 3339 text."""
     statement = "SELECT DISTINCT consumer FROM bus_set_aside WHERE state = 'retrying' AND due_at <= :due_by"
-    return {consumer for (consumer,) in select(context.connection, statement, due_by=due_by)}
+    return {consumer for (consumer,) in context.connection.select(statement, due_by=due_by)}
 
 
 def parked_items_of(context: Context, consumer: str, subject: str) -> list[ParkedItem]:
@@ -77,7 +76,7 @@ def parked_items_of(context: Context, consumer: str, subject: str) -> list[Parke
         f"SELECT id, sequence, subject, state, attempts FROM bus_set_aside WHERE state IN {BLOCKING_STATES}"
         " AND consumer = :consumer AND subject = :subject ORDER BY sequence"
     )
-    return [ParkedItem(*row) for row in select(context.connection, statement, consumer=consumer, subject=subject)]
+    return [ParkedItem(*row) for row in context.connection.select(statement, consumer=consumer, subject=subject)]
 
 
 def describe(error: Exception) -> str:
@@ -93,8 +92,8 @@ def _next_state(context: Context, attempts: int, error: Exception) -> tuple[str,
 
 def _insert(context: Context, rows: list[tuple[str, int, str, str, int, str | None, str, str]]) -> None:
     for row in rows:
-        context.connection.exec_driver_sql(
+        context.connection.execute(
             "INSERT INTO bus_set_aside (consumer, sequence, subject, state, attempts, due_at, error, since)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, sequence) DO NOTHING",
-            row,
+            *row,
         )

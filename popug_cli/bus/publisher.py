@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection
 
 from popug_cli.bus.hash_chain import GENESIS_HASH, LinkHasher
 from popug_cli.bus.log import Log
@@ -14,7 +13,7 @@ from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.randomness import RandomSource, monotonic_uuid7s
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, Envelope
-from popug_cli.storage.engine import insert_many, raw_connection
+from popug_cli.storage.port import Connection
 
 BUFFER_EVENTS = 1_000
 MAX_POSITION = 2**63 - 1
@@ -122,7 +121,7 @@ class Publisher:
         self._link_hasher.extend(enumerate(self._unwritten, start=first))
         rows = [(sequence, encoded.decode()) for sequence, encoded in enumerate(self._unwritten, start=first)]
         # One row a statement: without references and insert triggers, SQLite then needs no statement journal.
-        raw_connection(self._connection).executemany("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
+        self._connection.execute_many("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
         self._unwritten = []
 
     def close_link(self) -> str:
@@ -131,8 +130,7 @@ class Publisher:
         if self._link_hasher is None:
             return Log(self._connection).head_hash() or GENESIS_HASH
         head = self._link_hasher.hash()
-        insert_many(
-            self._connection,
+        self._connection.insert_many(
             "INSERT INTO bus_links (last_sequence, first_sequence, hash) VALUES (?, ?, ?)",
             [(self._last_position, self._link_start, head)],
         )

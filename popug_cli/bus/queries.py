@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
@@ -47,14 +46,14 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         "actor": (message.actor or "").lower(),
         "limit": min(message.limit or MAX_EVENTS, MAX_EVENTS),
     }
-    rows = context.connection.execute(text(statement), parameters)
+    rows = context.connection.select(statement, **parameters)
     return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])
 
 
 def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
     """Return the event with that id; raise ``event_not_found``."""
-    statement = text(f"SELECT sequence, {ENVELOPE} AS envelope FROM bus_log WHERE id = :id")
-    row = context.connection.execute(statement, {"id": message.event_id}).first()
+    statement = f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE id = :id"
+    row = context.connection.select_one(statement, id=message.event_id)
     if row is None:
         raise NotFound(
             "event_not_found",
@@ -62,7 +61,8 @@ def show_event(message: ShowEvent, context: Context) -> EnvelopeDocument:
             hint="Run `popug events list` for all of them.",
             details={"event_id": message.event_id},
         )
-    return document(row.sequence, decode_text(row.envelope))
+    sequence, envelope = row
+    return document(sequence, decode_text(envelope))
 
 
 def list_parked_events(context: Context) -> list[ParkedEvent]:
@@ -72,7 +72,7 @@ def list_parked_events(context: Context) -> list[ParkedEvent]:
         f" parked.error, coalesce({ENVELOPE}, X'7B7D') FROM bus_set_aside parked LEFT JOIN bus_log USING (sequence)"
         f" WHERE parked.state IN {BLOCKING_STATES} ORDER BY parked.sequence, parked.consumer"
     )
-    rows = context.connection.execute(text(statement))
+    rows = context.connection.select(statement)
     return [ParkedEvent._make((*columns, decode_text(envelope))) for *columns, envelope in rows]
 
 

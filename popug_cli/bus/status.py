@@ -3,25 +3,22 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import text
-
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import decode_text
 from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
-from popug_cli.storage.engine import scalar
 
 
 def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
     """Return the state of the log and of every consumer."""
-    cursors = context.connection.execute(text("SELECT consumer, position FROM bus_cursors"))
-    positions: dict[str, int] = {row.consumer: row.position for row in cursors}
-    parked = context.connection.execute(
-        text("SELECT consumer, state, count(*) AS number FROM bus_set_aside GROUP BY consumer, state")
+    cursors = context.connection.select("SELECT consumer, position FROM bus_cursors")
+    positions: dict[str, int] = dict(cursors)
+    parked = context.connection.select(
+        "SELECT consumer, state, count(*) AS number FROM bus_set_aside GROUP BY consumer, state"
     )
-    states = Counter({(row.consumer, row.state): row.number for row in parked})
+    states = Counter({(consumer, state): number for consumer, state, number in parked})
     return BusStatus(
         last_sequence=context.position,
         consumers=[
@@ -39,12 +36,10 @@ def bus_status(context: Context, consumers: Sequence[Consumer]) -> BusStatus:
 
 def log_problems(context: Context) -> Iterator[str]:
     """Yield a sentence on events before position 1, which no consumer reads, and one on the holes in the log."""
-    early, lowest = context.connection.execute(
-        text("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
-    ).one()
+    [(early, lowest)] = context.connection.select("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
     if early:
         yield f"{early} events lie before the beginning of the log, the first at {lowest}; no consumer reads them."
-    count = scalar(context.connection, "SELECT count(*) FROM bus_log WHERE sequence > 0")
+    count = context.connection.scalar("SELECT count(*) FROM bus_log WHERE sequence > 0")
     if count == max(context.position, 0):
         return
     statement = (
@@ -52,8 +47,8 @@ def log_problems(context: Context) -> Iterator[str]:
         " WHERE earlier.sequence > 0 AND earlier.sequence < :first"
         " AND NOT EXISTS (SELECT 1 FROM bus_log later WHERE later.sequence = earlier.sequence + 1)"
     )
-    first = scalar(context.connection, "SELECT min(sequence) FROM bus_log WHERE sequence > 0")
-    hole = 1 if first != 1 else scalar(context.connection, statement, first=context.position)
+    first = context.connection.scalar("SELECT min(sequence) FROM bus_log WHERE sequence > 0")
+    hole = 1 if first != 1 else context.connection.scalar(statement, first=context.position)
     yield f"The log has a hole at {hole}: {context.position - count} of its {context.position} positions are missing."
 
 
@@ -69,11 +64,11 @@ def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterato
     conditions = [f"count(*) FILTER (WHERE {_skipped_condition(consumer)})" for consumer in consumers]
     parameters = [value for consumer in consumers for value in _skipped_parameters(consumer)]
     statement = f"SELECT {', '.join(conditions)} FROM bus_log log"
-    counts = context.connection.exec_driver_sql(statement, tuple(parameters)).one()
+    [counts] = context.connection.select(statement, *parameters)
     for consumer, count in zip(consumers, counts, strict=True):
         if count:
             first = f"SELECT min(log.sequence) FROM bus_log log WHERE {_skipped_condition(consumer)}"
-            first_sequence = context.connection.exec_driver_sql(first, _skipped_parameters(consumer)).scalar_one()
+            first_sequence = context.connection.scalar(first, *_skipped_parameters(consumer))
             yield f"{consumer.name} has skipped {count} events without processing them, the first at {first_sequence}."
 
 
@@ -93,12 +88,12 @@ def _skipped_parameters(consumer: Consumer) -> tuple[str, ...]:
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:
     """Return the state of an event for each consumer that has processed or parked it: ``done``, or the parked state."""
-    statement = text(
+    statement = (
         "SELECT consumer, 'done' AS state FROM bus_inbox WHERE sequence = :sequence"
         " UNION ALL SELECT consumer, state FROM bus_set_aside WHERE sequence = :sequence"
     )
-    rows = context.connection.execute(statement, {"sequence": sequence})
-    return {row.consumer: row.state for row in rows}
+    rows = context.connection.select(statement, sequence=sequence)
+    return dict(rows)
 
 
 def _consumer_status(
@@ -106,7 +101,7 @@ def _consumer_status(
 ) -> ConsumerStatus:
     placeholders = ",".join("?" * len(consumer.types))
     statement = f"SELECT count(*) FROM bus_log WHERE sequence > ? AND type IN ({placeholders})"
-    lag = context.connection.exec_driver_sql(statement, (position, *consumer.types)).scalar_one()
+    lag = context.connection.scalar(statement, position, *consumer.types)
     return ConsumerStatus(
         consumer=consumer.name,
         position=position if lag or position > context.position else context.position,
@@ -122,5 +117,5 @@ def _unknown_types(context: Context) -> list[UnknownType]:
         "SELECT CAST(type AS BLOB), count(*) FROM bus_log"
         f" WHERE type IS NULL OR type NOT IN ({placeholders}) GROUP BY type ORDER BY type"
     )
-    rows = context.connection.exec_driver_sql(statement, tuple(EVENTS))
+    rows = context.connection.select(statement, *EVENTS)
     return [UnknownType(decode_text(type_) or "none", count) for type_, count in rows]

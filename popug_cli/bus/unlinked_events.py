@@ -13,7 +13,6 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.parked_events import describe
 from popug_cli.messages.base import EVENTS, Event
 from popug_cli.messages.envelope import Delivered, decode
-from popug_cli.storage.engine import raw_connection, scalar
 
 MAX_SHOWN_PROBLEMS = 5
 BEFORE_FIRST_POSITION = -(2**63)
@@ -31,10 +30,10 @@ SELECT_GAPS = """
 
 def unlinked_positions(context: Context) -> list[int]:
     """Return the positions of the events that no link covers."""
-    driver = raw_connection(context.connection)
-    gaps = driver.execute(SELECT_GAPS, (BEFORE_FIRST_POSITION, BEFORE_FIRST_POSITION, context.position)).fetchall()
+    connection = context.connection
+    gaps = connection.select(SELECT_GAPS, BEFORE_FIRST_POSITION, BEFORE_FIRST_POSITION, context.position)
     statement = "SELECT sequence FROM bus_log WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-    return [sequence for gap in gaps for (sequence,) in driver.execute(statement, gap)]
+    return [sequence for gap in gaps for (sequence,) in connection.select(statement, *gap)]
 
 
 def problems_of_unlinked(context: Context) -> Iterator[str]:
@@ -79,4 +78,4 @@ def _clip(subject: str) -> str:
 
 def _is_published(context: Context, subject: str, type_pattern: str) -> bool:
     statement = "SELECT 1 FROM bus_log WHERE subject = :subject AND type LIKE :type_pattern LIMIT 1"
-    return scalar(context.connection, statement, subject=subject, type_pattern=type_pattern) is not None
+    return context.connection.scalar(statement, subject=subject, type_pattern=type_pattern) is not None

@@ -37,7 +37,7 @@ class Head(msgspec.Struct, frozen=True):
     fields: dict[str, str]
 
 
-class Connection:
+class ServerConnection:
     """A connection to a server, for one request after another.
 
     `is_new`: no request was sent yet. `is_complete`: the last response was read to its end, and another request may

@@ -10,7 +10,7 @@ import msgspec
 from popug_cli import __version__
 from popug_cli.client.address import Address
 from popug_cli.client.errors import ServerErrors, error_from_problem
-from popug_cli.client.http import Connection, Head, ProtocolError
+from popug_cli.client.http import Head, ProtocolError, ServerConnection
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.version import series_of
@@ -79,7 +79,7 @@ class RemoteBackend:
         self.warn = warn
         self._progress = progress
         self._errors = ServerErrors(address.url)
-        self._connection = Connection(address, opened) if opened else None
+        self._connection = ServerConnection(address, opened) if opened else None
         self._is_waiting = False
         self._is_sent = False
         self._time_zone = ""
@@ -191,7 +191,7 @@ class RemoteBackend:
         assert failure is not None
         raise self._errors.disconnected(failure, in_doubt=request.is_command) from failure
 
-    def _open(self, request: HttpRequest) -> Connection:
+    def _open(self, request: HttpRequest) -> ServerConnection:
         """Return the kept connection if it is usable, else a new one.
 
         A request that is not repeatable does not reuse a connection, because the server may be closing it.
@@ -201,16 +201,16 @@ class RemoteBackend:
             if connection.is_new or (request.is_repeatable and connection.is_reusable()):
                 return connection
             connection.close()
-        return Connection(self.address)
+        return ServerConnection(self.address)
 
-    def _keep_or_close(self, connection: Connection) -> None:
+    def _keep_or_close(self, connection: ServerConnection) -> None:
         """Keep the connection for the next request if the whole response was read, else close it."""
         if connection.is_complete:
             self._connection = connection
         else:
             connection.close()
 
-    def _send_and_receive(self, connection: Connection, request: HttpRequest) -> tuple[Head, bytes]:
+    def _send_and_receive(self, connection: ServerConnection, request: HttpRequest) -> tuple[Head, bytes]:
         """Send the request once, and return the response if it is one of a popug server of this release."""
         self._is_sent = True
         connection.send(request.method, request.target, request.fields, request.body)
@@ -284,7 +284,7 @@ class RemoteBackend:
                 raise TimeoutError("its health check fails")
 
         try:
-            connection = Connection(self.address)
+            connection = ServerConnection(self.address)
         except OSError as error:
             raise TimeoutError("its health check fails") from error
         try:
@@ -304,7 +304,7 @@ class RemoteBackend:
                 raise TimeoutError("the event stream is silent")
 
         try:
-            connection = Connection(self.address)
+            connection = ServerConnection(self.address)
         except OSError as error:
             raise ConnectionError(str(error)) from error
         try:

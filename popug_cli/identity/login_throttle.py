@@ -5,13 +5,10 @@ Failures with names that no user has are counted too, so that the answer does no
 
 import math
 
-from sqlalchemy import text
-
 from popug_cli.bus.context import Context
 from popug_cli.identity.rules import forget_lockouts_before, is_locked, is_username, lockout_after
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import NotAuthenticated
-from popug_cli.storage.engine import scalar
 
 
 def check_not_locked(context: Context, username: str) -> None:
@@ -19,7 +16,7 @@ def check_not_locked(context: Context, username: str) -> None:
     if not is_username(username):
         return
     statement = "SELECT locked_until FROM identity_throttle WHERE username = :username"
-    locked_until = scalar(context.connection, statement, username=username)
+    locked_until = context.connection.scalar(statement, username=username)
     if locked_until is None or not is_locked(from_rfc3339(locked_until), context.now):
         return
     wait_seconds = math.ceil((from_rfc3339(locked_until) - context.now).total_seconds())
@@ -37,22 +34,21 @@ def record_failure(context: Context, username: str) -> None:
         return
     connection = context.connection
     connection.execute(
-        text("DELETE FROM identity_throttle WHERE locked_until < :before"),
-        {"before": forget_lockouts_before(context.now)},
+        "DELETE FROM identity_throttle WHERE locked_until < :before", before=forget_lockouts_before(context.now)
     )
-    failures = connection.execute(
-        text(
-            "INSERT INTO identity_throttle (username, failures, locked_until) VALUES (:username, 1, :now)"
-            " ON CONFLICT (username) DO UPDATE SET failures = identity_throttle.failures + 1 RETURNING failures"
-        ),
-        {"username": username, "now": to_rfc3339(context.now)},
-    ).scalar_one()
+    failures = connection.scalar(
+        "INSERT INTO identity_throttle (username, failures, locked_until) VALUES (:username, 1, :now)"
+        " ON CONFLICT (username) DO UPDATE SET failures = identity_throttle.failures + 1 RETURNING failures",
+        username=username,
+        now=to_rfc3339(context.now),
+    )
     connection.execute(
-        text("UPDATE identity_throttle SET locked_until = :until WHERE username = :username"),
-        {"username": username, "until": to_rfc3339(context.now + lockout_after(failures))},
+        "UPDATE identity_throttle SET locked_until = :until WHERE username = :username",
+        username=username,
+        until=to_rfc3339(context.now + lockout_after(failures)),
     )
 
 
 def reset(context: Context, username: str) -> None:
     """Delete the failure count of a username."""
-    context.connection.execute(text("DELETE FROM identity_throttle WHERE username = :username"), {"username": username})
+    context.connection.execute("DELETE FROM identity_throttle WHERE username = :username", username=username)

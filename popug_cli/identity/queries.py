@@ -1,7 +1,6 @@
 """Queries about users, tokens and keys."""
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.identity import keys, users
@@ -37,15 +36,13 @@ def show_user(message: ShowUser, context: Context) -> User:
 
 def list_tokens(message: ListTokens, context: Context) -> Tokens:
     """Return the tokens that have not expired (revoked ones included), latest first."""
-    rows = context.connection.execute(
-        text(
-            "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
-            " FROM identity_tokens JOIN identity_users USING (user_id)"
-            " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC"
-        ),
-        {"now": to_rfc3339(context.now)},
+    rows = context.connection.records(
+        "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
+        " FROM identity_tokens JOIN identity_users USING (user_id)"
+        " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC",
+        now=to_rfc3339(context.now),
     )
-    return Tokens([msgspec.convert(dict(row), TokenLine) for row in rows.mappings()])
+    return Tokens([msgspec.convert(row, TokenLine) for row in rows])
 
 
 def show_keys(message: ShowKeys, context: Context) -> KeySet:

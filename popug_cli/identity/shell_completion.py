@@ -1,9 +1,9 @@
-"""Identity's data for shell completion, read over a plain connection of the caller, without SQLAlchemy."""
+"""Identity's data for shell completion, read over the caller's connection."""
 
-import sqlite3
 from typing import NamedTuple
 
 from popug_cli.kernel.jwt_payload import read_unverified_claim
+from popug_cli.storage.read_only import ReadOnlyDatabase
 
 MAX_USERS = 200
 
@@ -15,7 +15,7 @@ class Viewer(NamedTuple):
     role: str
 
 
-def find_viewer(database: sqlite3.Connection, token: str, now: str) -> Viewer | None:
+def find_viewer(database: ReadOnlyDatabase, token: str, now: str) -> Viewer | None:
     """Return the owner of a stored token, or None.
 
     None if the token is revoked, has a scope or has expired at `now` (a timestamp), or if its owner is not active.
@@ -29,7 +29,7 @@ def find_viewer(database: sqlite3.Connection, token: str, now: str) -> Viewer | 
     return Viewer(*row) if row else None
 
 
-def users_with_prefix(database: sqlite3.Connection, prefix: str) -> list[tuple[str, str]]:
+def users_with_prefix(database: ReadOnlyDatabase, prefix: str) -> list[tuple[str, str]]:
     """Return the first ``MAX_USERS`` usernames that begin with `prefix`, each with its role, in alphabetical order."""
     rows = database.execute(
         "SELECT username, role FROM identity_users WHERE substr(username, 1, length(?)) = ? ORDER BY username LIMIT ?",

@@ -3,14 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.identity import keys, tokens
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenRevoked, User
-from popug_cli.storage.engine import insert_many, may_write
 
 SESSION = "session"
 MACHINE = "machine"
@@ -59,16 +57,17 @@ def find(context: Context, token_id: str) -> StoredToken | None:
         "SELECT token_id, user_id, username, role, active, kind, scope, expires_at, revoked_at"
         " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
     )
-    row = context.connection.execute(text(statement), {"token_id": token_id}).mappings().first()
-    return None if row is None else msgspec.convert(dict(row), StoredToken, strict=False)
+    row = context.connection.record(statement, token_id=token_id)
+    return None if row is None else msgspec.convert(row, StoredToken, strict=False)
 
 
 def record_use(context: Context, token: StoredToken) -> None:
     """Record when a machine token was last used, if the transaction may write."""
-    if token.kind == MACHINE and may_write(context.connection):
+    if token.kind == MACHINE and context.connection.writes:
         context.connection.execute(
-            text("UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id"),
-            {"now": to_rfc3339(context.now), "token_id": token.token_id},
+            "UPDATE identity_tokens SET last_used_at = :now WHERE token_id = :token_id",
+            now=to_rfc3339(context.now),
+            token_id=token.token_id,
         )
 
 
@@ -94,21 +93,18 @@ def revoke_all_tokens(context: Context, reason: str) -> None:
 
 def _revoke(context: Context, condition: str, parameters: dict[str, str], reason: str) -> None:
     """Revoke the matching tokens; publish an event for each that had not expired."""
-    rows = context.connection.execute(
-        text(
-            f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {condition}"
-            " RETURNING token_id, user_id, expires_at"
-        ),
-        {"now": to_rfc3339(context.now)} | parameters,
+    rows = context.connection.select(
+        f"UPDATE identity_tokens SET revoked_at = :now WHERE revoked_at IS NULL AND {condition}"
+        " RETURNING token_id, user_id, expires_at",
+        **{"now": to_rfc3339(context.now)} | parameters,
     )
-    for token_id, user_id, expires_at in sorted(rows.all()):
+    for token_id, user_id, expires_at in sorted(rows):
         if from_rfc3339(expires_at) > context.now:
             context.events.publish(TokenRevoked(token_id=token_id, user_id=user_id, reason=reason))
 
 
 def _insert(context: Context, claims: tokens.Claims, kind: str, expires_at: datetime) -> None:
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO identity_tokens (token_id, user_id, kind, scope, issued_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
         [(claims.jti, claims.sub, kind, claims.scope, to_rfc3339(context.now), to_rfc3339(expires_at))],
     )

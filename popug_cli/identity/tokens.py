@@ -1,18 +1,20 @@
 """JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): sign and verify.
 
-Verification needs public keys only. PyJWT checks the signature. This module checks the rest: size, algorithm, claims
-and their types, issuer and audience, lifetime, and expiry (by the program's clock).
+PyJWT signs. This module verifies by itself, because each command does and the import of PyJWT costs as much as that of
+Typer (record 0059). Verification needs public keys only: it checks size, spelling, algorithm and signature, claims and
+their types, issuer and audience, lifetime, and expiry (by the program's clock). A test compares it with PyJWT.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from popug_cli.identity.keys import ALGORITHM, SigningKey
 from popug_cli.identity.rules import MAX_TOKEN_LIFETIME
 from popug_cli.kernel.errors import NotAuthenticated
+from popug_cli.kernel.jwt_payload import decode_segment
 from popug_cli.messages.base import Id, Role
 
 if TYPE_CHECKING:
@@ -55,9 +57,14 @@ def sign(claims: Claims, key: SigningKey) -> str:
 
 def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     """Return the claims of a valid token; raise ``token_invalid``, ``token_expired`` or an error of `find_key`."""
-    if len(token) > MAX_TOKEN_CHARACTERS:
-        raise invalid("it is too long")
-    claims = _parse_claims(_decode(token, _verification_key(token, find_key)))
+    from cryptography.exceptions import InvalidSignature
+
+    parts = _parse(token)
+    try:
+        _verification_key(parts.header, find_key).verify(parts.signature, parts.signed)
+    except InvalidSignature:
+        raise invalid("its signature is wrong") from None
+    claims = _parse_claims(parts.payload)
     if claims.iss != issuer or claims.aud != AUDIENCE:
         raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
@@ -69,13 +76,9 @@ def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
 
 def kid_of(token: str) -> str:
     """Return the key id in a token's header, unverified; empty if there is none."""
-    import jwt
-
-    if len(token) > MAX_TOKEN_CHARACTERS:
-        return ""
     try:
-        kid = jwt.get_unverified_header(token).get("kid")
-    except (jwt.PyJWTError, ValueError, RecursionError):
+        kid = _parse(token).header.get("kid")
+    except NotAuthenticated:
         return ""
     return kid if isinstance(kid, str) else ""
 
@@ -90,35 +93,43 @@ def invalid(reason: str) -> NotAuthenticated:
     return NotAuthenticated("token_invalid", f"The token is not valid: {reason}.", hint="Run `popug login NAME`.")
 
 
-def _verification_key(token: str, find_key: FindKey) -> "Ed25519PublicKey":
-    import jwt
+class TokenParts(NamedTuple):
+    """The parts of a compact JWS (RFC 7515, section 7.1); the signature covers the bytes of ``signed``."""
 
+    header: dict[str, Any]
+    payload: bytes
+    signed: bytes
+    signature: bytes
+
+
+def _parse(token: str) -> TokenParts:
+    """Split and decode a token; raise ``token_invalid``."""
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise invalid("it is too long")
+    segments = token.split(".")
     try:
-        header = jwt.get_unverified_header(token)
-    except (jwt.PyJWTError, ValueError, RecursionError):
+        header, payload, signature = (decode_segment(segment) for segment in segments)
+        return TokenParts(_decode_header(header), payload, ".".join(segments[:2]).encode("ascii"), signature)
+    except (ValueError, RecursionError):
         raise invalid("it is not a JSON Web Token") from None
+
+
+_decode_header = msgspec.json.Decoder(dict[str, Any]).decode  # its errors are ValueErrors
+
+
+def _verification_key(header: Mapping[str, Any], find_key: FindKey) -> "Ed25519PublicKey":
+    """Return the key that a header names; raise ``token_invalid``, also if the header has any other field."""
     if header.get("alg") != ALGORITHM or header.get("typ") != TYPE:
         raise invalid(f"it is not a {TYPE} signed with {ALGORITHM}")
     kid = header.get("kid")
-    key = find_key(kid) if isinstance(kid, str) else None
+    key = find_key(kid) if isinstance(kid, str) and header.keys() <= {"alg", "typ", "kid"} else None
     if key is None:
         raise invalid("its signing key does not belong to the company")
     return key
 
 
-def _decode(token: str, key: "Ed25519PublicKey") -> Any:
-    import jwt
-
-    unchecked = ("exp", "iat", "nbf", "iss", "aud", "sub", "jti")
-    options: Any = {"verify_signature": True} | {f"verify_{claim}": False for claim in unchecked}
+def _parse_claims(payload: bytes) -> Claims:
     try:
-        return jwt.decode(token, key, algorithms=[ALGORITHM], options=options)
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        raise invalid("its signature is wrong") from None
-
-
-def _parse_claims(payload: Any) -> Claims:
-    try:
-        return msgspec.convert(payload, Claims)
-    except msgspec.ValidationError:
+        return msgspec.json.decode(payload, type=Claims)
+    except (ValueError, RecursionError):
         raise invalid("a claim is missing or of the wrong type") from None

@@ -4,14 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import RowMapping, text
 
 from popug_cli.bus.context import Context
 from popug_cli.identity.rules import email_key, lower_username
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.messages.identity import NewPerson, User, UserRegistered
-from popug_cli.storage.engine import insert_many, scalar, select_in
 
 _COLUMNS = ("user_id", "username", "email", "role", "active")
 _SELECT_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
@@ -19,7 +17,7 @@ _SELECT_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
 
 def all_users(context: Context) -> list[User]:
     """Return all users, by username."""
-    rows = context.connection.execute(text(f"{_SELECT_USERS} ORDER BY username")).mappings()
+    rows = context.connection.records(f"{_SELECT_USERS} ORDER BY username")
     return [_user(row) for row in rows]
 
 
@@ -27,10 +25,7 @@ def find(context: Context, username: str) -> User | None:
     """Return the user with that name (in any case), or None."""
     if not username.isascii():
         return None
-    result = context.connection.execute(
-        text(f"{_SELECT_USERS} WHERE username = :username"), {"username": lower_username(username)}
-    )
-    row = result.mappings().first()
+    row = context.connection.record(f"{_SELECT_USERS} WHERE username = :username", username=lower_username(username))
     return None if row is None else _user(row)
 
 
@@ -49,26 +44,25 @@ def get(context: Context, username: str) -> User:
 
 def has_users(context: Context) -> bool:
     """Return whether any user was ever registered."""
-    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM identity_users)"))
+    return bool(context.connection.scalar("SELECT EXISTS (SELECT 1 FROM identity_users)"))
 
 
 def is_last_admin(context: Context, user: User) -> bool:
     """Return whether no user but `user` is an active admin."""
     others = "SELECT EXISTS (SELECT 1 FROM identity_users WHERE role = 'admin' AND active = 1 AND user_id <> :user_id)"
-    return not scalar(context.connection, others, user_id=user.user_id)
+    return not context.connection.scalar(others, user_id=user.user_id)
 
 
 def password_hash_of(context: Context, user: User) -> str | None:
     """Return a user's password hash, or None if the user has no password."""
     statement = "SELECT password_hash FROM identity_users WHERE user_id = :user_id"
-    password_hash: str | None = scalar(context.connection, statement, user_id=user.user_id)
+    password_hash: str | None = context.connection.scalar(statement, user_id=user.user_id)
     return password_hash
 
 
 def register(context: Context, users: Sequence[User], password_hash: str | None = None) -> None:
     """Insert users and publish their registration; the caller has checked that names and addresses are free."""
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO identity_users (user_id, username, email, email_key, role, active, password_hash, registered_at)"
         " VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
         [_values(user, password_hash, to_rfc3339(context.now)) for user in users],
@@ -82,25 +76,22 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
 def update(context: Context, user: User) -> None:
     """Store the fields of a user that may change: address, role, activity."""
     context.connection.execute(
-        text(
-            "UPDATE identity_users SET email = :email, email_key = :email_key, role = :role, active = :active"
-            " WHERE user_id = :user_id"
-        ),
-        {
-            "email": user.email,
-            "email_key": email_key(user.email),
-            "role": user.role.value,
-            "active": int(user.active),
-            "user_id": user.user_id,
-        },
+        "UPDATE identity_users SET email = :email, email_key = :email_key, role = :role, active = :active"
+        " WHERE user_id = :user_id",
+        email=user.email,
+        email_key=email_key(user.email),
+        role=user.role.value,
+        active=int(user.active),
+        user_id=user.user_id,
     )
 
 
 def set_password_hash(context: Context, user: User, password_hash: str) -> None:
     """Replace a user's password hash."""
     context.connection.execute(
-        text("UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id"),
-        {"password_hash": password_hash, "user_id": user.user_id},
+        "UPDATE identity_users SET password_hash = :password_hash WHERE user_id = :user_id",
+        password_hash=password_hash,
+        user_id=user.user_id,
     )
 
 
@@ -129,11 +120,12 @@ def check_email_free(email: str, taken: Iterable[User]) -> None:
 
 def with_name_or_email(context: Context, username: str, email: str) -> list[User]:
     """Return the users that have the username or the address."""
-    rows = context.connection.execute(
-        text(f"{_SELECT_USERS} WHERE username = :username OR email_key = :email_key"),
-        {"username": username, "email_key": email_key(email)},
+    rows = context.connection.records(
+        f"{_SELECT_USERS} WHERE username = :username OR email_key = :email_key",
+        username=username,
+        email_key=email_key(email),
     )
-    return [_user(row) for row in rows.mappings()]
+    return [_user(row) for row in rows]
 
 
 def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dict[str, User], dict[str, User]]:
@@ -150,12 +142,12 @@ def existing_for(context: Context, new_people: Sequence[NewPerson]) -> tuple[dic
 
 
 def _select_where(context: Context, column: str, values: Sequence[str]) -> Iterator[User]:
-    rows = select_in(context.connection, f"{_SELECT_USERS} WHERE {column} IN", values)
+    rows = context.connection.select_in(f"{_SELECT_USERS} WHERE {column} IN", values)
     return (_user(dict(zip(_COLUMNS, row, strict=True))) for row in rows)
 
 
-def _user(row: RowMapping | dict[str, Any]) -> User:
-    return msgspec.convert(dict(row), User, strict=False)
+def _user(row: dict[str, Any]) -> User:
+    return msgspec.convert(row, User, strict=False)
 
 
 def _values(user: User, password_hash: str | None, registered_at: str) -> tuple[str | None, ...]:

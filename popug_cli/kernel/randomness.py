@@ -1,9 +1,10 @@
 """Randomness as a port: identifiers, seeds and jitter, so that a simulation can control them."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import chain, repeat
+from functools import lru_cache
+from itertools import accumulate, chain, count, repeat
 from typing import Literal, Protocol
 
 
@@ -24,8 +25,9 @@ class SystemRandomSource:
 
 
 SEED_BYTES = 16
-LOW_BITS_END = 2**48  # one more than the largest value of the low 48 bits of a UUID
-STEPS_PER_READ = 64
+LOW_BITS = 48  # of a UUID; a random step changes the others only when they overflow
+LOW_BITS_END = 2**LOW_BITS
+FIRST_BYTES, STEPS_PER_READ = 10, 64
 
 
 DrawPurpose = Literal["price", "new_tasks", "shuffle", "reassignment"]
@@ -65,16 +67,24 @@ def uuid7(now: datetime, randomness: RandomSource) -> str:
 
 
 def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
-    """Yield rising UUIDs of version 7 of one instant, without end (RFC 9562, section 6.2, method 2).
+    """Return rising UUIDs of version 7 of one instant, without end (RFC 9562, section 6.2, method 2).
 
-    The first has 74 random bits; each next one is higher by a random step, so that an index grows at its end only.
+    The first has 74 random bits; each next one is higher by a random step, so that an index grows at its end only. The
+    iterator is no generator: Python resumes a generator to end it, and would lose a signal that arrives then.
     """
     timestamp = f"{max(0, int(now.timestamp() * 1000)) & (2**48 - 1):012x}"
-    high, low = divmod(int.from_bytes(randomness.bytes(10), "big"), LOW_BITS_END)
-    steps = chain.from_iterable(reversed(randomness.bytes(STEPS_PER_READ)) for _ in repeat(None))
-    while True:
-        prefix = f"{timestamp[:8]}-{timestamp[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
-        while low < LOW_BITS_END:
-            yield prefix + hex(LOW_BITS_END | low)[3:]
-            low += 1 + next(steps)
-        high, low = high + 1, low - LOW_BITS_END
+
+    @lru_cache(maxsize=1)
+    def prefix(high: int) -> str:
+        return f"{timestamp[:8]}-{timestamp[8:]}-7{high >> 14 & 0xFFF:03x}-{high & 0x3FFF | 0x8000:04x}-"
+
+    def uuid(bits: int, number: int) -> str:
+        bits += number
+        return prefix(bits >> LOW_BITS) + hex(LOW_BITS_END | bits & LOW_BITS_END - 1)[3:]
+
+    def read(size: int) -> Iterable[int]:
+        random_bytes = randomness.bytes(size)
+        return reversed(random_bytes) if size == STEPS_PER_READ else (int.from_bytes(random_bytes, "big"),)
+
+    numbers = chain.from_iterable(map(read, chain((FIRST_BYTES,), repeat(STEPS_PER_READ))))
+    return map(uuid, accumulate(numbers), count())

@@ -1,7 +1,6 @@
 """Commands about mail. Sending is in ``workflows.send_mail``, because it happens outside a transaction."""
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
@@ -39,7 +38,7 @@ def _requeue(context: Context, mail_id: str | None = None) -> int:
         " AND (:mail_id IS NULL OR mail_id = :mail_id) RETURNING mail_id, user_id, business_date"
     )
     parameters = {"mail_id": mail_id, "now": to_rfc3339(context.now)}
-    rows = context.connection.execute(text(statement), parameters).mappings().all()
+    rows = context.connection.records(statement, **parameters)
     for row in sorted(rows, key=lambda row: str(row["mail_id"])):
-        context.events.publish(msgspec.convert(dict(row), MailRequeued))
+        context.events.publish(msgspec.convert(row, MailRequeued))
     return len(rows)

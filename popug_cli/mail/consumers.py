@@ -23,7 +23,6 @@ from popug_cli.messages.identity import (
     UserRoleChanged,
 )
 from popug_cli.messages.mail import MailKind
-from popug_cli.storage.engine import insert_many
 
 PAYSLIP = MailKind.PAYSLIP.value
 E = TypeVar("E", bound=Event)
@@ -55,21 +54,19 @@ def consume(events: Sequence[Delivered[Event]], context: Context) -> None:
     """
     by_kind = _ByKind(events)
     registered = by_kind.data_of(UserRegistered)
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         UPSERT_RECEIVER,
         [(event.user_id, event.username, event.email, event.role) for event in registered],
     )
     emails = {event.user_id: event.email for event in by_kind.data_of(UserEmailChanged)}
-    insert_many(context.connection, SET_EMAIL, [(email, user_id) for user_id, email in emails.items()])
+    context.connection.insert_many(SET_EMAIL, [(email, user_id) for user_id, email in emails.items()])
     roles = {event.user_id: event.new_role for event in by_kind.data_of(UserRoleChanged)}
-    insert_many(context.connection, SET_ROLE, [(role, user_id) for user_id, role in roles.items()])
-    insert_many(context.connection, SET_ACTIVE, [(active, user_id) for user_id, active in _activity(by_kind).items()])
+    context.connection.insert_many(SET_ROLE, [(role, user_id) for user_id, role in roles.items()])
+    context.connection.insert_many(SET_ACTIVE, [(active, user_id) for user_id, active in _activity(by_kind).items()])
     _queue_payslips(by_kind.delivered(PayoutMade), context)
     if context.settings.flag("mail.summary"):
         closed = by_kind.data_of(DayClosed)
-        insert_many(
-            context.connection,
+        context.connection.insert_many(
             INSERT_DAY,
             [(event.business_date.isoformat(), _encode(event).decode()) for event in closed],
         )
@@ -128,4 +125,4 @@ def _queue_payslips(payouts: Sequence[Delivered[PayoutMade]], context: Context) 
                 now,
             )
         )
-    insert_many(context.connection, INSERT_MAIL, rows)
+    context.connection.insert_many(INSERT_MAIL, rows)

@@ -7,10 +7,10 @@ sender dies first, the next process publishes it.
 import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context, WriteStatement
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
@@ -18,7 +18,6 @@ from popug_cli.kernel.randomness import random_unit
 from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
 from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
-from popug_cli.storage.engine import execute, insert_many, raw_connection, scalar
 
 # A due time or lease beyond these limits was set before the clock was set back, so it does not count.
 CLAIMABLE = (
@@ -81,9 +80,7 @@ def claimable(context: Context, *, include_not_due: bool) -> list[str]:
 
     So a mail that aborts each run does not block the others. `include_not_due` adds mails that are not due yet.
     """
-    rows = raw_connection(context.connection).execute(
-        SELECT_CLAIMABLE_IDS, _limits(context, include_not_due=include_not_due)
-    )
+    rows = context.connection.select(SELECT_CLAIMABLE_IDS, **_limits(context, include_not_due=include_not_due))
     return [mail_id for (mail_id,) in rows]
 
 
@@ -92,8 +89,8 @@ def claim(
 ) -> list[ClaimedMail]:
     """Lease the mails among `mail_ids` that can still be claimed, and return them."""
     parameters = _limits(context, include_not_due=include_not_due) | {"mail_ids": json.dumps(mail_ids)}
-    rows = raw_connection(context.connection).execute(SELECT_CLAIMABLE, parameters).fetchall()
-    insert_many(context.connection, SET_LEASE, [(to_rfc3339(lease_until), row[0]) for row in rows])
+    rows = context.connection.select(SELECT_CLAIMABLE, **parameters)
+    context.connection.insert_many(SET_LEASE, [(to_rfc3339(lease_until), row[0]) for row in rows])
     return [
         ClaimedMail._make(
             (*row[:DATE_COLUMN], date.fromisoformat(row[DATE_COLUMN]), *row[DATE_COLUMN + 1 :], lease_until)
@@ -104,7 +101,7 @@ def claim(
 
 def count_claimable(context: Context, *, include_not_due: bool) -> int:
     """Return how many mails can be claimed now."""
-    return int(scalar(context.connection, COUNT_CLAIMABLE, **_limits(context, include_not_due=include_not_due)))
+    return int(context.connection.scalar(COUNT_CLAIMABLE, **_limits(context, include_not_due=include_not_due)))
 
 
 def _limits(context: Context, *, include_not_due: bool) -> dict[str, Any]:
@@ -118,22 +115,22 @@ def _limits(context: Context, *, include_not_due: bool) -> dict[str, Any]:
 
 def count_unsent(context: Context) -> tuple[int, int]:
     """Return how many mails are still to be sent, and how many of these are held."""
-    statement = text(
+    statement = (
         "SELECT count(*), coalesce(sum(held), 0) FROM mail_outbox WHERE told = 0 AND status IN ('queued', 'sending')"
     )
-    unsent, held = context.connection.execute(statement).one()
+    [(unsent, held)] = context.connection.select(statement)
     return int(unsent), int(held)
 
 
 def count_failed(context: Context) -> int:
     """Return how many mails have failed."""
-    return int(scalar(context.connection, "SELECT count(*) FROM mail_outbox WHERE told = 0 AND status = 'failed'"))
+    return int(context.connection.scalar("SELECT count(*) FROM mail_outbox WHERE told = 0 AND status = 'failed'"))
 
 
 def claimed_until(context: Context) -> datetime | None:
     """Return when the last lease ends, or None if no mail is leased."""
-    lease_until = scalar(
-        context.connection, "SELECT max(lease_until) FROM mail_outbox WHERE told = 0 AND status = 'sending'"
+    lease_until = context.connection.scalar(
+        "SELECT max(lease_until) FROM mail_outbox WHERE told = 0 AND status = 'sending'"
     )
     return from_rfc3339(lease_until) if lease_until else None
 
@@ -144,8 +141,8 @@ def release_held(context: Context) -> None:
         "UPDATE mail_outbox SET held = 0 WHERE told = 0 AND held = 1 AND status <> 'sent'"
         " RETURNING mail_id, user_id, business_date"
     )
-    for row in sorted(context.connection.execute(text(statement)).all()):
-        context.events.publish(msgspec.convert(dict(row._mapping), MailReleased))
+    for row in sorted(context.connection.records(statement), key=itemgetter("mail_id")):
+        context.events.publish(msgspec.convert(row, MailReleased))
 
 
 def hold_all(context: Context) -> None:
@@ -154,7 +151,7 @@ def hold_all(context: Context) -> None:
         "UPDATE mail_outbox SET held = 1, lease_until = NULL,"
         " status = CASE status WHEN 'sending' THEN 'queued' ELSE status END WHERE told = 0 AND status <> 'sent'"
     )
-    context.connection.execute(text(statement))
+    context.connection.execute(statement)
 
 
 def mark_sent(write: WriteStatement, mails: Sequence[ClaimedMail], now: datetime) -> None:
@@ -164,7 +161,7 @@ def mark_sent(write: WriteStatement, mails: Sequence[ClaimedMail], now: datetime
 
 def has_unpublished(context: Context) -> bool:
     """Return whether a sent mail has an unpublished ``mail_sent`` event."""
-    return bool(scalar(context.connection, f"SELECT EXISTS (SELECT 1 {UNPUBLISHED})"))
+    return bool(context.connection.scalar(f"SELECT EXISTS (SELECT 1 {UNPUBLISHED})"))
 
 
 def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> None:
@@ -174,18 +171,18 @@ def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> Non
         if mail_ids is None
         else f"{SELECT_UNPUBLISHED} AND {IN_MAIL_IDS} ORDER BY mail_id"
     )
-    rows = raw_connection(context.connection).execute(statement, {"mail_ids": json.dumps(mail_ids)}).fetchall()
+    rows = context.connection.select(statement, mail_ids=json.dumps(mail_ids))
     causes = context.log.by_ids([cause_id for *_, cause_id in rows if cause_id])
     for mail_id, user_id, day, cause_id in rows:
         sent = MailSent(mail_id=mail_id, user_id=user_id, business_date=date.fromisoformat(day))
         context.events.publish(sent, cause=causes.get(cause_id))
-    insert_many(context.connection, "UPDATE mail_outbox SET told = 1 WHERE mail_id = ?", [row[:1] for row in rows])
+    context.connection.insert_many("UPDATE mail_outbox SET told = 1 WHERE mail_id = ?", [row[:1] for row in rows])
 
 
 def mark_failed(context: Context, mail: ClaimedMail, error: str) -> None:
     """Mark a mail that the transport rejected permanently, and publish ``mail_failed``."""
     lease = to_rfc3339(mail.lease_until)
-    if execute(context.connection, MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
+    if context.connection.execute(MARK_FAILED, mail=mail.mail_id, error=error, lease_until=lease):
         cause = context.log.by_id(mail.cause_id) if mail.cause_id else None
         failed = MailFailed(mail_id=mail.mail_id, user_id=mail.user_id, business_date=mail.business_date, error=error)
         context.events.publish(failed, cause=cause)
@@ -195,9 +192,7 @@ def reschedule(context: Context, mail: ClaimedMail, error: str) -> None:
     """Queue a mail that could not be sent now again, due after a back-off."""
     due_at = context.now + wait_after(mail.attempts + 1, random_unit(context.randomness))
     lease = to_rfc3339(mail.lease_until)
-    execute(
-        context.connection, RESCHEDULE, mail=mail.mail_id, error=error, due_at=to_rfc3339(due_at), lease_until=lease
-    )
+    context.connection.execute(RESCHEDULE, mail=mail.mail_id, error=error, due_at=to_rfc3339(due_at), lease_until=lease)
 
 
 def postpone_all(context: Context, error: str, times: int) -> None:
@@ -207,16 +202,16 @@ def postpone_all(context: Context, error: str, times: int) -> None:
     mails with this error, divided by `times`, the number of mails that met it in this run.
     """
     counted = "SELECT sum(attempts) FROM mail_outbox WHERE told = 0 AND status = 'queued' AND last_error = :error"
-    runs = int(scalar(context.connection, counted, error=error) or 0) // max(1, times)
+    runs = int(context.connection.scalar(counted, error=error) or 0) // max(1, times)
     due_at = context.now + wait_after(max(1, runs), random_unit(context.randomness))
     statement = (
         "UPDATE mail_outbox SET due_at = :due_at WHERE told = 0 AND status = 'queued' AND due_at < :due_at"
         " AND (due_at <= :now OR last_error = :error)"
     )
-    execute(context.connection, statement, due_at=to_rfc3339(due_at), now=to_rfc3339(context.now), error=error)
+    context.connection.execute(statement, due_at=to_rfc3339(due_at), now=to_rfc3339(context.now), error=error)
 
 
 def release(context: Context, mails: Sequence[ClaimedMail]) -> None:
     """Release the leases of mails that were not tried."""
     for mail in mails:
-        execute(context.connection, RELEASE, mail=mail.mail_id, lease_until=to_rfc3339(mail.lease_until))
+        context.connection.execute(RELEASE, mail=mail.mail_id, lease_until=to_rfc3339(mail.lease_until))

@@ -3,7 +3,6 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import NotFound
@@ -16,14 +15,14 @@ SELECT_MAILS = (
     " mail.due_at, mail.sent_at, mail.payload, coalesce(receiver.username, '') AS username"
     " FROM mail_outbox AS mail LEFT JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
 )
-SELECT_ALL_MAILS = text(f"{SELECT_MAILS} WHERE (:status IS NULL OR mail.status = :status) ORDER BY mail.mail_id")
-SELECT_ONE_MAIL = text(f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id")
+SELECT_ALL_MAILS = f"{SELECT_MAILS} WHERE (:status IS NULL OR mail.status = :status) ORDER BY mail.mail_id"
+SELECT_ONE_MAIL = f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id"
 
 
 def list_mails(message: ListMails, context: Context) -> Mails:
     """Return the mails, oldest first; only those with `message.status`, if it is given."""
-    rows = context.connection.execute(SELECT_ALL_MAILS, {"status": message.status})
-    return Mails([_line(row) for row in rows.mappings()])
+    rows = context.connection.records(SELECT_ALL_MAILS, status=message.status)
+    return Mails([_line(row) for row in rows])
 
 
 def show_mail(message: ShowMail, context: Context) -> MailDetails:
@@ -46,7 +45,7 @@ def line_of(mail_id: str, context: Context) -> MailLine:
 
 def find(mail_id: str, context: Context) -> dict[str, Any]:
     """Return the row of one mail; raise ``mail_not_found``."""
-    row = context.connection.execute(SELECT_ONE_MAIL, {"mail_id": mail_id}).mappings().first()
+    row = context.connection.record(SELECT_ONE_MAIL, mail_id=mail_id)
     if row is None:
         raise NotFound(
             "mail_not_found",
@@ -54,7 +53,7 @@ def find(mail_id: str, context: Context) -> dict[str, Any]:
             hint="Run `popug mail list` to see all mails.",
             details={"mail_id": mail_id},
         )
-    return dict(row)
+    return row
 
 
 def _line(row: Any) -> MailLine:

@@ -3,7 +3,6 @@
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.calendar import Calendar
@@ -19,7 +18,6 @@ from popug_cli.messages.analytics import MostExpensiveTask
 from popug_cli.messages.base import ACCOUNTING, Role
 from popug_cli.messages.billing import DayClosed, PayoutMade
 from popug_cli.messages.mail import MailKind
-from popug_cli.storage.engine import insert_many
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -43,14 +41,14 @@ def may_receive(role: Role, *, active: bool) -> bool:
 
 def due_days(context: Context) -> list[DayClosed]:
     """Return the closed days whose summaries are not queued yet, oldest first."""
-    statement = text("SELECT payload FROM mail_summaries WHERE queued = 0 ORDER BY business_date")
-    return [msgspec.json.decode(payload, type=DayClosed) for payload in context.connection.execute(statement).scalars()]
+    statement = "SELECT payload FROM mail_summaries WHERE queued = 0 ORDER BY business_date"
+    return [msgspec.json.decode(payload, type=DayClosed) for payload in context.connection.column(statement)]
 
 
 def recipients(context: Context) -> list[str]:
     """Return the ids of the users who receive summaries."""
-    rows = context.connection.execute(text("SELECT user_id, role, active FROM mail_receivers ORDER BY user_id"))
-    return [row.user_id for row in rows if may_receive(Role(row.role), active=bool(row.active))]
+    rows = context.connection.select("SELECT user_id, role, active FROM mail_receivers ORDER BY user_id")
+    return [user_id for user_id, role, active in rows if may_receive(Role(role), active=bool(active))]
 
 
 def enqueue(summary: Summary, context: Context) -> None:
@@ -61,8 +59,8 @@ def enqueue(summary: Summary, context: Context) -> None:
         mail_id, income_cents = context.events.new_id(), summary.figures.income_cents
         about = (message_id_of(mail_id), user_id, day, MailKind.SUMMARY, income_cents, payload, None)
         mails.append((mail_id, *about, to_rfc3339(now), to_rfc3339(now)))
-    insert_many(context.connection, INSERT_MAIL, mails)
-    insert_many(context.connection, "UPDATE mail_summaries SET queued = 1 WHERE business_date = ?", [(day,)])
+    context.connection.insert_many(INSERT_MAIL, mails)
+    context.connection.insert_many("UPDATE mail_summaries SET queued = 1 WHERE business_date = ?", [(day,)])
 
 
 def message_of(

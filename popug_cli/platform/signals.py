@@ -2,7 +2,7 @@
 
 By default they end a process immediately. The database is whole afterwards, but the temporary home of a backup and the
 temporary file of a setting stay behind; the harness ``tests/simulation/signals`` sends a signal at every point of a
-day. During such an end a library that cleans up may raise its own error, as SQLAlchemy was observed to do. So
+day. During such an end a library that cleans up may raise its own error. So
 ``find_in_context`` looks for the signal behind an error. See
 ``decisions/0026-network-file-systems-are-refused-signals-clean-up-first.md`` and, for a second Ctrl-C,
 ``decisions/0034-os-errors-are-environment-errors.md``.

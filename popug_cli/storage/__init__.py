@@ -1,6 +1,7 @@
-"""SQLite storage: opening the file, transactions, error translation, migrations and backups.
+"""Storage: the port to a database, its driver for SQLite, error translation, migrations and backups.
 
-``engine.py`` opens the database and runs its transactions; ``bus/context.py`` is its main caller. ``write_lock.py``
+``port.py`` is what the rest of popug knows of a database; ``bus/context.py`` is its main caller. ``sqlite.py`` is the
+driver: it opens the file and runs its transactions. ``read_only.py`` opens it for shell completion. ``write_lock.py``
 queues the writers of all processes. ``errors.py`` turns errors of SQLite and of the operating system into
 ``PopugError``. ``migrate.py`` applies ``migrations/`` when a command opens an older database, and ``mounts.py`` refuses
 file systems without reliable locks; ``bootstrap.py`` calls both. ``backup_file.py`` reads and writes backups for

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import IntegrityError as SqlIntegrityError
 
 from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.platform.posix_errors import NO_SPACE, is_at_limit, probe_write_error
 from popug_cli.platform.signals import find_in_context
 
+DATABASE_ERRORS = (sqlite3.Error,)
 PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 # Codes of errors that say that nothing was done; a command that committed a part before reports ``in_doubt`` instead.
@@ -36,7 +35,6 @@ CORRUPTION_MESSAGES = (
 )
 # Exceptions that a stored value raises which popug could not have written. A bug may raise them as well.
 CORRUPTION_SYMPTOMS = (
-    SqlIntegrityError,
     sqlite3.IntegrityError,
     msgspec.MsgspecError,
     AttributeError,
@@ -51,7 +49,7 @@ def translate_errors(database: Path) -> Iterator[None]:
     """Translate the environment errors of SQLite and of the operating system into ``PopugError``."""
     try:
         yield
-    except (DBAPIError, sqlite3.Error, OSError, UnicodeDecodeError) as error:
+    except (*DATABASE_ERRORS, OSError, UnicodeDecodeError) as error:
         translated = environment_error(error, database)
         if translated is None:
             raise
@@ -69,21 +67,18 @@ def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
     except CORRUPTION_SYMPTOMS as error:
         if isinstance(error, UnicodeError) or _is_during_interrupt(error):
             raise
-        cause = getattr(error, "orig", error)
-        corruption = corrupt(database, f"its data is not valid ({type(cause).__name__}: {cause})")
+        corruption = corrupt(database, f"its data is not valid ({type(error).__name__}: {error})")
         corruption.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
         raise corruption from error
 
 
 def _is_during_interrupt(error: BaseException) -> bool:
-    """Return whether an error was raised while a signal or Ctrl-C ended the work, as SQLAlchemy's clean-up does."""
+    """Return whether an error was raised while a signal or Ctrl-C ended the work."""
     return find_in_context(error, BaseException, except_for=(Exception,)) is not None
 
 
 def environment_error(error: BaseException, database: Path) -> PopugError | None:
     """Return the ``PopugError`` for an environment error; None for a bug or an invalid input."""
-    if isinstance(error, DBAPIError):
-        error = error.orig if isinstance(error.orig, sqlite3.Error) else error
     if isinstance(error, OSError):
         return _os_error(error, database)
     if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged schema in its message

@@ -107,12 +107,16 @@ def migrate(database: Path, target: str = "head") -> None:
     """Apply the missing migrations, each in its own transaction."""
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy.exc import DBAPIError
 
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     config.attributes["database"] = database
     with translate_errors(database):
-        command.upgrade(config, target)
+        try:
+            command.upgrade(config, target)
+        except DBAPIError as error:
+            raise error.orig or error from error
 
 
 def _back_up(home: Home, version: str) -> None:

@@ -12,16 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
-
 from popug_cli.platform.file_id import FileFingerprint, file_fingerprint, require_fingerprint
-from popug_cli.storage.engine import raw_connection
+from popug_cli.storage.port import Database
 
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # https://www.sqlite.org/walformat.html
 
 
 class DatabaseFiles:
-    """The three files of an engine's database, and their fingerprints when they were last found intact.
+    """The three files of an open database, and their fingerprints when they were last found intact.
 
     While a connection is open, SQLite replaces none of them, and shortens the WAL only after a complete checkpoint. A
     checkpoint changes the database, and after a VACUUM it shortens it. So a changed database is read again, on a
@@ -29,11 +27,11 @@ class DatabaseFiles:
     ``select_newest_link`` and ``select_link`` (by its key) read such links. Raise ``OSError`` if a file does not exist.
     """
 
-    def __init__(self, engine: Engine, *, select_newest_link: str, select_link: str) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, *, select_newest_link: str, select_link: str) -> None:
+        self._database = database
         self._select_newest_link, self._select_link = select_newest_link, select_link
-        database = str(engine.get_execution_options()["popug_database"])
-        self._paths = (database, f"{database}-wal", f"{database}-shm")
+        file = str(database.path)
+        self._paths = (file, f"{file}-wal", f"{file}-shm")
         self._known = [require_fingerprint(path) for path in self._paths]
         self._link: tuple[Any, ...] | None = None
         self.remember_newest_link()
@@ -85,11 +83,10 @@ class DatabaseFiles:
 
         If another process is running a checkpoint, return True; the next call checks again.
         """
-        with self._engine.connect() as connection:
-            driver = raw_connection(connection)
+        with self._database.connection(writes=False) as connection:
             try:
-                is_busy, frames, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                (page_bytes,) = driver.execute("PRAGMA page_size").fetchone()
+                ((is_busy, frames, _),) = connection.select("PRAGMA wal_checkpoint(PASSIVE)")
+                page_bytes = connection.scalar("PRAGMA page_size")
             except sqlite3.Error:
                 return False
         if is_busy:

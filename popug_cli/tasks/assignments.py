@@ -10,7 +10,6 @@ from popug_cli.kernel.randomness import DrawPurpose
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned
-from popug_cli.storage.engine import insert_many, scalar, select
 from popug_cli.tasks import people
 from popug_cli.tasks.rules import draw_assignee
 
@@ -69,7 +68,7 @@ def new_draw(purpose: DrawPurpose, subject: str, context: Context) -> DrawWithCa
 
 def count_open_tasks(context: Context) -> int:
     """Return the number of open tasks."""
-    return int(scalar(context.connection, "SELECT count(*) FROM tasks_tasks WHERE status = 'open'"))
+    return int(context.connection.scalar("SELECT count(*) FROM tasks_tasks WHERE status = 'open'"))
 
 
 def open_tasks(context: Context) -> Iterator[list[OpenTask]]:
@@ -79,14 +78,14 @@ def open_tasks(context: Context) -> Iterator[list[OpenTask]]:
         " ORDER BY number LIMIT :limit"
     )
     last_number = 0
-    while rows := select(context.connection, statement, last_number=last_number, limit=TASKS_AT_ONCE):
+    while rows := context.connection.select(statement, last_number=last_number, limit=TASKS_AT_ONCE):
         yield list(map(OpenTask._make, rows))
         last_number = rows[-1][0]
 
 
 def has_open_tasks(context: Context) -> bool:
     """Return whether any task is open."""
-    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_tasks WHERE status = 'open')"))
+    return bool(context.connection.scalar("SELECT EXISTS (SELECT 1 FROM tasks_tasks WHERE status = 'open')"))
 
 
 def reassign(
@@ -117,14 +116,14 @@ def reassign(
                 ),
                 cause=reassignment.cause,
             )
-        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)
+        context.connection.insert_many(UPDATE_ASSIGNEE, assignees)
         reassigned_count += len(tasks)
         context.progress(reassignment.progress_label, reassigned_count, task_count)
 
 
 def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
     """Reassign the open tasks of users who are not assignable; without candidates they keep their tasks."""
-    task_count = int(scalar(context.connection, f"SELECT count(*) {_FROM_UNASSIGNABLE_OPEN_TASKS}"))
+    task_count = int(context.connection.scalar(f"SELECT count(*) {_FROM_UNASSIGNABLE_OPEN_TASKS}"))
     draw = new_draw("reassignment", cause.id, context)
     if task_count and draw.candidates:
         reassignment = Reassignment("Reassigning", AssignmentReason.ASSIGNEE_LEFT, cause)
@@ -134,5 +133,5 @@ def reassign_unassignable(cause: Delivered[Event], context: Context) -> None:
 def _unassignable_open_tasks(context: Context) -> Iterator[list[OpenTask]]:
     """Yield chunks of open tasks of users who are not assignable, until the caller has reassigned all of them."""
     statement = f"SELECT task.number, task.task_id, task.assignee_id {_FROM_UNASSIGNABLE_OPEN_TASKS} LIMIT :limit"
-    while rows := select(context.connection, statement, limit=TASKS_AT_ONCE):
+    while rows := context.connection.select(statement, limit=TASKS_AT_ONCE):
         yield sorted(map(OpenTask._make, rows))

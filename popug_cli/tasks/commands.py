@@ -3,8 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import text
-
 from popug_cli.bus.context import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import to_rfc3339
@@ -23,7 +21,6 @@ from popug_cli.messages.tasks import (
     TaskStatus,
 )
 from popug_cli.storage.disk_counter import count_on_disk
-from popug_cli.storage.engine import insert_many, scalar, select_in
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
 from popug_cli.tasks.creation import create, draw_for_new_tasks
@@ -100,14 +97,13 @@ def _not_imported(lines: Sequence[rules.ImportLine], context: Context) -> dict[s
     for line in lines:
         titles.setdefault(line.import_key, line.parsed_title)
     statement = "SELECT identity FROM tasks_imported WHERE identity IN"
-    for (import_key,) in select_in(context.connection, statement, [*titles]):
+    for (import_key,) in context.connection.select_in(statement, [*titles]):
         del titles[import_key]
     return titles
 
 
 def _record_import(import_keys: Iterable[str], numbers: range, context: Context) -> None:
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO tasks_imported (identity, number) VALUES (?, ?)",
         [*zip(import_keys, numbers, strict=True)],
     )
@@ -115,15 +111,15 @@ def _record_import(import_keys: Iterable[str], numbers: range, context: Context)
 
 def _assignee_id(task: Task, context: Context) -> str:
     statement = "SELECT assignee_id FROM tasks_tasks WHERE number = :number"
-    return str(scalar(context.connection, statement, number=task.number))
+    return str(context.connection.scalar(statement, number=task.number))
 
 
 def _complete(task: Task, context: Context) -> None:
-    result = context.connection.execute(
-        text(
-            "UPDATE tasks_tasks SET status = 'completed', completed_at = :now"
-            " WHERE number = :number AND status = 'open' AND assignee_id = :caller_id"
-        ),
-        {"now": to_rfc3339(context.now), "number": task.number, "caller_id": context.principal.user_id},
+    changed = context.connection.execute(
+        "UPDATE tasks_tasks SET status = 'completed', completed_at = :now"
+        " WHERE number = :number AND status = 'open' AND assignee_id = :caller_id",
+        now=to_rfc3339(context.now),
+        number=task.number,
+        caller_id=context.principal.user_id,
     )
-    assert result.rowcount == 1, "under the write lock the task is still open and the caller's"
+    assert changed == 1, "under the write lock the task is still open and the caller's"

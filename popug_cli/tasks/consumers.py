@@ -11,7 +11,6 @@ from popug_cli.messages.billing import TaskPriced
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserReactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.tasks import ShuffleRequested
-from popug_cli.storage.engine import insert_many
 from popug_cli.tasks import people, shuffles
 from popug_cli.tasks.assignments import reassign_unassignable
 from popug_cli.tasks.rules import Person
@@ -99,8 +98,7 @@ def _was_assignable(person: Person | None) -> bool:
 
 
 def _update_prices(prices: Sequence[TaskPriced], context: Context) -> None:
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "UPDATE tasks_tasks SET fee_cents = ?, reward_cents = ? WHERE task_id = ? AND fee_cents IS NULL",
         [(price.fee_cents, price.reward_cents, price.task_id) for price in prices],
     )

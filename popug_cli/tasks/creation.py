@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.messages.tasks import AssignmentReason, TaskAssigned, TaskCreated
-from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks import errors
 from popug_cli.tasks.assignments import DrawWithCandidates, new_draw
 from popug_cli.tasks.rules import ParsedTitle
@@ -57,7 +56,7 @@ def create(titles: Iterable[ParsedTitle], draw: DrawWithCandidates, context: Con
 
 
 def _next_number(context: Context) -> int:
-    return (scalar(context.connection, "SELECT max(number) FROM tasks_tasks") or 0) + 1
+    return (context.connection.scalar("SELECT max(number) FROM tasks_tasks") or 0) + 1
 
 
 def _plan(number: int, parsed_title: ParsedTitle, draw: DrawWithCandidates, context: Context) -> PlannedTask:
@@ -67,7 +66,7 @@ def _plan(number: int, parsed_title: ParsedTitle, draw: DrawWithCandidates, cont
 
 def _insert(planned: Sequence[PlannedTask], context: Context) -> None:
     creator_id, created_at = context.principal.user_id, to_rfc3339(context.now)
-    insert_many(context.connection, _INSERT_TASK, [task.row(creator_id, created_at) for task in planned])
+    context.connection.insert_many(_INSERT_TASK, [task.row(creator_id, created_at) for task in planned])
 
 
 def _publish(planned: Sequence[PlannedTask], draw: DrawWithCandidates, context: Context) -> None:

@@ -1,34 +1,29 @@
 """Tasks' copies of users: their names, and which are assignable, now and as of a position in the log."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
-
-from sqlalchemy import bindparam, text
+from collections.abc import Collection, Sequence
 
 from popug_cli.bus.context import Context
 from popug_cli.messages.base import Role
-from popug_cli.storage.engine import insert_many, scalar
 from popug_cli.tasks.rules import Person
 
-VALUES_PER_QUERY = 500
 MAX_CACHED_LISTS = 64
 
 
 def assignable(context: Context) -> list[str]:
     """Return the ids of the users who are assignable now, in ascending order."""
-    statement = text("SELECT user_id FROM tasks_people WHERE assignable = 1 ORDER BY user_id")
-    return list(context.connection.execute(statement).scalars())
+    statement = "SELECT user_id FROM tasks_people WHERE assignable = 1 ORDER BY user_id"
+    return list(context.connection.column(statement))
 
 
 def assignable_as_of(context: Context, position: int) -> list[str]:
     """Return the ids of the users who were assignable as of a position in the log, in ascending order."""
-    statement = text(
+    statement = (
         "SELECT user_id FROM tasks_people_history AS history WHERE assignable = 1 AND from_position = (SELECT"
         " max(from_position) FROM tasks_people_history WHERE user_id = history.user_id AND from_position <= :position)"
         " ORDER BY user_id"
     )
-    return list(context.connection.execute(statement, {"position": position}).scalars())
+    return list(context.connection.column(statement, position=position))
 
 
 class Candidates:
@@ -36,8 +31,8 @@ class Candidates:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        statement = text("SELECT DISTINCT from_position FROM tasks_people_history ORDER BY from_position")
-        self._changes = list(context.connection.execute(statement).scalars())
+        statement = "SELECT DISTINCT from_position FROM tasks_people_history ORDER BY from_position"
+        self._changes = list(context.connection.column(statement))
         self._candidates_by_change: dict[int, list[str]] = {}
 
     def last_change(self, position: int) -> int:
@@ -65,25 +60,24 @@ def known_up_to(context: Context) -> int:
 
 def usernames(context: Context, user_ids: Collection[str]) -> dict[str, str]:
     """Return the usernames by user id; the name of an unknown user is the id."""
-    statement = "SELECT user_id, username FROM tasks_people WHERE user_id IN :values"
+    statement = "SELECT user_id, username FROM tasks_people WHERE user_id IN"
     return dict(zip(user_ids, user_ids, strict=True)) | {
-        row.user_id: row.username for row in select_in_chunks(context, statement, [*user_ids])
+        **dict(context.connection.select_in(statement, [*user_ids])),
     }
 
 
 def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
     """Return the stored people among ``user_ids``, by id."""
-    statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN :values"
+    statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN"
     return {
-        row.user_id: Person(row.user_id, row.username, Role(row.role), bool(row.active), row.last_sequence)
-        for row in select_in_chunks(context, statement, [*user_ids])
+        user_id: Person(user_id, username, Role(role), bool(active), last_sequence)
+        for user_id, username, role, active, last_sequence in context.connection.select_in(statement, [*user_ids])
     }
 
 
 def save(context: Context, changed: Sequence[Person]) -> None:
     """Insert people, or update those that are stored; a username never changes."""
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO tasks_people (user_id, username, role, active, assignable, last_sequence)"
         " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (user_id) DO UPDATE SET role = excluded.role,"
         " active = excluded.active, assignable = excluded.assignable, last_sequence = excluded.last_sequence",
@@ -111,8 +105,7 @@ def record_assignability(context: Context, changed: Sequence[Person]) -> None:
     if position <= _last_change(context):
         context.events.flush()
         position = context.log.last_position()
-    insert_many(
-        context.connection,
+    context.connection.insert_many(
         "INSERT INTO tasks_people_history (user_id, from_position, assignable) VALUES (?, ?, ?)"
         " ON CONFLICT (user_id, from_position) DO UPDATE SET assignable = excluded.assignable",
         [(person.user_id, position, int(person.assignable)) for person in changed],
@@ -121,15 +114,8 @@ def record_assignability(context: Context, changed: Sequence[Person]) -> None:
 
 def anybody_assignable(context: Context) -> bool:
     """Return whether any user is assignable now."""
-    return bool(scalar(context.connection, "SELECT EXISTS (SELECT 1 FROM tasks_people WHERE assignable = 1)"))
-
-
-def select_in_chunks(context: Context, statement: str, values: Sequence[str]) -> Iterator[Any]:
-    """Yield the rows of a statement with the parameter ``:values``, with ``VALUES_PER_QUERY`` values at a time."""
-    prepared = text(statement).bindparams(bindparam("values", expanding=True))
-    for start in range(0, len(values), VALUES_PER_QUERY):
-        yield from context.connection.execute(prepared, {"values": values[start : start + VALUES_PER_QUERY]})
+    return bool(context.connection.scalar("SELECT EXISTS (SELECT 1 FROM tasks_people WHERE assignable = 1)"))
 
 
 def _last_change(context: Context) -> int:
-    return scalar(context.connection, "SELECT max(from_position) FROM tasks_people_history") or 0
+    return context.connection.scalar("SELECT max(from_position) FROM tasks_people_history") or 0

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import text
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
@@ -32,7 +31,6 @@ from popug_cli.messages.tasks import (
     VerifyShuffle,
     WrongDraw,
 )
-from popug_cli.storage.engine import scalar
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
@@ -62,7 +60,7 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     """
     where, values = _filter(message, context)
     statement = f"SELECT count(*), sum(task.fee_cents), sum(task.reward_cents) FROM tasks_tasks AS task WHERE {where}"
-    total, fees_cents, rewards_cents = context.connection.execute(text(statement), values).one()
+    [(total, fees_cents, rewards_cents)] = context.connection.select(statement, **values)
     values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
     tasks = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
     return TaskPage(tasks, total, fees_cents or 0, rewards_cents or 0)
@@ -70,8 +68,8 @@ def list_tasks(message: ListTasks, context: Context) -> TaskPage:
 
 def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
     """Return the existing tasks among ``task_ids``, by id."""
-    rows = people.select_in_chunks(context, f"{_SELECT_TASKS} WHERE task.task_id IN :values", task_ids)
-    tasks = [msgspec.convert(dict(row._mapping), Task, strict=False) for row in rows]
+    rows = context.connection.records_in(f"{_SELECT_TASKS} WHERE task.task_id IN", task_ids)
+    tasks = [msgspec.convert(row, Task, strict=False) for row in rows]
     return {task.task_id: task for task in tasks}
 
 
@@ -185,18 +183,15 @@ def _not_verifiable(shuffle_id: str, reason: str) -> IntegrityViolation:
 
 
 def _wrong_draws(wrong_draws: list[tuple[str, str, str]], context: Context) -> list[WrongDraw]:
-    statement = "SELECT task_id, number FROM tasks_tasks WHERE task_id IN :values"
-    numbers = {
-        row.task_id: row.number
-        for row in people.select_in_chunks(context, statement, [task for task, _, _ in wrong_draws])
-    }
+    statement = "SELECT task_id, number FROM tasks_tasks WHERE task_id IN"
+    numbers: dict[str, int] = dict(context.connection.select_in(statement, [task for task, _, _ in wrong_draws]))
     names = people.usernames(context, {user for _, *users in wrong_draws for user in users})
     return [
         WrongDraw(numbers.get(task, 0), names[recorded], names[expected]) for task, recorded, expected in wrong_draws
     ]
 
 
-def _shuffle(shuffle_id: str, context: Context) -> Any:
+def _shuffle(shuffle_id: str, context: Context) -> shuffles.StoredShuffle:
     row = shuffles.find(shuffle_id, context) if rules.is_storable(shuffle_id) else None
     if row is None:
         raise errors.shuffle_not_found(shuffle_id)
@@ -244,7 +239,7 @@ def _order(message: ListTasks) -> str:
 def _user_id(username: str, context: Context) -> str:
     statement = "SELECT user_id FROM tasks_people WHERE username = :username"
     lowered = username.lower() if username.isascii() else username
-    user_id = scalar(context.connection, statement, username=lowered) if rules.is_storable(lowered) else None
+    user_id = context.connection.scalar(statement, username=lowered) if rules.is_storable(lowered) else None
     if user_id is None:
         raise errors.user_not_found(username)
     return str(user_id)
@@ -252,5 +247,5 @@ def _user_id(username: str, context: Context) -> str:
 
 def _tasks(condition: str, values: Mapping[str, Any], context: Context) -> list[Task]:
     """Return the tasks that match a condition, which consists of constants of this module and is not escaped."""
-    rows = context.connection.execute(text(f"{_SELECT_TASKS} WHERE {condition}"), values)
-    return [msgspec.convert(dict(row), Task, strict=False) for row in rows.mappings()]
+    rows = context.connection.records(f"{_SELECT_TASKS} WHERE {condition}", **values)
+    return [msgspec.convert(row, Task, strict=False) for row in rows]

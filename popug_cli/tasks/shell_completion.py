@@ -1,6 +1,6 @@
 """Shell completion of tasks, shuffles and users, over a plain read-only connection; every user may see these data."""
 
-import sqlite3
+from popug_cli.storage.read_only import ReadOnlyDatabase
 
 MAX_ITEMS = 50
 MAX_PEOPLE = 200
@@ -8,7 +8,7 @@ MAX_DIGITS = 15
 CompletionItems = list[tuple[str, str]]  # value and description
 
 
-def open_tasks(database: sqlite3.Connection, user_id: str, start: str) -> CompletionItems:
+def open_tasks(database: ReadOnlyDatabase, user_id: str, start: str) -> CompletionItems:
     """Return the numbers of a user's open tasks that begin with ``start``, with titles."""
     rows = database.execute(
         "SELECT number, title FROM tasks_tasks WHERE assignee_id = ? AND status = 'open'"
@@ -18,7 +18,7 @@ def open_tasks(database: sqlite3.Connection, user_id: str, start: str) -> Comple
     return [(str(number), title) for number, title in rows]
 
 
-def all_tasks(database: sqlite3.Connection, start: str) -> CompletionItems:
+def all_tasks(database: ReadOnlyDatabase, start: str) -> CompletionItems:
     """Return the task numbers that begin with ``start``, the latest first, with titles."""
     if start and not (start.isdecimal() and start.isascii() and len(start) <= MAX_DIGITS):
         return []
@@ -32,7 +32,7 @@ def all_tasks(database: sqlite3.Connection, start: str) -> CompletionItems:
     return items
 
 
-def shuffles(database: sqlite3.Connection, start: str) -> CompletionItems:
+def shuffles(database: ReadOnlyDatabase, start: str) -> CompletionItems:
     """Return the ids of finished shuffles that begin with ``start``, the latest first, with the time of the request."""
     rows = database.execute(
         "SELECT shuffle_id, requested_at FROM tasks_shuffles WHERE state = 'done'"
@@ -42,7 +42,7 @@ def shuffles(database: sqlite3.Connection, start: str) -> CompletionItems:
     return [(shuffle_id, f"{requested_at[:16].replace('T', ' ')} UTC") for shuffle_id, requested_at in rows]
 
 
-def assignable_users(database: sqlite3.Connection, start: str) -> CompletionItems:
+def assignable_users(database: ReadOnlyDatabase, start: str) -> CompletionItems:
     """Return the usernames of assignable users that begin with ``start``, with roles.
 
     Every user may see these names, because ``popug tasks fairness`` lists them.

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import text
+from typing import NamedTuple
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
@@ -20,6 +18,18 @@ from popug_cli.tasks.assignments import (
 )
 
 NOBODY_ASSIGNABLE = "no user is assignable"
+
+
+class StoredShuffle(NamedTuple):
+    """A shuffle's row; the positions are those of its assignments in the log, or None if it assigned nothing."""
+
+    shuffle_id: str
+    state: str
+    error: str | None
+    task_count: int
+    candidates_count: int
+    first_sequence: int | None
+    last_sequence: int | None
 
 
 def run_shuffle(request: Delivered[ShuffleRequested], context: Context) -> None:
@@ -65,25 +75,28 @@ def fail(request: Delivered[ShuffleRequested], error: str, context: Context) -> 
 def record_request(shuffle_id: str, requested_by: str, requested_at: datetime, context: Context) -> None:
     """Store a request for a shuffle; leave an existing row unchanged."""
     context.connection.execute(
-        text(
-            "INSERT INTO tasks_shuffles (shuffle_id, requested_by, requested_at, state)"
-            " VALUES (:shuffle_id, :requested_by, :requested_at, 'requested') ON CONFLICT (shuffle_id) DO NOTHING"
-        ),
-        {"shuffle_id": shuffle_id, "requested_by": requested_by, "requested_at": to_rfc3339(requested_at)},
+        "INSERT INTO tasks_shuffles (shuffle_id, requested_by, requested_at, state)"
+        " VALUES (:shuffle_id, :requested_by, :requested_at, 'requested') ON CONFLICT (shuffle_id) DO NOTHING",
+        shuffle_id=shuffle_id,
+        requested_by=requested_by,
+        requested_at=to_rfc3339(requested_at),
     )
 
 
-def find(shuffle_id: str, context: Context) -> Any:
-    """Return the row of a shuffle, or None."""
-    statement = text("SELECT * FROM tasks_shuffles WHERE shuffle_id = :shuffle_id")
-    return context.connection.execute(statement, {"shuffle_id": shuffle_id}).first()
+def find(shuffle_id: str, context: Context) -> StoredShuffle | None:
+    """Return a shuffle, or None."""
+    columns = ", ".join(StoredShuffle._fields)
+    statement = f"SELECT {columns} FROM tasks_shuffles WHERE shuffle_id = :shuffle_id"
+    row = context.connection.select_one(statement, shuffle_id=shuffle_id)
+    return StoredShuffle._make(row) if row else None
 
 
 def _is_pending(request: Delivered[ShuffleRequested], context: Context) -> bool:
     """Store the request unless it is stored, and return whether it is neither done nor failed."""
     shuffle_id = request.data.shuffle_id
     record_request(shuffle_id, request.data.requested_by, request.time, context)
-    return bool(find(shuffle_id, context).state == "requested")
+    shuffle = find(shuffle_id, context)
+    return shuffle is not None and shuffle.state == "requested"
 
 
 def _record_result(
@@ -108,5 +121,5 @@ def _record_result(
 
 
 def _finish(shuffle_id: str, set_clause: str, values: Mapping[str, object], context: Context) -> None:
-    statement = text(f"UPDATE tasks_shuffles SET {set_clause} WHERE shuffle_id = :shuffle_id")
-    context.connection.execute(statement, {**values, "shuffle_id": shuffle_id})
+    statement = f"UPDATE tasks_shuffles SET {set_clause} WHERE shuffle_id = :shuffle_id"
+    context.connection.execute(statement, **values, shuffle_id=shuffle_id)

@@ -8,7 +8,16 @@ import pytest
 
 from tests.support.installed_company import Company
 
-HEAVY = {"sqlmodel", "sqlalchemy", "pydantic", "jwt", "apscheduler", "alembic", "jinja2"}
+HEAVY = {"sqlmodel", "sqlalchemy", "pydantic", "jwt", "apscheduler", "alembic", "jinja2", "email_validator"}
+EVERYDAY_PACKAGES = {
+    *("popug_cli", "typer", "msgspec", "cryptography", "platformdirs", "rich", "annotated_doc", "shellingham"),
+    *("typing_extensions", "markdown_it", "mdurl", "pygments"),
+}
+OTHER_COMMANDS = {
+    "popug_cli.cli.commands.people.user",
+    "popug_cli.cli.commands.start.demo",
+    "popug_cli.storage.migrations",
+}
 LIST_MODULES = """
 import sys
 from popug_cli.cli.main import run
@@ -43,30 +52,28 @@ def test_help_version_and_completion_load_no_heavy_modules(
     assert modules & (HEAVY | {"typer"}) == set()
 
 
-def test_task_add_loads_no_scheduler_migrations_or_templates(company: Company) -> None:
-    asked = ["task", "add", "Feed the cage"]
+@pytest.mark.parametrize(
+    "asked",
+    [["task", "add", "Feed the cage"], ["task", "complete", "1"], ["balance"], ["tasks", "list"], ["today"]],
+    ids=" ".join,
+)
+def test_everyday_command_imports_only_what_it_needs(company: Company, asked: list[str]) -> None:
+    """Rich is for tables only. Everything else that is imported is Python's own, or a small package."""
+    company.add_task("kesha", "Polish the perch")
     modules = loaded(asked, company.environment("kesha"), company.folder)
-    assert modules & {"apscheduler", "alembic", "jinja2", "sqlmodel", "pydantic"} == set()
-    assert "sqlalchemy" in modules, "this looks at the wrong process"
-    others = {name for name in modules if name.startswith("popug_cli.cli.")}
-    assert (
-        others
-        & {
-            "popug_cli.cli.commands.money.accounts",
-            "popug_cli.cli.commands.people.user",
-            "popug_cli.cli.commands.start.demo",
-        }
-        == set()
-    )
+    packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
+    assert packages & HEAVY == set()
+    assert {name for name in packages if not name.startswith("_")} <= EVERYDAY_PACKAGES
+    assert modules & {"asyncio", "email", "http.client", "ssl", "urllib.request", "cryptography.x509"} == set()
+    assert "popug_cli.storage.sqlite" in modules, "this looks at the wrong process"
+    assert OTHER_COMMANDS & modules == set()
 
 
-def test_task_add_loads_no_sqlalchemy_while_company_is_served(
-    company: Company, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_task_add_loads_no_database_while_company_is_served(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Company, "is_served", True)
     company.be_served()
     served = loaded(["task", "add", "Feed the cage"], company.environment("kesha"), company.folder)
-    heavy = {"sqlalchemy", "sqlmodel", "pydantic", "jwt", "litestar", "http.client", "asyncio", "rich", "zoneinfo"}
+    heavy = {"sqlite3", "sqlalchemy", "cryptography", "litestar", "http.client", "asyncio", "rich", "zoneinfo"}
     assert served & heavy == set()
     company.residence.end()
-    assert "sqlalchemy" in loaded(["whoami"], company.environment("kesha"), company.folder)
+    assert "sqlite3" in loaded(["whoami"], company.environment("kesha"), company.folder)

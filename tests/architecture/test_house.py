@@ -161,7 +161,6 @@ def test_import_circle_is_found(tmp_path: Path) -> None:
 
 HOMES = {
     "__context__": "platform/signals.py",
-    "driver_connection": "storage/engine.py",
     "urlsafe_b64decode": "kernel/jwt_payload.py",
     "2 ** min(": "kernel/backoff.py",
     '.split(".")[:2]': "kernel/version.py",

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlmodel import AutoString, SQLModel
-
-from popug_cli.storage.engine import open_engine
 
 PACKAGE = Path(__file__).parents[2] / "popug_cli"
 DESCRIPTIONS = sorted(PACKAGE.glob("*/tables.py"))
@@ -31,10 +30,8 @@ def _text(kind: Any, compiler: Any, **options: Any) -> str:
 
 def described(table: str, file: Path) -> Path:
     """Return a file with one table, made from its description alone."""
-    file.touch()
-    engine = open_engine(file)
-    with engine.connect().execution_options(popug_writes=True) as connection, connection.begin():
-        SQLModel.metadata.tables[table].create(connection)
+    engine = create_engine(f"sqlite:///{file}")
+    SQLModel.metadata.tables[table].create(engine)
     engine.dispose()
     return file
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from popug_cli.storage.engine import PRAGMAS
+from popug_cli.storage.sqlite import PRAGMAS
 
 
 class Cost(NamedTuple):

@@ -87,8 +87,8 @@ def principal_of(backend: LocalBackend, username: str) -> Principal:
     """Return a user of a company, to perform messages as."""
     with backend.runtime.reading(OPERATOR) as context:
         statement = "SELECT username, user_id, role FROM identity_users WHERE username = ?"
-        row = context.connection.exec_driver_sql(statement, (username,)).one()
-    return Principal(username=row.username, user_id=row.user_id, role=row.role)
+        [(username, user_id, role)] = context.connection.select(statement, username)
+    return Principal(username=username, user_id=user_id, role=role)
 
 
 def _make_month(root: Path, entries: int, people: int) -> None:
@@ -185,9 +185,8 @@ def _finish(company: InProcess) -> None:
     company.backend.close()
     token_of(company.root)
     backend = LocalBackend(Home(company.root))
-    driver = backend.runtime.engine.raw_connection()
-    driver.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    driver.close()
+    with backend.runtime.database.connection(writes=True) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     backend.close()
 
 

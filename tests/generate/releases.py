@@ -87,13 +87,13 @@ def boss_of(backend: LocalBackend) -> Principal:
     """Return the admin of an unpacked home."""
     with backend.runtime.reading(Principal("test")) as context:
         statement = "SELECT user_id FROM identity_users WHERE username = 'boss'"
-        return Principal("boss", context.connection.exec_driver_sql(statement).scalar_one(), Role.ADMIN)
+        return Principal("boss", context.connection.scalar(statement), Role.ADMIN)
 
 
 def _history(backend: LocalBackend, boss: Principal) -> dict[str, Any]:
     with backend.runtime.reading(boss) as context:
-        envelopes = context.connection.exec_driver_sql("SELECT envelope FROM bus_log ORDER BY sequence")
-        return {"head": context.log.head_hash(), "log": [*envelopes.scalars()]}
+        envelopes = context.connection.column("SELECT envelope FROM bus_log ORDER BY sequence")
+        return {"head": context.log.head_hash(), "log": envelopes}
 
 
 def eventful(root: Path) -> InProcess:
@@ -128,7 +128,7 @@ def _append_what_nobody_can_take(company: InProcess) -> None:
     }
     with company.backend.runtime.writing(OPERATOR) as context:
         statement = "INSERT INTO bus_log (envelope) VALUES (?)"
-        context.connection.exec_driver_sql(statement, (msgspec.json.encode(envelope).decode(),))
+        context.connection.execute(statement, msgspec.json.encode(envelope).decode())
     company.backend.catch_up()
 
 

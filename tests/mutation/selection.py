@@ -65,7 +65,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from tests.support.billing_company import BillingCompany
 
         with tempfile.TemporaryDirectory() as folder:
-            BillingCompany(Path(folder)).runtime.engine.dispose()
+            BillingCompany(Path(folder)).runtime.database.close()
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

@@ -47,7 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bugs", action="store_true", help="plant each bug and print which is found after how much")
     parser.add_argument("--world", type=int, help="replay one world of the seed")
     parser.add_argument("--keep", type=read_places, help="of that world only these operations: 1-3,7")
-    parser.add_argument("--real", action="store_true", help="replay on SQLAlchemy instead of bare sqlite3")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=sys.stderr.isatty())
     parser.add_argument("--shrink", action=argparse.BooleanOptionalAction, default=True)
     return parser
@@ -80,7 +79,7 @@ def _one(chosen: argparse.Namespace) -> int:
     from tests.simulation.campaign import Order, live_once
 
     keep = tuple(chosen.keep) if chosen.keep else None
-    order = Order(chosen.seed, chosen.world, chosen.length, chosen.real, keep)
+    order = Order(chosen.seed, chosen.world, chosen.length, keep)
     verdict = live_once(order)
     _tell(order, verdict, chosen.bug)
     return 0 if verdict.ok else 1
@@ -100,7 +99,6 @@ def replay_line(order: Order, bug: str | None) -> str:
     """Return the command that repeats the run."""
     line = f"python -m tests.simulation --seed {order.seed} --world {order.world} --length {order.length}"
     line += f" --keep {spell(order.keep)}" if order.keep is not None else ""
-    line += " --real" if order.real else ""
     return line + (f" --bug {bug}" if bug else "")
 
 

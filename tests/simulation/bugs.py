@@ -12,9 +12,8 @@ from typing import NamedTuple
 PROGRAM = Path(__file__).parents[2] / "popug_cli"
 COMMIT_AMIDST = (
     "    context.events.close_link()\n"
-    "    from popug_cli.storage.engine import raw_connection\n\n"
-    '    raw_connection(context.connection).execute("COMMIT")\n'
-    '    raw_connection(context.connection).execute("BEGIN IMMEDIATE")\n'
+    '    context.connection.execute("COMMIT")\n'
+    '    context.connection.execute("BEGIN IMMEDIATE")\n'
 )
 
 
@@ -87,7 +86,7 @@ BUGS = {
                 "bus/context.py",
                 "                yield context\n                context.events.close_link()\n",
                 "                yield context\n"
-                "            with self.transactions.writing(self.engine) as (connection, on_rollback):\n"
+                "            with self.database.write_transaction() as (connection, on_rollback):\n"
                 "                context.events._connection = connection\n"
                 "                context.events.close_link()\n",
             ),
@@ -101,6 +100,7 @@ BUGS = {
                 "            with self.runtime.writing(principal) as context:\n"
                 "                if consumer is None or is_current(context, consumer):\n"
                 "                    authorize(principal, declaration, message, context)\n"
+                "                    self._was_caught_up = are_current(context, self.consumers)\n"
                 "                    result = handle(context)\n"
                 "                    self.on_write(context, result)\n"
                 "                    skip_unrelated(context, self.consumers)\n"
@@ -196,13 +196,13 @@ DISK_BUGS: dict[str, Bug] = {
         "the answer is printed before the commit",
         (
             Change(
-                "storage/engine.py",
-                '        driver.execute("COMMIT")\n',
-                '        if connection.get_execution_options().get("popug_writes"):\n'
-                "            import sys\n\n"
-                '            sys.stdout.write("{}\\n")\n'
-                "            sys.stdout.flush()\n"
-                '        driver.execute("COMMIT")\n',
+                "storage/sqlite.py",
+                '            driver.execute("COMMIT")\n',
+                "            if self.writes:\n"
+                "                import sys\n\n"
+                '                sys.stdout.write("{}\\n")\n'
+                "                sys.stdout.flush()\n"
+                '            driver.execute("COMMIT")\n',
             ),
         ),
     ),
@@ -219,18 +219,17 @@ DISK_BUGS: dict[str, Bug] = {
     "chunked-shuffle": Bug(
         "a shuffle commits what it has before it goes on",
         (
-            Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
+            Change("bus/consumers.py", "        with context.connection.savepoint():\n", "        if True:\n"),
             Change(
                 "tasks/assignments.py",
-                "        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)\n",
-                "        insert_many(context.connection, UPDATE_ASSIGNEE, assignees)\n"
-                f"{indent(COMMIT_AMIDST, ' ' * 4)}",
+                "        context.connection.insert_many(UPDATE_ASSIGNEE, assignees)\n",
+                f"        context.connection.insert_many(UPDATE_ASSIGNEE, assignees)\n{indent(COMMIT_AMIDST, ' ' * 4)}",
             ),
         ),
     ),
     "synchronous-normal": Bug(
         "a commit is not synced",
-        (Change("storage/engine.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"),),
+        (Change("storage/sqlite.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"),),
     ),
     "mail-marked-first": Bug(
         "a mail is marked as sent before its file and name are synced",
@@ -252,23 +251,24 @@ DISK_BUGS: dict[str, Bug] = {
     ),
     "refused-and-there": Bug(
         "a commit whose sync failed is left where the next process finds it",
-        (Change("storage/engine.py", "    try:\n        busy, *_", "    return True\n    try:\n        busy, *_"),),
+        (Change("storage/sqlite.py", "    try:\n        busy, *_", "    return True\n    try:\n        busy, *_"),),
     ),
     "deferred-write": Bug(
         "a write takes no turn, and its lock only when it first writes, on a snapshot that may be old by then",
         (
-            Change("storage/engine.py", '"BEGIN IMMEDIATE"', '"BEGIN"'),
+            Change("storage/sqlite.py", '"BEGIN IMMEDIATE"', '"BEGIN"'),
             Change(
-                "storage/engine.py",
-                "write_lock.acquire(database, identity, while_waiting) if may_write(connection) else ",
-                "",
+                "storage/sqlite.py",
+                "write_lock.acquire(database.path, database.identity, database.while_waiting)\n"
+                "            if self.writes\n            else nullcontext(),\n",
+                "nullcontext(),\n",
             ),
         ),
     ),
     "torn-entry": Bug(
         "balances are moved in one transaction and entries written in the next",
         (
-            Change("bus/consumers.py", "        with context.connection.begin_nested():\n", "        if True:\n"),
+            Change("bus/consumers.py", "        with context.connection.savepoint():\n", "        if True:\n"),
             Change(
                 "billing/ledger.py",
                 "    _update_accounts(entries, context)\n",

@@ -16,7 +16,6 @@ from tests.simulation.run import Verdict, run, workshop
 from tests.simulation.shrink import shrink
 
 WORLD_OPERATIONS = 1_000
-REAL_EVERY = 50
 SHRINK_SECONDS = 90.0
 _shop: list[Path] = []
 
@@ -27,7 +26,6 @@ class Order(NamedTuple):
     seed: int
     world: int
     length: int
-    real: bool = False
     keep: tuple[int, ...] | None = None
 
     def plan(self) -> Plan:
@@ -64,10 +62,10 @@ Watch = Callable[[Tally], None]
 
 
 def orders(seed: int, operations: int, length: int = WORLD_OPERATIONS) -> Iterator[Order]:
-    """Yield worlds with that many operations in all; every fiftieth runs on the real engine."""
+    """Yield worlds with that many operations in all."""
     world = 0
     while operations > 0:
-        yield Order(seed, world, min(length, operations), real=world % REAL_EVERY == REAL_EVERY - 1)
+        yield Order(seed, world, min(length, operations))
         operations -= length
         world += 1
 
@@ -88,7 +86,7 @@ def campaign(seed: int, operations: int, *, jobs: int, watch: Watch, length: int
 def live_once(order: Order) -> Verdict:
     """Run one world in its own temporary folder."""
     with workshop() as shop:
-        return run(order.plan(), shop, real=order.real)
+        return run(order.plan(), shop)
 
 
 def shrunk(order: Order, verdict: Verdict, *, seconds: float = SHRINK_SECONDS) -> tuple[Order, Verdict]:
@@ -97,7 +95,7 @@ def shrunk(order: Order, verdict: Verdict, *, seconds: float = SHRINK_SECONDS) -
     with workshop() as shop:
 
         def attempt(kept: list[int]) -> Verdict:
-            return run(order._replace(keep=tuple(kept)).plan(), shop, real=order.real)
+            return run(order._replace(keep=tuple(kept)).plan(), shop)
 
         if attempt(places).name != verdict.name:
             return order, verdict
@@ -109,7 +107,7 @@ def shrunk(order: Order, verdict: Verdict, *, seconds: float = SHRINK_SECONDS) -
 def _living(jobs: int) -> Iterator[Callable[[Iterator[Order]], Iterator[tuple[Order, Verdict]]]]:
     if jobs == 1:
         with workshop() as shop:
-            yield lambda every: ((order, run(order.plan(), shop, real=order.real)) for order in every)
+            yield lambda every: ((order, run(order.plan(), shop)) for order in every)
         return
     with workshop() as shop, get_context("spawn").Pool(jobs, _move_in, (shop,)) as pool:
         yield lambda every: pool.imap_unordered(_live, every)
@@ -124,4 +122,4 @@ def _move_in(shop: Path) -> None:
 
 def _live(order: Order) -> tuple[Order, Verdict]:
     os.environ.pop("POPUG_HOME", None)
-    return order, run(order.plan(), _shop[0], real=order.real)
+    return order, run(order.plan(), _shop[0])

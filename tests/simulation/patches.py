@@ -13,7 +13,6 @@ from popug_cli.app import handlers
 from popug_cli.bus import consumers as bus_consumers
 from popug_cli.bus.consumers import Consumer
 from popug_cli.messages.base import Declaration
-from tests.simulation import thin
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -46,7 +45,6 @@ def install() -> None:
     installed.append(True)
     bootstrap.consumer_of = _consumer_of
     handlers.module_function = _module_function
-    thin.remember_statements()
 
 
 def _consumer_of(module: str) -> Consumer:

@@ -53,14 +53,14 @@ def found_template(root: Path) -> None:
     company = InProcess(root)
     for name, role in (("ann", "worker"), ("bob", "worker"), ("carl", "accountant")):
         company.hire(name, role)
-    company.backend.runtime.engine.dispose()
+    company.backend.runtime.database.close()
 
 
-def run(plan: Plan, shop: Path, *, real: bool = False, keep_state: bool = False) -> Verdict:
+def run(plan: Plan, shop: Path, *, keep_state: bool = False) -> Verdict:
     """Run a plan and, unless it is wild, let an undisturbed twin repeat its commands."""
     verdict = Verdict()
     began = time.perf_counter()
-    world = World(plan, shop / "template", shop / f"world-{os.getpid()}", real=real)
+    world = World(plan, shop / "template", shop / f"world-{os.getpid()}")
     try:
         with patches.living_in(world):
             _live(world, plan, verdict)

@@ -123,10 +123,8 @@ def redeliver(world: "World", operation: Operation) -> None:
     """The cursor moves back: done events are delivered again."""
     consumer = CONSUMERS[operation.a % len(CONSUMERS)]
     back = operation.b % (30 if operation.c % 10 else 500)
-    with world.begun(world.backend.runtime.engine) as (connection, _):
-        connection.exec_driver_sql(
-            "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
-        )
+    with world.begun() as (connection, _):
+        connection.execute("UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", back, consumer)
 
 
 def crash_soon(world: "World", operation: Operation) -> None:

@@ -38,16 +38,6 @@ def test_each_planted_bug_is_found() -> None:
     assert {name for name, (invariant, _) in found.items() if invariant is None} == set()
 
 
-def test_world_ends_equal_on_sqlalchemy_and_sqlite3() -> None:
-    happening = calm("alike", 250)
-    with workshop() as shop:
-        thin = run(happening, shop, keep_state=True)
-        real = run(happening, shop, real=True, keep_state=True)
-    assert thin.detail == real.detail == ""
-    assert thin.state == real.state
-    assert thin.state["billing_entries"]
-
-
 def test_same_seed_is_the_same_world() -> None:
     happening = plan("again", 150)
     with workshop() as shop:

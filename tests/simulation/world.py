@@ -1,7 +1,6 @@
 """A company that runs a plan and is checked after every step."""
 
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -22,8 +21,9 @@ from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.bus import RetryDeadLetters
 from popug_cli.messages.principal import OPERATOR, Principal
 from popug_cli.messages.tasks import CompleteTask
-from popug_cli.storage.engine import Transactions, transaction, write_transaction
-from tests.simulation import patches, thin
+from popug_cli.storage.port import Connection, Database
+from popug_cli.storage.sqlite import open_database
+from tests.simulation import patches
 from tests.simulation.chance import NamedChance
 from tests.simulation.injected_faults import Crash, CutShort, Disturbances
 from tests.simulation.invariants import compare_tables, dropped, examine, watch
@@ -50,6 +50,29 @@ class Did(NamedTuple):
     message: Message[Any]
 
 
+class WorldDatabase(Database):
+    """A company's database, without syncs, whose write transactions meet the world's faults."""
+
+    def __init__(self, undisturbed: Database, world: "World") -> None:
+        self.path = undisturbed.path
+        self.undisturbed = undisturbed
+        self._world = world
+
+    def connection(self, *, writes: bool) -> AbstractContextManager[Connection]:
+        return self.undisturbed.connection(writes=writes)
+
+    @contextmanager
+    def write_transaction(self) -> Iterator[tuple[Connection, ExitStack]]:
+        with self._world.writing(self.undisturbed) as begun:
+            yield begun
+
+    def ignoring_stop_requests(self) -> Database:
+        return self
+
+    def close(self) -> None:
+        self.undisturbed.close()
+
+
 class WatchedLocal(LocalBackend):
     """The backend, stopped before the consumers run if the world says so."""
 
@@ -58,8 +81,9 @@ class WatchedLocal(LocalBackend):
     @cached_property
     def runtime(self) -> Runtime:
         """Return the open company, whose transactions and draws are the world's."""
-        transactions = Transactions(self.world.reading, self.world.writing)
-        return replace(super().runtime, transactions=transactions, draws=self.world)
+        runtime = super().runtime
+        database = WorldDatabase(open_database(self.home.database, is_synced=False), self.world)
+        return replace(runtime, database=database, draws=self.world)
 
     def write(self, message: Message[Any], principal: Principal, work: Callable[[Context], Any]) -> Any:
         """Run the write of a command, and record that it was reached."""
@@ -71,20 +95,19 @@ class WatchedLocal(LocalBackend):
 
         return super().write(message, principal, own_work)
 
-    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
+    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         if self.world.cut_short:
             self.world.cut_short = False
             raise CutShort
-        return super().catch_up(include_not_due=include_not_due)
+        return super().catch_up(include_not_due=include_not_due, completely=completely)
 
 
 class World:
-    """One company on a copy of a template home. ``real`` runs on SQLAlchemy, otherwise on bare sqlite3."""
+    """One company on a copy of a template home."""
 
-    def __init__(self, plan: Plan, template: Path, root: Path, *, real: bool = False) -> None:
+    def __init__(self, plan: Plan, template: Path, root: Path) -> None:
         self.plan = plan
         self.root = root
-        self.real = real
         shutil.copytree(template, root)
         self.chance = NamedChance(plan.seed)
         self.clock = SetClock(BEGINNING)
@@ -99,7 +122,6 @@ class World:
         self._delivering: list[tuple[str, int, str]] = []
         self._done: dict[str, set[int]] = {name: set() for name in CONSUMERS}
         self._last: dict[tuple[str, str], int] = {}
-        self._raw: sqlite3.Connection | None = None
         self._consumers = {name: self._wrapped(patches.real_consumer_of(name)) for name in CONSUMERS}
         self.open()
         self.follow_log()
@@ -107,18 +129,14 @@ class World:
 
     # The program's access to the world.
 
-    def reading(self, engine: Any) -> AbstractContextManager[Any]:
-        """Begin one of the program's snapshots."""
-        return transaction(engine, writes=False) if self.real else self._thin(writes=False)
-
     @contextmanager
-    def writing(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
+    def writing(self, database: Database) -> Iterator[tuple[Connection, ExitStack]]:
         """Begin one of the program's write transactions, with the points at which it may crash."""
         self.handled = False
         self._delivering.clear()
         bus_consumers.BATCH_EVENTS = self.wrong.batch_size
         self.wrong.next_transaction()
-        with self.begun(engine) as (connection, on_rollback):
+        with database.write_transaction() as (connection, on_rollback):
             yield connection, on_rollback
             if self.wrong.is_time_to_crash("before the commit"):
                 raise self._crash()
@@ -142,19 +160,11 @@ class World:
         priced = "SELECT count(*) FROM bus_log WHERE subject = ? AND type = 'popug.billing.task_priced.v1'"
         return int(self.rows(priced, (task_id,))[0][0])
 
-    @contextmanager
-    def begun(self, engine: Any) -> Iterator[tuple[Any, ExitStack]]:
+    def begun(self) -> AbstractContextManager[tuple[Connection, ExitStack]]:
         """Begin a write transaction that no fault disturbs."""
-        if self.real:
-            with write_transaction(engine) as begun:
-                yield begun
-        else:
-            with ExitStack() as on_rollback, self._thin(writes=True) as connection:
-                yield connection, on_rollback
-
-    def _thin(self, *, writes: bool) -> AbstractContextManager[Any]:
-        assert self._raw is not None
-        return thin.transaction(self._raw, writes=writes)
+        database = self.backend.runtime.database
+        assert isinstance(database, WorldDatabase)
+        return database.undisturbed.write_transaction()
 
     def _committed(self) -> None:
         self.committed = self.committed or self.handled
@@ -300,7 +310,6 @@ class World:
     def open(self) -> None:
         """Start as a new process."""
         self._open_place()
-        self._raw = thin.connect(self.root / "popug.db")
 
     def _open_place(self) -> None:
         self.backend = WatchedLocal(Home(self.root), warn=self._warned, clock=self.clock, randomness=self.chance)
@@ -309,10 +318,7 @@ class World:
     def shut(self) -> None:
         """End as a process does."""
         if "runtime" in self.backend.__dict__:
-            self.backend.runtime.engine.dispose()
-        if self._raw is not None:
-            self._raw.close()
-            self._raw = None
+            self.backend.runtime.database.close()
 
     def _warned(self, sentence: str) -> None:
         require(not sentence.startswith("What follows"), "no_fault_of_the_place", sentence)
@@ -344,8 +350,8 @@ class World:
 
     def rows(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Return rows of the database."""
-        assert self._raw is not None
-        return self._raw.execute(statement, parameters).fetchall()
+        with self.backend.runtime.database.connection(writes=False) as connection:
+            return connection.select(statement, *parameters)
 
     def head(self) -> int:
         """Return the position of the last event."""

@@ -131,11 +131,11 @@ class BillingCompany:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
+            return [dict(row) for row in context.connection.records(statement)]
 
     def execute(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql(statement)
+            context.connection.execute(statement)
 
     def ledger(self) -> dict[str, list[dict[str, Any]]]:
         return {table: self.rows(f"SELECT * FROM {table}") for table in LEDGER}

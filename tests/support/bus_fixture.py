@@ -12,7 +12,6 @@ from popug_cli.messages.base import Event, Role
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserRegistered
 from popug_cli.messages.principal import OPERATOR
-from popug_cli.storage.engine import insert_many
 from tests.support.company import SeededChance, SetClock
 
 
@@ -31,7 +30,7 @@ class BusFixture:
         self.runtime: Runtime = bootstrap.open_runtime(Home(self.root), clock=self.clock, randomness=SeededChance())
         self.consumer = Consumer(self.name, (UserRegistered, UserDeactivated), self._consume)
         with self.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql(
+            context.connection.execute(
                 "CREATE TABLE toy_effects (position INTEGER PRIMARY KEY, subject TEXT, event_id TEXT, kind TEXT)"
             )
 
@@ -43,7 +42,7 @@ class BusFixture:
     def append_unlinked(self, envelope: str) -> None:
         """Append a row with an envelope only, as tests and migrations may."""
         with self.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
+            context.connection.execute("INSERT INTO bus_log (envelope) VALUES (?)", envelope)
 
     def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
         return catch_up(self.runtime, [self.consumer], include_not_due=include_not_due)
@@ -54,15 +53,14 @@ class BusFixture:
 
     def rows(self, statement: str) -> list[dict[str, object]]:
         with self.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
+            return [dict(row) for row in context.connection.records(statement)]
 
     def execute(self, statement: str) -> None:
         with self.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql(statement)
+            context.connection.execute(statement)
 
     def _consume(self, events: Sequence[Delivered[Event]], context: Context) -> None:
-        insert_many(
-            context.connection,
+        context.connection.insert_many(
             "INSERT INTO toy_effects (subject, event_id, kind) VALUES (?, ?, ?)",
             [(event.subject, event.id, type(event.data).NAME) for event in events],
         )

@@ -101,8 +101,7 @@ class InProcess:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.backend.runtime.reading(OPERATOR) as context:
-            result = context.connection.exec_driver_sql(statement)
-            return [dict(row) for row in result.mappings()]
+            return context.connection.records(statement)
 
     def _remember(self, user: Any) -> Principal:
         principal = Principal(username=user.username, user_id=user.user_id, role=user.role)

@@ -73,6 +73,6 @@ def settle(root: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Peopl
     for variable, value in CHEAP.items():
         monkeypatch.setenv(variable, value)
     if not template.exists():
-        People(template).backend.runtime.engine.dispose()
+        People(template).backend.runtime.database.close()
     shutil.copytree(template, root)
     return People(root)

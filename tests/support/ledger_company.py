@@ -54,7 +54,7 @@ def complete(company: InProcess, number: int) -> None:
 
 def tamper(company: InProcess, *statements: str) -> None:
     """Run SQL as the shell can: without triggers and foreign keys."""
-    company.backend.runtime.engine.dispose()
+    company.backend.runtime.database.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
         triggers = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
         for trigger in triggers:

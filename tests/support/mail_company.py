@@ -60,11 +60,11 @@ class MailCompany:
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         with self.backend.runtime.reading(OPERATOR) as context:
-            return [dict(row) for row in context.connection.exec_driver_sql(statement).mappings()]
+            return [dict(row) for row in context.connection.records(statement)]
 
     def execute(self, statement: str) -> None:
         with self.backend.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql(statement)
+            context.connection.execute(statement)
 
     def published(self, kind: str) -> int:
         return len(self.rows(f"SELECT 1 FROM bus_log WHERE type = 'popug.mail.{kind}.v1'"))

@@ -55,5 +55,5 @@ class ServerFixture:
         return self.served_company.perform(message, self.tokens[name], key=key)
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
-        with self.local.runtime.engine.connect() as connection:
-            return [dict(row) for row in connection.exec_driver_sql(statement).mappings()]
+        with self.local.runtime.database.connection(writes=False) as connection:
+            return connection.records(statement)

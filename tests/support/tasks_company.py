@@ -39,7 +39,7 @@ def company_at(root: Path) -> InProcess:
 def _founded() -> InProcess:
     company = InProcess(Path(mkdtemp()) / "home")
     company.hire("kesha")
-    company.backend.runtime.engine.dispose()
+    company.backend.runtime.database.close()
     return company
 
 

@@ -4,6 +4,8 @@ import errno
 import os
 import sqlite3
 from pathlib import Path
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +13,8 @@ from popug_cli.kernel import disk_errors
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import replace_restoring_on_error
 from popug_cli.platform import files, posix_errors
-from popug_cli.storage import engine, errors
+from popug_cli.storage import errors
+from popug_cli.storage.sqlite import SqliteConnection
 
 
 def test_make_directory_syncs_every_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,24 +114,12 @@ class Driver:
         return (self._checkpoint, 0, 0)
 
 
-class Connected:
-    """A SQLAlchemy connection, as far as a commit needs it."""
-
-    def __init__(self, database: Path) -> None:
-        self._options = {"popug_database": database}
-
-    def get_execution_options(self) -> dict[str, Path]:
-        return self._options
-
-
 @pytest.mark.parametrize(("checkpoint", "is_in_doubt"), [(0, False), (1, True), (None, True)])
-def test_unsynced_commit_is_rolled_back_or_in_doubt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: int | None, is_in_doubt: bool
-) -> None:
-    monkeypatch.setattr(engine, "raw_connection", lambda connection: Driver(checkpoint))
-    connection = Connected(tmp_path / "popug.db")
+def test_unsynced_commit_is_rolled_back_or_in_doubt(tmp_path: Path, checkpoint: int | None, is_in_doubt: bool) -> None:
+    driver = cast(sqlite3.Connection, Driver(checkpoint))
+    connection = SqliteConnection(Mock(path=tmp_path / "popug.db"), driver, writes=True)
     with pytest.raises(PopugError if is_in_doubt else sqlite3.OperationalError) as raised:
-        engine._commit(connection)  # type: ignore[arg-type]
+        connection.commit()
     if isinstance(raised.value, PopugError):
         assert raised.value.code == "in_doubt"
         assert "It may have taken effect all the same." in raised.value.message

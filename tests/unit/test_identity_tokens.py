@@ -246,3 +246,33 @@ def test_token_with_a_changed_payload_is_refused(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(payload) - 2))
     other = data.draw(st.sampled_from("ABCxyz019-_").filter(lambda c: c != payload[place]))
     assert refusal(f"{head}.{payload[:place]}{other}{payload[place + 1 :]}.{signature}") == "token_invalid"
+
+
+@given(st.data())
+def test_changed_token_is_accepted_only_if_pyjwt_accepts_it(data: st.DataObject) -> None:
+    token = signed(CLAIMS)
+    place = data.draw(st.integers(0, len(token)))
+    inserted = data.draw(st.text("ABCabc019-_=.+/ \n", max_size=2))
+    removed = data.draw(st.integers(0, 2))
+    changed_token = token[:place] + inserted + token[place + removed :]
+    try:
+        claims = prove(changed_token)
+    except NotAuthenticated:
+        return
+    options: Any = {f"verify_{claim}": False for claim in ("exp", "iat", "aud")}
+    decoded = jwt.decode(changed_token, KEY.public_key(), algorithms=["EdDSA"], options=options)
+    assert decoded == CLAIMS
+    assert claims.jti == decoded["jti"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"crit": ["exp"], "exp": 1}, {"b64": False, "crit": ["b64"]}, {"jwk": {}}, {"x5u": "https://evil.example"}]
+)
+def test_header_with_another_field_is_refused(more: dict[str, Any]) -> None:
+    assert prove(signed(CLAIMS)).username == "kesha"
+    assert refusal(signed(CLAIMS, {"alg": "EdDSA", "typ": "JWT", "kid": KID} | more)) == "token_invalid"
+
+
+@pytest.mark.parametrize("spell", ["{}=", "{}==", "{}\n", " {}", "{}.", "{}A", "{}é"])
+def test_second_spelling_of_a_token_is_refused(spell: str) -> None:
+    assert refusal(spell.format(signed(CLAIMS))) == "token_invalid"

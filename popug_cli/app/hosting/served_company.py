@@ -21,7 +21,6 @@ from popug_cli.messages.base import Message, Query
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.platform.file_id import file_fingerprint
-from popug_cli.storage.engine import refuse_newer
 from popug_cli.storage.wal_check import DatabaseFiles
 
 
@@ -46,7 +45,7 @@ class ServedCompany:
         self._config_fingerprint = file_fingerprint(home.config)
         self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
         self._files = DatabaseFiles(
-            self._runtime.engine, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
+            self._runtime.database, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
         )
 
     @property
@@ -99,21 +98,21 @@ class ServedCompany:
             authenticate=self._verified_tokens.authenticate,
         )
 
-    def follow(self, warn: Callable[[str], None]) -> None:
+    def follow(self, warn: Callable[[str], None]) -> bool:
         """Store buffered answers and run the consumers, for events of earlier processes and due retries.
 
-        If another thread runs the consumers already, leave it to that thread.
+        If another thread runs the consumers already, leave it to that thread. Return whether no event waits.
         """
         self._files.remember_newest_link()
         self._idempotency.flush(self._runtime)
         self._coordinator.caught_up_to = -1
-        self.open_backend(warn, is_command=False).catch_up()
+        return self.open_backend(warn, is_command=False).catch_up().complete
 
     def probe(self) -> None:
         """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""
         self.check()
         with self._fresh_runtime().reading(ANONYMOUS) as context:
-            refuse_newer(context.connection)
+            context.connection.refuse_newer()
 
     def check(self) -> None:
         """Raise ``server_unavailable`` if the database files were replaced or truncated since they were opened."""
@@ -129,7 +128,7 @@ class ServedCompany:
         with suppress(PopugError):
             self.check()
             self._idempotency.flush(self._runtime)
-        self._runtime.engine.dispose()
+        self._runtime.database.close()
 
     def _last_position(self) -> int:
         with self._runtime.reading(ANONYMOUS) as context:

@@ -5,9 +5,8 @@ user who can run this can read the file anyway. A server verifies the token as f
 """
 
 import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from popug_cli.identity import shell_completion as people
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Role
+from popug_cli.storage.read_only import ReadError, ReadOnlyDatabase, open_read_only
 from popug_cli.tasks import shell_completion as tasks
 from popug_cli.tasks.shell_completion import CompletionItems
 
@@ -34,16 +34,15 @@ def from_database(home: Home, token: str, kind: str, start: str) -> CompletionIt
     """Return the words of a kind that begin with `start`, each with a description; empty if it cannot find any."""
     if not home.database.exists():
         return []
-    address = f"{home.database.absolute().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=DATABASE_TIMEOUT_SECONDS)) as database:
+        with open_read_only(home.database, DATABASE_TIMEOUT_SECONDS) as database:
             viewer = people.find_viewer(database, token, to_rfc3339(datetime.now(UTC)))
             return _find(database, viewer, kind, start) if viewer else []
-    except sqlite3.Error:
+    except ReadError:
         return []
 
 
-def _find(database: sqlite3.Connection, viewer: people.Viewer, kind: str, start: str) -> CompletionItems:
+def _find(database: ReadOnlyDatabase, viewer: people.Viewer, kind: str, start: str) -> CompletionItems:
     if kind == "own-task":
         return tasks.open_tasks(database, viewer.user_id, start)
     if kind == "task":

@@ -17,12 +17,10 @@ from popug_cli.bus.consumers import Consumer, mark_rebuilt
 from popug_cli.bus.context import Context
 from popug_cli.messages.bus import ReadModelsRebuilt, ReplayEvents, ReplayReport
 from popug_cli.messages.principal import Principal
-from popug_cli.storage.engine import insert_many, transaction
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
-
     from popug_cli.app.local_backend import LocalBackend
+    from popug_cli.storage.port import Connection, Database
 
 READ_MODEL = "analytics"
 COPY_ROWS = 10_000
@@ -31,7 +29,7 @@ COPY_ROWS = 10_000
 def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
     """Compare analytics with a rebuild up to its cursor, or replace it with a rebuild."""
     consumer = consumer_of(READ_MODEL)
-    backend.catch_up()
+    backend.catch_up(completely=True)
     while True:
         result = _replay(backend, message, principal, consumer)
         if result is not None:
@@ -61,11 +59,11 @@ def _replay(
         return backend.write(message, principal, swap)
 
 
-def _swap(live: Context, consumer: Consumer, copy: "Engine") -> None:
+def _swap(live: Context, consumer: Consumer, copy: "Database") -> None:
     connection = live.connection
-    with transaction(copy, writes=False) as rebuilt:
+    with copy.transaction(writes=False) as rebuilt:
         for table in tables_of(live, consumer):
-            connection.exec_driver_sql(f"DELETE FROM {table}")
+            connection.execute(f"DELETE FROM {table}")
             _copy_rows(live, rebuilt, table)
     mark_rebuilt(live, consumer)
 
@@ -83,4 +81,4 @@ def _copy_rows(live: Context, rebuilt: "Connection", table: str) -> None:
 def _insert(live: Context, table: str, rows: list[tuple[object, ...]]) -> None:
     if rows:
         placeholders = ",".join("?" * len(rows[0]))
-        insert_many(live.connection, f"INSERT INTO {table} VALUES ({placeholders})", rows)
+        live.connection.insert_many(f"INSERT INTO {table} VALUES ({placeholders})", rows)

@@ -1,12 +1,27 @@
 """Run alembic's migrations on the given file, each in one write transaction."""
 
+import sqlite3
+
 from alembic import context
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.pool import NullPool
 
-from popug_cli.storage.engine import open_engine
+from popug_cli.storage.sqlite import SqliteConnection, connect, open_database
 
-engine = open_engine(context.config.attributes["database"])
-with engine.connect().execution_options(popug_writes=True) as connection:
+database = open_database(context.config.attributes["database"])
+
+
+def port_to(connection: Connection) -> SqliteConnection:
+    """Return the port's view of alembic's connection, which begins and ends its transactions as everywhere else."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return SqliteConnection(database, driver, writes=True)
+
+
+engine = create_engine("sqlite://", creator=lambda: connect(database.path), poolclass=NullPool)
+event.listen(engine, "begin", lambda connection: port_to(connection).start())
+event.listen(engine, "commit", lambda connection: port_to(connection).commit())
+with engine.connect() as connection:
     context.configure(connection=connection, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
-engine.dispose()

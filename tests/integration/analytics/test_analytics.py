@@ -47,11 +47,11 @@ class Newsroom:
     def tables(self) -> dict[str, list[Any]]:
         with self.runtime.reading(OPERATOR) as context:
             connection = context.connection
-            return {t: sorted(map(tuple, connection.exec_driver_sql(f"SELECT * FROM {t}"))) for t in TABLES}
+            return {t: sorted(map(tuple, connection.select(f"SELECT * FROM {t}"))) for t in TABLES}
 
     def forget_the_cursor(self) -> None:
         with self.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql("UPDATE bus_cursors SET position = 0")
+            context.connection.execute("UPDATE bus_cursors SET position = 0")
 
 
 @pytest.fixture
@@ -217,8 +217,8 @@ def test_redelivery_changes_nothing(newsroom: Newsroom) -> None:
 
 def test_month_is_found_by_its_days_alone(newsroom: Newsroom) -> None:
     with newsroom.runtime.reading(OPERATOR) as context:
-        plan = context.connection.exec_driver_sql(
-            "EXPLAIN QUERY PLAN " + SELECT_MOST_EXPENSIVE_BY_DAY, {"first": "2026-03-01", "last": "2026-03-31"}
+        plan = context.connection.select(
+            "EXPLAIN QUERY PLAN " + SELECT_MOST_EXPENSIVE_BY_DAY, first="2026-03-01", last="2026-03-31"
         )
         steps = " | ".join(str(row[-1]) for row in plan)
     assert "analytics_tasks_dearest (business_date=?" in steps

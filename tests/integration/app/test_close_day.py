@@ -233,7 +233,7 @@ def append(company: InProcess, identity: str, kind: str, subject: str, data: str
         f'"time":"2026-03-02T09:00:00Z","data":{data}}}'
     )
     with company.backend.runtime.writing(OPERATOR) as context:
-        context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (envelope,))
+        context.connection.execute("INSERT INTO bus_log (envelope) VALUES (?)", envelope)
 
 
 def test_close_passes_dead_letters_and_lists_their_amounts(company: InProcess) -> None:

@@ -48,7 +48,7 @@ def signal_amidst(company: InProcess, process: "subprocess.Popen[str]", number: 
     """
     while process.poll() is None:
         with company.backend.runtime.writing(OPERATOR) as context:
-            begun = context.connection.exec_driver_sql("SELECT count(*) FROM billing_days").scalar_one() > 0
+            begun = context.connection.scalar("SELECT count(*) FROM billing_days") > 0
             if begun and waiting:
                 process.send_signal(number)
                 process.wait(10)

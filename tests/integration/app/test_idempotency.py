@@ -227,7 +227,7 @@ def test_stored_answer_refused_after_right_is_lost(residence: ServerFixture) -> 
 def test_stored_answer_expires_after_a_day(residence: ServerFixture) -> None:
     residence.perform("kesha", FEED, key="old")
     with residence.local.runtime.writing(ANONYMOUS) as context:
-        context.connection.exec_driver_sql("UPDATE bus_replies SET kept_at = '2026-01-01T00:00:00.000000Z'")
+        context.connection.execute("UPDATE bus_replies SET kept_at = '2026-01-01T00:00:00.000000Z'")
     assert not residence.perform("kesha", FEED, key="old").is_replayed
     assert tasks(residence) == 2
     assert len(residence.rows("SELECT * FROM bus_replies")) == 1

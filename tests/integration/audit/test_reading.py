@@ -7,6 +7,7 @@ import pytest
 
 from popug_cli.audit import reading
 from popug_cli.messages.principal import OPERATOR
+from popug_cli.storage.sqlite import SqliteConnection
 from tests.support.company import InProcess
 
 
@@ -17,7 +18,8 @@ def test_unread_rows_report_nothing_after_database_is_closed(tmp_path: Path, mon
     with company.backend.runtime.reading(OPERATOR) as context:
         rows = reading.stream_rows(context, "SELECT 1 UNION ALL SELECT 2")
         assert next(rows) == (1,)
-        driver = context.connection.connection.driver_connection
+        assert isinstance(context.connection, SqliteConnection)
+        driver = context.connection._driver
     company.backend.close()
     assert driver is not None
     driver.close()

@@ -67,7 +67,7 @@ class Story:
 
     def alter(self, statement: str) -> None:
         with self.people.backend.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql(statement)
+            context.connection.execute(statement)
 
     def _beginning(self) -> None:
         first = self.people.backend.perform_as(OPERATOR, ListEvents(limit=1)).events[0]

@@ -24,7 +24,7 @@ def toy(tmp_path: Path) -> BusFixture:
 def test_1_change_and_its_events_are_one_transaction(toy: BusFixture) -> None:
     def interrupted() -> None:
         with toy.runtime.writing(OPERATOR) as context:
-            context.connection.exec_driver_sql("INSERT INTO toy_effects (subject) VALUES ('half done')")
+            context.connection.execute("INSERT INTO toy_effects (subject) VALUES ('half done')")
             context.events.publish(registration("ann"))
             context.events.flush()
             raise KeyboardInterrupt

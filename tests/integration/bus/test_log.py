@@ -20,7 +20,7 @@ from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.identity import UserDeactivated, UserRegistered, UserRoleChanged
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import TaskCreated
-from popug_cli.storage.engine import insert_many, raw_connection
+from popug_cli.storage.sqlite import SqliteConnection
 from tests.support.bus_fixture import BusFixture, registration
 
 MANY = 1_001
@@ -55,7 +55,7 @@ def append_many(toy: BusFixture, subject: str, count: int) -> None:
     with toy.runtime.writing(OPERATOR) as context:
         (first,) = envelopes(toy)[-1:]
         rows = [(json.dumps(first | {"id": f"{subject}-{n}"}),) for n in range(count - 1)]
-        insert_many(context.connection, "INSERT INTO bus_log (envelope) VALUES (?)", rows)
+        context.connection.insert_many("INSERT INTO bus_log (envelope) VALUES (?)", rows)
 
 
 def test_envelope_has_type_subject_cause_and_actor(toy: BusFixture) -> None:
@@ -118,13 +118,11 @@ def test_rolled_back_events_leave_no_trace_in_the_chain(toy: BusFixture) -> None
     with toy.runtime.writing(OPERATOR) as context:
         context.events.publish(registration("ann"))
         mark = context.events.savepoint()
-        savepoint = context.connection.begin_nested()
         for _ in range(2):
-            context.events.publish(registration("bob"))
-            context.events.flush()
-            context.events.publish(registration("eve"))
-            savepoint.rollback()
-            savepoint = context.connection.begin_nested()
+            with context.connection.savepoint(keep=False):
+                context.events.publish(registration("bob"))
+                context.events.flush()
+                context.events.publish(registration("eve"))
             context.events.restore(mark)
         context.events.publish(registration("kim"))
     assert [(each["subject"], each["sequence"]) for each in envelopes(toy)] == [("ann", "1"), ("kim", "2")]
@@ -137,7 +135,7 @@ def test_full_buffer_is_written(toy: BusFixture, monkeypatch: pytest.MonkeyPatch
         counts = []
         for name in "abcd":
             context.events.publish(registration(name))
-            counts.append(context.connection.exec_driver_sql("SELECT count(*) FROM bus_log").scalar_one())
+            counts.append(context.connection.scalar("SELECT count(*) FROM bus_log"))
     assert counts == [0, 0, 3, 3]
     assert [each["sequence"] for each in envelopes(toy)] == ["1", "2", "3", "4"]
     assert links(toy) == [(1, 4, linked(GENESIS_HASH, toy, 1, 4))]
@@ -183,7 +181,8 @@ def test_undecodable_text_is_escaped_and_read_only_once(toy: BusFixture) -> None
         (first, (sequence, type_, envelope)) = context.log.row_at(1), context.log.row_at(2)
         assert (sequence, type_, json.loads(first[-1])["subject"]) == (2, "\\xed\\xa0\\x80", "ann")
         assert json.loads(envelope)["id"] == "half"
-        driver = raw_connection(context.connection)
+        assert isinstance(context.connection, SqliteConnection)
+        driver = context.connection._driver
         driver.set_trace_callback(asked.append)
         driver.set_progress_handler(lambda: 1, 1)
         with pytest.raises(sqlite3.OperationalError, match="interrupted"):

@@ -101,14 +101,14 @@ def live(company: InProcess, clock: SetClock) -> None:
     company.act("boss", ShuffleTasks())
     company._remember(company.act("boss", AddUser(username="asya", email="asya@example.com", role="accountant")))
     with company.backend.runtime.writing(OPERATOR) as context:
-        context.connection.exec_driver_sql("UPDATE mail_outbox SET status = 'failed', last_error = 'no such mailbox'")
+        context.connection.execute("UPDATE mail_outbox SET status = 'failed', last_error = 'no such mailbox'")
         head = context.log.last_position()
         envelope = {
             "specversion": "1.0", "id": "poison", "source": "/popug/identity", "datacontenttype": "application/json",
             "type": "popug.identity.user_registered.v1", "subject": "x", "time": "2026-01-01T00:00:00Z",
             "sequence": str(head + 1), "correlationid": "x", "actor": "x", "data": {"nothing": "of use"},
         }  # fmt: skip
-        context.connection.exec_driver_sql("INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(envelope),))
+        context.connection.execute("INSERT INTO bus_log (envelope) VALUES (?)", json.dumps(envelope))
     company.backend.catch_up()
 
 

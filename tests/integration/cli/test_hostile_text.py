@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
 
 from popug_cli.cli.main import run
 from popug_cli.cli.output.blocks import Column, Heading, Hint, Table
@@ -24,7 +23,6 @@ from popug_cli.kernel.randomness import SystemRandomSource, uuid7
 from popug_cli.messages.identity import IssueToken
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import CompleteTask, ImportTasks, NewTask
-from popug_cli.storage.engine import insert_many
 from tests.support.company import InProcess, SetClock
 from tests.support.hostile_text import hostile_texts, raw_characters
 from tests.support.identity_company import CHEAP
@@ -110,19 +108,18 @@ def furnish(root: Path) -> Stage:
     tasks: list[NewTask | None] = [NewTask(title=f"Feed cage {number}") for number in range(TASKS)]
     company.act("boss", ImportTasks(lines=tasks))
     with company.backend.runtime.writing(OPERATOR) as context:
-        context.connection.exec_driver_sql("PRAGMA ignore_check_constraints=ON")
+        context.connection.execute("PRAGMA ignore_check_constraints=ON")
         for table in ("tasks_tasks", "billing_tasks", "analytics_tasks"):
-            ids = [row[0] for row in context.connection.execute(text(f"SELECT task_id FROM {table} ORDER BY task_id"))]
+            ids = [row[0] for row in context.connection.select(f"SELECT task_id FROM {table} ORDER BY task_id")]
             rows = [*zip(titles, ids, strict=True)]
-            insert_many(context.connection, f"UPDATE {table} SET title = ? WHERE task_id = ?", rows)
+            context.connection.insert_many(f"UPDATE {table} SET title = ? WHERE task_id = ?", rows)
         people = [(f"user-{n}", lowered(name), f"{name}@{n}", f"{n}", "worker") for n, name in enumerate(names)]
-        insert_many(
-            context.connection,
+        context.connection.insert_many(
             "INSERT INTO identity_users (user_id, username, email, email_key, role, active, registered_at)"
             " VALUES (?, ?, ?, ?, ?, 1, '2026-01-01T00:00:00.000000Z')",
             people,
         )
-        context.connection.exec_driver_sql("PRAGMA ignore_check_constraints=OFF")
+        context.connection.execute("PRAGMA ignore_check_constraints=OFF")
     for number in range(1, TASKS):
         company.act("kesha", CompleteTask(number=number))
     append(company, [unknown(logged[at : at + 30]) for at in range(0, len(logged), 30)])
@@ -153,7 +150,7 @@ def append(company: InProcess, events: list[dict[str, Any]]) -> None:
             (n, json.dumps({"id": uuid7(context.now, SystemRandomSource()), "sequence": str(n), **common, **event}))
             for n, event in enumerate(events, head + 1)
         ]
-        insert_many(context.connection, "INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
+        context.connection.insert_many("INSERT INTO bus_log (sequence, envelope) VALUES (?, ?)", rows)
 
 
 # --- stored text ---------------------------------------------------------------------------------
@@ -184,8 +181,8 @@ def test_record_with_an_id_is_shown_without_raw_characters(stage: Stage) -> None
     stage.show("close-day", "--no-mail").is_safe()
     mail_id = stage.first("SELECT mail_id FROM mail_outbox")
     with stage.company.backend.runtime.writing(OPERATOR) as context:
-        context.connection.execute(text("UPDATE mail_outbox SET last_error = :bad"), {"bad": "".join(TEXTS[:100])})
-        context.connection.execute(text("UPDATE mail_receivers SET username = :bad, email = :bad"), {"bad": TEXTS[0]})
+        context.connection.execute("UPDATE mail_outbox SET last_error = :bad", bad="".join(TEXTS[:100]))
+        context.connection.execute("UPDATE mail_receivers SET username = :bad, email = :bad", bad=TEXTS[0])
     event_ids = [row["id"] for row in stage.company.rows("SELECT id FROM bus_log ORDER BY sequence DESC LIMIT 30")]
     for line in (("mail", "show", mail_id), ("mail", "list"), ("mail", "retry", mail_id), ("mail", "send")):
         stage.show(*line).is_safe()

@@ -76,8 +76,8 @@ def held(company: InProcess, by: str) -> Iterator[None]:
 @pytest.mark.parametrize("by", ["popug", "shell"])
 def test_signal_ends_scheduler_while_the_database_is_locked(company: InProcess, by: str) -> None:
     """A run gives up its wait for the write lock long before the lock's time limit or a grace period ends."""
-    patch = f"{NO_GRACE}\nfrom popug_cli.storage import engine, write_lock\n"
-    patch += "engine.BUSY_TIMEOUT_SECONDS = write_lock.LOCK_TIMEOUT_SECONDS = 600"
+    patch = f"{NO_GRACE}\nfrom popug_cli.storage import sqlite, write_lock\n"
+    patch += "sqlite.BUSY_TIMEOUT_SECONDS = write_lock.LOCK_TIMEOUT_SECONDS = 600"
     with held(company, by), started(company.root, patch=patch) as process:
         assert process.stdout is not None
         assert "too many to close" in process.stdout.readline()
@@ -90,7 +90,7 @@ def test_signal_ends_scheduler_while_the_database_is_locked(company: InProcess, 
 def test_signal_ends_scheduler_while_it_waits_to_start(company: InProcess) -> None:
     """The scheduler catches up before its first line, and waits for the write lock to do so."""
     with company.backend.runtime.writing(SCHEDULER) as context:
-        context.connection.exec_driver_sql("UPDATE bus_cursors SET position = position - 1")
+        context.connection.execute("UPDATE bus_cursors SET position = position - 1")
     lock = f":{(company.root / write_lock.LOCK_FILE_NAME).stat().st_ino} "
     patch = f"{NO_GRACE}\nfrom popug_cli.storage import write_lock\nwrite_lock.LOCK_TIMEOUT_SECONDS = 600"
     with company.backend.runtime.writing(SCHEDULER), started(company.root, patch=patch) as process:

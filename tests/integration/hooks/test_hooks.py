@@ -140,8 +140,8 @@ def test_event_longer_than_a_pipe_and_unread_input_are_fine(company: InProcess) 
     hook(company, "any.count", 'wc -c >> "$POPUG_HOME/sizes"')
     envelope = {"specversion": "1.0", "id": "big", "type": "popug.odd.big.v1", "subject": "x", "data": "y" * 300_000}
     with company.backend.runtime.writing(SCHEDULER) as context:
-        context.connection.exec_driver_sql(
-            "INSERT INTO bus_log (envelope) VALUES (?)", (json.dumps(envelope | {"time": "2999-01-01T00:00:00Z"}),)
+        context.connection.execute(
+            "INSERT INTO bus_log (envelope) VALUES (?)", json.dumps(envelope | {"time": "2999-01-01T00:00:00Z"})
         )
     assert run_hooks(company).failed == 0
     assert int((company.root / "sizes").read_text().split()[-1]) > 300_000

@@ -8,7 +8,6 @@ import pytest
 from popug_cli.identity import passwords
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated
 from popug_cli.messages.identity import AddUser, LogIn, RecoverAdmin, SetPassword
-from popug_cli.storage.engine import may_write
 from tests.support.company import PASSWORD, InProcess
 
 OTHER = "another horse battery"
@@ -26,8 +25,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     hasher = passwords._hasher
 
     def watch(context: Any) -> Any:
-        closed = context.connection.closed
-        held.append(not closed and may_write(context.connection))
+        held.append(context.connection.writes and context.connection.is_in_transaction())
         return hasher(context)
 
     monkeypatch.setattr(passwords, "_hasher", watch)

@@ -178,7 +178,7 @@ def _guess_thrice(root: Path) -> list[str]:
 
 
 def test_eight_guessing_processes_have_six_tries_in_all(people: People) -> None:
-    people.backend.runtime.engine.dispose()
+    people.backend.runtime.database.close()
     with multiprocessing.get_context("fork").Pool(8) as pool:
         codes = [code for each in pool.map(_guess_thrice, [people.root] * 8, chunksize=1) for code in each]
     assert sorted(codes) == ["bad_credentials"] * 6 + ["too_many_attempts"] * 18
@@ -257,7 +257,7 @@ def test_revocation_is_published_for_valid_tokens_only(people: People) -> None:
 def test_token_is_revoked_if_its_user_row_was_edited(people: People, change: str) -> None:
     token = people.log_in().token
     with people.backend.runtime.writing(people.people["boss"]) as context:
-        context.connection.exec_driver_sql(f"UPDATE identity_users SET {change} WHERE username = 'kesha'")
+        context.connection.execute(f"UPDATE identity_users SET {change} WHERE username = 'kesha'")
     assert not people.is_good(token)
 
 
@@ -403,7 +403,7 @@ def test_token_of_another_company_is_refused(people: People, tmp_path: Path) -> 
 def test_token_that_is_not_in_the_list_is_refused(people: People) -> None:
     token = people.log_in().token
     with people.backend.runtime.writing(people.people["boss"]) as context:
-        context.connection.exec_driver_sql("DELETE FROM identity_tokens")
+        context.connection.execute("DELETE FROM identity_tokens")
     assert not people.is_good(token)
 
 

@@ -129,7 +129,7 @@ def test_users_are_never_deleted(people: People) -> None:
         pytest.raises(Exception, match="never deleted"),
         people.backend.runtime.writing(people.people["boss"]) as context,
     ):
-        context.connection.exec_driver_sql("DELETE FROM identity_users")
+        context.connection.execute("DELETE FROM identity_users")
 
 
 def person(name: str, role: str = "worker", email: str = "") -> NewPerson:

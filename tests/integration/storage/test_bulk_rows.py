@@ -1,18 +1,19 @@
 """Bulk writes, and skipping a great many events at once."""
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine
 
 from popug_cli.bus.context import Context
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import UserRegistered
 from popug_cli.messages.mail import MailSent, SendMail
 from popug_cli.messages.principal import OPERATOR
-from popug_cli.storage.engine import BULK_ROW_COUNTS, insert_many
+from popug_cli.storage.port import BULK_ROW_COUNTS, Connection
+from popug_cli.storage.sqlite import open_database
 from tests.support.company import InProcess
 
 MANY = 2 * max(BULK_ROW_COUNTS) + sum(BULK_ROW_COUNTS) + 7
@@ -21,31 +22,33 @@ MOVE = "UPDATE sums SET cents = cents + move.column2 FROM (VALUES (?, ?)) AS mov
 
 
 @pytest.fixture
-def sums() -> Connection:
-    connection = create_engine("sqlite://").connect()
-    connection.exec_driver_sql("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 5000))")
-    return connection
+def sums(tmp_path: Path) -> Iterator[Connection]:
+    file = tmp_path / "sums.db"
+    file.touch()
+    with open_database(file).connection(writes=True) as connection:
+        connection.execute("CREATE TABLE sums (name TEXT PRIMARY KEY, cents INTEGER CHECK (cents < 5000))")
+        yield connection
 
 
 def stored(sums: Connection) -> dict[str, int]:
-    return {row.name: row.cents for row in sums.exec_driver_sql("SELECT name, cents FROM sums")}
+    return dict(sums.select("SELECT name, cents FROM sums"))
 
 
 def test_many_rows_are_merged_and_counted(sums: Connection) -> None:
-    insert_many(sums, MERGE, [("n000", 5), ("n126", 7)])
-    assert insert_many(sums, MERGE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY
+    sums.insert_many(MERGE, [("n000", 5), ("n126", 7)])
+    assert sums.insert_many(MERGE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY
     assert stored(sums) == {f"n{n:03}": n for n in range(MANY)} | {"n000": 5, "n126": 133}
 
 
 def test_many_updates_count_only_rows_found(sums: Connection) -> None:
-    insert_many(sums, "INSERT INTO sums (name, cents) VALUES (?, 1)", [(f"n{n:03}",) for n in range(0, MANY, 2)])
-    assert insert_many(sums, MOVE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY // 2 + 1
+    sums.insert_many("INSERT INTO sums (name, cents) VALUES (?, 1)", [(f"n{n:03}",) for n in range(0, MANY, 2)])
+    assert sums.insert_many(MOVE, [(f"n{n:03}", n) for n in range(MANY)]) == MANY // 2 + 1
     assert stored(sums) == {f"n{n:03}": n + 1 for n in range(0, MANY, 2)}
 
 
 def test_refused_row_leaves_no_row_of_its_batch(sums: Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        insert_many(sums, MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(BULK_ROW_COUNTS))])
+        sums.insert_many(MERGE, [(f"n{n:03}", 5000 if n == 30 else n) for n in range(max(BULK_ROW_COUNTS))])
     assert stored(sums) == {}
 
 

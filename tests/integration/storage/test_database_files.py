@@ -13,7 +13,7 @@ import pytest
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
 from popug_cli.messages.identity import SetEmail
 from popug_cli.messages.tasks import AddTask
-from popug_cli.storage.engine import open_engine
+from popug_cli.storage.sqlite import open_database
 from popug_cli.storage.wal_check import DatabaseFiles
 from tests.support.company import InProcess, SeededChance
 from tests.support.running_server import RunningServer, create_home
@@ -104,7 +104,7 @@ def test_server_keeps_locks_on_wal_index(tmp_path: Path) -> None:
 
 
 def database_files(company: InProcess) -> DatabaseFiles:
-    engine = company.backend.runtime.engine
+    engine = company.backend.runtime.database
     return DatabaseFiles(engine, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK)
 
 
@@ -162,7 +162,9 @@ def test_missing_side_files_refused(tmp_path: Path) -> None:
     company.backend.close()
     with pytest.raises(FileNotFoundError):
         DatabaseFiles(
-            open_engine(tmp_path / "home" / "popug.db"), select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
+            open_database(tmp_path / "home" / "popug.db"),
+            select_newest_link=SELECT_NEWEST_LINK,
+            select_link=SELECT_LINK,
         )
 
 

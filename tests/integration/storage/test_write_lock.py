@@ -21,7 +21,7 @@ from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.platform import file_id
-from popug_cli.storage import engine, write_lock
+from popug_cli.storage import sqlite, write_lock
 from tests.support.company import PASSWORD, InProcess
 from tests.support.running_server import PATIENCE_SECONDS, eventually
 
@@ -112,12 +112,12 @@ def test_signal_ends_a_wait_at_once_and_nothing_is_done(company: InProcess, numb
 
 def test_wait_for_foreign_lock_ends_by_timeout_or_signal(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """A holder of SQLite's own lock is not in the queue; the wait for it times out or ends on a signal."""
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.3)
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as shell:
         shell.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable) as refused:
             company.act("boss", AddTask(title="Feed the cage"))
-        monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", PATIENCE_SECONDS)
         before = signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         try:
@@ -168,7 +168,7 @@ def test_stopped_caller_gives_up_lock_unless_write_is_required(
         shell.execute("BEGIN IMMEDIATE")
         with pytest.raises(Stopped), runtime.writing(OPERATOR):
             pass
-        monkeypatch.setattr(engine, "BUSY_TIMEOUT_SECONDS", 0.3)
+        monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.3)
         with pytest.raises(Unavailable), runtime.ignoring_stop_requests().writing(OPERATOR):
             pass
     with runtime.writing(OPERATOR):

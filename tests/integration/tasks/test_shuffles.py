@@ -54,7 +54,7 @@ def state(company: InProcess) -> list[list[dict[str, Any]]]:
 def tamper(company: InProcess, *statements: str) -> None:
     with company.backend.runtime.writing(OPERATOR) as context:
         for statement in statements:
-            context.connection.exec_driver_sql(statement)
+            context.connection.execute(statement)
 
 
 # --- effects ------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from popug_cli.cli.main import run
 from popug_cli.messages.tasks import AddTask, ListTasks, StatusFilter
 from popug_cli.platform import signals
 from popug_cli.platform.signals import Terminated, run_with_signal_handling
-from popug_cli.storage import engine
 from popug_cli.storage.errors import PARTIAL_WORK_KEPT
+from popug_cli.storage.sqlite import SqliteConnection
 from tests.support.company import InProcess
 from tests.support.fake_server import FakeServer
 
@@ -117,7 +117,7 @@ def test_second_interrupt_is_raised_after_a_while(monkeypatch: pytest.MonkeyPatc
 
 
 class Program:
-    """A program whose cleanup after a signal raises another error, as in SQLAlchemy's."""
+    """A program whose cleanup after a signal raises another error."""
 
     def __init__(self, stop: BaseException) -> None:
         self._stop = stop
@@ -162,16 +162,12 @@ def test_interrupt_after_commit_reports_that_it_stays(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("writes", "in_transaction", "said"), [(True, False, PARTIAL_WORK_KEPT), (True, True, ""), (False, False, "")]
 )
-def test_interrupted_commit_reports_if_it_was_made(
-    monkeypatch: pytest.MonkeyPatch, writes: bool, in_transaction: bool, said: str
-) -> None:
+def test_interrupted_commit_reports_if_it_was_made(writes: bool, in_transaction: bool, said: str) -> None:
     """The interrupt comes during the wait for the disk."""
-    connection, driver = Mock(), Mock(in_transaction=in_transaction)
+    driver = Mock(in_transaction=in_transaction)
     driver.execute.side_effect = KeyboardInterrupt
-    monkeypatch.setattr(engine, "raw_connection", lambda _: driver)
-    monkeypatch.setattr(engine, "may_write", lambda _: writes)
     with pytest.raises(KeyboardInterrupt) as interrupt:
-        engine._commit(connection)
+        SqliteConnection(Mock(), driver, writes=writes).commit()
     assert str(interrupt.value) == said
 
 

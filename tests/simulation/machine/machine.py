@@ -233,9 +233,9 @@ class CompanyMachine(RuleBasedStateMachine):
 
     @rule(consumer=st.sampled_from(("tasks", *CONSUMERS_THAT_MAY_FAIL)), back=st.integers(1, 40))
     def events_are_delivered_again(self, consumer: str, back: int) -> None:
-        with self.world.begun(self.world.backend.runtime.engine) as (connection, _):
-            connection.exec_driver_sql(
-                "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", (back, consumer)
+        with self.world.begun() as (connection, _):
+            connection.execute(
+                "UPDATE bus_cursors SET position = max(0, position - ?) WHERE consumer = ?", back, consumer
             )
 
     # Queries.
