@@ -1,6 +1,5 @@
 """Write a backup file: a zip of the database and, if there are any, the settings, each with a checksum."""
 
-import shutil
 import sqlite3
 import zipfile
 from contextlib import closing

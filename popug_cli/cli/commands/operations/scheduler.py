@@ -13,7 +13,7 @@ from popug_cli.cli.install import schedule_units
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.calendar import Calendar
-from popug_cli.kernel.errors import InvalidInput, PopugError
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.log import LOG, WarnOnce
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.progress import Progress
