@@ -13,9 +13,8 @@ from popug_cli import bootstrap
 from popug_cli.app import handlers
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
+from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import (
-    CatchUpProgress,
-    CatchUpResult,
     Consumer,
     are_current,
     catch_up,
