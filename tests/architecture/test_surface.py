@@ -19,7 +19,7 @@ RENEW = "Run `python -m tests.generate`."
 
 
 def test_surface_matches_the_commands() -> None:
-    assert FILE.read_text(encoding="utf-8") == document(), RENEW
+    assert Path(FILE).read_text(encoding="utf-8") == document(), RENEW
 
 
 def test_every_file_of_commands_defines_the_words_that_name_it() -> None:

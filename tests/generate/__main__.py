@@ -20,7 +20,7 @@ from tests.generate.surface import document
 
 def made(*, draws: bool) -> Iterator[tuple[Path, Callable[[], str]]]:
     """Yield each generated file, and the function that returns its text; a later one may need an earlier one."""
-    yield surface.FILE, document
+    yield Path(surface.FILE), document
     yield man.PAGE, man.roff
     for page in (readme.COMMANDS, readme.OPERATING):
         yield page, partial(readme.renewed, page)

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -18,7 +19,7 @@ from popug_cli.messages.base import Access, Role, declarations
 for module in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{module.name}")
 
-GUIDE = FILE.with_name("guide.toml")
+GUIDE = Path(FILE).with_name("guide.toml")
 START = "Start here"
 PANELS = {
     START: None,
@@ -82,7 +83,20 @@ def generated() -> Surface:
 
 def document() -> str:
     """Return the text of ``surface.json``."""
-    return msgspec.json.format(msgspec.json.encode(generated()), indent=1).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(_without_defaults(generated())), indent=1).decode() + "\n"
+
+
+def _without_defaults(part: Any) -> Any:
+    """Return the objects of a part of the surface, without the fields that have their defaults."""
+    if isinstance(part, dict):
+        return {name: _without_defaults(value) for name, value in part.items()}
+    if not isinstance(part, tuple):
+        return part
+    defaults: dict[str, Any] | None = getattr(part, "_field_defaults", None)
+    if defaults is None:
+        return [_without_defaults(value) for value in part]
+    fields = zip(part._fields, part, strict=True)  # type: ignore[attr-defined]
+    return {name: _without_defaults(value) for name, value in fields if defaults.get(name) != value}
 
 
 def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str, Any]]:

@@ -8,15 +8,15 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from popug_cli import messages
 from popug_cli.cli.help import surface
 from popug_cli.cli.help.surface import Parameter, ParsedCommandLine
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.home import Home, find_home
-from popug_cli.kernel.progress import no_progress
 from popug_cli.kernel.text import escape_hidden
+
+if TYPE_CHECKING:
+    from popug_cli.kernel.home import Home
 
 CompletionItem = tuple[str, str]
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -95,6 +95,7 @@ def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[
     if server := options.get("--server") or os.environ.get("POPUG_SERVER"):
         from popug_cli.app.views.shell_completion import from_server
         from popug_cli.client.discovery import connect_to_url
+        from popug_cli.kernel.progress import no_progress
 
         backend = connect_to_url(server, lambda sentence: None, no_progress)
         token = token_for(backend.address.url)
@@ -108,7 +109,11 @@ def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[
     return [(text, escape_hidden(description)) for text, description in items]
 
 
-def _home(options: Mapping[str, str]) -> Home:
+def _home(options: Mapping[str, str]) -> "Home":
+    from pathlib import Path
+
+    from popug_cli.kernel.home import find_home
+
     return find_home(Path(options["--home"]) if options.get("--home") else None)
 
 
@@ -119,6 +124,10 @@ def _hooks(options: Mapping[str, str]) -> Iterator[CompletionItem]:
 
 def _events(word: str) -> Iterator[CompletionItem]:
     """Yield the middle names of all event types."""
+    from pathlib import Path
+
+    from popug_cli import messages
+
     files = Path(messages.__file__).with_name("schemas").glob("popug.*.json")
     for name in sorted({path.name.split(".")[2] for path in files}):
         yield name, ""
