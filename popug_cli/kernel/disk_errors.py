@@ -83,15 +83,21 @@ def foreign_owner(error: ForeignOwnerError) -> Unavailable:
 def owner_note(path: str | os.PathLike[str]) -> tuple[str, str]:
     """Return a clause that names the other account that owns a file, and a hint; both empty for an own file.
 
-    Earlier versions left such files if one command was run with sudo.
+    Earlier versions left such files if one command was run with sudo. If the file cannot be seen, the directory that
+    hides it counts.
     """
+    file = Path(path)
+    nearest = next((each for each in (file, *file.parents) if os.access(each, os.F_OK)), file)
     try:
-        owner = os.lstat(path).st_uid
+        owner = nearest.lstat().st_uid
     except OSError:
         return "", ""
-    if owner == os.geteuid():
+    if owner == os.geteuid() or (nearest != file and os.access(nearest, os.X_OK)):
         return "", ""
-    return f": it belongs to {describe_account(owner)}", f"{_take_back(os.fspath(path))}, then try again."
+    if nearest != file:
+        return f": {nearest} belongs to {describe_account(owner)}", "Run popug as that account, or choose another path."
+    hint = f"{_take_back(os.fspath(path))}, then try again." if owner == SUPERUSER else "Run popug as that account."
+    return f": it belongs to {describe_account(owner)}", hint
 
 
 def _take_back(file: str) -> str:
