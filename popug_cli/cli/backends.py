@@ -69,8 +69,8 @@ class Backends:
 
     @property
     def server_url(self) -> str | None:
-        """The value of ``--server`` or ``POPUG_SERVER``."""
-        return self._server_option or os.environ.get("POPUG_SERVER")
+        """The value of ``--server`` or ``POPUG_SERVER``, without white space around it."""
+        return (self._server_option or os.environ.get("POPUG_SERVER", "")).strip() or None
 
     @property
     def session_key(self) -> Home | str:
@@ -102,8 +102,14 @@ class Backends:
 
             raise with_username_suggestions(error, self.home, token or self.token) from error
         except NotAuthenticated as error:
-            error.hint = self._hint_with_server(error.hint)
+            error.hint = self._hint_for_token(self._hint_with_server(error.hint))
             raise
+
+    def close(self) -> None:
+        """Close the home's database; the last process to do so folds the write-ahead log into it."""
+        local = vars(self).get("local")
+        if local is not None and not self._given_backend:
+            local.close()
 
     def forget_remote(self) -> None:
         """Look for the server again when it is needed next: another process may hold the home by then."""
@@ -118,6 +124,15 @@ class Backends:
         """Return a hint to log in, with the ``--server`` option that the user gave."""
         server = self._server_option
         return hint.replace("popug login NAME", f"popug login NAME --server {server}") if server else hint
+
+    def _hint_for_token(self, hint: str) -> str:
+        """Return a hint to log in that works while ``POPUG_TOKEN`` is set, which takes precedence over a login."""
+        if "popug login" not in hint or self._token or not session_file.token_of_environment():
+            return hint
+        return (
+            "POPUG_TOKEN is set and takes precedence over a login. Set it to a token alone, as"
+            f" `popug login NAME --print-token` prints it, or run `unset POPUG_TOKEN` first. {hint}"
+        )
 
     def _warn_about_server(self) -> None:
         """Warn that an operator's command ignores ``--server``: it works on the home's own files."""

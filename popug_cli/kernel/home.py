@@ -1,13 +1,14 @@
 """The home: the one directory that holds a company."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from popug_cli.kernel import disk_errors, home_owner
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.platform import files
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
@@ -86,10 +87,36 @@ def find_home(chosen: Path | None) -> Home:
 
 
 def default_home() -> Home:
-    """Return the home in the platform's user data directory."""
+    """Return the home in the platform's user data directory; raise ``no_home_directory``."""
     from platformdirs import user_data_path
 
-    return Home(Path(os.path.abspath(user_data_path("popug", appauthor=False))))
+    directory = user_directory(user_data_path)
+    if directory is None:
+        raise no_home_directory("Name the company's directory with --home DIR or POPUG_HOME.")
+    return Home(directory)
+
+
+def is_default_home(home: Home) -> bool:
+    """Return whether a home is the default one; False if this account has no home directory."""
+    try:
+        return home == default_home()
+    except InvalidInput:
+        return False
+
+
+def user_directory(find: Callable[..., Path]) -> Path | None:
+    """Return popug's directory by a function of platformdirs, or None if this account has no home directory."""
+    try:
+        directory = find("popug", appauthor=False)
+    except RuntimeError:
+        return None
+    return None if str(directory).startswith("~") else Path(os.path.abspath(directory))
+
+
+def no_home_directory(hint: str = "Set HOME to a directory of this account.") -> InvalidInput:
+    """Return the error for an account without HOME and without an entry in /etc/passwd, as containers have it."""
+    sentence = "This account has no home directory: HOME is not set, and /etc/passwd does not name one."
+    return InvalidInput("no_home_directory", sentence, hint=hint)
 
 
 def runtime_directory() -> Path:

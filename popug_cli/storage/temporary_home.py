@@ -17,6 +17,7 @@ from popug_cli.kernel import leftovers
 from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.home import Home
 from popug_cli.platform import files, temporary
+from popug_cli.storage import volume_swap
 from popug_cli.storage.mounts import TEMP_HOME_MARKER
 
 
@@ -88,6 +89,7 @@ def clear(home: Home) -> Iterator[str]:
     root = Path(os.path.realpath(home.root))
     with suppress(OSError):
         yield from _finish_restore(root)
+        yield from _finish_restore_in_volume(Home(root))
     for directory in (root, home.keys, home.backups):
         yield from map(leftovers.removed, temporary.remove_dead_files(directory))
     yield from clear_homes(root.parent, root)
@@ -131,6 +133,22 @@ def _finish_restore(root: Path) -> Iterator[str]:
         kept_note = f" The old home is kept in {old_home}." if old_home else ""
         yield f"A restore of {root} was killed before its end; it is finished now.{kept_note}"
         return
+
+
+def _finish_restore_in_volume(home: Home) -> Iterator[str]:
+    """Finish the swap of a restore inside a home that cannot be renamed; remove what it left before the swap."""
+    for fresh in volume_swap.unfinished(home):
+        with temporary.locked_if_dead(fresh) as is_dead:
+            if not is_dead:
+                continue
+            plan = _read_plan(fresh)
+            if plan is None or not _is_in_swap(fresh):
+                if _remove_unless_in_swap(fresh):
+                    yield leftovers.removed(fresh)
+                continue
+            kept = volume_swap.swap(fresh, home.root, fresh.with_name(plan.old_home))
+        kept_note = f" The old content is kept in {kept}." if kept else ""
+        yield f"A restore of {home.root} was killed before its end; it is finished now.{kept_note}"
 
 
 def _is_in_swap(fresh: Path) -> bool:

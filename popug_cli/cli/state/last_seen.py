@@ -20,7 +20,8 @@ class LastSeen:
     def __init__(self, company: Home | str, token: str) -> None:
         company_key = company if isinstance(company, str) else os.path.realpath(company.root)
         self._key = f"{company_key} {_user_id_of(token)}"
-        self._path = session_file.path().with_suffix(".looked.json")
+        file = session_file.known_path()
+        self._path = file.with_suffix(".looked.json") if file else None
         self._entries = self._read()
 
     def last(self) -> SeenPosition | None:
@@ -33,6 +34,8 @@ class LastSeen:
 
     def remember(self, sequence: int, now: datetime) -> None:
         """Store the log position seen; ignore an error, because the position is only a convenience."""
+        if self._path is None:
+            return
         try:
             require_own_place(self._path)
             self._path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
@@ -43,6 +46,8 @@ class LastSeen:
             return
 
     def _read(self) -> dict[str, tuple[int, str]]:
+        if self._path is None:
+            return {}
         try:
             content, _ = read_regular_file(self._path)  # reading a pipe would block
             entries = json.loads(content)

@@ -18,7 +18,7 @@ from tests.support.fake_server import FakeServer, Reply, answer, problem
 NOBODY_ELSE = 65534
 HEAVY = {
     *("sqlmodel", "sqlalchemy", "sqlite3", "alembic", "pydantic", "jwt", "cryptography", "argon2", "jinja2"),
-    *("litestar", "uvicorn", "h11", "http.client", "http", "urllib.request", "httpx", "requests", "ssl", "email"),
+    *("uvicorn", "h11", "http.client", "http", "urllib.request", "httpx", "requests", "ssl", "email"),
     *("asyncio", "concurrent.futures", "rich", "importlib.metadata"),
 }
 LIST_MODULES = """
