@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error
+from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error, owner_note
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.platform.posix_errors import NO_SPACE, is_at_limit, probe_write_error
@@ -103,13 +103,20 @@ def _error_after_probe(code: int, error: BaseException, database: Path) -> Popug
         return disk_full(database)
     if code == sqlite3.SQLITE_IOERR and is_at_limit(database, database.with_name(f"{database.name}-wal")):
         return disk_full(database)
-    may_be_opened = code == sqlite3.SQLITE_CANTOPEN and os.access(database, os.R_OK | os.W_OK) and probe_errno is None
+    files = (database, *(database.with_name(f"{database.name}-{name}") for name in ("wal", "shm")))
+    reason, hint = next(filter(any, map(owner_note, files)), ("", ""))
+    may_be_opened = (
+        not reason
+        and code == sqlite3.SQLITE_CANTOPEN
+        and os.access(database, os.R_OK | os.W_OK)
+        and probe_errno is None
+    )
     if code == sqlite3.SQLITE_IOERR or may_be_opened:
         return io_error(str(database), str(error))
     return Unavailable(
         "read_only",
-        f"{database} cannot be opened for writing.",
-        hint=f"Check who owns {database.parent} and that its file system is writable.",
+        f"{database} cannot be opened for writing{reason}.",
+        hint=hint or f"Check who owns {database.parent} and that its file system is writable.",
     )
 
 

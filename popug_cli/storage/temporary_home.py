@@ -106,7 +106,10 @@ def clear_homes(directory: Path, of: Path | None = None) -> Iterator[str]:
 
 
 def _clear_noted(note: Path) -> Iterator[str]:
-    folder = note.parent / note.readlink()
+    try:
+        folder = note.parent / note.readlink()
+    except OSError:  # another process has removed it
+        return
     if folder.is_dir() and not folder.is_symlink() and temporary.is_temporary(folder):
         with temporary.locked_if_dead(folder) as is_dead:
             if not is_dead:

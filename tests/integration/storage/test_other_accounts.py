@@ -156,3 +156,24 @@ def test_session_in_a_shared_directory_is_not_taken_over(place: Path) -> None:
             assert f"uid {OTHER}" in done.stderr
         session.unlink()
     assert (victim / "profile").read_text() == "profile"
+
+
+@pytest.mark.parametrize("name", ["config.toml", "popug.db", "popug.db-wal", "keys/signing", "keys/*.pem", "backups"])
+def test_file_that_an_earlier_sudo_left_is_named_with_its_owner(place: Path, name: str) -> None:
+    ada = place / "ada"
+    file = next(ada.joinpath("home").glob(name), ada / "home" / name)
+    file.touch(mode=0o600)
+    os.chown(file, ROOT, ROOT)
+    try:
+        results = [
+            run_as(OWNER, *command, home=ada / "home", folder=ada)
+            for command in (["config", "show"], ["token", "issue", "ada", "--ttl", "1h"], ["backup"])
+        ]
+    finally:
+        os.chown(file, OWNER, OWNER)
+    refusals = [done.stderr for done in results if done.returncode]
+    assert refusals
+    for refusal in refusals:
+        assert f"{file}" in refusal
+        assert "it belongs to the account root (uid 0)" in refusal
+        assert f"sudo chown {OWNER} {file}" in refusal
