@@ -13,7 +13,15 @@ from popug_cli import bootstrap
 from popug_cli.app import handlers
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
-from popug_cli.bus.consumers import CatchUpResult, Consumer, catch_up, is_current, process_next_batch, skip_unrelated
+from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
+from popug_cli.bus.consumers import (
+    Consumer,
+    are_current,
+    catch_up,
+    is_current,
+    process_next_batch,
+    skip_unrelated,
+)
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
@@ -36,6 +44,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
+TURN_SECONDS = 0.01  # in which other threads begin their commands
 # These show or repair what is wrong, so they work with defaults instead of invalid settings.
 WORK_WITH_INVALID_SETTINGS: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting, CheckHealth, BackUp)
 WARN_OF_SETTINGS_THEMSELVES: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting)
@@ -78,6 +87,7 @@ class LocalBackend:
         self._clock = clock
         self._randomness = randomness
         self._has_changed = False
+        self._was_caught_up = False  # before the last write
         self._accepts_invalid_settings = False
         self._warns_of_settings = True
 
@@ -140,14 +150,14 @@ class LocalBackend:
 
         ``actor`` is the principal of a message that needs no token because only the operator can send it.
         """
-        return self.perform_as(self._authenticate(message, token, actor), message)
+        return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
         """Return the sender of a message if it is allowed on a snapshot; else raise an error of exit status 4 or 5.
 
         A server calls this before a command waits for the write lock, so that refused clients do not hold it up.
         """
-        principal = self._authenticate(message, token, actor)
+        principal = self.authenticate(message, token, actor)
         self._check_on_snapshot(principal, message)
         return principal
 
@@ -179,10 +189,20 @@ class LocalBackend:
                 raise partly_done(error) from error
             raise
 
-    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
-        """Run the consumers and return the result; warn of failures, environment errors and unfinished work."""
-        run_consumers = partial(catch_up, self.runtime, self.consumers, include_not_due=include_not_due)
-        result = self._coordinator.catch_up(run_consumers, force=include_not_due)
+    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
+        """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
+
+        The work ends after ``bus.catch_up_seconds`` unless ``completely`` is true. Between such periods, other threads
+        may begin commands.
+        """
+        with CatchUpProgress(self.runtime.progress) as progress:
+            run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
+            result = self._coordinator.catch_up(
+                partial(run_consumers, include_not_due=include_not_due), force=include_not_due
+            )
+            while completely and not result.complete and not result.errors:
+                sleep(TURN_SECONDS)
+                result.add(self._coordinator.catch_up(run_consumers, force=True))
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
@@ -210,6 +230,7 @@ class LocalBackend:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
+                    self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
                     skip_unrelated(context, self.consumers)
@@ -231,6 +252,9 @@ class LocalBackend:
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Perform a command in one transaction, run the consumers, and return the answer.
 
+        The command waits for all the work that it causes, such as that of a large import. It does only a part of the
+        work that earlier commands left.
+
         A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
         the commit, so that its changes (such as a count of failed logins) are kept.
         """
@@ -241,7 +265,7 @@ class LocalBackend:
             return handler.function(message, context)
 
         result: Any = self.write(message, principal, handle)
-        self.catch_up()
+        self.catch_up(completely=self._was_caught_up)
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):
@@ -277,7 +301,8 @@ class LocalBackend:
             with self.runtime.reading(principal) as context:
                 authorize(principal, declaration, message, context)
 
-    def _authenticate(self, message: Message[Any], token: str | None, actor: Principal) -> Principal:
+    def authenticate(self, message: Message[Any], token: str | None, actor: Principal = OPERATOR) -> Principal:
+        """Return the sender of a message, without a look into the database; raise the errors of a token (exit 4)."""
         access = DECLARATIONS[type(message)].access
         if access is Access.PUBLIC:
             return ANONYMOUS

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from functools import cache
 
+from popug_cli.billing.balances import closed_by
 from popug_cli.billing.rules import business_date
 from popug_cli.bus.context import Context
 from popug_cli.kernel.stored_values import from_iso_date
@@ -37,6 +38,20 @@ def open_days(up_to: date, context: Context) -> list[date]:
     """Return the days up to a date that are not closed yet, oldest first."""
     first = first_open(context)
     return list(context.calendar.days(first, up_to)) if first else []
+
+
+def open_business_date(as_of: datetime | None, context: Context) -> date:
+    """Return the date that what happens now counts for: today or, if today is closed, the first open day after it.
+
+    With ``as_of``, return the date that counted at that instant.
+    """
+    today = context.calendar.date_of(as_of or context.now)
+    if as_of is None:
+        first = first_open(context)
+    else:
+        closed = closed_by(as_of, context)
+        first = context.calendar.next_day(closed) if closed else None
+    return business_date(today, first) if first else today
 
 
 def business_date_resolver(context: Context) -> Callable[[datetime], date]:

@@ -5,16 +5,16 @@ Functions that open a transaction raise the errors of ``storage.errors``; a fail
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from popug_cli.bus import parked_events
+from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.log import StoredEvent
 from popug_cli.bus.retry import PermanentFailure
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.progress import Progress
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
@@ -24,8 +24,6 @@ from popug_cli.storage.errors import environment_error
 BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
-MIN_REPORTED_POSITIONS = 10_000
-CATCHING_UP = "Catching up"
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
@@ -59,56 +57,21 @@ class Consumer:
         object.__setattr__(self, "types", types)
 
 
-@dataclass(slots=True)
-class CatchUpResult:
-    """The result of a catch-up.
-
-    ``failures`` counts failed attempts by consumer. ``errors`` are those of the environment (full disk, locked
-    database …) that stopped a consumer. ``complete`` is False if the time ran out.
-    """
-
-    failures: dict[str, int] = field(default_factory=dict)
-    errors: list[PopugError] = field(default_factory=list)
-    complete: bool = True
-
-
-class CatchUpProgress:
-    """Progress of a catch-up in log positions; reported only for at least ``MIN_REPORTED_POSITIONS``."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._start: int | None = None
-        self._is_open = False
-
-    def report(self, reached: int, end: int) -> None:
-        """Report how far the consumers came since the first call.
-
-        ``reached`` is the sum of all cursors, ``end`` the sum of the positions that they have to reach.
-        """
-        if self._start is None:
-            self._start = reached
-        if end - self._start >= MIN_REPORTED_POSITIONS:
-            self._is_open = reached < end
-            self._progress(CATCHING_UP, reached - self._start, end - self._start)
-
-    def finish(self) -> None:
-        """Report 1 of 1, so that the interface ends its display, if the last report was of unfinished work."""
-        if self._is_open:
-            self._progress(CATCHING_UP, 1, 1)
-
-
-def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
+def catch_up(
+    runtime: Runtime,
+    consumers: Sequence[Consumer],
+    *,
+    include_not_due: bool = False,
+    progress: CatchUpProgress | None = None,
+) -> CatchUpResult:
     """Run the consumers on all new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` end.
 
     Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
     Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
     that occurs while the consumers with new events are looked up.
     """
-    progress = CatchUpProgress(runtime.progress)
-    try:
-        return _catch_up(runtime, consumers, progress, include_not_due=include_not_due)
-    finally:
-        progress.finish()
+    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as reported:
+        return _catch_up(runtime, consumers, reported, include_not_due=include_not_due)
 
 
 def _catch_up(
@@ -135,6 +98,11 @@ def _catch_up(
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
     return result
+
+
+def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
+    """Return whether ``is_current`` is true of each consumer."""
+    return all(is_current(context, consumer) for consumer in consumers)
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:

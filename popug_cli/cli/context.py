@@ -118,6 +118,7 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
                 function(command_context, **arguments)
             finally:
                 command_context.screen.close()
+                command_context.backends.close()
         else:
             options.as_json = as_json
 

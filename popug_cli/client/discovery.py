@@ -22,10 +22,15 @@ def connect_to_url(url: str, warn: Callable[[str], None], progress: Progress) ->
     return RemoteBackend(parse(url), warn=warn, progress=progress)
 
 
-def find_local_server(home: Home, warn: Callable[[str], None], progress: Progress) -> "RemoteBackend | None":
+def find_local_server(
+    home: Home,
+    warn: Callable[[str], None],
+    progress: Progress,
+    on_distrust: Callable[[str], None] = lambda sentence: None,
+) -> "RemoteBackend | None":
     """Return a backend for the server that listens on the home's socket, or None if there is none.
 
-    A process of another account must not receive passwords, so its socket is not used, and ``warn`` names it.
+    A process of another account must not receive passwords. Its socket is not used, and ``on_distrust`` names it.
     """
     path = home.socket
     if not _exists(path):
@@ -36,13 +41,13 @@ def find_local_server(home: Home, warn: Callable[[str], None], progress: Progres
 
     owner = home.root.stat().st_uid
     if (reason := _distrust_of(path, home.root, owner)) is not None:
-        warn(f"The socket {path} is not used: {reason}.")
+        on_distrust(f"The socket {path} is not used: {reason}.")
         return None
     address = Address(path=os.fspath(path), trusted_user_ids=frozenset({SUPERUSER, os.geteuid(), owner}))
     try:
         opened_socket = connect(address)
     except UntrustedPeerError as error:
-        warn(f"The socket {path} is not used: {error.strerror}.")
+        on_distrust(f"The socket {path} is not used: {error.strerror}.")
         return None
     except TimeoutError:  # a server exists; the first request will report what is wrong with it
         return RemoteBackend(address, warn=warn, progress=progress)

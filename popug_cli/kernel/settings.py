@@ -86,6 +86,11 @@ SETTINGS = {
             minimum=1,
             maximum=MAX_SMTP_TIMEOUT_SECONDS,
         ),
+        Setting(
+            "tasks.import_limit",
+            10_000,
+            "how many tasks a worker or an accountant may import at once; managers and admins may import any number",
+        ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
         Setting("identity.argon2_time_cost", 3, "passes of argon2id", minimum=1, maximum=100),
@@ -97,7 +102,20 @@ SETTINGS = {
         ),
         Setting("bus.retry_cap_seconds", 3600, "the longest wait between two attempts", minimum=1, maximum=7 * 86400),
         Setting("hooks.timeout_seconds", 30, "the longest that one run of a hook may take", minimum=1, maximum=3600),
-        Setting("bus.catch_up_seconds", 60, "how long a command may run the consumers", minimum=1, maximum=86400),
+        Setting(
+            "bus.catch_up_seconds",
+            1,
+            "how long a command may run the consumers on events of earlier commands",
+            minimum=1,
+            maximum=86400,
+        ),
+        Setting(
+            "log.format",
+            "text",
+            "how servers and schedulers that start write their log",
+            choices=("text", "json"),
+        ),
+        Setting("log.access", False, "whether servers that start log each request"),
     )
 }
 

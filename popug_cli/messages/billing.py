@@ -71,7 +71,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """The balance of a user, and the rewards earned on that business date."""
+    """The balance of a user, and the rewards of the business date: by default the open one, else the date asked for."""
 
     username: str
     balance_cents: int
@@ -222,7 +222,7 @@ class GetBalance(Query[Balance], frozen=True, kw_only=True):
 
 @declare("statement", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetStatement(Query[Statement], frozen=True, kw_only=True):
-    """Return the entries of a range of dates, by default today's; by default the sender's own."""
+    """Return the entries of a range of dates, by default from today on; by default the sender's own."""
 
     username: str | None = None
     from_date: date | None = None
@@ -261,6 +261,7 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
 
     ``yesterday`` is the day before the day on which the command runs. ``dry_run`` returns what would be paid, and
     closes nothing. ``send_mail=False`` leaves the mail queued. ``confirmed`` allows more than 31 days at once.
+    ``expected_payouts_cents`` is the total that was shown to the user who confirmed; another one is not paid.
     """
 
     day: date | None = None
@@ -268,6 +269,7 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
     dry_run: bool = False
     send_mail: bool = True
     confirmed: bool = False
+    expected_payouts_cents: Count | None = None
 
 
 @declare("ledger correct", roles=ADMINS)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from popug_cli.platform.accounts import SUPERUSER, ForeignOwnerError
 from popug_cli.platform.posix_errors import NO_DIRECTORY_SYNC
@@ -75,12 +76,32 @@ def is_private_directory(directory: Path) -> bool:
 
 def read_regular_file(path: Path) -> tuple[bytes, os.stat_result]:
     """Return content and status of a file; raise ``OSError`` for a pipe, whose reading would block."""
+    with open_regular_file(path) as file:
+        return file.read(), os.fstat(file.fileno())
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading; raise ``OSError`` for anything else.
+
+    A pipe would block, and a device such as /dev/zero has no end. So neither is opened, except if it takes the place of
+    the file at that instant.
+    """
+    _require_regular(path.stat(), path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        return file.read(), status
+    file = os.fdopen(descriptor, "rb")
+    try:
+        _require_regular(os.fstat(descriptor), path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _require_regular(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, "it is a directory, not a file", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def exposure_of(status: os.stat_result, owner: int) -> str | None:

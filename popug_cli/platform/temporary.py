@@ -110,7 +110,10 @@ def dead_paths(directory: Path, of: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def locked_if_dead(path: Path) -> Iterator[bool]:
-    """Yield whether no process holds the lock of a file or directory, and hold it meanwhile; a link counts as dead."""
+    """Yield whether no process holds the lock of a file or directory, and hold it during the block.
+
+    A link counts as dead.
+    """
     if path.is_symlink():
         yield True
         return

@@ -82,14 +82,21 @@ def _upgrade(home: Home) -> None:
         copy = _back_up(home, version)
         try:
             migrate(home.database)
-        except PopugError as error:
-            error.hint = (
-                f"{error.hint} The database as it was is in {copy}; the next attempt replaces that copy.".strip()
-            )
+        except Exception as error:
+            _name_copy(error, copy)
             raise
         timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         copy.replace(copy.with_stem(f"{copy.stem}-{timestamp}"))
         sync_directory(home.backups)
+
+
+def _name_copy(error: Exception, copy: Path) -> None:
+    """Add to the hint of an error, or to its notes, where the copy of the database is."""
+    sentence = f"The database as it was is in {copy}, which the next attempt replaces."
+    if isinstance(error, PopugError):
+        error.hint = f"{error.hint} {sentence}".strip()
+    else:
+        error.add_note(sentence)
 
 
 def migrated_since(database: Path, version: str) -> IntegrityViolation:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from popug_cli.app import LocalBackend
 from popug_cli.bus import consumers as bus_consumers
-from popug_cli.bus.consumers import CatchUpResult, Consumer
+from popug_cli.bus.catch_up_result import CatchUpResult
+from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
 from popug_cli.kernel.home import Home
@@ -95,11 +96,11 @@ class WatchedLocal(LocalBackend):
 
         return super().write(message, principal, own_work)
 
-    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
+    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
         if self.world.cut_short:
             self.world.cut_short = False
             raise CutShort
-        return super().catch_up(include_not_due=include_not_due)
+        return super().catch_up(include_not_due=include_not_due, completely=completely)
 
 
 class World:

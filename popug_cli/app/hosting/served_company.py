@@ -12,13 +12,14 @@ from popug_cli.app.hosting.thread_coordination import QueryCoordinator, ThreadCo
 from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.context import Runtime
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
+from popug_cli.identity import devices, users
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
-from popug_cli.messages.identity import WhoAmI
+from popug_cli.messages.identity import LogIn, WhoAmI
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.platform.file_id import file_fingerprint
 from popug_cli.storage.wal_check import DatabaseFiles
@@ -76,6 +77,27 @@ class ServedCompany:
         answer, is_replayed = perform_idempotently(backend, self._idempotency, principal, message, key)
         return PerformResult(answer, warnings, is_replayed)
 
+    def has_verified(self, token: str | None) -> bool:
+        """Return whether the signature of a token was verified before and the token has not expired; fast."""
+        return token is not None and self._verified_tokens.is_verified(token, self._runtime)
+
+    def verify(self, token: str | None) -> None:
+        """Raise the error of a missing token, or of one whose signature or lifetime is not valid (exit status 4)."""
+        self.open_backend(lambda sentence: None, is_command=False).authenticate(WhoAmI(), token)
+
+    def known_device(self, message: LogIn) -> str | None:
+        """Return the id of the device that logs in, if it has logged in as this user before."""
+        runtime = self._fresh_runtime()
+        return devices.known_device(
+            message.device_token, message.username, self.home, runtime.home_id, runtime.clock.now()
+        )
+
+    def username_of(self, message: LogIn) -> str | None:
+        """Return the name of the user that logs in, or None if there is no such user."""
+        with self._runtime.reading(ANONYMOUS) as context:
+            user = users.find(context, message.username)
+        return user.username if user else None
+
     def authenticate(self, token: str | None) -> None:
         """Raise the error of a token that is not valid (exit status 4) or is limited to a scope (exit status 5)."""
         self.open_backend(lambda sentence: None, is_command=False).authorize(WhoAmI(), token)
@@ -100,15 +122,15 @@ class ServedCompany:
             authenticate=self._verified_tokens.authenticate,
         )
 
-    def follow(self, warn: Callable[[str], None]) -> None:
+    def follow(self, warn: Callable[[str], None]) -> bool:
         """Store buffered answers and run the consumers, for events of earlier processes and due retries.
 
-        If another thread runs the consumers already, leave it to that thread.
+        If another thread runs the consumers already, leave it to that thread. Return whether no event waits.
         """
         self._files.remember_newest_link()
         self._idempotency.flush(self._runtime)
         self._coordinator.caught_up_to = -1
-        self.open_backend(warn, is_command=False).catch_up()
+        return self.open_backend(warn, is_command=False).catch_up().complete
 
     def probe(self) -> None:
         """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""

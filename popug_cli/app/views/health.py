@@ -74,6 +74,6 @@ def _catch_up(backend: "LocalBackend") -> None:
     from popug_cli.audit.doctor import CORRUPTION_ERRORS
 
     try:
-        backend.catch_up()
+        backend.catch_up(completely=True)
     except (IntegrityViolation, *CORRUPTION_ERRORS) as error:
         backend.warn(f"Not all consumers could catch up: {error}")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from popug_cli.app.workflows import restored_settings
 from popug_cli.app.workflows.backup import verify
 from popug_cli.identity import keys, token_store
 from popug_cli.kernel import home_owner
@@ -16,7 +17,7 @@ from popug_cli.messages.company import Restore, RestoreResult
 from popug_cli.messages.principal import Principal
 from popug_cli.platform import file_id, files
 from popug_cli.platform.swap_dirs import replace_directory
-from popug_cli.storage import backup_file, temporary_home, volume_swap, write_lock
+from popug_cli.storage import backup_reader, foreign_database, temporary_home, volume_swap, write_lock
 from popug_cli.storage.errors import translate_errors
 from popug_cli.storage.mounts import require_lock_support
 
@@ -29,8 +30,9 @@ OTHER_FILE_HINT = "Nothing was changed. Name another file that `popug backup` wr
 def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
     """Replace the home, in whatever state it is, with a verified backup.
 
-    All tokens are revoked, unsent mail is held, and a new key signs. Raise ``unreadable_file``, ``corrupt_database``,
-    ``newer_database``, ``integrity``, ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
+    All tokens are revoked, unsent mail is held, a new key signs, and the home keeps its settings of mail. Raise
+    ``unreadable_file``, ``file_in_use``, ``corrupt_database``, ``newer_database``, ``integrity``, ``invalid_setting``,
+    ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
     """
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(backend.home.root))
@@ -44,10 +46,13 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
         files.check_writable(home if in_volume else home.parent)
     next_to = home / volume_swap.LABEL if in_volume else home
     with translate_errors(home / "popug.db"), temporary_home.temporary_home(next_to) as fresh:
-        backup_file.unpack(file, fresh)
+        backup_reader.unpack(file, fresh)
+        if fault := foreign_database.find_fault(fresh.database):
+            raise backup_reader.not_a_backup(file, fault)
         _verify(backend, file, fresh)
         fresh.make()
         _make_safe(backend, fresh, principal)
+        settings = restored_settings.merge(Home(home), fresh, take_mail=message.take_mail_settings)
         old_home = _old_home(home, in_volume=in_volume)
         temporary_home.write_swap_plan(fresh, old_home)
         files.sync(fresh.database)
@@ -56,7 +61,7 @@ def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> 
         database = home / fresh.database.name
         with write_lock.acquire(database, file_id.file_id(database)):
             kept = _swap(fresh.root, home, old_home, in_volume=in_volume)
-    return RestoreResult(str(home), None if kept is None else str(kept))
+    return RestoreResult(str(home), None if kept is None else str(kept), settings)
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
@@ -65,7 +70,7 @@ def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
         load_settings(fresh.config, {})
         verify(backend, fresh)
     except NotFound as error:
-        raise backup_file.not_a_backup(file, "there is no company in it") from error
+        raise backup_reader.not_a_backup(file, "there is no company in it") from error
     except PopugError as error:
         sentence = error.message.replace(str(fresh.config), f"config.toml in {file}")
         sentence = sentence.replace(str(fresh.database), str(file))

@@ -267,9 +267,14 @@ def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = F
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _crontab_error(str(error)) from error
-    if process.returncode and not (allow_missing and b"no crontab" in process.stderr):
+    if process.returncode and not (allow_missing and _says_no_crontab(process.stderr.lower())):
         raise _crontab_error(process.stderr.decode(errors="replace").strip())
     return process.stdout if not process.returncode else b""
+
+
+def _says_no_crontab(message: bytes) -> bool:
+    """Return whether ``crontab -l`` failed because the user has none: BusyBox cannot open a file named by the user."""
+    return b"no crontab" in message or (b"can't open" in message and b"no such file" in message)
 
 
 def _crontab_error(reason: str) -> Unavailable:

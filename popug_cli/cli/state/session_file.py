@@ -1,6 +1,7 @@
-"""The session file: one token for each home or server. Only its owner can read it.
+"""The session file: one token for each home or server, and for each user a proof of an earlier login on this device.
 
-Each change is a read, a change and a replacement under a lock on the directory, so that no parallel login is lost.
+Only its owner can read it. Each change is a read, a change and a replacement under a lock on the directory, so that no
+parallel login is lost.
 """
 
 import os
@@ -13,6 +14,7 @@ import msgspec
 from popug_cli.kernel.disk_errors import disk_full
 from popug_cli.kernel.errors import NotAuthenticated, Unavailable
 from popug_cli.kernel.home import Home, no_home_directory, user_directory
+from popug_cli.kernel.text import BYTE_ORDER_MARK
 from popug_cli.platform.accounts import ForeignOwnerError, describe_account, require_own_place
 from popug_cli.platform.files import (
     exposure_of,
@@ -34,7 +36,17 @@ def token_for(company: Home | str) -> str | None:
 
     Raise ``insecure_file`` if others can read the file, ``not_logged_in`` if it is damaged or cannot be read.
     """
-    return os.environ.get("POPUG_TOKEN") or _read().get(_key(company))
+    return token_of_environment() or _read().get(_key(company))
+
+
+def token_of_environment() -> str | None:
+    """Return the token in ``POPUG_TOKEN``, or None if there is none.
+
+    A byte order mark, quotes and all that follows a line break or a space are not part of a token; files, pipes and
+    ``popug token issue`` add them.
+    """
+    words = os.environ.get("POPUG_TOKEN", "").removeprefix(BYTE_ORDER_MARK).split()
+    return words[0].strip("\"'") or None if words else None
 
 
 @contextmanager
@@ -57,6 +69,20 @@ def reserve(company: Home | str) -> Iterator[Callable[[str], None]]:
                 replace(_serialize(_read() | {_key(company): token}))
 
         yield save
+
+
+def device_token_for(company: Home | str, username: str) -> str | None:
+    """Return the proof that this device has logged in as the user before, or None; raise the errors of ``check``."""
+    return _read().get(_device_key(company, username.lower()))
+
+
+def remember_device(company: Home | str, username: str, device_token: str) -> None:
+    """Store the proof that this device has logged in as the user.
+
+    Raise ``disk_full``, ``read_only`` and the errors of ``check``.
+    """
+    with _locked() as file:
+        replace_file(file, _serialize(_read() | {_device_key(company, username): device_token}))
 
 
 def forget(company: Home | str) -> None:
@@ -138,6 +164,11 @@ def known_path() -> Path | None:
 
 def _key(company: Home | str) -> str:
     return company if isinstance(company, str) else os.path.realpath(company.root)
+
+
+def _device_key(company: Home | str, username: str) -> str:
+    """Return the key of a device token. It is neither a path nor a URL, so it equals no key of a login."""
+    return f"device {username} {_key(company)}"
 
 
 def _read() -> dict[str, str]:

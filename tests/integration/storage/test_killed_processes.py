@@ -153,7 +153,7 @@ def test_files_of_killed_command_are_named_and_removed(place: Place, arguments: 
     place.run(*arguments, patch=KILL_BEFORE_RENAME)
     left = place.hidden()
     assert left
-    stderr = place.ok("whoami")
+    stderr = place.ok("config", "show")
     assert place.hidden() == []
     assert all(str(path) in stderr for path in left), stderr
     assert place.ok("whoami") == ""

@@ -206,7 +206,7 @@ def _afternoon(stage: Stage) -> None:
 def _evening(stage: Stage) -> None:
     stage.announce("The day is closed: positive balances are paid out and announced by mail, debts are carried over")
     stage.run(ACCOUNTANT, "close-day --dry-run")
-    stage.run(ACCOUNTANT, "close-day")
+    stage.run(ACCOUNTANT, "close-day --yes")
     stage.run(ACCOUNTANT, "mail list")
     for mail in stage.backend.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
         stage.run(ACCOUNTANT, f"mail show {mail.mail_id}")
