@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO
 
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.platform import orphans
 from popug_cli.platform.posix_errors import DISK_FULL, OUT_OF_RESOURCES
+from popug_cli.platform.temporary import unnamed_file
 
 MAX_OUTPUT_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
@@ -92,24 +92,14 @@ def run_hook(
 
 
 def _file_of(path: Path, event_json: bytes) -> IO[bytes]:
-    """Return a file with the event: in memory, or in the temporary directory if the system has no such files.
-
-    Raise ``hook_not_run`` if neither is possible, which is not the hook's failure.
-    """
+    """Return a file with the event; raise ``hook_not_run`` if none can be made, which is not the hook's failure."""
     try:
-        file = _memory_file() or TemporaryFile()  # noqa: SIM115 - the caller closes it
+        file = unnamed_file()
         file.write(event_json)
         file.seek(0)
     except OSError as error:
         raise _not_run(path, error) from error
     return file
-
-
-def _memory_file() -> IO[bytes] | None:
-    try:
-        return open(os.memfd_create("popug-event"), "w+b")  # noqa: PTH123 - a descriptor
-    except (AttributeError, OSError):
-        return None
 
 
 def _not_run(path: Path, error: OSError) -> Unavailable:

@@ -1,6 +1,7 @@
 """The name of the machine's time zone, found as the C library finds the zone: by TZ, else by /etc/localtime.
 
 See tzset(3). A company keeps its zone permanently, so popug asks for it if sources disagree or the zone has no name.
+See ``decisions/0048-popug-takes-no-default-that-the-machine-contradicts.md``.
 """
 
 import os

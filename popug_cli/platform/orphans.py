@@ -1,8 +1,8 @@
 """Start children, and adopt, end and reap the processes that they leave running (the latter on Linux only).
 
 A process that is a *child subreaper*, see PR_SET_CHILD_SUBREAPER(2const), becomes the parent of its descendants'
-orphans; process 1 of a container is the parent of all. They are found in ``/proc``, see proc_pid_stat(5). Elsewhere
-there are no orphans here.
+orphans; process 1 of a container is the parent of all. They are found in ``/proc``, see proc_pid_stat(5). See
+``decisions/0047-a-process-that-runs-hooks-adopts-their-orphans.md``.
 """
 
 import ctypes

@@ -11,11 +11,27 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 SUFFIX = ".popug"
 RANDOM_BYTES = 8
 MAX_LABEL_BYTES = 100
 _NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.popug", re.DOTALL)
+
+
+def unnamed_file() -> BinaryIO:
+    """Return a file that is gone when it is closed: in the temporary directory, or in memory if there is none.
+
+    Raise ``OSError``.
+    """
+    from tempfile import TemporaryFile
+
+    try:
+        return TemporaryFile()
+    except OSError:
+        if not hasattr(os, "memfd_create"):
+            raise
+    return open(os.memfd_create("popug"), "w+b")  # noqa: PTH123 - a descriptor
 
 
 def temporary_path(path: Path) -> Path:

@@ -18,6 +18,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import escape_hidden
 from popug_cli.messages.base import MAX_MESSAGE_BYTES
 from popug_cli.platform.posix_errors import NO_SPACE
+from popug_cli.platform.temporary import unnamed_file
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
@@ -228,7 +229,7 @@ def _copy(source: str, write: Callable[[BinaryIO], object]) -> BinaryIO:
     import tempfile
 
     try:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        copy = unnamed_file()
         write(copy)
         copy.flush()
     except OSError as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.hooks import process
 from popug_cli.kernel.errors import Unavailable
 from popug_cli.messages.hooks import HookRunResult, TryHook
 from popug_cli.platform import orphans
@@ -107,7 +106,7 @@ def test_missing_temporary_directory_is_not_the_hooks_failure(
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr(os, "memfd_create", no_file, raising=False)
-    monkeypatch.setattr(process, "TemporaryFile", no_file)
+    monkeypatch.setattr("tempfile.TemporaryFile", no_file)
     with pytest.raises(Unavailable, match="No usable temporary directory") as refused:
         run_hooks(company)
     assert refused.value.code == "hook_not_run"
@@ -130,7 +129,7 @@ def test_missing_interpreter_is_named(company: InProcess, first_line: bytes, wor
 
 
 @only_linux
-def test_hook_runs_on_read_only_root_without_temp_directory(company: InProcess) -> None:
+def test_hook_runs_without_a_temporary_directory(company: InProcess) -> None:
     hook(company, "task_created", "cat >> got.jsonl")
     add(company, "Feed the cage")
     company.backend.close()
@@ -143,6 +142,8 @@ def test_hook_runs_on_read_only_root_without_temp_directory(company: InProcess) 
         cd /mnt
         unset TMPDIR
         "$PYTHON" -m popug_cli --home {company.root} scheduler --once --json
+        printf 'no login' | "$PYTHON" -m popug_cli --home {company.root} tasks import - --json 2>&1 | grep not_logged_in
+        "$PYTHON" -m popug_cli demo 2>&1 | grep TMPDIR
     """
     result = run_in_namespace(script)
     assert result.returncode == 0, result

@@ -16,7 +16,7 @@ from popug_cli.cli.context import CommandContext, GlobalOptions, add_commands, c
 from popug_cli.cli.output.blocks import Heading, Hint
 from popug_cli.cli.output.printer import Printer
 from popug_cli.kernel import home_owner
-from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError
+from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError, Unavailable
 from popug_cli.kernel.home import Home, find_home
 from popug_cli.kernel.machine_zone import machine_zone_name
 from popug_cli.messages.identity import IssueToken, LogIn, RegisterFirstAdmin
@@ -58,12 +58,22 @@ def demo(context: CommandContext) -> None:
     if context.options.home is not None:
         _play(Stage(_new_home(context.options.home), context))
         return
-    folder = Path(tempfile.mkdtemp(prefix="popug-demo-"))
+    folder = _new_folder()
     try:
         _play(Stage(Home(folder), context))
     except BaseException:
         rmtree(folder, ignore_errors=True)  # an aborted demo leaves nothing behind
         raise
+
+
+def _new_folder() -> Path:
+    """Create a temporary directory; raise ``read_only``."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="popug-demo-"))
+    except OSError as error:
+        sentence = f"The demo needs a temporary directory: {error.strerror}."
+        hint = "Name a directory that you may write to: `popug demo --home DIR`, or TMPDIR."
+        raise Unavailable("read_only", sentence, hint=hint) from error
 
 
 def _play(stage: "Stage") -> None:
