@@ -244,7 +244,7 @@ def _copy(source: str, write: Callable[[BinaryIO], object]) -> BinaryIO:
 def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     sentence = f"{source} cannot be read: {reason}."
-    return InvalidInput("unreadable_file", sentence, hint="Name a file of JSON lines, or - for stdin.")
+    return InvalidInput("unreadable_file", sentence, hint="Name a file that you may read, or - for stdin.")
 
 
 def _invalid_line(number: int, reason: str) -> InvalidInput:

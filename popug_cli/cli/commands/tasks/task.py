@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
+from unicodedata import normalize
 
 import typer
 
@@ -72,7 +73,7 @@ def price_text(cents: int | None) -> str:
 
 
 def _added_blocks(created: Task, typed: str) -> Iterator[Block]:
-    if created.title != typed.strip():
+    if created.jira_id is not None and created.title != normalize("NFC", typed).strip():
         yield f"The title was split into the jira id {created.jira_id} and the title “{created.title}”."
     jira = f" ({created.jira_id})" if created.jira_id else ""
     yield f"#{created.number} {created.title}{jira} goes to {created.assignee}."
