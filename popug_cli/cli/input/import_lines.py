@@ -29,7 +29,7 @@ Line = TypeVar("Line")
 Record = tuple[int, object]  # the number of a line, or of an item of an array, and its value; None for a blank line
 
 
-class JsonLines(Collection[Line | None], Generic[Line]):
+class ImportLines(Collection[Line | None], Generic[Line]):
     """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
     The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
@@ -170,7 +170,7 @@ def _csv_header(line: bytes) -> tuple[str, list[str]]:
 
 
 @contextmanager
-def json_lines(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[JsonLines[Line]]:
+def open_import(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[ImportLines[Line]]:
     """Open a file for an import, of any size, and check every line; ``-`` is stdin.
 
     The file is in UTF-8 or, with a byte order mark, in UTF-16. Raise ``unreadable_file``, ``invalid_line``, or
@@ -186,10 +186,10 @@ def json_lines(source: str, line_type: type[Line], *, plain_field: str | None = 
             file = open_files.enter_context(_copy_as_utf_8(file, source))
         elif head != BOM_UTF8:
             file.seek(start)
-        yield JsonLines(file, source, line_type, plain_field)
+        yield ImportLines(file, source, line_type, plain_field)
 
 
-def warn_of_ignored_fields(context: CommandContext, lines: JsonLines[Line]) -> None:
+def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
     """Name the fields of the file that the import did not read, once."""
     if lines.unknown_fields:
         read, ignored = ", ".join(lines.field_names), ", ".join(lines.unknown_fields)
