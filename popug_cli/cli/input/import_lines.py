@@ -21,6 +21,7 @@ from popug_cli.platform.posix_errors import NO_SPACE
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
+NOT_UTF_8 = "it is not in UTF-8, in which the file must be saved"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
 COPY_CHARACTERS = 1024 * 1024
@@ -96,7 +97,9 @@ class ImportLines(Collection[Line | None], Generic[Line]):
         for number, line in self._numbered_lines():
             try:
                 yield number, msgspec.json.decode(line) if line.strip() else None
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            except UnicodeDecodeError as error:
+                raise _invalid_line(number, NOT_UTF_8) from error
+            except (msgspec.MsgspecError, RecursionError) as error:
                 raise _invalid_line(number, str(error)) from error
 
     def _plain_lines(self) -> Iterator[Record]:
@@ -143,7 +146,7 @@ class ImportLines(Collection[Line | None], Generic[Line]):
             try:
                 yield number, line.decode()
             except UnicodeDecodeError as error:
-                raise _invalid_line(number, str(error)) from error
+                raise _invalid_line(number, NOT_UTF_8) from error
 
     def _numbered_lines(self) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(iter(self._next_line, b""), start=1):
