@@ -88,8 +88,7 @@ def import_(
     """
     with open_import(file, NewPerson) as people:
         answer = context.backends.perform(ImportUsers(people=people))
-    if not context.as_json:
-        warn_of_ignored_fields(context, people)
+    warn_of_ignored_fields(context, people)
     context.screen.show(
         msgspec.to_builtins(answer) | {"ignored_fields": [*people.unknown_fields]},
         lambda: [

@@ -105,12 +105,11 @@ def import_(
         result = context.backends.perform(ImportTasks(lines=lines, again=again))
     answer = msgspec.to_builtins(result) | {"ignored_fields": [*lines.unknown_fields]}
     context.screen.show(answer, lambda: _import_blocks(result, file))
-    if not context.as_json:
-        warn_of_ignored_fields(context, lines)
-        for taken in result.taken[:MAX_TAKEN_SHOWN]:
-            context.printer.warn(_taken_sentence(taken))
-        if result.taken_count > MAX_TAKEN_SHOWN:
-            context.printer.warn(f"{result.taken_count - MAX_TAKEN_SHOWN:,} more lines have an id that is taken.")
+    warn_of_ignored_fields(context, lines)
+    for taken in result.taken[:MAX_TAKEN_SHOWN]:
+        context.printer.warn(_taken_sentence(taken))
+    if result.taken_count > MAX_TAKEN_SHOWN:
+        context.printer.warn(f"Lines with an id that is taken, beyond these: {result.taken_count - MAX_TAKEN_SHOWN:,}.")
 
 
 @command(tasks, "export")
