@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from typer._click import exceptions as click
 
 INTERRUPTED_STATUS = 130
+INTERNAL_HINT = "Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it."
 NO_THREAD_MESSAGE = "can't start new thread"  # the text of Python's RuntimeError
+NO_HOME_MESSAGE = "ome directory"  # of a RuntimeError of pathlib
 NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no memory for a library
 
 
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
 
-    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raise
+    ``program`` is a program that was built before; by default, a new one. Raise
     ``Terminated`` after a terminating signal.
     """
     os.umask(0o077)
@@ -73,7 +75,7 @@ def _run_program(arguments: list[str], program: Any) -> int:
     from popug_cli.cli.program import build
 
     try:
-        program = program or build(fast_path.find_command_file(arguments))
+        program = program or build()
         # not ``program.main``, which would handle an interrupt itself
         with program.make_context("popug", [*arguments]) as context:
             result = program.invoke(context)
@@ -161,7 +163,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     """Return the error to print for an exception that no command translated.
 
     That is ``usage`` for bytes that are not UTF-8, an environment error for a lack of threads or memory and for other
-    operating system errors, else ``internal``.
+    operating system errors, ``no_home_directory`` for a ``~`` that leads nowhere, else ``internal``.
     """
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
@@ -172,6 +174,9 @@ def _unexpected_error(error: Exception) -> PopugError:
         error = OSError(errno.EAGAIN, NO_THREAD_MESSAGE)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY_MESSAGE in str(error)):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if isinstance(error, RuntimeError) and NO_HOME_MESSAGE in str(error):
+        sentence = "A path needs a home directory, and that of this account or of the one after ~ is not known."
+        return InvalidInput("no_home_directory", sentence, hint="Set HOME, or write the path without ~.")
     if isinstance(error, OSError):
         from popug_cli.kernel.disk_errors import from_os_error
 
@@ -180,7 +185,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     return InternalError(
         "internal",
         f"popug failed with an internal error ({type(error).__name__}: {error}).",
-        hint="Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it.",
+        hint=" ".join([*getattr(error, "__notes__", []), INTERNAL_HINT]),
     )
 
 

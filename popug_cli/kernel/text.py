@@ -73,6 +73,11 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 task``, ``2 tasks``, ``1,000 people``. ``plural`` defaults to ``noun`` + s."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def did_you_mean(typed: str, words: Iterable[str]) -> str:
     """Return a sentence, followed by a space, with the words nearest to ``typed``; an empty text if none is near."""
     from difflib import get_close_matches

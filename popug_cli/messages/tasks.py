@@ -15,6 +15,7 @@ from popug_cli.messages.base import (
     Event,
     Id,
     ImportResult,
+    Instant,
     Limit,
     Query,
     declare,
@@ -205,8 +206,8 @@ class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
     creator: str | None = None
     jira_id: str | None = None
     search: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     sort: TaskSort = TaskSort.NUMBER
     backwards: bool = False
     limit: Limit | None = None

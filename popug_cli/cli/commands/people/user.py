@@ -22,6 +22,7 @@ from popug_cli.messages.identity import (
     SetRole,
     ShowUser,
     User,
+    UserWithNewPassword,
     WhoAmI,
 )
 
@@ -141,6 +142,8 @@ def passwd(
         context.backends.perform(WhoAmI())
     password = read_password(context, from_stdin=password_stdin, is_new=True)
     user = context.backends.perform(SetPassword(username=name, password=password))
+    if user.machine_tokens:
+        context.printer.warn(_machine_tokens_warning(context, user))
     context.screen.show(
         user, lambda: [f"{user.username} has a new password; earlier logins have ended.", _login_hint(user)]
     )
@@ -148,6 +151,19 @@ def passwd(
 
 def _row(user: User) -> tuple[str, str, str, str]:
     return user.username, user.role, user.email, "yes" if user.active else "no"
+
+
+def _machine_tokens_warning(context: CommandContext, user: UserWithNewPassword) -> str:
+    """Name the machine tokens that outlive a password, each with the command that revokes it."""
+    commands = [
+        f"`popug token revoke {token.token_id}` ({token.scope or 'everything'},"
+        f" until {context.screen.local_time(token.expires_at)})"
+        for token in user.machine_tokens
+    ]
+    return (
+        f"The new password ends no machine token of {user.username}. If one may be known to others, an admin revokes"
+        f" it: {'; '.join(commands)}."
+    )
 
 
 def _login_hint(user: User) -> Hint:

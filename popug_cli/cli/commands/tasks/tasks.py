@@ -124,7 +124,7 @@ def export(
             context.printer.write(_json_line(task))
         return
     lines = context.screen.with_progress("Exporting", map(_json_line, _fetch_tasks(context)))
-    exported = TaskExport(str(out), write_new_file(out, lines, force=force))
+    exported = TaskExport(str(out), write_new_file(out, lines, force=force, warn=context.printer.warn))
     context.screen.show(exported, lambda: [f"Wrote {_count_tasks(exported.exported)} to {out}."])
 
 
