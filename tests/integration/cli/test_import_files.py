@@ -103,7 +103,7 @@ def test_people_are_read_from_csv_but_not_from_plain_text(tmp_path: Path) -> Non
 def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     company = company_at(tmp_path / "home")
     company.clock.instant = company.backend.runtime.clock.now()
-    token = company.act("boss", IssueToken(username="boss", ttl_seconds=360 * 86400)).token
+    token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400)).token
     monkeypatch.setenv("POPUG_TOKEN", token)
     monkeypatch.setenv("POPUG_HOME", str(company.root))
     return company
