@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import BYTE_ORDER_MARK, escape_hidden, is_blank
+from popug_cli.kernel.text import BLANK_SYMBOLS, BYTE_ORDER_MARK, escape_hidden, is_blank
 from popug_cli.messages.base import NOT_ASSIGNABLE, Role
 from popug_cli.messages.tasks import NewTask
 
@@ -22,6 +22,8 @@ _JIRA_ID = re.compile(_JIRA_ID_PATTERN)
 _JIRA_ID_IN_BRACKETS = re.compile(rf"\[\s*({_JIRA_ID_PATTERN})\s*\]\s*(.*)", re.DOTALL)
 _JIRA_ID_BEFORE_DASH = re.compile(rf"({_JIRA_ID_PATTERN})\s+[\N{{EM DASH}}\N{{EN DASH}}](?:\s+(.*))?", re.DOTALL)
 _TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BLANKS = BYTE_ORDER_MARK + "".join(BLANK_SYMBOLS)
+_EDGES = re.compile(rf"\A[\s{_BLANKS}]+|[\s{_BLANKS}]+\Z")
 _FORBIDDEN_CATEGORIES = {"Cc", "Zl", "Zp"}
 _VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 
@@ -119,7 +121,7 @@ def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
     ``jira_id`` is a jira id that was given next to the title. Raise ``invalid_title`` or ``invalid_jira_id``.
     """
     given_jira_id = None if jira_id is None else parse_jira_id(jira_id)
-    prefixed_jira_id, title = _split(unicodedata.normalize("NFC", typed).strip().strip(BYTE_ORDER_MARK).strip())
+    prefixed_jira_id, title = _split(_EDGES.sub("", unicodedata.normalize("NFC", typed)))
     _check_title(title, typed)
     if given_jira_id and prefixed_jira_id and given_jira_id != prefixed_jira_id:
         raise InvalidInput(
@@ -210,6 +212,8 @@ def _flaws(title: str) -> Iterator[str]:
         yield f"it has {len(title)} characters, but at most {MAX_TITLE_CHARACTERS} are allowed"
     if is_blank(title):
         yield "it has no visible character"
+    if unicodedata.category(title[:1] or " ").startswith("M"):
+        yield "it begins with a combining mark, which belongs on a character before it"
     if not is_storable(title):
         yield "it has bytes that are not valid UTF-8"
     if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in title):

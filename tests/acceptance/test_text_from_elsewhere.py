@@ -48,6 +48,12 @@ def test_search_ignores_composition_case_and_width(lone: Company) -> None:
     assert titles_found(lone, "soft") == ["So\u00adft hyphen"]
 
 
+def test_composed_title_is_not_called_split(lone: Company) -> None:
+    for options in ([], ["--jira", "P-1"]):
+        shown = lone.run("task", "add", DECOMPOSED, *options, as_user="kesha", as_json=False)
+        assert (shown.code, "split" in shown.stdout, COMPOSED in shown.stdout) == (0, False, True)
+
+
 def test_title_of_many_decomposed_letters_is_accepted(lone: Company) -> None:
     assert lone.add_task("kesha", "e\u0301" * 200)["title"] == "\u00e9" * 200
 
@@ -76,8 +82,9 @@ def with_stdin(company: Company, line: list[str], content: bytes, as_user: str |
 
 def test_byte_order_mark_is_not_part_of_a_title(lone: Company) -> None:
     assert lone.add_task("kesha", f"{MARK}Feed the cage")["title"] == "Feed the cage"
+    assert lone.add_task("kesha", f"\u2800{MARK} Oil the hinge \u2800")["title"] == "Oil the hinge"
     assert lone.import_tasks("kesha", [f"{MARK}Mend the swing", "Mend the swing"])["imported"] == 2
-    assert [task["title"] for task in lone.tasks()] == ["Feed the cage", "Mend the swing", "Mend the swing"]
+    assert [task["title"] for task in lone.tasks()] == ["Feed the cage", "Oil the hinge", *["Mend the swing"] * 2]
 
 
 # --- a leading dash ------------------------------------------------------------------------------

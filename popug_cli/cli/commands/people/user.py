@@ -6,7 +6,7 @@ import msgspec
 import typer
 
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.json_lines import json_lines, warn_of_ignored_fields
+from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Column, Hint, Table
 from popug_cli.messages.base import Role
@@ -87,10 +87,9 @@ def import_(
 
     New users have no password yet.
     """
-    with json_lines(file, NewPerson) as people:
+    with open_import(file, NewPerson) as people:
         answer = context.backends.perform(ImportUsers(people=people))
-    if not context.as_json:
-        warn_of_ignored_fields(context, people)
+    warn_of_ignored_fields(context, people)
     context.screen.show(
         msgspec.to_builtins(answer) | {"ignored_fields": [*people.unknown_fields]},
         lambda: [

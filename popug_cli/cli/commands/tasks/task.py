@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
+from unicodedata import normalize
 
 import typer
 
@@ -87,7 +88,7 @@ def _completed_sentence(completed: Task, note: str) -> str:
 
 
 def _added_blocks(created: Task, typed: str, note: str) -> Iterator[Block]:
-    if created.title != typed.strip():
+    if created.jira_id is not None and created.title != normalize("NFC", typed).strip():
         yield f"The title was split into the jira id {created.jira_id} and the title “{created.title}”."
     jira = f" ({created.jira_id})" if created.jira_id else ""
     yield f"#{created.number} {created.title}{jira} goes to {created.assignee}."

@@ -10,7 +10,7 @@ import typer
 
 from popug_cli.cli.commands.tasks import task_list
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.json_lines import json_lines, warn_of_ignored_fields
+from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
@@ -101,16 +101,15 @@ def import_(
     again: Annotated[bool, typer.Option("--again", help="Import lines that were imported before, too.")] = False,
 ) -> None:
     """Create the tasks of a file, all or none; tasks imported before are skipped."""
-    with json_lines(file, NewTask, plain_field="title") as lines:
+    with open_import(file, NewTask, plain_field="title") as lines:
         result = context.backends.perform(ImportTasks(lines=lines, again=again))
     answer = msgspec.to_builtins(result) | {"ignored_fields": [*lines.unknown_fields]}
     context.screen.show(answer, lambda: _import_blocks(result, file))
-    if not context.as_json:
-        warn_of_ignored_fields(context, lines)
-        for taken in result.taken[:MAX_TAKEN_SHOWN]:
-            context.printer.warn(_taken_sentence(taken))
-        if result.taken_count > MAX_TAKEN_SHOWN:
-            context.printer.warn(f"{result.taken_count - MAX_TAKEN_SHOWN:,} more lines have an id that is taken.")
+    warn_of_ignored_fields(context, lines)
+    for taken in result.taken[:MAX_TAKEN_SHOWN]:
+        context.printer.warn(_taken_sentence(taken))
+    if result.taken_count > MAX_TAKEN_SHOWN:
+        context.printer.warn(f"Lines with an id that is taken, beyond these: {result.taken_count - MAX_TAKEN_SHOWN:,}.")
 
 
 @command(tasks, "export")

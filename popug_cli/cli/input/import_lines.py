@@ -22,6 +22,7 @@ from popug_cli.platform.temporary import unnamed_file
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_UNKNOWN_FIELDS = 20
+NOT_UTF_8 = "it is not in UTF-8, in which the file must be saved"
 JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 CSV_SUFFIXES = {".csv", ".tsv"}
 COPY_CHARACTERS = 1024 * 1024
@@ -30,7 +31,7 @@ Line = TypeVar("Line")
 Record = tuple[int, object]  # the number of a line, or of an item of an array, and its value; None for a blank line
 
 
-class JsonLines(Collection[Line | None], Generic[Line]):
+class ImportLines(Collection[Line | None], Generic[Line]):
     """The parsed lines of a file, None for a blank line. Each iteration reads the file again.
 
     The constructor and each iteration raise ``unreadable_file``, or ``invalid_line`` with the number of the first line
@@ -97,7 +98,9 @@ class JsonLines(Collection[Line | None], Generic[Line]):
         for number, line in self._numbered_lines():
             try:
                 yield number, msgspec.json.decode(line) if line.strip() else None
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            except UnicodeDecodeError as error:
+                raise _invalid_line(number, NOT_UTF_8) from error
+            except (msgspec.MsgspecError, RecursionError) as error:
                 raise _invalid_line(number, str(error)) from error
 
     def _plain_lines(self) -> Iterator[Record]:
@@ -144,7 +147,7 @@ class JsonLines(Collection[Line | None], Generic[Line]):
             try:
                 yield number, line.decode()
             except UnicodeDecodeError as error:
-                raise _invalid_line(number, str(error)) from error
+                raise _invalid_line(number, NOT_UTF_8) from error
 
     def _numbered_lines(self) -> Iterator[tuple[int, bytes]]:
         for number, line in enumerate(iter(self._next_line, b""), start=1):
@@ -171,7 +174,7 @@ def _csv_header(line: bytes) -> tuple[str, list[str]]:
 
 
 @contextmanager
-def json_lines(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[JsonLines[Line]]:
+def open_import(source: str, line_type: type[Line], *, plain_field: str | None = None) -> Iterator[ImportLines[Line]]:
     """Open a file for an import, of any size, and check every line; ``-`` is stdin.
 
     The file is in UTF-8 or, with a byte order mark, in UTF-16. Raise ``unreadable_file``, ``invalid_line``, or
@@ -187,10 +190,10 @@ def json_lines(source: str, line_type: type[Line], *, plain_field: str | None = 
             file = open_files.enter_context(_copy_as_utf_8(file, source))
         elif head != BOM_UTF8:
             file.seek(start)
-        yield JsonLines(file, source, line_type, plain_field)
+        yield ImportLines(file, source, line_type, plain_field)
 
 
-def warn_of_ignored_fields(context: CommandContext, lines: JsonLines[Line]) -> None:
+def warn_of_ignored_fields(context: CommandContext, lines: ImportLines[Line]) -> None:
     """Name the fields of the file that the import did not read, once."""
     if lines.unknown_fields:
         read, ignored = ", ".join(lines.field_names), ", ".join(lines.unknown_fields)
@@ -245,7 +248,7 @@ def _copy(source: str, write: Callable[[BinaryIO], object]) -> BinaryIO:
 def _unreadable(source: str, error: OSError | ValueError) -> InvalidInput:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     sentence = f"{source} cannot be read: {reason}."
-    return InvalidInput("unreadable_file", sentence, hint="Name a file of JSON lines, or - for stdin.")
+    return InvalidInput("unreadable_file", sentence, hint="Name a file that you may read, or - for stdin.")
 
 
 def _invalid_line(number: int, reason: str) -> InvalidInput:
