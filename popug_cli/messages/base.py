@@ -35,6 +35,7 @@ ACCOUNTING = frozenset({Role.ACCOUNTANT, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 NOT_ASSIGNABLE = frozenset({Role.MANAGER, Role.ADMIN})
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_ROWS = 10_000
 
 
 class Message(msgspec.Struct, Generic[Answer], frozen=True, forbid_unknown_fields=True):
