@@ -1,4 +1,9 @@
-"""Limits on connections: their number, the time until headers are complete, and the answer to invalid HTTP."""
+"""Limits on connections: their number, the time until headers are complete, and the answer to invalid HTTP.
+
+uvicorn does not export ``H11Protocol``, so ``pyproject.toml`` pins its minor version. The docstring of each method
+names the option of uvicorn that it replaces, or says that there is none. hypercorn bounds less:
+decisions/0056-uvicorns-protocol-is-subclassed-hypercorn-bounds-less.md.
+"""
 
 import asyncio
 import ssl
@@ -31,7 +36,8 @@ class SmallChunksError(h11.RemoteProtocolError):
 class ChunkLimit(h11.Connection):
     """An h11 connection that rejects a body in too many small chunks.
 
-    ``MAX_SMALL_CHUNKS`` are accepted, and one more per ``MIN_CHUNK_BYTES`` of the body.
+    ``MAX_SMALL_CHUNKS`` are accepted, and one more per ``MIN_CHUNK_BYTES`` of the body. uvicorn has no option for that:
+    ``h11_max_incomplete_event_size`` bounds headers, not chunks.
     """
 
     _chunk_count = 0
@@ -63,12 +69,17 @@ class LimitedConnection(H11Protocol):
     _place: Place | None = None
 
     def __init__(self, *arguments: Any, budget: ConnectionBudget, **options: Any) -> None:
+        """Replaces ``h11_max_incomplete_event_size``, because uvicorn creates a connection that counts no chunks."""
         super().__init__(*arguments, **options)
         self._budget = budget
         self.conn = ChunkLimit(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a new connection, or answer 503 if there are too many."""
+        """Accept a new connection, or answer 503 if there are too many.
+
+        Replaces ``limit_concurrency``, which knows no peers, and answers after the headers: silent clients could
+        occupy all descriptors.
+        """
         super().connection_made(transport)
         self._place = self._budget.acquire(self.raw_transport or transport, self._on_eviction)
         if self._place is None:
@@ -78,7 +89,7 @@ class LimitedConnection(H11Protocol):
         self._deadline = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers of a closed connection."""
+        """Stop the timers of a closed connection, and release its place; uvicorn has no option for them."""
         self._cancel_deadline()
         self._stop_unread_timer()
         if self._place is not None:
@@ -88,7 +99,8 @@ class LimitedConnection(H11Protocol):
     def handle_events(self) -> None:
         """Process received data. Once a request's headers are complete, `RequestGuard` limits its time.
 
-        A connection whose request is complete is not evicted before its response.
+        A connection whose request is complete is not evicted before its response. uvicorn has no option for the time of
+        the headers.
         """
         previous_cycle = self.cycle
         super().handle_events()
@@ -99,7 +111,10 @@ class LimitedConnection(H11Protocol):
             self._place.mark_busy()
 
     def on_response_complete(self) -> None:
-        """Start the timeout for the headers of the next request; close a half-closed connection."""
+        """Start the timeout for the headers of the next request; close a half-closed connection.
+
+        Replaces ``timeout_keep_alive``, which the first byte of the next request ends.
+        """
         self._cancel_deadline()
         cycle = self.cycle
         cycle.body.clear()  # a response may precede the end of its request
@@ -113,18 +128,21 @@ class LimitedConnection(H11Protocol):
         self._deadline = self.loop.call_later(KEEP_ALIVE_TIMEOUT_SECONDS + HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def pause_writing(self) -> None:
-        """Start the timeout for a client that does not read its response."""
+        """Start the timeout for a client that does not read its response; uvicorn has no option for it."""
         super().pause_writing()
         self._start_unread_timer()
 
     def resume_writing(self) -> None:
-        """Stop the timeout of ``pause_writing``, because the client reads again."""
+        """Stop the timeout of ``pause_writing``, because the client reads again; uvicorn has no option for it."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_unread_timer()
 
     def shutdown(self) -> None:
-        """Shut down. Abort idle TLS connections, because their peers would not answer the TLS close."""
+        """Shut down. Abort idle TLS connections, because their peers would not answer the TLS close.
+
+        Replaces ``timeout_graceful_shutdown`` for them, which waits for as long as a request may run.
+        """
         super().shutdown()
         if self.raw_transport is not None and self.transport.is_closing() and not self._unsent_bytes:
             self.transport.abort()
@@ -132,7 +150,7 @@ class LimitedConnection(H11Protocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep a plain connection that the client half-closed open, if a complete request awaits its response.
 
-        A TLS connection cannot be half-closed.
+        A TLS connection cannot be half-closed. uvicorn has no option for half-closed connections and closes them.
         """
         cycle = self.cycle
         awaits_response = cycle is not None and not cycle.more_body and not cycle.response_started
@@ -140,7 +158,10 @@ class LimitedConnection(H11Protocol):
         return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
-        """Reject data that is not valid HTTP, headers that are too large, and chunks that are too small."""
+        """Reject data that is not valid HTTP, headers that are too large, and chunks that are too small.
+
+        uvicorn has no option for its answer, a text with status 400.
+        """
         protocol_error = sys.exception()
         status = (
             protocol_error.error_status_hint
@@ -222,7 +243,8 @@ class LimitedConnection(H11Protocol):
 class TlsHandshake(asyncio.Protocol):
     """Performs the TLS handshake of a connection, then passes it to a ``LimitedConnection``.
 
-    A connection counts towards the limit during its handshake, which may take ``HEADER_TIMEOUT_SECONDS``.
+    A connection counts towards the limit during its handshake, which may take ``HEADER_TIMEOUT_SECONDS``. Replaces
+    ``ssl_certfile`` and ``ssl_keyfile``: uvicorn passes no ``ssl_handshake_timeout`` to asyncio, whose default is 60 s.
     """
 
     def __init__(
