@@ -24,7 +24,7 @@ NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no 
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
 
-    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raise
+    ``program`` is a program that was built before; by default, a new one. Raise
     ``Terminated`` after a terminating signal.
     """
     os.umask(0o077)
@@ -73,7 +73,7 @@ def _run_program(arguments: list[str], program: Any) -> int:
     from popug_cli.cli.program import build
 
     try:
-        program = program or build(fast_path.find_command_file(arguments))
+        program = program or build()
         # not ``program.main``, which would handle an interrupt itself
         with program.make_context("popug", [*arguments]) as context:
             result = program.invoke(context)

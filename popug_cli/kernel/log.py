@@ -1,4 +1,4 @@
-"""The log of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or as JSON.
+"""The server log, of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or JSON.
 
 A module writes ``LOG.warning("a sentence")``, and gives values for programs with ``extra={"name": value}``: they
 become keys of the JSON record. Text from people is escaped, and what looks like a token or a password hash is hidden.
@@ -38,7 +38,7 @@ class SafeFormatter(logging.Formatter):
         error: BaseException | None = exc_info[1]
         while error is not None and len(parts) < MAX_TRACEBACKS:
             parts.insert(0, "".join(format_tb(error.__traceback__)) + _describe(error))
-            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+            error = error.__cause__
         return "\n".join(parts)
 
 
@@ -68,14 +68,15 @@ class JsonFormatter(SafeFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
-        own_values = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
-        document = own_values | {
+        document: dict[str, Any] = {
             "time": _time(record).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
             "message": record.getMessage(),
         }
+        own_names = vars(record).keys() - _STANDARD_ATTRIBUTES - document.keys()
+        document |= {name: value for name, value in vars(record).items() if name in own_names}
         if error := _error_of(record):
             document["error"] = _error_document(error)
         if record.exc_info:
@@ -107,7 +108,8 @@ class LogHandler(logging.Handler):
         """Write one record."""
         if hasattr(record, "report") and not isinstance(self.formatter, JsonFormatter):
             return
-        with suppress(OSError, ValueError):  # a full disk, a reader that has gone, a closed stream
+        # a full disk, a reader that has gone, a closed stream; or values that do not fit the sentence
+        with suppress(OSError, ValueError, TypeError):
             _write_line(self._stream, self.format(record))
 
 

@@ -225,8 +225,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     if not hasattr(command, "commands"):
         yield path, command
         return
-    for name, each in command.commands.items():
-        yield from leaves(each, (*path, name))
+    for name in command.list_commands(None):
+        yield from leaves(command.get_command(None, name), (*path, name))
 
 
 COMMANDS = {" ".join(path): command for path, command in leaves(build())}

@@ -5,6 +5,7 @@ import socket
 import socketserver
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -293,6 +294,23 @@ def test_wrong_or_missing_password_fails_no_mail(post: Post, open_room: Open, tm
         room.send()
     assert "a guess" not in refusal.value.message
     assert set(room.statuses().values()) == {"queued"}
+
+
+@pytest.mark.parametrize("reply", ["535 5.7.8 no {}", "535 not <{}>", "535 not 'a guess'", "454 later, {}"])
+def test_server_that_quotes_the_password_is_not_quoted(post: Post, open_room: Open, tmp_path: Path, reply: str) -> None:
+    post.mood.password, post.mood.to_wrong_login = "a secret", reply
+    room = open_room(**login(tmp_path / "password", "a guess\n"), smtp_login_without_tls="true")
+    with pytest.raises(Unavailable, match=r"[45]\d\d the reply quotes the password") as refusal:
+        room.send()
+    assert "guess" not in str(vars(refusal.value))
+    assert b64encode(b"\0popug\0a guess").decode() not in refusal.value.message
+
+
+def test_other_replies_to_a_login_are_quoted(post: Post, open_room: Open, tmp_path: Path) -> None:
+    post.mood.password, post.mood.to_wrong_login = "a secret", "534 5.7.9 application password needed"
+    room = open_room(**login(tmp_path / "password", "a guess\n"), smtp_login_without_tls="true")
+    with pytest.raises(Unavailable, match="application password needed"):
+        room.send()
 
 
 def test_unsupported_address_fails(post: Post, open_room: Open) -> None:

@@ -11,12 +11,12 @@ import typer
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import schedule_units
 from popug_cli.cli.output.blocks import Hint
-from popug_cli.kernel import log
+from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.calendar import Calendar, machine_zone_name
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.log import LOG, WarnOnce
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.progress import Progress
-from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.hooks import HookRunResult
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 
@@ -55,24 +55,24 @@ def scheduler(
 
     default_time = "00:00" if once else DEFAULT_TIME
     minute = parse_minute(default_time if at is None else at)
-    log.configure(load_settings(context.home.config), as_json=context.as_json)
     output, folder = SchedulerOutput(context), context.home.hooks
     message = RunDue(at_minute=minute, confirmed=yes)
-    if not once:
-        background = hook_loop.run_in_background(output.open_backend, folder)
-        return run_forever(output.open_interruptible_backend, message, output.show, background)
-    run = run_once(output.open_backend, message, output.show)
-    hook_run = hook_loop.run_once(output.open_backend, folder)
-    if hook_run.done or hook_run.failed:
-        output.show(hook_run)
-    if run.next.needs_yes:
-        raise InvalidInput(
-            "needs_yes",
-            f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
-            hint="Check the clock, then run `popug scheduler --once --yes` to confirm.",
-            details={"days": run.next.overdue_days},
-        )
-    return None
+    with log_to_stderr(context):
+        if not once:
+            background = hook_loop.run_in_background(output.open_backend, folder)
+            run_forever(output.open_interruptible_backend, message, output.show, background)
+            return
+        run = run_once(output.open_backend, message, output.show)
+        hook_run = hook_loop.run_once(output.open_backend, folder)
+        if hook_run.done or hook_run.failed:
+            output.show(hook_run)
+        if run.next.needs_yes:
+            raise InvalidInput(
+                "needs_yes",
+                f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
+                hint="Check the clock, then run `popug scheduler --once --yes` to confirm.",
+                details={"days": run.next.overdue_days},
+            )
 
 
 @command(group, "install")
@@ -119,7 +119,7 @@ class SchedulerOutput:
     """
 
     context: CommandContext
-    warn: Callable[[str], None] = field(default_factory=lambda: log.WarnOnce(1))
+    warn: Callable[[str], None] = field(default_factory=lambda: WarnOnce(1))
 
     def open_backend(self, progress: Progress) -> Any:
         """Return a newly opened backend of the home."""
@@ -143,7 +143,7 @@ class SchedulerOutput:
         """Print and log the schedule, or the result of a run."""
         event, sentence = _describe(result)
         fields = msgspec.to_builtins(result)
-        log.LOG.info(sentence, extra={"report": True, "event": event, "result": fields})
+        LOG.info(sentence, extra={"report": True, "event": event, "result": fields})
         if self.context.as_json:
             self.context.printer.document({"event": event, **fields})
         else:

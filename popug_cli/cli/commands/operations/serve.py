@@ -14,9 +14,9 @@ from popug_cli import __version__
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import server_unit
 from popug_cli.cli.output.blocks import Hint
-from popug_cli.kernel import log
+from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
-from popug_cli.kernel.settings import load_settings
+from popug_cli.kernel.log import LOG
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
@@ -83,9 +83,9 @@ def serve(
     hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
-    log.configure(load_settings(context.home.config), as_json=context.as_json)
     background = _background_work(context, scheduler=scheduler)
-    run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
+    with log_to_stderr(context):
+        run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
 
 
 @command(group, "install")
@@ -108,7 +108,7 @@ def _show_addresses(context: CommandContext, urls: list[str]) -> None:
     """Print and log the addresses on which the server listens."""
     document = {"event": "listening", "home": str(context.home.root), "urls": urls}
     sentence = f"Serving {context.home.root} at {' and '.join(urls)}. Ctrl-C ends it."
-    log.LOG.info(sentence, extra={"report": True, **document})
+    LOG.info(sentence, extra={"report": True, **document})
     if context.as_json:
         context.printer.document({**document, "process": os.getpid()})
     else:
