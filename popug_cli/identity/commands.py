@@ -24,6 +24,7 @@ from popug_cli.messages.identity import (
     LogOut,
     NewPerson,
     PasswordChanged,
+    PasswordRehashed,
     RecoverAdmin,
     RegisterFirstAdmin,
     RevokeToken,
@@ -102,9 +103,9 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
             details={"wait_seconds": lockout_seconds} if lockout_seconds else None,
         )
     login_throttle.reset(context, attempt)
-    if passwords.needs_rehash(password_hash, context):
-        users.set_password_hash(context, user, passwords.hash_password(message.password, context))
     context.events.set_actor(user.username)
+    if passwords.needs_rehash(password_hash, context):
+        _rehash_password(context, user, message.password)
     lifetime = timedelta(hours=context.settings.number("identity.session_hours"))
     issued = token_store.issue(context, user, token_store.SESSION, lifetime)
     device_token = devices.issue(context, user, attempt.device_id)
@@ -318,7 +319,15 @@ def _update(context: Context, old: User, new: User) -> None:
         context.events.publish((UserReactivated if new.active else UserDeactivated)(user_id=user_id))
 
 
+def _rehash_password(context: Context, user: User, password: str) -> None:
+    """Hash a password again with the parameters of the settings."""
+    password_hash = passwords.hash_password(password, context)
+    users.set_password_hash(context, user, password_hash)
+    context.events.publish(PasswordRehashed(user_id=user.user_id), password_digest=rules.password_digest(password_hash))
+
+
 def _set_password(context: Context, user: User, password: str) -> None:
-    users.set_password_hash(context, user, passwords.hash_password(password, context))
+    password_hash = passwords.hash_password(password, context)
+    users.set_password_hash(context, user, password_hash)
     login_throttle.reset_all(context, user.username)
-    context.events.publish(PasswordChanged(user_id=user.user_id))
+    context.events.publish(PasswordChanged(user_id=user.user_id), password_digest=rules.password_digest(password_hash))

@@ -318,6 +318,13 @@ class LoginLocked(Event, frozen=True, kw_only=True):
 
 
 @event("identity", 1, subject_field="user_id")
+class PasswordRehashed(Event, frozen=True, kw_only=True):
+    """The unchanged password of a user was hashed again at a login, with the parameters of the settings."""
+
+    user_id: Id
+
+
+@event("identity", 1, subject_field="user_id")
 class AdminRecovered(Event, frozen=True, kw_only=True):
     """The operator made a user an active admin with a new password."""
 

@@ -106,7 +106,7 @@ def serve(
     gc.enable()
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     with ExitStack() as stack:
-        company = ServedCompany(home, threads=THREADS)
+        company = ServedCompany(home, threads=THREADS, warn=LOG.warning)
         stack.callback(company.close)
         stack.enter_context(sockets.exclusive_lock(home))
         company.probe()  # a newer popug may have migrated the home before it was locked

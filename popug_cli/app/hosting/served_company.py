@@ -35,16 +35,18 @@ class PerformResult:
 
 
 class ServedCompany:
-    """The company of a home, held open. Raise ``not_initialised`` if there is none."""
+    """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``."""
 
-    def __init__(self, home: Home, *, threads: int) -> None:
+    def __init__(self, home: Home, *, threads: int, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.home = home
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
         self._verified_tokens = VerifiedTokenCache()
         self._settings_lock = Lock()
         self._config_fingerprint = file_fingerprint(home.config)
-        self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
+        self._runtime = replace(
+            bootstrap.open_runtime(home, threads=threads, warn=warn), write_lock=self._coordinator.write_lock
+        )
         self._files = DatabaseFiles(
             self._runtime.database, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
         )

@@ -136,6 +136,7 @@ def test_socket_of_another_user_gets_no_request(desk: Desk) -> None:
     with desk.hold_home(answer(ADA)) as server:
         os.chown(desk.home / "popug.sock", NOBODY_ELSE, NOBODY_ELSE)
         assert desk.fail("whoami") == (3, "not_initialised")
+        assert f"uid {NOBODY_ELSE}" in desk.run("whoami")[2]
         assert server.asked == []
 
 

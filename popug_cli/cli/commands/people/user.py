@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.json_lines import json_lines
+from popug_cli.cli.input.json_lines import json_lines, warn_of_ignored_fields
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Column, Hint, Table
 from popug_cli.messages.base import Role
@@ -75,7 +76,12 @@ def show(context: CommandContext, name: NameArgument) -> None:
 @command(user, "import")
 def import_(
     context: CommandContext,
-    file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="JSON lines {username, email, role}, a JSON array of them, or CSV with a header; - is stdin."
+        ),
+    ],
 ) -> None:
     """Register the users of a file, all or none; users who exist with the same data are skipped.
 
@@ -83,8 +89,10 @@ def import_(
     """
     with json_lines(file, NewPerson) as people:
         answer = context.backends.perform(ImportUsers(people=people))
+    if not context.as_json:
+        warn_of_ignored_fields(context, people)
     context.screen.show(
-        answer,
+        msgspec.to_builtins(answer) | {"ignored_fields": [*people.unknown_fields]},
         lambda: [
             f"{answer.imported} imported, {answer.skipped} skipped.",
             Hint("Set their passwords with `popug user passwd NAME`."),
