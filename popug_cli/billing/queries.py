@@ -14,7 +14,7 @@ from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.rules import income_range, statement_range
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.messages.base import ACCOUNTING
+from popug_cli.messages.base import ACCOUNTING, MAX_ANSWER_ROWS
 from popug_cli.messages.billing import (
     Balance,
     DayEnds,
@@ -140,9 +140,9 @@ def get_income(message: GetIncome, context: Context) -> Income:
 
 
 def export_ledger(message: ExportLedger, context: Context) -> LedgerChunk:
-    """Return the next entries after a position, at most ``limit``, by position."""
+    """Return the next entries after a position, at most ``limit`` and ``MAX_ANSWER_ROWS``, by position."""
     up_to = last_position(context) if message.up_to is None else message.up_to
-    return LedgerChunk(up_to, lines(message.after, up_to, message.limit, context))
+    return LedgerChunk(up_to, lines(message.after, up_to, min(message.limit, MAX_ANSWER_ROWS), context))
 
 
 def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:

@@ -1,4 +1,4 @@
-"""The log of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or as JSON.
+"""The server log, of a server or a scheduler: the logger ``popug``, one record a line on stderr, as text or JSON.
 
 A module writes ``LOG.warning("a sentence")``, and gives values for programs with ``extra={"name": value}``: they
 become keys of the JSON record. Text from people is escaped, and what looks like a token or a password hash is hidden.

@@ -36,6 +36,7 @@ ACCOUNTING = frozenset({Role.ACCOUNTANT, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 NOT_ASSIGNABLE = frozenset({Role.MANAGER, Role.ADMIN})
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_ROWS = 10_000
 EARLIEST_INSTANT = datetime.min.replace(tzinfo=UTC) + timedelta(days=2)  # every zone has a date for these and between
 LATEST_INSTANT = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 

@@ -27,8 +27,8 @@ BUSY_WAIT_SECONDS = 1
 MAX_QUICK_REFUSALS = 50  # of one peer in a second
 MAX_REMEMBERED_PEERS = 100
 NETWORK, HOME, KNOWN = "network", "home", "known"
-MAX_LOGINS = {NETWORK: 16, HOME: 16, KNOWN: 16}
-MAX_OWNED = {NETWORK: 8, HOME: 16, KNOWN: 2}  # of one peer, or of one known device
+MAX_LOGINS = {NETWORK: 16, HOME: 50, KNOWN: 16}
+MAX_OWNED = {NETWORK: 8, HOME: 50, KNOWN: 2}  # of one peer, or of one known device
 
 
 class LoginLimits:

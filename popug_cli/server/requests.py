@@ -8,7 +8,7 @@ import msgspec
 
 from popug_cli.app.hosting.served_company import PerformResult
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.messages.base import Access, Declaration, declarations
+from popug_cli.messages.base import MAX_MESSAGE_BYTES, Access, Declaration, declarations
 from popug_cli.server import http_errors
 from popug_cli.server.application import Response, WebRequest
 from popug_cli.server.http_errors import HttpError
@@ -65,12 +65,15 @@ def invalid_message(reason: str) -> InvalidInput:
     return InvalidInput("usage", f"The message is not valid: {reason}.", hint="GET /schema shows its fields.")
 
 
-def encode_answer(result: PerformResult) -> Response:
-    """Encode a result as a response."""
+def encode_answer(result: PerformResult, declaration: Declaration) -> Response:
+    """Encode a result as a response. Raise ``answer_too_large`` for a query whose answer is too large."""
+    content = msgspec.json.encode(result.answer)
+    if len(content) > MAX_MESSAGE_BYTES and not declaration.is_command:
+        raise http_errors.answer_too_large(MAX_MESSAGE_BYTES)
     headers = {"Popug-Warnings": _warnings_header(result.warnings)} if result.warnings else {}
     if result.is_replayed:
         headers["Idempotency-Replayed"] = "true"
-    return Response(msgspec.json.encode(result.answer), JSON, headers=headers)
+    return Response(content, JSON, headers=headers)
 
 
 def _warnings_header(warnings: list[str]) -> str:

@@ -67,7 +67,11 @@ def _login_route(declaration: Declaration, company: ServedCompany, pools: Thread
     async def log_in(request: WebRequest) -> Response:
         message: LogIn = decode_message(decoder, request)
         key, peer = idempotency_key(request), request.scope["state"].get(PEER_KEY, UNKNOWN_PEER)
-        return await limits.perform(message, peer, lambda: encode_answer(company.perform(message, None, key=key)))
+
+        def perform() -> Response:
+            return encode_answer(company.perform(message, None, key=key), declaration)
+
+        return await limits.perform(message, peer, perform)
 
     return Route(path_of(declaration), log_in, methods=("POST",))
 
@@ -83,7 +87,7 @@ def _message_route(declaration: Declaration, company: ServedCompany, pools: Thre
         def perform_message() -> Response:
             message = decode_message(decoder, request)
             try:
-                return encode_answer(company.perform(message, token, key=key))
+                return encode_answer(company.perform(message, token, key=key), declaration)
             except OverflowError:
                 raise invalid_message("a number in it is too large") from None
 

@@ -10,6 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
+from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -34,7 +35,7 @@ from popug_cli.messages.tasks import (
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
-MAX_ROWS = 2**53  # a larger limit or offset selects the same rows, but may not fit into the database's integers
+MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
 _SELECT_TASKS = (
     "SELECT task.task_id, task.number, task.title, task.jira_id, task.status,"
     " coalesce(creator.username, task.creator_id) AS creator, assignee.username AS assignee,"
@@ -56,12 +57,14 @@ def get_task(message: GetTask, context: Context) -> Task:
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     """Return a page of the tasks that match every filter, and totals over all matching tasks.
 
+    A page has at most ``MAX_ANSWER_ROWS`` tasks.
     Raise ``user_not_found``, ``invalid_jira_id`` or ``invalid_search``.
     """
     where, values = _filter(message, context)
     statement = f"SELECT count(*), sum(task.fee_cents), sum(task.reward_cents) FROM tasks_tasks AS task WHERE {where}"
     [(total, fees_cents, rewards_cents)] = context.connection.select(statement, **values)
-    values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
+    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
+    values |= {"limit": limit, "offset": min(message.offset, MAX_OFFSET)}
     tasks = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
     return TaskPage(tasks, total, fees_cents or 0, rewards_cents or 0)
 
@@ -74,8 +77,8 @@ def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
 
 
 def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:
-    """Return the next tasks after a number, at most ``limit``, by number."""
-    values = {"after": message.after, "limit": message.limit}
+    """Return the next tasks after a number, at most ``limit`` and ``MAX_ANSWER_ROWS``, by number."""
+    values = {"after": message.after, "limit": min(message.limit, MAX_ANSWER_ROWS)}
     return TaskChunk(_tasks("task.number > :after ORDER BY task.number LIMIT :limit", values, context))
 
 

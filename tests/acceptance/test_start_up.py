@@ -125,8 +125,8 @@ def test_unknown_word_is_answered_with_the_nearest_command(company: Company) -> 
 )
 def test_everyday_command_imports_only_what_it_needs(company: Company, asked: list[str]) -> None:
     """Rich is for tables only. Everything else that is imported is Python's own, or a small package."""
-    company.add_task("kesha", "Polish the perch")
-    modules = loaded(asked, company.environment("kesha"), company.folder)
+    assignee = company.add_task("kesha", "Polish the perch")["assignee"]
+    modules = loaded(asked, company.environment(assignee), company.folder)
     packages = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
     assert packages & HEAVY == set()
     assert {name for name in packages if not name.startswith("_")} <= EVERYDAY_PACKAGES

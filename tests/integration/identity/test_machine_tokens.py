@@ -131,5 +131,4 @@ def test_sql_error_does_not_contain_a_password_hash(people: People) -> None:
     with pytest.raises(Exception, match="no") as error:
         fail()
     report = "".join(format_exception(error.value))
-    assert "UPDATE" in report
     assert "$secret" not in report.replace('"$argon2id$secret")', "")

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.running_server import PATIENCE_SECONDS, RunningServer, create_home
+from tests.support.running_server import PATIENCE_SECONDS, RunningServer, create_home, eventually
 from tests.support.server_fixture import PASSWORD, ServerFixture
 
 CODE = "KQ7M-4TZP-9XW2"  # of an invitation
@@ -153,7 +154,8 @@ def test_unknown_format_is_not_stored(company: ServerFixture) -> None:
 @pytest.mark.parametrize("stderr", ["full", "closed", "no reader"])
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_server_works_if_its_log_cannot_be_written(company: ServerFixture, stderr: str, format_: str) -> None:
-    with server_with_stderr(company, stderr, {"POPUG_LOG_FORMAT": format_, "POPUG_LOG_ACCESS": "true"}) as process:
+    environment = {"POPUG_LOG_FORMAT": format_, "POPUG_LOG_ACCESS": "true"}
+    with with_stderr(company, stderr, environment, "serve") as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["event"] == "listening"
         for _ in range(20):
@@ -163,8 +165,23 @@ def test_server_works_if_its_log_cannot_be_written(company: ServerFixture, stder
         assert process.wait(PATIENCE_SECONDS) == 0
 
 
-def server_with_stderr(company: ServerFixture, stderr: str, environment: dict[str, str]) -> Any:
-    command = [sys.executable, "-m", "popug_cli", "serve", "--json", "--home", str(company.home.root)]
+@pytest.mark.parametrize("stderr", ["full", "closed", "no reader"])
+def test_scheduler_works_if_its_log_cannot_be_written(company: ServerFixture, stderr: str) -> None:
+    hook = company.home.hooks / "task_created"
+    company.home.hooks.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 3\n")
+    hook.chmod(0o755)
+    eventually(lambda: time.time() > hook.stat().st_ctime + 0.1)
+    done = popug(company, "task", "add", "Feed the cage", POPUG_TOKEN=company.tokens["kesha"])
+    assert done.returncode == 0, done.stderr
+    with with_stderr(company, stderr, {}, "scheduler", "--once") as process:
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert [json.loads(line)["event"] for line in process.stdout] == ["run", "hooks"]
+
+
+def with_stderr(company: ServerFixture, stderr: str, environment: dict[str, str], *arguments: str) -> Any:
+    """Start a command whose stderr is full, closed or without a reader."""
+    command = [sys.executable, "-m", "popug_cli", *arguments, "--json", "--home", str(company.home.root)]
     redirections = {"full": "2>/dev/full", "closed": "2>&-", "no reader": "2> >(exit 0)"}
     shell = ["bash", "-c", f'exec "$@" {redirections[stderr]}', "bash", *command]
     return subprocess.Popen(shell, stdout=subprocess.PIPE, text=True, env=os.environ | environment)

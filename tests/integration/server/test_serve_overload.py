@@ -208,3 +208,24 @@ def test_failed_logins_are_logged_a_few_times(company: ServerFixture, tmp_path: 
     assert "ghost" not in server.err
     assert "\x1b" not in server.err
     assert "wrong guess" not in server.err
+
+
+@pytest.mark.parametrize(
+    ("route", "message"),
+    [
+        ("bus/list_events", {"type": "%" * 60_000}),
+        ("bus/list_events", {"subject": "x" * 500_000}),
+        ("tasks/list_tasks", {"search": "%" * 60_000}),
+        ("tasks/list_tasks", {"assignee": "x" * 500_000}),
+        ("tasks/list_tasks", {"jira_id": "A-" + "1" * 500_000}),
+        ("identity/show_user", {"username": "x" * 500_000}),
+        ("mail/show_mail", {"mail_id": "x" * 500_000}),
+        ("billing/get_statement", {"username": "x" * 500_000}),
+    ],
+)
+def test_overlong_filter_is_refused_in_a_short_answer(
+    server: RunningServer, company: ServerFixture, route: str, message: dict[str, str]
+) -> None:
+    answer = server.post(route, message, company.tokens["ada"])
+    assert 400 <= answer.status < 500
+    assert len(answer.body) < 20_000

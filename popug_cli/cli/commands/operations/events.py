@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
@@ -14,11 +15,13 @@ from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.money import format_cents
+from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
     DropDeadLetter,
     DroppedLetter,
+    EnvelopeDocument,
     EventPage,
     ListDeadLetters,
     ListEvents,
@@ -58,8 +61,21 @@ def list_(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Show at most N.")] = None,
 ) -> None:
     """List events in the order of the log."""
-    page = context.backends.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    message = ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit)
+    page = EventPage(_fetch_events(context, message))
     context.screen.show(page, lambda: [_event_table(context, page)])
+
+
+def _fetch_events(context: CommandContext, message: ListEvents) -> list[EnvelopeDocument]:
+    """Return all events that a message asks for; one answer has at most ``MAX_ANSWER_ROWS``."""
+    events: list[EnvelopeDocument] = []
+    while True:
+        page = context.backends.perform(message).events
+        events += page
+        limit = None if message.limit is None else message.limit - len(page)
+        if len(page) < MAX_ANSWER_ROWS or limit == 0:
+            return events
+        message = replace(message, after=int(page[-1]["sequence"]), limit=limit)
 
 
 @command(events, "show")

@@ -137,7 +137,10 @@ def passwd(
     name: Annotated[str | None, typer.Argument(help="The user whose password is set; by default you.")] = None,
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Set your own password or, as an admin, another user's; this ends that user's logins, but no machine token."""
+    """Set your own password or, as an admin, another user's; this ends that user's logins, but no machine token.
+
+    It names the machine tokens that stay valid, with the command that revokes each.
+    """
     if not password_stdin:
         context.backends.perform(WhoAmI())
     password = read_password(context, from_stdin=password_stdin, is_new=True)

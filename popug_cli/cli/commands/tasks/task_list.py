@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from popug_cli.cli.commands.tasks.task import price_text
 from popug_cli.cli.context import CommandContext
@@ -67,8 +68,19 @@ def list_(
         limit=limit,
         offset=offset,
     )
-    page = context.backends.perform(message)
+    page = _fetch_pages(context, message)
     context.screen.show(page, lambda: _list_blocks(context, page, message), paged=True)
+
+
+def _fetch_pages(context: CommandContext, message: ListTasks) -> TaskPage:
+    """Return all tasks that a message asks for; one answer has at most ``MAX_ANSWER_ROWS``."""
+    page = context.backends.perform(message)
+    tasks, wanted = [*page.tasks], message.limit or page.total
+    while page.tasks and len(tasks) < min(wanted, page.total - message.offset):
+        rest = replace(message, offset=message.offset + len(tasks), limit=wanted - len(tasks))
+        page = context.backends.perform(rest)
+        tasks += page.tasks
+    return replace(page, tasks=tasks)
 
 
 def task_table(
