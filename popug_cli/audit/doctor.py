@@ -16,6 +16,7 @@ from msgspec import MsgspecError
 from popug_cli.audit.chain_check import chain, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
 from popug_cli.audit.draw_checks import draws_reproducible
+from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
     closed_days,
     entries_as_posted,
@@ -34,6 +35,8 @@ from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.errors import DATABASE_ERRORS, environment_error
+from popug_cli.storage.migrate import NEWEST
+from popug_cli.storage.schema import SELECT_OBJECTS, differences
 
 PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
@@ -72,6 +75,9 @@ def examine(context: Context) -> Health:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks = [
+        NamedCheck("schema", _schema),
+        NamedCheck("users_match_events", users_match_events),
+        NamedCheck("tokens_match_events", tokens_match_events),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedCheck("read_models_match_replay", read_models),
         NamedCheck("parked_events", _parked_events),
@@ -214,6 +220,12 @@ def _check_of(invariant: Invariant) -> CheckFunction:
 def _database(context: Context) -> Check:
     rows = context.connection.column(f"PRAGMA integrity_check({MAX_SHOWN_VIOLATIONS})")
     return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
+
+
+def _schema(context: Context) -> Check:
+    """Check tables, indexes, triggers and views: a trigger of another program may undo what a command does."""
+    violations = list(differences(context.connection.select(SELECT_OBJECTS), NEWEST))
+    return check_result("schema", "tables, indexes and triggers are those of a fresh database", violations)
 
 
 def _foreign_keys(context: Context) -> Check:

@@ -14,7 +14,9 @@ from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.output.screen import Screen
 from popug_cli.kernel.home import Home, find_home
 
-HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.")]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", readable=False, help="The company's directory.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 PlainOption = Annotated[
     bool,
@@ -116,6 +118,7 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
                 function(command_context, **arguments)
             finally:
                 command_context.screen.close()
+                command_context.backends.close()
         else:
             options.as_json = as_json
 

@@ -13,6 +13,7 @@ from popug_cli.kernel.log import log_error
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.hooks import HookRunResult, RunHooks
 from popug_cli.messages.principal import SCHEDULER
+from popug_cli.platform import orphans
 
 POLL_SECONDS = 1.0
 HOOK_ROUND_LIMIT_SECONDS = 20
@@ -56,6 +57,7 @@ class HookPoller:
     def run(self) -> None:
         """Poll until `stopping` is set, or until another process has taken the home (the server reports that)."""
         while not self.stopping.wait(POLL_SECONDS):
+            orphans.reap()
             if not self._has_hooks and not self.folder.is_dir():
                 continue
             try:

@@ -1,6 +1,7 @@
 """The login at an SMTP server: its password file, and the refusal to send a password without TLS."""
 
 from base64 import b64decode
+from codecs import BOM_UTF8
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ def read_password(settings: Settings, home: Home) -> str | None:
     try:
         content, status = read_regular_file(Path(file).expanduser())
         exposure = exposure_of(status, home.root.stat().st_uid)
-        password = content.decode("ascii").partition("\n")[0].removesuffix("\r")
+        password = content.removeprefix(BOM_UTF8).decode("ascii").partition("\n")[0].removesuffix("\r")
     except (OSError, RuntimeError, ValueError) as error:
         raise OSError(f"no password in ASCII can be read from {file}, the mail.smtp_password_file") from error
     if exposure:

@@ -28,6 +28,7 @@ from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.server import routes, sockets, systemd
 from popug_cli.server.access_log import AccessLog
 from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
+from popug_cli.server.peers import ConnectionBudget
 from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
 from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
@@ -105,7 +106,7 @@ def serve(
     gc.enable()
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     with ExitStack() as stack:
-        company = ServedCompany(home, threads=THREADS)
+        company = ServedCompany(home, threads=THREADS, warn=LOG.warning)
         stack.callback(company.close)
         stack.enter_context(sockets.exclusive_lock(home))
         company.probe()  # a newer popug may have migrated the home before it was locked
@@ -153,14 +154,8 @@ async def _serve_until_shutdown(
     server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
     application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request)
 
-    async def verify_token(token: str | None) -> None:
-        await pools.run(None, lambda: company.authenticate(token))
-
-    guard = RequestGuard(
-        cast("AsgiApp", application), server_identity, verify_token, large_body_paths=routes.large_body_paths()
-    )
-    known_paths = [route.path for route in application.routes]
-    app = AccessLog(guard, known_paths) if ACCESS_LOG.isEnabledFor(logging.INFO) else guard
+    guard = _build_guard(application, company, pools, server_identity)
+    app = AccessLog(guard, application.paths) if ACCESS_LOG.isEnabledFor(logging.INFO) else guard
     servers = _build_servers(app, server_identity, listeners, options)
     with background_catch_up(company, shutdown):
         tasks = [
@@ -180,6 +175,26 @@ async def _serve_until_shutdown(
         _exit_now(stack)
     if shutdown.error is not None:
         raise shutdown.error
+
+
+def _build_guard(
+    application: AsgiApp, company: ServedCompany, pools: ThreadPools, server_identity: ServerIdentity
+) -> RequestGuard:
+    async def verify_signature(token: str | None) -> None:
+        if not company.has_verified(token):
+            await pools.run(None, lambda: company.verify(token))
+
+    async def verify_token(token: str | None) -> None:
+        await pools.run(None, lambda: company.authenticate(token))
+
+    return RequestGuard(
+        application,
+        server_identity,
+        verify_signature,
+        verify_token,
+        token_paths=routes.token_paths(),
+        large_body_paths=routes.large_body_paths(),
+    )
 
 
 @contextmanager
@@ -211,15 +226,15 @@ def background_catch_up(company: ServedCompany, shutdown: Shutdown) -> Iterator[
         thread.join(GRACE_SECONDS)
 
 
-def connection_limit() -> int:
-    """Return the limit for plain and for TLS connections each, after raising the limit of open files if possible."""
+def connection_limit(listener_count: int) -> int:
+    """Return the limit for the connections of each listening socket; raise the limit of open files if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * MAX_CONNECTIONS + RESERVED_FILES
+    needed = listener_count * MAX_CONNECTIONS + RESERVED_FILES
     if soft < needed:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // 2))
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // listener_count))
 
 
 def _exit_now(stack: ExitStack) -> None:
@@ -236,10 +251,10 @@ def _build_servers(
     """Create one server for the plain sockets, and one for the TLS sockets if there are any."""
     plain = [listener for listener in listeners if not listener.url.startswith("https:")]
     secure = [listener for listener in listeners if listener.url.startswith("https:")]
-    max_connections = connection_limit()
+    budget = ConnectionBudget(connection_limit(len(listeners)), listeners[0].socket.getsockname())
     servers = [
         (
-            Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, max_connections=max_connections))),
+            Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, budget=budget))),
             plain,
         )
     ]
@@ -250,7 +265,7 @@ def _build_servers(
                     _uvicorn_config(
                         app,
                         server_identity,
-                        partial(TlsHandshake, _tls_context(options), max_connections=max_connections),
+                        partial(TlsHandshake, _tls_context(options), budget=budget),
                     )
                 ),
                 secure,

@@ -11,10 +11,13 @@ from tests.support.installed_company import Company
 def in_the_shell(company: Company, *statements: str) -> None:
     """Edit the file as the sqlite3 shell would, past every trigger."""
     with closing(sqlite3.connect(company.home / "popug.db", isolation_level=None)) as database:
-        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
             database.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             database.execute(statement)
+        for _, trigger in triggers:
+            database.execute(trigger)
 
 
 def named(node: dict[str, Any]) -> list[str]:

@@ -215,9 +215,10 @@ def test_server_without_required_tls_is_unavailable(post: Post, open_room: Open,
     assert post.taken == []
 
 
-def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["a secret\nand a remark\n", "a secret\r\n", "\ufeffa secret\r\n"])
+def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path, content: str) -> None:
     post.mood.password = "a secret"
-    room = open_room(**login(tmp_path / "password", "a secret\nand a remark\n"), smtp_login_without_tls="true")
+    room = open_room(**login(tmp_path / "password", content), smtp_login_without_tls="true")
     assert (room.send().sent, post.logins) == (3, 1)
 
 
@@ -320,10 +321,18 @@ def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
     assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
 
 
+def test_empty_host_is_named_in_a_sentence(open_room: Open, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.toml").write_text('[mail]\nsmtp_host = ""\n')
+    room = open_room(smtp_host="")  # an empty variable counts as one that is not set
+    with pytest.raises(Unavailable, match=r"mail\.smtp_host is empty"):
+        room.send()
+    assert set(room.statuses().values()) == {"queued"}
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("smtp_host", "", "mail.smtp_host is empty"),
         ("smtp_host", "...", "...:{port}: there is no host with that name"),
         ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host with that name"),
         ("smtp_port", "1", "127.0.0.1:1: Connection refused"),

@@ -12,7 +12,7 @@ from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import schedule_units
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.output.log_output import log_to_stderr
-from popug_cli.kernel.calendar import Calendar, machine_zone_name
+from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.log import LOG, WarnOnce
 from popug_cli.kernel.money import format_cents
@@ -92,13 +92,23 @@ def install(
         )
     minute = parse_minute(at)
     schedule = context.backends.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
-    close_schedule = schedule_units.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
+    close_schedule = schedule_units.CloseSchedule(context.home, minute, schedule.time_zone, _machine_zone())
     plan = schedule_units.cron_plan(close_schedule) if cron else schedule_units.systemd_plan(close_schedule)
     if write:
         plan.write()
     context.screen.show(
         plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
     )
+
+
+def _machine_zone() -> str | None:
+    """Return the name of the machine's time zone, or None if it is not clear."""
+    from popug_cli.kernel.machine_zone import machine_zone_name
+
+    try:
+        return machine_zone_name()
+    except InvalidInput:
+        return None
 
 
 def parse_minute(text: str) -> int:
