@@ -13,7 +13,16 @@ from popug_cli import bootstrap
 from popug_cli.app import handlers
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
-from popug_cli.bus.consumers import CatchUpResult, Consumer, catch_up, is_current, process_next_batch, skip_unrelated
+from popug_cli.bus.consumers import (
+    CatchUpProgress,
+    CatchUpResult,
+    Consumer,
+    are_current,
+    catch_up,
+    is_current,
+    process_next_batch,
+    skip_unrelated,
+)
 from popug_cli.bus.context import Context, PasswordWork, Runtime
 from popug_cli.identity.authorization import authenticate, authorize
 from popug_cli.identity.rules import check_new_user
@@ -34,6 +43,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
+TURN_SECONDS = 0.01  # in which other threads begin their commands
 Authenticate = Callable[[str, Runtime], Principal]
 
 
@@ -73,6 +83,7 @@ class LocalBackend:
         self._clock = clock
         self._randomness = randomness
         self._has_changed = False
+        self._was_caught_up = False  # before the last write
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
@@ -157,10 +168,20 @@ class LocalBackend:
                 raise partly_done(error) from error
             raise
 
-    def catch_up(self, *, include_not_due: bool = False) -> CatchUpResult:
-        """Run the consumers and return the result; warn of failures, environment errors and unfinished work."""
-        run_consumers = partial(catch_up, self.runtime, self.consumers, include_not_due=include_not_due)
-        result = self._coordinator.catch_up(run_consumers, force=include_not_due)
+    def catch_up(self, *, include_not_due: bool = False, completely: bool = False) -> CatchUpResult:
+        """Run the consumers and return the result; warn of failures, environment errors and unfinished work.
+
+        The work ends after ``bus.catch_up_seconds`` unless ``completely`` is true. Between such periods, other threads
+        may begin commands.
+        """
+        with CatchUpProgress(self.runtime.progress) as progress:
+            run_consumers = partial(catch_up, self.runtime, self.consumers, progress=progress)
+            result = self._coordinator.catch_up(
+                partial(run_consumers, include_not_due=include_not_due), force=include_not_due
+            )
+            while completely and not result.complete and not result.errors:
+                sleep(TURN_SECONDS)
+                result.add(self._coordinator.catch_up(run_consumers, force=True))
         for consumer, failures in result.failures.items():
             self._warn_of_failures(consumer, failures)
         for error in result.errors:
@@ -188,6 +209,7 @@ class LocalBackend:
             with self.runtime.writing(principal) as context:
                 if consumer is None or is_current(context, consumer):
                     authorize(principal, declaration, message, context)
+                    self._was_caught_up = are_current(context, self.consumers)
                     result = handle(context)
                     self.on_write(context, result)
                     skip_unrelated(context, self.consumers)
@@ -209,6 +231,9 @@ class LocalBackend:
     def _command(self, handler: MessageHandler, message: Message[Answer], principal: Principal) -> Answer:
         """Perform a command in one transaction, run the consumers, and return the answer.
 
+        The command waits for all the work that it causes, such as that of a large import. It does only a part of the
+        work that earlier commands left.
+
         A handler may return a query, whose answer is then the command's. Or it returns an error, which is raised after
         the commit, so that its changes (such as a count of failed logins) are kept.
         """
@@ -219,7 +244,7 @@ class LocalBackend:
             return handler.function(message, context)
 
         result: Any = self.write(message, principal, handle)
-        self.catch_up()
+        self.catch_up(completely=self._was_caught_up)
         if isinstance(result, PopugError):
             raise result
         if isinstance(result, Query):

@@ -5,8 +5,9 @@ Functions that open a transaction raise the errors of ``storage.errors``; a fail
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Self
 
 from popug_cli.bus import parked_events
 from popug_cli.bus.context import Context, Runtime
@@ -61,7 +62,7 @@ class Consumer:
 
 @dataclass(slots=True)
 class CatchUpResult:
-    """The result of a catch-up.
+    """The result of a catch-up, or the sum of several.
 
     ``failures`` counts failed attempts by consumer. ``errors`` are those of the environment (full disk, locked
     database …) that stopped a consumer. ``complete`` is False if the time ran out.
@@ -71,9 +72,16 @@ class CatchUpResult:
     errors: list[PopugError] = field(default_factory=list)
     complete: bool = True
 
+    def add(self, later: "CatchUpResult") -> None:
+        """Add the result of a later catch-up, which tells whether both are complete."""
+        for consumer, failures in later.failures.items():
+            self.failures[consumer] = self.failures.get(consumer, 0) + failures
+        self.errors += later.errors
+        self.complete = later.complete
+
 
 class CatchUpProgress:
-    """Progress of a catch-up in log positions; reported only for at least ``MIN_REPORTED_POSITIONS``."""
+    """The progress of catch-ups within a block, in log positions; reported for at least ``MIN_REPORTED_POSITIONS``."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -91,24 +99,30 @@ class CatchUpProgress:
             self._is_open = reached < end
             self._progress(CATCHING_UP, reached - self._start, end - self._start)
 
-    def finish(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Report 1 of 1, so that the interface ends its display, if the last report was of unfinished work."""
         if self._is_open:
             self._progress(CATCHING_UP, 1, 1)
 
 
-def catch_up(runtime: Runtime, consumers: Sequence[Consumer], *, include_not_due: bool = False) -> CatchUpResult:
+def catch_up(
+    runtime: Runtime,
+    consumers: Sequence[Consumer],
+    *,
+    include_not_due: bool = False,
+    progress: CatchUpProgress | None = None,
+) -> CatchUpResult:
     """Run the consumers on all new events and due retries; stop after the batch in which ``bus.catch_up_seconds`` end.
 
     Retries that were due at the start are attempted; with ``include_not_due``, later ones are attempted once as well.
     Return consumer failures in the result, and also the ``PopugError`` that stopped a consumer. Raise a ``PopugError``
     that occurs while the consumers with new events are looked up.
     """
-    progress = CatchUpProgress(runtime.progress)
-    try:
-        return _catch_up(runtime, consumers, progress, include_not_due=include_not_due)
-    finally:
-        progress.finish()
+    with nullcontext(progress) if progress else CatchUpProgress(runtime.progress) as reported:
+        return _catch_up(runtime, consumers, reported, include_not_due=include_not_due)
 
 
 def _catch_up(
@@ -135,6 +149,11 @@ def _catch_up(
                 return result
         due_by = to_rfc3339(runtime.clock.now()) if due_by == END_OF_TIME else due_by
     return result
+
+
+def are_current(context: Context, consumers: Sequence[Consumer]) -> bool:
+    """Return whether ``is_current`` is true of each consumer."""
+    return all(is_current(context, consumer) for consumer in consumers)
 
 
 def is_current(context: Context, consumer: Consumer) -> bool:

@@ -74,7 +74,7 @@ def find(context: Context, request: IdempotentCommand) -> StoredAnswer | None:
     row = context.connection.record(statement, **parameters)
     if row is None:
         return None
-    stored = msgspec.convert(dict(row), StoredAnswer)
+    stored = msgspec.convert(row, StoredAnswer)
     if stored.digest != request.digest:
         raise Conflict(
             "idempotency_conflict",

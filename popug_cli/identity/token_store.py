@@ -58,7 +58,7 @@ def find(context: Context, token_id: str) -> StoredToken | None:
         " FROM identity_tokens JOIN identity_users USING (user_id) WHERE token_id = :token_id"
     )
     row = context.connection.record(statement, token_id=token_id)
-    return None if row is None else msgspec.convert(dict(row), StoredToken, strict=False)
+    return None if row is None else msgspec.convert(row, StoredToken, strict=False)
 
 
 def record_use(context: Context, token: StoredToken) -> None:

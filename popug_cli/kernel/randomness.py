@@ -1,7 +1,7 @@
 """Randomness as a port: identifiers, seeds and jitter, so that a simulation can control them."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate, chain, count, repeat
@@ -27,7 +27,7 @@ class SystemRandomSource:
 SEED_BYTES = 16
 LOW_BITS = 48  # of a UUID; a random step changes the others only when they overflow
 LOW_BITS_END = 2**LOW_BITS
-STEPS_PER_READ = 64
+FIRST_BYTES, STEPS_PER_READ = 10, 64
 
 
 DrawPurpose = Literal["price", "new_tasks", "shuffle", "reassignment"]
@@ -82,9 +82,9 @@ def monotonic_uuid7s(now: datetime, randomness: RandomSource) -> Iterator[str]:
         bits += number
         return prefix(bits >> LOW_BITS) + hex(LOW_BITS_END | bits & LOW_BITS_END - 1)[3:]
 
-    def read_steps(number: int) -> Iterator[int]:
-        return reversed(randomness.bytes(number))
+    def read(size: int) -> Iterable[int]:
+        random_bytes = randomness.bytes(size)
+        return reversed(random_bytes) if size == STEPS_PER_READ else (int.from_bytes(random_bytes, "big"),)
 
-    first = int.from_bytes(randomness.bytes(10), "big")
-    steps = chain.from_iterable(map(read_steps, repeat(STEPS_PER_READ)))
-    return map(uuid, accumulate(steps, initial=first), count())
+    numbers = chain.from_iterable(map(read, chain((FIRST_BYTES,), repeat(STEPS_PER_READ))))
+    return map(uuid, accumulate(numbers), count())

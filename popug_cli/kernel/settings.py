@@ -95,7 +95,13 @@ SETTINGS = {
         ),
         Setting("bus.retry_cap_seconds", 3600, "the longest wait between two attempts", minimum=1, maximum=7 * 86400),
         Setting("hooks.timeout_seconds", 30, "the longest that one run of a hook may take", minimum=1, maximum=3600),
-        Setting("bus.catch_up_seconds", 60, "how long a command may run the consumers", minimum=1, maximum=86400),
+        Setting(
+            "bus.catch_up_seconds",
+            1,
+            "how long a command may run the consumers on events of earlier commands",
+            minimum=1,
+            maximum=86400,
+        ),
     )
 }
 

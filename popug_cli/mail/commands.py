@@ -40,5 +40,5 @@ def _requeue(context: Context, mail_id: str | None = None) -> int:
     parameters = {"mail_id": mail_id, "now": to_rfc3339(context.now)}
     rows = context.connection.records(statement, **parameters)
     for row in sorted(rows, key=lambda row: str(row["mail_id"])):
-        context.events.publish(msgspec.convert(dict(row), MailRequeued))
+        context.events.publish(msgspec.convert(row, MailRequeued))
     return len(rows)

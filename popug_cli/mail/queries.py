@@ -53,7 +53,7 @@ def find(mail_id: str, context: Context) -> dict[str, Any]:
             hint="Run `popug mail list` to see all mails.",
             details={"mail_id": mail_id},
         )
-    return dict(row)
+    return row
 
 
 def _line(row: Any) -> MailLine:

@@ -206,15 +206,17 @@ def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdo
             reporter.warn(sentence)
 
     def catch_up() -> None:
-        while not stop.wait(FOLLOW_POLL_SECONDS):
+        is_complete = True
+        while not stop.wait(FOLLOW_POLL_SECONDS if is_complete else 0):
             try:
                 company.check()
             except PopugError as error:
                 shutdown.request_because_of(error)
                 return
             try:
-                company.follow(warn)
+                is_complete = company.follow(warn)
             except PopugError as error:
+                is_complete = True
                 warn(f"{error.message} {error.hint}")
 
     thread = threading.Thread(target=catch_up, name="popug-follow", daemon=True)

@@ -100,6 +100,7 @@ BUGS = {
                 "            with self.runtime.writing(principal) as context:\n"
                 "                if consumer is None or is_current(context, consumer):\n"
                 "                    authorize(principal, declaration, message, context)\n"
+                "                    self._was_caught_up = are_current(context, self.consumers)\n"
                 "                    result = handle(context)\n"
                 "                    self.on_write(context, result)\n"
                 "                    skip_unrelated(context, self.consumers)\n"

@@ -98,15 +98,15 @@ class ServedCompany:
             authenticate=self._verified_tokens.authenticate,
         )
 
-    def follow(self, warn: Callable[[str], None]) -> None:
+    def follow(self, warn: Callable[[str], None]) -> bool:
         """Store buffered answers and run the consumers, for events of earlier processes and due retries.
 
-        If another thread runs the consumers already, leave it to that thread.
+        If another thread runs the consumers already, leave it to that thread. Return whether no event waits.
         """
         self._files.remember_newest_link()
         self._idempotency.flush(self._runtime)
         self._coordinator.caught_up_to = -1
-        self.open_backend(warn, is_command=False).catch_up()
+        return self.open_backend(warn, is_command=False).catch_up().complete
 
     def probe(self) -> None:
         """Check by a read that the company can be used; raise the error otherwise, such as ``newer_database``."""

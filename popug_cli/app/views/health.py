@@ -72,6 +72,6 @@ def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
 def _catch_up(backend: "LocalBackend") -> None:
     """Run the consumers. An integrity error only causes a warning here, because the checks report it."""
     try:
-        backend.catch_up()
+        backend.catch_up(completely=True)
     except (IntegrityViolation, UnicodeError) as error:
         backend.warn(f"Not all consumers could catch up: {error}")

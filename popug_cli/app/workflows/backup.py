@@ -24,7 +24,7 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
 
     Raise ``file_exists``, ``unwritable_file``, or ``integrity`` if the copy fails a health check.
     """
-    backend.catch_up()
+    backend.catch_up(completely=True)
     path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _default_path(backend)
     _refuse_existing(path)
     with translate_errors(backend.home.database), backup_file.temporary_home(path) as copy:

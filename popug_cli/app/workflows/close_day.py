@@ -23,12 +23,12 @@ def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) 
 
     Raise ``future_date``, ``before_first_day``, ``no_such_day`` or ``needs_yes``. A dry run closes nothing.
     """
-    backend.catch_up(include_not_due=not message.dry_run)
+    backend.catch_up(include_not_due=not message.dry_run, completely=True)
     up_to = backend.write(message, principal, lambda context: _asked_day(message, context))
     if message.dry_run:
         return _dry_run(backend, message, principal, up_to)
     closed = _close_days(backend, message, principal, up_to)
-    backend.catch_up()
+    backend.catch_up(completely=True)
     queue_summaries(backend, principal)
     if message.send_mail:
         run = send_due(backend, principal)

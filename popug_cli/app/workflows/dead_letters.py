@@ -20,7 +20,7 @@ def retry_dead_letters(backend: "LocalBackend", message: RetryDeadLetters, princ
         return dead_letters.retry(context, backend.consumers, message.dead_id)
 
     answer = backend.write(message, principal, retry)
-    backend.catch_up()
+    backend.catch_up(completely=True)
     return answer
 
 
@@ -35,5 +35,5 @@ def drop_dead_letter(backend: "LocalBackend", message: DropDeadLetter, principal
         )
 
     dropped = backend.write(message, principal, drop)
-    backend.catch_up()
+    backend.catch_up(completely=True)
     return dropped

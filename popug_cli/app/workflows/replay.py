@@ -29,7 +29,7 @@ COPY_ROWS = 10_000
 def replay_events(backend: "LocalBackend", message: ReplayEvents, principal: Principal) -> ReplayReport:
     """Compare analytics with a rebuild up to its cursor, or replace it with a rebuild."""
     consumer = consumer_of(READ_MODEL)
-    backend.catch_up()
+    backend.catch_up(completely=True)
     while True:
         result = _replay(backend, message, principal, consumer)
         if result is not None:

@@ -39,7 +39,7 @@ def show_schedule(backend: "LocalBackend", message: ShowSchedule, principal: Pri
 def run_due(backend: "LocalBackend", message: RunDue, principal: Principal) -> ScheduledRunResult:
     """Retry events, close days, queue summaries, send mail and write the daily backup, as far as they are due."""
     _record_heartbeat(backend, principal)
-    backend.catch_up()
+    backend.catch_up(completely=True)
     with backend.runtime.reading(principal) as context:
         now = context.now
         up_to = last_closable_day(context.calendar, now, message.at_minute)

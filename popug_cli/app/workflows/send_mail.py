@@ -96,7 +96,7 @@ def _deliver(backend: "LocalBackend", principal: Principal, message: SendMail, *
             if batch := _lease_next(backend, principal, message, run, transport):
                 send_batch(backend.runtime, principal, transport, batch, run)
     run.down = run.down or run.refusal
-    backend.catch_up()
+    backend.catch_up(completely=True)
     return run
 
 
