@@ -123,7 +123,7 @@ def _check_sizes(file: Path, header: bytes, sources: Mapping[str, BinaryIO], hom
             struct.unpack_from(">II", header, 24),
             struct.unpack_from(">I", header, 92),
         )  # https://www.sqlite.org/fileformat.html
-        if changes == valid_for and sizes[""] > pages * (65536 if page_bytes == 1 else page_bytes):
+        if pages and changes == valid_for and sizes[""] > pages * (65536 if page_bytes == 1 else page_bytes):
             raise not_a_backup(file, "it is longer than its header says")
     _require_space(file, sum(sizes.values()), home)
 

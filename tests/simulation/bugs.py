@@ -227,9 +227,9 @@ DISK_BUGS: dict[str, Bug] = {
             ),
         ),
     ),
-    "synchronous-normal": Bug(
+    "synchronous-off": Bug(
         "a commit is not synced",
-        (Change("storage/sqlite.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"),),
+        (Change("storage/sqlite.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=OFF"),),
     ),
     "mail-marked-first": Bug(
         "a mail is marked as sent before its file and name are synced",
