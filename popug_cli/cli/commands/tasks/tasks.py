@@ -14,6 +14,7 @@ from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
 from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.text import counted
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -59,7 +60,8 @@ def shuffle(
     context.screen.show(
         shuffle,
         lambda: [
-            f"Shuffled {_count_tasks(shuffle.task_count)} among {shuffle.candidates_count} people.",
+            f"Shuffled {counted(shuffle.task_count, 'task')}"
+            f" among {counted(shuffle.candidates_count, 'person', 'people')}.",
             Hint(f"Anyone can check the draws: popug tasks verify {shuffle.shuffle_id}"),
         ],
     )
@@ -93,7 +95,10 @@ def import_(
         result = context.backends.perform(ImportTasks(lines=lines))
     context.screen.show(
         result,
-        lambda: [f"Imported {_count_tasks(result.imported)}; skipped {result.skipped} that were imported before."],
+        lambda: [
+            f"Imported {counted(result.imported, 'task')};"
+            f" skipped {counted(result.skipped, 'that was', 'that were')} imported before."
+        ],
     )
 
 
@@ -110,7 +115,7 @@ def export(
         return
     lines = context.screen.with_progress("Exporting", map(_json_line, _fetch_tasks(context)))
     exported = TaskExport(str(out), write_new_file(out, lines, force=force))
-    context.screen.show(exported, lambda: [f"Wrote {_count_tasks(exported.exported)} to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {counted(exported.exported, 'task')} to {out}."])
 
 
 def _fetch_tasks(context: CommandContext) -> Iterator[Task]:
@@ -128,9 +133,9 @@ def _json_line(task: Task) -> str:
 
 def _check_blocks(check: ShuffleCheck) -> Iterator[Block]:
     if not check.different:
-        yield f"Checked {_count_tasks(check.checked)}: every assignee is the one drawn."
+        yield f"Checked {counted(check.checked, 'task')}: every assignee is the one drawn."
         return
-    yield f"Of {_count_tasks(check.checked)}, {len(check.different)} went to another user than the one drawn."
+    yield f"Of {counted(check.checked, 'task')}, {len(check.different)} went to another user than the one drawn."
     yield Table(
         (Column("#", align_right=True), Column("Assigned to"), Column("Drawn")),
         [(str(difference.number), difference.recorded, difference.expected) for difference in check.different],
@@ -144,7 +149,3 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
         empty="No user may hold tasks yet.",
     )
     yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
-
-
-def _count_tasks(number: int) -> str:
-    return f"{number:,} task{'' if number == 1 else 's'}"
