@@ -90,10 +90,10 @@ def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Ite
     has_later_dates = any(activity.business_date for activity in day.happened)
     yield Table(
         (
-            Column("When"),
+            Column("When", drop_priority=1),
             Column("What", shrinks=True),
             Column("Task", shrinks=True),
-            Column("By", drop_priority=1),
+            Column("By", drop_priority=2),
             Column("Change", align_right=True),
             *((Column("Counts for"),) if has_later_dates else ()),
         ),
