@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from popug_cli.kernel.text import counted
+
 if TYPE_CHECKING:
     from popug_cli.kernel.calendar import Calendar
 
