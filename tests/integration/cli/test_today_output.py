@@ -7,7 +7,7 @@ import pytest
 from popug_cli.cli.main import run
 from popug_cli.kernel.clock import SystemClock
 from popug_cli.kernel.text import counted
-from popug_cli.messages.identity import DeactivateUser, IssueToken
+from popug_cli.messages.identity import DeactivateUser, IssueToken, Scope
 from popug_cli.messages.tasks import AddTask, CompleteTask, ListTasks, ShuffleTasks
 from tests.support.company import InProcess
 
@@ -108,3 +108,16 @@ def test_sentences_of_one_person_and_one_task(
 )
 def test_count_agrees_with_its_noun(count: int, words: tuple[str, ...], text: str) -> None:
     assert counted(count, *words) == text
+
+
+@pytest.mark.parametrize("scope", [Scope.CLOSE_DAY, None])
+def test_token_of_a_machine_gets_no_hint_that_it_may_not_follow(
+    company: InProcess, scope: Scope | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    company.hire("asya", "accountant")
+    task = company.act("boss", AddTask(title="Feed the cage"))
+    company.act(task.assignee, CompleteTask(number=task.number))
+    token = company.act("boss", IssueToken(username="asya", ttl_seconds=86400, scope=scope)).token
+    monkeypatch.setenv("POPUG_TOKEN", token)
+    assert run(["close-day"]) == 0
+    assert ("Next: " in capsys.readouterr().out) is (scope is None)
