@@ -31,6 +31,7 @@ from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomSource
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
 from popug_cli.messages.bus import EnvelopeDocument, ListEvents
 from popug_cli.messages.company import BackUp, CheckHealth, SetSetting, ShowSettings
@@ -318,5 +319,5 @@ class LocalBackend:
         self._has_changed = self._has_changed or principal is not ANONYMOUS
 
     def _warn_of_failures(self, consumer: str, failures: int) -> None:
-        events = "1 event" if failures == 1 else f"{failures} events"
+        events = counted(failures, "event")
         self.warn(f"{consumer} failed on {events}, which can be processed later. See `popug events dead`.")

@@ -9,6 +9,7 @@ from popug_cli.kernel import text
 from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
@@ -126,7 +127,7 @@ def require_confirmation(days_count: int, *, confirmed: bool) -> None:
     if days_count > MAX_UNCONFIRMED_DAYS and not confirmed:
         raise InvalidInput(
             "needs_yes",
-            f"This would close {days_count:,} days at once, more than {MAX_UNCONFIRMED_DAYS}.",
+            f"This would close {counted(days_count, 'day')} at once, more than {MAX_UNCONFIRMED_DAYS}.",
             hint="Check the clock, then confirm with --yes.",
             details={"days": days_count},
         )
@@ -140,7 +141,7 @@ def require_expected_payouts(expected_cents: int, payouts_cents: Sequence[int], 
     """
     total_cents = sum(payouts_cents)
     if payouts_cents and total_cents != expected_cents:
-        was_closed = f" Up to {closed[-1]} the days are closed." if closed else " Nothing was closed."
+        was_closed = f" All days up to {closed[-1]} are closed now." if closed else " Nothing was closed."
         raise Conflict(
             "changed_meanwhile",
             f"The payouts would be {format_cents(total_cents)} now, not {format_cents(expected_cents)}.{was_closed}",

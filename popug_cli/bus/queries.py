@@ -41,9 +41,8 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         conditions.append("subject = :subject")
     if message.actor is not None:
         conditions.append("json_extract(envelope, '$.actor') = :actor")
-    statement = (
-        f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE {' AND '.join(conditions)} ORDER BY sequence LIMIT :limit"
-    )
+    matching = f"FROM bus_log WHERE {' AND '.join(conditions)}"
+    statement = f"SELECT sequence, {ENVELOPE} {matching} ORDER BY sequence LIMIT :limit"
     parameters = {
         "after": message.after,
         "type": message.type,
@@ -52,6 +51,10 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         "actor": (message.actor or "").lower(),
         "limit": min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
     }
+    if message.last is not None:
+        first = f"SELECT sequence {matching} ORDER BY sequence DESC LIMIT 1 OFFSET :earlier"
+        row = context.connection.select_one(first, **parameters, earlier=message.last - 1)
+        parameters["after"] = row[0] - 1 if row else message.after
     rows = context.connection.select(statement, **parameters)
     return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])
 

@@ -1,14 +1,16 @@
 """The backends of one command: the home in this process, and the server that serves it."""
 
 import os
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from popug_cli.cli.output.screen import Screen
 from popug_cli.cli.state import session_file
 from popug_cli.kernel import leftovers
-from popug_cli.kernel.errors import NotAuthenticated, NotFound
+from popug_cli.kernel.errors import NotAuthenticated, NotFound, PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
 if TYPE_CHECKING:
@@ -82,6 +84,13 @@ class Backends:
     def token(self) -> str | None:
         """The token passed by a program, else ``POPUG_TOKEN``, else the one in the session file, else None."""
         return self._token or session_file.token_for(self.session_key)
+
+    @property
+    def has_scoped_token(self) -> bool:
+        """Whether the token seems to permit a few commands only; false if that cannot be read."""
+        with suppress(PopugError, ValueError):
+            return read_unverified_claim(self.token or "", "scope") != "None"
+        return False
 
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
         """Perform a message with a token, by default that of the user who is logged in.

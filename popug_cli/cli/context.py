@@ -58,7 +58,11 @@ class CommandContext:
         self.command_path = command_path
         self.printer = self.options.printer
         self.screen = Screen(
-            self.printer, lambda: self.backends.active, as_json=self.as_json, command_path=self.command_path
+            self.printer,
+            lambda: self.backends.active,
+            as_json=self.as_json,
+            command_path=self.command_path,
+            may_continue=lambda: not self.backends.has_scoped_token,
         )
         self.backends = Backends(
             home, self.screen, server=self.options.server, token=self.options.token, given_backend=self.options.backend

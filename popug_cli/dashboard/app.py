@@ -22,6 +22,7 @@ from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.calendar import counts_for
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message
 from popug_cli.messages.tasks import CompleteTask, ListTasks, ShuffleTasks, StatusFilter
@@ -218,12 +219,13 @@ class Dashboard(App[None]):
         page = await self._send(ListTasks(status=StatusFilter.OPEN, limit=1))
         if page is None:
             return
-        count = f"{page.total:,} open task" + ("" if page.total == 1 else "s")
+        count = counted(page.total, "open task")
         question = f"Draw a new assignee for {count}? Each assignee pays the fee again; this cannot be undone."
         if not await self.push_screen_wait(Confirm(question, only_ascii=self.company.only_ascii)):
             self.show_message("Nothing was shuffled.")
         elif (done := await self._send(ShuffleTasks(), f"Shuffling {count} …")) is not None:
-            self.show_message(f"{done.task_count:,} shuffled among {done.candidates_count:,} people.")
+            people = counted(done.candidates_count, "person", "people")
+            self.show_message(f"{counted(done.task_count, 'task')} shuffled among {people}.")
 
     async def _send(self, message: Message[Answer], progress_text: str = "") -> Answer | None:
         """Send a message for a key. Return the answer, or show the error and return None."""

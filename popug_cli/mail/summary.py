@@ -9,7 +9,7 @@ from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.stored_values import choice_of
-from popug_cli.kernel.text import escape_hidden
+from popug_cli.kernel.text import counted, escape_hidden
 from popug_cli.mail import payslip
 from popug_cli.mail.consumers import INSERT_MAIL
 from popug_cli.mail.html import page
@@ -127,4 +127,4 @@ def _rows(summary: Summary) -> list[tuple[str, str, str]]:
 
 
 def _people(count: int) -> str:
-    return f"{count} person" if count == 1 else f"{count} people"
+    return counted(count, "person", "people")

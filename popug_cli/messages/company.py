@@ -50,19 +50,27 @@ class SettingList(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One check of the doctor: its name, whether it passed, and the result in words."""
+    """One check of the doctor: its name, whether it passed, and the result in words.
+
+    With ``attention``, the data is whole, but the operator has something to do.
+    """
 
     name: str
     ok: bool
     detail: str
+    attention: bool = False
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The results of all checks; ``head`` is the head of the log's hash chain."""
+    """The results of all checks; ``head`` is the head of the log's hash chain.
+
+    ``ok`` means that no check failed, ``attention`` that a check needs attention.
+    """
 
     ok: bool
     checks: list[Check]
     head: str = ""
+    attention: bool = False
 
 
 class LedgerProof(msgspec.Struct, frozen=True):

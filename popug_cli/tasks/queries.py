@@ -10,6 +10,7 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
@@ -117,7 +118,7 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
     if len(candidates) != shuffled.candidates_count:
         raise _not_verifiable(
-            row.shuffle_id, f"it had {shuffled.candidates_count} candidates, but {len(candidates)} are known"
+            row.shuffle_id, f"it had {counted(shuffled.candidates_count, 'candidate')}, but {len(candidates)} known"
         )
     checked_count, wrong_draws = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
@@ -128,7 +129,7 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
             wrong_draws.append((assigned.task_id, assigned.assignee_id, expected))
     if checked_count != shuffled.task_count:
         raise _not_verifiable(
-            row.shuffle_id, f"{checked_count} of its {shuffled.task_count} assignments are in the log"
+            row.shuffle_id, f"the log has {checked_count} of its {counted(shuffled.task_count, 'assignment')}"
         )
     return ShuffleCheck(row.shuffle_id, checked_count, _wrong_draws(wrong_draws, context))
 
@@ -171,7 +172,8 @@ def _shuffle_event(shuffle_id: str, result: Shuffle, context: Context) -> TasksS
     if shuffled.draw.algorithm != ALGORITHM or (shuffled.task_count and not shuffled.candidates_count):
         raise _not_verifiable(
             shuffle_id,
-            f"a draw by {shuffled.draw.algorithm} among {shuffled.candidates_count} candidates cannot be repeated",
+            f"a draw by {shuffled.draw.algorithm} among {counted(shuffled.candidates_count, 'candidate')}"
+            " cannot be repeated",
         )
     return shuffled
 

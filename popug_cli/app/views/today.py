@@ -181,8 +181,9 @@ def _suggested_commands(page: TaskPage, context: Context, mail_failed: int) -> I
         yield from _suggest_closing(context)
     if mail_failed:
         yield "popug mail list --status failed"
-    if role == Role.ADMIN and not anybody_assignable(context):
-        yield "popug user add NAME --email ADDRESS --role worker"
+    if not anybody_assignable(context):  # then a new task would be refused
+        if role == Role.ADMIN:
+            yield "popug user add NAME --email ADDRESS --role worker"
     elif not page.tasks:
         yield "popug task add TITLE"
     yield "popug tasks list --all"

@@ -149,7 +149,7 @@ def test_shuffle_needs_yes(company: InProcess) -> None:
         await pilot.press("s")
         await seen(pilot, "Draw a new assignee")
         await pilot.press("y")
-        await seen(pilot, "1 shuffled among 1 people.")
+        await seen(pilot, "1 task shuffled among 1 person.")
 
     walk(dashboard_of(company, "boss"), steps)
     assert company.act("kesha", GetBalance()).balance_cents == 2 * before

@@ -7,6 +7,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.kernel.text import counted
 from popug_cli.messages.hooks import Hook, Hooks, ListHooks, RetryHook, TryHook, TryHookResult
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's file name, from `popug hooks list`.")]
@@ -43,7 +44,7 @@ def try_(
 def retry(context: CommandContext, name: NameArgument) -> None:
     """Queue a hook's dead letters again; the scheduler or the server runs it."""
     answer = context.backends.perform(RetryHook(name=name))
-    events = "1 event" if answer.queued == 1 else f"{answer.queued} events"
+    events = counted(answer.queued, "event")
     context.screen.show(answer, lambda: [f"{events} will be given to {name} again."])
 
 

@@ -17,6 +17,7 @@ from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.log import LOG, WarnOnce
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.progress import Progress
+from popug_cli.kernel.text import counted
 from popug_cli.messages.hooks import HookRunResult
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 
@@ -69,7 +70,7 @@ def scheduler(
         if run.next.needs_yes:
             raise InvalidInput(
                 "needs_yes",
-                f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
+                f"{counted(run.next.overdue_days, 'day is', 'days are')} open, more than 31; they were not closed.",
                 hint="Check the clock, then run `popug scheduler --once --yes` to confirm.",
                 details={"days": run.next.overdue_days},
             )
@@ -167,19 +168,19 @@ def _describe(result: Schedule | ScheduledRunResult | HookRunResult) -> tuple[st
         return "next", _as_sentence(_next_text(result))
     if isinstance(result, ScheduledRunResult):
         return "run", _run_sentence(result)
-    return "hooks", f"{result.done + result.failed} runs of hooks, {result.failed} failed."
+    return "hooks", f"{counted(result.done + result.failed, 'run of a hook', 'runs of hooks')}, {result.failed} failed."
 
 
 def _run_sentence(run: ScheduledRunResult) -> str:
     local = Calendar(run.next.time_zone).local(run.at)
-    sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
+    sent = f"{counted(run.mail.sent, 'mail')} sent"
     parts = [f"closed {_closed_days_text(run)}" if run.days else "no day closed", sent]
     if run.mail.queued:
         parts.append(f"{run.mail.queued} still to be sent")
     if run.mail.failed:
         parts.append(f"{run.mail.failed} rejected permanently")
     if run.set_aside:
-        parts.append(f"{run.set_aside} events parked (see `popug events dead`)")
+        parts.append(f"{counted(run.set_aside, 'event')} parked (see `popug events dead`)")
     if run.backup:
         parts.append(f"backup {run.backup}")
     return f"{local:%Y-%m-%d %H:%M} {', '.join(parts)}; {_next_text(run.next)}."
@@ -187,14 +188,15 @@ def _run_sentence(run: ScheduledRunResult) -> str:
 
 def _closed_days_text(run: ScheduledRunResult) -> str:
     first, last = run.days[0].business_date, run.days[-1].business_date
-    dates = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
+    dates = f"{first}" if first == last else f"{first} to {last} ({counted(len(run.days), 'day')})"
     payouts, cents = sum(day.paid_count for day in run.days), sum(day.payouts_cents for day in run.days)
-    return f"{dates}: {payouts} payout{'' if payouts == 1 else 's'}, {format_cents(cents)}"
+    return f"{dates}: {counted(payouts, 'payout')}, {format_cents(cents)}"
 
 
 def _next_text(schedule: Schedule) -> str:
     if schedule.needs_yes:
-        return f"{schedule.overdue_days:,} days are open, too many to close without --yes: check the clock"
+        overdue = counted(schedule.overdue_days, "day is", "days are")
+        return f"{overdue} open, too many to close without --yes: check the clock"
     if schedule.closes_at is None:
         return "no day is open yet"
     if schedule.overdue_days:

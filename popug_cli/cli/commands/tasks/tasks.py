@@ -15,6 +15,7 @@ from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
 from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.text import counted
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -63,7 +64,8 @@ def shuffle(
     context.screen.show(
         shuffle,
         lambda: [
-            f"Shuffled {_count_tasks(shuffle.task_count)} among {shuffle.candidates_count} people.",
+            f"Shuffled {counted(shuffle.task_count, 'task')}"
+            f" among {counted(shuffle.candidates_count, 'person', 'people')}.",
             Hint(f"Anyone can check the draws: popug tasks verify {shuffle.shuffle_id}"),
         ],
     )
@@ -125,7 +127,7 @@ def export(
         return
     lines = context.screen.with_progress("Exporting", map(_json_line, _fetch_tasks(context)))
     exported = TaskExport(str(out), write_new_file(out, lines, force=force, warn=context.printer.warn))
-    context.screen.show(exported, lambda: [f"Wrote {_count_tasks(exported.exported)} to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {counted(exported.exported, 'task')} to {out}."])
 
 
 def _fetch_tasks(context: CommandContext) -> Iterator[Task]:
@@ -143,9 +145,9 @@ def _json_line(task: Task) -> str:
 
 def _check_blocks(check: ShuffleCheck) -> Iterator[Block]:
     if not check.different:
-        yield f"Checked {_count_tasks(check.checked)}: every assignee is the one drawn."
+        yield f"Checked {counted(check.checked, 'task')}: every assignee is the one drawn."
         return
-    yield f"Of {_count_tasks(check.checked)}, {len(check.different)} went to another user than the one drawn."
+    yield f"Of {counted(check.checked, 'task')}, {len(check.different)} went to another user than the one drawn."
     yield Table(
         (Column("#", align_right=True), Column("Assigned to"), Column("Drawn")),
         [(str(difference.number), difference.recorded, difference.expected) for difference in check.different],
@@ -163,7 +165,7 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
 
 def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
     """Yield what an import did, and how to import the lines that it skipped."""
-    imported = _count_tasks(result.imported) if result.imported else "nothing"
+    imported = counted(result.imported, "task") if result.imported else "nothing"
     known_count = result.skipped - result.taken_count
     skipped = [
         *_count_lines(known_count, "that was imported before", "that were imported before"),
@@ -181,7 +183,7 @@ def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
 
 def _count_lines(number: int, one: str, many: str) -> list[str]:
     """Return the number of lines with what they are, or nothing for none."""
-    return [f"{number:,} line {one}" if number == 1 else f"{number:,} lines {many}"] if number else []
+    return [f"{counted(number, 'line')} {one if number == 1 else many}"] if number else []
 
 
 def _taken_sentence(taken: TakenId) -> str:
@@ -195,7 +197,3 @@ def _taken_sentence(taken: TakenId) -> str:
 def _id_option(identifier: str) -> str:
     """Return the option of ``task add`` for a jira id; nothing for a task id, which contains no capital letter."""
     return f"--jira {identifier} " if identifier != identifier.lower() else ""
-
-
-def _count_tasks(number: int) -> str:
-    return f"{number:,} task{'' if number == 1 else 's'}"
