@@ -37,11 +37,13 @@ HELP = (
 COMPLETION = (
     f"{SURFACE} popug_cli.cli.help.shell_completion popug_cli.messages popug_cli.kernel.disk_errors"
     " popug_cli.kernel.home popug_cli.kernel.progress popug_cli.platform.files popug_cli.platform.posix_errors"
+    " popug_cli.kernel.home_owner popug_cli.platform.accounts popug_cli.platform.temporary"
 )
 NUMBERS = (
     f"{COMPLETION} popug_cli.app popug_cli.app.views popug_cli.app.views.shell_completion popug_cli.cli.state"
     " popug_cli.cli.state.session_file popug_cli.identity popug_cli.identity.shell_completion popug_cli.tasks"
     " popug_cli.tasks.shell_completion popug_cli.kernel.clock popug_cli.kernel.jwt_payload popug_cli.messages.base"
+    " popug_cli.kernel.stored_values"
     " popug_cli.storage popug_cli.storage.read_only platformdirs"
 )
 COMPLETE_WORD = {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": "popug ta", "COMP_CWORD": "1"}
