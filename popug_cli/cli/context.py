@@ -14,7 +14,9 @@ from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.output.screen import Screen
 from popug_cli.kernel.home import Home, find_home
 
-HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.")]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", readable=False, help="The company's directory.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 PlainOption = Annotated[
     bool,

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Protocol
 
+from popug_cli.kernel.stored_values import InvalidStoredValue
+
 
 class Clock(Protocol):
     """The source of the current time."""
@@ -29,10 +31,10 @@ def from_rfc3339(text: str) -> datetime:
     """Return the instant of an ISO 8601 text, timezone-aware and in UTC.
 
     The texts of ``to_rfc3339`` are stored; other ISO 8601 texts are accepted as well, as ``datetime.fromisoformat``
-    reads them. A text without an offset is taken as the machine's local time. Raise ``ValueError`` for any other text,
-    and for an instant that is in UTC before year 1 or after year 9999.
+    reads them. A text without an offset is taken as the machine's local time. Raise ``InvalidStoredValue`` for any
+    other text, and for an instant that is in UTC before year 1 or after year 9999.
     """
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{text!r} is beyond the calendar") from error
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InvalidStoredValue(f"{text!r} is not an instant") from error

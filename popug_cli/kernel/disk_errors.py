@@ -2,9 +2,11 @@
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
+from popug_cli.platform.accounts import SUPERUSER, ForeignOwnerError, describe_account
 from popug_cli.platform.posix_errors import (
     DISK_FAILURE,
     NO_SPACE,
@@ -56,6 +58,8 @@ def in_doubt(error: PopugError) -> Unavailable:
 
 def from_os_error(error: OSError, path: str) -> PopugError | None:
     """Return the environment error for an operating system error at a path, or None if it is not one."""
+    if isinstance(error, ForeignOwnerError):
+        return foreign_owner(error)
     if error.errno in NO_SPACE:
         return disk_full(Path(path))
     if error.errno in DISK_FAILURE:
@@ -66,13 +70,23 @@ def from_os_error(error: OSError, path: str) -> PopugError | None:
     return _unusable_path(error, path)
 
 
+def foreign_owner(error: ForeignOwnerError) -> Unavailable:
+    """Return the error for a file, link or directory of another account."""
+    file, owner = error.filename, describe_account(error.owner)
+    sentence = f"{file} belongs to {owner}, and this command runs as {describe_account(os.geteuid())}."
+    hint = "Run it as that account, or name another file."
+    if error.owner == SUPERUSER:
+        hint = f"Take it back with `sudo chown {os.geteuid()} {shlex.quote(file)}`, or name another file."
+    return Unavailable("foreign_owner", sentence, hint=hint, details={"path": file, "owner": error.owner})
+
+
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     """Return the error for a file or directory of the user's choice that cannot be written.
 
-    It is ``disk_full``, ``io_error``, or ``unwritable_file`` for a wrong choice.
+    It is ``disk_full``, ``io_error``, ``foreign_owner``, or ``unwritable_file`` for a wrong choice.
     """
     translated = from_os_error(error, str(path)) if isinstance(error, OSError) else None
-    if translated is not None and translated.code in {"disk_full", "io_error"}:
+    if translated is not None and translated.code in {"disk_full", "io_error", "foreign_owner"}:
         return translated
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "Name a file in a directory that you may write to."

@@ -109,6 +109,13 @@ def duplicate_header(name: str) -> HttpError:
     return HttpError(400, InvalidInput("usage", sentence, hint="Send it once."))
 
 
+def two_lengths() -> HttpError:
+    """Return the error for a body whose length is given twice (RFC 9112, section 6.1): proxies may disagree on it."""
+    sentence = "The request has a Content-Length and a Transfer-Encoding."
+    hint = "Send one of them."
+    return HttpError(400, InvalidInput("usage", sentence, hint=hint), closes_connection=True)
+
+
 def chunks_too_small() -> HttpError:
     """Return the error for a body in too many small chunks, whose decoding costs far more than its size suggests."""
     sentence = "The chunks of the body are too small."

@@ -221,8 +221,10 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
             conditions.append(f"{compared_time} {condition} :{name}")
             values[name] = to_rfc3339(instant)
     if message.search:
-        conditions.append("task.search_text LIKE :pattern ESCAPE '\\'")
-        values["pattern"] = rules.search_pattern(message.search)
+        patterns = {f"pattern_{number}": each for number, each in enumerate(rules.search_patterns(message.search))}
+        alternatives = " OR ".join(f"task.search_text LIKE :{name} ESCAPE '\\'" for name in patterns)
+        conditions.append(f"({alternatives})")
+        values |= patterns
     return " AND ".join(conditions), values
 
 

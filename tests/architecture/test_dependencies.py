@@ -18,11 +18,9 @@ LOCKS = {
 # The newest version of each with a known hole (PyPI's advisory database, November 2026), and the first without.
 KNOWN_HOLES = {
     "pyjwt": ("2.12.1", "2.13.0"),
-    "litestar": ("2.19.0", "2.20.0"),
     "jinja2": ("3.1.5", "3.1.6"),
     "cryptography": ("46.0.4", "46.0.5"),
     "h11": ("0.15.0", "0.16.0"),
-    "multipart": ("1.3.0", "1.3.1"),
 }
 RENEW = "Run `bash .ci/lock`."
 

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_FUNCTION_LINES = 50
 MAX_FILE_LINES = 400
 MAX_TEST_NAME_LENGTH = 60
-BROAD_EXCEPTS = {"bus/consumers.py", "cli/main.py"}
+BROAD_EXCEPTS = {"bus/consumers.py", "cli/main.py", "server/application.py"}
 BROAD = {"Exception", "BaseException"}
 PRIVATE_WORDS = (
     "told|tells of|anew|amidst?|whoever|somebody|nobody|everybody|hears?|heard|beside|meanwhile|once more|now and then"
@@ -82,7 +82,7 @@ def test_nothing_prints_but_the_printer(file: Path) -> None:
 
 
 @every_file
-def test_broad_except_stands_at_the_two_boundaries_only(file: Path) -> None:
+def test_broad_except_stands_at_the_three_boundaries_only(file: Path) -> None:
     if file.relative_to(PACKAGE).as_posix() not in BROAD_EXCEPTS:
         assert swallowing_excepts(ast.parse(file.read_text())) == []
 

@@ -12,7 +12,7 @@ import msgspec
 from popug_cli import messages
 from popug_cli.cli.context import COMMON_OPTIONS
 from popug_cli.cli.help.surface import FILE, CommandSpec, Group, Parameter, Surface
-from popug_cli.cli.program import FILES, build
+from popug_cli.cli.program import build
 from popug_cli.messages.base import Access, Role, declarations
 
 for module in iter_modules(messages.__path__):
@@ -67,19 +67,16 @@ ROLES = {("user add", "role"), ("user set-role", "role")}
 def generated() -> Surface:
     """Make the surface from the commands."""
     program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
-    files = _files()
     commands: dict[str, CommandSpec] = {}
     groups: dict[str, Group] = {}
     for words, command in _below("", program, click.Context(program)):
         if hasattr(command, "commands"):
-            groups[words] = Group(files[words.partition(" ")[0]], _text(command.help), _panel_of_group(words, commands))
+            groups[words] = Group(_text(command.help), _panel_of_group(words, commands))
         if not hasattr(command, "commands") or command.invoke_without_command:
             guide = guides.get(words, {"examples": ()})
             examples = tuple(map(tuple, guide["examples"]))
             takes, then = _takes(words, command), guide.get("then", "")
-            commands[words] = CommandSpec(
-                files[words.partition(" ")[0]], _text(command.help), _panel(words), takes, examples, then
-            )
+            commands[words] = CommandSpec(_text(command.help), _panel(words), takes, examples, then)
     return Surface(_text(program.help), tuple(PANELS), _takes("", program), groups, commands)
 
 
@@ -96,11 +93,6 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
         if hasattr(command, "commands"):
             yield from _below(words, command, click.Context(command, parent=context, info_name=name))
         yield words, command
-
-
-def _files() -> dict[str, str]:
-    """Return the file that defines each command."""
-    return {word: name for name in FILES for word in build(name).commands}
 
 
 def _text(help_: str | None) -> str:

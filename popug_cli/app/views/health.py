@@ -70,8 +70,10 @@ def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
 
 
 def _catch_up(backend: "LocalBackend") -> None:
-    """Run the consumers. An integrity error only causes a warning here, because the checks report it."""
+    """Run the consumers. Damage only causes a warning here, because the checks report it."""
+    from popug_cli.audit.doctor import CORRUPTION_ERRORS
+
     try:
         backend.catch_up(completely=True)
-    except (IntegrityViolation, UnicodeError) as error:
+    except (IntegrityViolation, *CORRUPTION_ERRORS) as error:
         backend.warn(f"Not all consumers could catch up: {error}")

@@ -1,4 +1,7 @@
-"""Shell completion, from the surface and the company's data. An error gives an empty completion."""
+"""Shell completion, from the surface and the company's data. An error gives an empty completion.
+
+popug offers no file names: where it offers nothing, each shell completes file names itself, and quotes them right.
+"""
 
 import os
 import re
@@ -19,7 +22,7 @@ CompletionItem = tuple[str, str]
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MAX_OFFERED_DAYS = 7
 IGNORED_ERRORS = (PopugError, OSError, ValueError, ImportError, LookupError, TypeError)
-SAFE_WORD = re.compile(r"[A-Za-z0-9._/=-]+")
+SAFE_WORD = re.compile(r"[A-Za-z0-9._/=+-]+")
 
 
 def answer(environment: Mapping[str, str]) -> str:
@@ -72,8 +75,6 @@ def _values(parameter: Parameter, word: str, line: ParsedCommandLine) -> Iterabl
     completers: dict[str, Callable[[str], Iterable[CompletionItem]]] = {
         "date": _dates,
         "day": _days,
-        "file": _paths,
-        "directory": _paths,
         "zone": _zones,
         "setting": _settings,
         "setting-value": lambda _: _setting_values(line.positional),
@@ -140,14 +141,6 @@ def _dates(word: str) -> Iterator[CompletionItem]:
         yield day.isoformat(), WEEKDAYS[day.weekday()].capitalize()
 
 
-def _paths(word: str) -> Iterator[CompletionItem]:
-    folder, slash, start = word.rpartition("/")
-    with os.scandir(Path(folder + slash or ".").expanduser()) as entries:
-        for entry in sorted(entries, key=lambda item: item.name):
-            if start or not entry.name.startswith("."):
-                yield folder + slash + entry.name + ("/" if entry.is_dir() else ""), ""
-
-
 def _zones(word: str) -> Iterator[CompletionItem]:
     from importlib.resources import files
 
@@ -181,10 +174,31 @@ def _first_sentence(text: str) -> str:
 
 
 def _bash(environment: Mapping[str, str]) -> str:
+    """Return lines that bash inserts as they are, so they have only words that need no quotes.
+
+    Bash splits ``--status=op`` into three words, and replaces only the last one.
+    """
     words = _split(environment["COMP_WORDS"])
     index = int(environment["COMP_CWORD"])
-    word = words[index] if index < len(words) else ""
-    return "".join(f"{text}\n" for text, _ in candidates(words[1:index], "" if word == "=" else word))
+    before, word = words[1:index], words[index] if index < len(words) else ""
+    prefix = ""
+    if word == "=" and before:
+        before, word, prefix = before[:-1], f"{before[-1]}=", f"{before[-1]}="
+    elif len(before) > 1 and before[-1] == "=":
+        before, word, prefix = before[:-2], f"{before[-2]}={word}", f"{before[-2]}="
+    found = [text.removeprefix(prefix) for text, _ in candidates(_join_values(before), word)]
+    return "".join(f"{text}\n" for text in found if SAFE_WORD.fullmatch(text))
+
+
+def _join_values(words: list[str]) -> list[str]:
+    """Join each ``--option``, ``=`` and value that bash split."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and (word == "=" or joined[-1].endswith("=")):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _zsh(environment: Mapping[str, str]) -> str:

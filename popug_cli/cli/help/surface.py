@@ -31,13 +31,12 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command: its file, help text, panel and parameters (``takes``).
+    """A command: its help text, panel and parameters (``takes``).
 
     ``examples`` are pairs of command line and description. ``then`` is the next step after a change, a format string
     with the fields of the answer.
     """
 
-    file: str
     help: str
     panel: str
     takes: tuple[Parameter, ...]
@@ -48,7 +47,6 @@ class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """A word that begins several commands."""
 
-    file: str
     help: str
     panel: str
 

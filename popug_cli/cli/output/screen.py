@@ -82,11 +82,15 @@ class Screen:
         """
         if yes:
             return
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask():
             raise InvalidInput("needs_yes", question, hint="Give --yes to say that you mean it.")
         self.printer.ask(f"{question} [y/N]")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
+
+    def can_ask(self) -> bool:
+        """Return whether there is a terminal at which the user sees a question and can answer it."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
 
     @cached_property
     def progress(self) -> "Progress":

@@ -18,7 +18,7 @@ from tests.support.fake_server import FakeServer, Reply, answer, problem
 NOBODY_ELSE = 65534
 HEAVY = {
     *("sqlmodel", "sqlalchemy", "sqlite3", "alembic", "pydantic", "jwt", "cryptography", "argon2", "jinja2"),
-    *("litestar", "uvicorn", "h11", "http.client", "http", "urllib.request", "httpx", "requests", "ssl", "email"),
+    *("uvicorn", "h11", "http.client", "http", "urllib.request", "httpx", "requests", "ssl", "email"),
     *("asyncio", "concurrent.futures", "rich", "importlib.metadata"),
 }
 LIST_MODULES = """
@@ -136,6 +136,7 @@ def test_socket_of_another_user_gets_no_request(desk: Desk) -> None:
     with desk.hold_home(answer(ADA)) as server:
         os.chown(desk.home / "popug.sock", NOBODY_ELSE, NOBODY_ELSE)
         assert desk.fail("whoami") == (3, "not_initialised")
+        assert f"uid {NOBODY_ELSE}" in desk.run("whoami")[2]
         assert server.asked == []
 
 

@@ -176,10 +176,10 @@ def test_clock_is_the_servers(serve: Serve) -> None:
     assert len(server.asked) == 2
 
 
-def test_invalid_zone_or_time_is_a_server_error(serve: Serve) -> None:
+def test_invalid_time_or_unknown_zone_of_server_refused(serve: Serve) -> None:
     backend = reach(serve(answer({}, Popug_Time_Zone="Popug/Cage", Date="Sun, 33 Mar 2031 23:30:00 GMT")))
     assert refusal(backend.now).code == "server_unavailable"
-    assert refusal(lambda: backend.calendar).code == "server_unavailable"
+    assert refusal(lambda: backend.calendar).code == "unknown_time_zone"
 
 
 # --- refusals -----------------------------------------------------------------------------------

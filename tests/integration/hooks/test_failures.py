@@ -239,6 +239,7 @@ def test_failure_to_start_any_program_counts_no_attempt(company: InProcess, monk
     hook(company, "task_created", KEEP)
     add(company, "One")
     with monkeypatch.context() as patch:
+        patch.setattr("popug_cli.hooks.process._memory_file", lambda: None)
         patch.setattr("popug_cli.hooks.process.TemporaryFile", full)
         with pytest.raises(Unavailable, match="No space left"):
             run_hooks(company)

@@ -85,9 +85,8 @@ def export(
         for chunk in _journal_chunks(context, format_):
             context.printer.write(chunk)
         return
-    part_count = write_new_file(
-        out, context.screen.with_progress("Exporting", _journal_chunks(context, format_)), force=force
-    )
+    chunks = context.screen.with_progress("Exporting", _journal_chunks(context, format_))
+    part_count = write_new_file(out, chunks, force=force, warn=context.printer.warn)
     exported = LedgerExport(str(out), out.stat().st_size)
     context.screen.show(exported, lambda: [f"Wrote {part_count:,} records to {out}."])
 

@@ -32,6 +32,7 @@ VARIABLES = (
     ("POPUG_PLAIN", "If set, every command behaves as with --plain."),
     ("PAGER", "The program that shows lists longer than the screen."),
     ("NO_COLOR", "If set, the output has no colour."),
+    ("FORCE_COLOR", "If set, the output has colour even without a terminal, or with 0 or false has none."),
     ("POPUG_TRACEBACK", "If set, errors print a traceback."),
 )
 

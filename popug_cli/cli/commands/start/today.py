@@ -11,6 +11,7 @@ from popug_cli.cli.input.dates import start_of
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.output.relative_time import clock, when
 from popug_cli.cli.state.last_seen import LastSeen
+from popug_cli.kernel.calendar import counts_for
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
 
@@ -63,9 +64,8 @@ def show_day(context: CommandContext, *, since: str | None = None, peek: bool = 
 def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
     in_red_note = ", in the red" if day.balance_cents < 0 else ""
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
-    yield (
-        f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {format_cents(day.earned_today_cents)}."
-    )
+    earned = format_cents(day.earned_today_cents) + counts_for(day.open_business_date, day.business_date)
+    yield f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {earned}."
     if day.mail_failed:
         mails = "1 mail was" if day.mail_failed == 1 else f"{day.mail_failed} mails were"
         yield f"{mails} rejected permanently."
@@ -102,6 +102,7 @@ def describe(activity: Activity) -> str:
     """Return what happened as a sentence."""
     paid = format_cents(-(activity.signed_cents or 0))
     sentence = SENTENCES[activity.what].format(assignee=activity.assignee, paid=paid, role=activity.role)
+    sentence += counts_for(activity.business_date)
     return f"#{activity.task.number} {activity.task.title} {sentence}" if activity.task else sentence
 
 

@@ -1,5 +1,6 @@
 """Commands for many tasks: list, shuffle, verify, fairness, import, export."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 
 from popug_cli.cli.commands.tasks import task_list
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.json_lines import json_lines
+from popug_cli.cli.input.json_lines import json_lines, warn_of_ignored_fields
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
@@ -23,11 +24,14 @@ from popug_cli.messages.tasks import (
     NewTask,
     ShuffleCheck,
     ShuffleTasks,
+    TakenId,
     Task,
+    TaskImportResult,
     VerifyShuffle,
 )
 
 MAX_TASKS_PER_CHUNK = 2_000
+MAX_TAKEN_SHOWN = 10
 
 tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
 
@@ -86,15 +90,27 @@ def fairness(context: CommandContext) -> None:
 @command(tasks, "import")
 def import_(
     context: CommandContext,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSON lines {title, jira_id?, task_id?}, a JSON array of them, CSV with a header, or one title a line;"
+            " - is stdin.",
+        ),
+    ],
+    again: Annotated[bool, typer.Option("--again", help="Import lines that were imported before, too.")] = False,
 ) -> None:
     """Create the tasks of a file, all or none; tasks imported before are skipped."""
-    with json_lines(file, NewTask) as lines:
-        result = context.backends.perform(ImportTasks(lines=lines))
-    context.screen.show(
-        result,
-        lambda: [f"Imported {_count_tasks(result.imported)}; skipped {result.skipped} that were imported before."],
-    )
+    with json_lines(file, NewTask, plain_field="title") as lines:
+        result = context.backends.perform(ImportTasks(lines=lines, again=again))
+    answer = msgspec.to_builtins(result) | {"ignored_fields": [*lines.unknown_fields]}
+    context.screen.show(answer, lambda: _import_blocks(result, file))
+    if not context.as_json:
+        warn_of_ignored_fields(context, lines)
+        for taken in result.taken[:MAX_TAKEN_SHOWN]:
+            context.printer.warn(_taken_sentence(taken))
+        if result.taken_count > MAX_TAKEN_SHOWN:
+            context.printer.warn(f"{result.taken_count - MAX_TAKEN_SHOWN:,} more lines have an id that is taken.")
 
 
 @command(tasks, "export")
@@ -109,7 +125,7 @@ def export(
             context.printer.write(_json_line(task))
         return
     lines = context.screen.with_progress("Exporting", map(_json_line, _fetch_tasks(context)))
-    exported = TaskExport(str(out), write_new_file(out, lines, force=force))
+    exported = TaskExport(str(out), write_new_file(out, lines, force=force, warn=context.printer.warn))
     context.screen.show(exported, lambda: [f"Wrote {_count_tasks(exported.exported)} to {out}."])
 
 
@@ -144,6 +160,42 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
         empty="No user may hold tasks yet.",
     )
     yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
+
+
+def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
+    """Yield what an import did, and how to import the lines that it skipped."""
+    imported = _count_tasks(result.imported) if result.imported else "nothing"
+    known_count = result.skipped - result.taken_count
+    skipped = [
+        *_count_lines(known_count, "that was imported before", "that were imported before"),
+        *_count_lines(result.taken_count, "whose id is taken", "whose ids are taken"),
+    ]
+    if not result.imported and not result.skipped:
+        yield "The file has no tasks; nothing was imported."
+    elif not result.imported and not result.taken_count:
+        yield f"Imported nothing: the file has only {skipped[0]}."
+    else:
+        yield f"Imported {imported}; skipped {' and '.join(skipped)}." if skipped else f"Imported {imported}."
+    if known_count:
+        yield Hint(f"To import them again: popug tasks import {shlex.quote(file)} --again")
+
+
+def _count_lines(number: int, one: str, many: str) -> list[str]:
+    """Return the number of lines with what they are, or nothing for none."""
+    return [f"{number:,} line {one}" if number == 1 else f"{number:,} lines {many}"] if number else []
+
+
+def _taken_sentence(taken: TakenId) -> str:
+    command = f"popug task add {_id_option(taken.id)}-- {shlex.quote(taken.title)}"
+    return (
+        f"Line {taken.line}: {taken.id} belongs to #{taken.number} “{taken.taken_title}”, imported by {taken.creator},"
+        f" so “{taken.title}” was not imported. To create it as well: {command}"
+    )
+
+
+def _id_option(identifier: str) -> str:
+    """Return the option of ``task add`` for a jira id; nothing for a task id, which contains no capital letter."""
+    return f"--jira {identifier} " if identifier != identifier.lower() else ""
 
 
 def _count_tasks(number: int) -> str:
