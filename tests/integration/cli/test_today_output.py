@@ -119,5 +119,5 @@ def test_token_of_a_machine_gets_no_hint_that_it_may_not_follow(
     company.act(task.assignee, CompleteTask(number=task.number))
     token = company.act("boss", IssueToken(username="asya", ttl_seconds=86400, scope=scope)).token
     monkeypatch.setenv("POPUG_TOKEN", token)
-    assert run(["close-day"]) == 0
+    assert run(["close-day", "--yes"]) == 0
     assert ("Next: " in capsys.readouterr().out) is (scope is None)
