@@ -19,7 +19,7 @@ from popug_cli.dashboard.tasks_view import TasksView
 from popug_cli.dashboard.terminal_watch import watched_terminal
 from popug_cli.dashboard.text import justify, lines, wrapped
 from popug_cli.dashboard.worker import Company, MessageWorker
-from popug_cli.kernel.calendar import counts_for
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted

@@ -68,11 +68,6 @@ def company_calendar(time_zone: str) -> Calendar:
         ) from error
 
 
-def counts_for(business_date: date | None, today: date | None = None) -> str:
-    """Return a note that money counts for another date than today; an empty text if it does not."""
-    return "" if business_date in {None, today} else f" (counts for {business_date:%a %m-%d})"
-
-
 def load_zone(name: str) -> ZoneInfo:
     """Return the IANA zone of that name; raise ``invalid_time_zone`` for other names, such as ``localtime``."""
     try:

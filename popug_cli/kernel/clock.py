@@ -1,6 +1,6 @@
 """The clock as a port, and the text format of instants in the database and in events."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 from popug_cli.kernel.stored_values import InvalidStoredValue
@@ -38,3 +38,8 @@ def from_rfc3339(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (OverflowError, TypeError, ValueError) as error:
         raise InvalidStoredValue(f"{text!r} is not an instant") from error
+
+
+def counts_for(business_date: date | None, today: date | None = None) -> str:
+    """Return a note that money counts for another date than today; an empty text if it does not."""
+    return "" if business_date in {None, today} else f" (counts for {business_date:%a %m-%d})"

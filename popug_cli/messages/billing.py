@@ -71,12 +71,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """The balance of a user, and the rewards of the business date: by default the open one, else the date asked for."""
+    """The balance of a user, and the rewards of the business date: by default the open one, else the date asked for.
+
+    ``today`` is the present date in the company's time zone.
+    """
 
     username: str
     balance_cents: int
     earned_today_cents: int
     business_date: date
+    today: date
 
 
 class Statement(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.kernel import charts
-from popug_cli.kernel.calendar import counts_for
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
@@ -63,7 +63,7 @@ def balance(
     """Show a balance, and the amount earned today."""
     day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
     answer = context.backends.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
-    note = "" if as_of else counts_for(answer.business_date, company_today(context))
+    note = "" if as_of else counts_for(answer.business_date, answer.today)
     if not history:
         context.screen.show(answer, lambda: _balance_sentences(answer, note))
         return

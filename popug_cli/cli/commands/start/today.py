@@ -11,7 +11,7 @@ from popug_cli.cli.input.dates import start_of
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.output.relative_time import clock, when
 from popug_cli.cli.state.last_seen import LastSeen
-from popug_cli.kernel.calendar import counts_for
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
 from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today

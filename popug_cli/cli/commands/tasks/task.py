@@ -10,10 +10,9 @@ from unicodedata import normalize
 import typer
 
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.dates import company_today
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.output.relative_time import age
-from popug_cli.kernel.calendar import counts_for
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
 from popug_cli.messages.billing import GetBalance
@@ -77,7 +76,8 @@ def price_text(cents: int | None) -> str:
 def counts_for_note(context: CommandContext) -> str:
     """Return a note if money that moves now counts for another date than today; empty if that is not known."""
     with suppress(PopugError):
-        return counts_for(context.backends.perform(GetBalance()).business_date, company_today(context))
+        balance = context.backends.perform(GetBalance())
+        return counts_for(balance.business_date, balance.today)
     return ""
 
 
