@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Principal) -> SettingList:
     """Return every setting with its value and the source of the value; warn of invalid values and unknown keys."""
+    time_zone = backend.runtime.calendar.time_zone  # an error about the home comes first
     settings = read_settings(backend.home.config)
     if settings.warning:
         backend.warn(settings.warning)
     return SettingList(
         home=str(backend.home.root),
-        time_zone=backend.runtime.calendar.time_zone,
+        time_zone=time_zone,
         settings=[
             SettingLine(key, settings.values[key], settings.sources[key], setting.help)
             for key, setting in sorted(SETTINGS.items())
