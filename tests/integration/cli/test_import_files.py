@@ -1,6 +1,7 @@
 """The files that an import reads: JSON lines, a JSON array, CSV, plain text; marks, UTF-16 and unknown fields."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_people_are_read_from_csv_but_not_from_plain_text(tmp_path: Path) -> Non
 @pytest.fixture
 def company(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     company = company_at(tmp_path / "home")
-    company.clock.instant = company.backend.runtime.clock.now()
+    company.clock.instant = datetime.now(UTC)  # the program runs on the clock of the machine
     token = company.act("boss", IssueToken(username="boss", ttl_seconds=86400)).token
     monkeypatch.setenv("POPUG_TOKEN", token)
     monkeypatch.setenv("POPUG_HOME", str(company.root))
