@@ -1,7 +1,7 @@
 """JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): sign and verify.
 
 PyJWT signs. This module verifies by itself, because each command does and the import of PyJWT costs as much as that of
-Typer (record 0059). Verification needs public keys only: it checks size, spelling, algorithm and signature, claims and
+Typer (record 0050). Verification needs public keys only: it checks size, spelling, algorithm and signature, claims and
 their types, issuer and audience, lifetime, and expiry (by the program's clock). A test compares it with PyJWT.
 """
 
