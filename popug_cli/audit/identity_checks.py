@@ -17,6 +17,7 @@ from popug_cli.bus.log import ENVELOPE
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.identity.rules import email_key, password_digest
 from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import Event
 from popug_cli.messages.company import Check
 from popug_cli.messages.envelope import EventFields
@@ -82,7 +83,7 @@ def users_match_events(context: Context) -> Check:
     result = check_result("users_match_events", statement, violations)
     if not result.ok or not unmatched:
         return result
-    passwords = "1 password was" if unmatched == 1 else f"{unmatched:,} passwords were"
+    passwords = counted(unmatched, "password was", "passwords were")
     return msgspec.structs.replace(
         result, detail=f"{statement}; {passwords} set by an older popug, which recorded nothing to compare with"
     )

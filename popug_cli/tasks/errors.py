@@ -6,7 +6,7 @@ from typing import cast
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, NotAllowed, NotFound, PopugError
-from popug_cli.kernel.text import escape_hidden
+from popug_cli.kernel.text import counted, escape_hidden
 from popug_cli.messages.base import Role
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import Task, TaskAssigned
@@ -57,7 +57,7 @@ def nobody_assignable() -> Conflict:
 def import_too_large(limit: int, role: Role | None) -> NotAllowed:
     """Return the error for an import with more lines than the caller's role may import at once."""
     who = f"{'an' if role is Role.ACCOUNTANT else 'a'} {role}"
-    most = f"more than {limit:,} {'task' if limit == 1 else 'tasks'} at once" if limit else "tasks"
+    most = f"more than {counted(limit, 'task')} at once" if limit else "tasks"
     return NotAllowed(
         "forbidden",
         f"In this company {who} may not import {most}.",

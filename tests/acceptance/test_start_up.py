@@ -30,21 +30,20 @@ START = (
     "popug_cli popug_cli.cli popug_cli.cli.main popug_cli.cli.help popug_cli.cli.help.fast_path popug_cli.kernel"
     " popug_cli.kernel.errors popug_cli.kernel.text popug_cli.platform popug_cli.platform.signals"
 )
-SURFACE = f"{START} popug_cli.cli.help.surface msgspec typing_extensions"
+SURFACE = f"{START} popug_cli.cli.help.surface"
 HELP = (
     f"{SURFACE} popug_cli.cli.help.help popug_cli.cli.output popug_cli.cli.output.blocks popug_cli.cli.output.printer"
+    " msgspec typing_extensions"
 )
-COMPLETION = (
-    f"{SURFACE} popug_cli.cli.help.shell_completion popug_cli.messages popug_cli.kernel.disk_errors"
-    " popug_cli.kernel.home popug_cli.kernel.progress popug_cli.platform.files popug_cli.platform.posix_errors"
-    " popug_cli.kernel.home_owner popug_cli.platform.accounts popug_cli.platform.temporary"
-)
+COMPLETION = f"{SURFACE} popug_cli.cli.help.shell_completion"
 NUMBERS = (
-    f"{COMPLETION} popug_cli.app popug_cli.app.views popug_cli.app.views.shell_completion popug_cli.cli.state"
-    " popug_cli.cli.state.session_file popug_cli.identity popug_cli.identity.shell_completion popug_cli.tasks"
-    " popug_cli.tasks.shell_completion popug_cli.kernel.clock popug_cli.kernel.jwt_payload popug_cli.messages.base"
-    " popug_cli.kernel.stored_values"
-    " popug_cli.storage popug_cli.storage.read_only platformdirs"
+    f"{COMPLETION} popug_cli.messages popug_cli.kernel.disk_errors popug_cli.kernel.home popug_cli.kernel.progress"
+    " popug_cli.platform.files popug_cli.platform.posix_errors popug_cli.kernel.home_owner popug_cli.platform.accounts"
+    " popug_cli.platform.temporary popug_cli.app popug_cli.app.views popug_cli.app.views.shell_completion"
+    " popug_cli.cli.state popug_cli.cli.state.session_file popug_cli.identity popug_cli.identity.shell_completion"
+    " popug_cli.tasks popug_cli.tasks.shell_completion popug_cli.kernel.clock popug_cli.kernel.jwt_payload"
+    " popug_cli.messages.base popug_cli.kernel.stored_values popug_cli.storage popug_cli.storage.read_only"
+    " platformdirs msgspec typing_extensions"
 )
 COMPLETE_WORD = {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": "popug ta", "COMP_CWORD": "1"}
 COMPLETE_TASK = {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": "popug task complete ", "COMP_CWORD": "3"}

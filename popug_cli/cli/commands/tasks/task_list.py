@@ -55,10 +55,9 @@ def list_(
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Skip the first N.")] = 0,
 ) -> None:
     """List tasks; by default your own open tasks, by number."""
-    all_assignees = all_users or creator is not None or jira is not None
     message = ListTasks(
         status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
-        assignee=_assignee_filter(context, mine=mine, all_users=all_assignees, assignee=assignee),
+        assignee=_assignee_filter(context, mine=mine, all_users=all_users or bool(creator or jira), assignee=assignee),
         creator=creator,
         jira_id=jira,
         search=search,
@@ -70,7 +69,7 @@ def list_(
         offset=offset,
     )
     page = _fetch_pages(context, message)
-    is_own = message.assignee is not None and assignee is None  # only the assignee may complete a task
+    is_own = message.assignee is not None and assignee is None
     context.screen.show(page, lambda: _list_blocks(context, page, message, is_own=is_own), paged=True)
 
 
