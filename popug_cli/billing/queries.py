@@ -62,7 +62,8 @@ def get_balance(message: GetBalance, context: Context) -> Balance:
     else:
         balance_cents = balance_at(account.account_id, message.as_of_date or date.max, as_of, context)
     earned_cents = earned_on(account.account_id, day, as_of, context)
-    return Balance(account.username, balance_cents, earned_cents, day, context.calendar.date_of(context.now))
+    today = context.calendar.date_of(as_of or context.now)
+    return Balance(account.username, balance_cents, earned_cents, day, today)
 
 
 def get_statement(message: GetStatement, context: Context) -> Statement:

@@ -73,7 +73,7 @@ class Entry(msgspec.Struct, frozen=True):
 class Balance(msgspec.Struct, frozen=True):
     """The balance of a user, and the rewards of the business date: by default the open one, else the date asked for.
 
-    ``today`` is the present date in the company's time zone.
+    ``today`` is the date in the company's time zone: now, or at the instant asked for.
     """
 
     username: str
