@@ -5,6 +5,7 @@ import msgspec
 from popug_cli.bus.context import Context
 from popug_cli.identity import keys, users
 from popug_cli.kernel.clock import to_rfc3339
+from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.identity import (
     KeySet,
     ListTokens,
@@ -25,8 +26,9 @@ def who_am_i(message: WhoAmI, context: Context) -> User:
 
 
 def list_users(message: ListUsers, context: Context) -> Users:
-    """Return all users, by username."""
-    return Users(users.all_users(context))
+    """Return the users by username, at most ``MAX_ANSWER_ROWS``."""
+    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
+    return Users(users.by_username(context, limit, min(message.offset, MAX_OFFSET)))
 
 
 def show_user(message: ShowUser, context: Context) -> User:
@@ -35,12 +37,14 @@ def show_user(message: ShowUser, context: Context) -> User:
 
 
 def list_tokens(message: ListTokens, context: Context) -> Tokens:
-    """Return the tokens that have not expired (revoked ones included), latest first."""
+    """Return the tokens that have not expired (revoked ones included), latest first, at most ``MAX_ANSWER_ROWS``."""
     rows = context.connection.records(
         "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
         " FROM identity_tokens JOIN identity_users USING (user_id)"
-        " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC",
+        " WHERE expires_at > :now ORDER BY issued_at DESC, token_id DESC LIMIT :limit OFFSET :offset",
         now=to_rfc3339(context.now),
+        limit=min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
+        offset=min(message.offset, MAX_OFFSET),
     )
     return Tokens([msgspec.convert(row, TokenLine) for row in rows])
 

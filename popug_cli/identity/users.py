@@ -15,9 +15,10 @@ _COLUMNS = ("user_id", "username", "email", "role", "active")
 _SELECT_USERS = f"SELECT {', '.join(_COLUMNS)} FROM identity_users"
 
 
-def all_users(context: Context) -> list[User]:
-    """Return all users, by username."""
-    rows = context.connection.records(f"{_SELECT_USERS} ORDER BY username")
+def by_username(context: Context, limit: int, offset: int) -> list[User]:
+    """Return at most `limit` users after the first `offset`, by username."""
+    statement = f"{_SELECT_USERS} ORDER BY username LIMIT :limit OFFSET :offset"
+    rows = context.connection.records(statement, limit=limit, offset=offset)
     return [_user(row) for row in rows]
 
 

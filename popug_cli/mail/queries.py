@@ -7,6 +7,7 @@ import msgspec
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import NotFound
 from popug_cli.mail.rules import subject_of, summary_subject_of
+from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.mail import ListMails, MailDetails, MailKind, MailLine, Mails, ShowMail
 
 SELECT_MAILS = (
@@ -15,13 +16,16 @@ SELECT_MAILS = (
     " mail.due_at, mail.sent_at, mail.payload, coalesce(receiver.username, '') AS username"
     " FROM mail_outbox AS mail LEFT JOIN mail_receivers AS receiver ON receiver.user_id = mail.user_id"
 )
-SELECT_ALL_MAILS = f"{SELECT_MAILS} WHERE (:status IS NULL OR mail.status = :status) ORDER BY mail.mail_id"
+SELECT_ALL_MAILS = f"{SELECT_MAILS} WHERE (:status IS NULL OR mail.status = :status)"
+SELECT_PAGE = f"{SELECT_ALL_MAILS} ORDER BY mail.mail_id LIMIT :limit OFFSET :offset"
 SELECT_ONE_MAIL = f"{SELECT_MAILS} WHERE mail.mail_id = :mail_id"
 
 
 def list_mails(message: ListMails, context: Context) -> Mails:
-    """Return the mails, oldest first; only those with `message.status`, if it is given."""
-    rows = context.connection.records(SELECT_ALL_MAILS, status=message.status)
+    """Return the mails, oldest first and at most ``MAX_ANSWER_ROWS``; only those of `message.status`, if given."""
+    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
+    offset = min(message.offset, MAX_OFFSET)
+    rows = context.connection.records(SELECT_PAGE, status=message.status, limit=limit, offset=offset)
     return Mails([_line(row) for row in rows])
 
 

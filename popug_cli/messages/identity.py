@@ -11,9 +11,11 @@ from popug_cli.messages.base import (
     EVERYONE,
     Access,
     Command,
+    Count,
     Event,
     Id,
     ImportResult,
+    Limit,
     Nothing,
     Query,
     Role,
@@ -33,7 +35,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Users(msgspec.Struct, frozen=True):
-    """All users, by username."""
+    """Users, by username."""
 
     users: list[User]
 
@@ -170,8 +172,11 @@ class ImportUsers(Command[ImportResult], frozen=True, kw_only=True):
 
 
 @declare("user list", roles=ADMINS)
-class ListUsers(Query[Users], frozen=True):
-    """Return all users."""
+class ListUsers(Query[Users], frozen=True, kw_only=True):
+    """Return all users. An answer has at most 10,000 users; ``offset`` asks for the rest."""
+
+    limit: Limit | None = None
+    offset: Count = 0
 
 
 @declare("user show", roles=ADMINS)
@@ -235,8 +240,14 @@ class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
 
 
 @declare("token list", roles=ADMINS)
-class ListTokens(Query[Tokens], frozen=True):
-    """Return the tokens that have not expired, revoked ones included."""
+class ListTokens(Query[Tokens], frozen=True, kw_only=True):
+    """Return the tokens that have not expired, revoked ones included.
+
+    An answer has at most 10,000 tokens; ``offset`` asks for the rest.
+    """
+
+    limit: Limit | None = None
+    offset: Count = 0
 
 
 @declare("token revoke", roles=ADMINS)

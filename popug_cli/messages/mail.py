@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from popug_cli.messages.base import ACCOUNTING, Command, Event, Id, Query, declare, event
+from popug_cli.messages.base import ACCOUNTING, Command, Count, Event, Id, Limit, Query, declare, event
 from popug_cli.messages.identity import Scope
 
 
@@ -70,9 +70,11 @@ class MailRunResult(msgspec.Struct, frozen=True):
 
 @declare("mail list", roles=ACCOUNTING)
 class ListMails(Query[Mails], frozen=True, kw_only=True):
-    """Return the mails of one status, or all."""
+    """Return the mails of one status, or all. An answer has at most 10,000 mails; ``offset`` asks for the rest."""
 
     status: MailStatus | None = None
+    limit: Limit | None = None
+    offset: Count = 0
 
 
 @declare("mail show", roles=ACCOUNTING)

@@ -1,5 +1,6 @@
 """Lists longer than one answer are fetched page by page; overlong filters are refused."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,15 +8,21 @@ import pytest
 
 from popug_cli.billing import queries as billing_queries
 from popug_cli.bus import queries as bus_queries
+from popug_cli.cli import pages
 from popug_cli.cli.commands.money import balance_history
 from popug_cli.cli.commands.money.balance_history import fetch_statement
 from popug_cli.cli.commands.operations import events
 from popug_cli.cli.commands.tasks import task_list
+from popug_cli.cli.pages import fetch_rows
+from popug_cli.identity import queries as identity_queries
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.mail import queries as mail_queries
 from popug_cli.messages.base import Message
-from popug_cli.messages.billing import GetStatement
+from popug_cli.messages.billing import CloseDay, GetStatement
 from popug_cli.messages.bus import ListEvents
-from popug_cli.messages.tasks import AddTask, ExportTasks, ListTasks, StatusFilter, TaskSort
+from popug_cli.messages.identity import IssueToken, ListTokens, ListUsers
+from popug_cli.messages.mail import ListMails
+from popug_cli.messages.tasks import AddTask, CompleteTask, ExportTasks, ListTasks, StatusFilter, TaskSort
 from popug_cli.tasks import queries as task_queries
 from tests.support.company import InProcess
 
@@ -95,6 +102,39 @@ def test_statement_is_fetched_page_by_page(context: Any, company: InProcess) -> 
     assert [entry.task and entry.task.number for entry in statement.entries] == [*range(1, 11)]
     assert statement.closing_balance_cents == statement.entries[-1].balance_cents
     assert context.requests == 4
+
+
+@pytest.mark.parametrize(
+    ("queries", "message", "field"),
+    [
+        (identity_queries, ListUsers(), "users"),
+        (identity_queries, ListTokens(), "tokens"),
+        (mail_queries, ListMails(), "mails"),
+    ],
+)
+def test_list_is_fetched_page_by_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, queries: Any, message: Message[Any], field: str
+) -> None:
+    company = InProcess(tmp_path / "home")
+    company.hire("kesha", "worker")
+    company.act("boss", IssueToken(username="kesha", ttl_seconds=60))
+    company.act("boss", IssueToken(username="kesha", ttl_seconds=60))
+    company.act("boss", AddTask(title="Feed"))
+    company.act("kesha", CompleteTask(number=1))
+    company.act("boss", CloseDay(send_mail=False))
+    sizes: list[int] = []
+
+    def fetch(message: Message[Any]) -> list[Any]:
+        found: list[Any] = getattr(company.act("boss", message), field)
+        sizes.append(len(found))
+        return found
+
+    whole = fetch(message)
+    assert whole
+    for module in (queries, pages):
+        monkeypatch.setattr(module, "MAX_ANSWER_ROWS", 1)
+    assert fetch_rows(fetch, message) == whole
+    assert sizes == [len(whole), *[1] * len(whole), 0]
 
 
 def test_one_answer_is_bounded(context: Any) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
+from popug_cli.cli.pages import fetch_rows
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.text import counted
@@ -39,7 +40,7 @@ def list_(
     status: Annotated[MailStatus | None, typer.Option("--status", help="Only mails with this status.")] = None,
 ) -> None:
     """List payout mails, oldest first."""
-    mails = context.backends.perform(ListMails(status=status))
+    mails = Mails(fetch_rows(lambda message: context.backends.perform(message).mails, ListMails(status=status)))
     context.screen.show(mails, lambda: [_mail_table(mails)])
 
 

@@ -8,6 +8,7 @@ import typer
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output import relative_time
 from popug_cli.cli.output.blocks import Column, Hint, Table
+from popug_cli.cli.pages import fetch_rows
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.messages.identity import (
     IssuedToken,
@@ -64,7 +65,7 @@ def issue(
 @command(token, "list")
 def list_(context: CommandContext) -> None:
     """List the tokens that have not expired, including sessions and revoked tokens."""
-    tokens = context.backends.perform(ListTokens()).tokens
+    tokens = fetch_rows(lambda message: context.backends.perform(message).tokens, ListTokens())
     rows = [_row(context, token) for token in tokens]
     context.screen.show({"tokens": tokens}, lambda: [Table(COLUMNS, rows, empty="There are no unexpired tokens.")])
 

@@ -9,6 +9,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Column, Hint, Table
+from popug_cli.cli.pages import fetch_rows
 from popug_cli.messages.base import Role
 from popug_cli.messages.identity import (
     ActivateUser,
@@ -22,6 +23,7 @@ from popug_cli.messages.identity import (
     SetRole,
     ShowUser,
     User,
+    Users,
     UserWithNewPassword,
     WhoAmI,
 )
@@ -60,7 +62,7 @@ def add(
 @command(user, "list")
 def list_(context: CommandContext) -> None:
     """List all users."""
-    users = context.backends.perform(ListUsers())
+    users = Users(fetch_rows(lambda message: context.backends.perform(message).users, ListUsers()))
     context.screen.show(
         users, lambda: [Table(COLUMNS, [_row(user) for user in users.users], empty="There are no users.")]
     )
