@@ -49,6 +49,15 @@ CROSS_MODULE_INVARIANTS = (
         WHERE (copy.username IS NOT person.username OR copy.role IS NOT person.role
             OR copy.active IS NOT person.active
             OR copy.email IS NOT person.email) AND {_has_processed("mail", "person.user_id", "identity.user_")}
+        UNION ALL
+        SELECT 'tasks has a user ' || username || ' whom identity does not know' FROM tasks_people
+        WHERE user_id NOT IN (SELECT user_id FROM identity_users)
+        UNION ALL
+        SELECT 'billing has a user ' || username || ' whom identity does not know' FROM billing_accounts
+        WHERE kind = 'employee' AND account_id NOT IN (SELECT user_id FROM identity_users)
+        UNION ALL
+        SELECT 'mail has a user ' || username || ' whom identity does not know' FROM mail_receivers
+        WHERE user_id NOT IN (SELECT user_id FROM identity_users)
         """,
     ),
     Invariant(
