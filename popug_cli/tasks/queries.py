@@ -11,7 +11,7 @@ from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
 from popug_cli.kernel.text import counted
-from popug_cli.messages.base import MAX_ANSWER_ROWS
+from popug_cli.messages.base import MAX_ANSWER_ROWS, MAX_OFFSET
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -36,7 +36,6 @@ from popug_cli.messages.tasks import (
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
-MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
 _SELECT_TASKS = (
     "SELECT task.task_id, task.number, task.title, task.jira_id, task.status,"
     " coalesce(creator.username, task.creator_id) AS creator, assignee.username AS assignee,"
