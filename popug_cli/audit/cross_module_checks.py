@@ -11,6 +11,7 @@ from popug_cli.audit.reading import normalize_time, read_events, stream_rows
 from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
 from popug_cli.audit.sql_invariants import IS_COMPLETED, Invariant
 from popug_cli.bus.context import Context
+from popug_cli.bus.log import IS_RARE
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import TaskCreated
@@ -21,10 +22,11 @@ def _has_processed(consumer: str, subject: str, type_prefix: str) -> str:
 
     ``subject`` is an SQL expression. Only types that begin with ``popug.`` and ``type_prefix`` count.
     """
+    rare = f" AND {IS_RARE}" if type_prefix.startswith("identity.") else ""
     return (
         f"NOT EXISTS (SELECT 1 FROM bus_set_aside WHERE consumer = '{consumer}' AND bus_set_aside.subject = {subject})"
         f" AND (SELECT position FROM bus_cursors WHERE consumer = '{consumer}')"
-        f" >= (SELECT max(sequence) FROM bus_log WHERE subject = {subject} AND type LIKE 'popug.{type_prefix}%')"
+        f" >= (SELECT max(sequence) FROM bus_log WHERE subject = {subject} AND type LIKE 'popug.{type_prefix}%'{rare})"
     )
 
 

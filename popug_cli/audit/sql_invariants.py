@@ -2,8 +2,8 @@
 
 The statements read the log and the tables of several modules, which only ``audit`` may do. A join with ``bus_inbox``
 (alias ``done``) restricts events to those that a consumer has processed: parked events have no effects yet and are not
-violations. ``event_fields`` has the fields of all events. In a large company it is a temporary table that is filled
-once, otherwise a subquery over the log.
+violations. ``CROSS JOIN`` makes SQLite read the log range by range. ``event_fields`` has the fields of all events. In a
+large company it is a temporary table that is filled once, otherwise a subquery over the log.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,9 @@ from popug_cli.billing import sql
 from popug_cli.billing.rules import FEE_RANGE_CENTS, REWARD_RANGE_CENTS, SEGMENT_ENTRIES
 from popug_cli.bus.context import Context
 
-PROCESSED_BY_BILLING = "JOIN bus_inbox done ON done.consumer = 'billing' AND done.sequence = log.sequence"
+PROCESSED_BY_BILLING = """
+        FROM bus_inbox done CROSS JOIN bus_log log
+            ON done.consumer = 'billing' AND log.sequence BETWEEN done.first_sequence AND done.last_sequence"""
 IS_ASSIGNED = "log.type = 'popug.tasks.task_assigned.v1'"
 IS_COMPLETED = "log.type = 'popug.tasks.task_completed.v1'"
 IS_POSTED = "log.type = 'popug.billing.entry_posted.v1'"
@@ -165,7 +167,8 @@ INVARIANTS = (
         WHERE task.fee_cents <> priced.fee_cents OR task.reward_cents <> priced.reward_cents
             OR (task.fee_cents IS NULL AND EXISTS (
                 SELECT 1 FROM bus_log event
-                JOIN bus_inbox done ON done.consumer = 'tasks' AND done.sequence = event.sequence
+                JOIN bus_inbox done ON done.consumer = 'tasks'
+                    AND event.sequence BETWEEN done.first_sequence AND done.last_sequence
                 WHERE event.subject = task.task_id AND event.type = 'popug.billing.task_priced.v1'))
         """,
     ),
@@ -173,7 +176,7 @@ INVARIANTS = (
         "one_fee_per_assignment",
         "every assignment has one fee entry, with the task's fee and the assignee",
         f"""
-        SELECT 'assignment at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
+        SELECT 'assignment at ' || log.sequence {PROCESSED_BY_BILLING}
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'fee'
         LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
         WHERE {IS_ASSIGNED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.fee_cents
@@ -185,7 +188,7 @@ INVARIANTS = (
         "one_reward_per_completion",
         "every completion has one reward entry, with the task's reward and the assignee",
         f"""
-        SELECT 'completion at ' || log.sequence FROM bus_log log {PROCESSED_BY_BILLING}
+        SELECT 'completion at ' || log.sequence {PROCESSED_BY_BILLING}
         LEFT JOIN billing_entries entry ON entry.event_id = log.id AND entry.kind = 'reward'
         LEFT JOIN billing_tasks task ON task.task_id = json_extract(log.envelope, '$.data.task_id')
         WHERE {IS_COMPLETED} AND (entry.entry_id IS NULL OR entry.amount_cents <> task.reward_cents
@@ -311,8 +314,8 @@ INVARIANTS = (
         "one_payslip_per_payout",
         "every payout that mail has processed has one payslip, for the same user, day and amount",
         """
-        SELECT 'payout ' || log.sequence FROM bus_log log
-        JOIN bus_inbox done ON done.consumer = 'mail' AND done.sequence = log.sequence
+        SELECT 'payout ' || log.sequence FROM bus_inbox done CROSS JOIN bus_log log
+            ON done.consumer = 'mail' AND log.sequence BETWEEN done.first_sequence AND done.last_sequence
         LEFT JOIN mail_outbox mail ON mail.kind = 'payslip'
             AND mail.user_id = json_extract(log.envelope, '$.data.user_id')
             AND mail.business_date = json_extract(log.envelope, '$.data.business_date')
@@ -342,9 +345,9 @@ INVARIANTS = (
         SELECT consumer || ' is at ' || position FROM bus_cursors
         WHERE position > (SELECT coalesce(max(sequence), 0) FROM bus_log)
         UNION ALL
-        SELECT cursor.consumer || ' has processed ' || done.sequence FROM bus_cursors cursor
+        SELECT cursor.consumer || ' has processed ' || done.last_sequence FROM bus_cursors cursor
         JOIN bus_inbox done ON done.consumer = cursor.consumer
-            AND done.sequence > (SELECT coalesce(max(sequence), 0) FROM bus_log)
+            AND done.last_sequence > (SELECT coalesce(max(sequence), 0) FROM bus_log)
         """,
     ),
 )
