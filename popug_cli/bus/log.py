@@ -90,12 +90,13 @@ class Log:
         """
         types = [version.TYPE for kind in kinds for version in versions(kind)]
         where = f"subject = ? AND type IN ({','.join('?' * len(types))})" if types else "subject = ?"
+        order, parameters = "sequence", (subject, *types)
         if types and not set(types).intersection(FREQUENT_TYPES):
             where += f" AND {IS_RARE}"
-        parameters = (subject, *types)
+            order = "+sequence"  # keeps SQLite from reading all events of the subject in log order
         if task_id is not None:
             where, parameters = f"{where} AND json_extract(envelope, '$.data.task_id') = ?", (*parameters, task_id)
-        return list(self.decode_known(self._rows(f"{where} ORDER BY sequence", parameters)))
+        return list(self.decode_known(self._rows(f"{where} ORDER BY {order}", parameters)))
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
         """Yield the known events from ``first`` to ``last``, both included; only those of ``kinds``, if any are given.

@@ -15,9 +15,9 @@ from popug_cli.tasks import people
 from popug_cli.tasks.rules import draw_assignee
 
 TASKS_AT_ONCE = 10_000
-_FROM_UNASSIGNABLE_OPEN_TASKS = (
-    "FROM tasks_people AS person JOIN tasks_tasks AS task ON task.assignee_id = person.user_id AND task.status = 'open'"
-    " WHERE person.assignable = 0"
+_FROM_UNASSIGNABLE_OPEN_TASKS = (  # CROSS JOIN keeps SQLite from reading the open tasks of all other users
+    "FROM tasks_people AS person CROSS JOIN tasks_tasks AS task"
+    " WHERE person.assignable = 0 AND task.assignee_id = person.user_id AND task.status = 'open'"
 )
 UPDATE_ASSIGNEE = (
     "UPDATE tasks_tasks SET assignee_id = drawn.column1 FROM (VALUES (?, ?)) AS drawn WHERE number = drawn.column2"
