@@ -67,7 +67,11 @@ def materialize_event_fields(context: Context) -> None:
     """Copy the fields of all events into a temporary table, which ends with the connection."""
     columns = ", ".join(EVENT_FIELDS)
     context.connection.execute(f"CREATE TEMP TABLE event_fields (sequence INTEGER PRIMARY KEY, {columns})")
-    context.connection.execute(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
+    try:
+        context.connection.execute(f"INSERT INTO event_fields {SELECT_EVENT_FIELDS}")
+    except BaseException:  # an envelope that is not JSON; each check then reports the error of its own statement
+        context.connection.execute("DROP TABLE event_fields")
+        raise
 
 
 INVARIANTS = (

@@ -95,7 +95,8 @@ class Log:
             where += f" AND {IS_RARE}"
             order = "+sequence"  # keeps SQLite from reading all events of the subject in log order
         if task_id is not None:
-            where, parameters = f"{where} AND json_extract(envelope, '$.data.task_id') = ?", (*parameters, task_id)
+            where += " AND CASE WHEN json_valid(envelope) THEN json_extract(envelope, '$.data.task_id') = ? END"
+            parameters = (*parameters, task_id)
         return list(self.decode_known(self._rows(f"{where} ORDER BY {order}", parameters)))
 
     def between(self, first: int, last: int, *kinds: type[Event]) -> Iterator[Delivered[Event]]:
