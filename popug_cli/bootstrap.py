@@ -5,15 +5,15 @@ from importlib import import_module
 
 from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Runtime
-from popug_cli.kernel.calendar import Calendar, load_zone
+from popug_cli.kernel import home_owner
+from popug_cli.kernel.calendar import company_calendar, load_zone
 from popug_cli.kernel.clock import Clock, SystemClock, to_rfc3339
-from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.kernel.errors import NotFound
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomDraws, RandomSource, SystemRandomSource, uuid7
-from popug_cli.kernel.settings import load_settings
-from popug_cli.storage import migrate
-from popug_cli.storage.errors import corrupt
+from popug_cli.kernel.settings import load_settings, read_settings
+from popug_cli.storage import migrate, temporary_home
 from popug_cli.storage.mounts import require_lock_support
 from popug_cli.storage.sqlite import open_database
 
@@ -29,14 +29,23 @@ def open_runtime(
     progress: Progress = no_progress,
     threads: int = 1,
     while_waiting: Callable[[], None] = lambda: None,
+    accept_invalid_settings: bool = False,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Runtime:
-    """Open the company in ``home`` and return its wired parts.
+    """Open the company in ``home`` and return its wired parts. ``warn`` receives what killed processes left behind.
 
-    Raise ``not_initialised`` if there is none, or an error of the file system, the schema version or the settings.
+    With ``accept_invalid_settings``, settings with an invalid value have their defaults.
+
+    Raise ``not_initialised`` if there is none, ``foreign_owner`` if another account owns it, ``unknown_time_zone``, or
+    an error of the file system, the schema version or the settings.
     """
+    home_owner.check_owner(home.root)
+    for sentence in temporary_home.clear(home):
+        warn(sentence)
     if not home.database.exists():
         raise not_initialised(home)
     require_lock_support(home.root, home.database)
+    settings = read_settings(home.config) if accept_invalid_settings else load_settings(home.config)
     migrate.migrate_if_older(home)
     database = open_database(home.database, threads=threads, while_waiting=while_waiting)
     with database.transaction(writes=False) as connection:
@@ -48,20 +57,13 @@ def open_runtime(
         database=database,
         home=home,
         home_id=row["home_id"],
-        calendar=_calendar(row["time_zone"], home),
-        settings=load_settings(home.config),
+        calendar=company_calendar(row["time_zone"]),
+        settings=settings,
         clock=clock or SystemClock(),
         randomness=randomness,
         draws=RandomDraws(randomness),
         progress=progress,
     )
-
-
-def _calendar(time_zone: str, home: Home) -> Calendar:
-    try:
-        return Calendar(time_zone)
-    except InvalidInput as error:
-        raise corrupt(home.database, error.message) from error
 
 
 def found_company(
@@ -70,6 +72,7 @@ def found_company(
     """Create the home and its database, or leave a company that exists as it is."""
     clock, randomness = clock or SystemClock(), randomness or SystemRandomSource()
     load_zone(time_zone)
+    home_owner.check_place(home.root)
     require_lock_support(home.root, home.database)
     migrate.create(home)
     now = clock.now()

@@ -8,6 +8,7 @@ from popug_cli.analytics import rules
 from popug_cli.analytics.rules import MostExpensiveCandidate, Period
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import from_rfc3339
+from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
 from popug_cli.messages.billing import TaskRef
 
@@ -100,7 +101,7 @@ def _candidates(period: Period, context: Context) -> Iterator[MostExpensiveCandi
             completed_at=from_rfc3339(row["completed_at"]),
             number=row["number"],
             title=row["title"],
-            business_date=date.fromisoformat(row["business_date"]),
+            business_date=from_iso_date(row["business_date"]),
         )
 
 

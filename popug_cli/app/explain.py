@@ -16,8 +16,9 @@ from popug_cli.billing.queries import list_task_entries
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import ACCOUNTING
-from popug_cli.messages.billing import DayClosed, Entry, EntryKind, ListTaskEntries
+from popug_cli.messages.billing import DayClosed, Entry, ListTaskEntries
 from popug_cli.messages.company import ExplainBalance, ExplainIncome, ExplainTask, Explanation, ExplanationNode
 from popug_cli.messages.principal import Principal
 from popug_cli.messages.tasks import GetTask
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
 
 MAX_SHOWN_ENTRIES = 100
-PLURALS = {
-    EntryKind.FEE: "fees",
-    EntryKind.REWARD: "rewards",
-    EntryKind.FEE_REVERSAL: "fee reversals",
-    EntryKind.REWARD_REVERSAL: "reward reversals",
-}
 
 
 def explain_balance(backend: "LocalBackend", message: ExplainBalance, principal: Principal) -> Explanation:
@@ -120,9 +115,8 @@ def _day_closed_id(day: date, context: Context) -> str | None:
 def _kind_node(entries: EntriesOfKind, causes: CauseLookup) -> ExplanationNode:
     sign = entries.kind.fee_sign - entries.kind.reward_sign
     rest_cents = entries.amount_cents - sum(entry.amount_cents for entry in entries.latest)
-    name = entries.kind.replace("_", " ") if entries.entries_count == 1 else PLURALS[entries.kind]
     return ExplanationNode(
-        what=f"{entries.entries_count:,} {name}",
+        what=counted(entries.entries_count, entries.kind.replace("_", " ")),
         because=[
             *_earlier_entries_nodes(len(entries.latest), sign * rest_cents),
             *_entry_nodes(entries.latest, causes, -1),

@@ -13,9 +13,8 @@ from popug_cli import bootstrap
 from popug_cli.app import handlers
 from popug_cli.app.coordination import Coordinator, SingleThreaded
 from popug_cli.app.handlers import MessageHandler
+from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.consumers import (
-    CatchUpProgress,
-    CatchUpResult,
     Consumer,
     are_current,
     catch_up,
@@ -32,11 +31,14 @@ from popug_cli.kernel.errors import NotAuthenticated, PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.randomness import RandomSource
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import DECLARATIONS, Access, Declaration, Message, Query, Role
 from popug_cli.messages.bus import EnvelopeDocument, ListEvents
+from popug_cli.messages.company import BackUp, CheckHealth, SetSetting, ShowSettings
 from popug_cli.messages.identity import RegisterFirstAdmin
 from popug_cli.messages.principal import ANONYMOUS, OPERATOR, Principal
 from popug_cli.platform.signals import find_in_context
+from popug_cli.storage import temporary_home
 from popug_cli.storage.errors import ENVIRONMENT_CODES, PARTIAL_WORK_KEPT, partly_done
 
 Answer = TypeVar("Answer")
@@ -44,6 +46,9 @@ Result = TypeVar("Result")
 OnWrite = Callable[[Context, Any], None]
 FOLLOW_POLL_SECONDS = 0.5
 TURN_SECONDS = 0.01  # in which other threads begin their commands
+# These show or repair what is wrong, so they work with defaults instead of invalid settings.
+WORK_WITH_INVALID_SETTINGS: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting, CheckHealth, BackUp)
+WARN_OF_SETTINGS_THEMSELVES: tuple[type[Message[Any]], ...] = (ShowSettings, SetSetting)
 Authenticate = Callable[[str, Runtime], Principal]
 
 
@@ -84,23 +89,31 @@ class LocalBackend:
         self._randomness = randomness
         self._has_changed = False
         self._was_caught_up = False  # before the last write
+        self._accepts_invalid_settings = False
+        self._warns_of_settings = True
 
     def create_company(self, time_zone: str, admin: RegisterFirstAdmin | None = None) -> None:
         """Create the home and its database if they are missing. First raise the error of an invalid ``admin``."""
         if admin is not None:
             check_new_user(admin.username, admin.email, Role.ADMIN, admin.password)
+        for sentence in temporary_home.clear(self.home):
+            self.warn(sentence)
         bootstrap.found_company(self.home, time_zone, clock=self._clock, randomness=self._randomness)
 
     @cached_property
     def runtime(self) -> Runtime:
-        """Return the open company; the first use opens it."""
+        """Return the open company; the first use opens it, and warns of settings that are not valid or not known."""
         runtime = self._shared_runtime or bootstrap.open_runtime(
             self.home,
             clock=self._clock,
             randomness=self._randomness,
             progress=self._progress,
             while_waiting=self._while_waiting,
+            accept_invalid_settings=self._accepts_invalid_settings,
+            warn=self.warn,
         )
+        if self._warns_of_settings and self._shared_runtime is None and runtime.settings.warning:
+            self.warn(runtime.settings.warning)
         return dataclasses.replace(runtime, on_change=self._record_change)
 
     @property
@@ -113,10 +126,15 @@ class LocalBackend:
         return self.runtime.clock.now()
 
     def for_home(self, home: Home) -> "LocalBackend":
-        """Return a backend for another home, such as a copy, with the same clock, randomness, warnings and progress."""
-        return LocalBackend(
+        """Return a backend for another home, such as a copy, with the same clock, randomness, warnings and progress.
+
+        It does not warn of the settings there.
+        """
+        backend = LocalBackend(
             home, warn=self.warn, progress=self._progress, clock=self._clock, randomness=self._randomness
         )
+        backend._warns_of_settings = False
+        return backend
 
     def close(self) -> None:
         """Close the database unless other threads share it; the next use opens it again."""
@@ -133,14 +151,14 @@ class LocalBackend:
 
         ``actor`` is the principal of a message that needs no token because only the operator can send it.
         """
-        return self.perform_as(self._authenticate(message, token, actor), message)
+        return self.perform_as(self.authenticate(message, token, actor), message)
 
     def authorize(self, message: Message[Any], token: str | None, *, actor: Principal = OPERATOR) -> Principal:
         """Return the sender of a message if it is allowed on a snapshot; else raise an error of exit status 4 or 5.
 
         A server calls this before a command waits for the write lock, so that refused clients do not hold it up.
         """
-        principal = self._authenticate(message, token, actor)
+        principal = self.authenticate(message, token, actor)
         self._check_on_snapshot(principal, message)
         return principal
 
@@ -159,6 +177,10 @@ class LocalBackend:
         ``KeyboardInterrupt`` that says so.
         """
         self._has_changed = False
+        self._accepts_invalid_settings = isinstance(message, WORK_WITH_INVALID_SETTINGS)
+        self._warns_of_settings = self._warns_of_settings and not isinstance(message, WARN_OF_SETTINGS_THEMSELVES)
+        if "runtime" in vars(self) and not self._accepts_invalid_settings:
+            self.runtime.settings.require_valid()
         try:
             return self._run(principal, message)
         except (Exception, KeyboardInterrupt) as error:
@@ -280,7 +302,8 @@ class LocalBackend:
             with self.runtime.reading(principal) as context:
                 authorize(principal, declaration, message, context)
 
-    def _authenticate(self, message: Message[Any], token: str | None, actor: Principal) -> Principal:
+    def authenticate(self, message: Message[Any], token: str | None, actor: Principal = OPERATOR) -> Principal:
+        """Return the sender of a message, without a look into the database; raise the errors of a token (exit 4)."""
         access = DECLARATIONS[type(message)].access
         if access is Access.PUBLIC:
             return ANONYMOUS
@@ -296,5 +319,5 @@ class LocalBackend:
         self._has_changed = self._has_changed or principal is not ANONYMOUS
 
     def _warn_of_failures(self, consumer: str, failures: int) -> None:
-        events = "1 event" if failures == 1 else f"{failures} events"
+        events = counted(failures, "event")
         self.warn(f"{consumer} failed on {events}, which can be processed later. See `popug events dead`.")

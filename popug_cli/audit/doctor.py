@@ -4,7 +4,7 @@ In a large company, checks that spend their time in SQL run in a second thread, 
 a statement.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from enum import IntEnum
@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from msgspec import MsgspecError
 
+from popug_cli.audit.attention_checks import dead_hook_letters, failed_mail, overdue_days, parked_events, scheduler
 from popug_cli.audit.chain_check import chain, is_part_of_history
 from popug_cli.audit.cross_module_checks import CROSS_MODULE_INVARIANTS, tasks_as_created
 from popug_cli.audit.draw_checks import draws_reproducible
+from popug_cli.audit.identity_checks import tokens_match_events, users_match_events
 from popug_cli.audit.ledger_checks import (
     closed_days,
     entries_as_posted,
@@ -24,8 +26,7 @@ from popug_cli.audit.ledger_checks import (
     read_models,
 )
 from popug_cli.audit.parallel import CheckFunction, parallel_checks
-from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result
-from popug_cli.audit.schedule_checks import failed_mail, overdue_days, scheduler
+from popug_cli.audit.result import MAX_SHOWN_VIOLATIONS, check_result, health_of
 from popug_cli.audit.sql_invariants import INVARIANTS, Invariant
 from popug_cli.bus.context import Context
 from popug_cli.bus.hash_chain import GENESIS_HASH
@@ -34,6 +35,8 @@ from popug_cli.bus.unlinked_events import first_sentences, problems_of_unlinked
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.messages.company import Check, Health, LedgerProof
 from popug_cli.storage.errors import DATABASE_ERRORS, environment_error
+from popug_cli.storage.migrate import NEWEST
+from popug_cli.storage.schema import SELECT_OBJECTS, differences
 
 PROGRESS_UNITS_PER_CHECK = 1_000
 PROGRESS_POLL_SECONDS = 0.2
@@ -72,16 +75,20 @@ def examine(context: Context) -> Health:
     Raise ``Unavailable`` if the machine, and not the company's data, prevents a check.
     """
     other_checks = [
+        NamedCheck("schema", _schema),
+        NamedCheck("users_match_events", users_match_events),
+        NamedCheck("tokens_match_events", tokens_match_events),
         NamedCheck("no_event_skipped", no_event_skipped, RunIn.EITHER),
         NamedCheck("read_models_match_replay", read_models),
-        NamedCheck("parked_events", _parked_events),
+        NamedCheck("parked_events", parked_events),
         NamedCheck("unlinked_events", _unlinked_events),
         NamedCheck("overdue_days", overdue_days),
         NamedCheck("scheduler", scheduler),
         NamedCheck("failed_mail", failed_mail),
+        NamedCheck("dead_hook_letters", dead_hook_letters),
     ]
     checks = _run_all([*_proof_checks(), *other_checks], context)
-    return Health(ok=all(check.ok for check in checks), checks=checks, head=_head(context))
+    return health_of(checks, _head(context))
 
 
 def prove(context: Context, head: str | None = None) -> LedgerProof:
@@ -216,6 +223,12 @@ def _database(context: Context) -> Check:
     return check_result("database", "the file is a valid SQLite database", [row for row in rows if row != "ok"])
 
 
+def _schema(context: Context) -> Check:
+    """Check tables, indexes, triggers and views: a trigger of another program may undo what a command does."""
+    violations = list(differences(context.connection.select(SELECT_OBJECTS), NEWEST))
+    return check_result("schema", "tables, indexes and triggers are those of a fresh database", violations)
+
+
 def _foreign_keys(context: Context) -> Check:
     rows = context.connection.select("PRAGMA foreign_key_check")
     violations = [f"row {row[1]} of {row[0]}" for row in rows]
@@ -228,23 +241,7 @@ def _log(context: Context) -> Check:
     )
 
 
-def _parked_events(context: Context) -> Check:
-    return Check("parked_events", True, "; ".join(_parked_counts(context)) or "no event is parked")
-
-
 def _unlinked_events(context: Context) -> Check:
     """Report problems of events that other programs inserted; never fail, because an event needs no link."""
-    return Check(
-        "unlinked_events",
-        True,
-        " ".join(first_sentences(problems_of_unlinked(context))) or "no unlinked event has a problem",
-    )
-
-
-def _parked_counts(context: Context) -> Iterator[str]:
-    rows = context.connection.select(
-        "SELECT consumer, state, count(*) AS parked_count FROM bus_set_aside"
-        " GROUP BY consumer, state ORDER BY consumer, state"
-    )
-    for consumer, state, count in rows:
-        yield f"{count} {state} for {consumer}"
+    problems = " ".join(first_sentences(problems_of_unlinked(context)))
+    return Check("unlinked_events", True, problems or "no unlinked event has a problem", attention=bool(problems))

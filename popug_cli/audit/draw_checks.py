@@ -14,6 +14,7 @@ from popug_cli.billing.rules import draw_price_cents
 from popug_cli.bus.context import Context
 from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.kernel.draws import ALGORITHM
+from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import TaskPriced
 from popug_cli.messages.company import Check
 from popug_cli.messages.tasks import AssigneeDraw, AssignmentReason, TaskAssigned, TasksShuffled
@@ -87,7 +88,7 @@ def _shuffles(
         elif len(eligible := candidates.as_of(event.draw.candidates_as_of)) != candidates_count or (
             tasks and not eligible
         ):
-            yield shuffle_id, None, f"it had {candidates_count} candidates, but {len(eligible)} are known"
+            yield shuffle_id, None, f"it had {counted(candidates_count, 'candidate')}, but {len(eligible)} known"
         else:
             yield shuffle_id, RecordedShuffle(event.draw, eligible, tasks, first, last), None
     for shuffle_id in events:
@@ -116,8 +117,8 @@ def _wrong_assignees(
             yield f"the assignee of task {assigned.task_id} at {sequence}"
     for shuffle_id, recorded in shuffles.items():
         if checked[shuffle_id] != recorded.task_count:
-            found_count = checked[shuffle_id]
-            yield f"shuffle {shuffle_id} ({found_count} of its {recorded.task_count} assignments are in the log)"
+            assignments = counted(recorded.task_count, "assignment")
+            yield f"shuffle {shuffle_id} (the log has {checked[shuffle_id]} of its {assignments})"
     statement = "SELECT candidates_since, assignee_id, draws_count FROM tasks_draw_counts"
     stored = {(since, assignee): count for since, assignee, count in context.connection.select(statement)}
     for since, assignee in sorted({key for key, _ in stored.items() ^ counts.items()}):

@@ -13,6 +13,7 @@ from popug_cli.billing.consumers import CONSUMER as BILLING
 from popug_cli.billing.rules import debit_and_credit
 from popug_cli.bus.context import Context
 from popug_cli.bus.status import skipped_problems
+from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.mail.consumers import CONSUMER as MAIL
 from popug_cli.messages.billing import EntryPosted
 from popug_cli.messages.company import Check
@@ -59,10 +60,9 @@ def closed_days(context: Context) -> Check:
     connection = context.connection
     first = connection.scalar("SELECT first_day FROM billing_company")
     closed = [
-        date.fromisoformat(day)
-        for day in connection.column("SELECT business_date FROM billing_days ORDER BY business_date")
+        from_iso_date(day) for day in connection.column("SELECT business_date FROM billing_days ORDER BY business_date")
     ]
-    expected = list(context.calendar.days(date.fromisoformat(first), closed[-1])) if first and closed else []
+    expected = list(context.calendar.days(from_iso_date(first), closed[-1])) if first and closed else []
     differing = sorted(set(closed).symmetric_difference(expected))
     return check_result("closed_days_without_gaps", "the closed days have no gap", [str(day) for day in differing])
 

@@ -11,6 +11,7 @@ from popug_cli.billing.day_figures import company_days, recorded_day
 from popug_cli.billing.rules import open_figures
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
+from popug_cli.kernel.stored_values import from_iso_date
 
 SELECT_HIGHEST_REWARD_BY_DAY = (
     "SELECT business_date, amount_cents, occurred_at, number, title FROM ("
@@ -64,7 +65,7 @@ def highest_reward_by_day(first: date, last: date, as_of: datetime, context: Con
     """Return the highest reward that each business date had by ``as_of``; on a tie, that of the earliest completion."""
     parameters = {"first": first.isoformat(), "last": last.isoformat(), "as_of": to_rfc3339(as_of)}
     return [
-        HighestReward(date.fromisoformat(day), cents, from_rfc3339(completed_at), number, title)
+        HighestReward(from_iso_date(day), cents, from_rfc3339(completed_at), number, title)
         for day, cents, completed_at, number, title in context.connection.select(
             SELECT_HIGHEST_REWARD_BY_DAY, **parameters
         )

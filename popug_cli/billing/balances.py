@@ -8,6 +8,7 @@ from popug_cli.billing.rules import SEGMENT_ENTRIES, DayMovement, day_before
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.stored_values import from_iso_date
 
 
 class Account(NamedTuple):
@@ -123,7 +124,7 @@ def closed_by(as_of: datetime, context: Context) -> date | None:
         "SELECT max(business_date) FROM billing_days WHERE closed_at <= :as_of",
         as_of=to_rfc3339(as_of),
     )
-    return date.fromisoformat(closed_day) if closed_day else None
+    return from_iso_date(closed_day) if closed_day else None
 
 
 def open_day_movements(closed: date | None, as_of: datetime | None, context: Context) -> list[DayMovement]:
@@ -138,7 +139,7 @@ def open_day_movements(closed: date | None, as_of: datetime | None, context: Con
         statement = _SELECT_MOVEMENTS_AS_OF
         parameters["as_of"] = to_rfc3339(as_of)
     rows = context.connection.select(statement, **parameters)
-    return [DayMovement(employee, date.fromisoformat(day), *cents) for employee, day, *cents in rows]
+    return [DayMovement(employee, from_iso_date(day), *cents) for employee, day, *cents in rows]
 
 
 _BALANCE_AT_CLOSE = (

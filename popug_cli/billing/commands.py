@@ -7,6 +7,7 @@ from popug_cli.billing.ledger import NewEntry, post
 from popug_cli.billing.queries import entry_of
 from popug_cli.billing.rules import entry_not_found, reversal_of, validate_reason
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import InvalidStoredValue, choice_of
 from popug_cli.messages.billing import CorrectEntry, Entry, EntryCorrected, EntryKind, EntryPosted
 
 
@@ -33,7 +34,7 @@ def correct_entry(message: CorrectEntry, context: Context) -> Entry:
     """
     reason = validate_reason(message.reason)
     wrong = _find(message.entry_id, context)
-    kind = reversal_of(EntryKind(wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
+    kind = reversal_of(choice_of(EntryKind, wrong.kind), message.entry_id, is_corrected=bool(wrong.is_corrected))
     reversal = NewEntry(
         event_id=_posted_event_id(message.entry_id, wrong, context),
         employee_id=wrong.employee_id,
@@ -61,9 +62,9 @@ def _find(entry_id: str, context: Context) -> WrongEntry:
 def _posted_event_id(entry_id: str, wrong: WrongEntry, context: Context) -> str:
     """Return the id of the ``entry_posted`` event of an entry, which is the cause of the correction.
 
-    Raise ``LookupError`` if the log has none, which the doctor reports as well.
+    Raise ``InvalidStoredValue`` if the log has none, which the doctor reports as well.
     """
     for event in context.log.by_subject(wrong.employee_id, EntryPosted, task_id=wrong.task_id):
         if isinstance(event.data, EntryPosted) and event.data.entry_id == entry_id:
             return event.id
-    raise LookupError(f"no entry_posted event for entry {entry_id}")
+    raise InvalidStoredValue(f"no entry_posted event for entry {entry_id}")

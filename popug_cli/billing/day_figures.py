@@ -8,6 +8,7 @@ from popug_cli.billing.balances import closed_by, open_day_movements
 from popug_cli.billing.days import first_day, last_closed
 from popug_cli.billing.rules import day_by_day, open_figures
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.messages.billing import Day
 
 
@@ -62,7 +63,7 @@ def _open_days(first: date, last: date, closed: date | None, as_of: datetime | N
 
 def _recorded(row: Mapping[str, Any]) -> Day:
     return Day(
-        business_date=date.fromisoformat(row["business_date"]),
+        business_date=from_iso_date(row["business_date"]),
         closed=True,
         fees_cents=row["fees_cents"],
         rewards_cents=row["rewards_cents"],

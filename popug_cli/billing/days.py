@@ -4,8 +4,10 @@ from collections.abc import Callable
 from datetime import date, datetime
 from functools import cache
 
+from popug_cli.billing.balances import closed_by
 from popug_cli.billing.rules import business_date
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import from_iso_date
 
 
 def record_first_day(day: date, context: Context) -> None:
@@ -38,6 +40,20 @@ def open_days(up_to: date, context: Context) -> list[date]:
     return list(context.calendar.days(first, up_to)) if first else []
 
 
+def open_business_date(as_of: datetime | None, context: Context) -> date:
+    """Return the date that what happens now counts for: today or, if today is closed, the first open day after it.
+
+    With ``as_of``, return the date that counted at that instant.
+    """
+    today = context.calendar.date_of(as_of or context.now)
+    if as_of is None:
+        first = first_open(context)
+    else:
+        closed = closed_by(as_of, context)
+        first = context.calendar.next_day(closed) if closed else None
+    return business_date(today, first) if first else today
+
+
 def business_date_resolver(context: Context) -> Callable[[datetime], date]:
     """Return a function that maps an instant to its business date, given the days that are closed now."""
     first = first_open(context)
@@ -51,4 +67,4 @@ def business_date_resolver(context: Context) -> Callable[[datetime], date]:
 
 
 def _date(stored: str | None) -> date | None:
-    return date.fromisoformat(stored) if stored else None
+    return from_iso_date(stored) if stored else None

@@ -9,11 +9,12 @@ import msgspec
 from popug_cli.billing import sql
 from popug_cli.billing.balances import balance_at, earned_on, find_account, opening_balance
 from popug_cli.billing.day_figures import company_days
+from popug_cli.billing.days import open_business_date
 from popug_cli.billing.export import day_ends, last_position, lines
 from popug_cli.billing.rules import income_range, statement_range
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.messages.base import ACCOUNTING
+from popug_cli.messages.base import ACCOUNTING, MAX_ANSWER_ROWS
 from popug_cli.messages.billing import (
     Balance,
     DayEnds,
@@ -51,22 +52,24 @@ SELECT_ENTRIES_WITH_BALANCE = (
 def get_balance(message: GetBalance, context: Context) -> Balance:
     """Return a user's balance: now, at the end of a date, or as it was recorded by an instant.
 
-    Raise ``user_not_found``.
+    Rewards are those of that date, else of the open business date. Raise ``user_not_found``.
     """
     account = find_account(message.username, context)
     as_of = message.as_of_time
-    day = message.as_of_date or context.calendar.date_of(as_of or context.now)
+    day = message.as_of_date or open_business_date(as_of, context)
     if message.as_of_date is None and as_of is None:
         balance_cents = account.balance_cents
     else:
         balance_cents = balance_at(account.account_id, message.as_of_date or date.max, as_of, context)
     earned_cents = earned_on(account.account_id, day, as_of, context)
-    return Balance(account.username, balance_cents, earned_cents, day)
+    today = context.calendar.date_of(as_of or context.now)
+    return Balance(account.username, balance_cents, earned_cents, day, today)
 
 
 def get_statement(message: GetStatement, context: Context) -> Statement:
     """Return the entries of a range of dates in the order (business date, position), each with the balance after it.
 
+    The range begins today by default, and has no end by default, so that the last balance is the present one.
     Raise ``user_not_found`` or ``invalid_range``.
     """
     account = find_account(message.username, context)
@@ -138,9 +141,9 @@ def get_income(message: GetIncome, context: Context) -> Income:
 
 
 def export_ledger(message: ExportLedger, context: Context) -> LedgerChunk:
-    """Return the next entries after a position, at most ``limit``, by position."""
+    """Return the next entries after a position, at most ``limit`` and ``MAX_ANSWER_ROWS``, by position."""
     up_to = last_position(context) if message.up_to is None else message.up_to
-    return LedgerChunk(up_to, lines(message.after, up_to, message.limit, context))
+    return LedgerChunk(up_to, lines(message.after, up_to, min(message.limit, MAX_ANSWER_ROWS), context))
 
 
 def export_day_ends(message: ExportDayEnds, context: Context) -> DayEnds:

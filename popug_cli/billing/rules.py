@@ -1,13 +1,15 @@
 """The rules of money and days as pure functions: draws of prices, accounts of an entry, dates, figures of open days."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 
 from popug_cli.kernel import text
 from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import Conflict, InvalidInput, NotFound
+from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import EntryKind
 
 MANAGEMENT = "management"
@@ -125,19 +127,36 @@ def require_confirmation(days_count: int, *, confirmed: bool) -> None:
     if days_count > MAX_UNCONFIRMED_DAYS and not confirmed:
         raise InvalidInput(
             "needs_yes",
-            f"This would close {days_count:,} days at once, more than {MAX_UNCONFIRMED_DAYS}.",
+            f"This would close {counted(days_count, 'day')} at once, more than {MAX_UNCONFIRMED_DAYS}.",
             hint="Check the clock, then confirm with --yes.",
             details={"days": days_count},
+        )
+
+
+def require_expected_payouts(expected_cents: int, payouts_cents: Sequence[int], closed: Sequence[date]) -> None:
+    """Raise ``changed_meanwhile`` if the payouts of the days to close are not the total that a user confirmed.
+
+    ``payouts_cents`` has an amount for each day, and is empty if no day is open. ``closed`` are the days that this
+    command has closed already.
+    """
+    total_cents = sum(payouts_cents)
+    if payouts_cents and total_cents != expected_cents:
+        was_closed = f" All days up to {closed[-1]} are closed now." if closed else " Nothing was closed."
+        raise Conflict(
+            "changed_meanwhile",
+            f"The payouts would be {format_cents(total_cents)} now, not {format_cents(expected_cents)}.{was_closed}",
+            hint="Run `popug close-day` again to see the new total.",
+            details={"expected_cents": expected_cents, "payouts_cents": total_cents},
         )
 
 
 def statement_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:
     """Return the first and the last date of a statement. Raise ``invalid_range``.
 
-    Each defaults to today or, if that would reverse the range, to the other one.
+    The first defaults to today, or to ``last`` if that is earlier. The last defaults to the end of the calendar,
+    because what happens after today's close counts for a later date.
     """
-    start = first or min(today, last or today)
-    return _check_order(start, last or max(today, start))
+    return _check_order(first or min(today, last or today), last or date.max)
 
 
 def income_range(first: date | None, last: date | None, today: date) -> tuple[date, date]:

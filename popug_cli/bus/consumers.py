@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Self
 
 from popug_cli.bus import inbox, parked_events
+from popug_cli.bus.catch_up_result import CatchUpProgress, CatchUpResult
 from popug_cli.bus.context import Context, Runtime
 from popug_cli.bus.log import StoredEvent
 from popug_cli.bus.retry import PermanentFailure
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.progress import Progress
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode, subject_of
 from popug_cli.messages.principal import ANONYMOUS
@@ -25,8 +24,6 @@ from popug_cli.storage.errors import environment_error
 BATCH_EVENTS = 10_000
 MIN_SKIPPED_EVENTS = 100
 SUBJECTS_PER_TRANSACTION = 100
-MIN_REPORTED_POSITIONS = 10_000
-CATCHING_UP = "Catching up"
 END_OF_TIME = "9999"  # later in text order than the RFC 3339 texts of earlier years
 
 Consume = Callable[[Sequence[Delivered[Event]], Context], None]
@@ -58,54 +55,6 @@ class Consumer:
     def __post_init__(self) -> None:
         types = tuple(version.TYPE for kind in self.subscribes for version in versions(kind))
         object.__setattr__(self, "types", types)
-
-
-@dataclass(slots=True)
-class CatchUpResult:
-    """The result of a catch-up, or the sum of several.
-
-    ``failures`` counts failed attempts by consumer. ``errors`` are those of the environment (full disk, locked
-    database …) that stopped a consumer. ``complete`` is False if the time ran out.
-    """
-
-    failures: dict[str, int] = field(default_factory=dict)
-    errors: list[PopugError] = field(default_factory=list)
-    complete: bool = True
-
-    def add(self, later: "CatchUpResult") -> None:
-        """Add the result of a later catch-up, which tells whether both are complete."""
-        for consumer, failures in later.failures.items():
-            self.failures[consumer] = self.failures.get(consumer, 0) + failures
-        self.errors += later.errors
-        self.complete = later.complete
-
-
-class CatchUpProgress:
-    """The progress of catch-ups within a block, in log positions; reported for at least ``MIN_REPORTED_POSITIONS``."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._start: int | None = None
-        self._is_open = False
-
-    def report(self, reached: int, end: int) -> None:
-        """Report how far the consumers came since the first call.
-
-        ``reached`` is the sum of all cursors, ``end`` the sum of the positions that they have to reach.
-        """
-        if self._start is None:
-            self._start = reached
-        if end - self._start >= MIN_REPORTED_POSITIONS:
-            self._is_open = reached < end
-            self._progress(CATCHING_UP, reached - self._start, end - self._start)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Report 1 of 1, so that the interface ends its display, if the last report was of unfinished work."""
-        if self._is_open:
-            self._progress(CATCHING_UP, 1, 1)
 
 
 def catch_up(

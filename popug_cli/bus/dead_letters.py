@@ -7,6 +7,7 @@ from popug_cli.bus.context import Context
 from popug_cli.bus.queries import ParkedEvent, document, list_parked_events
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.kernel.text import validate_reason
 from popug_cli.messages.bus import DeadLetterDropped, DeadLetterRetried, RetryResult
 
@@ -21,10 +22,13 @@ def blocking_events(context: Context) -> list[ParkedEvent]:
 def retry(context: Context, consumers: Sequence[Consumer], dead_id: int | None) -> RetryResult:
     """Retry one dead letter, or all dead letters and pending retries, and the events that wait behind them.
 
-    Publish ``dead_letter_retried`` for each. Raise ``dead_letter_not_found``.
+    Publish ``dead_letter_retried`` for each. Raise ``dead_letter_not_found``, or ``InvalidStoredValue`` if an event is
+    parked for a consumer that does not exist.
     """
     chosen = blocking_events(context) if dead_id is None else [find(context, dead_id)]
     by_name = {consumer.name: consumer for consumer in consumers}
+    if unknown := next((event.consumer for event in chosen if event.consumer not in by_name), None):
+        raise InvalidStoredValue(f"no consumer is called {unknown!r}")
     before = len(list_parked_events(context))
     still_dead = sum(_retry_one(event, by_name[event.consumer], context) for event in chosen)
     return RetryResult(retried=before - len(list_parked_events(context)), still_dead=still_dead)

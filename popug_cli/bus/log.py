@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.messages.base import Event
 from popug_cli.messages.envelope import Delivered, decode
 from popug_cli.messages.upcasters import versions
@@ -64,10 +65,10 @@ class Log:
         return [(sequence, decode_text(type_)) for sequence, type_ in rows]
 
     def row_at(self, position: int) -> StoredEvent:
-        """Return the event at a position; raise ``LookupError`` if the log has a hole there."""
+        """Return the event at a position; raise ``InvalidStoredValue`` if the log has a hole there."""
         rows = self._rows("sequence = ?", (position,))
         if not rows:
-            raise LookupError(f"the log has a hole at {position}")
+            raise InvalidStoredValue(f"the log has a hole at {position}")
         return rows[0]
 
     def first_from(self, position: int) -> StoredEvent | None:

@@ -77,6 +77,7 @@ class Publisher:
         cause: Delivered[Event] | None = None,
         event_id: str | None = None,
         causation_id: str | None = None,
+        password_digest: str | None = None,
     ) -> str:
         """Append an event and return its id: ``event_id``, or a new one.
 
@@ -103,6 +104,7 @@ class Publisher:
                 causationid=cause.id if cause else causation_id,
                 correlationid=cause.correlation_id if cause else self._correlation_id,
                 actor=cause.actor if cause else self._actor,
+                passworddigest=password_digest,
             )
         )
         self._unwritten.append(encoded)

@@ -7,10 +7,11 @@ import msgspec
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import ENVELOPE, decode_text
 from popug_cli.bus.parked_events import BLOCKING_STATES
-from popug_cli.kernel.errors import NotFound
+from popug_cli.kernel.errors import InvalidInput, NotFound
+from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.bus import EnvelopeDocument, EventPage, ListEvents, ShowEvent
 
-MAX_EVENTS = 1_000_000
+MAX_FILTER_CHARACTERS = 200
 
 
 class ParkedEvent(NamedTuple):
@@ -27,7 +28,12 @@ class ParkedEvent(NamedTuple):
 
 
 def list_events(message: ListEvents, context: Context) -> EventPage:
-    """Return the first events after a position that match every filter, at most ``MAX_EVENTS``."""
+    """Return the first events after a position that match every filter, at most ``MAX_ANSWER_ROWS``.
+
+    Raise ``invalid_filter``.
+    """
+    for typed in filter(None, (message.type, message.subject, message.actor)):
+        _check_filter(typed)
     conditions = ["sequence > :after"]
     if message.type is not None:
         conditions.append("(type = :type OR type LIKE :type_pattern ESCAPE '\\')")
@@ -35,17 +41,20 @@ def list_events(message: ListEvents, context: Context) -> EventPage:
         conditions.append("subject = :subject")
     if message.actor is not None:
         conditions.append("json_extract(envelope, '$.actor') = :actor")
-    statement = (
-        f"SELECT sequence, {ENVELOPE} FROM bus_log WHERE {' AND '.join(conditions)} ORDER BY sequence LIMIT :limit"
-    )
+    matching = f"FROM bus_log WHERE {' AND '.join(conditions)}"
+    statement = f"SELECT sequence, {ENVELOPE} {matching} ORDER BY sequence LIMIT :limit"
     parameters = {
         "after": message.after,
         "type": message.type,
         "type_pattern": f"popug.%.{_escape_like(message.type or '')}.v%",
         "subject": message.subject,
         "actor": (message.actor or "").lower(),
-        "limit": min(message.limit or MAX_EVENTS, MAX_EVENTS),
+        "limit": min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS),
     }
+    if message.last is not None:
+        first = f"SELECT sequence {matching} ORDER BY sequence DESC LIMIT 1 OFFSET :earlier"
+        row = context.connection.select_one(first, **parameters, earlier=message.last - 1)
+        parameters["after"] = row[0] - 1 if row else message.after
     rows = context.connection.select(statement, **parameters)
     return EventPage([document(sequence, decode_text(envelope)) for sequence, envelope in rows])
 
@@ -87,6 +96,17 @@ def document(sequence: int, envelope: str) -> EnvelopeDocument:
         decoded = {"unreadable": envelope}
     fields: dict[str, Any] = decoded if isinstance(decoded, dict) else {"data": decoded}
     return fields | {"sequence": str(sequence)}
+
+
+def _check_filter(typed: str) -> None:
+    """Raise ``invalid_filter`` for a text that no event can have, and that the database does not accept."""
+    if len(typed) > MAX_FILTER_CHARACTERS or any("\ud800" <= character <= "\udfff" for character in typed):
+        raise InvalidInput(
+            "invalid_filter",
+            f"A filter has at most {MAX_FILTER_CHARACTERS} characters, all of them valid Unicode.",
+            hint="Name a type such as task_completed; `popug events schemas` lists all types.",
+            details={"filter": typed[:MAX_FILTER_CHARACTERS]},
+        )
 
 
 def _escape_like(name: str) -> str:

@@ -7,6 +7,7 @@ from popug_cli.bus.consumers import Consumer
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import IS_RARE, decode_text
 from popug_cli.bus.unlinked_events import BEFORE_FIRST_POSITION, first_sentences, problems_of_unlinked
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import EVENTS
 from popug_cli.messages.bus import BusStatus, ConsumerStatus, UnknownType
 
@@ -48,7 +49,8 @@ def log_problems(context: Context) -> Iterator[str]:
     """Yield a sentence on events before position 1, which no consumer reads, and one on the holes in the log."""
     [(early, lowest)] = context.connection.select("SELECT count(*), min(sequence) FROM bus_log WHERE sequence < 1")
     if early:
-        yield f"{early} events lie before the beginning of the log, the first at {lowest}; no consumer reads them."
+        found = counted(early, "event lies", "events lie")
+        yield f"{found} before the beginning of the log, the first at {lowest}; no consumer reads there."
     count = context.connection.scalar("SELECT count(*) FROM bus_log") - early  # without a condition, it reads an index
     if count == max(context.position, 0):
         return
@@ -59,7 +61,9 @@ def log_problems(context: Context) -> Iterator[str]:
     )
     first = context.connection.scalar("SELECT min(sequence) FROM bus_log WHERE sequence > 0")
     hole = 1 if first != 1 else context.connection.scalar(statement, first=context.position)
-    yield f"The log has a hole at {hole}: {context.position - count} of its {context.position} positions are missing."
+    positions = f"of its {counted(context.position, 'position')}"
+    missing = counted(context.position - count, f"{positions} is", f"{positions} are")
+    yield f"The log has a hole at {hole}: {missing} missing."
 
 
 def cursor_problems(context: Context, positions: dict[str, int]) -> Iterator[str]:
@@ -84,7 +88,8 @@ def skipped_problems(context: Context, consumers: Sequence[Consumer]) -> Iterato
             consumer.name,
         )
         if count:
-            yield f"{consumer.name} has skipped {count} events without processing them, the first at {first}."
+            skipped = counted(count, "event")
+            yield f"{consumer.name} has skipped {skipped} without processing, the first at {first}."
 
 
 def states_of(context: Context, sequence: int) -> dict[str, str]:

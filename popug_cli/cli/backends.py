@@ -1,13 +1,16 @@
 """The backends of one command: the home in this process, and the server that serves it."""
 
 import os
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from popug_cli.cli.output.screen import Screen
 from popug_cli.cli.state import session_file
-from popug_cli.kernel.errors import NotAuthenticated, NotFound
+from popug_cli.kernel import leftovers
+from popug_cli.kernel.errors import NotAuthenticated, NotFound, PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.messages.base import DECLARATIONS, Access, Message
 
 if TYPE_CHECKING:
@@ -58,7 +61,8 @@ class Backends:
             return None
         if url := self.server_url:
             return connect_to_url(url, self._screen.printer.warn, self._screen.progress)
-        return find_local_server(self.home, self._screen.printer.warn, self._screen.progress)
+        warn, progress = self._screen.printer.warn, self._screen.progress
+        return find_local_server(self.home, warn, progress, on_distrust=self._warn_unless_json)
 
     @property
     def active(self) -> "Backend":
@@ -67,8 +71,8 @@ class Backends:
 
     @property
     def server_url(self) -> str | None:
-        """The value of ``--server`` or ``POPUG_SERVER``."""
-        return self._server_option or os.environ.get("POPUG_SERVER")
+        """The value of ``--server`` or ``POPUG_SERVER``, without white space around it."""
+        return (self._server_option or os.environ.get("POPUG_SERVER", "")).strip() or None
 
     @property
     def session_key(self) -> Home | str:
@@ -81,12 +85,20 @@ class Backends:
         """The token passed by a program, else ``POPUG_TOKEN``, else the one in the session file, else None."""
         return self._token or session_file.token_for(self.session_key)
 
+    @property
+    def has_scoped_token(self) -> bool:
+        """Whether the token seems to permit a few commands only; false if that cannot be read."""
+        with suppress(PopugError, ValueError):
+            return read_unverified_claim(self.token or "", "scope") != "None"
+        return False
+
     def perform(self, message: Message[Answer], *, token: str | None = None) -> Answer:
         """Perform a message with a token, by default that of the user who is logged in.
 
         An operator's message is performed in this process, without a token. The hint of ``user_not_found`` suggests
         similar names, unless the user named a server; the hint to log in repeats the ``--server`` option.
         """
+        self._clear_session_leftovers()
         if DECLARATIONS[type(message)].access is Access.OPERATOR:
             self._warn_about_server()
             return self.local.perform(message)
@@ -99,19 +111,44 @@ class Backends:
 
             raise with_username_suggestions(error, self.home, token or self.token) from error
         except NotAuthenticated as error:
-            error.hint = self._hint_with_server(error.hint)
+            error.hint = self._hint_for_token(self._hint_with_server(error.hint))
             raise
+
+    def close(self) -> None:
+        """Close the home's database; the last process to do so folds the write-ahead log into it."""
+        local = vars(self).get("local")
+        if local is not None and not self._given_backend:
+            local.close()
 
     def forget_remote(self) -> None:
         """Look for the server again when it is needed next: another process may hold the home by then."""
         vars(self).pop("remote", None)
+
+    def _clear_session_leftovers(self) -> None:
+        """Remove what killed logins left next to the session file, and name it in a warning."""
+        for file in [] if self._token else session_file.clear_leftovers():
+            self._screen.printer.warn(leftovers.removed(file))
 
     def _hint_with_server(self, hint: str) -> str:
         """Return a hint to log in, with the ``--server`` option that the user gave."""
         server = self._server_option
         return hint.replace("popug login NAME", f"popug login NAME --server {server}") if server else hint
 
+    def _hint_for_token(self, hint: str) -> str:
+        """Return a hint to log in that works while ``POPUG_TOKEN`` is set, which takes precedence over a login."""
+        if "popug login" not in hint or self._token or not session_file.token_of_environment():
+            return hint
+        return (
+            "POPUG_TOKEN is set and takes precedence over a login. Set it to a token alone, as"
+            f" `popug login NAME --print-token` prints it, or run `unset POPUG_TOKEN` first. {hint}"
+        )
+
     def _warn_about_server(self) -> None:
         """Warn that an operator's command ignores ``--server``: it works on the home's own files."""
-        if self._server_option and not self._screen.as_json:
-            self._screen.printer.warn(f"This works on the home {self.home.root} of this machine, never over a server.")
+        if self._server_option:
+            self._warn_unless_json(f"This works on the home {self.home.root} of this machine, never over a server.")
+
+    def _warn_unless_json(self, sentence: str) -> None:
+        """Print a warning, except with ``--json``, whose stderr holds only the error."""
+        if not self._screen.as_json:
+            self._screen.printer.warn(sentence)

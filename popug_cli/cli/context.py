@@ -14,7 +14,9 @@ from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.output.screen import Screen
 from popug_cli.kernel.home import Home, find_home
 
-HomeOption = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="The company's directory.")]
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", metavar="DIR", readable=False, help="The company's directory.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 PlainOption = Annotated[
     bool,
@@ -56,7 +58,11 @@ class CommandContext:
         self.command_path = command_path
         self.printer = self.options.printer
         self.screen = Screen(
-            self.printer, lambda: self.backends.active, as_json=self.as_json, command_path=self.command_path
+            self.printer,
+            lambda: self.backends.active,
+            as_json=self.as_json,
+            command_path=self.command_path,
+            may_continue=lambda: not self.backends.has_scoped_token,
         )
         self.backends = Backends(
             home, self.screen, server=self.options.server, token=self.options.token, given_backend=self.options.backend
@@ -116,6 +122,7 @@ def _with_context(function: Callable[..., None]) -> Callable[..., None]:
                 function(command_context, **arguments)
             finally:
                 command_context.screen.close()
+                command_context.backends.close()
         else:
             options.as_json = as_json
 

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from typer._click import exceptions as click
 
 INTERRUPTED_STATUS = 130
+INTERNAL_HINT = "Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it."
 NO_THREAD_MESSAGE = "can't start new thread"  # the text of Python's RuntimeError
+NO_HOME_MESSAGE = "ome directory"  # of a RuntimeError of pathlib
 NO_MEMORY_MESSAGE = "failed to map segment"  # the loader's text if there is no memory for a library
 
 
 def run(arguments: list[str], program: Any = None) -> int:
     """Run one command line and return its exit status; print an error as a sentence or, with ``--json``, as JSON.
 
-    ``program`` is a program that was built before; by default, only the needed commands are loaded. Raise
+    ``program`` is a program that was built before; by default, a new one. Raise
     ``Terminated`` after a terminating signal.
     """
     os.umask(0o077)
@@ -73,7 +75,7 @@ def _run_program(arguments: list[str], program: Any) -> int:
     from popug_cli.cli.program import build
 
     try:
-        program = program or build(fast_path.find_command_file(arguments))
+        program = program or build()
         # not ``program.main``, which would handle an interrupt itself
         with program.make_context("popug", [*arguments]) as context:
             result = program.invoke(context)
@@ -86,7 +88,7 @@ def _run_program(arguments: list[str], program: Any) -> int:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     except click.ClickException as error:
-        raise _usage_error(error) from error
+        raise _usage_error(error, arguments) from error
     return result if isinstance(result, int) else 0
 
 
@@ -111,10 +113,13 @@ def _redirect_to_devnull(stream: IO[str]) -> int:
 def _failed_write_error(error: Exception) -> PopugError | None:
     """Return the error to print for a failed write to stdout, which has no file name; None for other errors.
 
-    All later output to stdout is discarded.
+    All later output to stdout is discarded. Another error without a file name is that of a deleted current directory.
     """
     if not isinstance(error, OSError) or error.filename is not None:
         return None
+    if error.errno == errno.ENOENT:  # only ``os.getcwd`` raises it without a file name
+        sentence = "The current directory does not exist any more, so a relative path leads nowhere."
+        return InvalidInput("usage", sentence, hint="Run `cd` to go to another directory, or give an absolute path.")
     _redirect_to_devnull(sys.stdout)
     sentence = f"The answer could not be written ({error.strerror}); the command may have been carried out."
     return Unavailable("in_doubt", sentence, hint="Check with another command before you repeat it.")
@@ -131,9 +136,14 @@ def _report_interrupt(interrupt: BaseException) -> int:
     return INTERRUPTED_STATUS
 
 
-def _usage_error(error: "click.ClickException") -> InvalidInput:
-    """Return the error for a wrong command line; its hint suggests words or an example."""
-    from popug_cli.cli.help.suggestions import suggest_choices, suggest_commands, suggest_examples
+def _usage_error(error: "click.ClickException", arguments: list[str]) -> InvalidInput:
+    """Return the error for a wrong command line; its hint suggests words, ``--`` or an example."""
+    from popug_cli.cli.help.suggestions import (
+        suggest_choices,
+        suggest_commands,
+        suggest_double_dash,
+        suggest_examples,
+    )
 
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "popug"
@@ -141,7 +151,10 @@ def _usage_error(error: "click.ClickException") -> InvalidInput:
     # the error is about the whole command line, not about one value or word
     is_about_whole_line = type(error).__name__ in {"MissingParameter", "UsageError"}
     suggestion = (
-        suggest_choices(message) or suggest_commands(message) or (suggest_examples(path) if is_about_whole_line else "")
+        suggest_double_dash(error, arguments)
+        or suggest_choices(message)
+        or suggest_commands(message)
+        or (suggest_examples(path) if is_about_whole_line else "")
     )
     return InvalidInput("usage", message, hint=f"{suggestion}Run `{path} --help` for its arguments and options.")
 
@@ -150,7 +163,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     """Return the error to print for an exception that no command translated.
 
     That is ``usage`` for bytes that are not UTF-8, an environment error for a lack of threads or memory and for other
-    operating system errors, else ``internal``.
+    operating system errors, ``no_home_directory`` for a ``~`` that leads nowhere, else ``internal``.
     """
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return InvalidInput(
@@ -161,6 +174,9 @@ def _unexpected_error(error: Exception) -> PopugError:
         error = OSError(errno.EAGAIN, NO_THREAD_MESSAGE)
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_MEMORY_MESSAGE in str(error)):
         error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if isinstance(error, RuntimeError) and NO_HOME_MESSAGE in str(error):
+        sentence = "A path needs a home directory, and that of this account or of the one after ~ is not known."
+        return InvalidInput("no_home_directory", sentence, hint="Set HOME, or write the path without ~.")
     if isinstance(error, OSError):
         from popug_cli.kernel.disk_errors import from_os_error
 
@@ -169,7 +185,7 @@ def _unexpected_error(error: Exception) -> PopugError:
     return InternalError(
         "internal",
         f"popug failed with an internal error ({type(error).__name__}: {error}).",
-        hint="Run it again with POPUG_TRACEBACK=1 to see the traceback, and report it.",
+        hint=" ".join([*getattr(error, "__notes__", []), INTERNAL_HINT]),
     )
 
 

@@ -1,9 +1,10 @@
-"""The commands as one Typer program: all of them, or only those of one file, which load faster."""
+"""The commands as one Typer program. A command's file is imported only when the command is needed."""
 
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from popug_cli.cli.context import CommandContext, GlobalOptions, HomeOption, JsonOption, PlainOption, ServerOption
 from popug_cli.cli.help import shell_scripts
@@ -11,37 +12,62 @@ from popug_cli.cli.output.printer import Printer
 from popug_cli.cli.version import version_line
 from popug_cli.kernel.home import find_home
 
-FILES = (
-    "commands.people.auth",
-    "commands.start.today",
-    "commands.start.dashboard",
-    "commands.tasks.task",
-    "commands.tasks.tasks",
-    "commands.money.accounts",
-    "commands.operations.scheduler",
-    "commands.operations.serve",
-    "commands.operations.hooks",
-    "commands.money.ledger",
-    "commands.money.explain",
-    "commands.money.analytics",
-    "commands.people.user",
-    "commands.people.token",
-    "commands.money.mail",
-    "commands.operations.events",
-    "commands.operations.company",
-    "commands.operations.backup",
-    "commands.start.demo",
-    "commands.start.man",
-)
+COMMANDS = {  # the first word of each command, and the file that defines it
+    "init": "people.auth",
+    "login": "people.auth",
+    "logout": "people.auth",
+    "whoami": "people.auth",
+    "recover": "people.auth",
+    "today": "start.today",
+    "dashboard": "start.dashboard",
+    "balance": "money.accounts",
+    "statement": "money.accounts",
+    "income": "money.accounts",
+    "close-day": "money.accounts",
+    "analytics": "money.analytics",
+    "doctor": "operations.company",
+    "permissions": "operations.company",
+    "backup": "operations.backup",
+    "restore": "operations.backup",
+    "demo": "start.demo",
+    "man": "start.man",
+    "task": "tasks.task",
+    "tasks": "tasks.tasks",
+    "scheduler": "operations.scheduler",
+    "serve": "operations.serve",
+    "hooks": "operations.hooks",
+    "ledger": "money.ledger",
+    "explain": "money.explain",
+    "user": "people.user",
+    "token": "people.token",
+    "mail": "money.mail",
+    "events": "operations.events",
+    "config": "operations.company",
+}
 
 
-def build(only_file: str | None = None) -> Any:
-    """Return the program as one click command.
+class LazyGroup(TyperGroup):
+    """Imports the file of a command when the command is looked up, as Click's "Lazily Loading Subcommands" shows."""
 
-    ``only_file`` is the entry of ``FILES`` whose commands are loaded; None loads all.
-    """
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the first words of all commands; load none."""
+        return [*COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None. For an unknown word load all, because Typer suggests the nearest loaded ones."""
+        if cmd_name not in self.commands:
+            for file in [COMMANDS[cmd_name]] if cmd_name in COMMANDS else dict.fromkeys(COMMANDS.values()):
+                commands = typer.Typer(rich_markup_mode=None)
+                import_module(f"popug_cli.cli.commands.{file}").register(commands)
+                self.commands.update(typer.main.get_group(commands).commands)
+        return super().get_command(ctx, cmd_name)
+
+
+def build() -> Any:
+    """Return the program as one click command, which loads its commands when they are needed."""
     program = typer.Typer(
         name="popug",
+        cls=LazyGroup,
         help="popug: chance assigns the chores, and every day is settled.",
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -49,8 +75,6 @@ def build(only_file: str | None = None) -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback(invoke_without_command=True)(_run_without_command)
-    for file in FILES if only_file is None else (only_file,):
-        import_module(f"popug_cli.cli.{file}").register(program)
     return typer.main.get_command(program)
 
 

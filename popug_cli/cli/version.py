@@ -1,8 +1,8 @@
 """The version of popug."""
 
+from popug_cli import __version__
+
 
 def version_line() -> str:
     """Return the program's name and version."""
-    from importlib.metadata import version
-
-    return f"popug {version('popug')}"
+    return f"popug {__version__}"

@@ -11,12 +11,16 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Address of a server: a Unix socket (`path`), else a host and port, with or without TLS."""
+    """Address of a server: a Unix socket (`path`), else a host and port, with or without TLS.
+
+    `trusted_user_ids` are the accounts that may listen on the socket; if it is empty, any account may.
+    """
 
     host: str = "localhost"
     port: int = 0
     path: str = ""
     has_tls: bool = False
+    trusted_user_ids: frozenset[int] = frozenset()
 
     @property
     def url(self) -> str:

@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress
+from popug_cli.platform.accounts import SUPERUSER, describe_account
+from popug_cli.platform.files import is_private_directory
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from popug_cli.client.remote_backend import RemoteBackend
 
 
@@ -21,18 +22,33 @@ def connect_to_url(url: str, warn: Callable[[str], None], progress: Progress) ->
     return RemoteBackend(parse(url), warn=warn, progress=progress)
 
 
-def find_local_server(home: Home, warn: Callable[[str], None], progress: Progress) -> "RemoteBackend | None":
-    """Return a backend for the server that listens on the home's socket, or None if there is none."""
+def find_local_server(
+    home: Home,
+    warn: Callable[[str], None],
+    progress: Progress,
+    on_distrust: Callable[[str], None] = lambda sentence: None,
+) -> "RemoteBackend | None":
+    """Return a backend for the server that listens on the home's socket, or None if there is none.
+
+    A process of another account must not receive passwords. Its socket is not used, and ``on_distrust`` names it.
+    """
     path = home.socket
-    if not _is_trusted(path, home.root):
+    if not _exists(path):
         return None
     from popug_cli.client.address import Address
-    from popug_cli.client.http import connect
+    from popug_cli.client.http import UntrustedPeerError, connect
     from popug_cli.client.remote_backend import RemoteBackend
 
-    address = Address(path=os.fspath(path))
+    owner = home.root.stat().st_uid
+    if (reason := _distrust_of(path, home.root, owner)) is not None:
+        on_distrust(f"The socket {path} is not used: {reason}.")
+        return None
+    address = Address(path=os.fspath(path), trusted_user_ids=frozenset({SUPERUSER, os.geteuid(), owner}))
     try:
         opened_socket = connect(address)
+    except UntrustedPeerError as error:
+        on_distrust(f"The socket {path} is not used: {error.strerror}.")
+        return None
     except TimeoutError:  # a server exists; the first request will report what is wrong with it
         return RemoteBackend(address, warn=warn, progress=progress)
     except OSError:
@@ -40,12 +56,21 @@ def find_local_server(home: Home, warn: Callable[[str], None], progress: Progres
     return RemoteBackend(address, warn=warn, progress=progress, opened=opened_socket)
 
 
-def _is_trusted(socket: "Path", root: "Path") -> bool:
-    """Return whether the socket exists and belongs to this user or the home's owner.
-
-    A socket of another user must not receive passwords.
-    """
+def _exists(path: Path) -> bool:
     try:
-        return socket.stat().st_uid in {os.getuid(), root.stat().st_uid}
+        path.lstat()
     except OSError:
         return False
+    return True
+
+
+def _distrust_of(path: Path, root: Path, owner: int) -> str | None:
+    """Return why a socket cannot be that of the home's server, or None.
+
+    Outside the home, its directory must belong to this account only. In the home, no other account may write.
+    """
+    socket_owner = path.lstat().st_uid
+    if socket_owner not in {os.geteuid(), owner}:
+        return f"it belongs to {describe_account(socket_owner)}"
+    is_private = is_private_directory(path.parent) if path.parent != root else not root.stat().st_mode & 0o022
+    return None if is_private else f"other accounts can write to {path.parent}"

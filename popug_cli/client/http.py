@@ -4,6 +4,7 @@ A request ends with a response, ``ProtocolError`` (the response is not valid HTT
 ``OSError`` (the connection broke). An ``OSError`` on connecting means that nothing was sent.
 """
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
@@ -11,6 +12,8 @@ from time import monotonic, sleep
 import msgspec
 
 from popug_cli.client.address import Address
+from popug_cli.platform.accounts import describe_account
+from popug_cli.platform.peer import user_id_of_peer
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ACCEPT_RETRY_SECONDS = 0.05
@@ -28,6 +31,14 @@ STATUSES_WITHOUT_BODY = {204, 304}
 
 class ProtocolError(ValueError):
     """The response is not valid HTTP; the text says why."""
+
+
+class UntrustedPeerError(PermissionError):
+    """The account that listens on a socket is not trusted; ``user_id`` is its user id."""
+
+    def __init__(self, user_id: int) -> None:
+        super().__init__(errno.EPERM, f"{describe_account(user_id)} listens there, which is not trusted")
+        self.user_id = user_id
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -246,29 +257,38 @@ class _ConnectionEnded(ConnectionError, EOFError):
 def connect(address: Address, timeout_seconds: float = CONNECT_TIMEOUT_SECONDS) -> socket.socket:
     """Return a connected socket; raise ``OSError``."""
     if address.path:
-        return _connect_to_file(address.path, timeout_seconds)
+        return _connect_to_file(address, timeout_seconds)
     connection = socket.create_connection((address.host, address.port), timeout=timeout_seconds)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return _wrap_tls(connection, address.host) if address.has_tls else connection
 
 
-def _connect_to_file(path: str, timeout_seconds: float) -> socket.socket:
+def _connect_to_file(address: Address, timeout_seconds: float) -> socket.socket:
     give_up_at = monotonic() + timeout_seconds
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout_seconds)
         while True:
             try:
-                connection.connect(path)
+                connection.connect(address.path)
             except BlockingIOError as error:  # the listen backlog is full
                 if monotonic() > give_up_at:
                     raise TimeoutError("too many clients are waiting") from error
                 sleep(ACCEPT_RETRY_SECONDS)
             else:
+                _check_peer(connection, address)
                 return connection
     except BaseException:
         connection.close()
         raise
+
+
+def _check_peer(connection: socket.socket, address: Address) -> None:
+    """Raise ``UntrustedPeerError`` if another account than one of ``trusted_user_ids`` listens on the socket."""
+    if address.trusted_user_ids:
+        user_id = user_id_of_peer(connection)
+        if user_id not in address.trusted_user_ids:
+            raise UntrustedPeerError(user_id)
 
 
 def _wrap_tls(plain: socket.socket, host: str) -> socket.socket:

@@ -87,15 +87,12 @@ class RemoteBackend:
 
     @property
     def calendar(self) -> "Calendar":
-        """Return the calendar of the company's time zone, which each response names."""
-        from popug_cli.kernel.calendar import Calendar
+        """Return the calendar of the company's time zone, which each response names; raise ``unknown_time_zone``."""
+        from popug_cli.kernel.calendar import company_calendar
 
         if not self._time_zone:
             self._fetch_server_info()
-        try:
-            return Calendar(self._time_zone)
-        except InvalidInput as error:
-            raise self._errors.malformed(f"{self._time_zone!r} is not a valid time zone") from error
+        return company_calendar(self._time_zone)
 
     def now(self) -> "datetime":
         """Return the local time if it agrees with the server's time, else the server's time.

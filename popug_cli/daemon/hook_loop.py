@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.log import log_error
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.hooks import HookRunResult, RunHooks
 from popug_cli.messages.principal import SCHEDULER
+from popug_cli.platform import orphans
 
 POLL_SECONDS = 1.0
 HOOK_ROUND_LIMIT_SECONDS = 20
@@ -20,14 +21,6 @@ GRACE_SECONDS = 1.0
 HOME_TAKEN_CODE = "server_unavailable"
 
 OpenForHooks = Callable[[Progress], LocalBackend]
-
-
-class HookReporter(Protocol):
-    """Receives the errors of rounds, which prevent hooks from running."""
-
-    def failed(self, error: PopugError) -> None:
-        """Report that a round failed with another error than the round before; the next round retries."""
-        ...
 
 
 class HooksStopped(BaseException):
@@ -38,12 +31,12 @@ class HooksStopped(BaseException):
 class HookPoller:
     """Runs due hooks, round after round. Setting `stopping` ends the current round and its running hooks.
 
-    While the last round knew no hook and there is no hooks folder, the company is not opened.
+    While the last round knew no hook and there is no hooks folder, the company is not opened. The error of a round is
+    logged if it differs from that of the round before; the next round retries.
     """
 
     open_backend: OpenForHooks
     folder: Path
-    reporter: HookReporter
     stopping: threading.Event = field(default_factory=threading.Event)
     _has_hooks: bool = True
     _last_error: str = ""
@@ -64,6 +57,7 @@ class HookPoller:
     def run(self) -> None:
         """Poll until `stopping` is set, or until another process has taken the home (the server reports that)."""
         while not self.stopping.wait(POLL_SECONDS):
+            orphans.reap()
             if not self._has_hooks and not self.folder.is_dir():
                 continue
             try:
@@ -74,7 +68,7 @@ class HookPoller:
                     return
                 if error.message != self._last_error:
                     self._last_error = error.message
-                    self.reporter.failed(error)
+                    log_error(error)
             except HooksStopped:
                 return
 
@@ -84,9 +78,9 @@ class HookPoller:
 
 
 @contextmanager
-def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> Iterator[None]:
+def run_in_background(open_backend: OpenForHooks, folder: Path) -> Iterator[None]:
     """Run hooks in a thread during the block. The caller handles the signals."""
-    poller = HookPoller(open_backend, folder, reporter)
+    poller = HookPoller(open_backend, folder)
     thread = threading.Thread(target=poller.run, name="popug-hooks", daemon=True)
     thread.start()
     try:
@@ -96,9 +90,9 @@ def run_in_background(open_backend: OpenForHooks, folder: Path, reporter: HookRe
         thread.join(GRACE_SECONDS)
 
 
-def run_once(open_backend: OpenForHooks, folder: Path, reporter: HookReporter) -> HookRunResult:
+def run_once(open_backend: OpenForHooks, folder: Path) -> HookRunResult:
     """Run the due hooks once. SIGINT or SIGTERM ends all running hooks; the result is then empty."""
-    poller = HookPoller(open_backend, folder, reporter)
+    poller = HookPoller(open_backend, folder)
     signals = (signal.SIGINT, signal.SIGTERM)
     previous_handlers = {
         number: signal.signal(number, lambda number, frame: poller.stopping.set()) for number in signals

@@ -1,7 +1,6 @@
 """The scheduler: it triggers runs, and each run reads from the database which work is due."""
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -12,10 +11,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from popug_cli.app import LocalBackend
 from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.log import log_error
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
@@ -33,22 +33,7 @@ GRACE_SECONDS = 1.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 OpenForScheduler = Callable[[Progress], LocalBackend]
-
-
-class SchedulerReporter(Protocol):
-    """Receives the schedule, the results and the errors of runs, to report them as text or JSON."""
-
-    def scheduled(self, schedule: Schedule) -> None:
-        """Report which runs are scheduled, and when."""
-        ...
-
-    def ran(self, run: ScheduledRunResult) -> None:
-        """Report a finished run."""
-        ...
-
-    def failed(self, error: PopugError) -> None:
-        """Report that a run failed; the next run retries."""
-        ...
+Show = Callable[[Schedule | ScheduledRunResult], None]
 
 
 class SchedulerStopped(BaseException):
@@ -57,7 +42,7 @@ class SchedulerStopped(BaseException):
 
 @dataclass
 class ScheduledRun:
-    """Performs runs, never two at once.
+    """Performs runs, never two at once. `show` prints the results, and errors are logged; the next run retries.
 
     Setting `stopping` ends the current run at its next step, and so does a signal in `signals`, which also receives the
     error of a failed job.
@@ -65,7 +50,7 @@ class ScheduledRun:
 
     open_backend: OpenForScheduler
     message: RunDue
-    reporter: SchedulerReporter
+    show: Show
     stopping: threading.Event = field(default_factory=threading.Event)
     run_lock: threading.Lock = field(default_factory=threading.Lock)
     signals: "SimpleQueue[int | BaseException]" = field(default_factory=SimpleQueue)
@@ -90,9 +75,9 @@ class ScheduledRun:
             backend.close()
 
     def run(self, *, always_report: bool) -> None:
-        """Run what is due, and report the result if `always_report`, or if something was done or has changed.
+        """Run what is due, and show the result if `always_report`, or if something was done or has changed.
 
-        A failure is reported if `always_report`, or if it is not the same as in the last run.
+        A failure is logged if `always_report`, or if it is not the same as in the last run.
         """
         with self.run_lock:
             try:
@@ -100,14 +85,14 @@ class ScheduledRun:
             except PopugError as error:
                 if always_report or error.message != self._last_error:
                     self._last_error = error.message
-                    self.reporter.failed(error)
+                    log_error(error)
             except SchedulerStopped:
                 return
 
     def _report(self, run: ScheduledRunResult, *, always_report: bool) -> None:
         has_changed = self._last_error or run.next.needs_yes != self._needs_confirmation
         if always_report or has_changed or run.days or run.mail.sent or run.mail.failed or run.backup:
-            self.reporter.ran(run)
+            self.show(run)
         self._last_error, self._needs_confirmation = "", run.next.needs_yes
 
     def _check_stopping(self, label: str, done: int, total: int) -> None:
@@ -115,28 +100,28 @@ class ScheduledRun:
             raise SchedulerStopped
 
 
-def run_once(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> ScheduledRunResult:
-    """Run what is due once, report it and return the result; raise its error."""
-    run = ScheduledRun(open_backend, message, reporter).perform_due()
-    reporter.ran(run)
+def run_once(open_backend: OpenForScheduler, message: RunDue, show: Show) -> ScheduledRunResult:
+    """Run what is due once, show the result and return it; raise its error."""
+    run = ScheduledRun(open_backend, message, show).perform_due()
+    show(run)
     return run
 
 
 def run_forever(
     open_backend: OpenForScheduler,
     message: RunDue,
-    reporter: SchedulerReporter,
+    show: Show,
     background: AbstractContextManager[None] | None = None,
 ) -> None:
     """Run what is due now, daily and by polling, until SIGINT or SIGTERM. `background` is entered during that time."""
     gc.enable()
-    scheduled_run = ScheduledRun(open_backend, message, reporter)
+    scheduled_run = ScheduledRun(open_backend, message, show)
     previous_handlers = {
         number: signal.signal(number, lambda number, frame: scheduled_run.signals.put(number)) for number in SIGNALS
     }
     try:
         schedule = scheduled_run.schedule()
-        reporter.scheduled(schedule)
+        show(schedule)
         _run_scheduler(scheduled_run, schedule.time_zone, background or nullcontext())
     except SchedulerStopped:
         return
@@ -158,12 +143,12 @@ def _run_scheduler(scheduled_run: ScheduledRun, time_zone: str, background: Abst
 
 
 @contextmanager
-def run_in_background(open_backend: OpenForScheduler, message: RunDue, reporter: SchedulerReporter) -> Iterator[None]:
+def run_in_background(open_backend: OpenForScheduler, message: RunDue, show: Show) -> Iterator[None]:
     """Run what is due in a thread during the block. The caller handles the signals."""
     signals: SimpleQueue[int | BaseException] = SimpleQueue()
-    scheduled_run = ScheduledRun(open_backend, message, reporter)
+    scheduled_run = ScheduledRun(open_backend, message, show)
     schedule = scheduled_run.schedule()
-    reporter.scheduled(schedule)
+    show(schedule)
     scheduler = _build_scheduler(scheduled_run, schedule.time_zone, signals)
     scheduler.start()
     watch_thread = threading.Thread(
@@ -193,7 +178,6 @@ def _build_scheduler(
     from apscheduler.schedulers.background import BackgroundScheduler
     from apscheduler.triggers.cron import CronTrigger
 
-    logging.getLogger("apscheduler").addHandler(logging.NullHandler())
     scheduler = BackgroundScheduler(
         jobstores={"default": MemoryJobStore()},
         executors={"default": ThreadPoolExecutor(max_workers=1)},

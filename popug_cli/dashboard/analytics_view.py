@@ -11,6 +11,7 @@ from textual.widgets import Static
 from popug_cli.dashboard.text import heading, lines, plain
 from popug_cli.dashboard.worker import Company, MessageWorker
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
 from popug_cli.messages.billing import InRed, ListInRed
 from popug_cli.messages.today import Today
@@ -40,10 +41,11 @@ class AnalyticsView(Vertical):
 def _income_and_red_lines(analytics: Analytics, in_red: InRed) -> Iterator[str | Text]:
     yield heading(f"Management's income today  {format_cents(analytics.income_cents)}")
     yield ""
-    yield heading(f"In the red  {in_red.total:,} {'person' if in_red.total == 1 else 'people'}")
-    name_width = max((len(person.username) for person in in_red.people), default=0)
-    for person in in_red.people:
-        yield f"  {person.username:<{name_width}}  {format_cents(person.balance_cents):>8}"
+    yield heading(f"In the red  {counted(in_red.total, 'person', 'people')}")
+    amounts = [format_cents(person.balance_cents) for person in in_red.people]
+    width = max(map(len, amounts), default=0)
+    for person, amount in zip(in_red.people, amounts, strict=True):
+        yield f"  {amount:>{width}}  {person.username}"
     if in_red.total > len(in_red.people):
         yield f"  and {in_red.total - len(in_red.people):,} more"
     yield ""

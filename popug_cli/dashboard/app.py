@@ -1,7 +1,6 @@
 """The Textual application: three views, a message line, and a loop that refreshes them."""
 
-import signal
-from asyncio import get_running_loop, sleep
+from asyncio import AbstractEventLoop, get_running_loop, sleep
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -17,10 +16,13 @@ from popug_cli.dashboard.analytics_view import AnalyticsView
 from popug_cli.dashboard.confirm import Confirm
 from popug_cli.dashboard.money_view import MoneyView
 from popug_cli.dashboard.tasks_view import TasksView
-from popug_cli.dashboard.text import justify, plain, wrapped
+from popug_cli.dashboard.terminal_watch import watched_terminal
+from popug_cli.dashboard.text import justify, lines, wrapped
 from popug_cli.dashboard.worker import Company, MessageWorker
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.analytics import GetAnalytics
 from popug_cli.messages.base import Message
 from popug_cli.messages.tasks import CompleteTask, ListTasks, ShuffleTasks, StatusFilter
@@ -31,10 +33,11 @@ ScreenUpdate = Callable[[], Coroutine[None, None, None]]
 View = TasksView | MoneyView | AnalyticsView
 STYLES = """
 Screen { layout: vertical; }
-#user, #views { height: 1; padding: 0 1; }
+#user { height: auto; padding: 0 1; }
+#views { height: 1; padding: 0 1; }
 #user { text-style: bold; }
 ContentSwitcher { height: 1fr; padding: 0 1; }
-#news, #message { height: auto; max-height: 4; padding: 0 1; }
+#news, #message { height: auto; max-height: 12; padding: 0 1; }
 #message.error { color: ansi_red; }
 .header { height: auto; }
 FittedTable { height: 1fr; background: ansi_default; }
@@ -45,7 +48,8 @@ FittedTable > .datatable--header { background: ansi_default; color: ansi_default
 FittedTable > .datatable--cursor { background: ansi_default; color: ansi_default; text-style: reverse; }
 FittedTable > .datatable--hover { background: ansi_default; }
 #charts { height: auto; margin-bottom: 1; }
-#charts Static { width: 1fr; height: auto; }
+#charts.stacked { layout: vertical; margin-bottom: 0; }
+#charts Static { width: 1fr; height: auto; padding-right: 1; }
 Footer { background: ansi_default; }
 FooterKey { background: ansi_default; color: ansi_default; }
 FooterKey .footer-key--key { background: ansi_default; color: ansi_default; text-style: bold; }
@@ -87,6 +91,7 @@ class Dashboard(App[None]):
         self.news, self.message_line = Static(id="news"), Static(id="message")
         self.day: Today | None = None
         self.crash: BaseException | None = None
+        self.loop: AbstractEventLoop | None = None
         self._is_sending = self._has_error = self._is_loading = self._is_stale = False
 
     def compose(self) -> ComposeResult:
@@ -94,9 +99,8 @@ class Dashboard(App[None]):
         yield from (self.user_line, self.tabs, self.switcher, self.news, self.message_line, Footer())
 
     def on_mount(self) -> None:
-        """Show the tasks, start the refresh loop, and leave on SIGINT or SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            get_running_loop().add_signal_handler(number, self.leave)
+        """Show the tasks and start the refresh loop."""
+        self.loop = get_running_loop()
         self.news.display = self.message_line.display = False
         self._update_header()
         self.view.query("FittedTable, VerticalScroll").first().focus()
@@ -155,6 +159,12 @@ class Dashboard(App[None]):
         self.workers.cancel_all()
         self.exit()
 
+    def leave_soon(self) -> None:
+        """Quit the application; may be called by any thread."""
+        if self.loop is not None:
+            with suppress(RuntimeError):  # the loop has ended already
+                self.loop.call_soon_threadsafe(self.leave)
+
     def action_complete(self) -> None:
         """Complete the task at the cursor."""
         task = self.tasks.task_at_cursor
@@ -200,20 +210,22 @@ class Dashboard(App[None]):
 
     async def _complete(self, number: int) -> None:
         if (done := await self._send(CompleteTask(number=number))) is not None:
+            note = counts_for(self.day.open_business_date, self.day.business_date) if self.day else ""
             self.show_message(
-                f"#{done.number} {done.title} is completed; it brought {format_cents(done.reward_cents or 0)}."
+                f"#{done.number} {done.title} is completed; it brought {format_cents(done.reward_cents or 0)}{note}."
             )
 
     async def _shuffle(self) -> None:
         page = await self._send(ListTasks(status=StatusFilter.OPEN, limit=1))
         if page is None:
             return
-        count = f"{page.total:,} open task" + ("" if page.total == 1 else "s")
+        count = counted(page.total, "open task")
         question = f"Draw a new assignee for {count}? Each assignee pays the fee again; this cannot be undone."
         if not await self.push_screen_wait(Confirm(question, only_ascii=self.company.only_ascii)):
             self.show_message("Nothing was shuffled.")
         elif (done := await self._send(ShuffleTasks(), f"Shuffling {count} …")) is not None:
-            self.show_message(f"{done.task_count:,} shuffled among {done.candidates_count:,} people.")
+            people = counted(done.candidates_count, "person", "people")
+            self.show_message(f"{counted(done.task_count, 'task')} shuffled among {people}.")
 
     async def _send(self, message: Message[Answer], progress_text: str = "") -> Answer | None:
         """Send a message for a key. Return the answer, or show the error and return None."""
@@ -293,8 +305,9 @@ class Dashboard(App[None]):
             in_red = ", in the red" if day.balance_cents < 0 else ""
             left += f"  {day.business_date:%a} {day.business_date}"
             earned = f"earned today {format_cents(day.earned_today_cents)}"
+            earned += counts_for(day.open_business_date, day.business_date)
             right = f"balance {format_cents(day.balance_cents)}{in_red}, {earned}"
-        self.user_line.update(plain(justify(left, right, width)))
+        self.user_line.update(lines(justify(left, right, width)))
         self.tabs.update(self._view_tabs())
 
     def _view_tabs(self) -> Text:
@@ -311,7 +324,7 @@ class Dashboard(App[None]):
 def run(company: Company) -> None:
     """Run the dashboard until the user quits; raise the internal error that ended it, if any."""
     dashboard = Dashboard(company)
-    with suppress(KeyboardInterrupt):
+    with watched_terminal(dashboard.leave_soon) as watch:
         dashboard.run()
-    if dashboard.crash is not None:
+    if dashboard.crash is not None and not watch.has_vanished:
         raise dashboard.crash

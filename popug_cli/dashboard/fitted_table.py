@@ -1,4 +1,4 @@
-"""A table that fits its width: one column shrinks first, then the other text columns; number columns never do."""
+"""A table that fits its width: text columns shrink, then they are left out; numbers and dates are never cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from popug_cli.dashboard.text import plain
 
 CELL_PADDING = 2
 SCROLLBAR_CELLS = 2
-MIN_FLEXIBLE_WIDTH, MIN_TEXT_WIDTH = 30, 10
+MIN_COMFORTABLE_WIDTH, MIN_FLEXIBLE_WIDTH, MIN_TEXT_WIDTH = 30, 8, 10
 TextCells = Sequence[str]
 
 
@@ -20,8 +20,8 @@ TextCells = Sequence[str]
 class Rows:
     """Column names and rows.
 
-    `flexible_column` is the index of the column that shrinks first. `number_columns` has the indexes of the columns
-    that never shrink and are aligned to the right.
+    `flexible_column` is the index of the text column that takes the room that is left. `number_columns` has the
+    indexes of the columns that are shown whole or not at all, aligned to the right.
     """
 
     column_names: TextCells
@@ -67,13 +67,13 @@ class FittedTable(DataTable[Text]):
             self.call_after_refresh(self.move_cursor, row=self.cursor_row)
 
     def _fill(self, rows: Rows) -> None:
-        widths = _column_widths(rows, self.size.width)
+        widths = fitted_widths(rows, self.size.width)
         self.clear(columns=True)
-        for index, name in enumerate(rows.column_names):
-            self.add_column(_cell(name, widths[index], right=index in rows.number_columns), width=widths[index])
+        for index, width in widths.items():
+            self.add_column(_cell(rows.column_names[index], width, right=index in rows.number_columns), width=width)
         for row in rows.rows:
             self.add_row(
-                *(_cell(text, widths[index], right=index in rows.number_columns) for index, text in enumerate(row))
+                *(_cell(row[index], width, right=index in rows.number_columns) for index, width in widths.items())
             )
 
 
@@ -83,13 +83,31 @@ def _cell(text: str, width: int, *, right: bool) -> Text:
     return cell
 
 
-def _column_widths(rows: Rows, table_width: int) -> list[int]:
+def fitted_widths(rows: Rows, table_width: int) -> dict[int, int]:
+    """Return the columns that are shown, each with its width in cells.
+
+    Text columns are left out from the right until the others fit, then the number columns, but never the first.
+    """
     columns = ([name, *(row[index] for row in rows.rows)] for index, name in enumerate(rows.column_names))
-    widths = [max(plain(text).cell_len for text in column) for column in columns]
-    widths[rows.flexible_column] = MIN_FLEXIBLE_WIDTH
-    available_width = table_width - SCROLLBAR_CELLS - CELL_PADDING * len(widths)
-    text_columns = [index for index in range(len(widths)) if index not in rows.number_columns | {rows.flexible_column}]
-    while sum(widths) > available_width and any(widths[index] > MIN_TEXT_WIDTH for index in text_columns):
-        widths[max(text_columns, key=widths.__getitem__)] -= 1
-    widths[rows.flexible_column] += max(0, available_width - sum(widths))
-    return widths
+    natural = dict(enumerate(max(plain(text).cell_len for text in column) for column in columns))
+    droppable = [
+        *(index for index in reversed(natural) if index not in rows.number_columns | {rows.flexible_column}),
+        rows.flexible_column,
+        *(index for index in reversed(natural) if index in rows.number_columns and index),
+    ]
+    while (widths := _fit(natural, rows, table_width)) is None and droppable:
+        del natural[droppable.pop(0)]
+    return widths or natural
+
+
+def _fit(natural: dict[int, int], rows: Rows, table_width: int) -> dict[int, int] | None:
+    """Return the widths of the columns if they fit, else None."""
+    widths = natural | ({rows.flexible_column: 0} if rows.flexible_column in natural else {})
+    room = table_width - SCROLLBAR_CELLS - CELL_PADDING * len(widths) - sum(widths.values())
+    if rows.flexible_column not in widths:
+        return widths if room >= 0 else None
+    shrinkable = [index for index in widths if index not in rows.number_columns | {rows.flexible_column}]
+    while room < MIN_COMFORTABLE_WIDTH and any(widths[index] > MIN_TEXT_WIDTH for index in shrinkable):
+        widths[max(shrinkable, key=widths.__getitem__)] -= 1
+        room += 1
+    return widths | {rows.flexible_column: room} if room >= MIN_FLEXIBLE_WIDTH else None

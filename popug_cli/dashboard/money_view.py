@@ -19,6 +19,7 @@ from popug_cli.messages.today import Today
 
 CHART_DAYS = 14
 CHART_DAYS_ON_SHORT_SCREEN = 7
+CHART_DAYS_WHEN_STACKED = 3
 SHORT_SCREEN_LINES = 32
 MIN_BAR_WIDTH, MAX_BAR_WIDTH = 6, 48
 DailyAmounts = list[tuple[date, int]]
@@ -43,7 +44,7 @@ class MoneyView(Vertical):
         """Request the entries and figures of the last ``CHART_DAYS`` days and show them."""
         first, last = day.business_date - timedelta(days=CHART_DAYS - 1), day.business_date
         statement = await self.worker.ask(
-            GetStatement(from_date=first, to_date=self.company.calendar.next_day(last))  # today may be closed already
+            GetStatement(from_date=first)  # what happens after today's close counts for a later date
         )
         if self.company.may(GetIncome):
             income = await self.worker.ask(GetIncome(from_date=first, to_date=last))
@@ -52,14 +53,7 @@ class MoneyView(Vertical):
         last_entry_day = entries[-1].business_date if entries else last
         self.balances = daily_balances(statement, [*self.company.calendar.days(first, last_entry_day)])
         self.header.update(heading(_summary(entries)))
-        self.table.show(
-            Rows(
-                ("time", "what", "task", "amount", "balance"),
-                [[*self._cells(row)] for row in reversed(entries)],
-                flexible_column=2,
-                number_columns=frozenset({3, 4}),
-            )
-        )
+        self.table.show(self._rows(entries, last))
         self._draw()
 
     def on_resize(self) -> None:
@@ -68,14 +62,31 @@ class MoneyView(Vertical):
             self._draw()
 
     def _draw(self) -> None:
-        charts = (("My balance at the end of the day", self.balances), ("Management's income by day", self.incomes))
+        charts = (("My balance by day", self.balances), ("Management's income by day", self.incomes))
         days = CHART_DAYS_ON_SHORT_SCREEN if self.app.size.height < SHORT_SCREEN_LINES else CHART_DAYS
         width = (self.app.size.width - 2) // len(self.charts) - 1
+        is_stacked = any(chart_width(series[-days:], MIN_BAR_WIDTH) > width for _, series in charts)
+        self.query_one("#charts").set_class(is_stacked, "stacked")
+        if is_stacked:
+            width, days = self.app.size.width - 2, min(days, CHART_DAYS_WHEN_STACKED)
         for chart_widget, (name, series) in zip(self.charts, charts, strict=False):
             chart_widget.update(chart(name, series[-days:], width, only_ascii=self.company.only_ascii))
 
-    def _cells(self, entry: Entry) -> Iterator[str]:
-        yield f"{self.company.calendar.local(entry.occurred_at):%H:%M}"
+    def _rows(self, entries: Sequence[Entry], today: date) -> Rows:
+        """Return the entries, the latest first."""
+        return Rows(
+            ("time", "what", "task", "amount", "balance"),
+            [[*self._cells(entry, today)] for entry in reversed(entries)],
+            flexible_column=2,
+            number_columns=frozenset({0, 3, 4}),
+        )
+
+    def _cells(self, entry: Entry, today: date) -> Iterator[str]:
+        """Yield the cells of an entry; if it counts for another date than today, the date is in place of the time."""
+        if entry.business_date == today:
+            yield f"{self.company.calendar.local(entry.occurred_at):%H:%M}"
+        else:
+            yield f"{entry.business_date:%a %m-%d}"
         yield entry.kind.replace("_", " ")
         yield f"#{entry.task.number} {entry.task.title}" if entry.task else ""
         yield format_cents(entry.signed_cents)
@@ -91,11 +102,17 @@ def daily_balances(statement: Statement, days: Sequence[date]) -> DailyAmounts:
     return [*zip(days, [*balances][1:], strict=True)]
 
 
+def chart_width(series: DailyAmounts, bar_width: int) -> int:
+    """Return the width of a chart with bars of a width, in cells."""
+    amount_width = max((len(format_cents(cents)) for _, cents in series), default=0)
+    return len("Mon 11-23  ") + amount_width + len("  ") + bar_width
+
+
 def chart(name: str, series: DailyAmounts, width: int, *, only_ascii: bool) -> Text:
     """Draw a line per day: the date, the amount, a bar."""
     amounts = [format_cents(cents) for _, cents in series]
     amount_width = max((len(amount) for amount in amounts), default=0)
-    bar_width = max(MIN_BAR_WIDTH, min(MAX_BAR_WIDTH, width - len("Mon 11-23  ") - amount_width - 2))
+    bar_width = max(MIN_BAR_WIDTH, min(MAX_BAR_WIDTH, width - chart_width(series, 0)))
     drawn_bars = bars([cents for _, cents in series], bar_width, ascii_only=only_ascii)
     rows = zip(series, amounts, drawn_bars, strict=True)
     return lines(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from popug_cli.kernel.text import escape_hidden
@@ -15,8 +16,8 @@ def plain(text: str, *, style: str = "", right: bool = False) -> Text:
 
 
 def heading(text: str) -> Text:
-    """Return a heading."""
-    return plain(text, style="bold")
+    """Return a heading, which wraps between words."""
+    return Text(escape_hidden(text), style="bold", overflow="fold")
 
 
 def lines(texts: Iterable[str | Text]) -> Text:
@@ -24,10 +25,10 @@ def lines(texts: Iterable[str | Text]) -> Text:
     return Text("\n").join(text if isinstance(text, Text) else plain(text) for text in texts)
 
 
-def justify(left: str, right: str, width: int) -> str:
-    """Put two texts at the ends of a line; cut the left one if there is no room for both."""
-    room = max(0, width - len(right) - 2)
-    return f"{left[:room]:<{room}}  {right}"
+def justify(left: str, right: str, width: int) -> list[str]:
+    """Put two texts at the ends of a line, or on two lines if there is no room for both."""
+    gap = width - cell_len(left) - cell_len(right)
+    return [f"{left}{' ' * gap}{right}"] if gap >= 2 else [left, right]
 
 
 def wrapped(text: str) -> Text:

@@ -1,4 +1,7 @@
-"""Run one hook process: in its own session, with the event on stdin, a bounded output and a time limit."""
+"""Run one hook process: in its own session, with the event on stdin, a bounded output and a time limit.
+
+This process adopts what a hook leaves running, so that it can end those processes as well.
+"""
 
 import errno
 import os
@@ -10,10 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import IO
 
 from popug_cli.kernel.errors import Unavailable
+from popug_cli.platform import orphans
 from popug_cli.platform.posix_errors import DISK_FULL, OUT_OF_RESOURCES
+from popug_cli.platform.temporary import unnamed_file
 
 MAX_OUTPUT_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
@@ -22,7 +27,10 @@ GRACE_SECONDS = 0.3
 TIMEOUT_STATUS = 124
 NOT_STARTED_STATUS = 126
 SIGNAL_STATUS_BASE = 128
+MAX_FIRST_LINE_BYTES = 256
 RESOURCE_ERRORS = OUT_OF_RESOURCES | DISK_FULL
+HOOK_VARIABLE = "POPUG_HOOK"
+MARKING_VARIABLES = (HOOK_VARIABLE, "POPUG_HOME", "POPUG_EVENT_ID")  # together they name a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +60,20 @@ def run_hook(
 ) -> ProcessResult:
     """Run a program until it exits, or for at most `timeout_seconds`, and return the result.
 
-    Then kill the processes that are left in its group; one that called ``setsid`` is not in it and survives. Call
-    `on_poll` at least every ``POLL_SECONDS``; an error that it raises ends the run. Raise ``hook_not_run`` if memory,
-    file descriptors, processes or disk space are missing.
+    Then kill the processes that it left: those in its group and, on Linux, those that called ``setsid`` but inherited
+    its environment. Call `on_poll` at least every ``POLL_SECONDS``; an error that it raises ends the run. Raise
+    ``hook_not_run`` if memory, file descriptors, processes or space for a file are missing.
     """
+    variables = {**environment, HOOK_VARIABLE: path.name}
     try:
-        with TemporaryFile() as event_file:
-            event_file.write(event_json)
-            event_file.seek(0)
-            process = subprocess.Popen(  # noqa: S603 - the operator's own program, whose owner was checked
+        with _file_of(path, event_json) as event_file:
+            process = orphans.start(
                 [path],
                 stdin=event_file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                cwd=environment["POPUG_HOME"],
-                env=environment,
-                start_new_session=True,
+                cwd=variables["POPUG_HOME"],
+                env=variables,
                 bufsize=0,
             )
     except OSError as error:
@@ -77,6 +83,7 @@ def run_hook(
         timed_out = not _read_until_exit(process, output, time.monotonic() + timeout_seconds, on_poll)
     finally:
         _kill_group(process)
+        orphans.end_orphans_of(process, [os.fsencode(f"{name}={variables[name]}") for name in MARKING_VARIABLES])
         status = process.returncode
         assert process.stdout is not None
         process.stdout.close()
@@ -84,15 +91,39 @@ def run_hook(
     return ProcessResult(status, output.decode(errors="replace").replace("\0", "\ufffd"))
 
 
+def _file_of(path: Path, event_json: bytes) -> IO[bytes]:
+    """Return a file with the event; raise ``hook_not_run`` if none can be made, which is not the hook's failure."""
+    try:
+        file = unnamed_file()
+        file.write(event_json)
+        file.seek(0)
+    except OSError as error:
+        raise _not_run(path, error) from error
+    return file
+
+
+def _not_run(path: Path, error: OSError) -> Unavailable:
+    return Unavailable("hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be retried.")
+
+
 def _not_started(path: Path, error: OSError) -> ProcessResult:
     if error.errno in RESOURCE_ERRORS:
-        raise Unavailable(
-            "hook_not_run", f"{path.name} could not be run: {error.strerror}.", hint="It will be retried."
-        ) from error
-    shebang_hint = (
-        "; its first line must name an interpreter, such as #!/bin/sh" if error.errno == errno.ENOEXEC else ""
-    )
-    return ProcessResult(NOT_STARTED_STATUS, f"{error.strerror}{shebang_hint}")
+        raise _not_run(path, error) from error
+    return ProcessResult(NOT_STARTED_STATUS, f"{error.strerror}{_interpreter_hint(path, error)}")
+
+
+def _interpreter_hint(path: Path, error: OSError) -> str:
+    """Return what to correct in the first line, if the interpreter there is missing, else an empty text."""
+    if error.errno == errno.ENOEXEC:
+        return "; its first line must name an interpreter, such as #!/bin/sh"
+    if error.errno != errno.ENOENT or not path.exists():
+        return ""
+    with path.open("rb") as file:
+        line = file.readline(MAX_FIRST_LINE_BYTES)
+    if line.endswith(b"\r\n"):
+        return "; its first line ends with a carriage return: remove it with `sed -i 's/\\r$//'` on the file"
+    interpreter = line.removeprefix(b"#!").strip().decode(errors="replace")
+    return f"; its first line names {interpreter}, which does not exist" if line.startswith(b"#!") else ""
 
 
 def _read_until_exit(

@@ -34,14 +34,15 @@ def authorize(principal: Principal, declaration: Declaration, message: Message[A
     """
     if declaration.access is not Access.TOKEN or principal in (OPERATOR, SCHEDULER):
         return
-    if principal.token_id:
-        _check_not_revoked(principal, context)
+    stored = _check_not_revoked(principal, context) if principal.token_id else None
     _check_scope(principal, declaration)
     _check_role(principal, declaration, message)
+    if stored is not None:
+        _check_kind(stored, declaration, message)
 
 
-def _check_not_revoked(principal: Principal, context: Context) -> None:
-    """Raise unless the token is stored, valid now, and names its owner's present role; record its use."""
+def _check_not_revoked(principal: Principal, context: Context) -> token_store.StoredToken:
+    """Return the stored token if it is valid now and names its owner's present role, and record its use; else raise."""
     stored = token_store.find(context, principal.token_id)
     if (
         stored is None
@@ -53,6 +54,18 @@ def _check_not_revoked(principal: Principal, context: Context) -> None:
     if stored.expires_at <= context.now:
         raise tokens.expired()
     token_store.record_use(context, stored)
+    return stored
+
+
+def _check_kind(token: token_store.StoredToken, declaration: Declaration, message: Message[Any]) -> None:
+    """Refuse a machine token that would set a password or issue a token, and so outlive its own revocation."""
+    if token.kind == token_store.MACHINE and declaration.is_secret and getattr(message, "password", "") is not None:
+        raise NotAllowed(
+            "forbidden",
+            "A machine token may neither set a password nor issue a token.",
+            hint="Unset POPUG_TOKEN and run `popug login NAME`, then repeat the command.",
+            details={"command": declaration.command_line, "token_id": token.token_id},
+        )
 
 
 def _check_scope(principal: Principal, declaration: Declaration) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from popug_cli.bus.context import Context
-from popug_cli.identity import keys, login_throttle, passwords, rules, token_store, users
+from popug_cli.identity import devices, keys, login_throttle, passwords, rules, token_store, users
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.errors import Conflict, NotAuthenticated, NotFound, PopugError
 from popug_cli.messages.base import ImportResult, Nothing, Role
@@ -24,6 +24,7 @@ from popug_cli.messages.identity import (
     LogOut,
     NewPerson,
     PasswordChanged,
+    PasswordRehashed,
     RecoverAdmin,
     RegisterFirstAdmin,
     RevokeToken,
@@ -38,6 +39,7 @@ from popug_cli.messages.identity import (
     UserEmailChanged,
     UserReactivated,
     UserRoleChanged,
+    UserWithNewPassword,
 )
 
 USERS_PER_CHUNK = 5_000
@@ -87,25 +89,27 @@ def log_in(message: LogIn, context: Context) -> Session | NotAuthenticated:
     lockout, ``key_invalid`` or ``insecure_file`` if no token can be signed, ``io_error`` if memory or threads are
     missing. An unknown name gets the same answer after the same amount of work.
     """
-    username = rules.lower_username(message.username)
-    login_throttle.check_not_locked(context, username)
-    user = users.find(context, username)
+    attempt = login_throttle.attempt_of(message, context)
+    login_throttle.check_not_locked(context, attempt)
+    user = users.find(context, attempt.username)
     password_hash = users.password_hash_of(context, user) if user and user.active else None
     is_correct = passwords.is_password(message.password, password_hash, context)
     if not is_correct or user is None or password_hash is None:
-        login_throttle.record_failure(context, username)
+        lockout_seconds = int(login_throttle.record_failure(context, attempt, user).total_seconds())
         return NotAuthenticated(
             "bad_credentials",
             "The name or the password is wrong.",
             hint="Try again, or let an admin set a new password with `popug user passwd NAME`.",
+            details={"wait_seconds": lockout_seconds} if lockout_seconds else None,
         )
-    login_throttle.reset(context, username)
-    if passwords.needs_rehash(password_hash, context):
-        users.set_password_hash(context, user, passwords.hash_password(message.password, context))
+    login_throttle.reset(context, attempt)
     context.events.set_actor(user.username)
+    if passwords.needs_rehash(password_hash, context):
+        _rehash_password(context, user, message.password)
     lifetime = timedelta(hours=context.settings.number("identity.session_hours"))
     issued = token_store.issue(context, user, token_store.SESSION, lifetime)
-    return Session(user=user, token=issued.token, expires_at=issued.expires_at)
+    device_token = devices.issue(context, user, attempt.device_id)
+    return Session(user=user, token=issued.token, expires_at=issued.expires_at, device_token=device_token)
 
 
 def log_out(message: LogOut, context: Context) -> Nothing:
@@ -177,26 +181,29 @@ def activate_user(message: ActivateUser, context: Context) -> User:
     return changed
 
 
-def set_password(message: SetPassword, context: Context) -> User:
+def set_password(message: SetPassword, context: Context) -> UserWithNewPassword:
     """Set the password of a user (by default the caller) and revoke the user's sessions.
 
-    Raise ``user_not_found`` or ``password_too_weak``.
+    Return the user with the machine tokens, which stay valid. Raise ``user_not_found`` or ``password_too_weak``.
     """
     user = users.get(context, message.username or context.principal.username)
     rules.check_password(message.password, user.username, user.email)
     token_store.revoke_user_sessions(context, user, "password_changed")
     _set_password(context, user, message.password)
-    return user
+    machine_tokens = token_store.valid_machine_tokens(context, user)
+    return UserWithNewPassword(**msgspec.structs.asdict(user), machine_tokens=machine_tokens)
 
 
 def issue_token(message: IssueToken, context: Context) -> IssuedToken:
     """Issue a machine token.
 
-    Raise ``invalid_ttl``, ``user_not_found``, ``user_inactive`` if the owner is not active, or ``key_invalid`` or
-    ``insecure_file`` if no token can be signed.
+    Raise ``invalid_ttl``, ``user_not_found``, ``forbidden`` for a long-lived token of the sender without a scope,
+    ``user_inactive`` if the owner is not active, or ``key_invalid`` or ``insecure_file`` if no token can be signed.
     """
     lifetime = rules.check_lifetime(message.ttl_seconds)
     user = users.get(context, message.username)
+    if user.username == context.principal.username and message.scope is None:
+        rules.check_own_lifetime(lifetime)
     if not user.active:
         raise Conflict(
             "user_inactive",
@@ -312,7 +319,15 @@ def _update(context: Context, old: User, new: User) -> None:
         context.events.publish((UserReactivated if new.active else UserDeactivated)(user_id=user_id))
 
 
+def _rehash_password(context: Context, user: User, password: str) -> None:
+    """Hash a password again with the parameters of the settings."""
+    password_hash = passwords.hash_password(password, context)
+    users.set_password_hash(context, user, password_hash)
+    context.events.publish(PasswordRehashed(user_id=user.user_id), password_digest=rules.password_digest(password_hash))
+
+
 def _set_password(context: Context, user: User, password: str) -> None:
-    users.set_password_hash(context, user, passwords.hash_password(password, context))
-    login_throttle.reset(context, user.username)
-    context.events.publish(PasswordChanged(user_id=user.user_id))
+    password_hash = passwords.hash_password(password, context)
+    users.set_password_hash(context, user, password_hash)
+    login_throttle.reset_all(context, user.username)
+    context.events.publish(PasswordChanged(user_id=user.user_id), password_digest=rules.password_digest(password_hash))

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from popug_cli.kernel.disk_errors import owner_note
 from popug_cli.kernel.errors import NotAuthenticated
 from popug_cli.kernel.home import Home, replace_restoring_on_error
 from popug_cli.kernel.randomness import RandomSource
@@ -163,7 +164,9 @@ def _read(file: Path) -> bytes:
         mode = file.stat().st_mode
         content = file.read_bytes() if stat.S_ISREG(mode) else b""  # reading a pipe would block
     except OSError as error:
-        raise _key_invalid(file, "is missing or cannot be read") from error
+        invalid = _key_invalid(file, f"is missing or cannot be read{owner_note(file)[0]}")
+        invalid.hint = owner_note(file)[1] or invalid.hint
+        raise invalid from error
     if mode & 0o077:
         raise NotAuthenticated(
             "insecure_file",

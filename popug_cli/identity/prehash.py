@@ -19,9 +19,9 @@ def log_in(message: LogIn, context: Context) -> PreparedWork:
 
     Raise ``too_many_attempts`` during a lockout.
     """
-    username = rules.lower_username(message.username)
-    login_throttle.check_not_locked(context, username)
-    user = users.find(context, username)
+    attempt = login_throttle.attempt_of(message, context)
+    login_throttle.check_not_locked(context, attempt)
+    user = users.find(context, attempt.username)
     password_hash = users.password_hash_of(context, user) if user and user.active else None
     return partial(passwords.compare_ahead, message.password, password_hash, context)
 

@@ -4,11 +4,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from popug_cli.kernel.backoff import compute_backoff
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import did_you_mean
+from popug_cli.kernel.errors import InvalidInput, NotAllowed
+from popug_cli.kernel.text import BYTE_ORDER_MARK, did_you_mean
 from popug_cli.messages.base import Role
 from popug_cli.messages.principal import RESERVED_USERNAMES
 
@@ -19,6 +20,7 @@ MAX_PASSWORD_CHARACTERS = 1024
 MIN_FORBIDDEN_NAME_CHARACTERS = 3
 MIN_DISTINCTIVE_NAME_CHARACTERS = 5
 MAX_TOKEN_LIFETIME = timedelta(days=366)
+MAX_OWN_TOKEN_LIFETIME = timedelta(days=31)  # the longest that ``identity.session_hours`` allows a login to last
 FAILURES_BEFORE_LOCKOUT = 5
 FIRST_LOCKOUT_SECONDS = 1
 MAX_LOCKOUT = timedelta(minutes=15)
@@ -76,6 +78,15 @@ def parse_email(address: str) -> str:
     return address
 
 
+def password_digest(password_hash: str | None) -> str:
+    """Return the text that events record about a password hash, so that an exchanged hash is noticed.
+
+    It is the SHA-256 of the hash, in hexadecimal. That reveals nothing about the password, because the hash contains a
+    random salt of 128 bits, which is not published. Without a hash, it is ``none``.
+    """
+    return "none" if password_hash is None else sha256(password_hash.encode()).hexdigest()
+
+
 def email_key(address: str) -> str:
     """Return the lower-cased address, which no two users share."""
     return address.lower()
@@ -95,8 +106,11 @@ def parse_role(role: str) -> Role:
 
 
 def normalize_password(password: str) -> str:
-    """Return the password in Unicode NFKC, so that the keyboard does not matter (NIST SP 800-63B)."""
-    return unicodedata.normalize("NFKC", password)
+    """Return the password in Unicode NFKC, so that the keyboard does not matter (NIST SP 800-63B).
+
+    A byte order mark in front is the mark of a file or a pipe, and not part of the password.
+    """
+    return unicodedata.normalize("NFKC", password.removeprefix(BYTE_ORDER_MARK))
 
 
 def check_password(password: str, username: str, email: str) -> None:
@@ -152,6 +166,17 @@ def check_lifetime(ttl_seconds: int) -> timedelta:
             details={"ttl_seconds": ttl_seconds},
         )
     return timedelta(seconds=ttl_seconds)
+
+
+def check_own_lifetime(lifetime: timedelta) -> None:
+    """Raise ``forbidden`` if users would issue a token to themselves that outlives any login of theirs."""
+    if lifetime > MAX_OWN_TOKEN_LIFETIME:
+        raise NotAllowed(
+            "forbidden",
+            f"A token for yourself may live at most {MAX_OWN_TOKEN_LIFETIME.days} days, as long as a login can.",
+            hint="Give a shorter --ttl or a --scope, issue it for another user, or ask another admin to issue it.",
+            details={"max_ttl_seconds": int(MAX_OWN_TOKEN_LIFETIME.total_seconds())},
+        )
 
 
 def lockout_after(failures: int) -> timedelta:

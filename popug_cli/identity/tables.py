@@ -46,7 +46,10 @@ class TokenRow(SQLModel, table=True):
 
 
 class ThrottleRow(SQLModel, table=True):
-    """Consecutive failed logins with a username, whether or not a user has it."""
+    """Consecutive failed logins with a username, whether or not a user has it.
+
+    Those from a device that has logged in before are counted apart: `username` is then the name, ``#`` and its id.
+    """
 
     __tablename__ = "identity_throttle"
     __table_args__ = (CheckConstraint("failures > 0", name="failed_once"), {"sqlite_strict": True})

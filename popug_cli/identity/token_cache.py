@@ -34,18 +34,26 @@ class VerifiedTokenCache:
 
         Raise the errors of ``authorization.authenticate``.
         """
-        verified = self._verified.get(token)
-        now = runtime.clock.now()
-        if (
-            verified is None
-            or keys.key_file_fingerprint(runtime.home, verified.kid) != verified.key_fingerprint
-            or now.timestamp() >= verified.claims.exp
-        ):
+        verified = self._find(token, runtime)
+        if verified is None:
             verified = _verify(token, runtime)
             if len(self._verified) >= MAX_TOKENS:
                 self._verified.clear()
             self._verified[token] = verified
         return authorization.principal_of(verified.claims)
+
+    def is_verified(self, token: str, runtime: Runtime) -> bool:
+        """Return whether ``authenticate`` would return a principal without verifying the token."""
+        return self._find(token, runtime) is not None
+
+    def _find(self, token: str, runtime: Runtime) -> VerifiedToken | None:
+        verified = self._verified.get(token)
+        is_current = (
+            verified is not None
+            and keys.key_file_fingerprint(runtime.home, verified.kid) == verified.key_fingerprint
+            and runtime.clock.now().timestamp() < verified.claims.exp
+        )
+        return verified if is_current else None
 
 
 def _verify(token: str, runtime: Runtime) -> VerifiedToken:

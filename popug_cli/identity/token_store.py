@@ -8,7 +8,7 @@ from popug_cli.bus.context import Context
 from popug_cli.identity import keys, tokens
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.messages.base import Role
-from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenRevoked, User
+from popug_cli.messages.identity import IssuedToken, TokenIssued, TokenLine, TokenRevoked, User
 
 SESSION = "session"
 MACHINE = "machine"
@@ -59,6 +59,19 @@ def find(context: Context, token_id: str) -> StoredToken | None:
     )
     row = context.connection.record(statement, token_id=token_id)
     return None if row is None else msgspec.convert(row, StoredToken, strict=False)
+
+
+def valid_machine_tokens(context: Context, user: User) -> list[TokenLine]:
+    """Return the machine tokens of a user that are neither expired nor revoked, latest first."""
+    rows = context.connection.records(
+        "SELECT token_id, username, kind, scope, issued_at, expires_at, revoked_at, last_used_at"
+        " FROM identity_tokens JOIN identity_users USING (user_id)"
+        " WHERE user_id = :user_id AND kind = 'machine' AND revoked_at IS NULL AND expires_at > :now"
+        " ORDER BY issued_at DESC, token_id DESC",
+        user_id=user.user_id,
+        now=to_rfc3339(context.now),
+    )
+    return [msgspec.convert(row, TokenLine) for row in rows]
 
 
 def record_use(context: Context, token: StoredToken) -> None:

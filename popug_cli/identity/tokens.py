@@ -1,7 +1,7 @@
 """JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): sign and verify.
 
 PyJWT signs. This module verifies by itself, because each command does and the import of PyJWT costs as much as that of
-Typer (record 0059). Verification needs public keys only: it checks size, spelling, algorithm and signature, claims and
+Typer (record 0050). Verification needs public keys only: it checks size, spelling, algorithm and signature, claims and
 their types, issuer and audience, lifetime, and expiry (by the program's clock). A test compares it with PyJWT.
 """
 
@@ -47,7 +47,7 @@ def issuer_of(home_id: str) -> str:
     return f"popug:{home_id}"
 
 
-def sign(claims: Claims, key: SigningKey) -> str:
+def sign(claims: msgspec.Struct, key: SigningKey) -> str:
     """Return the signed token with these claims."""
     import jwt
 
@@ -57,14 +57,7 @@ def sign(claims: Claims, key: SigningKey) -> str:
 
 def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     """Return the claims of a valid token; raise ``token_invalid``, ``token_expired`` or an error of `find_key`."""
-    from cryptography.exceptions import InvalidSignature
-
-    parts = _parse(token)
-    try:
-        _verification_key(parts.header, find_key).verify(parts.signature, parts.signed)
-    except InvalidSignature:
-        raise invalid("its signature is wrong") from None
-    claims = _parse_claims(parts.payload)
+    claims = _parse_claims(signed_payload(token, find_key))
     if claims.iss != issuer or claims.aud != AUDIENCE:
         raise invalid("it was issued for another company")
     if not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME.total_seconds():
@@ -72,6 +65,18 @@ def verify(token: str, find_key: FindKey, issuer: str, now: datetime) -> Claims:
     if now.timestamp() >= claims.exp:
         raise expired()
     return claims
+
+
+def signed_payload(token: str, find_key: FindKey) -> bytes:
+    """Return the payload of a token that a key of the company signed; raise ``token_invalid`` or as `find_key` does."""
+    from cryptography.exceptions import InvalidSignature
+
+    parts = _parse(token)
+    try:
+        _verification_key(parts.header, find_key).verify(parts.signature, parts.signed)
+    except InvalidSignature:
+        raise invalid("its signature is wrong") from None
+    return parts.payload
 
 
 def kid_of(token: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from popug_cli.bus.context import Context
-from popug_cli.identity.rules import email_key, lower_username
+from popug_cli.identity.rules import email_key, lower_username, password_digest
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, NotFound
 from popug_cli.messages.identity import NewPerson, User, UserRegistered
@@ -69,7 +69,8 @@ def register(context: Context, users: Sequence[User], password_hash: str | None 
     )
     for user in users:
         context.events.publish(
-            UserRegistered(user_id=user.user_id, username=user.username, email=user.email, role=user.role)
+            UserRegistered(user_id=user.user_id, username=user.username, email=user.email, role=user.role),
+            password_digest=password_digest(password_hash),
         )
 
 

@@ -1,12 +1,10 @@
 """The company's calendar: the local date of an instant, and the dates that its time zone skipped."""
 
-import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
-from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.errors import InvalidInput, Unavailable
 
 ONE_DAY = timedelta(days=1)
 
@@ -56,6 +54,20 @@ class Calendar:
                 yield day
 
 
+def company_calendar(time_zone: str) -> Calendar:
+    """Return the calendar of a company that exists; raise ``unknown_time_zone`` if this machine has no data of it."""
+    try:
+        return Calendar(time_zone)
+    except InvalidInput as error:
+        raise Unavailable(
+            "unknown_time_zone",
+            f"The company's time zone is {time_zone}, and the time zone data of this machine do not have it.",
+            hint="Update tzdata: the package of your system, or `python3 -m pip install --upgrade tzdata` where popug"
+            " is installed.",
+            details={"time_zone": time_zone},
+        ) from error
+
+
 def load_zone(name: str) -> ZoneInfo:
     """Return the IANA zone of that name; raise ``invalid_time_zone`` for other names, such as ``localtime``."""
     try:
@@ -80,28 +92,3 @@ def _suggest_zones(name: str) -> str:
     typed = "/" + name.strip().replace(" ", "_").lower()
     matches = sorted(zone_name for zone_name in available_timezones() if f"/{zone_name.lower()}".endswith(typed))
     return f"Did you mean {' or '.join(matches[:3])}? " if matches and len(typed) > 1 else ""
-
-
-def machine_zone_name() -> str:
-    """Return the IANA name of the machine's zone: TZ, /etc/timezone, the target of /etc/localtime, else UTC."""
-    for candidate in (os.environ.get("TZ", "").removeprefix(":"), _read("/etc/timezone")):
-        if candidate and _is_zone(candidate):
-            return candidate
-    target = os.path.realpath("/etc/localtime")
-    name = target.partition("/zoneinfo/")[2]
-    return name if name and _is_zone(name) else "UTC"
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        load_zone(name)
-    except InvalidInput:
-        return False
-    return True

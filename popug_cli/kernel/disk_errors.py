@@ -2,9 +2,11 @@
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 from popug_cli.kernel.errors import InvalidInput, PopugError, Unavailable
+from popug_cli.platform.accounts import SUPERUSER, ForeignOwnerError, describe_account
 from popug_cli.platform.posix_errors import (
     DISK_FAILURE,
     NO_SPACE,
@@ -56,6 +58,8 @@ def in_doubt(error: PopugError) -> Unavailable:
 
 def from_os_error(error: OSError, path: str) -> PopugError | None:
     """Return the environment error for an operating system error at a path, or None if it is not one."""
+    if isinstance(error, ForeignOwnerError):
+        return foreign_owner(error)
     if error.errno in NO_SPACE:
         return disk_full(Path(path))
     if error.errno in DISK_FAILURE:
@@ -66,13 +70,47 @@ def from_os_error(error: OSError, path: str) -> PopugError | None:
     return _unusable_path(error, path)
 
 
+def foreign_owner(error: ForeignOwnerError) -> Unavailable:
+    """Return the error for a file, link or directory of another account."""
+    file, owner = error.filename, describe_account(error.owner)
+    sentence = f"{file} belongs to {owner}, and this command runs as {describe_account(os.geteuid())}."
+    hint = "Run it as that account, or name another file."
+    if error.owner == SUPERUSER:
+        hint = f"{_take_back(file)}, or name another file."
+    return Unavailable("foreign_owner", sentence, hint=hint, details={"path": file, "owner": error.owner})
+
+
+def owner_note(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return a clause that names the other account that owns a file, and a hint; both empty for an own file.
+
+    Earlier versions left such files if one command was run with sudo. If the file cannot be seen, the directory that
+    hides it counts.
+    """
+    file = Path(path)
+    nearest = next((each for each in (file, *file.parents) if os.access(each, os.F_OK)), file)
+    try:
+        owner = nearest.lstat().st_uid
+    except OSError:
+        return "", ""
+    if owner == os.geteuid() or (nearest != file and os.access(nearest, os.X_OK)):
+        return "", ""
+    if nearest != file:
+        return f": {nearest} belongs to {describe_account(owner)}", "Run popug as that account, or choose another path."
+    hint = f"{_take_back(os.fspath(path))}, then try again." if owner == SUPERUSER else "Run popug as that account."
+    return f": it belongs to {describe_account(owner)}", hint
+
+
+def _take_back(file: str) -> str:
+    return f"Take it back with `sudo chown {os.geteuid()} {shlex.quote(file)}`"
+
+
 def unwritable(path: Path, error: OSError | ValueError) -> PopugError:
     """Return the error for a file or directory of the user's choice that cannot be written.
 
-    It is ``disk_full``, ``io_error``, or ``unwritable_file`` for a wrong choice.
+    It is ``disk_full``, ``io_error``, ``foreign_owner``, or ``unwritable_file`` for a wrong choice.
     """
     translated = from_os_error(error, str(path)) if isinstance(error, OSError) else None
-    if translated is not None and translated.code in {"disk_full", "io_error"}:
+    if translated is not None and translated.code in {"disk_full", "io_error", "foreign_owner"}:
         return translated
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     hint = "Name a file in a directory that you may write to."
@@ -84,7 +122,10 @@ def _unusable_path(error: OSError, path: str) -> PopugError | None:
     hint = "Choose another with --home."
     if error.errno in NOT_PERMITTED:
         access = "written" if error.errno == errno.EROFS or os.access(path, os.R_OK) else "read or written"
-        return Unavailable("read_only", f"{path} may not be {access}.", hint="Check its owner and permissions.")
+        reason, hint = owner_note(path) if error.errno != errno.EROFS else ("", "")
+        return Unavailable(
+            "read_only", f"{path} may not be {access}{reason}.", hint=hint or "Check its owner and permissions."
+        )
     if error.errno in NOT_FOUND:
         return Unavailable("read_only", f"{path} does not exist, and popug cannot create it.", hint=hint)
     if error.errno in UNUSABLE_PATH:

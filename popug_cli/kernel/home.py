@@ -1,13 +1,14 @@
 """The home: the one directory that holds a company."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from popug_cli.kernel import disk_errors
+from popug_cli.kernel import disk_errors, home_owner
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.platform import files
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
 
@@ -65,10 +66,16 @@ class Home(msgspec.Struct, frozen=True):
         return runtime_directory() / f"popug-{sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:16]}.sock"
 
     def make(self) -> None:
-        """Create the missing directories, accessible to their owner only; an existing empty home is restricted too."""
+        """Create the missing directories, accessible to their owner only; an existing empty home is restricted too.
+
+        Raise ``foreign_owner`` or ``insecure_directory`` for a directory that other accounts own or can write to.
+        """
+        home_owner.check_place(self.root)
         if self.root.is_dir() and not any(self.root.iterdir()):
             self.root.chmod(OWNER_ONLY_DIRECTORY)
-        for directory in (self.root, self.keys, self.maildir, self.backups):
+        files.make_directory(self.root)
+        home_owner.check_place(self.root)  # another account may have created it a moment earlier
+        for directory in (self.keys, self.maildir, self.backups):
             files.make_directory(directory)
 
 
@@ -80,10 +87,36 @@ def find_home(chosen: Path | None) -> Home:
 
 
 def default_home() -> Home:
-    """Return the home in the platform's user data directory."""
+    """Return the home in the platform's user data directory; raise ``no_home_directory``."""
     from platformdirs import user_data_path
 
-    return Home(Path(os.path.abspath(user_data_path("popug", appauthor=False))))
+    directory = user_directory(user_data_path)
+    if directory is None:
+        raise no_home_directory("Name the company's directory with --home DIR or POPUG_HOME.")
+    return Home(directory)
+
+
+def is_default_home(home: Home) -> bool:
+    """Return whether a home is the default one; False if this account has no home directory."""
+    try:
+        return home == default_home()
+    except InvalidInput:
+        return False
+
+
+def user_directory(find: Callable[..., Path]) -> Path | None:
+    """Return popug's directory by a function of platformdirs, or None if this account has no home directory."""
+    try:
+        directory = find("popug", appauthor=False)
+    except RuntimeError:
+        return None
+    return None if str(directory).startswith("~") else Path(os.path.abspath(directory))
+
+
+def no_home_directory(hint: str = "Set HOME to a directory of this account.") -> InvalidInput:
+    """Return the error for an account without HOME and without an entry in /etc/passwd, as containers have it."""
+    sentence = "This account has no home directory: HOME is not set, and /etc/passwd does not name one."
+    return InvalidInput("no_home_directory", sentence, hint=hint)
 
 
 def runtime_directory() -> Path:
@@ -103,26 +136,22 @@ def replace_restoring_on_error(path: Path, content: bytes) -> Iterator[None]:
 
     A file that did not exist is removed. Raise ``in_doubt`` if the old state cannot be restored.
     """
-    backup = path.with_name(f".{path.name}.{os.getpid()}.before")
-    with suppress(FileNotFoundError):
-        os.link(path, backup)
-    try:
-        replace_file(path, content)
-        yield
-    except BaseException:
-        _restore(backup, path)
-        raise
-    finally:
-        with suppress(OSError):
-            backup.unlink(missing_ok=True)
+    target = files.resolve_replaceable(path)
+    with files.temporary_copy(target) as backup:
+        try:
+            replace_file(target, content)
+            yield
+        except BaseException:
+            _restore(backup, target)
+            raise
 
 
-def _restore(backup: Path, path: Path) -> None:
+def _restore(backup: Path | None, path: Path) -> None:
     try:
-        if not backup.exists():
-            if path.exists():  # on a read-only file system, unlink fails even if there is no file
-                path.unlink(missing_ok=True)
-        elif not backup.samefile(path):
-            backup.replace(path)
+        if backup is not None:
+            if not path.exists() or path.read_bytes() != backup.read_bytes():
+                files.move_into_place(backup, path)
+        elif path.exists():  # on a read-only file system, unlink fails even if there is no file
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise disk_errors.in_doubt(disk_errors.write_error(path, error)) from error

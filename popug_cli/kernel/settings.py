@@ -1,10 +1,11 @@
 """The settings of a home: declared once, read from defaults, ``config.toml`` and the environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from popug_cli.kernel import settings_file
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.text import did_you_mean
 
@@ -63,6 +64,7 @@ def _typed(raw: object, default: Value) -> Value | None:
 
 
 MAX_SMTP_TIMEOUT_SECONDS = 600
+MISSPELT_SIMILARITY = 0.9
 SETTINGS = {
     setting.key: setting
     for setting in (
@@ -84,6 +86,11 @@ SETTINGS = {
             minimum=1,
             maximum=MAX_SMTP_TIMEOUT_SECONDS,
         ),
+        Setting(
+            "tasks.import_limit",
+            10_000,
+            "how many tasks a worker or an accountant may import at once; managers and admins may import any number",
+        ),
         Setting("scheduler.backup", False, "whether the scheduler takes a backup a day; it never removes one"),
         Setting("identity.session_hours", 12, "how long a login lasts", minimum=1, maximum=24 * 31),
         Setting("identity.argon2_time_cost", 3, "passes of argon2id", minimum=1, maximum=100),
@@ -102,16 +109,40 @@ SETTINGS = {
             minimum=1,
             maximum=86400,
         ),
+        Setting(
+            "log.format",
+            "text",
+            "how servers and schedulers that start write their log",
+            choices=("text", "json"),
+        ),
+        Setting("log.access", False, "whether servers that start log each request"),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The effective values, and the source of each: ``default``, ``config.toml`` or an environment variable."""
+    """The effective values, and the source of each: ``default``, ``config.toml`` or an environment variable.
+
+    A setting whose given value is not valid has its default; ``problems`` has the error of each. ``unknown`` has a
+    sentence for each key or variable that is not a setting and is ignored.
+    """
 
     values: Mapping[str, Value]
     sources: Mapping[str, str]
+    problems: tuple[InvalidInput, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    def require_valid(self) -> None:
+        """Raise the first problem, if there is one."""
+        if self.problems:
+            raise self.problems[0]
+
+    @property
+    def warning(self) -> str:
+        """Return all problems and unknown keys in one text, which is empty if there are none."""
+        invalid = (f"{problem.message} The default is used." for problem in self.problems)
+        return " ".join((*invalid, *self.unknown))
 
     def text(self, key: str) -> str:
         """Return the value of a text setting."""
@@ -133,20 +164,46 @@ class Settings:
 
 
 def load_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the defaults, overridden by the file, overridden by the environment.
+    """Return the settings as ``read_settings`` does, but raise ``invalid_setting`` for the first problem."""
+    settings = read_settings(file, environment)
+    settings.require_valid()
+    return settings
 
-    Raise ``unknown_setting`` for a key in the file, and ``invalid_setting`` for a value or for a file that is not TOML.
+
+def read_settings(file: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the defaults, overridden by the file, overridden by the environment; a problem leaves the default.
+
+    An empty variable counts as one that is not set, as container tools pass it on. Raise ``OSError``.
     """
     values: dict[str, Value] = {key: setting.default for key, setting in SETTINGS.items()}
     sources = dict.fromkeys(SETTINGS, "default")
-    for key, raw in _flatten(_read_toml(file)).items():
-        values[key] = find_setting(key).parse(raw)
-        sources[key] = "config.toml"
+    problems: list[InvalidInput] = []
+    unknown: list[str] = []
+    try:
+        text = settings_file.read_text(file)
+        given = settings_file.parse(file, text)
+    except InvalidInput as error:
+        text, given = "", {}
+        problems.append(error)
+    for key, raw in given.items():
+        place = _place_in_file(file, settings_file.line_of(key, text))
+        if key not in SETTINGS:
+            suggestion = did_you_mean(key, SETTINGS)
+            unknown.append(f"{place}: there is no setting {key!r}, so it is ignored. {suggestion}".strip())
+            continue
+        try:
+            values[key], sources[key] = SETTINGS[key].parse(raw), "config.toml"
+        except InvalidInput as error:
+            problems.append(_located(error, place, f"Correct that line, or run `popug config set {key} VALUE`."))
     for key, setting in SETTINGS.items():
-        if setting.variable in environment:
-            values[key] = setting.parse(environment[setting.variable])
-            sources[key] = setting.variable
-    return Settings(values, sources)
+        if raw := environment.get(setting.variable):
+            try:
+                values[key], sources[key] = setting.parse(raw), setting.variable
+            except InvalidInput as error:
+                place = f"The environment variable {setting.variable}"
+                problems.append(_located(error, place, f"Correct it, or run `unset {setting.variable}`."))
+    unknown += _misspelt_variables(environment)
+    return Settings(values, sources, tuple(problems), tuple(unknown))
 
 
 def find_setting(key: str) -> Setting:
@@ -161,25 +218,22 @@ def find_setting(key: str) -> Setting:
     return SETTINGS[key]
 
 
-def _read_toml(file: Path) -> dict[str, object]:
-    import tomllib
-
-    if file.is_fifo():
-        raise InvalidInput("invalid_setting", f"{file} is a pipe, not a file.", hint="Replace it with a file.")
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            "invalid_setting",
-            f"{file} is not valid TOML: {error}.",
-            hint="Correct the file, or move it away to use the defaults.",
-        ) from error
+def _place_in_file(file: Path, line: int | None) -> str:
+    return str(file) if line is None else f"{file}, line {line}"
 
 
-def _flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in tables.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+def _located(error: InvalidInput, place: str, hint: str) -> InvalidInput:
+    """Return the error of a value with the place where it stands."""
+    return InvalidInput(error.code, f"{place}: {error.message}", hint=hint, details={**error.details, "place": place})
+
+
+def _misspelt_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each variable that differs a little from that of a setting; others may have another use."""
+    from difflib import get_close_matches
+
+    variables = {setting.variable for setting in SETTINGS.values()}
+    sections = tuple({f"POPUG_{key.partition('.')[0].upper()}_" for key in SETTINGS})
+    for name in sorted(environment):
+        if name.startswith(sections) and name not in variables:
+            for meant in get_close_matches(name, variables, n=1, cutoff=MISSPELT_SIMILARITY):
+                yield f"The environment variable {name} does not belong to a setting. Did you mean {meant}?"

@@ -2,12 +2,15 @@
 
 import re
 import unicodedata
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 
 from popug_cli.kernel.errors import InvalidInput
 
 HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # letters and marks that show nothing
+BLANK_SYMBOLS = frozenset("\u2800\U0001d159")  # the empty Braille pattern, which Braille uses as a space, and the like
+BYTE_ORDER_MARK = "\ufeff"
 MIN_SIMILARITY = 0.6
 MAX_REASON_CHARACTERS = 500
 ASCII_REPLACEMENTS = {"…": "...", "“": '"', "”": '"'}
@@ -23,8 +26,22 @@ def is_hidden(character: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Return whether the text has no visible character."""
-    return all(character.isspace() or is_hidden(character) for character in text)
+    """Return whether the text shows nothing; a combining mark shows something only on a character that does."""
+    return all(
+        character.isspace()
+        or is_hidden(character)
+        or character in BLANK_SYMBOLS
+        or unicodedata.category(character).startswith("M")
+        for character in text
+    )
+
+
+def decode_text(content: bytes) -> str:
+    """Return the text of bytes in UTF-8 or, after a byte order mark, in UTF-16; raise ``UnicodeDecodeError``.
+
+    The byte order mark is not part of the text.
+    """
+    return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
 
 
 def validate_reason(reason: str, *, hint: str, allow_hidden: bool = False) -> str:
@@ -54,6 +71,11 @@ def _escape(character: str) -> str:
     if code > 0xFFFF:
         return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 task``, ``2 tasks``, ``1,000 people``. ``plural`` defaults to ``noun`` + s."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def did_you_mean(typed: str, words: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from msgspec import MsgspecError
 
 from popug_cli.bus.context import Runtime, WriteStatement
 from popug_cli.kernel.clock import from_rfc3339
+from popug_cli.kernel.stored_values import choice_of
 from popug_cli.mail import outbox, payslip, summary
 from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.outbox import ClaimedMail
@@ -121,7 +122,7 @@ def _render(runtime: Runtime, mail: ClaimedMail) -> RenderedMail | DeliveryResul
         content = summary.content_of(mail.kind, mail.payload)
         if isinstance(content, PayoutMade):
             return payslip.message_of(content, **about)
-        if not summary.may_receive(Role(mail.role), active=bool(mail.active)):
+        if not summary.may_receive(choice_of(Role, mail.role), active=bool(mail.active)):
             return DeliveryResult(Verdict.REJECTED, f"{mail.username} is not of management any more")
         return summary.message_of(content, **about)
     except (ValueError, MsgspecError) as error:

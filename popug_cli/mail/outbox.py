@@ -16,6 +16,7 @@ from popug_cli.bus.context import Context, WriteStatement
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.randomness import random_unit
 from popug_cli.kernel.settings import MAX_SMTP_TIMEOUT_SECONDS
+from popug_cli.kernel.stored_values import from_iso_date
 from popug_cli.mail.rules import MAX_WAIT_SECONDS, lease_duration, wait_after
 from popug_cli.messages.mail import MailFailed, MailReleased, MailSent
 
@@ -92,9 +93,7 @@ def claim(
     rows = context.connection.select(SELECT_CLAIMABLE, **parameters)
     context.connection.insert_many(SET_LEASE, [(to_rfc3339(lease_until), row[0]) for row in rows])
     return [
-        ClaimedMail._make(
-            (*row[:DATE_COLUMN], date.fromisoformat(row[DATE_COLUMN]), *row[DATE_COLUMN + 1 :], lease_until)
-        )
+        ClaimedMail._make((*row[:DATE_COLUMN], from_iso_date(row[DATE_COLUMN]), *row[DATE_COLUMN + 1 :], lease_until))
         for row in rows
     ]
 
@@ -174,7 +173,7 @@ def publish_sent(context: Context, mail_ids: Sequence[str] | None = None) -> Non
     rows = context.connection.select(statement, mail_ids=json.dumps(mail_ids))
     causes = context.log.by_ids([cause_id for *_, cause_id in rows if cause_id])
     for mail_id, user_id, day, cause_id in rows:
-        sent = MailSent(mail_id=mail_id, user_id=user_id, business_date=date.fromisoformat(day))
+        sent = MailSent(mail_id=mail_id, user_id=user_id, business_date=from_iso_date(day))
         context.events.publish(sent, cause=causes.get(cause_id))
     context.connection.insert_many("UPDATE mail_outbox SET told = 1 WHERE mail_id = ?", [row[:1] for row in rows])
 

@@ -8,7 +8,8 @@ from popug_cli.bus.context import Context
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.money import format_cents
-from popug_cli.kernel.text import escape_hidden
+from popug_cli.kernel.stored_values import choice_of
+from popug_cli.kernel.text import counted, escape_hidden
 from popug_cli.mail import payslip
 from popug_cli.mail.consumers import INSERT_MAIL
 from popug_cli.mail.html import page
@@ -48,7 +49,7 @@ def due_days(context: Context) -> list[DayClosed]:
 def recipients(context: Context) -> list[str]:
     """Return the ids of the users who receive summaries."""
     rows = context.connection.select("SELECT user_id, role, active FROM mail_receivers ORDER BY user_id")
-    return [user_id for user_id, role, active in rows if may_receive(Role(role), active=bool(active))]
+    return [user_id for user_id, role, active in rows if may_receive(choice_of(Role, role), active=bool(active))]
 
 
 def enqueue(summary: Summary, context: Context) -> None:
@@ -126,4 +127,4 @@ def _rows(summary: Summary) -> list[tuple[str, str, str]]:
 
 
 def _people(count: int) -> str:
-    return f"{count} person" if count == 1 else f"{count} people"
+    return counted(count, "person", "people")

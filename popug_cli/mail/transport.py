@@ -15,7 +15,7 @@ from popug_cli.kernel.settings import Settings
 from popug_cli.mail.domains import ascii_domain, hello_name
 from popug_cli.mail.mime import RenderedMail
 from popug_cli.mail.rules import Blame, blame_of, one_line
-from popug_cli.mail.smtp_login import check_encryption, read_password
+from popug_cli.mail.smtp_login import check_encryption, log_in, read_password
 from popug_cli.platform.files import OWNER_ONLY_FILE, make_directory
 from popug_cli.storage.errors import environment_error
 
@@ -231,7 +231,7 @@ class Smtp:
             if security == "starttls":
                 client.starttls(context=self._trust())
             if password is not None:
-                client.login(self._settings.text("mail.smtp_username"), password)
+                log_in(client, self._settings.text("mail.smtp_username"), password)
         except BaseException:
             self._drop()
             raise

@@ -1,10 +1,10 @@
 """Messages of analytics."""
 
-from datetime import date, datetime
+from datetime import date
 
 import msgspec
 
-from popug_cli.messages.base import ADMINS, Query, declare
+from popug_cli.messages.base import ADMINS, Instant, Query, declare
 from popug_cli.messages.billing import TaskRef
 
 
@@ -44,4 +44,4 @@ class GetAnalytics(Query[Analytics], frozen=True, kw_only=True):
     """Return the figures of a date, today by default."""
 
     day: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None

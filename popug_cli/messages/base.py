@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
@@ -35,10 +36,27 @@ ACCOUNTING = frozenset({Role.ACCOUNTANT, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 NOT_ASSIGNABLE = frozenset({Role.MANAGER, Role.ADMIN})
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_ROWS = 10_000
+EARLIEST_INSTANT = datetime.min.replace(tzinfo=UTC) + timedelta(days=2)  # every zone has a date for these and between
+LATEST_INSTANT = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 
 
 class Message(msgspec.Struct, Generic[Answer], frozen=True, forbid_unknown_fields=True):
     """A request to a module; ``Answer`` is the type of its result."""
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` for an instant without a time zone, or without a date in some time zone."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, datetime):
+                _check_instant(name, value)
+
+
+def _check_instant(name: str, instant: datetime) -> None:
+    if instant.utcoffset() is None:
+        raise ValueError(f"`{name}` needs a time zone, such as Z or +01:00")
+    if not EARLIEST_INSTANT <= instant <= LATEST_INSTANT:
+        raise ValueError(f"`{name}` is too near the first or the last day of the calendar")
 
 
 class Command(Message[Answer], frozen=True):
@@ -175,6 +193,7 @@ class ImportResult(msgspec.Struct, frozen=True):
     skipped: int
 
 
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Cents = Annotated[int, msgspec.Meta(gt=0, le=10**15)]
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -14,6 +14,7 @@ from popug_cli.messages.base import (
     Count,
     Event,
     Id,
+    Instant,
     Limit,
     Query,
     declare,
@@ -70,12 +71,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """The balance of a user, and the rewards earned on that business date."""
+    """The balance of a user, and the rewards of the business date: by default the open one, else the date asked for.
+
+    ``today`` is the date in the company's time zone: now, or at the instant asked for.
+    """
 
     username: str
     balance_cents: int
     earned_today_cents: int
     business_date: date
+    today: date
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -216,17 +221,17 @@ class GetBalance(Query[Balance], frozen=True, kw_only=True):
 
     username: str | None = None
     as_of_date: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None
 
 
 @declare("statement", roles=EVERYONE, roles_for_others=ACCOUNTING)
 class GetStatement(Query[Statement], frozen=True, kw_only=True):
-    """Return the entries of a range of dates, by default today's; by default the sender's own."""
+    """Return the entries of a range of dates, by default from today on; by default the sender's own."""
 
     username: str | None = None
     from_date: date | None = None
     to_date: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None
 
 
 @declare("income", roles=ACCOUNTING)
@@ -236,7 +241,7 @@ class GetIncome(Query[Income], frozen=True, kw_only=True):
     from_date: date | None = None
     to_date: date | None = None
     as_of_date: date | None = None
-    as_of_time: datetime | None = None
+    as_of_time: Instant | None = None
 
 
 @declare("analytics", roles=ADMINS)
@@ -260,6 +265,7 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
 
     ``yesterday`` is the day before the day on which the command runs. ``dry_run`` returns what would be paid, and
     closes nothing. ``send_mail=False`` leaves the mail queued. ``confirmed`` allows more than 31 days at once.
+    ``expected_payouts_cents`` is the total that was shown to the user who confirmed; another one is not paid.
     """
 
     day: date | None = None
@@ -267,6 +273,7 @@ class CloseDay(Command[CloseReport], frozen=True, kw_only=True):
     dry_run: bool = False
     send_mail: bool = True
     confirmed: bool = False
+    expected_payouts_cents: Count | None = None
 
 
 @declare("ledger correct", roles=ADMINS)

@@ -144,13 +144,17 @@ class Schemas(msgspec.Struct, frozen=True):
 
 @declare("events list", roles=ADMINS)
 class ListEvents(Query[EventPage], frozen=True, kw_only=True):
-    """Return the events after a position; ``type`` is a full type or its middle name."""
+    """Return the events after a position; ``type`` is a full type or its middle name.
+
+    ``last`` begins with the first of the last events that match, of which there are as many.
+    """
 
     type: str | None = None
     subject: str | None = None
     actor: str | None = None
     after: Count = 0
     limit: Limit | None = None
+    last: Limit | None = None
 
 
 @declare("events show", roles=ADMINS)

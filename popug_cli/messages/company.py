@@ -50,19 +50,27 @@ class SettingList(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One check of the doctor: its name, whether it passed, and the result in words."""
+    """One check of the doctor: its name, whether it passed, and the result in words.
+
+    With ``attention``, the data is whole, but the operator has something to do.
+    """
 
     name: str
     ok: bool
     detail: str
+    attention: bool = False
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The results of all checks; ``head`` is the head of the log's hash chain."""
+    """The results of all checks; ``head`` is the head of the log's hash chain.
+
+    ``ok`` means that no check failed, ``attention`` that a check needs attention.
+    """
 
     ok: bool
     checks: list[Check]
     head: str = ""
+    attention: bool = False
 
 
 class LedgerProof(msgspec.Struct, frozen=True):
@@ -101,11 +109,24 @@ class Backup(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class SettingDifference(msgspec.Struct, frozen=True):
+    """A setting whose value in a backup is not that of the home; None means that a file does not set it.
+
+    ``kept`` says whether the restored home keeps the value that the home had.
+    """
+
+    key: str
+    home: str | int | bool | None
+    backup: str | int | bool | None
+    kept: bool
+
+
 class RestoreResult(msgspec.Struct, frozen=True):
-    """The restored home, and the path of the home that it replaced."""
+    """The restored home, the path of the home that it replaced, and the settings in which both differ."""
 
     path: str
     replaced: str | None
+    settings: list[SettingDifference] = []
 
 
 class PermissionLine(msgspec.Struct, frozen=True):
@@ -190,9 +211,13 @@ class BackUp(Command[Backup], frozen=True, kw_only=True):
 
 @declare("restore", access=Access.OPERATOR)
 class Restore(Command[RestoreResult], frozen=True, kw_only=True):
-    """Replace the home's company with that of a backup; the old home is kept next to it."""
+    """Replace the home's company with that of a backup; the old home is kept next to it.
+
+    The home keeps its own settings of mail, unless ``take_mail_settings``.
+    """
 
     path: str
+    take_mail_settings: bool = False
 
 
 @declare("permissions", access=Access.PUBLIC)

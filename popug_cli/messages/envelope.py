@@ -15,7 +15,11 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The attributes of CloudEvents, ``sequence`` (log position, decimal), causation, correlation and actor."""
+    """The attributes of CloudEvents, ``sequence`` (log position, decimal), causation, correlation and actor.
+
+    An event that sets a password has ``passworddigest``, a digest of the stored hash; see ``password_digest`` in
+    ``identity/rules.py``.
+    """
 
     id: str
     source: str
@@ -30,10 +34,11 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     causationid: str | None = None
     correlationid: str | None = None
     actor: str | None = None
+    passworddigest: str | None = None
 
 
 class EventFields(msgspec.Struct, Generic[E_co], frozen=True):
-    """The fields of an envelope that consumers need."""
+    """The fields of an envelope that consumers and checks need."""
 
     id: str
     subject: str
@@ -41,6 +46,7 @@ class EventFields(msgspec.Struct, Generic[E_co], frozen=True):
     data: E_co
     correlationid: str | None = None
     actor: str | None = None
+    passworddigest: str | None = None
 
 
 class Subject(msgspec.Struct, frozen=True):

@@ -39,11 +39,21 @@ class Users(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A new login; the token is a secret."""
+    """A new login; both tokens are secrets.
+
+    ``device_token`` proves at the next login that this device has logged in before. It permits nothing else.
+    """
 
     user: User
     token: str
     expires_at: datetime
+    device_token: str
+
+
+class UserWithNewPassword(User, frozen=True):
+    """A user whose password was set, and the machine tokens that stay valid, latest first."""
+
+    machine_tokens: "list[TokenLine]"
 
 
 class NewPerson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,10 +129,14 @@ class RecoverAdmin(Command[User], frozen=True, kw_only=True):
 
 @declare("login", access=Access.PUBLIC)
 class LogIn(Command[Session], frozen=True, kw_only=True):
-    """Log in with a password and get a token."""
+    """Log in with a password and get a token.
+
+    With the ``device_token`` of an earlier login as this user, wrong passwords from other devices do not delay it.
+    """
 
     username: str
     password: str
+    device_token: str | None = None
 
 
 @declare("logout", roles=EVERYONE)
@@ -137,7 +151,7 @@ class WhoAmI(Query[User], frozen=True):
 
 @declare("user add", roles=ADMINS)
 class AddUser(Command[User], frozen=True, kw_only=True):
-    """Register a user; without a password the user cannot log in yet."""
+    """Register a user; without a password the user cannot log in yet. A machine token may not set a password."""
 
     username: str
     email: str
@@ -198,8 +212,11 @@ class ActivateUser(Command[User], frozen=True, kw_only=True):
 
 
 @declare("user passwd", roles=EVERYONE, roles_for_others=ADMINS)
-class SetPassword(Command[User], frozen=True, kw_only=True):
-    """Set a user's password, by default the sender's own; the user's sessions are revoked, machine tokens are not."""
+class SetPassword(Command[UserWithNewPassword], frozen=True, kw_only=True):
+    """Set a user's password, by default the sender's own; the user's sessions are revoked, machine tokens are not.
+
+    A machine token may not set a password.
+    """
 
     password: str
     username: str | None = None
@@ -207,7 +224,10 @@ class SetPassword(Command[User], frozen=True, kw_only=True):
 
 @declare("token issue", roles=ADMINS)
 class IssueToken(Command[IssuedToken], frozen=True, kw_only=True):
-    """Issue a machine token that acts as a user."""
+    """Issue a machine token that acts as a user.
+
+    A machine token may not issue one. A token for the sender lives at most 31 days, unless it has a scope.
+    """
 
     username: str
     ttl_seconds: int
@@ -280,6 +300,26 @@ class UserReactivated(Event, frozen=True, kw_only=True):
 @event("identity", 1, subject_field="user_id")
 class PasswordChanged(Event, frozen=True, kw_only=True):
     """The password of a user was set by the actor."""
+
+    user_id: Id
+
+
+@event("identity", 1, subject_field="user_id")
+class LoginLocked(Event, frozen=True, kw_only=True):
+    """After ``failures`` wrong passwords in a row, logins as the user are refused until ``locked_until``.
+
+    ``known_device`` says that only one device is locked out, which has logged in as the user before.
+    """
+
+    user_id: Id
+    failures: int
+    locked_until: datetime
+    known_device: bool
+
+
+@event("identity", 1, subject_field="user_id")
+class PasswordRehashed(Event, frozen=True, kw_only=True):
+    """The unchanged password of a user was hashed again at a login, with the parameters of the settings."""
 
     user_id: Id
 

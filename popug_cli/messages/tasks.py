@@ -15,6 +15,7 @@ from popug_cli.messages.base import (
     Event,
     Id,
     ImportResult,
+    Instant,
     Limit,
     Query,
     declare,
@@ -133,6 +134,27 @@ class NewTask(msgspec.Struct, frozen=True):
     task_id: str | None = None
 
 
+class TakenId(msgspec.Struct, frozen=True):
+    """A line of an import that created no task, because its jira id or task id was imported with another title.
+
+    ``number``, ``taken_title`` and ``creator`` are those of the task that has the id.
+    """
+
+    line: int
+    id: str
+    title: str
+    number: int
+    taken_title: str
+    creator: str
+
+
+class TaskImportResult(ImportResult, frozen=True):
+    """The result of an import of tasks. ``taken`` holds the first of the lines with a taken id, which are skipped."""
+
+    taken: tuple[TakenId, ...] = ()
+    taken_count: int = 0
+
+
 @declare("task add", roles=EVERYONE)
 class AddTask(Command[Task], frozen=True, kw_only=True):
     """Create a task and assign it at random."""
@@ -154,13 +176,14 @@ class ShuffleTasks(Command[Shuffle], frozen=True):
 
 
 @declare("tasks import", roles=EVERYONE)
-class ImportTasks(Command[ImportResult], frozen=True, kw_only=True):
-    """Create many tasks at once, all or none; lines that were imported before are skipped.
+class ImportTasks(Command[TaskImportResult], frozen=True, kw_only=True):
+    """Create many tasks at once, all or none; lines that were imported before are skipped, unless ``again``.
 
     ``lines`` has an item for each line of the file, None for a blank line.
     """
 
     lines: Collection[NewTask | None]
+    again: bool = False
 
 
 @declare("task show", roles=EVERYONE)
@@ -183,8 +206,8 @@ class ListTasks(Query[TaskPage], frozen=True, kw_only=True):
     creator: str | None = None
     jira_id: str | None = None
     search: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     sort: TaskSort = TaskSort.NUMBER
     backwards: bool = False
     limit: Limit | None = None

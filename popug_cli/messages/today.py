@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from popug_cli.messages.base import EVERYONE, Count, Query, Role, declare
+from popug_cli.messages.base import EVERYONE, Count, Instant, Query, Role, declare
 from popug_cli.messages.billing import TaskRef
 from popug_cli.messages.tasks import Task
 
@@ -26,7 +26,7 @@ class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
     """An activity that concerns a user.
 
     ``signed_cents`` is its effect on the balance, ``actor`` the user who caused it. ``assignee`` is the new assignee of
-    a task that was taken away.
+    a task that was taken away. ``business_date`` is the date that the money counts for, if that is after today.
     """
 
     at: datetime
@@ -37,6 +37,7 @@ class Activity(msgspec.Struct, frozen=True, omit_defaults=True):
     assignee: str | None = None
     shuffle_id: str | None = None
     role: Role | None = None
+    business_date: date | None = None
 
 
 class Today(msgspec.Struct, frozen=True):
@@ -44,12 +45,14 @@ class Today(msgspec.Struct, frozen=True):
 
     ``tasks`` are the most expensive of ``open_count``, ``happened`` the last of ``happened_count``. ``last_sequence``
     is the position to ask from the next time. ``waiting`` are command lines. ``mail_failed`` counts the failed
-    mails; it is 0 for a sender who may not see them.
+    mails; it is 0 for a sender who may not see them. ``open_business_date`` is the date that what happens now counts
+    for, and that of ``earned_today_cents``; it is later than ``business_date`` once that is closed.
     """
 
     username: str
     role: Role
     business_date: date
+    open_business_date: date
     balance_cents: int
     earned_today_cents: int
     tasks: list[Task]
@@ -72,4 +75,4 @@ class ShowToday(Query[Today], frozen=True, kw_only=True):
     """
 
     after: Count | None = None
-    since: datetime | None = None
+    since: Instant | None = None

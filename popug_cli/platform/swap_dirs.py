@@ -25,7 +25,11 @@ def replace_directory(new: Path, home: Path, old_home: Path) -> bool:
         return False
     if not exchange(new, home):
         home.rename(old_home)
-        new.rename(home)
+        try:
+            new.rename(home)
+        except OSError:
+            old_home.rename(home)
+            raise
         return True
     try:
         new.rename(old_home)

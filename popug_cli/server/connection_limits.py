@@ -1,4 +1,9 @@
-"""Limits on connections: their number, the time until headers are complete, and the answer to invalid HTTP."""
+"""Limits on connections: their number, the time until headers are complete, and the answer to invalid HTTP.
+
+uvicorn does not export ``H11Protocol``, so ``pyproject.toml`` pins its minor version. The docstring of each method
+names the option of uvicorn that it replaces, or says that there is none. hypercorn bounds less:
+decisions/0056-uvicorns-protocol-is-subclassed-hypercorn-bounds-less.md.
+"""
 
 import asyncio
 import ssl
@@ -14,6 +19,7 @@ from uvicorn.server import ServerState
 from popug_cli.kernel.errors import InvalidInput, PopugError
 from popug_cli.messages import problem
 from popug_cli.server import http_errors
+from popug_cli.server.peers import PEER_KEY, ConnectionBudget, Place
 from popug_cli.server.request_limits import MAX_HEADER_BYTES
 
 HEADER_TIMEOUT_SECONDS = 10.0
@@ -30,7 +36,8 @@ class SmallChunksError(h11.RemoteProtocolError):
 class ChunkLimit(h11.Connection):
     """An h11 connection that rejects a body in too many small chunks.
 
-    ``MAX_SMALL_CHUNKS`` are accepted, and one more per ``MIN_CHUNK_BYTES`` of the body.
+    ``MAX_SMALL_CHUNKS`` are accepted, and one more per ``MIN_CHUNK_BYTES`` of the body. uvicorn has no option for that:
+    ``h11_max_incomplete_event_size`` bounds headers, not chunks.
     """
 
     _chunk_count = 0
@@ -50,7 +57,7 @@ class ChunkLimit(h11.Connection):
 
 
 class LimitedConnection(H11Protocol):
-    """An HTTP/1.1 connection. At most `max_connections` exist, and a request's headers must be complete in time.
+    """An HTTP/1.1 connection. `budget` limits their number, and a request's headers must be complete in time.
 
     `raw_transport` is the transport below TLS, which carries the encrypted bytes.
     """
@@ -59,57 +66,83 @@ class LimitedConnection(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _unread_timer: asyncio.TimerHandle | None = None
     _is_half_closed = False
+    _place: Place | None = None
 
-    def __init__(self, *arguments: Any, max_connections: int, **options: Any) -> None:
+    def __init__(self, *arguments: Any, budget: ConnectionBudget, **options: Any) -> None:
+        """Replaces ``h11_max_incomplete_event_size``, because uvicorn creates a connection that counts no chunks."""
         super().__init__(*arguments, **options)
-        self._max_connections = max_connections
+        self._budget = budget
         self.conn = ChunkLimit(h11.SERVER, MAX_HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a new connection, or answer 503 if there are too many."""
+        """Accept a new connection, or answer 503 if there are too many.
+
+        Replaces ``limit_concurrency``, which knows no peers, and answers after the headers: silent clients could
+        occupy all descriptors.
+        """
         super().connection_made(transport)
-        if len(self.connections) > self._max_connections:
+        self._place = self._budget.acquire(self.raw_transport or transport, self._on_eviction)
+        if self._place is None:
             self._reject(503, http_errors.busy())
             return
+        self.app_state = self.app_state | {PEER_KEY: self._place.peer}
         self._deadline = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers of a closed connection."""
+        """Stop the timers of a closed connection, and release its place; uvicorn has no option for them."""
         self._cancel_deadline()
         self._stop_unread_timer()
+        if self._place is not None:
+            self._place.release()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
-        """Process received data. Once a request's headers are complete, `RequestGuard` limits its time."""
+        """Process received data. Once a request's headers are complete, `RequestGuard` limits its time.
+
+        A connection whose request is complete is not evicted before its response. uvicorn has no option for the time of
+        the headers.
+        """
         previous_cycle = self.cycle
         super().handle_events()
         if self.cycle is not previous_cycle:
             self._cancel_deadline()
+        is_complete = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+        if is_complete and self._place is not None:
+            self._place.mark_busy()
 
     def on_response_complete(self) -> None:
-        """Start the timeout for the headers of the next request; close a half-closed connection."""
+        """Start the timeout for the headers of the next request; close a half-closed connection.
+
+        Replaces ``timeout_keep_alive``, which the first byte of the next request ends.
+        """
         self._cancel_deadline()
         cycle = self.cycle
+        cycle.body.clear()  # a response may precede the end of its request
         super().on_response_complete()
         if self.cycle is not cycle:
             return
+        if self._place is not None:
+            self._place.mark_idle()
         if self._is_half_closed:
             self.transport.close()
         self._deadline = self.loop.call_later(KEEP_ALIVE_TIMEOUT_SECONDS + HEADER_TIMEOUT_SECONDS, self._on_deadline)
 
     def pause_writing(self) -> None:
-        """Start the timeout for a client that does not read its response."""
+        """Start the timeout for a client that does not read its response; uvicorn has no option for it."""
         super().pause_writing()
         self._start_unread_timer()
 
     def resume_writing(self) -> None:
-        """Stop the timeout of ``pause_writing``, because the client reads again."""
+        """Stop the timeout of ``pause_writing``, because the client reads again; uvicorn has no option for it."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_unread_timer()
 
     def shutdown(self) -> None:
-        """Shut down. Abort idle TLS connections, because their peers would not answer the TLS close."""
+        """Shut down. Abort idle TLS connections, because their peers would not answer the TLS close.
+
+        Replaces ``timeout_graceful_shutdown`` for them, which waits for as long as a request may run.
+        """
         super().shutdown()
         if self.raw_transport is not None and self.transport.is_closing() and not self._unsent_bytes:
             self.transport.abort()
@@ -117,7 +150,7 @@ class LimitedConnection(H11Protocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep a plain connection that the client half-closed open, if a complete request awaits its response.
 
-        A TLS connection cannot be half-closed.
+        A TLS connection cannot be half-closed. uvicorn has no option for half-closed connections and closes them.
         """
         cycle = self.cycle
         awaits_response = cycle is not None and not cycle.more_body and not cycle.response_started
@@ -125,7 +158,10 @@ class LimitedConnection(H11Protocol):
         return self._is_half_closed
 
     def send_400_response(self, msg: str) -> None:
-        """Reject data that is not valid HTTP, headers that are too large, and chunks that are too small."""
+        """Reject data that is not valid HTTP, headers that are too large, and chunks that are too small.
+
+        uvicorn has no option for its answer, a text with status 400.
+        """
         protocol_error = sys.exception()
         status = (
             protocol_error.error_status_hint
@@ -145,6 +181,13 @@ class LimitedConnection(H11Protocol):
         """Return how many bytes the client has not read yet."""
         raw_unsent = self.raw_transport.get_write_buffer_size() if self.raw_transport else 0
         return self.transport.get_write_buffer_size() + raw_unsent
+
+    def _on_eviction(self) -> None:
+        """Reject an idle connection, because a new one needs its place. Do not wait for the client to read that."""
+        self._cancel_deadline()
+        self._reject(503, http_errors.busy())
+        if self._unsent_bytes or self.raw_transport is not None:
+            self.transport.abort()
 
     def _on_deadline(self) -> None:
         """Reject a request whose headers are not complete in time."""
@@ -200,18 +243,18 @@ class LimitedConnection(H11Protocol):
 class TlsHandshake(asyncio.Protocol):
     """Performs the TLS handshake of a connection, then passes it to a ``LimitedConnection``.
 
-    A connection counts towards the limit during its handshake, which may take ``HEADER_TIMEOUT_SECONDS``.
+    A connection counts towards the limit during its handshake, which may take ``HEADER_TIMEOUT_SECONDS``. Replaces
+    ``ssl_certfile`` and ``ssl_keyfile``: uvicorn passes no ``ssl_handshake_timeout`` to asyncio, whose default is 60 s.
     """
 
     def __init__(
-        self, context: ssl.SSLContext, *, max_connections: int, server_state: ServerState, **options: Any
+        self, context: ssl.SSLContext, *, budget: ConnectionBudget, server_state: ServerState, **options: Any
     ) -> None:
         self._context = context
-        self._max_connections = max_connections
+        self._budget = budget
+        self._place: Place | None = None
         self._connections: set[Any] = server_state.connections
-        self._make_connection = partial(
-            LimitedConnection, max_connections=max_connections, server_state=server_state, **options
-        )
+        self._make_connection = partial(LimitedConnection, budget=budget, server_state=server_state, **options)
         self._connection: LimitedConnection | None = None
         self._received = bytearray()
         self._is_lost = False
@@ -220,7 +263,8 @@ class TlsHandshake(asyncio.Protocol):
         """Start the handshake of a new connection, or drop it if there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if len(self._connections) >= self._max_connections:
+        self._place = self._budget.acquire(transport, transport.abort)
+        if self._place is None:
             transport.abort()
             return
         self._connections.add(self)
@@ -234,13 +278,19 @@ class TlsHandshake(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop counting a closed connection."""
         self._is_lost = True
-        self._connections.discard(self)
+        self._stop_counting()
         if self._connection is not None:
             self._connection.connection_lost(exc)
 
     def shutdown(self) -> None:
         """Abort the connection; the server shuts down."""
         self._transport.abort()
+
+    def _stop_counting(self) -> None:
+        """Release the place of the handshake; a connection that follows takes it again at once."""
+        self._connections.discard(self)
+        if self._place is not None:
+            self._place.release()
 
     async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()
@@ -256,7 +306,7 @@ class TlsHandshake(asyncio.Protocol):
         except OSError:
             return
         finally:
-            self._connections.discard(self)
+            self._stop_counting()
         if tls_transport is None or self._is_lost:
             return
         self._connection = self._make_connection()

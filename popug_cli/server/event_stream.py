@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ class Feed:
         self._check_capacity(MAX_STREAMS - 1)
         return await self._read_page(subscription)
 
-    async def stream(self, subscription: Subscription, page: list[dict[str, Any]]) -> AsyncIterator[bytes]:
+    async def stream(self, subscription: Subscription, page: list[dict[str, Any]]) -> AsyncGenerator[bytes]:
         """Yield `page`, then new events, and a comment as a heartbeat if there are none for a while.
 
         An error ends the stream with a ``problem`` event.

@@ -21,6 +21,7 @@ TITLE_BY_EXIT_STATUS = {
     8: "Not available now",
 }
 TOO_MANY_REQUESTS = 429
+MAX_QUOTED_CHARACTERS = 4_000
 
 
 def problem_of(error: PopugError, status: int | None = None) -> ProblemDocument:
@@ -29,10 +30,10 @@ def problem_of(error: PopugError, status: int | None = None) -> ProblemDocument:
         type=URN_PREFIX + error.code,
         title=TITLE_BY_EXIT_STATUS[error.exit_status],
         status=status or status_of(error),
-        detail=error.message,
+        detail=_shorten(error.message),
         code=error.code,
         hint=error.hint,
-        details=error.details,
+        details={name: _shorten(value) for name, value in error.details.items()},
         exit_status=error.exit_status,
     )
 
@@ -61,6 +62,13 @@ def headers_of(error: PopugError, status: int) -> dict[str, str]:
     return {}
 
 
+def _shorten(value: Any) -> Any:
+    """Return a text that may quote a long request, cut to ``MAX_QUOTED_CHARACTERS``; other values as they are."""
+    if not isinstance(value, str) or len(value) <= MAX_QUOTED_CHARACTERS:
+        return value
+    return value[:MAX_QUOTED_CHARACTERS] + "…"
+
+
 def _escape_surrogates(value: Any) -> Any:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
@@ -85,6 +93,12 @@ def too_large(limit_bytes: int) -> HttpError:
     return HttpError(413, InvalidInput("usage", sentence, hint="Send less at once."))
 
 
+def answer_too_large(limit_bytes: int) -> InvalidInput:
+    """Return the error for a query whose answer is over the limit."""
+    sentence = f"The answer is larger than {limit_bytes:,} bytes."
+    return InvalidInput("answer_too_large", sentence, hint="Ask for less at once, with a limit, dates or a filter.")
+
+
 def too_many_objects(limit: int) -> HttpError:
     """Return the error for a body of too many objects, whose decoding costs far more than its size suggests."""
     sentence = f"The body contains more than {limit:,} objects."
@@ -107,6 +121,13 @@ def duplicate_header(name: str) -> HttpError:
     """Return the error for a header that is sent more than once but may have one value only."""
     sentence = f"The header {name} is sent more than once."
     return HttpError(400, InvalidInput("usage", sentence, hint="Send it once."))
+
+
+def two_lengths() -> HttpError:
+    """Return the error for a body whose length is given twice (RFC 9112, section 6.1): proxies may disagree on it."""
+    sentence = "The request has a Content-Length and a Transfer-Encoding."
+    hint = "Send one of them."
+    return HttpError(400, InvalidInput("usage", sentence, hint=hint), closes_connection=True)
 
 
 def chunks_too_small() -> HttpError:

@@ -1,33 +1,31 @@
 """The routes about the server itself: health, readiness, public keys, event stream, API schema."""
 
 import asyncio
-from typing import Any
+from functools import cache
+from pathlib import Path
 
 import msgspec
-from litestar import HttpMethod, Response, get, route
-from litestar.handlers import HTTPRouteHandler
-from litestar.response import Stream
 
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.messages.bus import ListEvents
 from popug_cli.messages.identity import ShowKeys
-from popug_cli.server import http_errors, openapi, page
+from popug_cli.server import http_errors, openapi
+from popug_cli.server.application import Response, Route, WebRequest
 from popug_cli.server.event_stream import PAGE_EVENTS, Feed, Subscription
 from popug_cli.server.request_limits import ServerIdentity
-from popug_cli.server.requests import JSON, MAX_INTEGER, WebRequest, bearer, header, invalid_message
+from popug_cli.server.requests import JSON, MAX_INTEGER, invalid_message
 from popug_cli.server.thread_pools import ThreadPools
 
-JWK_SET_JSON = "application/jwk-set+json"
-EVENT_STREAM = "text/event-stream"
-HTML = "text/html"
-READ_METHODS = (HttpMethod.GET, HttpMethod.HEAD)
+EVENT_STREAM = f"{openapi.EVENT_STREAM}; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx would keep events until its buffer is full
 NO_SCRIPT_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
 def routes(
     company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
-) -> list[HTTPRouteHandler]:
+) -> list[Route]:
     """Return the routes that do not belong to a message."""
     return [
         *_health_and_key_routes(company, pools, shutdown_requested, server_identity),
@@ -38,7 +36,7 @@ def routes(
 
 def _health_and_key_routes(
     company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event, server_identity: ServerIdentity
-) -> list[HTTPRouteHandler]:
+) -> list[Route]:
     def check_readiness() -> dict[str, str]:
         if shutdown_requested.is_set():
             raise http_errors.shutting_down()
@@ -50,43 +48,37 @@ def _health_and_key_routes(
             "home_id": server_identity.home_id,
         }
 
-    @route("/healthz", http_method=READ_METHODS, media_type=JSON)
-    async def healthz() -> Response[bytes]:
-        return Response(b'{"status":"ok"}', media_type=JSON)
+    async def healthz(_: WebRequest) -> Response:
+        return Response(b'{"status":"ok"}', JSON)
 
-    @route("/readyz", http_method=READ_METHODS, media_type=JSON)
-    async def readyz() -> Response[bytes]:
+    async def readyz(_: WebRequest) -> Response:
         try:
-            return Response(msgspec.json.encode(await pools.run(None, check_readiness)), media_type=JSON)
+            return Response(msgspec.json.encode(await pools.run(None, check_readiness)), JSON)
         except PopugError as error:
             raise http_errors.not_ready(error) from error
 
-    @route("/.well-known/jwks.json", http_method=READ_METHODS, media_type=JWK_SET_JSON)
-    async def jwks() -> Response[bytes]:
+    async def jwks(_: WebRequest) -> Response:
         result = await pools.run(None, lambda: company.perform(ShowKeys(), None))
-        return Response(msgspec.json.encode(result.answer), media_type=JWK_SET_JSON)
+        return Response(msgspec.json.encode(result.answer), openapi.JWK_SET_JSON)
 
-    return [healthz, readyz, jwks]
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/.well-known/jwks.json", jwks)]
 
 
-def _event_stream_route(
-    company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event
-) -> HTTPRouteHandler:
+def _event_stream_route(company: ServedCompany, pools: ThreadPools, shutdown_requested: asyncio.Event) -> Route:
     feed = Feed(company, pools, shutdown_requested)
 
-    @get("/v1/events", media_type=EVENT_STREAM)
-    async def events(request: WebRequest) -> Stream:
-        subscription = Subscription(bearer(request), _decode_event_query(request))
+    async def events(request: WebRequest) -> Response:
+        subscription = Subscription(request.bearer, _decode_event_query(request))
         first_page = await feed.first_page(subscription)
-        return Stream(feed.stream(subscription, first_page), media_type=EVENT_STREAM)
+        return Response(feed.stream(subscription, first_page), EVENT_STREAM, headers=UNBUFFERED)
 
-    return events
+    return Route("/v1/events", events, methods=("GET",))
 
 
 def _decode_event_query(request: WebRequest) -> ListEvents:
     """Decode the query parameters; ``Last-Event-ID`` takes precedence over ``after``. Raise ``usage``."""
-    parameters: dict[str, Any] = dict(request.query_params)
-    if last_event_id := header(request, b"last-event-id"):
+    parameters = dict(request.query)
+    if last_event_id := request.header(b"last-event-id"):
         parameters["after"] = last_event_id
     try:
         query = msgspec.convert(parameters | {"limit": PAGE_EVENTS}, ListEvents, strict=False)
@@ -97,16 +89,24 @@ def _decode_event_query(request: WebRequest) -> ListEvents:
     return query
 
 
-def _schema_routes(server_identity: ServerIdentity) -> list[HTTPRouteHandler]:
+def _schema_routes(server_identity: ServerIdentity) -> list[Route]:
     document = openapi.document(server_identity.version)
-    encoded, page_html = msgspec.json.encode(document), page.render(document).encode()
+    encoded = msgspec.json.encode(document)
+    render = cache(lambda: render_page(document))
 
-    @route("/schema/openapi.json", http_method=READ_METHODS, media_type=JSON)
-    async def openapi_json() -> Response[bytes]:
-        return Response(encoded, media_type="application/vnd.oai.openapi+json")
+    async def openapi_json(_: WebRequest) -> Response:
+        return Response(encoded, openapi.OPENAPI_JSON)
 
-    @route("/schema", http_method=READ_METHODS, media_type=HTML)
-    async def schema() -> Response[bytes]:
-        return Response(page_html, media_type=HTML, headers=NO_SCRIPT_HEADERS)
+    async def schema(_: WebRequest) -> Response:
+        return Response(render(), HTML, headers=NO_SCRIPT_HEADERS)
 
-    return [openapi_json, schema]
+    return [Route("/schema/openapi.json", openapi_json), Route("/schema", schema)]
+
+
+def render_page(document: openapi.OpenApiDocument) -> bytes:
+    """Render the OpenAPI document as an HTML page without scripts."""
+    from jinja2 import Environment, FileSystemLoader
+
+    loader = FileSystemLoader(Path(__file__).with_name("pages"))
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
+    return environment.get_template("schema.html").render(document).encode()

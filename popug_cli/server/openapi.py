@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, generated from the declarations, so that it matches the validation by msgspec."""
 
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -11,6 +12,9 @@ from popug_cli.messages.identity import KeySet
 from popug_cli.server.requests import JSON, path_of, public_messages
 
 OpenApiDocument = dict[str, Any]
+OPENAPI_JSON = "application/vnd.oai.openapi+json"
+JWK_SET_JSON = "application/jwk-set+json"
+EVENT_STREAM = "text/event-stream"
 REFERENCE = "#/components/schemas/{name}"
 ERROR_DESCRIPTIONS = {
     400: "The body is not valid JSON, or the request is not valid HTTP",
@@ -82,7 +86,7 @@ def document(version: str) -> OpenApiDocument:
 
 
 def _operation(declaration: Declaration, request: OpenApiDocument, answer: OpenApiDocument) -> OpenApiDocument:
-    docstring = (declaration.message.__doc__ or "").strip()
+    docstring = cleandoc(declaration.message.__doc__ or "").replace("``", "`")
     accepts_idempotency_key = declaration.is_command and not declaration.is_secret
     return {
         "operationId": declaration.name,
@@ -110,9 +114,9 @@ def _meta_paths(key_set: OpenApiDocument) -> Iterator[tuple[str, OpenApiDocument
     yield "/healthz", _get("healthz", "Whether the process is alive.", JSON, status_schema)
     yield "/readyz", _get("readyz", "Whether the server can process messages.", JSON, status_schema)
     key_set_description = "The public keys that verify tokens, as a JWK set."
-    yield "/.well-known/jwks.json", _get("jwks", key_set_description, "application/jwk-set+json", key_set)
-    yield "/v1/events", _get("events", EVENT_STREAM_DESCRIPTION, "text/event-stream", {"type": "string"})
-    yield "/schema/openapi.json", _get("openapi", "This document.", "application/vnd.oai.openapi+json", {})
+    yield "/.well-known/jwks.json", _get("jwks", key_set_description, JWK_SET_JSON, key_set)
+    yield "/v1/events", _get("events", EVENT_STREAM_DESCRIPTION, EVENT_STREAM, {"type": "string"})
+    yield "/schema/openapi.json", _get("openapi", "This document.", OPENAPI_JSON, {})
 
 
 def _get(name: str, description: str, media_type: str, schema: OpenApiDocument) -> OpenApiDocument:

@@ -23,6 +23,7 @@ VerifyToken = Callable[[str | None], Awaitable[None]]
 
 MAX_HEADER_BYTES = 32 * 1024
 MAX_TARGET_BYTES = 8 * 1024
+PUBLIC_BODY_BYTES = 16 * 1024
 SMALL_BODY_BYTES = 1024 * 1024
 MAX_LARGE_BODIES = 2
 BODY_TIMEOUT_SECONDS = 30.0
@@ -59,20 +60,25 @@ class ServerIdentity:
 class RequestGuard:
     """ASGI middleware: validates each request, reads its body, and limits the time to send each part of the response.
 
-    Only `large_body_paths` accept bodies over ``SMALL_BODY_BYTES``.
+    On `token_paths` the token's signature is verified before the body is read. Other paths accept bodies of at most
+    ``PUBLIC_BODY_BYTES``, and only `large_body_paths` those over ``SMALL_BODY_BYTES``.
     """
 
     def __init__(
         self,
         app: AsgiApp,
         server_identity: ServerIdentity,
+        verify_signature: VerifyToken,
         verify_token: VerifyToken,
         *,
+        token_paths: frozenset[str],
         large_body_paths: frozenset[str],
     ) -> None:
         self._app = app
         self._server_identity = server_identity
+        self._verify_signature = verify_signature
         self._verify_token = verify_token
+        self._token_paths = token_paths
         self._large_body_paths = large_body_paths
         self._large_body_slots = asyncio.Semaphore(MAX_LARGE_BODIES)
 
@@ -91,13 +97,8 @@ class RequestGuard:
         async with AsyncExitStack() as stack:
             try:
                 await self._validate(scope, receive, stack)
-            except PopugError as error:
-                await send_error(answer, error, http_errors.status_of(error))
-                return
-            except HttpError as rejection:
-                await send_error(
-                    answer, rejection.error, rejection.status, closes_connection=rejection.closes_connection
-                )
+            except (PopugError, HttpError) as error:
+                await send_error(answer, error)
                 return
             except ConnectionResetError:
                 return
@@ -105,7 +106,7 @@ class RequestGuard:
                 await self._app(scope, receive, answer)
             except asyncio.CancelledError:  # the server shuts down and the grace period is over
                 if not is_answered:
-                    await send_error(answer, http_errors.shutdown_in_doubt(), 503, closes_connection=True)
+                    await send_error(answer, HttpError(503, http_errors.shutdown_in_doubt(), closes_connection=True))
 
     async def _validate(self, scope: AsgiScope, receive: Receive, stack: AsyncExitStack) -> None:
         """Check the headers, read the body, and put both into the state of `scope`; raise the error to answer."""
@@ -119,12 +120,14 @@ class RequestGuard:
         self, path: str, headers: dict[bytes, bytes], receive: Receive, stack: AsyncExitStack
     ) -> bytes:
         """Read the body. Bodies over ``SMALL_BODY_BYTES`` need a valid token and one of ``MAX_LARGE_BODIES`` slots."""
-        limit = MAX_MESSAGE_BYTES if path in self._large_body_paths else SMALL_BODY_BYTES
+        limit = self._body_limit(path)
         length = headers.get(b"content-length", b"0")
         if len(length) > len(str(limit)) or int(length) > limit:
             raise http_errors.too_large(limit)
+        if path in self._token_paths:
+            await self._verify_signature(bearer(headers))
         parts: list[bytes] = []
-        is_complete = await _read_parts(receive, parts, SMALL_BODY_BYTES)
+        is_complete = await _read_parts(receive, parts, min(limit, SMALL_BODY_BYTES))
         if limit > SMALL_BODY_BYTES and _size(parts) > SMALL_BODY_BYTES:
             await self._verify_token(bearer(headers))
             await self._acquire_slot(stack)
@@ -132,6 +135,11 @@ class RequestGuard:
         if not is_complete or _size(parts) > limit:
             raise http_errors.too_large(limit)
         return b"".join(parts)
+
+    def _body_limit(self, path: str) -> int:
+        if path in self._large_body_paths:
+            return MAX_MESSAGE_BYTES
+        return SMALL_BODY_BYTES if path in self._token_paths else PUBLIC_BODY_BYTES
 
     async def _acquire_slot(self, stack: AsyncExitStack) -> None:
         """Wait for a slot for a large body; `stack` releases it after the response."""
@@ -142,11 +150,13 @@ class RequestGuard:
             raise http_errors.busy() from None
 
     def _check_size(self, scope: AsgiScope, headers: dict[bytes, bytes]) -> None:
-        """Reject oversized headers, long targets, and duplicates of single-value headers."""
+        """Reject oversized headers, long targets, two lengths of the body, and duplicates of single-value headers."""
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise http_errors.headers_too_large(MAX_HEADER_BYTES)
         if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES:
             raise http_errors.target_too_long(MAX_TARGET_BYTES)
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            raise http_errors.two_lengths()
         if len(headers) < len(scope["headers"]):
             for name, count in Counter(name for name, _ in scope["headers"]).items():
                 if count > 1 and name in SINGLE_VALUE_HEADERS:
@@ -169,16 +179,18 @@ class RequestGuard:
             raise http_errors.not_json()
 
 
-async def send_error(send: Send, error: PopugError, status: int, *, closes_connection: bool = False) -> None:
+async def send_error(send: Send, error: PopugError | HttpError) -> None:
     """Send a problem document as the response."""
-    body = http_errors.encode(http_errors.problem_of(error, status))
+    rejection = error if isinstance(error, HttpError) else HttpError(http_errors.status_of(error), error)
+    body = http_errors.encode(http_errors.problem_of(rejection.error, rejection.status))
+    required_headers = http_errors.headers_of(rejection.error, rejection.status)
     headers = [
         (b"content-type", problem.MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in http_errors.headers_of(error, status).items()),
-        *([(b"connection", b"close")] if closes_connection else []),
+        *((name.lower().encode(), value.encode()) for name, value in (required_headers | rejection.headers).items()),
+        *([(b"connection", b"close")] if rejection.closes_connection else []),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

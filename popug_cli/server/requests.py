@@ -5,20 +5,18 @@ from collections.abc import Collection, Iterator
 from typing import Any, get_origin
 
 import msgspec
-from litestar import Request, Response
 
 from popug_cli.app.hosting.served_company import PerformResult
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.messages.base import Access, Declaration, declarations
-from popug_cli.server import http_errors, request_limits
+from popug_cli.messages.base import MAX_MESSAGE_BYTES, Access, Declaration, declarations
+from popug_cli.server import http_errors
+from popug_cli.server.application import Response, WebRequest
 from popug_cli.server.http_errors import HttpError
-from popug_cli.server.request_limits import BODY, HEADERS
 
 MAX_WARNING_BYTES = 8 * 1024
 MAX_OBJECTS = 1_000_000
 MAX_INTEGER = 2**63 - 1
 JSON = "application/json"
-WebRequest = Request[Any, Any, Any]
 
 
 def public_messages() -> Iterator[Declaration]:
@@ -36,20 +34,9 @@ def has_large_body(declaration: Declaration) -> bool:
     return any(get_origin(field.type) is Collection for field in msgspec.structs.fields(declaration.message))
 
 
-def header(request: WebRequest, name: bytes) -> str | None:
-    """Return a header of a request, or None."""
-    value: bytes | None = request.scope["state"][HEADERS].get(name)
-    return None if value is None else value.decode("latin-1").strip()
-
-
-def bearer(request: WebRequest) -> str | None:
-    """Return the bearer token of a request, or None."""
-    return request_limits.bearer(request.scope["state"][HEADERS])
-
-
 def idempotency_key(request: WebRequest) -> str | None:
     """Return the ``Idempotency-Key``, without the quotes of an RFC 9651 string, or None."""
-    key = header(request, b"idempotency-key")
+    key = request.header(b"idempotency-key")
     if key is None:
         return None
     return key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
@@ -61,7 +48,7 @@ def decode_message(decoder: "msgspec.json.Decoder[Any]", request: WebRequest) ->
     Raise ``usage``: with status 400 if the body is not JSON, 413 if it has too many objects, 422 if it does not fit the
     message.
     """
-    body: bytes = request.scope["state"].pop(BODY)
+    body = request.take_body()
     if len(body) > MAX_OBJECTS and body.count(b"{") > MAX_OBJECTS:
         raise http_errors.too_many_objects(MAX_OBJECTS)
     try:
@@ -78,12 +65,15 @@ def invalid_message(reason: str) -> InvalidInput:
     return InvalidInput("usage", f"The message is not valid: {reason}.", hint="GET /schema shows its fields.")
 
 
-def encode_answer(result: PerformResult) -> Response[bytes]:
-    """Encode a result as a response."""
+def encode_answer(result: PerformResult, declaration: Declaration) -> Response:
+    """Encode a result as a response. Raise ``answer_too_large`` for a query whose answer is too large."""
+    content = msgspec.json.encode(result.answer)
+    if len(content) > MAX_MESSAGE_BYTES and not declaration.is_command:
+        raise http_errors.answer_too_large(MAX_MESSAGE_BYTES)
     headers = {"Popug-Warnings": _warnings_header(result.warnings)} if result.warnings else {}
     if result.is_replayed:
         headers["Idempotency-Replayed"] = "true"
-    return Response(msgspec.json.encode(result.answer), status_code=200, media_type=JSON, headers=headers)
+    return Response(content, JSON, headers=headers)
 
 
 def _warnings_header(warnings: list[str]) -> str:

@@ -9,13 +9,12 @@ import signal
 import ssl
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import uvicorn
 
@@ -23,10 +22,13 @@ from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
 from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.log import ACCESS_LOG, LOG, WarnOnce, log_failed_request
 from popug_cli.kernel.progress import Progress
 from popug_cli.platform.files import OWNER_ONLY_FILE
 from popug_cli.server import routes, sockets, systemd
+from popug_cli.server.access_log import AccessLog
 from popug_cli.server.connection_limits import KEEP_ALIVE_TIMEOUT_SECONDS, LimitedConnection, TlsHandshake
+from popug_cli.server.peers import ConnectionBudget
 from popug_cli.server.request_limits import AsgiApp, RequestGuard, ServerIdentity
 from popug_cli.server.sockets import Listener
 from popug_cli.server.thread_pools import THREADS, ThreadPools
@@ -42,22 +44,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 OpenForServer = Callable[[Progress], LocalBackend]
 BackgroundWork = Callable[[OpenForServer], AbstractContextManager[None]]
-
-
-class ServerReporter(Protocol):
-    """Receives the reports of the server, to print them for the operator."""
-
-    def listening(self, urls: list[str]) -> None:
-        """Report that the server accepts requests at `urls`."""
-        ...
-
-    def warn(self, sentence: str) -> None:
-        """Report a problem that belongs to no request."""
-        ...
-
-    def error(self, error: Exception) -> None:
-        """Report the error of a request: an internal error or an integrity violation."""
-        ...
+ShowAddresses = Callable[[list[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +94,27 @@ def no_background(open_backend: OpenForServer) -> AbstractContextManager[None]:
 def serve(
     home: Home,
     options: ListenOptions,
-    reporter: ServerReporter,
+    show_addresses: ShowAddresses,
     version: str,
     background: BackgroundWork = no_background,
 ) -> None:
     """Serve a home until SIGINT or SIGTERM, and run `background` during that time.
 
+    `show_addresses` is called with the URLs as soon as the server accepts requests; problems are logged.
     Raise a ``PopugError`` if the home or a socket is not available, or if the database files are replaced.
     """
     gc.enable()
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # clients' errors are reported to the clients
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     with ExitStack() as stack:
-        company = ServedCompany(home, threads=THREADS)
+        company = ServedCompany(home, threads=THREADS, warn=LOG.warning)
         stack.callback(company.close)
         stack.enter_context(sockets.exclusive_lock(home))
         company.probe()  # a newer popug may have migrated the home before it was locked
-        company.follow(reporter.warn)
+        company.follow(LOG.warning)
         for listener in (listeners := listen(home, options)):
             stack.callback(listener.remove)
-        stack.enter_context(background(lambda progress: company.open_backend(reporter.warn, progress=progress)))
-        asyncio.run(_serve_until_shutdown(company, listeners, options, reporter, version, stack))
+        stack.enter_context(background(lambda progress: company.open_backend(LOG.warning, progress=progress)))
+        asyncio.run(_serve_until_shutdown(company, listeners, options, show_addresses, version, stack))
 
 
 def listen(home: Home, options: ListenOptions) -> list[Listener]:
@@ -156,7 +143,7 @@ async def _serve_until_shutdown(
     company: ServedCompany,
     listeners: list[Listener],
     options: ListenOptions,
-    reporter: ServerReporter,
+    show_addresses: ShowAddresses,
     version: str,
     stack: ExitStack,
 ) -> None:
@@ -165,21 +152,17 @@ async def _serve_until_shutdown(
     for number in SIGNALS:
         loop.add_signal_handler(number, shutdown.requested.set)
     server_identity = ServerIdentity(version, company.home_id, company.time_zone, options.hosts)
-    application = routes.build(company, pools, shutdown.requested, server_identity, reporter.error)
+    application = routes.build(company, pools, shutdown.requested, server_identity, log_failed_request)
 
-    async def verify_token(token: str | None) -> None:
-        await pools.run(None, lambda: company.authenticate(token))
-
-    guard = RequestGuard(
-        cast("AsgiApp", application), server_identity, verify_token, large_body_paths=routes.large_body_paths()
-    )
-    servers = _build_servers(guard, server_identity, listeners, options)
-    with background_catch_up(company, reporter, shutdown):
+    guard = _build_guard(application, company, pools, server_identity)
+    app = AccessLog(guard, application.paths) if ACCESS_LOG.isEnabledFor(logging.INFO) else guard
+    servers = _build_servers(app, server_identity, listeners, options)
+    with background_catch_up(company, shutdown):
         tasks = [
             asyncio.create_task(server.serve([listener.socket for listener in group])) for server, group in servers
         ]
         gc.freeze()
-        reporter.listening([listener.url for listener in listeners])
+        show_addresses([listener.url for listener in listeners])
         systemd.notify("READY=1")
         await shutdown.requested.wait()
         systemd.notify("STOPPING=1")
@@ -194,16 +177,31 @@ async def _serve_until_shutdown(
         raise shutdown.error
 
 
+def _build_guard(
+    application: AsgiApp, company: ServedCompany, pools: ThreadPools, server_identity: ServerIdentity
+) -> RequestGuard:
+    async def verify_signature(token: str | None) -> None:
+        if not company.has_verified(token):
+            await pools.run(None, lambda: company.verify(token))
+
+    async def verify_token(token: str | None) -> None:
+        await pools.run(None, lambda: company.authenticate(token))
+
+    return RequestGuard(
+        application,
+        server_identity,
+        verify_signature,
+        verify_token,
+        token_paths=routes.token_paths(),
+        large_body_paths=routes.large_body_paths(),
+    )
+
+
 @contextmanager
-def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdown: Shutdown) -> Iterator[None]:
+def background_catch_up(company: ServedCompany, shutdown: Shutdown) -> Iterator[None]:
     """Run the consumers every second in a thread; request a shutdown if a database file was replaced or truncated."""
     stop = threading.Event()
-    warned: deque[str] = deque(maxlen=MAX_REMEMBERED_WARNINGS)
-
-    def warn(sentence: str) -> None:
-        if sentence not in warned:
-            warned.append(sentence)
-            reporter.warn(sentence)
+    warn = WarnOnce(MAX_REMEMBERED_WARNINGS)
 
     def catch_up() -> None:
         is_complete = True
@@ -228,15 +226,15 @@ def background_catch_up(company: ServedCompany, reporter: ServerReporter, shutdo
         thread.join(GRACE_SECONDS)
 
 
-def connection_limit() -> int:
-    """Return the limit for plain and for TLS connections each, after raising the limit of open files if possible."""
+def connection_limit(listener_count: int) -> int:
+    """Return the limit for the connections of each listening socket; raise the limit of open files if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * MAX_CONNECTIONS + RESERVED_FILES
+    needed = listener_count * MAX_CONNECTIONS + RESERVED_FILES
     if soft < needed:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // 2))
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, (soft - RESERVED_FILES) // listener_count))
 
 
 def _exit_now(stack: ExitStack) -> None:
@@ -253,10 +251,10 @@ def _build_servers(
     """Create one server for the plain sockets, and one for the TLS sockets if there are any."""
     plain = [listener for listener in listeners if not listener.url.startswith("https:")]
     secure = [listener for listener in listeners if listener.url.startswith("https:")]
-    max_connections = connection_limit()
+    budget = ConnectionBudget(connection_limit(len(listeners)), listeners[0].socket.getsockname())
     servers = [
         (
-            Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, max_connections=max_connections))),
+            Server(_uvicorn_config(app, server_identity, partial(LimitedConnection, budget=budget))),
             plain,
         )
     ]
@@ -267,7 +265,7 @@ def _build_servers(
                     _uvicorn_config(
                         app,
                         server_identity,
-                        partial(TlsHandshake, _tls_context(options), max_connections=max_connections),
+                        partial(TlsHandshake, _tls_context(options), budget=budget),
                     )
                 ),
                 secure,

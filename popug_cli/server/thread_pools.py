@@ -1,4 +1,7 @@
-"""Thread pools: for queries, for commands, and for secret commands, most of which hash a password."""
+"""Thread pools: for queries, for commands, for secret commands, most of which hash a password, and for logins.
+
+Logins of unknown devices have a hasher of their own, so that known devices and users with a token never wait for them.
+"""
 
 import asyncio
 import time
@@ -13,8 +16,9 @@ Result = TypeVar("Result")
 WRITERS = 8
 READERS = 4
 HASHERS = 1
+UNKNOWN_DEVICE_HASHERS = 1
 BACKGROUND_THREADS = 2  # the thread that runs the consumers, and the scheduler
-THREADS = WRITERS + READERS + HASHERS + BACKGROUND_THREADS
+THREADS = WRITERS + READERS + HASHERS + UNKNOWN_DEVICE_HASHERS + BACKGROUND_THREADS
 POLL_SECONDS = 0.05
 QUEUE_TIMEOUT_SECONDS = 30.0
 WORK_TIMEOUT_SECONDS = 3600.0
@@ -27,6 +31,7 @@ class ThreadPools:
         self._writers = ThreadPoolExecutor(WRITERS, "popug-write")
         self._readers = ThreadPoolExecutor(READERS, "popug-read")
         self._hashers = ThreadPoolExecutor(HASHERS, "popug-hash")
+        self._unknown_device_hashers = ThreadPoolExecutor(UNKNOWN_DEVICE_HASHERS, "popug-login")
         self.pending_count = 0
 
     async def run(self, declaration: Declaration | None, function: Callable[[], Result]) -> Result:
@@ -35,6 +40,13 @@ class ThreadPools:
         Raise its error, ``server_unavailable`` after ``QUEUE_TIMEOUT_SECONDS`` in the queue, or ``in_doubt`` after
         ``WORK_TIMEOUT_SECONDS``.
         """
+        return await self._run(self._pool(declaration), function)
+
+    async def run_login(self, function: Callable[[], Result], is_known_device: bool) -> Result:
+        """Run a login in the hasher for known or for unknown devices and return the result; raise as ``run`` does."""
+        return await self._run(self._hashers if is_known_device else self._unknown_device_hashers, function)
+
+    async def _run(self, pool: ThreadPoolExecutor, function: Callable[[], Result]) -> Result:
         give_up_at = time.monotonic() + QUEUE_TIMEOUT_SECONDS
 
         def run_in_time() -> Result:
@@ -42,7 +54,7 @@ class ThreadPools:
                 raise http_errors.busy()
             return function()
 
-        future = asyncio.get_running_loop().run_in_executor(self._pool(declaration), run_in_time)
+        future = asyncio.get_running_loop().run_in_executor(pool, run_in_time)
         self.pending_count += 1
         future.add_done_callback(self._on_done)
         try:
@@ -53,7 +65,7 @@ class ThreadPools:
 
     async def drain(self, seconds: float) -> bool:
         """Cancel queued work and wait up to `seconds` for running work; return whether all of it is done."""
-        for pool in (self._writers, self._readers, self._hashers):
+        for pool in (self._writers, self._readers, self._hashers, self._unknown_device_hashers):
             pool.shutdown(wait=False, cancel_futures=True)
         give_up_at = time.monotonic() + seconds
         while self.pending_count and time.monotonic() < give_up_at:

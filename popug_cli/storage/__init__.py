@@ -4,8 +4,9 @@
 driver: it opens the file and runs its transactions. ``read_only.py`` opens it for shell completion. ``write_lock.py``
 queues the writers of all processes. ``errors.py`` turns errors of SQLite and of the operating system into
 ``PopugError``. ``migrate.py`` applies ``migrations/`` when a command opens an older database, and ``mounts.py`` refuses
-file systems without reliable locks; ``bootstrap.py`` calls both. ``backup_file.py`` reads and writes backups for
-``app/workflows/backup.py`` and ``restore.py``. ``wal_check.py`` notices for ``app/hosting/served_company.py`` that the
+file systems without reliable locks; ``bootstrap.py`` calls both. ``backup_file.py`` writes backups for
+``app/workflows/backup.py``. For ``restore.py``, ``backup_reader.py`` unpacks one and ``foreign_database.py`` checks it;
+``schema.py`` knows the schema of every version. ``wal_check.py`` notices for ``app/hosting/served_company.py`` that the
 open files were replaced. ``heartbeat.py`` and ``tables.py`` hold data about the home; ``disk_counter.py`` counts more
 texts than fit into memory.
 """

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error
+from popug_cli.kernel.disk_errors import disk_full, from_os_error, io_error, owner_note
 from popug_cli.kernel.errors import IntegrityViolation, PopugError, Unavailable
+from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.platform.posix_errors import NO_SPACE, is_at_limit, probe_write_error
 from popug_cli.platform.signals import find_in_context
 
@@ -21,7 +22,7 @@ PRIMARY_CODE_MASK = 0xFF
 OPEN_ERRORS = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH})
 # Codes of errors that say that nothing was done; a command that committed a part before reports ``in_doubt`` instead.
 ENVIRONMENT_CODES = frozenset(
-    {"database_busy", "disk_full", "home_replaced", "io_error", "newer_database", "read_only"}
+    {"database_busy", "disk_full", "foreign_owner", "home_replaced", "io_error", "newer_database", "read_only"}
 )
 PARTIAL_WORK_KEPT = (
     "what was written until then is kept, and the next command continues from there; look before you repeat it."
@@ -33,15 +34,8 @@ CORRUPTION_MESSAGES = (
     "no such column",
     "already exists",  # raised by a migration if the file does not record the last one
 )
-# Exceptions that a stored value raises which popug could not have written. A bug may raise them as well.
-CORRUPTION_SYMPTOMS = (
-    sqlite3.IntegrityError,
-    msgspec.MsgspecError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
+# Exceptions that only the database raises, or the decoding of a stored value. Messages are decoded before.
+CORRUPTION_SYMPTOMS = (sqlite3.IntegrityError, msgspec.MsgspecError, InvalidStoredValue)
 
 
 @contextmanager
@@ -60,12 +54,12 @@ def translate_errors(database: Path) -> Iterator[None]:
 def treat_garbage_as_corruption(database: Path) -> Iterator[None]:
     """Raise ``corrupt_database`` instead of an exception that invalid stored data causes.
 
-    A bug may cause the same exceptions; the hint of the error says how to report one.
+    Any other ``ValueError`` or ``TypeError`` is a bug and passes.
     """
     try:
         yield
     except CORRUPTION_SYMPTOMS as error:
-        if isinstance(error, UnicodeError) or _is_during_interrupt(error):
+        if _is_during_interrupt(error):
             raise
         corruption = corrupt(database, f"its data is not valid ({type(error).__name__}: {error})")
         corruption.hint += " If the doctor finds nothing, report what POPUG_TRACEBACK=1 shows."
@@ -109,13 +103,20 @@ def _error_after_probe(code: int, error: BaseException, database: Path) -> Popug
         return disk_full(database)
     if code == sqlite3.SQLITE_IOERR and is_at_limit(database, database.with_name(f"{database.name}-wal")):
         return disk_full(database)
-    may_be_opened = code == sqlite3.SQLITE_CANTOPEN and os.access(database, os.R_OK | os.W_OK) and probe_errno is None
+    files = (database, *(database.with_name(f"{database.name}-{name}") for name in ("wal", "shm")))
+    reason, hint = next(filter(any, map(owner_note, files)), ("", ""))
+    may_be_opened = (
+        not reason
+        and code == sqlite3.SQLITE_CANTOPEN
+        and os.access(database, os.R_OK | os.W_OK)
+        and probe_errno is None
+    )
     if code == sqlite3.SQLITE_IOERR or may_be_opened:
         return io_error(str(database), str(error))
     return Unavailable(
         "read_only",
-        f"{database} cannot be opened for writing.",
-        hint=f"Check who owns {database.parent} and that its file system is writable.",
+        f"{database} cannot be opened for writing{reason}.",
+        hint=hint or f"Check who owns {database.parent} and that its file system is writable.",
     )
 
 

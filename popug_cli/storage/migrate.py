@@ -3,7 +3,6 @@
 Functions that open the database raise the errors of ``storage.errors``.
 """
 
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from popug_cli.kernel import serve_lock
-from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.home import Home
-from popug_cli.platform import file_id
-from popug_cli.platform.files import OWNER_ONLY_FILE, sync_directory
+from popug_cli.platform import file_id, files
+from popug_cli.platform.files import OWNER_ONLY_FILE, sync, sync_directory
+from popug_cli.platform.temporary import temporary_file
 from popug_cli.storage import write_lock
 from popug_cli.storage.errors import corrupt, translate_errors
 
@@ -79,8 +79,24 @@ def _upgrade(home: Home) -> None:
         migrate(home.database)
         return
     with serve_lock.hold_for_migration(home):
-        _back_up(home, version)
-        migrate(home.database)
+        copy = _back_up(home, version)
+        try:
+            migrate(home.database)
+        except Exception as error:
+            _name_copy(error, copy)
+            raise
+        timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        copy.replace(copy.with_stem(f"{copy.stem}-{timestamp}"))
+        sync_directory(home.backups)
+
+
+def _name_copy(error: Exception, copy: Path) -> None:
+    """Add to the hint of an error, or to its notes, where the copy of the database is."""
+    sentence = f"The database as it was is in {copy}, which the next attempt replaces."
+    if isinstance(error, PopugError):
+        error.hint = f"{error.hint} {sentence}".strip()
+    else:
+        error.add_note(sentence)
 
 
 def migrated_since(database: Path, version: str) -> IntegrityViolation:
@@ -119,14 +135,18 @@ def migrate(database: Path, target: str = "head") -> None:
             raise error.orig or error from error
 
 
-def _back_up(home: Home, version: str) -> None:
-    timestamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    copy = home.backups / f"before-migration-from-{version}-{timestamp}.db"
-    partial = copy.with_name(f".{copy.name}.{os.getpid()}")
-    home.backups.mkdir(mode=0o700, exist_ok=True)
-    partial.touch(mode=OWNER_ONLY_FILE)
-    with closing(sqlite3.connect(home.database)) as source, closing(sqlite3.connect(partial)) as target:
-        source.backup(target)
-    shutil.copymode(home.database, partial)
-    partial.replace(copy)
+def _back_up(home: Home, version: str) -> Path:
+    """Copy the database, and return the copy's path, which is the same for every attempt to migrate a version.
+
+    So attempts that fail leave one copy. A migration that succeeds gives it a name of its own.
+    """
+    copy = home.backups / f"before-migration-from-{version}.db"
+    files.make_directory(home.backups)
+    with temporary_file(copy) as (_, partial):
+        with closing(sqlite3.connect(home.database)) as source, closing(sqlite3.connect(partial)) as target:
+            source.backup(target)
+        shutil.copymode(home.database, partial)
+        sync(partial)
+        partial.replace(copy)
     sync_directory(home.backups)
+    return copy

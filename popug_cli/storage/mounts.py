@@ -1,4 +1,8 @@
-"""Refuse homes on network and FUSE file systems, whose locks do not reach every process (except fuse-overlayfs)."""
+"""Refuse homes on network, shared and FUSE file systems, whose locks and shared memory do not reach every process.
+
+A type that is in no list here is refused if no device of this machine holds it: a network, or the host of a virtual
+machine or a container, then does. See ``decisions/0026-network-file-systems-are-refused-signals-clean-up-first.md``.
+"""
 
 import os
 import re
@@ -9,10 +13,20 @@ from typing import NamedTuple
 from popug_cli.kernel.errors import Unavailable
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-TYPES_WITHOUT_LOCKS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "fuse", "fuseblk"})
+TYPES_WITHOUT_LOCKS = frozenset({
+    *("nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "afpfs", "ncpfs", "coda", "webdav", "davfs"),
+    *("9p", "virtiofs", "vboxsf", "vmhgfs", "prl_fs", "drvfs", "fakeowner", "hostfs", "hmdfs"),
+    *("ceph", "lustre", "beegfs", "gpfs", "glusterfs", "orangefs", "pvfs2", "panfs", "wekafs", "gfs", "gfs2", "ocfs2"),
+    *("fuse", "fuseblk"),
+})  # fmt: skip
+LOCAL_TYPES = frozenset({
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "nilfs2", "reiserfs", "ubifs"),
+    *("tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "overlayfs", "aufs", "unionfs", "shiftfs", "ecryptfs"),
+    *("jffs2", "simfs", "lxfs", "wslfs", "fuse.fuse-overlayfs"),
+})  # fmt: skip
+NO_DEVICE_PREFIX = "0:"  # the kernel numbers such file systems in major 0
 FUSE_PREFIX = "fuse."
 TEMP_HOME_MARKER = ".workplace"
-LOCAL_FUSE_TYPES = frozenset({"fuse.fuse-overlayfs"})
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -21,6 +35,7 @@ class Mount(NamedTuple):
 
     mount_id: str
     parent_id: str
+    device: str
     mount_point: str
     type: str
 
@@ -40,9 +55,19 @@ def require_lock_support(home: Path, database: Path) -> None:
         raise Unavailable(
             "no_locks",
             f"{home} lies on a file system ({kind}) whose locks do not protect SQLite's database.",
-            hint="Choose a home on a disk of this machine with --home DIR; others reach it over `popug serve`.",
+            hint="Choose a home on a disk of this machine with --home DIR (in a container: on a named volume);"
+            " others reach it over `popug serve`.",
             details={"home": str(home), "file_system": kind},
         )
+
+
+def is_mount_point(path: Path) -> bool:
+    """Return whether a file system or a part of one is mounted at a path, which cannot be renamed then."""
+    try:
+        mounts = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux, or /proc is not mounted
+        return path.is_mount()
+    return os.path.realpath(path) in {mount.mount_point for mount in _mounts(mounts)}
 
 
 def kind_without_locks(path: str, mounts: str) -> str | None:
@@ -54,12 +79,11 @@ def kind_without_locks(path: str, mounts: str) -> str | None:
     containing = [mount for mount in _mounts(mounts) if _contains(mount.mount_point, path)]
     mount_ids = {mount.mount_id for mount in containing}
     candidates = [mount for mount in containing if mount.parent_id not in mount_ids - {mount.mount_id}]
-    kind = ""
+    nearest: Mount | None = None
     while candidates:
-        nearest = min(candidates, key=lambda mount: len(mount.mount_point))
-        kind = nearest.type
-        candidates = [mount for mount in containing if mount.parent_id == nearest.mount_id != mount.mount_id]
-    return kind if _is_without_locks(kind) else None
+        nearest = holder = min(candidates, key=lambda mount: len(mount.mount_point))
+        candidates = [mount for mount in containing if mount.parent_id == holder.mount_id != mount.mount_id]
+    return nearest.type if nearest is not None and _is_without_locks(nearest) else None
 
 
 def _mounts(text: str) -> Iterator[Mount]:
@@ -68,12 +92,14 @@ def _mounts(text: str) -> Iterator[Mount]:
         fields = mount_fields.split(" ")
         if separator and len(fields) >= 5:
             mount_point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-            yield Mount(fields[0], fields[1], mount_point, super_fields.split(" ", 1)[0])
+            yield Mount(fields[0], fields[1], fields[2], mount_point, super_fields.split(" ", 1)[0])
 
 
 def _contains(mount_point: str, path: str) -> bool:
     return path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
 
 
-def _is_without_locks(kind: str) -> bool:
-    return kind in TYPES_WITHOUT_LOCKS or (kind.startswith(FUSE_PREFIX) and kind not in LOCAL_FUSE_TYPES)
+def _is_without_locks(mount: Mount) -> bool:
+    if mount.type in TYPES_WITHOUT_LOCKS or mount.type in LOCAL_TYPES:
+        return mount.type in TYPES_WITHOUT_LOCKS
+    return mount.type.startswith(FUSE_PREFIX) or mount.device.startswith(NO_DEVICE_PREFIX)

@@ -32,7 +32,7 @@ PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     "PRAGMA recursive_triggers=ON",
-    "PRAGMA trusted_schema=ON",
+    "PRAGMA trusted_schema=ON",  # older SQLite calls json_extract unsafe, which computes columns of the log
     "PRAGMA cache_size=-16384",
     BUSY_TIMEOUT_PRAGMA,
 )

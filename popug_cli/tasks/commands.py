@@ -1,12 +1,11 @@
 """Tasks' commands: add, import, complete, and request a shuffle."""
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.batches import batched
 from popug_cli.kernel.clock import to_rfc3339
-from popug_cli.messages.base import ImportResult
+from popug_cli.messages.base import SHUFFLERS
 from popug_cli.messages.tasks import (
     AddTask,
     CompleteTask,
@@ -16,15 +15,19 @@ from popug_cli.messages.tasks import (
     NewTask,
     ShuffleRequested,
     ShuffleTasks,
+    TakenId,
     Task,
     TaskCompleted,
+    TaskImportResult,
     TaskStatus,
 )
 from popug_cli.storage.disk_counter import count_on_disk
-from popug_cli.tasks import errors, people, rules, shuffles
+from popug_cli.tasks import errors, imports, people, rules, shuffles
 from popug_cli.tasks.assignments import TASKS_AT_ONCE, has_open_tasks
 from popug_cli.tasks.creation import create, draw_for_new_tasks
 from popug_cli.tasks.queries import get_task
+
+MAX_TAKEN = 100
 
 
 def add_task(message: AddTask, context: Context) -> GetTask:
@@ -66,47 +69,52 @@ def shuffle_tasks(message: ShuffleTasks, context: Context) -> GetShuffle:
     return GetShuffle(shuffle_id=shuffle_id)
 
 
-def import_tasks(message: ImportTasks, context: Context) -> ImportResult:
-    """Create the tasks of a file, all or none, and skip the lines that were imported before.
+def import_tasks(message: ImportTasks, context: Context) -> TaskImportResult:
+    """Create the tasks of a file, all or none, and skip the lines that were imported before, unless ``again``.
 
-    Raise ``nobody_assignable``, or the error of the first bad line: ``invalid_title``, ``invalid_jira_id`` or
-    ``invalid_task_id``.
+    Raise ``nobody_assignable``, ``forbidden`` if the caller may not import that many lines, or the error of the first
+    bad line: ``invalid_title``, ``invalid_jira_id`` or ``invalid_task_id``.
     """
     lines, read_count, imported_count, draw = message.lines, 0, 0, None
-    _check_lines(lines)
+    taken: list[TakenId] = []
+    taken_count = 0
+    _check_lines(lines, context)
     with count_on_disk() as times_seen:
         for chunk in batched(rules.parse_import_lines(lines, times_seen), TASKS_AT_ONCE):
-            new_titles = _not_imported(chunk, context)
-            if new_titles:
+            new_lines = imports.not_imported(chunk, context)
+            lines_to_create = chunk if message.again else [*new_lines.values()]
+            if lines_to_create:
                 draw = draw or draw_for_new_tasks(context)
-                _record_import(new_titles, create(new_titles.values(), draw, context), context)
+                numbers = create((line.parsed_title for line in lines_to_create), draw, context)
+                _record_new(lines_to_create, numbers, new_lines, context)
+            if len(lines_to_create) < len(chunk):
+                taken_now = imports.find_taken(chunk, context)
+                taken += taken_now[: MAX_TAKEN - len(taken)]
+                taken_count += len(taken_now)
             read_count += len(chunk)
-            imported_count += len(new_titles)
+            imported_count += len(lines_to_create)
             context.progress("Creating tasks", read_count, len(lines))
-    return ImportResult(imported=imported_count, skipped=read_count - imported_count)
+    return TaskImportResult(imported_count, read_count - imported_count, tuple(taken), taken_count)
 
 
-def _check_lines(lines: Iterable[NewTask | None]) -> None:
-    """Raise the error of the first bad line before any task is created: creating many takes minutes."""
-    deque(rules.parse_import_lines(lines, lambda _: 1), maxlen=0)
+def _check_lines(lines: Iterable[NewTask | None], context: Context) -> None:
+    """Raise the error of the first bad line before any task is created: creating many takes minutes.
+
+    Raise ``forbidden`` at the first line that the caller may not import any more.
+    """
+    is_limited = context.principal.role not in SHUFFLERS
+    limit = context.settings.number("tasks.import_limit") if is_limited else None
+    for count, _ in enumerate(rules.parse_import_lines(lines, lambda _: 1), start=1):
+        if limit is not None and count > limit:
+            raise errors.import_too_large(limit, context.principal.role)
 
 
-def _not_imported(lines: Sequence[rules.ImportLine], context: Context) -> dict[str, rules.ParsedTitle]:
-    """Return the titles of the lines that were not imported before, in this file or another, by import key."""
-    titles: dict[str, rules.ParsedTitle] = {}
-    for line in lines:
-        titles.setdefault(line.import_key, line.parsed_title)
-    statement = "SELECT identity FROM tasks_imported WHERE identity IN"
-    for (import_key,) in context.connection.select_in(statement, [*titles]):
-        del titles[import_key]
-    return titles
-
-
-def _record_import(import_keys: Iterable[str], numbers: range, context: Context) -> None:
-    context.connection.insert_many(
-        "INSERT INTO tasks_imported (identity, number) VALUES (?, ?)",
-        [*zip(import_keys, numbers, strict=True)],
-    )
+def _record_new(
+    lines: Iterable[rules.ImportLine], numbers: range, new_lines: Mapping[str, rules.ImportLine], context: Context
+) -> None:
+    """Record the created tasks whose import key is new; of several lines with one key, the first."""
+    created = reversed([*zip(lines, numbers, strict=True)])
+    imports.record({line.import_key: number for line, number in created if line.import_key in new_lines}, context)
 
 
 def _assignee_id(task: Task, context: Context) -> str:

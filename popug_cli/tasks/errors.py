@@ -6,7 +6,8 @@ from typing import cast
 from popug_cli.bus.context import Context
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.errors import Conflict, NotAllowed, NotFound, PopugError
-from popug_cli.kernel.text import escape_hidden
+from popug_cli.kernel.text import counted, escape_hidden
+from popug_cli.messages.base import Role
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import Task, TaskAssigned
 from popug_cli.tasks.rules import MAX_NUMBER, quoted
@@ -50,6 +51,19 @@ def nobody_assignable() -> Conflict:
         "nobody_assignable",
         "There is no user to whom a task can be assigned.",
         hint="An admin can add a worker: `popug user add NAME --email ADDRESS --role worker`.",
+    )
+
+
+def import_too_large(limit: int, role: Role | None) -> NotAllowed:
+    """Return the error for an import with more lines than the caller's role may import at once."""
+    who = f"{'an' if role is Role.ACCOUNTANT else 'a'} {role}"
+    most = f"more than {counted(limit, 'task')} at once" if limit else "tasks"
+    return NotAllowed(
+        "forbidden",
+        f"In this company {who} may not import {most}.",
+        hint="Nothing was imported. Ask a manager or an admin to import the file, or import a part of it; the operator"
+        " may raise the limit with `popug config set tasks.import_limit NUMBER`.",
+        details={"limit": limit},
     )
 
 

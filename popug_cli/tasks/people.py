@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from popug_cli.bus.context import Context
+from popug_cli.kernel.stored_values import choice_of
 from popug_cli.messages.base import Role
 from popug_cli.tasks.rules import Person
 
@@ -70,7 +71,7 @@ def load(context: Context, user_ids: Collection[str]) -> dict[str, Person]:
     """Return the stored people among ``user_ids``, by id."""
     statement = "SELECT user_id, username, role, active, last_sequence FROM tasks_people WHERE user_id IN"
     return {
-        user_id: Person(user_id, username, Role(role), bool(active), last_sequence)
+        user_id: Person(user_id, username, choice_of(Role, role), bool(active), last_sequence)
         for user_id, username, role, active, last_sequence in context.connection.select_in(statement, [*user_ids])
     }
 

@@ -11,6 +11,8 @@ from popug_cli.bus.unlinked_events import unlinked_positions
 from popug_cli.kernel.clock import to_rfc3339
 from popug_cli.kernel.draws import ALGORITHM
 from popug_cli.kernel.errors import IntegrityViolation, InternalError, Unavailable
+from popug_cli.kernel.text import counted
+from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.envelope import Delivered
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -35,7 +37,7 @@ from popug_cli.messages.tasks import (
 from popug_cli.tasks import errors, people, rules, shuffles
 from popug_cli.tasks.fairness import CandidatePool, chi_squared_test
 
-MAX_ROWS = 2**53  # a larger limit or offset selects the same rows, but may not fit into the database's integers
+MAX_OFFSET = 2**53  # a larger offset selects the same rows, but may not fit into the database's integers
 _SELECT_TASKS = (
     "SELECT task.task_id, task.number, task.title, task.jira_id, task.status,"
     " coalesce(creator.username, task.creator_id) AS creator, assignee.username AS assignee,"
@@ -57,12 +59,14 @@ def get_task(message: GetTask, context: Context) -> Task:
 def list_tasks(message: ListTasks, context: Context) -> TaskPage:
     """Return a page of the tasks that match every filter, and totals over all matching tasks.
 
+    A page has at most ``MAX_ANSWER_ROWS`` tasks.
     Raise ``user_not_found``, ``invalid_jira_id`` or ``invalid_search``.
     """
     where, values = _filter(message, context)
     statement = f"SELECT count(*), sum(task.fee_cents), sum(task.reward_cents) FROM tasks_tasks AS task WHERE {where}"
     [(total, fees_cents, rewards_cents)] = context.connection.select(statement, **values)
-    values |= {"limit": min(message.limit or MAX_ROWS, MAX_ROWS), "offset": min(message.offset, MAX_ROWS)}
+    limit = min(message.limit or MAX_ANSWER_ROWS, MAX_ANSWER_ROWS)
+    values |= {"limit": limit, "offset": min(message.offset, MAX_OFFSET)}
     tasks = _tasks(f"{where} ORDER BY {_order(message)} LIMIT :limit OFFSET :offset", values, context)
     return TaskPage(tasks, total, fees_cents or 0, rewards_cents or 0)
 
@@ -75,8 +79,8 @@ def tasks_by_id(task_ids: Sequence[str], context: Context) -> dict[str, Task]:
 
 
 def export_tasks(message: ExportTasks, context: Context) -> TaskChunk:
-    """Return the next tasks after a number, at most ``limit``, by number."""
-    values = {"after": message.after, "limit": message.limit}
+    """Return the next tasks after a number, at most ``limit`` and ``MAX_ANSWER_ROWS``, by number."""
+    values = {"after": message.after, "limit": min(message.limit, MAX_ANSWER_ROWS)}
     return TaskChunk(_tasks("task.number > :after ORDER BY task.number LIMIT :limit", values, context))
 
 
@@ -115,7 +119,7 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
     candidates = people.assignable_as_of(context, shuffled.draw.candidates_as_of)
     if len(candidates) != shuffled.candidates_count:
         raise _not_verifiable(
-            row.shuffle_id, f"it had {shuffled.candidates_count} candidates, but {len(candidates)} are known"
+            row.shuffle_id, f"it had {counted(shuffled.candidates_count, 'candidate')}, but {len(candidates)} known"
         )
     checked_count, wrong_draws = 0, []
     for event in context.log.between(row.first_sequence or 1, row.last_sequence or 0, TaskAssigned):
@@ -126,7 +130,7 @@ def verify_shuffle(message: VerifyShuffle, context: Context) -> ShuffleCheck:
             wrong_draws.append((assigned.task_id, assigned.assignee_id, expected))
     if checked_count != shuffled.task_count:
         raise _not_verifiable(
-            row.shuffle_id, f"{checked_count} of its {shuffled.task_count} assignments are in the log"
+            row.shuffle_id, f"the log has {checked_count} of its {counted(shuffled.task_count, 'assignment')}"
         )
     return ShuffleCheck(row.shuffle_id, checked_count, _wrong_draws(wrong_draws, context))
 
@@ -179,7 +183,8 @@ def _shuffle_event(shuffle_id: str, result: Shuffle, context: Context) -> TasksS
     if shuffled.draw.algorithm != ALGORITHM or (shuffled.task_count and not shuffled.candidates_count):
         raise _not_verifiable(
             shuffle_id,
-            f"a draw by {shuffled.draw.algorithm} among {shuffled.candidates_count} candidates cannot be repeated",
+            f"a draw by {shuffled.draw.algorithm} among {counted(shuffled.candidates_count, 'candidate')}"
+            " cannot be repeated",
         )
     return shuffled
 
@@ -232,8 +237,10 @@ def _filter(message: ListTasks, context: Context) -> tuple[str, dict[str, Any]]:
             conditions.append(f"{compared_time} {condition} :{name}")
             values[name] = to_rfc3339(instant)
     if message.search:
-        conditions.append("task.search_text LIKE :pattern ESCAPE '\\'")
-        values["pattern"] = rules.search_pattern(message.search)
+        patterns = {f"pattern_{number}": each for number, each in enumerate(rules.search_patterns(message.search))}
+        alternatives = " OR ".join(f"task.search_text LIKE :{name} ESCAPE '\\'" for name in patterns)
+        conditions.append(f"({alternatives})")
+        values |= patterns
     return " AND ".join(conditions), values
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from popug_cli.kernel.draws import draw_number
 from popug_cli.kernel.errors import InvalidInput
-from popug_cli.kernel.text import escape_hidden, is_hidden
+from popug_cli.kernel.text import BLANK_SYMBOLS, BYTE_ORDER_MARK, escape_hidden, is_blank
 from popug_cli.messages.base import NOT_ASSIGNABLE, Role
 from popug_cli.messages.tasks import NewTask
 
@@ -22,7 +22,10 @@ _JIRA_ID = re.compile(_JIRA_ID_PATTERN)
 _JIRA_ID_IN_BRACKETS = re.compile(rf"\[\s*({_JIRA_ID_PATTERN})\s*\]\s*(.*)", re.DOTALL)
 _JIRA_ID_BEFORE_DASH = re.compile(rf"({_JIRA_ID_PATTERN})\s+[\N{{EM DASH}}\N{{EN DASH}}](?:\s+(.*))?", re.DOTALL)
 _TASK_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_BLANKS = BYTE_ORDER_MARK + "".join(BLANK_SYMBOLS)
+_EDGES = re.compile(rf"\A[\s{_BLANKS}]+|[\s{_BLANKS}]+\Z")
 _FORBIDDEN_CATEGORIES = {"Cc", "Zl", "Zp"}
+_VARIATION_SELECTORS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +37,21 @@ class ParsedTitle:
 
     @property
     def search_text(self) -> str:
-        """The text that a search looks through: jira id and title, case-folded."""
+        """The text that a search looks through: jira id and title, as ``fold`` returns them."""
         return fold(f"{self.jira_id} {self.title}" if self.jira_id else self.title)
 
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A valid line of an import; ``import_key`` is the same each time the same line is imported."""
+    """A valid line of an import; ``import_key`` is the same each time the same line is imported.
 
+    ``given_id`` is the task id or jira id that the key is made of, or None if it is made of the title.
+    """
+
+    number: int
     parsed_title: ParsedTitle
     import_key: str
+    given_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +76,32 @@ def draw_assignee(seed: str, task_id: str, candidates: Sequence[str]) -> str:
 
 
 def fold(text: str) -> str:
-    """Return the text case-folded."""
-    return text.casefold()
+    """Return the text for comparisons that ignore case, composition, width and characters that show nothing.
+
+    That is close to NFKC_Casefold (Unicode Standard, section 3.13, D147). Turkish letters i equal the ASCII letter.
+    """
+    if text.isascii():
+        return text.lower()
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    visible = "".join(c for c in folded if unicodedata.category(c) != "Cf" and c not in _VARIATION_SELECTORS)
+    return visible.replace("i\N{COMBINING DOT ABOVE}", "i").replace("\N{LATIN SMALL LETTER DOTLESS I}", "i")
 
 
-def search_pattern(text: str) -> str:
-    """Return the LIKE pattern that finds a text, with the backslash as its escape. Raise ``invalid_search``."""
+def search_patterns(text: str) -> list[str]:
+    """Return the LIKE patterns that find a text, with the backslash as their escape. Raise ``invalid_search``.
+
+    The first finds a text as ``fold`` returns it. Tasks from before ``fold`` have a title in the composition in which
+    it was typed, and case-folded only: the others find these.
+    """
     if len(text) > MAX_SEARCH_CHARACTERS or not is_storable(text):
         raise InvalidInput(
             "invalid_search",
             f"{quoted(text)} cannot be searched for.",
             hint=f"Search for at most {MAX_SEARCH_CHARACTERS} characters of a title or jira id.",
         )
-    escaped = re.sub(r"([\\%_])", r"\\\1", fold(text))
-    return f"%{escaped}%"
+    stored = [fold(text), *(unicodedata.normalize(form, text).casefold() for form in ("NFC", "NFD"))]
+    escaped = [re.sub(r"([\\%_])", r"\\\1", each) for each in dict.fromkeys(stored)]
+    return [f"%{each}%" for each in escaped]
 
 
 def is_storable(text: str) -> bool:
@@ -96,12 +116,12 @@ def quoted(typed: str) -> str:
 
 
 def parse_title(typed: str, jira_id: str | None = None) -> ParsedTitle:
-    """Parse a title as a user typed it, and split off a jira id in front of it.
+    """Parse a title as a user typed it, compose its letters (NFC), and split off a jira id in front of it.
 
     ``jira_id`` is a jira id that was given next to the title. Raise ``invalid_title`` or ``invalid_jira_id``.
     """
     given_jira_id = None if jira_id is None else parse_jira_id(jira_id)
-    prefixed_jira_id, title = _split(typed.strip())
+    prefixed_jira_id, title = _split(_EDGES.sub("", unicodedata.normalize("NFC", typed)))
     _check_title(title, typed)
     if given_jira_id and prefixed_jira_id and given_jira_id != prefixed_jira_id:
         raise InvalidInput(
@@ -137,23 +157,23 @@ def parse_import_lines(lines: Iterable[NewTask | None], times_seen: Callable[[st
         if line is None:
             continue
         try:
-            yield _parse_import_line(line, times_seen)
+            yield _parse_import_line(number, line, times_seen)
         except InvalidInput as error:
             raise InvalidInput(
                 error.code, f"Line {number}: {error.message}", hint=error.hint, details=error.details | {"line": number}
             ) from error
 
 
-def _parse_import_line(line: NewTask, times_seen: Callable[[str], int]) -> ImportLine:
+def _parse_import_line(number: int, line: NewTask, times_seen: Callable[[str], int]) -> ImportLine:
     parsed_title = parse_title(line.title, line.jira_id)
     occurrence = times_seen(parsed_title.title)
     if line.task_id is not None:
-        import_key = f"task_id {_parse_task_id(line.task_id)}"
+        kind, given_id = "task_id", _parse_task_id(line.task_id)
     elif parsed_title.jira_id is not None:
-        import_key = f"jira_id {parsed_title.jira_id}"
+        kind, given_id = "jira_id", parsed_title.jira_id
     else:
-        import_key = f"title {occurrence} {parsed_title.title}"
-    return ImportLine(parsed_title, import_key)
+        return ImportLine(number, parsed_title, f"title {occurrence} {parsed_title.title}", None)
+    return ImportLine(number, parsed_title, f"{kind} {given_id}", given_id)
 
 
 def _parse_task_id(typed: str) -> str:
@@ -190,8 +210,10 @@ def _check_title(title: str, typed: str) -> None:
 def _flaws(title: str) -> Iterator[str]:
     if len(title) > MAX_TITLE_CHARACTERS:
         yield f"it has {len(title)} characters, but at most {MAX_TITLE_CHARACTERS} are allowed"
-    if all(character.isspace() or is_hidden(character) for character in title):
+    if is_blank(title):
         yield "it has no visible character"
+    if unicodedata.category(title[:1] or " ").startswith("M"):
+        yield "it begins with a combining mark, which belongs on a character before it"
     if not is_storable(title):
         yield "it has bytes that are not valid UTF-8"
     if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in title):

@@ -57,7 +57,7 @@ class DrawCountRow(SQLModel, table=True):
 
 
 class TaskRow(SQLModel, table=True):
-    """A task; ``search_text`` is its jira id and title, case-folded."""
+    """A task; ``search_text`` is its jira id and title in the form that searches compare."""
 
     __tablename__ = "tasks_tasks"
     __table_args__ = (

@@ -50,6 +50,11 @@ CASES: dict[str, Case] = {
     # titles
     "empty-title": ("kesha", ("task", "add", ""), 2, "invalid_title"),
     "blank-title": ("kesha", ("task", "add", "   "), 2, "invalid_title"),
+    "braille-blank-title": ("kesha", ("task", "add", "\u2800 \u2800"), 2, "invalid_title"),
+    "lone-mark-title": ("kesha", ("task", "add", "\u0301"), 2, "invalid_title"),
+    "lone-marks-title": ("kesha", ("task", "add", " \u20dd\ufe0f \u0903"), 2, "invalid_title"),
+    "leading-mark-title": ("kesha", ("task", "add", "\u0301Feed"), 2, "invalid_title"),
+    "byte-order-mark-title": ("kesha", ("task", "add", "\ufeff"), 2, "invalid_title"),
     "over-long-title": ("kesha", ("task", "add", "x" * 201), 2, "invalid_title"),
     "two-line-title": ("kesha", ("task", "add", "Feed\nthe cage"), 2, "invalid_title"),
     "line-separator-in-title": ("kesha", ("task", "add", "Feed\u2028the cage"), 2, "invalid_title"),

@@ -1,5 +1,6 @@
 """The ledger through the command line: explained, corrected, verified, exported, backed up and restored."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +12,21 @@ from tests.support.installed_company import Company
 def in_the_shell(company: Company, *statements: str) -> None:
     """Edit the file as the sqlite3 shell would, past every trigger."""
     with closing(sqlite3.connect(company.home / "popug.db", isolation_level=None)) as database:
-        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
             database.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             database.execute(statement)
+        for _, trigger in triggers:
+            database.execute(trigger)
+
+
+def copied(company: Company, folder: Path) -> Path:
+    """Copy the database and the files next to it, as a user would while no command runs; return the database."""
+    folder.mkdir()
+    for file in company.home.glob("popug.db*"):
+        shutil.copyfile(file, folder / file.name)
+    return folder / "popug.db"
 
 
 def named(node: dict[str, Any]) -> list[str]:
@@ -103,3 +115,45 @@ def test_fairness_and_past_analytics_are_answered(earned: Company) -> None:
     )
     assert fairness == {"people": [{"username": "kesha", "assigned": 4, "expected": 4.0}], "p_value": 1.0}
     assert analytics["in_red_count"] == early["in_red_count"] == early["income_cents"] == 0
+
+
+def test_copied_files_are_restored_with_their_log(earned: Company, folder: Path) -> None:
+    earned.add_task("kesha", "The last one")
+    copy = copied(earned, folder / "copy")
+    elsewhere = ("--home", str(folder / "elsewhere"))
+    assert earned.run("restore", str(copy), "--yes", *elsewhere).ok()["settings"] == []
+    with closing(sqlite3.connect(folder / "elsewhere" / "popug.db")) as database:
+        assert ("The last one",) in database.execute("SELECT title FROM tasks_tasks").fetchall()
+    assert earned.run("doctor", *elsewhere).ok()["ok"]
+    assert not (folder / "elsewhere" / "popug.db-wal").exists()
+
+
+def test_restore_names_settings_and_keeps_those_of_mail(earned: Company, folder: Path) -> None:
+    earned.run("config", "set", "mail.from", "theirs@example.com").ok()
+    earned.run("config", "set", "bus.max_attempts", "9").ok()
+    earned.run("backup", str(folder / "backup")).ok()
+    earned.run("config", "set", "mail.from", "own@example.com").ok()
+    earned.run("config", "set", "bus.max_attempts", "4").ok()
+    shown = earned.run("restore", str(folder / "backup"), "--yes", as_json=False).stdout
+    assert "mail.from stays 'own@example.com'; the backup has 'theirs@example.com'" in " ".join(shown.split())
+    assert "bus.max_attempts is now 9; it was 4." in " ".join(shown.split())
+    answer = earned.run("restore", str(folder / "backup"), "--yes", "--mail-settings").ok()
+    difference = {"key": "mail.from", "home": "own@example.com", "backup": "theirs@example.com", "kept": False}
+    assert answer["settings"] == [difference]
+
+
+def test_changed_users_and_triggers_fail_doctor_and_restore(earned: Company, folder: Path) -> None:
+    in_the_shell(earned, "UPDATE identity_users SET password_hash = NULL WHERE username = 'kesha'")
+    with closing(sqlite3.connect(earned.home / "popug.db", isolation_level=None)) as database:
+        database.execute(
+            "CREATE TRIGGER stay AFTER UPDATE OF revoked_at ON identity_tokens WHEN NEW.revoked_at IS NOT NULL"
+            " BEGIN UPDATE identity_tokens SET revoked_at = NULL WHERE token_id = NEW.token_id; END"
+        )
+    failed = {check["name"]: check["detail"] for check in earned.run("doctor").json["checks"] if not check["ok"]}
+    assert failed.keys() == {"schema", "users_match_events"}
+    assert "the trigger stay is not popug's" in failed["schema"]
+    assert "kesha (password)" in failed["users_match_events"]
+    copy = copied(earned, folder / "copy")
+    elsewhere = ("--home", str(folder / "elsewhere"))
+    earned.run("restore", str(copy), "--yes", *elsewhere).refused(7, "corrupt_database")
+    assert not (folder / "elsewhere").exists()

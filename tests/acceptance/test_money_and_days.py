@@ -176,8 +176,10 @@ def test_closed_day_is_reported_again_and_not_paid_again(history: History) -> No
 def test_entries_after_todays_close_are_dated_tomorrow(history: History) -> None:
     figures, seen = history.figures(), history.after_close
     reward = history.cents("reward", 5)
-    assert [entry for entry in seen["today"]["entries"] if entry["kind"] == "reward"] == []
+    today = [entry for entry in seen["today"]["entries"] if entry["business_date"] == "2031-03-04"]
+    assert [entry for entry in today if entry["kind"] == "reward"] == []
     (entry,) = seen["tomorrow"]["entries"]
+    assert seen["today"]["entries"][-1] == entry
     assert (entry["kind"], entry["task"]["number"], entry["business_date"]) == ("reward", 5, "2031-03-05")
     assert entry["occurred_at"].startswith("2031-03-03T20:")  # nine in the morning of 4 March in Auckland
     debt = figures["2031-03-04"].closing

@@ -3,18 +3,37 @@
 import shutil
 import subprocess
 import tomllib
+from importlib import import_module
+from pathlib import Path
 
 import pytest
+import typer
 
+from popug_cli.cli import commands
 from popug_cli.cli.commands.start import man
 from popug_cli.cli.help.surface import FILE, surface
+from popug_cli.cli.program import COMMANDS
 from tests.generate.surface import GUIDE, document
 
 RENEW = "Run `python -m tests.generate`."
 
 
 def test_surface_matches_the_commands() -> None:
-    assert FILE.read_text(encoding="utf-8") == document(), RENEW
+    assert Path(FILE).read_text(encoding="utf-8") == document(), RENEW
+
+
+def test_every_file_of_commands_defines_the_words_that_name_it() -> None:
+    """`program.COMMANDS` says which file to import for a word; a word that is missing there cannot be typed."""
+    folder = Path(commands.__file__).parent
+    named = {file: {word for word, name in COMMANDS.items() if name == file} for file in COMMANDS.values()}
+    defined: dict[str, set[str]] = {}
+    for path in folder.rglob("*.py"):
+        file = ".".join(path.relative_to(folder).with_suffix("").parts)
+        if register := getattr(import_module(f"{commands.__name__}.{file}"), "register", None):
+            program = typer.Typer()
+            register(program)
+            defined[file] = {*typer.main.get_group(program).commands}
+    assert defined == named
 
 
 def test_every_command_has_two_examples_of_its_own() -> None:

@@ -1,6 +1,6 @@
 """Make every generated file: the data of help and completion, the manual page, schemas, tables and the picture.
 
-python -m tests.generate              write ``surface.json``, ``popug.1``, event schemas, tables and the picture
+python -m tests.generate              write ``surface.json``, ``popug.1``, all schemas, tables and the picture
 python -m tests.generate --check      write nothing; print the files that differ, and exit with 1 if there is one
 python -m tests.generate --release    also freeze the schemas of all events: from then on a change is a new version
 python -m tests.generate --picture    also draw the picture if it shows the session already; each drawing differs
@@ -14,17 +14,18 @@ from pathlib import Path
 
 from popug_cli.cli.commands.start import man
 from popug_cli.cli.help import surface
-from tests.generate import picture, readme, schemas
+from tests.generate import database_schema, picture, readme, schemas
 from tests.generate.surface import document
 
 
 def made(*, draws: bool) -> Iterator[tuple[Path, Callable[[], str]]]:
     """Yield each generated file, and the function that returns its text; a later one may need an earlier one."""
-    yield surface.FILE, document
+    yield Path(surface.FILE), document
     yield man.PAGE, man.roff
     for page in (readme.COMMANDS, readme.OPERATING):
         yield page, partial(readme.renewed, page)
     yield from schemas.made()
+    yield database_schema.FILE, database_schema.document
     if draws or not picture.is_current():
         yield picture.PICTURE, picture.draw
 

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -12,13 +13,13 @@ import msgspec
 from popug_cli import messages
 from popug_cli.cli.context import COMMON_OPTIONS
 from popug_cli.cli.help.surface import FILE, CommandSpec, Group, Parameter, Surface
-from popug_cli.cli.program import FILES, build
+from popug_cli.cli.program import build
 from popug_cli.messages.base import Access, Role, declarations
 
 for module in iter_modules(messages.__path__):
     import_module(f"{messages.__name__}.{module.name}")
 
-GUIDE = FILE.with_name("guide.toml")
+GUIDE = Path(FILE).with_name("guide.toml")
 START = "Start here"
 PANELS = {
     START: None,
@@ -67,25 +68,35 @@ ROLES = {("user add", "role"), ("user set-role", "role")}
 def generated() -> Surface:
     """Make the surface from the commands."""
     program, guides = build(), tomllib.loads(GUIDE.read_text(encoding="utf-8"))
-    files = _files()
     commands: dict[str, CommandSpec] = {}
     groups: dict[str, Group] = {}
     for words, command in _below("", program, click.Context(program)):
         if hasattr(command, "commands"):
-            groups[words] = Group(files[words.partition(" ")[0]], _text(command.help), _panel_of_group(words, commands))
+            groups[words] = Group(_text(command.help), _panel_of_group(words, commands))
         if not hasattr(command, "commands") or command.invoke_without_command:
             guide = guides.get(words, {"examples": ()})
             examples = tuple(map(tuple, guide["examples"]))
             takes, then = _takes(words, command), guide.get("then", "")
-            commands[words] = CommandSpec(
-                files[words.partition(" ")[0]], _text(command.help), _panel(words), takes, examples, then
-            )
+            commands[words] = CommandSpec(_text(command.help), _panel(words), takes, examples, then)
     return Surface(_text(program.help), tuple(PANELS), _takes("", program), groups, commands)
 
 
 def document() -> str:
     """Return the text of ``surface.json``."""
-    return msgspec.json.format(msgspec.json.encode(generated()), indent=1).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(_without_defaults(generated())), indent=1).decode() + "\n"
+
+
+def _without_defaults(part: Any) -> Any:
+    """Return the objects of a part of the surface, without the fields that have their defaults."""
+    if isinstance(part, dict):
+        return {name: _without_defaults(value) for name, value in part.items()}
+    if not isinstance(part, tuple):
+        return part
+    defaults: dict[str, Any] | None = getattr(part, "_field_defaults", None)
+    if defaults is None:
+        return [_without_defaults(value) for value in part]
+    fields = zip(part._fields, part, strict=True)  # type: ignore[attr-defined]
+    return {name: _without_defaults(value) for name, value in fields if defaults.get(name) != value}
 
 
 def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str, Any]]:
@@ -96,11 +107,6 @@ def _below(path: str, group: Any, context: click.Context) -> Iterator[tuple[str,
         if hasattr(command, "commands"):
             yield from _below(words, command, click.Context(command, parent=context, info_name=name))
         yield words, command
-
-
-def _files() -> dict[str, str]:
-    """Return the file that defines each command."""
-    return {word: name for name in FILES for word in build(name).commands}
 
 
 def _text(help_: str | None) -> str:

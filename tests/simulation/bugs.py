@@ -219,9 +219,9 @@ DISK_BUGS: dict[str, Bug] = {
             ),
         ),
     ),
-    "synchronous-normal": Bug(
+    "synchronous-off": Bug(
         "a commit is not synced",
-        (Change("storage/sqlite.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=NORMAL"),),
+        (Change("storage/sqlite.py", "PRAGMA synchronous=FULL", "PRAGMA synchronous=OFF"),),
     ),
     "mail-marked-first": Bug(
         "a mail is marked as sent before its file and name are synced",
@@ -234,12 +234,12 @@ DISK_BUGS: dict[str, Bug] = {
         "a key is written without a sync",
         (
             Change("platform/files.py", "    os.fsync(file.fileno())\n", ""),
-            Change("platform/files.py", "                sync_directory(path.parent)\n", ""),
+            Change("platform/files.py", "    sync_directory(target.parent)\n", ""),
         ),
     ),
     "names-unsynced": Bug(
         "a file is replaced without a sync of its directory",
-        (Change("platform/files.py", "                sync_directory(path.parent)\n", ""),),
+        (Change("platform/files.py", "    sync_directory(target.parent)\n", ""),),
     ),
     "refused-and-there": Bug(
         "a commit whose sync failed is left where the next process finds it",
@@ -280,7 +280,7 @@ DISK_BUGS: dict[str, Bug] = {
     ),
     "key-left-behind": Bug(
         "a key signs though its rotation was rolled back",
-        (Change("kernel/home.py", "        _restore(backup, path)\n        raise\n", "        raise\n"),),
+        (Change("kernel/home.py", "            _restore(backup, target)\n            raise\n", "            raise\n"),),
     ),
     "full-disk-misnamed": Bug(
         "a full disk is only called a failure",

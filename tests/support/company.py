@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from popug_cli.app import LocalBackend
+from popug_cli.kernel.errors import PopugError
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message
 from popug_cli.messages.identity import AddUser, RegisterFirstAdmin
@@ -107,3 +108,8 @@ class InProcess:
         principal = Principal(username=user.username, user_id=user.user_id, role=user.role)
         self.people[user.username] = principal
         return principal
+
+
+def logged_errors(caplog: pytest.LogCaptureFixture) -> list[PopugError]:
+    """Return the errors in the log."""
+    return [error for record in caplog.records if (error := getattr(record, "error", None))]

@@ -1,7 +1,7 @@
 """A company with a few days of history, and the sqlite3 shell of a user who tampers with it."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,8 +56,11 @@ def tamper(company: InProcess, *statements: str) -> None:
     """Run SQL as the shell can: without triggers and foreign keys."""
     company.backend.runtime.database.close()
     with closing(sqlite3.connect(company.root / "popug.db", isolation_level=None)) as database:
-        triggers = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
-        for trigger in triggers:
-            database.execute(f"DROP TRIGGER {trigger}")
+        triggers = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            database.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             database.execute(statement)
+        for _, trigger in triggers:
+            with suppress(sqlite3.OperationalError):  # its table is gone
+                database.execute(trigger)

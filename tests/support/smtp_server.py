@@ -29,6 +29,7 @@ class Mood:
     last_words_to: str = "MAIL"
     to_all_receivers: str = "250 ok"
     password: str = ""
+    to_wrong_login: str = "535 who are you"
 
 
 @dataclass
@@ -113,7 +114,7 @@ class _Talk:
             self._post.attempts += 1
             good = _password(argument) == mood.password
             self._post.logins += good
-            self._say("235 welcome" if good else "535 who are you")
+            self._say("235 welcome" if good else mood.to_wrong_login.format(argument.removeprefix("PLAIN ")))
         elif word == "MAIL":
             self._post.senders.append(argument.partition("<")[2].partition(">")[0])
             self._say(mood.to_sender.pop(0) if mood.to_sender else "250 ok")

@@ -5,7 +5,7 @@ import pty
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LIMIT_SECONDS = 120
@@ -45,3 +45,31 @@ def _converse(terminal: int, line: bytes) -> bytes:
             answered = len(shown)
             os.write(terminal, line)
     raise AssertionError(f"the shell did not end in {LIMIT_SECONDS} s:\n{shown.decode(errors='replace')}")
+
+
+def answer_at_terminal(
+    command: list[str], prompt: str, answer: str, *, environment: Mapping[str, str], before_answer: Callable[[], object]
+) -> tuple[int, str]:
+    """Run a command at a terminal, and type an answer once a prompt is shown. Return its exit code and its output.
+
+    ``before_answer`` is called between the prompt and the answer; a command that shows no prompt gets no answer.
+    """
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(command[0], command, dict(environment))
+    shown, is_answered, deadline = b"", False, time.monotonic() + LIMIT_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            if prompt.encode() in shown and not is_answered:
+                before_answer()
+                os.write(terminal, answer.encode())
+                is_answered = True
+            if select.select([terminal], [], [], 0.1)[0]:
+                try:
+                    shown += os.read(terminal, 65536)
+                except OSError:
+                    break
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode(errors="replace").replace("\r\n", "\n")

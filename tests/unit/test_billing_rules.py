@@ -158,17 +158,35 @@ def test_closing_more_than_a_month_needs_yes() -> None:
 @pytest.mark.parametrize(
     ("first", "last", "found"),
     [
-        (None, None, (0, 0)),
-        (-3, None, (-3, 0)),
-        (3, None, (3, 3)),
+        (None, None, (0, None)),
+        (-3, None, (-3, None)),
+        (3, None, (3, None)),
         (None, -3, (-3, -3)),
         (None, 3, (0, 3)),
         (-3, -1, (-3, -1)),
     ],
 )
-def test_statement_range_defaults_to_today(first: int | None, last: int | None, found: tuple[int, int]) -> None:
+def test_statement_range_begins_today_and_has_no_end(
+    first: int | None, last: int | None, found: tuple[int, int | None]
+) -> None:
     given_first, given_last = None if first is None else day(first), None if last is None else day(last)
-    assert rules.statement_range(given_first, given_last, MONDAY) == (day(found[0]), day(found[1]))
+    end = date.max if found[1] is None else day(found[1])
+    assert rules.statement_range(given_first, given_last, MONDAY) == (day(found[0]), end)
+
+
+@pytest.mark.parametrize("amounts", [[], [300], [100, 200]])
+def test_confirmed_payouts_may_be_paid(amounts: list[int]) -> None:
+    rules.require_expected_payouts(300, amounts, [])
+
+
+@pytest.mark.parametrize("amounts", [[0], [299], [300, 1]])
+def test_other_payouts_than_confirmed_are_refused(amounts: list[int]) -> None:
+    with refused("changed_meanwhile", 6, {"expected_cents": 300, "payouts_cents": sum(amounts)}) as error:
+        rules.require_expected_payouts(300, amounts, [])
+    assert "Nothing was closed." in error.value.message
+    with refused("changed_meanwhile", 6) as error:
+        rules.require_expected_payouts(300, amounts, [day(0), day(1)])
+    assert "Up to 2026-03-03 the days are closed." in error.value.message
 
 
 @pytest.mark.parametrize(

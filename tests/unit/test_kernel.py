@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popug_cli.kernel.calendar import Calendar, machine_zone_name
+from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.jwt_payload import read_unverified_claim
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.randomness import SystemRandomSource, uuid7
-from popug_cli.kernel.settings import SETTINGS, load_settings
 from popug_cli.kernel.text import escape_hidden, escape_hidden_json, is_hidden, validate_reason
 from popug_cli.kernel.version import series_of
 from popug_cli.platform.files import replace_file
@@ -78,13 +77,6 @@ def test_invalid_zone_is_refused(name: str) -> None:
     assert refusal.value.code == "invalid_time_zone"
 
 
-def test_machines_zone_can_be_set_by_tz(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", ":Asia/Tokyo")
-    assert machine_zone_name() == "Asia/Tokyo"
-    monkeypatch.setenv("TZ", "no zone")
-    assert Calendar(machine_zone_name())
-
-
 @given(st.text())
 def test_visible_text_holds_nothing_a_terminal_acts_on(text: str) -> None:
     assert not any(is_hidden(character) for character in escape_hidden(text))
@@ -95,43 +87,6 @@ def test_escaped_json_decodes_to_the_stored_text(text: str) -> None:
     document = escape_hidden_json(json.dumps({"title": text}, ensure_ascii=False))
     assert json.loads(document) == {"title": text}
     assert not any(unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs"} for character in document)
-
-
-def test_environment_overrides_file_and_file_overrides_default(tmp_path: Path) -> None:
-    file = tmp_path / "config.toml"
-    file.write_text('[mail]\nfrom = "hr@example.com"\nsmtp_port = 2525\n')
-    settings = load_settings(file, {"POPUG_MAIL_SMTP_PORT": "587"})
-    assert settings.text("mail.from") == "hr@example.com"
-    assert settings.number("mail.smtp_port") == 587
-    assert settings.number("identity.session_hours") == 12
-    assert [settings.sources[key] for key in ("mail.from", "mail.smtp_port", "mail.transport")] == [
-        "config.toml",
-        "POPUG_MAIL_SMTP_PORT",
-        "default",
-    ]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "[mail]\ntransport = 'pigeon'",
-        "[mail]\nsmtp_port = 0",
-        "[mail]\nsmtp_port = true",
-        "[male]\nx = 1",
-        "[mail",
-        "a",
-    ],
-)
-def test_wrong_settings_file_is_refused(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "config.toml"
-    file.write_text(content)
-    with pytest.raises(InvalidInput):
-        load_settings(file, {})
-
-
-@pytest.mark.parametrize("key", sorted(SETTINGS))
-def test_every_default_is_a_value_of_its_setting(key: str) -> None:
-    assert SETTINGS[key].parse(SETTINGS[key].default) == SETTINGS[key].default
 
 
 def test_file_is_replaced_whole_and_for_its_owner_only(tmp_path: Path) -> None:

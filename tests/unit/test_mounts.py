@@ -52,6 +52,40 @@ def test_file_system_without_locks_is_known_by_its_mount(path: str, kind: str | 
     assert mounts.kind_without_locks(path, MOUNTS) == kind
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("9p", "virtiofs", "vboxsf", "vmhgfs", "prl_fs", "drvfs", "fakeowner", "hostfs", "smb2", "smb3", "ncpfs"),
+        *("fuse.sshfs", "fuse.grpcfuse", "fuse.osxfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse"),
+        *("fuse.vmhgfs-fuse", "fuse.portal", "fuse", "fuseblk", "ceph", "lustre", "beegfs", "gpfs", "wekafs"),
+        *("davfs", "coda", "afs", "a-network-file-system-of-2031"),
+    ],
+)
+def test_network_and_shared_file_systems_are_refused(kind: str) -> None:
+    mount = f"27 1 254:0 / / rw - ext4 /dev/vda rw\n60 27 0:61 / /srv rw,relatime - {kind} source rw\n"
+    assert mounts.kind_without_locks("/srv/popug", mount) == kind
+
+
+@pytest.mark.parametrize("kind", ["gfs2", "ocfs2", "fuseblk"])
+def test_shared_disk_is_refused_although_it_is_a_device(kind: str) -> None:
+    assert mounts.kind_without_locks("/srv", f"27 1 8:1 / / rw - {kind} /dev/sda1 rw\n") == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "device"),
+    [
+        *((kind, "0:40") for kind in ("btrfs", "zfs", "bcachefs", "tmpfs", "overlay", "ubifs", "ecryptfs", "aufs")),
+        *((kind, "0:40") for kind in ("ext4", "xfs", "fuse.fuse-overlayfs", "simfs", "rootfs", "wslfs")),
+        *(
+            (kind, "259:3")
+            for kind in ("ext2", "ext4", "xfs", "f2fs", "vfat", "exfat", "ntfs3", "hfsplus", "a-new-one")
+        ),
+    ],
+)
+def test_file_systems_of_this_machine_are_accepted(kind: str, device: str) -> None:
+    assert mounts.kind_without_locks("/srv", f"27 1 {device} / / rw - {kind} source rw\n") is None
+
+
 def test_empty_mount_table_refuses_nothing() -> None:
     assert mounts.kind_without_locks("/home/ada", "") is None
 

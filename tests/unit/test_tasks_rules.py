@@ -24,7 +24,7 @@ from popug_cli.tasks.rules import (
     parse_jira_id,
     parse_title,
     quoted,
-    search_pattern,
+    search_patterns,
 )
 
 UUID = "01890000-0000-7000-8000-0000000000AB"
@@ -139,18 +139,18 @@ def test_both_spellings_of_a_jira_id_before_a_title_are_split(jira_id: str, spel
 
 
 def test_search_takes_every_character_as_itself_and_folds_case() -> None:
-    assert search_pattern("100%_\\ЖЁ") == "%100\\%\\_\\\\жё%"
+    assert search_patterns("100%_\\ЖЁ")[0] == "%100\\%\\_\\\\жё%"
 
 
 @pytest.mark.parametrize("text", ["x" * (MAX_SEARCH_CHARACTERS + 1), "caf\udce9"])
 def test_search_for_impossible_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        search_pattern(text)
+        search_patterns(text)
     assert caught.value.code == "invalid_search"
 
 
 def test_search_may_be_as_long_as_any_title_with_its_jira_id() -> None:
-    assert search_pattern("x" * 300) == f"%{'x' * 300}%"
+    assert search_patterns("x" * 300) == [f"%{'x' * 300}%"]
 
 
 def test_search_text_has_title_and_jira_id_in_lower_case() -> None:
@@ -173,7 +173,7 @@ def test_only_surrogates_are_not_storable() -> None:
     ("refuse", "message", "hint", "details"),
     [
         (
-            lambda: search_pattern("x" * 301),
+            lambda: search_patterns("x" * 301),
             f"“{'x' * 60}…” cannot be searched for.",
             "Search for at most 300 characters of a title or jira id.",
             {},

@@ -12,13 +12,14 @@ from popug_cli.app.hosting.thread_coordination import QueryCoordinator, ThreadCo
 from popug_cli.app.local_backend import LocalBackend
 from popug_cli.bus.context import Runtime
 from popug_cli.bus.log import SELECT_LINK, SELECT_NEWEST_LINK
+from popug_cli.identity import devices, users
 from popug_cli.identity.token_cache import VerifiedTokenCache
 from popug_cli.kernel.errors import PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.progress import Progress, no_progress
 from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.base import Message, Query
-from popug_cli.messages.identity import WhoAmI
+from popug_cli.messages.identity import LogIn, WhoAmI
 from popug_cli.messages.principal import ANONYMOUS
 from popug_cli.platform.file_id import file_fingerprint
 from popug_cli.storage.wal_check import DatabaseFiles
@@ -34,16 +35,18 @@ class PerformResult:
 
 
 class ServedCompany:
-    """The company of a home, held open. Raise ``not_initialised`` if there is none."""
+    """The company of a home, held open. Raise the errors of ``bootstrap.open_runtime``, which also uses ``warn``."""
 
-    def __init__(self, home: Home, *, threads: int) -> None:
+    def __init__(self, home: Home, *, threads: int, warn: Callable[[str], None] = lambda sentence: None) -> None:
         self.home = home
         self._coordinator = ThreadCoordinator()
         self._idempotency = IdempotencyGuard()
         self._verified_tokens = VerifiedTokenCache()
         self._settings_lock = Lock()
         self._config_fingerprint = file_fingerprint(home.config)
-        self._runtime = replace(bootstrap.open_runtime(home, threads=threads), write_lock=self._coordinator.write_lock)
+        self._runtime = replace(
+            bootstrap.open_runtime(home, threads=threads, warn=warn), write_lock=self._coordinator.write_lock
+        )
         self._files = DatabaseFiles(
             self._runtime.database, select_newest_link=SELECT_NEWEST_LINK, select_link=SELECT_LINK
         )
@@ -73,6 +76,27 @@ class ServedCompany:
             return PerformResult(backend.perform_as(principal, message), warnings)
         answer, is_replayed = perform_idempotently(backend, self._idempotency, principal, message, key)
         return PerformResult(answer, warnings, is_replayed)
+
+    def has_verified(self, token: str | None) -> bool:
+        """Return whether the signature of a token was verified before and the token has not expired; fast."""
+        return token is not None and self._verified_tokens.is_verified(token, self._runtime)
+
+    def verify(self, token: str | None) -> None:
+        """Raise the error of a missing token, or of one whose signature or lifetime is not valid (exit status 4)."""
+        self.open_backend(lambda sentence: None, is_command=False).authenticate(WhoAmI(), token)
+
+    def known_device(self, message: LogIn) -> str | None:
+        """Return the id of the device that logs in, if it has logged in as this user before."""
+        runtime = self._fresh_runtime()
+        return devices.known_device(
+            message.device_token, message.username, self.home, runtime.home_id, runtime.clock.now()
+        )
+
+    def username_of(self, message: LogIn) -> str | None:
+        """Return the name of the user that logs in, or None if there is no such user."""
+        with self._runtime.reading(ANONYMOUS) as context:
+            user = users.find(context, message.username)
+        return user.username if user else None
 
     def authenticate(self, token: str | None) -> None:
         """Raise the error of a token that is not valid (exit status 4) or is limited to a scope (exit status 5)."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.kernel.errors import IntegrityViolation, PopugError
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.text import counted
 from popug_cli.messages.company import Check, CheckHealth, Health, LedgerProof, VerifyLedger
 from popug_cli.messages.principal import Principal
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
@@ -18,6 +19,7 @@ KEYS_CHECK = "keys"
 def check_health(backend: "LocalBackend", message: CheckHealth, principal: Principal) -> Health:
     """Run the consumers, then all checks of the doctor on one snapshot, and check the keys."""
     from popug_cli.audit.doctor import examine
+    from popug_cli.audit.result import health_of
 
     _catch_up(backend)
     with backend.runtime.reading(principal) as context:
@@ -27,7 +29,7 @@ def check_health(backend: "LocalBackend", message: CheckHealth, principal: Princ
         keys = Check(
             KEYS_CHECK, True, "there are no users yet; `popug init` creates the first key with the first admin"
         )
-    return Health(ok=health.ok and keys.ok, checks=[*health.checks, keys], head=health.head)
+    return health_of([*health.checks, keys], health.head)
 
 
 def verify_ledger(backend: "LocalBackend", message: VerifyLedger, principal: Principal) -> LedgerProof:
@@ -55,7 +57,7 @@ def _check_keys(home: Home) -> Check:
         return Check(KEYS_CHECK, False, f"{error.message} {error.hint}")
     if mode & ~OWNER_ONLY_DIRECTORY:
         return Check(KEYS_CHECK, False, f"Other users can access {home.keys}. Run `chmod 700 {home.keys}`.")
-    return Check(KEYS_CHECK, True, f"{count} {'key' if count == 1 else 'keys'}, open to the owner only")
+    return Check(KEYS_CHECK, True, f"{counted(count, 'key')}, open to the owner only")
 
 
 def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
@@ -70,8 +72,10 @@ def _has_no_users(backend: "LocalBackend", principal: Principal) -> bool:
 
 
 def _catch_up(backend: "LocalBackend") -> None:
-    """Run the consumers. An integrity error only causes a warning here, because the checks report it."""
+    """Run the consumers. Damage only causes a warning here, because the checks report it."""
+    from popug_cli.audit.doctor import CORRUPTION_ERRORS
+
     try:
         backend.catch_up(completely=True)
-    except (IntegrityViolation, UnicodeError) as error:
+    except (IntegrityViolation, *CORRUPTION_ERRORS) as error:
         backend.warn(f"Not all consumers could catch up: {error}")

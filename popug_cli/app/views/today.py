@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 
+from popug_cli.billing.days import open_business_date
 from popug_cli.billing.queries import get_balance, get_income
 from popug_cli.billing.rules import REVERSALS
 from popug_cli.bus.context import Context
@@ -51,6 +52,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
             username=principal.username,
             role=cast(Role, principal.role),
             business_date=context.calendar.date_of(context.now),
+            open_business_date=balance.business_date,
             balance_cents=balance.balance_cents,
             earned_today_cents=balance.earned_today_cents,
             tasks=page.tasks,
@@ -58,7 +60,7 @@ def show_today(backend: "LocalBackend", message: ShowToday, principal: Principal
             fees_cents=page.fees_cents,
             rewards_cents=page.rewards_cents,
             since=since,
-            happened=happened[-MAX_SHOWN_ACTIVITIES:],
+            happened=[_with_business_date(activity, context) for activity in happened[-MAX_SHOWN_ACTIVITIES:]],
             happened_count=len(happened),
             last_sequence=context.position,
             waiting=[*_suggested_commands(page, context, failed)],
@@ -140,6 +142,16 @@ def _activity(
     return None
 
 
+def _with_business_date(activity: Activity, context: Context) -> Activity:
+    """Return the activity with the date that its money counts for, if that is after today."""
+    if activity.signed_cents is None or activity.what is ActivityKind.PAID:
+        return activity
+    day = open_business_date(activity.at, context)
+    if day <= context.calendar.date_of(context.now):
+        return activity
+    return msgspec.structs.replace(activity, business_date=day)
+
+
 def _assignment_kind(assigned: TaskAssigned, me: str) -> ActivityKind:
     if assigned.assignee_id != me:
         return ActivityKind.TAKEN
@@ -169,8 +181,9 @@ def _suggested_commands(page: TaskPage, context: Context, mail_failed: int) -> I
         yield from _suggest_closing(context)
     if mail_failed:
         yield "popug mail list --status failed"
-    if role == Role.ADMIN and not anybody_assignable(context):
-        yield "popug user add NAME --email ADDRESS --role worker"
+    if not anybody_assignable(context):  # then a new task would be refused
+        if role == Role.ADMIN:
+            yield "popug user add NAME --email ADDRESS --role worker"
     elif not page.tasks:
         yield "popug task add TITLE"
     yield "popug tasks list --all"

@@ -12,7 +12,7 @@ from popug_cli.messages.company import BackUp, Backup, CheckHealth, Health
 from popug_cli.messages.principal import Principal
 from popug_cli.platform import files
 from popug_cli.platform.files import OWNER_ONLY_DIRECTORY
-from popug_cli.storage import backup_file
+from popug_cli.storage import backup_file, temporary_home
 from popug_cli.storage.errors import translate_errors
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def back_up(backend: "LocalBackend", message: BackUp, principal: Principal) -> B
     backend.catch_up(completely=True)
     path = Path(os.path.abspath(Path(message.path).expanduser())) if message.path else _default_path(backend)
     _refuse_existing(path)
-    with translate_errors(backend.home.database), backup_file.temporary_home(path) as copy:
+    for sentence in temporary_home.clear_homes(path.parent):
+        backend.warn(sentence)
+    with translate_errors(backend.home.database), temporary_home.temporary_home(path, _note_directory(backend)) as copy:
         backup_file.copy_database(backend.home.database, copy.database)
         if backend.home.config.exists():
             shutil.copyfile(backend.home.config, copy.config)
@@ -66,6 +68,11 @@ def _default_path(backend: "LocalBackend") -> Path:
         backend.home.backups.mkdir(mode=OWNER_ONLY_DIRECTORY, exist_ok=True)
         files.check_writable(backend.home.backups)
     return backend.home.backups / f"popug-{backend.runtime.clock.now():%Y%m%dT%H%M%S%fZ}.zip"
+
+
+def _note_directory(backend: "LocalBackend") -> Path | None:
+    """Return the directory in which a later process finds the note of a backup that was killed, if there is one."""
+    return backend.home.backups if os.access(backend.home.backups, os.W_OK) else None
 
 
 def _refuse_existing(path: Path) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def close_day(backend: "LocalBackend", message: CloseDay, principal: Principal) -> CloseReport:
     """Close every open day up to the requested one, oldest first, then queue summaries and send mail.
 
-    Raise ``future_date``, ``before_first_day``, ``no_such_day`` or ``needs_yes``. A dry run closes nothing.
+    Raise ``future_date``, ``before_first_day``, ``no_such_day``, ``needs_yes`` or ``changed_meanwhile``. A dry run
+    closes nothing.
     """
     backend.catch_up(include_not_due=not message.dry_run, completely=True)
     up_to = backend.write(message, principal, lambda context: _asked_day(message, context))
@@ -54,14 +55,24 @@ def _asked_day(message: CloseDay, context: Context) -> date:
 
 def _close_days(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> list[ClosedDay]:
     """Close the open days and return them, with the last day added if it was closed before."""
+    closed: list[ClosedDay] = []
 
     def close_next(context: Context) -> ClosedDay | None:
+        is_first_or_last = not closed or days.first_open(context) == up_to
+        if message.expected_payouts_cents is not None and is_first_or_last:
+            all_days = closed + closing.dry_run(up_to, context)
+            rules.require_expected_payouts(
+                message.expected_payouts_cents, [day.payouts_cents for day in all_days], [*map(_date, closed)]
+            )
         return closing.close_next(up_to, context)
 
-    closed: list[ClosedDay] = []
     while (day := backend.write(message, principal, close_next)) is not None:
         closed.append(day)
     return closed + _closed_before(backend, principal, up_to, closed)
+
+
+def _date(day: ClosedDay) -> date:
+    return day.business_date
 
 
 def _dry_run(backend: "LocalBackend", message: CloseDay, principal: Principal, up_to: date) -> CloseReport:

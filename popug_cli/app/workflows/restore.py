@@ -5,18 +5,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from popug_cli.app.workflows import restored_settings
 from popug_cli.app.workflows.backup import verify
 from popug_cli.identity import keys, token_store
+from popug_cli.kernel import home_owner
 from popug_cli.kernel.errors import NotFound, PopugError, Unavailable
 from popug_cli.kernel.home import Home
+from popug_cli.kernel.settings import load_settings
 from popug_cli.mail import outbox
 from popug_cli.messages.company import Restore, RestoreResult
 from popug_cli.messages.principal import Principal
 from popug_cli.platform import file_id, files
 from popug_cli.platform.swap_dirs import replace_directory
-from popug_cli.storage import backup_file, write_lock
+from popug_cli.storage import backup_reader, foreign_database, temporary_home, volume_swap, write_lock
 from popug_cli.storage.errors import translate_errors
-from popug_cli.storage.mounts import TEMP_HOME_MARKER, require_lock_support
+from popug_cli.storage.mounts import require_lock_support
 
 if TYPE_CHECKING:
     from popug_cli.app.local_backend import LocalBackend
@@ -27,35 +30,47 @@ OTHER_FILE_HINT = "Nothing was changed. Name another file that `popug backup` wr
 def restore(backend: "LocalBackend", message: Restore, principal: Principal) -> RestoreResult:
     """Replace the home, in whatever state it is, with a verified backup.
 
-    All tokens are revoked, unsent mail is held, and a new key signs. Raise ``unreadable_file``, ``corrupt_database``,
-    ``newer_database``, ``integrity``, ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
+    All tokens are revoked, unsent mail is held, a new key signs, and the home keeps its settings of mail. Raise
+    ``unreadable_file``, ``file_in_use``, ``corrupt_database``, ``newer_database``, ``integrity``, ``invalid_setting``,
+    ``no_locks`` or ``read_only``. Until the replacement, nothing is changed.
     """
     file = Path(message.path).expanduser()
     home = Path(os.path.realpath(backend.home.root))
+    home_owner.check_owner(home)
     require_lock_support(home, home / "popug.db")
+    for sentence in temporary_home.clear(backend.home):
+        backend.warn(sentence)
+    in_volume = volume_swap.is_needed(home)
     with translate_errors(home / "popug.db"):
         home.parent.mkdir(parents=True, exist_ok=True)
-        files.check_writable(home.parent)
-    with translate_errors(home / "popug.db"), backup_file.temporary_home(home) as fresh:
-        backup_file.unpack(file, fresh)
+        files.check_writable(home if in_volume else home.parent)
+    next_to = home / volume_swap.LABEL if in_volume else home
+    with translate_errors(home / "popug.db"), temporary_home.temporary_home(next_to) as fresh:
+        backup_reader.unpack(file, fresh)
+        if fault := foreign_database.find_fault(fresh.database):
+            raise backup_reader.not_a_backup(file, fault)
         _verify(backend, file, fresh)
         fresh.make()
         _make_safe(backend, fresh, principal)
+        settings = restored_settings.merge(Home(home), fresh, take_mail=message.take_mail_settings)
+        old_home = _old_home(home, in_volume=in_volume)
+        temporary_home.write_swap_plan(fresh, old_home)
         files.sync(fresh.database)
         files.sync(fresh.root)
         backend.close()
-        old_home = home.with_name(f"{home.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
         database = home / fresh.database.name
         with write_lock.acquire(database, file_id.file_id(database)):
-            return RestoreResult(str(home), str(old_home) if _swap(fresh.root, home, old_home) else None)
+            kept = _swap(fresh.root, home, old_home, in_volume=in_volume)
+    return RestoreResult(str(home), None if kept is None else str(kept), settings)
 
 
 def _verify(backend: "LocalBackend", file: Path, fresh: Home) -> None:
     """Run the health checks on the unpacked copy; in errors, name the backup file instead of the copy."""
     try:
+        load_settings(fresh.config, {})
         verify(backend, fresh)
     except NotFound as error:
-        raise backup_file.not_a_backup(file, "there is no company in it") from error
+        raise backup_reader.not_a_backup(file, "there is no company in it") from error
     except PopugError as error:
         sentence = error.message.replace(str(fresh.config), f"config.toml in {file}")
         sentence = sentence.replace(str(fresh.database), str(file))
@@ -76,15 +91,22 @@ def _make_safe(backend: "LocalBackend", fresh: Home, principal: Principal) -> No
         fresh_backend.close()
 
 
-def _swap(fresh: Path, home: Path, old_home: Path) -> bool:
+def _old_home(home: Path, *, in_volume: bool) -> Path:
+    """Return the path at which the old home, or its content if the home cannot be renamed, is kept."""
+    name = f"{volume_swap.OLD_CONTENT_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
+    return home / name if in_volume else home.with_name(f"{home.name}.{name}")
+
+
+def _swap(fresh: Path, home: Path, old_home: Path, *, in_volume: bool) -> Path | None:
+    """Put the fresh home in its place, and return the path of the old home, if there was one."""
     try:
-        replaced = replace_directory(fresh, home, old_home)
-        (home / TEMP_HOME_MARKER).unlink(missing_ok=True)
-        files.sync(home.parent)
+        if in_volume:
+            return volume_swap.swap(fresh, home, old_home)
+        replace_directory(fresh, home, old_home)
+        return temporary_home.finish_swap(home)
     except OSError as error:
         raise Unavailable(
             "read_only",
             f"{home} cannot be replaced: {error.strerror or error}.",
-            hint=f"Check that {home.parent} is writable and that {home} is not a mount point.",
+            hint=f"Check that {home if in_volume else home.parent} is writable, then try again.",
         ) from error
-    return replaced

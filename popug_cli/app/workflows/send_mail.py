@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from popug_cli.bus.context import Context
 from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.text import counted
 from popug_cli.mail import outbox, payslip
 from popug_cli.mail.delivery import DeliveryRun, send_batch
 from popug_cli.mail.outbox import ClaimedMail
@@ -58,7 +59,7 @@ def send_due(backend: "LocalBackend", principal: Principal, *, release: bool = F
 
 def _warn_of_failed(backend: "LocalBackend", run: DeliveryRun) -> None:
     if run.failed:
-        mails = "1 mail was" if run.failed == 1 else f"{run.failed} mails were"
+        mails = counted(run.failed, "mail was", "mails were")
         backend.warn(
             f"{mails} rejected permanently. Run `popug mail list --status failed` for the reasons,"
             " `popug mail retry --all` to try again."

@@ -1,9 +1,12 @@
 """Settings and permissions: show them, and change a setting."""
 
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
+from popug_cli.kernel import settings_file
+from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.home import replace_restoring_on_error
-from popug_cli.kernel.settings import SETTINGS, find_setting, load_settings
+from popug_cli.kernel.settings import SETTINGS, find_setting, read_settings
 from popug_cli.messages.base import Role, declarations
 from popug_cli.messages.company import (
     PermissionLine,
@@ -22,11 +25,14 @@ if TYPE_CHECKING:
 
 
 def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Principal) -> SettingList:
-    """Return every setting with its value and the source of the value."""
-    settings = load_settings(backend.home.config)
+    """Return every setting with its value and the source of the value; warn of invalid values and unknown keys."""
+    time_zone = backend.runtime.calendar.time_zone  # an error about the home comes first
+    settings = read_settings(backend.home.config)
+    if settings.warning:
+        backend.warn(settings.warning)
     return SettingList(
         home=str(backend.home.root),
-        time_zone=backend.runtime.calendar.time_zone,
+        time_zone=time_zone,
         settings=[
             SettingLine(key, settings.values[key], settings.sources[key], setting.help)
             for key, setting in sorted(SETTINGS.items())
@@ -35,7 +41,10 @@ def show_settings(backend: "LocalBackend", message: ShowSettings, principal: Pri
 
 
 def set_setting(backend: "LocalBackend", message: SetSetting, principal: Principal) -> SettingList:
-    """Write one setting to the file, keep the rest of the file, and publish ``setting_changed``."""
+    """Write one setting to the file, keep the rest of the file, and publish ``setting_changed``.
+
+    Raise ``unknown_setting``, or ``invalid_setting`` for the value or for a file that cannot be changed.
+    """
     import tomlkit
 
     from popug_cli.mail.payslip import check_hello_name, check_sender
@@ -48,10 +57,16 @@ def set_setting(backend: "LocalBackend", message: SetSetting, principal: Princip
         check_hello_name(str(value))
     file = backend.home.config
     with backend.runtime.writing(principal) as context:
-        load_settings(file, {})
-        document = tomlkit.parse(file.read_text(encoding="utf-8") if file.exists() else "")
-        table, _, name = message.key.partition(".")
-        document.setdefault(table, tomlkit.table())[name] = value
+        text = settings_file.read_text(file)
+        settings_file.parse(file, text)
+        document = tomlkit.parse(text)
+        table_name, _, name = message.key.partition(".")
+        table = document.setdefault(table_name, tomlkit.table())
+        if not isinstance(table, MutableMapping):
+            line = settings_file.line_of(table_name, text)
+            sentence = f"{file}{f', line {line}' if line else ''}: {table_name} is a value, but must be a table."
+            raise InvalidInput("invalid_setting", sentence, hint="Remove that line, then try again.")
+        table[name] = value
         context.on_rollback.enter_context(replace_restoring_on_error(file, tomlkit.dumps(document).encode()))
         context.events.publish(SettingChanged(key=message.key, value=value))
     return show_settings(backend, ShowSettings(), principal)

@@ -39,15 +39,6 @@ def show_help(words: str, *, plain: bool = False) -> None:
     printer.blocks(blocks(words))
 
 
-def find_command_file(arguments: list[str]) -> str | None:
-    """Return the file of a command line's command; None if it is not known, in which case the caller loads all."""
-    from popug_cli.cli.help.surface import parse, surface
-
-    words, program = parse(arguments).words, surface()
-    entry = program.commands.get(words) or program.groups.get(words)
-    return entry.file if entry else None
-
-
 def _answer_completion_option(arguments: list[str]) -> int | None:
     from popug_cli.cli.help import shell_scripts
 

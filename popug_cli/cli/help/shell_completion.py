@@ -1,25 +1,28 @@
-"""Shell completion, from the surface and the company's data. An error gives an empty completion."""
+"""Shell completion, from the surface and the company's data. An error gives an empty completion.
+
+popug offers no file names: where it offers nothing, each shell completes file names itself, and quotes them right.
+"""
 
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from popug_cli import messages
 from popug_cli.cli.help import surface
 from popug_cli.cli.help.surface import Parameter, ParsedCommandLine
 from popug_cli.kernel.errors import PopugError
-from popug_cli.kernel.home import Home, find_home
-from popug_cli.kernel.progress import no_progress
 from popug_cli.kernel.text import escape_hidden
+
+if TYPE_CHECKING:
+    from popug_cli.kernel.home import Home
 
 CompletionItem = tuple[str, str]
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MAX_OFFERED_DAYS = 7
 IGNORED_ERRORS = (PopugError, OSError, ValueError, ImportError, LookupError, TypeError)
-SAFE_WORD = re.compile(r"[A-Za-z0-9._/=-]+")
+SAFE_WORD = re.compile(r"[A-Za-z0-9._/=+-]+")
 
 
 def answer(environment: Mapping[str, str]) -> str:
@@ -72,8 +75,6 @@ def _values(parameter: Parameter, word: str, line: ParsedCommandLine) -> Iterabl
     completers: dict[str, Callable[[str], Iterable[CompletionItem]]] = {
         "date": _dates,
         "day": _days,
-        "file": _paths,
-        "directory": _paths,
         "zone": _zones,
         "setting": _settings,
         "setting-value": lambda _: _setting_values(line.positional),
@@ -94,6 +95,7 @@ def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[
     if server := options.get("--server") or os.environ.get("POPUG_SERVER"):
         from popug_cli.app.views.shell_completion import from_server
         from popug_cli.client.discovery import connect_to_url
+        from popug_cli.kernel.progress import no_progress
 
         backend = connect_to_url(server, lambda sentence: None, no_progress)
         token = token_for(backend.address.url)
@@ -107,7 +109,11 @@ def _from_company(kind: str, word: str, options: Mapping[str, str]) -> Iterable[
     return [(text, escape_hidden(description)) for text, description in items]
 
 
-def _home(options: Mapping[str, str]) -> Home:
+def _home(options: Mapping[str, str]) -> "Home":
+    from pathlib import Path
+
+    from popug_cli.kernel.home import find_home
+
     return find_home(Path(options["--home"]) if options.get("--home") else None)
 
 
@@ -118,6 +124,10 @@ def _hooks(options: Mapping[str, str]) -> Iterator[CompletionItem]:
 
 def _events(word: str) -> Iterator[CompletionItem]:
     """Yield the middle names of all event types."""
+    from pathlib import Path
+
+    from popug_cli import messages
+
     files = Path(messages.__file__).with_name("schemas").glob("popug.*.json")
     for name in sorted({path.name.split(".")[2] for path in files}):
         yield name, ""
@@ -138,14 +148,6 @@ def _dates(word: str) -> Iterator[CompletionItem]:
     for days_ago in range(MAX_OFFERED_DAYS):
         day = today - timedelta(days=days_ago)
         yield day.isoformat(), WEEKDAYS[day.weekday()].capitalize()
-
-
-def _paths(word: str) -> Iterator[CompletionItem]:
-    folder, slash, start = word.rpartition("/")
-    with os.scandir(Path(folder + slash or ".").expanduser()) as entries:
-        for entry in sorted(entries, key=lambda item: item.name):
-            if start or not entry.name.startswith("."):
-                yield folder + slash + entry.name + ("/" if entry.is_dir() else ""), ""
 
 
 def _zones(word: str) -> Iterator[CompletionItem]:
@@ -181,10 +183,31 @@ def _first_sentence(text: str) -> str:
 
 
 def _bash(environment: Mapping[str, str]) -> str:
+    """Return lines that bash inserts as they are, so they have only words that need no quotes.
+
+    Bash splits ``--status=op`` into three words, and replaces only the last one.
+    """
     words = _split(environment["COMP_WORDS"])
     index = int(environment["COMP_CWORD"])
-    word = words[index] if index < len(words) else ""
-    return "".join(f"{text}\n" for text, _ in candidates(words[1:index], "" if word == "=" else word))
+    before, word = words[1:index], words[index] if index < len(words) else ""
+    prefix = ""
+    if word == "=" and before:
+        before, word, prefix = before[:-1], f"{before[-1]}=", f"{before[-1]}="
+    elif len(before) > 1 and before[-1] == "=":
+        before, word, prefix = before[:-2], f"{before[-2]}={word}", f"{before[-2]}="
+    found = [text.removeprefix(prefix) for text, _ in candidates(_join_values(before), word)]
+    return "".join(f"{text}\n" for text in found if SAFE_WORD.fullmatch(text))
+
+
+def _join_values(words: list[str]) -> list[str]:
+    """Join each ``--option``, ``=`` and value that bash split."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1].startswith("--") and (word == "=" or joined[-1].endswith("=")):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _zsh(environment: Mapping[str, str]) -> str:

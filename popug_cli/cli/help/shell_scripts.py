@@ -19,16 +19,17 @@ ZSH = """\
 _popug_completion() {
   local -a found
   found=("${(@f)$(env POPUG_TYPED="${words[1,$CURRENT]}" _POPUG_COMPLETE=describe_zsh ${words[1]} 2>/dev/null)}")
-  if [[ -n "${found[1]}" ]]; then _describe popug found; else _files; fi
+  if [[ -n "${found[1]}" ]]; then _describe popug found; else compset -P 1 '--*='; _files; fi
 }
 if [[ "$funcstack[1]" = "_popug" ]]; then _popug_completion "$@"; else compdef _popug_completion popug; fi
 """
 FISH = """\
 function _popug_completion
-    env _POPUG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args \\
-        _TYPER_COMPLETE_ARGS=(commandline -cp) (commandline -op)[1] 2>/dev/null
+    set --global _popug_found (env _POPUG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args \\
+        _TYPER_COMPLETE_ARGS=(commandline -cp | string collect) (commandline -op)[1] 2>/dev/null)
+    test (count $_popug_found) -gt 0
 end
-complete --command popug --no-files --arguments "(_popug_completion)"
+complete --command popug --no-files --condition _popug_completion --arguments '$_popug_found'
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 ZSH_STARTUP_LINE = "fpath+=~/.zfunc; autoload -Uz compinit; compinit"
@@ -50,7 +51,7 @@ def install(shell: str | None) -> str:
         "bash": (
             home / ".bash_completions" / "popug.sh",
             home / ".bashrc",
-            f"source '{home}/.bash_completions/popug.sh'",
+            f"source {_single_quoted(home / '.bash_completions' / 'popug.sh')}",
         ),
         "zsh": (home / ".zfunc" / "_popug", home / ".zshrc", ZSH_STARTUP_LINE),
         "fish": (home / ".config" / "fish" / "completions" / "popug.fish", None, ""),
@@ -67,6 +68,10 @@ def install(shell: str | None) -> str:
             hint=f"Let your shell run the output of `popug --show-completion {name}`.",
         ) from error
     return f"Installed completion for {name} in {file}. It works from the next start of {name}."
+
+
+def _single_quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "'\\''") + "'"
 
 
 def _add_startup_line(startup_file: Path, line: str) -> None:

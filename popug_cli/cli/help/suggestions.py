@@ -1,6 +1,7 @@
 """Suggestions for mistyped words."""
 
 import re
+import shlex
 
 from popug_cli.cli.help.surface import surface
 from popug_cli.kernel.errors import NotFound
@@ -31,6 +32,27 @@ def suggest_commands(message: str) -> str:
     return (
         f"Did you mean {' or '.join(f'`popug {path}`' for path in paths[:MAX_SUGGESTED_COMMANDS])}? " if paths else ""
     )
+
+
+def suggest_double_dash(error: Exception, arguments: list[str]) -> str:
+    """Return the command line with ``--`` before a value that was taken for an option, as a sentence and a space.
+
+    Return an empty text for other errors, and for a word without blanks that resembles an option of the command.
+    """
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is None or context is None:
+        return ""
+    takes_values = any(parameter.param_type_name == "argument" for parameter in context.command.params)
+    value = next((word for word in arguments if _contains_option(word, option)), None)
+    if value is None or not takes_values or (getattr(error, "possibilities", None) and len(value.split()) == 1):
+        return ""
+    words = shlex.join(["popug", *(word for word in arguments if word != value), "--", value])
+    return f"If {value!r} is a value and not an option, write -- before it: `{words}`. "
+
+
+def _contains_option(word: str, option: str) -> bool:
+    """Return whether a word begins with an option, or is a dash and letters of which one is the option."""
+    return word.startswith(option) or (word[:1] == "-" and "--" not in {word[:2], option[:2]} and option[1:] in word)
 
 
 def with_username_suggestions(error: NotFound, home: Home, token: str | None) -> NotFound:

@@ -4,15 +4,15 @@
 compares them.
 """
 
+import json
+import os
 from functools import cache
-from pathlib import Path
+from typing import Any, NamedTuple
 
-import msgspec
-
-FILE = Path(__file__).with_name("surface.json")
+FILE = os.path.join(os.path.dirname(__file__), "surface.json")  # noqa: PTH118, PTH120 - pathlib takes longer to import
 
 
-class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
+class Parameter(NamedTuple):
     """An option or, without ``names``, an argument. ``value`` is the placeholder of its value, empty for a flag."""
 
     help: str
@@ -30,14 +30,13 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
         return bool(self.names)
 
 
-class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A command: its file, help text, panel and parameters (``takes``).
+class CommandSpec(NamedTuple):
+    """A command: its help text, panel and parameters (``takes``).
 
     ``examples`` are pairs of command line and description. ``then`` is the next step after a change, a format string
     with the fields of the answer.
     """
 
-    file: str
     help: str
     panel: str
     takes: tuple[Parameter, ...]
@@ -45,15 +44,14 @@ class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     then: str = ""
 
 
-class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+class Group(NamedTuple):
     """A word that begins several commands."""
 
-    file: str
     help: str
     panel: str
 
 
-class Surface(msgspec.Struct, frozen=True):
+class Surface(NamedTuple):
     """All commands and groups, by their words after ``popug``; ``options`` are those of ``popug`` itself."""
 
     help: str
@@ -87,10 +85,34 @@ class Surface(msgspec.Struct, frozen=True):
 @cache
 def surface() -> Surface:
     """Return the program's surface."""
-    return msgspec.json.decode(FILE.read_bytes(), type=Surface)
+    with open(FILE, encoding="utf-8") as file:  # noqa: PTH123
+        return _decode(json.load(file))
 
 
-class ParsedCommandLine(msgspec.Struct, frozen=True):
+def _decode(document: dict[str, Any]) -> Surface:
+    """Build the surface from its JSON document. msgspec would take longer to import than the whole completion."""
+    return Surface(
+        document["help"],
+        tuple(document["panels"]),
+        _parameters(document["options"]),
+        {words: Group(**fields) for words, fields in document["groups"].items()},
+        {words: _command(**fields) for words, fields in document["commands"].items()},
+    )
+
+
+def _command(*, takes: list[dict[str, Any]], examples: list[list[str]] | None = None, **texts: str) -> CommandSpec:
+    return CommandSpec(takes=_parameters(takes), examples=tuple((line, text) for line, text in examples or ()), **texts)
+
+
+def _parameters(documents: list[dict[str, Any]]) -> tuple[Parameter, ...]:
+    return tuple(Parameter(**{name: _frozen(value) for name, value in fields.items()}) for fields in documents)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class ParsedCommandLine(NamedTuple):
     """A parsed command line.
 
     ``words`` name the command. ``option_without_value`` is an option at the end of the line whose value is missing.

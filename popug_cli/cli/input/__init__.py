@@ -1,5 +1,5 @@
 """Parse and read what users give to commands.
 
-``dates.py`` parses dates and instants, ``json_lines.py`` reads files for imports, ``passwords.py`` reads passwords and
-other answers at a terminal.
+``dates.py`` parses dates and instants, ``import_lines.py`` reads files for imports, ``passwords.py`` reads passwords
+and other answers at a terminal.
 """

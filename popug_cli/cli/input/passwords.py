@@ -1,11 +1,13 @@
 """Read passwords: from the first line of stdin or hidden at a terminal, never from an argument."""
 
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 
 import typer
 
 from popug_cli.cli.context import CommandContext
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.text import decode_text
 
 MAX_LINE_BYTES = 16 * 1024
 
@@ -63,9 +65,12 @@ def _prompt_hidden(prompt: str) -> str:
 
 
 def _read_first_line_of_stdin() -> str:
-    """Return the first line of stdin, cut to ``MAX_LINE_BYTES``; raise ``usage`` if it is not UTF-8."""
+    """Return the first line of stdin, cut to ``MAX_LINE_BYTES``; raise ``usage`` if it is not UTF-8 or UTF-16."""
     line = sys.stdin.buffer.readline(MAX_LINE_BYTES)
+    if line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        line += sys.stdin.buffer.read(MAX_LINE_BYTES - len(line))  # a line feed has two bytes
+        line = line[: len(line) // 2 * 2]
     try:
-        return line.decode().removesuffix("\n").removesuffix("\r")
+        return decode_text(line).partition("\n")[0].removesuffix("\r")
     except UnicodeDecodeError:
         raise InvalidInput("usage", "The password on stdin is not UTF-8.", hint="Write it in UTF-8.") from None

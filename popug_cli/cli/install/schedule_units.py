@@ -13,28 +13,32 @@ from typing import Any
 
 from popug_cli.kernel.calendar import Calendar
 from popug_cli.kernel.errors import InvalidInput, Unavailable
-from popug_cli.kernel.home import Home, default_home, find_home
+from popug_cli.kernel.home import Home, find_home, is_default_home, no_home_directory
 from popug_cli.platform.files import replace_file
 
 DEFAULT_UNIT_NAME = "popug-close-day"
 CLOSE_COMMAND = ("close-day", "--date", "yesterday")
 CRONTAB_TIMEOUT_SECONDS = 30
+UNKNOWN_HOME_DIRECTORY = "~"
 SECOND_RUN_AFTER_HOURS = 3  # longer than any DST gap: the longest is two hours, at Antarctica/Troll
 
 
 @dataclass(frozen=True, slots=True)
 class CloseSchedule:
-    """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone."""
+    """The time at which a home's days are closed: ``at_minute`` counts from midnight, in the company's time zone.
+
+    ``machine_zone`` is None if it is not clear.
+    """
 
     home: Home
     at_minute: int
     company_zone: str
-    machine_zone: str
+    machine_zone: str | None
 
     @property
     def name(self) -> str:
         """The name of the unit, unique for each home and independent of how the home was chosen."""
-        if self.home == default_home():
+        if is_default_home(self.home):
             return DEFAULT_UNIT_NAME
         return f"{DEFAULT_UNIT_NAME}-{sha256(str(self.home.root).encode()).hexdigest()[:8]}"
 
@@ -112,7 +116,9 @@ class SystemdPlan:
         return {"kind": "systemd", "written": written, "folder": str(self.folder), "files": self.files}
 
     def write(self) -> None:
-        """Write both files to the directory of the user's systemd units; raise ``read_only``."""
+        """Write both files to the directory of the user's systemd units; raise ``read_only``, ``no_home_directory``."""
+        if UNKNOWN_HOME_DIRECTORY in self.folder.parts:
+            raise no_home_directory()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():
@@ -146,8 +152,11 @@ def cron_plan(schedule: CloseSchedule) -> CronPlan:
 def _minutes_of_machine_hour(schedule: CloseSchedule) -> str:
     """Return the minutes of an hour, on the machine's clock, at which the company's clock shows the scheduled minute.
 
-    There are two if the zones' offsets differ by another part of an hour in winter than in summer.
+    There are two if the zones' offsets differ by another part of an hour in winter than in summer. A machine's
+    zone that is not clear counts as whole hours away.
     """
+    if schedule.machine_zone is None:
+        return str(schedule.at_minute % 60)
     year = datetime.now(UTC).year
     seasons = [datetime(year, month, 1, tzinfo=UTC) for month in (1, 7)]
     company, machine = (Calendar(name) for name in (schedule.company_zone, schedule.machine_zone))
@@ -173,8 +182,8 @@ def _quote_for_cron(words: list[str]) -> str:
 
 def _token_command(schedule: CloseSchedule) -> str:
     """Return the command line that creates the token file; it names the home unless that is the default."""
-    is_default_home = schedule.home == default_home() == find_home(None)
-    popug = "popug" if is_default_home else f"popug --home {shlex.quote(str(schedule.home.root))}"
+    is_found = is_default_home(schedule.home) and schedule.home == find_home(None)
+    popug = "popug" if is_found else f"popug --home {shlex.quote(str(schedule.home.root))}"
     return f"{popug} token issue NAME --ttl 365d --scope close-day | head -1 > {schedule.token_file}"
 
 
@@ -199,7 +208,11 @@ def systemd_plan(schedule: CloseSchedule) -> SystemdPlan:
         "[Install]\nWantedBy=timers.target\n"
     )
     files = {f"{schedule.name}.service": service, f"{schedule.name}.timer": timer}
-    return SystemdPlan(user_config_path() / "systemd" / "user", files, f"{schedule.name}.timer")
+    try:
+        folder = user_config_path() / "systemd" / "user"
+    except RuntimeError:  # this account has no home directory
+        folder = Path(UNKNOWN_HOME_DIRECTORY) / ".config" / "systemd" / "user"
+    return SystemdPlan(folder, files, f"{schedule.name}.timer")
 
 
 def _clock_text(minute: int) -> str:
@@ -254,9 +267,14 @@ def _run_crontab(argument: str, *, content: bytes = b"", allow_missing: bool = F
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _crontab_error(str(error)) from error
-    if process.returncode and not (allow_missing and b"no crontab" in process.stderr):
+    if process.returncode and not (allow_missing and _says_no_crontab(process.stderr.lower())):
         raise _crontab_error(process.stderr.decode(errors="replace").strip())
     return process.stdout if not process.returncode else b""
+
+
+def _says_no_crontab(message: bytes) -> bool:
+    """Return whether ``crontab -l`` failed because the user has none: BusyBox cannot open a file named by the user."""
+    return b"no crontab" in message or (b"can't open" in message and b"no such file" in message)
 
 
 def _crontab_error(reason: str) -> Unavailable:

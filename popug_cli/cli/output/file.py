@@ -1,12 +1,14 @@
 """Write an answer to a file instead of stdout."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from tempfile import mkstemp
 
+from popug_cli.kernel import leftovers
 from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.errors import Conflict, InvalidInput
+from popug_cli.platform.files import move_into_place, resolve_replaceable
+from popug_cli.platform.temporary import remove_dead_files, temporary_file
 
 STDOUT = Path("-")
 
@@ -16,10 +18,13 @@ def is_stdout(path: Path | None) -> bool:
     return path is None or path == STDOUT
 
 
-def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
+def write_new_file(
+    path: Path, lines: Iterable[str], *, force: bool, warn: Callable[[str], None] = lambda sentence: None
+) -> int:
     """Write a file that only its owner can read, atomically by rename; return the number of ``lines`` that have text.
 
-    A device or a pipe is written to, never replaced. Raise ``file_exists`` for any existing path unless ``force``,
+    A device or a pipe is written to, never replaced. A link is kept, and the file to which it leads is replaced. Raise
+    ``file_exists`` for any existing path unless ``force``, ``foreign_owner`` for a file of another account,
     ``unwritable_file`` for a directory or a path that cannot be written, ``disk_full`` and ``io_error``.
     """
     _refuse_directory(path)
@@ -27,18 +32,18 @@ def write_new_file(path: Path, lines: Iterable[str], *, force: bool) -> int:
     if path.exists() and not path.is_file():
         return _write_to_device(path, lines)
     try:
-        descriptor, name = mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        target = resolve_replaceable(path)
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
-    temporary = Path(name)
+    for leftover in remove_dead_files(target.parent):
+        warn(leftovers.removed(leftover))
     try:
-        line_count = _write_to_disk(descriptor, lines)
-        _refuse_existing(path, force=force)
-        temporary.replace(path)
+        with temporary_file(target) as (descriptor, temporary):
+            line_count = _write_to_disk(descriptor, lines)
+            _refuse_existing(path, force=force)
+            move_into_place(temporary, target)
     except OSError as error:
         raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return line_count
 
 
@@ -51,7 +56,7 @@ def _write_to_device(device: Path, lines: Iterable[str]) -> int:
 
 
 def _write_to_disk(descriptor: int, lines: Iterable[str]) -> int:
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+    with open(descriptor, "w", encoding="utf-8", newline="\n", closefd=False) as file:
         line_count = sum(1 for line in lines if file.write(line))
         file.flush()
         os.fsync(descriptor)

@@ -124,7 +124,7 @@ class Printer(msgspec.Struct):
         """Print a dim or bold line if the terminal supports it; without Rich, which loads slower than most commands."""
         target = self.target or self.out
         text = _wrap(escape_hidden(block.text), target)
-        if _shows_styles(target):
+        if shows_styles(target):
             style = BOLD if isinstance(block, Heading) else DIM
             text = "\n".join(f"{style}{line}{NORMAL}" for line in text.split("\n"))
         self.out.write(text + "\n")
@@ -158,14 +158,12 @@ class Printer(msgspec.Struct):
         from rich.console import Console
 
         target = self.target or self.out
-        color_system: Any = "auto" if os.environ.get("TERM") else None
         width = None if target.isatty() or os.environ.get("COLUMNS") else UNBOUNDED_WIDTH
-        terminal = True if self.target else None
         return Console(
             file=self.out,
             width=width,
-            force_terminal=terminal,
-            color_system=color_system,
+            force_terminal=target.isatty(),
+            color_system="standard" if shows_styles(target) else None,
             highlight=False,
             markup=False,
             emoji=False,
@@ -183,10 +181,17 @@ def to_json(answer: Any, *, only_ascii: bool = False) -> str:
     return escape_hidden_json(document, only_ascii=only_ascii)
 
 
-def _shows_styles(stream: IO[str]) -> bool:
-    """Return whether the stream is a terminal that shows styles, and the user did not set ``NO_COLOR``."""
-    has_styles = os.environ.get("TERM") not in {None, "", "dumb", "unknown"}
-    return has_styles and not os.environ.get("NO_COLOR") and stream.isatty()
+def shows_styles(stream: IO[str]) -> bool:
+    """Return whether text on the stream may be coloured or bold.
+
+    ``NO_COLOR`` wins (https://no-color.org), then ``FORCE_COLOR``, then what the terminal can do. An empty variable
+    counts as not set.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if forced := os.environ.get("FORCE_COLOR"):
+        return forced.lower() not in {"0", "false"}
+    return os.environ.get("TERM") not in {None, "", "dumb", "unknown"} and stream.isatty()
 
 
 def _wrap(text: str, stream: IO[str]) -> str:

@@ -45,7 +45,11 @@ class Bar:
         from rich.console import Console
         from rich.progress import Progress as RichProgress
 
-        self._rich_progress = RichProgress(console=Console(file=self._stream), auto_refresh=False, transient=True)
+        from popug_cli.cli.output.printer import shows_styles
+
+        color_system: Any = "standard" if shows_styles(self._stream) else None
+        console = Console(file=self._stream, force_terminal=self._stream.isatty(), color_system=color_system)
+        self._rich_progress = RichProgress(console=console, auto_refresh=False, transient=True)
         self._rich_progress.start()
         self._task = self._rich_progress.add_task(self._label, total=total or None)
 

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from popug_cli.kernel.text import counted
+
 if TYPE_CHECKING:
     from popug_cli.kernel.calendar import Calendar
 
@@ -18,7 +20,7 @@ def age(instant: datetime, now: datetime) -> str:
     if elapsed < 2 * DAY:
         return f"{elapsed // HOUR} h"
     days = elapsed // DAY
-    return f"{days} days" if days < 100 else f"{days // 7} weeks"
+    return counted(days, "day") if days < 100 else counted(days // 7, "week")
 
 
 def when(instant: datetime, now: datetime, calendar: "Calendar") -> str:

@@ -37,16 +37,22 @@ class Screen:
     """Show the answer of one command.
 
     ``command_path`` names the command, for its next step. ``find_backend`` returns the backend whose clock and
-    calendar are shown.
+    calendar are shown. No next step is shown unless ``may_continue`` returns true.
     """
 
     def __init__(
-        self, printer: Printer, find_backend: "Callable[[], Backend]", *, as_json: bool, command_path: str = ""
+        self,
+        printer: Printer,
+        find_backend: "Callable[[], Backend]",
+        *,
+        as_json: bool,
+        command_path: str = "",
+        may_continue: Callable[[], bool] = lambda: True,
     ) -> None:
         self.printer = printer
         self.as_json = as_json
         self.command_path = command_path
-        self._find_backend = find_backend
+        self._find_backend, self._may_continue = find_backend, may_continue
 
     def show(
         self, answer: Any, blocks: Callable[[], Iterable[Block]], *, paged: bool = False, next_step: str | None = None
@@ -82,11 +88,15 @@ class Screen:
         """
         if yes:
             return
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask():
             raise InvalidInput("needs_yes", question, hint="Give --yes to say that you mean it.")
         self.printer.ask(f"{question} [y/N]")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
             raise InvalidInput("needs_yes", "Nothing was done.", hint="Answer y, or give --yes.")
+
+    def can_ask(self) -> bool:
+        """Return whether there is a terminal at which the user sees a question and can answer it."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
 
     @cached_property
     def progress(self) -> "Progress":
@@ -117,5 +127,6 @@ class Screen:
     def _next_step(self, answer: Any, next_step: str | None) -> Iterator[Block]:
         command = surface().commands.get(self.command_path)
         default = command.then.format_map(AnswerFields(answer)) if command and command.then else ""
-        if step := default if next_step is None else next_step:
+        step = default if next_step is None else next_step
+        if step and self._may_continue():
             yield Hint(f"Next: {step}")

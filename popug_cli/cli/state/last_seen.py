@@ -8,7 +8,8 @@ from popug_cli.cli.state import session_file
 from popug_cli.kernel.clock import from_rfc3339, to_rfc3339
 from popug_cli.kernel.home import Home
 from popug_cli.kernel.jwt_payload import read_unverified_claim
-from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, replace_file
+from popug_cli.platform.accounts import require_own_place
+from popug_cli.platform.files import OWNER_ONLY_DIRECTORY, locked_directory, read_regular_file, replace_file
 
 SeenPosition = tuple[int, datetime]
 
@@ -19,7 +20,8 @@ class LastSeen:
     def __init__(self, company: Home | str, token: str) -> None:
         company_key = company if isinstance(company, str) else os.path.realpath(company.root)
         self._key = f"{company_key} {_user_id_of(token)}"
-        self._path = session_file.path().with_suffix(".looked.json")
+        file = session_file.known_path()
+        self._path = file.with_suffix(".looked.json") if file else None
         self._entries = self._read()
 
     def last(self) -> SeenPosition | None:
@@ -32,16 +34,23 @@ class LastSeen:
 
     def remember(self, sequence: int, now: datetime) -> None:
         """Store the log position seen; ignore an error, because the position is only a convenience."""
-        entries = {**self._entries, self._key: (sequence, to_rfc3339(now))}
+        if self._path is None:
+            return
         try:
+            require_own_place(self._path)
             self._path.parent.mkdir(mode=OWNER_ONLY_DIRECTORY, parents=True, exist_ok=True)
-            replace_file(self._path, json.dumps(entries, indent=1).encode())
+            with locked_directory(self._path.parent):
+                entries = {**self._read(), self._key: (sequence, to_rfc3339(now))}
+                replace_file(self._path, json.dumps(entries, indent=1).encode())
         except OSError:
             return
 
     def _read(self) -> dict[str, tuple[int, str]]:
+        if self._path is None:
+            return {}
         try:
-            entries = json.loads(self._path.read_bytes())
+            content, _ = read_regular_file(self._path)  # reading a pipe would block
+            entries = json.loads(content)
         except (OSError, ValueError, RecursionError):
             return {}
         return entries if isinstance(entries, dict) else {}

@@ -33,6 +33,9 @@ COMPOSED_WRITES: list[Message[Any]] = [
 ]
 
 
+SESSIONS_ONLY = {"set_password", "issue_token"}  # the tokens of the staff are machine tokens
+
+
 class Staff:
     """A company with a user and a token for each role, and one revoked token."""
 
@@ -114,7 +117,7 @@ def test_handler_reached_by_declared_roles_only(
         message = sample(declaration, about)
         names_another = getattr(message, "username", username) != username
         roles = declaration.roles_for_others if names_another else declaration.roles
-        if STAFF[username] in roles:
+        if STAFF[username] in roles and declaration.name not in SESSIONS_ONLY:
             staff.company.backend.perform(message, staff.tokens[username])
             assert reached == [declaration.name]
             continue

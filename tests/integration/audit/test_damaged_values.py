@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from popug_cli.app import LocalBackend
-from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.errors import IntegrityViolation, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Message
 from popug_cli.messages.billing import CorrectEntry, GetIncome, GetStatement
 from popug_cli.messages.bus import ListEvents, RetryDeadLetters
-from popug_cli.messages.company import CheckHealth
+from popug_cli.messages.company import BackUp, CheckHealth, ShowSettings
 from popug_cli.messages.mail import ListMails, MailStatus, SendMail
 from popug_cli.messages.tasks import ListTasks, StatusFilter
 from tests.support.company import InProcess
@@ -132,8 +132,12 @@ def test_table_or_column_that_is_gone_is_damage(company: InProcess, statement: s
     assert refused.value.code == "corrupt_database"
 
 
-def test_home_with_an_invalid_zone_is_damaged(company: InProcess, tmp_path: Path) -> None:
+def test_home_with_an_unknown_zone_needs_newer_zone_data(company: InProcess, tmp_path: Path) -> None:
     damage(company, "storage_home", "time_zone", "'Mars/Phobos'")
     shutil.copytree(company.root, tmp_path / "copy")
-    with pytest.raises(IntegrityViolation, match="Mars/Phobos"):
-        LocalBackend(Home(tmp_path / "copy")).perform(CheckHealth())
+    messages: list[Message[Any]] = [CheckHealth(), ShowSettings(), BackUp(path=str(tmp_path / "backup"))]
+    for message in messages:
+        with pytest.raises(Unavailable, match="Mars/Phobos") as refused:
+            LocalBackend(Home(tmp_path / "copy")).perform(message)
+        assert refused.value.code == "unknown_time_zone"
+        assert "tzdata" in refused.value.hint

@@ -197,7 +197,8 @@ def test_entries_after_todays_close_are_dated_tomorrow(house: BillingCompany) ->
     task_id = house.task("kesha", completed=True)
     fee, reward = house.price(task_id)
     assert dates_of(house) == [TOMORROW, TOMORROW]
-    assert house.balance("kesha") == Balance("kesha", reward - fee, 0, date(2026, 3, 2))
+    assert house.balance("kesha") == Balance("kesha", reward - fee, reward, date(2026, 3, 3), date(2026, 3, 2))
+    assert house.balance("kesha", as_of_date=date(2026, 3, 2)).earned_today_cents == 0
     assert house.balance("kesha", as_of_date=date(2026, 3, 3)).earned_today_cents == reward
     assert house.statement("kesha", TODAY, TODAY).entries == []
     assert house.statement("KESHA", TODAY, TODAY).username == "kesha"
@@ -288,7 +289,7 @@ def test_own_account_exists_before_billing_consumes_user(house: BillingCompany) 
     from popug_cli.messages.billing import GetBalance
 
     with house.runtime.reading(Principal("mira", "m-1", Role.MANAGER)) as context:
-        assert get_balance(GetBalance(), context) == Balance("mira", 0, 0, date(2026, 3, 2))
+        assert get_balance(GetBalance(), context) == Balance("mira", 0, 0, date(2026, 3, 2), date(2026, 3, 2))
         with refused("user_not_found", 3):
             get_balance(GetBalance(username="nobody"), context)
     with house.runtime.reading(Principal("kesha", "kesha", Role.WORKER)) as context:

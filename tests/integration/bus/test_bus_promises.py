@@ -207,7 +207,7 @@ def test_cursor_that_passed_events_is_named(toy: BusFixture) -> None:
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('toy', 2)")
     with toy.runtime.reading(OPERATOR) as context:
         assert bus_status(context, [toy.consumer]).problems == [
-            "toy has skipped 2 events without processing them, the first at 1."
+            "toy has skipped 2 events without processing, the first at 1."
         ]
 
 

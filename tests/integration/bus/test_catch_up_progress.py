@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from popug_cli.bus import consumers
+from popug_cli.bus import catch_up_result, consumers
 from popug_cli.bus.consumers import catch_up
 from tests.support.bus_fixture import NO_SPACE, BusFixture, RecordingConsumer
 
@@ -18,7 +18,7 @@ def toy(tmp_path: Path) -> BusFixture:
 def told_of(toy: BusFixture, monkeypatch: pytest.MonkeyPatch, positions: int) -> list[tuple[str, int, int]]:
     """Record the progress of catching up from now on, with this minimum of positions."""
     told: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(consumers, "MIN_REPORTED_POSITIONS", positions)
+    monkeypatch.setattr(catch_up_result, "MIN_REPORTED_POSITIONS", positions)
     toy.runtime = replace(toy.runtime, progress=lambda label, done, total: told.append((label, done, total)))
     return told
 
@@ -34,10 +34,10 @@ def test_long_catch_up_reports_progress(toy: BusFixture, monkeypatch: pytest.Mon
 
 
 def test_progress_counts_from_the_first_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "MIN_REPORTED_POSITIONS", 6)
+    monkeypatch.setattr(catch_up_result, "MIN_REPORTED_POSITIONS", 6)
     told: list[tuple[str, int, int]] = []
     for steps in ((0, 4), (5, 6)):
-        way = consumers.CatchUpProgress(lambda label, done, total: told.append((label, done, total)))
+        way = catch_up_result.CatchUpProgress(lambda label, done, total: told.append((label, done, total)))
         for reached in steps:
             way.report(reached, 10)
     assert told == [("Catching up", 0, 10), ("Catching up", 4, 10)]

@@ -127,7 +127,8 @@ def test_skipped_events_are_those_that_a_full_scan_finds(toy: BusFixture, seed: 
             " AND log.sequence BETWEEN first_sequence AND last_sequence)"
             " AND sequence NOT IN (SELECT sequence FROM bus_set_aside WHERE consumer = 'toy')"
         )
-        sentence = f"toy has skipped {count} events without processing them, the first at {first_skipped}."
+        skipped = "1 event" if count == 1 else f"{count} events"
+        sentence = f"toy has skipped {skipped} without processing, the first at {first_skipped}."
         assert list(skipped_problems(context, [toy.consumer])) == ([sentence] if count else [])
 
 

@@ -14,6 +14,7 @@ from popug_cli.bus.hash_chain import GENESIS_HASH
 from popug_cli.bus.log import decode_text
 from popug_cli.bus.queries import ParkedEvent, document, list_events, list_parked_events, show_event
 from popug_cli.kernel.errors import IntegrityViolation, NotFound
+from popug_cli.kernel.stored_values import InvalidStoredValue
 from popug_cli.messages.base import Event
 from popug_cli.messages.bus import ListEvents, ShowEvent
 from popug_cli.messages.envelope import Delivered
@@ -169,7 +170,7 @@ def test_next_events_of_given_types_are_read_in_order(toy: BusFixture) -> None:
         assert log.types_after(2, 9) == [(3, registered), (4, changed)]
         assert log.types_after(0, 1) == [(1, registered)]
         assert (log.first_from(2), log.first_from(-1), log.first_from(5)) == (log.row_at(2), log.row_at(1), None)
-        with pytest.raises(LookupError, match=r"^the log has a hole at 5$"):
+        with pytest.raises(InvalidStoredValue, match=r"^the log has a hole at 5$"):
             log.row_at(5)
 
 

@@ -93,9 +93,9 @@ def test_unknown_types_are_counted_by_name(toy: BusFixture) -> None:
 @pytest.mark.parametrize(
     ("condition", "problem"),
     [
-        ("sequence = 1", "The log has a hole at 1: 1 of its 6 positions are missing."),
+        ("sequence = 1", "The log has a hole at 1: 1 of its 6 positions is missing."),
         ("sequence IN (1, 3)", "The log has a hole at 1: 2 of its 6 positions are missing."),
-        ("sequence = 3", "The log has a hole at 3: 1 of its 6 positions are missing."),
+        ("sequence = 3", "The log has a hole at 3: 1 of its 6 positions is missing."),
         ("sequence IN (2, 4, 5)", "The log has a hole at 4: 3 of its 6 positions are missing."),
         ("sequence < 6", "The log has a hole at 1: 5 of its 6 positions are missing."),
     ],
@@ -122,8 +122,8 @@ def test_cursor_that_passed_events_is_named_for_each_consumer(toy: BusFixture) -
     toy.execute("INSERT INTO bus_cursors (consumer, position) VALUES ('sleeper', 3)")
     toy.execute("UPDATE bus_cursors SET position = 4 WHERE consumer = 'toy'")
     assert status(toy).problems == [
-        "toy has skipped 3 events without processing them, the first at 2.",
-        "sleeper has skipped 2 events without processing them, the first at 2.",
+        "toy has skipped 3 events without processing, the first at 2.",
+        "sleeper has skipped 2 events without processing, the first at 2.",
     ]
 
 

@@ -173,9 +173,9 @@ def test_only_a_few_odd_events_are_reported(company: InProcess) -> None:
 @pytest.mark.parametrize(
     ("sequences", "told"),
     [
-        ((-5, 0), "2 events lie before the beginning of the log, the first at -5; no consumer reads them."),
+        ((-5, 0), "2 events lie before the beginning of the log, the first at -5; no consumer reads there."),
         ((2**62,), "The log has a hole at"),
-        ((-5, 67), "1 events lie before the beginning of the log, the first at -5; no consumer reads them."),
+        ((-5, 67), "1 event lies before the beginning of the log, the first at -5; no consumer reads there."),
     ],
 )
 def test_row_at_an_odd_position_is_reported(company: InProcess, sequences: tuple[int, ...], told: str) -> None:
@@ -194,7 +194,7 @@ def test_commands_refused_and_queries_work_at_last_position(company: InProcess) 
         company.act("boss", AddTask(title="One too many"))
     for message in NOTHING_TO_DO_WITH_IT:
         company.act("boss", message)
-    assert f"{MAX_POSITION} positions are missing" in named(company)
+    assert f"{MAX_POSITION:,} positions are missing" in named(company)
 
 
 def test_version_one_of_task_created_keeps_any_title(company: InProcess) -> None:

@@ -21,7 +21,7 @@ from popug_cli.cli.main import run
 from popug_cli.kernel.clock import SystemClock
 from popug_cli.messages.base import declarations
 from popug_cli.messages.billing import CloseDay, GetBalance
-from popug_cli.messages.identity import AddUser, IssueToken
+from popug_cli.messages.identity import AddUser, IssueToken, LogIn
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask, CompleteTask, ShuffleTasks
 from tests.support.company import PASSWORD, InProcess, SetClock
@@ -77,7 +77,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         company._remember(company.act("boss", AddUser(username="kesha", email="k@example.com", role="worker")))
         live(company, clock)
         tokens = {
-            name: company.act("boss", IssueToken(username=name, ttl_seconds=A_DAY)).token for name in ("ada", "kesha")
+            "ada": company.backend.perform(LogIn(username="ada", password=PASSWORD)).token,
+            "kesha": company.act("boss", IssueToken(username="kesha", ttl_seconds=A_DAY)).token,
         }
         ids = {word: str(next(iter(company.rows(statement)[0].values()))) for word, statement in IDS.items()}
         company.backend.close()

@@ -225,8 +225,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     if not hasattr(command, "commands"):
         yield path, command
         return
-    for name, each in command.commands.items():
-        yield from leaves(each, (*path, name))
+    for name in command.list_commands(None):
+        yield from leaves(command.get_command(None, name), (*path, name))
 
 
 COMMANDS = {" ".join(path): command for path, command in leaves(build())}
@@ -295,10 +295,10 @@ def test_invalid_setting_is_quoted_without_raw_characters(stage: Stage, monkeypa
     stage.show("config", "set", "mail.from", "\u202epolly@example.com").is_safe()
     for bad in ("\x1b[31m", "\u202e", "\udcff"):
         monkeypatch.setenv("POPUG_MAIL_TRANSPORT", bad)
-        assert stage.show("config", "show").is_safe().code == 2
+        assert stage.show("config", "show").is_safe().code == 0
     monkeypatch.delenv("POPUG_MAIL_TRANSPORT")
     (stage.company.root / "config.toml").write_text('[mail]\n"\\u202e" = "\\u001b[31m"\n')
-    assert stage.show("config", "show").is_safe().code == 2
+    assert stage.show("config", "show").is_safe().code == 0
     (stage.company.root / "config.toml").unlink()
 
 

@@ -121,6 +121,15 @@ def test_init_repeats_each_question_until_answer_is_valid() -> None:
     assert json.loads(popug("whoami", "--json")[1])["email"] == "ada@cage"
 
 
+def test_init_offers_no_zone_if_the_machines_is_not_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    code, out, shown = at_terminal("init", lines=["", "", "", "Europe/Berlin"], passwords=[PASSWORD] * 2)
+    assert code == 0, shown
+    assert "TZ is 'CET-1CEST,M3.5.0,M10.5.0/3', which is not the name of a time zone." in " ".join(shown.split())
+    assert "The company's time zone:" in shown
+    assert "(time zone Europe/Berlin)" in out
+
+
 def test_init_asks_only_for_omitted_options(nowhere: Path) -> None:
     code, _, shown = at_terminal(
         "init", "--admin", "ada", "--email", "a@example.com", lines=[], passwords=[PASSWORD] * 2

@@ -171,6 +171,37 @@ def test_lines_of_two_homes_are_both_kept(company: InProcess, crontab: Path, mon
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "crontab: can't open 'root': No such file or directory",  # BusyBox
+        "no crontab for root",
+        "crontab: no crontab for root",
+        "No crontab for root",
+    ],
+)
+def test_first_line_is_written_where_there_is_no_crontab(crontab: Path, message: str) -> None:
+    say_for_no_crontab(crontab, message)
+    cron_plan(night()).write()
+    assert crontab.read_text().splitlines() == [*cron_plan(night()).texts()]
+
+
+@pytest.mark.parametrize(
+    "message", ["crontab: can't open 'root': Permission denied", "You (root) are not allowed to use this program"]
+)
+def test_crontab_that_cannot_be_read_is_not_replaced(crontab: Path, message: str) -> None:
+    say_for_no_crontab(crontab, message)
+    with pytest.raises(Unavailable, match=r"^The crontab cannot be used: ") as refusal:
+        cron_plan(night()).write()
+    assert refusal.value.code == "no_crontab"
+    assert not crontab.exists()
+
+
+def say_for_no_crontab(crontab: Path, message: str) -> None:
+    program = crontab.parent / "bin" / "crontab"
+    program.write_text(program.read_text().replace("no crontab for me", message))
+
+
+@pytest.mark.parametrize(
     "foreign",
     [
         "0 4 * * *  echo a\u2028b \x85 c \u2029\n".encode(),

@@ -1,15 +1,10 @@
-"""Completion: the candidates for each user, and that bash, zsh and fish show them."""
+"""Completion: the candidates for each user, and what bash, zsh and fish get of them."""
 
-import os
-import pty
 import shutil
 import socket
 import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from select import select
 
 import pytest
 
@@ -24,9 +19,9 @@ from popug_cli.messages.identity import IssueToken, Scope
 from popug_cli.messages.tasks import AddTask, CompleteTask, ShuffleTasks
 from tests.support.company import InProcess, SetClock
 from tests.support.identity_company import CHEAP
+from tests.support.shell_session import COMMANDS, ShellSession
 
 EVIL = "$(touch owned) `touch owned` \"quoted\" 'titles' : ; (x)"
-LIMIT_SECONDS = 60
 
 
 @dataclass
@@ -126,10 +121,9 @@ def test_dates_are_offered_as_they_are_typed() -> None:
     assert len([day for day in days if len(day) == 10]) == 7
 
 
-def test_paths_are_offered_where_a_path_is_meant(seat: Office) -> None:
+def test_file_names_are_left_to_the_shell(seat: Office) -> None:
     Path("chores.jsonl").touch()
-    Path("folder").mkdir()
-    assert offered("tasks import ") == ["chores.jsonl", "folder/"]
+    assert offered("tasks import ") == []
 
 
 def test_task_complete_offers_own_open_tasks(seat: Office) -> None:
@@ -234,70 +228,57 @@ def test_typer_script_gets_no_words_that_a_shell_would_run(seat: Office) -> None
     assert "touch" not in told
 
 
-# --- in real shells ------------------------------------------------------------------------------
-
-TYPED = {
-    "bash": ["bash", "--norc", "--noprofile", "-i"],
-    "zsh": ["zsh", "-f", "-i"],
-    "fish": ["fish", "--no-config", "-i"],
-}
-LOAD = {
-    "bash": 'PS1="> "; eval "$(popug --show-completion bash)"',
-    "zsh": 'PS1="> "; autoload -Uz compinit; compinit -u -d {folder}/dump; eval "$(popug --show-completion zsh)"',
-    "fish": "function fish_prompt; echo '> '; end; popug --show-completion fish | source",
-}
-
-
-@pytest.mark.parametrize("shell", TYPED)
-def test_shell_completes_commands_and_the_numbers_of_tasks(shell: str, seat: Office, tmp_path: Path) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    program = tmp_path / "bin" / "popug"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m popug_cli "$@"\n')
-    program.chmod(0o755)
-    typed = [f"{LOAD[shell].format(folder=tmp_path)}\n", "popug tasks expo\t", "\x15", "popug task complete 1\t\t"]
-    shown = type_into(TYPED[shell], typed, tmp_path, wait_for=["export", "11"])
-    assert "export" in shown, shown
-    assert "10" in shown.rpartition("complete 1")[2] or "10" in shown, shown
-    assert not (tmp_path / "owned").exists()
-
-
-def type_into(command: list[str], typed: list[str], folder: Path, wait_for: list[str]) -> str:
-    """Return the output of a shell at a terminal, while lines are typed into it one after the other."""
-    environment = {
-        "PATH": os.pathsep.join([str(folder / "bin"), "/usr/bin", "/bin"]), "HOME": str(folder), "TERM": "xterm",
-        "LANG": "C.UTF-8", "PYTHONPATH": str(Path(__file__).parents[3]),
-        **{name: value for name, value in os.environ.items() if name.startswith(("POPUG_", "COVERAGE_"))},
-    }  # fmt: skip
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(folder)
-        os.execvpe(command[0], command, environment)
+@pytest.mark.parametrize("shell", COMMANDS)
+def test_shell_shows_the_numbers_of_tasks_and_runs_no_title(shell: str, seat: Office, tmp_path: Path) -> None:
+    session = ShellSession(shell, tmp_path / "session")
     try:
-        shown = listen(terminal, "", 1)
-        for keys in typed:
-            os.write(terminal, keys.encode())
-            if keys.endswith("\t"):
-                shown += listen(terminal, wait_for.pop(0), LIMIT_SECONDS)
-            else:
-                shown += listen(terminal, "> ", 1)
+        assert session.called_with("popug tasks expo") == ["tasks", "export"]
+        shown = session.type("popug task complete 1\t\t")
     finally:
-        os.kill(child, 9)
-        os.close(terminal)
-        os.waitpid(child, 0)
-    return shown
+        session.close()
+    assert "10" in shown, shown
+    assert "11" in shown, shown
+    assert not [*tmp_path.rglob("owned")]
 
 
-def listen(terminal: int, until: str, seconds: float) -> str:
-    """Return the output until it contains a text, and of a moment more."""
-    heard, deadline = "", time.monotonic() + seconds
-    while select([terminal], [], [], max(0.0, min(deadline - time.monotonic(), 0.3 if until in heard else seconds)))[0]:
-        try:
-            heard += os.read(terminal, 65536).decode(errors="replace")
-        except OSError:
-            break
-    return heard
+def test_bash_gets_only_words_that_need_no_quotes(
+    seat: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    (home / "hooks").mkdir(parents=True)
+    for name in ("any.$(touch owned)", "any.a b", "any.*", "any.chat"):
+        (home / "hooks" / name).touch()
+    line = f"popug --home {home} hooks test "
+    assert answer({"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "5"}) == "any.chat\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "index", "completions"),
+    [
+        ("popug tasks list --status = o", 5, "open\n"),
+        ("popug tasks list --status =", 4, "open\ncompleted\nall\n"),
+        ("popug tasks list --status=o", 3, "--status=open\n"),
+        ("popug tasks list --sort = age --status = c", 8, "completed\n"),
+        ("popug tasks list --sort = age --al", 6, "--all\n"),
+        ("popug = ", 2, ""),
+        ("popug = =", 2, ""),
+    ],
+)
+def test_bash_splits_an_option_from_its_value(words: str, index: int, completions: str) -> None:
+    asked = {"_POPUG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(index)}
+    assert answer(asked) == completions
+
+
+@pytest.mark.parametrize("folder", ["o'brien", "a b", "$(touch pwned)"])
+def test_start_up_line_names_any_home(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / folder
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    assert run(["--install-completion", "bash"]) == 0
+    shown = ["bash", "--norc", "-c", f'. "{home / ".bashrc"}"; complete -p popug'.replace("$", "\\$")]
+    done = subprocess.run(shown, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "_popug_completion popug" in done.stdout, done.stderr
+    assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

@@ -15,7 +15,7 @@ from popug_cli.app import LocalBackend
 from popug_cli.app.workflows.scheduled_run import last_closable_day
 from popug_cli.daemon.scheduler import ScheduledRun, SchedulerStopped, _wait_for_signal
 from popug_cli.kernel.calendar import Calendar
-from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.errors import Unavailable
 from popug_cli.kernel.progress import Progress
 from popug_cli.messages.billing import CloseDay
 from popug_cli.messages.company import Check, CheckHealth
@@ -23,7 +23,7 @@ from popug_cli.messages.principal import SCHEDULER
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 from popug_cli.storage import heartbeat
 from tests.support.billing_company import check_books
-from tests.support.company import InProcess, SeededChance, SetClock
+from tests.support.company import InProcess, SeededChance, SetClock, logged_errors
 from tests.support.running_server import PATIENCE_SECONDS
 from tests.support.scheduler_fixture import FIVE_PAST, closed_dates, create_company, earn, run_due, weak_hash
 
@@ -95,7 +95,7 @@ def test_jump_of_years_is_reported_and_needs_confirmation(company: InProcess) ->
     for _ in range(2):
         run = run_due(company)
         assert (closed_dates(run), run.next.needs_yes, run.next.overdue_days) == ([], True, 1096)
-    assert health(company, "overdue_days").detail.startswith("warning: 1,096 days since 2026-03-02")
+    assert health(company, "overdue_days").detail.startswith("1,096 days are open since 2026-03-02; too many")
     set_local(company, "2026-04-04 09:00")
     run = run_due(company, confirmed=True)
     assert (len(run.days), run.next.needs_yes, run.mail.sent) == (33, False, 1)
@@ -226,7 +226,8 @@ def test_doctor_warns_of_a_stopped_scheduler(company: InProcess) -> None:
     assert health(company, "scheduler").detail == "the scheduler last ran at 2026-03-02 10:00"
     company.clock.advance(hours=25)
     check = health(company, "scheduler")
-    assert (check.ok, check.detail.startswith("warning: the scheduler has not run since")) == (True, True)
+    assert (check.ok, check.attention) == (True, True)
+    assert check.detail.startswith("the scheduler has not run since")
 
 
 def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> None:
@@ -246,76 +247,61 @@ def test_heartbeat_is_recorded_also_after_clock_set_back(company: InProcess) -> 
 # --- reports ------------------------------------------------------------------------------------
 
 
-class RecordingReporter:
-    """A reporter that records its reports."""
-
-    def __init__(self) -> None:
-        self.runs: list[ScheduledRunResult] = []
-        self.errors: list[PopugError] = []
-
-    def scheduled(self, schedule: Schedule) -> None:
-        raise AssertionError("only at the start")
-
-    def ran(self, run: ScheduledRunResult) -> None:
-        self.runs.append(run)
-
-    def failed(self, error: PopugError) -> None:
-        self.errors.append(error)
-
-
-def working(company: InProcess, reporter: RecordingReporter) -> ScheduledRun:
+def working(company: InProcess, shown: list[Any]) -> ScheduledRun:
     def open_backend(progress: Progress) -> LocalBackend:
         return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(7), progress=progress)
 
-    return ScheduledRun(open_backend, RunDue(at_minute=FIVE_PAST), reporter)
+    return ScheduledRun(open_backend, RunDue(at_minute=FIVE_PAST), shown.append)
 
 
 def test_idle_run_is_reported_only_at_its_hour(company: InProcess) -> None:
-    reporter = RecordingReporter()
-    work = working(company, reporter)
+    shown: list[Any] = []
+    work = working(company, shown)
     work.run(always_report=False)
-    assert reporter.runs == []
+    assert shown == []
     work.run(always_report=True)
-    assert len(reporter.runs) == 1
+    assert len(shown) == 1
     company.clock.advance(days=1)
     work.run(always_report=False)
-    assert closed_dates(reporter.runs[-1]) == ["2026-03-02"]
+    assert closed_dates(shown[-1]) == ["2026-03-02"]
 
 
 def test_too_many_days_are_reported_when_found(company: InProcess) -> None:
-    reporter = RecordingReporter()
-    work = working(company, reporter)
+    shown: list[Any] = []
+    work = working(company, shown)
     company.clock.advance(days=100)
     work.run(always_report=False)
     work.run(always_report=False)
-    assert [run.next.needs_yes for run in reporter.runs] == [True]
+    assert [run.next.needs_yes for run in shown] == [True]
 
 
-def test_environment_error_is_reported_once_and_retried(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_error_is_reported_once_and_retried(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def busy(self: ScheduledRun) -> ScheduledRunResult:
         raise Unavailable("database_busy", "Another process holds the database.")
 
-    reporter = RecordingReporter()
-    work = working(company, reporter)
+    shown: list[Any] = []
+    work = working(company, shown)
     with monkeypatch.context() as held:
         held.setattr(ScheduledRun, "perform_due", busy)
         work.run(always_report=False)
         work.run(always_report=False)
-    assert [error.code for error in reporter.errors] == ["database_busy"]
+    assert [error.code for error in logged_errors(caplog)] == ["database_busy"]
     work.run(always_report=False)
-    assert len(reporter.runs) == 1
+    assert len(shown) == 1
 
 
 def test_stop_ends_a_run_between_two_steps(company: InProcess) -> None:
     earn(company)
     company.clock.advance(days=1)
-    reporter = RecordingReporter()
-    work = working(company, reporter)
+    shown: list[Any] = []
+    work = working(company, shown)
     work.stopping.set()
     with pytest.raises(SchedulerStopped):
         work.perform_due()
     work.run(always_report=True)
-    assert reporter.runs == []
+    assert shown == []
     assert company.rows("SELECT * FROM billing_days") == []
     check_books(company.rows)
     assert closed_dates(run_due(company)) == ["2026-03-02"]

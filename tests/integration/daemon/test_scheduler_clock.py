@@ -109,7 +109,7 @@ def test_years_need_yes_and_doctor_reports_overdue_days(tmp_path: Path) -> None:
     checks = {
         check["name"]: check["detail"] for check in json.loads(popug(company.root, wall, "doctor").stdout)["checks"]
     }
-    assert checks["overdue_days"].startswith("warning: 1,096 days since 2026-03-02 are open")
+    assert checks["overdue_days"].startswith("1,096 days are open since 2026-03-02; too many")
     wall.set("2026-04-11 09:00")
     done = popug(company.root, wall, "scheduler", "--once", "--yes")
     assert (done.returncode, len(json.loads(done.stdout)["days"])) == (0, 40)

@@ -149,7 +149,7 @@ def test_shuffle_needs_yes(company: InProcess) -> None:
         await pilot.press("s")
         await seen(pilot, "Draw a new assignee")
         await pilot.press("y")
-        await seen(pilot, "1 shuffled among 1 people.")
+        await seen(pilot, "1 task shuffled among 1 person.")
 
     walk(dashboard_of(company, "boss"), steps)
     assert company.act("kesha", GetBalance()).balance_cents == 2 * before
@@ -164,9 +164,7 @@ def test_money_and_analytics_have_their_figures_and_charts(company: InProcess) -
 
     async def steps(pilot: Pilot[None]) -> None:
         await pilot.press("2")
-        await seen(
-            pilot, "Today's entries: none yet.", "My balance at the end of the day", "Management's income by day"
-        )
+        await seen(pilot, "Today's entries: none yet.", "My balance by day", "Management's income by day")
         await seen(pilot, "Mon 03-02  -$", "Tue 03-03", "█", "│")
         await pilot.press("3")
         await seen(pilot, "Management's income today  $", "In the red  1 person", "kesha", "of the day    none yet")

@@ -239,7 +239,7 @@ def test_failure_to_start_any_program_counts_no_attempt(company: InProcess, monk
     hook(company, "task_created", KEEP)
     add(company, "One")
     with monkeypatch.context() as patch:
-        patch.setattr("popug_cli.hooks.process.TemporaryFile", full)
+        patch.setattr("popug_cli.hooks.process.unnamed_file", full)
         with pytest.raises(Unavailable, match="No space left"):
             run_hooks(company)
     assert (find_hook(company).attempts, find_hook(company).state) == (0, "ready")

@@ -15,14 +15,14 @@ import pytest
 
 from popug_cli.app import LocalBackend
 from popug_cli.app.hosting.served_company import ServedCompany
-from popug_cli.cli.commands.operations.hooks import HookReportPrinter
 from popug_cli.cli.commands.operations.serve import _background_work as beside_server
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.main import run as run_popug
 from popug_cli.daemon.hook_loop import HookPoller, run_in_background, run_once
-from popug_cli.kernel.errors import PopugError, Unavailable
+from popug_cli.kernel.errors import Unavailable
+from popug_cli.kernel.log import log_error
 from popug_cli.messages.hooks import HookRunResult, TryHook
-from tests.support.company import InProcess, SeededChance
+from tests.support.company import InProcess, SeededChance, logged_errors
 from tests.support.hooks_company import (
     KEEP,
     PATIENCE_SECONDS,
@@ -44,17 +44,9 @@ EXAMPLES = Path(__file__).parents[3] / ".github/examples/hooks"
 # --- runners ------------------------------------------------------------------------------------
 
 
-class RecordingReporter:
-    """A reporter that records its reports."""
-
-    def __init__(self) -> None:
-        self.errors: list[PopugError] = []
-
-    def failed(self, error: PopugError) -> None:
-        self.errors.append(error)
-
-
-def test_hanging_hook_is_killed_and_run_again(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_hook_is_killed_and_run_again(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0.01)
     monkeypatch.setattr("popug_cli.daemon.hook_loop.GRACE_SECONDS", PATIENCE_SECONDS)
     trap = "trap '' TERM; "
@@ -62,17 +54,16 @@ def test_hanging_hook_is_killed_and_run_again(company: InProcess, monkeypatch: p
         company, "task_created", f'{trap}echo $$ > "$POPUG_HOME/child"; test -e up && exit 0; while :; do sleep 1; done'
     )
     add(company, "One")
-    reporter = RecordingReporter()
     folder = company.backend.home.hooks
 
     def open_backend(progress: Any) -> LocalBackend:
         return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(5), progress=progress)
 
-    with run_in_background(open_backend, folder, reporter):
+    with run_in_background(open_backend, folder):
         wait_for(company.root / "child")
     assert "popug-hooks" not in {thread.name for thread in threading.enumerate()}
     assert is_gone(company.root / "child")
-    assert (find_hook(company).attempts, find_hook(company).state, reporter.errors) == (0, "ready", [])
+    assert (find_hook(company).attempts, find_hook(company).state, logged_errors(caplog)) == (0, "ready", [])
     (company.root / "up").touch()
     assert run_hooks(company).done == 1
 
@@ -92,9 +83,11 @@ def test_server_runs_hooks_too(company: InProcess, monkeypatch: pytest.MonkeyPat
     assert titles(company) == ["One"]
 
 
-def test_environment_error_is_reported_once(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_error_is_reported_once(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
-    reporter, calls = RecordingReporter(), []
+    calls: list[int] = []
 
     def busy(progress: Any) -> LocalBackend:
         calls.append(1)
@@ -102,25 +95,26 @@ def test_environment_error_is_reported_once(company: InProcess, monkeypatch: pyt
             looks.stopping.set()
         raise Unavailable("database_busy", "Another process holds the database.")
 
-    looks = HookPoller(busy, company.backend.home.hooks, reporter)
+    looks = HookPoller(busy, company.backend.home.hooks)
     looks.run()
-    assert (len(calls), [error.code for error in reporter.errors]) == (3, ["database_busy"])
+    assert (len(calls), [error.code for error in logged_errors(caplog)]) == (3, ["database_busy"])
 
 
-def test_poller_ends_silently_if_served_home_is_replaced(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poller_ends_silently_if_served_home_is_replaced(
+    company: InProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def replaced(progress: Any) -> LocalBackend:
         raise Unavailable("server_unavailable", "The database was replaced.")
 
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
-    reporter = RecordingReporter()
-    HookPoller(replaced, company.backend.home.hooks, reporter).run()
-    assert reporter.errors == []
+    HookPoller(replaced, company.backend.home.hooks).run()
+    assert [error.code for error in logged_errors(caplog)] == []
 
 
 def test_home_without_hooks_is_not_opened(company: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popug_cli.daemon.hook_loop.POLL_SECONDS", 0)
     (company.root / "hooks").rmdir()
-    looks = HookPoller(lambda progress: company.backend, company.backend.home.hooks, RecordingReporter())
+    looks = HookPoller(lambda progress: company.backend, company.backend.home.hooks)
     looks.poll(1)
     asked: list[float] = []
 
@@ -172,18 +166,19 @@ def test_signalled_run_stops_and_event_is_run_again(company: InProcess) -> None:
     def open_backend(progress: Any) -> LocalBackend:
         return LocalBackend(company.backend.home, clock=company.clock, randomness=SeededChance(6), progress=progress)
 
-    run = run_once(open_backend, company.backend.home.hooks, RecordingReporter())
+    run = run_once(open_backend, company.backend.home.hooks)
     assert (run, find_hook(company).last_error) == (HookRunResult(0, 0, 0, 0), None)
     (company.root / "up").touch()
     assert (find_hook(company).attempts, run_hooks(company).done) == (0, 1)
 
 
-def test_runner_error_is_printed_on_stderr(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    HookReportPrinter(CommandContext(company.backend.home, as_json=True)).failed(
-        Unavailable("database_busy", "It is held.")
-    )
+def test_runner_error_is_its_document_on_stderr(company: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    company.backend.close()
+    code = run_popug(["--home", str(company.root), "scheduler", "--once", "--json"])
+    capsys.readouterr()
+    log_error(Unavailable("database_busy", "It is held."))
     told = capsys.readouterr()
-    assert (told.out, json.loads(told.err)["error"]["code"]) == ("", "database_busy")
+    assert (code, told.out, json.loads(told.err)["error"]["code"]) == (0, "", "database_busy")
 
 
 # --- the commands -------------------------------------------------------------------------------

@@ -211,7 +211,10 @@ def test_forged_token_is_refused(forger: Forger, forgery: str, monkeypatch: pyte
         forger.people.backend.perform(WhoAmI(), token)
     assert error.value.message.count(".") == 1
     monkeypatch.setenv("POPUG_TOKEN", token)
-    assert run_command(forger, "whoami") == (4, "", f"error: {error.value.message}\n  {error.value.hint}\n")
+    code, out, err = run_command(forger, "whoami")
+    assert (code, out) == (4, "")
+    assert err.startswith(f"error: {error.value.message}\n  POPUG_TOKEN is set ")
+    assert err.endswith(f" {error.value.hint}\n")
     code, out, err = run_command(forger, "whoami", "--json")
     assert (code, out, json.loads(err)["error"]["code"]) == (4, "", "token_invalid")
 

@@ -207,7 +207,8 @@ def test_change_is_published_once_and_a_repeat_not(people: People, message: Mess
     head = people.head()
     answer = people.act("boss", message)
     assert people.events(head) == told
-    assert people.act("boss", ShowUser(username="kesha")) == answer
+    shown = msgspec.structs.asdict(people.act("boss", ShowUser(username="kesha")))
+    assert shown.items() <= msgspec.structs.asdict(answer).items()
     if not isinstance(message, SetPassword):
         assert people.act("boss", message) == answer
         assert people.events(head) == told
@@ -215,13 +216,14 @@ def test_change_is_published_once_and_a_repeat_not(people: People, message: Mess
 
 def test_published_change_has_the_changed_values(people: People) -> None:
     head, user_id = people.head(), people.people["kesha"].user_id
-    for message in (
+    messages: tuple[Message[Any], ...] = (
         SetRole(username="kesha", role="manager"),
         SetEmail(username="kesha", email="new@example.com"),
         SetPassword(username="kesha", password="another good one"),
         DeactivateUser(username="kesha"),
         ActivateUser(username="kesha"),
-    ):
+    )
+    for message in messages:
         people.act("boss", message)
     assert people.published_events(head) == [
         ("user_role_changed", {"user_id": user_id, "old_role": "worker", "new_role": "manager"}),

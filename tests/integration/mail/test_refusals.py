@@ -172,7 +172,7 @@ def failed(post: Post, popug: Popug, room: MailCompany) -> MailCompany:
 
 def test_doctor_and_today_show_failed_mail(popug: Popug, failed: MailCompany) -> None:
     out = popug("doctor")[1]
-    assert "failed_mail: warning: 2 mails were rejected permanently" in out
+    assert "ATTENTION failed_mail: 2 mails were rejected permanently" in out
     assert "2 mails were rejected permanently" in popug("today")[1]
     today = json.loads(popug("today", "--json")[1])
     assert (today["mail_failed"], "popug mail list --status failed" in today["waiting"]) == (2, True)

@@ -5,6 +5,7 @@ import socket
 import socketserver
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -214,9 +215,10 @@ def test_server_without_required_tls_is_unavailable(post: Post, open_room: Open,
     assert post.taken == []
 
 
-def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["a secret\nand a remark\n", "a secret\r\n", "\ufeffa secret\r\n"])
+def test_it_logs_in_with_the_password_of_the_file(post: Post, open_room: Open, tmp_path: Path, content: str) -> None:
     post.mood.password = "a secret"
-    room = open_room(**login(tmp_path / "password", "a secret\nand a remark\n"), smtp_login_without_tls="true")
+    room = open_room(**login(tmp_path / "password", content), smtp_login_without_tls="true")
     assert (room.send().sent, post.logins) == (3, 1)
 
 
@@ -295,6 +297,23 @@ def test_wrong_or_missing_password_fails_no_mail(post: Post, open_room: Open, tm
     assert set(room.statuses().values()) == {"queued"}
 
 
+@pytest.mark.parametrize("reply", ["535 5.7.8 no {}", "535 not <{}>", "535 not 'a guess'", "454 later, {}"])
+def test_server_that_quotes_the_password_is_not_quoted(post: Post, open_room: Open, tmp_path: Path, reply: str) -> None:
+    post.mood.password, post.mood.to_wrong_login = "a secret", reply
+    room = open_room(**login(tmp_path / "password", "a guess\n"), smtp_login_without_tls="true")
+    with pytest.raises(Unavailable, match=r"[45]\d\d the reply quotes the password") as refusal:
+        room.send()
+    assert "guess" not in str(vars(refusal.value))
+    assert b64encode(b"\0popug\0a guess").decode() not in refusal.value.message
+
+
+def test_other_replies_to_a_login_are_quoted(post: Post, open_room: Open, tmp_path: Path) -> None:
+    post.mood.password, post.mood.to_wrong_login = "a secret", "534 5.7.9 application password needed"
+    room = open_room(**login(tmp_path / "password", "a guess\n"), smtp_login_without_tls="true")
+    with pytest.raises(Unavailable, match="application password needed"):
+        room.send()
+
+
 def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
     room = open_room()
     room.publish(UserEmailChanged(user_id="id-gosha", email="гоша@example.com"))
@@ -302,10 +321,18 @@ def test_unsupported_address_fails(post: Post, open_room: Open) -> None:
     assert (run.sent, run.failed, len(post.taken)) == (2, 1, 2)
 
 
+def test_empty_host_is_named_in_a_sentence(open_room: Open, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.toml").write_text('[mail]\nsmtp_host = ""\n')
+    room = open_room(smtp_host="")  # an empty variable counts as one that is not set
+    with pytest.raises(Unavailable, match=r"mail\.smtp_host is empty"):
+        room.send()
+    assert set(room.statuses().values()) == {"queued"}
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "sentence"),
     [
-        ("smtp_host", "", "mail.smtp_host is empty"),
         ("smtp_host", "...", "...:{port}: there is no host with that name"),
         ("smtp_host", "nowhere.invalid", "nowhere.invalid:{port}: there is no host with that name"),
         ("smtp_port", "1", "127.0.0.1:1: Connection refused"),

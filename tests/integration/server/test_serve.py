@@ -64,10 +64,12 @@ def test_public_message_needs_no_token(served: RunningServer) -> None:
 def test_every_message_except_operator_ones_has_a_route(served: RunningServer) -> None:
     for each in declarations():
         answer = served.post(f"{each.module}/{each.name}", {"nonsense": True}, "no token")
-        if each.access is Access.OPERATOR:
-            refused(answer, 404, "route_not_found")
-        else:
-            refused(answer, 422, "usage")
+        expected = {
+            Access.OPERATOR: (404, "route_not_found"),
+            Access.TOKEN: (401, "token_invalid"),
+            Access.PUBLIC: (422, "usage"),
+        }
+        refused(answer, *expected[each.access])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ requests.MAX_OBJECTS = 1_000
 """
 WRONG_TOKENS = 1_000
 HEAD = b"POST /v1/tasks/add_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+LOGIN = HEAD.replace(b"tasks/add_task", b"identity/log_in")
 IMPORT = HEAD.replace(b"add_task", b"import_tasks")
 
 
@@ -68,6 +69,10 @@ def connect(served: RunningServer) -> socket.socket:
     client.settimeout(PATIENCE_SECONDS)
     client.connect(str(served.socket))
     return client
+
+
+def token_line(company: ServerFixture) -> bytes:
+    return f"Authorization: Bearer {company.tokens['kesha']}\r\n".encode()
 
 
 def send_without_end(client: socket.socket, piece: bytes) -> None:
@@ -119,9 +124,10 @@ def test_slow_headers_time_out(served: RunningServer) -> None:
         assert not found or code_of(found) == "408 usage"
 
 
-def test_slow_body_times_out(served: RunningServer) -> None:
+@pytest.mark.parametrize("head", [HEAD, LOGIN], ids=["token", "login"])
+def test_slow_body_times_out(served: RunningServer, company: ServerFixture, head: bytes) -> None:
     with connect(served) as client:
-        client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        client.sendall(head + token_line(company) + b"Content-Length: 100\r\n\r\n{")
         assert code_of(all_of(client)) == "408 usage"
 
 
@@ -180,7 +186,7 @@ def test_head_that_is_too_large_or_ambiguous_is_refused(served: RunningServer, s
 @pytest.mark.parametrize("how", ["announced", "chunked"])
 def test_body_that_is_too_large_is_refused(served: RunningServer, company: ServerFixture, how: str) -> None:
     with connect(served) as client:
-        line = f"Authorization: Bearer {company.tokens['kesha']}\r\n".encode()
+        line = token_line(company)
         if how == "announced":
             client.sendall(HEAD + b"Content-Length: 99999999999999999999\r\n\r\n")
         else:
@@ -208,9 +214,10 @@ def test_large_body_with_token_accepted_for_imports_only(served: RunningServer, 
     assert (answer.status, answer.document["detail"]) == (413, "The body is larger than 50,000 bytes.")
 
 
-def test_client_that_keeps_sending_is_disconnected(served: RunningServer) -> None:
+@pytest.mark.parametrize("head", [HEAD, LOGIN], ids=["token", "login"])
+def test_client_that_keeps_sending_is_disconnected(served: RunningServer, company: ServerFixture, head: bytes) -> None:
     with connect(served) as client:
-        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        client.sendall(head + token_line(company) + b"Transfer-Encoding: chunked\r\n\r\n")
         with pytest.raises(ConnectionError):
             send_without_end(client, b"2710\r\n" + b"x" * 10_000 + b"\r\n")
         assert code_of(all_of(client)) == "413 usage"

@@ -13,8 +13,8 @@ import pytest
 
 from popug_cli.app import LocalBackend
 from popug_cli.bus import publisher
-from popug_cli.cli.input import json_lines as files
-from popug_cli.cli.input.json_lines import JsonLines, json_lines
+from popug_cli.cli.input import import_lines as files
+from popug_cli.cli.input.import_lines import ImportLines, open_import
 from popug_cli.client import remote_backend
 from popug_cli.client.address import parse
 from popug_cli.identity import commands as identity
@@ -164,14 +164,14 @@ def test_full_disk_while_counting_is_reported(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Iterator[JsonLines[NewTask]]:
+def written(tmp_path: Path) -> Iterator[ImportLines[NewTask]]:
     file = tmp_path / "tasks.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"title": "Feed"}\n\n{"title": "Mend"}')
-    with json_lines(str(file), NewTask) as lines:
+    with open_import(str(file), NewTask) as lines:
         yield lines
 
 
-def test_lines_of_a_file_can_be_gone_through_again(written: JsonLines[NewTask]) -> None:
+def test_lines_of_a_file_can_be_gone_through_again(written: ImportLines[NewTask]) -> None:
     assert len(written) == 3
     assert [*written] == [*written] == [NewTask(title="Feed"), None, NewTask(title="Mend")]
     assert NewTask(title="Mend") in written
@@ -182,7 +182,7 @@ def test_pipe_is_kept_until_it_was_read_twice(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as end:
         end.write(b'{"title": "Feed"}\n')
-    with json_lines(f"/dev/fd/{reading}", NewTask) as lines:
+    with open_import(f"/dev/fd/{reading}", NewTask) as lines:
         assert [*lines] == [*lines] == [NewTask(title="Feed")]
     os.close(reading)
 
@@ -193,12 +193,14 @@ def test_overlong_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file.write_text('{"title":"Feed"}\n{"title":"Feeds"}\n')
     with (
         pytest.raises(InvalidInput, match=r"^Line 2 is not valid: it has more than 17 bytes\.$"),
-        json_lines(str(file), NewTask),
+        open_import(str(file), NewTask),
     ):
         pass
 
 
-def test_import_over_the_server_limit_is_not_sent(written: JsonLines[NewTask], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_over_the_server_limit_is_not_sent(
+    written: ImportLines[NewTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = remote_backend.RemoteBackend(parse("unix:///nowhere.sock"))
     with pytest.raises(Unavailable, match="No server can be reached"):
         backend.perform(ImportTasks(lines=written), "t")
@@ -213,7 +215,7 @@ def test_full_disk_while_reading_a_pipe_is_reported(monkeypatch: pytest.MonkeyPa
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as end:
         end.write(b'{"title": "Feed"}\n')
-    with pytest.raises(Unavailable, match=r"^The disk is full \("), json_lines(f"/dev/fd/{reading}", NewTask):
+    with pytest.raises(Unavailable, match=r"^The disk is full \("), open_import(f"/dev/fd/{reading}", NewTask):
         pass
     os.close(reading)
 
@@ -231,7 +233,7 @@ def test_memory_does_not_grow_with_ten_times_the_tasks(company: InProcess, tmp_p
 
 def _peaks_kib(company: InProcess, file: Path, count: int) -> Iterator[tuple[str, float]]:
     file.write_text("".join(f'{{"title": "Clean cage {number} of {count}"}}\n' for number in range(count)))
-    with json_lines(str(file), NewTask) as lines:
+    with open_import(str(file), NewTask) as lines:
         yield _peak_kib(company, "kesha", ImportTasks(lines=lines))
     yield _peak_kib(company, "boss", ShuffleTasks())
     company.hire(f"heir-{count}")

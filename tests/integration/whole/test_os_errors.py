@@ -27,7 +27,7 @@ from popug_cli.kernel.settings import load_settings
 from popug_cli.messages.company import BackUp, CheckHealth, Restore
 from popug_cli.messages.principal import OPERATOR
 from popug_cli.messages.tasks import AddTask
-from popug_cli.storage import backup_file
+from popug_cli.storage import backup_file, backup_reader
 from popug_cli.storage.heartbeat import record
 from popug_cli.storage.mounts import kind_without_locks
 from tests.support.company import InProcess
@@ -142,9 +142,9 @@ def test_restore_onto_a_full_disk_does_not_blame_the_backup(tmp_path: Path, monk
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("shutil.copyfile", full)
+    monkeypatch.setattr("shutil.copyfileobj", full)
     with pytest.raises(PopugError) as refusal:
-        backup_file.unpack(backup, Home(tmp_path))
+        backup_reader.unpack(backup, Home(tmp_path))
     assert refusal.value.code == "disk_full"
 
 

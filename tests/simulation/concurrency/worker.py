@@ -76,8 +76,10 @@ def warm_up() -> None:
 
 @cache
 def program() -> Any:
-    """Return the command line, built once."""
-    return build()
+    """Return the command line, built once, with all commands loaded."""
+    built = build()
+    built.get_command(None, "")  # an unknown word loads all
+    return built
 
 
 def run_line(home: Path, line: list[str], *, typed: str = "", token: str = "") -> Answer:

@@ -145,8 +145,10 @@ def _try_out(root: Path) -> None:
 
 @cache
 def program() -> Any:
-    """Return the command line, built once."""
-    return build()
+    """Return the command line, built once, with all commands loaded."""
+    built = build()
+    built.get_command(None, "")  # an unknown word loads all
+    return built
 
 
 def carry_out(

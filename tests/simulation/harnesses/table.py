@@ -32,7 +32,7 @@ OF_THE_DAY = {"kill", "fault", "power_cut", "signals"}
 FOCUS = {
     "close-twice": "close-day",
     "chunked-shuffle": "shuffle",
-    "synchronous-normal": "log",
+    "synchronous-off": "log",
     "mail-marked-first": "mail send",
     "key-unsynced": "init",
     "names-unsynced": "init",

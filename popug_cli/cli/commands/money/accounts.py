@@ -12,8 +12,10 @@ from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.dates import company_today, day_option, parse_date, parse_day_or_time, parse_time
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.kernel import charts
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import (
     Balance,
     CloseDay,
@@ -61,13 +63,17 @@ def balance(
     """Show a balance, and the amount earned today."""
     day, time = parse_day_or_time(as_of, company_today(context)) if as_of is not None else (None, None)
     answer = context.backends.perform(GetBalance(username=name, as_of_date=day, as_of_time=time))
+    note = "" if as_of else counts_for(answer.business_date, answer.today)
     if not history:
-        context.screen.show(answer, lambda: _balance_sentences(answer))
+        context.screen.show(answer, lambda: _balance_sentences(answer, note))
         return
-    daily_balances = balances_by_day(context, name, answer.business_date, days, time, include_next_day=day is None)
+    daily_balances = balances_by_day(context, name, answer.business_date, days, time)
     context.screen.show(
         msgspec.to_builtins(answer, builtin_types=(date,)) | {"history": daily_balances},
-        lambda: [*_balance_sentences(answer), history_table(context, daily_balances)],
+        lambda: [
+            *_balance_sentences(answer, note),
+            history_table(context, daily_balances),
+        ],
         paged=True,
     )
 
@@ -106,21 +112,25 @@ def income(context: CommandContext, first: FromOption = None, last: ToOption = N
 def close_day(
     context: CommandContext,
     day: Annotated[
-        str, typer.Option("--date", metavar="DATE|today|yesterday", help="The last day to close.")
-    ] = "today",
+        str | None, typer.Option("--date", metavar="DATE|today|yesterday", help="The last day to close; else today.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     no_mail: Annotated[bool, typer.Option("--no-mail", help="Queue the mail without sending it.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Allow more than 31 days to be closed at once.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Close without asking, also more than 31 days.")] = False,
 ) -> None:
-    """Close every open day up to a date: pay out positive balances, record the figures, send the mail."""
+    """Close every open day up to a date: pay out positive balances, record the figures, send the mail.
+
+    At a terminal, it asks before it closes the running day, unless --date or --yes is given.
+    """
     message = CloseDay(
-        day=None if day in {"today", "yesterday"} else parse_date(day, accepted_words="today or yesterday"),
+        day=None if day in {None, "today", "yesterday"} else parse_date(day, accepted_words="today or yesterday"),
         yesterday=day == "yesterday",
         dry_run=dry_run,
         send_mail=not no_mail,
         confirmed=yes,
     )
-    report = _close_with_confirmation(context, message)
+    asks = day is None and not (yes or dry_run) and context.screen.can_ask()
+    report = _close_with_confirmation(context, _confirm_running_day(context, message) if asks else message)
     context.screen.show(
         report,
         lambda: _close_report_blocks(report, dry_run=dry_run),
@@ -128,10 +138,32 @@ def close_day(
     )
 
 
-def _next_step_after_close(report: CloseReport, message: CloseDay, day: str) -> str | None:
+def _confirm_running_day(context: CommandContext, message: CloseDay) -> CloseDay:
+    """Ask whether to close the running day, if it is open; return the message that closes what was shown.
+
+    Raise ``needs_yes`` if the answer is not yes.
+    """
+    report = context.backends.perform(msgspec.structs.replace(message, dry_run=True))
+    open_days = [day for day in report.days if not day.already_closed]
+    today = company_today(context)
+    if not open_days or open_days[-1].business_date != today:
+        return message
+    payouts_cents = sum(day.payouts_cents for day in open_days)
+    payouts = counted(sum(day.paid_count for day in open_days), "payout")
+    next_day = context.backends.active.calendar.next_day(today)
+    context.printer.remark(
+        f"{today} is not over. If you close it now, that makes {payouts}, {format_cents(payouts_cents)} in all; this"
+        f" cannot be undone. What happens later today counts for {next_day:%a %m-%d}."
+    )
+    earlier = f" and {counted(len(open_days) - 1, 'open day')} before it" if len(open_days) > 1 else ""
+    context.screen.confirm(f"Close {today}{earlier}?", yes=False)
+    return msgspec.structs.replace(message, day=today, confirmed=True, expected_payouts_cents=payouts_cents)
+
+
+def _next_step_after_close(report: CloseReport, message: CloseDay, day: str | None) -> str | None:
     """Return the next step: after a dry run the close itself, without payouts the income; None for the usual step."""
     if message.dry_run and any(not closed_day.already_closed for closed_day in report.days):
-        return "popug close-day" + ("" if day == "today" else f" --date {day}")
+        return "popug close-day" + (f" --date {day}" if day else "")
     return None if any(closed_day.payouts for closed_day in report.days) else "popug income"
 
 
@@ -146,10 +178,10 @@ def _close_with_confirmation(context: CommandContext, message: CloseDay) -> Clos
         return context.backends.perform(msgspec.structs.replace(message, confirmed=True))
 
 
-def _balance_sentences(answer: Balance) -> Iterator[Block]:
+def _balance_sentences(answer: Balance, note: str) -> Iterator[Block]:
     in_red_note = ", which is in the red" if answer.balance_cents < 0 else ""
     yield f"{answer.username} has {format_cents(answer.balance_cents)}{in_red_note}."
-    yield f"Earned on {answer.business_date}: {format_cents(answer.earned_today_cents)}."
+    yield f"Earned on {answer.business_date}: {format_cents(answer.earned_today_cents)}{note}."
 
 
 def _statement_blocks(context: CommandContext, answer: Statement) -> Iterator[Block]:
@@ -237,10 +269,10 @@ def _close_report_blocks(report: CloseReport, *, dry_run: bool) -> Iterator[Bloc
     if not report.days:
         yield "There is nothing to close."
     elif dry_run:
-        yield f"Nothing was changed; {_count(report.mail.queued, 'mail')} would be queued."
+        yield f"Nothing was changed; {counted(report.mail.queued, 'mail')} would be queued."
     else:
         failed = f", {report.mail.failed} rejected permanently" if report.mail.failed else ""
-        yield f"{_count(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent{failed}."
+        yield f"{counted(report.mail.sent, 'mail')} sent, {report.mail.queued} still to be sent{failed}."
     if report.set_aside:
         yield from _parked_event_blocks(report)
 
@@ -259,7 +291,7 @@ def _closed_day_blocks(day: ClosedDay, *, dry_run: bool) -> Iterator[Block]:
         [[payout.username, format_cents(payout.amount_cents)] for payout in day.payouts[:MAX_SHOWN_PAYOUTS]],
         empty="There are no payouts.",
         footer=(f"and {hidden_count} more; " if hidden_count > 0 else "")
-        + f"{_count(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
+        + f"{counted(day.paid_count, 'payout')}, {format_cents(day.payouts_cents)} in all.",
     )
 
 
@@ -270,7 +302,3 @@ def _parked_event_blocks(report: CloseReport) -> Iterator[Block]:
         title="Not included",
     )
     yield Hint("See `popug events dead`; after a retry they count on the first open day.")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")

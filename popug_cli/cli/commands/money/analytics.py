@@ -11,6 +11,7 @@ from popug_cli.cli.input.dates import day_option, parse_time
 from popug_cli.cli.output.blocks import Block, Heading
 from popug_cli.kernel import charts
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.analytics import Analytics, GetAnalytics, MostExpensive, MostExpensiveTask
 from popug_cli.messages.billing import GetIncome
 
@@ -35,10 +36,9 @@ def analytics(
 
 
 def _analytics_blocks(context: CommandContext, answer: Analytics, as_of: datetime | None) -> Iterator[Block]:
-    in_red = answer.in_red_count
     yield Heading(f"Analytics of {answer.business_date}")
     yield f"Management income  {format_cents(answer.income_cents)}"
-    yield f"In the red         {in_red} {'person' if in_red == 1 else 'people'}"
+    yield f"In the red         {counted(answer.in_red_count, 'person', 'people')}"
     yield from _income_sparkline(context, answer.business_date, as_of)
     yield ""
     yield from _period_lines(answer.most_expensive)

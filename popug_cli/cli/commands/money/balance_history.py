@@ -27,19 +27,12 @@ def balances_by_day(
     last: date,
     days: int,
     as_of: datetime | None,
-    *,
-    include_next_day: bool,
 ) -> list[DayBalance]:
-    """Return the balance at the end of each of ``days`` days up to ``last``.
-
-    ``include_next_day`` adds the day after ``last`` if it has entries.
-    """
+    """Return the balance at the end of each of ``days`` days up to ``last``."""
     first = date.fromordinal(max(1, (last - timedelta(days=days - 1)).toordinal()))
-    to_date = context.backends.active.calendar.next_day(last) if include_next_day else last
     statement = context.backends.perform(
-        GetStatement(username=username, from_date=first, to_date=to_date, as_of_time=as_of)
+        GetStatement(username=username, from_date=first, to_date=last, as_of_time=as_of)
     )
-    last = max([last, *(entry.business_date for entry in statement.entries[-1:])])
     end_balances = {entry.business_date: entry.balance_cents for entry in statement.entries}
     daily_balances, balance_cents = list[DayBalance](), statement.opening_balance_cents
     for day in context.backends.active.calendar.days(first, last):

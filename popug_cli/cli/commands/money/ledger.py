@@ -13,6 +13,7 @@ from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.ledger_formats import WRITERS, JournalFormat
 from popug_cli.kernel.errors import IntegrityViolation
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.billing import (
     CorrectEntry,
     DayEnd,
@@ -85,11 +86,10 @@ def export(
         for chunk in _journal_chunks(context, format_):
             context.printer.write(chunk)
         return
-    part_count = write_new_file(
-        out, context.screen.with_progress("Exporting", _journal_chunks(context, format_)), force=force
-    )
+    chunks = context.screen.with_progress("Exporting", _journal_chunks(context, format_))
+    part_count = write_new_file(out, chunks, force=force, warn=context.printer.warn)
     exported = LedgerExport(str(out), out.stat().st_size)
-    context.screen.show(exported, lambda: [f"Wrote {part_count:,} records to {out}."])
+    context.screen.show(exported, lambda: [f"Wrote {counted(part_count, 'record')} to {out}."])
 
 
 def _journal_chunks(context: CommandContext, format_: JournalFormat) -> Iterator[str]:
@@ -116,8 +116,7 @@ def _fetch_day_ends(context: CommandContext, up_to: int) -> Iterator[DayEnd]:
 
 def _proof_blocks(proof: LedgerProof, head: str | None) -> Iterator[Block]:
     if proof.ok:
-        entries = f"{proof.entries:,} {'entry' if proof.entries == 1 else 'entries'}"
-        yield f"The ledger is intact: {entries}, every draw verified."
+        yield f"The ledger is intact: {counted(proof.entries, 'entry', 'entries')}, every draw verified."
         if head is not None:
             yield "The head that you gave is part of this history."
     else:

@@ -9,6 +9,7 @@ from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.mail import (
     ListMails,
     MailDetails,
@@ -122,7 +123,7 @@ def _detail_lines(context: CommandContext, mail: MailDetails) -> Iterator[Block]
     yield f"To          {mail.to}"
     yield f"Subject     {mail.subject}"
     yield f"Message-ID  {mail.message_id}"
-    yield f"Status      {_status_text(mail)}, tried {mail.attempts} time{'' if mail.attempts == 1 else 's'}"
+    yield f"Status      {_status_text(mail)}, tried {counted(mail.attempts, 'time')}"
     if mail.sent_at:
         yield f"Sent        {context.screen.local_time(mail.sent_at)}"
     if mail.last_error:
@@ -140,4 +141,4 @@ def _run_result_lines(result: MailRunResult) -> Iterator[Block]:
 
 def _count_with_verb(count: int) -> str:
     """Return the number of mails as the beginning of a sentence: ``1 mail was``, ``3 mails were``."""
-    return f"{count} mail was" if count == 1 else f"{count} mails were"
+    return counted(count, "mail was", "mails were")

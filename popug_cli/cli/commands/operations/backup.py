@@ -7,7 +7,7 @@ import typer
 
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.output.blocks import Hint
-from popug_cli.messages.company import BackUp, Restore
+from popug_cli.messages.company import BackUp, Restore, SettingDifference
 
 commands = typer.Typer()
 
@@ -35,12 +35,34 @@ def restore(
     context: CommandContext,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file written by `popug backup`.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    mail_settings: Annotated[
+        bool, typer.Option("--mail-settings", help="Take the settings of mail from the backup, not from the home.")
+    ] = False,
 ) -> None:
     """Replace the home with a backup and keep the old home next to it; revokes all tokens and holds queued mail."""
     context.screen.confirm(f"This replaces the company in {context.home.root} with {file}.", yes=yes)
-    answer = context.backends.perform(Restore(path=str(file)))
+    answer = context.backends.perform(Restore(path=str(file), take_mail_settings=mail_settings))
     old_home_note = [f"The old home is kept in {answer.replaced}."] if answer.replaced else []
     hint = Hint(
         "All users must log in again. Queued mail is held: see `popug mail list`, then `popug mail send --yes`."
     )
-    context.screen.show(answer, lambda: [f"Restored {file} to {answer.path}.", *old_home_note, hint])
+    context.screen.show(
+        answer,
+        lambda: [f"Restored {file} to {answer.path}.", *old_home_note, *_setting_notes(answer.settings), hint],
+    )
+
+
+def _setting_notes(differences: list[SettingDifference]) -> list[str]:
+    """Return a sentence for each setting in which home and backup differ."""
+    return [
+        f"{each.key} stays {_value(each.home)}; the backup has {_value(each.backup)} (`--mail-settings` takes that)."
+        if each.kept
+        else f"{each.key} is now {_value(each.backup)}; it was {_value(each.home)}."
+        for each in differences
+    ]
+
+
+def _value(value: str | int | bool | None) -> str:
+    if value is None:
+        return "the default"
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -8,8 +8,10 @@ import typer
 from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.text import counted
 from popug_cli.messages.base import Access, Role
 from popug_cli.messages.company import (
+    Check,
     CheckHealth,
     Health,
     PermissionLine,
@@ -50,11 +52,15 @@ def set_(
 
 
 @command(commands, "doctor")
-def doctor(context: CommandContext) -> None:
+def doctor(
+    context: CommandContext,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 7 also if anything needs attention.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only what is wrong or needs attention.")] = False,
+) -> None:
     """Check all invariants of the ledger and the log; exit 7 if one is violated."""
     health = context.backends.perform(CheckHealth())
-    context.screen.show(health, lambda: _health_blocks(health))
-    if not health.ok:
+    context.screen.show(health, lambda: _finding_blocks(health) if quiet else _health_blocks(health))
+    if not health.ok or (strict and health.attention):
         raise typer.Exit(IntegrityViolation.exit_status)
 
 
@@ -77,18 +83,32 @@ def _value_text(value: str | int | bool) -> str:
 
 
 def _health_blocks(health: Health) -> Iterator[Block]:
-    rows = [["ok" if check.ok else "WRONG", check.name, check.detail] for check in health.checks]
+    rows = [[_state(check), check.name, check.detail] for check in health.checks]
     yield Table([Column(""), Column("check"), Column("detail", shrinks=True)], rows)
-    yield from (f"{check.name}: {check.detail}" for check in health.checks if check.ok and "warning:" in check.detail)
-    failed = [check for check in health.checks if not check.ok]
-    if not failed:
-        yield f"All {len(health.checks)} checks passed."
-        yield f"Head of the hash chain: {health.head}"
-        return
-    for check in failed:
-        yield f"{check.name}: {check.detail}"
+    yield from _finding_blocks(health)
+    failed_count = sum(not check.ok for check in health.checks)
+    attention_count = sum(check.attention for check in health.checks)
+    attention = f"{counted(attention_count, 'check needs', 'checks need')} attention" if attention_count else ""
+    if not failed_count:
+        passed = f"All {counted(len(health.checks), 'check')} passed"
+        yield f"{passed}, but {attention}." if attention else f"{passed}."
+    else:
+        failed = f"{failed_count} of {counted(len(health.checks), 'check')} failed"
+        yield f"{failed}, and {attention}." if attention else f"{failed}."
     yield f"Head of the hash chain: {health.head}"
-    yield Hint("Keep a copy of the home as it is; backups/ may hold a good one.")
+    if failed_count:
+        yield Hint("Keep a copy of the home as it is; backups/ may hold a good one.")
+
+
+def _finding_blocks(health: Health) -> Iterator[Block]:
+    """Yield a line for each check that failed or needs attention."""
+    for check in health.checks:
+        if not check.ok or check.attention:
+            yield f"{_state(check)} {check.name}: {check.detail}"
+
+
+def _state(check: Check) -> str:
+    return "WRONG" if not check.ok else "ATTENTION" if check.attention else "ok"
 
 
 def _permission_table(answer: Permissions) -> Table:

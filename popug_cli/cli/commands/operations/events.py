@@ -6,7 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from msgspec.structs import replace
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
@@ -14,11 +16,14 @@ from popug_cli.kernel.clock import from_rfc3339
 from popug_cli.kernel.disk_errors import unwritable
 from popug_cli.kernel.errors import IntegrityViolation, InvalidInput
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
+from popug_cli.messages.base import MAX_ANSWER_ROWS
 from popug_cli.messages.bus import (
     BusStatus,
     DeadLetters,
     DropDeadLetter,
     DroppedLetter,
+    EnvelopeDocument,
     EventPage,
     ListDeadLetters,
     ListEvents,
@@ -58,8 +63,21 @@ def list_(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Show at most N.")] = None,
 ) -> None:
     """List events in the order of the log."""
-    page = context.backends.perform(ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit))
+    message = ListEvents(type=type_, subject=subject, actor=actor, after=after, limit=limit)
+    page = EventPage(_fetch_events(context, message))
     context.screen.show(page, lambda: [_event_table(context, page)])
+
+
+def _fetch_events(context: CommandContext, message: ListEvents) -> list[EnvelopeDocument]:
+    """Return all events that a message asks for; one answer has at most ``MAX_ANSWER_ROWS``."""
+    events: list[EnvelopeDocument] = []
+    while True:
+        page = context.backends.perform(message).events
+        events += page
+        limit = None if message.limit is None else message.limit - len(page)
+        if len(page) < MAX_ANSWER_ROWS or limit == 0:
+            return events
+        message = replace(message, after=int(page[-1]["sequence"]), limit=limit)
 
 
 @command(events, "show")
@@ -71,15 +89,31 @@ def show(context: CommandContext, event_id: Annotated[str, typer.Argument(help="
 
 @command(events, "follow")
 def follow(
-    context: CommandContext, type_: TypeOption = None, subject: SubjectOption = None, after: AfterOption = 0
+    context: CommandContext,
+    type_: TypeOption = None,
+    subject: SubjectOption = None,
+    after: Annotated[
+        int | None, typer.Option("--after", min=0, max=2**53, help="Begin after this sequence number.")
+    ] = None,
+    last: Annotated[int, typer.Option("--last", metavar="N", min=0, help="Begin with the last N events.")] = 0,
 ) -> None:
-    """Print the events of the log and then each new event, one JSON line each, until interrupted."""
-    for events in context.backends.active.follow(
-        ListEvents(type=type_, subject=subject, after=after), context.backends.token
-    ):
+    """Print each new event from now on, one JSON line each, until interrupted."""
+    message = ListEvents(type=type_, subject=subject)
+    begin = _position_before_last(context, message, last) if after is None else after
+    for events in context.backends.active.follow(msgspec.structs.replace(message, after=begin), context.backends.token):
         for envelope in events:
             context.printer.document(envelope)
         context.printer.out.flush()
+
+
+def _position_before_last(context: CommandContext, message: ListEvents, last: int) -> int:
+    """Return the position before the last `last` events that match; the end of the log if `last` is 0."""
+    ends = context.backends.perform(ListEvents(last=1)).events
+    end = int(ends[0]["sequence"]) if ends else 0
+    if not last:
+        return end
+    matching = context.backends.perform(msgspec.structs.replace(message, last=last, limit=1)).events
+    return int(matching[0]["sequence"]) - 1 if matching else end
 
 
 @command(events, "status")
@@ -132,9 +166,10 @@ def replay(
     context.screen.show(
         report,
         lambda: (
-            [f"{report.events} events read, {len(report.differences)} differences."]
+            [f"{counted(report.events, 'event')} read, {counted(len(report.differences), 'difference')}."]
             + [
-                f"{difference.table}: {difference.rows} rows differ, such as {difference.example}"
+                f"{difference.table}: {counted(difference.rows, 'row differs', 'rows differ')},"
+                f" such as {difference.example}"
                 for difference in report.differences
             ]
         ),
@@ -170,7 +205,7 @@ def schemas(
             replace_file(out / f"{type_}.json", json.dumps(schema, indent=2).encode() + b"\n")
     except OSError as error:
         raise unwritable(out, error) from error
-    context.screen.show(answer, lambda: [f"Wrote {len(answer.schemas)} schemas to {out}."])
+    context.screen.show(answer, lambda: [f"Wrote {counted(len(answer.schemas), 'schema')} to {out}."])
 
 
 def _event_table(context: CommandContext, page: EventPage) -> Table:
@@ -204,7 +239,7 @@ def _status_blocks(answer: BusStatus) -> Iterator[Block]:
     yield f"The log ends at {answer.last_sequence}."
     yield Table(columns, rows)
     for unknown in answer.unknown:
-        yield f"{unknown.count} events of a type that this program does not know are skipped: {unknown.type}"
+        yield f"Skipped {counted(unknown.count, 'event')} of a type that this program does not know: {unknown.type}"
     yield from answer.problems
     if any(consumer.dead for consumer in answer.consumers):
         yield Hint("Next: popug events dead")

@@ -1,14 +1,13 @@
-"""Commands for hooks, and the printer of their errors."""
+"""Commands for hooks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from popug_cli.cli.context import CommandContext, command
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
-from popug_cli.kernel.errors import PopugError
+from popug_cli.kernel.text import counted
 from popug_cli.messages.hooks import Hook, Hooks, ListHooks, RetryHook, TryHook, TryHookResult
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The hook's file name, from `popug hooks list`.")]
@@ -45,20 +44,8 @@ def try_(
 def retry(context: CommandContext, name: NameArgument) -> None:
     """Queue a hook's dead letters again; the scheduler or the server runs it."""
     answer = context.backends.perform(RetryHook(name=name))
-    events = "1 event" if answer.queued == 1 else f"{answer.queued} events"
+    events = counted(answer.queued, "event")
     context.screen.show(answer, lambda: [f"{events} will be given to {name} again."])
-
-
-@dataclass
-class HookReportPrinter:
-    """A ``HookReporter`` that prints the errors that prevent hooks from running."""
-
-    context: CommandContext
-
-    def failed(self, error: PopugError) -> None:
-        """Print the error of a failed round."""
-        self.context.printer.error(error, as_json=self.context.as_json)
-        self.context.printer.err.flush()
 
 
 def _hook_blocks(context: CommandContext, answer: Hooks) -> Iterator[Block]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -11,10 +11,13 @@ import typer
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import schedule_units
 from popug_cli.cli.output.blocks import Hint
-from popug_cli.kernel.calendar import Calendar, machine_zone_name
-from popug_cli.kernel.errors import InvalidInput, PopugError
+from popug_cli.cli.output.log_output import log_to_stderr
+from popug_cli.kernel.calendar import Calendar
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.log import LOG, WarnOnce
 from popug_cli.kernel.money import format_cents
 from popug_cli.kernel.progress import Progress
+from popug_cli.kernel.text import counted
 from popug_cli.messages.hooks import HookRunResult
 from popug_cli.messages.scheduler import RunDue, Schedule, ScheduledRunResult, ShowSchedule
 
@@ -53,22 +56,24 @@ def scheduler(
 
     default_time = "00:00" if once else DEFAULT_TIME
     minute = parse_minute(default_time if at is None else at)
-    reporter, folder = SchedulerReportPrinter(context), context.home.hooks
-    if not once:
-        background = hook_loop.run_in_background(reporter.open_backend, folder, reporter)
-        return run_forever(
-            reporter.open_interruptible_backend, RunDue(at_minute=minute, confirmed=yes), reporter, background
-        )
-    run = run_once(reporter.open_backend, RunDue(at_minute=minute, confirmed=yes), reporter)
-    reporter.ran_hooks(hook_loop.run_once(reporter.open_backend, folder, reporter))
-    if run.next.needs_yes:
-        raise InvalidInput(
-            "needs_yes",
-            f"{run.next.overdue_days:,} days are open, more than 31; they were not closed.",
-            hint="Check the clock, then run `popug scheduler --once --yes` to confirm.",
-            details={"days": run.next.overdue_days},
-        )
-    return None
+    output, folder = SchedulerOutput(context), context.home.hooks
+    message = RunDue(at_minute=minute, confirmed=yes)
+    with log_to_stderr(context):
+        if not once:
+            background = hook_loop.run_in_background(output.open_backend, folder)
+            run_forever(output.open_interruptible_backend, message, output.show, background)
+            return
+        run = run_once(output.open_backend, message, output.show)
+        hook_run = hook_loop.run_once(output.open_backend, folder)
+        if hook_run.done or hook_run.failed:
+            output.show(hook_run)
+        if run.next.needs_yes:
+            raise InvalidInput(
+                "needs_yes",
+                f"{counted(run.next.overdue_days, 'day is', 'days are')} open, more than 31; they were not closed.",
+                hint="Check the clock, then run `popug scheduler --once --yes` to confirm.",
+                details={"days": run.next.overdue_days},
+            )
 
 
 @command(group, "install")
@@ -88,13 +93,23 @@ def install(
         )
     minute = parse_minute(at)
     schedule = context.backends.local.perform(ShowSchedule(at_minute=minute), actor=SCHEDULER)
-    close_schedule = schedule_units.CloseSchedule(context.home, minute, schedule.time_zone, machine_zone_name())
+    close_schedule = schedule_units.CloseSchedule(context.home, minute, schedule.time_zone, _machine_zone())
     plan = schedule_units.cron_plan(close_schedule) if cron else schedule_units.systemd_plan(close_schedule)
     if write:
         plan.write()
     context.screen.show(
         plan.answer(written=write), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints(written=write))]
     )
+
+
+def _machine_zone() -> str | None:
+    """Return the name of the machine's time zone, or None if it is not clear."""
+    from popug_cli.kernel.machine_zone import machine_zone_name
+
+    try:
+        return machine_zone_name()
+    except InvalidInput:
+        return None
 
 
 def parse_minute(text: str) -> int:
@@ -108,20 +123,20 @@ def parse_minute(text: str) -> int:
 
 
 @dataclass
-class SchedulerReportPrinter:
-    """A ``SchedulerReporter`` that prints each report on one line, as text or JSON, and opens the backends.
+class SchedulerOutput:
+    """Opens the backends of the scheduler, and prints each result on one line, as text or JSON.
 
-    A warning that equals the last one is not repeated.
+    A warning that equals the last one is not logged again.
     """
 
     context: CommandContext
-    _warned: str = ""
+    warn: Callable[[str], None] = field(default_factory=lambda: WarnOnce(1))
 
     def open_backend(self, progress: Progress) -> Any:
         """Return a newly opened backend of the home."""
         from popug_cli.app import LocalBackend
 
-        return LocalBackend(self.context.home, warn=self._warn, progress=progress)
+        return LocalBackend(self.context.home, warn=self.warn, progress=progress)
 
     def open_interruptible_backend(self, progress: Progress) -> Any:
         """Return a newly opened backend. It also calls ``progress`` while it waits for the write lock.
@@ -133,49 +148,39 @@ class SchedulerReportPrinter:
         def while_waiting() -> None:
             progress("Waiting for the database", 0, 0)
 
-        return LocalBackend(self.context.home, warn=self._warn, progress=progress, while_waiting=while_waiting)
+        return LocalBackend(self.context.home, warn=self.warn, progress=progress, while_waiting=while_waiting)
 
-    def scheduled(self, schedule: Schedule) -> None:
-        """Print what is due next, and when."""
-        self._write_line({"event": "next", **msgspec.to_builtins(schedule)}, lambda: _as_sentence(_next_text(schedule)))
-
-    def ran(self, run: ScheduledRunResult) -> None:
-        """Print the result of a scheduled run."""
-        self._write_line({"event": "run", **msgspec.to_builtins(run)}, lambda: _run_sentence(run))
-
-    def ran_hooks(self, run: HookRunResult) -> None:
-        """Print the number of hook runs, if there were any."""
-        if run.done or run.failed:
-            sentence = f"{run.done + run.failed} runs of hooks, {run.failed} failed."
-            self._write_line({"event": "hooks", **msgspec.to_builtins(run)}, lambda: sentence)
-
-    def failed(self, error: PopugError) -> None:
-        """Print the error of a failed run."""
-        self.context.printer.error(error, as_json=self.context.as_json)
-
-    def _write_line(self, document: dict[str, Any], make_sentence: Callable[[], str]) -> None:
+    def show(self, result: Schedule | ScheduledRunResult | HookRunResult) -> None:
+        """Print and log the schedule, or the result of a run."""
+        event, sentence = _describe(result)
+        fields = msgspec.to_builtins(result)
+        LOG.info(sentence, extra={"report": True, "event": event, "result": fields})
         if self.context.as_json:
-            self.context.printer.document(document)
+            self.context.printer.document({"event": event, **fields})
         else:
-            self.context.printer.line(make_sentence())
+            self.context.printer.line(sentence)
         self.context.printer.out.flush()
 
-    def _warn(self, sentence: str) -> None:
-        if sentence != self._warned:
-            self._warned = sentence
-            self.context.printer.warn(sentence)
+
+def _describe(result: Schedule | ScheduledRunResult | HookRunResult) -> tuple[str, str]:
+    """Return the name of a result as an event, and its sentence."""
+    if isinstance(result, Schedule):
+        return "next", _as_sentence(_next_text(result))
+    if isinstance(result, ScheduledRunResult):
+        return "run", _run_sentence(result)
+    return "hooks", f"{counted(result.done + result.failed, 'run of a hook', 'runs of hooks')}, {result.failed} failed."
 
 
 def _run_sentence(run: ScheduledRunResult) -> str:
     local = Calendar(run.next.time_zone).local(run.at)
-    sent = f"{run.mail.sent} mail{'' if run.mail.sent == 1 else 's'} sent"
+    sent = f"{counted(run.mail.sent, 'mail')} sent"
     parts = [f"closed {_closed_days_text(run)}" if run.days else "no day closed", sent]
     if run.mail.queued:
         parts.append(f"{run.mail.queued} still to be sent")
     if run.mail.failed:
         parts.append(f"{run.mail.failed} rejected permanently")
     if run.set_aside:
-        parts.append(f"{run.set_aside} events parked (see `popug events dead`)")
+        parts.append(f"{counted(run.set_aside, 'event')} parked (see `popug events dead`)")
     if run.backup:
         parts.append(f"backup {run.backup}")
     return f"{local:%Y-%m-%d %H:%M} {', '.join(parts)}; {_next_text(run.next)}."
@@ -183,14 +188,15 @@ def _run_sentence(run: ScheduledRunResult) -> str:
 
 def _closed_days_text(run: ScheduledRunResult) -> str:
     first, last = run.days[0].business_date, run.days[-1].business_date
-    dates = f"{first}" if first == last else f"{first} to {last} ({len(run.days)} days)"
+    dates = f"{first}" if first == last else f"{first} to {last} ({counted(len(run.days), 'day')})"
     payouts, cents = sum(day.paid_count for day in run.days), sum(day.payouts_cents for day in run.days)
-    return f"{dates}: {payouts} payout{'' if payouts == 1 else 's'}, {format_cents(cents)}"
+    return f"{dates}: {counted(payouts, 'payout')}, {format_cents(cents)}"
 
 
 def _next_text(schedule: Schedule) -> str:
     if schedule.needs_yes:
-        return f"{schedule.overdue_days:,} days are open, too many to close without --yes: check the clock"
+        overdue = counted(schedule.overdue_days, "day is", "days are")
+        return f"{overdue} open, too many to close without --yes: check the clock"
     if schedule.closes_at is None:
         return "no day is open yet"
     if schedule.overdue_days:

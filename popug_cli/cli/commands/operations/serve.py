@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,9 @@ from popug_cli import __version__
 from popug_cli.cli.context import CommandContext, command, group_command
 from popug_cli.cli.install import server_unit
 from popug_cli.cli.output.blocks import Hint
+from popug_cli.cli.output.log_output import log_to_stderr
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, Unavailable
+from popug_cli.kernel.log import LOG
 from popug_cli.messages.scheduler import RunDue
 from popug_cli.platform.files import exposure_of
 
@@ -82,8 +83,9 @@ def serve(
     hosts = _allowed_hosts(address, is_encrypted=tls is not None or behind_proxy)
     certificate, key = tls or (None, None)
     options = run.ListenOptions(path, group, host, port, certificate, key, hosts)
-    reporter = ServerReportPrinter(context)
-    run.serve(context.home, options, reporter, __version__, _background_work(context, scheduler=scheduler))
+    background = _background_work(context, scheduler=scheduler)
+    with log_to_stderr(context):
+        run.serve(context.home, options, partial(_show_addresses, context), __version__, background)
 
 
 @command(group, "install")
@@ -102,34 +104,16 @@ def install(
     context.screen.show(plan.answer(), lambda: [*plan.texts(), *(Hint(hint) for hint in plan.hints())])
 
 
-@dataclass
-class ServerReportPrinter:
-    """A ``ServerReporter`` that prints the addresses as text or JSON, and problems as text."""
-
-    context: CommandContext
-
-    def listening(self, urls: list[str]) -> None:
-        """Print the addresses on which the server listens."""
-        if self.context.as_json:
-            home, process = str(self.context.home.root), os.getpid()
-            self.context.printer.document({"event": "listening", "home": home, "urls": urls, "process": process})
-        else:
-            self.context.printer.line(f"Serving {self.context.home.root} at {' and '.join(urls)}. Ctrl-C ends it.")
-        self.context.printer.out.flush()
-
-    def warn(self, sentence: str) -> None:
-        """Print a warning that belongs to no request."""
-        self.context.printer.warn(sentence)
-        self.context.printer.err.flush()
-
-    def error(self, error: Exception) -> None:
-        """Print an internal error or an error in stored data; with ``POPUG_TRACEBACK`` its traceback."""
-        if os.environ.get("POPUG_TRACEBACK"):
-            from traceback import format_exception
-
-            self.context.printer.traceback("".join(format_exception(error)))
-        else:
-            self.warn(f"A request failed ({type(error).__name__}: {error}); POPUG_TRACEBACK=1 shows where.")
+def _show_addresses(context: CommandContext, urls: list[str]) -> None:
+    """Print and log the addresses on which the server listens."""
+    document = {"event": "listening", "home": str(context.home.root), "urls": urls}
+    sentence = f"Serving {context.home.root} at {' and '.join(urls)}. Ctrl-C ends it."
+    LOG.info(sentence, extra={"report": True, **document})
+    if context.as_json:
+        context.printer.document({**document, "process": os.getpid()})
+    else:
+        context.printer.line(sentence)
+    context.printer.out.flush()
 
 
 def _exit_now(number: int, frame: object) -> None:
@@ -139,19 +123,18 @@ def _exit_now(number: int, frame: object) -> None:
 
 def _background_work(context: CommandContext, *, scheduler: bool) -> "BackgroundWork":
     """Return a context manager that runs hooks and, if ``scheduler``, the scheduler in the server's process."""
-    from popug_cli.cli.commands.operations.hooks import HookReportPrinter
     from popug_cli.daemon import hook_loop
 
-    run_hooks = partial(hook_loop.run_in_background, folder=context.home.hooks, reporter=HookReportPrinter(context))
+    run_hooks = partial(hook_loop.run_in_background, folder=context.home.hooks)
     if not scheduler:
         return run_hooks
-    from popug_cli.cli.commands.operations.scheduler import DEFAULT_TIME, SchedulerReportPrinter, parse_minute
+    from popug_cli.cli.commands.operations.scheduler import DEFAULT_TIME, SchedulerOutput, parse_minute
     from popug_cli.daemon.scheduler import run_in_background
 
     run_scheduler = partial(
         run_in_background,
         message=RunDue(at_minute=parse_minute(DEFAULT_TIME)),
-        reporter=SchedulerReportPrinter(context),
+        show=SchedulerOutput(context).show,
     )
 
     @contextmanager

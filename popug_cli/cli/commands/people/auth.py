@@ -1,6 +1,5 @@
 """Commands that found a company, begin and end a login, and recover an admin."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from popug_cli.cli.context import CommandContext, add_commands, command
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Hint
 from popug_cli.cli.state import session_file
+from popug_cli.kernel import home_owner
 from popug_cli.kernel.errors import InvalidInput, NotAuthenticated, PopugError, Unavailable
 from popug_cli.kernel.home import Home
 from popug_cli.messages.base import Nothing
@@ -52,6 +52,7 @@ def init(
             f"{context.home.root} is a file; a home must be a directory.",
             hint="Name a directory with --home DIR.",
         )
+    home_owner.check_place(context.home.root)
     message, zone_name = ask_first_admin(context, admin, email, time_zone, from_stdin=password_stdin)
     with _saved_login(context, context.home) as save:
         context.backends.local.create_company(zone_name, message)
@@ -90,22 +91,25 @@ def login(
     if context.backends.remote and context.backends.remote.address.is_unencrypted_remote:
         context.printer.warn("Over http:// others can read your password and everything after it; use https://.")
     password = read_password(context, from_stdin=password_stdin, is_new=False)
-    message = LogIn(username=name, password=password)
+    device_token = session_file.device_token_for(context.backends.session_key, name)
+    message = LogIn(username=name, password=password, device_token=device_token)
     if print_token:
         context.printer.line(context.backends.perform(message).token)
         return
     with _saved_login(context, context.backends.session_key) as save:
         session = context.backends.perform(message)
         save(session)
-    if os.environ.get("POPUG_TOKEN"):
-        context.printer.warn("POPUG_TOKEN is set and takes precedence over this login.")
+    if session_file.token_of_environment():
+        context.printer.warn(
+            "POPUG_TOKEN is set and takes precedence over this login. To use the login, run `unset POPUG_TOKEN`."
+        )
     context.screen.show(_login_answer(session), lambda: [_login_sentence(context, session)])
 
 
 @command(commands, "logout")
 def logout(context: CommandContext) -> None:
     """End the current login."""
-    is_stored = not os.environ.get("POPUG_TOKEN")
+    is_stored = not session_file.token_of_environment()
     try:
         answer = context.backends.perform(LogOut())
     except NotAuthenticated as error:
@@ -152,6 +156,7 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
     If storing fails anyway, revoke the token and raise ``in_doubt``.
     """
     unsaved_sessions: list[Session] = []
+    sessions: list[Session] = []
     try:
         with session_file.reserve(company) as save_token:
 
@@ -159,8 +164,12 @@ def _saved_login(context: CommandContext, company: Home | str) -> Iterator[Calla
                 unsaved_sessions.append(session)
                 save_token(session.token)
                 unsaved_sessions.clear()
+                sessions.append(session)
 
             yield save
+        for session in sessions:
+            with suppress(PopugError):  # without this proof the next login counts as one from a new device
+                session_file.remember_device(company, session.user.username, session.device_token)
     except Unavailable as error:
         if unsaved_sessions:
             raise _login_not_saved(context, unsaved_sessions[0], error) from error

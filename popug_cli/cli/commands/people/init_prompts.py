@@ -10,8 +10,8 @@ import typer
 from popug_cli.app import first_admin
 from popug_cli.cli.context import CommandContext
 from popug_cli.cli.input.passwords import is_terminal, prompt_line, read_password
-from popug_cli.kernel.calendar import machine_zone_name
 from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.machine_zone import machine_zone_name
 from popug_cli.messages.identity import RegisterFirstAdmin
 
 INTRODUCTION = (
@@ -26,15 +26,17 @@ def ask_first_admin(
     """Return the message that registers the first admin, and the company's time zone.
 
     Values come from options; at a terminal, missing ones are prompted for until they are valid. Raise ``usage`` if a
-    value is missing and there is no terminal, ``password_mismatch`` if two passwords differ.
+    value is missing and there is no terminal, ``needs_time_zone`` if the machine's zone is not clear, and
+    ``password_mismatch`` if two passwords differ.
     """
     is_interactive = is_terminal() and not from_stdin and (username is None or email is None)
     if not is_interactive:
+        zone_name = machine_zone_name() if time_zone is None else time_zone
         name = username if username is not None else prompt_line(context, "Username of the first admin", "--admin")
         address = email if email is not None else prompt_line(context, "E-mail address of the first admin", "--email")
         password = read_password(context, from_stdin=from_stdin, is_new=True)
         message = RegisterFirstAdmin(username=name, email=address, password=password)
-        return message, machine_zone_name() if time_zone is None else time_zone
+        return message, zone_name
     context.printer.remark(INTRODUCTION)
     if username is None:
         username = _prompt(context, "Username of the first admin", _login_name(), first_admin.check_username)
@@ -42,7 +44,7 @@ def ask_first_admin(
         default_email = f"{username.lower()}@{socket.gethostname()}"
         email = _prompt(context, "Their e-mail address", default_email, first_admin.check_email)
     if time_zone is None:
-        time_zone = _prompt(context, "The company's time zone", machine_zone_name(), first_admin.check_time_zone)
+        time_zone = _prompt(context, "The company's time zone", _machine_zone(context), first_admin.check_time_zone)
     password = _prompt_password(context, username, email)
     return RegisterFirstAdmin(username=username, email=email, password=password), time_zone
 
@@ -81,6 +83,15 @@ def _prompt_password(context: CommandContext, username: str, email: str) -> str:
             context.printer.error(error, as_json=False)
         else:
             return password
+
+
+def _machine_zone(context: CommandContext) -> str:
+    """Return the machine's time zone, or an empty text after a remark if it is not clear."""
+    try:
+        return machine_zone_name()
+    except InvalidInput as error:
+        context.printer.remark(error.message)
+        return ""
 
 
 def _login_name() -> str:

@@ -53,7 +53,10 @@ def issue(
         typer.Option("--scope", help="Limit the token to one scope; by default it may do all that the user may."),
     ] = None,
 ) -> None:
-    """Issue a token for a machine. The token is shown only once."""
+    """Issue a token for a machine. The token is shown only once.
+
+    A machine token can neither set a password nor issue a token. One for yourself without a scope lives up to 31 days.
+    """
     issued = context.backends.perform(IssueToken(username=name, ttl_seconds=parse_ttl(ttl), scope=scope))
     context.screen.show(issued, lambda: [issued.token, Hint(_usage_hint(context, issued))])
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.json_lines import json_lines
+from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.input.passwords import FromStdin, read_password
 from popug_cli.cli.output.blocks import Column, Hint, Table
 from popug_cli.messages.base import Role
@@ -21,6 +22,7 @@ from popug_cli.messages.identity import (
     SetRole,
     ShowUser,
     User,
+    UserWithNewPassword,
     WhoAmI,
 )
 
@@ -74,16 +76,22 @@ def show(context: CommandContext, name: NameArgument) -> None:
 @command(user, "import")
 def import_(
     context: CommandContext,
-    file: Annotated[str, typer.Argument(help="A file of JSON lines {username, email, role}; - is stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="JSON lines {username, email, role}, a JSON array of them, or CSV with a header; - is stdin."
+        ),
+    ],
 ) -> None:
     """Register the users of a file, all or none; users who exist with the same data are skipped.
 
     New users have no password yet.
     """
-    with json_lines(file, NewPerson) as people:
+    with open_import(file, NewPerson) as people:
         answer = context.backends.perform(ImportUsers(people=people))
+    warn_of_ignored_fields(context, people)
     context.screen.show(
-        answer,
+        msgspec.to_builtins(answer) | {"ignored_fields": [*people.unknown_fields]},
         lambda: [
             f"{answer.imported} imported, {answer.skipped} skipped.",
             Hint("Set their passwords with `popug user passwd NAME`."),
@@ -129,11 +137,16 @@ def passwd(
     name: Annotated[str | None, typer.Argument(help="The user whose password is set; by default you.")] = None,
     password_stdin: Annotated[bool, FromStdin] = False,
 ) -> None:
-    """Set your own password or, as an admin, another user's; this ends that user's logins, but no machine token."""
+    """Set your own password or, as an admin, another user's; this ends that user's logins, but no machine token.
+
+    It names the machine tokens that stay valid, with the command that revokes each.
+    """
     if not password_stdin:
         context.backends.perform(WhoAmI())
     password = read_password(context, from_stdin=password_stdin, is_new=True)
     user = context.backends.perform(SetPassword(username=name, password=password))
+    if user.machine_tokens:
+        context.printer.warn(_machine_tokens_warning(context, user))
     context.screen.show(
         user, lambda: [f"{user.username} has a new password; earlier logins have ended.", _login_hint(user)]
     )
@@ -141,6 +154,19 @@ def passwd(
 
 def _row(user: User) -> tuple[str, str, str, str]:
     return user.username, user.role, user.email, "yes" if user.active else "no"
+
+
+def _machine_tokens_warning(context: CommandContext, user: UserWithNewPassword) -> str:
+    """Name the machine tokens that outlive a password, each with the command that revokes it."""
+    commands = [
+        f"`popug token revoke {token.token_id}` ({token.scope or 'everything'},"
+        f" until {context.screen.local_time(token.expires_at)})"
+        for token in user.machine_tokens
+    ]
+    return (
+        f"The new password ends no machine token of {user.username}. If one may be known to others, an admin revokes"
+        f" it: {'; '.join(commands)}."
+    )
 
 
 def _login_hint(user: User) -> Hint:

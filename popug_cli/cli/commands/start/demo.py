@@ -15,9 +15,10 @@ from popug_cli.cli.commands.start.welcome import path_hints
 from popug_cli.cli.context import CommandContext, GlobalOptions, add_commands, command
 from popug_cli.cli.output.blocks import Heading, Hint
 from popug_cli.cli.output.printer import Printer
-from popug_cli.kernel.calendar import machine_zone_name
-from popug_cli.kernel.errors import Conflict, PopugError
+from popug_cli.kernel import home_owner
+from popug_cli.kernel.errors import Conflict, InvalidInput, PopugError, Unavailable
 from popug_cli.kernel.home import Home, find_home
+from popug_cli.kernel.machine_zone import machine_zone_name
 from popug_cli.messages.identity import IssueToken, LogIn, RegisterFirstAdmin
 from popug_cli.messages.mail import ListMails
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task
@@ -57,12 +58,22 @@ def demo(context: CommandContext) -> None:
     if context.options.home is not None:
         _play(Stage(_new_home(context.options.home), context))
         return
-    folder = Path(tempfile.mkdtemp(prefix="popug-demo-"))
+    folder = _new_folder()
     try:
         _play(Stage(Home(folder), context))
     except BaseException:
         rmtree(folder, ignore_errors=True)  # an aborted demo leaves nothing behind
         raise
+
+
+def _new_folder() -> Path:
+    """Create a temporary directory; raise ``read_only``."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="popug-demo-"))
+    except OSError as error:
+        sentence = f"The demo needs a temporary directory: {error.strerror}."
+        hint = "Name a directory that you may write to: `popug demo --home DIR`, or TMPDIR."
+        raise Unavailable("read_only", sentence, hint=hint) from error
 
 
 def _play(stage: "Stage") -> None:
@@ -75,6 +86,7 @@ def _play(stage: "Stage") -> None:
 
 def _new_home(folder: Path) -> Home:
     home = find_home(folder)
+    home_owner.check_place(home.root)
     if home.root.exists() and (not home.root.is_dir() or any(home.root.iterdir())):
         raise Conflict(
             "already_initialised",
@@ -153,7 +165,7 @@ class Stage:
 
 def _found_company(stage: Stage) -> None:
     stage.announce(f"A company is founded in {stage.home.root}")
-    stage.backend.create_company(machine_zone_name())
+    stage.backend.create_company(_time_zone())
     stage.backend.perform(RegisterFirstAdmin(username=ADMIN, email=f"{ADMIN}@popug.example", password=PASSWORD))
     stage.tokens[ADMIN] = stage.backend.perform(LogIn(username=ADMIN, password=PASSWORD)).token
     stage.announce("The admin registers a manager, an accountant and nine workers")
@@ -162,6 +174,14 @@ def _found_company(stage: Stage) -> None:
     lines = [{"username": name, "email": f"{name}@popug.example", "role": role} for name, role in people]
     stage.run(ADMIN, f"user import {_write_json_lines(stage, 'people.jsonl', lines)}")
     stage.issue_tokens(MANAGER, ACCOUNTANT, *WORKERS)
+
+
+def _time_zone() -> str:
+    """Return the machine's time zone, or UTC if it is not clear; the company of a demo is not kept."""
+    try:
+        return machine_zone_name()
+    except InvalidInput:
+        return "UTC"
 
 
 def _morning(stage: Stage) -> None:
@@ -196,7 +216,7 @@ def _afternoon(stage: Stage) -> None:
 def _evening(stage: Stage) -> None:
     stage.announce("The day is closed: positive balances are paid out and announced by mail, debts are carried over")
     stage.run(ACCOUNTANT, "close-day --dry-run")
-    stage.run(ACCOUNTANT, "close-day")
+    stage.run(ACCOUNTANT, "close-day --yes")
     stage.run(ACCOUNTANT, "mail list")
     for mail in stage.backend.perform(ListMails(), stage.tokens[ACCOUNTANT]).mails[:1]:
         stage.run(ACCOUNTANT, f"mail show {mail.mail_id}")

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from shutil import which
 
 import typer
@@ -11,7 +12,7 @@ from popug_cli.cli.help.help import describe, name_of, usage
 from popug_cli.cli.help.surface import FILE, CommandSpec, Parameter, surface
 from popug_cli.cli.input.passwords import is_terminal
 
-PAGE = FILE.with_name("popug.1")
+PAGE = Path(FILE).with_name("popug.1")
 EXIT_STATUSES = (
     ("0", "done, also when there was nothing to do"),
     ("1", "an internal error of popug"),
@@ -32,6 +33,7 @@ VARIABLES = (
     ("POPUG_PLAIN", "If set, every command behaves as with --plain."),
     ("PAGER", "The program that shows lists longer than the screen."),
     ("NO_COLOR", "If set, the output has no colour."),
+    ("FORCE_COLOR", "If set, the output has colour even without a terminal, or with 0 or false has none."),
     ("POPUG_TRACEBACK", "If set, errors print a traceback."),
 )
 

@@ -11,9 +11,21 @@ from popug_cli.cli.input.dates import start_of
 from popug_cli.cli.output.blocks import Block, Column, Heading, Hint, Table
 from popug_cli.cli.output.relative_time import clock, when
 from popug_cli.cli.state.last_seen import LastSeen
+from popug_cli.kernel.clock import counts_for
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.today import Activity, ActivityKind, ShowToday, Today
 
+# At most 12 characters before a name, so that a narrow terminal shows whether a task was received or completed.
+EVENTS = {
+    ActivityKind.GIVEN: "given to you",
+    ActivityKind.KEPT: "yours again",
+    ActivityKind.TAKEN: "went to {assignee}",
+    ActivityKind.COMPLETED: "completed",
+    ActivityKind.PAID: "paid out",
+    ActivityKind.CORRECTED: "corrected",
+    ActivityKind.ROLE_CHANGED: "{role} now",
+}
 SENTENCES = {
     ActivityKind.GIVEN: "is yours now",
     ActivityKind.KEPT: "was drawn for you again",
@@ -63,12 +75,10 @@ def show_day(context: CommandContext, *, since: str | None = None, peek: bool = 
 def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Iterator[Block]:
     in_red_note = ", in the red" if day.balance_cents < 0 else ""
     yield Heading(f"{day.username} ({day.role}), {day.business_date:%A} {day.business_date}")
-    yield (
-        f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {format_cents(day.earned_today_cents)}."
-    )
+    earned = format_cents(day.earned_today_cents) + counts_for(day.open_business_date, day.business_date)
+    yield f"Balance {format_cents(day.balance_cents)}{in_red_note}; earned today {earned}."
     if day.mail_failed:
-        mails = "1 mail was" if day.mail_failed == 1 else f"{day.mail_failed} mails were"
-        yield f"{mails} rejected permanently."
+        yield f"{counted(day.mail_failed, 'mail was', 'mails were')} rejected permanently."
     yield ""
     yield Heading("Your open tasks, most expensive first")
     yield task_table(context, day.tasks, for_one_user=True, footer=_totals_text(day), empty="You have no open tasks.")
@@ -77,14 +87,17 @@ def _day_blocks(context: CommandContext, day: Today, *, has_looked: bool) -> Ite
     since = f"you last looked, {when(day.since, now, calendar)}" if has_looked else clock(day.since, now, calendar)
     hidden_count = day.happened_count - len(day.happened)
     yield Heading(f"What happened since {since}")
+    has_later_dates = any(activity.business_date for activity in day.happened)
     yield Table(
         (
-            Column("When"),
+            Column("When", drop_priority=1),
             Column("What", shrinks=True),
-            Column("By", drop_priority=1),
+            Column("Task", shrinks=True),
+            Column("By", drop_priority=2),
             Column("Change", align_right=True),
+            *((Column("Counts for"),) if has_later_dates else ()),
         ),
-        [_row(activity, when(activity.at, now, calendar)) for activity in day.happened],
+        [_row(activity, when(activity.at, now, calendar), has_later_dates) for activity in day.happened],
         empty="Nothing new.",
         footer=f"and {hidden_count} before" if hidden_count else "",
     )
@@ -102,9 +115,13 @@ def describe(activity: Activity) -> str:
     """Return what happened as a sentence."""
     paid = format_cents(-(activity.signed_cents or 0))
     sentence = SENTENCES[activity.what].format(assignee=activity.assignee, paid=paid, role=activity.role)
+    sentence += counts_for(activity.business_date)
     return f"#{activity.task.number} {activity.task.title} {sentence}" if activity.task else sentence
 
 
-def _row(activity: Activity, at: str) -> tuple[str, str, str, str]:
+def _row(activity: Activity, at: str, has_later_dates: bool) -> tuple[str, ...]:
     cents = format_cents(activity.signed_cents) if activity.signed_cents is not None else ""
-    return at, describe(activity), activity.actor, cents
+    task = f"#{activity.task.number} {activity.task.title}" if activity.task else ""
+    event = EVENTS[activity.what].format(assignee=activity.assignee, role=activity.role)
+    later_date = f"{activity.business_date:%a %m-%d}" if activity.business_date else ""
+    return at, event, task, activity.actor, cents, *((later_date,) if has_later_dates else ())

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from popug_cli.cli.commands.tasks.task import price_text
 from popug_cli.cli.context import CommandContext
@@ -13,6 +14,7 @@ from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.relative_time import age
 from popug_cli.kernel.errors import InvalidInput
 from popug_cli.kernel.money import format_cents
+from popug_cli.kernel.text import counted
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import ListTasks, StatusFilter, Task, TaskPage, TaskSort, TaskStatus
 
@@ -53,10 +55,9 @@ def list_(
     offset: Annotated[int, typer.Option("--offset", metavar="N", min=0, help="Skip the first N.")] = 0,
 ) -> None:
     """List tasks; by default your own open tasks, by number."""
-    all_assignees = all_users or creator is not None or jira is not None
     message = ListTasks(
         status=status or (StatusFilter.ALL if all_users else StatusFilter.OPEN),
-        assignee=_assignee_filter(context, mine=mine, all_users=all_assignees, assignee=assignee),
+        assignee=_assignee_filter(context, mine=mine, all_users=all_users or bool(creator or jira), assignee=assignee),
         creator=creator,
         jira_id=jira,
         search=search,
@@ -67,8 +68,20 @@ def list_(
         limit=limit,
         offset=offset,
     )
+    page = _fetch_pages(context, message)
+    is_own = message.assignee is not None and assignee is None
+    context.screen.show(page, lambda: _list_blocks(context, page, message, is_own=is_own), paged=True)
+
+
+def _fetch_pages(context: CommandContext, message: ListTasks) -> TaskPage:
+    """Return all tasks that a message asks for; one answer has at most ``MAX_ANSWER_ROWS``."""
     page = context.backends.perform(message)
-    context.screen.show(page, lambda: _list_blocks(context, page, message), paged=True)
+    tasks, wanted = [*page.tasks], message.limit or page.total
+    while page.tasks and len(tasks) < min(wanted, page.total - message.offset):
+        rest = replace(message, offset=message.offset + len(tasks), limit=wanted - len(tasks))
+        page = context.backends.perform(rest)
+        tasks += page.tasks
+    return replace(page, tasks=tasks)
 
 
 def task_table(
@@ -103,19 +116,19 @@ def task_table(
 
 def totals(page: TaskPage) -> str:
     """Return the number of tasks, and the sums of their fees and rewards."""
-    count = f"{page.total:,} task{'' if page.total == 1 else 's'}"
+    count = counted(page.total, "task")
     count_shown = f"{len(page.tasks):,} of {count}" if len(page.tasks) < page.total else count
     return f"{count_shown}; fees {format_cents(page.fees_cents)}, rewards {format_cents(page.rewards_cents)} in all."
 
 
-def _list_blocks(context: CommandContext, page: TaskPage, message: ListTasks) -> Iterator[Block]:
-    empty = "There are no such tasks." if not page.total else f"There are only {page.total}; --offset skips them all."
+def _list_blocks(context: CommandContext, page: TaskPage, message: ListTasks, *, is_own: bool) -> Iterator[Block]:
+    empty = "There are no such tasks." if not page.total else f"--offset skips all of {counted(page.total, 'task')}."
     yield task_table(context, page.tasks, footer=totals(page), empty=empty)
     first_open = next((task for task in page.tasks if task.status is TaskStatus.OPEN), None)
-    if first_open and message.assignee is not None and message.status is StatusFilter.OPEN:
+    if first_open and is_own and message.status is StatusFilter.OPEN:
         yield Hint(f"Next: popug task complete {first_open.number}")
     elif not page.total and message == ListTasks(assignee=message.assignee):
-        yield Hint("Next: popug task add TITLE, or popug tasks list --all for the tasks of all users.")
+        yield Hint("Next: popug today, or popug tasks list --all for the tasks of all users.")
 
 
 def _assignee_filter(context: CommandContext, *, mine: bool, all_users: bool, assignee: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Commands for many tasks: list, shuffle, verify, fairness, import, export."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,12 @@ import typer
 
 from popug_cli.cli.commands.tasks import task_list
 from popug_cli.cli.context import CommandContext, command
-from popug_cli.cli.input.json_lines import json_lines
+from popug_cli.cli.input.import_lines import open_import, warn_of_ignored_fields
 from popug_cli.cli.output.blocks import Block, Column, Hint, Table
 from popug_cli.cli.output.file import is_stdout, write_new_file
 from popug_cli.cli.output.printer import to_json
 from popug_cli.kernel.errors import IntegrityViolation
+from popug_cli.kernel.text import counted
 from popug_cli.messages.identity import WhoAmI
 from popug_cli.messages.tasks import (
     ExportTasks,
@@ -23,11 +25,14 @@ from popug_cli.messages.tasks import (
     NewTask,
     ShuffleCheck,
     ShuffleTasks,
+    TakenId,
     Task,
+    TaskImportResult,
     VerifyShuffle,
 )
 
 MAX_TASKS_PER_CHUNK = 2_000
+MAX_TAKEN_SHOWN = 10
 
 tasks = typer.Typer(help="List, shuffle, import and export tasks.", no_args_is_help=True)
 
@@ -59,7 +64,8 @@ def shuffle(
     context.screen.show(
         shuffle,
         lambda: [
-            f"Shuffled {_count_tasks(shuffle.task_count)} among {shuffle.candidates_count} people.",
+            f"Shuffled {counted(shuffle.task_count, 'task')}"
+            f" among {counted(shuffle.candidates_count, 'person', 'people')}.",
             Hint(f"Anyone can check the draws: popug tasks verify {shuffle.shuffle_id}"),
         ],
     )
@@ -86,15 +92,26 @@ def fairness(context: CommandContext) -> None:
 @command(tasks, "import")
 def import_(
     context: CommandContext,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines {title, jira_id?, task_id?}; - is stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="JSON lines {title, jira_id?, task_id?}, a JSON array of them, CSV with a header, or one title a line;"
+            " - is stdin.",
+        ),
+    ],
+    again: Annotated[bool, typer.Option("--again", help="Import lines that were imported before, too.")] = False,
 ) -> None:
     """Create the tasks of a file, all or none; tasks imported before are skipped."""
-    with json_lines(file, NewTask) as lines:
-        result = context.backends.perform(ImportTasks(lines=lines))
-    context.screen.show(
-        result,
-        lambda: [f"Imported {_count_tasks(result.imported)}; skipped {result.skipped} that were imported before."],
-    )
+    with open_import(file, NewTask, plain_field="title") as lines:
+        result = context.backends.perform(ImportTasks(lines=lines, again=again))
+    answer = msgspec.to_builtins(result) | {"ignored_fields": [*lines.unknown_fields]}
+    context.screen.show(answer, lambda: _import_blocks(result, file))
+    warn_of_ignored_fields(context, lines)
+    for taken in result.taken[:MAX_TAKEN_SHOWN]:
+        context.printer.warn(_taken_sentence(taken))
+    if result.taken_count > MAX_TAKEN_SHOWN:
+        context.printer.warn(f"Lines with an id that is taken, beyond these: {result.taken_count - MAX_TAKEN_SHOWN:,}.")
 
 
 @command(tasks, "export")
@@ -109,8 +126,8 @@ def export(
             context.printer.write(_json_line(task))
         return
     lines = context.screen.with_progress("Exporting", map(_json_line, _fetch_tasks(context)))
-    exported = TaskExport(str(out), write_new_file(out, lines, force=force))
-    context.screen.show(exported, lambda: [f"Wrote {_count_tasks(exported.exported)} to {out}."])
+    exported = TaskExport(str(out), write_new_file(out, lines, force=force, warn=context.printer.warn))
+    context.screen.show(exported, lambda: [f"Wrote {counted(exported.exported, 'task')} to {out}."])
 
 
 def _fetch_tasks(context: CommandContext) -> Iterator[Task]:
@@ -128,9 +145,9 @@ def _json_line(task: Task) -> str:
 
 def _check_blocks(check: ShuffleCheck) -> Iterator[Block]:
     if not check.different:
-        yield f"Checked {_count_tasks(check.checked)}: every assignee is the one drawn."
+        yield f"Checked {counted(check.checked, 'task')}: every assignee is the one drawn."
         return
-    yield f"Of {_count_tasks(check.checked)}, {len(check.different)} went to another user than the one drawn."
+    yield f"Of {counted(check.checked, 'task')}, {len(check.different)} went to another user than the one drawn."
     yield Table(
         (Column("#", align_right=True), Column("Assigned to"), Column("Drawn")),
         [(str(difference.number), difference.recorded, difference.expected) for difference in check.different],
@@ -146,5 +163,37 @@ def _fairness_blocks(answer: Fairness) -> Iterator[Block]:
     yield f"p = {answer.p_value:.3f}: a fair draw is at least this uneven in {answer.p_value:.1%} of cases."
 
 
-def _count_tasks(number: int) -> str:
-    return f"{number:,} task{'' if number == 1 else 's'}"
+def _import_blocks(result: TaskImportResult, file: str) -> Iterator[Block]:
+    """Yield what an import did, and how to import the lines that it skipped."""
+    imported = counted(result.imported, "task") if result.imported else "nothing"
+    known_count = result.skipped - result.taken_count
+    skipped = [
+        *_count_lines(known_count, "that was imported before", "that were imported before"),
+        *_count_lines(result.taken_count, "whose id is taken", "whose ids are taken"),
+    ]
+    if not result.imported and not result.skipped:
+        yield "The file has no tasks; nothing was imported."
+    elif not result.imported and not result.taken_count:
+        yield f"Imported nothing: the file has only {skipped[0]}."
+    else:
+        yield f"Imported {imported}; skipped {' and '.join(skipped)}." if skipped else f"Imported {imported}."
+    if known_count:
+        yield Hint(f"To import them again: popug tasks import {shlex.quote(file)} --again")
+
+
+def _count_lines(number: int, one: str, many: str) -> list[str]:
+    """Return the number of lines with what they are, or nothing for none."""
+    return [f"{counted(number, 'line')} {one if number == 1 else many}"] if number else []
+
+
+def _taken_sentence(taken: TakenId) -> str:
+    command = f"popug task add {_id_option(taken.id)}-- {shlex.quote(taken.title)}"
+    return (
+        f"Line {taken.line}: {taken.id} belongs to #{taken.number} “{taken.taken_title}”, imported by {taken.creator},"
+        f" so “{taken.title}” was not imported. To create it as well: {command}"
+    )
+
+
+def _id_option(identifier: str) -> str:
+    """Return the option of ``task add`` for a jira id; nothing for a task id, which contains no capital letter."""
+    return f"--jira {identifier} " if identifier != identifier.lower() else ""

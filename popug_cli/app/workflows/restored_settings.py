@@ -1,0 +1,95 @@
+"""The settings of a restored home: those of the backup, but the home's own settings of mail.
+
+A backup from another machine, or of another author, would otherwise decide which server receives the payslips.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from popug_cli.kernel.errors import InvalidInput
+from popug_cli.kernel.home import Home
+from popug_cli.messages.company import SettingDifference
+from popug_cli.platform.files import read_regular_file, replace_file
+
+MAIL = "mail"
+
+
+def merge(home: Home, fresh: Home, *, take_mail: bool) -> list[SettingDifference]:
+    """Put the home's own settings of mail into the fresh home, and return how the settings of both differ.
+
+    A new home has no settings of its own and takes all of the backup. Raise
+    ``invalid_setting`` if the home's file cannot be read and its settings of mail are needed.
+    """
+    keeps_mail = (home.database.exists() or home.config.exists()) and not take_mail
+    own, backup = _read_own(home.config, is_needed=keeps_mail), _parse(fresh.config)
+    differences = list(_differences(own, backup, keeps_mail=keeps_mail))
+    if any(difference.kept for difference in differences):
+        _replace_mail(fresh.config, own.get(MAIL))
+    return differences
+
+
+def _read_own(file: Path, *, is_needed: bool) -> dict[str, Any]:
+    try:
+        return _parse(file)
+    except (OSError, ValueError) as error:
+        if not is_needed:
+            return {}
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(
+            "invalid_setting",
+            f"The home's own settings of mail cannot be kept, because {file} cannot be read: {reason}.",
+            hint="Correct the file, or take those of the backup: `popug restore FILE --mail-settings`.",
+            details={"path": str(file)},
+        ) from error
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    """Return the tables of a settings file, or none if it does not exist; raise ``OSError`` or ``ValueError``."""
+    if not file.exists():
+        return {}
+    content, _ = read_regular_file(file)
+    return tomllib.loads(content.decode("utf-8-sig"))
+
+
+def _differences(own: Mapping[str, Any], backup: Mapping[str, Any], *, keeps_mail: bool) -> list[SettingDifference]:
+    own_values, backup_values = _flatten(own), _flatten(backup)
+    return [
+        SettingDifference(
+            key,
+            own_values.get(key),
+            backup_values.get(key),
+            kept=keeps_mail and (key == MAIL or key.startswith(f"{MAIL}.")),
+        )
+        for key in sorted(own_values.keys() | backup_values.keys())
+        if own_values.get(key) != backup_values.get(key)
+    ]
+
+
+def _flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | bool]:
+    flat: dict[str, str | int | bool] = {}
+    for name, value in tables.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{key}.")
+        else:
+            flat[key] = value if isinstance(value, str | int | bool) else str(value)
+    return flat
+
+
+def _replace_mail(file: Path, own_mail: Any) -> None:
+    """Replace the table of mail in a settings file, and keep the rest of the file with its comments."""
+    import tomlkit
+
+    document = tomlkit.parse(file.read_text(encoding="utf-8-sig") if file.exists() else "")
+    document.pop(MAIL, None)
+    if own_mail is not None:
+        document[MAIL] = tomlkit.item(own_mail)
+    text = tomlkit.dumps(document)
+    expected = {key: value for key, value in _parse(file).items() if key != MAIL}
+    if own_mail is not None:
+        expected[MAIL] = own_mail
+    if tomllib.loads(text) != expected:  # a table that is split into several parts
+        text = tomlkit.dumps(expected)
+    replace_file(file, text.encode())

@@ -1,0 +1,70 @@
+"""Sort texts of which there may be too many for memory, by an external merge sort."""
+
+import heapq
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from popug_cli.kernel.disk_errors import disk_full
+from popug_cli.platform.posix_errors import NO_SPACE
+
+MAX_TEXTS_IN_MEMORY = 50_000
+Item = tuple[str, int, str]  # key, number, text
+
+
+class DiskSorter:
+    """Texts with a key each. An iteration yields them by key, and those of one key in the order of ``add``."""
+
+    def __init__(self, files: ExitStack) -> None:
+        self._files = files
+        self._runs: list[TextIO] = []
+        self._in_memory: list[Item] = []
+        self._count = 0
+
+    def add(self, key: str, text: str) -> None:
+        """Add a text. Raise ``disk_full`` if there is no room for it."""
+        self._in_memory.append((key, self._count, text))
+        self._count += 1
+        if len(self._in_memory) == MAX_TEXTS_IN_MEMORY:
+            self._write_run()
+
+    def __iter__(self) -> Iterator[str]:
+        self._in_memory.sort()
+        for _, _, text in heapq.merge(*map(_read, self._runs), self._in_memory):
+            yield text
+
+    def _write_run(self) -> None:
+        run = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - the stack closes it
+        self._files.callback(_close, run)
+        try:
+            run.writelines(json.dumps(item) + "\n" for item in sorted(self._in_memory))
+            run.flush()
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise disk_full(Path(tempfile.gettempdir())) from error
+            raise
+        self._runs.append(run)
+        self._in_memory.clear()
+
+
+def _close(run: TextIO) -> None:
+    """Close a temporary file. On a full disk the close fails, too, and the file is deleted all the same."""
+    with suppress(OSError):
+        run.close()
+
+
+def _read(run: TextIO) -> Iterator[Item]:
+    run.seek(0)
+    for line in run:
+        key, number, text = json.loads(line)
+        yield key, number, text
+
+
+@contextmanager
+def sort_on_disk() -> Iterator[DiskSorter]:
+    """Yield a sorter. It writes temporary files without names as soon as its texts are many."""
+    with ExitStack() as files:
+        yield DiskSorter(files)

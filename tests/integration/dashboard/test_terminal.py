@@ -1,0 +1,116 @@
+"""The dashboard at a real terminal: terminals that vanish, that take no output, and signals."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from popug_cli.kernel.clock import SystemClock
+from popug_cli.messages.identity import IssueToken
+from tests.support.company import InProcess
+from tests.support.tasks_company import company_at
+
+LIMIT_SECONDS = 30  # ten times what is promised
+HEADING = b"My open tasks: none."
+IGNORE_HANG_UP = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+class Screen:
+    """A dashboard in a process of its own, at a terminal of 80 x 24, whose other end the test holds."""
+
+    def __init__(self, *, ignores_hang_up: bool) -> None:
+        self.end, terminal = os.openpty()
+        termios.tcsetwinsize(terminal, (24, 80))
+        self.attributes = termios.tcgetattr(terminal)
+        ignoring = [sys.executable, "-c", IGNORE_HANG_UP] if ignores_hang_up else []
+        self.process = subprocess.Popen(
+            [*ignoring, sys.executable, "-m", "popug_cli", "dashboard"],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env=os.environ | {"TERM": "xterm"},
+            start_new_session=True,
+        )
+        self.terminal: int | None = terminal
+
+    def read_until(self, text: bytes) -> None:
+        """Read the screen until it has shown a text."""
+        shown, give_up_at = b"", monotonic() + 2 * LIMIT_SECONDS
+        while text not in shown:
+            assert monotonic() < give_up_at, shown
+            if select.select([self.end], [], [], 0.2)[0]:
+                shown += os.read(self.end, 65536)
+
+    def vanish(self) -> None:
+        """Close both ends of the terminal that the test holds."""
+        os.close(self.end)
+        assert self.terminal is not None
+        os.close(self.terminal)
+        self.terminal = None
+
+    def close(self) -> None:
+        """End the process, if the test has failed."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.terminal is not None:
+            self.vanish()
+
+
+@pytest.fixture(params=[True, False], ids=["nohup", "plain"])
+def screen(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    """A dashboard, with and without SIGHUP ignored."""
+    company: InProcess = company_at(tmp_path / "home")
+    company.clock.instant = SystemClock().now()
+    monkeypatch.setenv("POPUG_HOME", str(company.root))
+    monkeypatch.setenv("POPUG_TOKEN", company.act("boss", IssueToken(username="kesha", ttl_seconds=86400)).token)
+    screen = Screen(ignores_hang_up=request.param)
+    yield screen
+    screen.close()
+
+
+def test_dashboard_ends_when_its_terminal_vanishes(screen: Screen) -> None:
+    screen.read_until(HEADING)
+    screen.vanish()
+    assert screen.process.wait(LIMIT_SECONDS) == 0
+
+
+def test_dashboard_ends_on_signal_after_its_terminal_vanished(screen: Screen) -> None:
+    screen.read_until(HEADING)
+    screen.vanish()
+    screen.process.terminate()
+    assert screen.process.wait(LIMIT_SECONDS) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_dashboard_ends_on_signal_while_terminal_takes_no_output(screen: Screen, number: signal.Signals) -> None:
+    screen.read_until(HEADING)
+    for _ in range(40):  # redraw until the terminal's buffer and the writer's queue are full
+        os.write(screen.end, b"\t")
+        time.sleep(0.1)
+    screen.process.send_signal(number)
+    assert screen.process.wait(LIMIT_SECONDS) == 0
+    assert screen.terminal is not None
+    assert termios.tcgetattr(screen.terminal) == screen.attributes
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_ends_dashboard_and_restores_terminal(screen: Screen, number: signal.Signals) -> None:
+    screen.read_until(HEADING)
+    screen.process.send_signal(number)
+    if number == signal.SIGHUP:
+        screen.process.send_signal(signal.SIGTERM)
+    screen.read_until(b"\x1b[?1049l")
+    assert screen.process.wait(LIMIT_SECONDS) == 0
+    assert screen.terminal is not None
+    assert termios.tcgetattr(screen.terminal) == screen.attributes
