@@ -44,8 +44,9 @@ SUBSCRIPTIONS = {
 SUBSCRIBED = ", ".join(f"('{consumer}', '{type_}')" for consumer, types in SUBSCRIPTIONS.items() for type_ in types)
 
 STATEMENTS: tuple[str, ...] = (
+    "ALTER TABLE bus_inbox RENAME TO bus_inbox_rows",
     """
-    CREATE TABLE bus_inbox_ranges (
+    CREATE TABLE bus_inbox (
         consumer TEXT NOT NULL,
         first_sequence INTEGER NOT NULL,
         last_sequence INTEGER NOT NULL,
@@ -55,12 +56,12 @@ STATEMENTS: tuple[str, ...] = (
     """,
     # A range ends before each subscribed event that is not done, and the last range at the cursor.
     f"""
-    INSERT INTO bus_inbox_ranges (consumer, first_sequence, last_sequence)
+    INSERT INTO bus_inbox (consumer, first_sequence, last_sequence)
     WITH subscribed (consumer, type) AS (VALUES {SUBSCRIBED}),
     reached (consumer, position) AS (
         SELECT consumer, max(position) FROM (
             SELECT consumer, position FROM bus_cursors
-            UNION ALL SELECT consumer, max(sequence) FROM bus_inbox GROUP BY consumer
+            UNION ALL SELECT consumer, max(sequence) FROM bus_inbox_rows GROUP BY consumer
         ) AS positions GROUP BY consumer
     ),
     bounds (consumer, sequence) AS (
@@ -70,7 +71,7 @@ STATEMENTS: tuple[str, ...] = (
         SELECT subscribed.consumer, log.sequence FROM bus_log log
         JOIN subscribed ON subscribed.type = log.type
         JOIN reached ON reached.consumer = subscribed.consumer AND log.sequence <= reached.position
-        WHERE log.sequence > 0 AND NOT EXISTS (SELECT 1 FROM bus_inbox done
+        WHERE log.sequence > 0 AND NOT EXISTS (SELECT 1 FROM bus_inbox_rows done
             WHERE done.consumer = subscribed.consumer AND done.sequence = log.sequence)
     )
     SELECT consumer, sequence + 1, next_sequence - 1 FROM (
@@ -78,8 +79,7 @@ STATEMENTS: tuple[str, ...] = (
         FROM bounds
     ) AS neighbours WHERE next_sequence > sequence + 1
     """,
-    "DROP TABLE bus_inbox",
-    "ALTER TABLE bus_inbox_ranges RENAME TO bus_inbox",
+    "DROP TABLE bus_inbox_rows",
     """
     CREATE INDEX bus_log_rare ON bus_log (subject, type)
         WHERE coalesce(type, '') <> 'popug.billing.entry_posted.v1'
