@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from popug_cli.bus.context import Context
 from popug_cli.bus.log import StoredEvent
+from popug_cli.bus.publisher import MAX_POSITION
 
-MAX_POSITION = 2**63 - 1
 SELECT_RANGE_BEFORE = (
     "SELECT first_sequence, last_sequence FROM bus_inbox WHERE consumer = :consumer AND first_sequence <= :sequence"
     " ORDER BY first_sequence DESC LIMIT 1"
