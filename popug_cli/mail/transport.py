@@ -278,8 +278,8 @@ def _envelope(
 ) -> DeliveryResult | None:
     """Send MAIL, RCPT and DATA. Return None if the server waits for the content, else the rejection.
 
-    With `may_be_full`, the server has taken mail over this connection. If it now refuses the sender, it may have a limit
-    for each connection, so the refusal counts as a hang-up.
+    With `may_be_full`, the server has taken mail over this connection. If it now refuses the sender, it may have a
+    limit for each connection, so the refusal counts as a hang-up.
     """
     import smtplib
 
